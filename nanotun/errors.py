@@ -1,0 +1,68 @@
+"""
+Everything nanotun raises on purpose.
+
+The text of a L{NanotunError} is shown to the user as it is: one sentence that
+says what failed, on what, and what to do.  Facts that code wants to look at
+are attributes.
+"""
+
+from __future__ import annotations
+
+
+class NanotunError(Exception):
+    """The root: its text is one sentence for the user."""
+
+
+class ConfigError(NanotunError):
+    """The configuration is wrong; the text names file, line and key."""
+
+
+class DeviceError(NanotunError):
+    """The TUN device cannot be made or configured."""
+
+
+class EngineError(NanotunError):
+    """The native stack is missing, of another version, or refused a call."""
+
+
+class FlowDecidedError(NanotunError):
+    """A flow request got a second decision: a mistake of ours."""
+
+
+class UpstreamError(NanotunError):
+    """
+    A flow cannot go out.  Each subclass is one thing that the app should see;
+    L{nanotun.router} has the table.
+    """
+
+
+class UpstreamRefused(UpstreamError):
+    """The destination refused: the app sees a reset."""
+
+
+class UpstreamHostUnreachable(UpstreamError):
+    """No way to the destination's host."""
+
+
+class UpstreamNetUnreachable(UpstreamError):
+    """No way to the destination's network."""
+
+
+class UpstreamProhibited(UpstreamError):
+    """The proxy's rules forbid the destination."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The deadline for connect, handshake and reply passed."""
+
+
+class ProxyError(UpstreamError):
+    """The proxy itself is at fault: not reached, wrong protocol, wrong password."""
+
+
+class HandshakeError(ProxyError):
+    """The proxy's bytes are not what the protocol allows."""
+
+
+class AuthenticationError(ProxyError):
+    """The proxy wants other credentials than it got."""

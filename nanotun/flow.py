@@ -1,0 +1,86 @@
+"""
+The frozen values that travel through nanotun.
+
+Named tuples rather than dataclasses: one is made for every connection, and a
+named tuple costs a third of a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Protocol(enum.IntEnum):
+    """IP protocol numbers (IANA)."""
+
+    TCP = 6
+    UDP = 17
+
+
+class Endpoint(NamedTuple):
+    """
+    One end of a flow.
+
+    @ivar host: an IP address in its canonical text form, or a name where the
+        upstream is to look it up.
+    @ivar port: 1 to 65535.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Flow(NamedTuple):
+    """
+    What an app asked for.
+
+    @ivar id: the engine's number for it, never reused within a run.
+    @ivar source: the app's end.
+    @ivar destination: where the app wants to go.
+    """
+
+    id: int
+    protocol: Protocol
+    source: Endpoint
+    destination: Endpoint
+
+
+class Refusal(enum.IntEnum):
+    """What the app sees of a flow it cannot have (netstack.h, NS_REFUSE_...)."""
+
+    RESET = 1
+    HOST_UNREACHABLE = 2
+    NET_UNREACHABLE = 3
+    PROHIBITED = 4
+
+
+class FlowEnd(NamedTuple):
+    """
+    How a joined flow ended.
+
+    @ivar error: 0, or the errno that ended it.
+    @ivar bytesUp: payload bytes from the app.
+    @ivar bytesDown: payload bytes to the app.
+    """
+
+    flow: Flow
+    error: int
+    bytesUp: int
+    bytesDown: int
+
+
+class Connection(NamedTuple):
+    """
+    An upstream leg that is ready to carry.
+
+    @ivar fd: a connected, non-blocking stream socket; whoever holds this value
+        owns it.
+    @ivar leftover: bytes for the app that came with the end of the handshake.
+    """
+
+    fd: int
+    leftover: bytes

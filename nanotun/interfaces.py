@@ -1,0 +1,172 @@
+"""
+Every zope interface of nanotun, and nothing else.
+
+All methods are called on the reactor's thread.
+"""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+
+class ITunDevice(Interface):
+    """
+    An open TUN device.  Made by a L{ITunOpener}, used by the engine and by
+    L{nanotun.tun.port.TunPort}, closed by the service after both let go.
+    """
+
+    name = Attribute("The interface's name (L{str}).")
+    mtu = Attribute("Bytes (L{int}).")
+    vnetHeader = Attribute(
+        "Bytes of virtio-net header before each packet on the fd: 10 with segmentation offload, else 0."
+    )
+
+    def fileno() -> int:
+        """The non-blocking fd that packets are read from and written to."""
+
+    def close() -> None:
+        """
+        Let the kernel remove the device, with its addresses and routes.  Called
+        once, last; nothing may follow.
+        """
+
+
+class ITunOpener(Interface):
+    """Makes devices.  The service calls it once, in the daemon, as root."""
+
+    def open(name: str, mtu: int, offload: str) -> ITunDevice:
+        """
+        Create the device, give it its addresses and MTU and bring it up.
+
+        @param offload: C{"auto"}, C{"on"} or C{"off"}.
+        @raise nanotun.errors.DeviceError: with one sentence; nothing is left
+            behind.
+        """
+
+
+class IFlowRequest(Interface):
+    """
+    A connection that an app asked for and that waits for its one decision.
+    Exactly one of L{join}, L{refuse} and L{drop} is called, once; a second
+    call raises L{nanotun.errors.FlowDecidedError}.
+    """
+
+    flow = Attribute("The L{nanotun.flow.Flow}.")
+
+    def join(fd: int, leftover: bytes = b"") -> bool:
+        """
+        Complete the handshake with the app and carry both ways natively.
+
+        @param fd: a connected stream socket.  The engine owns it from here on,
+            also when the app has given up meanwhile.
+        @param leftover: bytes that go to the app first.
+        @return: whether the app was still there.
+        """
+
+    def refuse(reason: "nanotun.flow.Refusal") -> None:
+        """Tell the app that it cannot have this flow."""
+
+    def drop() -> None:
+        """Say nothing; the app may ask again."""
+
+
+class IFlowHandler(Interface):
+    """Who decides: the router.  Called by the engine only."""
+
+    def flowRequested(request: IFlowRequest) -> None:
+        """An app wants a connection.  Decide now or later, but once."""
+
+    def flowAbandoned(flowID: int) -> None:
+        """
+        The app gave up before the decision.  The request is void: stop working
+        on it; nothing more is heard of this id.
+        """
+
+    def flowClosed(end: "nanotun.flow.FlowEnd") -> None:
+        """A joined flow ended.  Nothing more is heard of its id."""
+
+    def deviceLost(error: int) -> None:
+        """The TUN is gone for good (errno).  Nothing follows but the stop."""
+
+
+class IPacketEngine(Interface):
+    """
+    The packet engine: packets in, flows out.
+
+    The service calls L{start}, then L{nanotun.tun.port.TunPort} calls L{pump}
+    whenever the device is readable, then the service calls L{stop}.
+    """
+
+    stackMode = Attribute("The value of the C{stackMode} setting that chooses this engine.")
+
+    def start(device: ITunDevice, handler: IFlowHandler) -> None:
+        """
+        Load the library, make the stack and begin to watch for events.  Never
+        called before twistd has forked.
+
+        @raise nanotun.errors.EngineError: nothing was started.
+        """
+
+    def pump(budget: int) -> int:
+        """
+        Hand packets from the device to the stack.
+
+        @param budget: the most packets to take.
+        @return: packets taken; less than C{budget} when the device is empty.
+        @raise OSError: the device is gone (EBADFD) or down (EIO).
+        """
+
+    def stats() -> "nanotun.engine.abi.Stats":
+        """Counters, by the names of C{struct ns_stats}."""
+
+    def stop() -> "twisted.internet.defer.Deferred[None]":
+        """
+        Take no new flows, let those with bytes under way finish for at most a
+        second, reset the rest, free everything.  Fires when all is freed.
+        """
+
+
+class IPacketEngineFactory(Interface):
+    """A plugin: one per engine, found by L{twisted.plugin.getPlugins}."""
+
+    stackMode = Attribute("The value of the C{stackMode} setting (L{str}).")
+
+    def createEngine(reactor) -> IPacketEngine:
+        """Make an engine that is not started.  Loads nothing native."""
+
+
+class IHandshake(Interface):
+    """
+    One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
+    for one connection by L{nanotun.upstream.connector}.
+    """
+
+    def begin() -> bytes:
+        """What to send first.  Called once, when the socket is connected."""
+
+    def receive(data: bytes) -> bytes:
+        """
+        Take what the proxy sent; any split of the stream is fine.
+
+        @return: what to send next, perhaps nothing.
+        @raise nanotun.errors.UpstreamError: the proxy said no, or nonsense.
+        """
+
+    done = Attribute("Whether the connection is through.")
+    leftover = Attribute("Bytes past the handshake's end, once L{done}.")
+
+
+class IUpstream(Interface):
+    """A way out.  The router calls it for every flow that is to go this way."""
+
+    def connect(destination: "nanotun.flow.Endpoint") -> "twisted.internet.defer.Deferred":
+        """
+        Open a leg to C{destination}, its sockets marked.
+
+        @return: fires with a L{nanotun.flow.Connection}, or fails with a
+            L{nanotun.errors.UpstreamError}.  Cancelling it gives up and leaves
+            no socket behind.
+        """
+
+    def describe() -> str:
+        """The upstream's URL without its password, for logs."""
