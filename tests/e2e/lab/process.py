@@ -1,0 +1,137 @@
+"""
+Child processes: started, watched, and ended by pid, never by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+"""Where C{tests} and C{twisted/plugins} are."""
+
+STOP_SECONDS = 5.0
+"""How long a child may take to end after a polite signal before SIGKILL."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(Exception):
+    """The laboratory itself does not work; nothing was tested."""
+
+
+def waitUntil(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """
+    Look at C{condition} every few milliseconds until it is true.
+
+    @raise LabError: C{seconds} passed.
+    """
+    end = time.monotonic() + seconds
+    pause = 0.005
+    while not condition():
+        if time.monotonic() > end:
+            raise LabError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+def run(
+    argv: Sequence[str],
+    timeout: float = 20.0,
+    check: bool = True,
+    stdin: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run a short program to its end, its output as text.
+
+    @param timeout: seconds, then it is killed.
+    @raise LabError: with the output, when C{check} and the status is not 0.
+    """
+    done = subprocess.run(
+        list(argv),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    if check and done.returncode != 0:
+        raise LabError(f"{' '.join(argv)}: status {done.returncode}: {done.stdout.strip()}")
+    return done
+
+
+def dieWithParent() -> None:
+    """
+    In a child before exec: be killed when the thread that made us ends, so
+    that a killed test run leaves nothing behind.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """
+    A program that runs beside the test.  Made on the main thread, because it
+    dies with the thread that made it.
+
+    @ivar log: the file with its standard output and standard error.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = PROJECT_ROOT,
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                preexec_fn=dieWithParent,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def status(self) -> int | None:
+        """The exit status, or L{None} while it runs."""
+        return self._process.poll()
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """
+        @raise subprocess.TimeoutExpired: it still runs after C{timeout} seconds.
+        @return: the exit status.
+        """
+        return self._process.wait(timeout)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = STOP_SECONDS) -> int:
+        """
+        Signal it and wait; SIGKILL after C{timeout} seconds.
+
+        @return: the exit status.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()
+
+    def output(self) -> str:
+        """What it has written so far."""
+        return self.log.read_text(errors="replace")

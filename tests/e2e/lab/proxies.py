@@ -1,0 +1,114 @@
+"""
+The real SOCKS servers: dante and microsocks, from Debian.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.servers import Server
+from tests.e2e.lab.topology import IPV4, IPV6, Family
+
+USER = "nanotunlab"
+PASSWORD = "p@ss/w:rd %41"
+"""With every character that a URL has to escape."""
+
+# `openssl passwd -6 -salt nanotunlab` of PASSWORD; crypt(3) left Python with 3.13.
+_SHADOW = "$6$nanotunlab$I9uONVN.RkQ1mdnW5TXbx2vf4j4GOrOBs3EHEQsJjtc8js7tfID5jvv9s/ePxDrHG34M4GJQIsK3D3zhZsLtT."
+
+_DANTE = """\
+logoutput: {log}
+{internal}
+{external}
+clientmethod: none
+socksmethod: {method}
+user.privileged: root
+user.unprivileged: nobody
+timeout.connect: 30
+client pass {{ from: 0/0 to: 0/0 }}
+socks pass {{ from: 0/0 to: 0/0 log: connect }}
+"""
+
+
+class Proxy(Server):
+    """
+    A SOCKS5 server.
+
+    @ivar user: the user name it wants, or C{""}.
+    """
+
+    user = ""
+
+    def url(self, family: Family = IPV4, scheme: str = "socks5", password: str = PASSWORD) -> str:
+        """Its URL, with the credentials that it wants."""
+        host = f"[{family.proxy}]" if ":" in family.proxy else family.proxy
+        credentials = f"{self.user}:{quote(password, safe='')}@" if self.user else ""
+        return f"{scheme}://{credentials}{host}:{self.port}"
+
+
+class Dante(Proxy):
+    """
+    Dante.  It takes passwords from the system's users, so with C{auth} it
+    runs in a mount namespace of its own, where the user files have one more
+    user; the machine's own files are not touched.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        auth: bool = False,
+        port: int = 1080,
+        internal: tuple[str, ...] = (IPV4.proxy, IPV6.proxy),
+        external: tuple[str, ...] = (IPV4.proxyOutside, IPV6.proxyOutside),
+    ) -> None:
+        """@param internal: addresses to listen on; names of interfaces would
+        take in link-local addresses, which dante cannot bind."""
+        self.user = USER if auth else ""
+        self.journal = directory / f"dante-{port}.journal"
+        config = directory / f"dante-{port}.conf"
+        config.write_text(
+            _DANTE.format(
+                log=self.journal,
+                internal="\n".join(f"internal: {address} port = {port}" for address in internal),
+                external="\n".join(f"external: {address}" for address in external),
+                method="username" if auth else "none",
+            )
+        )
+        argv = ["danted", "-N", "2", "-f", str(config)]
+        if auth:
+            argv = _withUser(directory, argv)
+        super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
+
+    def connects(self) -> list[str]:
+        """The log's lines about connections it opened."""
+        lines = self.journal.read_text(errors="replace").splitlines()
+        return [line for line in lines if "tcp/connect [:" in line or "tcp/connect [" in line]
+
+
+def _withUser(directory: Path, argv: list[str]) -> list[str]:
+    """The command that runs C{argv} where the system has L{USER}."""
+    passwd, shadow = directory / "passwd", directory / "shadow"
+    passwd.write_text(Path("/etc/passwd").read_text() + f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n")
+    shadow.touch(mode=0o600)
+    shadow.write_text(f"{USER}:{_SHADOW}:19000:0:99999:7:::\n")
+    script = (
+        f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
+        f"mount --bind {shlex.quote(str(shadow))} /etc/shadow && "
+        f"exec {shlex.join(argv)}"
+    )
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+
+
+class Microsocks(Proxy):
+    """Microsocks: small and slow (1 KB at a time), and one that is not dante."""
+
+    def __init__(self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 1081) -> None:
+        self.user = USER if auth else ""
+        argv = ["microsocks", "-i", "::", "-p", str(port)]
+        if auth:
+            argv += ["-u", USER, "-P", PASSWORD]
+        super().__init__(namespace, argv, port, directory / f"microsocks-{port}.log")

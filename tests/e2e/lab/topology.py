@@ -1,0 +1,169 @@
+"""
+The three namespaces and the wires between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from typing import NamedTuple
+
+from tests.e2e.lab.namespace import Namespace, removeLeftovers
+
+MARK = 0x6E74
+"""SO_MARK on every socket of the daemon (docs/architecture.md)."""
+
+TUN_NAME = "nano0"
+
+_DIRECT_TABLE = 77
+
+
+class Family(NamedTuple):
+    """
+    The addresses of one IP version.
+
+    @ivar world: the servers, behind the proxy.
+    @ivar direct: the same servers, reached by kernel routing once
+        L{Lab.openDirectPath} was called; never through the TUN.
+    @ivar proxy: the proxy, from the app.
+    @ivar proxyOutside: the proxy, as the world sees it.
+    @ivar gateway: the virtual gateway in the daemon's stack.
+    @ivar kernel: the kernel's own address on the TUN.
+    @ivar option: what C{ip}, C{ping} and C{curl} want for this version.
+    """
+
+    name: str
+    af: int
+    world: str
+    direct: str
+    app: str
+    proxy: str
+    proxyOutside: str
+    gateway: str
+    kernel: str
+    option: str
+
+    def url(self, port: int, path: str, host: str | None = None) -> str:
+        """An http URL on the world's address, or on C{host}."""
+        name = host or self.world
+        return f"http://[{name}]:{port}{path}" if ":" in name else f"http://{name}:{port}{path}"
+
+
+IPV4 = Family(
+    "IPv4", socket.AF_INET, "10.77.2.2", "10.77.3.2", "10.77.1.2", "10.77.1.1", "10.77.2.1",
+    "198.18.0.1", "198.18.0.2", "-4",
+)  # fmt: skip
+IPV6 = Family(
+    "IPv6", socket.AF_INET6, "fd77:2::2", "fd77:3::2", "fd77:1::2", "fd77:1::1", "fd77:2::1",
+    "fdfe:dcba:9876::1", "fdfe:dcba:9876::2", "-6",
+)  # fmt: skip
+FAMILIES = (IPV4, IPV6)
+
+_serial = itertools.count(1)
+
+
+class Lab:
+    """
+    The namespaces C{app}, C{proxy} and C{world}, under names that hold our
+    pid.  L{remove} takes all of it away.
+    """
+
+    def __init__(self) -> None:
+        """@raise tests.e2e.lab.process.LabError: nothing is left behind."""
+        removeLeftovers()
+        prefix = f"nt{os.getpid()}x{next(_serial)}"
+        self._made: list[Namespace] = []
+        try:
+            self.app = self._make(f"{prefix}-app")
+            self.proxy = self._make(f"{prefix}-proxy")
+            self.world = self._make(f"{prefix}-world")
+            self._wire()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self, name: str) -> Namespace:
+        made = Namespace(name)
+        self._made.append(made)
+        return made
+
+    def _wire(self) -> None:
+        self.app.ip(f"link add up0 type veth peer name down0 netns {self.proxy.name}")
+        self.proxy.ip(f"link add up0 type veth peer name down0 netns {self.world.name}")
+        self.app.ip(
+            "link set up0 up",
+            "addr add 10.77.1.2/30 dev up0",
+            "addr add fd77:1::2/64 dev up0 nodad",
+        )
+        self.proxy.ip(
+            "link set down0 up",
+            "link set up0 up",
+            "addr add 10.77.1.1/30 dev down0",
+            "addr add fd77:1::1/64 dev down0 nodad",
+            "addr add 10.77.2.1/24 dev up0",
+            "addr add fd77:2::1/64 dev up0 nodad",
+        )
+        self.world.ip(
+            "link set down0 up",
+            "addr add 10.77.2.2/24 dev down0",
+            "addr add 10.77.3.2/32 dev down0",
+            "addr add fd77:2::2/64 dev down0 nodad",
+            "addr add fd77:3::2/128 dev down0 nodad",
+            "route add 10.77.1.0/30 via 10.77.2.1",
+            "route add fd77:1::/64 via fd77:2::1",
+        )
+
+    def openDirectPath(self) -> None:
+        """
+        Let the proxy's kernel forward, send the app's marked packets that way,
+        and give everything the world's second address, so that C{direct://}
+        works and there is a path without the tunnel to compare with.
+        """
+        self.proxy.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
+        self.proxy.ip(
+            "route add 10.77.3.2/32 dev up0",
+            "route add fd77:3::2/128 dev up0",
+        )
+        self.app.ip(
+            f"rule add fwmark {MARK:#x} table {_DIRECT_TABLE}",
+            f"route add default via 10.77.1.1 dev up0 table {_DIRECT_TABLE}",
+            "route add 10.77.3.2/32 via 10.77.1.1",
+        )
+        self.app.ip(
+            f"rule add fwmark {MARK:#x} table {_DIRECT_TABLE}",
+            f"route add default via fd77:1::1 dev up0 table {_DIRECT_TABLE}",
+            "route add fd77:3::2/128 via fd77:1::1",
+            version="-6",
+        )
+
+    def routeThroughTunnel(self, device: str = TUN_NAME) -> None:
+        """What a user does by hand once the daemon runs."""
+        self.app.run(["ip", "route", "add", "default", "via", IPV4.gateway, "dev", device])
+        self.app.run(["ip", "-6", "route", "add", "default", "via", IPV6.gateway, "dev", device])
+
+    def loseOnUplink(self, percent: int) -> None:
+        """Lose packets at random in both directions between app and proxy."""
+        for namespace, device in ((self.app, "up0"), (self.proxy, "down0")):
+            namespace.nft(
+                "table inet loss { chain input { type filter hook input priority -300;"
+                f' iifname "{device}" numgen random mod 100 < {percent} drop; }} }}'
+            )
+
+    def filter(self, port: int, verdict4: str, verdict6: str) -> None:
+        """
+        What the world does with connects to a TCP port, instead of taking them.
+
+        @param verdict4: an nft verdict for IPv4: C{drop}, or C{reject with ...}.
+        @param verdict6: the same for IPv6.
+        """
+        self.world.nft(
+            f"table inet filter{port} {{\nchain input {{\ntype filter hook input priority -300;\n"
+            f"meta nfproto ipv4 tcp dport {port} {verdict4}\n"
+            f"meta nfproto ipv6 tcp dport {port} {verdict6}\n}}\n}}\n"
+        )
+
+    def remove(self) -> None:
+        """End what runs in the namespaces and remove them; may be called twice."""
+        while self._made:
+            self._made.pop().remove()
