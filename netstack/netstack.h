@@ -9,9 +9,13 @@
  *  - Nothing blocks but ns_probe and ns_close, and those are bounded.
  *  - All calls for one handle come from one thread, the reactor's.
  *  - Nothing calls back into the caller.  One eventfd says that ns_drain has
- *    something to give.
+ *    something to give.  What ns_pump itself raises does not make it readable:
+ *    the caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits
+ *    for, may come up to 50 ms late.
  *  - A panic in the library becomes -ENOTRECOVERABLE and one line on stderr.
  *  - Byte order: ports are in host order, addresses in network order.
+ *  - What a pointer points to is only read, unless a call says that it fills it;
+ *    no const, because cgo cannot say it on its side.
  */
 #ifndef NANOTUN_NETSTACK_H
 #define NANOTUN_NETSTACK_H
@@ -98,13 +102,14 @@ uint32_t ns_abi_version(void);
  * each way through the device: 1 it does, 0 it does not.  address4 is the
  * kernel's address on the device, gateway4 the peer the library plays.
  * Blocks for at most timeout_ms.  Call it before ns_open, never beside it. */
-int ns_probe(int tun_fd, uint32_t vnet_header, uint32_t mtu, const char *device,
-             const uint8_t gateway4[4], uint32_t timeout_ms);
+int ns_probe(int tun_fd, uint32_t vnet_header, uint32_t mtu, char *device,
+             uint8_t gateway4[4], uint32_t timeout_ms);
 
 /* Makes a stack on an open, configured TUN.  Returns its handle. */
-int64_t ns_open(const struct ns_config *config);
+int64_t ns_open(struct ns_config *config);
 
-/* The eventfd, readable while events wait.  It belongs to the library. */
+/* The eventfd, readable when events wait that ns_pump did not raise.  It belongs
+ * to the library. */
 int ns_event_fd(int64_t handle);
 
 /* Reads packets from the TUN until it is empty, budget packets were read or
@@ -120,7 +125,7 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
  * stream socket: bytes, half-close and reset go both ways from here on.
  * leftover goes to the app first.  fd is the library's from here on, also when
  * the call fails.  -ENOENT: no such flow waits (the app gave up). */
-int ns_join(int64_t handle, uint64_t flow, int fd, const void *leftover, size_t length);
+int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length);
 
 /* Tells the app that it cannot have this flow. */
 int ns_refuse(int64_t handle, uint64_t flow, uint32_t reason);

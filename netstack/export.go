@@ -1,0 +1,244 @@
+// Package main is the C ABI of netstack.h, and nothing else.
+//
+// Every function recovers from a panic; nothing but this file uses cgo.
+package main
+
+/*
+#include <errno.h>
+#include <stdlib.h>
+#include "netstack.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/log"
+
+	"nanotun/netstack/internal/engine"
+	"nanotun/netstack/internal/events"
+)
+
+func main() {}
+
+func init() {
+	// gVisor's own log lines would go to the daemon's stderr, one for each
+	// odd packet; the counters say the same.
+	log.SetLevel(log.Warning)
+	log.SetTarget(quiet{})
+}
+
+type quiet struct{}
+
+func (quiet) Emit(int, log.Level, time.Time, string, ...any) {}
+
+var handles = struct {
+	sync.RWMutex
+	engines map[int64]*engine.Engine
+	last    int64
+}{engines: make(map[int64]*engine.Engine)}
+
+func lookup(handle C.int64_t) *engine.Engine {
+	handles.RLock()
+	defer handles.RUnlock()
+	return handles.engines[int64(handle)]
+}
+
+// guard turns a panic into an error of the call.
+func guard(result *C.int) {
+	if r := recover(); r != nil {
+		report(r)
+		*result = -C.ENOTRECOVERABLE
+	}
+}
+
+func report(r any) {
+	fmt.Fprintf(os.Stderr, "nanotun: the native stack panicked, please report this: %v\n%s", r, debug.Stack())
+}
+
+// call runs f on the engine of the handle; f's errno becomes negative.
+func call(handle C.int64_t, f func(*engine.Engine) (int, error)) (result C.int) {
+	defer guard(&result)
+	e := lookup(handle)
+	if e == nil {
+		return -C.EINVAL
+	}
+	n, err := f(e)
+	if err != nil {
+		return -C.int(errnoOf(err))
+	}
+	return C.int(n)
+}
+
+func errnoOf(err error) unix.Errno {
+	if errno, ok := err.(unix.Errno); ok {
+		return errno
+	}
+	return unix.EIO
+}
+
+//export ns_abi_version
+func ns_abi_version() C.uint32_t { return C.NS_ABI_VERSION }
+
+//export ns_probe
+func ns_probe(tunFD C.int, vnetHeader, mtu C.uint32_t, device *C.char, gateway4 *C.uint8_t, timeout C.uint32_t) (result C.int) {
+	defer guard(&result)
+	works := engine.Probe(engine.ProbeConfig{
+		TunFD:        int(tunFD),
+		VirtioHeader: vnetHeader != 0,
+		MTU:          uint32(mtu),
+		Device:       C.GoString(device),
+		Gateway:      address(gateway4, 4),
+		Timeout:      time.Duration(timeout) * time.Millisecond,
+	})
+	if works {
+		return 1
+	}
+	return 0
+}
+
+//export ns_open
+func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
+	defer func() {
+		if r := recover(); r != nil {
+			report(r)
+			handle = -C.ENOTRECOVERABLE
+		}
+	}()
+	if config == nil || uintptr(config.size) != unsafe.Sizeof(*config) {
+		return -C.EINVAL
+	}
+	mode := engine.Mode(config.stack)
+	if mode != engine.Full && mode != engine.Simple {
+		return -C.EINVAL
+	}
+	e, err := engine.Open(engine.Config{
+		TunFD:            int(config.tun_fd),
+		MTU:              uint32(config.mtu),
+		Mode:             mode,
+		VirtioHeader:     config.vnet_header != 0,
+		PendingLimit:     int(config.pending_limit),
+		PendingPerSource: int(config.pending_per_source),
+		FlowLimit:        int(config.flow_limit),
+		KeepAlive:        time.Duration(config.keepalive_s) * time.Second,
+		HalfClosed:       time.Duration(config.half_closed_s) * time.Second,
+		Gateway4:         address(&config.gateway4[0], 4),
+		Gateway6:         address(&config.gateway6[0], 16),
+	})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "nanotun: %s\n", err)
+		return -C.EIO
+	}
+	handles.Lock()
+	defer handles.Unlock()
+	handles.last++
+	handles.engines[handles.last] = e
+	return C.int64_t(handles.last)
+}
+
+func address(bytes *C.uint8_t, size int) netip.Addr {
+	a, _ := netip.AddrFromSlice(unsafe.Slice((*byte)(unsafe.Pointer(bytes)), size))
+	return a
+}
+
+//export ns_event_fd
+func ns_event_fd(handle C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return e.Events().FD(), nil })
+}
+
+//export ns_pump
+func ns_pump(handle C.int64_t, budget, linger C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		n, errno := e.Pump(int(budget), time.Duration(linger)*time.Microsecond)
+		if errno != 0 && n == 0 {
+			return 0, errno
+		}
+		return n, nil
+	})
+}
+
+//export ns_drain
+func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		out := unsafe.Slice(array, int(capacity))
+		i := 0
+		n := e.Events().Drain(int(capacity), func(event *events.Event) {
+			c := &out[i]
+			i++
+			c.flow = C.uint64_t(event.Flow)
+			c.bytes_up = C.uint64_t(event.BytesUp)
+			c.bytes_down = C.uint64_t(event.BytesDown)
+			c.kind = C.uint32_t(event.Kind)
+			c.error = C.int32_t(event.Error)
+			c.source_port = C.uint16_t(event.SourcePort)
+			c.destination_port = C.uint16_t(event.DestPort)
+			c.family = C.uint8_t(event.Family)
+			c.protocol = C.uint8_t(event.Protocol)
+			c.source = *(*[16]C.uint8_t)(unsafe.Pointer(&event.Source))
+			c.destination = *(*[16]C.uint8_t)(unsafe.Pointer(&event.Destination))
+		})
+		return n, nil
+	})
+}
+
+//export ns_join
+func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t) (result C.int) {
+	defer guard(&result)
+	e := lookup(handle)
+	if e == nil {
+		_ = unix.Close(int(fd))
+		return -C.EINVAL
+	}
+	var first []byte
+	if length > 0 {
+		first = C.GoBytes(leftover, C.int(length))
+	}
+	if err := e.Join(uint64(flow), int(fd), first); err != nil {
+		return -C.int(errnoOf(err))
+	}
+	return 0
+}
+
+//export ns_refuse
+func ns_refuse(handle C.int64_t, flow C.uint64_t, reason C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return 0, e.Refuse(uint64(flow), engine.Refusal(reason))
+	})
+}
+
+//export ns_drop
+func ns_drop(handle C.int64_t, flow C.uint64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Drop(uint64(flow)) })
+}
+
+//export ns_quiesce
+func ns_quiesce(handle C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return e.Quiesce(), nil })
+}
+
+//export ns_stats
+func ns_stats(handle C.int64_t, stats *C.struct_ns_stats) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		// The structs agree field by field: a test compares them.
+		*(*engine.Stats)(unsafe.Pointer(stats)) = e.Stats()
+		return 0, nil
+	})
+}
+
+//export ns_close
+func ns_close(handle C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		handles.Lock()
+		delete(handles.engines, int64(handle))
+		handles.Unlock()
+		e.Close()
+		return 0, nil
+	})
+}

@@ -1,0 +1,46 @@
+// Package engine is the packet engine: a gVisor stack on a TUN device, the
+// table of flows that wait for a decision, and the flows that were joined.
+package engine
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Mode chooses between the two stacks.
+type Mode uint32
+
+// The modes, as in netstack.h.
+const (
+	// Full is the whole of gVisor's netstack.
+	Full Mode = 1
+	// Simple has fixed windows and none of the machinery that repairs loss,
+	// which a link in memory does not need.
+	Simple Mode = 2
+)
+
+// Config is struct ns_config in Go's terms.
+type Config struct {
+	TunFD            int
+	MTU              uint32
+	Mode             Mode
+	VirtioHeader     bool
+	PendingLimit     int
+	PendingPerSource int
+	FlowLimit        int
+	KeepAlive        time.Duration
+	HalfClosed       time.Duration
+	Gateway4         netip.Addr
+	Gateway6         netip.Addr
+}
+
+// Refusal is what the app is to see, as in netstack.h.
+type Refusal uint32
+
+// The refusals.
+const (
+	RefuseReset           Refusal = 1
+	RefuseHostUnreachable Refusal = 2
+	RefuseNetUnreachable  Refusal = 3
+	RefuseProhibited      Refusal = 4
+)

@@ -1,0 +1,350 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"nanotun/netstack/internal/events"
+	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/relay"
+)
+
+// Engine is one stack on one device. Its methods are called from one thread,
+// the one that pumps; flows run on their loops besides.
+type Engine struct {
+	config   Config
+	link     *link.Endpoint
+	stack    *stack.Stack
+	events   *events.Queue
+	gateways gateways
+	pending  *pendingTable
+	forward  *tcp.Forwarder
+	loops    []*relay.Loop
+	nextFlow uint64
+
+	mu       sync.Mutex
+	joined   map[tuple]*joinedFlow // established, for the pump to find
+	opening  map[tuple]*joinedFlow // in the handshake with the app
+	changed  *sync.Cond            // joined and opening became smaller
+	quiesced bool
+
+	flowsTotal, refused       atomic.Uint64
+	bytesUp, bytesDown        atomic.Uint64 // of flows that ended
+	dropFlowLimit, dropToGate atomic.Uint64
+}
+
+// joinedFlow is a flow from its join to its end.
+type joinedFlow struct {
+	*relay.Flow
+	tuple tuple
+}
+
+// Open makes an engine on an open device.
+func Open(config Config) (*Engine, error) {
+	e := &Engine{
+		config:   config,
+		link:     link.New(config.TunFD, config.MTU, config.VirtioHeader),
+		gateways: newGateways(config.Gateway4, config.Gateway6),
+		pending:  newPendingTable(config.PendingLimit, config.PendingPerSource),
+		joined:   make(map[tuple]*joinedFlow),
+		opening:  make(map[tuple]*joinedFlow),
+	}
+	e.changed = sync.NewCond(&e.mu)
+	var err error
+	if e.events, err = events.New(); err != nil {
+		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
+	}
+	if err := e.openLoops(); err != nil {
+		e.events.Close()
+		return nil, err
+	}
+	if e.stack, err = newStack(config.Mode, e.link, config.Gateway4, config.Gateway6); err != nil {
+		e.closeLoops()
+		e.events.Close()
+		return nil, err
+	}
+	// The forwarder only ever sees a SYN whose flow was joined, and that many
+	// are bounded by FlowLimit.
+	e.forward = tcp.NewForwarder(e.stack, receiveBuffer, config.FlowLimit+1, e.accept)
+	e.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, e.unclaimed)
+	return e, nil
+}
+
+func (e *Engine) openLoops() error {
+	// One loop for two cores: the other one is the pump's.
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		loop, err := relay.NewLoop(e.config.HalfClosed)
+		if err != nil {
+			e.closeLoops()
+			return fmt.Errorf("cannot make an epoll set: %w", err)
+		}
+		e.loops = append(e.loops, loop)
+	}
+	return nil
+}
+
+func (e *Engine) closeLoops() {
+	for _, loop := range e.loops {
+		loop.Close()
+	}
+}
+
+// Events is the queue that Python drains.
+func (e *Engine) Events() *events.Queue { return e.events }
+
+// unclaimed gets the TCP packets that no endpoint claims, in the pump's thread:
+// a SYN becomes a waiting flow. False leaves the packet to the stack, which
+// answers with a reset.
+func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+	t := tupleOf(id)
+	if e.gateways.has(&t) {
+		e.dropToGate.Add(1)
+		return true
+	}
+	hdr := header.TCP(packet.TransportHeader().Slice())
+	flags := hdr.Flags()
+	switch {
+	case flags.Contains(header.TCPFlagRst):
+		if flow := e.pending.reset(t); flow != 0 {
+			e.events.PostQuiet(t.event(events.Abandoned, flow))
+		}
+		return true
+	case !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck):
+		return false
+	}
+	if _, valid, ok := header.TCPValid(hdr, func() uint16 { return packet.Data().Checksum() },
+		uint16(packet.Data().Size()), id.RemoteAddress, id.LocalAddress, packet.RXChecksumValidated); !ok || !valid {
+		e.stack.Stats().TCP.ChecksumErrors.Increment()
+		return true
+	}
+	e.request(t, id, packet)
+	return true
+}
+
+func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) {
+	e.mu.Lock()
+	_, opening := e.opening[t]
+	full := len(e.joined)+len(e.opening) >= e.config.FlowLimit
+	quiesced := e.quiesced
+	e.mu.Unlock()
+	switch {
+	case opening || quiesced:
+		return
+	case full:
+		e.dropFlowLimit.Add(1)
+		return
+	}
+	e.nextFlow++
+	added, abandoned := e.pending.add(e.nextFlow, t, id, packet)
+	if abandoned != 0 {
+		e.events.PostQuiet(t.event(events.Abandoned, abandoned))
+	}
+	if added {
+		e.events.PostQuiet(t.event(events.TCPRequest, e.nextFlow))
+	}
+}
+
+// Join completes the handshake with the app and carries the flow over fd, which
+// it owns from here on.
+func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
+	w := e.pending.take(flow)
+	if w == nil {
+		_ = unix.Close(fd)
+		return unix.ENOENT
+	}
+	defer w.packet.DecRef()
+	setKeepAlive(fd, e.config.KeepAlive)
+	loop := e.loops[flow%uint64(len(e.loops))]
+	f := &joinedFlow{tuple: w.tuple}
+	f.Flow = relay.NewFlow(flow, fd, leftover, loop, func(_ *relay.Flow, errno unix.Errno) { e.ended(f, errno) })
+	e.mu.Lock()
+	e.opening[w.tuple] = f
+	e.mu.Unlock()
+	// It starts a goroutine that calls accept: the handshake blocks until the
+	// app's ACK, which this thread is the one to bring.
+	e.forward.HandlePacket(w.id, w.packet)
+	return nil
+}
+
+// accept does the handshake with the app of a joined flow.
+func (e *Engine) accept(request *tcp.ForwarderRequest) {
+	t := tupleOf(request.ID())
+	e.mu.Lock()
+	f := e.opening[t]
+	e.mu.Unlock()
+	if f == nil {
+		request.Complete(true)
+		return
+	}
+	endpoint, err := request.CreateEndpoint(&f.Queue)
+	request.Complete(false)
+	if err != nil {
+		f.Discard()
+		e.ended(f, unix.ECONNABORTED)
+		return
+	}
+	f.Endpoint = endpoint.(*tcp.Endpoint)
+	e.setOptions(f.Endpoint)
+	e.mu.Lock()
+	delete(e.opening, t)
+	e.joined[t] = f
+	e.mu.Unlock()
+	e.flowsTotal.Add(1)
+	f.Start()
+}
+
+// ended is called once for each joined flow, by whoever ends it.
+func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
+	up, down := f.Bytes()
+	e.bytesUp.Add(up)
+	e.bytesDown.Add(down)
+	e.mu.Lock()
+	if e.joined[f.tuple] == f {
+		delete(e.joined, f.tuple)
+	}
+	if e.opening[f.tuple] == f {
+		delete(e.opening, f.tuple)
+	}
+	e.changed.Broadcast()
+	e.mu.Unlock()
+	event := f.tuple.event(events.Closed, f.ID)
+	event.Error = int32(errno)
+	event.BytesUp, event.BytesDown = up, down
+	e.events.PostLazy(event)
+}
+
+// Refuse tells the app that it cannot have a waiting flow.
+func (e *Engine) Refuse(flow uint64, how Refusal) error {
+	w := e.pending.take(flow)
+	if w == nil {
+		return unix.ENOENT
+	}
+	defer w.packet.DecRef()
+	e.refused.Add(1)
+	if w.tuple.six {
+		reject := stack.RejectIPv6WithTCPReset
+		switch how {
+		case RefuseHostUnreachable:
+			reject = stack.RejectIPv6WithICMPAddrUnreachable
+		case RefuseNetUnreachable:
+			reject = stack.RejectIPv6WithICMPNoRoute
+		case RefuseProhibited:
+			reject = stack.RejectIPv6WithICMPAdminProhibited
+		}
+		handler := e.stack.NetworkProtocolInstance(ipv6.ProtocolNumber).(stack.RejectIPv6WithHandler)
+		handler.SendRejectionError(w.packet, reject, false)
+		return nil
+	}
+	reject := stack.RejectIPv4WithTCPReset
+	switch how {
+	case RefuseHostUnreachable:
+		reject = stack.RejectIPv4WithICMPHostUnreachable
+	case RefuseNetUnreachable:
+		reject = stack.RejectIPv4WithICMPNetUnreachable
+	case RefuseProhibited:
+		reject = stack.RejectIPv4WithICMPAdminProhibited
+	}
+	handler := e.stack.NetworkProtocolInstance(ipv4.ProtocolNumber).(stack.RejectIPv4WithHandler)
+	handler.SendRejectionError(w.packet, reject, true)
+	return nil
+}
+
+// Drop forgets a waiting flow.
+func (e *Engine) Drop(flow uint64) error {
+	w := e.pending.take(flow)
+	if w == nil {
+		return unix.ENOENT
+	}
+	w.packet.DecRef()
+	return nil
+}
+
+// Quiesce takes no new flows and resets those that have nothing under way. It
+// returns how many are left.
+func (e *Engine) Quiesce() int {
+	e.mu.Lock()
+	e.quiesced = true
+	flows := make([]*joinedFlow, 0, len(e.joined))
+	for _, f := range e.joined {
+		flows = append(flows, f)
+	}
+	e.mu.Unlock()
+	for _, f := range flows {
+		if f.Idle() {
+			f.Abort()
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.joined) + len(e.opening)
+}
+
+// closeWait bounds how long Close waits for flows in another thread's hands.
+const closeWait = time.Second
+
+// Close resets what is left and frees everything.
+func (e *Engine) Close() {
+	e.Quiesce()
+	e.pending.clear()
+	e.mu.Lock()
+	flows := make([]*joinedFlow, 0, len(e.joined))
+	for _, f := range e.joined {
+		flows = append(flows, f)
+	}
+	e.mu.Unlock()
+	for _, f := range flows {
+		f.Abort()
+	}
+	// Flows whose app does not answer the handshake end with the stack.
+	e.stack.Close()
+	timer := time.AfterFunc(closeWait, e.changed.Broadcast)
+	deadline := time.Now().Add(closeWait)
+	e.mu.Lock()
+	for len(e.joined)+len(e.opening) > 0 && time.Now().Before(deadline) {
+		e.changed.Wait()
+	}
+	e.mu.Unlock()
+	timer.Stop()
+	e.stack.RemoveNIC(nic)
+	e.closeLoops()
+	e.events.Close()
+}
+
+// find returns the established flow of a tuple, nil if there is none.
+func (e *Engine) find(t tuple) *joinedFlow {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.joined[t]
+}
+
+// deliver gives one packet to the stack, and does what it makes possible for
+// its flow in this thread.
+func (e *Engine) deliver(p link.Packet) {
+	t, kind := glance(p.Bytes())
+	switch kind {
+	case kindEcho:
+		// Promiscuous as it is, the stack would answer for the whole world.
+		if !e.gateways.has(&t) {
+			p.Release()
+			return
+		}
+	case kindTCP:
+		if f := e.find(t); f != nil {
+			f.BeginPump()
+			e.link.Deliver(p)
+			f.EndPump()
+			return
+		}
+	}
+	e.link.Deliver(p)
+}

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/time/rate"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/relay"
+)
+
+const (
+	nic tcpip.NICID = 1
+
+	// receiveBuffer is the most bytes of an app that wait in the stack, per
+	// flow, and so the window the app sees.
+	receiveBuffer = 1 << 20
+
+	// timeWait is short because the link is memory: no old segment of a flow
+	// can turn up later, and each flow in TIME-WAIT costs its memory.
+	timeWait = time.Second
+
+	// finWait is how long a closed endpoint waits for the app's FIN.
+	finWait = 60 * time.Second
+
+	// synRetries bounds how long a joined flow waits for an app that is gone.
+	synRetries = 3
+
+	// icmpPerSecond bounds the ICMP errors and echo replies the stack sends; a
+	// port scan through a dead proxy should still see honest errors.
+	icmpPerSecond = 5000
+	icmpBurst     = 1000
+)
+
+// newStack makes a stack of the mode with one NIC on the endpoint, which
+// answers for any address.
+func newStack(mode Mode, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) (*stack.Stack, error) {
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+		HandleLocal:        false,
+	})
+	if err := configure(s, mode, endpoint, gateway4, gateway6); err != nil {
+		s.Destroy()
+		return nil, err
+	}
+	return s, nil
+}
+
+func configure(s *stack.Stack, mode Mode, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) error {
+	if err := setTCP(s, mode); err != nil {
+		return err
+	}
+	s.SetICMPLimit(rate.Limit(icmpPerSecond))
+	s.SetICMPBurst(icmpBurst)
+	if err := s.CreateNIC(nic, endpoint); err != nil {
+		return fmt.Errorf("cannot make the NIC: %s", err)
+	}
+	// Answer for any address, and as any address.
+	if err := s.SetPromiscuousMode(nic, true); err != nil {
+		return fmt.Errorf("cannot set promiscuous mode: %s", err)
+	}
+	if err := s.SetSpoofing(nic, true); err != nil {
+		return fmt.Errorf("cannot set spoofing: %s", err)
+	}
+	for _, address := range []netip.Addr{gateway4, gateway6} {
+		protocol := tcpip.ProtocolAddress{
+			Protocol:          header.IPv4ProtocolNumber,
+			AddressWithPrefix: tcpip.AddrFromSlice(address.AsSlice()).WithPrefix(),
+		}
+		if address.Is6() {
+			protocol.Protocol = header.IPv6ProtocolNumber
+		}
+		if err := s.AddProtocolAddress(nic, protocol, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("cannot add the gateway address %s: %s", address, err)
+		}
+	}
+	s.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nic},
+		{Destination: header.IPv6EmptySubnet, NIC: nic},
+	})
+	return nil
+}
+
+// setTCP sets what the modes differ in, and what neither leaves at gVisor's
+// default because this link is no wire.
+func setTCP(s *stack.Stack, mode Mode) error {
+	full := mode == Full
+	recovery := tcpip.TCPRecovery(0)
+	if full {
+		recovery = tcpip.TCPRACKLossDetection
+	}
+	congestion := tcpip.CongestionControlOption("reno")
+	if full {
+		congestion = "cubic"
+	}
+	options := []tcpip.SettableTransportProtocolOption{
+		new(tcpip.TCPSACKEnabled(full)),
+		&recovery,
+		&congestion,
+		new(tcpip.TCPModerateReceiveBufferOption(full)),
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: receiveBuffer, Max: 2 * receiveBuffer},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: relay.SendBuffer, Max: relay.SendBuffer},
+		new(tcpip.TCPTimeWaitTimeoutOption(timeWait)),
+		new(tcpip.TCPLingerTimeoutOption(finWait)),
+		new(tcpip.TCPSynRetriesOption(synRetries)),
+	}
+	for _, option := range options {
+		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return fmt.Errorf("cannot set %T: %s", option, err)
+		}
+	}
+	return nil
+}

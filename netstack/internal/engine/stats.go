@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"runtime/metrics"
+)
+
+// Stats is struct ns_stats in Go's terms, field by field.
+type Stats struct {
+	Flows, Pending, FlowsTotal, Refused uint64
+	BytesUp, BytesDown                  uint64
+	PacketsIn, PacketsOut               uint64
+	DropPendingLimit, DropSourceLimit   uint64
+	DropFlowLimit, DropMalformed        uint64
+	DropGateway, DropWrite              uint64
+	StackDropped, Retransmits           uint64
+	ChecksumErrors                      uint64
+	Goroutines, HeapBytes               uint64
+}
+
+// Stats reads all counters.
+func (e *Engine) Stats() Stats {
+	up, down := e.bytesUp.Load(), e.bytesDown.Load()
+	e.mu.Lock()
+	flows := len(e.joined)
+	for _, f := range e.joined {
+		u, d := f.Bytes()
+		up += u
+		down += d
+	}
+	e.mu.Unlock()
+	samples := []metrics.Sample{
+		{Name: "/sched/goroutines:goroutines"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+	}
+	metrics.Read(samples)
+	s := e.stack.Stats()
+	return Stats{
+		Flows:            uint64(flows),
+		Pending:          uint64(e.pending.len()),
+		FlowsTotal:       e.flowsTotal.Load(),
+		Refused:          e.refused.Load(),
+		BytesUp:          up,
+		BytesDown:        down,
+		PacketsIn:        e.link.PacketsIn.Load(),
+		PacketsOut:       e.link.PacketsOut.Load(),
+		DropPendingLimit: e.pending.overLimit.Load(),
+		DropSourceLimit:  e.pending.overSource.Load(),
+		DropFlowLimit:    e.dropFlowLimit.Load(),
+		DropMalformed:    e.link.Malformed.Load(),
+		DropGateway:      e.dropToGate.Load(),
+		DropWrite:        e.link.WriteDrops.Load(),
+		StackDropped:     s.DroppedPackets.Value(),
+		Retransmits:      s.TCP.Retransmits.Value(),
+		ChecksumErrors:   s.TCP.ChecksumErrors.Value(),
+		Goroutines:       samples[0].Value.Uint64(),
+		HeapBytes:        samples[1].Value.Uint64(),
+	}
+}

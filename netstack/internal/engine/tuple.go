@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// tuple names a TCP flow: the app's end is the source.
+type tuple struct {
+	source, destination         [16]byte // IPv4 in the first four bytes
+	sourcePort, destinationPort uint16
+	six                         bool
+}
+
+// tupleOf is the tuple of the stack's id, in which "local" is the destination
+// that the stack plays.
+func tupleOf(id stack.TransportEndpointID) (t tuple) {
+	copy(t.source[:], id.RemoteAddress.AsSlice())
+	copy(t.destination[:], id.LocalAddress.AsSlice())
+	t.sourcePort, t.destinationPort = id.RemotePort, id.LocalPort
+	t.six = id.LocalAddress.Len() == header.IPv6AddressSize
+	return t
+}
+
+func (t *tuple) family() uint8 {
+	if t.six {
+		return 6
+	}
+	return 4
+}
+
+// kind is what sort of packet a glance at its headers finds.
+type kind int
+
+const (
+	kindOther kind = iota
+	kindTCP
+	kindEcho // an ICMP echo request
+)
+
+// glance reads just enough of a packet to find its flow: the TCP tuple of an
+// unfragmented packet, or the destination of an echo request. What it does not
+// recognise is left to the stack.
+func glance(packet []byte) (t tuple, k kind) {
+	switch header.IPVersion(packet) {
+	case header.IPv4Version:
+		return glance4(packet)
+	case header.IPv6Version:
+		return glance6(packet)
+	}
+	return t, kindOther
+}
+
+func glance4(packet []byte) (t tuple, k kind) {
+	if len(packet) < header.IPv4MinimumSize {
+		return t, kindOther
+	}
+	ip := header.IPv4(packet)
+	size := int(ip.HeaderLength())
+	if size < header.IPv4MinimumSize || len(packet) < size+header.TCPMinimumSize && ip.Protocol() == uint8(header.TCPProtocolNumber) {
+		return t, kindOther
+	}
+	if ip.FragmentOffset() != 0 || ip.More() {
+		return t, kindOther
+	}
+	copy(t.source[:4], packet[12:16])
+	copy(t.destination[:4], packet[16:20])
+	return finish(t, ip.Protocol(), packet[min(size, len(packet)):])
+}
+
+func glance6(packet []byte) (t tuple, k kind) {
+	if len(packet) < header.IPv6MinimumSize {
+		return t, kindOther
+	}
+	t.six = true
+	copy(t.source[:], packet[8:24])
+	copy(t.destination[:], packet[24:40])
+	return finish(t, packet[6], packet[header.IPv6MinimumSize:])
+}
+
+func finish(t tuple, protocol uint8, transport []byte) (tuple, kind) {
+	switch tcpip.TransportProtocolNumber(protocol) {
+	case header.TCPProtocolNumber:
+		if len(transport) < header.TCPMinimumSize {
+			return t, kindOther
+		}
+		t.sourcePort = binary.BigEndian.Uint16(transport)
+		t.destinationPort = binary.BigEndian.Uint16(transport[2:])
+		return t, kindTCP
+	case header.ICMPv4ProtocolNumber:
+		if !t.six && len(transport) > 0 && header.ICMPv4Type(transport[0]) == header.ICMPv4Echo {
+			return t, kindEcho
+		}
+	case header.ICMPv6ProtocolNumber:
+		if t.six && len(transport) > 0 && header.ICMPv6Type(transport[0]) == header.ICMPv6EchoRequest {
+			return t, kindEcho
+		}
+	}
+	return t, kindOther
+}
+
+// gateways tells the gateway's addresses from all others.
+type gateways struct{ four, six [16]byte }
+
+func newGateways(four, six netip.Addr) (g gateways) {
+	copy(g.four[:], four.AsSlice())
+	copy(g.six[:], six.AsSlice())
+	return g
+}
+
+func (g *gateways) has(t *tuple) bool {
+	if t.six {
+		return t.destination == g.six
+	}
+	return t.destination == g.four
+}

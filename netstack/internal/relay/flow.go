@@ -1,0 +1,257 @@
+// Package relay carries the bytes of joined flows: between a gVisor endpoint,
+// the app's side, and a socket, the upstream's side.
+//
+// Rules
+//   - No goroutine belongs to a flow. A step moves what can be moved now and
+//     returns; what makes more possible runs the next step: a packet from the
+//     app (the pump's thread), readiness of the socket (a Loop), a timer of the
+//     stack (any goroutine, which asks the Loop).
+//   - One step of a flow runs at a time; whoever comes meanwhile leaves a mark
+//     and goes on, and the running one takes another turn.
+//   - The socket is closed by a step, so never under another's hands.
+//   - "Up" is from the app to the upstream, "down" the other way.
+package relay
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"nanotun/netstack/internal/direct"
+)
+
+// Marks of a flow's state word.
+const (
+	markUp      = 1 << iota // something may have come from the app
+	markDown                // something may have come from the upstream, or the app made room
+	markRoom                // the socket may take more
+	markError               // the socket may have failed
+	markAbort               // end it with a reset both ways
+	markRunning             // somebody runs steps
+	markDead                // ended; nothing runs again
+)
+
+// Flow is one joined flow.
+type Flow struct {
+	// ID is the number that Python knows the flow by.
+	ID uint64
+	// Queue is the waiter queue that Endpoint was made with.
+	Queue waiter.Queue
+	// Endpoint is the app's side, set before Start.
+	Endpoint *tcp.Endpoint
+
+	loop  *Loop
+	fd    int
+	state atomic.Uint32
+	entry waiter.Entry
+	ended func(*Flow, unix.Errno)
+
+	// pumping is set while the pump's thread works for this flow: it looks at
+	// both directions afterwards, so notifications meanwhile say nothing new.
+	pumping atomic.Bool
+
+	bytesUp, bytesDown atomic.Uint64
+	active             atomic.Int64 // unix seconds of the last byte
+	downBlocked        atomic.Bool  // the endpoint's buffer is full
+
+	// The rest belongs to the running step.
+	leftover  []byte // goes to the app first
+	upBlocked bool   // the socket's buffer is full
+	upDone    bool   // the app's FIN was passed on
+	downDone  bool   // the upstream's FIN was passed on
+	bulk      bool   // the last read from the socket was a large one
+}
+
+// NewFlow makes a flow that will carry between an endpoint, to be set, and fd,
+// which it owns from now on. ended is called once, last, from any goroutine.
+func NewFlow(id uint64, fd int, leftover []byte, loop *Loop, ended func(*Flow, unix.Errno)) *Flow {
+	return &Flow{ID: id, fd: fd, leftover: leftover, loop: loop, ended: ended}
+}
+
+// Discard closes the socket of a flow that is never started, with a reset: the
+// app went away and the upstream should not take this for an orderly end.
+func (f *Flow) Discard() {
+	resetOnClose(f.fd)
+	_ = unix.Close(f.fd)
+}
+
+// Start begins to carry. Endpoint is set and connected.
+func (f *Flow) Start() {
+	f.touch()
+	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
+	f.Queue.EventRegister(&f.entry)
+	if err := f.loop.watch(f); err != nil {
+		f.run(markAbort)
+		return
+	}
+	f.run(markUp | markDown)
+}
+
+// NotifyEvent implements waiter.EventListener. The stack calls it with locks
+// held, so it only asks the loop for a step.
+func (f *Flow) NotifyEvent(mask waiter.EventMask) {
+	if f.pumping.Load() {
+		return
+	}
+	marks := uint32(0)
+	if mask&waiter.WritableEvents != 0 {
+		marks |= markDown
+	}
+	if mask&(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
+		marks |= markUp
+	}
+	f.loop.ask(f, marks)
+}
+
+// BeginPump and EndPump enclose the delivery of one packet of this flow to the
+// stack. EndPump moves what the packet made possible, in the caller's thread.
+func (f *Flow) BeginPump() {
+	f.pumping.Store(true)
+	direct.Begin(f.Endpoint)
+}
+
+// EndPump follows BeginPump.
+func (f *Flow) EndPump() {
+	direct.Finish(f.Endpoint, &f.Queue)
+	f.pumping.Store(false)
+	marks := uint32(markUp)
+	if f.downBlocked.Load() {
+		marks |= markDown
+	}
+	f.run(marks)
+}
+
+// Abort resets the flow on both sides.
+func (f *Flow) Abort() { f.run(markAbort) }
+
+// Bytes returns the payload bytes carried so far.
+func (f *Flow) Bytes() (up, down uint64) { return f.bytesUp.Load(), f.bytesDown.Load() }
+
+// Idle tells whether nothing is under way in either direction.
+func (f *Flow) Idle() bool {
+	if f.state.Load()&markDead != 0 {
+		return false // its socket's number may be another's by now
+	}
+	received, _ := f.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	unsent, _ := f.Endpoint.GetSockOptInt(tcpip.SendQueueSizeOption)
+	if received != 0 || unsent != 0 {
+		return false
+	}
+	unread, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ)
+	if err != nil || unread != 0 {
+		return err != nil
+	}
+	unsent, err = unix.IoctlGetInt(f.fd, unix.TIOCOUTQ)
+	return err != nil || unsent == 0
+}
+
+func (f *Flow) touch() { f.active.Store(time.Now().Unix()) }
+
+// run leaves the marks and, unless another thread is at it, runs steps until no
+// mark is left.
+func (f *Flow) run(marks uint32) {
+	for {
+		old := f.state.Load()
+		if old&markDead != 0 {
+			return
+		}
+		if f.state.CompareAndSwap(old, old|marks|markRunning) {
+			if old&markRunning != 0 {
+				return
+			}
+			break
+		}
+	}
+	for {
+		marks := f.state.Swap(markRunning)
+		if f.step(marks) {
+			f.state.Store(markDead)
+			return
+		}
+		if f.state.CompareAndSwap(markRunning, 0) {
+			return
+		}
+	}
+}
+
+// step moves what can be moved; true means that the flow has ended.
+func (f *Flow) step(marks uint32) (dead bool) {
+	if marks&markAbort != 0 {
+		f.end(unix.ECONNABORTED)
+		return true
+	}
+	if marks&markRoom != 0 && f.upBlocked {
+		f.upBlocked = false
+		marks |= markUp
+	}
+	if marks&markUp != 0 && !f.upDone && !f.upBlocked {
+		if errno := f.moveUp(); errno != 0 {
+			f.end(errno)
+			return true
+		}
+	}
+	if marks&markDown != 0 && !f.downDone {
+		if errno := f.moveDown(); errno != 0 {
+			f.end(errno)
+			return true
+		}
+	}
+	if f.upDone && f.downDone {
+		f.end(0)
+		return true
+	}
+	if errno := f.failure(marks); errno != 0 {
+		f.end(errno)
+		return true
+	}
+	return false
+}
+
+// failure finds a reset that came in a direction which no longer moves bytes
+// and so would not notice.
+func (f *Flow) failure(marks uint32) unix.Errno {
+	if f.upDone && f.Endpoint.EndpointState() == tcp.StateError {
+		return unix.ECONNRESET
+	}
+	if f.downDone && marks&markError != 0 {
+		if errno, _ := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
+			return unix.Errno(errno)
+		}
+	}
+	return 0
+}
+
+// end closes both sides: in order when errno is 0, else with a reset.
+func (f *Flow) end(errno unix.Errno) {
+	f.Queue.EventUnregister(&f.entry)
+	f.loop.forget(f)
+	if errno != 0 {
+		resetOnClose(f.fd)
+		f.Endpoint.Abort()
+	}
+	_ = unix.Close(f.fd)
+	f.Endpoint.Close()
+	f.leftover = nil
+	f.ended(f, errno)
+}
+
+// resetOnClose makes close(2) send a RST instead of a FIN. A socket that is no
+// TCP socket cannot, and its close says all there is to say.
+func resetOnClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// errnoOf names a gVisor error that ended a flow.
+func errnoOf(err tcpip.Error) unix.Errno {
+	switch err.(type) {
+	case *tcpip.ErrConnectionReset, *tcpip.ErrConnectionAborted, *tcpip.ErrAborted:
+		return unix.ECONNRESET
+	case *tcpip.ErrTimeout:
+		return unix.ETIMEDOUT
+	}
+	return unix.EIO
+}

@@ -1,0 +1,227 @@
+package relay
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// epollBatch is how many ready sockets one wait tells of.
+	epollBatch = 128
+
+	// sweepEvery is how often half-closed flows are looked at for idleness.
+	sweepEvery = 5 * time.Second
+)
+
+var smallBuffers = sync.Pool{New: func() any { return new([readSize / 4]byte) }}
+
+// Loop waits for readiness of the sockets of many flows and runs their steps,
+// in one goroutine.
+type Loop struct {
+	epoll, wake int
+	halfClosed  time.Duration
+	done        chan struct{}
+
+	mu       sync.Mutex
+	flows    map[int32]*Flow // by fd
+	asked    []request
+	waking   bool
+	closing  bool
+	halves   map[*Flow]struct{} // flows with one direction ended
+	sleeping bool
+}
+
+type request struct {
+	flow  *Flow
+	marks uint32
+}
+
+// NewLoop starts a loop. A flow that has one direction ended and carries no
+// byte for halfClosed is ended.
+func NewLoop(halfClosed time.Duration) (*Loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(epoll)
+		return nil, err
+	}
+	l := &Loop{
+		epoll: epoll, wake: wake, halfClosed: halfClosed,
+		done:   make(chan struct{}),
+		flows:  make(map[int32]*Flow),
+		halves: make(map[*Flow]struct{}),
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
+		_ = unix.Close(wake)
+		_ = unix.Close(epoll)
+		return nil, err
+	}
+	go l.run()
+	return l, nil
+}
+
+// Close ends the loop and waits for it. The flows must have ended.
+func (l *Loop) Close() {
+	l.mu.Lock()
+	l.closing = true
+	l.wakeUp()
+	l.mu.Unlock()
+	<-l.done
+	_ = unix.Close(l.wake)
+	_ = unix.Close(l.epoll)
+}
+
+// watch registers a flow's socket, edge-triggered: a step always goes on until
+// it would block.
+func (l *Loop) watch(f *Flow) error {
+	l.mu.Lock()
+	l.flows[int32(f.fd)] = f
+	l.mu.Unlock()
+	event := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     int32(f.fd),
+	}
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, f.fd, &event)
+}
+
+// forget is called before the flow's socket is closed, which takes it out of
+// the epoll set.
+func (l *Loop) forget(f *Flow) {
+	l.mu.Lock()
+	delete(l.flows, int32(f.fd))
+	delete(l.halves, f)
+	if l.closing {
+		l.wakeUp()
+	}
+	l.mu.Unlock()
+}
+
+// ask has the loop run a step of f soon. It never blocks.
+func (l *Loop) ask(f *Flow, marks uint32) {
+	l.mu.Lock()
+	l.asked = append(l.asked, request{f, marks})
+	l.wakeUp()
+	l.mu.Unlock()
+}
+
+// wakeUp is called with mu held.
+func (l *Loop) wakeUp() {
+	if l.waking || !l.sleeping {
+		return
+	}
+	l.waking = true
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(l.wake, one[:])
+}
+
+func (f *Flow) noteHalfClosed() {
+	if f.upDone && f.downDone {
+		return
+	}
+	f.loop.mu.Lock()
+	f.loop.halves[f] = struct{}{}
+	f.loop.wakeUp() // it may be in a wait without end
+	f.loop.mu.Unlock()
+}
+
+func (l *Loop) run() {
+	defer close(l.done)
+	ready := make([]unix.EpollEvent, epollBatch)
+	flows := make([]request, 0, epollBatch)
+	nextSweep := time.Now().Add(sweepEvery)
+	for {
+		timeout := l.prepareToSleep()
+		if timeout < -1 {
+			return
+		}
+		n, err := unix.EpollWait(l.epoll, ready, timeout)
+		if err != nil {
+			n = 0 // EINTR
+		}
+		flows = l.collect(ready[:n], flows[:0])
+		for _, r := range flows {
+			r.flow.run(r.marks)
+		}
+		clear(flows)
+		if now := time.Now(); timeout > 0 && now.After(nextSweep) {
+			nextSweep = now.Add(sweepEvery)
+			l.sweep(now)
+		}
+	}
+}
+
+// prepareToSleep returns the wait's timeout in milliseconds, -1 for without
+// end, -2 when the loop is to end.
+func (l *Loop) prepareToSleep() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closing && len(l.flows) == 0:
+		return -2
+	case len(l.asked) > 0:
+		return 0
+	}
+	l.sleeping = true
+	if len(l.halves) > 0 {
+		return int(sweepEvery.Milliseconds())
+	}
+	return -1
+}
+
+// collect turns readiness and requests into flows with marks.
+func (l *Loop) collect(ready []unix.EpollEvent, into []request) []request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sleeping = false
+	for i := range ready {
+		event := &ready[i]
+		if int(event.Fd) == l.wake {
+			var sink [8]byte
+			_, _ = unix.Read(l.wake, sink[:])
+			l.waking = false
+			continue
+		}
+		f := l.flows[event.Fd]
+		if f == nil {
+			continue
+		}
+		marks := uint32(0)
+		if event.Events&^unix.EPOLLOUT != 0 {
+			marks |= markDown
+		}
+		if event.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+			marks |= markError
+		}
+		if event.Events&unix.EPOLLOUT != 0 {
+			marks |= markRoom
+		}
+		into = append(into, request{f, marks})
+	}
+	into = append(into, l.asked...)
+	clear(l.asked)
+	l.asked = l.asked[:0]
+	return into
+}
+
+// sweep ends half-closed flows that have been idle for too long.
+func (l *Loop) sweep(now time.Time) {
+	l.mu.Lock()
+	var stale []*Flow
+	for f := range l.halves {
+		if now.Sub(time.Unix(f.active.Load(), 0)) > l.halfClosed {
+			stale = append(stale, f)
+		}
+	}
+	l.mu.Unlock()
+	for _, f := range stale {
+		f.Abort()
+	}
+}
