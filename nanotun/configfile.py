@@ -1,0 +1,112 @@
+"""
+The text of a configuration file in, values that know their line out.
+
+Errors name file and line.  They repeat nothing of the file but the names of
+keys, because a line may hold a password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import yaml
+
+from nanotun.errors import ConfigError
+
+ADVICE = "write one 'key: value' on each line"
+
+
+class Given(NamedTuple):
+    """
+    A value that somebody wrote.
+
+    @ivar value: as YAML or the command line gave it, not checked yet.
+    @ivar where: the beginning of an error's sentence, up to and with the name
+        of the key or flag.
+    """
+
+    value: object
+    where: str
+
+
+class _Loader(yaml.SafeLoader):
+    """
+    SafeLoader with YAML 1.2's idea of what is not text, so that C{offload: on}
+    is a word and not true, and C{01500} is not an octal number.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", list("-+0123456789")),
+    ("float", r"[-+]?(?:0|[1-9][0-9]{0,17})\.[0-9]+", list("-+0123456789")),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+    )
+
+
+def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
+    """
+    Read a configuration file.
+
+    @param text: all of it.
+    @param name: the file's name, for errors.
+    @param known: the keys that there are.
+    @return: the values by key.
+    @raise ConfigError: for bad YAML, an unknown key or one that is there twice.
+    """
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        return {} if root is None else _readMapping(loader, root, name, known)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        # Not str(error), which quotes the line.
+        problem = getattr(error, "problem", None) or "a character that YAML forbids"
+        raise ConfigError(f"{name}{line}: this is not valid YAML ({problem}); {ADVICE}.") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: this is nested too deeply; {ADVICE}.") from None
+
+
+def _readMapping(
+    loader: _Loader, root: yaml.Node, name: str, known: Collection[str]
+) -> dict[str, Given]:
+    if not isinstance(root, yaml.MappingNode):
+        line = root.start_mark.line + 1
+        raise ConfigError(f"{name}, line {line}: this is not a mapping of settings; {ADVICE}.")
+    found: dict[str, Given] = {}
+    lines: dict[str, int] = {}
+    for keyNode, valueNode in root.value:
+        line = keyNode.start_mark.line + 1
+        where = f"{name}, line {line}:"
+        key = keyNode.value if isinstance(keyNode, yaml.ScalarNode) else ""
+        if key not in known:
+            raise ConfigError(f"{where} {_unknown(key, known)}")
+        if key in found:
+            raise ConfigError(
+                f"{where} {key} is set a second time, first on line {lines[key]}; "
+                "remove one of the two."
+            )
+        value = loader.construct_object(valueNode, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = Given(value, f"{where} {key}")
+        lines[key] = line
+    return found
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    # What does not look like a key may be a URL that lost its key.
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", key):
+        return f"this is not a setting; {ADVICE}."
+    byLower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(re.sub("[_-]", "", key.lower()), byLower, n=1)
+    if near:
+        return f"there is no setting {key}; did you mean {byLower[near[0]]}?"
+    return f"there is no setting {key}; there are {', '.join(known)}."
