@@ -69,7 +69,9 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a mapping"
-    text = re.sub(r"[^\s/]*@", "***@", str(value))
+    if not isinstance(value, str):
+        return str(value)
+    text = re.sub(r"[^\s/]*@", "***@", value)
     return ascii(text if len(text) <= 40 else text[:37] + "...")
 
 

@@ -17,6 +17,7 @@ import yaml
 from nanotun.errors import ConfigError
 
 ADVICE = "write one 'key: value' on each line"
+QUOTES = "a value with [ ] { } * & ! or # in it needs quotes"
 
 
 class Given(NamedTuple):
@@ -32,6 +33,9 @@ class Given(NamedTuple):
     where: str
 
 
+_TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
+
+
 class _Loader(yaml.SafeLoader):
     """
     SafeLoader with YAML 1.2's idea of what is not text, so that C{offload: on}
@@ -39,6 +43,11 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_constructors = {
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in _TYPES
+    }
 
 
 for _tag, _pattern, _first in (
@@ -69,9 +78,12 @@ def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"
-        # Not str(error), which quotes the line.
+        # Not str(error), which quotes the line; a problem quotes at most a word.
         problem = getattr(error, "problem", None) or "a character that YAML forbids"
-        raise ConfigError(f"{name}{line}: this is not valid YAML ({problem}); {ADVICE}.") from None
+        problem = re.sub(r" '[^']{2,}'", "", problem)
+        raise ConfigError(
+            f"{name}{line}: this is not valid YAML ({problem}); {ADVICE}; {QUOTES}."
+        ) from None
     except RecursionError:
         raise ConfigError(f"{name}: this is nested too deeply; {ADVICE}.") from None
 
@@ -95,7 +107,10 @@ def _readMapping(
                 f"{where} {key} is set a second time, first on line {lines[key]}; "
                 "remove one of the two."
             )
-        value = loader.construct_object(valueNode, deep=True)  # type: ignore[no-untyped-call]
+        try:
+            value = loader.construct_object(valueNode, deep=True)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError):
+            raise ConfigError(f"{where} {key} does not fit its YAML tag; remove the tag.") from None
         found[key] = Given(value, f"{where} {key}")
         lines[key] = line
     return found

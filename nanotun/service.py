@@ -1,0 +1,232 @@
+"""
+The daemon's start and stop, in order.
+
+Rules:
+ - Everything happens in C{startService}, after twistd has forked.
+ - A step that fails undoes those before it, last first, and the failure comes
+   out of C{startService} at once: twistd would take a failed Deferred for a
+   daemon that runs.
+ - The stop is the same undoing.  Each part of it is tried, whatever became of
+   the part before it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nanotun.config import Settings
+from nanotun.errors import DeviceError, NanotunError
+from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice, ITunOpener
+
+#: Seconds for one part of the stop.  The engine grants its flows one; with this
+#: even an engine that hangs lets the daemon end within two.
+UNDO_LIMIT = 1.8
+
+
+class StartFailed(SystemExit, Exception):
+    """
+    The daemon cannot start; the sentence that says why is logged already.
+
+    Of both kinds for a reason: twistd removes its pidfile and tells the waiting
+    parent about an L{Exception}, and Python ends without a traceback for a
+    L{SystemExit}.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = 1
+
+
+class Router(Protocol):
+    """What the service needs of L{nanotun.router.FlowRouter}."""
+
+    def stop(self) -> None:
+        """Cancel everything undecided."""
+
+
+class Port(Protocol):
+    """What the service needs of L{nanotun.tun.port.TunPort}."""
+
+    def startReading(self) -> None:
+        """Begin to pump."""
+
+    def stopReading(self) -> None:
+        """Pump no more; harmless before the start."""
+
+
+LostCallback = Callable[[int], None]
+
+
+class Parts(NamedTuple):
+    """
+    What the service puts together.
+
+    @ivar opener: makes the device.
+    @ivar makeEngine: makes an engine that is not started.
+    @ivar makeRouter: makes the handler of flows; also takes what to call when
+        the device is gone.
+    @ivar makePort: makes the reader of the device, likewise.
+    """
+
+    opener: ITunOpener
+    makeEngine: Callable[[], IPacketEngine]
+    makeRouter: Callable[[LostCallback], Any]
+    makePort: Callable[[ITunDevice, IPacketEngine, LostCallback], Port]
+
+
+class _Step(NamedTuple):
+    """One part of the start and what takes it back."""
+
+    name: str
+    do: Callable[[], object]
+    undo: Callable[[], object]
+
+
+def _nothing() -> None:
+    """For the steps that need no undoing, or no doing."""
+
+
+class NanotunService(Service):
+    """
+    The tunnel.
+
+    @ivar notices: sentences to log as warnings at the start.
+    """
+
+    _log = Logger()
+
+    _device: ITunDevice
+    _engine: IPacketEngine
+    _router: Any
+    _port: Port
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        clock: IReactorTime,
+        exitWith: Callable[[int], None],
+        notices: tuple[str, ...] = (),
+        geteuid: Callable[[], int] = os.geteuid,
+    ) -> None:
+        """
+        @param exitWith: stops the reactor, after which the process ends with
+            this status.
+        """
+        self._settings = settings
+        self._parts = parts
+        self._clock = clock
+        self._exitWith = exitWith
+        self._notices = notices
+        self._geteuid = geteuid
+        self._done: list[_Step] = []
+        # The stop runs from the last to the first: decisions end, the engine
+        # lets its flows finish while the port still pumps, then the port and
+        # the device go.
+        self._steps = (
+            _Step("the check for root", self._checkRoot, _nothing),
+            _Step("the device", self._openDevice, lambda: self._device.close()),
+            _Step("the port", self._makePort, lambda: self._port.stopReading()),
+            _Step("the engine", self._startEngine, lambda: self._engine.stop()),
+            _Step("the router", _nothing, lambda: self._router.stop()),
+            _Step("reading", lambda: self._port.startReading(), _nothing),
+        )
+
+    def startService(self) -> None:
+        """
+        Start the tunnel.
+
+        @raise StartFailed: it did not start and left nothing behind.
+        """
+        for notice in self._notices:
+            self._log.warn("{notice}", notice=notice)
+        for step in self._steps:
+            try:
+                step.do()
+            except Exception as error:
+                sentence = self._explain(step, error)
+                self._undo()
+                raise StartFailed(sentence) from None
+            self._done.append(step)
+        super().startService()
+        self._log.info(
+            "{name} is up: engine {mode}, MTU {mtu}, offload {offload}, proxy {proxy}",
+            name=self._device.name,
+            mode=self._settings.stackMode,
+            mtu=self._device.mtu,
+            offload="on" if self._device.vnetHeader else "off",
+            proxy=self._settings.proxy,
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop the tunnel.
+
+        @return: fires, never with a failure, when everything is undone.
+        """
+        super().stopService()
+        return self._undo()
+
+    def deviceLost(self, error: int) -> None:
+        """
+        The TUN is gone for good: nothing is left to do but to end, and to end
+        with an error, so that whatever started the daemon may start it again.
+
+        @param error: errno.
+        """
+        if not self.running:
+            return
+        self.running = False
+        self._log.error(
+            "The device {name} is gone ({error}): somebody removed it; nanotun stops. "
+            "Start it again to get the device back.",
+            name=self._settings.tunName,
+            error=errno.errorcode.get(error, error),
+        )
+        self._exitWith(1)
+
+    def _explain(self, step: _Step, error: Exception) -> str:
+        """Log why C{step} failed, once, and return the sentence."""
+        if isinstance(error, NanotunError):
+            self._log.error("nanotun cannot start: {error}", error=str(error))
+            return str(error)
+        self._log.failure(
+            "nanotun cannot start: a mistake in its own code, at {step}", step=step.name
+        )
+        return f"a mistake in nanotun's own code, at {step.name}: {error!r}"
+
+    @inlineCallbacks
+    def _undo(self) -> Any:
+        """Undo what is done, last first.  The Deferred does not fail."""
+        while self._done:
+            step = self._done.pop()
+            try:
+                yield maybeDeferred(step.undo).addTimeout(UNDO_LIMIT, self._clock)
+            except Exception:
+                self._log.failure("While stopping, {step} made trouble", step=step.name)
+
+    def _checkRoot(self) -> None:
+        if self._geteuid() != 0:
+            raise DeviceError(
+                "only root may make a TUN device; start it as root, for instance with sudo."
+            )
+
+    def _openDevice(self) -> None:
+        settings = self._settings
+        self._device = self._parts.opener.open(settings.tunName, settings.mtu, settings.offload)
+
+    def _makePort(self) -> None:
+        self._engine = self._parts.makeEngine()
+        self._port = self._parts.makePort(self._device, self._engine, self.deviceLost)
+
+    def _startEngine(self) -> None:
+        self._router = self._parts.makeRouter(self.deviceLost)
+        self._engine.start(self._device, IFlowHandler(self._router))

@@ -1,0 +1,94 @@
+"""
+The composition root: settings in, the service with all its parts out.
+
+Called by twistd before it forks.  Nothing is opened and nothing native is
+loaded here; the service does that once it is started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.plugin import getPlugins
+
+from nanotun.errors import EngineError
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
+from nanotun.logs import LoggedService
+from nanotun.options import Options
+from nanotun.router import FlowRouter
+from nanotun.service import LostCallback, NanotunService, Parts
+from nanotun.tun.device import LinuxTunOpener
+from nanotun.tun.port import TunPort
+from nanotun.upstream import upstreamFor
+
+__all__ = ["Options", "makeService"]
+
+
+def engineFactory(stackMode: str) -> IPacketEngineFactory:
+    """
+    Find the plugin for a C{stackMode}.
+
+    @raise EngineError: there is none.
+    """
+    for factory in getPlugins(IPacketEngineFactory):
+        if factory.stackMode == stackMode:
+            return factory
+    raise EngineError(
+        f"no packet engine {stackMode} is installed; install nanotun again, with "
+        "twisted/plugins/nanotun_plugin.py."
+    )
+
+
+def exitWith(reactor: Any, status: int) -> None:
+    """
+    Stop the reactor and let the process end with C{status}.
+
+    twistd has no public way to say so, and by the time it is done with its own
+    clean-up it ends with 0.  What Python calls last has the last word.
+
+    @param reactor: is running.
+    """
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+    atexit.register(leave)
+    reactor.stop()
+
+
+def makeService(options: Options) -> IService:
+    """
+    Put everything together.
+
+    @param options: parsed.
+    """
+    from twisted.internet import reactor  # type: ignore[import-not-found]
+
+    settings = options.settings
+    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
+
+    def makeEngine() -> IPacketEngine:
+        return engineFactory(settings.stackMode).createEngine(reactor)
+
+    def makeRouter(deviceLost: LostCallback) -> FlowRouter:
+        return FlowRouter(upstream, onDeviceLost=deviceLost)
+
+    def makePort(device: ITunDevice, engine: IPacketEngine, deviceLost: LostCallback) -> TunPort:
+        return TunPort(device, engine, reactor, deviceLost)
+
+    tunnel = NanotunService(
+        settings,
+        Parts(LinuxTunOpener(), makeEngine, makeRouter, makePort),
+        reactor,
+        lambda status: exitWith(reactor, status),
+        notices=tuple(options.notices),
+    )
+    root = LoggedService(settings, options.parent or {}, reactor)
+    tunnel.setServiceParent(root)
+    return root
