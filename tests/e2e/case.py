@@ -1,0 +1,189 @@
+"""
+What every end-to-end test starts from.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+from types import FrameType
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.e2e.lab.daemon import STOP_SECONDS, Daemon
+from tests.e2e.lab.proxies import Dante
+from tests.e2e.lab.servers import Peer, WebServer
+from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME, Family, Lab
+
+PROGRAMS = ("curl", "danted", "ip", "iperf3", "microsocks", "nft", "ping", "setpriv", "sysctl", "unshare")
+
+STOP_SLACK = 0.6
+"""Seconds that a busy machine may add to the end of a process."""
+
+
+def missing() -> str:
+    """Why end-to-end tests cannot run here; empty if they can."""
+    if os.geteuid() != 0:
+        return "root is needed for network namespaces and the TUN device"
+    if not os.path.exists("/dev/net/tun"):
+        return "there is no /dev/net/tun"
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
+    return f"these programs are missing: {', '.join(absent)}" if absent else ""
+
+
+class TestTookTooLong(Exception):
+    """Raised inside a test that passed its deadline; no OSError, so that nothing takes it for one."""
+
+
+class LabCase(SynchronousTestCase):
+    """
+    A test with a laboratory of its own.  Tests are synchronous: all that is
+    under test runs in other processes.
+
+    @cvar seconds: after this the test fails, wherever it hangs.
+    """
+
+    seconds = 60
+
+    def setUp(self) -> None:
+        reason = missing()
+        if reason and os.environ.get("CI"):
+            self.fail(f"under CI nothing may be skipped: {reason}")
+        if reason:
+            raise SkipTest(reason)
+        self._startAlarm()
+        self.directory = Path(self.mktemp()).resolve()
+        self.directory.mkdir(parents=True)
+        self.lab = Lab()
+        self.addCleanup(self.lab.remove)
+
+    def _startAlarm(self) -> None:
+        def expired(number: int, frame: FrameType | None) -> None:
+            raise TestTookTooLong(f"the test took more than {self.seconds} s")
+
+        before = signal.signal(signal.SIGALRM, expired)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        signal.alarm(self.seconds)
+        self.addCleanup(signal.alarm, 0)
+
+    def webServer(self) -> WebServer:
+        """A web server in the world."""
+        server = WebServer(self.lab.world, self.directory)
+        self.addCleanup(server.stop)
+        return server
+
+    def dante(self, **options: object) -> Dante:
+        """Dante in the proxy's namespace."""
+        server = Dante(self.lab.proxy, self.directory, **options)  # type: ignore[arg-type]
+        self.addCleanup(server.stop)
+        return server
+
+    def peer(self, handler, namespace=None, **options) -> Peer:
+        """A server that calls C{handler}, in the world unless said otherwise."""
+        peer = Peer(namespace or self.lab.world, handler, **options)
+        self.addCleanup(peer.stop)
+        return peer
+
+
+class GVisor:
+    """Mixin: the daemon runs the C{gvisor} engine."""
+
+    stackMode = "gvisor"
+
+
+class Simple:
+    """Mixin: the daemon runs the C{simple} engine."""
+
+    stackMode = "simple"
+
+
+class Over4:
+    """Mixin: the app talks IPv4."""
+
+    family = IPV4
+
+
+class Over6:
+    """Mixin: the app talks IPv6."""
+
+    family = IPV6
+
+
+class TunnelCase(LabCase):
+    """
+    A test with a daemon.  Its subclasses mix in an engine and an IP version.
+    """
+
+    stackMode = "gvisor"
+    family: Family = IPV4
+
+    def daemon(self, **settings: object) -> Daemon:
+        """
+        A daemon that is up, with the default routes through it as a user adds
+        them by hand.
+        """
+        name = str(settings.get("tunName", TUN_NAME))
+        settings.setdefault("stackMode", self.stackMode)
+        daemon = Daemon(self.lab.app, self.directory / name, **settings)
+        self.addCleanup(daemon.kill)
+        self.lab.routeThroughTunnel(name)
+        return daemon
+
+    def tunnel(self, **settings: object) -> Daemon:
+        """A daemon whose upstream is a dante without password."""
+        return self.daemon(proxy=self.dante().url(), **settings)
+
+    def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
+        """A connection from the app to the world, through the tunnel."""
+        sock = self.lab.app.connect((self.family.world, port), timeout)
+        self.addCleanup(sock.close)
+        return sock
+
+    def connectError(self, port: int, timeout: float = 10.0, mark: int = 0) -> tuple[int, float]:
+        """
+        Connect from the app to the world, which is to fail.
+
+        @return: the errno and the seconds it took.
+        """
+        started = time.monotonic()
+        try:
+            sock = self.lab.app.connect((self.family.world, port), timeout, mark)
+        except OSError as error:
+            return error.errno or 0, time.monotonic() - started
+        sock.close()
+        self.fail(f"the app saw an accepted connection to {self.family.name} port {port}")
+
+    def assertEndsWell(self, daemon: Daemon, number: int = signal.SIGTERM) -> None:
+        """C{daemon} ends in time with status 0 and leaves no device."""
+        status, seconds = daemon.stop(number)
+        self.assertEqual(status, 0, daemon.log())
+        self.assertLess(seconds, STOP_SECONDS + STOP_SLACK, daemon.log())
+        self.assertNotIn(daemon.name, self.lab.app.interfaces())
+
+
+def engines(namespace: dict[str, object], case: type[TunnelCase]) -> None:
+    """
+    Add to a module one subclass of C{case} per engine.
+
+    @param namespace: the module's C{globals()}.
+    """
+    for engine in (GVisor, Simple):
+        _add(namespace, case, engine)
+
+
+def enginesAndFamilies(namespace: dict[str, object], case: type[TunnelCase]) -> None:
+    """Add to a module one subclass of C{case} per engine and IP version."""
+    for engine in (GVisor, Simple):
+        for version in (Over4, Over6):
+            _add(namespace, case, engine, version)
+
+
+def _add(namespace: dict[str, object], case: type[TunnelCase], *mixins: type) -> None:
+    name = case.__name__.removesuffix("Checks") + "".join(mixin.__name__ for mixin in mixins) + "Tests"
+    made = type(name, (*mixins, case), {"__module__": namespace["__name__"], "__doc__": case.__doc__})
+    namespace[name] = made

@@ -1,0 +1,204 @@
+"""
+SOCKS5 servers that misbehave, each a handler for L{tests.e2e.lab.servers.Peer}
+(RFC 1928 and RFC 1929 say what they should have done).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from tests.e2e.lab.namespace import Namespace
+
+Handler = Callable[[socket.socket], object]
+
+HANG_SECONDS = 30.0
+"""Longer than any deadline of the tests."""
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    """Exactly C{count} bytes."""
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            raise ConnectionError("the client closed early")
+        data += more
+    return data
+
+
+def _greeting(connection: socket.socket) -> bytes:
+    """Take the client's greeting; returns the methods it offers."""
+    version, count = _receive(connection, 2)
+    assert version == 5, version
+    return _receive(connection, count)
+
+
+def _request(connection: socket.socket) -> tuple[str, int]:
+    """Take a CONNECT request; returns host and port."""
+    version, command, _, kind = _receive(connection, 4)
+    assert (version, command) == (5, 1), (version, command)
+    if kind == 1:
+        host = socket.inet_ntop(socket.AF_INET, _receive(connection, 4))
+    elif kind == 4:
+        host = socket.inet_ntop(socket.AF_INET6, _receive(connection, 16))
+    else:
+        host = _receive(connection, _receive(connection, 1)[0]).decode("ascii")
+    return host, struct.unpack("!H", _receive(connection, 2))[0]
+
+
+def _waitForClose(connection: socket.socket) -> None:
+    connection.settimeout(HANG_SECONDS)
+    while connection.recv(4096):
+        pass
+
+
+def _oneByOne(connection: socket.socket, data: bytes) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number in range(len(data)):
+        connection.sendall(data[number : number + 1])
+        time.sleep(0.005)  # so that each byte is a segment of its own
+
+
+def oneByteAtATime(namespace: Namespace, reply: bytes = b"\x05\x00\x00\x03\x04name\x00\x00") -> Handler:
+    """
+    A server that works, but sends its replies one byte at a time, with a name
+    for the bound address, which RFC 1928 allows.
+
+    @param namespace: from where it connects to the destination.
+    """
+
+    def serve(connection: socket.socket) -> None:
+        _greeting(connection)
+        _oneByOne(connection, b"\x05\x00")
+        with namespace.connect(_request(connection)) as outside:
+            _oneByOne(connection, reply)
+            relay(connection, outside)
+
+    return serve
+
+
+def replyGlued(namespace: Namespace, hello: bytes) -> Handler:
+    """A server that works, whose reply comes in one piece with C{hello} from the destination."""
+
+    def serve(connection: socket.socket) -> None:
+        _greeting(connection)
+        connection.sendall(b"\x05\x00")
+        with namespace.connect(_request(connection)) as outside:
+            connection.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00" + hello)
+            relay(connection, outside)
+
+    return serve
+
+
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Copy both ways, half-close included, until both are done."""
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=copy, args=(other, one), daemon=True)
+    thread.start()
+    copy(one, other)
+    thread.join(HANG_SECONDS)
+
+
+def wrongVersion(connection: socket.socket) -> None:
+    """Answers the greeting as a SOCKS4 server would."""
+    _greeting(connection)
+    connection.sendall(b"\x04\x5b\x00\x00\x00\x00\x00\x00")
+    _waitForClose(connection)
+
+
+def notSocksAtAll(connection: socket.socket) -> None:
+    """An HTTP server on the proxy's port."""
+    _greeting(connection)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
+def noMethod(connection: socket.socket) -> None:
+    """Accepts none of the methods offered (0xff)."""
+    _greeting(connection)
+    connection.sendall(b"\x05\xff")
+    _waitForClose(connection)
+
+
+def methodNotOffered(connection: socket.socket) -> None:
+    """Chooses GSSAPI, which no one offered."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x01")
+    _waitForClose(connection)
+
+
+def wrongPassword(connection: socket.socket) -> None:
+    """Wants a password and never likes it."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x02")
+    _, length = _receive(connection, 2)
+    _receive(connection, length)
+    _receive(connection, _receive(connection, 1)[0])
+    connection.sendall(b"\x01\x01")
+    _waitForClose(connection)
+
+
+def closesAtOnce(connection: socket.socket) -> None:
+    """Closes before it says anything."""
+
+
+def closesAfterGreeting(connection: socket.socket) -> None:
+    """Closes when it has the request."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x00")
+    _request(connection)
+
+
+def closesInsideReply(connection: socket.socket) -> None:
+    """Closes in the middle of its reply."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x00")
+    _request(connection)
+    connection.sendall(b"\x05\x00\x00\x01\x0a")
+
+
+def hangsAtOnce(connection: socket.socket) -> None:
+    """Says nothing at all."""
+    _waitForClose(connection)
+
+
+def hangsAfterRequest(connection: socket.socket) -> None:
+    """Takes the request and says nothing more."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x00")
+    _request(connection)
+    _waitForClose(connection)
+
+
+def dripsForEver(connection: socket.socket) -> None:
+    """Sends a byte of an endless bound name every 0.3 s: an idle deadline alone would never end it."""
+    _greeting(connection)
+    connection.sendall(b"\x05\x00")
+    _request(connection)
+    for byte in b"\x05\x00\x00\x03\xff" + b"x" * 95:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.3)
+
+
+def replies(code: int) -> Handler:
+    """Answers every request with this reply code (RFC 1928, section 6)."""
+
+    def serve(connection: socket.socket) -> None:
+        _greeting(connection)
+        connection.sendall(b"\x05\x00")
+        _request(connection)
+        connection.sendall(bytes([5, code]) + b"\x00\x01" + bytes(6))
+        _waitForClose(connection)
+
+    return serve
