@@ -15,6 +15,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
+from nanotun.engine.probe import offloadWorks
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
@@ -84,7 +85,7 @@ def makeService(options: Options) -> IService:
 
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(), makeEngine, makeRouter, makePort),
+        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeRouter, makePort),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=tuple(options.notices),
