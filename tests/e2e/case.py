@@ -9,17 +9,30 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.e2e.lab.daemon import STOP_SECONDS, Daemon
+from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer, WebServer
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME, Family, Lab
 
-PROGRAMS = ("curl", "danted", "ip", "iperf3", "microsocks", "nft", "ping", "setpriv", "sysctl", "unshare")
+PROGRAMS = (
+    "curl",
+    "danted",
+    "ip",
+    "iperf3",
+    "microsocks",
+    "nft",
+    "ping",
+    "setpriv",
+    "sysctl",
+    "unshare",
+)
 
 STOP_SLACK = 0.6
 """Seconds that a busy machine may add to the end of a process."""
@@ -37,7 +50,7 @@ def missing() -> str:
 
 
 class TestTookTooLong(Exception):
-    """Raised inside a test that passed its deadline; no OSError, so that nothing takes it for one."""
+    """A test passed its deadline.  No OSError: nothing is to take it for one."""
 
 
 class LabCase(SynchronousTestCase):
@@ -51,6 +64,7 @@ class LabCase(SynchronousTestCase):
     seconds = 60
 
     def setUp(self) -> None:
+        """Skip or fail where something is missing, else make the laboratory."""
         reason = missing()
         if reason and os.environ.get("CI"):
             self.fail(f"under CI nothing may be skipped: {reason}")
@@ -83,9 +97,14 @@ class LabCase(SynchronousTestCase):
         self.addCleanup(server.stop)
         return server
 
-    def peer(self, handler, namespace=None, **options) -> Peer:
+    def peer(
+        self,
+        handler: Callable[[socket.socket], object],
+        namespace: Namespace | None = None,
+        timeout: float = 20.0,
+    ) -> Peer:
         """A server that calls C{handler}, in the world unless said otherwise."""
-        peer = Peer(namespace or self.lab.world, handler, **options)
+        peer = Peer(namespace or self.lab.world, handler, timeout=timeout)
         self.addCleanup(peer.stop)
         return peer
 
@@ -130,9 +149,15 @@ class TunnelCase(LabCase):
         name = str(settings.get("tunName", TUN_NAME))
         settings.setdefault("stackMode", self.stackMode)
         daemon = Daemon(self.lab.app, self.directory / name, **settings)
+        self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
         self.lab.routeThroughTunnel(name)
         return daemon
+
+    def _checkLog(self, daemon: Daemon) -> None:
+        log = daemon.log()
+        for sign in ("Traceback", "Unhandled", "panic:", "fatal error:"):
+            self.assertNotIn(sign, log)
 
     def tunnel(self, **settings: object) -> Daemon:
         """A daemon whose upstream is a dante without password."""
@@ -184,6 +209,10 @@ def enginesAndFamilies(namespace: dict[str, object], case: type[TunnelCase]) -> 
 
 
 def _add(namespace: dict[str, object], case: type[TunnelCase], *mixins: type) -> None:
-    name = case.__name__.removesuffix("Checks") + "".join(mixin.__name__ for mixin in mixins) + "Tests"
-    made = type(name, (*mixins, case), {"__module__": namespace["__name__"], "__doc__": case.__doc__})
+    name = (
+        case.__name__.removesuffix("Checks") + "".join(mixin.__name__ for mixin in mixins) + "Tests"
+    )
+    made = type(
+        name, (*mixins, case), {"__module__": namespace["__name__"], "__doc__": case.__doc__}
+    )
     namespace[name] = made

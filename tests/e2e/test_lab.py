@@ -16,6 +16,8 @@ from tests.e2e.lab.topology import FAMILIES, MARK
 
 
 class LabTests(LabCase):
+    """What the laboratory promises."""
+
     def test_worldIsOutOfReach(self) -> None:
         """Without tunnel and proxy the app has no way to the world, marked or not."""
         web = self.webServer()
@@ -45,15 +47,19 @@ class LabTests(LabCase):
         web = self.webServer()
         proxy = self.dante(auth=True)
         with self.assertRaisesRegex(Exception, "rejected"):
-            curl.get(self.lab.app, FAMILIES[0].url(web.port, "/peer"), "-x", proxy.url(password="wrong"))
+            curl.get(
+                self.lab.app, FAMILIES[0].url(web.port, "/peer"), "-x", proxy.url(password="wrong")
+            )
 
     def test_directPath(self) -> None:
-        """The direct path leads marked packets to the world, and everything to its second address."""
+        """The direct path is for marked packets, and for the world's second address."""
         web = self.webServer()
         self.lab.openDirectPath()
         for family in FAMILIES:
             self.lab.app.connect((family.world, web.port), 2, MARK).close()
-            self.assertEqual(curl.get(self.lab.app, family.url(web.port, "/peer", family.direct)), family.app)
+            self.assertEqual(
+                curl.get(self.lab.app, family.url(web.port, "/peer", family.direct)), family.app
+            )
             with self.assertRaises(OSError):
                 self.lab.app.connect((family.world, web.port), 2)
 
@@ -63,9 +69,13 @@ class LabTests(LabCase):
         proxy = ("-x", self.dante().url())
         for family in FAMILIES:
             length = 20_000_001
-            fetched = curl.download(self.lab.app, family.url(web.port, f"/bytes/{length}"), length, *proxy)
+            fetched = curl.download(
+                self.lab.app, family.url(web.port, f"/bytes/{length}"), length, *proxy
+            )
             self.assertEqual((fetched.whole, fetched.error), (True, ""))
-            self.assertTrue(curl.upload(self.lab.app, family.url(web.port, "/upload"), length, *proxy).whole)
+            self.assertTrue(
+                curl.upload(self.lab.app, family.url(web.port, "/upload"), length, *proxy).whole
+            )
             short = curl.download(self.lab.app, family.url(web.port, "/bytes/9"), length, *proxy)
             self.assertFalse(short.whole)
 

@@ -63,7 +63,9 @@ def _oneByOne(connection: socket.socket, data: bytes) -> None:
         time.sleep(0.005)  # so that each byte is a segment of its own
 
 
-def oneByteAtATime(namespace: Namespace, reply: bytes = b"\x05\x00\x00\x03\x04name\x00\x00") -> Handler:
+def oneByteAtATime(
+    namespace: Namespace, reply: bytes = b"\x05\x00\x00\x03\x04name\x00\x00"
+) -> Handler:
     """
     A server that works, but sends its replies one byte at a time, with a name
     for the bound address, which RFC 1928 allows.
@@ -182,7 +184,7 @@ def hangsAfterRequest(connection: socket.socket) -> None:
 
 
 def dripsForEver(connection: socket.socket) -> None:
-    """Sends a byte of an endless bound name every 0.3 s: an idle deadline alone would never end it."""
+    """Sends a byte every 0.3 s, so that an idle deadline alone would never end it."""
     _greeting(connection)
     connection.sendall(b"\x05\x00")
     _request(connection)

@@ -42,7 +42,10 @@ class Transfer(NamedTuple):
 
 def _argv(namespace: Namespace, timeout: float, *arguments: str) -> list[str]:
     # Neither ~/.curlrc nor http_proxy may lead curl around what is under test.
-    unset = [f"--unset={name}" for name in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")]
+    unset = [
+        f"--unset={name}"
+        for name in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+    ]
     return namespace.argv(["env", *unset, "curl", "-q", "-sS", "-m", f"{timeout:g}", *arguments])
 
 
@@ -56,7 +59,9 @@ def get(namespace: Namespace, url: str, *options: str, timeout: float = 30.0) ->
     return run(_argv(namespace, timeout, *options, url), timeout + 5).stdout
 
 
-def download(namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0) -> Transfer:
+def download(
+    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0
+) -> Transfer:
     """Fetch C{length} bytes of the pattern and compare their hash."""
     started = time.monotonic()
     digest, count = hashlib.sha256(), 0
@@ -76,11 +81,20 @@ def download(namespace: Namespace, url: str, length: int, *options: str, timeout
             count += got
         error = process.stderr.read().decode(errors="replace").strip()
     seconds = time.monotonic() - started
-    whole = process.returncode == 0 and count == length and digest.hexdigest() == pattern.sha256(length)
-    return Transfer(whole, length, seconds, error or ("" if whole else f"{count} of {length} bytes, or wrong ones"))
+    whole = (
+        process.returncode == 0 and count == length and digest.hexdigest() == pattern.sha256(length)
+    )
+    return Transfer(
+        whole,
+        length,
+        seconds,
+        error or ("" if whole else f"{count} of {length} bytes, or wrong ones"),
+    )
 
 
-def upload(namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0) -> Transfer:
+def upload(
+    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0
+) -> Transfer:
     """Send C{length} bytes of the pattern; the server answers with their hash."""
     fd = pattern.file(length)
     try:
@@ -104,7 +118,13 @@ def downloadMany(
     @param directory: where the bodies lie meanwhile.
     @return: for every URL that did not arrive whole, what was wrong.
     """
-    arguments = ["--parallel", "--parallel-immediate", "--parallel-max", str(len(urls)), "--no-keepalive"]
+    arguments = [
+        "--parallel",
+        "--parallel-immediate",
+        "--parallel-max",
+        str(len(urls)),
+        "--no-keepalive",
+    ]
     paths = {url: directory / f"body-{number}" for number, url in enumerate(urls)}
     for url, path in paths.items():
         arguments += ["-o", str(path), url]

@@ -55,7 +55,9 @@ def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
     merged = {"logDir": str(directory / "logs"), **DEFAULTS, **settings}
     path = directory / "nanotun.yaml"
     path.touch(mode=0o600)  # it may hold a password
-    path.write_text(yaml.safe_dump({key: value for key, value in merged.items() if value is not None}))
+    path.write_text(
+        yaml.safe_dump({key: value for key, value in merged.items() if value is not None})
+    )
     return path
 
 
@@ -88,7 +90,11 @@ def launch(
 
 def collectLogs(directory: Path) -> str:
     """Everything that a daemon with this directory has written."""
-    files = [directory / "stdout.log", directory / "twistd.log", *sorted((directory / "logs").glob("*.log"))]
+    files = [
+        directory / "stdout.log",
+        directory / "twistd.log",
+        *sorted((directory / "logs").glob("*.log")),
+    ]
     return "".join(path.read_text(errors="replace") for path in files if path.exists())
 
 
@@ -174,7 +180,18 @@ class Daemon:
 
 def answers(namespace: Namespace, family: Family, device: str = TUN_NAME, seconds: int = 1) -> bool:
     """Whether the gateway answers one ping from C{namespace} by C{device}."""
-    argv = ["ping", family.option, "-n", "-c", "1", "-W", str(seconds), "-I", device, family.gateway]
+    argv = [
+        "ping",
+        family.option,
+        "-n",
+        "-c",
+        "1",
+        "-W",
+        str(seconds),
+        "-I",
+        device,
+        family.gateway,
+    ]
     return namespace.run(argv, check=False).returncode == 0
 
 
@@ -188,15 +205,21 @@ class BackgroundDaemon:
         self._namespace = namespace
         config = writeConfig(directory, settings)
         argv = [*twistdArguments(directory, foreground=False), "nanotun", "--config", str(config)]
-        launcher = Child(namespace.argv(argv), directory / "stdout.log", environment(), cwd=directory)
+        launcher = Child(
+            namespace.argv(argv), directory / "stdout.log", environment(), cwd=directory
+        )
         status = launcher.wait(START_SECONDS)
         if status != 0:
             raise LabError(f"twistd ended with status {status}\n{collectLogs(directory)}")
         try:
-            waitUntil(lambda: self.pidfile.exists() and self.pidfile.read_text(), 5, "there is a pidfile")
+            waitUntil(
+                lambda: self.pidfile.exists() and self.pidfile.read_text(), 5, "there is a pidfile"
+            )
             self.pid = int(self.pidfile.read_text())
             waitUntil(
-                lambda: all(answers(namespace, family) for family in FAMILIES), START_SECONDS, "the gateway answers"
+                lambda: all(answers(namespace, family) for family in FAMILIES),
+                START_SECONDS,
+                "the gateway answers",
             )
         except LabError as error:
             self.kill()

@@ -10,9 +10,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 
-from tests.e2e.lab.process import LabError, run
+from tests.e2e.lab.process import run
 
 _CLONE_NEWNET = 0x40000000
 _OURS = re.compile(r"nt(\d+)x\d+-\w+")
@@ -61,7 +62,13 @@ class Namespace:
         """The command that runs C{argv} in here, with its own C{/sys}."""
         return ["ip", "netns", "exec", self.name, *argv]
 
-    def run(self, argv: Sequence[str], timeout: float = 20.0, check: bool = True, stdin: str | None = None):
+    def run(
+        self,
+        argv: Sequence[str],
+        timeout: float = 20.0,
+        check: bool = True,
+        stdin: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         """As L{tests.e2e.lab.process.run}, in here."""
         return run(self.argv(argv), timeout, check, stdin)
 
@@ -92,12 +99,16 @@ class Namespace:
         finally:
             os.close(home)
 
-    def socket(self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def makeSocket(
+        self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0
+    ) -> socket.socket:
         """A socket that lives in here, whichever thread uses it."""
         with self.entered():
             return socket.socket(family, kind, protocol)
 
-    def connect(self, address: tuple[str, int], timeout: float = 10.0, mark: int = 0) -> socket.socket:
+    def connect(
+        self, address: tuple[str, int], timeout: float = 10.0, mark: int = 0
+    ) -> socket.socket:
         """
         A TCP connection from in here.
 
@@ -105,7 +116,7 @@ class Namespace:
         @param mark: SO_MARK, or 0.
         @raise OSError: what connect(2) says.
         """
-        sock = self.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        sock = self.makeSocket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
             sock.settimeout(timeout)
             if mark:
@@ -145,7 +156,11 @@ class Namespace:
 
 def _processesIn(name: str) -> list[int]:
     me = os.getpid()  # `ip netns pids` would list us while a thread has entered
-    return [pid for pid in map(int, run(["ip", "netns", "pids", name], check=False).stdout.split()) if pid != me]
+    return [
+        pid
+        for pid in map(int, run(["ip", "netns", "pids", name], check=False).stdout.split())
+        if pid != me
+    ]
 
 
 def _removeByName(name: str) -> None:
@@ -162,7 +177,7 @@ def removeLeftovers() -> list[str]:
 
     @return: the names.
     """
-    gone = []
+    gone: list[str] = []
     try:
         names = os.listdir("/run/netns")
     except FileNotFoundError:
@@ -173,6 +188,3 @@ def removeLeftovers() -> list[str]:
             _removeByName(name)
             gone.append(name)
     return gone
-
-
-__all__ = ["LabError", "Namespace", "removeLeftovers"]

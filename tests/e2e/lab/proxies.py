@@ -17,7 +17,10 @@ PASSWORD = "p@ss/w:rd %41"
 """With every character that a URL has to escape."""
 
 # `openssl passwd -6 -salt nanotunlab` of PASSWORD; crypt(3) left Python with 3.13.
-_SHADOW = "$6$nanotunlab$I9uONVN.RkQ1mdnW5TXbx2vf4j4GOrOBs3EHEQsJjtc8js7tfID5jvv9s/ePxDrHG34M4GJQIsK3D3zhZsLtT."
+_SHADOW = (
+    "$6$nanotunlab$I9uONVN.RkQ1mdnW5TXbx2vf4j4GOrOBs3EH"
+    "EQsJjtc8js7tfID5jvv9s/ePxDrHG34M4GJQIsK3D3zhZsLtT."
+)
 
 _DANTE = """\
 logoutput: {log}
@@ -92,7 +95,9 @@ class Dante(Proxy):
 def _withUser(directory: Path, argv: list[str]) -> list[str]:
     """The command that runs C{argv} where the system has L{USER}."""
     passwd, shadow = directory / "passwd", directory / "shadow"
-    passwd.write_text(Path("/etc/passwd").read_text() + f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n")
+    passwd.write_text(
+        Path("/etc/passwd").read_text() + f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n"
+    )
     shadow.touch(mode=0o600)
     shadow.write_text(f"{USER}:{_SHADOW}:19000:0:99999:7:::\n")
     script = (
@@ -106,7 +111,9 @@ def _withUser(directory: Path, argv: list[str]) -> list[str]:
 class Microsocks(Proxy):
     """Microsocks: small and slow (1 KB at a time), and one that is not dante."""
 
-    def __init__(self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 1081) -> None:
+    def __init__(
+        self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 1081
+    ) -> None:
         self.user = USER if auth else ""
         argv = ["microsocks", "-i", "::", "-p", str(port)]
         if auth:

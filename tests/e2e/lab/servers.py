@@ -71,7 +71,9 @@ class Iperf(Server):
     """An iperf3 server."""
 
     def __init__(self, namespace: Namespace, directory: Path, port: int = 5201) -> None:
-        super().__init__(namespace, ["iperf3", "-s", "-p", str(port)], port, directory / "iperf3.log")
+        super().__init__(
+            namespace, ["iperf3", "-s", "-p", str(port)], port, directory / "iperf3.log"
+        )
 
 
 class Peer:
@@ -96,7 +98,7 @@ class Peer:
         self._handler = handler
         self._timeout = timeout
         self._open: set[socket.socket] = set()
-        self._listener = namespace.socket(socket.AF_INET6)
+        self._listener = namespace.makeSocket(socket.AF_INET6)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self._listener.bind(("::", port))

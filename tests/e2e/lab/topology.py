@@ -120,7 +120,9 @@ class Lab:
         and give everything the world's second address, so that C{direct://}
         works and there is a path without the tunnel to compare with.
         """
-        self.proxy.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
+        self.proxy.run(
+            ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        )
         self.proxy.ip(
             "route add 10.77.3.2/32 dev up0",
             "route add fd77:3::2/128 dev up0",
@@ -150,14 +152,16 @@ class Lab:
                 f' iifname "{device}" numgen random mod 100 < {percent} drop; }} }}'
             )
 
-    def filter(self, port: int, verdict4: str, verdict6: str) -> None:
+    def filter(
+        self, port: int, verdict4: str, verdict6: str, namespace: Namespace | None = None
+    ) -> None:
         """
-        What the world does with connects to a TCP port, instead of taking them.
+        What the world, or C{namespace}, does with connects to a TCP port.
 
         @param verdict4: an nft verdict for IPv4: C{drop}, or C{reject with ...}.
         @param verdict6: the same for IPv6.
         """
-        self.world.nft(
+        (namespace or self.world).nft(
             f"table inet filter{port} {{\nchain input {{\ntype filter hook input priority -300;\n"
             f"meta nfproto ipv4 tcp dport {port} {verdict4}\n"
             f"meta nfproto ipv6 tcp dport {port} {verdict6}\n}}\n}}\n"

@@ -31,6 +31,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
     def setup(self) -> None:
+        """Note who it is."""
         super().setup()
         self.peer = self.client_address[0].removeprefix("::ffff:")
         print(self.peer, flush=True)
@@ -105,6 +106,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("::", port), Handler)
 
     def server_bind(self) -> None:
+        """Take IPv4 as well."""
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 

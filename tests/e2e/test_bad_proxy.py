@@ -1,0 +1,156 @@
+"""
+SOCKS servers that misbehave: the app sees a refused connect in time, the log
+says why.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
+from tests.e2e.lab import badsocks
+from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
+from tests.e2e.lab.topology import IPV4
+
+DEADLINE = CONNECT_SECONDS + 1.0
+"""Seconds; the daemon's own deadline and room for a busy machine."""
+
+CASES: tuple[badsocks.Handler, ...] = (
+    badsocks.wrongVersion,
+    badsocks.notSocksAtAll,
+    badsocks.noMethod,
+    badsocks.methodNotOffered,
+    badsocks.wrongPassword,
+    badsocks.closesAtOnce,
+    badsocks.closesAfterGreeting,
+    badsocks.closesInsideReply,
+    badsocks.hangsAtOnce,
+    badsocks.hangsAfterRequest,
+    badsocks.dripsForEver,
+)
+
+
+class ProxyCase(TunnelCase):
+    """What both kinds of trouble need."""
+
+    def _logged(self, daemon: Daemon, before: int) -> bool:
+        """Whether the log speaks of the proxy, from its C{before}th byte on."""
+        end = time.monotonic() + 2.0  # the line may come after the refusal
+        while IPV4.proxy not in daemon.log()[before:]:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+class BadProxyChecks(ProxyCase):
+    """One daemon, a proxy on the same port that is bad in another way each time."""
+
+    seconds = 90
+
+    def _proxied(self, handler: Callable[[], badsocks.Handler], credentials: str = "") -> str:
+        """The URL of a proxy that is whatever C{handler} returns at the moment."""
+        peer = self.peer(
+            lambda connection: handler()(connection), self.lab.proxy, timeout=badsocks.HANG_SECONDS
+        )
+        return f"socks5://{credentials}{IPV4.proxy}:{peer.port}"
+
+    def test_refusedInTimeAndLogged(self) -> None:
+        """Each bad proxy gives a refused connect within the deadline and a line in the log."""
+        current: list[badsocks.Handler] = [CASES[0]]
+        daemon = self.daemon(proxy=self._proxied(lambda: current[0], "someone:secret@"))
+        wrong = []
+        for handler in CASES:
+            current[0] = handler
+            before = len(daemon.log())
+            number, seconds = self.connectError(80, timeout=DEADLINE + 5)
+            if (
+                number not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT)
+                or seconds > DEADLINE
+            ):
+                wrong.append(f"{handler.__name__}: {os.strerror(number)} after {seconds:.1f} s")
+            if not self._logged(daemon, before):
+                wrong.append(f"{handler.__name__}: the log says only {daemon.log()[before:]!r}")
+        self.assertEqual(wrong, [])
+        self.assertNotIn("secret", daemon.log())
+        self.assertTrue(daemon.running())
+
+    def test_replyCodes(self) -> None:
+        """Each refusal code of a proxy is the error that the app would have seen without it."""
+        current = [1]
+        self.daemon(proxy=self._proxied(lambda: badsocks.replies(current[0])))
+        seen = {}
+        for code in range(1, 9):
+            current[0] = code
+            seen[code] = errno.errorcode.get(self.connectError(80)[0], "timed out")
+        self.assertEqual(
+            {code: seen[code] for code in (3, 4, 5)},
+            {3: "ENETUNREACH", 4: "EHOSTUNREACH", 5: "ECONNREFUSED"},
+        )
+        for code in (1, 2, 6, 7, 8):
+            self.assertIn(
+                seen[code],
+                ("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EACCES", "ETIMEDOUT"),
+                f"code {code}",
+            )
+
+    def test_slowButRight(self) -> None:
+        """A proxy that answers one byte at a time, with a name for its bound address, works."""
+        peer = self.peer(_echo)
+        self.daemon(proxy=self._proxied(lambda: badsocks.oneByteAtATime(self.lab.proxy)))
+        self._echoes(peer.port, b"")
+
+    def test_bytesAfterTheReply(self) -> None:
+        """What comes in one piece with the proxy's reply reaches the app, in order."""
+        peer = self.peer(_echo)
+        self.daemon(
+            proxy=self._proxied(lambda: badsocks.replyGlued(self.lab.proxy, b"glued" * 100))
+        )
+        self._echoes(peer.port, b"glued" * 100)
+
+    def _echoes(self, port: int, before: bytes) -> None:
+        app = self.connect(port)
+        message = os.urandom(100_000)
+        app.sendall(message)
+        app.shutdown(socket.SHUT_WR)
+        heard = b""
+        while data := app.recv(65536):
+            heard += data
+        self.assertEqual(heard, before + message)
+
+
+def _echo(connection: socket.socket) -> None:
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+class ProxyAwayChecks(ProxyCase):
+    """A proxy that is not there."""
+
+    def test_down(self) -> None:
+        """With the proxy down a connect is refused at once; once it is up again, connects work."""
+        peer = self.peer(_echo)
+        self.daemon(proxy=f"socks5://{IPV4.proxy}:1080")
+        number, seconds = self.connectError(peer.port)
+        self.assertIn(number, (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH))
+        self.assertLess(seconds, 1.0)
+        self.dante()
+        self.assertIsNotNone(self.connect(peer.port))
+
+    def test_unreachable(self) -> None:
+        """With the proxy's host silent a connect is refused within the deadline."""
+        self.lab.filter(1080, "drop", "drop", self.lab.proxy)
+        daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:1080")
+        number, seconds = self.connectError(80, timeout=DEADLINE + 5)
+        self.assertIn(number, (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT))
+        self.assertLess(seconds, DEADLINE)
+        self.assertTrue(self._logged(daemon, 0), daemon.log())
+
+
+enginesAndFamilies(globals(), BadProxyChecks)
+engines(globals(), ProxyAwayChecks)
+del BadProxyChecks, ProxyAwayChecks  # trial would run the bases too

@@ -1,0 +1,167 @@
+"""
+The truth about connections: the app sees what it would see without the tunnel,
+and never an accepted connection that then dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+
+from tests.e2e.case import TunnelCase, enginesAndFamilies
+from tests.e2e.lab.daemon import CONNECT_SECONDS
+from tests.e2e.lab.topology import MARK
+
+REFUSED_PORT = 7000
+HOST_PORT = 7001
+NET_PORT = 7002
+SILENT_PORT = 7003
+
+RESET_SECONDS = 1.0
+"""How long a reset may take from one end to the other."""
+
+PROMPT_SECONDS = 1.0
+"""A refusal that needs no waiting is to be there by then, also on a busy machine."""
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class RefusalChecks(TunnelCase):
+    """Connects that fail."""
+
+    def _filters(self) -> None:
+        self.lab.openDirectPath()
+        self.lab.filter(
+            HOST_PORT, "reject with icmp host-unreachable", "reject with icmpv6 addr-unreachable"
+        )
+        self.lab.filter(NET_PORT, "reject with icmp net-unreachable", "reject with icmpv6 no-route")
+        self.lab.filter(SILENT_PORT, "drop", "drop")
+
+    def _check(self) -> None:
+        expected = {
+            REFUSED_PORT: errno.ECONNREFUSED,
+            HOST_PORT: errno.EHOSTUNREACH,
+            NET_PORT: errno.ENETUNREACH,
+        }
+        for port, number in expected.items():
+            kernel, _ = self.connectError(port, mark=MARK)
+            self.assertEqual(
+                kernel, number, "the path without the tunnel is not as this test thinks"
+            )
+            for _ in range(3):
+                seen, seconds = self.connectError(port)
+                self.assertEqual(os.strerror(seen), os.strerror(number), f"port {port}")
+                self.assertLess(seconds, PROMPT_SECONDS)
+
+    def test_throughProxy(self) -> None:
+        """Refused and unreachable behind dante look as on the kernel's own path."""
+        self._filters()
+        self.tunnel()
+        self._check()
+
+    def test_direct(self) -> None:
+        """The same with C{direct://}."""
+        self._filters()
+        self.daemon(proxy="direct://")
+        self._check()
+
+    def test_silence(self) -> None:
+        """A silent destination ends as refused or timed out at the deadline, never accepted."""
+        self._filters()
+        for proxy in (self.dante().url(), "direct://"):
+            daemon = self.daemon(proxy=proxy)
+            number, seconds = self.connectError(SILENT_PORT, timeout=CONNECT_SECONDS + 5)
+            self.assertIn(number, (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH), proxy)
+            self.assertGreater(seconds, CONNECT_SECONDS - 0.5)
+            self.assertLess(seconds, CONNECT_SECONDS + PROMPT_SECONDS)
+            self.assertEndsWell(daemon)
+
+    def test_giveUp(self) -> None:
+        """An app that gives up before the answer leaves nothing behind in the daemon."""
+        self._filters()
+        daemon = self.tunnel()
+        before = daemon.fds()
+        for _ in range(20):
+            sock = self.lab.app.makeSocket(self.family.af)
+            sock.setblocking(False)
+            sock.connect_ex((self.family.world, SILENT_PORT))
+            time.sleep(0.01)  # the SYN is on its way; now the app loses interest
+            reset(sock)
+        deadline = time.monotonic() + CONNECT_SECONDS + 3
+        while daemon.fds() > before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertLessEqual(daemon.fds(), before, daemon.log())
+
+
+class ResetChecks(TunnelCase):
+    """Connections that are reset in mid-stream."""
+
+    def _check(self) -> None:
+        for size in (0, 1_000_000):
+            self._serverResets(size)
+            self._appResets(size)
+
+    def _serverResets(self, size: int) -> None:
+        moments: list[float] = []
+
+        def serve(connection: socket.socket) -> None:
+            connection.sendall(bytes(size))
+            connection.recv(1)  # the app has all of it
+            moments.append(time.monotonic())
+            reset(connection)
+
+        app = self.connect(self.peer(serve).port)
+        left = size
+        while left:
+            left -= len(app.recv(65536))
+        app.sendall(b"x")
+        with self.assertRaises(ConnectionResetError):
+            self.assertEqual(app.recv(1), b"a reset, but this is an orderly end")
+        self.assertLess(time.monotonic() - moments[0], RESET_SECONDS)
+
+    def _appResets(self, size: int) -> None:
+        moments: list[float] = []
+
+        def serve(connection: socket.socket) -> None:
+            left = size
+            while left:
+                left -= len(connection.recv(65536))
+            connection.sendall(b"x")
+            try:
+                data = connection.recv(1)
+            except ConnectionResetError:
+                moments.append(time.monotonic())
+                return
+            raise AssertionError(f"no reset but {data!r}")
+
+        peer = self.peer(serve)
+        app = self.connect(peer.port)
+        app.sendall(bytes(size))
+        app.recv(1)
+        started = time.monotonic()
+        reset(app)
+        peer.result(5)
+        self.assertLess(moments[0] - started, RESET_SECONDS)
+
+    def test_direct(self) -> None:
+        """A reset from either side reaches the other within a second."""
+        self.lab.openDirectPath()
+        self.daemon(proxy="direct://")
+        self._check()
+
+    def test_throughProxy(self) -> None:
+        """The same through dante."""
+        self.tunnel()
+        self._check()
+
+
+enginesAndFamilies(globals(), RefusalChecks)
+enginesAndFamilies(globals(), ResetChecks)
+del RefusalChecks, ResetChecks  # trial would run the bases too
