@@ -84,3 +84,30 @@ class Connection(NamedTuple):
 
     fd: int
     leftover: bytes
+
+
+class Stats(NamedTuple):
+    """
+    The engine's counters since its start, but for the gauges, which say how
+    things are now.  C{struct ns_stats} of netstack.h explains each.
+    """
+
+    flows: int
+    pending: int
+    flows_total: int
+    refused: int
+    bytes_up: int
+    bytes_down: int
+    packets_in: int
+    packets_out: int
+    drop_pending_limit: int
+    drop_source_limit: int
+    drop_flow_limit: int
+    drop_malformed: int
+    drop_gateway: int
+    drop_write: int
+    stack_dropped: int
+    retransmits: int
+    checksum_errors: int
+    goroutines: int
+    heap_bytes: int

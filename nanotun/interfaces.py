@@ -6,7 +6,14 @@ All methods are called on the reactor's thread.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from nanotun.flow import Connection, Endpoint, FlowEnd, Refusal, Stats
 
 
 class ITunDevice(Interface):
@@ -18,7 +25,8 @@ class ITunDevice(Interface):
     name = Attribute("The interface's name (L{str}).")
     mtu = Attribute("Bytes (L{int}).")
     vnetHeader = Attribute(
-        "Bytes of virtio-net header before each packet on the fd: 10 with segmentation offload, else 0."
+        "Bytes of virtio-net header before each packet on the fd: "
+        "10 with segmentation offload, else 0."
     )
 
     def fileno() -> int:
@@ -63,7 +71,7 @@ class IFlowRequest(Interface):
         @return: whether the app was still there.
         """
 
-    def refuse(reason: "nanotun.flow.Refusal") -> None:
+    def refuse(reason: Refusal) -> None:
         """Tell the app that it cannot have this flow."""
 
     def drop() -> None:
@@ -82,7 +90,7 @@ class IFlowHandler(Interface):
         on it; nothing more is heard of this id.
         """
 
-    def flowClosed(end: "nanotun.flow.FlowEnd") -> None:
+    def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Nothing more is heard of its id."""
 
     def deviceLost(error: int) -> None:
@@ -116,10 +124,10 @@ class IPacketEngine(Interface):
         @raise OSError: the device is gone (EBADFD) or down (EIO).
         """
 
-    def stats() -> "nanotun.engine.abi.Stats":
+    def stats() -> Stats:
         """Counters, by the names of C{struct ns_stats}."""
 
-    def stop() -> "twisted.internet.defer.Deferred[None]":
+    def stop() -> Deferred[None]:
         """
         Take no new flows, let those with bytes under way finish for at most a
         second, reset the rest, free everything.  Fires when all is freed.
@@ -131,7 +139,7 @@ class IPacketEngineFactory(Interface):
 
     stackMode = Attribute("The value of the C{stackMode} setting (L{str}).")
 
-    def createEngine(reactor) -> IPacketEngine:
+    def createEngine(reactor: Any) -> IPacketEngine:
         """Make an engine that is not started.  Loads nothing native."""
 
 
@@ -159,7 +167,7 @@ class IHandshake(Interface):
 class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
-    def connect(destination: "nanotun.flow.Endpoint") -> "twisted.internet.defer.Deferred":
+    def connect(destination: Endpoint) -> Deferred[Connection]:
         """
         Open a leg to C{destination}, its sockets marked.
 

@@ -78,7 +78,7 @@ def makeService(options: Options) -> IService:
         return engineFactory(settings.stackMode).createEngine(reactor)
 
     def makeRouter(deviceLost: LostCallback) -> FlowRouter:
-        return FlowRouter(upstream, onDeviceLost=deviceLost)
+        return FlowRouter(upstream, deviceLost, reactor, settings.logLevel == "debug")
 
     def makePort(device: ITunDevice, engine: IPacketEngine, deviceLost: LostCallback) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)

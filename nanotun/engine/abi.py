@@ -1,0 +1,243 @@
+"""
+The native library's C ABI, for ctypes: C{netstack/netstack.h} once more.
+
+Structures, constants and functions have the header's names, order and types;
+a test compares the two.  ctypes is imported here and nowhere else, and nothing
+is loaded when this module is imported: Go does not survive the fork by which
+twistd becomes a daemon.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from collections.abc import Callable
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any
+
+from nanotun.errors import EngineError
+from nanotun.flow import Stats
+
+NS_ABI_VERSION = 1
+
+NS_STACK_GVISOR = 1
+NS_STACK_SIMPLE = 2
+
+NS_EVENT_TCP_REQUEST = 1
+NS_EVENT_ABANDONED = 2
+NS_EVENT_CLOSED = 3
+NS_EVENT_DEVICE_LOST = 4
+
+NS_REFUSE_RESET = 1
+NS_REFUSE_HOST_UNREACHABLE = 2
+NS_REFUSE_NET_UNREACHABLE = 3
+NS_REFUSE_PROHIBITED = 4
+
+LIBRARY_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libnetstack.so")
+
+
+class ns_config(ctypes.Structure):
+    """What C{ns_open} is told."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("tun_fd", c_int32),
+        ("mtu", c_uint32),
+        ("stack", c_uint32),
+        ("vnet_header", c_uint32),
+        ("pending_limit", c_uint32),
+        ("pending_per_source", c_uint32),
+        ("flow_limit", c_uint32),
+        ("keepalive_s", c_uint32),
+        ("half_closed_s", c_uint32),
+        ("gateway4", c_uint8 * 4),
+        ("gateway6", c_uint8 * 16),
+    ]
+
+
+#: Bytes; the library refuses a configuration of another size.
+CONFIG_SIZE = ctypes.sizeof(ns_config)
+
+
+class ns_event(ctypes.Structure):
+    """One event; read through L{EVENT}, which is faster than the attributes."""
+
+    _fields_ = [
+        ("flow", c_uint64),
+        ("bytes_up", c_uint64),
+        ("bytes_down", c_uint64),
+        ("kind", c_uint32),
+        ("error", c_int32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("family", c_uint8),
+        ("protocol", c_uint8),
+        ("reserved", c_uint8 * 2),
+        ("source", c_uint8 * 16),
+        ("destination", c_uint8 * 16),
+    ]
+
+
+#: L{ns_event} in one step, without C{reserved}.  Not wire format: host order.
+EVENT = struct.Struct("=QQQIiHHBB2x16s16s")
+
+
+class ns_stats(ctypes.Structure):
+    """The counters as the library writes them."""
+
+    _fields_ = [(name, c_uint64) for name in Stats._fields]
+
+
+#: Name, result, arguments of every function.
+FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("ns_abi_version", c_uint32, ()),
+    ("ns_probe", c_int, (c_int, c_uint32, c_uint32, c_char_p, POINTER(c_uint8), c_uint32)),
+    ("ns_open", c_int64, (POINTER(ns_config),)),
+    ("ns_event_fd", c_int, (c_int64,)),
+    ("ns_pump", c_int, (c_int64, c_uint32, c_uint32)),
+    ("ns_drain", c_int, (c_int64, POINTER(ns_event), c_uint32)),
+    # bytes pass as c_void_p without a copy.
+    ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
+    ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
+    ("ns_drop", c_int, (c_int64, c_uint64)),
+    ("ns_quiesce", c_int, (c_int64,)),
+    ("ns_stats", c_int, (c_int64, POINTER(ns_stats))),
+    ("ns_close", c_int, (c_int64,)),
+)
+
+
+def check(result: int, call: str) -> int:
+    """
+    Pass a result on, or raise what it stands for.
+
+    @param result: 0 or more, or -errno.
+    @param call: the function's name, for the error's text.
+    @raise OSError: C{result} is negative.
+    """
+    if result < 0:
+        raise OSError(-result, f"{call}: {os.strerror(-result)}")
+    return result
+
+
+class EventBuffer:
+    """
+    An array of events that Python owns and the library fills.
+
+    @ivar array: what C{ns_drain} is given.
+    @ivar capacity: how many events it holds.
+    """
+
+    __slots__ = ("_view", "array", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.array = (ns_event * capacity)()
+        self._view = memoryview(self.array).cast("B")
+
+    def unpack(self, count: int) -> list[tuple[Any, ...]]:
+        """
+        The first C{count} events, each as the fields of L{EVENT}.  A list, so
+        that the array may be filled again while its events are handled.
+        """
+        return list(EVENT.iter_unpack(self._view[: count * EVENT.size]))
+
+
+class NativeLibrary:
+    """
+    The loaded library: an attribute for each of L{FUNCTIONS}.
+
+    @param dll: what has the functions: a L{ctypes.CDLL}, or a test's stand-in.
+    @raise EngineError: the library is of another version or not ours.
+    """
+
+    ns_abi_version: Callable[[], int]
+    ns_probe: Callable[..., int]
+    ns_open: Callable[..., int]
+    ns_event_fd: Callable[[int], int]
+    ns_pump: Callable[[int, int, int], int]
+    ns_drain: Callable[[int, Any, int], int]
+    ns_join: Callable[[int, int, int, bytes, int], int]
+    ns_refuse: Callable[[int, int, int], int]
+    ns_drop: Callable[[int, int], int]
+    ns_quiesce: Callable[[int], int]
+    ns_stats: Callable[[int, Any], int]
+    ns_close: Callable[[int], int]
+
+    def __init__(self, dll: Any, path: str = LIBRARY_PATH) -> None:
+        for name, result, arguments in FUNCTIONS:
+            try:
+                function = getattr(dll, name)
+            except AttributeError:
+                raise EngineError(
+                    f"the native library {path} has no {name}; run `make build` again."
+                ) from None
+            function.restype = result
+            function.argtypes = arguments
+            setattr(self, name, function)
+            if name == "ns_abi_version" and (version := function()) != NS_ABI_VERSION:
+                raise EngineError(
+                    f"the native library {path} has interface version {version}, and this "
+                    f"nanotun needs {NS_ABI_VERSION}; run `make build` again."
+                )
+
+    @classmethod
+    def load(cls, path: str = LIBRARY_PATH) -> NativeLibrary:
+        """
+        Load the library into this process, for good.
+
+        @raise EngineError: it is missing, writable by others, or not loadable.
+        """
+        try:
+            status = os.stat(path)
+        except OSError:
+            raise EngineError(
+                f"the native library {path} is not built; run `make build`."
+            ) from None
+        # Whoever can write it would run code as root.
+        if os.geteuid() == 0 and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise EngineError(
+                f"the native library {path} can be written by others than its owner, so root "
+                f"does not load it; run `chmod go-w {path}`."
+            )
+        try:
+            dll = ctypes.CDLL(path)
+        except OSError as error:
+            raise EngineError(
+                f"the native library {path} cannot be loaded ({error}); run `make build` again."
+            ) from None
+        return cls(dll, path)
+
+
+def bytes4(packed: bytes) -> Any:
+    """A C{uint8_t[4]}, from an address in network order."""
+    return (c_uint8 * 4)(*packed)
+
+
+def bytes16(packed: bytes) -> Any:
+    """A C{uint8_t[16]}, from an address in network order."""
+    return (c_uint8 * 16)(*packed)
+
+
+def readStats(library: NativeLibrary, handle: int) -> Stats:
+    """
+    All counters.
+
+    @raise OSError: there is no such stack.
+    """
+    raw = ns_stats()
+    check(library.ns_stats(handle, raw), "ns_stats")
+    return Stats(*(getattr(raw, name) for name in Stats._fields))

@@ -1,0 +1,70 @@
+"""
+The request that an engine hands to the router.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from zope.interface import implementer
+
+from nanotun.errors import FlowDecidedError
+from nanotun.flow import Flow, Refusal
+from nanotun.interfaces import IFlowRequest
+
+
+class FlowDecider(Protocol):
+    """What carries a decision out: an engine."""
+
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+        """Own C{fd}, and say whether the app was still there."""
+
+    def refuseFlow(self, flowID: int, reason: Refusal) -> None:
+        """Tell the app."""
+
+    def dropFlow(self, flowID: int) -> None:
+        """Say nothing."""
+
+
+@implementer(IFlowRequest)
+class FlowRequest:
+    """
+    See L{IFlowRequest}.  Once decided it lets go of the engine, which is also
+    how a second decision is noticed.
+    """
+
+    __slots__ = ("_decider", "flow")
+
+    def __init__(self, flow: Flow, decider: FlowDecider) -> None:
+        self.flow = flow
+        self._decider: FlowDecider | None = decider
+
+    def join(self, fd: int, leftover: bytes = b"") -> bool:
+        """See L{IFlowRequest.join}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("join")
+        self._decider = None
+        return decider.joinFlow(self.flow.id, fd, leftover)
+
+    def refuse(self, reason: Refusal) -> None:
+        """See L{IFlowRequest.refuse}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("refuse")
+        self._decider = None
+        decider.refuseFlow(self.flow.id, reason)
+
+    def drop(self) -> None:
+        """See L{IFlowRequest.drop}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("drop")
+        self._decider = None
+        decider.dropFlow(self.flow.id)
+
+    def _decidedError(self, second: str) -> FlowDecidedError:
+        return FlowDecidedError(
+            f"The flow {self.flow.id} to {self.flow.destination} was decided already when "
+            f"{second} was called; please report this."
+        )

@@ -1,0 +1,3 @@
+"""
+The TUN device: opened and configured, then read by the reactor.
+"""

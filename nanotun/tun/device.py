@@ -1,0 +1,162 @@
+"""
+Makes the TUN device.
+
+With segmentation offload the kernel hands over up to 64 KB of one TCP stream
+at a time and takes as much, each with a virtio-net header in front; without it
+every packet travels alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.errors import DeviceError
+from nanotun.interfaces import ITunDevice, ITunOpener
+from nanotun.tun import system as tun
+from nanotun.tun.links import LinkConfigurer, NetlinkLinks
+
+#: Bytes of struct virtio_net_hdr (OASIS virtio 1.2, section 5.1.6) on a TUN.
+VNET_HEADER = 10
+
+#: Without ECN: the stack does not speak it.
+OFFLOADS = tun.TUN_F_CSUM | tun.TUN_F_TSO4 | tun.TUN_F_TSO6
+
+
+@implementer(ITunDevice)
+class LinuxTun:
+    """An open device; see L{LinuxTunOpener}."""
+
+    def __init__(
+        self, system: tun.TunSystem, fd: int, name: str, mtu: int, vnetHeader: int
+    ) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.vnetHeader = vnetHeader
+        self._system = system
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """See L{ITunDevice.fileno}."""
+        return self._fd
+
+    def close(self) -> None:
+        """See L{ITunDevice.close}."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._system.close(fd)
+
+
+@implementer(ITunOpener)
+class LinuxTunOpener:
+    """
+    Makes devices on Linux.
+
+    @param probe: whether offload really works on a device that is up.  It may
+        raise L{OSError}, which counts as no.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        probe: Callable[[ITunDevice], bool],
+        system: tun.TunSystem | None = None,
+        links: LinkConfigurer | None = None,
+    ) -> None:
+        self._probe = probe
+        self._system = tun.LinuxTunSystem() if system is None else system
+        self._links = NetlinkLinks() if links is None else links
+
+    def open(self, name: str, mtu: int, offload: str) -> ITunDevice:
+        """See L{ITunOpener.open}."""
+        if offload == "off":
+            return self._open(name, mtu, False)
+        try:
+            device = self._open(name, mtu, True)
+        except _OffloadRefused as error:
+            if offload == "on":
+                raise DeviceError(
+                    f"the kernel refuses segmentation offload on {name} ({error}); "
+                    "set offload to auto or off."
+                ) from None
+            return self._openPlain(name, mtu, f"the kernel refuses it ({error})")
+        if offload == "on":
+            return device
+        try:
+            trouble = "" if self._probe(device) else "this kernel gets it wrong"
+        except OSError as error:
+            trouble = f"the trial failed ({os.strerror(error.errno or 0)})"
+        except BaseException:
+            device.close()
+            raise
+        if not trouble:
+            return device
+        device.close()
+        return self._openPlain(name, mtu, trouble)
+
+    def _openPlain(self, name: str, mtu: int, why: str) -> ITunDevice:
+        self._log.warn("{device} runs without segmentation offload: {why}.", device=name, why=why)
+        return self._open(name, mtu, False)
+
+    def _open(self, name: str, mtu: int, offload: bool) -> LinuxTun:
+        """
+        @raise DeviceError: nothing is left behind.
+        @raise _OffloadRefused: the kernel does not know the offload flags.
+        """
+        try:
+            fd = self._system.open()
+        except OSError as error:
+            raise DeviceError(_sentence(error, name)) from None
+        try:
+            flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_TUN_EXCL
+            if len(os.fsencode(name)) > tun.NAME_LIMIT:
+                raise OSError(errno.EINVAL, "Invalid name")
+            name = self._system.attach(fd, name, flags | (tun.IFF_VNET_HDR if offload else 0))
+            if offload:
+                try:
+                    self._system.setOffload(fd, OFFLOADS)
+                except OSError as error:
+                    raise _OffloadRefused(error.strerror) from None
+            self._configure(name, mtu)
+        except OSError as error:
+            self._system.close(fd)
+            raise DeviceError(_sentence(error, name)) from None
+        except BaseException:
+            self._system.close(fd)
+            raise
+        return LinuxTun(self._system, fd, name, mtu, VNET_HEADER if offload else 0)
+
+    def _configure(self, name: str, mtu: int) -> None:
+        try:
+            self._links.configure(name, mtu)
+        except OSError as error:
+            raise DeviceError(
+                f"the device {name} cannot be configured ({error.strerror}); "
+                "check that no other interface has its addresses."
+            ) from None
+
+
+class _OffloadRefused(Exception):
+    """TUNSETOFFLOAD failed; the text is the kernel's."""
+
+
+def _sentence(error: OSError, name: str) -> str:
+    """One sentence for a failure to make the device C{name}."""
+    node = tun.CLONE_DEVICE
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"there is no {node}; run `modprobe tun`, or give the container that device."
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"the device {name} cannot be made without root; run nanotun as root."
+    if error.errno in (errno.EBUSY, errno.EEXIST):
+        return f"an interface named {name} exists already; choose another tunName."
+    if error.errno == errno.EINVAL:
+        return (
+            f"the kernel does not accept {name!r} as an interface's name; "
+            "choose a tunName of at most 15 letters and digits."
+        )
+    return f"the device {name} cannot be made: {error.strerror}."

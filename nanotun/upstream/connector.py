@@ -1,0 +1,235 @@
+"""
+Opens legs: lookup, connect, handshake, all under one deadline.
+
+A leg's life::
+
+    start     -> LOOKUP      the addresses are not known yet
+              -> CONNECT     to the first address
+    LOOKUP    addresses      -> CONNECT
+              no addresses   -> failed
+    CONNECT   connected      -> HANDSHAKE, or done where there is none
+              refused, ...   -> CONNECT to the next address; failed after the last
+              its share of the time passed -> the same
+    HANDSHAKE done           -> done
+              error, end     -> failed
+    any       deadline       -> failed
+              cancel         -> failed; no socket is left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from nanotun.errors import UpstreamError, UpstreamTimeout
+from nanotun.flow import Connection
+from nanotun.interfaces import IHandshake
+from nanotun.upstream.protocol import UpstreamFactory
+from nanotun.upstream.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.sockets import openStream
+from nanotun.upstream.transport import HandshakeTransport
+
+_LOOKUP = "looking up its name"
+_CONNECT = "connecting"
+_HANDSHAKE = "waiting for its answer"
+
+
+class Connector:
+    """
+    What all legs of one upstream share.
+
+    @param name: the upstream in an error: C{"The proxy socks5://host:1080"}.
+    @param timeout: seconds for lookup, connect and handshake together.
+    @param errorFor: what a failed connect means: errno and address to error.
+    @param makeStream: makes a socket of the family it is given.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        timeout: float,
+        errorFor: Callable[[int, SocketAddress], UpstreamError],
+        factory: UpstreamFactory | None = None,
+        makeStream: Callable[[int], Any] = openStream,
+    ) -> None:
+        self.reactor = reactor
+        self.name = name
+        self.timeout = timeout
+        self.errorFor = errorFor
+        self.factory = factory
+        self.makeStream = makeStream
+
+    def open(
+        self, addresses: HostAddresses, handshake: IHandshake | None = None
+    ) -> Deferred[Connection]:
+        """
+        Open one leg.
+
+        @param handshake: not begun; L{None} if a connected socket is all.
+        @return: see L{nanotun.interfaces.IUpstream.connect}.
+        """
+        leg = _Leg(self, addresses, handshake)
+        leg.start()
+        return leg.deferred
+
+
+class _Leg:
+    """One leg; see the table above."""
+
+    __slots__ = (
+        "_addresses",
+        "_connector",
+        "_current",
+        "_deadline",
+        "_handshake",
+        "_lookup",
+        "_step",
+        "_timer",
+        "_transport",
+        "_untried",
+        "deferred",
+    )
+
+    def __init__(
+        self, connector: Connector, addresses: HostAddresses, handshake: IHandshake | None
+    ) -> None:
+        self._connector = connector
+        self._addresses = addresses
+        self._handshake = handshake
+        self._step = _LOOKUP
+        self._untried: list[SocketAddress] = []
+        self._current: SocketAddress | None = None
+        self._transport: HandshakeTransport | None = None
+        self._lookup: Deferred[list[SocketAddress]] | None = None
+        self._timer: IDelayedCall | None = None
+        self.deferred: Deferred[Connection] = Deferred(self._cancelled)
+
+    def start(self) -> None:
+        connector = self._connector
+        reactor = connector.reactor
+        self._deadline = reactor.seconds() + connector.timeout
+        known = self._addresses.known()
+        if known is None:
+            self._timer = reactor.callLater(connector.timeout, self._expired)
+            self._lookup = self._addresses.get()
+            self._lookup.addCallbacks(self._found, self._notFound)
+        else:
+            share = connector.timeout / len(known)
+            self._timer = reactor.callLater(share, self._expired)
+            self._untried = known[1:]
+            self._tryAddress(known[0])
+
+    def _found(self, addresses: list[SocketAddress]) -> None:
+        self._lookup = None
+        self._untried = addresses[1:]
+        self._rearm()
+        self._tryAddress(addresses[0])
+
+    def _notFound(self, reason: Failure) -> None:
+        if reason.check(CancelledError) is None:
+            self._lookup = None
+            error = reason.value
+            assert isinstance(error, UpstreamError)
+            self._fail(error)
+
+    def _tryAddress(self, address: SocketAddress) -> None:
+        connector = self._connector
+        self._step = _CONNECT
+        self._current = address
+        try:
+            stream = connector.makeStream(address.family)
+        except UpstreamError as error:
+            self._fail(error)
+            return
+        protocol = None
+        if self._handshake is not None:
+            assert connector.factory is not None
+            protocol = connector.factory.buildHandshake(
+                self._handshake, self._succeeded, self._fail
+            )
+        self._transport = transport = HandshakeTransport(
+            stream, connector.reactor, protocol, self._connected, self._connectFailed
+        )
+        try:
+            transport.connect(address.address)
+        except OSError as error:
+            self._connectFailed(error.errno or 0)
+
+    def _connectFailed(self, error: int) -> None:
+        self._transport = None
+        if self._untried:
+            self._rearm()
+            self._tryAddress(self._untried.pop(0))
+        else:
+            assert self._current is not None
+            self._fail(self._connector.errorFor(error, self._current))
+
+    def _connected(self) -> None:
+        self._succeeded(b"")
+
+    def _succeeded(self, leftover: bytes) -> None:
+        assert self._transport is not None and self._current is not None
+        fd = self._transport.detach()
+        self._transport = None
+        self._addresses.prefer(self._current)
+        self._settle()
+        self.deferred.callback(Connection(fd, leftover))
+
+    def _expired(self) -> None:
+        """The timer: an address's share of the time passed, or all of it."""
+        self._timer = None
+        reactor = self._connector.reactor
+        if reactor.seconds() >= self._deadline:
+            self._fail(
+                UpstreamTimeout(
+                    f"{self._connector.name} did not answer within "
+                    f"{self._connector.timeout:g} s (while {self._stepNow()})."
+                )
+            )
+        elif self._stepNow() == _CONNECT and self._untried:
+            assert self._transport is not None
+            self._transport.abortConnection()
+            self._rearm()
+            self._tryAddress(self._untried.pop(0))
+        else:
+            self._timer = reactor.callLater(self._deadline - reactor.seconds(), self._expired)
+
+    def _stepNow(self) -> str:
+        if self._step == _CONNECT and self._transport is not None and self._transport.connected:
+            return _HANDSHAKE
+        return self._step
+
+    def _rearm(self) -> None:
+        """Share what is left of the time among the addresses that are left."""
+        reactor = self._connector.reactor
+        if self._timer is not None:
+            self._timer.cancel()
+        left = max(0.0, self._deadline - reactor.seconds())
+        self._timer = reactor.callLater(left / max(1, len(self._untried)), self._expired)
+
+    def _cancelled(self, deferred: Deferred[Connection]) -> None:
+        # Deferred.cancel fails it with CancelledError itself.
+        self._abandon()
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._abandon()
+        self.deferred.errback(error)
+
+    def _abandon(self) -> None:
+        self._settle()
+        if self._transport is not None:
+            self._transport.abortConnection()
+            self._transport = None
+        if self._lookup is not None:
+            lookup, self._lookup = self._lookup, None
+            lookup.cancel()
+
+    def _settle(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,72 @@
+"""
+No proxy: the destination itself is dialled, outside the tunnel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from nanotun.errors import (
+    UpstreamError,
+    UpstreamHostUnreachable,
+    UpstreamNetUnreachable,
+    UpstreamProhibited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.flow import Connection, Endpoint
+from nanotun.interfaces import IUpstream
+from nanotun.upstream.connector import Connector
+from nanotun.upstream.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.sockets import openStream
+
+#: What connect(2) fails with, and what the app is to see of it.  EACCES and
+#: EPERM come from a firewall or a "prohibit" route of this machine.
+ERRORS: dict[int, type[UpstreamError]] = {
+    errno.ECONNREFUSED: UpstreamRefused,
+    errno.ECONNRESET: UpstreamRefused,
+    errno.EHOSTUNREACH: UpstreamHostUnreachable,
+    errno.EHOSTDOWN: UpstreamHostUnreachable,
+    errno.ENETUNREACH: UpstreamNetUnreachable,
+    errno.ENETDOWN: UpstreamNetUnreachable,
+    errno.EACCES: UpstreamProhibited,
+    errno.EPERM: UpstreamProhibited,
+    errno.ETIMEDOUT: UpstreamTimeout,
+}
+
+
+@implementer(IUpstream)
+class DirectUpstream:
+    """
+    Dials with marked sockets.
+
+    @param timeout: seconds for one connect.
+    """
+
+    def __init__(
+        self, reactor: Any, timeout: float, makeStream: Callable[[int], Any] = openStream
+    ) -> None:
+        self._reactor = reactor
+        self._connector = Connector(
+            reactor, "The destination", timeout, self._notReached, makeStream=makeStream
+        )
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        host, port = destination
+        return self._connector.open(HostAddresses(self._reactor, host, port))
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return "direct://"
+
+    def _notReached(self, error: int, address: SocketAddress) -> UpstreamError:
+        kind = ERRORS.get(error, UpstreamError)
+        destination = Endpoint(*address.address[:2])
+        return kind(f"The destination {destination} cannot be reached: {os.strerror(error)}.")

@@ -1,0 +1,95 @@
+"""
+Drives one sans-io handshake over one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from nanotun.errors import ProxyError, UpstreamError
+from nanotun.interfaces import IHandshake
+
+
+class UpstreamProtocol(Protocol):
+    """
+    Carries a handshake's bytes.  Exactly one of its two calls happens, once,
+    and nothing of the connection is handled after it.
+
+    @param succeeded: called with the leftover.
+    @param failed: called with the error; the connection is the callee's to end.
+    """
+
+    __slots__ = ("_failed", "_proxy", "_succeeded", "handshake")
+
+    def __init__(
+        self,
+        handshake: IHandshake,
+        proxy: str,
+        succeeded: Callable[[bytes], None],
+        failed: Callable[[UpstreamError], None],
+    ) -> None:
+        self.handshake = handshake
+        self._proxy = proxy
+        self._succeeded = succeeded
+        self._failed = failed
+
+    def connectionMade(self) -> None:
+        """See L{IProtocol.connectionMade}."""
+        assert self.transport is not None
+        self.transport.write(self.handshake.begin())
+
+    def dataReceived(self, data: bytes) -> None:
+        """See L{IProtocol.dataReceived}."""
+        handshake = self.handshake
+        try:
+            answer = handshake.receive(data)
+        except UpstreamError as error:
+            self._failed(error)
+            return
+        if answer:
+            assert self.transport is not None
+            self.transport.write(answer)
+        if handshake.done:
+            self._succeeded(handshake.leftover)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See L{IProtocol.connectionLost}."""
+        how = "closed" if reason.check(type(connectionDone.value)) else "broke"
+        self._failed(
+            ProxyError(
+                f"The proxy {self._proxy} {how} the connection before its answer was whole; "
+                "look at the proxy's log."
+            )
+        )
+
+
+class UpstreamFactory(Factory):
+    """
+    Makes the protocols of one proxy.
+
+    @param proxy: its URL without the password.
+    """
+
+    noisy = False
+
+    def __init__(self, proxy: str) -> None:
+        self._proxy = proxy
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """See L{IProtocolFactory.buildProtocol}."""
+        # Every connection of ours is for one destination, which the generic
+        # call cannot say.
+        return None
+
+    def buildHandshake(
+        self,
+        handshake: IHandshake,
+        succeeded: Callable[[bytes], None],
+        failed: Callable[[UpstreamError], None],
+    ) -> UpstreamProtocol:
+        """A protocol for one connection; see L{UpstreamProtocol}."""
+        return UpstreamProtocol(handshake, self._proxy, succeeded, failed)
