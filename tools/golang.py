@@ -4,6 +4,7 @@ Finds a Go toolchain and builds the native library with it.
 Used by the package build, by the Makefile and by whoever changes C{netstack/}:
 
     python tools/golang.py go        prints the path of go, fails if there is none
+    python tools/golang.py package   prints the Python package that brings one
     python tools/golang.py library   builds nanotun/engine/libnetstack.so
 """
 
@@ -98,6 +99,9 @@ def main(arguments: list[str]) -> int:
         go = findGo()
         print(go or "")
         return 0 if go else 1
+    if arguments == ["package"]:
+        print(PACKAGE)
+        return 0
     if arguments == ["library"]:
         try:
             buildLibrary(ROOT / LIBRARY)

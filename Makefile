@@ -1,0 +1,84 @@
+# nanotun's build and tests.  'make help' lists what there is to do.
+#
+# PYTHON  the Python 3.10 or newer to make .venv with
+
+PYTHON ?= python3
+PROXY ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LIBRARY := nanotun/engine/libnetstack.so
+NETSTACK := $(shell find netstack -type f ! -name '*_test.go' ! -name '.*')
+CODE := nanotun twisted tests benchmarks tools setup.py
+GO = $(shell $(BIN)/python tools/golang.py go)
+
+export PYTHON
+export GOTOOLCHAIN := local
+
+.PHONY: help build run test check lint bench wheel clean packages test-packages
+
+help:
+	@echo 'make build   everything into $(VENV), with the native library'
+	@echo 'make run     see it work, in network namespaces of its own (root);'
+	@echo '             PROXY=socks5://host:port takes your proxy as the upstream'
+	@echo 'make test    unit tests, go test -race, end-to-end tests (root)'
+	@echo 'make check   ruff, mypy, gofmt, go vet and the unit tests'
+	@echo 'make bench   how fast it is here, as ratios to the kernel (root)'
+	@echo 'make wheel   a wheel in dist/'
+	@echo 'make clean   removes what the build made'
+
+build: $(VENV)/installed $(LIBRARY)
+
+run: test-packages build
+	@$(BIN)/python -m tests.e2e.demo $(if $(PROXY),--proxy '$(PROXY)')
+
+test: test-packages build
+	@$(BIN)/python tools/run_tests.py unit go e2e
+
+check: lint
+	@$(BIN)/python tools/run_tests.py unit
+
+lint: build $(VENV)/dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	@unformatted=$$("$$(dirname '$(GO)')/gofmt" -l netstack); \
+	    test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }
+	cd netstack && CGO_ENABLED=1 '$(GO)' vet ./...
+
+bench: test-packages build
+	@$(BIN)/python -m benchmarks
+
+wheel: build
+	rm -rf build
+	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache
+	rm -f $(LIBRARY) nanotun/engine/libnetstack.h twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+packages:
+	@tools/bootstrap.sh build
+
+test-packages:
+	@tools/bootstrap.sh test
+
+# Without build isolation, so that Go is fetched once and serves 'go test' too.
+$(VENV)/installed: pyproject.toml setup.py tools/golang.py tools/nanotun_build.py | packages
+	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
+	@echo 'Installing nanotun and what it needs into $(VENV)'
+	@$(BIN)/pip install -q 'setuptools>=77'
+	@$(BIN)/python tools/golang.py go >/dev/null || \
+	    $(BIN)/pip install -q "$$($(BIN)/python tools/golang.py package)"
+	@$(BIN)/pip install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(VENV)/installed
+	@$(BIN)/pip install -q --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(LIBRARY): $(NETSTACK) | $(VENV)/installed
+	@echo 'Building $@'
+	@$(BIN)/python tools/golang.py library
+	@touch $@

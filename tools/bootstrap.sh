@@ -1,0 +1,81 @@
+#!/bin/sh
+# Installs the Debian or Ubuntu packages that are missing, and only those.
+#
+#   tools/bootstrap.sh build    what the build needs
+#   tools/bootstrap.sh test     that, and what the demonstration and the
+#                               end-to-end tests run
+#
+# Says nothing when nothing is missing.
+set -eu
+
+python=${PYTHON:-python3}
+needed=
+wanted=
+
+# package command: notes the package if the command is not there.
+need() { command -v "$2" >/dev/null 2>&1 || needed="$needed $1"; }
+want() { command -v "$2" >/dev/null 2>&1 || wanted="$wanted $1"; }
+
+need python3 "$python"
+[ -x .venv/bin/python ] || "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
+    needed="$needed python3-venv"
+need gcc "${CC:-cc}"
+[ -e /usr/include/stdlib.h ] || needed="$needed libc6-dev"
+
+if [ "${1:-build}" = test ]; then
+    # Root's tools; not on every PATH.
+    PATH=$PATH:/usr/sbin:/sbin
+    want iproute2 ip
+    want iputils-ping ping
+    want curl curl
+    want iperf3 iperf3
+    want socat socat
+    want dante-server danted
+    want microsocks microsocks
+    want nftables nft
+    want tcpdump tcpdump
+    want procps ps
+fi
+
+missing=$(echo $needed $wanted)
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        echo "Missing here: $missing (Debian's package names); install them, as root: apt-get install $missing" >&2
+        # The tests skip what they cannot run, and say so.
+        [ -z "$needed" ] || exit 1
+        exit 0
+    fi
+
+    echo "Installing $missing"
+    # Without this, Debian starts the servers of what it installs.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    install() {
+        apt-get install -y --no-install-recommends "$@" >"$log" 2>&1
+    }
+    apt-get update -qq || echo "apt-get update failed; trying with the lists that are there" >&2
+    if [ -n "$needed" ] && ! install $needed; then
+        cat "$log" >&2
+        echo "These packages could not be installed:$needed; see above." >&2
+        exit 1
+    fi
+    if [ -n "$wanted" ] && ! install $wanted; then
+        # One that this release does not have must not keep the others away.
+        for package in $wanted; do
+            install "$package" || echo "$package could not be installed; tests that need it skip." >&2
+        done
+    fi
+    rm -f "$log"
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "nanotun needs Python 3.10 or newer; say which with: make PYTHON=python3.11 ..." >&2
+    exit 1
+}

@@ -1,0 +1,161 @@
+"""
+Runs suites of tests and adds up what became of them:
+
+    python tools/run_tests.py unit go e2e
+
+unit is tests/test_*.py by trial, go is C{go test -race} in netstack/, e2e is
+tests/e2e by trial.  The last line is the sum; the exit status is 0 only if
+every suite ran at least one test and nothing failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import golang
+
+TRIAL = [sys.executable, "-m", "twisted.trial"]
+
+
+class Counts(NamedTuple):
+    """How many tests ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def trialCounts(output: str) -> Counts:
+    """
+    Read trial's summary.
+
+    @param output: all that trial printed.
+    @return: one failure if there is no summary or nothing was run.
+    """
+    ran = re.findall(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
+    summary = re.findall(r"^(?:PASSED|FAILED) \((.*)\)$", output, re.MULTILINE)
+    if not ran or not summary or int(ran[-1]) == 0:
+        return Counts(failed=1)
+    found = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", summary[-1])}
+
+    def add(*names: str) -> int:
+        return sum(found.get(name, 0) for name in names)
+
+    return Counts(
+        passed=add("successes", "expectedFailures"),
+        failed=add("failures", "errors", "unexpectedSuccesses"),
+        skipped=add("skips"),
+    )
+
+
+def goCounts(events: list[dict[str, str]]) -> Counts:
+    """
+    Count what C{go test -json} reported.
+
+    @return: subtests count; a package that fails outside any test is one
+        failure.
+    """
+    tests = [event["Action"] for event in events if event.get("Test")]
+    broken = {event.get("Package") for event in events if event["Action"] == "fail"}
+    blamed = {e.get("Package") for e in events if e["Action"] == "fail" and e.get("Test")}
+    counts = Counts(
+        tests.count("pass"), tests.count("fail") + len(broken - blamed), tests.count("skip")
+    )
+    return counts if any(counts) else Counts(failed=1)
+
+
+def runTrial(names: list[str]) -> Counts:
+    """Run test modules, showing trial's output as it comes."""
+    lines = []
+    with subprocess.Popen(
+        [*TRIAL, *names], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=golang.ROOT
+    ) as trial:
+        assert trial.stdout is not None
+        for line in trial.stdout:
+            lines.append(line.decode("utf-8", "replace"))
+            sys.stdout.write(lines[-1])
+            sys.stdout.flush()
+    counts = trialCounts("".join(lines))
+    if trial.returncode and not counts.failed:
+        # It ended badly after its summary, or was killed.
+        return counts._replace(failed=1)
+    return counts
+
+
+def runUnit() -> Counts:
+    """Run tests/test_*.py."""
+    files = sorted(Path(golang.ROOT, "tests").glob("test_*.py"))
+    return runTrial([f"tests.{file.stem}" for file in files])
+
+
+def runE2E() -> Counts:
+    """Run tests/e2e."""
+    return runTrial(["tests.e2e"])
+
+
+def runGo() -> Counts:
+    """Run the Go tests, showing the output of those that fail."""
+    go = golang.findGo()
+    if go is None:
+        print("go test: there is no Go toolchain; 'make build' brings one.")
+        return Counts(failed=1)
+    environment = {**os.environ, "CGO_ENABLED": "1", "GOTOOLCHAIN": "local"}
+    done = subprocess.run(
+        [go, "test", "-race", "-json", "./..."],
+        cwd=golang.ROOT / "netstack",
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    events = []
+    for line in done.stdout.splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            print(line)
+    showGo(events)
+    counts = goCounts(events)
+    return counts._replace(failed=1) if done.returncode and not counts.failed else counts
+
+
+def showGo(events: list[dict[str, str]]) -> None:
+    """Print one line for each package, and all lines of what failed."""
+    failed = {(e.get("Package"), e.get("Test")) for e in events if e["Action"] == "fail"}
+    for event in events:
+        key = (event.get("Package"), event.get("Test"))
+        if event["Action"] in ("output", "build-output"):
+            if key in failed or event["Action"] == "build-output":
+                sys.stdout.write(event.get("Output", ""))
+        elif event["Action"] in ("pass", "fail", "skip") and not event.get("Test"):
+            print(f"{event['Action']:<4} {event.get('Package')} {event.get('Elapsed', 0)}s")
+
+
+SUITES = {"unit": runUnit, "go": runGo, "e2e": runE2E}
+
+
+def main(names: list[str]) -> int:
+    """Run the suites called C{names}."""
+    if not names or not set(names) <= set(SUITES):
+        print(__doc__, file=sys.stderr)
+        return 2
+    results = {}
+    for name in names:
+        print(f"--- {name}", flush=True)
+        results[name] = SUITES[name]()
+    print()
+    for name, counts in results.items():
+        print(f"{name}: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
+    total = Counts(*map(sum, zip(*results.values(), strict=True)))
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
