@@ -1,0 +1,271 @@
+"""
+The daemon's life: start, stop, a second one, mistakes, a device that goes away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.case import STOP_SLACK, LabCase, TunnelCase, engines
+from tests.e2e.lab import curl
+from tests.e2e.lab.daemon import (
+    START_SECONDS,
+    STOP_SECONDS,
+    BackgroundDaemon,
+    Daemon,
+    answers,
+    collectLogs,
+    launch,
+)
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
+
+CYCLES = 20
+OPEN_FLOWS = 100
+NOWHERE = "socks5://10.77.1.1:1080"
+
+
+class CycleChecks(TunnelCase):
+    """Starting and stopping."""
+
+    seconds = 180
+
+    def test_startAndStop(self) -> None:
+        """20 daemonised starts and stops leave no device, process or pidfile; each works."""
+        web = self.webServer()
+        dante = self.dante()
+        processes = set(self.lab.app.processes())
+        for number in range(CYCLES):
+            directory = self.directory / f"run-{number}"
+            daemon = BackgroundDaemon(
+                self.lab.app, directory, stackMode=self.stackMode, proxy=dante.url()
+            )
+            self.addCleanup(daemon.kill)
+            self.lab.routeThroughTunnel()
+            family = FAMILIES[number % 2]
+            seen = curl.get(self.lab.app, family.url(web.port, "/peer"))
+            self.assertEqual(seen, family.proxyOutside)
+            self.assertLess(daemon.stop(), STOP_SECONDS + STOP_SLACK)
+            self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
+            self.assertFalse(daemon.pidfile.exists())
+            self.assertNotIn("Traceback", collectLogs(directory))
+        self.assertEqual(set(self.lab.app.processes()), processes)
+
+    def test_stopWithOpenFlows(self) -> None:
+        """SIGTERM and SIGINT end it within 2 s with status 0 though 100 flows are open and busy."""
+        dante = self.dante()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            peer = self.peer(_chatter, timeout=60)
+            daemon = self.daemon(proxy=dante.url())
+            flows = [self.connect(peer.port) for _ in range(OPEN_FLOWS)]
+            for flow in flows:
+                self.assertEqual(len(flow.recv(1)), 1)
+            self.assertEndsWell(daemon, number)
+            for flow in flows:
+                flow.close()
+            peer.stop()
+
+    def test_killed(self) -> None:
+        """After kill -9 no device is left, and the next daemon starts."""
+        daemon = self.daemon(proxy=NOWHERE)
+        daemon.kill()
+        waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), 5, "the device goes")
+        self.assertEndsWell(self.daemon(proxy=NOWHERE))
+
+    def test_deviceDeleted(self) -> None:
+        """When its device is deleted it ends by itself within 2 s, with a status other than 0."""
+        daemon = self.daemon(proxy=NOWHERE)
+        self.lab.app.ip(f"link del {TUN_NAME}")
+        self.assertNotEqual(daemon.wait(STOP_SECONDS + STOP_SLACK), 0)
+        self.assertIn(TUN_NAME, daemon.log())
+
+    def test_linkDownAndUp(self) -> None:
+        """When its link is set down and up again it carries on, without spinning meanwhile."""
+        web = self.webServer()
+        daemon = self.tunnel()
+        self.lab.app.ip(f"link set {TUN_NAME} down")
+        before = daemon.cpu()
+        time.sleep(1)
+        self.assertLess(daemon.cpu() - before, 0.3)
+        self.assertTrue(daemon.running(), daemon.log())
+        self.lab.app.ip(f"link set {TUN_NAME} up")
+        # The kernel took IPv6 addresses and all routes away with the link.
+        self.lab.app.ip(f"route replace default via {IPV4.gateway} dev {TUN_NAME}")
+        self.assertTrue(answers(self.lab.app, IPV4))
+        seen = curl.get(self.lab.app, IPV4.url(web.port, "/peer"))
+        self.assertEqual(seen, IPV4.proxyOutside)
+        self.assertEndsWell(daemon)
+
+    def test_second(self) -> None:
+        """A second instance on the same device says so and leaves the first alone."""
+        web = self.webServer()
+        first = self.tunnel()
+        status, output = runToEnd(self, "second", {"proxy": NOWHERE, "stackMode": self.stackMode})
+        self.assertEqual(status, 1, output)
+        assertOneSentence(self, output, TUN_NAME)
+        self.assertEqual(curl.get(self.lab.app, IPV4.url(web.port, "/peer")), IPV4.proxyOutside)
+        self.assertEndsWell(first)
+
+
+def _chatter(connection: socket.socket) -> None:
+    """Send a little all the time, so that the flow is never idle."""
+    try:
+        while True:
+            connection.sendall(b"x" * 100)
+            time.sleep(0.05)
+    except OSError:
+        pass
+
+
+def runToEnd(
+    case: LabCase,
+    name: str,
+    settings: Mapping[str, object],
+    flags: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (),
+) -> tuple[int, str]:
+    """
+    Run a daemon that is not to come up.
+
+    @return: exit status and output.
+    """
+    directory = case.directory / name
+    child = launch(case.lab.app, directory, settings, flags, prefix)
+    case.addCleanup(child.stop)
+    status = child.wait(START_SECONDS)
+    return status, collectLogs(directory)
+
+
+def assertOneSentence(case: LabCase, output: str, *facts: str) -> None:
+    """The user is told C{facts} in one line, and no traceback."""
+    case.assertNotIn("Traceback", output)
+    lines = [line for line in output.splitlines() if all(fact in line for fact in facts)]
+    case.assertTrue(lines, f"no line has {facts}: {output}")
+
+
+class MistakeTests(LabCase):
+    """Mistakes of the user: exit status 1, one sentence, nothing left behind."""
+
+    def _mistake(
+        self, settings: Mapping[str, object], *facts: str, **options: tuple[str, ...]
+    ) -> None:
+        before = self.lab.app.interfaces()
+        status, output = runToEnd(self, f"mistake-{facts[0]}", settings, **options)
+        self.assertEqual(status, 1, output)
+        assertOneSentence(self, output, *facts)
+        self.assertEqual(self.lab.app.interfaces(), before)
+        self.assertFalse((self.directory / f"mistake-{facts[0]}" / "twistd.pid").exists())
+
+    def test_noProxy(self) -> None:
+        """Without a proxy it says that one is needed."""
+        self._mistake({}, "proxy")
+
+    def test_unknownKey(self) -> None:
+        """An unknown key is named, with the one that was meant."""
+        self._mistake({"proxy": NOWHERE, "stackmode": "simple"}, "stackmode", "stackMode")
+
+    def test_wrongValues(self) -> None:
+        """Values of a wrong type or range are named."""
+        self._mistake({"proxy": NOWHERE, "mtu": 100}, "mtu", "1280")
+        self._mistake({"proxy": NOWHERE, "stackMode": "best"}, "stackMode", "gvisor")
+        self._mistake({"proxy": "gopher://x:1"}, "gopher")
+        self._mistake({"proxy": NOWHERE, "connectTimeout": 5}, "connectTimeout")
+
+    def test_unknownFlag(self) -> None:
+        """An unknown flag is named."""
+        self._mistake({"proxy": NOWHERE}, "fast", flags=("--fast",))
+
+    def test_nameTaken(self) -> None:
+        """A device name that something else has is named."""
+        self.lab.app.ip("link add taken0 type veth peer name taken1")
+        self._mistake({"proxy": NOWHERE, "tunName": "taken0"}, "taken0")
+
+    def test_notRoot(self) -> None:
+        """Without root it says that root is needed."""
+        directory = self.directory / "mistake-root"
+        directory.mkdir()
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+        # Somewhere that nobody may read and write, the configuration included.
+        public = Path("/tmp") / f"nanotun-e2e-{os.getpid()}"
+        public.mkdir()
+        self.addCleanup(shutil.rmtree, public)
+        self.directory = public
+        child = launch(
+            self.lab.app,
+            public / "daemon",
+            {"proxy": NOWHERE},
+            prefix=("sh", "-c", _AS_NOBODY, "sh", *nobody),
+        )
+        self.addCleanup(child.stop)
+        status = child.wait(START_SECONDS)
+        output = collectLogs(public / "daemon")
+        self.assertEqual(status, 1, output)
+        assertOneSentence(self, output, "root")
+        self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
+
+
+_AS_NOBODY = 'chown -R 65534:65534 . && exec "$@"'
+
+
+class FlagTests(LabCase):
+    """Flags instead of a file."""
+
+    def test_flagsWin(self) -> None:
+        """A flag wins over the file: name, MTU and engine."""
+        directory = self.directory / "flags"
+        child = launch(
+            self.lab.app,
+            directory,
+            {"proxy": NOWHERE, "mtu": 1500},
+            flags=("--tun", "other0", "--mtu", "1400", "--stack", "simple"),
+        )
+        self.addCleanup(child.stop)
+        waitUntil(
+            lambda: child.status() is not None or answers(self.lab.app, IPV4, "other0"),
+            START_SECONDS,
+            "other0 answers",
+        )
+        self.assertIsNone(child.status(), collectLogs(directory))
+        shown = self.lab.app.run(["ip", "link", "show", "other0"]).stdout
+        self.assertIn("mtu 1400", shown)
+        self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
+        self.assertIn(child.stop(), (0, -signal.SIGTERM))
+
+
+class RestartTests(LabCase):
+    """A stop in the middle of things."""
+
+    def test_stopDuringStart(self) -> None:
+        """SIGTERM at any moment of the start ends it and leaves no device."""
+        for milliseconds in (50, 150, 300, 450, 600, 800):
+            directory = self.directory / f"stop-{milliseconds}"
+            child = launch(self.lab.app, directory, {"proxy": NOWHERE})
+            self.addCleanup(child.stop)
+            time.sleep(milliseconds / 1000)
+            child.send(signal.SIGTERM)
+            child.wait(STOP_SECONDS + STOP_SLACK + 1)
+            self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
+
+    def test_twoNames(self) -> None:
+        """Two daemons with different device names run beside each other."""
+        first = Daemon(self.lab.app, self.directory / "a", proxy=NOWHERE)
+        self.addCleanup(first.kill)
+        second = launch(self.lab.app, self.directory / "b", {"proxy": NOWHERE, "tunName": "nano1"})
+        self.addCleanup(second.stop)
+        waitUntil(
+            lambda: second.status() is not None or "nano1" in self.lab.app.interfaces(),
+            START_SECONDS,
+            "nano1 is there",
+        )
+        self.assertIsNone(second.status(), collectLogs(self.directory / "b"))
+        self.assertTrue(first.running())
+
+
+engines(globals(), CycleChecks)
+del CycleChecks  # trial would run the base too
