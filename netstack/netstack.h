@@ -90,7 +90,7 @@ struct ns_stats {
 	uint64_t drop_write;         /* the TUN did not take a packet */
 	uint64_t stack_dropped;      /* gVisor: dropped packets */
 	uint64_t retransmits;        /* gVisor: TCP retransmissions */
-	uint64_t checksum_errors;    /* gVisor: TCP checksum errors */
+	uint64_t checksum_errors;    /* packets with a wrong checksum */
 	uint64_t goroutines;         /* gauge */
 	uint64_t heap_bytes;         /* gauge: live Go heap */
 };

@@ -269,6 +269,9 @@ func (e *Engine) Drop(flow uint64) error {
 	return nil
 }
 
+// quietTime without a byte means that a flow has nothing under way.
+const quietTime = 100 * time.Millisecond
+
 // Quiesce takes no new flows and resets those that have nothing under way. It
 // returns how many are left.
 func (e *Engine) Quiesce() int {
@@ -280,7 +283,7 @@ func (e *Engine) Quiesce() int {
 	}
 	e.mu.Unlock()
 	for _, f := range flows {
-		if f.Idle() {
+		if f.Idle(quietTime) {
 			f.Abort()
 		}
 	}

@@ -47,6 +47,7 @@ type Endpoint struct {
 	SegmentedIn  atomic.Uint64 // of PacketsIn: came as one of several segments
 	SegmentedOut atomic.Uint64
 	Malformed    atomic.Uint64
+	BadChecksum  atomic.Uint64
 	WriteDrops   atomic.Uint64
 }
 
@@ -72,9 +73,8 @@ func New(fd int, mtu uint32, vnet bool) *Endpoint {
 // Packet is one packet from the device, owned by whoever got it from Read:
 // Deliver or Release ends that.
 type Packet struct {
-	view          *buffer.View
-	protocol      tcpip.NetworkProtocolNumber
-	checksumKnown bool
+	view     *buffer.View
+	protocol tcpip.NetworkProtocolNumber
 }
 
 // Bytes is the packet from its IP header on.
@@ -116,9 +116,12 @@ func (e *Endpoint) Read() (p Packet, ok bool, errno unix.Errno) {
 		return Packet{}, false, 0
 	}
 	if e.vnet {
-		p.checksumKnown = s.header.checksumKnown()
 		if s.header.segmented() {
 			e.SegmentedIn.Add(1)
+		}
+		if !s.header.checksumKnown() && !intact(room[:size]) {
+			e.BadChecksum.Add(1)
+			return Packet{}, false, 0
 		}
 	}
 	if size < copyBelow {
@@ -140,7 +143,6 @@ func (e *Endpoint) Deliver(p Packet) {
 		return
 	}
 	packet := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(p.view)})
-	packet.RXChecksumValidated = p.checksumKnown
 	dispatcher.DeliverNetworkPacket(p.protocol, packet)
 	packet.DecRef()
 }
@@ -208,7 +210,12 @@ func (e *Endpoint) GSOMaxSize() uint32 { return maxPacket }
 
 // Capabilities implements stack.NetworkLinkEndpoint. TX checksum offload is not
 // claimed: packets outside GSO, such as a RST, would go out without a checksum.
-func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities { return 0 }
+func (e *Endpoint) Capabilities() stack.LinkEndpointCapabilities {
+	if e.vnet {
+		return stack.CapabilityRXChecksumOffload // see intact
+	}
+	return 0
+}
 
 // MTU implements stack.NetworkLinkEndpoint.
 func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }

@@ -50,13 +50,13 @@ type Flow struct {
 	entry waiter.Entry
 	ended func(*Flow, unix.Errno)
 
-	// pumping is set while the pump's thread works for this flow: it looks at
-	// both directions afterwards, so notifications meanwhile say nothing new.
+	// pumping is set while the pump's thread works for this flow; what the
+	// stack notifies of meanwhile is noted, for that thread to do afterwards.
 	pumping atomic.Bool
+	noted   atomic.Uint32
 
 	bytesUp, bytesDown atomic.Uint64
-	active             atomic.Int64 // unix seconds of the last byte
-	downBlocked        atomic.Bool  // the endpoint's buffer is full
+	active             atomic.Int64 // unix milliseconds of the last byte
 
 	// The rest belongs to the running step.
 	leftover  []byte // goes to the app first
@@ -92,11 +92,8 @@ func (f *Flow) Start() {
 }
 
 // NotifyEvent implements waiter.EventListener. The stack calls it with locks
-// held, so it only asks the loop for a step.
+// held, so it only leaves word.
 func (f *Flow) NotifyEvent(mask waiter.EventMask) {
-	if f.pumping.Load() {
-		return
-	}
 	marks := uint32(0)
 	if mask&waiter.WritableEvents != 0 {
 		marks |= markDown
@@ -104,7 +101,10 @@ func (f *Flow) NotifyEvent(mask waiter.EventMask) {
 	if mask&(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
 		marks |= markUp
 	}
-	f.loop.ask(f, marks)
+	f.noted.Or(marks)
+	if !f.pumping.Load() {
+		f.loop.ask(f, f.noted.Swap(0))
+	}
 }
 
 // BeginPump and EndPump enclose the delivery of one packet of this flow to the
@@ -118,11 +118,9 @@ func (f *Flow) BeginPump() {
 func (f *Flow) EndPump() {
 	direct.Finish(f.Endpoint, &f.Queue)
 	f.pumping.Store(false)
-	marks := uint32(markUp)
-	if f.downBlocked.Load() {
-		marks |= markDown
+	if marks := f.noted.Swap(0); marks != 0 {
+		f.run(marks)
 	}
-	f.run(marks)
 }
 
 // Abort resets the flow on both sides.
@@ -131,25 +129,12 @@ func (f *Flow) Abort() { f.run(markAbort) }
 // Bytes returns the payload bytes carried so far.
 func (f *Flow) Bytes() (up, down uint64) { return f.bytesUp.Load(), f.bytesDown.Load() }
 
-// Idle tells whether nothing is under way in either direction.
-func (f *Flow) Idle() bool {
-	if f.state.Load()&markDead != 0 {
-		return false // its socket's number may be another's by now
-	}
-	received, _ := f.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-	unsent, _ := f.Endpoint.GetSockOptInt(tcpip.SendQueueSizeOption)
-	if received != 0 || unsent != 0 {
-		return false
-	}
-	unread, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ)
-	if err != nil || unread != 0 {
-		return err != nil
-	}
-	unsent, err = unix.IoctlGetInt(f.fd, unix.TIOCOUTQ)
-	return err != nil || unsent == 0
+// Idle tells whether no byte moved for that long.
+func (f *Flow) Idle(since time.Duration) bool {
+	return time.Since(time.UnixMilli(f.active.Load())) > since
 }
 
-func (f *Flow) touch() { f.active.Store(time.Now().Unix()) }
+func (f *Flow) touch() { f.active.Store(time.Now().UnixMilli()) }
 
 // run leaves the marks and, unless another thread is at it, runs steps until no
 // mark is left.

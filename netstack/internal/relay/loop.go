@@ -16,7 +16,7 @@ const (
 	sweepEvery = 5 * time.Second
 )
 
-var smallBuffers = sync.Pool{New: func() any { return new([readSize / 4]byte) }}
+var smallBuffers = sync.Pool{New: func() any { return new([smallRead]byte) }}
 
 // Loop waits for readiness of the sockets of many flows and runs their steps,
 // in one goroutine.
@@ -153,7 +153,7 @@ func (l *Loop) run() {
 		clear(flows)
 		if now := time.Now(); timeout > 0 && now.After(nextSweep) {
 			nextSweep = now.Add(sweepEvery)
-			l.sweep(now)
+			l.sweep()
 		}
 	}
 }
@@ -212,11 +212,11 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) []request {
 }
 
 // sweep ends half-closed flows that have been idle for too long.
-func (l *Loop) sweep(now time.Time) {
+func (l *Loop) sweep() {
 	l.mu.Lock()
 	var stale []*Flow
 	for f := range l.halves {
-		if now.Sub(time.Unix(f.active.Load(), 0)) > l.halfClosed {
+		if f.Idle(l.halfClosed) {
 			stale = append(stale, f)
 		}
 	}

@@ -2,16 +2,21 @@ package relay
 
 import (
 	"io"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 const (
-	// readSize is the most bytes one read takes from a socket: as much as one
-	// segment of the link can carry.
-	readSize = 64 << 10
+	// readSize is the most bytes one read takes from a socket: a little less
+	// than one segment of the link can carry, so that no tail is left.
+	readSize = 60 << 10
+
+	// smallRead is the most bytes of a read that is copied once more.
+	smallRead = 16 << 10
 
 	// downBudget is the most bytes that one step moves down before other
 	// flows of the thread get their turn.
@@ -83,41 +88,28 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 }
 
 // moveDown moves what the upstream sent to the app, until there is no more, the
-// endpoint is full or the budget is spent.
+// endpoint is full or the budget is spent. A full endpoint notifies when it has
+// come down to half.
 func (f *Flow) moveDown() unix.Errno {
-	if len(f.leftover) > 0 {
-		r := sliceReader{f.leftover}
-		n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
-		if err != nil {
-			return downErrno(err)
-		}
-		f.bytesDown.Add(uint64(n))
-		f.leftover = f.leftover[n:]
-		if len(f.leftover) > 0 {
-			f.downBlocked.Store(true)
-			f.loop.ask(f, markDown)
+	for budget := downBudget; budget > 0; {
+		if f.Endpoint.Readiness(waiter.WritableEvents) == 0 {
 			return 0
+		}
+		if len(f.leftover) > 0 {
+			n, errno := f.write(f.leftover)
+			f.leftover = f.leftover[n:]
+			if errno != 0 {
+				return blocked(errno)
+			}
+			budget -= n
+			continue
 		}
 		f.leftover = nil
-	}
-	for budget := downBudget; budget > 0; {
-		used := f.queued()
-		if used > SendBuffer/2 {
-			// The endpoint notifies when it has come down to half. It may
-			// have done so just before the mark was seen, so look again.
-			f.downBlocked.Store(true)
-			if used = f.queued(); used > SendBuffer/2 {
-				return 0
-			}
+		n, errno := f.readAndWrite()
+		if errno != 0 {
+			return blocked(errno)
 		}
-		f.downBlocked.Store(false)
-		n, errno := f.readAndWrite(min(SendBuffer-used, readSize))
-		switch {
-		case errno == unix.EAGAIN:
-			return 0
-		case errno != 0:
-			return errno
-		case n == 0:
+		if n == 0 {
 			f.Endpoint.Shutdown(tcpip.ShutdownWrite)
 			f.downDone = true
 			f.noteHalfClosed()
@@ -129,47 +121,63 @@ func (f *Flow) moveDown() unix.Errno {
 	return 0
 }
 
-// queued is how many bytes wait in the endpoint for the app.
-func (f *Flow) queued() int {
-	n, _ := f.Endpoint.GetSockOptInt(tcpip.SendQueueSizeOption)
-	return n
+// blocked is 0 for the errno that only says to come back later.
+func blocked(errno unix.Errno) unix.Errno {
+	if errno == unix.EAGAIN {
+		return 0
+	}
+	return errno
 }
 
-// readAndWrite moves one read's worth, at most room bytes; 0 is the upstream's
-// FIN.
-func (f *Flow) readAndWrite(room int) (int, unix.Errno) {
-	if f.bulk {
-		// Straight into the buffer that the segment will be sent from.
-		r := socketReader{fd: f.fd, room: room}
-		n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
-		f.bulk = r.n > readSize/4
-		switch {
-		case r.errno != 0:
-			return 0, r.errno
-		case err != nil:
-			return 0, downErrno(err)
-		case r.n == 0:
-			return 0, 0
-		}
-		f.bytesDown.Add(uint64(n))
-		f.touch()
-		return int(n), 0
-	}
-	// A small answer does not take a 64 KiB buffer.
-	small := smallBuffers.Get().(*[readSize / 4]byte)
-	defer smallBuffers.Put(small)
-	n, errno := readSocket(f.fd, small[:min(room, len(small))])
-	if errno != 0 || n == 0 {
-		return 0, errno
-	}
-	f.bulk = n == len(small)
-	r := sliceReader{small[:n]}
-	if _, err := f.Endpoint.Write(&r, tcpip.WriteOptions{}); err != nil {
+// write gives bytes to the endpoint, which may take fewer.
+func (f *Flow) write(p []byte) (int, unix.Errno) {
+	r := sliceReader{p}
+	n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
+	if err != nil {
 		return 0, downErrno(err)
 	}
 	f.bytesDown.Add(uint64(n))
 	f.touch()
-	return n, 0
+	return int(n), 0
+}
+
+// readAndWrite moves one read's worth; 0 is the upstream's FIN.
+func (f *Flow) readAndWrite() (int, unix.Errno) {
+	if f.bulk {
+		if unread, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ); err == nil && unread > smallRead {
+			return f.readBulk(min(unread, readSize))
+		}
+	}
+	// A small answer does not take a buffer made for a large one.
+	small := smallBuffers.Get().(*[smallRead]byte)
+	defer smallBuffers.Put(small)
+	n, errno := readSocket(f.fd, small[:])
+	if errno != 0 || n == 0 {
+		return 0, errno
+	}
+	f.bulk = n == smallRead
+	written, errno := f.write(small[:n])
+	if written < n {
+		f.leftover = slices.Clone(small[written:n])
+	}
+	return n, errno
+}
+
+// readBulk reads up to size bytes, which are there, straight into the buffer that
+// the segment will be sent from. What the endpoint has no room for stays in the
+// socket.
+func (f *Flow) readBulk(size int) (int, unix.Errno) {
+	r := socketReader{fd: f.fd, left: size}
+	n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
+	switch {
+	case r.errno != 0:
+		return 0, r.errno
+	case err != nil:
+		return 0, downErrno(err)
+	}
+	f.bytesDown.Add(uint64(n))
+	f.touch()
+	return int(n), 0
 }
 
 func downErrno(err tcpip.Error) unix.Errno {
@@ -192,34 +200,35 @@ func readSocket(fd int, p []byte) (int, unix.Errno) {
 	}
 }
 
-// socketReader is a tcpip.Payloader that reads once from a socket.
+// socketReader is a tcpip.Payloader of bytes that wait in a socket. gVisor takes
+// all that Len promises, so a socket that has less is an error.
 type socketReader struct {
 	fd    int
-	room  int
-	n     int
+	left  int
 	errno unix.Errno
-	read  bool
 }
 
 // Len implements tcpip.Payloader.
-func (r *socketReader) Len() int { return r.room }
+func (r *socketReader) Len() int { return r.left }
 
 // Read implements io.Reader. gVisor asks with an empty slice whether the end is
 // reached before it asks for bytes.
 func (r *socketReader) Read(p []byte) (int, error) {
-	if r.read {
+	if r.left == 0 {
 		return 0, io.EOF
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	r.read = true
-	n, errno := readSocket(r.fd, p)
+	n, errno := readSocket(r.fd, p[:min(len(p), r.left)])
+	if errno == 0 && n == 0 {
+		errno = unix.ECONNRESET
+	}
 	if errno != 0 {
 		r.errno = errno
-		return 0, io.EOF
+		return 0, errno
 	}
-	r.n = n
+	r.left -= n
 	return n, nil
 }
 
