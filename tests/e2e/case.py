@@ -148,11 +148,15 @@ class TunnelCase(LabCase):
         """
         name = str(settings.get("tunName", TUN_NAME))
         settings.setdefault("stackMode", self.stackMode)
-        daemon = Daemon(self.lab.app, self.directory / name, **settings)
+        daemon = Daemon(self.lab.app, self._daemonDirectory(), **settings)
         self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
         self.lab.routeThroughTunnel(name)
         return daemon
+
+    def _daemonDirectory(self) -> Path:
+        """A directory of its own for each daemon of a test."""
+        return self.directory / f"daemon-{len(list(self.directory.glob('daemon-*')))}"
 
     def _checkLog(self, daemon: Daemon) -> None:
         log = daemon.log()

@@ -154,10 +154,10 @@ class ProxyURLChecks(TunnelCase):
     """The proxy's URL in the ways in which users write it."""
 
     def test_forms(self) -> None:
-        """A bare host:port, socks5h, and an IPv6 literal name the same proxy."""
+        """A bare host:port and an IPv6 literal name the same proxy."""
         web = self.webServer()
         dante = self.dante()
-        forms = [f"{IPV4.proxy}:{dante.port}", dante.url(scheme="socks5h"), dante.url(IPV6)]
+        forms = [f"{IPV4.proxy}:{dante.port}", dante.url(), dante.url(IPV6)]
         for form in forms:
             daemon = self.daemon(proxy=form)
             for family in FAMILIES:

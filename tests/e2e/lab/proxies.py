@@ -45,11 +45,11 @@ class Proxy(Server):
 
     user = ""
 
-    def url(self, family: Family = IPV4, scheme: str = "socks5", password: str = PASSWORD) -> str:
+    def url(self, family: Family = IPV4, password: str = PASSWORD) -> str:
         """Its URL, with the credentials that it wants."""
         host = f"[{family.proxy}]" if ":" in family.proxy else family.proxy
         credentials = f"{self.user}:{quote(password, safe='')}@" if self.user else ""
-        return f"{scheme}://{credentials}{host}:{self.port}"
+        return f"socks5://{credentials}{host}:{self.port}"
 
 
 class Dante(Proxy):
