@@ -154,14 +154,19 @@ func ns_event_fd(handle C.int64_t) C.int {
 }
 
 //export ns_pump
-func ns_pump(handle C.int64_t, budget, linger C.uint32_t) C.int {
+func ns_pump(handle C.int64_t, budget C.uint32_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
-		n, errno := e.Pump(int(budget), time.Duration(linger)*time.Microsecond)
+		n, errno := e.Pump(int(budget))
 		if errno != 0 && n == 0 {
 			return 0, errno
 		}
 		return n, nil
 	})
+}
+
+//export ns_lend
+func ns_lend(handle C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Lend() })
 }
 
 //export ns_drain

@@ -33,7 +33,7 @@
 #define NS_EVENT_TCP_REQUEST 1 /* a SYN waits for ns_join, ns_refuse or ns_drop */
 #define NS_EVENT_ABANDONED 2   /* the app gave up before the decision; the id is gone */
 #define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it */
-#define NS_EVENT_DEVICE_LOST 4 /* the TUN is gone for good; error says why */
+#define NS_EVENT_DEVICE_RETURNED 4 /* a lent device is the caller's to read again */
 
 /* ns_refuse's reason: what the app is to see */
 #define NS_REFUSE_RESET 1            /* RST: connection refused */
@@ -113,9 +113,15 @@ int64_t ns_open(struct ns_config *config);
 int ns_event_fd(int64_t handle);
 
 /* Reads packets from the TUN until it is empty, budget packets were read or
- * events wait; waits up to linger_us for one more packet before it says the TUN
- * is empty.  Returns the packets read.  -EBADFD: the device is gone. */
-int ns_pump(int64_t handle, uint32_t budget, uint32_t linger_us);
+ * events wait.  Returns the packets read: none while the device is lent.
+ * -EBADFD: the device is gone.  -EIO: it is down. */
+int ns_pump(int64_t handle, uint32_t budget);
+
+/* Lends the device: a thread of the library reads it, until it has been silent
+ * for 20 ms or fails.  Then NS_EVENT_DEVICE_RETURNED comes and the caller
+ * watches the fd again.  For busy times: no packet wakes the caller then.
+ * -EBUSY: it is lent already. */
+int ns_lend(int64_t handle);
 
 /* Moves up to capacity events to the array and returns how many.  The eventfd
  * is no longer readable once all were taken. */

@@ -30,7 +30,8 @@ type Engine struct {
 	pending  *pendingTable
 	forward  *tcp.Forwarder
 	loops    []*relay.Loop
-	nextFlow uint64
+	nextFlow uint64      // of whoever has the device
+	lent     atomic.Bool // a loop reads the device, not Pump
 
 	mu       sync.Mutex
 	joined   map[tuple]*joinedFlow // established, for the pump to find
@@ -99,6 +100,16 @@ func (e *Engine) closeLoops() {
 	}
 }
 
+// post leaves an event that was found while reading the device. Whoever called
+// Pump looks at the queue next; a loop has to call for attention.
+func (e *Engine) post(event events.Event) {
+	if e.lent.Load() {
+		e.events.Post(event)
+		return
+	}
+	e.events.PostQuiet(event)
+}
+
 // Events is the queue that Python drains.
 func (e *Engine) Events() *events.Queue { return e.events }
 
@@ -116,7 +127,7 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 	switch {
 	case flags.Contains(header.TCPFlagRst):
 		if flow := e.pending.reset(t); flow != 0 {
-			e.events.PostQuiet(t.event(events.Abandoned, flow))
+			e.post(t.event(events.Abandoned, flow))
 		}
 		return true
 	case !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck):
@@ -147,10 +158,10 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	e.nextFlow++
 	added, abandoned := e.pending.add(e.nextFlow, t, id, packet)
 	if abandoned != 0 {
-		e.events.PostQuiet(t.event(events.Abandoned, abandoned))
+		e.post(t.event(events.Abandoned, abandoned))
 	}
 	if added {
-		e.events.PostQuiet(t.event(events.TCPRequest, e.nextFlow))
+		e.post(t.event(events.TCPRequest, e.nextFlow))
 	}
 }
 

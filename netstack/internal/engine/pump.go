@@ -6,21 +6,65 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"nanotun/netstack/internal/events"
+	"nanotun/netstack/internal/relay"
+)
+
+const (
+	// lentQuiet is how long a lent device may be silent before it goes back to
+	// the reactor: longer than the gaps in a conversation, and short enough
+	// that an idle machine has no timer of ours running.
+	lentQuiet = 20 * time.Millisecond
+
+	// lentBudget is how many packets a loop takes before its sockets get
+	// their turn.
+	lentBudget = 64
 )
 
 // Pump reads packets until the device is empty, budget packets were read or
-// events wait, and returns how many it read. It waits up to linger for one more
-// before it takes the device for empty. An errno is of the device.
-func (e *Engine) Pump(budget int, linger time.Duration) (int, unix.Errno) {
+// events wait, and returns how many it read: none while the device is lent. An
+// errno is of the device.
+func (e *Engine) Pump(budget int) (int, unix.Errno) {
+	if e.lent.Load() {
+		return 0, 0
+	}
+	return e.pump(budget, true)
+}
+
+// Lend has a loop read the device until it has been silent for lentQuiet or
+// fails; then a DeviceReturned event says so.
+func (e *Engine) Lend() error {
+	if !e.lent.CompareAndSwap(false, true) {
+		return unix.EBUSY
+	}
+	err := e.loops[0].Host(&relay.Guest{
+		FD:    e.config.TunFD,
+		Quiet: lentQuiet,
+		Ready: func() (something, leave bool) {
+			n, errno := e.pump(lentBudget, false)
+			return n > 0, errno != 0
+		},
+		Left: func() {
+			e.lent.Store(false)
+			e.events.Post(events.Event{Kind: events.DeviceReturned})
+		},
+	})
+	if err != nil {
+		e.lent.Store(false)
+	}
+	return err
+}
+
+// pump is Pump for whoever has the device; attended means that the caller looks
+// for events when it returns.
+func (e *Engine) pump(budget int, attended bool) (int, unix.Errno) {
 	for n := 0; n < budget; {
 		packet, ok, errno := e.link.Read()
 		switch errno {
 		case 0:
 		case unix.EAGAIN:
-			if n == 0 || linger <= 0 || e.events.Waiting() || !e.wait(linger) {
-				return n, 0
-			}
-			continue
+			return n, 0
 		case unix.EINTR:
 			continue
 		default:
@@ -29,24 +73,12 @@ func (e *Engine) Pump(budget int, linger time.Duration) (int, unix.Errno) {
 		n++
 		if ok {
 			e.deliver(packet)
-			if e.events.Waiting() {
+			if attended && e.events.Waiting() {
 				return n, 0
 			}
 		}
 	}
 	return budget, 0
-}
-
-// wait sleeps until the device is readable; false when it did not become so in
-// time, or something else wants the thread.
-func (e *Engine) wait(linger time.Duration) bool {
-	fds := []unix.PollFd{
-		{Fd: int32(e.config.TunFD), Events: unix.POLLIN},
-		{Fd: int32(e.events.FD()), Events: unix.POLLIN},
-	}
-	timeout := unix.NsecToTimespec(linger.Nanoseconds())
-	n, err := unix.Ppoll(fds, &timeout, nil)
-	return err == nil && n > 0 && fds[0].Revents&unix.POLLIN != 0 && fds[1].Revents == 0
 }
 
 // setOptions sets what differs from the stack's defaults on an endpoint.

@@ -12,10 +12,10 @@ import (
 
 // Kinds of event, as in netstack.h.
 const (
-	TCPRequest = 1
-	Abandoned  = 2
-	Closed     = 3
-	DeviceLost = 4
+	TCPRequest     = 1
+	Abandoned      = 2
+	Closed         = 3
+	DeviceReturned = 4
 )
 
 // Event is struct ns_event in Go's terms.

@@ -32,6 +32,58 @@ type Loop struct {
 	closing  bool
 	halves   map[*Flow]struct{} // flows with one direction ended
 	sleeping bool
+	guest    *Guest
+}
+
+// Guest is another fd that a loop watches for a while, on behalf of its owner.
+type Guest struct {
+	FD int
+	// Ready is called in the loop's goroutine while FD is readable. It returns
+	// whether there was anything, and whether the guest wants to leave.
+	Ready func() (something, leave bool)
+	// Quiet is how long the guest stays without anything.
+	Quiet time.Duration
+	// Left is called last, in the loop's goroutine, when FD is no longer
+	// watched.
+	Left func()
+
+	last time.Time
+}
+
+// Host watches a guest. There is at most one.
+func (l *Loop) Host(guest *Guest) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.guest != nil || l.closing {
+		return unix.EBUSY
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(guest.FD)}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, guest.FD, &event); err != nil {
+		return err
+	}
+	guest.last = time.Now()
+	l.guest = guest
+	l.wakeUp() // it may be in a wait without end
+	return nil
+}
+
+// serve lets the guest work, and sees it off when it has been quiet.
+func (l *Loop) serve(guest *Guest, ready bool, now time.Time) {
+	var something, leave bool
+	if ready {
+		something, leave = guest.Ready()
+	}
+	if something {
+		guest.last = now
+	}
+	if !leave && now.Sub(guest.last) < guest.Quiet {
+		return
+	}
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, guest.FD, nil)
+	l.mu.Lock()
+	l.guest = nil
+	l.mu.Unlock()
+	guest.Left()
 }
 
 type request struct {
@@ -138,20 +190,28 @@ func (l *Loop) run() {
 	flows := make([]request, 0, epollBatch)
 	nextSweep := time.Now().Add(sweepEvery)
 	for {
-		timeout := l.prepareToSleep()
-		if timeout < -1 {
+		timeout, guest, end := l.prepareToSleep()
+		if end {
 			return
 		}
 		n, err := unix.EpollWait(l.epoll, ready, timeout)
 		if err != nil {
 			n = 0 // EINTR
 		}
-		flows = l.collect(ready[:n], flows[:0])
+		var guestReady bool
+		flows, guestReady = l.collect(ready[:n], flows[:0])
 		for _, r := range flows {
 			r.flow.run(r.marks)
 		}
 		clear(flows)
-		if now := time.Now(); timeout > 0 && now.After(nextSweep) {
+		if timeout < 0 && guest == nil {
+			continue // nothing here has a time
+		}
+		now := time.Now()
+		if guest != nil {
+			l.serve(guest, guestReady, now)
+		}
+		if now.After(nextSweep) {
 			nextSweep = now.Add(sweepEvery)
 			l.sweep()
 		}
@@ -159,25 +219,29 @@ func (l *Loop) run() {
 }
 
 // prepareToSleep returns the wait's timeout in milliseconds, -1 for without
-// end, -2 when the loop is to end.
-func (l *Loop) prepareToSleep() int {
+// end, and whether the loop is to end.
+func (l *Loop) prepareToSleep() (timeout int, guest *Guest, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closing && len(l.flows) == 0:
-		return -2
+		return 0, nil, true
 	case len(l.asked) > 0:
-		return 0
+		return 0, l.guest, false
 	}
 	l.sleeping = true
-	if len(l.halves) > 0 {
-		return int(sweepEvery.Milliseconds())
+	switch {
+	case l.guest != nil:
+		return int(l.guest.Quiet.Milliseconds()), l.guest, false
+	case len(l.halves) > 0:
+		return int(sweepEvery.Milliseconds()), nil, false
 	}
-	return -1
+	return -1, nil, false
 }
 
-// collect turns readiness and requests into flows with marks.
-func (l *Loop) collect(ready []unix.EpollEvent, into []request) []request {
+// collect turns readiness and requests into flows with marks, and tells whether
+// the guest's fd is ready.
+func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request, guest bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sleeping = false
@@ -187,6 +251,10 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) []request {
 			var sink [8]byte
 			_, _ = unix.Read(l.wake, sink[:])
 			l.waking = false
+			continue
+		}
+		if l.guest != nil && int(event.Fd) == l.guest.FD {
+			guest = true
 			continue
 		}
 		f := l.flows[event.Fd]
@@ -208,7 +276,7 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) []request {
 	into = append(into, l.asked...)
 	clear(l.asked)
 	l.asked = l.asked[:0]
-	return into
+	return into, guest
 }
 
 // sweep ends half-closed flows that have been idle for too long.
