@@ -58,6 +58,7 @@ class HeaderTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
+        """Make what the tests use."""
         if not os.path.exists(HEADER):
             # An installed nanotun has no header beside it.
             self.skipTest("netstack/netstack.h is not here")
@@ -179,6 +180,7 @@ class FakeFunction:
         self.result = result
 
     def __call__(self, *arguments: object) -> int:
+        """Answer."""
         return self.result
 
 

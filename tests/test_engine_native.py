@@ -1,0 +1,484 @@
+"""
+Tests for L{nanotun.engine.native}, with a library made of Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.testing import MemoryReactorClock
+from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.engine import abi, native
+from nanotun.engine.gvisor import GVisorEngine, GVisorEngineFactory
+from nanotun.engine.probe import PROBE_TIMEOUT, offloadWorks
+from nanotun.engine.simple import SimpleEngine, SimpleEngineFactory
+from nanotun.errors import EngineError
+from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol, Refusal
+from nanotun.interfaces import IFlowHandler, IFlowRequest, IPacketEngine, IPacketEngineFactory
+from nanotun.testing import FAKE_FD, MemoryTunOpener
+
+HANDLE = 11
+EVENT_FD = 22
+
+
+class FakeLibrary:
+    """
+    Stands for L{abi.NativeLibrary}.
+
+    @ivar calls: every call but drains, with its arguments.
+    @ivar results: what a function returns, 0 unless it is set; a list is
+        used up.
+    @ivar events: what waits to be drained.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
+        self.events: list[dict[str, Any]] = []
+        self.config: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append((name, *arguments))
+            result = self.results.get(name, 0)
+            return int(result.pop(0) if isinstance(result, list) else result)
+
+        return call
+
+    def ns_open(self, config: Any) -> int:
+        """Note the configuration."""
+        self.config = {name: getattr(config, name) for name, _ in config._fields_}
+        return int(self.results["ns_open"])
+
+    def ns_drain(self, handle: int, array: Any, capacity: int) -> int:
+        """Move events."""
+        if "ns_drain" in self.results:
+            return int(self.results["ns_drain"])
+        batch, self.events = self.events[:capacity], self.events[capacity:]
+        for index, event in enumerate(batch):
+            array[index] = abi.ns_event()
+            for name, value in event.items():
+                if isinstance(value, bytes):
+                    getattr(array[index], name)[: len(value)] = value
+                else:
+                    setattr(array[index], name, value)
+        return len(batch)
+
+    def named(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of all calls of one function."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+@implementer(IFlowHandler)
+class RecordingHandler:
+    """Writes down what it hears; may raise once."""
+
+    def __init__(self) -> None:
+        self.requests: list[IFlowRequest] = []
+        self.abandoned: list[int] = []
+        self.ends: list[FlowEnd] = []
+        self.lost: list[int] = []
+        self.failure: Exception | None = None
+
+    def flowRequested(self, request: IFlowRequest) -> None:
+        """Note it, or raise."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.requests.append(request)
+
+    def flowAbandoned(self, flowID: int) -> None:
+        """Note it."""
+        self.abandoned.append(flowID)
+
+    def flowClosed(self, end: FlowEnd) -> None:
+        """Note it."""
+        self.ends.append(end)
+
+    def deviceLost(self, error: int) -> None:
+        """Note it."""
+        self.lost.append(error)
+
+
+def request(flowID: int, host: str = "192.0.2.1") -> dict[str, Any]:
+    """An app asks for C{host}, port 80."""
+    family = AF_INET6 if ":" in host else AF_INET
+    return {
+        "flow": flowID,
+        "kind": abi.NS_EVENT_TCP_REQUEST,
+        "family": 6 if ":" in host else 4,
+        "protocol": 6,
+        "source_port": 4000,
+        "destination_port": 80,
+        "source": inet_pton(family, "2001:db8::2" if ":" in host else "198.18.0.2"),
+        "destination": inet_pton(family, host),
+    }
+
+
+class EngineCase(SynchronousTestCase):
+    """An engine on a fake library."""
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.library = FakeLibrary()
+        library: Any = self.library
+        self.reactor = MemoryReactorClock()
+        self.engine = GVisorEngine(self.reactor, lambda: library)
+        self.handler = RecordingHandler()
+        self.device = MemoryTunOpener().open("nano0", 1500, "auto")
+
+    def start(self) -> None:
+        """Start the engine."""
+        self.engine.start(self.device, self.handler)
+
+
+class StartTests(EngineCase):
+    """
+    Tests for L{native.NativeEngine.start}.
+    """
+
+    def test_interfaces(self) -> None:
+        """
+        The engines and their factories are what they say.
+        """
+        for engine, factory, mode in (
+            (GVisorEngine, GVisorEngineFactory, "gvisor"),
+            (SimpleEngine, SimpleEngineFactory, "simple"),
+        ):
+            verifyClass(IPacketEngine, engine)
+            verifyClass(IReadDescriptor, engine)
+            plugin = factory()
+            verifyObject(IPacketEngineFactory, plugin)
+            self.assertTrue(IPlugin.providedBy(plugin))
+            made = plugin.createEngine(self.reactor)
+            self.assertIsInstance(made, engine)
+            verifyObject(IPacketEngine, made)
+            self.assertEqual((plugin.stackMode, made.stackMode), (mode, mode))
+
+    def test_config(self) -> None:
+        """
+        The library is told of the device, the stack, the limits and the gateway.
+        """
+        self.start()
+        config = self.library.config
+        self.assertEqual(config["size"], abi.CONFIG_SIZE)
+        self.assertEqual(config["tun_fd"], FAKE_FD)
+        self.assertEqual((config["mtu"], config["vnet_header"]), (1500, 10))
+        self.assertEqual(config["stack"], abi.NS_STACK_GVISOR)
+        self.assertEqual(SimpleEngine.stack, abi.NS_STACK_SIMPLE)
+        self.assertEqual(bytes(config["gateway4"]), inet_pton(AF_INET, "198.18.0.1"))
+        self.assertEqual(bytes(config["gateway6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::1"))
+        self.assertEqual(config["pending_limit"], native.PENDING_LIMIT)
+        self.assertLess(config["pending_per_source"], config["pending_limit"])
+        self.assertEqual(self.reactor.getReaders(), [self.engine])
+        self.assertEqual(self.engine.fileno(), EVENT_FD)
+
+    def test_openFails(self) -> None:
+        """
+        A stack that cannot be made is an L{EngineError}; nothing is watched.
+        """
+        self.library.results["ns_open"] = -errno.ENOMEM
+        error = self.assertRaises(EngineError, self.start)
+        self.assertIn("gvisor", str(error))
+        self.assertIn("Cannot allocate memory", str(error))
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_noEventDescriptor(self) -> None:
+        """
+        A stack without an eventfd is closed again.
+        """
+        self.library.results["ns_event_fd"] = -errno.EMFILE
+        self.assertRaises(EngineError, self.start)
+        self.assertEqual(self.library.named("ns_close"), [(HANDLE,)])
+
+    def test_twice(self) -> None:
+        """
+        An engine that runs cannot be started.
+        """
+        self.start()
+        self.assertRaises(EngineError, self.start)
+
+
+class EventTests(EngineCase):
+    """
+    Tests for what comes up from the library.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+
+    def test_request(self) -> None:
+        """
+        A request arrives with its addresses, IPv4 and IPv6.
+        """
+        self.library.events = [request(1), request(2, "2001:db8::1")]
+        self.assertIsNone(self.engine.doRead())
+        self.assertEqual(
+            [each.flow for each in self.handler.requests],
+            [
+                Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80)),
+                Flow(2, Protocol.TCP, Endpoint("2001:db8::2", 4000), Endpoint("2001:db8::1", 80)),
+            ],
+        )
+
+    def test_others(self) -> None:
+        """
+        So do the other events.
+        """
+        closed = {**request(3), "kind": abi.NS_EVENT_CLOSED, "error": errno.EPIPE}
+        self.library.events = [
+            {"kind": abi.NS_EVENT_ABANDONED, "flow": 1},
+            {**closed, "bytes_up": 5, "bytes_down": 6},
+            {"kind": abi.NS_EVENT_DEVICE_LOST, "error": errno.EBADFD},
+        ]
+        self.engine.doRead()
+        self.assertEqual(self.handler.abandoned, [1])
+        (end,) = self.handler.ends
+        self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
+        self.assertEqual(self.handler.lost, [errno.EBADFD])
+
+    def test_manyBatches(self) -> None:
+        """
+        More events than fit the array come in one go all the same.
+        """
+        self.library.events = [request(n + 1) for n in range(native.DRAIN_BATCH * 2 + 1)]
+        self.engine.doRead()
+        self.assertEqual(len(self.handler.requests), native.DRAIN_BATCH * 2 + 1)
+
+    def test_exception(self) -> None:
+        """
+        A handler that raises costs that flow, not the ones after it.
+        """
+        self.handler.failure = ZeroDivisionError()
+        self.library.events = [request(1), request(2)]
+        self.engine.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.library.named("ns_drop"), [(HANDLE, 1)])
+        self.assertEqual([each.flow.id for each in self.handler.requests], [2])
+
+    def test_unknownKind(self) -> None:
+        """
+        An event that this version does not know is reported.
+        """
+        self.library.events = [{**request(1), "kind": 99}]
+        self.engine.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(EngineError)), 1)
+
+    def test_drainFails(self) -> None:
+        """
+        A drain that fails ends the turn.
+        """
+        self.library.results["ns_drain"] = -errno.ENOTRECOVERABLE
+        self.assertIsNone(self.engine.doRead())
+
+    def test_connectionLost(self) -> None:
+        """
+        The reactor's farewell is no trouble.
+        """
+        self.engine.connectionLost(Failure(ZeroDivisionError()))
+        self.assertEqual(self.engine.logPrefix(), "engine")
+
+
+class PumpTests(EngineCase):
+    """
+    Tests for L{native.NativeEngine.pump}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+
+    def test_events(self) -> None:
+        """
+        Events that a pump raised are handled before it goes on, and it goes on
+        with what is left of the budget.
+        """
+        self.library.results["ns_pump"] = [3, 2]
+        self.library.events = [request(1)]
+        self.assertEqual(self.engine.pump(64), 5)
+        self.assertEqual(len(self.handler.requests), 1)
+        self.assertEqual(self.library.named("ns_pump"), [(HANDLE, 64, 0), (HANDLE, 61, 0)])
+
+    def test_budget(self) -> None:
+        """
+        The budget ends it.
+        """
+        self.library.results["ns_pump"] = [64]
+        self.library.events = [request(1)]
+        self.assertEqual(self.engine.pump(64), 64)
+
+    def test_error(self) -> None:
+        """
+        -errno is raised.
+        """
+        self.library.results["ns_pump"] = -errno.EIO
+        error = self.assertRaises(OSError, self.engine.pump, 64)
+        self.assertEqual(error.errno, errno.EIO)
+
+    def test_stoppedByHandler(self) -> None:
+        """
+        A handler may stop the engine.
+        """
+        self.library.results["ns_pump"] = [1]
+        self.library.events = [request(1)]
+        self.handler.flowRequested = lambda request: self.engine.stop()  # type: ignore
+        self.assertEqual(self.engine.pump(64), 1)
+        self.assertEqual(self.library.named("ns_close"), [(HANDLE,)])
+
+
+class DecisionTests(EngineCase):
+    """
+    Tests for what goes down to the library.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+        self.library.events = [request(1)]
+        self.engine.doRead()
+        (self.request,) = self.handler.requests
+
+    def test_join(self) -> None:
+        """
+        A join passes the fd and the leftover.
+        """
+        self.assertTrue(self.request.join(5, b"hello"))
+        self.assertEqual(self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5)])
+
+    def test_joinTooLate(self) -> None:
+        """
+        ENOENT says that the app is gone.
+        """
+        self.library.results["ns_join"] = -errno.ENOENT
+        self.assertFalse(self.request.join(5))
+
+    def test_joinFails(self) -> None:
+        """
+        Any other error is raised.
+        """
+        self.library.results["ns_join"] = -errno.EINVAL
+        self.assertRaises(OSError, self.request.join, 5)
+
+    def test_refuse(self) -> None:
+        """
+        A refusal passes the reason; that the app is gone does not matter.
+        """
+        self.library.results["ns_refuse"] = -errno.ENOENT
+        self.request.refuse(Refusal.HOST_UNREACHABLE)
+        self.assertEqual(self.library.named("ns_refuse"), [(HANDLE, 1, 2)])
+
+    def test_drop(self) -> None:
+        """
+        A drop passes the flow; an error is raised.
+        """
+        self.library.results["ns_drop"] = -errno.EINVAL
+        self.assertRaises(OSError, self.request.drop)
+
+    def test_afterStop(self) -> None:
+        """
+        Decisions after the stop reach nobody, and a joined fd is closed.
+        """
+        self.successResultOf(self.engine.stop())
+        near, far = os.pipe()
+        self.addCleanup(os.close, far)
+        self.assertFalse(self.request.join(near))
+        self.assertRaises(OSError, os.fstat, near)
+        self.engine.refuseFlow(1, Refusal.RESET)
+        self.engine.dropFlow(1)
+        self.assertEqual(self.library.named("ns_refuse") + self.library.named("ns_drop"), [])
+
+
+class StopTests(EngineCase):
+    """
+    Tests for L{native.NativeEngine.stop}.
+    """
+
+    def test_notStarted(self) -> None:
+        """
+        There is nothing to stop.
+        """
+        self.successResultOf(self.engine.stop())
+        self.assertEqual(self.engine.stats().flows, 0)
+
+    def test_atOnce(self) -> None:
+        """
+        Without flows the stop is immediate and complete.
+        """
+        self.start()
+        self.successResultOf(self.engine.stop())
+        self.assertEqual(self.library.named("ns_close"), [(HANDLE,)])
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.assertEqual(self.engine.pump(1), 0)
+        self.successResultOf(self.engine.stop())
+
+    def test_flowsFinish(self) -> None:
+        """
+        Flows with bytes under way get time, and their packets are still read.
+        """
+        self.start()
+        self.library.results["ns_quiesce"] = [2, 1, 0]
+        done, again = self.engine.stop(), self.engine.stop()
+        self.reactor.advance(native.QUIESCE_INTERVAL)
+        self.assertNoResult(done)
+        self.reactor.advance(native.QUIESCE_INTERVAL)
+        self.successResultOf(done)
+        self.successResultOf(again)
+        self.assertEqual(len(self.library.named("ns_pump")), 2)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_limit(self) -> None:
+        """
+        The time has a limit.
+        """
+        self.start()
+        self.library.results["ns_quiesce"] = 1
+        self.library.results["ns_close"] = -errno.ETIMEDOUT
+        done = self.engine.stop()
+        self.reactor.pump([native.QUIESCE_INTERVAL] * 49)
+        self.assertNoResult(done)
+        self.reactor.pump([native.QUIESCE_INTERVAL] * 2)
+        self.successResultOf(done)
+        self.assertEqual(len(self.library.named("ns_close")), 1)
+
+
+class ProbeTests(EngineCase):
+    """
+    Tests for L{offloadWorks}.
+    """
+
+    def probe(self, result: int) -> bool:
+        """Ask a library that answers with C{result}."""
+        self.library.results["ns_probe"] = result
+        library: Any = self.library
+        return offloadWorks(self.device, library)
+
+    def test_answers(self) -> None:
+        """
+        1 is yes, 0 is no, -errno is raised.
+        """
+        self.assertTrue(self.probe(1))
+        self.assertFalse(self.probe(0))
+        self.assertRaises(OSError, self.probe, -errno.EINVAL)
+
+    def test_arguments(self) -> None:
+        """
+        The library is told of the device.
+        """
+        self.probe(1)
+        ((fd, vnetHeader, mtu, name, gateway, timeout),) = self.library.named("ns_probe")
+        self.assertEqual((fd, vnetHeader, mtu, name), (FAKE_FD, 10, 1500, b"nano0"))
+        self.assertEqual(bytes(gateway), inet_pton(AF_INET, "198.18.0.1"))
+        self.assertEqual(timeout, PROBE_TIMEOUT)

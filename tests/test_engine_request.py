@@ -1,0 +1,79 @@
+"""
+Tests for L{nanotun.engine.request}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.engine.request import FlowRequest
+from nanotun.errors import FlowDecidedError
+from nanotun.flow import Endpoint, Flow, Protocol, Refusal
+from nanotun.interfaces import IFlowRequest
+
+FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80))
+
+
+class Decider:
+    """Writes decisions down."""
+
+    def __init__(self) -> None:
+        self.decisions: list[tuple[object, ...]] = []
+
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+        """Note it."""
+        self.decisions.append(("join", flowID, fd, leftover))
+        return True
+
+    def refuseFlow(self, flowID: int, reason: Refusal) -> None:
+        """Note it."""
+        self.decisions.append(("refuse", flowID, reason))
+
+    def dropFlow(self, flowID: int) -> None:
+        """Note it."""
+        self.decisions.append(("drop", flowID))
+
+
+class FlowRequestTests(SynchronousTestCase):
+    """
+    Tests for L{FlowRequest}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.decider = Decider()
+        self.request = FlowRequest(FLOW, self.decider)
+
+    def test_interface(self) -> None:
+        """
+        It is an L{IFlowRequest}.
+        """
+        verifyClass(IFlowRequest, FlowRequest)
+        verifyObject(IFlowRequest, self.request)
+
+    def test_decisions(self) -> None:
+        """
+        Each decision reaches the engine with the flow's id.
+        """
+        self.assertTrue(self.request.join(5, b"x"))
+        FlowRequest(FLOW, self.decider).refuse(Refusal.PROHIBITED)
+        FlowRequest(FLOW, self.decider).drop()
+        self.assertEqual(
+            self.decider.decisions,
+            [("join", 7, 5, b"x"), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
+        )
+
+    def test_secondDecision(self) -> None:
+        """
+        A second decision of any kind raises and reaches nobody.
+        """
+        self.request.drop()
+        for second in (
+            lambda: self.request.join(5),
+            lambda: self.request.refuse(Refusal.RESET),
+            self.request.drop,
+        ):
+            error = self.assertRaises(FlowDecidedError, second)
+            self.assertIn("192.0.2.1:80", str(error))
+        self.assertEqual(len(self.decider.decisions), 1)

@@ -1,0 +1,226 @@
+"""
+Tests for L{nanotun.tun.device}, with system calls of Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.errors import DeviceError, EngineError
+from nanotun.interfaces import ITunDevice, ITunOpener
+from nanotun.tun import system as tun
+from nanotun.tun.device import OFFLOADS, VNET_HEADER, LinuxTun, LinuxTunOpener
+
+
+class FakeSystem:
+    """
+    Stands for L{tun.LinuxTunSystem}.
+
+    @ivar failures: call name to errno.
+    @ivar openFDs: what was opened and not closed.
+    @ivar attached: name and flags of each device made.
+    """
+
+    def __init__(self) -> None:
+        self.failures: dict[str, int] = {}
+        self.openFDs: set[int] = set()
+        self.attached: list[tuple[str, int]] = []
+        self.offloads: list[int] = []
+        self._next = 100
+
+    def _call(self, name: str) -> None:
+        if name in self.failures:
+            error = self.failures[name]
+            raise OSError(error, os.strerror(error))
+
+    def open(self) -> int:
+        """A number."""
+        self._call("open")
+        self._next += 1
+        self.openFDs.add(self._next)
+        return self._next
+
+    def attach(self, fd: int, name: str, flags: int) -> str:
+        """Note it."""
+        self._call("attach")
+        self.attached.append((name, flags))
+        return name
+
+    def setOffload(self, fd: int, flags: int) -> None:
+        """Note it."""
+        self._call("setOffload")
+        self.offloads.append(flags)
+
+    def close(self, fd: int) -> None:
+        """Forget the number; twice is an error."""
+        self.openFDs.remove(fd)
+
+
+class FakeLinks:
+    """Stands for L{nanotun.tun.links.NetlinkLinks}."""
+
+    def __init__(self) -> None:
+        self.configured: list[tuple[str, int]] = []
+        self.failure: Exception | None = None
+
+    def configure(self, name: str, mtu: int) -> None:
+        """Note it."""
+        if self.failure is not None:
+            raise self.failure
+        self.configured.append((name, mtu))
+
+
+class DeviceTests(SynchronousTestCase):
+    """
+    Tests for L{LinuxTunOpener} and L{LinuxTun}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.system = FakeSystem()
+        self.links = FakeLinks()
+        self.works: bool | Exception = True
+        self.probed: list[ITunDevice] = []
+        self.opener = LinuxTunOpener(self.probe, self.system, self.links)
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def probe(self, device: ITunDevice) -> bool:
+        """Answer with C{self.works}."""
+        self.probed.append(device)
+        if isinstance(self.works, Exception):
+            raise self.works
+        return self.works
+
+    def fails(self, offload: str = "auto", name: str = "nano0") -> str:
+        """The text of the L{DeviceError}; nothing is left behind."""
+        error = self.assertRaises(DeviceError, self.opener.open, name, 1500, offload)
+        self.assertEqual(self.system.openFDs, set())
+        return str(error)
+
+    def test_interfaces(self) -> None:
+        """
+        They are what they say.
+        """
+        verifyClass(ITunOpener, LinuxTunOpener)
+        verifyObject(ITunOpener, self.opener)
+        verifyClass(ITunDevice, LinuxTun)
+        verifyObject(ITunDevice, self.opener.open("nano0", 1500, "off"))
+
+    def test_plain(self) -> None:
+        """
+        Without offload a packet has nothing before it.
+        """
+        device = self.opener.open("nano0", 1400, "off")
+        self.assertEqual((device.name, device.mtu, device.vnetHeader), ("nano0", 1400, 0))
+        self.assertEqual(
+            self.system.attached, [("nano0", tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_TUN_EXCL)]
+        )
+        self.assertEqual(self.system.offloads, [])
+        self.assertEqual(self.links.configured, [("nano0", 1400)])
+        self.assertEqual(self.probed, [])
+
+    def test_offload(self) -> None:
+        """
+        With offload it has a virtio-net header, and the device is tried once.
+        """
+        device = self.opener.open("nano0", 1500, "auto")
+        self.assertEqual(device.vnetHeader, VNET_HEADER)
+        self.assertTrue(self.system.attached[0][1] & tun.IFF_VNET_HDR)
+        self.assertEqual(self.system.offloads, [OFFLOADS])
+        self.assertEqual(self.probed, [device])
+        self.assertEqual(self.system.openFDs, {device.fileno()})
+
+    def test_forced(self) -> None:
+        """
+        C{on} believes the user.
+        """
+        self.works = False
+        self.assertEqual(self.opener.open("nano0", 1500, "on").vnetHeader, VNET_HEADER)
+        self.assertEqual(self.probed, [])
+
+    def falls(self) -> None:
+        """Offload is given up with one line in the log."""
+        device = self.opener.open("nano0", 1500, "auto")
+        self.assertEqual(device.vnetHeader, 0)
+        self.assertEqual(self.system.openFDs, {device.fileno()})
+        lines = [event for event in self.events if "without segmentation" in event["log_format"]]
+        self.assertEqual(len(lines), 1)
+
+    def test_offloadBroken(self) -> None:
+        """
+        A kernel that gets it wrong is noticed.
+        """
+        self.works = False
+        self.falls()
+
+    def test_probeFails(self) -> None:
+        """
+        A probe that fails is a no.
+        """
+        self.works = OSError(errno.EINVAL, "bad")
+        self.falls()
+
+    def test_probeImpossible(self) -> None:
+        """
+        No library to probe with ends the start and leaves no device.
+        """
+        self.works = EngineError("not built")
+        self.assertRaises(EngineError, self.opener.open, "nano0", 1500, "auto")
+        self.assertEqual(self.system.openFDs, set())
+
+    def test_offloadUnknown(self) -> None:
+        """
+        An old kernel refuses the flags: an error for C{on} only.
+        """
+        self.system.failures["setOffload"] = errno.EINVAL
+        self.assertIn("set offload to auto or off", self.fails("on"))
+        self.falls()
+
+    def test_sentences(self) -> None:
+        """
+        Each failure is one sentence that says what to do.
+        """
+        for call, error, expected in (
+            ("open", errno.ENOENT, "modprobe tun"),
+            ("open", errno.EACCES, "run nanotun as root"),
+            ("attach", errno.EPERM, "run nanotun as root"),
+            ("attach", errno.EBUSY, "choose another tunName"),
+            ("attach", errno.EINVAL, "15 letters"),
+            ("attach", errno.ENOMEM, "Cannot allocate memory"),
+        ):
+            self.system.failures = {call: error}
+            self.assertIn(expected, self.fails())
+
+    def test_longName(self) -> None:
+        """
+        The kernel would cut a long name off.
+        """
+        self.assertIn("15 letters", self.fails(name="x" * 16))
+        self.assertEqual(self.system.attached, [])
+
+    def test_notConfigured(self) -> None:
+        """
+        A device that cannot be configured is not left behind.
+        """
+        self.links.failure = OSError(errno.EEXIST, "File exists")
+        self.assertIn("cannot be configured (File exists)", self.fails())
+        self.links.failure = ZeroDivisionError()
+        self.assertRaises(ZeroDivisionError, self.opener.open, "nano0", 1500, "off")
+        self.assertEqual(self.system.openFDs, set())
+
+    def test_close(self) -> None:
+        """
+        Closing closes, once.
+        """
+        device = self.opener.open("nano0", 1500, "off")
+        device.close()
+        self.assertEqual(device.fileno(), -1)
+        device.close()
+        self.assertEqual(self.system.openFDs, set())
