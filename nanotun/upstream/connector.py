@@ -119,16 +119,12 @@ class _Leg:
             self._lookup = self._addresses.get()
             self._lookup.addCallbacks(self._found, self._notFound)
         else:
-            share = connector.timeout / len(known)
-            self._timer = reactor.callLater(share, self._expired)
-            self._untried = known[1:]
-            self._tryAddress(known[0])
+            self._found(known)
 
     def _found(self, addresses: list[SocketAddress]) -> None:
         self._lookup = None
-        self._untried = addresses[1:]
-        self._rearm()
-        self._tryAddress(addresses[0])
+        self._untried = addresses.copy()
+        self._tryNext()
 
     def _notFound(self, reason: Failure) -> None:
         if reason.check(CancelledError) is None:
@@ -137,10 +133,16 @@ class _Leg:
             assert isinstance(error, UpstreamError)
             self._fail(error)
 
-    def _tryAddress(self, address: SocketAddress) -> None:
+    def _tryNext(self) -> None:
+        """Try the next address, for its share of the time that is left."""
         connector = self._connector
+        reactor = connector.reactor
+        if self._timer is not None:
+            self._timer.cancel()
+        left = max(0.0, self._deadline - reactor.seconds())
+        self._timer = reactor.callLater(left / len(self._untried), self._expired)
         self._step = _CONNECT
-        self._current = address
+        self._current = address = self._untried.pop(0)
         try:
             stream = connector.makeStream(address.family)
         except UpstreamError as error:
@@ -153,7 +155,7 @@ class _Leg:
                 self._handshake, self._succeeded, self._fail
             )
         self._transport = transport = HandshakeTransport(
-            stream, connector.reactor, protocol, self._connected, self._connectFailed
+            stream, reactor, protocol, self._connected, self._connectFailed
         )
         try:
             transport.connect(address.address)
@@ -163,8 +165,7 @@ class _Leg:
     def _connectFailed(self, error: int) -> None:
         self._transport = None
         if self._untried:
-            self._rearm()
-            self._tryAddress(self._untried.pop(0))
+            self._tryNext()
         else:
             assert self._current is not None
             self._fail(self._connector.errorFor(error, self._current))
@@ -194,8 +195,7 @@ class _Leg:
         elif self._stepNow() == _CONNECT and self._untried:
             assert self._transport is not None
             self._transport.abortConnection()
-            self._rearm()
-            self._tryAddress(self._untried.pop(0))
+            self._tryNext()
         else:
             self._timer = reactor.callLater(self._deadline - reactor.seconds(), self._expired)
 
@@ -203,14 +203,6 @@ class _Leg:
         if self._step == _CONNECT and self._transport is not None and self._transport.connected:
             return _HANDSHAKE
         return self._step
-
-    def _rearm(self) -> None:
-        """Share what is left of the time among the addresses that are left."""
-        reactor = self._connector.reactor
-        if self._timer is not None:
-            self._timer.cancel()
-        left = max(0.0, self._deadline - reactor.seconds())
-        self._timer = reactor.callLater(left / max(1, len(self._untried)), self._expired)
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
         # Deferred.cancel fails it with CancelledError itself.
