@@ -74,7 +74,9 @@ def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        return {} if root is None else _readMapping(loader, root, name, known)
+        if root is None or root.tag == "tag:yaml.org,2002:null":
+            return {}
+        return _readMapping(loader, root, name, known)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"

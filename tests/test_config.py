@@ -1,0 +1,176 @@
+"""Tests of L{nanotun.config}."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config import KEYS, Settings, flagValue, makeSettings, parseDuration
+from nanotun.configfile import Given, parseFile
+from nanotun.errors import ConfigError
+from nanotun.proxyurl import ProxyURL
+
+
+def settingsFrom(text: str = "proxy: h", **flags: str) -> Settings:
+    """The settings that a file's text and flags give."""
+    given = {name: flagValue(KEYS[name], value) for name, value in flags.items()}
+    return makeSettings(parseFile(text, "n.yaml", KEYS), given, "n.yaml")
+
+
+class DurationTests(SynchronousTestCase):
+    """L{parseDuration}."""
+
+    def test_accepted(self) -> None:
+        """Go's notation gives seconds."""
+        for text, seconds in {
+            "300ms": 0.3,
+            "30s": 30,
+            "1m": 60,
+            "2m30s": 150,
+            "1h": 3600,
+            "1.5s": 1.5,
+            "0s": 0,
+        }.items():
+            self.assertAlmostEqual(parseDuration(text), seconds)
+
+    def test_rejected(self) -> None:
+        """Everything else is an error."""
+        for text in ("", "5", "s", "-1s", "1 s", "1d", "1s2", "1e3s", "s1", "1..5s", "1s\n", "٣s"):
+            self.assertRaises(ValueError, parseDuration, text)
+
+
+class SettingsTests(SynchronousTestCase):
+    """L{makeSettings}."""
+
+    def fails(self, text: str = "proxy: h", **flags: str) -> str:
+        """The error for a file's text and flags."""
+        return str(self.assertRaises(ConfigError, settingsFrom, text, **flags))
+
+    def test_table(self) -> None:
+        """The table has exactly one entry for each field of the settings."""
+        self.assertEqual(sorted(KEYS), sorted(f.name for f in dataclasses.fields(Settings)))
+
+    def test_defaults(self) -> None:
+        """A proxy is enough; everything else has the documented default."""
+        self.assertEqual(
+            settingsFrom(),
+            Settings(
+                proxy=ProxyURL("socks5", "h", 1080),
+                tunName="nano0",
+                mtu=1500,
+                stackMode="gvisor",
+                offload="auto",
+                connectTimeout=10.0,
+                logLevel="info",
+                logDir="logs",
+            ),
+        )
+
+    def test_frozen(self) -> None:
+        """Nobody changes a setting afterwards."""
+        self.assertRaises(dataclasses.FrozenInstanceError, setattr, settingsFrom(), "mtu", 1400)
+
+    def test_flagWins(self) -> None:
+        """A flag wins over the file, also where the file's value is wrong."""
+        text = "proxy: h\nmtu: nonsense\nstackMode: gvisor"
+        settings = settingsFrom(text, mtu="1400", stackMode="simple", connectTimeout="500ms")
+        self.assertEqual(
+            (settings.mtu, settings.stackMode, settings.connectTimeout), (1400, "simple", 0.5)
+        )
+
+    def test_missingProxy(self) -> None:
+        """Without a proxy the error says how to give one, in the file or by flag."""
+        message = self.fails("mtu: 1500")
+        self.assertIn("n.yaml: no proxy is set; add the line 'proxy: socks5://", message)
+        self.assertIn("--proxy", message)
+        noFile = str(self.assertRaises(ConfigError, makeSettings, {}, {}, None))
+        self.assertIn("--proxy", noFile)
+        self.assertIn("--config", noFile)
+
+    def test_accepted(self) -> None:
+        """The ends of every range, and every choice, are allowed."""
+        for line, value in {
+            "mtu: 1280": 1280,
+            "mtu: 65535": 65535,
+            "connectTimeout: 100ms": 0.1,
+            "connectTimeout: 5m": 300.0,
+            "offload: on": "on",
+            "offload: off": "off",
+            "logLevel: warn": "warn",
+            "stackMode: simple": "simple",
+            "tunName: a": "a",
+            "tunName: abcdefghijklmno": "abcdefghijklmno",
+            "logDir: ''": "",
+        }.items():
+            name = line.partition(":")[0]
+            self.assertEqual(getattr(settingsFrom(f"proxy: h\n{line}"), name), value)
+
+    def test_rejected(self) -> None:
+        """A value of the wrong type or out of range names file, line, key and what is right."""
+        for line, rule in {
+            "mtu: 1279": "from 1280 to 65535, not 1279",
+            "mtu: 65536": "from 1280 to 65535",
+            "mtu: '1500'": "a whole number",
+            "mtu: 1500.0": "a whole number",
+            "mtu: true": "a whole number of bytes from 1280 to 65535, not true",
+            "mtu:": "not empty",
+            "mtu: [1500]": "not a list",
+            "connectTimeout: 10": "such as 10s",
+            "connectTimeout: 99ms": "from 100ms to 5m",
+            "connectTimeout: 301s": "from 100ms to 5m",
+            "connectTimeout: {s: 1}": "not a mapping",
+            "offload: true": "auto, on or off, not true",
+            "stackMode: gviser": "did you mean gvisor?",
+            "logLevel: warning": "did you mean warn?",
+            "logLevel: 3": "debug, info, warn or error",
+            "tunName: abcdefghijklmnop": "1 to 15",
+            "tunName: ''": "1 to 15",
+            "tunName: 'a b'": "without spaces",
+            "tunName: a/b": "'/'",
+            "tunName: '..'": "1 to 15",
+            "tunName: n%d": "'%'",
+            "tunName: 5": "not 5",
+            "logDir: 5": "directory",
+        }.items():
+            message = self.fails(f"proxy: h\n{line}")
+            name = line.partition(":")[0]
+            self.assertTrue(message.startswith(f"n.yaml, line 2: {name} must be "), message)
+            self.assertIn(rule, message)
+
+    def test_rejectedFlag(self) -> None:
+        """The error for a flag names the flag and not the file."""
+        for name, flag, value in (
+            ("mtu", "--mtu", "big"),
+            ("mtu", "--mtu", "-1"),
+            ("mtu", "--mtu", ""),
+            ("connectTimeout", "--connect-timeout", "10"),
+            ("proxy", "--proxy", "gopher://x"),
+            ("tunName", "--tun", "a b"),
+        ):
+            message = self.fails(**{name: value})
+            self.assertTrue(message.startswith(f"{flag} must "), message)
+            self.assertNotIn("n.yaml", message)
+
+    def test_oneLine(self) -> None:
+        """An error stays one short sentence whatever the value is."""
+        message = self.fails("proxy: h", tunName="x\n\x1b[31m" + "y" * 500)
+        self.assertTrue(message.isprintable())
+        self.assertLess(len(message), 200)
+
+    def test_noPassword(self) -> None:
+        """No error shows a password, wherever the URL went."""
+        for text in (
+            "proxy: http://a:hunter2@h",
+            "proxy: socks5://a:hunter2@h:99999",
+            "proxy: [socks5://a:hunter2@h]",
+            "proxy: h\ntunName: socks5://a:hunter2@h",
+            "proxy: h\nlogLevel: a:hunter2@h",
+        ):
+            self.assertNotIn("hunter2", self.fails(text))
+        self.assertNotIn("hunter2", repr(settingsFrom("proxy: a:hunter2@h")))
+
+    def test_typeOfGiven(self) -> None:
+        """Digits are a number only for a flag whose setting is one."""
+        self.assertEqual(flagValue(KEYS["mtu"], "1500"), Given(1500, "--mtu"))
+        self.assertEqual(flagValue(KEYS["tunName"], "15"), Given("15", "--tun"))

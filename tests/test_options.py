@@ -1,0 +1,126 @@
+"""Tests of L{nanotun.options}."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config import KEYS
+from nanotun.errors import ConfigError
+from nanotun.options import FILE_LIMIT, Options, readFile
+
+
+class FileCase(SynchronousTestCase):
+    """With a configuration file."""
+
+    def write(self, text: str | bytes, mode: int = 0o600) -> str:
+        """Make a file and return its path."""
+        path: str = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        os.chmod(path, mode)
+        return path
+
+
+class ReadFileTests(FileCase):
+    """L{readFile}."""
+
+    def fails(self, path: str, uid: int | None = None) -> str:
+        """The error for C{path}."""
+        uid = os.geteuid() if uid is None else uid
+        return str(self.assertRaises(ConfigError, readFile, path, uid))
+
+    def test_text(self) -> None:
+        """A safe file gives its text, without a byte order mark."""
+        path = self.write(b"\xef\xbb\xbfproxy: \xc3\xa9")
+        self.assertEqual(readFile(path, os.geteuid()), ("proxy: é", False))
+
+    def test_readableByOthers(self) -> None:
+        """It is told when everybody can read the file, for a group alone it is not."""
+        self.assertTrue(readFile(self.write("", 0o644), os.geteuid())[1])
+        self.assertFalse(readFile(self.write("", 0o640), os.geteuid())[1])
+
+    def test_missing(self) -> None:
+        """A file that is not there, or is a directory, is one sentence with its path."""
+        for path in (self.mktemp(), "."):
+            self.assertIn(f"The configuration file {path} cannot be read", self.fails(path))
+
+    def test_writable(self) -> None:
+        """A file that others can write is refused, with what to do."""
+        for mode in (0o620, 0o602, 0o666):
+            path = self.write("", mode)
+            self.assertIn(f"chmod go-w {path}", self.fails(path))
+
+    def test_foreign(self) -> None:
+        """A file of another user who is not root is refused, with what to do."""
+        path = self.write("")
+        if os.geteuid() == 0:
+            os.chown(path, 12345, -1)
+        self.assertIn(f"chown root {path}", self.fails(path, uid=54321))
+
+    def test_tooLong(self) -> None:
+        """A file that is certainly no configuration is refused."""
+        path = self.write("#" * (FILE_LIMIT + 1))
+        self.assertIn("longer than 1 MiB", self.fails(path))
+
+    def test_notUTF8(self) -> None:
+        """The error for another encoding names the line."""
+        path = self.write(b"a: 1\nb: \xff")
+        self.assertIn(f"{path}, line 2: this is not UTF-8", self.fails(path))
+
+
+class OptionsTests(FileCase):
+    """L{Options}."""
+
+    def parse(self, *arguments: str) -> Options:
+        """Parse a command line."""
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def test_noFile(self) -> None:
+        """Everything works without a file."""
+        settings = self.parse("--proxy", "h", "--mtu=1400", "--stack", "simple").settings
+        self.assertEqual((settings.mtu, settings.stackMode), (1400, "simple"))
+
+    def test_file(self) -> None:
+        """Values come from the file, and flags win over it."""
+        path = self.write("proxy: h\nmtu: 1400\ntunName: t0\n")
+        settings = self.parse("-c", path, "--mtu", "1300").settings
+        self.assertEqual((settings.mtu, settings.tunName), (1300, "t0"))
+
+    def test_everyKey(self) -> None:
+        """Every setting has a flag, and the help shows its default."""
+        help = " ".join(str(self.parse("--proxy", "h")).split())
+        for key in KEYS.values():
+            self.assertIn(f"--{key.flag}=", help)
+            if key.default is not None:
+                self.assertIn(f"[default: {key.default}]", help)
+
+    def test_error(self) -> None:
+        """A wrong setting ends the program with status 1 and the sentence, and no help."""
+        for arguments in ([], ["--proxy", "h", "--mtu", "1"], ["-c", self.mktemp()]):
+            error = self.assertRaises(SystemExit, self.parse, *arguments)
+            # A text as the code is what Python prints before it exits with 1.
+            self.assertTrue(str(error.code).startswith("nanotun: "), error.code)
+            self.assertEqual(str(error.code).count("\n"), 0)
+
+    def test_strayArgument(self) -> None:
+        """A word without an option is an error."""
+        self.assertRaises(usage.UsageError, self.parse, "--proxy", "h", "start")
+
+    def test_noticeForFlag(self) -> None:
+        """A password on the command line is worth a warning that does not repeat it."""
+        (notice,) = self.parse("--proxy", "a:hunter2@h").notices
+        self.assertIn("command line", notice)
+        self.assertNotIn("hunter2", notice)
+
+    def test_noticeForFile(self) -> None:
+        """So is a file that everybody can read, but only if it holds a password."""
+        path = self.write("proxy: a:hunter2@h", 0o644)
+        (notice,) = self.parse("-c", path).notices
+        self.assertIn(f"chmod o-r {path}", notice)
+        self.assertEqual(self.parse("-c", self.write("proxy: a:hunter2@h", 0o600)).notices, ())
+        self.assertEqual(self.parse("-c", self.write("proxy: h", 0o644)).notices, ())

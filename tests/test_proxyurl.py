@@ -1,0 +1,99 @@
+"""Tests of L{nanotun.proxyurl}."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.errors import ConfigError
+from nanotun.proxyurl import SCHEMES, ProxyURL, parseProxyURL
+
+
+class ParseProxyURLTests(SynchronousTestCase):
+    """L{parseProxyURL}."""
+
+    def test_accepted(self) -> None:
+        """Every form of URL that the documentation promises gives the right parts."""
+        for text, expected in {
+            "socks5://host:1081": ("socks5", "host", 1081, None, None),
+            "socks5://host": ("socks5", "host", 1080, None, None),
+            "SOCKS5://host/": ("socks5", "host", 1080, None, None),
+            "host": ("socks5", "host", 1080, None, None),
+            "127.0.0.1:9050": ("socks5", "127.0.0.1", 9050, None, None),
+            "[::1]:9050": ("socks5", "::1", 9050, None, None),
+            "socks5://[2001:db8::1]": ("socks5", "2001:db8::1", 1080, None, None),
+            "ann:secret@host": ("socks5", "host", 1080, "ann", "secret"),
+            "socks5://ann@host": ("socks5", "host", 1080, "ann", None),
+            "socks5://ann:@host": ("socks5", "host", 1080, "ann", ""),
+            "socks5://a%40b:p%3A%2F%25@host": ("socks5", "host", 1080, "a@b", "p:/%"),
+            "socks5://ann:a:b@host": ("socks5", "host", 1080, "ann", "a:b"),
+            "socks5://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example": (
+                "socks5",
+                "xn--bcher-kva.example",
+                1080,
+                None,
+                None,
+            ),
+            "direct://": ("direct", "", 0, None, None),
+        }.items():
+            self.assertEqual(parseProxyURL(text), ProxyURL(*expected), text)
+
+    def test_rejected(self) -> None:
+        """A wrong URL is an error that says what is wrong and holds no password."""
+        for text, complaint in {
+            "": "a host",
+            "socks5://": "a host",
+            "socks5://:1080": "a host",
+            "socks5://host:0": "1 to 65535",
+            "socks5://host:65536": "1 to 65535",
+            "socks5://host:-1": "1 to 65535",
+            "socks5://host:port": "must look like",
+            "socks5://host:": "must look like",
+            "socks5://ann:hunter2@::1:1080": "brackets",
+            "socks5://ann:hunter2@[::1": "brackets",
+            "socks5://ann:hunter2@x@host": "%40",
+            "socks5://ann:hunter2/x@host": "%2F",
+            "socks5://ann:hunter2#x@host": "must look like",
+            "socks5://ann:hunter2@host?x=1": "%3F",
+            "socks5://ann:hunter2@ho st": "spaces",
+            "socks5://ann:hunter2@host\r\n": "control",
+            "socks5://ann:%ff@host": "must look like",
+            "socks5://:hunter2@host": "user name before",
+            "hunter2 ://host": "spaces",
+            "gopher://ann:hunter2@host": "not gopher://",
+            "Hunter2@ann://host": "must begin with one of",
+            "direct": "direct://",
+            "direct://host": "no address",
+            "direct://ann:hunter2@": "no address",
+        }.items():
+            error = self.assertRaises(ConfigError, parseProxyURL, text)
+            self.assertIn(complaint, str(error), text)
+            self.assertNotIn("hunter2", str(error).lower(), text)
+
+    def test_unknownSchemeListsKnown(self) -> None:
+        """The error for an unknown scheme names all that there are."""
+        error = self.assertRaises(ConfigError, parseProxyURL, "gopher://host")
+        for scheme in SCHEMES:
+            self.assertIn(f"{scheme}://", str(error))
+
+    def test_credentialLimit(self) -> None:
+        """A name or password of 255 bytes passes and of 256 does not, RFC 1929."""
+        longest = "%C3%A9" * 127 + "x"
+        self.assertEqual(len((parseProxyURL(f"{longest}@h").username or "").encode()), 255)
+        for text in (f"socks5://{longest}x:p@h", f"socks5://u:{longest}x@h"):
+            self.assertIn("255", str(self.assertRaises(ConfigError, parseProxyURL, text)))
+
+
+class ProxyURLTests(SynchronousTestCase):
+    """L{ProxyURL}."""
+
+    def test_hidesPassword(self) -> None:
+        """No text form of a URL shows its password, and all show the rest."""
+        url = ProxyURL("socks5", "::1", 1080, "ann", "hunter2")
+        for text in (str(url), repr(url), f"{url}", f"{url!r}", repr([url])):
+            self.assertNotIn("hunter2", text)
+            self.assertIn("socks5://ann:***@[::1]:1080", text)
+
+    def test_text(self) -> None:
+        """A URL without a password can be read back from its text."""
+        for text in ("socks5://host:1080", "socks5://[::1]:1080", "direct://", "socks5://a@h:1"):
+            self.assertEqual(str(parseProxyURL(text)), text)
