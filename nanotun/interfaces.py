@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
 
     from nanotun.flow import Connection, Endpoint, FlowEnd, Refusal, Stats
@@ -122,6 +124,16 @@ class IPacketEngine(Interface):
         @param budget: the most packets to take.
         @return: packets taken; less than C{budget} when the device is empty.
         @raise OSError: the device is gone (EBADFD) or down (EIO).
+        """
+
+    def lend(returned: Callable[[], None]) -> bool:
+        """
+        Have a thread of the engine read the device, until it has been silent
+        for some milliseconds or fails.  For busy times: no packet wakes the
+        reactor then.  Whoever calls this stops watching the fd, and watches it
+        again when C{returned} is called, on the reactor's thread.
+
+        @return: whether the device is lent; if not, C{returned} is not called.
         """
 
     def stats() -> Stats:

@@ -40,7 +40,7 @@ NS_STACK_SIMPLE = 2
 NS_EVENT_TCP_REQUEST = 1
 NS_EVENT_ABANDONED = 2
 NS_EVENT_CLOSED = 3
-NS_EVENT_DEVICE_LOST = 4
+NS_EVENT_DEVICE_RETURNED = 4
 
 NS_REFUSE_RESET = 1
 NS_REFUSE_HOST_UNREACHABLE = 2
@@ -108,7 +108,8 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_probe", c_int, (c_int, c_uint32, c_uint32, c_char_p, POINTER(c_uint8), c_uint32)),
     ("ns_open", c_int64, (POINTER(ns_config),)),
     ("ns_event_fd", c_int, (c_int64,)),
-    ("ns_pump", c_int, (c_int64, c_uint32, c_uint32)),
+    ("ns_pump", c_int, (c_int64, c_uint32)),
+    ("ns_lend", c_int, (c_int64,)),
     ("ns_drain", c_int, (c_int64, POINTER(ns_event), c_uint32)),
     # bytes pass as c_void_p without a copy.
     ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
@@ -168,7 +169,8 @@ class NativeLibrary:
     ns_probe: Callable[..., int]
     ns_open: Callable[..., int]
     ns_event_fd: Callable[[int], int]
-    ns_pump: Callable[[int, int, int], int]
+    ns_pump: Callable[[int, int], int]
+    ns_lend: Callable[[int], int]
     ns_drain: Callable[[int, Any, int], int]
     ns_join: Callable[[int, int, int, bytes, int], int]
     ns_refuse: Callable[[int, int, int], int]

@@ -63,14 +63,11 @@ class NativeEngine:
     An engine that is not started.
 
     @cvar stack: C{NS_STACK_...}, which stack the library makes.
-    @ivar lingerMicroseconds: how long a pump waits for one more packet before
-        it calls the device empty.
     @param load: makes the L{abi.NativeLibrary}.  Called by L{start}.
     """
 
     stackMode = ""
     stack = 0
-    lingerMicroseconds = 0
 
     _log = Logger()
 
@@ -88,6 +85,7 @@ class NativeEngine:
         self._events = abi.EventBuffer(DRAIN_BATCH)
         self._stopping: list[Deferred[None]] | None = None
         self._stopDeadline = 0.0
+        self._returned: Callable[[], None] | None = None
 
     def start(self, device: ITunDevice, handler: IFlowHandler) -> None:
         """See L{IPacketEngine.start}."""
@@ -134,7 +132,7 @@ class NativeEngine:
             return 0
         total = 0
         while True:
-            taken = library.ns_pump(self._handle, budget - total, self.lingerMicroseconds)
+            taken = library.ns_pump(self._handle, budget - total)
             if taken < 0:
                 raise OSError(-taken, os.strerror(-taken))
             total += taken
@@ -142,6 +140,15 @@ class NativeEngine:
             # go on saves a turn of the reactor for every connection.
             if not self._deliver() or total >= budget or not self._handle:
                 return total
+
+    def lend(self, returned: Callable[[], None]) -> bool:
+        """See L{IPacketEngine.lend}."""
+        if self._library is None or self._stopping is not None or self._returned is not None:
+            return False
+        if self._library.ns_lend(self._handle) < 0:
+            return False
+        self._returned = returned
+        return True
 
     def stats(self) -> Stats:
         """See L{IPacketEngine.stats}."""
@@ -169,7 +176,7 @@ class NativeEngine:
         if left > 0 and self._reactor.seconds() < self._stopDeadline:
             # The device's reader may be gone already, and without the app's
             # acknowledgements nothing would ever finish.
-            library.ns_pump(self._handle, QUIESCE_BUDGET, 0)
+            library.ns_pump(self._handle, QUIESCE_BUDGET)
             self._deliver()
             self._reactor.callLater(QUIESCE_INTERVAL, self._quiesce)
             return
@@ -237,8 +244,10 @@ class NativeEngine:
         if kind == abi.NS_EVENT_ABANDONED:
             handler.flowAbandoned(flowID)
             return
-        if kind == abi.NS_EVENT_DEVICE_LOST:
-            handler.deviceLost(error)
+        if kind == abi.NS_EVENT_DEVICE_RETURNED:
+            returned, self._returned = self._returned, None
+            if returned is not None:
+                returned()
             return
         if family == 4:
             sourceHost, destinationHost = (

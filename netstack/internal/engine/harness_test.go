@@ -183,7 +183,7 @@ func (w *world) pump() {
 			(<-w.calls)()
 		}
 		if fds[0].Revents&unix.POLLIN != 0 {
-			if _, errno := w.engine.Pump(64, 0); errno != 0 {
+			if _, errno := w.engine.Pump(64); errno != 0 {
 				panic(errno)
 			}
 		}
