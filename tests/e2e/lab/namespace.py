@@ -154,6 +154,33 @@ class Namespace:
         _removeByName(self.name)
 
 
+class Host(Namespace):
+    """
+    The namespace that we run in, in the shape of the others.  For looking at
+    it and running programs in it; nothing here changes its routes.
+    """
+
+    def __init__(self) -> None:
+        self.name = "the host"
+        self._fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """C{argv} itself."""
+        return list(argv)
+
+    def ip(self, *commands: str, version: str = "") -> None:
+        """As in the other namespaces."""
+        run(["ip", *version.split(), "-batch", "-"], stdin="".join(f"{x}\n" for x in commands))
+
+    def processes(self) -> list[int]:
+        """None: what runs here is not ours."""
+        return []
+
+    def remove(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+
 def _processesIn(name: str) -> list[int]:
     me = os.getpid()  # `ip netns pids` would list us while a thread has entered
     return [

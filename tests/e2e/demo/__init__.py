@@ -1,0 +1,5 @@
+"""
+C{make run}: the main job before your eyes, where it can harm nothing.
+
+    python -m tests.e2e.demo [--proxy socks5://host:port [--url URL]]
+"""

@@ -1,0 +1,88 @@
+"""
+The demonstration in three network namespaces, with dante as the upstream and a
+web server behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from tests.e2e.demo.show import DIM, ENGINES, PLAIN, carried, pings, say, started, stopped
+from tests.e2e.lab import curl, pattern
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.process import LabError
+from tests.e2e.lab.proxies import Dante
+from tests.e2e.lab.servers import WebServer
+from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME, Family, Lab
+
+LENGTH = 256 * 1024 * 1024
+"""Bytes of each download: long enough to read a speed from, short enough to wait for."""
+
+
+def inNamespaces() -> None:
+    """
+    The demonstration without a proxy of the user's.
+
+    @raise LabError: something did not work.
+    """
+    pattern.sha256(LENGTH)  # now, so that its time is in no figure
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-run-")))
+        lab = Lab()
+        stack.callback(lab.remove)
+        web = WebServer(lab.world, directory)
+        stack.callback(web.stop)
+        dante = Dante(lab.proxy, directory)
+        stack.callback(dante.stop)
+        say("Three network namespaces: app (curl, nanotun) | proxy (dante) | world (web server).")
+        say(f"The app reaches the world by {TUN_NAME} only; its default routes, as typed by hand:")
+        for family in FAMILIES:
+            version = "ip" if family is IPV4 else "ip -6"
+            say(f"  {version} route add default via {family.gateway} dev {TUN_NAME}")
+        for stackMode in ENGINES:
+            say()
+            tunnelled(lab, dante, web, stackMode, directory / stackMode)
+
+
+def tunnelled(lab: Lab, dante: Dante, web: WebServer, stackMode: str, directory: Path) -> None:
+    """
+    One engine in the namespaces: start, ping, download over both IP versions.
+
+    @raise LabError: something did not work; one sentence, and perhaps a log.
+    """
+    daemon = Daemon(lab.app, directory, stackMode=stackMode, proxy=dante.url())
+    try:
+        lab.routeThroughTunnel()
+        started(daemon, stackMode)
+        pings(lab.app)
+        for family in FAMILIES:
+            fetched(lab, dante, web, stackMode, family)
+        say(f"  {TUN_NAME} carried {carried(lab.app)}")
+        stopped(daemon, lab.app)
+    finally:
+        daemon.kill()
+
+
+def fetched(lab: Lab, dante: Dante, web: WebServer, stackMode: str, family: Family) -> None:
+    """
+    One download, with the evidence of the way it took.
+
+    @raise LabError: it is not whole, or went another way.
+    """
+    connects, peers = len(dante.connects()), len(web.peers())
+    got = curl.download(lab.app, family.url(web.port, f"/bytes/{LENGTH}"), LENGTH, timeout=120)
+    if not got.whole:
+        raise LabError(f"{stackMode}: the {family.name} download is not whole: {got.error}")
+    seen = web.peers()[peers:]
+    if seen != [family.proxyOutside] or len(dante.connects()) != connects + 1:
+        raise LabError(f"the {family.name} download did not go through dante: {seen}")
+    say(
+        f"  GET  {family.url(web.port, '/'):<22} {LENGTH >> 20} MiB, SHA-256 right, "
+        f"{LENGTH / 1e6 / got.seconds:,.0f} MB/s ({got.gigabits:.1f} Gbit/s)"
+    )
+    say(
+        f"{DIM}       curl at {family.kernel} -> {TUN_NAME} -> {stackMode} stack -> "
+        f"dante at {IPV4.proxy} -> server, which saw {seen[0]}{PLAIN}"
+    )
