@@ -70,13 +70,16 @@ def fetched(app: Namespace, daemon: Daemon, url: str, proxy: str, stackMode: str
     """
     host, port, address = resolved(url)
     # Redirects are not followed: they may lead to a name that nobody looked up.
-    options = ["--resolve", f"{host}:{port}:{address}", "-o", "/dev/null"]
+    options = ["-o", "/dev/null"]
+    if host != address:
+        options += ["--resolve", f"{host}:{port}:{address}"]
     wanted = "%{http_code} %{size_download} %{time_total}"
     try:
         answer = curl.get(app, url, *options, "-w", wanted, timeout=60)
     except LabError as error:
-        words = str(error).rsplit("curl: ", 1)[-1]
-        raise LabError(f"{url} through {proxy}: {words}\n{daemon.log()}") from None
+        words = str(error).rsplit("curl: ", 1)[-1].splitlines()[0]
+        log = [line for line in daemon.log().splitlines() if " info " not in line]
+        raise LabError("\n".join([f"{url} through {proxy}: {words}", *log])) from None
     code, size, seconds = answer.split()
     speed = int(size) / 1e6 / max(float(seconds), 1e-6)
     say(
