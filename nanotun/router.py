@@ -224,25 +224,22 @@ class TroubleLog:
         """Tell what is left to tell."""
         if self._timer is not None:
             self._timer.cancel()
-            self._summarise()
-        if self._timer is not None:
-            self._timer.cancel()
             self._timer = None
+            self._tell("{cause} ({count} more)")
+            self._counts = {}
 
     def _summarise(self) -> None:
         self._timer = None
-        for cause, count in self._counts.items():
-            if count:
-                self._log.error(
-                    "{cause} ({count} more in {seconds:g} s)",
-                    cause=cause,
-                    count=count,
-                    seconds=REPORT_INTERVAL,
-                )
-        if self._others:
-            self._log.error("{count} more flows failed of other causes", count=self._others)
+        self._tell("{cause} ({count} more in {seconds:g} s)")
         # A cause that is over is forgotten: its return is news.
         self._counts = {cause: 0 for cause, count in self._counts.items() if count}
-        self._others = 0
         if self._counts:
             self._timer = self._clock.callLater(REPORT_INTERVAL, self._summarise)
+
+    def _tell(self, line: str) -> None:
+        for cause, count in self._counts.items():
+            if count:
+                self._log.error(line, cause=cause, count=count, seconds=REPORT_INTERVAL)
+        if self._others:
+            self._log.error("{count} more flows failed of other causes", count=self._others)
+            self._others = 0

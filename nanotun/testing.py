@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -104,6 +105,7 @@ class MemoryEngine:
         self._waiting: dict[int, Flow] = {}
         self._flows: dict[int, Flow] = {}
         self._lastID = 0
+        self._returned: Callable[[], None] | None = None
 
     def start(self, device: ITunDevice, handler: IFlowHandler) -> None:
         """See L{IPacketEngine.start}."""
@@ -119,6 +121,13 @@ class MemoryEngine:
         taken = min(budget, self.packets)
         self.packets -= taken
         return taken
+
+    def lend(self, returned: Callable[[], None]) -> bool:
+        """See L{IPacketEngine.lend}."""
+        if self.handler is None or self._returned is not None:
+            return False
+        self._returned = returned
+        return True
 
     def stats(self) -> Stats:
         """See L{IPacketEngine.stats}."""
@@ -163,6 +172,12 @@ class MemoryEngine:
         flow = self._flows.pop(flowID)
         os.close(self.joined[flowID][0])
         self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
+
+    def giveBack(self) -> None:
+        """The lent device was silent for a while."""
+        returned, self._returned = self._returned, None
+        assert returned is not None
+        returned()
 
     def loseDevice(self, error: int = errno.EBADFD) -> None:
         """Somebody deletes the device."""

@@ -119,7 +119,7 @@ class EventTests(SynchronousTestCase):
         buffer = abi.EventBuffer(2)
         self.assertEqual(abi.EVENT.size, ctypes.sizeof(abi.ns_event))
         event = buffer.array[1]
-        names = [name for name, _ in abi.ns_event._fields_ if name != "reserved"]
+        names = [each[0] for each in abi.ns_event._fields_ if each[0] != "reserved"]
         for number, name in enumerate(names[:-2], 1):
             setattr(event, name, number)
         event.source[:] = range(16)
@@ -205,7 +205,7 @@ class LoadTests(SynchronousTestCase):
         library = abi.NativeLibrary(FakeDLL(abi.NS_ABI_VERSION))
         function: Any = library.ns_pump
         self.assertEqual(function.restype, ctypes.c_int)
-        self.assertEqual(len(function.argtypes), 3)
+        self.assertEqual(function.argtypes, (ctypes.c_int64, ctypes.c_uint32))
 
     def test_version(self) -> None:
         """

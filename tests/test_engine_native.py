@@ -240,13 +240,11 @@ class EventTests(EngineCase):
         self.library.events = [
             {"kind": abi.NS_EVENT_ABANDONED, "flow": 1},
             {**closed, "bytes_up": 5, "bytes_down": 6},
-            {"kind": abi.NS_EVENT_DEVICE_LOST, "error": errno.EBADFD},
         ]
         self.engine.doRead()
         self.assertEqual(self.handler.abandoned, [1])
         (end,) = self.handler.ends
         self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
-        self.assertEqual(self.handler.lost, [errno.EBADFD])
 
     def test_manyBatches(self) -> None:
         """
@@ -309,7 +307,7 @@ class PumpTests(EngineCase):
         self.library.events = [request(1)]
         self.assertEqual(self.engine.pump(64), 5)
         self.assertEqual(len(self.handler.requests), 1)
-        self.assertEqual(self.library.named("ns_pump"), [(HANDLE, 64, 0), (HANDLE, 61, 0)])
+        self.assertEqual(self.library.named("ns_pump"), [(HANDLE, 64), (HANDLE, 61)])
 
     def test_budget(self) -> None:
         """
@@ -336,6 +334,53 @@ class PumpTests(EngineCase):
         self.handler.flowRequested = lambda request: self.engine.stop()  # type: ignore
         self.assertEqual(self.engine.pump(64), 1)
         self.assertEqual(self.library.named("ns_close"), [(HANDLE,)])
+
+
+class LendTests(EngineCase):
+    """
+    Tests for L{native.NativeEngine.lend}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.returns: list[None] = []
+
+    def lend(self) -> bool:
+        """Lend the device."""
+        return self.engine.lend(lambda: self.returns.append(None))
+
+    def test_returned(self) -> None:
+        """
+        The lender hears once when the device is back, and may lend it again.
+        """
+        self.start()
+        self.assertTrue(self.lend())
+        self.assertFalse(self.lend())
+        self.library.events = [{"kind": abi.NS_EVENT_DEVICE_RETURNED}] * 2
+        self.engine.doRead()
+        self.assertEqual(len(self.returns), 1)
+        self.assertTrue(self.lend())
+        self.assertEqual(self.library.named("ns_lend"), [(HANDLE,)] * 2)
+
+    def test_refused(self) -> None:
+        """
+        A library that does not take it says so.
+        """
+        self.start()
+        self.library.results["ns_lend"] = -errno.EBUSY
+        self.assertFalse(self.lend())
+
+    def test_notRunning(self) -> None:
+        """
+        An engine that does not run, or will not for long, takes nothing.
+        """
+        self.assertFalse(self.lend())
+        self.start()
+        self.library.results["ns_quiesce"] = 1
+        self.engine.stop()
+        self.assertFalse(self.lend())
+        self.assertEqual(self.library.named("ns_lend"), [])
 
 
 class DecisionTests(EngineCase):

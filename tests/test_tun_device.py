@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -88,8 +89,9 @@ class DeviceTests(SynchronousTestCase):
         self.probed: list[ITunDevice] = []
         self.opener = LinuxTunOpener(self.probe, self.system, self.links)
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observer: Any = self.events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def probe(self, device: ITunDevice) -> bool:
         """Answer with C{self.works}."""

@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from nanotun.testing import FAKE_FD, MemoryEngine, MemoryTunOpener
-from nanotun.tun.port import BUDGET, DOWN_INTERVAL, TunPort
+from nanotun.router import FlowRouter
+from nanotun.testing import FAKE_FD, FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.tun.port import BUDGET, BUSY_GAP, BUSY_READS, DOWN_INTERVAL, TunPort
 
 
 class TunPortTests(SynchronousTestCase):
@@ -28,6 +29,7 @@ class TunPortTests(SynchronousTestCase):
         self.engine = MemoryEngine()
         self.lost: list[int] = []
         device = MemoryTunOpener().open("nano0", 1500, "off")
+        self.engine.start(device, FlowRouter(FakeUpstream(), self.lost.append, self.reactor))
         self.port = TunPort(device, self.engine, self.reactor, self.lost.append)
 
     def test_interfaces(self) -> None:
@@ -102,3 +104,49 @@ class TunPortTests(SynchronousTestCase):
         self.port.startReading()
         self.port.connectionLost(Failure(CONNECTION_LOST))
         self.assertEqual(self.lost, [errno.EBADFD])
+
+    def readOften(self, gap: float = BUSY_GAP / 2) -> None:
+        """The device is readable again and again."""
+        for _ in range(BUSY_READS + 1):
+            self.reactor.advance(gap)
+            self.port.doRead()
+
+    def test_busy(self) -> None:
+        """
+        A busy device is lent, and read again once it is back.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [self.port])
+
+    def test_notBusy(self) -> None:
+        """
+        Reads that are far apart are the reactor's.
+        """
+        self.port.startReading()
+        self.readOften(BUSY_GAP * 2)
+        self.assertEqual(self.reactor.getReaders(), [self.port])
+
+    def test_stopWhileLent(self) -> None:
+        """
+        A port that stopped meanwhile does not read when the device is back.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.port.stopReading()
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_startWhileLent(self) -> None:
+        """
+        Nor before.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.port.stopReading()
+        self.port.startReading()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [self.port])
