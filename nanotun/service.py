@@ -45,13 +45,6 @@ class StartFailed(SystemExit, Exception):
         self.code = 1
 
 
-class Router(Protocol):
-    """What the service needs of L{nanotun.router.FlowRouter}."""
-
-    def stop(self) -> None:
-        """Cancel everything undecided."""
-
-
 class Port(Protocol):
     """What the service needs of L{nanotun.tun.port.TunPort}."""
 
@@ -71,8 +64,9 @@ class Parts(NamedTuple):
 
     @ivar opener: makes the device.
     @ivar makeEngine: makes an engine that is not started.
-    @ivar makeRouter: makes the handler of flows; also takes what to call when
-        the device is gone.
+    @ivar makeRouter: makes the L{IFlowHandler}, which also has a C{stop} that
+        cancels everything undecided; takes what to call with an errno when the
+        device is gone.
     @ivar makePort: makes the reader of the device, likewise.
     """
 
