@@ -69,7 +69,7 @@ class MemoryTunOpener:
             raise failure
         if name in self.devices:
             raise DeviceError(f"an interface named {name} exists already.")
-        if not 0 < len(name) <= 15 or "/" in name:
+        if not 0 < len(name) <= 15 or "/" in name or "%" in name:
             raise DeviceError(f"{name!r} is not an interface's name.")
         if offload == "on" and not self.offloadWorks:
             raise DeviceError(f"the kernel refuses segmentation offload on {name}.")

@@ -114,7 +114,9 @@ class LinuxTunOpener:
             raise DeviceError(_sentence(error, name)) from None
         try:
             flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_TUN_EXCL
-            if len(os.fsencode(name)) > tun.NAME_LIMIT:
+            # Of a long name the kernel would take the beginning, and for an empty
+            # one or one with a % it would choose itself.
+            if not 0 < len(os.fsencode(name)) <= tun.NAME_LIMIT or "%" in name:
                 raise OSError(errno.EINVAL, "Invalid name")
             name = self._system.attach(fd, name, flags | (tun.IFF_VNET_HDR if offload else 0))
             if offload:

@@ -1,0 +1,225 @@
+"""
+What every implementation of an interface does, as mixins.
+
+tests/test_testing.py runs them against the fakes, tests/contracts_real.py
+against the real things in a network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import DeviceError, EngineError, FlowDecidedError
+from nanotun.flow import Endpoint, FlowEnd, Refusal
+from nanotun.interfaces import (
+    IFlowHandler,
+    IFlowRequest,
+    IPacketEngine,
+    ITunDevice,
+    ITunOpener,
+)
+
+# What the mixins are mixed into, for mypy.
+if TYPE_CHECKING:
+    Base = TestCase
+else:
+    Base = object
+
+
+class TunOpenerContract(Base):
+    """
+    What L{ITunOpener} and L{ITunDevice} promise.
+    """
+
+    #: An interface that is there already.
+    existing = ""
+
+    def makeOpener(self) -> ITunOpener:
+        """The opener to test."""
+        raise NotImplementedError
+
+    def test_device(self) -> None:
+        """
+        A device has what was asked for, and an fd.
+        """
+        opener = self.makeOpener()
+        verifyObject(ITunOpener, opener)
+        for offload, headers in (("auto", (0, 10)), ("on", (10,)), ("off", (0,))):
+            device = opener.open("nantest0", 1400, offload)
+            verifyObject(ITunDevice, device)
+            self.assertEqual((device.name, device.mtu), ("nantest0", 1400))
+            self.assertIn(device.vnetHeader, headers)
+            self.assertGreaterEqual(device.fileno(), 0)
+            device.close()
+
+    def test_nameInUse(self) -> None:
+        """
+        A name is free again once the device is closed, and not before.
+        """
+        opener = self.makeOpener()
+        device = opener.open("nantest0", 1500, "off")
+        error = self.assertRaises(DeviceError, opener.open, "nantest0", 1500, "off")
+        self.assertIn("exists already", str(error))
+        device.close()
+        opener.open("nantest0", 1500, "off").close()
+
+    def test_badName(self) -> None:
+        """
+        A name that no interface can have is an error.
+        """
+        opener = self.makeOpener()
+        for name in ("x" * 16, "a/b", "", "tun%d"):
+            self.assertRaises(DeviceError, opener.open, name, 1500, "off")
+
+
+@implementer(IFlowHandler)
+class WaitingHandler:
+    """
+    Keeps what it hears for who waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[IFlowRequest] = []
+        self.ends: list[FlowEnd] = []
+        self._waiters: list[tuple[list[Any], Deferred[Any]]] = []
+
+    def flowRequested(self, request: IFlowRequest) -> None:
+        """Keep it."""
+        self._keep(self.requests, request)
+
+    def flowAbandoned(self, flowID: int) -> None:
+        """Not looked at."""
+
+    def flowClosed(self, end: FlowEnd) -> None:
+        """Keep it."""
+        self._keep(self.ends, end)
+
+    def deviceLost(self, error: int) -> None:
+        """Not looked at."""
+
+    def _keep(self, where: list[Any], what: object) -> None:
+        for index, (wanted, waiter) in enumerate(self._waiters):
+            if wanted is where:
+                del self._waiters[index]
+                waiter.callback(what)
+                return
+        where.append(what)
+
+    def next(self, where: list[Any]) -> Deferred[Any]:
+        """The oldest of C{requests} or C{ends}, or the next one."""
+        waiter: Deferred[Any] = Deferred()
+        if where:
+            waiter.callback(where.pop(0))
+        else:
+            self._waiters.append((where, waiter))
+        return waiter
+
+
+class App:
+    """
+    A program that asks for a connection.
+    """
+
+    def outcome(self) -> Deferred[int]:
+        """Fires with 0 once connected, or with the errno the program sees."""
+        raise NotImplementedError
+
+    def read(self, count: int) -> Deferred[bytes]:
+        """Fires with the next bytes."""
+        raise NotImplementedError
+
+
+class EngineContract(Base):
+    """
+    What L{IPacketEngine} and L{IFlowRequest} promise.
+
+    @ivar engine: started with C{handler}; a test may stop it.
+    """
+
+    engine: IPacketEngine
+    handler: WaitingHandler
+    device: ITunDevice
+
+    def dial(self, destination: Endpoint) -> App:
+        """A program asks for a connection."""
+        raise NotImplementedError
+
+    def destinations(self) -> list[Endpoint]:
+        """Where programs can ask for."""
+        return [Endpoint("192.0.2.1", 80), Endpoint("2001:db8::1", 443)]
+
+    def pair(self) -> tuple[int, socket.socket]:
+        """An fd to join, and its far end."""
+        near, far = socket.socketpair()
+        self.addCleanup(far.close)
+        near.setblocking(False)
+        return near.detach(), far
+
+    async def test_join(self) -> None:
+        """
+        The app is connected when its flow is joined and not before, and gets
+        the leftover first.
+        """
+        verifyObject(IPacketEngine, self.engine)
+        for destination in self.destinations():
+            app = self.dial(destination)
+            request = await self.handler.next(self.handler.requests)
+            verifyObject(IFlowRequest, request)
+            self.assertEqual(request.flow.destination, destination)
+            outcome = app.outcome()
+            self.assertNoResult(outcome)
+            fd, far = self.pair()
+            far.send(b"rest")
+            self.assertTrue(request.join(fd, b"first "))
+            self.assertEqual(await outcome, 0)
+            self.assertEqual(await app.read(6), b"first ")
+            self.assertGreater(self.engine.stats().flows, 0)
+
+    async def test_refuse(self) -> None:
+        """
+        The app sees the reason.
+        """
+        expected = {
+            Refusal.RESET: (errno.ECONNREFUSED,),
+            Refusal.HOST_UNREACHABLE: (errno.EHOSTUNREACH,),
+            Refusal.NET_UNREACHABLE: (errno.ENETUNREACH,),
+            # Linux reports the IPv4 code as one, the IPv6 code as the other.
+            Refusal.PROHIBITED: (errno.EHOSTUNREACH, errno.EACCES),
+        }
+        for destination in self.destinations():
+            for reason, codes in expected.items():
+                app = self.dial(destination)
+                request = await self.handler.next(self.handler.requests)
+                request.refuse(reason)
+                self.assertIn(await app.outcome(), codes, (destination, reason))
+
+    async def test_decideOnce(self) -> None:
+        """
+        A second decision is a mistake.
+        """
+        self.dial(self.destinations()[0])
+        request = await self.handler.next(self.handler.requests)
+        request.drop()
+        self.assertRaises(FlowDecidedError, request.refuse, Refusal.RESET)
+
+    async def test_stop(self) -> None:
+        """
+        A decision after the stop harms nobody, nor does a second stop.
+        """
+        self.assertRaises(EngineError, self.engine.start, self.device, self.handler)
+        self.dial(self.destinations()[0])
+        request = await self.handler.next(self.handler.requests)
+        await self.engine.stop()
+        fd, far = self.pair()
+        self.assertFalse(request.join(fd))
+        self.assertEqual(far.recv(1), b"")
+        self.assertRaises(OSError, os.fstat, fd)
+        await self.engine.stop()
