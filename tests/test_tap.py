@@ -1,0 +1,117 @@
+"""Tests of L{nanotun.tap}, L{nanotun.plugin} and the plugin file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import EngineError
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.options import Options
+from nanotun.service import NanotunService
+from nanotun.tap import engineFactory, makeService
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code: str) -> str:
+    """Run C{code} in a Python of its own and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+class PluginTests(SynchronousTestCase):
+    """What Twisted finds."""
+
+    def test_command(self) -> None:
+        """twistd has one command called nanotun."""
+        (maker,) = (p for p in getPlugins(IServiceMaker) if p.tapname == "nanotun")
+        self.assertIs(maker.options, Options)
+        self.assertIs(maker.makeService, makeService)
+
+    def test_engines(self) -> None:
+        """There is a plugin for each engine, and it makes an engine of its mode."""
+        found = {factory.stackMode: factory for factory in getPlugins(IPacketEngineFactory)}
+        self.assertEqual({"gvisor", "simple"} - set(found), set())
+        for mode in ("gvisor", "simple"):
+            verifyObject(IPacketEngineFactory, found[mode])
+            verifyObject(IPlugin, found[mode])
+            engine = found[mode].createEngine(object())
+            verifyObject(IPacketEngine, engine)
+            self.assertEqual(engine.stackMode, mode)
+            self.assertIs(engineFactory(mode), found[mode])
+
+    def test_noEngine(self) -> None:
+        """A mode without a plugin is one sentence."""
+        self.assertIn("no packet engine x", str(self.assertRaises(EngineError, engineFactory, "x")))
+
+    def test_cheap(self) -> None:
+        """The plugin file, which every twistd reads, brings in nothing that costs or decides."""
+        loaded = python(
+            "import sys, twisted.plugins.nanotun_plugin\n"
+            "print(*(m for m in ('yaml', 'pyroute2', 'twisted.internet.reactor',"
+            " 'nanotun.tap', 'nanotun.engine') if m in sys.modules))"
+        )
+        self.assertEqual(loaded, "")
+
+
+class MakeServiceTests(SynchronousTestCase):
+    """L{makeService}."""
+
+    def options(self) -> Options:
+        """Parsed options."""
+        options = Options()
+        options.parseOptions(["--proxy", "direct://", "--log-dir", ""])
+        cast(Any, options).parent = {}
+        return options
+
+    def test_service(self) -> None:
+        """It gives a service that is not running and holds the tunnel."""
+        root = makeService(self.options())
+        verifyObject(IService, root)
+        (tunnel,) = cast(Any, root)
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertFalse(tunnel.running)
+
+    def test_opensNothing(self) -> None:
+        """Before the fork nothing native is loaded, no thread runs and nothing is open."""
+        output = python(
+            "import os, threading\n"
+            "from twisted.internet import reactor\n"
+            "before = os.listdir('/proc/self/fd')\n"
+            "from nanotun.tap import Options, makeService\n"
+            "o = Options(); o.parseOptions(['--proxy', 'direct://']); o.parent = {}\n"
+            "makeService(o)\n"
+            "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
+            " len(os.listdir('/proc/self/fd')) - len(before))"
+        )
+        self.assertEqual(output, "False 1 0")
+
+
+class ExitTests(SynchronousTestCase):
+    """L{nanotun.tap.exitWith}."""
+
+    def test_status(self) -> None:
+        """The process ends with the status that was asked for, after everything else."""
+        code = (
+            "import atexit\n"
+            "from twisted.internet import reactor\n"
+            "from nanotun.tap import exitWith\n"
+            "reactor.addSystemEventTrigger('after', 'shutdown', print, 'shut down')\n"
+            "reactor.callWhenRunning(exitWith, reactor, 3)\n"
+            "reactor.run()\n"
+            "print('after the reactor')\n"
+        )
+        error = self.assertRaises(subprocess.CalledProcessError, python, code)
+        self.assertEqual(error.returncode, 3)
+        self.assertEqual(error.stdout, "shut down\nafter the reactor\n")
