@@ -60,11 +60,25 @@ class LinuxTunTests(TunOpenerContract, TestCase):
         self.assertNotIn("fe80:", shown)
         self.assertNotIn("tentative", shown)
 
+    def test_downAndUp(self) -> None:
+        """
+        The addresses survive a link that is set down and up again.
+        """
+        device = self.makeOpener().open("nantest0", 1500, "off")
+        self.addCleanup(device.close)
+        ip("link", "set", "nantest0", "down")
+        ip("link", "set", "nantest0", "up")
+        shown = ip("address", "show", "dev", "nantest0")
+        self.assertIn("inet 198.18.0.2/30 ", shown)
+        self.assertIn("inet6 fdfe:dcba:9876::2/126 ", shown)
+
     def test_closed(self) -> None:
         """
         Nothing is left of it, nor of one that could not be made.
         """
         opener = self.makeOpener()
+        # The first one loads the library, which has descriptors of its own.
+        opener.open("nantest0", 1500, "auto").close()
         before = set(os.listdir("/proc/self/fd"))
         opener.open("nantest0", 1500, "auto").close()
         self.assertRaises(DeviceError, opener.open, "lo", 1500, "auto")

@@ -23,8 +23,14 @@ TX_QUEUE_LENGTH = 4096
 IFA_F_NODAD = 0x02
 
 #: What keeps the kernel from speaking IPv6 on its own on the link: no
-#: link-local address (IN6_ADDR_GEN_MODE_NONE), no router solicitations.
-QUIET_IPV6 = {"addr_gen_mode": "1", "accept_ra": "0", "router_solicitations": "0"}
+#: link-local address (IN6_ADDR_GEN_MODE_NONE), no router solicitations.  And
+#: what keeps our address when somebody sets the link down and up again.
+IPV6_VALUES = {
+    "addr_gen_mode": "1",
+    "accept_ra": "0",
+    "router_solicitations": "0",
+    "keep_addr_on_down": "1",
+}
 
 IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
 
@@ -71,7 +77,7 @@ class NetlinkLinks:
         netlink.addr("add", index=index, address=address, prefixlen=int(prefix))
         ipv6 = self._hasIPv6(name)
         if ipv6:
-            self._quieten(name)
+            self._setIPv6(name)
             address, prefix = KERNEL6.split("/")
             netlink.addr(
                 "add", index=index, address=address, prefixlen=int(prefix), flags=IFA_F_NODAD
@@ -89,14 +95,15 @@ class NetlinkLinks:
         except OSError:
             return False
 
-    def _quieten(self, name: str) -> None:
-        for setting, value in QUIET_IPV6.items():
+    def _setIPv6(self, name: str) -> None:
+        for setting, value in IPV6_VALUES.items():
             try:
                 with open(f"{self._settings}/{name}/{setting}", "w") as file:
                     file.write(value)
             except OSError as error:
                 # Containers often have /proc/sys read-only.  The kernel then
-                # says a few words on the link that nobody answers.
+                # says a few words on the link that nobody answers, and the
+                # IPv6 address goes with the link's state.
                 self._log.debug(
                     "{setting} of {device} stays: {error}",
                     setting=setting,
