@@ -15,9 +15,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from constantly import NamedConstant
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
@@ -37,6 +36,9 @@ from zope.interface import implementer
 
 from nanotun.config import Settings
 from nanotun.logfile import DailyLogFile
+
+if TYPE_CHECKING:
+    from constantly import NamedConstant
 
 STDERR = 2
 

@@ -1,0 +1,248 @@
+"""
+Reads the source and fails on what no other tool looks for: a wrong arrow
+between modules, a library outside its home, an impure pure module, a reactor
+at module level, an f-string in a log call, a test that does not say what must
+hold.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parent.parent
+
+#: From the bottom to the top.  A module may import from its own part and from
+#: lines below its own, but for PORTS.
+LAYERS = (
+    ("nanotun",),
+    ("nanotun.flow", "nanotun.errors", "nanotun.addresses"),
+    ("nanotun.interfaces",),
+    ("nanotun.configfile", "nanotun.proxyurl", "nanotun.policy"),
+    ("nanotun.config", "nanotun.plugin"),
+    ("nanotun.logfile",),
+    ("nanotun.logs",),
+    ("nanotun.tun", "nanotun.engine", "nanotun.upstream", "nanotun.gateway", "nanotun.routing"),
+    ("nanotun.router",),
+    ("nanotun.service",),
+    ("nanotun.options",),
+    ("nanotun.tap",),
+    ("nanotun.testing",),
+)
+
+#: What touches the world is known to the others by its interface only: these
+#: are named by the composition root and by nobody else.
+PORTS = LAYERS[7]
+ROOTS = ("nanotun.tap", "nanotun.testing")
+
+#: No reactor, socket, clock or file: bytes and values in, bytes and values out.
+PURE = (
+    "nanotun.flow",
+    "nanotun.errors",
+    "nanotun.addresses",
+    "nanotun.interfaces",
+    "nanotun.configfile",
+    "nanotun.proxyurl",
+    "nanotun.config",
+    "nanotun.policy",
+    "nanotun.upstream.socks5",
+)
+IMPURE: tuple[str, ...] = (
+    "twisted.internet",
+    "socket",
+    "select",
+    "os",
+    "time",
+    "ctypes",
+    "subprocess",
+    "asyncio",
+)
+#: What of those only converts text and bytes.
+HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.inet_ntop")
+
+#: Libraries with one home each.
+HOMES: dict[str, str | tuple[str, ...]] = {
+    "ctypes": "nanotun.engine",
+    "pyroute2": ("nanotun.tun", "nanotun.routing"),
+    "yaml": "nanotun.configfile",
+    "hyperlink": "nanotun.proxyurl",
+    "psutil": "nanotun.policy",
+}
+
+#: The aim is 100 to 300; a file need not be torn in two for its last lines.
+LINES_LIMIT = 320
+
+
+def within(module: str, parents: str | tuple[str, ...]) -> bool:
+    """Whether C{module} is one of C{parents} or inside it."""
+    parents = (parents,) if isinstance(parents, str) else parents
+    return any(module == parent or module.startswith(f"{parent}.") for parent in parents)
+
+
+def layer(module: str) -> tuple[int, str]:
+    """
+    Find a module's place.
+
+    @return: the layer's number and the part's name.
+    @raise LookupError: it has none yet.
+    """
+    for number, parts in enumerate(LAYERS):
+        for part in parts:
+            if module == part or (part != "nanotun" and within(module, part)):
+                return number, part
+    raise LookupError(f"{module} has no place in LAYERS yet; give it one")
+
+
+def sources(*folders: str) -> Iterator[tuple[str, str, ast.Module]]:
+    """The name, text and tree of every module in C{folders}."""
+    for folder in folders:
+        for path in sorted(Path(ROOT, folder).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            text = path.read_text()
+            yield name.removesuffix(".__init__"), text, ast.parse(text)
+
+
+def forTypesOnly(node: ast.AST) -> bool:
+    """Whether this is C{if TYPE_CHECKING:}, which imports nothing."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def imports(tree: ast.AST, inFunctions: bool = True) -> Iterator[str]:
+    """The full names that a module imports when it runs."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not forTypesOnly(node):
+            isFunction = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if inFunctions or not isFunction:
+                yield from imports(node, inFunctions)
+
+
+def wrongArrow(module: str, name: str) -> str:
+    """What is wrong about C{module} importing C{name}, or nothing."""
+    number, part = layer(module)
+    if name.count(".") and not moduleExists(name):
+        name = name.rpartition(".")[0]
+    target, targetPart = layer(name)
+    if targetPart == part:
+        return ""
+    if target >= number:
+        return f"{module} imports {name}, which is not below it"
+    if targetPart in PORTS and module not in ROOTS:
+        return f"{module} imports {name}; it should know its interface only"
+    return ""
+
+
+def moduleExists(name: str) -> bool:
+    """Whether C{name} is a module of the project and not a name inside one."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+class ArrowTests(SynchronousTestCase):
+    """The order of the modules."""
+
+    def test_arrows(self) -> None:
+        """Imports point one way, from the composition root down to the values."""
+        wrong = [
+            wrongArrow(module, name)
+            for module, _, tree in sources("nanotun")
+            for name in imports(tree)
+            if within(name, "nanotun")
+        ]
+        self.assertEqual([text for text in wrong if text], [])
+
+    def test_arrowsAreRead(self) -> None:
+        """The test of the arrows sees a wrong one."""
+        self.assertIn("not below", wrongArrow("nanotun.config", "nanotun.options.Options"))
+        self.assertIn("interface", wrongArrow("nanotun.service", "nanotun.tun.port.TunPort"))
+        self.assertIn("not below", wrongArrow("nanotun.tun.port", "nanotun.engine.native"))
+        self.assertEqual(wrongArrow("nanotun.tap", "nanotun.tun.port.TunPort"), "")
+        self.assertRaises(LookupError, wrongArrow, "nanotun.unheard", "nanotun.flow")
+        tree = ast.parse("import a\nif 1:\n from b import c\ndef f():\n import d\n")
+        self.assertEqual(list(imports(tree)), ["a", "b.c", "d"])
+
+    def test_homes(self) -> None:
+        """ctypes, pyroute2, yaml, hyperlink and psutil are used in one place each."""
+        wrong = [
+            f"{module} imports {name}"
+            for module, _, tree in sources("nanotun")
+            for name in imports(tree)
+            for library, home in HOMES.items()
+            if within(name, library) and not within(module, home)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_pure(self) -> None:
+        """Values, configuration, policy and handshakes touch nothing of the world."""
+        wrong = [
+            f"{module} imports {name}"
+            for module, _, tree in sources("nanotun")
+            if within(module, PURE)
+            for name in imports(tree)
+            if within(name, IMPURE) and name not in HARMLESS
+        ]
+        self.assertEqual(wrong, [])
+
+
+class HabitTests(SynchronousTestCase):
+    """What the style asks of each file."""
+
+    def test_noGlobalReactor(self) -> None:
+        """The reactor is imported inside functions of the composition root only."""
+        wrong = []
+        for module, _, tree in sources("nanotun", "twisted"):
+            inFunctions = module != "nanotun.tap"
+            if "twisted.internet.reactor" in imports(tree, inFunctions=inFunctions):
+                wrong.append(module)
+        self.assertEqual(wrong, [])
+
+    def test_logFields(self) -> None:
+        """Log calls have named fields and no f-string, which would format what is filtered."""
+        wrong = []
+        for module, _, tree in sources("nanotun"):
+            for node in ast.walk(tree):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and "log" in ast.unparse(node.func.value).lower()
+                    and any(isinstance(argument, ast.JoinedStr) for argument in node.args)
+                ):
+                    wrong.append(f"{module}:{node.lineno}")
+        self.assertEqual(wrong, [])
+
+    def test_length(self) -> None:
+        """No file is too long to be read at once."""
+        wrong = {
+            module: lines
+            for module, text, _ in sources("nanotun", "twisted", "tools")
+            if (lines := text.count("\n")) > LINES_LIMIT
+        }
+        self.assertEqual(wrong, {})
+
+    def test_testsSayWhatMustHold(self) -> None:
+        """Every test has a docstring."""
+        wrong = [
+            f"{module}.{node.name}"
+            for module, _, tree in sources("tests")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+            and node.name.startswith("test_")
+            and not ast.get_docstring(node)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_noSleep(self) -> None:
+        """No unit test sleeps: clocks are advanced."""
+        wrong = [
+            module
+            for module, _, tree in sources("tests")
+            if module.startswith("tests.test_") and "time.sleep" in ast.unparse(tree)
+        ]
+        self.assertEqual(wrong, ["tests.test_imports"])
