@@ -1,144 +1,25 @@
 """
-Tests for L{nanotun.engine.native}, with a library made of Python.
+Tests for L{nanotun.engine.native}: start, stop, packets and events.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.testing import MemoryReactorClock
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.engine import abi, native
 from nanotun.engine.gvisor import GVisorEngine, GVisorEngineFactory
-from nanotun.engine.probe import PROBE_TIMEOUT, offloadWorks
 from nanotun.engine.simple import SimpleEngine, SimpleEngineFactory
 from nanotun.errors import EngineError
-from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol, Refusal
-from nanotun.interfaces import IFlowHandler, IFlowRequest, IPacketEngine, IPacketEngineFactory
-from nanotun.testing import FAKE_FD, MemoryTunOpener
-
-HANDLE = 11
-EVENT_FD = 22
-
-
-class FakeLibrary:
-    """
-    Stands for L{abi.NativeLibrary}.
-
-    @ivar calls: every call but drains, with its arguments.
-    @ivar results: what a function returns, 0 unless it is set; a list is
-        used up.
-    @ivar events: what waits to be drained.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
-        self.events: list[dict[str, Any]] = []
-        self.config: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any) -> int:
-            self.calls.append((name, *arguments))
-            result = self.results.get(name, 0)
-            return int(result.pop(0) if isinstance(result, list) else result)
-
-        return call
-
-    def ns_open(self, config: Any) -> int:
-        """Note the configuration."""
-        self.config = {name: getattr(config, name) for name, _ in config._fields_}
-        return int(self.results["ns_open"])
-
-    def ns_drain(self, handle: int, array: Any, capacity: int) -> int:
-        """Move events."""
-        if "ns_drain" in self.results:
-            return int(self.results["ns_drain"])
-        batch, self.events = self.events[:capacity], self.events[capacity:]
-        for index, event in enumerate(batch):
-            array[index] = abi.ns_event()
-            for name, value in event.items():
-                if isinstance(value, bytes):
-                    getattr(array[index], name)[: len(value)] = value
-                else:
-                    setattr(array[index], name, value)
-        return len(batch)
-
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        """The arguments of all calls of one function."""
-        return [call[1:] for call in self.calls if call[0] == name]
-
-
-@implementer(IFlowHandler)
-class RecordingHandler:
-    """Writes down what it hears; may raise once."""
-
-    def __init__(self) -> None:
-        self.requests: list[IFlowRequest] = []
-        self.abandoned: list[int] = []
-        self.ends: list[FlowEnd] = []
-        self.lost: list[int] = []
-        self.failure: Exception | None = None
-
-    def flowRequested(self, request: IFlowRequest) -> None:
-        """Note it, or raise."""
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            raise failure
-        self.requests.append(request)
-
-    def flowAbandoned(self, flowID: int) -> None:
-        """Note it."""
-        self.abandoned.append(flowID)
-
-    def flowClosed(self, end: FlowEnd) -> None:
-        """Note it."""
-        self.ends.append(end)
-
-    def deviceLost(self, error: int) -> None:
-        """Note it."""
-        self.lost.append(error)
-
-
-def request(flowID: int, host: str = "192.0.2.1") -> dict[str, Any]:
-    """An app asks for C{host}, port 80."""
-    family = AF_INET6 if ":" in host else AF_INET
-    return {
-        "flow": flowID,
-        "kind": abi.NS_EVENT_TCP_REQUEST,
-        "family": 6 if ":" in host else 4,
-        "protocol": 6,
-        "source_port": 4000,
-        "destination_port": 80,
-        "source": inet_pton(family, "2001:db8::2" if ":" in host else "198.18.0.2"),
-        "destination": inet_pton(family, host),
-    }
-
-
-class EngineCase(SynchronousTestCase):
-    """An engine on a fake library."""
-
-    def setUp(self) -> None:
-        """Make what the tests use."""
-        self.library = FakeLibrary()
-        library: Any = self.library
-        self.reactor = MemoryReactorClock()
-        self.engine = GVisorEngine(self.reactor, lambda: library)
-        self.handler = RecordingHandler()
-        self.device = MemoryTunOpener().open("nano0", 1500, "auto")
-
-    def start(self) -> None:
-        """Start the engine."""
-        self.engine.start(self.device, self.handler)
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.testing import FAKE_FD
+from tests.engine_cases import EVENT_FD, HANDLE, EngineCase, request
 
 
 class StartTests(EngineCase):
@@ -383,69 +264,6 @@ class LendTests(EngineCase):
         self.assertEqual(self.library.named("ns_lend"), [])
 
 
-class DecisionTests(EngineCase):
-    """
-    Tests for what goes down to the library.
-    """
-
-    def setUp(self) -> None:
-        """Make what the tests use."""
-        super().setUp()
-        self.start()
-        self.library.events = [request(1)]
-        self.engine.doRead()
-        (self.request,) = self.handler.requests
-
-    def test_join(self) -> None:
-        """
-        A join passes the fd and the leftover.
-        """
-        self.assertTrue(self.request.join(5, b"hello"))
-        self.assertEqual(self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5)])
-
-    def test_joinTooLate(self) -> None:
-        """
-        ENOENT says that the app is gone.
-        """
-        self.library.results["ns_join"] = -errno.ENOENT
-        self.assertFalse(self.request.join(5))
-
-    def test_joinFails(self) -> None:
-        """
-        Any other error is raised.
-        """
-        self.library.results["ns_join"] = -errno.EINVAL
-        self.assertRaises(OSError, self.request.join, 5)
-
-    def test_refuse(self) -> None:
-        """
-        A refusal passes the reason; that the app is gone does not matter.
-        """
-        self.library.results["ns_refuse"] = -errno.ENOENT
-        self.request.refuse(Refusal.HOST_UNREACHABLE)
-        self.assertEqual(self.library.named("ns_refuse"), [(HANDLE, 1, 2)])
-
-    def test_drop(self) -> None:
-        """
-        A drop passes the flow; an error is raised.
-        """
-        self.library.results["ns_drop"] = -errno.EINVAL
-        self.assertRaises(OSError, self.request.drop)
-
-    def test_afterStop(self) -> None:
-        """
-        Decisions after the stop reach nobody, and a joined fd is closed.
-        """
-        self.successResultOf(self.engine.stop())
-        near, far = os.pipe()
-        self.addCleanup(os.close, far)
-        self.assertFalse(self.request.join(near))
-        self.assertRaises(OSError, os.fstat, near)
-        self.engine.refuseFlow(1, Refusal.RESET)
-        self.engine.dropFlow(1)
-        self.assertEqual(self.library.named("ns_refuse") + self.library.named("ns_drop"), [])
-
-
 class StopTests(EngineCase):
     """
     Tests for L{native.NativeEngine.stop}.
@@ -497,33 +315,3 @@ class StopTests(EngineCase):
         self.reactor.pump([native.QUIESCE_INTERVAL] * 2)
         self.successResultOf(done)
         self.assertEqual(len(self.library.named("ns_close")), 1)
-
-
-class ProbeTests(EngineCase):
-    """
-    Tests for L{offloadWorks}.
-    """
-
-    def probe(self, result: int) -> bool:
-        """Ask a library that answers with C{result}."""
-        self.library.results["ns_probe"] = result
-        library: Any = self.library
-        return offloadWorks(self.device, library)
-
-    def test_answers(self) -> None:
-        """
-        1 is yes, 0 is no, -errno is raised.
-        """
-        self.assertTrue(self.probe(1))
-        self.assertFalse(self.probe(0))
-        self.assertRaises(OSError, self.probe, -errno.EINVAL)
-
-    def test_arguments(self) -> None:
-        """
-        The library is told of the device.
-        """
-        self.probe(1)
-        ((fd, vnetHeader, mtu, name, gateway, timeout),) = self.library.named("ns_probe")
-        self.assertEqual((fd, vnetHeader, mtu, name), (FAKE_FD, 10, 1500, b"nano0"))
-        self.assertEqual(bytes(gateway), inet_pton(AF_INET, "198.18.0.1"))
-        self.assertEqual(timeout, PROBE_TIMEOUT)

@@ -1,0 +1,132 @@
+"""
+What the tests of L{nanotun.engine} share: a library made of Python.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from nanotun.engine import abi
+from nanotun.engine.gvisor import GVisorEngine
+from nanotun.flow import FlowEnd
+from nanotun.interfaces import IFlowHandler, IFlowRequest
+from nanotun.testing import MemoryTunOpener
+
+HANDLE = 11
+EVENT_FD = 22
+
+
+class FakeLibrary:
+    """
+    Stands for L{abi.NativeLibrary}.
+
+    @ivar calls: every call but drains, with its arguments.
+    @ivar results: what a function returns, 0 unless it is set; a list is
+        used up.
+    @ivar events: what waits to be drained.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
+        self.events: list[dict[str, Any]] = []
+        self.config: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append((name, *arguments))
+            result = self.results.get(name, 0)
+            return int(result.pop(0) if isinstance(result, list) else result)
+
+        return call
+
+    def ns_open(self, config: Any) -> int:
+        """Note the configuration."""
+        self.config = {name: getattr(config, name) for name, _ in config._fields_}
+        return int(self.results["ns_open"])
+
+    def ns_drain(self, handle: int, array: Any, capacity: int) -> int:
+        """Move events."""
+        if "ns_drain" in self.results:
+            return int(self.results["ns_drain"])
+        batch, self.events = self.events[:capacity], self.events[capacity:]
+        for index, event in enumerate(batch):
+            array[index] = abi.ns_event()
+            for name, value in event.items():
+                if isinstance(value, bytes):
+                    getattr(array[index], name)[: len(value)] = value
+                else:
+                    setattr(array[index], name, value)
+        return len(batch)
+
+    def named(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of all calls of one function."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+@implementer(IFlowHandler)
+class RecordingHandler:
+    """Writes down what it hears; may raise once."""
+
+    def __init__(self) -> None:
+        self.requests: list[IFlowRequest] = []
+        self.abandoned: list[int] = []
+        self.ends: list[FlowEnd] = []
+        self.lost: list[int] = []
+        self.failure: Exception | None = None
+
+    def flowRequested(self, request: IFlowRequest) -> None:
+        """Note it, or raise."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.requests.append(request)
+
+    def flowAbandoned(self, flowID: int) -> None:
+        """Note it."""
+        self.abandoned.append(flowID)
+
+    def flowClosed(self, end: FlowEnd) -> None:
+        """Note it."""
+        self.ends.append(end)
+
+    def deviceLost(self, error: int) -> None:
+        """Note it."""
+        self.lost.append(error)
+
+
+def request(flowID: int, host: str = "192.0.2.1") -> dict[str, Any]:
+    """An app asks for C{host}, port 80."""
+    family = AF_INET6 if ":" in host else AF_INET
+    return {
+        "flow": flowID,
+        "kind": abi.NS_EVENT_TCP_REQUEST,
+        "family": 6 if ":" in host else 4,
+        "protocol": 6,
+        "source_port": 4000,
+        "destination_port": 80,
+        "source": inet_pton(family, "2001:db8::2" if ":" in host else "198.18.0.2"),
+        "destination": inet_pton(family, host),
+    }
+
+
+class EngineCase(SynchronousTestCase):
+    """An engine on a fake library."""
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.library = FakeLibrary()
+        library: Any = self.library
+        self.reactor = MemoryReactorClock()
+        self.engine = GVisorEngine(self.reactor, lambda: library)
+        self.handler = RecordingHandler()
+        self.device = MemoryTunOpener().open("nano0", 1500, "auto")
+
+    def start(self) -> None:
+        """Start the engine."""
+        self.engine.start(self.device, self.handler)

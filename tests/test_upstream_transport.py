@@ -1,0 +1,95 @@
+"""
+Tests for L{nanotun.upstream.transport} and L{nanotun.upstream.sockets}.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import (
+    UpstreamError,
+)
+from nanotun.upstream.sockets import openStream
+from nanotun.upstream.transport import HandshakeTransport
+from tests.upstream_cases import ReactorCase, unmarked
+
+
+class TransportTests(ReactorCase):
+    """
+    Tests for what a handshake does not use of L{HandshakeTransport}.
+    """
+
+    def connect(self, port: int, protocol: Protocol) -> HandshakeTransport:
+        """A transport to the port."""
+        transport = HandshakeTransport(
+            unmarked(socket.AF_INET), self.reactor, protocol, lambda: None, self.fail
+        )
+        transport.connect(("127.0.0.1", port))
+        return transport
+
+    async def test_longWrite(self) -> None:
+        """
+        What the kernel does not take at once is written later, then the
+        connection is closed.
+        """
+        port = self.listen()
+        data = b"x" * 8_000_000
+        made: Deferred[None] = Deferred()
+        lost: Deferred[None] = Deferred()
+
+        class Writer(Protocol):
+            def connectionMade(self) -> None:
+                made.callback(None)
+
+            def connectionLost(self, reason: Failure | None = None) -> None:
+                lost.callback(None)
+
+        transport = self.connect(port, Writer())
+        verifyObject(ITransport, transport)
+        await made
+        self.assertEqual(transport.getPeer().port, port)  # type: ignore[attr-defined]
+        self.assertEqual(transport.getHost().host, "127.0.0.1")  # type: ignore[attr-defined]
+        transport.writeSequence([data, b"end"])
+        transport.loseConnection()
+        await lost
+        await self.ended()
+        self.assertEqual(len(self.scripts[0].heard), len(data) + 3)
+        self.assertEqual(transport.fileno(), -1)
+        # Nothing happens any more.
+        transport.write(b"x")
+        transport.abortConnection()
+        transport.connectionLost(Failure(ZeroDivisionError()))
+        self.assertClean()
+
+
+class SocketTests(SynchronousTestCase):
+    """
+    Tests for L{openStream}.
+    """
+
+    def test_marked(self) -> None:
+        """
+        The mark is set, or the error says what is missing.
+        """
+        try:
+            stream = openStream(socket.AF_INET)
+        except UpstreamError as error:
+            self.assertIn("run nanotun as root", str(error))
+            return
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.getsockopt(socket.SOL_SOCKET, socket.SO_MARK), 0x6E74)
+        self.assertEqual(stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+
+    def test_noFamily(self) -> None:
+        """
+        An address family that is not there is an L{UpstreamError}.
+        """
+        self.assertRaises(UpstreamError, openStream, 12345)
+        self.assertRaises(UpstreamError, openStream, socket.AF_UNIX, 0)
