@@ -172,7 +172,14 @@ class RealTests(TestCase):
             self.skipTest("the native library is not built")
         trial = [sys.executable, "-m", "twisted.trial", "--temp-directory"]
         done = subprocess.run(
-            [unshare, "--net", "--", *trial, self.mktemp(), "tests.contracts_real"],
+            [
+                unshare,
+                "--net",
+                "--",
+                *trial,
+                os.path.abspath(self.mktemp()),
+                "tests.contracts_real",
+            ],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
