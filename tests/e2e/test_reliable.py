@@ -68,6 +68,7 @@ class LossChecks(TunnelCase):
         jobs = list(enumerate(lengths(LOSSY_TRANSFERS, LOSSY_LARGEST, LOSSY_BUDGET)))
         with ThreadPoolExecutor(LOSSY_AT_ONCE) as pool:
             self.assertEqual([bad for bad in pool.map(transfer, jobs) if bad], [])
+        self.assertGreater(self.lab.lost(), LOSSY_TRANSFERS)
 
 
 class SlowReaderChecks(TunnelCase):

@@ -32,7 +32,7 @@ user.privileged: root
 user.unprivileged: nobody
 timeout.connect: 30
 client pass {{ from: 0/0 to: 0/0 }}
-socks pass {{ from: 0/0 to: 0/0 log: connect }}
+socks pass {{ from: 0/0 to: 0/0{lines} }}
 """
 
 
@@ -65,11 +65,15 @@ class Dante(Proxy):
         directory: Path,
         auth: bool = False,
         port: int = 1080,
+        log: bool = True,
         internal: tuple[str, ...] = (IPV4.proxy, IPV6.proxy),
         external: tuple[str, ...] = (IPV4.proxyOutside, IPV6.proxyOutside),
     ) -> None:
-        """@param internal: addresses to listen on; names of interfaces would
-        take in link-local addresses, which dante cannot bind."""
+        """
+        @param log: whether L{connects} is wanted; it costs time.
+        @param internal: addresses to listen on; names of interfaces would
+            take in link-local addresses, which dante cannot bind.
+        """
         self.user = USER if auth else ""
         self.journal = directory / f"dante-{port}.journal"
         config = directory / f"dante-{port}.conf"
@@ -79,6 +83,7 @@ class Dante(Proxy):
                 internal="\n".join(f"internal: {address} port = {port}" for address in internal),
                 external="\n".join(f"external: {address}" for address in external),
                 method="username" if auth else "none",
+                lines=" log: connect" if log else "",
             )
         )
         argv = ["danted", "-N", "2", "-f", str(config)]

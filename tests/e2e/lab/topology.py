@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 from typing import NamedTuple
 
@@ -148,9 +149,14 @@ class Lab:
         """Lose packets at random in both directions between app and proxy."""
         for namespace, device in ((self.app, "up0"), (self.proxy, "down0")):
             namespace.nft(
-                "table inet loss { chain input { type filter hook input priority -300;"
-                f' iifname "{device}" numgen random mod 100 < {percent} drop; }} }}'
+                "table inet loss {\nchain input {\ntype filter hook input priority -300;\n"
+                f'iifname "{device}" numgen random mod 100 < {percent} counter drop\n}}\n}}\n'
             )
+
+    def lost(self) -> int:
+        """How many packets L{loseOnUplink} has dropped so far."""
+        shown = (space.run(["nft", "list", "ruleset"]).stdout for space in (self.app, self.proxy))
+        return sum(int(count) for text in shown for count in re.findall(r"packets (\d+)", text))
 
     def filter(
         self, port: int, verdict4: str, verdict6: str, namespace: Namespace | None = None

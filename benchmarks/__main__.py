@@ -1,0 +1,149 @@
+"""
+The command line: C{python -m benchmarks --help}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import load, report
+from benchmarks.cases import CASES, Case
+from benchmarks.noise import Noise
+from benchmarks.paths import WAYS, Opened, Way
+from tests.e2e.case import missing
+from tests.e2e.lab.process import LabError
+from tests.e2e.lab.proxies import Dante
+from tests.e2e.lab.servers import Iperf
+from tests.e2e.lab.topology import Lab
+
+ROUNDS = 3
+SECONDS = 1.5
+"""Of each measurement; with L{ROUNDS} the whole takes about five minutes."""
+
+QUICK_ROUNDS = 1
+QUICK_SECONDS = 1.0
+
+
+class Bench:
+    """The laboratory with what every way needs."""
+
+    def __init__(self, stack: contextlib.ExitStack, seconds: float) -> None:
+        """@param stack: gets what has to be undone."""
+        temporary = tempfile.TemporaryDirectory(prefix="nanotun-bench-")
+        self._directory = Path(stack.enter_context(temporary))
+        self._seconds = seconds
+        self._program = load.compiled(self._directory)
+        self._lab = Lab()
+        stack.callback(self._lab.remove)
+        self._lab.openDirectPath()
+        stack.callback(load.server(self._lab.world, self._program, self._directory).stop)
+        stack.callback(Iperf(self._lab.world, self._directory, load.IPERF_PORT).stop)
+        self._dante = Dante(self._lab.proxy, self._directory, log=False)
+        stack.callback(self._dante.stop)
+        self._runs = 0
+
+    def round(self, way: Way, cases: Sequence[Case]) -> list[report.Figure]:
+        """Open a way, measure each case on it, close it."""
+        self._runs += 1
+        try:
+            opened = Opened(way, self._lab, self._dante, self._directory / f"run-{self._runs}")
+        except LabError as error:
+            return [report.Figure(case.name, way.name, None, 0.0, str(error)) for case in cases]
+        try:
+            return [self._measure(opened, case) for case in cases]
+        finally:
+            opened.close()
+
+    def _measure(self, opened: Opened, case: Case) -> report.Figure:
+        noise = Noise(self._pids())
+        try:
+            value, error = case.measure(opened, self._program, self._seconds), ""
+        except LabError as failure:
+            value, error = None, str(failure)
+        share = 0.0 if value is None else noise.share()
+        return report.Figure(case.name, opened.way.name, value, share, error)
+
+    def _pids(self) -> set[int]:
+        lab = self._lab
+        found = {os.getpid()}
+        for namespace in (lab.app, lab.proxy, lab.world):
+            found.update(namespace.processes())
+        return found
+
+
+def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) -> set[str]:
+    """The names in a comma list; a prefix stands for all that begin with it."""
+    found: set[str] = set()
+    for name in filter(None, names.split(",")):
+        hits = {each for each in known if each == name} or {x for x in known if x.startswith(name)}
+        if not hits:
+            parser.error(f"{name} is none of {', '.join(known)}")
+        found |= hits
+    return found
+
+
+def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float]:
+    """Read the command line: cases, ways, rounds and seconds."""
+    cases, ways = [case.name for case in CASES], [way.name for way in WAYS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--cases", default="", help=f"some of {', '.join(cases)}, or prefixes")
+    parser.add_argument("--ways", default="", help=f"some of {', '.join(ways)}, or prefixes")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; the ways take turns")
+    parser.add_argument("--seconds", type=float, help=f"of each measurement; default {SECONDS:g}")
+    parser.add_argument("--quick", action="store_true", help="one short round, without iperf3")
+    given = parser.parse_args(argv)
+    default = [name for name in cases if not (given.quick and name.startswith("iperf3"))]
+    wantedCases = chosen(parser, given.cases, cases) or set(default)
+    wantedWays = chosen(parser, given.ways, ways) or set(ways)
+    return (
+        [case for case in CASES if case.name in wantedCases],
+        [way for way in WAYS if way.name in wantedWays],
+        given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
+        given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Measure and print.
+
+    @return: 0, or 1 where something could not be measured.
+    """
+    cases, ways, rounds, seconds = arguments(argv)
+    reason = missing()
+    if reason:
+        print(f"benchmarks: {reason}.", file=sys.stderr)
+        return 1
+    figures: list[report.Figure] = []
+    started = time.monotonic()
+    try:
+        with contextlib.ExitStack() as stack:
+            bench = Bench(stack, seconds)
+            for number in range(rounds):
+                for way in ways:
+                    print(
+                        f"round {number + 1} of {rounds}: {way.name}", file=sys.stderr, flush=True
+                    )
+                    figures += bench.round(way, cases)
+    except LabError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; this is what there is.", file=sys.stderr)
+    print(f"Medians of {rounds} rounds of {seconds:g} s, {os.cpu_count()} cores, MTU 1500.\n")
+    print(report.table(figures, cases, ways))
+    print("\nShare of the way without the tunnel:\n")
+    print(report.ratios(figures, cases, ways))
+    print(f"\n{report.notes(figures, cases)}\n- it took {time.monotonic() - started:.0f} s")
+    return 1 if any(figure.error for figure in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""
+What is measured on each way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import load
+from benchmarks.paths import Opened
+
+SETTLE_SECONDS = 1.0
+"""After opening idle connections, until what opening them took is freed."""
+
+
+class Case(NamedTuple):
+    """
+    One figure.
+
+    @ivar measure: takes an open way, the load program and the seconds; returns
+        the figure, or L{None} where it means nothing on this way.
+    @ivar higherIsBetter: how to read a ratio.
+    """
+
+    name: str
+    unit: str
+    measure: Callable[[Opened, Path, float], float | None]
+    what: str
+    higherIsBetter: bool = True
+
+
+def _load(figure: str, mode: str, count: int) -> Callable[[Opened, Path, float], float | None]:
+    def measure(way: Opened, program: Path, seconds: float) -> float | None:
+        argv = [str(program), mode, way.address, str(load.PORT), str(count), f"{seconds:g}"]
+        return load.measure(way.lab.app, [*argv, *way.socks], seconds)[figure]
+
+    return measure
+
+
+def _iperf(streams: int, down: bool) -> Callable[[Opened, Path, float], float | None]:
+    def measure(way: Opened, program: Path, seconds: float) -> float | None:
+        if way.way.speaksSocks:
+            return None  # iperf3 speaks no SOCKS
+        return load.iperf(way.lab.app, way.address, streams, down, seconds)
+
+    return measure
+
+
+def _idle(count: int) -> Callable[[Opened, Path, float], float | None]:
+    def measure(way: Opened, program: Path, seconds: float) -> float | None:
+        if way.daemon is None:
+            return None
+        argv = [str(program), "idle", way.address, str(load.PORT), str(count)]
+        before = way.daemon.rss()
+        with load.held(way.lab.app, [*argv, str(load.OPEN_SECONDS)], count):
+            time.sleep(SETTLE_SECONDS)
+            return (way.daemon.rss() - before) / 1024 / count
+
+    return measure
+
+
+IDLE_FLOWS = 1000
+
+CASES = (
+    # First: later the daemon has memory to spare from what the others made it allocate.
+    Case("idle", "KiB/flow", _idle(IDLE_FLOWS), f"{IDLE_FLOWS} flows that say nothing", False),
+    Case("up_1", "Gbit/s", _load("gigabits", "up", 1), "one stream from the app"),
+    Case("down_1", "Gbit/s", _load("gigabits", "down", 1), "one stream to the app"),
+    Case("up_8", "Gbit/s", _load("gigabits", "up", 8), "eight streams from the app"),
+    Case("down_8", "Gbit/s", _load("gigabits", "down", 8), "eight streams to the app"),
+    Case("iperf3_up_1", "Gbit/s", _iperf(1, False), "iperf3 -P 1"),
+    Case("iperf3_down_1", "Gbit/s", _iperf(1, True), "iperf3 -P 1 -R"),
+    Case("iperf3_up_8", "Gbit/s", _iperf(8, False), "iperf3 -P 8"),
+    Case("iperf3_down_8", "Gbit/s", _iperf(8, True), "iperf3 -P 8 -R"),
+    Case("rr", "1/s", _load("rate", "rr", 1), "a byte each way on one open connection"),
+    Case("crr_1", "1/s", _load("rate", "crr", 1), "connect, a byte each way, close"),
+    Case("crr_64", "1/s", _load("rate", "crr", 64), "the same, 64 at a time"),
+)

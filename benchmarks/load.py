@@ -1,0 +1,100 @@
+"""
+The load program: compiled when it is needed, run in a namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import LabError, dieWithParent, run
+from tests.e2e.lab.servers import Server
+
+SOURCE = Path(__file__).with_name("load.c")
+PORT = 5999
+IPERF_PORT = 5201
+OPEN_SECONDS = 60
+"""How long opening the idle connections may take."""
+
+
+def compiled(directory: Path) -> Path:
+    """
+    The program, made of L{SOURCE}.
+
+    @raise LabError: there is no gcc, or it failed.
+    """
+    program = directory / "load"
+    try:
+        run(["gcc", "-O2", "-Wall", "-o", str(program), str(SOURCE)], timeout=60)
+    except FileNotFoundError:
+        raise LabError("gcc is missing: the load program is compiled when the run starts") from None
+    return program
+
+
+def server(namespace: Namespace, program: Path, directory: Path) -> Server:
+    """The other end of the load."""
+    return Server(namespace, [str(program), "server", str(PORT)], PORT, directory / "load.log")
+
+
+def _figures(output: str) -> dict[str, float]:
+    """The C{"name value"} lines."""
+    pairs = (line.split() for line in output.splitlines() if line.count(" ") == 1)
+    return {name: float(value) for name, value in pairs}
+
+
+def measure(namespace: Namespace, argv: Sequence[str], seconds: float) -> dict[str, float]:
+    """
+    Run the program and read its figures.
+
+    @raise LabError: it failed, or connections did.
+    """
+    done = namespace.run(argv, timeout=seconds + 60)
+    figures = _figures(done.stdout)
+    if figures.get("failed"):
+        raise LabError(f"{figures['failed']:.0f} connections failed")
+    return figures
+
+
+@contextlib.contextmanager
+def held(namespace: Namespace, argv: Sequence[str], count: int) -> Iterator[None]:
+    """
+    Hold idle connections open meanwhile.
+
+    @raise LabError: not all of them opened.
+    """
+    with subprocess.Popen(
+        namespace.argv(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=dieWithParent,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        ready = process.stdout.readline() + process.stdout.readline()
+        if f"opened {count}\n" not in ready:
+            process.kill()
+            raise LabError(f"not all of {count} connections opened: {ready.strip() or 'none'}")
+        yield
+        process.stdin.close()
+
+
+def iperf(namespace: Namespace, address: str, streams: int, down: bool, seconds: float) -> float:
+    """
+    One run of iperf3.
+
+    @return: Gbit/s, the receiver's figure.
+    @raise LabError: iperf3's own words.
+    """
+    argv = ["iperf3", "-J", "-c", address, "-p", str(IPERF_PORT), "-P", str(streams)]
+    argv += ["-t", str(max(1, round(seconds))), *(["-R"] if down else [])]
+    output = namespace.run(argv, timeout=seconds + 30, check=False).stdout
+    try:
+        report = json.loads(output)
+        return float(report["end"]["sum_received"]["bits_per_second"]) / 1e9
+    except (ValueError, KeyError):
+        found = output if not output.startswith("{") else json.loads(output).get("error", "")
+        raise LabError(f"iperf3: {str(found).strip()[:200]}") from None
