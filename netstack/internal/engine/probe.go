@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -64,7 +66,13 @@ func Probe(config ProbeConfig) bool {
 			_, _ = conn.Read(pattern[:1])
 		}
 	})
-	s.SetTransportProtocolHandler(tcp.ProtocolNumber, forward.HandlePacket)
+	gateway := tcpip.AddrFromSlice(config.Gateway.AsSlice())
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+		if id.LocalAddress != gateway || id.LocalPort != probePort {
+			return true // somebody is early; the engine will hear the next try
+		}
+		return forward.HandlePacket(id, packet)
+	})
 
 	ctx, cancel := context.WithTimeout(context.Background(), config.Timeout)
 	defer cancel()
