@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
+from nanotun import __version__
 from nanotun.config import KEYS, Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
@@ -140,6 +141,11 @@ class Options(usage.Options):
             self.readSettings(os.geteuid())
         except ConfigError as error:
             raise SystemExit(f"nanotun: {error}") from None
+
+    def opt_version(self) -> None:
+        """Display nanotun's version and exit."""
+        print(f"nanotun {__version__}")
+        raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
         """There are options only."""

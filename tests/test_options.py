@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun import __version__
 from nanotun.config import KEYS
 from nanotun.errors import ConfigError
 from nanotun.options import FILE_LIMIT, Options, readFile
@@ -106,6 +109,13 @@ class OptionsTests(FileCase):
             # A text as the code is what Python prints before it exits with 1.
             self.assertTrue(str(error.code).startswith("nanotun: "), error.code)
             self.assertEqual(str(error.code).count("\n"), 0)
+
+    def test_version(self) -> None:
+        """--version tells nanotun's version, not Twisted's."""
+        output = io.StringIO()
+        self.patch(sys, "stdout", output)
+        error = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual((error.code, output.getvalue()), (0, f"nanotun {__version__}\n"))
 
     def test_strayArgument(self) -> None:
         """A word without an option is an error."""
