@@ -99,6 +99,11 @@ type world struct {
 	// decide answers requests, on the pump's thread; nil leaves them.
 	decide func(events.Event)
 
+	// lend has a loop of the engine read the device whenever it is readable,
+	// as the reactor does when it is busy. Set on the pump's thread.
+	lend bool
+	lent bool
+
 	wake  int
 	calls chan func()
 	done  chan struct{}
@@ -182,12 +187,20 @@ func (w *world) pump() {
 		for range len(w.calls) {
 			(<-w.calls)()
 		}
-		if fds[0].Revents&unix.POLLIN != 0 {
+		switch {
+		case fds[0].Revents&unix.POLLIN == 0:
+		case w.lend:
+			if err := w.engine.Lend(); err != nil {
+				panic(err)
+			}
+			w.lent = true
+		default:
 			if _, errno := w.engine.Pump(64); errno != 0 {
 				panic(errno)
 			}
 		}
 		w.drain()
+		fds[0].Fd = pick(w.lent, -1, int32(w.near))
 	}
 }
 
@@ -203,8 +216,11 @@ func (w *world) drain() {
 	w.changed.Broadcast()
 	w.mu.Unlock()
 	for _, e := range taken {
-		if e.Kind == events.TCPRequest && w.decide != nil {
+		switch {
+		case e.Kind == events.TCPRequest && w.decide != nil:
 			w.decide(e)
+		case e.Kind == events.DeviceReturned:
+			w.lent = false
 		}
 	}
 }

@@ -234,7 +234,7 @@ func TestAppResetsAgainstAFullUpstream(t *testing.T) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
 		j := c.connect(1)
-		c.flood(j.flow)
+		c.flood()
 		c.transmit(header.TCPFlagRst|header.TCPFlagAck, nil)
 		if e := p.closed(j.flow); e.Error != int32(unix.ECONNRESET) {
 			t.Errorf("closed with %d", e.Error)
@@ -242,39 +242,22 @@ func TestAppResetsAgainstAFullUpstream(t *testing.T) {
 	})
 }
 
-// flood sends until the engine's window is closed: the upstream does not read.
-func (c *client) flood(flow uint64) {
+// flood sends until the engine's window is closed, because the upstream does
+// not read, and goes back to what was acknowledged.
+func (c *client) flood() {
 	c.t.Helper()
 	block := bytes.Repeat([]byte("flood "), 220)
-	var window uint32
-	edge := c.seq // the next byte that the window does not let us send
+	acked, edge := c.seq, c.seq+uint32(len(block))
 	for {
-		if r, ok := c.take(); ok && r.tcp != nil && r.tcp.Flags().Contains(header.TCPFlagAck) {
-			window = uint32(r.tcp.WindowSize()) << 7
-			if r.tcp.Flags().Contains(header.TCPFlagSyn) {
-				continue
-			}
-			edge = r.tcp.AckNumber() + window
-			if int32(r.tcp.AckNumber()-c.seq) >= 0 && window < uint32(len(block)) {
-				return
-			}
-			continue
+		for int32(edge-c.seq) >= int32(len(block)) {
+			c.transmit(header.TCPFlagAck, block)
 		}
-		if int32(edge-c.seq) >= int32(len(block)) || c.seq == edge {
-			c.transmit(header.TCPFlagAck, block[:min(len(block), max(1, int(edge-c.seq)))])
-			continue
-		}
-		c.settle()
-		if r, ok := c.peek(); !ok || r == 0 {
+		r := c.mine("an acknowledgement", hasFlag(header.TCPFlagAck))
+		acked, edge = r.AckNumber(), r.AckNumber()+uint32(r.WindowSize())<<c.scale
+		if c.seq == acked && int32(edge-c.seq) < int32(len(block)) {
 			return
 		}
 	}
-}
-
-// peek tells how many bytes the next packet has, 0 for none.
-func (c *client) peek() (int, bool) {
-	n, _, err := unix.Recvfrom(c.far, c.raw, unix.MSG_PEEK)
-	return n, err == nil
 }
 
 // An upstream that resets is a reset for the app, also when one direction has

@@ -132,6 +132,7 @@ type client struct {
 	*player
 	local, remote netip.AddrPort
 	seq, ack      uint32
+	scale         uint8 // of the engine's windows
 }
 
 func (p *player) client(port uint16) *client {
@@ -182,6 +183,7 @@ func (c *client) answerSYNACK() {
 	if synAck.AckNumber() != c.seq+1 {
 		c.t.Fatalf("the SYN-ACK acknowledges %d, not %d", synAck.AckNumber(), c.seq+1)
 	}
+	c.scale = uint8(max(header.ParseSynOptions(synAck.Options(), true).WS, 0))
 	c.seq, c.ack = c.seq+1, synAck.SequenceNumber()+1
 	c.transmit(header.TCPFlagAck, nil)
 }
