@@ -29,6 +29,7 @@ PROGRAMS = (
     "microsocks",
     "nft",
     "ping",
+    "socat",
     "setpriv",
     "sysctl",
     "unshare",
@@ -44,8 +45,7 @@ def missing() -> str:
         return "root is needed for network namespaces and the TUN device"
     if not os.path.exists("/dev/net/tun"):
         return "there is no /dev/net/tun"
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
     return f"these programs are missing: {', '.join(absent)}" if absent else ""
 
 

@@ -51,14 +51,15 @@ class RefusalChecks(TunnelCase):
             NET_PORT: errno.ENETUNREACH,
         }
         for port, number in expected.items():
-            kernel, _ = self.connectError(port, mark=MARK)
+            kernel, wait = self.connectError(port, mark=MARK)
             self.assertEqual(
                 kernel, number, "the path without the tunnel is not as this test thinks"
             )
             for _ in range(3):
                 seen, seconds = self.connectError(port)
                 self.assertEqual(os.strerror(seen), os.strerror(number), f"port {port}")
-                self.assertLess(seconds, PROMPT_SECONDS)
+                # Linux learns of an ICMPv6 error at its second SYN when it comes too soon.
+                self.assertLess(seconds, wait + PROMPT_SECONDS)
 
     def test_throughProxy(self) -> None:
         """Refused and unreachable behind dante look as on the kernel's own path."""

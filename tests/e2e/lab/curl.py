@@ -123,7 +123,8 @@ def downloadMany(
         "--parallel-immediate",
         "--parallel-max",
         str(len(urls)),
-        "--no-keepalive",
+        "--header",
+        "Connection: close",
     ]
     paths = {url: directory / f"body-{number}" for number, url in enumerate(urls)}
     for url, path in paths.items():

@@ -5,6 +5,7 @@ Child processes: started, watched, and ended by pid, never by name.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import time
@@ -16,6 +17,9 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 STOP_SECONDS = 5.0
 """How long a child may take to end after a polite signal before SIGKILL."""
+
+# danted, nft and sysctl live where a plain `su` does not look.
+os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
