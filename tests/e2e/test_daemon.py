@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.case import STOP_SLACK, LabCase, TunnelCase, engines
@@ -95,11 +96,11 @@ class CycleChecks(TunnelCase):
         self.assertLess(daemon.cpu() - before, 0.3)
         self.assertTrue(daemon.running(), daemon.log())
         self.lab.app.ip(f"link set {TUN_NAME} up")
-        # The kernel took IPv6 addresses and all routes away with the link.
-        self.lab.app.ip(f"route replace default via {IPV4.gateway} dev {TUN_NAME}")
-        self.assertTrue(answers(self.lab.app, IPV4))
-        seen = curl.get(self.lab.app, IPV4.url(web.port, "/peer"))
-        self.assertEqual(seen, IPV4.proxyOutside)
+        self.lab.routeThroughTunnel()  # the kernel took all routes away with the link
+        for family in FAMILIES:
+            waitUntil(partial(answers, self.lab.app, family), 5, "an answer")
+            seen = curl.get(self.lab.app, family.url(web.port, "/peer"))
+            self.assertEqual(seen, family.proxyOutside)
         self.assertEndsWell(daemon)
 
     def test_second(self) -> None:
