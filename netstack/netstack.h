@@ -130,7 +130,8 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
 /* Completes the handshake with the app and joins the flow to fd, a connected
  * stream socket: bytes, half-close and reset go both ways from here on.
  * leftover goes to the app first.  fd is the library's from here on, also when
- * the call fails.  -ENOENT: no such flow waits (the app gave up). */
+ * the call fails.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
+ * many flows are joined; the app hears nothing and may try again. */
 int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length);
 
 /* Tells the app that it cannot have this flow. */

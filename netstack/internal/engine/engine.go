@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -36,7 +37,6 @@ type Engine struct {
 	mu       sync.Mutex
 	joined   map[tuple]*joinedFlow // established, for the pump to find
 	opening  map[tuple]*joinedFlow // in the handshake with the app
-	changed  *sync.Cond            // joined and opening became smaller
 	quiesced bool
 
 	flowsTotal, refused       atomic.Uint64
@@ -60,7 +60,6 @@ func Open(config Config) (*Engine, error) {
 		joined:   make(map[tuple]*joinedFlow),
 		opening:  make(map[tuple]*joinedFlow),
 	}
-	e.changed = sync.NewCond(&e.mu)
 	var err error
 	if e.events, err = events.New(); err != nil {
 		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
@@ -124,6 +123,11 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 	}
 	hdr := header.TCP(packet.TransportHeader().Slice())
 	flags := hdr.Flags()
+	if _, valid, ok := header.TCPValid(hdr, func() uint16 { return packet.Data().Checksum() },
+		uint16(packet.Data().Size()), id.RemoteAddress, id.LocalAddress, packet.RXChecksumValidated); !ok || !valid {
+		e.stack.Stats().TCP.ChecksumErrors.Increment()
+		return true
+	}
 	switch {
 	case flags.Contains(header.TCPFlagRst):
 		if flow := e.pending.reset(t); flow != 0 {
@@ -132,11 +136,6 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 		return true
 	case !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck):
 		return false
-	}
-	if _, valid, ok := header.TCPValid(hdr, func() uint16 { return packet.Data().Checksum() },
-		uint16(packet.Data().Size()), id.RemoteAddress, id.LocalAddress, packet.RXChecksumValidated); !ok || !valid {
-		e.stack.Stats().TCP.ChecksumErrors.Increment()
-		return true
 	}
 	e.request(t, id, packet)
 	return true
@@ -166,7 +165,8 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 }
 
 // Join completes the handshake with the app and carries the flow over fd, which
-// it owns from here on.
+// it owns from here on. EMFILE: there are too many flows; the app hears nothing
+// and tries again.
 func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	w := e.pending.take(flow)
 	if w == nil {
@@ -179,8 +179,16 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	f := &joinedFlow{tuple: w.tuple}
 	f.Flow = relay.NewFlow(flow, fd, leftover, loop, func(_ *relay.Flow, errno unix.Errno) { e.ended(f, errno) })
 	e.mu.Lock()
-	e.opening[w.tuple] = f
+	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit
+	if !full {
+		e.opening[w.tuple] = f
+	}
 	e.mu.Unlock()
+	if full {
+		e.dropFlowLimit.Add(1)
+		f.Discard()
+		return unix.EMFILE
+	}
 	// It starts a goroutine that calls accept: the handshake blocks until the
 	// app's ACK, which this thread is the one to bring.
 	e.forward.HandlePacket(w.id, w.packet)
@@ -191,17 +199,25 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	t := tupleOf(request.ID())
 	e.mu.Lock()
-	f := e.opening[t]
+	f, quiesced := e.opening[t], e.quiesced
 	e.mu.Unlock()
-	if f == nil {
+	if f == nil || quiesced {
 		request.Complete(true)
+		if f != nil {
+			f.Discard()
+			e.ended(f, unix.ECONNABORTED)
+		}
 		return
 	}
 	endpoint, err := request.CreateEndpoint(&f.Queue)
 	request.Complete(false)
 	if err != nil {
 		f.Discard()
-		e.ended(f, unix.ECONNABORTED)
+		errno := unix.ECONNABORTED
+		if _, timeout := err.(*tcpip.ErrTimeout); timeout {
+			errno = unix.ETIMEDOUT
+		}
+		e.ended(f, errno)
 		return
 	}
 	f.Endpoint = endpoint.(*tcp.Endpoint)
@@ -217,16 +233,15 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 // ended is called once for each joined flow, by whoever ends it.
 func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	up, down := f.Bytes()
+	e.mu.Lock()
 	e.bytesUp.Add(up)
 	e.bytesDown.Add(down)
-	e.mu.Lock()
 	if e.joined[f.tuple] == f {
 		delete(e.joined, f.tuple)
 	}
 	if e.opening[f.tuple] == f {
 		delete(e.opening, f.tuple)
 	}
-	e.changed.Broadcast()
 	e.mu.Unlock()
 	event := f.tuple.event(events.Closed, f.ID)
 	event.Error = int32(errno)
@@ -303,32 +318,39 @@ func (e *Engine) Quiesce() int {
 	return len(e.joined) + len(e.opening)
 }
 
-// closeWait bounds how long Close waits for flows in another thread's hands.
-const closeWait = time.Second
+// closeWait bounds how long Close waits for flows that other goroutines have in
+// hand, and closeLook is how often it looks.
+const (
+	closeWait = time.Second
+	closeLook = 2 * time.Millisecond
+)
 
-// Close resets what is left and frees everything.
+// Close resets what is left and frees everything. Nothing is written to the
+// device after it returned.
 func (e *Engine) Close() {
 	e.Quiesce()
 	e.pending.clear()
-	e.mu.Lock()
-	flows := make([]*joinedFlow, 0, len(e.joined))
-	for _, f := range e.joined {
-		flows = append(flows, f)
+	for end := time.Now().Add(closeWait); time.Now().Before(end); time.Sleep(closeLook) {
+		e.mu.Lock()
+		flows := make([]*joinedFlow, 0, len(e.joined))
+		for _, f := range e.joined {
+			flows = append(flows, f)
+		}
+		left := len(e.joined) + len(e.opening)
+		e.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		for _, f := range flows {
+			f.Abort()
+		}
+		// Handshakes under way, too: they end when their endpoint does.
+		for _, endpoint := range e.stack.RegisteredEndpoints() {
+			endpoint.Abort()
+		}
 	}
-	e.mu.Unlock()
-	for _, f := range flows {
-		f.Abort()
-	}
-	// Flows whose app does not answer the handshake end with the stack.
 	e.stack.Close()
-	timer := time.AfterFunc(closeWait, e.changed.Broadcast)
-	deadline := time.Now().Add(closeWait)
-	e.mu.Lock()
-	for len(e.joined)+len(e.opening) > 0 && time.Now().Before(deadline) {
-		e.changed.Wait()
-	}
-	e.mu.Unlock()
-	timer.Stop()
+	e.link.Close()
 	e.stack.RemoveNIC(nic)
 	e.closeLoops()
 	e.events.Close()

@@ -26,8 +26,9 @@ const (
 	receiveBuffer = 1 << 20
 
 	// timeWait is short because the link is memory: no old segment of a flow
-	// can turn up later, and each flow in TIME-WAIT costs its memory.
-	timeWait = time.Second
+	// can turn up later. A SYN of the same ports would get no answer meanwhile,
+	// and the app's kernel is free to use them again at once.
+	timeWait = 10 * time.Millisecond
 
 	// finWait is how long a closed endpoint waits for the app's FIN.
 	finWait = 60 * time.Second

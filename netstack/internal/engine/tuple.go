@@ -39,7 +39,7 @@ type kind int
 const (
 	kindOther kind = iota
 	kindTCP
-	kindEcho // an ICMP echo request
+	kindEcho // an ICMP echo request, or a fragment of what may be one
 )
 
 // glance reads just enough of a packet to find its flow: the TCP tuple of an
@@ -61,15 +61,25 @@ func glance4(packet []byte) (t tuple, k kind) {
 	}
 	ip := header.IPv4(packet)
 	size := int(ip.HeaderLength())
-	if size < header.IPv4MinimumSize || len(packet) < size+header.TCPMinimumSize && ip.Protocol() == uint8(header.TCPProtocolNumber) {
-		return t, kindOther
-	}
-	if ip.FragmentOffset() != 0 || ip.More() {
+	if size < header.IPv4MinimumSize {
 		return t, kindOther
 	}
 	copy(t.source[:4], packet[12:16])
 	copy(t.destination[:4], packet[16:20])
+	if ip.FragmentOffset() != 0 || ip.More() {
+		return fragment(t, ip.Protocol())
+	}
 	return finish(t, ip.Protocol(), packet[min(size, len(packet)):])
+}
+
+// fragment is for packets whose transport header is not all there. No ICMP
+// error is so long; an echo request may be.
+func fragment(t tuple, protocol uint8) (tuple, kind) {
+	switch tcpip.TransportProtocolNumber(protocol) {
+	case header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber:
+		return t, kindEcho
+	}
+	return t, kindOther
 }
 
 func glance6(packet []byte) (t tuple, k kind) {
@@ -79,7 +89,30 @@ func glance6(packet []byte) (t tuple, k kind) {
 	t.six = true
 	copy(t.source[:], packet[8:24])
 	copy(t.destination[:], packet[24:40])
-	return finish(t, packet[6], packet[header.IPv6MinimumSize:])
+	protocol, rest := packet[6], packet[header.IPv6MinimumSize:]
+	for {
+		// RFC 8200, section 4: next header, then the length in units of
+		// eight bytes beyond the first eight.
+		switch header.IPv6ExtensionHeaderIdentifier(protocol) {
+		case header.IPv6FragmentExtHdrIdentifier:
+			if len(rest) == 0 {
+				return t, kindOther
+			}
+			return fragment(t, rest[0])
+		case header.IPv6HopByHopOptionsExtHdrIdentifier, header.IPv6RoutingExtHdrIdentifier,
+			header.IPv6DestinationOptionsExtHdrIdentifier:
+			if len(rest) < 8 || len(rest) < 8*(1+int(rest[1])) {
+				return t, kindOther
+			}
+			protocol, rest = rest[0], rest[8*(1+int(rest[1])):]
+		default:
+			found, k := finish(t, protocol, rest)
+			if k == kindTCP && len(rest) != len(packet)-header.IPv6MinimumSize {
+				return t, kindOther // so rare that the stack's long way will do
+			}
+			return found, k
+		}
+	}
 }
 
 func finish(t tuple, protocol uint8, transport []byte) (tuple, kind) {

@@ -37,6 +37,7 @@ type Endpoint struct {
 	vnet    bool
 	mtu     atomic.Uint32
 	scratch scratch
+	stopped atomic.Bool
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -159,6 +160,9 @@ var gathers = sync.Pool{New: func() any { return &gather{iov: make([]unix.Iovec,
 // in one write, in the thread of the caller. A packet that the device does not
 // take is dropped and counted, as on any link.
 func (e *Endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
+	if e.stopped.Load() {
+		return packets.Len(), nil
+	}
 	g := gathers.Get().(*gather)
 	for _, packet := range packets.AsSlice() {
 		e.write(g, packet)
@@ -258,8 +262,9 @@ func (e *Endpoint) IsAttached() bool {
 // Wait implements stack.NetworkLinkEndpoint: there are no goroutines here.
 func (e *Endpoint) Wait() {}
 
-// Close implements stack.NetworkLinkEndpoint: the fd is the caller's.
-func (e *Endpoint) Close() {}
+// Close implements stack.NetworkLinkEndpoint. The fd is the caller's, who may
+// close it now: no timer of an endpoint that is left writes to its number again.
+func (e *Endpoint) Close() { e.stopped.Store(true) }
 
 // SetOnCloseAction implements stack.NetworkLinkEndpoint.
 func (e *Endpoint) SetOnCloseAction(func()) {}

@@ -31,6 +31,7 @@ const (
 	markRoom                // the socket may take more
 	markError               // the socket may have failed
 	markAbort               // end it with a reset both ways
+	markExpire              // the same, because it was idle for too long
 	markRunning             // somebody runs steps
 	markDead                // ended; nothing runs again
 )
@@ -59,17 +60,22 @@ type Flow struct {
 	active             atomic.Int64 // unix milliseconds of the last byte
 
 	// The rest belongs to the running step.
-	leftover  []byte // goes to the app first
-	upBlocked bool   // the socket's buffer is full
-	upDone    bool   // the app's FIN was passed on
-	downDone  bool   // the upstream's FIN was passed on
-	bulk      bool   // the last read from the socket was a large one
+	leftover    []byte // goes to the app first
+	upBlocked   bool   // the socket's buffer is full
+	roomWatched bool   // the loop tells when it no longer is
+	downBlocked bool   // the endpoint's buffer is full
+	upDone      bool   // the app's FIN was passed on
+	downDone    bool   // the upstream's FIN was passed on
+	bulk        bool   // the last read from the socket was a large one
 }
 
 // NewFlow makes a flow that will carry between an endpoint, to be set, and fd,
 // which it owns from now on. ended is called once, last, from any goroutine.
 func NewFlow(id uint64, fd int, leftover []byte, loop *Loop, ended func(*Flow, unix.Errno)) *Flow {
-	return &Flow{ID: id, fd: fd, leftover: leftover, loop: loop, ended: ended}
+	f := &Flow{ID: id, fd: fd, leftover: leftover, loop: loop, ended: ended}
+	// Born running: whoever finds it before Start is done leaves a mark.
+	f.state.Store(markRunning)
+	return f
 }
 
 // Discard closes the socket of a flow that is never started, with a reset: the
@@ -84,11 +90,12 @@ func (f *Flow) Start() {
 	f.touch()
 	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	f.Queue.EventRegister(&f.entry)
+	marks := uint32(markUp | markDown)
 	if err := f.loop.watch(f); err != nil {
-		f.run(markAbort)
-		return
+		marks = markAbort
 	}
-	f.run(markUp | markDown)
+	f.state.Or(marks)
+	f.turns()
 }
 
 // NotifyEvent implements waiter.EventListener. The stack calls it with locks
@@ -123,6 +130,9 @@ func (f *Flow) EndPump() {
 	}
 }
 
+// expire is Abort for a flow that was idle for too long.
+func (f *Flow) expire() { f.run(markExpire) }
+
 // Abort resets the flow on both sides.
 func (f *Flow) Abort() { f.run(markAbort) }
 
@@ -151,6 +161,11 @@ func (f *Flow) run(marks uint32) {
 			break
 		}
 	}
+	f.turns()
+}
+
+// turns runs steps until no mark is left, for whoever set markRunning.
+func (f *Flow) turns() {
 	for {
 		marks := f.state.Swap(markRunning)
 		if f.step(marks) {
@@ -165,8 +180,12 @@ func (f *Flow) run(marks uint32) {
 
 // step moves what can be moved; true means that the flow has ended.
 func (f *Flow) step(marks uint32) (dead bool) {
-	if marks&markAbort != 0 {
-		f.end(unix.ECONNABORTED)
+	if marks&(markAbort|markExpire) != 0 {
+		errno := unix.ECONNABORTED
+		if marks&markExpire != 0 {
+			errno = unix.ETIMEDOUT
+		}
+		f.end(errno)
 		return true
 	}
 	if marks&markRoom != 0 && f.upBlocked {
@@ -196,13 +215,16 @@ func (f *Flow) step(marks uint32) (dead bool) {
 	return false
 }
 
-// failure finds a reset that came in a direction which no longer moves bytes
-// and so would not notice.
+// failure finds a reset that came from a side which no bytes are taken from at
+// the moment, or any more, and which therefore would not be noticed.
 func (f *Flow) failure(marks uint32) unix.Errno {
-	if f.upDone && f.Endpoint.EndpointState() == tcp.StateError {
-		return unix.ECONNRESET
+	if f.upDone || f.upBlocked {
+		switch f.Endpoint.EndpointState() {
+		case tcp.StateError, tcp.StateClose: // nobody here closed it
+			return unix.ECONNRESET
+		}
 	}
-	if f.downDone && marks&markError != 0 {
+	if marks&markError != 0 && (f.downDone || f.downBlocked) {
 		if errno, _ := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
 			return unix.Errno(errno)
 		}

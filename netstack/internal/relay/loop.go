@@ -2,8 +2,11 @@ package relay
 
 import (
 	"encoding/binary"
+	"os"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +27,15 @@ type Loop struct {
 	epoll, wake int
 	halfClosed  time.Duration
 	done        chan struct{}
+	file        *os.File // the epoll set, for Go's poller
+	conn        syscall.RawConn
+
+	// Of the loop's goroutine.
+	ready     []unix.EpollEvent
+	poll      func(uintptr) bool // pollOnce
+	found     int
+	idle      bool
+	nextSweep time.Time
 
 	mu       sync.Mutex
 	flows    map[int32]*Flow // by fd
@@ -33,6 +45,7 @@ type Loop struct {
 	halves   map[*Flow]struct{} // flows with one direction ended
 	sleeping bool
 	guest    *Guest
+	alarm    bool // a deadline is set
 }
 
 // Guest is another fd that a loop watches for a while, on behalf of its owner.
@@ -67,18 +80,18 @@ func (l *Loop) Host(guest *Guest) error {
 	return nil
 }
 
-// serve lets the guest work, and sees it off when it has been quiet.
-func (l *Loop) serve(guest *Guest, ready bool, now time.Time) {
-	var something, leave bool
-	if ready {
-		something, leave = guest.Ready()
-	}
+// serve lets the guest work.
+func (l *Loop) serve(guest *Guest) {
+	something, leave := guest.Ready()
 	if something {
-		guest.last = now
+		guest.last = time.Now()
 	}
-	if !leave && now.Sub(guest.last) < guest.Quiet {
-		return
+	if leave {
+		l.leave(guest)
 	}
+}
+
+func (l *Loop) leave(guest *Guest) {
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, guest.FD, nil)
 	l.mu.Lock()
 	l.guest = nil
@@ -106,41 +119,65 @@ func NewLoop(halfClosed time.Duration) (*Loop, error) {
 	l := &Loop{
 		epoll: epoll, wake: wake, halfClosed: halfClosed,
 		done:   make(chan struct{}),
+		ready:  make([]unix.EpollEvent, epollBatch),
 		flows:  make(map[int32]*Flow),
 		halves: make(map[*Flow]struct{}),
 	}
+	l.poll = l.pollOnce
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		_ = unix.Close(wake)
 		_ = unix.Close(epoll)
 		return nil, err
 	}
+	_ = unix.SetNonblock(epoll, true) // or os.NewFile would not poll it
+	l.file = os.NewFile(uintptr(epoll), "epoll")
+	if l.conn, err = l.file.SyscallConn(); err != nil {
+		_ = unix.Close(wake)
+		_ = l.file.Close()
+		return nil, err
+	}
 	go l.run()
 	return l, nil
 }
 
-// Close ends the loop and waits for it. The flows must have ended.
+// Close ends the loop and waits for it. The flows should have ended.
 func (l *Loop) Close() {
 	l.mu.Lock()
 	l.closing = true
 	l.wakeUp()
 	l.mu.Unlock()
 	<-l.done
+	l.mu.Lock()
+	l.waking = true // nobody writes to the number again
+	l.mu.Unlock()
 	_ = unix.Close(l.wake)
-	_ = unix.Close(l.epoll)
+	_ = l.file.Close()
 }
 
-// watch registers a flow's socket, edge-triggered: a step always goes on until
-// it would block.
+// How a socket is watched: edge-triggered, for a step always goes on until it
+// would block. Room to write is watched for from the first time there was none;
+// nearly every socket has room when it is new, and word of it would cost a
+// wake-up for each flow.
+const (
+	watchReading = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	watchBoth    = watchReading | unix.EPOLLOUT
+)
+
+// watch registers a flow's socket.
 func (l *Loop) watch(f *Flow) error {
 	l.mu.Lock()
 	l.flows[int32(f.fd)] = f
 	l.mu.Unlock()
-	event := unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     int32(f.fd),
-	}
+	event := unix.EpollEvent{Events: watchReading, Fd: int32(f.fd)}
 	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, f.fd, &event)
+}
+
+// watchRoom has the loop tell when the socket takes more. It tells at once if
+// it does already.
+func (l *Loop) watchRoom(f *Flow) {
+	event := unix.EpollEvent{Events: watchBoth, Fd: int32(f.fd)}
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, f.fd, &event)
 }
 
 // forget is called before the flow's socket is closed, which takes it out of
@@ -149,9 +186,6 @@ func (l *Loop) forget(f *Flow) {
 	l.mu.Lock()
 	delete(l.flows, int32(f.fd))
 	delete(l.halves, f)
-	if l.closing {
-		l.wakeUp()
-	}
 	l.mu.Unlock()
 }
 
@@ -186,62 +220,90 @@ func (f *Flow) noteHalfClosed() {
 
 func (l *Loop) run() {
 	defer close(l.done)
-	ready := make([]unix.EpollEvent, epollBatch)
 	flows := make([]request, 0, epollBatch)
-	nextSweep := time.Now().Add(sweepEvery)
 	for {
-		timeout, guest, end := l.prepareToSleep()
+		idle, end := l.prepareToSleep()
 		if end {
 			return
 		}
-		n, err := unix.EpollWait(l.epoll, ready, timeout)
-		if err != nil {
-			n = 0 // EINTR
-		}
-		var guestReady bool
-		flows, guestReady = l.collect(ready[:n], flows[:0])
+		n, timeout := l.wait(idle)
+		var guest *Guest
+		flows, guest = l.collect(l.ready[:n], flows[:0])
 		for _, r := range flows {
 			r.flow.run(r.marks)
 		}
 		clear(flows)
-		if timeout < 0 && guest == nil {
-			continue // nothing here has a time
-		}
-		now := time.Now()
 		if guest != nil {
-			l.serve(guest, guestReady, now)
+			l.serve(guest)
 		}
-		if now.After(nextSweep) {
-			nextSweep = now.Add(sweepEvery)
-			l.sweep()
+		if timeout {
+			l.elapsed()
 		}
 	}
 }
 
-// prepareToSleep returns the wait's timeout in milliseconds, -1 for without
-// end, and whether the loop is to end.
-func (l *Loop) prepareToSleep() (timeout int, guest *Guest, end bool) {
+// prepareToSleep returns whether there is nothing to do but to wait, and
+// whether the loop is to end.
+func (l *Loop) prepareToSleep() (idle, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.closing && len(l.flows) == 0:
-		return 0, nil, true
-	case len(l.asked) > 0:
-		return 0, l.guest, false
+	if l.closing {
+		return false, true
+	}
+	if len(l.asked) > 0 {
+		return false, false
 	}
 	l.sleeping = true
-	switch {
-	case l.guest != nil:
-		return int(l.guest.Quiet.Milliseconds()), l.guest, false
-	case len(l.halves) > 0:
-		return int(sweepEvery.Milliseconds()), nil, false
+	if !l.alarm && (l.guest != nil || len(l.halves) > 0) {
+		l.alarm = true
+		next := sweepEvery
+		if l.guest != nil {
+			next = l.guest.Quiet
+		}
+		_ = l.file.SetReadDeadline(time.Now().Add(next))
 	}
-	return -1, nil, false
+	return true, false
 }
 
-// collect turns readiness and requests into flows with marks, and tells whether
-// the guest's fd is ready.
-func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request, guest bool) {
+// wait fills l.ready and returns how many sockets it tells of. If idle it waits
+// for the first one; timeout means that the alarm went off instead.
+//
+// It waits in Go's own poller, of which the epoll set is a member. A goroutine
+// that sat in epoll_wait(2) itself would have its processor taken away and
+// given back each time, and that watching alone took a tenth of the CPU.
+func (l *Loop) wait(idle bool) (n int, timeout bool) {
+	l.found, l.idle = 0, idle
+	err := l.conn.Read(l.poll)
+	return l.found, err != nil
+}
+
+func (l *Loop) pollOnce(fd uintptr) bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&l.ready[0])), uintptr(len(l.ready)), 0, 0, 0)
+	if errno == 0 {
+		l.found = int(n)
+	}
+	return l.found > 0 || !l.idle
+}
+
+// elapsed does what is due when the alarm went off.
+func (l *Loop) elapsed() {
+	l.mu.Lock()
+	l.alarm = false
+	guest := l.guest
+	l.mu.Unlock()
+	_ = l.file.SetReadDeadline(time.Time{})
+	if guest != nil && time.Since(guest.last) >= guest.Quiet {
+		l.leave(guest)
+	}
+	if now := time.Now(); now.After(l.nextSweep) {
+		l.nextSweep = now.Add(sweepEvery)
+		l.sweep()
+	}
+}
+
+// collect turns readiness and requests into flows with marks, and returns the
+// guest if its fd is ready.
+func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request, guest *Guest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sleeping = false
@@ -254,7 +316,7 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 			continue
 		}
 		if l.guest != nil && int(event.Fd) == l.guest.FD {
-			guest = true
+			guest = l.guest
 			continue
 		}
 		f := l.flows[event.Fd]
@@ -290,6 +352,6 @@ func (l *Loop) sweep() {
 	}
 	l.mu.Unlock()
 	for _, f := range stale {
-		f.Abort()
+		f.expire()
 	}
 }

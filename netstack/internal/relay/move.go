@@ -41,6 +41,10 @@ func (f *Flow) moveUp() unix.Errno {
 		}
 		if w.errno == unix.EAGAIN {
 			f.upBlocked = true
+			if !f.roomWatched {
+				f.roomWatched = true
+				f.loop.watchRoom(f)
+			}
 			return 0
 		}
 		if w.errno != 0 {
@@ -92,7 +96,8 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 // come down to half.
 func (f *Flow) moveDown() unix.Errno {
 	for budget := downBudget; budget > 0; {
-		if f.Endpoint.Readiness(waiter.WritableEvents) == 0 {
+		f.downBlocked = f.Endpoint.Readiness(waiter.WritableEvents) == 0
+		if f.downBlocked {
 			return 0
 		}
 		if len(f.leftover) > 0 {
@@ -134,7 +139,7 @@ func (f *Flow) write(p []byte) (int, unix.Errno) {
 	r := sliceReader{p}
 	n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
 	if err != nil {
-		return 0, downErrno(err)
+		return 0, f.downErrno(err)
 	}
 	f.bytesDown.Add(uint64(n))
 	f.touch()
@@ -173,19 +178,19 @@ func (f *Flow) readBulk(size int) (int, unix.Errno) {
 	case r.errno != 0:
 		return 0, r.errno
 	case err != nil:
-		return 0, downErrno(err)
+		return 0, f.downErrno(err)
 	}
 	f.bytesDown.Add(uint64(n))
 	f.touch()
 	return int(n), 0
 }
 
-func downErrno(err tcpip.Error) unix.Errno {
+func (f *Flow) downErrno(err tcpip.Error) unix.Errno {
 	switch err.(type) {
 	case *tcpip.ErrWouldBlock:
 		return unix.EAGAIN
 	case *tcpip.ErrClosedForSend:
-		return unix.EPIPE
+		return unix.ECONNRESET // only a reset closes it before downDone
 	}
 	return errnoOf(err)
 }
