@@ -23,6 +23,9 @@ import (
 	"nanotun/netstack/internal/link"
 )
 
+// appBuffer is what the app's machine takes for a program that does not read.
+const appBuffer = 1 << 20
+
 // app is the machine on the other side of the device: a stack with real TCP.
 type app struct {
 	*world
@@ -57,6 +60,7 @@ func newApp(w *world) *app {
 		{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic},
 	})
 	for _, o := range []tcpip.SettableTransportProtocolOption{
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: appBuffer, Max: appBuffer},
 		new(tcpip.TCPSACKEnabled(true)), new(tcpip.TCPTimeWaitTimeoutOption(time.Millisecond)),
 	} {
 		if err := a.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {

@@ -304,7 +304,7 @@ func TestUpstreamResetsAgainstAFullApp(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)
-		fill(t, j.up)
+		fill(t, j.up, a.downFull)
 		must(t, j.up.SetLinger(0))
 		must(t, j.up.Close())
 		if e := a.closed(j.flow); e.Error != int32(unix.ECONNRESET) {

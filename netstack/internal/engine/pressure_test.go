@@ -13,26 +13,45 @@ import (
 	"nanotun/netstack/internal/relay"
 )
 
-// fill writes until the other side takes no more, and returns the hash's seed
-// and how much it was.
-func fill(t *testing.T, conn net.Conn) (written int) {
+// fill writes until nothing more is taken and full says that it is the engine
+// that holds it up; it returns how many bytes were taken.
+func fill(t *testing.T, conn net.Conn, full func() bool) (written int) {
 	t.Helper()
 	defer func() { must(t, conn.SetDeadline(time.Now().Add(4*patience))) }()
-	block := pattern(0, 64<<10)
-	for {
-		// Full is what takes nothing for this long.
-		must(t, conn.SetWriteDeadline(time.Now().Add(250*time.Millisecond)))
-		n, err := conn.Write(block)
+	for deadline := time.Now().Add(patience); ; {
+		must(t, conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		n, err := conn.Write(pattern(written, 64<<10))
 		written += n
-		block = pattern(written, 64<<10)
-		if err != nil {
+		switch {
+		case err != nil && full():
 			return written
-		}
-		if written > 256<<20 {
+		case err != nil && time.Now().After(deadline):
+			t.Fatalf("%d bytes were taken, and the engine is not full", written)
+		case written > 256<<20:
 			t.Fatal("it takes without end")
 		}
 	}
 }
+
+// upWaits is the most bytes of an app that wait in a flow's endpoint.
+func (w *world) upWaits() (most int) {
+	w.t.Helper()
+	w.do(func(e *Engine) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, f := range e.joined {
+			n, _ := f.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+			most = max(most, n)
+		}
+	})
+	return most
+}
+
+// upFull and downFull tell whether a flow is held up by the engine. What it took
+// from the upstream and the app has not read waits in the endpoint, but for what
+// fits into the app's own buffer.
+func (w *world) upFull() bool   { return w.upWaits() > receiveBuffer/4 }
+func (w *world) downFull() bool { return w.stats().BytesDown > appBuffer/2+relay.SendBuffer/2 }
 
 // pattern is size bytes that tell their place in the stream.
 func pattern(from, size int) []byte {
@@ -65,18 +84,9 @@ func TestUpstreamDoesNotRead(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)
-		written := fill(t, j.app)
-		var waiting int
-		a.do(func(e *Engine) {
-			for _, f := range e.joined {
-				waiting, _ = f.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-			}
-		})
-		if waiting > 2*receiveBuffer {
-			t.Errorf("%d bytes wait in the engine", waiting)
-		}
-		if waiting == 0 {
-			t.Error("nothing waits: the test did not fill it")
+		written := fill(t, j.app, a.upFull)
+		if n := a.upWaits(); n > 2*receiveBuffer {
+			t.Errorf("%d bytes wait in the engine", n)
 		}
 		must(t, readPattern(j.up, written))
 	})
@@ -88,18 +98,9 @@ func TestAppDoesNotRead(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)
-		written := fill(t, j.up)
-		var waiting int
-		a.do(func(e *Engine) {
-			for _, f := range e.joined {
-				waiting, _ = f.Endpoint.GetSockOptInt(tcpip.SendQueueSizeOption)
-			}
-		})
-		if waiting > relay.SendBuffer+(64<<10) {
-			t.Errorf("%d bytes wait in the engine", waiting)
-		}
-		if waiting == 0 {
-			t.Error("nothing waits: the test did not fill it")
+		written := fill(t, j.up, a.downFull)
+		if n := a.stats().BytesDown; n > appBuffer+relay.SendBuffer+(64<<10) {
+			t.Errorf("%d bytes were read from the upstream", n)
 		}
 		must(t, readPattern(j.app, written))
 	})
@@ -109,8 +110,8 @@ func TestAppDoesNotRead(t *testing.T) {
 func TestOneFlowDoesNotHoldAnother(t *testing.T) {
 	a := newApp(newWorld(t, corners()[0]))
 	slow, quick := a.open(nil), a.open(nil)
-	fill(t, slow.app)
-	fill(t, slow.up)
+	fill(t, slow.app, a.upFull)
+	fill(t, slow.up, a.downFull)
 	exchange(t, quick.app, quick.up, 1<<20, 1<<20)
 }
 
