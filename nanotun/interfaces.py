@@ -95,9 +95,6 @@ class IFlowHandler(Interface):
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Nothing more is heard of its id."""
 
-    def deviceLost(error: int) -> None:
-        """The TUN is gone for good (errno).  Nothing follows but the stop."""
-
 
 class IPacketEngine(Interface):
     """

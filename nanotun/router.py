@@ -7,8 +7,6 @@ the app.  What the app sees of a leg that fails is in L{REFUSALS}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -49,7 +47,6 @@ class FlowRouter:
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
-    @param onDeviceLost: called with an errno when the TUN is gone.
     @param clock: for the summary lines.
     """
 
@@ -58,13 +55,11 @@ class FlowRouter:
     def __init__(
         self,
         upstream: IUpstream,
-        onDeviceLost: Callable[[int], None],
         clock: IReactorTime,
         logFlows: bool = False,
     ) -> None:
         self.logFlows = logFlows
         self._upstream = upstream
-        self._onDeviceLost = onDeviceLost
         self._trouble = TroubleLog(clock, self._log)
         self._pending: dict[int, _Dial] = {}
         self._stopped = False
@@ -96,10 +91,6 @@ class FlowRouter:
                 down=end.bytesDown,
                 error=end.error,
             )
-
-    def deviceLost(self, error: int) -> None:
-        """See L{IFlowHandler.deviceLost}."""
-        self._onDeviceLost(error)
 
     @property
     def pending(self) -> int:

@@ -55,9 +55,6 @@ class Port(Protocol):
         """Pump no more; harmless before the start."""
 
 
-LostCallback = Callable[[int], None]
-
-
 class Parts(NamedTuple):
     """
     What the service puts together.
@@ -65,15 +62,15 @@ class Parts(NamedTuple):
     @ivar opener: makes the device.
     @ivar makeEngine: makes an engine that is not started.
     @ivar makeRouter: makes the L{IFlowHandler}, which also has a C{stop} that
-        cancels everything undecided; takes what to call with an errno when the
-        device is gone.
-    @ivar makePort: makes the reader of the device, likewise.
+        cancels everything undecided.
+    @ivar makePort: makes the reader of the device; takes what to call with an
+        errno when the device is gone.
     """
 
     opener: ITunOpener
     makeEngine: Callable[[], IPacketEngine]
-    makeRouter: Callable[[LostCallback], Any]
-    makePort: Callable[[ITunDevice, IPacketEngine, LostCallback], Port]
+    makeRouter: Callable[[], Any]
+    makePort: Callable[[ITunDevice, IPacketEngine, Callable[[int], None]], Port]
 
 
 class _Step(NamedTuple):
@@ -222,5 +219,5 @@ class NanotunService(Service):
         self._port = self._parts.makePort(self._device, self._engine, self.deviceLost)
 
     def _startEngine(self) -> None:
-        self._router = self._parts.makeRouter(self.deviceLost)
+        self._router = self._parts.makeRouter()
         self._engine.start(self._device, IFlowHandler(self._router))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService
@@ -21,7 +22,7 @@ from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
 from nanotun.options import Options
 from nanotun.router import FlowRouter
-from nanotun.service import LostCallback, NanotunService, Parts
+from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from nanotun.upstream import upstreamFor
@@ -77,10 +78,12 @@ def makeService(options: Options) -> IService:
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor)
 
-    def makeRouter(deviceLost: LostCallback) -> FlowRouter:
-        return FlowRouter(upstream, deviceLost, reactor, settings.logLevel == "debug")
+    def makeRouter() -> FlowRouter:
+        return FlowRouter(upstream, reactor, settings.logLevel == "debug")
 
-    def makePort(device: ITunDevice, engine: IPacketEngine, deviceLost: LostCallback) -> TunPort:
+    def makePort(
+        device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
+    ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
     tunnel = NanotunService(

@@ -7,7 +7,6 @@ all other tests may use it.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Callable
@@ -178,11 +177,6 @@ class MemoryEngine:
         returned, self._returned = self._returned, None
         assert returned is not None
         returned()
-
-    def loseDevice(self, error: int = errno.EBADFD) -> None:
-        """Somebody deletes the device."""
-        assert self.handler is not None
-        self.handler.deviceLost(error)
 
     # The decisions, for FlowRequest.
 

@@ -102,9 +102,6 @@ class WaitingHandler:
         """Keep it."""
         self._keep(self.ends, end)
 
-    def deviceLost(self, error: int) -> None:
-        """Not looked at."""
-
     def _keep(self, where: list[Any], what: object) -> None:
         for index, (wanted, waiter) in enumerate(self._waiters):
             if wanted is where:

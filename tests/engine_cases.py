@@ -77,7 +77,6 @@ class RecordingHandler:
         self.requests: list[IFlowRequest] = []
         self.abandoned: list[int] = []
         self.ends: list[FlowEnd] = []
-        self.lost: list[int] = []
         self.failure: Exception | None = None
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -94,10 +93,6 @@ class RecordingHandler:
     def flowClosed(self, end: FlowEnd) -> None:
         """Note it."""
         self.ends.append(end)
-
-    def deviceLost(self, error: int) -> None:
-        """Note it."""
-        self.lost.append(error)
 
 
 def request(flowID: int, host: str = "192.0.2.1") -> dict[str, Any]:

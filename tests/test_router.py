@@ -39,8 +39,7 @@ class RouterCase(SynchronousTestCase):
         """Make what the tests use."""
         self.clock = Clock()
         self.upstream = FakeUpstream()
-        self.lost: list[int] = []
-        self.router = FlowRouter(self.upstream, self.lost.append, self.clock, self.logFlows)
+        self.router = FlowRouter(self.upstream, self.clock, self.logFlows)
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.router._log = log  # type: ignore[misc]
@@ -161,13 +160,6 @@ class FlowTests(RouterCase):
         self.upstream.fail(bug)
         self.assertEqual(self.engine.refused[request.flow.id], Refusal.RESET)
         self.assertIn("mistake of ours", self.lines("critical")[0])
-
-    def test_deviceLost(self) -> None:
-        """
-        That the device is gone is passed on.
-        """
-        self.engine.loseDevice(errno.EBADFD)
-        self.assertEqual(self.lost, [errno.EBADFD])
 
     def test_stop(self) -> None:
         """

@@ -40,9 +40,6 @@ class FakeRouter:
     def flowClosed(self, end: Any) -> None:
         raise NotImplementedError
 
-    def deviceLost(self, error: int) -> None:
-        raise NotImplementedError
-
     def stop(self) -> None:
         self.events.append("router.stop")
 
@@ -51,6 +48,7 @@ class FakePort:
     """Notes when it is told to read, and can refuse."""
 
     failure: Exception | None = None
+    lost: Callable[[int], None]
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
@@ -132,10 +130,17 @@ class ServiceCase(SynchronousTestCase):
         parts = Parts(
             self.opener,
             lambda: self.engine,
-            lambda lost: FakeRouter(self.events),
-            lambda device, engine, lost: self.port,
+            lambda: FakeRouter(self.events),
+            self.makePort,
         )
         return NanotunService(SETTINGS, parts, self.clock, self.statuses.append, notices, geteuid)
+
+    def makePort(
+        self, device: ITunDevice, engine: IPacketEngine, lost: Callable[[int], None]
+    ) -> FakePort:
+        """The port, which says when the device is lost."""
+        self.port.lost = lost
+        return self.port
 
     def lines(self, level: Any) -> list[str]:
         """What was logged at C{level}."""
@@ -280,9 +285,12 @@ class StopTests(ServiceCase):
         self.assertEqual(self.events, ["device.open", "engine.start", "port.startReading"])
 
     def test_deviceLost(self) -> None:
-        """A lost device is one sentence and an exit with status 1, however often it is told."""
-        self.tunnel.deviceLost(errno.EBADFD)
-        self.tunnel.deviceLost(errno.EIO)
+        """
+        A device that the port has lost is one sentence and an exit with status 1,
+        however often it is told.
+        """
+        self.port.lost(errno.EBADFD)
+        self.port.lost(errno.EIO)
         self.assertEqual(self.statuses, [1])
         (line,) = self.lines(LogLevel.error)
         self.assertIn("nano0 is gone (EBADFD)", line)
@@ -292,5 +300,5 @@ class StopTests(ServiceCase):
     def test_deviceLostWhileStopping(self) -> None:
         """That the device goes during the stop is no news."""
         self.successResultOf(self.tunnel.stopService())
-        self.tunnel.deviceLost(errno.EBADFD)
+        self.port.lost(errno.EBADFD)
         self.assertEqual(self.statuses, [])

@@ -29,7 +29,7 @@ class TunPortTests(SynchronousTestCase):
         self.engine = MemoryEngine()
         self.lost: list[int] = []
         device = MemoryTunOpener().open("nano0", 1500, "off")
-        self.engine.start(device, FlowRouter(FakeUpstream(), self.lost.append, self.reactor))
+        self.engine.start(device, FlowRouter(FakeUpstream(), self.reactor))
         self.port = TunPort(device, self.engine, self.reactor, self.lost.append)
 
     def test_interfaces(self) -> None:
