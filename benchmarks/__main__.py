@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import load, report
 from benchmarks.cases import CASES, Case
-from benchmarks.noise import Noise
+from benchmarks.noise import Noise, waitForQuiet
 from benchmarks.paths import WAYS, Opened, Way
 from tests.e2e.case import missing
 from tests.e2e.lab.process import LabError
@@ -34,8 +34,13 @@ QUICK_SECONDS = 1.0
 class Bench:
     """The laboratory with what every way needs."""
 
-    def __init__(self, stack: contextlib.ExitStack, seconds: float) -> None:
-        """@param stack: gets what has to be undone."""
+    def __init__(self, stack: contextlib.ExitStack, seconds: float, patience: float) -> None:
+        """
+        @param stack: gets what has to be undone.
+        @param seconds: of each measurement.
+        @param patience: seconds to wait for a quiet machine before each.
+        """
+        self._patience = patience
         temporary = tempfile.TemporaryDirectory(prefix="nanotun-bench-")
         self._directory = Path(stack.enter_context(temporary))
         self._seconds = seconds
@@ -62,6 +67,7 @@ class Bench:
             opened.close()
 
     def _measure(self, opened: Opened, case: Case) -> report.Figure:
+        waitForQuiet(self._patience)
         noise = Noise(self._pids())
         try:
             value, error = case.measure(opened, self._program, self._seconds), ""
@@ -89,8 +95,8 @@ def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) ->
     return found
 
 
-def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float]:
-    """Read the command line: cases, ways, rounds and seconds."""
+def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float, float]:
+    """Read the command line: cases, ways, rounds, seconds and patience."""
     cases, ways = [case.name for case in CASES], [way.name for way in WAYS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of {', '.join(cases)}, or prefixes")
@@ -98,6 +104,13 @@ def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; the ways take turns")
     parser.add_argument("--seconds", type=float, help=f"of each measurement; default {SECONDS:g}")
     parser.add_argument("--quick", action="store_true", help="one short round, without iperf3")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds to wait, before each measurement, for a quiet machine; default 0",
+    )
     given = parser.parse_args(argv)
     default = [name for name in cases if not (given.quick and name.startswith("iperf3"))]
     wantedCases = chosen(parser, given.cases, cases) or set(default)
@@ -107,6 +120,7 @@ def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float
         [way for way in WAYS if way.name in wantedWays],
         given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
         given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
+        given.wait,
     )
 
 
@@ -116,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
 
     @return: 0, or 1 where something could not be measured.
     """
-    cases, ways, rounds, seconds = arguments(argv)
+    cases, ways, rounds, seconds, patience = arguments(argv)
     reason = missing()
     if reason:
         print(f"benchmarks: {reason}.", file=sys.stderr)
@@ -125,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
-            bench = Bench(stack, seconds)
+            bench = Bench(stack, seconds, patience)
             for number in range(rounds):
                 for way in ways:
                     print(
@@ -139,8 +153,9 @@ def main(argv: list[str] | None = None) -> int:
         print("benchmarks: interrupted; this is what there is.", file=sys.stderr)
     print(f"Medians of {rounds} rounds of {seconds:g} s, {os.cpu_count()} cores, MTU 1500.\n")
     print(report.table(figures, cases, ways))
-    print("\nShare of the way without the tunnel:\n")
-    print(report.ratios(figures, cases, ways))
+    shares = report.ratios(figures, cases, ways)
+    if shares:
+        print(f"\nShare of the way without the tunnel:\n\n{shares}")
     print(f"\n{report.notes(figures, cases)}\n- it took {time.monotonic() - started:.0f} s")
     return 1 if any(figure.error for figure in figures) else 0
 

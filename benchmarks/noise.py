@@ -8,6 +8,12 @@ import os
 import time
 from pathlib import Path
 
+QUIET = 0.05
+"""The share of the machine that others may use of what counts as quiet."""
+
+QUIET_LOOK = 0.3
+"""Seconds to look at the machine; shorter would see single clock ticks."""
+
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,6 +35,16 @@ def _used(pids: set[int]) -> float:
             continue
         total += sum(int(field) for field in fields[11:15])
     return total / _TICK
+
+
+def waitForQuiet(limit: float) -> None:
+    """Wait until hardly anything runs, while nothing of ours does, for C{limit} seconds at most."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        noise = Noise({os.getpid()})
+        time.sleep(QUIET_LOOK)
+        if noise.share() < QUIET:
+            return
 
 
 class Noise:

@@ -61,7 +61,11 @@ def table(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way])
 
 
 def ratios(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way]) -> str:
-    """The tunnels' share of the way without a tunnel: of socks with dante, else of the kernel."""
+    """
+    The tunnels' share of the way without a tunnel: of socks with dante, else
+    of the kernel.  Empty if there is none.
+    """
+    rows: list[str] = []
     tunnels = [way for way in ways if way.stackMode]
     heads = [f"{way.name} / {'socks' if way.dante else 'kernel'}" for way in tunnels]
     lines = [_row(["case", *heads]), _row(["---", *["---:"] * len(heads)])]
@@ -74,8 +78,8 @@ def ratios(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way]
             ratio = mine / base if known and mine is not None and base is not None else None
             cells.append(_text(ratio, noisy or noisyBase))
         if any(cell != "-" for cell in cells):
-            lines.append(_row([case.name, *cells]))
-    return "\n".join(lines)
+            rows.append(_row([case.name, *cells]))
+    return "\n".join([*lines, *rows]) if rows else ""
 
 
 def notes(figures: Sequence[Figure], cases: Sequence[Case]) -> str:
