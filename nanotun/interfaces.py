@@ -83,6 +83,11 @@ class IFlowRequest(Interface):
 class IFlowHandler(Interface):
     """Who decides: the router.  Called by the engine only."""
 
+    followsFlows = Attribute(
+        "Whether L{flowClosed} is called at all (L{bool}).  Read anew whenever flows "
+        "have ended; to tell of an end nobody looks at costs more than to end it."
+    )
+
     def flowRequested(request: IFlowRequest) -> None:
         """An app wants a connection.  Decide now or later, but once."""
 
@@ -93,7 +98,10 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """A joined flow ended.  Nothing more is heard of its id."""
+        """
+        A joined flow ended.  Nothing more is heard of its id.  Called only
+        while L{followsFlows} is true.
+        """
 
 
 class IPacketEngine(Interface):

@@ -170,7 +170,8 @@ class MemoryEngine:
         assert self.handler is not None
         flow = self._flows.pop(flowID)
         os.close(self.joined[flowID][0])
-        self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
+        if self.handler.followsFlows:
+            self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
 
     def giveBack(self) -> None:
         """The lent device was silent for a while."""

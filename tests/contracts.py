@@ -86,6 +86,8 @@ class WaitingHandler:
     Keeps what it hears for who waits for it.
     """
 
+    followsFlows = True
+
     def __init__(self) -> None:
         self.requests: list[IFlowRequest] = []
         self.ends: list[FlowEnd] = []
@@ -131,6 +133,10 @@ class App:
 
     def read(self, count: int) -> Deferred[bytes]:
         """Fires with the next bytes."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection."""
         raise NotImplementedError
 
 
@@ -197,6 +203,25 @@ class EngineContract(Base):
                 request = await self.handler.next(self.handler.requests)
                 request.refuse(reason)
                 self.assertIn(await app.outcome(), codes, (destination, reason))
+
+    async def test_end(self) -> None:
+        """
+        A handler that follows flows hears of the end of each, another of none.
+        """
+        for follows in (True, False):
+            self.handler.followsFlows = follows
+            app = self.dial(self.destinations()[0])
+            request = await self.handler.next(self.handler.requests)
+            fd, far = self.pair()
+            request.join(fd)
+            self.assertEqual(await app.outcome(), 0)
+            app.close()
+            far.close()
+            if follows:
+                end = await self.handler.next(self.handler.ends)
+                self.assertEqual((end.flow, end.error), (request.flow, 0))
+        await self.engine.stop()
+        self.assertEqual(self.handler.ends, [])
 
     async def test_decideOnce(self) -> None:
         """

@@ -121,6 +121,11 @@ class SocketApp(App, Protocol):
         """See L{App.read}."""
         return self._wait(count)
 
+    def close(self) -> None:
+        """See L{App.close}."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
     def _wait(self, count: int | None) -> Deferred[Any]:
         waiter: Deferred[Any] = Deferred()
         self.waiting.append((count, waiter))

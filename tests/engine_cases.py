@@ -73,6 +73,8 @@ class FakeLibrary:
 class RecordingHandler:
     """Writes down what it hears; may raise once."""
 
+    followsFlows = True
+
     def __init__(self) -> None:
         self.requests: list[IFlowRequest] = []
         self.abandoned: list[int] = []

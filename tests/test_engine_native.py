@@ -127,6 +127,18 @@ class EventTests(EngineCase):
         (end,) = self.handler.ends
         self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
 
+    def test_endUnread(self) -> None:
+        """
+        An end that nobody follows is not even decoded; what comes with it is.
+        """
+        self.handler.followsFlows = False
+        self.patch(native, "inet_ntop", lambda *_: self.fail("decoded"))
+        closed = {**request(3), "kind": abi.NS_EVENT_CLOSED}
+        self.library.events = [closed, {"kind": abi.NS_EVENT_ABANDONED, "flow": 1}]
+        self.engine.doRead()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual((self.handler.ends, self.handler.abandoned), ([], [1]))
+
     def test_manyBatches(self) -> None:
         """
         More events than fit the array come in one go all the same.

@@ -80,6 +80,8 @@ class FlowTests(RouterCase):
         os.write(fd, b"x")
         self.assertEqual(far.recv(10), b"x")
         self.assertEqual(self.router.pending, 0)
+        # Nobody needs to hear of the end but those lines.
+        self.assertEqual(self.router.followsFlows, self.logFlows)
         self.engine.end(request.flow.id)
         self.assertEqual(self.lines(), [])
 
@@ -186,7 +188,7 @@ class LoggingFlowTests(FlowTests):
 
     def test_lines(self) -> None:
         """
-        The lines say which flow went where.
+        The lines say which flow went where, and when it ended.
         """
         request = self.engine.request()
         far = self.upstream.answer()

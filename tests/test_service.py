@@ -28,6 +28,8 @@ SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@prox
 class FakeRouter:
     """Notes its end."""
 
+    followsFlows = False
+
     def __init__(self, events: list[str]) -> None:
         self.events = events
 

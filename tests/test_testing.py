@@ -73,6 +73,10 @@ class MemoryApp(App):
         """See L{App.read}."""
         return succeed(self.engine.joined[self.flowID][1][:count])
 
+    def close(self) -> None:
+        """See L{App.close}."""
+        self.engine.end(self.flowID)
+
 
 class _Outcome(Deferred[int]):
     """Looks when it is awaited; nothing in memory takes time."""

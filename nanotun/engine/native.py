@@ -214,15 +214,21 @@ class NativeEngine:
     def _deliver(self) -> int:
         """Hand all waiting events to the handler.  Returns how many there were."""
         total = 0
-        events = self._events
+        events, handler = self._events, self._handler
+        assert handler is not None
         while self._library is not None:
             count = self._library.ns_drain(self._handle, events.array, events.capacity)
             if count < 0:
                 self._log.error("Events are lost: {error}", error=os.strerror(-count))
                 break
+            # Read once for all of these, and before any is decoded: the addresses
+            # of an end cost more than all else that Python does for it.
+            unread = None if handler.followsFlows else abi.NS_EVENT_CLOSED
             for event in events.unpack(count):
+                if event[3] == unread:
+                    continue
                 try:
-                    self._dispatch(event)
+                    self._dispatch(event, handler)
                 except Exception:
                     self._log.failure("The flow {flow} is dropped", flow=event[0])
                     if event[3] == abi.NS_EVENT_TCP_REQUEST and self._library is not None:
@@ -234,13 +240,11 @@ class NativeEngine:
                 break
         return total
 
-    def _dispatch(self, event: tuple[Any, ...]) -> None:
+    def _dispatch(self, event: tuple[Any, ...], handler: IFlowHandler) -> None:
         (
             flowID, bytesUp, bytesDown, kind, error,
             sourcePort, destinationPort, family, protocol, source, destination,
         ) = event  # fmt: skip
-        handler = self._handler
-        assert handler is not None
         if kind == abi.NS_EVENT_ABANDONED:
             handler.flowAbandoned(flowID)
             return
