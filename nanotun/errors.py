@@ -29,6 +29,21 @@ class FlowDecidedError(NanotunError):
     """A flow request got a second decision: a mistake of ours."""
 
 
+class FlowLimitError(NanotunError):
+    """
+    As many flows are joined as may be.
+
+    @ivar limit: how many that is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} connections are open, as many as nanotun carries; new ones wait until "
+            "some end."
+        )
+        self.limit = limit
+
+
 class UpstreamError(NanotunError):
     """
     A flow cannot go out.  Each subclass is one thing that the app should see;

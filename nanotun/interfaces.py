@@ -71,6 +71,9 @@ class IFlowRequest(Interface):
             also when the app has given up meanwhile.
         @param leftover: bytes that go to the app first.
         @return: whether the app was still there.
+        @raise nanotun.errors.FlowLimitError: too many flows are joined.  The app
+            hears nothing, as with L{drop}.
+        @raise OSError: it cannot be joined; the flow is ended.
         """
 
     def refuse(reason: Refusal) -> None:

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import (
+    FlowLimitError,
     UpstreamError,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
@@ -124,6 +125,10 @@ class FlowRouter:
         self._pending.pop(request.flow.id, None)
         try:
             there = request.join(connection.fd, connection.leftover)
+        except FlowLimitError as error:
+            # The app asks again by itself, as long as it cares.
+            self._trouble.report(str(error))
+            return
         except OSError as error:
             # The engine owns the fd all the same, and ended the flow.
             self._trouble.report(f"A flow cannot be joined: {error}.")

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from nanotun.engine.request import FlowRequest
-from nanotun.errors import DeviceError, EngineError, UpstreamError
+from nanotun.errors import DeviceError, EngineError, FlowLimitError, UpstreamError
 from nanotun.flow import Connection, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice, ITunOpener, IUpstream
 
@@ -87,6 +87,7 @@ class MemoryEngine:
     @ivar joined: flow id to the fd, which is closed by L{stop}, and leftover.
     @ivar refused: flow id to the reason.
     @ivar dropped: flow ids.
+    @ivar flowLimit: how many flows may be joined at a time.
     @ivar packets: how many packets a pump will find.
     @ivar pumpError: raised by the next pump, if set.
     """
@@ -99,6 +100,7 @@ class MemoryEngine:
         self.joined: dict[int, tuple[int, bytes]] = {}
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
+        self.flowLimit = 1000
         self.packets = 0
         self.pumpError: OSError | None = None
         self._waiting: dict[int, Flow] = {}
@@ -187,6 +189,10 @@ class MemoryEngine:
         if flow is None:
             os.close(fd)
             return False
+        if len(self._flows) >= self.flowLimit:
+            os.close(fd)
+            self.dropped.append(flowID)
+            raise FlowLimitError(self.flowLimit)
         self._flows[flowID] = flow
         self.joined[flowID] = (fd, leftover)
         return True

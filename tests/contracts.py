@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import DeviceError, EngineError, FlowDecidedError
+from nanotun.errors import DeviceError, EngineError, FlowDecidedError, FlowLimitError
 from nanotun.flow import Endpoint, FlowEnd, Refusal
 from nanotun.interfaces import (
     IFlowHandler,
@@ -144,8 +144,12 @@ class EngineContract(Base):
     """
     What L{IPacketEngine} and L{IFlowRequest} promise.
 
-    @ivar engine: started with C{handler}; a test may stop it.
+    @ivar engine: started with C{handler}, and to join no more than C{FLOW_LIMIT}
+        flows; a test may stop it.
     """
+
+    #: More than other tests join, and few enough to try.
+    FLOW_LIMIT = 4
 
     engine: IPacketEngine
     handler: WaitingHandler
@@ -222,6 +226,25 @@ class EngineContract(Base):
                 self.assertEqual((end.flow, end.error), (request.flow, 0))
         await self.engine.stop()
         self.assertEqual(self.handler.ends, [])
+
+    async def test_flowLimit(self) -> None:
+        """
+        Over the limit a join is an error that says so, its fd is closed and the
+        app hears nothing of it.
+        """
+        requests = []
+        for _ in range(self.FLOW_LIMIT + 1):
+            app = self.dial(self.destinations()[0])
+            requests.append(await self.handler.next(self.handler.requests))
+        outcome = app.outcome()
+        for request in requests[:-1]:
+            self.assertTrue(request.join(self.pair()[0]))
+        fd, far = self.pair()
+        error = self.assertRaises(FlowLimitError, requests[-1].join, fd)
+        self.assertEqual(error.limit, self.FLOW_LIMIT)
+        far.settimeout(1)
+        self.assertEqual(far.recv(1), b"")
+        self.assertNoResult(outcome)
 
     async def test_decideOnce(self) -> None:
         """

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.engine import native
 from nanotun.engine.gvisor import GVisorEngine
-from nanotun.engine.native import NativeEngine
 from nanotun.engine.probe import offloadWorks
 from nanotun.engine.simple import SimpleEngine
 from nanotun.errors import DeviceError
@@ -180,7 +180,7 @@ class NativeEngineContract(EngineContract):
     """
 
     timeout = 10
-    kind: type[NativeEngine]
+    kind: type[native.NativeEngine]
     offload = "auto"
 
     def setUp(self) -> None:
@@ -191,6 +191,7 @@ class NativeEngineContract(EngineContract):
         self.device = LinuxTunOpener(offloadWorks).open("nantest0", 1500, self.offload)
         ip("route", "add", "192.0.2.0/24", "via", GATEWAY4)
         ip("-6", "route", "add", "2001:db8::/32", "via", GATEWAY6, "dev", "nantest0")
+        self.patch(native, "FLOW_LIMIT", self.FLOW_LIMIT)
         self.engine = self.kind(reactor)
         self.handler = WaitingHandler()
         self.engine.start(self.device, self.handler)

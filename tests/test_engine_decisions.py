@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import os
 
+from nanotun.engine.native import FLOW_LIMIT
+from nanotun.errors import FlowLimitError
 from nanotun.flow import Refusal
 from tests.engine_cases import HANDLE, EngineCase, request
 
@@ -37,6 +39,15 @@ class DecisionTests(EngineCase):
         """
         self.library.results["ns_join"] = -errno.ENOENT
         self.assertFalse(self.request.join(5))
+
+    def test_joinOverLimit(self) -> None:
+        """
+        EMFILE says that too many flows are joined; the error tells how many.
+        """
+        self.library.results["ns_join"] = -errno.EMFILE
+        error = self.assertRaises(FlowLimitError, self.request.join, 5)
+        self.assertEqual(error.limit, FLOW_LIMIT)
+        self.assertIn(f"{FLOW_LIMIT} connections", str(error))
 
     def test_joinFails(self) -> None:
         """

@@ -153,6 +153,23 @@ class FlowTests(RouterCase):
         self.upstream.answer().close()
         self.assertIn("cannot be joined", self.lines()[0])
 
+    def test_flowLimit(self) -> None:
+        """
+        That the limit is reached is told once, not for each flow; no flow is
+        refused for it.
+        """
+        self.engine.flowLimit = 2
+        for _ in range(5):
+            self.engine.request()
+            self.upstream.answer().close()
+        (line,) = self.lines()
+        self.assertIn("2 connections are open", line)
+        self.assertEqual((len(self.engine.joined), len(self.engine.dropped)), (2, 3))
+        self.assertEqual((self.engine.refused, self.router.pending), ({}, 0))
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertIn("(2 more in 10 s)", self.lines()[1])
+        self.router.stop()
+
     def test_bug(self) -> None:
         """
         A mistake of ours costs one flow and is logged as such.

@@ -103,6 +103,7 @@ class MemoryEngineTests(EngineContract, TestCase):
         """Make what the tests use."""
         verifyClass(IPacketEngine, MemoryEngine)
         self.engine = MemoryEngine()
+        self.engine.flowLimit = self.FLOW_LIMIT
         self.handler = WaitingHandler()
         self.device = MemoryTunOpener().open("nano0", 1500, "off")
         self.engine.start(self.device, self.handler)

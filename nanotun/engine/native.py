@@ -23,7 +23,7 @@ from zope.interface import implementer
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.engine import abi
 from nanotun.engine.request import FlowRequest
-from nanotun.errors import EngineError
+from nanotun.errors import EngineError, FlowLimitError
 from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
 
@@ -287,6 +287,8 @@ class NativeEngine:
         result = library.ns_join(self._handle, flowID, fd, leftover, len(leftover))
         if result == -errno.ENOENT:
             return False
+        if result == -errno.EMFILE:
+            raise FlowLimitError(FLOW_LIMIT)
         abi.check(result, "ns_join")
         return True
 
