@@ -309,7 +309,11 @@ func TestMutatedPackets(t *testing.T) {
 		choice := rand.New(rand.NewPCG(7, 8)) // the decisions draw on another thread
 		for i := range packets {
 			seed := seeds[choice.IntN(len(seeds))]
-			p.send(mutate(choice, append([]byte(nil), seed...)))
+			packet := mutate(choice, append([]byte(nil), seed...))
+			if tinyFragment(packet) && !knownBugs() {
+				continue
+			}
+			p.send(packet)
 			if i%256 == 0 {
 				p.settle()
 				for {
@@ -326,6 +330,38 @@ func TestMutatedPackets(t *testing.T) {
 		_ = j.up.Close()
 		eventually(t, "the sockets to be closed", func() bool { return openFDs(t) <= fds })
 	})
+}
+
+// tinyFragment tells whether a packet is the first fragment of a TCP segment and
+// does not hold the whole TCP header (RFC 1858). gVisor moves the headers when
+// it puts such a segment together and then reads, and may write, where they were:
+// memory that another goroutine may have by then.
+func tinyFragment(packet []byte) bool {
+	if len(packet) < header.IPv4MinimumSize || header.IPVersion(packet) != header.IPv4Version {
+		return false
+	}
+	ip := header.IPv4(packet)
+	return ip.More() && ip.FragmentOffset() == 0 && ip.Protocol() == uint8(header.TCPProtocolNumber) &&
+		len(packet)-int(ip.HeaderLength()) < header.TCPHeaderMaximumSize
+}
+
+// A TCP segment whose first fragment does not hold the TCP header is dropped.
+func TestTinyFirstFragment(t *testing.T) {
+	knownBug(t, "gVisor uses the IP header of such a packet after it gave the memory back")
+	v := families()[0]
+	p := newPlayer(newWorld(t, v))
+	tcp := segment{
+		source: netip.AddrPortFrom(v.app(), 5000), destination: netip.AddrPortFrom(v.far(), 5001),
+		seq: 9, flags: header.TCPFlagSyn, payload: make([]byte, 100),
+	}.tcp()
+	for id, size := range map[uint16]int{1: 8, 2: 16} {
+		p.send(ipPacket(v.app(), v.far(), 6, tcp[:size], ipOptions{more: true, identification: id}))
+		p.send(ipPacket(v.app(), v.far(), 6, tcp[size:], ipOptions{fragmentOffset: uint16(size), identification: id}))
+	}
+	p.silence()
+	if n := len(p.events(events.TCPRequest)); n != 0 {
+		t.Errorf("%d requests", n)
+	}
 }
 
 // neverEnding is an upstream that talks now and then.
