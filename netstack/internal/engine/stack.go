@@ -49,6 +49,7 @@ func newStack(mode Mode, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr)
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		HandleLocal:        false,
+		Clock:              newClock(),
 	})
 	if err := configure(s, mode, endpoint, gateway4, gateway6); err != nil {
 		s.Destroy()
