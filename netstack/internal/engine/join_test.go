@@ -202,7 +202,6 @@ func expectReset(t *testing.T, conn io.Reader) {
 
 // An app that resets after its FIN is a reset for the upstream.
 func TestAppResetsAfterItsFIN(t *testing.T) {
-	knownBug(t, "a reset in CLOSE-WAIT leads to CLOSED, not to an error, and failure looks for the error")
 	forEach(t, families(), func(t *testing.T, v variant) {
 		for _, together := range []bool{false, true} {
 			p := newPlayer(newWorld(t, v))
@@ -229,7 +228,6 @@ func TestAppResetsAfterItsFIN(t *testing.T) {
 
 // An app that resets while the upstream does not read ends the flow at once.
 func TestAppResetsAgainstAFullUpstream(t *testing.T) {
-	knownBug(t, "while up is blocked nobody looks at the endpoint")
 	forEach(t, families(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
@@ -300,7 +298,6 @@ func TestUpstreamResets(t *testing.T) {
 
 // An upstream that resets while the app does not read is a reset at once.
 func TestUpstreamResetsAgainstAFullApp(t *testing.T) {
-	knownBug(t, "while down is blocked nobody looks at the socket")
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)

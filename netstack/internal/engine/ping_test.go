@@ -48,7 +48,6 @@ func TestPingOfOtherAddresses(t *testing.T) {
 // No other address answers a ping that comes in fragments or behind other
 // headers either.
 func TestOddPingOfOtherAddresses(t *testing.T) {
-	knownBug(t, "glance leaves fragmented and extended pings to the stack, which answers for the world")
 	forEach(t, families(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		for _, address := range elsewhere(v) {

@@ -93,7 +93,6 @@ func TestResetOfAWaitingFlow(t *testing.T) {
 
 // A reset with a wrong checksum ends no waiting flow.
 func TestResetWithABadChecksum(t *testing.T) {
-	knownBug(t, "unclaimed takes a reset before it looks at the checksum")
 	forEach(t, append(families(), corners()...), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
@@ -204,7 +203,6 @@ func TestFlowLimit(t *testing.T) {
 // The flow limit holds, and no socket is lost, when more flows wait for a
 // decision than may be joined and all of them are joined.
 func TestJoinPastTheFlowLimit(t *testing.T) {
-	knownBug(t, "Join does not look at the flow limit, and the forwarder silently drops what is past it")
 	const limit, flows = 2, 8
 	w := newWorld(t, families()[0], func(c *Config) { c.FlowLimit = limit })
 	p := newPlayer(w)

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -170,9 +169,6 @@ func TestResetInThePumpsThread(t *testing.T) {
 // A flow that the pump ends before it was started is not watched by its loop,
 // which could otherwise never end.
 func TestResetBeforeStart(t *testing.T) {
-	if os.Getenv("NETSTACK_KNOWN_BUGS") == "" {
-		t.Skip("known bug: Start watches a socket that was closed before")
-	}
 	f := newFixture(t, time.Hour)
 	f.pump(header.TCPFlagAck, []byte("x"))
 	f.flow.Abort()
