@@ -23,6 +23,8 @@ from nanotun.testing import MemoryEngine, MemoryTunOpener
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@proxy")}, None)
 
+START = ("device.open", "engine.start", "port.startReading", "freeze")
+
 
 @implementer(IFlowHandler)
 class FakeRouter:
@@ -135,7 +137,13 @@ class ServiceCase(SynchronousTestCase):
             lambda: FakeRouter(self.events),
             self.makePort,
         )
-        return NanotunService(SETTINGS, parts, self.clock, self.statuses.append, notices, geteuid)
+        return NanotunService(
+            SETTINGS, parts, self.clock, self.statuses.append, notices, geteuid, self.freeze
+        )
+
+    def freeze(self) -> None:
+        """The garbage collector is told."""
+        self.events.append("freeze")
 
     def makePort(
         self, device: ITunDevice, engine: IPacketEngine, lost: Callable[[int], None]
@@ -159,10 +167,13 @@ class StartTests(ServiceCase):
         verifyObject(IPacketEngine, self.engine)
 
     def test_order(self) -> None:
-        """The device opens first, then the engine starts, then packets are read."""
+        """
+        The device opens first, then the engine starts, then packets are read; what
+        there is by then is no garbage.
+        """
         service = self.service()
         service.startService()
-        self.assertEqual(self.events, ["device.open", "engine.start", "port.startReading"])
+        self.assertEqual(self.events, list(START))
         self.assertTrue(service.running)
         self.assertIs(self.engine.device, self.opener.devices["nano0"])
 
@@ -284,7 +295,7 @@ class StopTests(ServiceCase):
         self.successResultOf(self.tunnel.stopService())
         self.events.clear()
         self.tunnel.startService()
-        self.assertEqual(self.events, ["device.open", "engine.start", "port.startReading"])
+        self.assertEqual(self.events, list(START))
 
     def test_deviceLost(self) -> None:
         """
