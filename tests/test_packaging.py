@@ -6,6 +6,8 @@ the configuration.  The build itself is run by C{make build} and C{make wheel}.
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,6 +87,39 @@ class FindGoTests(SynchronousTestCase):
         """The minimum is what netstack/go.mod asks for."""
         minimum = "go {}.{}.{}\n".format(*golang.MINIMUM)
         self.assertIn(minimum, (ROOT / "netstack" / "go.mod").read_text())
+
+
+class BuildLibraryTests(SynchronousTestCase):
+    """L{golang.buildLibrary}."""
+
+    def test_replaced(self) -> None:
+        """
+        The library is another file than before, complete when it appears, and
+        never writable by others; nothing else is left beside it.
+        """
+        output = Path(self.mktemp(), "lib.so")
+        output.parent.mkdir()
+        output.write_text("old")
+        # As a daemon has it mapped.
+        mapped = output.open()
+        self.addCleanup(mapped.close)
+        seen: list[str] = []
+
+        def run(command: list[str], **_: object) -> None:
+            made = Path(command[command.index("-o") + 1])
+            seen.append(output.read_text())
+            made.write_text("new")
+            made.chmod(0o777)
+
+        self.patch(golang, "findGo", lambda: "go")
+        self.patch(shutil, "which", lambda name: name)
+        self.patch(subprocess, "run", run)
+        self.addCleanup(os.umask, os.umask(0))
+        golang.buildLibrary(output)
+        self.assertEqual(seen, ["old"])
+        self.assertEqual((output.read_text(), mapped.read()), ("new", "old"))
+        self.assertEqual(output.stat().st_mode & 0o7777, 0o755)
+        self.assertEqual(os.listdir(output.parent), ["lib.so"])
 
 
 class DocumentTests(SynchronousTestCase):

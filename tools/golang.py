@@ -63,8 +63,8 @@ def buildLibrary(output: Path) -> None:
     """
     Build the native library.
 
-    @param output: the file to make.  It is replaced in one step, as a daemon
-        may have the old one mapped.
+    @param output: the file to make, writable by its owner only.  It is replaced
+        in one step, as a daemon may have the old one mapped.
     @raise RuntimeError: a tool is missing.
     @raise subprocess.CalledProcessError: it does not compile; Go has said why.
     """
@@ -90,6 +90,8 @@ def buildLibrary(output: Path) -> None:
             env=environment,
             check=True,
         )
+        # Whatever the umask: root does not load what others can write.
+        made.chmod(0o755)
         os.replace(made, output)
 
 
