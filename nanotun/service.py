@@ -171,8 +171,10 @@ class NanotunService(Service):
 
         @return: fires, never with a failure, when everything is undone.
         """
+        # Not after a loss, which has said more already.
+        orderly = bool(self.running)
         super().stopService()
-        return self._undo()
+        return self._stop(orderly)
 
     def deviceLost(self, error: int) -> None:
         """
@@ -201,6 +203,24 @@ class NanotunService(Service):
             "nanotun cannot start: a mistake in its own code, at {step}", step=step.name
         )
         return f"a mistake in nanotun's own code, at {step.name}: {error!r}"
+
+    @inlineCallbacks
+    def _stop(self, orderly: bool) -> Any:
+        flows = self._openFlows() if orderly else 0
+        yield self._undo()
+        if orderly:
+            self._log.info(
+                "{name} is down; flows that ended with it: {flows}",
+                name=self._settings.tunName,
+                flows=flows,
+            )
+
+    def _openFlows(self) -> int:
+        try:
+            return int(self._engine.stats().flows)
+        except Exception:
+            self._log.failure("While stopping, the engine could not count its flows")
+            return 0
 
     @inlineCallbacks
     def _undo(self) -> Any:

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config import KEYS, flagValue, makeSettings
 from nanotun.errors import DeviceError, EngineError
+from nanotun.flow import Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.logs import formatLine
 from nanotun.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
@@ -71,6 +72,7 @@ class NotingEngine(MemoryEngine):
 
     startFailure: Exception | None = None
     stopResult: Deferred[None] | None = None
+    open = 0
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -82,7 +84,11 @@ class NotingEngine(MemoryEngine):
         super().start(device, handler)
         self.events.append("engine.start")
 
+    def stats(self) -> Stats:
+        return super().stats()._replace(flows=self.open)
+
     def stop(self) -> Deferred[None]:
+        self.open = 0
         self.events.append("engine.stop")
         done = super().stop()
         return done if self.stopResult is None else self.stopResult
@@ -284,11 +290,30 @@ class StopTests(ServiceCase):
         self.flushLoggedErrors()
 
     def test_twice(self) -> None:
-        """A second stop finds nothing to do."""
+        """A second stop finds nothing to do, and has nothing to say."""
         self.successResultOf(self.tunnel.stopService())
         self.events.clear()
+        self.logged.clear()
         self.successResultOf(self.tunnel.stopService())
-        self.assertEqual(self.events, [])
+        self.assertEqual((self.events, self.logged), ([], []))
+
+    def test_logged(self) -> None:
+        """An orderly stop says, once it is over, how many flows were open before it."""
+        self.engine.open = 3
+        self.engine.stopResult = Deferred()
+        self.logged.clear()
+        self.tunnel.stopService()
+        self.assertEqual(self.lines(LogLevel.info), [])
+        self.engine.stopResult.callback(None)
+        (line,) = self.lines(LogLevel.info)
+        self.assertIn("nano0 is down; flows that ended with it: 3", line)
+
+    def test_notCounted(self) -> None:
+        """An engine that cannot count its flows stops all the same."""
+        self.patch(self.engine, "stats", lambda: 1 // 0)
+        self.successResultOf(self.tunnel.stopService())
+        self.assertEqual(self.events, list(self.STOP))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_again(self) -> None:
         """A service that was stopped starts again."""
@@ -307,8 +332,10 @@ class StopTests(ServiceCase):
         self.assertEqual(self.statuses, [1])
         (line,) = self.lines(LogLevel.error)
         self.assertIn("nano0 is gone (EBADFD)", line)
+        self.logged.clear()
         self.successResultOf(self.tunnel.stopService())
         self.assertEqual(self.events, list(self.STOP))
+        self.assertEqual(self.lines(LogLevel.info), [])
 
     def test_deviceLostWhileStopping(self) -> None:
         """That the device goes during the stop is no news."""
