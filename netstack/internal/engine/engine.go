@@ -374,6 +374,10 @@ func (e *Engine) deliver(p link.Packet) {
 			p.Release()
 			return
 		}
+	case kindTiny:
+		e.link.Malformed.Add(1)
+		p.Release()
+		return
 	case kindTCP:
 		if f := e.find(t); f != nil {
 			f.BeginPump()

@@ -322,16 +322,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// knownBug skips a test of what does not hold yet.
-func knownBug(t *testing.T, reason string) {
-	t.Helper()
-	if !knownBugs() {
-		t.Skip("known bug: " + reason)
-	}
-}
-
-func knownBugs() bool { return os.Getenv("NETSTACK_KNOWN_BUGS") != "" }
-
 // stacks is every goroutine that is in this module's code or gVisor's.
 func stacks() string {
 	buffer := make([]byte, 1<<20)

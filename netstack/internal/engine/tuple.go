@@ -40,6 +40,7 @@ const (
 	kindOther kind = iota
 	kindTCP
 	kindEcho // an ICMP echo request, or a fragment of what may be one
+	kindTiny // a first fragment too small for a TCP header
 )
 
 // glance reads just enough of a packet to find its flow: the TCP tuple of an
@@ -67,6 +68,12 @@ func glance4(packet []byte) (t tuple, k kind) {
 	copy(t.source[:4], packet[12:16])
 	copy(t.destination[:4], packet[16:20])
 	if ip.FragmentOffset() != 0 || ip.More() {
+		// RFC 1858: nobody sends such a fragment with a good intent, and gVisor
+		// goes on to use a header that it has let go of.
+		tcp := tcpip.TransportProtocolNumber(ip.Protocol()) == header.TCPProtocolNumber
+		if tcp && ip.FragmentOffset() == 0 && len(packet)-size < header.TCPHeaderMaximumSize {
+			return t, kindTiny
+		}
 		return fragment(t, ip.Protocol())
 	}
 	return finish(t, ip.Protocol(), packet[min(size, len(packet)):])

@@ -219,8 +219,10 @@ func (f *Flow) step(marks uint32) (dead bool) {
 // the moment, or any more, and which therefore would not be noticed.
 func (f *Flow) failure(marks uint32) unix.Errno {
 	if f.upDone || f.upBlocked {
-		switch f.Endpoint.EndpointState() {
-		case tcp.StateError, tcp.StateClose: // nobody here closed it
+		state := f.Endpoint.EndpointState()
+		// Closed in order it is once both FINs are acknowledged, though bytes
+		// of the app may still wait here.
+		if state == tcp.StateError || state == tcp.StateClose && !f.downDone {
 			return unix.ECONNRESET
 		}
 	}
