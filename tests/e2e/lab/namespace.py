@@ -122,6 +122,13 @@ class Namespace:
             if mark:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             sock.connect(address)
+            # Python can find no error yet on a socket that an ICMP error is just
+            # closing; only one that has a peer is connected.
+            try:
+                sock.getpeername()
+            except OSError:
+                sock.recv(1)  # raises what connect(2) failed with
+                raise
         except BaseException:
             sock.close()
             raise
