@@ -232,15 +232,16 @@ class EngineContract(Base):
         Over the limit a join is an error that says so, its fd is closed and the
         app hears nothing of it.
         """
-        requests = []
-        for _ in range(self.FLOW_LIMIT + 1):
+        late = self.dial(self.destinations()[0])
+        undecided = await self.handler.next(self.handler.requests)
+        for _ in range(self.FLOW_LIMIT):
             app = self.dial(self.destinations()[0])
-            requests.append(await self.handler.next(self.handler.requests))
-        outcome = app.outcome()
-        for request in requests[:-1]:
+            request = await self.handler.next(self.handler.requests)
             self.assertTrue(request.join(self.pair()[0]))
+            self.assertEqual(await app.outcome(), 0)
+        outcome = late.outcome()
         fd, far = self.pair()
-        error = self.assertRaises(FlowLimitError, requests[-1].join, fd)
+        error = self.assertRaises(FlowLimitError, undecided.join, fd)
         self.assertEqual(error.limit, self.FLOW_LIMIT)
         far.settimeout(1)
         self.assertEqual(far.recv(1), b"")
