@@ -66,6 +66,7 @@ func probe(config ProbeConfig) bool {
 		return false
 	}
 	defer s.Destroy()
+	defer endpoint.Close()
 	forward := tcp.NewForwarder(s, receiveBuffer, 1, func(request *tcp.ForwarderRequest) {
 		var queue waiter.Queue
 		ep, err := request.CreateEndpoint(&queue)

@@ -2,11 +2,9 @@ package relay
 
 import (
 	"encoding/binary"
-	"os"
+	"runtime"
 	"sync"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,20 +20,11 @@ const (
 var smallBuffers = sync.Pool{New: func() any { return new([smallRead]byte) }}
 
 // Loop waits for readiness of the sockets of many flows and runs their steps,
-// in one goroutine.
+// in one thread.
 type Loop struct {
 	epoll, wake int
 	halfClosed  time.Duration
 	done        chan struct{}
-	file        *os.File // the epoll set, for Go's poller
-	conn        syscall.RawConn
-
-	// Of the loop's goroutine.
-	ready     []unix.EpollEvent
-	poll      func(uintptr) bool // pollOnce
-	found     int
-	idle      bool
-	nextSweep time.Time
 
 	mu       sync.Mutex
 	flows    map[int32]*Flow // by fd
@@ -45,7 +34,6 @@ type Loop struct {
 	halves   map[*Flow]struct{} // flows with one direction ended
 	sleeping bool
 	guest    *Guest
-	alarm    bool // a deadline is set
 }
 
 // Guest is another fd that a loop watches for a while, on behalf of its owner.
@@ -119,22 +107,13 @@ func NewLoop(halfClosed time.Duration) (*Loop, error) {
 	l := &Loop{
 		epoll: epoll, wake: wake, halfClosed: halfClosed,
 		done:   make(chan struct{}),
-		ready:  make([]unix.EpollEvent, epollBatch),
 		flows:  make(map[int32]*Flow),
 		halves: make(map[*Flow]struct{}),
 	}
-	l.poll = l.pollOnce
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		_ = unix.Close(wake)
 		_ = unix.Close(epoll)
-		return nil, err
-	}
-	_ = unix.SetNonblock(epoll, true) // or os.NewFile would not poll it
-	l.file = os.NewFile(uintptr(epoll), "epoll")
-	if l.conn, err = l.file.SyscallConn(); err != nil {
-		_ = unix.Close(wake)
-		_ = l.file.Close()
 		return nil, err
 	}
 	go l.run()
@@ -152,7 +131,7 @@ func (l *Loop) Close() {
 	l.waking = true // nobody writes to the number again
 	l.mu.Unlock()
 	_ = unix.Close(l.wake)
-	_ = l.file.Close()
+	_ = unix.Close(l.epoll)
 }
 
 // How a socket is watched: edge-triggered, for a step always goes on until it
@@ -219,16 +198,24 @@ func (f *Flow) noteHalfClosed() {
 }
 
 func (l *Loop) run() {
+	// A thread of its own, which sits in epoll_wait itself: where the next
+	// wake-up may be any thread's, every one costs a cache.
+	runtime.LockOSThread()
 	defer close(l.done)
+	ready := make([]unix.EpollEvent, epollBatch)
 	flows := make([]request, 0, epollBatch)
+	nextSweep := time.Now().Add(sweepEvery)
 	for {
-		idle, end := l.prepareToSleep()
+		timeout, end := l.prepareToSleep()
 		if end {
 			return
 		}
-		n, timeout := l.wait(idle)
+		n, err := unix.EpollWait(l.epoll, ready, timeout)
+		if err != nil {
+			n = 0 // EINTR
+		}
 		var guest *Guest
-		flows, guest = l.collect(l.ready[:n], flows[:0])
+		flows, guest = l.collect(ready[:n], flows[:0])
 		for _, r := range flows {
 			r.flow.run(r.marks)
 		}
@@ -236,68 +223,44 @@ func (l *Loop) run() {
 		if guest != nil {
 			l.serve(guest)
 		}
-		if timeout {
+		if n == 0 && timeout > 0 {
 			l.elapsed()
+		}
+		if now := time.Now(); timeout >= 0 && now.After(nextSweep) {
+			nextSweep = now.Add(sweepEvery)
+			l.sweep()
 		}
 	}
 }
 
-// prepareToSleep returns whether there is nothing to do but to wait, and
-// whether the loop is to end.
-func (l *Loop) prepareToSleep() (idle, end bool) {
+// prepareToSleep returns the wait's timeout in milliseconds, -1 for without
+// end, and whether the loop is to end.
+func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
-		return false, true
+		return 0, true
 	}
 	if len(l.asked) > 0 {
-		return false, false
+		return 0, false
 	}
 	l.sleeping = true
-	if !l.alarm && (l.guest != nil || len(l.halves) > 0) {
-		l.alarm = true
-		next := sweepEvery
-		if l.guest != nil {
-			next = l.guest.Quiet
-		}
-		_ = l.file.SetReadDeadline(time.Now().Add(next))
+	switch {
+	case l.guest != nil:
+		return int(l.guest.Quiet.Milliseconds()), false
+	case len(l.halves) > 0:
+		return int(sweepEvery.Milliseconds()), false
 	}
-	return true, false
+	return -1, false
 }
 
-// wait fills l.ready and returns how many sockets it tells of. If idle it waits
-// for the first one; timeout means that the alarm went off instead.
-//
-// It waits in Go's own poller, of which the epoll set is a member. A goroutine
-// that sat in epoll_wait(2) itself would have its processor taken away and
-// given back each time, and that watching alone took a tenth of the CPU.
-func (l *Loop) wait(idle bool) (n int, timeout bool) {
-	l.found, l.idle = 0, idle
-	err := l.conn.Read(l.poll)
-	return l.found, err != nil
-}
-
-func (l *Loop) pollOnce(fd uintptr) bool {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&l.ready[0])), uintptr(len(l.ready)), 0, 0, 0)
-	if errno == 0 {
-		l.found = int(n)
-	}
-	return l.found > 0 || !l.idle
-}
-
-// elapsed does what is due when the alarm went off.
+// elapsed sees the guest off when it has been quiet.
 func (l *Loop) elapsed() {
 	l.mu.Lock()
-	l.alarm = false
 	guest := l.guest
 	l.mu.Unlock()
-	_ = l.file.SetReadDeadline(time.Time{})
 	if guest != nil && time.Since(guest.last) >= guest.Quiet {
 		l.leave(guest)
-	}
-	if now := time.Now(); now.After(l.nextSweep) {
-		l.nextSweep = now.Add(sweepEvery)
-		l.sweep()
 	}
 }
 
