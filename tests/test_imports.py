@@ -66,6 +66,7 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
     "ctypes": "nanotun.engine",
+    "pyroute2": ("nanotun.tun", "nanotun.routing"),
     "yaml": "nanotun.configfile",
     "hyperlink": "nanotun.proxyurl",
     "psutil": "nanotun.policy",
@@ -168,7 +169,7 @@ class ArrowTests(SynchronousTestCase):
         self.assertEqual(list(imports(tree)), ["a", "b.c", "d"])
 
     def test_homes(self) -> None:
-        """ctypes, yaml, hyperlink and psutil are used in one place each."""
+        """ctypes, pyroute2, yaml, hyperlink and psutil are used in one place each."""
         wrong = [
             f"{module} imports {name}"
             for module, _, tree in sources("nanotun")

@@ -59,7 +59,7 @@ class PluginTests(SynchronousTestCase):
         """The plugin file, which every twistd reads, brings in nothing that costs or decides."""
         loaded = python(
             "import sys, twisted.plugins.nanotun_plugin\n"
-            "print(*(m for m in ('yaml', 'twisted.internet.reactor',"
+            "print(*(m for m in ('yaml', 'pyroute2', 'twisted.internet.reactor',"
             " 'nanotun.tap', 'nanotun.engine') if m in sys.modules))"
         )
         self.assertEqual(loaded, "")

@@ -1,6 +1,6 @@
 """
-Tests for L{nanotun.tun.links}, without a kernel; with one in
-tests/contracts_real.py.
+Tests for L{nanotun.tun.links}, with a netlink socket of Python; the kernel's is
+in tests/contracts_real.py.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.tun.links import IFA_F_NODAD, IPV6_VALUES, TX_QUEUE_LENGTH, NetlinkLinks
+from nanotun.tun.links import IPV6_VALUES, NetlinkLinks
 
 
-class FakeRoute:
-    """Writes down what L{nanotun.tun.netlink.RouteSocket} is asked."""
+class FakeNetlink:
+    """Writes down what it is asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+        self.links: list[dict[str, Any]] = []
+        self.addresses: list[str] = []
 
-    def __enter__(self) -> FakeRoute:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.asked.append(("close",))
-
-    def indexOf(self, name: str) -> int:
+    def link_lookup(self, ifname: str) -> tuple[int]:
         """An index."""
-        return 7
+        return (7,)
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: self.asked.append((name, *arguments))
+    def link(self, command: str, **values: Any) -> None:
+        """Note it."""
+        self.links.append(values)
+
+    def addr(self, command: str, **values: Any) -> None:
+        """Note it."""
+        self.addresses.append(f"{values['address']}/{values['prefixlen']}")
 
 
 class NetlinkLinksTests(SynchronousTestCase):
@@ -43,7 +43,7 @@ class NetlinkLinksTests(SynchronousTestCase):
         self.settings = self.mktemp()
         self.folder = os.path.join(self.settings, "nano0")
         os.makedirs(self.folder)
-        self.route = FakeRoute()
+        self.netlink = FakeNetlink()
 
     def write(self, setting: str, value: str) -> None:
         """Set a setting."""
@@ -52,12 +52,7 @@ class NetlinkLinksTests(SynchronousTestCase):
 
     def configure(self) -> None:
         """Configure the device."""
-        route: Any = self.route
-        NetlinkLinks(self.settings, lambda: route).configure("nano0", 1400)
-
-    def addresses(self) -> list[str]:
-        """The addresses that were added."""
-        return [each[2] for each in self.route.asked if each[0] == "addAddress"]
+        NetlinkLinks(self.settings)._configure(self.netlink, "nano0", 1400)
 
     def test_both(self) -> None:
         """
@@ -65,16 +60,9 @@ class NetlinkLinksTests(SynchronousTestCase):
         """
         self.write("disable_ipv6", "0\n")
         self.configure()
-        self.assertEqual(
-            self.route.asked,
-            [
-                ("setSizes", 7, 1400, TX_QUEUE_LENGTH),
-                ("addAddress", 7, "198.18.0.2/30"),
-                ("addAddress", 7, "fdfe:dcba:9876::2/126", IFA_F_NODAD),
-                ("setUp", 7),
-                ("close",),
-            ],
-        )
+        self.assertEqual(self.netlink.addresses, ["198.18.0.2/30", "fdfe:dcba:9876::2/126"])
+        self.assertEqual(self.netlink.links[0]["mtu"], 1400)
+        self.assertEqual(self.netlink.links[-1], {"index": 7, "state": "up"})
         for setting, value in IPV6_VALUES.items():
             with open(os.path.join(self.folder, setting)) as file:
                 self.assertEqual(file.read(), value)
@@ -86,7 +74,7 @@ class NetlinkLinksTests(SynchronousTestCase):
         self.configure()
         self.write("disable_ipv6", "1\n")
         self.configure()
-        self.assertEqual(self.addresses(), ["198.18.0.2/30"] * 2)
+        self.assertEqual(self.netlink.addresses, ["198.18.0.2/30"] * 2)
 
     def test_readOnly(self) -> None:
         """
@@ -96,4 +84,4 @@ class NetlinkLinksTests(SynchronousTestCase):
         for setting in IPV6_VALUES:
             os.mkdir(os.path.join(self.folder, setting))
         self.configure()
-        self.assertEqual(len(self.addresses()), 2)
+        self.assertEqual(len(self.netlink.addresses), 2)

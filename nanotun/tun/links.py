@@ -1,16 +1,18 @@
 """
 Addresses, MTU and state of an interface, by rtnetlink.
+
+pyroute2 is imported here, and not before a device is configured: the import
+takes a tenth of a second that C{--help} need not wait for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import os
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
 from nanotun.addresses import KERNEL4, KERNEL6
-from nanotun.tun.netlink import RouteSocket
 
 #: Packets that wait in the kernel for us.  The kernel's 500 are gone after one
 #: burst of connections while Python decides; a packet lost here costs the app a
@@ -50,31 +52,41 @@ class NetlinkLinks:
     See L{LinkConfigurer}.
 
     @param settings: the folder of the kernel's IPv6 settings per interface.
-    @param connect: makes what reaches the kernel.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, settings: str = IPV6_SETTINGS, connect: Callable[[], RouteSocket] = RouteSocket
-    ) -> None:
+    def __init__(self, settings: str = IPV6_SETTINGS) -> None:
         self._settings = settings
-        self._connect = connect
 
     def configure(self, name: str, mtu: int) -> None:
         """See L{LinkConfigurer.configure}."""
-        with self._connect() as kernel:
-            index = kernel.indexOf(name)
-            kernel.setSizes(index, mtu, TX_QUEUE_LENGTH)
-            kernel.addAddress(index, KERNEL4)
-            if self._hasIPv6(name):
-                self._setIPv6(name)
-                kernel.addAddress(index, KERNEL6, IFA_F_NODAD)
-            else:
-                self._log.warn(
-                    "IPv6 is disabled on this machine, so {device} carries IPv4 only.", device=name
-                )
-            kernel.setUp(index)
+        from pyroute2.iproute.linux import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            with IPRoute() as netlink:
+                self._configure(netlink, name, mtu)
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from None
+
+    def _configure(self, netlink: Any, name: str, mtu: int) -> None:
+        (index,) = netlink.link_lookup(ifname=name)
+        netlink.link("set", index=index, mtu=mtu, txqlen=TX_QUEUE_LENGTH)
+        address, prefix = KERNEL4.split("/")
+        netlink.addr("add", index=index, address=address, prefixlen=int(prefix))
+        ipv6 = self._hasIPv6(name)
+        if ipv6:
+            self._setIPv6(name)
+            address, prefix = KERNEL6.split("/")
+            netlink.addr(
+                "add", index=index, address=address, prefixlen=int(prefix), flags=IFA_F_NODAD
+            )
+        else:
+            self._log.warn(
+                "IPv6 is disabled on this machine, so {device} carries IPv4 only.", device=name
+            )
+        netlink.link("set", index=index, state="up")
 
     def _hasIPv6(self, name: str) -> bool:
         try:
