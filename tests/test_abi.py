@@ -8,9 +8,11 @@ import ctypes
 import os
 import re
 import stat
+import subprocess
+import sys
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.engine import abi
 from nanotun.errors import EngineError
@@ -250,3 +252,25 @@ class LoadTests(SynchronousTestCase):
         self.patch(os, "geteuid", lambda: 0)
         error = self.assertRaises(EngineError, abi.NativeLibrary.load, path)
         self.assertIn("chmod go-w", str(error))
+
+    def test_timerSlack(self) -> None:
+        """
+        The library's threads may be late; the one that loads it is as before.
+        """
+        if not os.path.exists(abi.LIBRARY_PATH):
+            raise SkipTest("the native library is not built; run `make build`")
+        script = (
+            "import os\n"
+            "from nanotun.engine import abi\n"
+            "before = open('/proc/self/timerslack_ns').read().strip()\n"
+            "abi.NativeLibrary.load()\n"
+            "mine = str(os.getpid())\n"
+            "others = {open(f'/proc/{tid}/timerslack_ns').read().strip()\n"
+            "          for tid in os.listdir('/proc/self/task') if tid != mine}\n"
+            "assert open('/proc/self/timerslack_ns').read().strip() == before\n"
+            "print(*others)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        )
+        self.assertEqual((done.stdout.strip(), done.stderr), (str(abi.TIMER_SLACK), ""))

@@ -173,7 +173,6 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 		_ = unix.Close(fd)
 		return unix.ENOENT
 	}
-	defer w.packet.DecRef()
 	setKeepAlive(fd, e.config.KeepAlive)
 	loop := e.loops[flow%uint64(len(e.loops))]
 	f := &joinedFlow{tuple: w.tuple}
@@ -185,13 +184,17 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	}
 	e.mu.Unlock()
 	if full {
+		w.packet.DecRef()
 		e.dropFlowLimit.Add(1)
 		f.Discard()
 		return unix.EMFILE
 	}
-	// It starts a goroutine that calls accept: the handshake blocks until the
-	// app's ACK, which this thread is the one to bring.
-	e.forward.HandlePacket(w.id, w.packet)
+	loop.Call(func() {
+		// It starts a goroutine that calls accept, which blocks until the
+		// app's ACK has come.
+		e.forward.HandlePacket(w.id, w.packet)
+		w.packet.DecRef()
+	})
 	return nil
 }
 

@@ -20,7 +20,7 @@ const (
 var smallBuffers = sync.Pool{New: func() any { return new([smallRead]byte) }}
 
 // Loop waits for readiness of the sockets of many flows and runs their steps,
-// in one thread.
+// in one goroutine.
 type Loop struct {
 	epoll, wake int
 	halfClosed  time.Duration
@@ -29,6 +29,7 @@ type Loop struct {
 	mu       sync.Mutex
 	flows    map[int32]*Flow // by fd
 	asked    []request
+	calls    []func()
 	waking   bool
 	closing  bool
 	halves   map[*Flow]struct{} // flows with one direction ended
@@ -176,6 +177,15 @@ func (l *Loop) ask(f *Flow, marks uint32) {
 	l.mu.Unlock()
 }
 
+// Call has the loop's thread run f soon, and then the goroutines that f made
+// runnable. It never blocks.
+func (l *Loop) Call(f func()) {
+	l.mu.Lock()
+	l.calls = append(l.calls, f)
+	l.wakeUp()
+	l.mu.Unlock()
+}
+
 // wakeUp is called with mu held.
 func (l *Loop) wakeUp() {
 	if l.waking || !l.sleeping {
@@ -198,9 +208,6 @@ func (f *Flow) noteHalfClosed() {
 }
 
 func (l *Loop) run() {
-	// A thread of its own, which sits in epoll_wait itself: where the next
-	// wake-up may be any thread's, every one costs a cache.
-	runtime.LockOSThread()
 	defer close(l.done)
 	ready := make([]unix.EpollEvent, epollBatch)
 	flows := make([]request, 0, epollBatch)
@@ -223,6 +230,14 @@ func (l *Loop) run() {
 		if guest != nil {
 			l.serve(guest)
 		}
+		if calls := l.takeCalls(); calls != nil {
+			for _, call := range calls {
+				call()
+			}
+			// What they made runnable runs now, on this thread: another one
+			// would first have to wake up and steal it.
+			runtime.Gosched()
+		}
 		if n == 0 && timeout > 0 {
 			l.elapsed()
 		}
@@ -241,7 +256,7 @@ func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	if l.closing {
 		return 0, true
 	}
-	if len(l.asked) > 0 {
+	if len(l.asked) > 0 || len(l.calls) > 0 {
 		return 0, false
 	}
 	l.sleeping = true
@@ -302,6 +317,13 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 	clear(l.asked)
 	l.asked = l.asked[:0]
 	return into, guest
+}
+
+func (l *Loop) takeCalls() (calls []func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls, l.calls = l.calls, nil
+	return calls
 }
 
 // sweep ends half-closed flows that have been idle for too long.
