@@ -1,6 +1,7 @@
 // Package main is the C ABI of netstack.h, and nothing else.
 //
-// Every function recovers from a panic; nothing but this file uses cgo.
+// Every function recovers from a panic of its own; nothing but this file uses
+// cgo.
 package main
 
 /*
@@ -11,6 +12,7 @@ package main
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -78,7 +80,8 @@ func call(handle C.int64_t, f func(*engine.Engine) (int, error)) (result C.int) 
 }
 
 func errnoOf(err error) unix.Errno {
-	if errno, ok := err.(unix.Errno); ok {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
 		return errno
 	}
 	return unix.EIO
@@ -134,7 +137,7 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "nanotun: %s\n", err)
-		return -C.EIO
+		return -C.int64_t(errnoOf(err))
 	}
 	handles.Lock()
 	defer handles.Unlock()

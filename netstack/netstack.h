@@ -12,7 +12,8 @@
  *    something to give.  What ns_pump itself raises does not make it readable:
  *    the caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits
  *    for, may come up to 50 ms late.
- *  - A panic in the library becomes -ENOTRECOVERABLE and one line on stderr.
+ *  - A panic in a call becomes -ENOTRECOVERABLE and a report on stderr; one in
+ *    a thread of the library ends the process.
  *  - Byte order: ports are in host order, addresses in network order.
  *  - What a pointer points to is only read, unless a call says that it fills it;
  *    no const, because cgo cannot say it on its side.

@@ -142,20 +142,22 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 }
 
 func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) {
+	// Under one lock with Join: a flow is always in one of the tables, or a
+	// repeated SYN would become a second flow between them.
 	e.mu.Lock()
 	_, opening := e.opening[t]
 	full := len(e.joined)+len(e.opening) >= e.config.FlowLimit
-	quiesced := e.quiesced
-	e.mu.Unlock()
+	var added bool
+	var abandoned uint64
 	switch {
-	case opening || quiesced:
-		return
+	case opening || e.quiesced:
 	case full:
 		e.dropFlowLimit.Add(1)
-		return
+	default:
+		e.nextFlow++
+		added, abandoned = e.pending.add(e.nextFlow, t, id, packet)
 	}
-	e.nextFlow++
-	added, abandoned := e.pending.add(e.nextFlow, t, id, packet)
+	e.mu.Unlock()
 	if abandoned != 0 {
 		e.post(t.event(events.Abandoned, abandoned))
 	}
@@ -168,21 +170,22 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 // it owns from here on. EMFILE: there are too many flows; the app hears nothing
 // and tries again.
 func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
-	w := e.pending.take(flow)
-	if w == nil {
-		_ = unix.Close(fd)
-		return unix.ENOENT
-	}
 	setKeepAlive(fd, e.config.KeepAlive)
 	loop := e.loops[flow%uint64(len(e.loops))]
-	f := &joinedFlow{tuple: w.tuple}
+	f := &joinedFlow{}
 	f.Flow = relay.NewFlow(flow, fd, leftover, loop, func(_ *relay.Flow, errno unix.Errno) { e.ended(f, errno) })
 	e.mu.Lock()
+	w := e.pending.take(flow)
 	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit
-	if !full {
+	if w != nil && !full {
+		f.tuple = w.tuple
 		e.opening[w.tuple] = f
 	}
 	e.mu.Unlock()
+	if w == nil {
+		f.Discard()
+		return unix.ENOENT
+	}
 	if full {
 		w.packet.DecRef()
 		e.dropFlowLimit.Add(1)
@@ -192,7 +195,10 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	loop.Call(func() {
 		// It starts a goroutine that calls accept, which blocks until the
 		// app's ACK has come.
-		e.forward.HandlePacket(w.id, w.packet)
+		if !e.forward.HandlePacket(w.id, w.packet) {
+			f.Discard()
+			e.ended(f, unix.ECONNABORTED)
+		}
 		w.packet.DecRef()
 	})
 	return nil

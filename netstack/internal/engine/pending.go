@@ -129,11 +129,7 @@ func (p *pendingTable) unlinkLocked(w *waiting) {
 	}
 }
 
-// request is the event that asks Python about a flow.
-func (w *waiting) request() events.Event {
-	return w.tuple.event(events.TCPRequest, w.flow)
-}
-
+// event is one about this flow.
 func (t *tuple) event(kind uint32, flow uint64) events.Event {
 	return events.Event{
 		Kind: kind, Flow: flow,

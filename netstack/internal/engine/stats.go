@@ -19,8 +19,8 @@ type Stats struct {
 
 // Stats reads all counters.
 func (e *Engine) Stats() Stats {
-	up, down := e.bytesUp.Load(), e.bytesDown.Load()
 	e.mu.Lock()
+	up, down := e.bytesUp.Load(), e.bytesDown.Load()
 	flows := len(e.joined)
 	for _, f := range e.joined {
 		u, d := f.Bytes()

@@ -45,7 +45,8 @@ func intact(packet []byte) bool {
 	return false
 }
 
-// transportIntact verifies TCP and UDP; the stack looks at the rest.
+// transportIntact verifies TCP and UDP. Of what is behind IPv6 extension headers
+// nobody verifies the checksum but the app's own kernel, which made it.
 func transportIntact(protocol uint8, payload []byte, pseudo uint16) bool {
 	switch protocol {
 	case uint8(header.TCPProtocolNumber):

@@ -37,7 +37,8 @@ type Endpoint struct {
 	vnet    bool
 	mtu     atomic.Uint32
 	scratch scratch
-	stopped atomic.Bool
+	writing sync.RWMutex // held for reading by each write
+	stopped bool
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -160,7 +161,9 @@ var gathers = sync.Pool{New: func() any { return &gather{iov: make([]unix.Iovec,
 // in one write, in the thread of the caller. A packet that the device does not
 // take is dropped and counted, as on any link.
 func (e *Endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
-	if e.stopped.Load() {
+	e.writing.RLock()
+	defer e.writing.RUnlock()
+	if e.stopped {
 		return packets.Len(), nil
 	}
 	g := gathers.Get().(*gather)
@@ -264,7 +267,11 @@ func (e *Endpoint) Wait() {}
 
 // Close implements stack.NetworkLinkEndpoint. The fd is the caller's, who may
 // close it now: no timer of an endpoint that is left writes to its number again.
-func (e *Endpoint) Close() { e.stopped.Store(true) }
+func (e *Endpoint) Close() {
+	e.writing.Lock()
+	e.stopped = true
+	e.writing.Unlock()
+}
 
 // SetOnCloseAction implements stack.NetworkLinkEndpoint.
 func (e *Endpoint) SetOnCloseAction(func()) {}

@@ -253,7 +253,7 @@ func (l *Loop) run() {
 func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing {
+	if l.closing && len(l.calls) == 0 {
 		return 0, true
 	}
 	if len(l.asked) > 0 || len(l.calls) > 0 {
