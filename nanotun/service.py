@@ -162,7 +162,7 @@ class NanotunService(Service):
             mode=self._settings.stackMode,
             mtu=self._device.mtu,
             offload="on" if self._device.vnetHeader else "off",
-            proxy=self._settings.proxy,
+            proxy=str(self._settings.proxy),
         )
 
     def stopService(self) -> Deferred[None]:
@@ -186,12 +186,17 @@ class NanotunService(Service):
         if not self.running:
             return
         self.running = False
-        self._log.error(
-            "The device {name} is gone ({error}): somebody removed it; nanotun stops. "
-            "Start it again to get the device back.",
-            name=self._settings.tunName,
-            error=errno.errorcode.get(error, error),
-        )
+        if error in (errno.EBADFD, errno.EBADF, errno.ENODEV):
+            line = (
+                "The device {name} is gone ({error}): somebody removed it; nanotun stops. "
+                "Start it again to get the device back."
+            )
+        else:
+            line = (
+                "The packet engine failed on {name} ({error}); nanotun stops. "
+                "Start it again, and please report this."
+            )
+        self._log.error(line, name=self._settings.tunName, error=errno.errorcode.get(error, error))
         self._exitWith(1)
 
     def _explain(self, step: _Step, error: Exception) -> str:

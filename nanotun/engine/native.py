@@ -35,8 +35,8 @@ PENDING_LIMIT = 4096
 #: share one address and a machine behind it must still get through.
 PENDING_PER_SOURCE = 2048
 
-#: Joined flows.  Each holds an fd and up to 32 KB of an idle stack; one address
-#: has no more than 64,512 ports towards one proxy anyway.
+#: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has
+#: no more than 64,512 ports towards one proxy anyway.
 FLOW_LIMIT = 65536
 
 #: Seconds.  An app on this machine cannot vanish without a word, a machine

@@ -146,7 +146,11 @@ class _Leg:
         try:
             stream = connector.makeStream(address.family)
         except UpstreamError as error:
-            self._fail(error)
+            # Perhaps this machine lacks the family only.
+            if self._untried:
+                self._tryNext()
+            else:
+                self._fail(error)
             return
         protocol = None
         if self._handshake is not None:
