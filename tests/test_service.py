@@ -337,6 +337,13 @@ class StopTests(ServiceCase):
         self.assertEqual(self.events, list(self.STOP))
         self.assertEqual(self.lines(LogLevel.info), [])
 
+    def test_engineFailed(self) -> None:
+        """A fault of the engine is not blamed on somebody who removed the device."""
+        self.port.lost(errno.ENOTRECOVERABLE)
+        self.assertEqual(self.statuses, [1])
+        (line,) = self.lines(LogLevel.error)
+        self.assertIn("engine failed on nano0 (ENOTRECOVERABLE)", line)
+
     def test_deviceLostWhileStopping(self) -> None:
         """That the device goes during the stop is no news."""
         self.successResultOf(self.tunnel.stopService())

@@ -116,6 +116,24 @@ class LegTests(AddressCase):
         self.failureResultOf(leg, UpstreamNetUnreachable)
         self.assertIdle()
 
+    def test_missingFamily(self) -> None:
+        """
+        Where this machine lacks the first address's family the next is tried.
+        """
+        make = self.upstream._connector.makeStream
+
+        def makeStream(family: int) -> Any:
+            if family == socket.AF_INET6:
+                raise UpstreamNetUnreachable("no IPv6 here")
+            return make(family)
+
+        self.upstream._connector.makeStream = makeStream
+        leg = self.upstream.connect(Endpoint("example.com", 80))
+        self.addresses()
+        self.connected()
+        self.successResultOf(leg)
+        self.assertIdle()
+
     def test_nextAddress(self) -> None:
         """
         Where one address fails the next is tried.
