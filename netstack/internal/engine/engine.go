@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -312,19 +314,23 @@ const quietTime = 100 * time.Millisecond
 func (e *Engine) Quiesce() int {
 	e.mu.Lock()
 	e.quiesced = true
-	flows := make([]*joinedFlow, 0, len(e.joined))
-	for _, f := range e.joined {
-		flows = append(flows, f)
-	}
 	e.mu.Unlock()
+	flows, _ := e.left()
 	for _, f := range flows {
 		if f.Idle(quietTime) {
 			f.Abort()
 		}
 	}
+	_, count := e.left()
+	return count
+}
+
+// left returns the established flows, and how many there are with those in the
+// handshake.
+func (e *Engine) left() (joined []*joinedFlow, count int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.joined) + len(e.opening)
+	return slices.Collect(maps.Values(e.joined)), len(e.joined) + len(e.opening)
 }
 
 // closeWait bounds how long Close waits for flows that other goroutines have in
@@ -340,14 +346,8 @@ func (e *Engine) Close() {
 	e.Quiesce()
 	e.pending.clear()
 	for end := time.Now().Add(closeWait); time.Now().Before(end); time.Sleep(closeLook) {
-		e.mu.Lock()
-		flows := make([]*joinedFlow, 0, len(e.joined))
-		for _, f := range e.joined {
-			flows = append(flows, f)
-		}
-		left := len(e.joined) + len(e.opening)
-		e.mu.Unlock()
-		if left == 0 {
+		flows, count := e.left()
+		if count == 0 {
 			break
 		}
 		for _, f := range flows {
