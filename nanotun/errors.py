@@ -71,6 +71,10 @@ class UpstreamTimeout(UpstreamError):
     """The deadline for connect, handshake and reply passed."""
 
 
+class DatagramsUnsupported(UpstreamError):
+    """This way out carries no UDP: the app sees a port unreachable, at once."""
+
+
 class ProxyError(UpstreamError):
     """The proxy itself is at fault: not reached, wrong protocol, wrong password."""
 

@@ -8,7 +8,10 @@ named tuple costs a third of a frozen dataclass.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from nanotun.interfaces import ILegControl
 
 
 class Protocol(enum.IntEnum):
@@ -56,6 +59,7 @@ class Refusal(enum.IntEnum):
     HOST_UNREACHABLE = 2
     NET_UNREACHABLE = 3
     PROHIBITED = 4
+    PORT_UNREACHABLE = 5
 
 
 class FlowEnd(NamedTuple):
@@ -86,6 +90,41 @@ class Connection(NamedTuple):
     leftover: bytes
 
 
+class LegKind(enum.IntEnum):
+    """What datagrams look like on a leg's socket (netstack.h, NS_LEG_...)."""
+
+    DIRECT = 1
+    SOCKS5 = 2
+
+
+class DatagramLeg(NamedTuple):
+    """
+    An upstream leg for datagrams that is ready to carry.
+
+    @ivar fd: a non-blocking datagram socket; whoever holds this value owns it.
+        Connected to the proxy's relay for SOCKS5, not connected for DIRECT.
+    @ivar control: what keeps the leg alive, owned likewise: the connection that
+        the association was asked for on, or L{None}.
+    """
+
+    fd: int
+    kind: LegKind
+    control: ILegControl | None
+
+
+class Datagram(NamedTuple):
+    """
+    One datagram between an app and a service of ours.
+
+    @ivar source: who sent it, or is to be seen as its sender.
+    @ivar payload: 0 to 65,507 bytes.
+    """
+
+    source: Endpoint
+    destination: Endpoint
+    payload: bytes
+
+
 class Stats(NamedTuple):
     """
     The engine's counters since its start, but for the gauges, which say how
@@ -111,3 +150,13 @@ class Stats(NamedTuple):
     checksum_errors: int
     goroutines: int
     heap_bytes: int
+    associations: int
+    datagram_flows: int
+    associations_total: int
+    associations_evicted: int
+    datagrams_up: int
+    datagrams_down: int
+    drop_undecided: int
+    drop_send: int
+    drop_reply: int
+    drop_service: int

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Connection, Endpoint, FlowEnd, Refusal, Stats
+    from nanotun.flow import (
+        Connection,
+        Datagram,
+        DatagramLeg,
+        Endpoint,
+        FlowEnd,
+        Protocol,
+        Refusal,
+        Stats,
+    )
 
 
 class ITunDevice(Interface):
@@ -83,6 +92,38 @@ class IFlowRequest(Interface):
         """Say nothing; the app may ask again."""
 
 
+class IDatagramFlowRequest(Interface):
+    """
+    Datagrams of one source to one destination, which wait for their one decision:
+    an L{attach} that returned true, L{serve}, L{refuse} or L{drop}.  A call after
+    that raises L{nanotun.errors.FlowDecidedError}.
+
+    There is no end to hear of: the engine forgets such a flow after a while
+    without datagrams, and the next one is a new request.
+    """
+
+    flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
+
+    def attach(association: int) -> bool:
+        """
+        Send them, and those to come, by an association.
+
+        @param association: from L{IPacketEngine.openAssociation}.
+        @return: false when the association cannot take this flow, because it has
+            ended or because it is shared and has a query with the same id to the
+            same server under way.  The request still waits then.
+        """
+
+    def serve() -> None:
+        """Hand them, and those to come, to the datagram services."""
+
+    def refuse(reason: Refusal) -> None:
+        """Tell the app, now and for each datagram of the next two seconds."""
+
+    def drop() -> None:
+        """Say nothing; datagrams of the next two seconds go the same way."""
+
+
 class IFlowHandler(Interface):
     """Who decides: the router.  Called by the engine only."""
 
@@ -93,6 +134,12 @@ class IFlowHandler(Interface):
 
     def flowRequested(request: IFlowRequest) -> None:
         """An app wants a connection.  Decide now or later, but once."""
+
+    def datagramFlowRequested(request: IDatagramFlowRequest) -> None:
+        """
+        An app sends to somebody it has not sent to before, from this port.
+        Decide now or later, but once.
+        """
 
     def flowAbandoned(flowID: int) -> None:
         """
@@ -144,6 +191,38 @@ class IPacketEngine(Interface):
         @return: whether the device is lent; if not, C{returned} is not called.
         """
 
+    def openAssociation(
+        leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+    ) -> int:
+        """
+        Take over a leg for datagrams: of one source, to whatever destinations, with
+        anybody's replies (endpoint-independent mapping and filtering, RFC 4787).
+
+        @param leg: the engine owns its fd from here on, also when this raises; its
+            control stays the caller's.
+        @param ended: called once with an errno when the engine ends it: ETIMEDOUT
+            for idle, ENOBUFS to make room, else the socket's error.  Not called
+            after L{closeAssociation}, nor by L{stop}.
+        @param shared: for DNS queries of any number of sources.
+        @return: its number, for L{IDatagramFlowRequest.attach}.
+        @raise OSError: it cannot be watched.
+        """
+
+    def closeAssociation(association: int) -> None:
+        """The leg is no good any more.  Harmless when it has ended already."""
+
+    def listen(protocol: Protocol, port: int) -> None:
+        """
+        Something of ours listens on this port of the gateway: its TCP connections
+        become requests, its datagrams go to the receiver.  After L{start}.
+        """
+
+    def receiveDatagrams(receiver: Callable[[list[Datagram]], None]) -> None:
+        """Set who gets the datagrams for our services, in batches."""
+
+    def sendDatagrams(datagrams: list[Datagram]) -> None:
+        """Send to apps; C{source} is what the app sees as the sender."""
+
     def stats() -> Stats:
         """Counters, by the names of C{struct ns_stats}."""
 
@@ -184,6 +263,23 @@ class IHandshake(Interface):
     leftover = Attribute("Bytes past the handshake's end, once L{done}.")
 
 
+class ILegControl(Interface):
+    """
+    What a datagram leg lives on: RFC 1928 ends an association with the TCP
+    connection that it was asked for on.  Whoever holds the leg calls these.
+    """
+
+    def watch(lost: Callable[[str], None]) -> None:
+        """
+        Called once, before anything else.  C{lost} is called once with one
+        sentence if the other side ends it, at once if it has ended already; not
+        after L{close}.
+        """
+
+    def close() -> None:
+        """Let go of it.  Harmless when it has ended already."""
+
+
 class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
@@ -194,6 +290,17 @@ class IUpstream(Interface):
         @return: fires with a L{nanotun.flow.Connection}, or fails with a
             L{nanotun.errors.UpstreamError}.  Cancelling it gives up and leaves
             no socket behind.
+        """
+
+    def associate(family: int) -> Deferred[DatagramLeg]:
+        """
+        Open a leg for datagrams, its sockets marked.
+
+        @param family: the app's, 4 or 6.
+        @return: fires with a L{nanotun.flow.DatagramLeg}, or fails with a
+            L{nanotun.errors.UpstreamError};
+            L{nanotun.errors.DatagramsUnsupported} where there is no use in asking
+            again soon.  Cancelling it gives up and leaves no socket behind.
         """
 
     def describe() -> str:

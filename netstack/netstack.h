@@ -24,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 1
+#define NS_ABI_VERSION 2
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -35,12 +35,23 @@
 #define NS_EVENT_ABANDONED 2   /* the app gave up before the decision; the id is gone */
 #define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it */
 #define NS_EVENT_DEVICE_RETURNED 4 /* a lent device is the caller's to read again */
+#define NS_EVENT_UDP_REQUEST 5 /* datagrams wait for ns_attach, ns_serve, ns_refuse or ns_drop */
+#define NS_EVENT_ASSOCIATION_CLOSED 6 /* flow is the association's id; error is why, see ns_associate */
+#define NS_EVENT_DATAGRAMS 7   /* datagrams for the services wait for ns_receive */
 
 /* ns_refuse's reason: what the app is to see */
 #define NS_REFUSE_RESET 1            /* RST: connection refused */
 #define NS_REFUSE_HOST_UNREACHABLE 2 /* ICMP host / address unreachable */
 #define NS_REFUSE_NET_UNREACHABLE 3  /* ICMP net unreachable / no route */
 #define NS_REFUSE_PROHIBITED 4       /* ICMP administratively prohibited */
+#define NS_REFUSE_PORT_UNREACHABLE 5 /* ICMP port unreachable; UDP only, where it is what a reset is to TCP */
+
+/* ns_associate's leg: what its datagrams look like on the socket */
+#define NS_LEG_DIRECT 1 /* as they are; the socket is not connected */
+#define NS_LEG_SOCKS5 2 /* with the header of RFC 1928, section 7; connected to the relay */
+
+/* ns_associate's flags */
+#define NS_LEG_SHARED 1 /* carries DNS queries of many sources; replies are told apart by peer and DNS id */
 
 /* Filled in by the caller of ns_open. */
 struct ns_config {
@@ -54,7 +65,10 @@ struct ns_config {
 	uint32_t flow_limit;      /* joined flows */
 	uint32_t keepalive_s;     /* TCP keep-alive idle time towards the app; 0: none */
 	uint32_t half_closed_s;   /* a half-closed flow without a byte for this long is ended */
-	uint8_t gateway4[4];      /* answers ping; TCP to it is dropped */
+	uint32_t association_limit; /* UDP associations; one more closes the one that was idle for longest */
+	uint32_t datagram_flow_limit; /* pairs of UDP source and destination, likewise */
+	uint32_t udp_timeout_ms;  /* an association without a datagram for this long is closed */
+	uint8_t gateway4[4];      /* answers ping; TCP and UDP to it are dropped, but for ns_listen's ports */
 	uint8_t gateway6[16];
 };
 
@@ -73,6 +87,18 @@ struct ns_event {
 	uint8_t destination[16];
 };
 
+/* What ns_receive gives and ns_send takes, one after the other: this header, then
+ * length bytes of payload, then at once the next header, aligned or not. */
+struct ns_datagram {
+	uint32_t length;
+	uint16_t source_port;
+	uint16_t destination_port;
+	uint8_t family;      /* 4 or 6 */
+	uint8_t reserved[3];
+	uint8_t source[16];  /* the first 4 bytes for family 4 */
+	uint8_t destination[16];
+};
+
 /* Counters since ns_open, but for the gauges, which say so. */
 struct ns_stats {
 	uint64_t flows;              /* gauge: joined now */
@@ -87,13 +113,23 @@ struct ns_stats {
 	uint64_t drop_source_limit;  /* SYN turned away: too many undecided of this source */
 	uint64_t drop_flow_limit;    /* SYN turned away: too many joined */
 	uint64_t drop_malformed;     /* not an IP packet, or a header that lies */
-	uint64_t drop_gateway;       /* TCP to the gateway */
+	uint64_t drop_gateway;       /* TCP and UDP to the gateway where nothing listens */
 	uint64_t drop_write;         /* the TUN did not take a packet */
 	uint64_t stack_dropped;      /* gVisor: dropped packets */
 	uint64_t retransmits;        /* gVisor: TCP retransmissions */
 	uint64_t checksum_errors;    /* packets with a wrong checksum */
 	uint64_t goroutines;         /* gauge */
 	uint64_t heap_bytes;         /* gauge: live Go heap */
+	uint64_t associations;       /* gauge */
+	uint64_t datagram_flows;     /* gauge: pairs of UDP source and destination */
+	uint64_t associations_total;
+	uint64_t associations_evicted; /* closed to make room for a new one */
+	uint64_t datagrams_up;       /* sent by a leg */
+	uint64_t datagrams_down;     /* given to the app by a leg */
+	uint64_t drop_undecided;     /* datagrams: too many waited for a decision */
+	uint64_t drop_send;          /* datagrams: the leg's socket did not take them */
+	uint64_t drop_reply;         /* datagrams of a leg: a header that lies, or nobody's */
+	uint64_t drop_service;       /* datagrams: the services do not keep up */
 };
 
 /* NS_ABI_VERSION of the library, to be compared before any other call. */
@@ -135,11 +171,49 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
  * many flows are joined; the app hears nothing and may try again. */
 int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length);
 
-/* Tells the app that it cannot have this flow. */
+/* Tells the app that it cannot have this flow.  Of a UDP flow the library
+ * remembers it for two seconds, and tells the app again for each datagram. */
 int ns_refuse(int64_t handle, uint64_t flow, uint32_t reason);
 
-/* Forgets the flow; the app hears nothing and may try again. */
+/* Forgets the flow; the app hears nothing and may try again.  The datagrams of a
+ * UDP flow are dropped for two seconds more before it becomes a request again. */
 int ns_drop(int64_t handle, uint64_t flow);
+
+/* Makes an association: one leg, by which datagrams of one source (any number
+ * with NS_LEG_SHARED) reach any destination, and by which anybody's reply
+ * reaches that source.  fd, a non-blocking datagram socket, is the library's from
+ * here on, also when the call fails.  Returns its id, another kind of number than
+ * a flow's.  It ends with NS_EVENT_ASSOCIATION_CLOSED, but for ns_dissociate and
+ * ns_close: ETIMEDOUT, it was idle; ENOBUFS, it made room for a new one; else the
+ * errno of its socket. */
+int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags);
+
+/* Sends the flow's datagrams, those that wait and those to come, by the
+ * association.  -ENOENT: no such flow waits.  -EBADF: no such association; the
+ * flow still waits.  -EEXIST: the association is shared and has a query like this
+ * one under way; the flow still waits. */
+int ns_attach(int64_t handle, uint64_t flow, int64_t association);
+
+/* Ends an association without an event.  Its flows become requests again with
+ * their next datagram. */
+int ns_dissociate(int64_t handle, int64_t association);
+
+/* The flow's datagrams are given by ns_receive from here on. */
+int ns_serve(int64_t handle, uint64_t flow);
+
+/* Something listens on this port of the gateway: a TCP connection to it becomes a
+ * request, datagrams to it are given by ns_receive.  protocol: 6 or 17. */
+int ns_listen(int64_t handle, uint32_t protocol, uint32_t port);
+
+/* Moves datagrams for the services to buffer, each behind its header, as many as
+ * fit; source is the app's.  Returns the bytes written, 0 when none is left.
+ * buffer must have room for the largest: 65,579 bytes. */
+int ns_receive(int64_t handle, void *buffer, size_t capacity);
+
+/* Sends datagrams to apps; source is what the app is to see as the sender.
+ * Returns how many there were.  -EINVAL: a header that lies; those before it were
+ * sent. */
+int ns_send(int64_t handle, void *buffer, size_t length);
 
 /* No new flows; joined flows that have nothing under way are reset, the others
  * once they have nothing.  Returns how many are left. */

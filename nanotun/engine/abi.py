@@ -33,7 +33,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Stats
 
-NS_ABI_VERSION = 1
+NS_ABI_VERSION = 2
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -42,11 +42,20 @@ NS_EVENT_TCP_REQUEST = 1
 NS_EVENT_ABANDONED = 2
 NS_EVENT_CLOSED = 3
 NS_EVENT_DEVICE_RETURNED = 4
+NS_EVENT_UDP_REQUEST = 5
+NS_EVENT_ASSOCIATION_CLOSED = 6
+NS_EVENT_DATAGRAMS = 7
 
 NS_REFUSE_RESET = 1
 NS_REFUSE_HOST_UNREACHABLE = 2
 NS_REFUSE_NET_UNREACHABLE = 3
 NS_REFUSE_PROHIBITED = 4
+NS_REFUSE_PORT_UNREACHABLE = 5
+
+NS_LEG_DIRECT = 1
+NS_LEG_SOCKS5 = 2
+
+NS_LEG_SHARED = 1
 
 LIBRARY_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libnetstack.so")
 
@@ -75,6 +84,9 @@ class ns_config(ctypes.Structure):
         ("flow_limit", c_uint32),
         ("keepalive_s", c_uint32),
         ("half_closed_s", c_uint32),
+        ("association_limit", c_uint32),
+        ("datagram_flow_limit", c_uint32),
+        ("udp_timeout_ms", c_uint32),
         ("gateway4", c_uint8 * 4),
         ("gateway6", c_uint8 * 16),
     ]
@@ -107,6 +119,24 @@ class ns_event(ctypes.Structure):
 EVENT = struct.Struct("=QQQIiHHBB2x16s16s")
 
 
+class ns_datagram(ctypes.Structure):
+    """What stands before each payload; read through L{DATAGRAM}."""
+
+    _fields_ = [
+        ("length", c_uint32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("family", c_uint8),
+        ("reserved", c_uint8 * 3),
+        ("source", c_uint8 * 16),
+        ("destination", c_uint8 * 16),
+    ]
+
+
+#: L{ns_datagram} in one step, without C{reserved}.
+DATAGRAM = struct.Struct("=IHHB3x16s16s")
+
+
 class ns_stats(ctypes.Structure):
     """The counters as the library writes them."""
 
@@ -126,6 +156,13 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
+    ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32)),
+    ("ns_attach", c_int, (c_int64, c_uint64, c_int64)),
+    ("ns_dissociate", c_int, (c_int64, c_int64)),
+    ("ns_serve", c_int, (c_int64, c_uint64)),
+    ("ns_listen", c_int, (c_int64, c_uint32, c_uint32)),
+    ("ns_receive", c_int, (c_int64, c_void_p, c_size_t)),
+    ("ns_send", c_int, (c_int64, c_void_p, c_size_t)),
     ("ns_quiesce", c_int, (c_int64,)),
     ("ns_stats", c_int, (c_int64, POINTER(ns_stats))),
     ("ns_close", c_int, (c_int64,)),
@@ -186,6 +223,13 @@ class NativeLibrary:
     ns_join: Callable[[int, int, int, bytes, int], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
+    ns_associate: Callable[[int, int, int, int], int]
+    ns_attach: Callable[[int, int, int], int]
+    ns_dissociate: Callable[[int, int], int]
+    ns_serve: Callable[[int, int], int]
+    ns_listen: Callable[[int, int, int], int]
+    ns_receive: Callable[[int, Any, int], int]
+    ns_send: Callable[[int, bytes, int], int]
     ns_quiesce: Callable[[int], int]
     ns_stats: Callable[[int, Any], int]
     ns_close: Callable[[int], int]
