@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"nanotun/netstack/internal/events"
 )
 
 // The gateway answers a ping with what the ping held.
