@@ -52,6 +52,11 @@ PURE = (
     "nanotun.policy",
     "nanotun.upstream.relay",
     "nanotun.upstream.socks5",
+    "nanotun.gateway.wire",
+    "nanotun.gateway.records",
+    "nanotun.gateway.cache",
+    "nanotun.gateway.servers",
+    "nanotun.gateway.counters",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
