@@ -119,7 +119,7 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 			destination, ok = r.table.asker(a, &peer, p)
 			r.table.mu.Unlock()
 		}
-		if !ok || peer.Family != destination.Family || peer.Port == 0 || len(p) > payloadLimit || !canBePeer(&peer) {
+		if !ok || peer.Family != destination.Family || peer.Port == 0 || len(p) > payloadLimit || !r.table.canBePeer(&peer) {
 			r.table.DropOdd.Add(1)
 			return
 		}
@@ -127,9 +127,13 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 	})
 }
 
-// canBePeer tells whether a packet may come from this address: no host sends from
-// loopback, multicast or nothing.
-func canBePeer(e *link.End) bool {
+// canBePeer tells whether a datagram of a leg may come from this address: no host
+// sends from loopback, multicast or nothing, and nobody but ourselves from the
+// gateway's.
+func (t *Table) canBePeer(e *link.End) bool {
+	if e.Six() && e.Host == t.config.Gateway6 || !e.Six() && e.Host == t.config.Gateway4 {
+		return false
+	}
 	if e.Six() {
 		return e.Host[0] != 0xff && (binary.BigEndian.Uint64(e.Host[:8]) != 0 || binary.BigEndian.Uint64(e.Host[8:]) > 1)
 	}
@@ -222,6 +226,8 @@ func (r *receiver) errors(a *Association) bool {
 	}
 	for range errorsLimit {
 		if !r.oneError(a) {
+			// One without an entry in the queue would be reported for ever.
+			_, _ = unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 			break
 		}
 	}

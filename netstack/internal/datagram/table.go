@@ -57,6 +57,8 @@ type Config struct {
 	Associations int
 	Timeout      time.Duration // of flows and associations without a datagram
 
+	Gateway4, Gateway6 [16]byte // IPv4 in the first four bytes
+
 	Link   *link.Endpoint
 	Loops  []*relay.Loop
 	Events *events.Queue

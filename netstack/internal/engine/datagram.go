@@ -67,6 +67,8 @@ func (e *Engine) openDatagrams() {
 		Flows:        e.config.DatagramFlows,
 		Associations: e.config.Associations,
 		Timeout:      e.config.UDPTimeout,
+		Gateway4:     e.gateways.four,
+		Gateway6:     e.gateways.six,
 		Link:         e.link,
 		Loops:        e.loops,
 		Events:       e.events,
