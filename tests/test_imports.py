@@ -142,7 +142,7 @@ def wrongArrow(module: str, name: str) -> str:
         return ""
     if target >= number:
         return f"{module} imports {name}, which is not below it"
-    if targetPart in PORTS and module not in ROOTS:
+    if targetPart in PORTS and not within(module, ROOTS):
         return f"{module} imports {name}; it should know its interface only"
     return ""
 
