@@ -32,9 +32,15 @@ QUERY = read(WIRE)
 class LifetimeTests(SynchronousTestCase):
     """Tests for L{readLifetime}."""
 
-    def seconds(self, *sections: list[bytes], flags: int = 0x8180) -> int | None:
+    def seconds(
+        self,
+        answers: list[bytes],
+        authorities: list[bytes] | None = None,
+        additionals: list[bytes] | None = None,
+        flags: int = 0x8180,
+    ) -> int | None:
         """How long an answer of these sections lives."""
-        life = readLifetime(answer(WIRE, *sections, flags=flags), QUERY)
+        life = readLifetime(answer(WIRE, answers, authorities, additionals, flags), QUERY)
         return life and life.seconds
 
     def test_smallest(self) -> None:
@@ -46,7 +52,9 @@ class LifetimeTests(SynchronousTestCase):
 
     def test_denial(self) -> None:
         """A denial lives by its SOA's lesser time, which is also what it says."""
-        for flags, answers in ((0x8183, []), (0x8180, []), (0x8180, [record(CNAME, 900, b"\0")])):
+        alias = record(CNAME, 900, b"\0")
+        cases: list[tuple[int, list[bytes]]] = [(0x8183, []), (0x8180, []), (0x8180, [alias])]
+        for flags, answers in cases:
             self.assertEqual(self.seconds(answers, [soa(600, 60)], flags=flags), 60)
             self.assertEqual(self.seconds(answers, [soa(40, 60)], flags=flags), 40)
             self.assertIsNone(self.seconds(answers, flags=flags))

@@ -51,7 +51,7 @@ class ServersTests(SynchronousTestCase):
     def test_jitter(self) -> None:
         """How long it takes is left to chance: 22.5 to 37.5 seconds."""
         for chance, until in ((0.0, 22.5), (1.0, 37.5)):
-            servers = Servers([FIRST, SECOND], lambda chance=chance: chance)
+            servers = Servers([FIRST, SECOND], [chance].pop)
             for _ in range(3):
                 servers.failed(FIRST, 0)
             self.assertEqual(servers.order(until - 0.1)[0], SECOND)

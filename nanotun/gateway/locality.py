@@ -5,6 +5,7 @@ answered.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ LIMIT = 256
 
 #: Nobody's addresses (RFC 5737, RFC 3849): what can be bound to these says nothing.
 _NOBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 class Locality:
@@ -55,7 +58,14 @@ def isOwnAddress(host: str) -> bool:
     the kernel's choice of source for a way to C{host} is asked for: to itself it
     talks from the same address.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # These can be bound as well.
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
+        return False
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     if not _canBind(family, host):
         return False
     return not _canBind(family, _NOBODY[family]) or _talksToItself(family, host)
