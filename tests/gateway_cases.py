@@ -107,6 +107,13 @@ class FakeReactor(Clock):
         self.addWriter = self.writers.add
         self.removeWriter = self.writers.discard
 
+    def turn(self) -> None:
+        """Whoever reads may read once; one reader may end another."""
+        for reader in list(self.readers):
+            if reader in self.readers:
+                reader.doRead()
+        self.advance(0)
+
 
 class FakeAttempt:
     """An attempt that goes nowhere."""

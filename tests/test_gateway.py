@@ -50,13 +50,6 @@ class GatewayTests(SynchronousTestCase):
         """An app asks, with one batch."""
         self.engine.receiver([Datagram(APP, GATEWAY, wire) for wire in wires])
 
-    def turn(self) -> None:
-        """One turn of the reactor."""
-        for reader in list(self.reactor.readers):
-            if reader in self.reactor.readers:
-                reader.doRead()
-        self.reactor.advance(0)
-
     def serve(self, message: bytes | None = None) -> bytes:
         """The server answers the next query."""
         wire, address = self.server.recvfrom(65535)
@@ -72,7 +65,7 @@ class GatewayTests(SynchronousTestCase):
         """A query goes to the server and its answer to the app; then the cache knows."""
         self.app(ask(ident=7))
         self.serve()
-        self.turn()
+        self.reactor.turn()
         self.app(ask(ident=8), ask(ident=9))
         sent = [[datagram.payload for datagram in batch] for batch in self.engine.sent]
         self.assertEqual(sent[0], [answer(ask(ident=7))])
@@ -85,7 +78,7 @@ class GatewayTests(SynchronousTestCase):
         """After a reload the server is asked again."""
         self.app(ask())
         self.serve()
-        self.turn()
+        self.reactor.turn()
         self.gateway.clearCache()
         self.app(ask())
         self.assertEqual(self.serve()[2:], ask()[2:])
@@ -126,12 +119,12 @@ class GatewayTests(SynchronousTestCase):
                 if len(wire) > 18:
                     self.server.sendto(mutate(answer(seeds[0]), 2), address)
                     self.server.sendto(wire[:2] + mutate(b"\x81\x80" + wire[4:], 10), address)
-            self.turn()
+            self.reactor.turn()
             self.reactor.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
         self.assertEqual(self.gateway.stats().inFlight, 0)
         self.assertEqual(self.flushLoggedErrors(), [])
         self.assertGreater(len(list(received())), 0)
         self.app(ask("good.example"))
         wire = self.serve()
-        self.turn()
+        self.reactor.turn()
         self.assertEqual(self.engine.sent[-1][0].payload[2:], answer(wire)[2:])

@@ -51,16 +51,16 @@ class QuerySocketTests(SynchronousTestCase):
         """See L{nanotun.gateway.querysocket.Asker.failed}."""
         self.heard.append(number)
 
-    def send(self, wire: bytes, ident: bytes = b"\xab\xcd") -> QuerySocket:
-        """Ask the server."""
+    def send(self, wire: bytes, server: Endpoint | None = None) -> QuerySocket:
+        """Ask the server, with the id 0xabcd."""
         made = QuerySocket(
             makeDatagram,
             self.reactor,
             self.counters,
-            Endpoint(*self.server.getsockname()),
+            server or Endpoint(*self.server.getsockname()),
             wire,
             read(wire),
-            ident,
+            b"\xab\xcd",
             self,
             3,
         )
@@ -127,28 +127,12 @@ class QuerySocketTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """A closed port is told, and an answer is still waited for."""
-        address = self.server.getsockname()
+        server = Endpoint(*self.server.getsockname())
         self.server.close()
-        made = self.send_to(address)
+        made = self.send(ask(), server)
         made.doRead()
         self.assertEqual(self.heard, [3])
         self.assertNotEqual(made.fileno(), -1)
-
-    def send_to(self, address: tuple[str, int]) -> QuerySocket:
-        """Ask where nobody is."""
-        made = QuerySocket(
-            makeDatagram,
-            self.reactor,
-            self.counters,
-            Endpoint(*address),
-            ask(),
-            read(ask()),
-            b"ab",
-            self,
-            3,
-        )
-        self.addCleanup(made.cancel)
-        return made
 
     def test_notSent(self) -> None:
         """What cannot be sent raises and leaves no socket."""
@@ -216,8 +200,7 @@ class WaysTests(SynchronousTestCase):
         self.assertEqual(self.counters.timeouts, 3)
         wire, address = self.sockets[0].recvfrom(600)
         self.sockets[0].sendto(answer(wire), address)
-        for reader in list(self.reactor.readers):
-            reader.doRead()
+        self.reactor.turn()
         self.assertEqual(len(self.got), 1)
         self.assertEqual(self.ways.order(), tuple(self.servers))
 
