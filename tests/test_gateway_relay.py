@@ -247,6 +247,15 @@ class LimitTests(RelayCase):
         self.assertEqual([rcode(message) for message in self.messages()], [FORMERR])
         self.assertEqual((self.counters.malformed, self.ways.asked), (3, []))
 
+    def test_clearCache(self) -> None:
+        """What was asked before the cache was cleared is answered and not kept."""
+        self.query(ask("a"))
+        self.ways.answer(answer(ask("a")))
+        self.query(ask("b"))
+        self.relay.clearCache()
+        self.ways.answer(answer(ask("b")))
+        self.assertEqual((len(self.got), len(self.relay.cache)), (2, 0))
+
     def test_stop(self) -> None:
         """After the stop nothing is under way and nobody hears anything."""
         self.query(ask())

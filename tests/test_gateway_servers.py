@@ -23,16 +23,24 @@ class ServersTests(SynchronousTestCase):
         self.assertEqual(told, [False, False, True, False])
         self.assertEqual(self.servers.order(29), (SECOND, FIRST))
 
-    def test_back(self) -> None:
-        """After its time it is first again, until the next silence or an answer."""
+    def test_trial(self) -> None:
+        """After a while one query tries it first, the others do not; and so on."""
         for _ in range(3):
             self.servers.failed(FIRST, 0)
-        self.assertEqual(self.servers.order(30), (FIRST, SECOND))
-        self.assertTrue(self.servers.failed(FIRST, 30))
-        self.assertEqual(self.servers.order(31), (SECOND, FIRST))
+        for now in (30, 60):
+            self.assertEqual(self.servers.order(now - 0.1)[0], SECOND)
+            self.assertEqual(self.servers.order(now), (FIRST, SECOND))
+            self.assertEqual(self.servers.order(now), (SECOND, FIRST))
+            self.assertFalse(self.servers.failed(FIRST, now + 1.5))
+
+    def test_answered(self) -> None:
+        """An answer, also a late one, brings it back, and one says so."""
+        for _ in range(3):
+            self.servers.failed(FIRST, 0)
         self.assertTrue(self.servers.answered(FIRST))
-        self.assertEqual(self.servers.order(31), (FIRST, SECOND))
-        self.assertFalse(self.servers.failed(FIRST, 31))
+        self.assertFalse(self.servers.answered(FIRST))
+        self.assertEqual(self.servers.order(1), (FIRST, SECOND))
+        self.assertFalse(self.servers.failed(FIRST, 1))
 
     def test_inARow(self) -> None:
         """An answer between makes the count begin anew."""
@@ -51,7 +59,7 @@ class ServersTests(SynchronousTestCase):
     def test_jitter(self) -> None:
         """How long it takes is left to chance: 22.5 to 37.5 seconds."""
         for chance, until in ((0.0, 22.5), (1.0, 37.5)):
-            servers = Servers([FIRST, SECOND], [chance].pop)
+            servers = Servers([FIRST, SECOND], [chance, chance].pop)
             for _ in range(3):
                 servers.failed(FIRST, 0)
             self.assertEqual(servers.order(until - 0.1)[0], SECOND)

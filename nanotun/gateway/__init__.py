@@ -84,7 +84,7 @@ class Gateway:
 
     def clearCache(self) -> None:
         """Forget every answer: the configuration, or the network, is another."""
-        self._relay.cache.clear()
+        self._relay.clearCache()
 
     def stats(self) -> GatewayStats:
         """What happened since the start."""

@@ -135,6 +135,8 @@ class Exchange:
         for _, attempt in self._attempts:
             if attempt is not None:
                 attempt.cancel()
+        # They know us: a circle less for the garbage collector.
+        self._attempts.clear()
 
     def answered(self, number: int, answer: bytes) -> None:
         """See L{nanotun.gateway.querysocket.Asker.answered}."""

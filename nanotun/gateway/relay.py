@@ -36,12 +36,12 @@ from nanotun.gateway.wire import (
 )
 
 #: Queries that wait for a server.  Each may hold three sockets when servers are
-#: silent, and flows need file descriptors too; with answers within 0.1 s it lets
+#: silent, and flows need file descriptors too; with answers within 0.2 s it lets
 #: 10,000 queries a second pass.
-IN_FLIGHT_LIMIT = 1000
+IN_FLIGHT_LIMIT = 2000
 
 #: Of one client: one program cannot take it all.
-CLIENT_LIMIT = 300
+CLIENT_LIMIT = 1000
 
 
 class DnsRelay:
@@ -111,6 +111,12 @@ class DnsRelay:
             reply(self._fit(answer, query, limit))
             return True
         return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply))
+
+    def clearCache(self) -> None:
+        """Keep no answer to anything that was asked until now."""
+        self.cache.clear()
+        for exchange in self._exchanges.values():
+            exchange.query = exchange.query._replace(key=b"")
 
     def stop(self) -> None:
         """Give up all queries; nobody hears anything more."""

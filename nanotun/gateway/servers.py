@@ -2,9 +2,9 @@
 Which server to ask first.
 
 In the order of the configuration, but a server that was silent L{FAILURES}
-times in a row goes to the back for about L{BENCH} seconds.  After that one more
-silence sends it back again; an answer makes it whole.  If all are at the back
-the order is the configuration's.
+times in a row goes to the back.  About every L{BENCH} seconds one query tries it
+first, not all: they would pile up if it is still silent.  An answer makes it
+whole.  If all are at the back the order is the configuration's.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Servers:
         self._order = self._servers
 
     def order(self, now: float) -> tuple[Endpoint, ...]:
-        """All servers, the one to ask first at the front."""
-        if self._until and min(self._until.values()) <= now:
-            for server in [each for each, until in self._until.items() if until <= now]:
-                del self._until[server]
-            self._sort()
+        """All servers, the one to ask first at the front; called for each query."""
+        for server, until in self._until.items():
+            if until <= now:
+                self._until[server] = self._trial(now)
+                return (server, *(each for each in self._order if each != server))
         return self._order
 
     def failed(self, server: Endpoint, now: float) -> bool:
@@ -51,7 +51,7 @@ class Servers:
         self._failures[server] += 1
         if self._failures[server] < FAILURES or server in self._until:
             return False
-        self._until[server] = now + BENCH * (0.75 + self._random() / 2)
+        self._until[server] = self._trial(now)
         self._sort()
         return True
 
@@ -59,15 +59,17 @@ class Servers:
         """
         It answered.
 
-        @return: whether it was at the back until now, or was about to be again.
+        @return: whether it was at the back until now.
         """
-        if not self._failures[server]:
-            return False
-        known = self._failures[server] >= FAILURES
         self._failures[server] = 0
-        if self._until.pop(server, None) is not None:
-            self._sort()
-        return known
+        if server not in self._until:
+            return False
+        del self._until[server]
+        self._sort()
+        return True
+
+    def _trial(self, now: float) -> float:
+        return now + BENCH * (0.75 + self._random() / 2)
 
     def _sort(self) -> None:
         self._order = tuple(sorted(self._servers, key=self._until.__contains__))
