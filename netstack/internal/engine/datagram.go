@@ -170,7 +170,8 @@ func (e *Engine) reassembled(id stack.TransportEndpointID, packet *stack.PacketB
 	view := data.AsRange().ToView()
 	defer view.Release()
 	if how := e.takePayload(&t, view.AsSlice(), 0); how != 0 {
-		e.reject(packet, t.six, how)
+		source, destination := t.ends()
+		e.rejectDatagram(&source, &destination, datagram.Refusal(how))
 	}
 	return true
 }

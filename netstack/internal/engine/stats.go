@@ -60,7 +60,7 @@ func (e *Engine) Stats() Stats {
 		DropWrite:        e.link.WriteDrops.Load(),
 		StackDropped:     s.DroppedPackets.Value(),
 		Retransmits:      s.TCP.Retransmits.Value(),
-		ChecksumErrors:   s.TCP.ChecksumErrors.Value() + e.link.BadChecksum.Load(),
+		ChecksumErrors:   s.TCP.ChecksumErrors.Value() + s.UDP.ChecksumErrors.Value() + e.link.BadChecksum.Load(),
 		Goroutines:       samples[0].Value.Uint64(),
 		HeapBytes:        samples[1].Value.Uint64(),
 
