@@ -26,6 +26,7 @@ LAYERS = (
     ("nanotun.logfile",),
     ("nanotun.logs", "nanotun.trouble"),
     ("nanotun.tun", "nanotun.engine", "nanotun.upstream", "nanotun.gateway", "nanotun.routing"),
+    ("nanotun.legs",),
     ("nanotun.associations",),
     ("nanotun.router",),
     ("nanotun.service",),

@@ -15,7 +15,6 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.errors import (
     AuthenticationError,
-    DatagramsUnsupported,
     HandshakeError,
     ProxyError,
     UpstreamError,
@@ -242,18 +241,18 @@ class WayTests(RouterCase):
             self.assertEqual(self.engine.dropped.pop(), request.flow.id)
         self.assertEqual(self.upstream.families, [])
 
-    def test_unsupported(self) -> None:
+    def test_proxyDown(self) -> None:
         """
         An app whose datagrams the upstream cannot carry is told; the log has one
         line for all of them, and a number.
         """
         for _ in range(5):
             request = self.engine.requestDatagrams()
-            self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+            self.upstream.failDatagrams(ProxyError("It is down."))
             self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
-        self.assertEqual(self.lines(), ["It carries no UDP."])
+        self.assertEqual(self.lines(), ["It is down."])
         self.clock.advance(REPORT_INTERVAL)
-        self.assertEqual(self.lines()[1], "It carries no UDP. (4 more in 10 s)")
+        self.assertEqual(self.lines()[1], "It is down. (4 more in 10 s)")
         self.router.stop()
 
     def test_dns(self) -> None:
