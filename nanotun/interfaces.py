@@ -58,8 +58,7 @@ class ITunOpener(Interface):
         Create the device, give it its addresses and MTU and bring it up.
 
         @param offload: C{"auto"}, C{"on"} or C{"off"}.
-        @raise nanotun.errors.DeviceError: with one sentence; nothing is left
-            behind.
+        @raise nanotun.errors.DeviceError: with one sentence; nothing is left.
         """
 
 
@@ -136,10 +135,7 @@ class IFlowHandler(Interface):
         """An app wants a connection.  Decide now or later, but once."""
 
     def datagramFlowRequested(request: IDatagramFlowRequest) -> None:
-        """
-        An app sends to somebody it has not sent to before, from this port.
-        Decide now or later, but once.
-        """
+        """An app sends from this port to somebody new.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
         """
@@ -148,10 +144,7 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """
-        A joined flow ended.  Nothing more is heard of its id.  Called only
-        while L{followsFlows} is true.
-        """
+        """A joined flow ended, for good.  Called only while L{followsFlows} is true."""
 
 
 class IPacketEngine(Interface):
@@ -311,6 +304,13 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class IHealthCheck(Interface):
+    """An upstream that can be asked whether it is there."""
+
+    def check() -> Deferred[None]:
+        """As L{IUpstream.connect}, up to where a destination is needed; then close."""
 
 
 class IGateway(Interface):

@@ -23,6 +23,9 @@ from nanotun.errors import ConfigError
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
+#: Settings of several values, whose flags may be given several times.
+LISTS = ("proxy", "dns")
+
 
 def readFile(path: str, uid: int) -> tuple[str, bool]:
     """
@@ -88,7 +91,7 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name != "dns"),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name not in LISTS),
     ]
 
     settings: Settings
@@ -96,13 +99,21 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self["dns"] = None
+        self.update(dict.fromkeys(LISTS))
 
     def opt_dns(self, servers: str) -> None:
         """Another server; the help is set below."""
-        self["dns"] = servers if self["dns"] is None else f"{self['dns']},{servers}"
+        self._extend("dns", servers)
+
+    def opt_proxy(self, proxies: str) -> None:
+        """Another proxy; the help is set below."""
+        self._extend("proxy", proxies)
 
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
+    opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
+
+    def _extend(self, name: str, text: str) -> None:
+        self[name] = text if self[name] is None else f"{self[name]},{text}"
 
     def readSettings(self, uid: int) -> None:
         """
@@ -123,7 +134,7 @@ class Options(usage.Options):
             if self[key.flag] is not None
         }
         self.settings = makeSettings(fileValues, flagValues, path)
-        if self.settings.proxy.password is None:
+        if all(proxy.password is None for proxy in self.settings.proxy):
             return
         if "proxy" in flagValues:
             self.notices = (

@@ -26,7 +26,7 @@ from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
-from nanotun.upstream import upstreamFor
+from nanotun.upstream import upstreamsFor
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -75,7 +75,15 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
-    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
+    debug = settings.logLevel == "debug"
+    upstream = upstreamsFor(
+        settings.proxy,
+        settings.proxyPolicy,
+        reactor,
+        settings.connectTimeout,
+        settings.proxyCheckInterval,
+        debug,
+    )
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
@@ -85,7 +93,6 @@ def makeService(options: Options) -> IService:
         return makeGateway(reactor, engine, settings.dns, cacheSize, openDatagram, openStream)
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
-        debug = settings.logLevel == "debug"
         return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
 
     def makePort(
@@ -102,4 +109,7 @@ def makeService(options: Options) -> IService:
     )
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)
+    if IService.providedBy(upstream):
+        # Started after the tunnel, which is what can fail.
+        upstream.setServiceParent(root)
     return root

@@ -130,7 +130,7 @@ class OptionsTests(FileCase):
 
     def test_noticeForFlag(self) -> None:
         """A password on the command line is worth a warning that does not repeat it."""
-        (notice,) = self.parse("--proxy", "a:hunter2@h").notices
+        (notice,) = self.parse("--proxy", "h", "--proxy", "a:hunter2@h").notices
         self.assertIn("command line", notice)
         self.assertNotIn("hunter2", notice)
 

@@ -5,7 +5,7 @@ one that connects them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanotun.errors import ConfigError
@@ -13,8 +13,35 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.group import GroupUpstream
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
+from nanotun.upstream.socks5login import Socks5LogIn
+
+
+def upstreamsFor(
+    urls: Sequence[ProxyURL],
+    policy: str,
+    reactor: Any,
+    timeout: float,
+    interval: float,
+    logFlows: bool = False,
+) -> IUpstream:
+    """
+    The upstream that one or more URLs stand for.  Opens nothing yet; several are
+    a service to be started.
+
+    @param policy: which of several is used, and when; see
+        L{nanotun.upstream.policies.POLICIES}.
+    @param timeout: seconds for one connection, all steps together.
+    @param interval: seconds between two checks of one of several.
+    @param logFlows: whether each flow gets a debug line that names its upstream.
+    @raise ConfigError: as from L{upstreamFor}.
+    """
+    upstreams = [upstreamFor(url, reactor, timeout) for url in urls]
+    if len(upstreams) == 1:
+        return upstreams[0]
+    return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)
 
 
 def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
@@ -42,6 +69,7 @@ def _socks5(url: ProxyURL) -> Handshakes:
     return Handshakes(
         lambda destination: Socks5Handshake(destination, proxy, credentials),
         lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE),
+        lambda: Socks5LogIn(proxy, credentials),
     )
 
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHandshake, IUpstream
+from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.control import ControlConnection
@@ -37,13 +37,16 @@ class Handshakes(NamedTuple):
     @ivar connect: the handshake for one destination.
     @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
         has none.
+    @ivar check: the part of it that needs no destination, or L{None} where it
+        begins with one.
     """
 
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], Socks5Handshake] | None = None
+    check: Callable[[], IHandshake] | None = None
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, IHealthCheck)
 class ProxyUpstream:
     """
     Asks a proxy to connect.
@@ -108,6 +111,13 @@ class ProxyUpstream:
         opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
         opened.addCallbacks(granted, refused)
         return opened
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        makeHandshake = self._handshakes.check
+        handshake = makeHandshake() if makeHandshake is not None else None
+        opened = self._connector.open(self._addresses, handshake)
+        return opened.addCallback(lambda connection: os.close(connection.fd))
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
