@@ -245,11 +245,12 @@ class IPacketEngineFactory(Interface):
 class IHandshake(Interface):
     """
     One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
-    for one connection by L{nanotun.upstream.connector}.
+    for one leg by L{nanotun.upstream.connector}, which is one connection unless
+    L{again} or L{resumable} asks for another.
     """
 
     def begin() -> bytes:
-        """What to send first.  Called once, when the socket is connected."""
+        """What to send first.  Called when a socket is connected."""
 
     def receive(data: bytes) -> bytes:
         """
@@ -261,6 +262,14 @@ class IHandshake(Interface):
 
     done = Attribute("Whether the connection is through.")
     leftover = Attribute("Bytes past the handshake's end, once L{done}.")
+    again = Attribute(
+        "Whether this connection is of no more use and the handshake goes on on a new "
+        "one, with L{begin}.  Looked at after each L{receive}."
+    )
+    resumable = Attribute(
+        "Whether the same is to be done should the connection be lost now, rather than "
+        "to give up.  It never stays true for more than a few connections."
+    )
 
 
 class ILegControl(Interface):

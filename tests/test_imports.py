@@ -48,7 +48,14 @@ PURE = (
     "nanotun.proxyurl",
     "nanotun.config",
     "nanotun.policy",
+    "nanotun.upstream.challenge",
+    "nanotun.upstream.digest",
+    "nanotun.upstream.http",
+    "nanotun.upstream.httpstatus",
+    "nanotun.upstream.login",
+    "nanotun.upstream.socks4",
     "nanotun.upstream.socks5",
+    "nanotun.upstream.tls",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
@@ -68,6 +75,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "ctypes": "nanotun.engine",
     "pyroute2": ("nanotun.tun", "nanotun.routing"),
     "yaml": "nanotun.configfile",
+    "h11": "nanotun.upstream.http",
     "hyperlink": "nanotun.proxyurl",
     "psutil": "nanotun.policy",
 }

@@ -98,6 +98,8 @@ class Socks5Handshake:
         C{None}.
     """
 
+    again = resumable = False
+
     __slots__ = ("_buffer", "_credentials", "_destination", "_proxy", "_state", "done", "leftover")
 
     def __init__(
