@@ -238,8 +238,12 @@ class IPacketEngineFactory(Interface):
 
     stackMode = Attribute("The value of the C{stackMode} setting (L{str}).")
 
-    def createEngine(reactor: Any) -> IPacketEngine:
-        """Make an engine that is not started.  Loads nothing native."""
+    def createEngine(reactor: Any, udpTimeout: float) -> IPacketEngine:
+        """
+        Make an engine that is not started.  Loads nothing native.
+
+        @param udpTimeout: seconds after which an idle association ends.
+        """
 
 
 class IHandshake(Interface):
@@ -292,6 +296,8 @@ class ILegControl(Interface):
 class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
+    sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
+
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """
         Open a leg to C{destination}, its sockets marked.
@@ -314,3 +320,10 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class IGateway(Interface):
+    """Our services on the gateway's addresses, as the router knows them."""
+
+    def acceptStream(request: IFlowRequest) -> None:
+        """An app connects to a port that L{IPacketEngine.listen} was told of."""

@@ -25,7 +25,7 @@ class EngineFactory:
         self.stackMode = stackMode
         self._factoryName = factoryName
 
-    def createEngine(self, reactor: Any) -> IPacketEngine:
+    def createEngine(self, reactor: Any, udpTimeout: float) -> IPacketEngine:
         """Import the real factory and ask it."""
         factory: IPacketEngineFactory = namedAny(self._factoryName)()
-        return factory.createEngine(reactor)
+        return factory.createEngine(reactor, udpTimeout)

@@ -14,11 +14,12 @@ from zope.interface import implementer
 from nanotun.engine import abi
 from nanotun.engine.gvisor import GVisorEngine
 from nanotun.flow import FlowEnd
-from nanotun.interfaces import IFlowHandler, IFlowRequest
+from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler, IFlowRequest
 from nanotun.testing import MemoryTunOpener
 
 HANDLE = 11
 EVENT_FD = 22
+UDP_TIMEOUT = 60.0
 
 
 class FakeLibrary:
@@ -29,12 +30,14 @@ class FakeLibrary:
     @ivar results: what a function returns, 0 unless it is set; a list is
         used up.
     @ivar events: what waits to be drained.
+    @ivar received: what waits for the services, a batch each.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
         self.events: list[dict[str, Any]] = []
+        self.received: list[bytes] = []
         self.config: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -64,6 +67,14 @@ class FakeLibrary:
                     setattr(array[index], name, value)
         return len(batch)
 
+    def ns_receive(self, handle: int, buffer: Any, capacity: int) -> int:
+        """Move a batch."""
+        if "ns_receive" in self.results:
+            return int(self.results["ns_receive"])
+        batch = self.received.pop(0) if self.received else b""
+        buffer[: len(batch)] = batch
+        return len(batch)
+
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of one function."""
         return [call[1:] for call in self.calls if call[0] == name]
@@ -77,6 +88,7 @@ class RecordingHandler:
 
     def __init__(self) -> None:
         self.requests: list[IFlowRequest] = []
+        self.datagramRequests: list[IDatagramFlowRequest] = []
         self.abandoned: list[int] = []
         self.ends: list[FlowEnd] = []
         self.failure: Exception | None = None
@@ -88,6 +100,13 @@ class RecordingHandler:
             raise failure
         self.requests.append(request)
 
+    def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
+        """Note it, or raise."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.datagramRequests.append(request)
+
     def flowAbandoned(self, flowID: int) -> None:
         """Note it."""
         self.abandoned.append(flowID)
@@ -97,14 +116,16 @@ class RecordingHandler:
         self.ends.append(end)
 
 
-def request(flowID: int, host: str = "192.0.2.1") -> dict[str, Any]:
+def request(
+    flowID: int, host: str = "192.0.2.1", kind: int = abi.NS_EVENT_TCP_REQUEST
+) -> dict[str, Any]:
     """An app asks for C{host}, port 80."""
     family = AF_INET6 if ":" in host else AF_INET
     return {
         "flow": flowID,
-        "kind": abi.NS_EVENT_TCP_REQUEST,
+        "kind": kind,
         "family": 6 if ":" in host else 4,
-        "protocol": 6,
+        "protocol": 6 if kind == abi.NS_EVENT_TCP_REQUEST else 17,
         "source_port": 4000,
         "destination_port": 80,
         "source": inet_pton(family, "2001:db8::2" if ":" in host else "198.18.0.2"),
@@ -120,7 +141,7 @@ class EngineCase(SynchronousTestCase):
         self.library = FakeLibrary()
         library: Any = self.library
         self.reactor = MemoryReactorClock()
-        self.engine = GVisorEngine(self.reactor, lambda: library)
+        self.engine = GVisorEngine(self.reactor, UDP_TIMEOUT, lambda: library)
         self.handler = RecordingHandler()
         self.device = MemoryTunOpener().open("nano0", 1500, "auto")
 

@@ -161,7 +161,7 @@ class SettingsTests(SynchronousTestCase):
     def test_noPassword(self) -> None:
         """No error shows a password, wherever the URL went."""
         for text in (
-            "proxy: http://a:hunter2@h",
+            "proxy: gopher://a:hunter2@h",
             "proxy: socks5://a:hunter2@h:99999",
             "proxy: [socks5://a:hunter2@h]",
             "proxy: h\ntunName: socks5://a:hunter2@h",

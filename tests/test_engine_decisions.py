@@ -1,5 +1,5 @@
 """
-Tests for L{nanotun.engine.native}: what goes down to the library.
+Tests for L{nanotun.engine.decisions}.
 """
 
 from __future__ import annotations
@@ -7,9 +7,10 @@ from __future__ import annotations
 import errno
 import os
 
-from nanotun.engine.native import FLOW_LIMIT
+from nanotun.engine import abi
+from nanotun.engine.decisions import FLOW_LIMIT
 from nanotun.errors import FlowLimitError
-from nanotun.flow import Refusal
+from nanotun.flow import DatagramLeg, LegKind, Protocol, Refusal
 from tests.engine_cases import HANDLE, EngineCase, request
 
 
@@ -76,10 +77,131 @@ class DecisionTests(EngineCase):
         Decisions after the stop reach nobody, and a joined fd is closed.
         """
         self.successResultOf(self.engine.stop())
+        before = len(self.library.calls)
         near, far = os.pipe()
         self.addCleanup(os.close, far)
         self.assertFalse(self.request.join(near))
         self.assertRaises(OSError, os.fstat, near)
         self.engine.refuseFlow(1, Refusal.RESET)
         self.engine.dropFlow(1)
-        self.assertEqual(self.library.named("ns_refuse") + self.library.named("ns_drop"), [])
+        self.assertTrue(self.engine.attachFlow(1, 5))
+        self.engine.serveFlow(1)
+        self.assertEqual(len(self.library.calls), before)
+
+
+class AssociationTests(EngineCase):
+    """
+    Tests for associations and what is attached to them.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+        self.library.results["ns_associate"] = 7
+        self.ends: list[int] = []
+        self.library.events = [request(1, kind=abi.NS_EVENT_UDP_REQUEST)]
+        self.engine.doRead()
+        (self.request,) = self.handler.datagramRequests
+
+    def open(self, kind: LegKind = LegKind.SOCKS5, shared: bool = False) -> int:
+        """Open an association."""
+        leg = DatagramLeg(5, kind, None)
+        return self.engine.openAssociation(leg, self.ends.append, shared)
+
+    def end(self, error: int) -> None:
+        """The library ends it."""
+        kind = abi.NS_EVENT_ASSOCIATION_CLOSED
+        self.library.events = [{"kind": kind, "flow": 7, "error": error}]
+        self.engine.doRead()
+
+    def test_open(self) -> None:
+        """
+        The library is told of the fd, the kind and whether it is shared.
+        """
+        self.assertEqual(self.open(), 7)
+        self.open(LegKind.DIRECT, True)
+        self.assertEqual(
+            self.library.named("ns_associate"),
+            [(HANDLE, 5, abi.NS_LEG_SOCKS5, 0), (HANDLE, 5, abi.NS_LEG_DIRECT, abi.NS_LEG_SHARED)],
+        )
+
+    def test_openFails(self) -> None:
+        """
+        An error is raised; the fd is the library's all the same.
+        """
+        self.library.results["ns_associate"] = -errno.EINVAL
+        self.assertRaises(OSError, self.open)
+
+    def test_ended(self) -> None:
+        """
+        Who opened it hears once why it ended, and closes nothing after that.
+        """
+        self.open()
+        self.end(errno.ETIMEDOUT)
+        self.end(errno.EBADF)
+        self.assertEqual(self.ends, [errno.ETIMEDOUT])
+        self.engine.closeAssociation(7)
+        self.assertEqual(self.library.named("ns_dissociate"), [])
+
+    def test_close(self) -> None:
+        """
+        Who closed it hears nothing, also when it ended in the same moment.
+        """
+        for result in (0, -errno.EBADF, -errno.ENOENT):
+            self.open()
+            self.library.results["ns_dissociate"] = result
+            self.engine.closeAssociation(7)
+            self.end(errno.ETIMEDOUT)
+        self.assertEqual(self.library.named("ns_dissociate"), [(HANDLE, 7)] * 3)
+        self.assertEqual(self.ends, [])
+
+    def test_attach(self) -> None:
+        """
+        An association that is gone, or busy with such a query, is told apart from
+        one that takes the flow; a flow that waits no more needs nothing.
+        """
+        self.library.results["ns_attach"] = [-errno.EBADF, -errno.EEXIST, 0]
+        self.assertFalse(self.request.attach(7))
+        self.assertFalse(self.request.attach(8))
+        self.assertTrue(self.request.attach(9))
+        self.assertEqual(
+            self.library.named("ns_attach"), [(HANDLE, 1, 7), (HANDLE, 1, 8), (HANDLE, 1, 9)]
+        )
+        self.library.results["ns_attach"] = -errno.ENOENT
+        self.assertTrue(self.engine.attachFlow(1, 7))
+        self.library.results["ns_attach"] = -errno.EINVAL
+        self.assertRaises(OSError, self.engine.attachFlow, 1, 7)
+
+    def test_serve(self) -> None:
+        """
+        The services get the flow.
+        """
+        self.request.serve()
+        self.assertEqual(self.library.named("ns_serve"), [(HANDLE, 1)])
+
+    def test_listen(self) -> None:
+        """
+        The library is told of protocol and port, and may say no.
+        """
+        self.engine.listen(Protocol.UDP, 53)
+        self.assertEqual(self.library.named("ns_listen"), [(HANDLE, 17, 53)])
+        self.library.results["ns_listen"] = -errno.EINVAL
+        self.assertRaises(OSError, self.engine.listen, Protocol.TCP, 53)
+
+    def test_afterStop(self) -> None:
+        """
+        After the stop an association cannot be opened, its fd is closed, and those
+        that were open are not heard of.
+        """
+        self.open()
+        self.successResultOf(self.engine.stop())
+        before = len(self.library.calls)
+        near, far = os.pipe()
+        self.addCleanup(os.close, far)
+        leg = DatagramLeg(near, LegKind.DIRECT, None)
+        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.append)
+        self.assertRaises(OSError, os.fstat, near)
+        self.engine.closeAssociation(7)
+        self.engine.listen(Protocol.UDP, 53)
+        self.assertEqual((len(self.library.calls), self.ends), (before, []))

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.engine import abi, native
+from nanotun.engine.decisions import ASSOCIATION_LIMIT, FLOW_LIMIT
 from nanotun.engine.gvisor import GVisorEngine, GVisorEngineFactory
 from nanotun.engine.simple import SimpleEngine, SimpleEngineFactory
 from nanotun.errors import EngineError
@@ -40,7 +41,7 @@ class StartTests(EngineCase):
             plugin = factory()
             verifyObject(IPacketEngineFactory, plugin)
             self.assertTrue(IPlugin.providedBy(plugin))
-            made = plugin.createEngine(self.reactor)
+            made = plugin.createEngine(self.reactor, 60.0)
             self.assertIsInstance(made, engine)
             verifyObject(IPacketEngine, made)
             self.assertEqual((plugin.stackMode, made.stackMode), (mode, mode))
@@ -60,6 +61,10 @@ class StartTests(EngineCase):
         self.assertEqual(bytes(config["gateway6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::1"))
         self.assertEqual(config["pending_limit"], native.PENDING_LIMIT)
         self.assertLess(config["pending_per_source"], config["pending_limit"])
+        self.assertEqual(config["flow_limit"], FLOW_LIMIT)
+        self.assertEqual(config["association_limit"], ASSOCIATION_LIMIT)
+        self.assertEqual(config["datagram_flow_limit"], native.DATAGRAM_FLOW_LIMIT)
+        self.assertEqual(config["udp_timeout_ms"], 60_000)
         self.assertEqual(self.reactor.getReaders(), [self.engine])
         self.assertEqual(self.engine.fileno(), EVENT_FD)
 
@@ -127,6 +132,19 @@ class EventTests(EngineCase):
         (end,) = self.handler.ends
         self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
 
+    def test_datagramRequest(self) -> None:
+        """
+        A request for datagrams is of another kind, and UDP.
+        """
+        self.library.events = [request(1, "2001:db8::1", abi.NS_EVENT_UDP_REQUEST)]
+        self.engine.doRead()
+        (found,) = self.handler.datagramRequests
+        self.assertEqual(
+            found.flow,
+            Flow(1, Protocol.UDP, Endpoint("2001:db8::2", 4000), Endpoint("2001:db8::1", 80)),
+        )
+        self.assertEqual(self.handler.requests, [])
+
     def test_endUnread(self) -> None:
         """
         An end that nobody follows is not even decoded; what comes with it is.
@@ -151,12 +169,14 @@ class EventTests(EngineCase):
         """
         A handler that raises costs that flow, not the ones after it.
         """
-        self.handler.failure = ZeroDivisionError()
-        self.library.events = [request(1), request(2)]
-        self.engine.doRead()
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.library.named("ns_drop"), [(HANDLE, 1)])
+        for kind in (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST):
+            self.handler.failure = ZeroDivisionError()
+            self.library.events = [request(1, kind=kind), request(2, kind=kind)]
+            self.engine.doRead()
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.library.named("ns_drop"), [(HANDLE, 1)] * 2)
         self.assertEqual([each.flow.id for each in self.handler.requests], [2])
+        self.assertEqual([each.flow.id for each in self.handler.datagramRequests], [2])
 
     def test_unknownKind(self) -> None:
         """

@@ -7,16 +7,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from nanotun.engine.request import FlowRequest
+from nanotun.engine.request import DatagramFlowRequest, FlowRequest
 from nanotun.errors import FlowDecidedError
 from nanotun.flow import Endpoint, Flow, Protocol, Refusal
-from nanotun.interfaces import IFlowRequest
+from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80))
 
 
 class Decider:
-    """Writes decisions down."""
+    """Writes decisions down.  It knows the association 5."""
 
     def __init__(self) -> None:
         self.decisions: list[tuple[object, ...]] = []
@@ -25,6 +25,15 @@ class Decider:
         """Note it."""
         self.decisions.append(("join", flowID, fd, leftover))
         return True
+
+    def attachFlow(self, flowID: int, association: int) -> bool:
+        """Note it."""
+        self.decisions.append(("attach", flowID, association))
+        return association == 5
+
+    def serveFlow(self, flowID: int) -> None:
+        """Note it."""
+        self.decisions.append(("serve", flowID))
 
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """Note it."""
@@ -77,3 +86,50 @@ class FlowRequestTests(SynchronousTestCase):
             error = self.assertRaises(FlowDecidedError, second)
             self.assertIn("192.0.2.1:80", str(error))
         self.assertEqual(len(self.decider.decisions), 1)
+
+
+class DatagramFlowRequestTests(SynchronousTestCase):
+    """
+    Tests for L{DatagramFlowRequest}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.decider = Decider()
+        self.request = DatagramFlowRequest(FLOW, self.decider)
+
+    def test_interface(self) -> None:
+        """
+        It is an L{IDatagramFlowRequest}.
+        """
+        verifyClass(IDatagramFlowRequest, DatagramFlowRequest)
+        verifyObject(IDatagramFlowRequest, self.request)
+
+    def test_decisions(self) -> None:
+        """
+        Each decision reaches the engine with the flow's id.
+        """
+        self.request.serve()
+        DatagramFlowRequest(FLOW, self.decider).refuse(Refusal.PORT_UNREACHABLE)
+        DatagramFlowRequest(FLOW, self.decider).drop()
+        self.assertEqual(
+            self.decider.decisions,
+            [("serve", 7), ("refuse", 7, Refusal.PORT_UNREACHABLE), ("drop", 7)],
+        )
+
+    def test_attach(self) -> None:
+        """
+        An association that does not take the flow decides nothing; one that does
+        is the last word.
+        """
+        self.assertFalse(self.request.attach(4))
+        self.assertTrue(self.request.attach(5))
+        self.assertEqual(self.decider.decisions, [("attach", 7, 4), ("attach", 7, 5)])
+        for second in (
+            lambda: self.request.attach(5),
+            self.request.serve,
+            lambda: self.request.refuse(Refusal.PORT_UNREACHABLE),
+            self.request.drop,
+        ):
+            self.assertRaises(FlowDecidedError, second)
+        self.assertEqual(len(self.decider.decisions), 2)

@@ -26,7 +26,7 @@ from nanotun.proxyurl import parseProxyURL
 from nanotun.upstream import upstreamFor
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.protocol import UpstreamFactory
-from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.socks5 import Socks5Handshake
 from tests.upstream_cases import DESTINATION, FakeReactor, ReactorCase, unmarked
 
@@ -128,7 +128,11 @@ class ProxyTests(ReactorCase):
         port = self.listen(b"\5\0", REPLY)
         url = parseProxyURL(f"socks5://localhost:{port}")
         upstream = ProxyUpstream(
-            url, lambda end: Socks5Handshake(end, str(url)), self.reactor, 5.0, unmarked
+            url,
+            Handshakes(lambda end: Socks5Handshake(end, str(url))),
+            self.reactor,
+            5.0,
+            unmarked,
         )
         for _ in range(2):
             connection = await upstream.connect(DESTINATION)

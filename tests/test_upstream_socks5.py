@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import (
     AuthenticationError,
+    DatagramsUnsupported,
     HandshakeError,
     ProxyError,
     UpstreamError,
@@ -19,7 +20,7 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
-from nanotun.upstream.socks5 import Socks5Handshake
+from nanotun.upstream.socks5 import CONNECT, UDP_ASSOCIATE, Socks5Handshake
 
 PROXY = "socks5://user:***@proxy.example:1080"
 IPV4 = Endpoint("192.0.2.1", 443)
@@ -42,6 +43,10 @@ CONNECT_NAME = bytes.fromhex("05 01 00 03 0b 6578616d706c652e636f6d ffff")
 # RFC 1928, section 6: VER REP RSV ATYP BND.ADDR BND.PORT.
 REPLY_IPV4 = bytes.fromhex("05 00 00 01 00000000 0000")
 REPLY_IPV6 = bytes.fromhex("05 00 00 04 20010db80000000000000000000000ff 1234")
+# The same for UDP ASSOCIATE, of nobody yet: command 3, 0.0.0.0:0 or [::]:0.
+ASSOCIATE = bytes.fromhex("05 03 00 01 00000000 0000")
+ASSOCIATE_IPV6 = bytes.fromhex("05 03 00 04 00000000000000000000000000000000 0000")
+RELAY_IPV4 = bytes.fromhex("05 00 00 01 c6336407 1f90")
 REPLY_NAME = bytes.fromhex("05 00 00 03 03 666f6f 1234")
 
 
@@ -60,11 +65,12 @@ class WholeTests(SynchronousTestCase):
         credentials: tuple[bytes, bytes] | None,
         greeting: bytes,
         *script: tuple[bytes, bytes],
+        command: int = CONNECT,
     ) -> Socks5Handshake:
         """
         @param script: what the proxy sends, what it is to hear then.
         """
-        handshake = Socks5Handshake(destination, PROXY, credentials)
+        handshake = Socks5Handshake(destination, PROXY, credentials, command)
         self.assertEqual(handshake.begin(), greeting)
         for received, sent in script:
             self.assertFalse(handshake.done)
@@ -252,6 +258,56 @@ class WholeTests(SynchronousTestCase):
         """
         handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4), (REPLY_IPV4, b""))
         self.assertRaises(HandshakeError, handshake.receive, b"x")
+
+    def test_associate(self) -> None:
+        """
+        A relay for UDP is asked for on behalf of nobody, and where it is comes
+        out; whether that is to be believed is another's business.
+        """
+        for destination, request, reply, bound in (
+            (Endpoint("0.0.0.0", 0), ASSOCIATE, RELAY_IPV4, Endpoint("198.51.100.7", 8080)),
+            (Endpoint("::", 0), ASSOCIATE_IPV6, REPLY_IPV6, Endpoint("2001:db8::ff", 4660)),
+            (Endpoint("0.0.0.0", 0), ASSOCIATE, REPLY_NAME, Endpoint("foo", 4660)),
+            (Endpoint("0.0.0.0", 0), ASSOCIATE, REPLY_IPV4, Endpoint("0.0.0.0", 0)),
+        ):
+            handshake = self.play(
+                destination,
+                None,
+                GREETING,
+                (METHOD_NONE, request),
+                (reply, b""),
+                command=UDP_ASSOCIATE,
+            )
+            self.assertTrue(handshake.done)
+            self.assertEqual(handshake.bound, bound)
+
+    def test_connectBinds(self) -> None:
+        """
+        Where a connection is bound is nobody's business.
+        """
+        handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4), (REPLY_IPV6, b""))
+        self.assertIsNone(handshake.bound)
+
+    def test_associateRefused(self) -> None:
+        """
+        A proxy that does not do UDP is told apart from one in trouble.
+        """
+        nobody = Endpoint("0.0.0.0", 0)
+        for reply, kind in {
+            1: ProxyError,
+            2: DatagramsUnsupported,
+            4: ProxyError,
+            7: DatagramsUnsupported,
+            8: ProxyError,
+            99: ProxyError,
+        }.items():
+            handshake = self.play(
+                nobody, None, GREETING, (METHOD_NONE, ASSOCIATE), command=UDP_ASSOCIATE
+            )
+            error = self.assertRaises(UpstreamError, self.feed, handshake, bytes([5, reply]))
+            self.assertEqual(type(error), kind)
+            self.assertIn("UDP", str(error))
+            self.assertIn(f"(reply {reply})", str(error))
 
 
 class ByteTests(WholeTests):

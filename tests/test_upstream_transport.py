@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     UpstreamError,
 )
-from nanotun.upstream.sockets import openStream
+from nanotun.upstream.sockets import openDatagram, openStream
 from nanotun.upstream.transport import HandshakeTransport
 from tests.upstream_cases import ReactorCase, unmarked
 
@@ -71,7 +71,7 @@ class TransportTests(ReactorCase):
 
 class SocketTests(SynchronousTestCase):
     """
-    Tests for L{openStream}.
+    Tests for L{openStream} and L{openDatagram}.
     """
 
     def test_marked(self) -> None:
@@ -93,3 +93,22 @@ class SocketTests(SynchronousTestCase):
         """
         self.assertRaises(UpstreamError, openStream, 12345)
         self.assertRaises(UpstreamError, openStream, socket.AF_UNIX, 0)
+
+    def test_datagram(self) -> None:
+        """
+        A datagram socket is marked, non-blocking, not inherited, and lets nobody
+        in of the other family.
+        """
+        try:
+            datagram = openDatagram(socket.AF_INET6)
+        except UpstreamError as error:
+            self.assertIn("run nanotun as root", str(error))
+            return
+        self.addCleanup(datagram.close)
+        self.assertEqual(datagram.type, socket.SOCK_DGRAM)
+        self.assertEqual(datagram.getsockopt(socket.SOL_SOCKET, socket.SO_MARK), 0x6E74)
+        self.assertEqual(datagram.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY), 1)
+        self.assertFalse(datagram.getblocking())
+        self.assertFalse(datagram.get_inheritable())
+        openDatagram(socket.AF_INET, 0).close()
+        self.assertRaises(UpstreamError, openDatagram, 12345)

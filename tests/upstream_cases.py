@@ -20,14 +20,16 @@ from twisted.trial.unittest import TestCase
 from nanotun.errors import (
     UpstreamError,
 )
-from nanotun.flow import Connection, Endpoint
+from nanotun.flow import Endpoint
 from nanotun.proxyurl import parseProxyURL
-from nanotun.upstream.proxy import ProxyUpstream
-from nanotun.upstream.sockets import openStream
-from nanotun.upstream.socks5 import Socks5Handshake
+from nanotun.upstream.control import ControlConnection
+from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+from nanotun.upstream.sockets import openDatagram, openStream
+from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
 from nanotun.upstream.transport import HandshakeTransport
 
 unmarked = partial(openStream, mark=0)
+unmarkedDatagram = partial(openDatagram, mark=0)
 DESTINATION = Endpoint("192.0.2.1", 443)
 
 
@@ -102,10 +104,16 @@ class ReactorCase(TestCase):
         credentials = (b"user", b"secret") if user else None
         return ProxyUpstream(
             url,
-            lambda destination: Socks5Handshake(destination, str(url), credentials),
+            Handshakes(
+                lambda destination: Socks5Handshake(destination, str(url), credentials),
+                lambda: Socks5Handshake(
+                    Endpoint("0.0.0.0", 0), str(url), credentials, UDP_ASSOCIATE
+                ),
+            ),
             self.reactor,
             timeout,
             unmarked,
+            unmarkedDatagram,
         )
 
     def assertClean(self) -> None:
@@ -113,11 +121,11 @@ class ReactorCase(TestCase):
         left = [
             each
             for each in self.reactor.getReaders() + self.reactor.getWriters()
-            if isinstance(each, HandshakeTransport)
+            if isinstance(each, (HandshakeTransport, ControlConnection))
         ]
         self.assertEqual(left, [])
 
-    async def failure(self, kind: type[UpstreamError], leg: Deferred[Connection]) -> str:
+    async def failure(self, kind: type[UpstreamError], leg: Deferred[Any]) -> str:
         """The text of the error that C{leg} fails with."""
         error = await self.assertFailure(leg, UpstreamError)
         self.assertEqual(type(error), kind)

@@ -32,6 +32,9 @@ if [ "${1:-build}" = test ]; then
     want socat socat
     want dante-server danted
     want microsocks microsocks
+    want unbound unbound
+    want knot-dnsutils kdig
+    want dnsperf dnsperf
     want nftables nft
     want tcpdump tcpdump
     want procps ps

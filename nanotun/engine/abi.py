@@ -295,6 +295,11 @@ def bytes16(packed: bytes) -> Any:
     return (c_uint8 * 16)(*packed)
 
 
+def byteBuffer(size: int) -> Any:
+    """Memory for the library to fill and a L{memoryview} to read."""
+    return ctypes.create_string_buffer(size)
+
+
 def readStats(library: NativeLibrary, handle: int) -> Stats:
     """
     All counters.

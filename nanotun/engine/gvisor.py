@@ -27,6 +27,6 @@ class GVisorEngineFactory:
 
     stackMode = GVisorEngine.stackMode
 
-    def createEngine(self, reactor: Any) -> IPacketEngine:
+    def createEngine(self, reactor: Any, udpTimeout: float) -> IPacketEngine:
         """See L{IPacketEngineFactory.createEngine}."""
-        return GVisorEngine(reactor)
+        return GVisorEngine(reactor, udpTimeout)

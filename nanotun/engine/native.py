@@ -8,23 +8,24 @@ once per connection: keep it short.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.engine import abi
-from nanotun.engine.request import FlowRequest
-from nanotun.errors import EngineError, FlowLimitError
-from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
+from nanotun.engine.decisions import Decisions
+from nanotun.engine.request import DatagramFlowRequest, FlowRequest
+from nanotun.engine.services import ServiceDatagrams
+from nanotun.errors import EngineError
+from nanotun.flow import Datagram, Endpoint, Flow, FlowEnd, Protocol, Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
 
 #: Flows that may wait for a decision.  Each is a dial with a socket of ours and
@@ -35,9 +36,9 @@ PENDING_LIMIT = 4096
 #: share one address and a machine behind it must still get through.
 PENDING_PER_SOURCE = 2048
 
-#: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has
-#: no more than 64,512 ports towards one proxy anyway.
-FLOW_LIMIT = 65536
+#: Pairs of a UDP source and a destination: a small record each, without an fd.
+#: One more than these costs whoever was silent for longest a new decision.
+DATAGRAM_FLOW_LIMIT = 65536
 
 #: Seconds.  An app on this machine cannot vanish without a word, a machine
 #: behind it can; most NATs forget a silent flow after five minutes or more.
@@ -57,12 +58,16 @@ QUIESCE_LIMIT = 1.0
 QUIESCE_BUDGET = 512
 
 
+_REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
+
+
 @implementer(IPacketEngine, IReadDescriptor)
-class NativeEngine:
+class NativeEngine(Decisions):
     """
     An engine that is not started.
 
     @cvar stack: C{NS_STACK_...}, which stack the library makes.
+    @param udpTimeout: seconds after which an idle association ends.
     @param load: makes the L{abi.NativeLibrary}.  Called by L{start}.
     """
 
@@ -74,18 +79,21 @@ class NativeEngine:
     def __init__(
         self,
         reactor: Any,
+        udpTimeout: float,
         load: Callable[[], abi.NativeLibrary] = abi.NativeLibrary.load,
     ) -> None:
+        super().__init__()
         self._reactor = reactor
+        self._udpTimeout = udpTimeout
         self._load = load
-        self._library: abi.NativeLibrary | None = None
         self._handler: IFlowHandler | None = None
-        self._handle = 0
         self._eventFD = -1
         self._events = abi.EventBuffer(DRAIN_BATCH)
         self._stopping: list[Deferred[None]] | None = None
         self._stopDeadline = 0.0
         self._returned: Callable[[], None] | None = None
+        self._services = ServiceDatagrams()
+        self._more: IDelayedCall | None = None
 
     def start(self, device: ITunDevice, handler: IFlowHandler) -> None:
         """See L{IPacketEngine.start}."""
@@ -118,9 +126,12 @@ class NativeEngine:
             vnet_header=device.vnetHeader,
             pending_limit=PENDING_LIMIT,
             pending_per_source=PENDING_PER_SOURCE,
-            flow_limit=FLOW_LIMIT,
+            flow_limit=self.flowLimit,
             keepalive_s=KEEPALIVE,
             half_closed_s=HALF_CLOSED,
+            association_limit=self.associationLimit,
+            datagram_flow_limit=DATAGRAM_FLOW_LIMIT,
+            udp_timeout_ms=round(self._udpTimeout * 1000),
             gateway4=abi.bytes4(inet_pton(AF_INET, GATEWAY4)),
             gateway6=abi.bytes16(inet_pton(AF_INET6, GATEWAY6)),
         )
@@ -149,6 +160,21 @@ class NativeEngine:
             return False
         self._returned = returned
         return True
+
+    def receiveDatagrams(self, receiver: Callable[[list[Datagram]], None]) -> None:
+        """See L{IPacketEngine.receiveDatagrams}."""
+        self._services.receiver = receiver
+
+    def sendDatagrams(self, datagrams: list[Datagram]) -> None:
+        """See L{IPacketEngine.sendDatagrams}."""
+        if self._library is not None:
+            self._services.send(self._library, self._handle, datagrams)
+
+    def _receive(self) -> None:
+        """Some datagrams for the services; the rest of them soon, if there are many."""
+        self._more = None
+        if self._library is not None and self._services.receive(self._library, self._handle):
+            self._more = self._reactor.callLater(0, self._receive)
 
     def stats(self) -> Stats:
         """See L{IPacketEngine.stats}."""
@@ -182,7 +208,11 @@ class NativeEngine:
             return
         self._deliver()
         self._reactor.removeReader(self)
+        if self._more is not None:
+            self._more.cancel()
+            self._more = None
         handle, self._handle, self._library, self._eventFD = self._handle, 0, None, -1
+        self._ended.clear()
         result = library.ns_close(handle)
         if result < 0:
             self._log.error("The stack closed with an error: {error}", error=os.strerror(-result))
@@ -231,7 +261,7 @@ class NativeEngine:
                     self._dispatch(event, handler)
                 except Exception:
                     self._log.failure("The flow {flow} is dropped", flow=event[0])
-                    if event[3] == abi.NS_EVENT_TCP_REQUEST and self._library is not None:
+                    if event[3] in _REQUESTS and self._library is not None:
                         # Perhaps it was decided before the exception; then the
                         # library does not know it, which is as well.
                         self._library.ns_drop(self._handle, event[0])
@@ -247,6 +277,15 @@ class NativeEngine:
         ) = event  # fmt: skip
         if kind == abi.NS_EVENT_ABANDONED:
             handler.flowAbandoned(flowID)
+            return
+        if kind == abi.NS_EVENT_DATAGRAMS:
+            if self._more is None:
+                self._receive()
+            return
+        if kind == abi.NS_EVENT_ASSOCIATION_CLOSED:
+            ended = self._ended.pop(flowID, None)
+            if ended is not None:
+                ended(error)
             return
         if kind == abi.NS_EVENT_DEVICE_RETURNED:
             returned, self._returned = self._returned, None
@@ -271,38 +310,9 @@ class NativeEngine:
         )
         if kind == abi.NS_EVENT_TCP_REQUEST:
             handler.flowRequested(FlowRequest(flow, self))
+        elif kind == abi.NS_EVENT_UDP_REQUEST:
+            handler.datagramFlowRequested(DatagramFlowRequest(flow, self))
         elif kind == abi.NS_EVENT_CLOSED:
             handler.flowClosed(FlowEnd(flow, error, bytesUp, bytesDown))
         else:
             raise EngineError(f"The native library reported an unknown event {kind}.")
-
-    # The decisions, for FlowRequest.
-
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
-        """See L{IFlowRequest.join}."""
-        library = self._library
-        if library is None:
-            os.close(fd)
-            return False
-        result = library.ns_join(self._handle, flowID, fd, leftover, len(leftover))
-        if result == -errno.ENOENT:
-            return False
-        if result == -errno.EMFILE:
-            raise FlowLimitError(FLOW_LIMIT)
-        abi.check(result, "ns_join")
-        return True
-
-    def refuseFlow(self, flowID: int, reason: Refusal) -> None:
-        """See L{IFlowRequest.refuse}."""
-        if self._library is not None:
-            self._settle(self._library.ns_refuse(self._handle, flowID, reason), "ns_refuse")
-
-    def dropFlow(self, flowID: int) -> None:
-        """See L{IFlowRequest.drop}."""
-        if self._library is not None:
-            self._settle(self._library.ns_drop(self._handle, flowID), "ns_drop")
-
-    def _settle(self, result: int, call: str) -> None:
-        # No such flow: the app gave up, and the event that says so is under way.
-        if result != -errno.ENOENT:
-            abi.check(result, call)

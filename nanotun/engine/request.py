@@ -1,5 +1,5 @@
 """
-The request that an engine hands to the router.
+The requests that an engine hands to the router.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from nanotun.errors import FlowDecidedError
 from nanotun.flow import Flow, Refusal
-from nanotun.interfaces import IFlowRequest
+from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 
 class FlowDecider(Protocol):
@@ -19,6 +19,12 @@ class FlowDecider(Protocol):
     def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
         """Own C{fd}, and say whether the app was still there."""
 
+    def attachFlow(self, flowID: int, association: int) -> bool:
+        """Say whether the association takes the flow."""
+
+    def serveFlow(self, flowID: int) -> None:
+        """Hand it to the datagram services."""
+
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """Tell the app."""
 
@@ -26,11 +32,10 @@ class FlowDecider(Protocol):
         """Say nothing."""
 
 
-@implementer(IFlowRequest)
-class FlowRequest:
+class _Request:
     """
-    See L{IFlowRequest}.  Once decided it lets go of the engine, which is also
-    how a second decision is noticed.
+    What both kinds share.  Once decided a request lets go of the engine, which
+    is also how a second decision is noticed.
     """
 
     __slots__ = ("_decider", "flow")
@@ -38,14 +43,6 @@ class FlowRequest:
     def __init__(self, flow: Flow, decider: FlowDecider) -> None:
         self.flow = flow
         self._decider: FlowDecider | None = decider
-
-    def join(self, fd: int, leftover: bytes = b"") -> bool:
-        """See L{IFlowRequest.join}."""
-        decider = self._decider
-        if decider is None:
-            raise self._decidedError("join")
-        self._decider = None
-        return decider.joinFlow(self.flow.id, fd, leftover)
 
     def refuse(self, reason: Refusal) -> None:
         """See L{IFlowRequest.refuse}."""
@@ -68,3 +65,43 @@ class FlowRequest:
             f"The flow {self.flow.id} to {self.flow.destination} was decided already when "
             f"{second} was called; please report this."
         )
+
+
+@implementer(IFlowRequest)
+class FlowRequest(_Request):
+    """See L{IFlowRequest}."""
+
+    __slots__ = ()
+
+    def join(self, fd: int, leftover: bytes = b"") -> bool:
+        """See L{IFlowRequest.join}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("join")
+        self._decider = None
+        return decider.joinFlow(self.flow.id, fd, leftover)
+
+
+@implementer(IDatagramFlowRequest)
+class DatagramFlowRequest(_Request):
+    """See L{IDatagramFlowRequest}."""
+
+    __slots__ = ()
+
+    def attach(self, association: int) -> bool:
+        """See L{IDatagramFlowRequest.attach}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("attach")
+        taken = decider.attachFlow(self.flow.id, association)
+        if taken:
+            self._decider = None
+        return taken
+
+    def serve(self) -> None:
+        """See L{IDatagramFlowRequest.serve}."""
+        decider = self._decider
+        if decider is None:
+            raise self._decidedError("serve")
+        self._decider = None
+        decider.serveFlow(self.flow.id)

@@ -28,6 +28,6 @@ class SimpleEngineFactory:
 
     stackMode = SimpleEngine.stackMode
 
-    def createEngine(self, reactor: Any) -> IPacketEngine:
+    def createEngine(self, reactor: Any, udpTimeout: float) -> IPacketEngine:
         """See L{IPacketEngineFactory.createEngine}."""
-        return SimpleEngine(reactor)
+        return SimpleEngine(reactor, udpTimeout)

@@ -10,11 +10,11 @@ from typing import Any
 
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IHandshake, IUpstream
+from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.proxy import ProxyUpstream
-from nanotun.upstream.socks5 import Socks5Handshake
+from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
 
 
 def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
@@ -32,15 +32,20 @@ def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
     return ProxyUpstream(url, handshakes(url), reactor, timeout)
 
 
-def _socks5(url: ProxyURL) -> Callable[[Endpoint], IHandshake]:
+def _socks5(url: ProxyURL) -> Handshakes:
     proxy = str(url)
     credentials = None
     if url.username is not None:
         credentials = (url.username.encode(), (url.password or "").encode())
-    return lambda destination: Socks5Handshake(destination, proxy, credentials)
+    # The family says by which one datagrams will come (RFC 1928, section 4).
+    nobody = Endpoint("::" if ":" in url.host else "0.0.0.0", 0)
+    return Handshakes(
+        lambda destination: Socks5Handshake(destination, proxy, credentials),
+        lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE),
+    )
 
 
-#: Scheme to what makes, for one proxy, the handshake for one destination.
-_HANDSHAKES: dict[str, Callable[[ProxyURL], Callable[[Endpoint], IHandshake]]] = {
+#: Scheme to what makes the handshakes with one proxy.
+_HANDSHAKES: dict[str, Callable[[ProxyURL], Handshakes]] = {
     "socks5": _socks5,
 }

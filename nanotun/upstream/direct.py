@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from nanotun.errors import (
@@ -20,11 +21,11 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Connection, Endpoint
+from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
 from nanotun.interfaces import IUpstream
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.sockets import openStream
+from nanotun.upstream.sockets import openDatagram, openStream
 
 #: What connect(2) fails with, and what the app is to see of it.  EACCES and
 #: EPERM come from a firewall or a "prohibit" route of this machine.
@@ -49,10 +50,18 @@ class DirectUpstream:
     @param timeout: seconds for one connect.
     """
 
+    #: A leg is one system call.
+    sharesLegs = False
+
     def __init__(
-        self, reactor: Any, timeout: float, makeStream: Callable[[int], Any] = openStream
+        self,
+        reactor: Any,
+        timeout: float,
+        makeStream: Callable[[int], Any] = openStream,
+        makeDatagram: Callable[[int], socket.socket] = openDatagram,
     ) -> None:
         self._reactor = reactor
+        self._makeDatagram = makeDatagram
         self._connector = Connector(
             reactor, "The destination", timeout, self._notReached, makeStream=makeStream
         )
@@ -61,6 +70,13 @@ class DirectUpstream:
         """See L{IUpstream.connect}."""
         host, port = destination
         return self._connector.open(HostAddresses(self._reactor, host, port))
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return execute(self._leg, socket.AF_INET6 if family == 6 else socket.AF_INET)
+
+    def _leg(self, family: int) -> DatagramLeg:
+        return DatagramLeg(self._makeDatagram(family).detach(), LegKind.DIRECT, None)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

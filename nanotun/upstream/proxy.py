@@ -5,20 +5,42 @@ An upstream by way of a proxy.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from nanotun.errors import ProxyError, UpstreamError
-from nanotun.flow import Connection, Endpoint
+from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError
+from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
 from nanotun.interfaces import IHandshake, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
+from nanotun.upstream.control import ControlConnection
 from nanotun.upstream.protocol import UpstreamFactory
+from nanotun.upstream.relay import relayEndpoint
 from nanotun.upstream.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.sockets import openStream
+from nanotun.upstream.sockets import openDatagram, openStream
+from nanotun.upstream.socks5 import Socks5Handshake
+
+#: Seconds that a proxy's "no UDP here" is believed.  Long enough to cost no
+#: connection for each attempt of a browser, short enough to notice a proxy that
+#: was configured anew.
+UNSUPPORTED_TIME = 60.0
+
+
+class Handshakes(NamedTuple):
+    """
+    What a scheme's handshakes are made by, for one proxy.
+
+    @ivar connect: the handshake for one destination.
+    @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
+        has none.
+    """
+
+    connect: Callable[[Endpoint], IHandshake]
+    associate: Callable[[], Socks5Handshake] | None = None
 
 
 @implementer(IUpstream)
@@ -27,20 +49,27 @@ class ProxyUpstream:
     Asks a proxy to connect.
 
     @param url: the proxy's.
-    @param handshakeFor: makes the handshake for one destination.
     @param timeout: seconds for all steps together.
     """
+
+    #: Each leg is a connection to the proxy and two rounds of handshake.
+    sharesLegs = True
 
     def __init__(
         self,
         url: ProxyURL,
-        handshakeFor: Callable[[Endpoint], IHandshake],
+        handshakes: Handshakes,
         reactor: Any,
         timeout: float,
         makeStream: Callable[[int], Any] = openStream,
+        makeDatagram: Callable[[int], socket.socket] = openDatagram,
     ) -> None:
         self._name = str(url)
-        self._handshakeFor = handshakeFor
+        self._reactor = reactor
+        self._handshakes = handshakes
+        self._makeDatagram = makeDatagram
+        self._unsupported = ""
+        self._unsupportedUntil = 0.0
         self._addresses = HostAddresses(reactor, url.host, url.port)
         self._connector = Connector(
             reactor,
@@ -53,11 +82,65 @@ class ProxyUpstream:
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
-        return self._connector.open(self._addresses, self._handshakeFor(destination))
+        return self._connector.open(self._addresses, self._handshakes.connect(destination))
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """
+        See L{IUpstream.associate}.  The relay's own family is the proxy's choice,
+        and carries both.
+        """
+        if self._handshakes.associate is None:
+            return fail(DatagramsUnsupported(f"The proxy {self._name} carries no UDP."))
+        if self._reactor.seconds() < self._unsupportedUntil:
+            return fail(DatagramsUnsupported(self._unsupported))
+        handshake = self._handshakes.associate()
+
+        def granted(connection: Connection) -> DatagramLeg:
+            assert handshake.bound is not None
+            return self._legTo(handshake.bound, connection.fd)
+
+        def refused(reason: Any) -> Any:
+            reason.trap(DatagramsUnsupported)
+            self._unsupported = str(reason.value)
+            self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME
+            return reason
+
+        opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
+        opened.addCallbacks(granted, refused)
+        return opened
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._name
+
+    def _legTo(self, bound: Endpoint, fd: int) -> DatagramLeg:
+        """
+        The leg for a relay.
+
+        @param fd: the connection that it was asked for on, owned from here.
+        """
+        control = ControlConnection(fd, self._reactor, self._name)
+        relay = bound
+        datagram = None
+        try:
+            peer = control.peer()
+            relay = relayEndpoint(bound, peer[0], self._name)
+            ipv6 = ":" in relay.host
+            # The rest of the peer's address names the interface of a link-local one.
+            rest = peer[2:] if relay.host == peer[0] else ()
+            datagram = self._makeDatagram(socket.AF_INET6 if ipv6 else socket.AF_INET)
+            datagram.connect((*relay, *rest))
+        except (OSError, UpstreamError) as error:
+            control.close()
+            if datagram is not None:
+                datagram.close()
+            if isinstance(error, UpstreamError):
+                raise
+            raise ProxyError(
+                f"The relay for UDP of the proxy {self._name} cannot be reached at {relay} "
+                f"({error.strerror}); look at the proxy's configuration."
+            ) from None
+        return DatagramLeg(datagram.detach(), LegKind.SOCKS5, control)
 
     def _notReached(self, error: int, address: SocketAddress) -> UpstreamError:
         return ProxyError(

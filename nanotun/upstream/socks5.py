@@ -1,6 +1,6 @@
 """
-SOCKS5's CONNECT without any I/O (RFC 1928), with a user name and password
-where there is one (RFC 1929).
+SOCKS5's CONNECT and UDP ASSOCIATE without any I/O (RFC 1928), with a user name
+and password where there is one (RFC 1929).
 
 States::
 
@@ -16,12 +16,13 @@ Everything else is an error, and nothing may follow one.
 from __future__ import annotations
 
 import struct
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from zope.interface import implementer
 
 from nanotun.errors import (
     AuthenticationError,
+    DatagramsUnsupported,
     HandshakeError,
     ProxyError,
     UpstreamError,
@@ -34,7 +35,10 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
 
 VERSION = 5
+
+#: Commands (RFC 1928, section 4).
 CONNECT = 1
+UDP_ASSOCIATE = 3
 
 #: Methods (RFC 1928, section 3).
 NO_AUTHENTICATION = 0
@@ -63,6 +67,14 @@ REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     8: ("does not know the type of the address {}", ProxyError),
 }
 
+#: The same of a relay for UDP, which concerns no destination yet: what the proxy
+#: does not allow or does not know, it will not allow or know in a minute.
+RELAY_REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
+    1: ("reports a general failure to open a relay for UDP", ProxyError),
+    2: ("does not allow UDP, so that apps do without it", DatagramsUnsupported),
+    7: ("does not carry UDP, so that apps do without it", DatagramsUnsupported),
+}
+
 _METHOD, _PASSWORD, _REPLY, _DONE = "METHOD", "PASSWORD", "REPLY", "DONE"
 
 _PORT = struct.Struct("!H")
@@ -87,29 +99,60 @@ def encodeAddress(destination: Endpoint) -> bytes:
     return b"\3" + bytes([len(name)]) + name + _PORT.pack(port)
 
 
+def _decodeAddress(data: bytes) -> Endpoint:
+    """
+    What L{encodeAddress} made; a name's bytes as they are, one character each.
+
+    @param data: whole, of a known type.
+    """
+    kind, packed, (port,) = data[0], data[1:-2], _PORT.unpack(data[-2:])
+    if kind == IPV4:
+        return Endpoint(inet_ntop(AF_INET, packed), port)
+    if kind == IPV6:
+        return Endpoint(inet_ntop(AF_INET6, packed), port)
+    return Endpoint(packed[1:].decode("latin-1"), port)
+
+
 @implementer(IHandshake)
 class Socks5Handshake:
     """
-    One CONNECT.
+    One request.
 
-    @param destination: an address or a name.
+    @ivar bound: where the relay for UDP is, as the proxy says it, once C{done};
+        L{nanotun.upstream.relay} reads it.  L{None} for another command.
+    @param destination: an address or a name; for L{UDP_ASSOCIATE} an unspecified
+        address and port 0, because no app has been heard of yet.
     @param proxy: the proxy's URL without its password, for errors.
     @param credentials: user name and password, each of 1 to 255 bytes, or
         C{None}.
+    @param command: L{CONNECT} or L{UDP_ASSOCIATE}.
     """
 
     again = resumable = False
 
-    __slots__ = ("_buffer", "_credentials", "_destination", "_proxy", "_state", "done", "leftover")
+    __slots__ = (
+        "_buffer",
+        "_command",
+        "_credentials",
+        "_destination",
+        "_proxy",
+        "_state",
+        "bound",
+        "done",
+        "leftover",
+    )
 
     def __init__(
         self,
         destination: Endpoint,
         proxy: str,
         credentials: tuple[bytes, bytes] | None = None,
+        command: int = CONNECT,
     ) -> None:
         self.done = False
         self.leftover = b""
+        self.bound: Endpoint | None = None
+        self._command = command
         self._destination = destination
         self._proxy = proxy
         self._credentials = credentials
@@ -177,7 +220,7 @@ class Socks5Handshake:
 
     def _request(self) -> bytes:
         self._state = _REPLY
-        return b"\5\1\0" + encodeAddress(self._destination)
+        return b"\5%c\0" % self._command + encodeAddress(self._destination)
 
     def _receiveReply(self, buffer: bytes) -> None:
         if buffer[:1] != b"\5":
@@ -203,14 +246,19 @@ class Socks5Handshake:
             )
         if len(buffer) < end:
             return
+        if self._command == UDP_ASSOCIATE:
+            self.bound = _decodeAddress(buffer[3:end])
         self._state = _DONE
         self._buffer = b""
         self.leftover = buffer[end:]
         self.done = True
 
     def _refusal(self, reply: int) -> UpstreamError:
-        text, kind = REPLIES.get(reply, ("gave an unknown reply about {}", ProxyError))
-        said = text.format(self._destination)
+        if self._command == UDP_ASSOCIATE:
+            said, kind = RELAY_REPLIES.get(reply, ("opens no relay for UDP", ProxyError))
+        else:
+            text, kind = REPLIES.get(reply, ("gave an unknown reply about {}", ProxyError))
+            said = text.format(self._destination)
         return kind(f"The proxy {self._proxy} {said} (reply {reply}).")
 
     def _wrongVersion(self, buffer: bytes) -> HandshakeError:

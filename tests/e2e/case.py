@@ -16,22 +16,28 @@ from types import FrameType
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.e2e.lab.daemon import STOP_SECONDS, Daemon
+from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer, WebServer
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME, Family, Lab
+from tests.e2e.lab.udp import Address, UDPServer, familyOf
+from tests.e2e.lab.udprelay import Manners, Relay
 
 PROGRAMS = (
     "curl",
     "danted",
+    "dnsperf",
     "ip",
     "iperf3",
+    "kdig",
     "microsocks",
     "nft",
     "ping",
     "socat",
     "setpriv",
     "sysctl",
+    "unbound",
     "unshare",
 )
 
@@ -108,6 +114,30 @@ class LabCase(SynchronousTestCase):
         self.addCleanup(peer.stop)
         return peer
 
+    def udpServer(
+        self,
+        handler: Callable[[UDPServer, bytes, Address], object],
+        family: Family,
+        host: str = "",
+        port: int = 0,
+    ) -> UDPServer:
+        """A datagram server in the world, on C{host} or the address of C{family}."""
+        server = UDPServer(self.lab.world, host or family.world, handler, port)
+        self.addCleanup(server.stop)
+        return server
+
+    def socksRelay(self, manners: Manners | None = None) -> Relay:
+        """A SOCKS5 server for UDP in the proxy's namespace, which may misbehave."""
+        relay = Relay(self.lab.proxy.makeSocket, manners).start()
+        self.addCleanup(relay.stop)
+        return relay
+
+    def nameServer(self, *hosts: str, log: bool = True) -> Unbound:
+        """Unbound in the world."""
+        server = Unbound(self.lab.world, self.directory, hosts, log)
+        self.addCleanup(server.stop)
+        return server
+
 
 class GVisor:
     """Mixin: the daemon runs the C{gvisor} engine."""
@@ -172,6 +202,20 @@ class TunnelCase(LabCase):
         sock = self.lab.app.connect((self.family.world, port), timeout)
         self.addCleanup(sock.close)
         return sock
+
+    def datagrams(self, port: int, host: str = "", timeout: float = 5.0) -> socket.socket:
+        """A datagram socket in the app, connected to the world, through the tunnel."""
+        host = host or self.family.world
+        sock = self.lab.app.makeSocket(familyOf(host), socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.settimeout(timeout)
+        sock.connect((host, port))
+        return sock
+
+    def assertEchoes(self, sock: socket.socket, payload: bytes = b"are you there") -> None:
+        """What C{sock} sends comes back."""
+        sock.send(payload)
+        self.assertTrue(sock.recv(65536) == payload, f"{len(payload)} bytes did not come back")
 
     def connectError(self, port: int, timeout: float = 10.0, mark: int = 0) -> tuple[int, float]:
         """

@@ -1,0 +1,21 @@
+"""
+Verified fakes: memory instead of a device, a stack and a proxy.
+
+Each passes the same contract as the real thing (tests/contracts.py), so that
+all other tests may use it.
+"""
+
+from __future__ import annotations
+
+from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
+from nanotun.testing.engine import MemoryEngine
+from nanotun.testing.upstream import FakeControl, FakeUpstream
+
+__all__ = [
+    "FAKE_FD",
+    "FakeControl",
+    "FakeUpstream",
+    "MemoryEngine",
+    "MemoryTun",
+    "MemoryTunOpener",
+]

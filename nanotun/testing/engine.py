@@ -1,0 +1,268 @@
+"""
+An engine without packets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.engine.request import DatagramFlowRequest, FlowRequest
+from nanotun.errors import EngineError, FlowLimitError
+from nanotun.flow import (
+    Datagram,
+    DatagramLeg,
+    Endpoint,
+    Flow,
+    FlowEnd,
+    Protocol,
+    Refusal,
+    Stats,
+)
+from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
+
+WEB = Endpoint("192.0.2.1", 80)
+SOURCE = Endpoint("198.18.0.2", 40000)
+
+
+@implementer(IPacketEngine)
+class MemoryEngine:
+    """
+    An engine without packets: the test says what apps do and looks at what
+    became of their flows.
+
+    @ivar handler: who decides, once started.
+    @ivar joined: flow id to the fd, which is closed by L{stop}, and leftover.
+    @ivar refused: flow id to the reason.
+    @ivar dropped: flow ids.
+    @ivar attached: flow id to association.
+    @ivar served: ids of the flows that the services have.
+    @ivar associations: number to leg, those that are open; their fds are closed
+        when they end.
+    @ivar shared: the numbers of those that are shared.
+    @ivar busy: associations that have a query like any other one under way.
+    @ivar associationError: raised by the next L{openAssociation}, if set.
+    @ivar listening: protocols and ports.
+    @ivar sent: what the services sent to apps.
+    @ivar flowLimit: how many flows may be joined at a time.
+    @ivar packets: how many packets a pump will find.
+    @ivar pumpError: raised by the next pump, if set.
+    """
+
+    stackMode = "memory"
+
+    def __init__(self) -> None:
+        self.device: ITunDevice | None = None
+        self.handler: IFlowHandler | None = None
+        self.joined: dict[int, tuple[int, bytes]] = {}
+        self.refused: dict[int, Refusal] = {}
+        self.dropped: list[int] = []
+        self.attached: dict[int, int] = {}
+        self.served: list[int] = []
+        self.associations: dict[int, DatagramLeg] = {}
+        self.shared: set[int] = set()
+        self.busy: set[int] = set()
+        self.associationError: OSError | None = None
+        self.listening: set[tuple[Protocol, int]] = set()
+        self.sent: list[Datagram] = []
+        self.flowLimit = 1000
+        self.packets = 0
+        self.pumpError: OSError | None = None
+        self._waiting: dict[int, Flow] = {}
+        self._flows: dict[int, Flow] = {}
+        self._lastID = 0
+        self._ended: dict[int, Callable[[int], None]] = {}
+        self._receiver: Callable[[list[Datagram]], None] | None = None
+        self._returned: Callable[[], None] | None = None
+
+    def start(self, device: ITunDevice, handler: IFlowHandler) -> None:
+        """See L{IPacketEngine.start}."""
+        if self.handler is not None:
+            raise EngineError("the packet engine runs already.")
+        self.device, self.handler = device, handler
+
+    def pump(self, budget: int) -> int:
+        """See L{IPacketEngine.pump}."""
+        if self.pumpError is not None:
+            error, self.pumpError = self.pumpError, None
+            raise error
+        taken = min(budget, self.packets)
+        self.packets -= taken
+        return taken
+
+    def lend(self, returned: Callable[[], None]) -> bool:
+        """See L{IPacketEngine.lend}."""
+        if self.handler is None or self._returned is not None:
+            return False
+        self._returned = returned
+        return True
+
+    def openAssociation(
+        self, leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+    ) -> int:
+        """See L{IPacketEngine.openAssociation}."""
+        error, self.associationError = self.associationError, None
+        if self.handler is None:
+            error = OSError(errno.ESHUTDOWN, "stopped")
+        if error is not None:
+            os.close(leg.fd)
+            raise error
+        self._lastID += 1
+        self.associations[self._lastID] = leg
+        self._ended[self._lastID] = ended
+        if shared:
+            self.shared.add(self._lastID)
+        return self._lastID
+
+    def closeAssociation(self, association: int) -> None:
+        """See L{IPacketEngine.closeAssociation}."""
+        leg = self.associations.pop(association, None)
+        if leg is not None:
+            del self._ended[association]
+            os.close(leg.fd)
+
+    def listen(self, protocol: Protocol, port: int) -> None:
+        """See L{IPacketEngine.listen}."""
+        self.listening.add((protocol, port))
+
+    def receiveDatagrams(self, receiver: Callable[[list[Datagram]], None]) -> None:
+        """See L{IPacketEngine.receiveDatagrams}."""
+        self._receiver = receiver
+
+    def sendDatagrams(self, datagrams: list[Datagram]) -> None:
+        """See L{IPacketEngine.sendDatagrams}."""
+        if self.handler is not None:
+            self.sent += datagrams
+
+    def stats(self) -> Stats:
+        """See L{IPacketEngine.stats}."""
+        gauges = {"flows": len(self._flows), "pending": len(self._waiting)}
+        gauges["associations"] = len(self.associations)
+        counters = {"refused": len(self.refused), "flows_total": len(self.joined)}
+        return Stats(*(0 for _ in Stats._fields))._replace(**gauges, **counters)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IPacketEngine.stop}."""
+        self.handler = None
+        self._waiting.clear()
+        for flowID in self._flows:
+            os.close(self.joined[flowID][0])
+        self._flows.clear()
+        for association in list(self.associations):
+            self.closeAssociation(association)
+        return succeed(None)
+
+    # What apps do.
+
+    def request(
+        self,
+        destination: Endpoint = WEB,
+        source: Endpoint = SOURCE,
+    ) -> FlowRequest:
+        """An app asks for a connection; the handler hears of it at once."""
+        assert self.handler is not None
+        request = FlowRequest(self._flow(Protocol.TCP, source, destination), self)
+        self.handler.flowRequested(request)
+        return request
+
+    def requestDatagrams(
+        self,
+        destination: Endpoint = WEB,
+        source: Endpoint = SOURCE,
+    ) -> DatagramFlowRequest:
+        """An app sends to somebody new; the handler hears of it at once."""
+        assert self.handler is not None
+        request = DatagramFlowRequest(self._flow(Protocol.UDP, source, destination), self)
+        self.handler.datagramFlowRequested(request)
+        return request
+
+    def _flow(self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> Flow:
+        self._lastID += 1
+        flow = self._waiting[self._lastID] = Flow(self._lastID, protocol, source, destination)
+        return flow
+
+    def deliver(self, datagrams: list[Datagram]) -> None:
+        """
+        Apps send to the services: what is for a port of the gateway that nobody
+        listens on is dropped.
+        """
+        heard = [
+            each
+            for each in datagrams
+            if each.destination.host not in (GATEWAY4, GATEWAY6)
+            or (Protocol.UDP, each.destination.port) in self.listening
+        ]
+        if heard and self._receiver is not None:
+            self._receiver(heard)
+
+    def endAssociation(self, association: int, error: int = errno.ETIMEDOUT) -> None:
+        """An association ends by itself."""
+        ended = self._ended[association]
+        self.closeAssociation(association)
+        ended(error)
+
+    def abandon(self, flowID: int) -> None:
+        """The app gives up."""
+        assert self.handler is not None
+        del self._waiting[flowID]
+        self.handler.flowAbandoned(flowID)
+
+    def end(self, flowID: int, error: int = 0) -> None:
+        """A joined flow ends."""
+        assert self.handler is not None
+        flow = self._flows.pop(flowID)
+        os.close(self.joined[flowID][0])
+        if self.handler.followsFlows:
+            self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
+
+    def giveBack(self) -> None:
+        """The lent device was silent for a while."""
+        returned, self._returned = self._returned, None
+        assert returned is not None
+        returned()
+
+    # The decisions, for FlowRequest.
+
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+        """See L{nanotun.interfaces.IFlowRequest.join}."""
+        flow = self._waiting.pop(flowID, None)
+        if flow is None:
+            os.close(fd)
+            return False
+        if len(self._flows) >= self.flowLimit:
+            os.close(fd)
+            self.dropped.append(flowID)
+            raise FlowLimitError(self.flowLimit)
+        self._flows[flowID] = flow
+        self.joined[flowID] = (fd, leftover)
+        return True
+
+    def attachFlow(self, flowID: int, association: int) -> bool:
+        """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
+        if flowID not in self._waiting:
+            return True
+        if association not in self.associations or association in self.busy:
+            return False
+        del self._waiting[flowID]
+        self.attached[flowID] = association
+        return True
+
+    def serveFlow(self, flowID: int) -> None:
+        """See L{nanotun.interfaces.IDatagramFlowRequest.serve}."""
+        if self._waiting.pop(flowID, None) is not None:
+            self.served.append(flowID)
+
+    def refuseFlow(self, flowID: int, reason: Refusal) -> None:
+        """See L{nanotun.interfaces.IFlowRequest.refuse}."""
+        if self._waiting.pop(flowID, None) is not None:
+            self.refused[flowID] = reason
+
+    def dropFlow(self, flowID: int) -> None:
+        """See L{nanotun.interfaces.IFlowRequest.drop}."""
+        if self._waiting.pop(flowID, None) is not None:
+            self.dropped.append(flowID)

@@ -1,0 +1,120 @@
+"""
+An upstream whose legs the test answers.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from nanotun.errors import UpstreamError
+from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
+from nanotun.interfaces import ILegControl, IUpstream
+
+
+@implementer(ILegControl)
+class FakeControl:
+    """
+    A control connection that ends when the test says so.
+
+    @ivar closed: whether it was let go of.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._sentence = ""
+        self._lost: Callable[[str], None] | None = None
+
+    def watch(self, lost: Callable[[str], None]) -> None:
+        """See L{ILegControl.watch}."""
+        assert self._lost is None and not self.closed
+        self._lost = lost
+        if self._sentence:
+            lost(self._sentence)
+
+    def close(self) -> None:
+        """See L{ILegControl.close}."""
+        self.closed = True
+
+    def lose(self, sentence: str = "The proxy closed it.") -> None:
+        """The other side ends it."""
+        self._sentence = sentence
+        if self._lost is not None and not self.closed:
+            self._lost(sentence)
+
+
+@implementer(IUpstream)
+class FakeUpstream:
+    """
+    An upstream whose legs the test answers, each kind on its own, in order.
+
+    @ivar sharesLegs: see L{IUpstream}.
+    @ivar asked: the destinations.
+    @ivar families: what datagram legs were asked for.
+    @ivar cancelled: how many legs were given up.
+    """
+
+    def __init__(self) -> None:
+        self.sharesLegs = False
+        self.asked: list[Endpoint] = []
+        self.families: list[int] = []
+        self.cancelled = 0
+        self._legs: list[Deferred[Connection]] = []
+        self._datagramLegs: list[Deferred[DatagramLeg]] = []
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        self.asked.append(destination)
+        leg: Deferred[Connection] = Deferred(self._cancel)
+        self._legs.append(leg)
+        return leg
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        self.families.append(family)
+        leg: Deferred[DatagramLeg] = Deferred(self._cancelDatagrams)
+        self._datagramLegs.append(leg)
+        return leg
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return "fake://"
+
+    def _cancel(self, leg: Deferred[Connection]) -> None:
+        self.cancelled += 1
+        self._legs.remove(leg)
+
+    def _cancelDatagrams(self, leg: Deferred[DatagramLeg]) -> None:
+        self.cancelled += 1
+        self._datagramLegs.remove(leg)
+
+    def answer(self, leftover: bytes = b"") -> socket.socket:
+        """The oldest leg stands.  Returns the far end, which the test closes."""
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self._legs.pop(0).callback(Connection(near.detach(), leftover))
+        return far
+
+    def fail(self, error: UpstreamError) -> None:
+        """The oldest leg fails."""
+        self._legs.pop(0).errback(error)
+
+    def answerDatagrams(self, kind: LegKind = LegKind.SOCKS5) -> FakeControl:
+        """
+        The oldest leg for datagrams stands.
+
+        @return: its control, which has no part in a direct leg.
+        """
+        stream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stream.setblocking(False)
+        control = FakeControl()
+        leg = DatagramLeg(stream.detach(), kind, control if kind == LegKind.SOCKS5 else None)
+        self._datagramLegs.pop(0).callback(leg)
+        return control
+
+    def failDatagrams(self, error: UpstreamError) -> None:
+        """The oldest leg for datagrams fails."""
+        self._datagramLegs.pop(0).errback(error)

@@ -1,0 +1,86 @@
+"""
+Where a SOCKS5 proxy's relay for UDP really is.
+
+RFC 1928, section 6, has the proxy say it in BND.ADDR and BND.PORT.  Many say
+what their own socket is bound to, which from here is nobody or somebody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from nanotun.errors import HandshakeError
+from nanotun.flow import Endpoint
+
+#: Addresses that mean something within one network only: RFC 1918, RFC 6598 (a
+#: carrier's), RFC 3927 and RFC 4193.  Not L{ipaddress}'s C{is_private}, which
+#: differs between versions of Python and counts test networks.
+LOCAL_NETWORKS = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "fc00::/7",
+    )
+)
+
+
+def relayEndpoint(bound: Endpoint, proxyHost: str, proxy: str) -> Endpoint:
+    """
+    The relay's address and port, by these rules, of which the first that fits
+    counts::
+
+        bound to                              the relay is at
+        port 0                                an error: there is no relay
+        a name                                the proxy's own address
+        0.0.0.0, ::, multicast, broadcast     the proxy's own address
+        fe80::/10, which lacks its interface  the proxy's own address
+        loopback                              as bound if the proxy is at a loopback
+                                              address too, else the proxy's own
+        a local network                       as bound if the proxy is on a local
+                                              network or at loopback: both may well
+                                              be in reach; else the proxy's own,
+                                              which is that of its NAT
+        anything else                         as bound
+
+    @param bound: what the proxy said.
+    @param proxyHost: the address that the control connection is connected to.
+    @param proxy: the proxy's URL without its password, for errors.
+    @raise HandshakeError: there is no port.
+    """
+    if bound.port == 0:
+        raise HandshakeError(
+            f"The proxy {proxy} opened a relay for UDP without a port; look at its configuration."
+        )
+    try:
+        address = _plain(ipaddress.ip_address(bound.host))
+    except ValueError:
+        return Endpoint(proxyHost, bound.port)
+    own = _plain(ipaddress.ip_address(proxyHost))
+    if address.is_loopback:
+        reached = own.is_loopback
+    elif _isLocal(address):
+        reached = own.is_loopback or own.is_link_local or _isLocal(own)
+    else:
+        reached = not (
+            address.is_unspecified
+            or address.is_multicast
+            or address.is_link_local
+            or address == ipaddress.IPv4Address("255.255.255.255")
+        )
+    return Endpoint(str(address) if reached else proxyHost, bound.port)
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _plain(address: _Address) -> _Address:
+    """An IPv4 address that stands in an IPv6 one as itself (RFC 4291, 2.5.5.2)."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _isLocal(address: _Address) -> bool:
+    return any(address in network for network in LOCAL_NETWORKS)

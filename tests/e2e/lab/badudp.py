@@ -1,0 +1,138 @@
+"""
+SOCKS5 UDP relays that misbehave: L{tests.e2e.lab.udprelay.Manners} of another
+kind (RFC 1928, sections 6 and 7, say what they should have done).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from tests.e2e.lab.udp import Address
+from tests.e2e.lab.udprelay import COMMAND_NOT_SUPPORTED, Manners, encodeAddress, wrap
+
+EVIL = b"evil"
+"""The payload of what no app may ever see."""
+
+
+class Prefixed(Manners):
+    """Sends bad datagrams before every honest one."""
+
+    def __init__(self, *bad: bytes) -> None:
+        self._bad = bad
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """The bad ones, then the honest one."""
+        return [*self._bad, wrap(peer, payload)]
+
+
+class CutShort(Manners):
+    """Sends every beginning of a header, from nothing to all but its last byte."""
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """The pieces, then the honest one."""
+        header = wrap(peer, b"")
+        return [*(header[:length] for length in range(len(header))), wrap(peer, payload)]
+
+
+class Fragments(Manners):
+    """Sends fragments, which a client that does not put them together has to drop."""
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """A first, a middle and a last one, then the honest one."""
+        rest = wrap(peer, EVIL)[3:]
+        pieces = [b"\x00\x00" + bytes([number]) + rest for number in (1, 2, 0x7F, 0x80, 0xFF)]
+        return [*pieces, wrap(peer, payload)]
+
+
+class UnknownTypes(Manners):
+    """Sends address types that RFC 1928 does not have."""
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """All kinds of them, then the honest one."""
+        rest = wrap(peer, EVIL)[4:]
+        strange = [b"\x00\x00\x00" + bytes([kind]) + rest for kind in (0, 2, 5, 0x7F, 0xFF)]
+        return [*strange, wrap(peer, payload)]
+
+
+class LyingNames(Manners):
+    """Sends names that are empty, or longer than the datagram."""
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """Some of them, then the honest one."""
+        start = b"\x00\x00\x00\x03"
+        lies = [
+            b"",
+            b"\x00",
+            b"\x00\x00\x35",
+            b"\xff",
+            b"\xff" + EVIL,
+            b"\x04lab.\x00",
+            b"\x01\x00",
+        ]
+        return [*(start + lie for lie in lies), wrap(peer, payload)]
+
+
+class Flood(Manners):
+    """Answers each datagram with thousands, good and bad."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """C{count} times the honest one, every second one of them with a bad header."""
+        good = wrap(peer, payload)
+        bad = b"\x00\x00\x01" + wrap(peer, EVIL)[3:]
+        for _ in range(self._count // 2):
+            yield bad
+            yield good
+
+
+class NamesOfPeers(Manners):
+    """Says who sent a datagram by a name (ATYP 3) that is the address in letters."""
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """The honest one, but for its address."""
+        name = peer[0].encode()
+        head = b"\x00\x00\x00\x03" + bytes([len(name)]) + name + struct.pack("!H", peer[1])
+        return [head + payload]
+
+
+class Refuses(Manners):
+    """Does not support the command, as a proxy without UDP."""
+
+    code = COMMAND_NOT_SUPPORTED
+
+
+class Silent(Manners):
+    """Never answers the request."""
+
+    code = None
+
+
+class SaysItIsAt(Manners):
+    """Names another address than the one it listens on; the port is right."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def bound(self, name: Address) -> bytes:
+        """The other address."""
+        return encodeAddress(self._host, name[1])
+
+
+class SaysItsName(Manners):
+    """Names itself by a name that nobody can look up."""
+
+    def bound(self, name: Address) -> bytes:
+        """A name (ATYP 3)."""
+        host = b"relay.invalid"
+        return b"\x03" + bytes([len(host)]) + host + struct.pack("!H", name[1])
+
+
+class SaysPortZero(Manners):
+    """Names no port to send to."""
+
+    def bound(self, name: Address) -> bytes:
+        """An address without a port."""
+        return encodeAddress(name[0], 0)

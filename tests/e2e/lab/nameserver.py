@@ -1,0 +1,213 @@
+"""
+A real DNS server, unbound, and the real clients: kdig and dnsperf.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import LabError
+from tests.e2e.lab.servers import Server
+
+PORT = 53
+TTL = 300
+"""Seconds, of every record but where a test says otherwise."""
+
+UDP_SIZE = 4096
+"""The largest answer in bytes that the server sends over UDP, if the client takes it."""
+
+HUGE_RECORDS = 230
+"""Of 255 letters each: an answer of about 60 KB."""
+
+_CONFIG = """\
+server:
+{interfaces}
+  port: {port}
+  chroot: ""
+  username: ""
+  directory: "{directory}"
+  pidfile: ""
+  use-syslog: no
+  log-queries: {log}
+  access-control: 0.0.0.0/0 allow
+  access-control: ::/0 allow
+  module-config: "iterator"
+  max-udp-size: {size}
+  edns-buffer-size: {size}
+  so-rcvbuf: 1m
+  local-zone: "lab." static
+  local-data: "host.lab. {ttl} IN A 10.1.2.3"
+  local-data: "host.lab. {ttl} IN AAAA fd00::123"
+  local-data: "short.lab. 2 IN A 10.1.2.4"
+{texts}
+  local-zone: "any.lab." redirect
+  local-data: "any.lab. {ttl} IN A 10.9.9.9"
+"""
+
+
+def _texts(name: str, count: int) -> str:
+    """C{count} different TXT records of 255 letters."""
+    return "\n".join(
+        f"  local-data: '{name} {TTL} IN TXT \"{number:04}{'x' * 251}\"'" for number in range(count)
+    )
+
+
+class Unbound(Server):
+    """
+    Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s),
+    C{big} (2.7 KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
+    """
+
+    def __init__(
+        self, namespace: Namespace, directory: Path, hosts: Sequence[str], log: bool = True
+    ) -> None:
+        """
+        @param hosts: the addresses to listen on.
+        @param log: whether L{queries} is wanted; it costs time.
+        """
+        config = directory / f"unbound-{hosts[0]}.conf"
+        config.write_text(
+            _CONFIG.format(
+                interfaces="\n".join(f"  interface: {host}" for host in hosts),
+                port=PORT,
+                directory=directory,
+                log="yes" if log else "no",
+                size=UDP_SIZE,
+                ttl=TTL,
+                texts="\n".join([_texts("big.lab.", 10), _texts("huge.lab.", HUGE_RECORDS)]),
+            )
+        )
+        argv = ["unbound", "-d", "-c", str(config)]
+        super().__init__(namespace, argv, PORT, directory / f"unbound-{hosts[0]}.log")
+
+    def queries(self, name: str = "") -> list[tuple[str, str]]:
+        """Asker and name of every query so far, or of those for C{name}."""
+        found = re.findall(r" info: ([0-9a-f.:]+) (\S+)\. [A-Z]+ IN", self.output())
+        return [(asker, asked) for asker, asked in found if name in ("", asked)]
+
+
+class Record(NamedTuple):
+    """One record of an answer; C{ttl} in seconds."""
+
+    name: str
+    ttl: int
+    kind: str
+    data: str
+
+
+class Answer(NamedTuple):
+    """
+    What kdig showed of one answer.
+
+    @ivar server: C{ADDRESS@PORT(TRANSPORT)} that it came from.
+    @ivar size: bytes.
+    """
+
+    status: str
+    flags: set[str]
+    records: list[Record]
+    server: str
+    size: int
+
+    @property
+    def data(self) -> list[str]:
+        """The records' data alone."""
+        return [record.data for record in self.records]
+
+
+_RECORD = re.compile(r"^([^;\s]\S*)\s+(\d+)\s+IN\s+(\S+)\s+(.*)$", re.MULTILINE)
+
+
+def _field(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    return found.group(1) if found else ""
+
+
+def parse(output: str) -> list[Answer]:
+    """Read what kdig printed; what was not answered is not in the list."""
+    return [
+        Answer(
+            _field(r"status: (\w+)", part),
+            set(_field(r";; Flags: ([a-z ]*);", part).split()),
+            [
+                Record(name.rstrip("."), int(ttl), kind, data)
+                for name, ttl, kind, data in _RECORD.findall(part)
+            ],
+            _field(r";; From (\S+)", part),
+            int(_field(r";; Received (\d+) B", part) or 0),
+        )
+        for part in output.split(";; ->>HEADER<<- ")[1:]
+    ]
+
+
+def kdig(
+    namespace: Namespace, server: str, *arguments: str, wait: int = 5, retries: int = 0
+) -> list[Answer]:
+    """
+    Ask.
+
+    @param arguments: of kdig: options, and names and types, perhaps several.
+    @param wait: seconds for each try.
+    @return: the answers in order; empty if there was none.
+    """
+    argv = ["kdig", f"@{server}", f"+time={wait}", f"+retry={retries}", *arguments]
+    queries = max(1, sum("." in argument for argument in arguments))
+    done = namespace.run(argv, timeout=wait * (retries + 1) * queries * 2 + 10, check=False)
+    return parse(done.stdout)
+
+
+def ask(namespace: Namespace, server: str, *arguments: str, wait: int = 5) -> Answer:
+    """
+    Ask one question.
+
+    @raise LabError: there was not one answer.
+    """
+    answers = kdig(namespace, server, *arguments, wait=wait)
+    if len(answers) != 1:
+        raise LabError(f"{len(answers)} answers from {server} for {' '.join(arguments)}")
+    return answers[0]
+
+
+class Performance(NamedTuple):
+    """What dnsperf found; C{rate} in queries per second."""
+
+    sent: int
+    completed: int
+    rate: float
+    output: str
+
+    @property
+    def loss(self) -> float:
+        """Share of the queries that got no answer, 0 to 1."""
+        return 1 - self.completed / self.sent if self.sent else 1.0
+
+
+def dnsperf(
+    namespace: Namespace, server: str, data: Path, seconds: float, *arguments: str
+) -> Performance:
+    """
+    Put load on a server.
+
+    @param data: a file with lines of name and type.
+    @param seconds: for how long; it waits up to 2 s more for answers.
+    @param arguments: further ones of dnsperf, such as C{-Q}, queries per second.
+    @raise LabError: it failed.
+    """
+    argv = ["dnsperf", "-s", server, "-d", str(data), "-l", f"{seconds:g}", "-t", "2", *arguments]
+    output = namespace.run(argv, timeout=seconds + 30).stdout
+    sent = re.search(r"Queries sent:\s+(\d+)", output)
+    completed = re.search(r"Queries completed:\s+(\d+)", output)
+    rate = re.search(r"Queries per second:\s+([\d.]+)", output)
+    if sent is None or completed is None or rate is None:
+        raise LabError(f"dnsperf said only {output.strip()[-300:]!r}")
+    return Performance(int(sent[1]), int(completed[1]), float(rate[1]), output)
+
+
+def writeQueries(path: Path, names: int) -> Path:
+    """The file of L{dnsperf} with that many different names, all of which exist."""
+    path.write_text("".join(f"n{number}.any.lab A\n" for number in range(names)))
+    return path

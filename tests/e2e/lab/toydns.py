@@ -1,0 +1,187 @@
+"""
+DNS servers that a test writes itself: slow, silent, lying, or flooding.  The
+messages are made by C{twisted.names.dns}.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+from twisted.names import dns
+
+from tests.e2e.lab.udp import Address, UDPServer
+
+RIGHT = "10.1.2.3"
+FORGED = "10.66.66.66"
+
+Handler = Callable[[UDPServer, bytes, Address], object]
+
+
+def answer(query: bytes, host: str = RIGHT, ttl: int = 300, name: str = "") -> bytes:
+    """
+    The answer to a query: one A record.
+
+    @param name: another question than the one that was asked.
+    """
+    message = dns.Message()
+    message.fromStr(query)
+    message.answer = 1
+    message.recAv = 1
+    if name:
+        message.queries = [dns.Query(name.encode(), dns.A, dns.IN)]
+    asked = message.queries[0].name.name
+    message.answers = [dns.RRHeader(asked, dns.A, dns.IN, ttl, dns.Record_A(host, ttl))]
+    message.additional = []
+    return message.toStr()
+
+
+def withID(message: bytes, number: int) -> bytes:
+    """The same message under another id, modulo 65,536."""
+    return struct.pack("!H", number & 0xFFFF) + message[2:]
+
+
+def idOf(message: bytes) -> int:
+    """A message's id."""
+    return struct.unpack_from("!H", message)[0]
+
+
+def honest(server: UDPServer, query: bytes, client: Address) -> None:
+    """Answer."""
+    server.sock.sendto(answer(query), client)
+
+
+def late(seconds: float, name: str = "") -> Handler:
+    """Answer queries for C{name}, or all, after a while; others at once."""
+
+    def handle(server: UDPServer, query: bytes, client: Address) -> None:
+        if name and dns.Name(name).name not in _asked(query):
+            honest(server, query, client)
+            return
+        timer = threading.Timer(seconds, honest, (server, query, client))
+        timer.daemon = True
+        timer.start()
+
+    return handle
+
+
+def _asked(query: bytes) -> list[bytes]:
+    message = dns.Message()
+    message.fromStr(query)
+    return [question.name.name for question in message.queries]
+
+
+def liesFirst(stranger: socket.socket) -> Handler:
+    """
+    Answer wrongly in every way that a client can notice, then rightly.
+
+    @param stranger: a socket with another address or port.
+    """
+
+    def handle(server: UDPServer, query: bytes, client: Address) -> None:
+        forged = answer(query, FORGED)
+        number = idOf(query)
+        for lie in (
+            withID(forged, number + 1),
+            withID(forged, number ^ 0x8000),
+            answer(query, FORGED, name="other.lab"),
+            query,  # QR is not set
+            forged[:11],
+            b"",
+            forged[:2],
+        ):
+            server.sock.sendto(lie, client)
+        stranger.sendto(forged, client)
+        server.sock.sendto(answer(query), client)
+
+    return handle
+
+
+class Forger:
+    """
+    Somebody who knows the relay's port and the question, but not the id: floods
+    forged answers with every id but the right one, from the server's own address,
+    then lets the server answer.
+
+    @ivar sent: forged answers so far.
+    """
+
+    def __init__(self, count: int) -> None:
+        """@param count: forged answers per query."""
+        self.sent = 0
+        self._count = count
+
+    def __call__(self, server: UDPServer, query: bytes, client: Address) -> None:
+        forged = answer(query, FORGED)
+        number = idOf(query)
+        for offset in range(self._count):
+            # 1 to 65535, then again: never the right one
+            server.sock.sendto(withID(forged, number + 1 + offset % 0xFFFF), client)
+            self.sent += 1
+        honest(server, query, client)
+
+
+def reflect(server: UDPServer, query: bytes, client: Address) -> None:
+    """Send the query back as its own answer: QR set, all else as it came."""
+    server.sock.sendto(query[:2] + bytes([query[2] | 0x80]) + query[3:], client)
+
+
+#: Additional records that few have heard of: an EDNS option of nobody's (RFC 6891,
+#: section 6.1), and a record of a private type and a class of nobody's.
+STRANGE = (
+    b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x08\xfd\xe9\x00\x04\xde\xad\xbe\xef",
+    b"\x03xyz\x00\xff\x10\xff\x01\x00\x00\x00\x07\x00\x03\x01\x02\x03",
+)
+
+
+def query(name: str, number: int, extra: bytes = b"") -> bytes:
+    """
+    A question for an A record.
+
+    @param number: the id.
+    @param extra: one additional record.
+    """
+    message = dns.Message(number, recDes=1)
+    message.queries = [dns.Query(name.encode(), dns.A, dns.IN)]
+    data = message.toStr()
+    return data[:10] + struct.pack("!H", bool(extra)) + data[12:] + extra
+
+
+def framed(message: bytes) -> bytes:
+    """A message as it goes over TCP (RFC 1035, section 4.2.2)."""
+    return struct.pack("!H", len(message)) + message
+
+
+def readFramed(connection: socket.socket) -> bytes:
+    """The next message of a TCP connection."""
+
+    def read(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = connection.recv(count - len(data))
+            if not more:
+                raise ConnectionError("the connection ended inside a message")
+            data += more
+        return data
+
+    return read(struct.unpack("!H", read(2))[0])
+
+
+def lateOverTCP(seconds: float, name: str) -> Callable[[socket.socket], None]:
+    """As L{late}, for L{tests.e2e.lab.servers.Peer}: answers overtake each other."""
+
+    def serve(connection: socket.socket) -> None:
+        while True:
+            try:
+                message = readFramed(connection)
+            except OSError:
+                return
+            slow = dns.Name(name).name in _asked(message)
+            reply = framed(answer(message))
+            timer = threading.Timer(seconds if slow else 0.0, connection.sendall, (reply,))
+            timer.daemon = True
+            timer.start()
+
+    return serve
