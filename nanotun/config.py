@@ -35,6 +35,7 @@ class Settings:
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
     @ivar logDir: a path, or the empty string for no log files.
+    @ivar proxyPasswordFile: a path, or the empty string for none.
     """
 
     proxy: ProxyURL
@@ -45,6 +46,7 @@ class Settings:
     connectTimeout: float
     logLevel: str
     logDir: str
+    proxyPasswordFile: str
 
 
 def parseDuration(text: str) -> float:
@@ -127,6 +129,12 @@ def _logDir(value: object) -> str:
     return value
 
 
+def _passwordFile(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ConfigError(f"must be a file's path, or '' for none, not {_shown(value)}")
+    return value
+
+
 def _proxy(value: object) -> ProxyURL:
     if not isinstance(value, str):
         raise ConfigError("must be a URL, such as socks5://host:port")
@@ -160,7 +168,8 @@ KEYS = {
             _proxy,
             None,
             "socks5://host:port",
-            "socks5://[user:password@]host[:port], or direct:// for no proxy",
+            "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
+            "direct:// for no proxy, reject:// for no connections",
         ),
         Key("tunName", "tun", _tunName, "nano0", "NAME", "name of the TUN device"),
         Key("mtu", "mtu", _mtu, 1500, "BYTES", f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}"),
@@ -197,6 +206,14 @@ KEYS = {
             "what to log: debug, info, warn or error",
         ),
         Key("logDir", "log-dir", _logDir, "logs", "DIR", "directory of the log files; '' for none"),
+        Key(
+            "proxyPasswordFile",
+            "proxy-password-file",
+            _passwordFile,
+            "",
+            "FILE",
+            "file with the proxy's password, for a proxy with a user name only",
+        ),
     )
 }
 

@@ -249,8 +249,7 @@ class IPacketEngineFactory(Interface):
 class IHandshake(Interface):
     """
     One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
-    for one leg by L{nanotun.upstream.connector}, which is one connection unless
-    L{again} or L{resumable} asks for another.
+    for one leg by L{nanotun.upstream.connector}: one connection, as a rule.
     """
 
     def begin() -> bytes:
@@ -266,14 +265,8 @@ class IHandshake(Interface):
 
     done = Attribute("Whether the connection is through.")
     leftover = Attribute("Bytes past the handshake's end, once L{done}.")
-    again = Attribute(
-        "Whether this connection is of no more use and the handshake goes on on a new "
-        "one, with L{begin}.  Looked at after each L{receive}."
-    )
-    resumable = Attribute(
-        "Whether the same is to be done should the connection be lost now, rather than "
-        "to give up.  It never stays true for more than a few connections."
-    )
+    again = Attribute("Whether a new connection is needed now, and L{begin} on it.")
+    resumable = Attribute("Whether the same is to be done should the connection be lost.")
 
 
 class ILegControl(Interface):

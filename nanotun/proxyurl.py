@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hyperlink import URL, DecodedURL, register_scheme
@@ -219,8 +219,8 @@ def _checkPath(path: str) -> str:
     return path
 
 
-def _options(query: Iterable[tuple[str, str | None]]) -> dict[str, str | bool]:
-    found: dict[str, str | bool] = {}
+def _options(query: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, value in query:
         if name == "ca":
             if value is None or not value.startswith("/") or "\0" in value:

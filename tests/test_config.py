@@ -56,6 +56,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(
             settingsFrom(),
             Settings(
+                proxyPasswordFile="",
                 proxy=ProxyURL("socks5", "h", 1080),
                 tunName="nano0",
                 mtu=1500,
