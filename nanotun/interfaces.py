@@ -247,10 +247,7 @@ class IPacketEngineFactory(Interface):
 
 
 class IHandshake(Interface):
-    """
-    One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
-    for one leg by L{nanotun.upstream.connector}: one connection, as a rule.
-    """
+    """A proxy's handshake without any I/O (sans-io), driven by the connector for one leg."""
 
     def begin() -> bytes:
         """What to send first.  Called when a socket is connected."""
