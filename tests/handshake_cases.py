@@ -30,7 +30,9 @@ class ScriptCase(SynchronousTestCase):
         sent = b""
         for i in range(len(data)):
             sent += handshake.receive(data[i : i + 1])
-            if handshake.done or handshake.again:
+            if handshake.again:
+                break
+            if handshake.done:
                 handshake.leftover += data[i + 1 :]
                 break
         return sent

@@ -33,8 +33,10 @@ def _socks5(url: ProxyURL, reactor: Any) -> Handshakes:
     # A relay for datagrams has to be somewhere, and a path is nowhere.
     hasRelays = not url.host.startswith("/")
     return Handshakes(
-        lambda destination: Socks5Handshake(destination, proxy, credentials),
-        (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE)) if hasRelays else None,
+        lambda destination: Socks5Handshake(destination, proxy, credentials, pipeline=url.pipeline),
+        (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE, url.pipeline))
+        if hasRelays
+        else None,
     )
 
 

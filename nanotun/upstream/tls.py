@@ -137,6 +137,7 @@ class TlsHandshake:
         self._proxy = proxy
         self._context = context
         self._host = host
+        self._secured = False
 
     @property
     def done(self) -> bool:
@@ -146,12 +147,14 @@ class TlsHandshake:
     @property
     def again(self) -> bool:
         """See L{IHandshake}."""
-        return bool(self._inner.again)
+        # Until it is begun anew, the inner handshake still speaks of the last
+        # connection.
+        return self._secured and bool(self._inner.again)
 
     @property
     def resumable(self) -> bool:
         """See L{IHandshake}."""
-        return bool(self._inner.resumable)
+        return self._secured and bool(self._inner.resumable)
 
     @property
     def leftover(self) -> bytes:

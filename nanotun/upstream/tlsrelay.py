@@ -64,6 +64,8 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
                 reactor.adoptStreamConnection(near.fileno(), near.family, _Once(appSide))
             except OSError as error:
                 far.close()
+                # Neither side is to look for the other.
+                appSide.ended = wireSide.ended = True
                 wireSide.abort()
                 raise UpstreamError(
                     f"A relay for TLS cannot be made ({error.strerror}); raise the limit of "
