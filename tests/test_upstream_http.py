@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     AuthenticationError,
     HandshakeError,
+    ProxyError,
     UpstreamError,
     UpstreamRefused,
 )
@@ -238,6 +239,19 @@ class WholeTests(ScriptCase):
             text = self.fails(AuthenticationError, handshake, ASK_BASIC + LENGTH)
             self.assertNotIn("sesame", text)
             self.assertIn("correct them", text)
+
+    def test_unauthorized(self) -> None:
+        """
+        A 401 in answer to credentials says that they are wrong; without them,
+        it is a web server's.
+        """
+        answer = b"HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\n"
+        handshake = self.make(login(eager=True))
+        self.play(handshake, CONNECT_BASIC)
+        self.assertIn("(status 401)", self.fails(AuthenticationError, handshake, answer))
+        handshake = self.make(login())
+        self.play(handshake, CONNECT)
+        self.assertIn("web server", self.fails(ProxyError, handshake, answer))
 
     def test_again(self) -> None:
         """

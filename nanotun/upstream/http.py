@@ -183,6 +183,9 @@ class HttpHandshake:
             self.leftover = self._connection.trailing_data[0]
             self.done = True
             return
+        if status == 401 and self._used is not None:
+            # tinyproxy's answer to a wrong password.
+            raise self._wrongPassword(status)
         if status != 407:
             raise refusal(self._proxy, self._destination, status, response.headers)
         self._chooseLogin(
@@ -213,13 +216,17 @@ class HttpHandshake:
         # a remembered nonce may be of a proxy's last life.
         wrong = before is method or (self._chosen and not method.stale)
         if wrong or self._attempts >= ATTEMPT_LIMIT:
-            login.forget()
-            raise AuthenticationError(
-                f"The proxy {self._proxy} does not accept this user name and password "
-                "(status 407); correct them in the proxy's URL."
-            )
+            raise self._wrongPassword(407)
         self._used = method
         self._chosen = True
+
+    def _wrongPassword(self, status: int) -> AuthenticationError:
+        assert self._login is not None
+        self._login.forget()
+        return AuthenticationError(
+            f"The proxy {self._proxy} does not accept this user name and password "
+            f"(status {status}); correct them in the proxy's URL."
+        )
 
     def _nonsense(self) -> HandshakeError:
         if self._first[:1] in _TLS:
