@@ -18,14 +18,15 @@ from benchmarks.cases import CASES, Case
 from benchmarks.noise import Noise, waitForQuiet
 from benchmarks.paths import WAYS, Opened, Way
 from tests.e2e.case import missing
+from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Iperf
-from tests.e2e.lab.topology import Lab
+from tests.e2e.lab.topology import IPV4, Lab
 
 ROUNDS = 3
 SECONDS = 1.5
-"""Of each measurement; with L{ROUNDS} the whole takes about five minutes."""
+"""Of each measurement; with L{ROUNDS} the whole takes about eight minutes."""
 
 QUICK_ROUNDS = 1
 QUICK_SECONDS = 1.0
@@ -44,11 +45,14 @@ class Bench:
         temporary = tempfile.TemporaryDirectory(prefix="nanotun-bench-")
         self._directory = Path(stack.enter_context(temporary))
         self._seconds = seconds
-        self._program = load.compiled(self._directory)
+        self._programs = load.compiled(self._directory)
         self._lab = Lab()
         stack.callback(self._lab.remove)
         self._lab.openDirectPath()
-        stack.callback(load.server(self._lab.world, self._program, self._directory).stop)
+        stack.callback(load.server(self._lab.world, self._programs, self._directory).stop)
+        stack.callback(load.udpServer(self._lab.world, self._programs, self._directory).stop)
+        hosts = (IPV4.world, IPV4.direct)
+        stack.callback(Unbound(self._lab.world, self._directory, hosts, log=False).stop)
         stack.callback(Iperf(self._lab.world, self._directory, load.IPERF_PORT).stop)
         self._dante = Dante(self._lab.proxy, self._directory, log=False)
         stack.callback(self._dante.stop)
@@ -70,7 +74,7 @@ class Bench:
         waitForQuiet(self._patience)
         noise = Noise(self._pids())
         try:
-            value, error = case.measure(opened, self._program, self._seconds), ""
+            value, error = case.measure(opened, self._programs, self._seconds), ""
         except LabError as failure:
             value, error = None, str(failure)
         share = 0.0 if value is None else noise.share()

@@ -6,42 +6,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import load
+from benchmarks import load, names
 from benchmarks.paths import Opened
 
 SETTLE_SECONDS = 1.0
 """After opening idle connections, until what opening them took is freed."""
 
 
+RAMP_SHARE = 0.2
+"""Of a measurement's seconds, for each of the rates that are tried."""
+
+Measure = Callable[[Opened, load.Programs, float], float | None]
+
+
 class Case(NamedTuple):
     """
     One figure.
 
-    @ivar measure: takes an open way, the load program and the seconds; returns
+    @ivar measure: takes an open way, the load programs and the seconds; returns
         the figure, or L{None} where it means nothing on this way.
     @ivar higherIsBetter: how to read a ratio.
     """
 
     name: str
     unit: str
-    measure: Callable[[Opened, Path, float], float | None]
+    measure: Measure
     what: str
     higherIsBetter: bool = True
 
 
-def _load(figure: str, mode: str, count: int) -> Callable[[Opened, Path, float], float | None]:
-    def measure(way: Opened, program: Path, seconds: float) -> float | None:
-        argv = [str(program), mode, way.address, str(load.PORT), str(count), f"{seconds:g}"]
+def _load(figure: str, mode: str, count: int) -> Measure:
+    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
+        argv = [str(programs.tcp), mode, way.address, str(load.PORT), str(count), f"{seconds:g}"]
         return load.measure(way.lab.app, [*argv, *way.socks], seconds)[figure]
 
     return measure
 
 
-def _iperf(streams: int, down: bool) -> Callable[[Opened, Path, float], float | None]:
-    def measure(way: Opened, program: Path, seconds: float) -> float | None:
+def _udp(mode: str, count: int, share: float = 1.0) -> Measure:
+    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
+        argv = [str(programs.udp), mode, way.address, str(load.UDP_PORT), str(count)]
+        argv += [f"{seconds * share:g}", *way.socks]
+        return load.measure(way.lab.app, argv, seconds)["rate"]
+
+    return measure
+
+
+def _iperf(streams: int, down: bool) -> Measure:
+    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
         if way.way.speaksSocks:
             return None  # iperf3 speaks no SOCKS
         return load.iperf(way.lab.app, way.address, streams, down, seconds)
@@ -49,11 +63,11 @@ def _iperf(streams: int, down: bool) -> Callable[[Opened, Path, float], float | 
     return measure
 
 
-def _idle(count: int) -> Callable[[Opened, Path, float], float | None]:
-    def measure(way: Opened, program: Path, seconds: float) -> float | None:
+def _idle(count: int) -> Measure:
+    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
         if way.daemon is None:
             return None
-        argv = [str(program), "idle", way.address, str(load.PORT), str(count)]
+        argv = [str(programs.tcp), "idle", way.address, str(load.PORT), str(count)]
         before = way.daemon.rss()
         with load.held(way.lab.app, [*argv, str(load.OPEN_SECONDS)], count):
             time.sleep(SETTLE_SECONDS)
@@ -78,4 +92,12 @@ CASES = (
     Case("rr", "1/s", _load("rate", "rr", 1), "a byte each way on one open connection"),
     Case("crr_1", "1/s", _load("rate", "crr", 1), "connect, a byte each way, close"),
     Case("crr_64", "1/s", _load("rate", "crr", 64), "the same, 64 at a time"),
+    Case("udp_rr_1", "1/s", _udp("rr", 1), "64 bytes each way, one datagram at a time"),
+    Case("udp_rr_64", "1/s", _udp("rr", 64), "the same from 64 sockets"),
+    Case("udp_up", "1/s", _udp("up", 1, RAMP_SHARE), "datagrams one way, loss below 1 %"),
+    Case("udp_down", "1/s", _udp("down", 1, RAMP_SHARE), "the same towards the app"),
+    Case("dns_new", "1/s", names.rate("dns_new", False), "queries, each a new one to the server"),
+    Case("dns_new_cpu", "us", names.cpu("dns_new"), "the daemon's CPU for each of those", False),
+    Case("dns_cached", "1/s", names.rate("dns_cached", True), "queries that the cache answers"),
+    Case("dns_cached_cpu", "us", names.cpu("dns_cached"), "the daemon's CPU for each", False),
 )

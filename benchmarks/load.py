@@ -1,5 +1,5 @@
 """
-The load program: compiled when it is needed, run in a namespace.
+The load programs: compiled when they are needed, run in a namespace.
 """
 
 from __future__ import annotations
@@ -9,35 +9,58 @@ import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import LabError, dieWithParent, run
 from tests.e2e.lab.servers import Server
+from tests.e2e.lab.topology import IPV4
 
-SOURCE = Path(__file__).with_name("load.c")
 PORT = 5999
+UDP_PORT = 5998
 IPERF_PORT = 5201
 OPEN_SECONDS = 60
 """How long opening the idle connections may take."""
 
 
-def compiled(directory: Path) -> Path:
+class Programs(NamedTuple):
+    """The compiled programs: L{tcp} of C{load.c}, L{udp} of C{udp.c}."""
+
+    tcp: Path
+    udp: Path
+
+
+def compiled(directory: Path) -> Programs:
     """
-    The program, made of L{SOURCE}.
+    Compile the programs.
 
     @raise LabError: there is no gcc, or it failed.
     """
-    program = directory / "load"
+    return Programs(*(_compiled(directory, name) for name in ("load.c", "udp.c")))
+
+
+def _compiled(directory: Path, name: str) -> Path:
+    source = Path(__file__).with_name(name)
+    program = directory / source.stem
     try:
-        run(["gcc", "-O2", "-Wall", "-o", str(program), str(SOURCE)], timeout=60)
+        run(["gcc", "-O2", "-Wall", "-o", str(program), str(source)], timeout=60)
     except FileNotFoundError:
-        raise LabError("gcc is missing: the load program is compiled when the run starts") from None
+        raise LabError(
+            "gcc is missing: the load programs are compiled when the run starts"
+        ) from None
     return program
 
 
-def server(namespace: Namespace, program: Path, directory: Path) -> Server:
+def server(namespace: Namespace, programs: Programs, directory: Path) -> Server:
     """The other end of the load."""
-    return Server(namespace, [str(program), "server", str(PORT)], PORT, directory / "load.log")
+    argv = [str(programs.tcp), "server", str(PORT)]
+    return Server(namespace, argv, PORT, directory / "load.log")
+
+
+def udpServer(namespace: Namespace, programs: Programs, directory: Path) -> Server:
+    """The other end of the datagrams."""
+    argv = [str(programs.udp), "server", str(UDP_PORT), IPV4.world, IPV4.direct]
+    return Server(namespace, argv, UDP_PORT, directory / "udp.log")
 
 
 def _figures(output: str) -> dict[str, float]:

@@ -48,6 +48,7 @@ class Opened:
     @ivar address: what the client connects to.
     @ivar socks: the load program's further arguments.
     @ivar daemon: the daemon on the way, if there is one.
+    @ivar figures: what one measurement finds besides its own figure, for another.
     """
 
     def __init__(self, way: Way, lab: Lab, dante: Dante, directory: Path) -> None:
@@ -57,6 +58,7 @@ class Opened:
         # The second address has a kernel route; the first only leads through the tunnel.
         self.address = IPV4.world if way.stackMode or way.dante else IPV4.direct
         self.socks = [IPV4.proxy, str(dante.port)] if way.speaksSocks else []
+        self.figures: dict[str, float] = {}
         self.daemon: Daemon | None = None
         if way.stackMode:
             self.daemon = Daemon(
@@ -64,6 +66,7 @@ class Opened:
                 directory,
                 stackMode=way.stackMode,
                 proxy=dante.url() if way.dante else "direct://",
+                dns=[IPV4.world],
                 connectTimeout="10s",
                 logLevel="warn",
             )

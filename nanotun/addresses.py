@@ -10,6 +10,8 @@ refused.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 #: The kernel's addresses on the device, with the prefix length.
 KERNEL4 = "198.18.0.2/30"
 KERNEL6 = "fdfe:dcba:9876::2/126"
@@ -21,3 +23,22 @@ GATEWAY6 = "fdfe:dcba:9876::1"
 #: SO_MARK of every socket that nanotun opens, so that a rule can keep them out
 #: of the tunnel.  "nt" in ASCII.
 SOCKET_MARK = 0x6E74
+
+#: The first and the last address of the device's network, which stand for all of
+#: it (RFC 1122, section 3.2.1.3).
+_NETWORK = ip_network(KERNEL4, strict=False)
+BROADCASTS = (str(_NETWORK.network_address), str(_NETWORK.broadcast_address))
+
+
+def isUnicast(host: str) -> bool:
+    """
+    Whether an address can be one host's, which multicast, broadcast, reserved
+    and unspecified ones cannot.
+
+    @param host: in its canonical text form.
+    """
+    if ":" in host:
+        # RFC 4291, section 2.7: ff00::/8; "ff::" is 00ff::.
+        return not (host == "::" or (host.startswith("ff") and host.index(":") == 4))
+    first = int(host[: host.index(".")])
+    return 0 < first < 224 and host not in BROADCASTS

@@ -8,23 +8,20 @@ machine; L{nanotun.options} does.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nanotun import checks
 from nanotun.configfile import Given
 from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
 from nanotun.proxyurl import ProxyURL, parseProxyURL
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
-CONNECT_TIMEOUT_MIN = 0.1  #: Seconds; less fails on proxies that are merely far away.
-CONNECT_TIMEOUT_MAX = 300.0  #: Seconds; no app waits longer for a connection.
-TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ less the closing zero.
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,107 +29,30 @@ class Settings:
     """
     The whole configuration; the names are those of the file.
 
+    @ivar proxyPasswordFile: a path, or the empty string for none.
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
+    @ivar udpTimeout: seconds after which an idle association ends.
+    @ivar dns: the servers to ask, at least one, in this order.
+    @ivar dnsOverride: whether queries to any server are answered by these.
+    @ivar dnsCacheSize: answers.
     @ivar logDir: a path, or the empty string for no log files.
-    @ivar proxyPasswordFile: a path, or the empty string for none.
     """
 
     proxy: ProxyURL
+    proxyPasswordFile: str
     tunName: str
     mtu: int
     stackMode: str
     offload: str
     connectTimeout: float
+    udpTimeout: float
+    dns: tuple[Endpoint, ...]
+    dnsOverride: bool
+    dnsCache: bool
+    dnsCacheSize: int
     logLevel: str
     logDir: str
-    proxyPasswordFile: str
-
-
-def parseDuration(text: str) -> float:
-    """
-    Read a duration as Go writes it, such as C{300ms}, C{1m} or C{2m30s}.
-
-    @return: seconds.
-    @raise ValueError: for anything else, a bare number included.
-    """
-    if not re.fullmatch(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", text):
-        raise ValueError("not a duration")
-    return sum(
-        float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text)
-    )
-
-
-def _shown(value: object) -> str:
-    """What the user wrote, on one line, short and without a password."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "a mapping"
-    if not isinstance(value, str):
-        return str(value)
-    text = re.sub(r"[^\s/]*@", "***@", value)
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
-
-
-def _choice(*choices: str) -> Callable[[object], str]:
-    rule = f"must be {', '.join(choices[:-1])} or {choices[-1]}"
-
-    def check(value: object) -> str:
-        if isinstance(value, str) and value in choices:
-            return value
-        near = difflib.get_close_matches(str(value).lower(), choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"{rule}, not {_shown(value)}{hint}")
-
-    return check
-
-
-def _mtu(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not MTU_MIN <= value <= MTU_MAX:
-        raise ConfigError(
-            f"must be a whole number of bytes from {MTU_MIN} to {MTU_MAX}, not {_shown(value)}"
-        )
-    return value
-
-
-def _connectTimeout(value: object) -> float:
-    rule = "must be a duration from 100ms to 5m, such as 10s or 1m30s"
-    try:
-        seconds = parseDuration(value) if isinstance(value, str) else None
-    except ValueError:
-        seconds = None
-    if seconds is None or not CONNECT_TIMEOUT_MIN <= seconds <= CONNECT_TIMEOUT_MAX:
-        raise ConfigError(f"{rule}, not {_shown(value)}")
-    return seconds
-
-
-def _tunName(value: object) -> str:
-    # Linux, dev_valid_name(); '%' would make the kernel choose a number, and a
-    # name has to be typed in a shell.
-    valid = isinstance(value, str) and re.fullmatch(r"[!-~]+", value) and value not in (".", "..")
-    if not valid or re.search("[/:%]", str(value)) or len(str(value)) > TUN_NAME_LIMIT:
-        raise ConfigError(
-            f"must be 1 to {TUN_NAME_LIMIT} ASCII characters without spaces, '/', ':' or '%', "
-            f"not {_shown(value)}"
-        )
-    return str(value)
-
-
-def _logDir(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ConfigError(
-            f"must be a directory's path, or '' for no log files, not {_shown(value)}"
-        )
-    return value
-
-
-def _passwordFile(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ConfigError(f"must be a file's path, or '' for none, not {_shown(value)}")
-    return value
 
 
 def _proxy(value: object) -> ProxyURL:
@@ -171,12 +91,27 @@ KEYS = {
             "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
             "direct:// for no proxy, reject:// for no connections",
         ),
-        Key("tunName", "tun", _tunName, "nano0", "NAME", "name of the TUN device"),
-        Key("mtu", "mtu", _mtu, 1500, "BYTES", f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}"),
+        Key(
+            "proxyPasswordFile",
+            "proxy-password-file",
+            checks.passwordFile,
+            "",
+            "FILE",
+            "file with the proxy's password, for a proxy with a user name only",
+        ),
+        Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
+        Key(
+            "mtu",
+            "mtu",
+            checks.number(MTU_MIN, MTU_MAX, "bytes"),
+            1500,
+            "BYTES",
+            f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}",
+        ),
         Key(
             "stackMode",
             "stack",
-            _choice("gvisor", "simple"),
+            checks.choice("gvisor", "simple"),
             "gvisor",
             "MODE",
             "packet engine: gvisor (everything) or simple (less overhead)",
@@ -184,7 +119,7 @@ KEYS = {
         Key(
             "offload",
             "offload",
-            _choice("auto", "on", "off"),
+            checks.choice("auto", "on", "off"),
             "auto",
             "MODE",
             "segmentation offload: auto (try it at start), on or off",
@@ -192,27 +127,69 @@ KEYS = {
         Key(
             "connectTimeout",
             "connect-timeout",
-            _connectTimeout,
+            # Less fails on proxies that are merely far away; no app waits longer.
+            checks.duration("100ms", "5m", "10s or 1m30s"),
             "10s",
             "DURATION",
             "how long a connection may take to open, 100ms to 5m",
         ),
         Key(
+            "udpTimeout",
+            "udp-timeout",
+            # Less ends what is only thinking; RFC 4787, section 4.3, asks for two
+            # minutes, and an hour is more than any NAT on the way grants.
+            checks.duration("1s", "1h", "1m or 2m30s"),
+            "1m",
+            "DURATION",
+            "how long a UDP association lives without datagrams, 1s to 1h",
+        ),
+        Key(
+            "dns",
+            "dns",
+            checks.dnsServers,
+            "8.8.8.8",
+            "ADDRESS",
+            "DNS server for the gateway's relay, with a port or without; more behind commas",
+        ),
+        Key(
+            "dnsOverride",
+            "dns-override",
+            checks.boolean,
+            "false",
+            "BOOL",
+            "true: the relay answers DNS queries to any server",
+        ),
+        Key(
+            "dnsCache",
+            "dns-cache",
+            checks.boolean,
+            "true",
+            "BOOL",
+            "whether the relay remembers answers, true or false",
+        ),
+        Key(
+            "dnsCacheSize",
+            "dns-cache-size",
+            checks.number(1, DNS_CACHE_LIMIT, "answers"),
+            4096,
+            "ANSWERS",
+            f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
+        ),
+        Key(
             "logLevel",
             "log-level",
-            _choice("debug", "info", "warn", "error"),
+            checks.choice("debug", "info", "warn", "error"),
             "info",
             "LEVEL",
             "what to log: debug, info, warn or error",
         ),
-        Key("logDir", "log-dir", _logDir, "logs", "DIR", "directory of the log files; '' for none"),
         Key(
-            "proxyPasswordFile",
-            "proxy-password-file",
-            _passwordFile,
-            "",
-            "FILE",
-            "file with the proxy's password, for a proxy with a user name only",
+            "logDir",
+            "log-dir",
+            checks.logDir,
+            "logs",
+            "DIR",
+            "directory of the log files; '' for none",
         ),
     )
 }

@@ -16,7 +16,7 @@ from dataclasses import replace
 from twisted.python import usage
 
 from nanotun import __version__
-from nanotun.config import KEYS, Settings, flagValue, makeSettings
+from nanotun.config import KEYS, Key, Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
 from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
@@ -73,6 +73,10 @@ def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
         )
 
 
+def _helpOf(key: Key) -> str:
+    return key.help if key.default in (None, "") else f"{key.help} [default: {key.default}]"
+
+
 class Options(usage.Options):
     """
     twistd's view of the settings.
@@ -90,19 +94,21 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *(
-            [
-                key.flag,
-                None,
-                None,
-                f"{key.help} [default: {key.default}]" if key.default else key.help,
-            ]
-            for key in KEYS.values()
-        ),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name != "dns"),
     ]
 
     settings: Settings
     notices: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["dns"] = None
+
+    def opt_dns(self, servers: str) -> None:
+        """Another server; the help is set below."""
+        self["dns"] = servers if self["dns"] is None else f"{self['dns']},{servers}"
+
+    opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """

@@ -2,17 +2,20 @@
 Decides where each flow goes, and takes it there.
 
 A flow is dialled first; only a leg that stands completes the handshake with
-the app.  What the app sees of a leg that fails is in L{REFUSALS}.
+the app.  What the app sees of a leg that fails is in L{REFUSALS}.  Datagrams
+leave by a leg of their source: L{nanotun.associations}.
 """
 
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
+from nanotun.associations import DNS_PORT, Associations
 from nanotun.errors import (
     FlowLimitError,
     UpstreamError,
@@ -21,8 +24,16 @@ from nanotun.errors import (
     UpstreamProhibited,
     UpstreamRefused,
 )
-from nanotun.flow import Connection, FlowEnd, Refusal
-from nanotun.interfaces import IFlowHandler, IFlowRequest, IUpstream
+from nanotun.flow import Connection, Flow, FlowEnd, Refusal
+from nanotun.interfaces import (
+    IDatagramFlowRequest,
+    IFlowHandler,
+    IFlowRequest,
+    IGateway,
+    IPacketEngine,
+    IUpstream,
+)
+from nanotun.trouble import TroubleLog
 
 #: What the app sees of an error.  Everything else, a proxy at fault and a
 #: deadline that passed included, is a reset: the app shall try no longer.
@@ -33,23 +44,20 @@ REFUSALS: dict[type[UpstreamError], Refusal] = {
     UpstreamProhibited: Refusal.PROHIBITED,
 }
 
-#: Seconds between two lines about one cause.
-REPORT_INTERVAL = 10.0
-
-#: Causes told apart at a time.  Texts come from peers as well; a proxy that
-#: invents them must not fill the memory.
-CAUSE_LIMIT = 64
+GATEWAYS = (GATEWAY4, GATEWAY6)
 
 
 @implementer(IFlowHandler)
 class FlowRouter:
     """
-    Sends every flow to one upstream.
+    Sends every flow to one upstream, but for those to services of ours.
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
     @ivar followsFlows: the same: only those lines tell of a flow's end.
-    @param clock: for the summary lines.
+    @param gateway: who answers on the gateway's addresses.
+    @param dnsOverride: whether the services answer every DNS query that would go
+        to the upstream, whoever it is sent to.
     """
 
     _log = Logger()
@@ -57,12 +65,18 @@ class FlowRouter:
     def __init__(
         self,
         upstream: IUpstream,
+        engine: IPacketEngine,
+        gateway: IGateway,
         clock: IReactorTime,
+        dnsOverride: bool = False,
         logFlows: bool = False,
     ) -> None:
         self.logFlows = self.followsFlows = logFlows
         self._upstream = upstream
+        self._gateway = gateway
+        self._dnsOverride = dnsOverride
         self._trouble = TroubleLog(clock, self._log)
+        self._associations = Associations(engine, clock, self._trouble)
         self._pending: dict[int, _Dial] = {}
         self._stopped = False
 
@@ -71,8 +85,26 @@ class FlowRouter:
         if self._stopped:
             request.refuse(Refusal.RESET)
             return
-        # The one place where a flow's way is chosen.
-        self._dial(request, self._upstream)
+        # The one place where a connection's way is chosen.
+        if request.flow.destination.host in GATEWAYS:
+            self._gateway.acceptStream(request)
+        else:
+            self._dial(request, self._upstream)
+
+    def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
+        """See L{IFlowHandler.datagramFlowRequested}."""
+        host, port = request.flow.destination
+        # The one place where datagrams' way is chosen.  Those for a service on
+        # the gateway's addresses are no requests, and no way out carries more
+        # than what is for one host.
+        if self._stopped or host in GATEWAYS or not isUnicast(host):
+            request.drop()
+        elif self._dnsOverride and port == DNS_PORT:
+            request.serve()
+        else:
+            if self.logFlows:
+                self._tellWay(request.flow, self._upstream)
+            self._associations.send(request, self._upstream)
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
@@ -105,20 +137,25 @@ class FlowRouter:
         for dial in pending.values():
             dial.cancel()
             dial.request.refuse(Refusal.RESET)
+        self._associations.stop()
         self._trouble.stop()
 
     def _dial(self, request: IFlowRequest, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._log.debug(
-                "Flow {flow} from {source} to {destination} by {upstream}",
-                flow=flow.id,
-                source=flow.source,
-                destination=flow.destination,
-                upstream=upstream.describe(),
-            )
+            self._tellWay(flow, upstream)
         dial = self._pending[flow.id] = _Dial(self, request)
         dial.begin(upstream.connect(flow.destination))
+
+    def _tellWay(self, flow: Flow, upstream: IUpstream) -> None:
+        self._log.debug(
+            "{protocol} flow {flow} from {source} to {destination} by {upstream}",
+            protocol=flow.protocol.name,
+            flow=flow.id,
+            source=flow.source,
+            destination=flow.destination,
+            upstream=upstream.describe(),
+        )
 
     def connected(self, request: IFlowRequest, connection: Connection) -> None:
         """A leg stands.  Called by its dial."""
@@ -186,56 +223,3 @@ class _Dial:
         if self._cancelled and reason.check(CancelledError, UpstreamError):
             return
         self._router.failed(self.request, reason)
-
-
-class TroubleLog:
-    """
-    One error line per cause: the first at once, then a count every
-    L{REPORT_INTERVAL} while it goes on.  A proxy that is down under a load of
-    hundreds of flows per second must not fill the disk.
-    """
-
-    def __init__(self, clock: IReactorTime, log: Logger) -> None:
-        self._clock = clock
-        self._log = log
-        self._counts: dict[str, int] = {}
-        self._others = 0
-        self._timer: IDelayedCall | None = None
-
-    def report(self, cause: str) -> None:
-        """
-        @param cause: one sentence for the user; equal sentences are one cause.
-        """
-        if cause in self._counts:
-            self._counts[cause] += 1
-        elif len(self._counts) >= CAUSE_LIMIT:
-            self._others += 1
-        else:
-            self._counts[cause] = 0
-            self._log.error("{cause}", cause=cause)
-        if self._timer is None:
-            self._timer = self._clock.callLater(REPORT_INTERVAL, self._summarise)
-
-    def stop(self) -> None:
-        """Tell what is left to tell."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._tell("{cause} ({count} more)")
-            self._counts = {}
-
-    def _summarise(self) -> None:
-        self._timer = None
-        self._tell("{cause} ({count} more in {seconds:g} s)")
-        # A cause that is over is forgotten: its return is news.
-        self._counts = {cause: 0 for cause, count in self._counts.items() if count}
-        if self._counts:
-            self._timer = self._clock.callLater(REPORT_INTERVAL, self._summarise)
-
-    def _tell(self, line: str) -> None:
-        for cause, count in self._counts.items():
-            if count:
-                self._log.error(line, cause=cause, count=count, seconds=REPORT_INTERVAL)
-        if self._others:
-            self._log.error("{count} more flows failed of other causes", count=self._others)
-            self._others = 0

@@ -56,21 +56,33 @@ class Port(Protocol):
         """Pump no more; harmless before the start."""
 
 
+class Gateway(Protocol):
+    """What the service needs of L{nanotun.gateway.Gateway}."""
+
+    def start(self) -> None:
+        """Serve; the engine is started."""
+
+    def stop(self) -> None:
+        """Serve no more; the engine still runs."""
+
+
 class Parts(NamedTuple):
     """
     What the service puts together.
 
     @ivar opener: makes the device.
     @ivar makeEngine: makes an engine that is not started.
-    @ivar makeRouter: makes the L{IFlowHandler}, which also has a C{stop} that
-        cancels everything undecided.
+    @ivar makeGateway: makes our services, for that engine.
+    @ivar makeRouter: makes the L{IFlowHandler}, for that engine and those
+        services; it also has a C{stop} that cancels everything undecided.
     @ivar makePort: makes the reader of the device; takes what to call with an
         errno when the device is gone.
     """
 
     opener: ITunOpener
     makeEngine: Callable[[], IPacketEngine]
-    makeRouter: Callable[[], Any]
+    makeGateway: Callable[[IPacketEngine], Gateway]
+    makeRouter: Callable[[IPacketEngine, Gateway], Any]
     makePort: Callable[[ITunDevice, IPacketEngine, Callable[[int], None]], Port]
 
 
@@ -97,6 +109,7 @@ class NanotunService(Service):
 
     _device: ITunDevice
     _engine: IPacketEngine
+    _gateway: Gateway
     _router: Any
     _port: Port
 
@@ -123,14 +136,15 @@ class NanotunService(Service):
         self._geteuid = geteuid
         self._freeze = freeze
         self._done: list[_Step] = []
-        # The stop runs from the last to the first: decisions end, the engine
-        # lets its flows finish while the port still pumps, then the port and
-        # the device go.
+        # The stop runs from the last to the first: decisions end, then the
+        # services, which speak through the engine; the engine lets its flows
+        # finish while the port still pumps, then the port and the device go.
         self._steps = (
             _Step("the check for root", self._checkRoot, _nothing),
             _Step("the device", self._openDevice, lambda: self._device.close()),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),
             _Step("the engine", self._startEngine, lambda: self._engine.stop()),
+            _Step("the gateway", lambda: self._gateway.start(), lambda: self._gateway.stop()),
             _Step("the router", _nothing, lambda: self._router.stop()),
             _Step("reading", lambda: self._port.startReading(), _nothing),
         )
@@ -252,5 +266,6 @@ class NanotunService(Service):
         self._port = self._parts.makePort(self._device, self._engine, self.deviceLost)
 
     def _startEngine(self) -> None:
-        self._router = self._parts.makeRouter()
+        self._gateway = self._parts.makeGateway(self._engine)
+        self._router = self._parts.makeRouter(self._engine, self._gateway)
         self._engine.start(self._device, IFlowHandler(self._router))

@@ -18,6 +18,7 @@ from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import EngineError
+from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
 from nanotun.options import Options
@@ -26,6 +27,7 @@ from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from nanotun.upstream import upstreamFor
+from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
 
@@ -76,10 +78,15 @@ def makeService(options: Options) -> IService:
     upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
 
     def makeEngine() -> IPacketEngine:
-        return engineFactory(settings.stackMode).createEngine(reactor)
+        return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
 
-    def makeRouter() -> FlowRouter:
-        return FlowRouter(upstream, reactor, settings.logLevel == "debug")
+    def makeServices(engine: IPacketEngine) -> Gateway:
+        cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
+        return makeGateway(reactor, engine, settings.dns, cacheSize, openDatagram, openStream)
+
+    def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
+        debug = settings.logLevel == "debug"
+        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -88,7 +95,7 @@ def makeService(options: Options) -> IService:
 
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeRouter, makePort),
+        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=tuple(options.notices),

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/log"
 
+	"nanotun/netstack/internal/datagram"
 	"nanotun/netstack/internal/engine"
 	"nanotun/netstack/internal/events"
 )
@@ -132,6 +133,9 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 		FlowLimit:        int(config.flow_limit),
 		KeepAlive:        time.Duration(config.keepalive_s) * time.Second,
 		HalfClosed:       time.Duration(config.half_closed_s) * time.Second,
+		Associations:     int(config.association_limit),
+		DatagramFlows:    int(config.datagram_flow_limit),
+		UDPTimeout:       time.Duration(config.udp_timeout_ms) * time.Millisecond,
 		Gateway4:         address(&config.gateway4[0], 4),
 		Gateway6:         address(&config.gateway6[0], 16),
 	})
@@ -224,6 +228,65 @@ func ns_refuse(handle C.int64_t, flow C.uint64_t, reason C.uint32_t) C.int {
 //export ns_drop
 func ns_drop(handle C.int64_t, flow C.uint64_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Drop(uint64(flow)) })
+}
+
+//export ns_associate
+func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t) (result C.int64_t) {
+	defer func() {
+		if r := recover(); r != nil {
+			report(r)
+			result = -C.ENOTRECOVERABLE
+		}
+	}()
+	e := lookup(handle)
+	if e == nil {
+		_ = unix.Close(int(fd))
+		return -C.EINVAL
+	}
+	id, err := e.Datagrams().Associate(int(fd), datagram.Leg(leg), flags&C.NS_LEG_SHARED != 0)
+	if err != nil {
+		return -C.int64_t(errnoOf(err))
+	}
+	return C.int64_t(id)
+}
+
+//export ns_attach
+func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return 0, e.Datagrams().Attach(uint64(flow), uint64(association))
+	})
+}
+
+//export ns_dissociate
+func ns_dissociate(handle C.int64_t, association C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		e.Datagrams().Dissociate(uint64(association))
+		return 0, nil
+	})
+}
+
+//export ns_serve
+func ns_serve(handle C.int64_t, flow C.uint64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.ServeDatagrams(uint64(flow)) })
+}
+
+//export ns_listen
+func ns_listen(handle C.int64_t, protocol, port C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Listen(uint32(protocol), uint32(port)) })
+}
+
+//export ns_receive
+func ns_receive(handle C.int64_t, buffer unsafe.Pointer, capacity C.size_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return e.Datagrams().Services.Receive(unsafe.Slice((*byte)(buffer), int(capacity))), nil
+	})
+}
+
+//export ns_send
+func ns_send(handle C.int64_t, buffer unsafe.Pointer, length C.size_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return e.Datagrams().Send(unsafe.Slice((*byte)(buffer), int(length)))
+	})
 }
 
 //export ns_quiesce

@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import DeviceError, EngineError, FlowDecidedError, FlowLimitError
 from nanotun.flow import Endpoint, FlowEnd, Refusal
 from nanotun.interfaces import (
+    IDatagramFlowRequest,
     IFlowHandler,
     IFlowRequest,
     IPacketEngine,
@@ -90,12 +91,17 @@ class WaitingHandler:
 
     def __init__(self) -> None:
         self.requests: list[IFlowRequest] = []
+        self.datagramRequests: list[IDatagramFlowRequest] = []
         self.ends: list[FlowEnd] = []
         self._waiters: list[tuple[list[Any], Deferred[Any]]] = []
 
     def flowRequested(self, request: IFlowRequest) -> None:
         """Keep it."""
         self._keep(self.requests, request)
+
+    def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
+        """Keep it."""
+        self._keep(self.datagramRequests, request)
 
     def flowAbandoned(self, flowID: int) -> None:
         """Not looked at."""
@@ -113,7 +119,7 @@ class WaitingHandler:
         where.append(what)
 
     def next(self, where: list[Any]) -> Deferred[Any]:
-        """The oldest of C{requests} or C{ends}, or the next one."""
+        """The oldest of what it keeps there, or the next one."""
         waiter: Deferred[Any] = Deferred()
         if where:
             waiter.callback(where.pop(0))

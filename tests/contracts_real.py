@@ -12,7 +12,7 @@ import os
 import subprocess
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredQueue, inlineCallbacks
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -28,6 +28,7 @@ from nanotun.interfaces import ITunOpener
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from tests.contracts import App, EngineContract, TunOpenerContract, WaitingHandler
+from tests.contracts_native import ASSOCIATION_LIMIT, UDP_TIMEOUT, NativeDatagramContract
 
 #: Each takes a millisecond or two.
 LOOKS = 500
@@ -177,13 +178,14 @@ class AppFactory(ClientFactory):
         self.app.settle(getattr(reason.value, "osError", None) or errno.EIO)
 
 
-class NativeEngineContract(EngineContract):
+class NativeEngineContract(NativeDatagramContract, EngineContract):
     """
     The engines with the kernel.
     """
 
     timeout = 10
     kind: type[native.NativeEngine]
+    engine: native.NativeEngine
     offload = "auto"
 
     def setUp(self) -> None:
@@ -199,8 +201,12 @@ class NativeEngineContract(EngineContract):
                 break
         ip("route", "add", "192.0.2.0/24", "via", GATEWAY4)
         ip("-6", "route", "add", "2001:db8::/32", "via", GATEWAY6, "dev", "nantest0")
-        self.patch(native, "FLOW_LIMIT", self.FLOW_LIMIT)
-        self.engine = self.kind(reactor)
+        ip("link", "set", "lo", "up")
+        ip("route", "add", "198.51.100.0/24", "via", GATEWAY4)
+        self.engine = self.kind(reactor, UDP_TIMEOUT)
+        self.engine.flowLimit = self.FLOW_LIMIT
+        self.engine.associationLimit = ASSOCIATION_LIMIT
+        self.ends = DeferredQueue()
         self.handler = WaitingHandler()
         self.engine.start(self.device, self.handler)
         self.port = TunPort(self.device, self.engine, reactor, lambda error: None)

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.engine import abi
 from nanotun.errors import EngineError
-from nanotun.flow import Refusal, Stats
+from nanotun.flow import LegKind, Refusal, Stats
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(abi.__file__)), "..", "netstack/netstack.h")
 
@@ -88,13 +88,24 @@ class HeaderTests(SynchronousTestCase):
         Each structure has the header's fields, in its order and of its types.
         """
         structures = re.findall(r"struct (\w+) \{(.*?)\};", self.header, flags=re.DOTALL)
-        self.assertEqual({name for name, _ in structures}, {"ns_config", "ns_event", "ns_stats"})
+        self.assertEqual(
+            {name for name, _ in structures},
+            {"ns_config", "ns_event", "ns_datagram", "ns_stats"},
+        )
         for name, body in structures:
             expected = []
             for kind, field, count in re.findall(r"(\w+) (\w+)(?:\[(\d+)\])?;", body):
                 ctype: Any = SCALARS[kind]
                 expected.append((field, ctype * int(count) if count else ctype))
             self.assertEqual(getattr(abi, name)._fields_, expected, name)
+
+    def test_legs(self) -> None:
+        """
+        L{LegKind} has the header's kinds of legs.
+        """
+        found = dict(re.findall(r"#define NS_LEG_(\w+) (\d+)", self.header))
+        del found["SHARED"]
+        self.assertEqual({each.name: str(each.value) for each in LegKind}, found)
 
     def test_functions(self) -> None:
         """
@@ -131,6 +142,24 @@ class EventTests(SynchronousTestCase):
             (1, 2, 3, 4, 5, 6, 7, 8, 9, bytes(range(16)), bytes(range(16, 32))),
         )
         self.assertEqual(buffer.unpack(0), [])
+
+
+class DatagramTests(SynchronousTestCase):
+    """
+    Tests for L{abi.DATAGRAM}.
+    """
+
+    def test_sameLayout(self) -> None:
+        """
+        It reads what stands in L{abi.ns_datagram}, field by field.
+        """
+        datagram = abi.ns_datagram(1, 2, 3, 4)
+        datagram.source[:] = range(16)
+        datagram.destination[:] = range(16, 32)
+        self.assertEqual(
+            abi.DATAGRAM.unpack(bytes(datagram)),
+            (1, 2, 3, 4, bytes(range(16)), bytes(range(16, 32))),
+        )
 
 
 class StatsTests(SynchronousTestCase):

@@ -6,9 +6,10 @@ import dataclasses
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.config import KEYS, Settings, flagValue, makeSettings, parseDuration
+from nanotun.config import KEYS, Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
 from nanotun.proxyurl import ProxyURL
 
 
@@ -16,28 +17,6 @@ def settingsFrom(text: str = "proxy: h", **flags: str) -> Settings:
     """The settings that a file's text and flags give."""
     given = {name: flagValue(KEYS[name], value) for name, value in flags.items()}
     return makeSettings(parseFile(text, "n.yaml", KEYS), given, "n.yaml")
-
-
-class DurationTests(SynchronousTestCase):
-    """L{parseDuration}."""
-
-    def test_accepted(self) -> None:
-        """Go's notation gives seconds."""
-        for text, seconds in {
-            "300ms": 0.3,
-            "30s": 30,
-            "1m": 60,
-            "2m30s": 150,
-            "1h": 3600,
-            "1.5s": 1.5,
-            "0s": 0,
-        }.items():
-            self.assertAlmostEqual(parseDuration(text), seconds)
-
-    def test_rejected(self) -> None:
-        """Everything else is an error."""
-        for text in ("", "5", "s", "-1s", "1 s", "1d", "1s2", "1e3s", "s1", "1..5s", "1s\n", "٣s"):
-            self.assertRaises(ValueError, parseDuration, text)
 
 
 class SettingsTests(SynchronousTestCase):
@@ -63,6 +42,11 @@ class SettingsTests(SynchronousTestCase):
                 stackMode="gvisor",
                 offload="auto",
                 connectTimeout=10.0,
+                udpTimeout=60.0,
+                dns=(Endpoint("8.8.8.8", 53),),
+                dnsOverride=False,
+                dnsCache=True,
+                dnsCacheSize=4096,
                 logLevel="info",
                 logDir="logs",
             ),
@@ -80,6 +64,11 @@ class SettingsTests(SynchronousTestCase):
             (settings.mtu, settings.stackMode, settings.connectTimeout), (1400, "simple", 0.5)
         )
 
+    def test_booleanFlag(self) -> None:
+        """A flag says true or false as the file does."""
+        settings = settingsFrom(dnsOverride="true", dnsCache="false")
+        self.assertEqual((settings.dnsOverride, settings.dnsCache), (True, False))
+
     def test_missingProxy(self) -> None:
         """Without a proxy the error says how to give one, in the file or by flag."""
         message = self.fails("mtu: 1500")
@@ -96,6 +85,12 @@ class SettingsTests(SynchronousTestCase):
             "mtu: 65535": 65535,
             "connectTimeout: 100ms": 0.1,
             "connectTimeout: 5m": 300.0,
+            "udpTimeout: 1s": 1.0,
+            "udpTimeout: 1h": 3600.0,
+            "dnsOverride: true": True,
+            "dnsCache: false": False,
+            "dnsCacheSize: 1": 1,
+            "dnsCacheSize: 1000000": 1_000_000,
             "offload: on": "on",
             "offload: off": "off",
             "logLevel: warn": "warn",
@@ -121,6 +116,14 @@ class SettingsTests(SynchronousTestCase):
             "connectTimeout: 99ms": "from 100ms to 5m",
             "connectTimeout: 301s": "from 100ms to 5m",
             "connectTimeout: {s: 1}": "not a mapping",
+            "udpTimeout: 999ms": "from 1s to 1h, such as 1m",
+            "udpTimeout: 61m": "from 1s to 1h",
+            "dnsOverride: on": "true or false, not 'on' (did you mean true?)",
+            "dnsCache: 0": "true or false, not 0 (did you mean false?)",
+            "dnsCache: maybe": "true or false, not 'maybe'",
+            "dnsCacheSize: 0": "a whole number of answers from 1 to 1000000, not 0",
+            "dnsCacheSize: 1000001": "from 1 to 1000000",
+            "dns: dns.google": "a name would itself need DNS",
             "offload: true": "auto, on or off, not true",
             "stackMode: gviser": "did you mean gvisor?",
             "logLevel: warning": "did you mean warn?",
@@ -147,6 +150,9 @@ class SettingsTests(SynchronousTestCase):
             ("mtu", "--mtu", ""),
             ("connectTimeout", "--connect-timeout", "10"),
             ("proxy", "--proxy", "gopher://x"),
+            ("dns", "--dns", "8.8.8.8,"),
+            ("dnsOverride", "--dns-override", "yes"),
+            ("dnsCacheSize", "--dns-cache-size", "0"),
             ("tunName", "--tun", "a b"),
         ):
             message = self.fails(**{name: value})

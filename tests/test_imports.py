@@ -26,6 +26,7 @@ LAYERS = (
     ("nanotun.logfile",),
     ("nanotun.logs", "nanotun.trouble"),
     ("nanotun.tun", "nanotun.engine", "nanotun.upstream", "nanotun.gateway", "nanotun.routing"),
+    ("nanotun.legs",),
     ("nanotun.associations",),
     ("nanotun.router",),
     ("nanotun.service",),
@@ -60,6 +61,11 @@ PURE = (
     "nanotun.upstream.relay",
     "nanotun.upstream.socks5",
     "nanotun.upstream.tls",
+    "nanotun.gateway.wire",
+    "nanotun.gateway.records",
+    "nanotun.gateway.cache",
+    "nanotun.gateway.servers",
+    "nanotun.gateway.counters",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
@@ -146,7 +152,7 @@ def wrongArrow(module: str, name: str) -> str:
         return ""
     if target >= number:
         return f"{module} imports {name}, which is not below it"
-    if targetPart in PORTS and module not in ROOTS:
+    if targetPart in PORTS and not within(module, ROOTS):
         return f"{module} imports {name}; it should know its interface only"
     return ""
 

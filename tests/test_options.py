@@ -102,6 +102,13 @@ class OptionsTests(FileCase):
             if key.default:
                 self.assertIn(f"[default: {key.default}]", help)
 
+    def test_servers(self) -> None:
+        """DNS servers stand behind one flag or several, and win over the file's."""
+        path = self.write("proxy: h\ndns: [192.0.2.1, '[::1]:54']\n")
+        self.assertEqual(self.parse("-c", path).settings.dns, (("192.0.2.1", 53), ("::1", 54)))
+        settings = self.parse("-c", path, "--dns", "9.9.9.9", "--dns=8.8.8.8,::1").settings
+        self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "8.8.8.8", "::1"])
+
     def test_error(self) -> None:
         """A wrong setting ends the program with status 1 and the sentence, and no help."""
         for arguments in ([], ["--proxy", "h", "--mtu", "1"], ["-c", self.mktemp()]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ConfigError
@@ -13,7 +15,7 @@ class ParseProxyURLTests(SynchronousTestCase):
 
     def test_accepted(self) -> None:
         """Every form of URL that the documentation promises gives the right parts."""
-        for text, expected in {
+        urls: dict[str, tuple[Any, ...]] = {
             "socks5://host:1081": ("socks5", "host", 1081, None, None),
             "socks5://host": ("socks5", "host", 1080, None, None),
             "SOCKS5://host/": ("socks5", "host", 1080, None, None),
@@ -46,7 +48,8 @@ class ParseProxyURLTests(SynchronousTestCase):
             "socks5://host?pipeline=1": ("socks5", "host", 1080, None, None, "", False, True),
             "https://host:8443/?insecure=1": ("https", "host", 8443, None, None, "", True),
             "https://host?ca=/etc/a%20b.pem": ("https", "host", 443, None, None, "/etc/a b.pem"),
-        }.items():
+        }
+        for text, expected in urls.items():
             self.assertEqual(parseProxyURL(text), ProxyURL(*expected), text)
 
     def test_rejected(self) -> None:

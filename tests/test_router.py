@@ -26,25 +26,35 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import IFlowHandler
-from nanotun.router import CAUSE_LIMIT, REPORT_INTERVAL, FlowRouter, TroubleLog
-from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.router import FlowRouter
+from nanotun.testing import FakeGateway, FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.trouble import REPORT_INTERVAL
 
 
 class RouterCase(SynchronousTestCase):
     """A router between an engine and an upstream of memory."""
 
     logFlows = False
+    dnsOverride = False
 
     def setUp(self) -> None:
         """Make what the tests use."""
         self.clock = Clock()
         self.upstream = FakeUpstream()
-        self.router = FlowRouter(self.upstream, self.clock, self.logFlows)
+        self.engine = MemoryEngine()
+        self.gateway = FakeGateway()
+        self.router = FlowRouter(
+            self.upstream,
+            self.engine,
+            self.gateway,
+            self.clock,
+            self.dnsOverride,
+            self.logFlows,
+        )
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.router._log = log  # type: ignore[misc]
         self.router._trouble._log = log
-        self.engine = MemoryEngine()
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)
 
@@ -196,6 +206,102 @@ class FlowTests(RouterCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class WayTests(RouterCase):
+    """
+    Tests for which flow goes where.
+    """
+
+    def test_gatewayStream(self) -> None:
+        """
+        A connection to the gateway is the services'.
+        """
+        for host in ("198.18.0.1", "fdfe:dcba:9876::1"):
+            request = self.engine.request(Endpoint(host, 53))
+            self.assertIs(self.gateway.accepted.pop(), request)
+        self.assertEqual((self.upstream.asked, self.router.pending), ([], 0))
+
+    def test_datagrams(self) -> None:
+        """
+        Datagrams leave by a leg of the upstream.
+        """
+        request = self.engine.requestDatagrams(Endpoint("192.0.2.7", 443))
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.upstream.families, [4])
+        self.assertEqual(list(self.engine.attached), [request.flow.id])
+        self.router.stop()
+        self.assertEqual(self.lines(), [])
+
+    def test_nowhere(self) -> None:
+        """
+        What is for nobody, for everybody or for the gateway goes nowhere, without
+        a word.
+        """
+        for host in ("198.18.0.1", "fdfe:dcba:9876::1", "239.255.255.250", "ff02::fb", "::"):
+            request = self.engine.requestDatagrams(Endpoint(host, 53))
+            self.assertEqual(self.engine.dropped.pop(), request.flow.id)
+        self.assertEqual(self.upstream.families, [])
+
+    def test_proxyDown(self) -> None:
+        """
+        An app whose datagrams the upstream cannot carry is told; the log has one
+        line for all of them, and a number.
+        """
+        for _ in range(5):
+            request = self.engine.requestDatagrams()
+            self.upstream.failDatagrams(ProxyError("It is down."))
+            self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+        self.assertEqual(self.lines(), ["It is down."])
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertEqual(self.lines()[1], "It is down. (4 more in 10 s)")
+        self.router.stop()
+
+    def test_dns(self) -> None:
+        """
+        A query to another server leaves as all datagrams do.
+        """
+        request = self.engine.requestDatagrams(Endpoint("192.0.2.53", 53))
+        self.upstream.answerDatagrams()
+        self.assertIn(request.flow.id, self.engine.attached)
+        self.router.stop()
+
+    def test_stop(self) -> None:
+        """
+        The stop lets go of every leg and of those to come.
+        """
+        self.engine.requestDatagrams()
+        self.router.stop()
+        self.engine.requestDatagrams()
+        self.assertEqual((self.upstream.cancelled, self.upstream.families), (1, [4]))
+        self.assertEqual(len(self.engine.dropped), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OverrideTests(RouterCase):
+    """
+    The same with C{dnsOverride}.
+    """
+
+    dnsOverride = True
+
+    def test_dns(self) -> None:
+        """
+        A query to any server is answered by the services; other datagrams leave.
+        """
+        request = self.engine.requestDatagrams(Endpoint("192.0.2.53", 53))
+        self.assertEqual(self.engine.served, [request.flow.id])
+        self.assertEqual(self.upstream.families, [])
+        self.engine.requestDatagrams(Endpoint("192.0.2.53", 443))
+        self.assertEqual(self.upstream.families, [4])
+        self.router.stop()
+
+    def test_multicast(self) -> None:
+        """
+        Not what is sent to nobody in particular.
+        """
+        self.engine.requestDatagrams(Endpoint("224.0.0.251", 53))
+        self.assertEqual((self.engine.served, len(self.engine.dropped)), ([], 1))
+
+
 class LoggingFlowTests(FlowTests):
     """
     The same with a debug line for each flow.
@@ -215,68 +321,11 @@ class LoggingFlowTests(FlowTests):
         self.assertIn("from 198.18.0.2:40000 to 192.0.2.1:80 by fake://", first)
         self.assertIn("ended", last)
 
-
-class TroubleTests(SynchronousTestCase):
-    """
-    Tests for L{TroubleLog}.
-    """
-
-    def setUp(self) -> None:
-        """Make what the tests use."""
-        self.clock = Clock()
-        self.logged: list[str] = []
-        log = Logger(
-            observer=lambda event: self.logged.append(formatEvent(event)),  # type: ignore[arg-type]
-            namespace="test",
-        )
-        self.trouble = TroubleLog(self.clock, log)
-
-    def report(self, cause: str, times: int = 1) -> list[str]:
-        """Report, and take what was logged since the last time."""
-        for _ in range(times):
-            self.trouble.report(cause)
-        logged, self.logged[:] = self.logged[:], []
-        return logged
-
-    def pass_(self) -> list[str]:
-        """An interval passes."""
-        self.clock.advance(REPORT_INTERVAL)
-        return self.report("", 0)
-
-    def test_flood(self) -> None:
+    def test_datagramLine(self) -> None:
         """
-        The first is told at once, the others as a number.
+        So do they of datagrams.
         """
-        self.assertEqual(self.report("down", 2000), ["down"])
-        self.assertEqual(self.pass_(), ["down (1999 more in 10 s)"])
-        self.assertEqual(self.report("down", 3), [])
-        self.assertEqual(self.pass_(), ["down (3 more in 10 s)"])
-
-    def test_over(self) -> None:
-        """
-        Once it is over it is forgotten, and its return is news.
-        """
-        self.report("down")
-        self.assertEqual(self.pass_(), [])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.report("down"), ["down"])
-
-    def test_causes(self) -> None:
-        """
-        Each cause has its lines, up to a limit.
-        """
-        for number in range(CAUSE_LIMIT):
-            self.assertEqual(self.report(f"cause {number}"), [f"cause {number}"])
-        self.assertEqual(self.report("one more", 5), [])
-        self.assertEqual(self.pass_(), ["5 more flows failed of other causes"])
-
-    def test_stop(self) -> None:
-        """
-        The stop tells the rest.
-        """
-        self.report("down", 4)
-        self.trouble.stop()
-        self.assertEqual(self.report("", 0), ["down (3 more)"])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.trouble.stop()
-        self.assertEqual(self.report("", 0), [])
+        self.engine.requestDatagrams(Endpoint("192.0.2.1", 443))
+        (line,) = self.lines("debug")
+        self.assertIn("UDP flow 1 from 198.18.0.2:40000 to 192.0.2.1:443 by fake://", line)
+        self.router.stop()

@@ -24,7 +24,7 @@ from nanotun.testing import MemoryEngine, MemoryTunOpener
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@proxy")}, None)
 
-START = ("device.open", "engine.start", "port.startReading", "freeze")
+START = ("device.open", "engine.start", "gateway.start", "port.startReading", "freeze")
 
 
 @implementer(IFlowHandler)
@@ -39,6 +39,9 @@ class FakeRouter:
     def flowRequested(self, request: Any) -> None:
         raise NotImplementedError
 
+    def datagramFlowRequested(self, request: Any) -> None:
+        raise NotImplementedError
+
     def flowAbandoned(self, flowID: int) -> None:
         raise NotImplementedError
 
@@ -47,6 +50,23 @@ class FakeRouter:
 
     def stop(self) -> None:
         self.events.append("router.stop")
+
+
+class NotingGateway:
+    """Notes its start and end, and can refuse."""
+
+    failure: Exception | None = None
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def start(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.events.append("gateway.start")
+
+    def stop(self) -> None:
+        self.events.append("gateway.stop")
 
 
 class FakePort:
@@ -126,6 +146,7 @@ class ServiceCase(SynchronousTestCase):
         self.clock = Clock()
         self.opener = NotingOpener(self.events)
         self.engine = NotingEngine(self.events)
+        self.gateway = NotingGateway(self.events)
         self.port = FakePort(self.events)
         self.statuses: list[int] = []
         self.logged: list[LogEvent] = []
@@ -140,7 +161,8 @@ class ServiceCase(SynchronousTestCase):
         parts = Parts(
             self.opener,
             lambda: self.engine,
-            lambda: FakeRouter(self.events),
+            self.makeGateway,
+            self.makeRouter,
             self.makePort,
         )
         return NanotunService(
@@ -150,6 +172,16 @@ class ServiceCase(SynchronousTestCase):
     def freeze(self) -> None:
         """The garbage collector is told."""
         self.events.append("freeze")
+
+    def makeGateway(self, engine: IPacketEngine) -> NotingGateway:
+        """The services, of this engine."""
+        self.assertIs(engine, self.engine)
+        return self.gateway
+
+    def makeRouter(self, engine: IPacketEngine, gateway: object) -> FakeRouter:
+        """The router, of this engine and these services."""
+        self.assertEqual((engine, gateway), (self.engine, self.gateway))
+        return FakeRouter(self.events)
 
     def makePort(
         self, device: ITunDevice, engine: IPacketEngine, lost: Callable[[int], None]
@@ -220,6 +252,15 @@ class StartTests(ServiceCase):
         self.failsWith("there is no /dev/net/tun.")
         self.assertEqual(self.events, [])
 
+    def test_gatewayFails(self) -> None:
+        """If the services do not start, the engine stops again."""
+        self.gateway.failure = EngineError("it refused port 53.")
+        self.failsWith("it refused port 53.")
+        self.assertEqual(
+            self.events,
+            ["device.open", "engine.start", "engine.stop", "port.stopReading", "device.close"],
+        )
+
     def test_engineFails(self) -> None:
         """If the engine does not start, the device closes again."""
         self.engine.startFailure = EngineError("the library is missing.")
@@ -231,7 +272,8 @@ class StartTests(ServiceCase):
         self.port.failure = DeviceError("no more readers.")
         self.failsWith("no more readers.")
         self.assertEqual(
-            self.events[2:], ["router.stop", "engine.stop", "port.stopReading", "device.close"]
+            self.events[3:],
+            ["router.stop", "gateway.stop", "engine.stop", "port.stopReading", "device.close"],
         )
 
     def test_bug(self) -> None:
@@ -253,7 +295,7 @@ class StartTests(ServiceCase):
 class StopTests(ServiceCase):
     """L{NanotunService.stopService}."""
 
-    STOP = ("router.stop", "engine.stop", "port.stopReading", "device.close")
+    STOP = ("router.stop", "gateway.stop", "engine.stop", "port.stopReading", "device.close")
 
     def setUp(self) -> None:
         super().setUp()
@@ -265,7 +307,7 @@ class StopTests(ServiceCase):
         """Decisions end first; the port pumps until the engine has ended; the device goes last."""
         self.engine.stopResult = Deferred()
         stopped = self.tunnel.stopService()
-        self.assertEqual(self.events, ["router.stop", "engine.stop"])
+        self.assertEqual(self.events, ["router.stop", "gateway.stop", "engine.stop"])
         self.engine.stopResult.callback(None)
         self.successResultOf(stopped)
         self.assertEqual(self.events, list(self.STOP))

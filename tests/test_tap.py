@@ -46,7 +46,7 @@ class PluginTests(SynchronousTestCase):
         for mode in ("gvisor", "simple"):
             verifyObject(IPacketEngineFactory, found[mode])
             verifyObject(IPlugin, found[mode])
-            engine = found[mode].createEngine(object())
+            engine = found[mode].createEngine(object(), 60.0)
             verifyObject(IPacketEngine, engine)
             self.assertEqual(engine.stackMode, mode)
             self.assertIs(engineFactory(mode), found[mode])

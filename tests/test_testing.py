@@ -11,16 +11,31 @@ import shutil
 import subprocess
 import sys
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.engine.abi import LIBRARY_PATH
-from nanotun.errors import DeviceError, UpstreamRefused
-from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import IPacketEngine, ITunDevice, ITunOpener, IUpstream
-from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTun, MemoryTunOpener
+from nanotun.errors import DatagramsUnsupported, DeviceError, UpstreamRefused
+from nanotun.flow import Datagram, Endpoint, LegKind, Protocol, Refusal
+from nanotun.interfaces import (
+    IGateway,
+    ILegControl,
+    IPacketEngine,
+    ITunDevice,
+    ITunOpener,
+    IUpstream,
+)
+from nanotun.testing import (
+    FakeControl,
+    FakeGateway,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTun,
+    MemoryTunOpener,
+)
 from tests.contracts import App, EngineContract, TunOpenerContract, WaitingHandler
+from tests.contracts_datagrams import DatagramApp, DatagramContract
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -32,7 +47,10 @@ SEEN = {
     Refusal.HOST_UNREACHABLE: errno.EHOSTUNREACH,
     Refusal.NET_UNREACHABLE: errno.ENETUNREACH,
     Refusal.PROHIBITED: errno.EHOSTUNREACH,
+    Refusal.PORT_UNREACHABLE: errno.ECONNREFUSED,
 }
+SOURCE = Endpoint("198.18.0.2", 40000)
+SOURCE6 = Endpoint("fdfe:dcba:9876::2", 40000)
 
 
 class MemoryTunTests(TunOpenerContract, TestCase):
@@ -92,7 +110,35 @@ class _Outcome(Deferred[int]):
         return super().__await__()
 
 
-class MemoryEngineTests(EngineContract, TestCase):
+class MemoryDatagramApp(DatagramApp):
+    """A program of L{MemoryEngine}."""
+
+    def __init__(self, engine: MemoryEngine, destination: Endpoint) -> None:
+        self.engine = engine
+        self.destination = destination
+        self.source = SOURCE6 if ":" in destination.host else SOURCE
+        self.flowID = 0
+
+    def send(self, payload: bytes) -> None:
+        """See L{DatagramApp.send}."""
+        if (Protocol.UDP, self.destination.port) in self.engine.listening:
+            self.engine.deliver([Datagram(self.source, self.destination, payload)])
+        else:
+            request = self.engine.requestDatagrams(self.destination, self.source, payload)
+            self.flowID = request.flow.id
+
+    def received(self) -> Deferred[bytes]:
+        """See L{DatagramApp.received}."""
+        datagram = self.engine.sent.pop(0)
+        assert datagram[:2] == (self.destination, self.source)
+        return succeed(datagram.payload)
+
+    def refused(self) -> Deferred[int]:
+        """See L{DatagramApp.refused}."""
+        return succeed(SEEN[self.engine.refused[self.flowID]])
+
+
+class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
     """
     Tests for L{MemoryEngine}.
     """
@@ -104,6 +150,7 @@ class MemoryEngineTests(EngineContract, TestCase):
         verifyClass(IPacketEngine, MemoryEngine)
         self.engine = MemoryEngine()
         self.engine.flowLimit = self.FLOW_LIMIT
+        self.ends = DeferredQueue()
         self.handler = WaitingHandler()
         self.device = MemoryTunOpener().open("nano0", 1500, "off")
         self.engine.start(self.device, self.handler)
@@ -112,6 +159,35 @@ class MemoryEngineTests(EngineContract, TestCase):
     def dial(self, destination: Endpoint) -> App:
         """See L{EngineContract.dial}."""
         return MemoryApp(self.engine, self.engine.request(destination).flow.id)
+
+    def sender(self, destination: Endpoint) -> DatagramApp:
+        """See L{DatagramContract.sender}."""
+        return MemoryDatagramApp(self.engine, destination)
+
+    def test_notListening(self) -> None:
+        """
+        A service hears nothing of other ports of the gateway.
+        """
+        batches = self.serve()
+        stray = Datagram(SOURCE, Endpoint("198.18.0.1", 54), b"x")
+        query = Datagram(SOURCE, Endpoint("198.18.0.1", 53), b"x")
+        self.engine.deliver([stray])
+        self.engine.deliver([stray, query])
+        self.assertEqual(batches.pending, [[query]])
+
+    def test_busy(self) -> None:
+        """
+        A test may have an association refuse a flow, end, or not open at all.
+        """
+        association, _ = self.openLeg(shared=True)
+        self.assertEqual(self.engine.shared, {association})
+        self.engine.busy.add(association)
+        request = self.engine.requestDatagrams()
+        self.assertFalse(request.attach(association))
+        self.engine.endAssociation(association)
+        self.assertEqual(self.ends.pending, [errno.ETIMEDOUT])
+        self.engine.associationError = OSError(errno.EMFILE, "why")
+        self.assertRaises(OSError, self.openLeg)
 
     def test_lend(self) -> None:
         """
@@ -137,6 +213,39 @@ class FakeUpstreamTests(SynchronousTestCase):
         verifyObject(IUpstream, FakeUpstream())
         self.assertEqual(FakeUpstream().describe(), "fake://")
 
+    def test_datagramLegs(self) -> None:
+        """
+        So are legs for datagrams, on their own; a control ends when the test says.
+        """
+        upstream = FakeUpstream()
+        legs = [upstream.associate(family) for family in (4, 6, 4)]
+        self.assertEqual(upstream.families, [4, 6, 4])
+        legs[0].cancel()
+        self.failureResultOf(legs[0], CancelledError)
+        upstream.failDatagrams(DatagramsUnsupported("why"))
+        self.failureResultOf(legs[1], DatagramsUnsupported)
+        control = upstream.answerDatagrams()
+        leg = self.successResultOf(legs[2])
+        os.close(leg.fd)
+        self.assertEqual((leg.kind, leg.control), (LegKind.SOCKS5, control))
+        verifyClass(ILegControl, FakeControl)
+        verifyObject(ILegControl, control)
+        lost: list[str] = []
+        control.watch(lost.append)
+        control.lose("gone")
+        control.close()
+        control.lose()
+        self.assertEqual((lost, control.closed), (["gone"], True))
+
+    def test_lostBefore(self) -> None:
+        """
+        A control that was lost before says so at once.
+        """
+        control, lost = FakeControl(), []  # type: ignore[var-annotated]
+        control.lose("gone")
+        control.watch(lost.append)
+        self.assertEqual(lost, ["gone"])
+
     def test_legs(self) -> None:
         """
         Legs are answered in order; one that is given up is out of it.
@@ -155,6 +264,19 @@ class FakeUpstreamTests(SynchronousTestCase):
         self.assertFalse(os.get_blocking(connection.fd))
         os.close(connection.fd)
         self.assertEqual(far.recv(1), b"")
+
+
+class FakeGatewayTests(SynchronousTestCase):
+    """
+    Tests for L{FakeGateway}.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It is what a router knows of the gateway.
+        """
+        verifyClass(IGateway, FakeGateway)
+        verifyObject(IGateway, FakeGateway())
 
 
 class RealTests(TestCase):

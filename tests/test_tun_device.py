@@ -15,7 +15,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from nanotun.errors import DeviceError, EngineError
 from nanotun.interfaces import ITunDevice, ITunOpener
 from nanotun.tun import system as tun
-from nanotun.tun.device import OFFLOADS, VNET_HEADER, LinuxTun, LinuxTunOpener
+from nanotun.tun.device import DATAGRAM_OFFLOADS, OFFLOADS, VNET_HEADER, LinuxTun, LinuxTunOpener
 
 
 class FakeSystem:
@@ -24,6 +24,7 @@ class FakeSystem:
 
     @ivar failures: call name to errno.
     @ivar openFDs: what was opened and not closed.
+    @ivar knownOffloads: flags that this kernel knows.
     @ivar attached: name and flags of each device made.
     """
 
@@ -32,6 +33,7 @@ class FakeSystem:
         self.openFDs: set[int] = set()
         self.attached: list[tuple[str, int]] = []
         self.offloads: list[int] = []
+        self.knownOffloads = ~0
         self._next = 100
 
     def _call(self, name: str) -> None:
@@ -55,6 +57,8 @@ class FakeSystem:
     def setOffload(self, fd: int, flags: int) -> None:
         """Note it."""
         self._call("setOffload")
+        if flags & ~self.knownOffloads:
+            raise OSError(errno.EINVAL, "Invalid argument")
         self.offloads.append(flags)
 
     def close(self, fd: int) -> None:
@@ -135,9 +139,22 @@ class DeviceTests(SynchronousTestCase):
         device = self.opener.open("nano0", 1500, "auto")
         self.assertEqual(device.vnetHeader, VNET_HEADER)
         self.assertTrue(self.system.attached[0][1] & tun.IFF_VNET_HDR)
-        self.assertEqual(self.system.offloads, [OFFLOADS])
+        self.assertEqual(self.system.offloads, [OFFLOADS | DATAGRAM_OFFLOADS])
         self.assertEqual(self.probed, [device])
         self.assertEqual(self.system.openFDs, {device.fileno()})
+
+    def test_oldKernel(self) -> None:
+        """
+        A kernel that cannot join datagrams still joins the segments of TCP, without
+        a word.
+        """
+        self.system.knownOffloads = OFFLOADS
+        for offload in ("auto", "on"):
+            device = self.opener.open("nano0", 1500, offload)
+            self.assertEqual(device.vnetHeader, VNET_HEADER)
+            device.close()
+        self.assertEqual(self.system.offloads, [OFFLOADS, OFFLOADS])
+        self.assertEqual(self.events, [])
 
     def test_forced(self) -> None:
         """

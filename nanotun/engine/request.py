@@ -4,7 +4,7 @@ The requests that an engine hands to the router.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from zope.interface import implementer
 
@@ -13,17 +13,8 @@ from nanotun.flow import Flow, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 
-class FlowDecider(Protocol):
-    """What carries a decision out: an engine."""
-
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
-        """Own C{fd}, and say whether the app was still there."""
-
-    def attachFlow(self, flowID: int, association: int) -> bool:
-        """Say whether the association takes the flow."""
-
-    def serveFlow(self, flowID: int) -> None:
-        """Hand it to the datagram services."""
+class Refuser(Protocol):
+    """What carries out a decision against a flow: an engine."""
 
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """Tell the app."""
@@ -32,7 +23,27 @@ class FlowDecider(Protocol):
         """Say nothing."""
 
 
-class _Request:
+class FlowDecider(Refuser, Protocol):
+    """What carries out a decision about a connection."""
+
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+        """Own C{fd}, and say whether the app was still there."""
+
+
+class DatagramFlowDecider(Refuser, Protocol):
+    """What carries out a decision about datagrams."""
+
+    def attachFlow(self, flowID: int, association: int) -> bool:
+        """Say whether the association takes the flow."""
+
+    def serveFlow(self, flowID: int) -> None:
+        """Hand it to the datagram services."""
+
+
+_Decider = TypeVar("_Decider", bound=Refuser)
+
+
+class _Request(Generic[_Decider]):
     """
     What both kinds share.  Once decided a request lets go of the engine, which
     is also how a second decision is noticed.
@@ -40,9 +51,9 @@ class _Request:
 
     __slots__ = ("_decider", "flow")
 
-    def __init__(self, flow: Flow, decider: FlowDecider) -> None:
+    def __init__(self, flow: Flow, decider: _Decider) -> None:
         self.flow = flow
-        self._decider: FlowDecider | None = decider
+        self._decider: _Decider | None = decider
 
     def refuse(self, reason: Refusal) -> None:
         """See L{IFlowRequest.refuse}."""
@@ -68,7 +79,7 @@ class _Request:
 
 
 @implementer(IFlowRequest)
-class FlowRequest(_Request):
+class FlowRequest(_Request[FlowDecider]):
     """See L{IFlowRequest}."""
 
     __slots__ = ()
@@ -83,7 +94,7 @@ class FlowRequest(_Request):
 
 
 @implementer(IDatagramFlowRequest)
-class DatagramFlowRequest(_Request):
+class DatagramFlowRequest(_Request[DatagramFlowDecider]):
     """See L{IDatagramFlowRequest}."""
 
     __slots__ = ()

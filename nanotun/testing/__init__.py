@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine
+from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
     "FAKE_FD",
     "FakeControl",
+    "FakeGateway",
     "FakeUpstream",
     "MemoryEngine",
     "MemoryTun",

@@ -76,6 +76,7 @@ class MemoryEngine:
         self._waiting: dict[int, Flow] = {}
         self._flows: dict[int, Flow] = {}
         self._lastID = 0
+        self._payloads: dict[int, bytes] = {}
         self._ended: dict[int, Callable[[int], None]] = {}
         self._receiver: Callable[[list[Datagram]], None] | None = None
         self._returned: Callable[[], None] | None = None
@@ -174,10 +175,12 @@ class MemoryEngine:
         self,
         destination: Endpoint = WEB,
         source: Endpoint = SOURCE,
+        payload: bytes = b"",
     ) -> DatagramFlowRequest:
         """An app sends to somebody new; the handler hears of it at once."""
         assert self.handler is not None
         request = DatagramFlowRequest(self._flow(Protocol.UDP, source, destination), self)
+        self._payloads[request.flow.id] = payload
         self.handler.datagramFlowRequested(request)
         return request
 
@@ -254,8 +257,10 @@ class MemoryEngine:
 
     def serveFlow(self, flowID: int) -> None:
         """See L{nanotun.interfaces.IDatagramFlowRequest.serve}."""
-        if self._waiting.pop(flowID, None) is not None:
+        flow = self._waiting.pop(flowID, None)
+        if flow is not None:
             self.served.append(flowID)
+            self.deliver([Datagram(flow.source, flow.destination, self._payloads[flowID])])
 
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """See L{nanotun.interfaces.IFlowRequest.refuse}."""

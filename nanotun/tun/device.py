@@ -26,6 +26,9 @@ VNET_HEADER = 10
 #: Without ECN: the stack does not speak it.
 OFFLOADS = tun.TUN_F_CSUM | tun.TUN_F_TSO4 | tun.TUN_F_TSO6
 
+#: What only newer kernels know: many datagrams of one UDP flow at once.
+DATAGRAM_OFFLOADS = tun.TUN_F_USO4 | tun.TUN_F_USO6
+
 
 @implementer(ITunDevice)
 class LinuxTun:
@@ -120,10 +123,7 @@ class LinuxTunOpener:
                 raise OSError(errno.EINVAL, "Invalid name")
             name = self._system.attach(fd, name, flags | (tun.IFF_VNET_HDR if offload else 0))
             if offload:
-                try:
-                    self._system.setOffload(fd, OFFLOADS)
-                except OSError as error:
-                    raise _OffloadRefused(error.strerror) from None
+                self._setOffload(fd)
             self._configure(name, mtu)
         except OSError as error:
             self._system.close(fd)
@@ -132,6 +132,17 @@ class LinuxTunOpener:
             self._system.close(fd)
             raise
         return LinuxTun(self._system, fd, name, mtu, VNET_HEADER if offload else 0)
+
+    def _setOffload(self, fd: int) -> None:
+        try:
+            try:
+                self._system.setOffload(fd, OFFLOADS | DATAGRAM_OFFLOADS)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._system.setOffload(fd, OFFLOADS)
+        except OSError as error:
+            raise _OffloadRefused(error.strerror) from None
 
     def _configure(self, name: str, mtu: int) -> None:
         try:

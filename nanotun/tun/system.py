@@ -27,6 +27,9 @@ IFF_TUN_EXCL = 0x8000
 TUN_F_CSUM = 0x01
 TUN_F_TSO4 = 0x02
 TUN_F_TSO6 = 0x04
+#: Of Linux 6.2 and newer.
+TUN_F_USO4 = 0x20
+TUN_F_USO6 = 0x40
 
 #: struct ifreq with ifr_flags: a name of at most 15 bytes, flags, padding.
 IFREQ = struct.Struct("16sH22x")

@@ -30,6 +30,9 @@ type Config struct {
 	FlowLimit        int
 	KeepAlive        time.Duration
 	HalfClosed       time.Duration
+	Associations     int
+	DatagramFlows    int
+	UDPTimeout       time.Duration
 	Gateway4         netip.Addr
 	Gateway6         netip.Addr
 }
@@ -43,4 +46,5 @@ const (
 	RefuseHostUnreachable Refusal = 2
 	RefuseNetUnreachable  Refusal = 3
 	RefuseProhibited      Refusal = 4
+	RefusePortUnreachable Refusal = 5
 )

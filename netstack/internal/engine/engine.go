@@ -16,7 +16,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"nanotun/netstack/internal/datagram"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
 	"nanotun/netstack/internal/relay"
@@ -33,7 +35,8 @@ type Engine struct {
 	pending  *pendingTable
 	forward  *tcp.Forwarder
 	loops    []*relay.Loop
-	nextFlow uint64      // of whoever has the device
+	nextFlow uint64 // of whoever has the device
+	listens  listens
 	lent     atomic.Bool // a loop reads the device, not Pump
 
 	mu       sync.Mutex
@@ -44,6 +47,8 @@ type Engine struct {
 	flowsTotal, refused       atomic.Uint64
 	bytesUp, bytesDown        atomic.Uint64 // of flows that ended
 	dropFlowLimit, dropToGate atomic.Uint64
+
+	datagrams *datagram.Table
 }
 
 // joinedFlow is a flow from its join to its end.
@@ -75,10 +80,12 @@ func Open(config Config) (*Engine, error) {
 		e.events.Close()
 		return nil, err
 	}
+	e.openDatagrams()
 	// The forwarder only ever sees a SYN whose flow was joined, and that many
 	// are bounded by FlowLimit.
 	e.forward = tcp.NewForwarder(e.stack, receiveBuffer, config.FlowLimit+1, e.accept)
 	e.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, e.unclaimed)
+	e.stack.SetTransportProtocolHandler(udp.ProtocolNumber, e.reassembled)
 	return e, nil
 }
 
@@ -119,7 +126,7 @@ func (e *Engine) Events() *events.Queue { return e.events }
 // answers with a reset.
 func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
 	t := tupleOf(id)
-	if e.gateways.has(&t) {
+	if e.gateways.has(&t) && !e.listens.has(header.TCPProtocolNumber, t.destinationPort) {
 		e.dropToGate.Add(1)
 		return true
 	}
@@ -264,11 +271,25 @@ func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 func (e *Engine) Refuse(flow uint64, how Refusal) error {
 	w := e.pending.take(flow)
 	if w == nil {
-		return unix.ENOENT
+		if how == RefuseReset {
+			how = RefusePortUnreachable // what a reset is to TCP
+		}
+		if err := e.datagrams.Refuse(flow, datagram.Refusal(how)); err != nil {
+			return err
+		}
+		e.refused.Add(1)
+		return nil
 	}
 	defer w.packet.DecRef()
 	e.refused.Add(1)
-	if w.tuple.six {
+	e.reject(w.packet, w.tuple.six, how)
+	return nil
+}
+
+// reject answers a packet with what the app is to see. Without a reason that ICMP
+// knows it is a TCP reset.
+func (e *Engine) reject(packet *stack.PacketBuffer, six bool, how Refusal) {
+	if six {
 		reject := stack.RejectIPv6WithTCPReset
 		switch how {
 		case RefuseHostUnreachable:
@@ -277,10 +298,12 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 			reject = stack.RejectIPv6WithICMPNoRoute
 		case RefuseProhibited:
 			reject = stack.RejectIPv6WithICMPAdminProhibited
+		case RefusePortUnreachable:
+			reject = stack.RejectIPv6WithICMPPortUnreachable
 		}
 		handler := e.stack.NetworkProtocolInstance(ipv6.ProtocolNumber).(stack.RejectIPv6WithHandler)
-		handler.SendRejectionError(w.packet, reject, false)
-		return nil
+		handler.SendRejectionError(packet, reject, false)
+		return
 	}
 	reject := stack.RejectIPv4WithTCPReset
 	switch how {
@@ -290,17 +313,18 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 		reject = stack.RejectIPv4WithICMPNetUnreachable
 	case RefuseProhibited:
 		reject = stack.RejectIPv4WithICMPAdminProhibited
+	case RefusePortUnreachable:
+		reject = stack.RejectIPv4WithICMPPortUnreachable
 	}
 	handler := e.stack.NetworkProtocolInstance(ipv4.ProtocolNumber).(stack.RejectIPv4WithHandler)
-	handler.SendRejectionError(w.packet, reject, true)
-	return nil
+	handler.SendRejectionError(packet, reject, true)
 }
 
 // Drop forgets a waiting flow.
 func (e *Engine) Drop(flow uint64) error {
 	w := e.pending.take(flow)
 	if w == nil {
-		return unix.ENOENT
+		return e.datagrams.Drop(flow)
 	}
 	w.packet.DecRef()
 	return nil
@@ -315,6 +339,7 @@ func (e *Engine) Quiesce() int {
 	e.mu.Lock()
 	e.quiesced = true
 	e.mu.Unlock()
+	e.datagrams.Quiesce()
 	flows, _ := e.left()
 	for _, f := range flows {
 		if f.Idle(quietTime) {
@@ -358,6 +383,7 @@ func (e *Engine) Close() {
 			endpoint.Abort()
 		}
 	}
+	e.datagrams.Close()
 	e.stack.Close()
 	e.link.Close()
 	e.stack.RemoveNIC(nic)
@@ -380,12 +406,13 @@ func (e *Engine) deliver(p link.Packet) {
 	case kindEcho:
 		// Promiscuous as it is, the stack would answer for the whole world.
 		if !e.gateways.has(&t) {
-			p.Release()
 			return
 		}
 	case kindTiny:
 		e.link.Malformed.Add(1)
-		p.Release()
+		return
+	case kindUDP:
+		e.takeDatagrams(&t, p)
 		return
 	case kindTCP:
 		if f := e.find(t); f != nil {
@@ -394,6 +421,10 @@ func (e *Engine) deliver(p link.Packet) {
 			f.EndPump()
 			return
 		}
+	}
+	if p.Segment != 0 {
+		e.link.Malformed.Add(1) // datagrams together behind an odd header: nobody takes them apart
+		return
 	}
 	e.link.Deliver(p)
 }

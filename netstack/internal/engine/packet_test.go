@@ -11,7 +11,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-const virtioSize = 10
+const (
+	virtioSize = 10
+	gsoUDP     = 5 // VIRTIO_NET_HDR_GSO_UDP_L4 (Virtio 1.2, section 5.1.6)
+)
 
 // ipOptions are the odd parts of an IP header.
 type ipOptions struct {
@@ -137,6 +140,15 @@ type received struct {
 	protocol            uint8
 	payload             []byte // from the transport header on
 	tcp                 header.TCP
+	segment             int    // the payload of each datagram, if there are several in one
+	piece               *piece // of a fragment
+}
+
+// piece is where a fragment belongs.
+type piece struct {
+	id     uint32
+	offset int
+	more   bool
 }
 
 func (r received) String() string {
@@ -159,6 +171,9 @@ func dissect(raw []byte, vnet bool) (r received, err error) {
 		if err := completeOffload(raw[:virtioSize], packet); err != nil {
 			return r, err
 		}
+		if raw[1] == gsoUDP {
+			r.segment = int(binary.NativeEndian.Uint16(raw[4:]))
+		}
 	} else if len(packet) > testMTU {
 		return r, fmt.Errorf("%d bytes are more than the MTU", len(packet))
 	}
@@ -175,6 +190,9 @@ func dissect(raw []byte, vnet bool) (r received, err error) {
 		r.source, _ = netip.AddrFromSlice(ip.SourceAddressSlice())
 		r.destination, _ = netip.AddrFromSlice(ip.DestinationAddressSlice())
 		r.protocol, r.payload = ip.Protocol(), packet[ip.HeaderLength():]
+		if ip.More() || ip.FragmentOffset() != 0 {
+			r.piece = &piece{uint32(ip.ID()), int(ip.FragmentOffset()), ip.More()}
+		}
 	case header.IPv6Version:
 		ip := header.IPv6(packet)
 		if len(packet) < header.IPv6MinimumSize || int(ip.PayloadLength())+header.IPv6MinimumSize != len(packet) {
@@ -183,8 +201,19 @@ func dissect(raw []byte, vnet bool) (r received, err error) {
 		r.source, _ = netip.AddrFromSlice(ip.SourceAddressSlice())
 		r.destination, _ = netip.AddrFromSlice(ip.DestinationAddressSlice())
 		r.protocol, r.payload = ip.NextHeader(), packet[header.IPv6MinimumSize:]
+		if r.protocol == uint8(header.IPv6FragmentHeader) && len(r.payload) >= header.IPv6FragmentHeaderSize {
+			f := header.IPv6Fragment(r.payload)
+			r.piece = &piece{f.ID(), int(f.FragmentOffset()) * 8, f.More()}
+			r.protocol, r.payload = f.NextHeader(), r.payload[header.IPv6FragmentHeaderSize:]
+		}
 	default:
 		return r, fmt.Errorf("IP version %d", header.IPVersion(packet))
+	}
+	if r.piece != nil {
+		if r.piece.more && len(r.payload)%8 != 0 || r.protocol != uint8(header.UDPProtocolNumber) {
+			return r, fmt.Errorf("a fragment of %d bytes of protocol %d", len(r.payload), r.protocol)
+		}
+		return r, nil // its checksum is the whole datagram's
 	}
 	return r, r.check()
 }
@@ -202,7 +231,7 @@ func (r *received) check() error {
 		sum = 0
 	case header.ICMPv6ProtocolNumber, header.UDPProtocolNumber:
 	default:
-		// Neither fragments nor anything else has a reason to come out.
+		// Nothing else has a reason to come out.
 		return fmt.Errorf("protocol %d came out", r.protocol)
 	}
 	if len(r.payload) < 8 {
@@ -225,11 +254,17 @@ func completeOffload(h, packet []byte) error {
 	}
 	six := header.IPVersion(packet) == header.IPv6Version
 	if h[1] != 0 {
-		if want := pick[byte](six, 4, 1); h[1] != want || h[0]&1 == 0 {
+		if want := pick[byte](six, 4, 1); h[1] != want && h[1] != gsoUDP || h[0]&1 == 0 {
 			return fmt.Errorf("virtio gso type %d, flags %d", h[1], h[0])
 		}
 		size := pick(six, header.IPv6MinimumSize, header.IPv4MinimumSize)
-		if headers != size+int(header.TCP(packet[size:]).DataOffset()) || mss == 0 || len(packet)-headers <= mss {
+		transport := header.UDPMinimumSize
+		if h[1] != gsoUDP {
+			transport = int(header.TCP(packet[size:]).DataOffset())
+		} else if mss > 0 && (len(packet)-headers-1)/mss >= 64 { // UDP_MAX_SEGMENTS until Linux 6.7
+			return fmt.Errorf("virtio gso: %d bytes in datagrams of %d", len(packet)-headers, mss)
+		}
+		if headers != size+transport || mss == 0 || len(packet)-headers <= mss {
 			return fmt.Errorf("virtio gso: header %d, size %d, packet %d", headers, mss, len(packet))
 		}
 		if headers+mss > testMTU {

@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"nanotun/netstack/internal/events"
 )
 
 // The gateway answers a ping with what the ping held.
@@ -90,20 +88,4 @@ func oddPings(v variant, to netip.Addr) [][]byte {
 		ipPacket(v.app(), to, protocol, b[504:], ipOptions{next: 44, options: fragment(504, 0)}),
 		ipPacket(v.app(), to, protocol, b, ipOptions{next: 60, options: []byte{protocol, 0, 1, 4, 0, 0, 0, 0}}),
 	}
-}
-
-// A datagram is answered with an ICMP error from the destination until the
-// stack serves UDP, and is no TCP request.
-func TestUDPIsRefused(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
-		p := newPlayer(newWorld(t, v))
-		p.send(udpPacket(netip.AddrPortFrom(v.app(), 5000), netip.AddrPortFrom(v.far(), 5001), []byte("hello"), false, ipOptions{}))
-		r := p.next()
-		if icmp := r.protocol == 1 && r.payload[0] == 3 || r.protocol == 58 && (r.payload[0] == 1 || r.payload[0] == 4); r.source != v.far() || !icmp {
-			t.Errorf("the answer is %s, not an unreachable", r)
-		}
-		if len(p.events(events.TCPRequest)) != 0 {
-			t.Error("a datagram became a TCP request")
-		}
-	})
 }

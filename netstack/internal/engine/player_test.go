@@ -16,6 +16,8 @@ type player struct {
 	sent uint64 // packets written to the device
 	echo uint16
 	raw  []byte
+
+	inbox inbox
 }
 
 func newPlayer(w *world) *player { return &player{world: w, raw: make([]byte, 70000)} }

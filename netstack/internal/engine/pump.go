@@ -67,6 +67,8 @@ func (e *Engine) Lend() error {
 // pump is Pump for whoever has the device; attended means that the caller looks
 // for events when it returns.
 func (e *Engine) pump(budget int, attended bool) (int, unix.Errno) {
+	e.datagrams.Look()
+	defer e.flushDatagrams()
 	for n := 0; n < budget; {
 		packet, ok, errno := e.link.Read()
 		switch errno {

@@ -15,6 +15,11 @@ type Stats struct {
 	StackDropped, Retransmits           uint64
 	ChecksumErrors                      uint64
 	Goroutines, HeapBytes               uint64
+	Associations, DatagramFlows         uint64
+	AssociationsTotal, Evicted          uint64
+	DatagramsUp, DatagramsDown          uint64
+	DropUndecided, DropSend             uint64
+	DropReply, DropService              uint64
 }
 
 // Stats reads all counters.
@@ -28,6 +33,10 @@ func (e *Engine) Stats() Stats {
 		down += d
 	}
 	e.mu.Unlock()
+	d := e.datagrams
+	up += d.BytesUp.Load()
+	down += d.BytesDown.Load()
+	datagramFlows, associations := d.Count()
 	samples := []metrics.Sample{
 		{Name: "/sched/goroutines:goroutines"},
 		{Name: "/memory/classes/heap/objects:bytes"},
@@ -51,8 +60,19 @@ func (e *Engine) Stats() Stats {
 		DropWrite:        e.link.WriteDrops.Load(),
 		StackDropped:     s.DroppedPackets.Value(),
 		Retransmits:      s.TCP.Retransmits.Value(),
-		ChecksumErrors:   s.TCP.ChecksumErrors.Value() + e.link.BadChecksum.Load(),
+		ChecksumErrors:   s.TCP.ChecksumErrors.Value() + s.UDP.ChecksumErrors.Value() + e.link.BadChecksum.Load(),
 		Goroutines:       samples[0].Value.Uint64(),
 		HeapBytes:        samples[1].Value.Uint64(),
+
+		Associations:      uint64(associations),
+		DatagramFlows:     uint64(datagramFlows),
+		AssociationsTotal: d.Total.Load(),
+		Evicted:           d.Evicted.Load(),
+		DatagramsUp:       d.Up.Load(),
+		DatagramsDown:     d.Down.Load(),
+		DropUndecided:     d.DropUndecided.Load(),
+		DropSend:          d.DropSend.Load(),
+		DropReply:         d.DropOdd.Load(),
+		DropService:       d.Services.Dropped.Load(),
 	}
 }

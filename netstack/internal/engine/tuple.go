@@ -7,9 +7,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"nanotun/netstack/internal/link"
 )
 
-// tuple names a TCP flow: the app's end is the source.
+// tuple names a flow: the app's end is the source.
 type tuple struct {
 	source, destination         [16]byte // IPv4 in the first four bytes
 	sourcePort, destinationPort uint16
@@ -33,19 +35,27 @@ func (t *tuple) family() uint8 {
 	return 4
 }
 
+// ends are the two ends of a UDP flow.
+func (t *tuple) ends() (source, destination link.End) {
+	family := uint16(t.family())
+	return link.End{Host: t.source, Port: t.sourcePort, Family: family},
+		link.End{Host: t.destination, Port: t.destinationPort, Family: family}
+}
+
 // kind is what sort of packet a glance at its headers finds.
 type kind int
 
 const (
 	kindOther kind = iota
 	kindTCP
+	kindUDP
 	kindEcho // an ICMP echo request, or a fragment of what may be one
 	kindTiny // a first fragment too small for a TCP header
 )
 
-// glance reads just enough of a packet to find its flow: the TCP tuple of an
-// unfragmented packet, or the destination of an echo request. What it does not
-// recognise is left to the stack.
+// glance reads just enough of a packet to find its flow: the tuple of an
+// unfragmented TCP or UDP packet, or the destination of an echo request. What it
+// does not recognise is left to the stack.
 func glance(packet []byte) (t tuple, k kind) {
 	switch header.IPVersion(packet) {
 	case header.IPv4Version:
@@ -114,7 +124,7 @@ func glance6(packet []byte) (t tuple, k kind) {
 			protocol, rest = rest[0], rest[8*(1+int(rest[1])):]
 		default:
 			found, k := finish(t, protocol, rest)
-			if k == kindTCP && len(rest) != len(packet)-header.IPv6MinimumSize {
+			if (k == kindTCP || k == kindUDP) && len(rest) != len(packet)-header.IPv6MinimumSize {
 				return t, kindOther // so rare that the stack's long way will do
 			}
 			return found, k
@@ -131,6 +141,13 @@ func finish(t tuple, protocol uint8, transport []byte) (tuple, kind) {
 		t.sourcePort = binary.BigEndian.Uint16(transport)
 		t.destinationPort = binary.BigEndian.Uint16(transport[2:])
 		return t, kindTCP
+	case header.UDPProtocolNumber:
+		if len(transport) < header.UDPMinimumSize {
+			return t, kindOther
+		}
+		t.sourcePort = binary.BigEndian.Uint16(transport)
+		t.destinationPort = binary.BigEndian.Uint16(transport[2:])
+		return t, kindUDP
 	case header.ICMPv4ProtocolNumber:
 		if !t.six && len(transport) > 0 && header.ICMPv4Type(transport[0]) == header.ICMPv4Echo {
 			return t, kindEcho

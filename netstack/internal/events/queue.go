@@ -16,6 +16,10 @@ const (
 	Abandoned      = 2
 	Closed         = 3
 	DeviceReturned = 4
+	UDPRequest     = 5
+
+	AssociationClosed = 6
+	Datagrams         = 7
 )
 
 // Event is struct ns_event in Go's terms.

@@ -45,6 +45,17 @@ func intact(packet []byte) bool {
 	return false
 }
 
+// isUDP tells UDP packets without IPv6 extension headers.
+func isUDP(packet []byte) bool {
+	switch header.IPVersion(packet) {
+	case header.IPv4Version:
+		return len(packet) >= header.IPv4MinimumSize && packet[9] == uint8(header.UDPProtocolNumber)
+	case header.IPv6Version:
+		return len(packet) >= header.IPv6MinimumSize && packet[6] == uint8(header.UDPProtocolNumber)
+	}
+	return false
+}
+
 // transportIntact verifies TCP and UDP. Of what is behind IPv6 extension headers
 // nobody verifies the checksum but the app's own kernel, which made it.
 func transportIntact(protocol uint8, payload []byte, pseudo uint16) bool {

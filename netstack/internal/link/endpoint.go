@@ -40,6 +40,8 @@ type Endpoint struct {
 	writing sync.RWMutex // held for reading by each write
 	stopped bool
 
+	together atomic.Bool // the kernel takes several datagrams in one write
+
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
 
@@ -69,24 +71,25 @@ type scratch struct {
 func New(fd int, mtu uint32, vnet bool) *Endpoint {
 	e := &Endpoint{fd: fd, vnet: vnet}
 	e.mtu.Store(mtu)
+	e.together.Store(vnet)
 	return e
 }
 
-// Packet is one packet from the device, owned by whoever got it from Read:
-// Deliver or Release ends that.
+// Packet is one packet from the device, good until the next Read.
 type Packet struct {
-	view     *buffer.View
+	// Segment is the size in bytes of each datagram's payload when the packet
+	// carries several of one UDP flow at once, else 0.
+	Segment int
+
+	data     []byte
 	protocol tcpip.NetworkProtocolNumber
 }
 
 // Bytes is the packet from its IP header on.
-func (p *Packet) Bytes() []byte { return p.view.AsSlice() }
-
-// Release gives the packet's memory back undelivered.
-func (p *Packet) Release() { p.view.Release() }
+func (p *Packet) Bytes() []byte { return p.data }
 
 // Read takes one packet from the device. ok is false when what was read is no
-// IP packet; errno is EAGAIN when the device is empty.
+// IP packet or has a wrong checksum; errno is EAGAIN when the device is empty.
 func (e *Endpoint) Read() (p Packet, ok bool, errno unix.Errno) {
 	s := &e.scratch
 	if s.view == nil {
@@ -117,35 +120,56 @@ func (e *Endpoint) Read() (p Packet, ok bool, errno unix.Errno) {
 		e.Malformed.Add(1)
 		return Packet{}, false, 0
 	}
+	p.data = room[:size]
+	vouched := false
 	if e.vnet {
 		if s.header.segmented() {
 			e.SegmentedIn.Add(1)
+			p.Segment = s.header.datagramSize()
 		}
-		if !s.header.checksumKnown() && !intact(room[:size]) {
-			e.BadChecksum.Add(1)
-			return Packet{}, false, 0
-		}
+		vouched = s.header.checksumKnown()
 	}
-	if size < copyBelow {
-		p.view = buffer.NewViewWithData(room[:size])
-		return p, true, 0
+	// Without virtio-net headers the stack verifies what it gets, and UDP does
+	// not get there.
+	if !vouched && (e.vnet || isUDP(p.data)) && !intact(p.data) {
+		e.BadChecksum.Add(1)
+		return Packet{}, false, 0
 	}
-	p.view, s.view = s.view, nil
-	p.view.CapLength(size)
 	return p, true, 0
 }
 
-// Deliver gives the packet to the stack.
+// Deliver gives the packet that was read last to the stack.
 func (e *Endpoint) Deliver(p Packet) {
 	e.mu.RLock()
 	dispatcher := e.dispatcher
 	e.mu.RUnlock()
 	if dispatcher == nil {
-		p.Release()
 		return
 	}
-	packet := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(p.view)})
-	dispatcher.DeliverNetworkPacket(p.protocol, packet)
+	var view *buffer.View
+	if len(p.data) < copyBelow {
+		view = buffer.NewViewWithData(p.data)
+	} else {
+		view, e.scratch.view = e.scratch.view, nil
+		view.CapLength(len(p.data))
+	}
+	deliver(dispatcher, p.protocol, view)
+}
+
+// Inject gives the stack a packet that the device did not bring. Any goroutine
+// may call it.
+func (e *Endpoint) Inject(packet []byte) {
+	e.mu.RLock()
+	dispatcher := e.dispatcher
+	e.mu.RUnlock()
+	if dispatcher != nil {
+		deliver(dispatcher, tcpip.NetworkProtocolNumber(networkProtocol(packet)), buffer.NewViewWithData(packet))
+	}
+}
+
+func deliver(dispatcher stack.NetworkDispatcher, protocol tcpip.NetworkProtocolNumber, view *buffer.View) {
+	packet := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
+	dispatcher.DeliverNetworkPacket(protocol, packet)
 	packet.DecRef()
 }
 

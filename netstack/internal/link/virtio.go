@@ -19,6 +19,7 @@ const (
 	gsoNone = 0
 	gsoTCP4 = 1
 	gsoTCP6 = 4
+	gsoUDP  = 5 // VIRTIO_NET_HDR_GSO_UDP_L4
 )
 
 // virtioHeader is the header in the machine's byte order, as TUN has it.
@@ -31,6 +32,29 @@ func (h *virtioHeader) checksumKnown() bool {
 }
 
 func (h *virtioHeader) segmented() bool { return h[1] != gsoNone }
+
+// datagramSize is the payload of each datagram of a packet that carries several,
+// 0 for any other.
+func (h *virtioHeader) datagramSize() int {
+	if h[1] != gsoUDP {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint16(h[4:]))
+}
+
+// describeUDP fills the header for datagrams of segment bytes each, size bytes in
+// all, behind an IP header of that many bytes.
+func (h *virtioHeader) describeUDP(ipHeader, segment, size int) {
+	*h = virtioHeader{0: flagNeedsChecksum}
+	order := binary.NativeEndian
+	order.PutUint16(h[6:], uint16(ipHeader))
+	order.PutUint16(h[8:], udpChecksumOffset)
+	if size > segment {
+		h[1] = gsoUDP
+		order.PutUint16(h[2:], uint16(ipHeader+header.UDPMinimumSize))
+		order.PutUint16(h[4:], uint16(segment))
+	}
+}
 
 // describe fills the header for an outgoing packet. size is the packet's length
 // in bytes, headers included.

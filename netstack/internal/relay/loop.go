@@ -27,7 +27,8 @@ type Loop struct {
 	done        chan struct{}
 
 	mu       sync.Mutex
-	flows    map[int32]*Flow // by fd
+	flows    map[int32]*Flow   // by fd
+	watchers map[int32]Watcher // by fd
 	asked    []request
 	calls    []func()
 	waking   bool
@@ -88,9 +89,19 @@ func (l *Loop) leave(guest *Guest) {
 	guest.Left()
 }
 
+// request is a flow with marks, or a watcher with what its fd is ready for.
 type request struct {
-	flow  *Flow
-	marks uint32
+	flow    *Flow
+	marks   uint32
+	watcher Watcher
+}
+
+func (r *request) run() {
+	if r.flow != nil {
+		r.flow.run(r.marks)
+		return
+	}
+	r.watcher.Ready(r.marks)
 }
 
 // NewLoop starts a loop. A flow that has one direction ended and carries no
@@ -107,9 +118,10 @@ func NewLoop(halfClosed time.Duration) (*Loop, error) {
 	}
 	l := &Loop{
 		epoll: epoll, wake: wake, halfClosed: halfClosed,
-		done:   make(chan struct{}),
-		flows:  make(map[int32]*Flow),
-		halves: make(map[*Flow]struct{}),
+		done:     make(chan struct{}),
+		flows:    make(map[int32]*Flow),
+		watchers: make(map[int32]Watcher),
+		halves:   make(map[*Flow]struct{}),
 	}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
@@ -172,7 +184,7 @@ func (l *Loop) forget(f *Flow) {
 // ask has the loop run a step of f soon. It never blocks.
 func (l *Loop) ask(f *Flow, marks uint32) {
 	l.mu.Lock()
-	l.asked = append(l.asked, request{f, marks})
+	l.asked = append(l.asked, request{flow: f, marks: marks})
 	l.wakeUp()
 	l.mu.Unlock()
 }
@@ -223,8 +235,8 @@ func (l *Loop) run() {
 		}
 		var guest *Guest
 		flows, guest = l.collect(ready[:n], flows[:0])
-		for _, r := range flows {
-			r.flow.run(r.marks)
+		for i := range flows {
+			flows[i].run()
 		}
 		clear(flows)
 		if guest != nil {
@@ -299,6 +311,9 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 		}
 		f := l.flows[event.Fd]
 		if f == nil {
+			if w := l.watchers[event.Fd]; w != nil {
+				into = append(into, request{watcher: w, marks: event.Events})
+			}
 			continue
 		}
 		marks := uint32(0)
@@ -311,7 +326,7 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 		if event.Events&unix.EPOLLOUT != 0 {
 			marks |= markRoom
 		}
-		into = append(into, request{f, marks})
+		into = append(into, request{flow: f, marks: marks})
 	}
 	into = append(into, l.asked...)
 	clear(l.asked)

@@ -207,7 +207,11 @@ def dnsperf(
     return Performance(int(sent[1]), int(completed[1]), float(rate[1]), output)
 
 
-def writeQueries(path: Path, names: int) -> Path:
-    """The file of L{dnsperf} with that many different names, all of which exist."""
-    path.write_text("".join(f"n{number}.any.lab A\n" for number in range(names)))
+def writeQueries(path: Path, names: int, label: str = "n") -> Path:
+    """
+    The file of L{dnsperf} with that many different names, all of which exist.
+
+    @param label: what the names begin with.
+    """
+    path.write_text("".join(f"{label}-{number}.any.lab A\n" for number in range(names)))
     return path

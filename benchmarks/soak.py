@@ -1,0 +1,213 @@
+"""
+The judgements that take long: C{python -m benchmarks.soak --help}.
+
+  dns     1,000 queries per second for a minute
+  forger  a million forged answers by somebody who knows the relay's port
+  flows   100,000 UDP flows, each of a socket of its own
+
+Each prints what it found, and fails where that is not what must hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.e2e.case import missing
+from tests.e2e.lab import nameserver, toydns, udp
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.nameserver import Unbound
+from tests.e2e.lab.process import LabError
+from tests.e2e.lab.servers import Server
+from tests.e2e.lab.topology import IPV4, Lab
+
+LOSS_LIMIT = 0.001
+"""Share of the queries."""
+
+FORGED_PER_QUERY = 0xFFFF
+"""Every id but the right one."""
+
+RELAY_PORT = 1085
+AT_ONCE = 64
+"""Flows under way at a time."""
+
+UDP_TIMEOUT = 5.0
+"""Seconds; the C{udpTimeout} of the flows."""
+
+SETTLE_SECONDS = UDP_TIMEOUT + 10.0
+
+ANSWER_SECONDS = 5.0
+
+THREADS_MORE = 4
+"""Threads that Go's runtime may have started for itself meanwhile."""
+
+
+class Soak:
+    """The laboratory, one daemon, and what was found."""
+
+    def __init__(self, stack: contextlib.ExitStack, given: argparse.Namespace) -> None:
+        self._given = given
+        self._stack = stack
+        temporary = tempfile.TemporaryDirectory(prefix="nanotun-soak-")
+        self._directory = Path(stack.enter_context(temporary))
+        self._lab = Lab()
+        stack.callback(self._lab.remove)
+        self._lab.openDirectPath()
+        self.failures: list[str] = []
+
+    def _daemon(self, **settings: object) -> Daemon:
+        daemon = Daemon(
+            self._lab.app,
+            self._directory / "daemon",
+            stackMode=self._given.stack,
+            logLevel="warn",
+            **settings,
+        )
+        self._stack.callback(daemon.kill)
+        self._lab.routeThroughTunnel()
+        return daemon
+
+    def _expect(self, condition: bool, text: str) -> None:
+        print(f"{'ok  ' if condition else 'FAIL'} {text}", flush=True)
+        if not condition:
+            self.failures.append(text)
+
+    def dns(self) -> None:
+        """The relay under an even load, from the cache and not."""
+        server = Unbound(self._lab.world, self._directory, (IPV4.world,), log=False)
+        self._stack.callback(server.stop)
+        daemon = self._daemon(proxy="direct://", dns=[IPV4.world])
+        rate, seconds = self._given.rate, self._given.seconds
+        # Each name twice: once from the server, once from the cache.
+        names = max(1, rate * seconds // 2)
+        data = nameserver.writeQueries(self._directory / "names", names)
+        before = daemon.cpu()
+        found = nameserver.dnsperf(
+            self._lab.app, IPV4.gateway, data, seconds, "-Q", str(rate), "-c", "20"
+        )
+        share = (daemon.cpu() - before) / seconds
+        lost = found.sent - found.completed
+        print(f"     {found.sent} queries in {seconds} s, {share:.0%} of a core")
+        self._expect(found.loss < LOSS_LIMIT, f"{lost} lost, {found.loss:.3%}")
+
+    def forger(self) -> None:
+        """Wrong ids by the million, from the server's own address."""
+        forger = toydns.Forger(FORGED_PER_QUERY)
+        server = udp.UDPServer(self._lab.world, IPV4.world, forger, nameserver.PORT)
+        self._stack.callback(server.stop)
+        daemon = self._daemon(proxy="direct://", dns=[IPV4.world])
+        memory, started, asked, right = daemon.rss(), time.monotonic(), 0, 0
+        accepted: list[str] = []
+        while forger.sent < self._given.count:
+            got = nameserver.kdig(self._lab.app, IPV4.gateway, f"n{asked}.lab", "A", wait=10)
+            asked += 1
+            for answer in got:
+                right += answer.data == [toydns.RIGHT]
+                accepted += [each for each in answer.data if each != toydns.RIGHT]
+        seconds = time.monotonic() - started
+        more = (daemon.rss() - memory) / 1024 / 1024
+        print(
+            f"     {forger.sent} forged answers to {asked} queries in {seconds:.0f} s; "
+            f"{right} were answered rightly; memory {more:+.1f} MiB"
+        )
+        self._expect(not accepted, f"{len(accepted)} accepted")
+
+    def flows(self) -> None:
+        """Sockets that send one datagram, hear its echo and are gone."""
+        world = udp.UDPServer(self._lab.world, IPV4.world, udp.echo)
+        self._stack.callback(world.stop)
+        argv = [sys.executable, "-m", "tests.e2e.lab.udprelay", str(RELAY_PORT)]
+        relay = Server(self._lab.proxy, argv, RELAY_PORT, self._directory / "relay.log")
+        self._stack.callback(relay.stop)
+        daemon = self._daemon(
+            proxy=f"socks5://{IPV4.proxy}:{RELAY_PORT}", udpTimeout=f"{UDP_TIMEOUT:g}s"
+        )
+        fds = daemon.fds()
+        self._pass(world, AT_ONCE * 4)
+        self._settle(daemon, fds)
+        threads, memory, peak = daemon.threads(), daemon.rss(), 0
+        started, answered, done = time.monotonic(), 0, 0
+        while done < self._given.count:
+            part = min(5000, self._given.count - done)
+            answered += self._pass(world, part)
+            done += part
+            peak = max(peak, daemon.fds())
+            world.heard.clear()
+        seconds = time.monotonic() - started
+        self._settle(daemon, fds)
+        more = (daemon.rss() - memory) / 1024 / 1024
+        print(
+            f"     {done} flows in {seconds:.0f} s, {done / seconds:.0f}/s; at most {peak} fds; "
+            f"memory {memory / 1024 / 1024:.0f} MiB {more:+.1f} MiB"
+        )
+        self._expect(answered == done, f"{done - answered} not answered")
+        self._expect(daemon.fds() <= fds, f"fds {fds} before, {daemon.fds()} after")
+        extra = daemon.threads() - threads
+        self._expect(extra <= THREADS_MORE, f"threads {threads} before, {threads + extra} after")
+
+    def _pass(self, world: udp.UDPServer, count: int) -> int:
+        """Make that many flows; returns how many were answered."""
+        answered = 0
+        for start in range(0, count, AT_ONCE):
+            socks = []
+            for _ in range(min(AT_ONCE, count - start)):
+                sock = self._lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.settimeout(ANSWER_SECONDS)
+                sock.connect((IPV4.world, world.port))
+                sock.send(b"hello")
+                socks.append(sock)
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    answered += sock.recv(100) == b"hello"
+                sock.close()
+        return answered
+
+    def _settle(self, daemon: Daemon, fds: int) -> None:
+        end = time.monotonic() + SETTLE_SECONDS
+        while daemon.fds() > fds and time.monotonic() < end:
+            time.sleep(0.2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run one judgement.
+
+    @return: 0 if all held.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("dns", "forger", "flows"))
+    parser.add_argument("--stack", choices=("gvisor", "simple"), default="gvisor")
+    parser.add_argument("--seconds", type=int, default=60, help="dns: how long")
+    parser.add_argument("--rate", type=int, default=1000, help="dns: queries per second")
+    parser.add_argument(
+        "--count", type=int, help="forger: answers (1000000); flows: flows (100000)"
+    )
+    given = parser.parse_args(argv)
+    given.count = given.count or (1_000_000 if given.what == "forger" else 100_000)
+    reason = missing()
+    if reason:
+        print(f"soak: {reason}.", file=sys.stderr)
+        return 1
+    try:
+        with contextlib.ExitStack() as stack:
+            soak = Soak(stack, given)
+            print(f"{given.what}, {given.stack}, {os.cpu_count()} cores", flush=True)
+            getattr(soak, given.what)()
+            return 1 if soak.failures else 0
+    except LabError as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""
+What a setting's value must be: a value as it was written in, one of the right
+type out, or a L{ConfigError} with the end of a sentence, C{"must be ..."}.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
+
+TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ less the closing zero.
+DNS_SERVER_LIMIT = 8  #: No query is asked of more before its app gives up.
+DNS_PORT = 53
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parseDuration(text: str) -> float:
+    """
+    Read a duration as Go writes it, such as C{300ms}, C{1m} or C{2m30s}.
+
+    @return: seconds.
+    @raise ValueError: for anything else, a bare number included.
+    """
+    if not re.fullmatch(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", text):
+        raise ValueError("not a duration")
+    return sum(
+        float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text)
+    )
+
+
+def _shown(value: object) -> str:
+    """What the user wrote, on one line, short and without a password."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a mapping"
+    if not isinstance(value, str):
+        return str(value)
+    text = re.sub(r"[^\s/]*@", "***@", value)
+    return ascii(text if len(text) <= 40 else text[:37] + "...")
+
+
+def choice(*choices: str) -> Callable[[object], str]:
+    """One of some words."""
+    rule = f"must be {', '.join(choices[:-1])} or {choices[-1]}"
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        near = difflib.get_close_matches(str(value).lower(), choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(f"{rule}, not {_shown(value)}{hint}")
+
+    return check
+
+
+def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:
+    """
+    A whole number.
+
+    @param what: of what, in the plural.
+    """
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise ConfigError(
+                f"must be a whole number of {what} from {lowest} to {highest}, not {_shown(value)}"
+            )
+        return value
+
+    return check
+
+
+def boolean(value: object) -> bool:
+    """C{true} or C{false}, also as a flag's text."""
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    said = str(value).lower()
+    near = "true" if said in ("on", "yes", "1") else "false" if said in ("off", "no", "0") else ""
+    hint = f" (did you mean {near}?)" if near else ""
+    raise ConfigError(f"must be true or false, not {_shown(value)}{hint}")
+
+
+def duration(lowest: str, highest: str, examples: str) -> Callable[[object], float]:
+    """
+    Seconds, from what L{parseDuration} reads.
+
+    @param lowest: what is allowed, written as the user would.
+    @param highest: likewise.
+    """
+    least, most = parseDuration(lowest), parseDuration(highest)
+
+    def check(value: object) -> float:
+        try:
+            seconds = parseDuration(value) if isinstance(value, str) else None
+        except ValueError:
+            seconds = None
+        if seconds is None or not least <= seconds <= most:
+            raise ConfigError(
+                f"must be a duration from {lowest} to {highest}, such as {examples}, "
+                f"not {_shown(value)}"
+            )
+        return seconds
+
+    return check
+
+
+def tunName(value: object) -> str:
+    """An interface's name."""
+    # Linux, dev_valid_name(); '%' would make the kernel choose a number, and a
+    # name has to be typed in a shell.
+    valid = isinstance(value, str) and re.fullmatch(r"[!-~]+", value) and value not in (".", "..")
+    if not valid or re.search("[/:%]", str(value)) or len(str(value)) > TUN_NAME_LIMIT:
+        raise ConfigError(
+            f"must be 1 to {TUN_NAME_LIMIT} ASCII characters without spaces, '/', ':' or '%', "
+            f"not {_shown(value)}"
+        )
+    return str(value)
+
+
+def logDir(value: object) -> str:
+    """A directory's path, or nothing."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ConfigError(
+            f"must be a directory's path, or '' for no log files, not {_shown(value)}"
+        )
+    return value
+
+
+def passwordFile(value: object) -> str:
+    """A file's path, or nothing."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ConfigError(f"must be a file's path, or '' for none, not {_shown(value)}")
+    return value
+
+
+def dnsServers(value: object) -> tuple[Endpoint, ...]:
+    """
+    One or more DNS servers: texts with commas between them, or a list of such.
+
+    @return: literal addresses in their canonical form, each once.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(f"must be {_SERVERS}, not {_shown(value)}")
+    given = [part.strip() for text in texts for part in text.split(",")]
+    servers = tuple(dict.fromkeys(_dnsServer(each) for each in given))
+    if not 1 <= len(servers) <= DNS_SERVER_LIMIT:
+        raise ConfigError(
+            f"must be 1 to {DNS_SERVER_LIMIT} DNS servers, which are asked in this order, "
+            f"not {len(servers)}"
+        )
+    return servers
+
+
+_SERVERS = "IP addresses of DNS servers, such as 8.8.8.8, 9.9.9.9:53 or '[2001:db8::1]:53'"
+
+
+def _dnsServer(text: str) -> Endpoint:
+    match = re.fullmatch(r"\[([^\]]*)\](?::([0-9]{1,5}))?", text)
+    if match is None and text.count(":") < 2:
+        match = re.fullmatch(r"([^:]*)(?::([0-9]{1,5}))?", text)
+    host, port = match.groups() if match is not None else (text, None)
+    try:
+        family = AF_INET6 if ":" in host else AF_INET
+        host = inet_ntop(family, inet_pton(family, host))
+    except (OSError, ValueError):
+        name = re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?", host) and not host.isdigit()
+        hint = "; a name would itself need DNS to be found" if name else ""
+        raise ConfigError(f"must be {_SERVERS}, not {_shown(text)}{hint}") from None
+    endpoint = Endpoint(host, DNS_PORT if port is None else int(port))
+    if not 1 <= endpoint.port <= 65535:
+        raise ConfigError(f"must have ports from 1 to 65535, which that of {text} is not")
+    if host in (GATEWAY4, GATEWAY6):
+        raise ConfigError(f"must not name nanotun's own gateway {host}, which would ask itself")
+    if not isUnicast(host):
+        raise ConfigError(f"must be {_SERVERS}, and no server has the address {host}")
+    return endpoint

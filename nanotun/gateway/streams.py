@@ -1,0 +1,224 @@
+"""
+DNS by TCP for apps (RFC 7766): several queries on a connection, answers as they
+come.
+
+A client that does not read its answers is not read from; one that has many
+queries under way waits with the next.  One that says nothing for
+L{IDLE} seconds is closed.  One that has shut its side gets its answers first.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.logger import Logger
+from twisted.protocols.basic import Int16StringReceiver
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import FlowLimitError
+from nanotun.flow import Refusal
+from nanotun.gateway.connecting import GivenFactory
+from nanotun.gateway.locality import Locality
+from nanotun.gateway.relay import DnsRelay
+from nanotun.interfaces import IFlowRequest
+
+#: Seconds without a whole query or an answer (RFC 7766, section 6.2.3).
+IDLE = 10
+
+#: Queries under way on one connection.  With answers of 64 KB a client that does
+#: not read holds 1 MB.
+QUERIES_LIMIT = 16
+
+#: Connections of all clients, and of one host.  Each costs two file descriptors.
+STREAMS_LIMIT = 128
+HOST_LIMIT = 96
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
+    """
+    One connection of an app.
+
+    @param host: the app's address.
+    @param ended: called once with this at the end.
+    """
+
+    MAX_LENGTH = 65535
+
+    def __init__(
+        self,
+        relay: DnsRelay,
+        reactor: Any,
+        host: Hashable,
+        ended: Callable[[DnsStreamProtocol], None],
+    ) -> None:
+        self.host = host
+        self._relay = relay
+        self._ended = ended
+        self._reactor = reactor
+        self._inFlight = 0
+        self._choked = False
+        self._receiving = False
+        self._eof = False
+        self._over = False
+
+    def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
+        return self._reactor.callLater(period, func)
+
+    def connectionMade(self) -> None:
+        self.setTimeout(IDLE)
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._receiving = True
+        super().dataReceived(data)
+        self._receiving = False
+
+    def stringReceived(self, string: bytes) -> None:
+        self.resetTimeout()
+        self._inFlight += 1
+        if not self._relay.query(string, self, self._reply, overTCP=True):
+            self._inFlight -= 1
+        self._regulate()
+
+    def pauseProducing(self) -> None:
+        """The client does not read.  See L{IPushProducer}."""
+        self._choked = True
+        self._regulate()
+
+    def resumeProducing(self) -> None:
+        """The client has read.  See L{IPushProducer}."""
+        self._choked = False
+        self._regulate()
+
+    def stopProducing(self) -> None:
+        """The connection ends.  See L{IPushProducer}."""
+
+    def readConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.readConnectionLost}."""
+        self._eof = True
+        self._regulate()
+
+    def writeConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.writeConnectionLost}."""
+        self._abort()
+
+    def timeoutConnection(self) -> None:
+        self._abort()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.setTimeout(None)
+        self._over = True
+        self._ended(self)
+
+    def _reply(self, answer: bytes) -> None:
+        if self._over:
+            return
+        self._inFlight -= 1
+        self.resetTimeout()
+        self.sendString(answer)
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read, or not, or end."""
+        transport: Any = self.transport
+        if self._over:
+            return
+        if self._eof:
+            if not self._inFlight:
+                transport.unregisterProducer()
+                transport.loseConnection()
+            return
+        stop = self._choked or self._inFlight >= QUERIES_LIMIT
+        if stop and not self.paused:
+            self.paused = True
+            transport.pauseProducing()
+        elif self.paused and not stop:
+            self.paused = False
+            transport.resumeProducing()
+            # What was read already; the loop that reads it may still be running.
+            if not self._receiving:
+                self.dataReceived(b"")
+
+    def _abort(self) -> None:
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def end(self) -> None:
+        """The relay stops."""
+        self._abort()
+
+
+class DnsStreams:
+    """
+    The connections of apps to the relay.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        relay: DnsRelay,
+        locality: Locality,
+        reactor: Any,
+        limit: int = STREAMS_LIMIT,
+        hostLimit: int = HOST_LIMIT,
+    ) -> None:
+        self._relay = relay
+        self._locality = locality
+        self._reactor = reactor
+        self._limit = limit
+        self._hostLimit = hostLimit
+        self._open: set[DnsStreamProtocol] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def acceptStream(self, request: IFlowRequest) -> None:
+        """
+        Serve an app's connection: one end of a pair of sockets is joined to it, the
+        other is ours.
+        """
+        counters = self._relay.counters
+        host = request.flow.source.host
+        if not self._locality.isLocal(host):
+            counters.outside += 1
+            request.drop()
+            return
+        ofHost = sum(each.host == host for each in self._open)
+        if len(self._open) >= self._limit or ofHost >= self._hostLimit:
+            counters.streamsLimited += 1
+            request.refuse(Refusal.RESET)
+            return
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._log.error("A DNS connection cannot be served: {error}", error=error)
+            request.refuse(Refusal.RESET)
+            return
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        try:
+            if request.join(theirs.detach()):
+                counters.streams += 1
+                self._adopt(ours, host)
+        except (OSError, FlowLimitError) as error:
+            self._log.error("A DNS connection cannot be served: {error}", error=error)
+        finally:
+            # The reactor has a duplicate.
+            ours.close()
+
+    def _adopt(self, ours: socket.socket, host: str) -> None:
+        protocol = DnsStreamProtocol(self._relay, self._reactor, host, self._open.discard)
+        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, GivenFactory(protocol))
+        self._open.add(protocol)
+
+    def stop(self) -> None:
+        """Close all connections."""
+        for protocol in list(self._open):
+            protocol.end()

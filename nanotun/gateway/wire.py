@@ -1,0 +1,229 @@
+"""
+The little of DNS wire format that a relay needs of a query (RFC 1035, 6891).
+
+Rules: every step goes forward and stays inside the message, so that no bytes
+make it loop or fail; a compression pointer ends a name and is never followed.
+What is well formed but not understood passes unchanged.  Names are compared
+without case (RFC 1035, section 2.3.3), types and classes never are: type 65 is
+the letter A.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+#: Bytes before the question section.
+HEADER_SIZE = 12
+
+#: The most that UDP carries to who does not say otherwise (RFC 1035, 4.2.1).
+PLAIN_SIZE = 512
+
+#: The most that a length of two bytes frames (RFC 1035, 4.2.2).
+LARGEST = 65535
+
+#: RCODEs (RFC 1035, section 4.1.1).
+NOERROR = 0
+FORMERR = 1
+SERVFAIL = 2
+NXDOMAIN = 3
+
+#: Types.
+SOA = 6
+SIG = 24
+OPT = 41
+#: This and all above, to 255: questions about the message, not data (RFC 6895,
+#: section 3.1).
+META = 128
+META_END = 256
+
+#: Flags of the header's second word.
+QR = 0x8000
+TC = 0x0200
+AA = 0x0400
+RD = 0x0100
+RA = 0x0080
+AD = 0x0020
+CD = 0x0010
+OPCODE = 0x7800
+RCODE = 0x000F
+
+#: In the TTL of an OPT record (RFC 6891, section 6.1.3; RFC 3225).
+DNSSEC_OK = 0x8000
+
+#: What our own answers advertise: it fits every path (DNS flag day 2020).
+OUR_SIZE = 1232
+
+#: A name's bytes (RFC 1035, section 3.1).
+NAME_LIMIT = 255
+
+#: Records of a query that are looked at.  A query has one or two; an UPDATE may
+#: have many, and they are nothing to us.
+RECORDS_LIMIT = 16
+
+HEADER = struct.Struct("!HHHHHH")
+#: Type, class, TTL, length of data: a record behind its name.
+RECORD = struct.Struct("!HHIH")
+
+
+class WireError(ValueError):
+    """A message that ends too early or is no message."""
+
+
+class Query(NamedTuple):
+    """
+    What is known of a query.
+
+    @ivar flags: the header's second word.
+    @ivar question: the question section's bytes: none or one question.
+    @ivar limit: the bytes that an answer by UDP may have.
+    @ivar edns: the first two bytes of the OPT record's TTL and its flags, or
+        -1 without one.
+    @ivar key: what a cached answer must be the answer to, or empty if the answer
+        may not be shared.
+    """
+
+    flags: int
+    question: bytes
+    limit: int
+    edns: int
+    key: bytes
+
+
+def nameEnd(message: bytes, offset: int, pointers: bool = True) -> int:
+    """
+    Step over a name.
+
+    @param pointers: whether it may end with one; a query's first name has nothing
+        to point to.
+    @return: the offset behind it.
+    @raise WireError: it does not end in the message, or is too long.
+    """
+    last = min(len(message), offset + NAME_LIMIT)
+    while offset < last:
+        length = message[offset]
+        if length == 0:
+            return offset + 1
+        if length >= 0xC0:
+            if not pointers or offset + 2 > len(message):
+                break
+            return offset + 2
+        if length > 63:
+            break
+        offset += 1 + length
+    raise WireError("A name has no end.")
+
+
+def readQuery(wire: bytes) -> Query:
+    """
+    Read a query's header, question and EDNS record.
+
+    @raise WireError: it is no query (too short for a header, or an answer), or
+        its question is broken, or there are several (RFC 9619).
+    """
+    if len(wire) < HEADER_SIZE:
+        raise WireError("Too short for a header.")
+    _, flags, questions, answers, authorities, additionals = HEADER.unpack_from(wire)
+    if flags & QR or questions > 1:
+        raise WireError("Not a query, or several in one.")
+    end = HEADER_SIZE
+    if questions:
+        end = nameEnd(wire, end, pointers=False) + 4
+        if end > len(wire):
+            raise WireError("The question has no end.")
+    question = wire[HEADER_SIZE:end]
+    plain = flags & (OPCODE | TC | AA | RA | 0x40 | RCODE) == 0 and questions == 1
+    if not answers and not authorities and not additionals:
+        key = _key(flags, question, -1) if plain and end == len(wire) else b""
+        return Query(flags, question, PLAIN_SIZE, -1, key)
+    try:
+        found = _findOPT(wire, end, answers + authorities + additionals)
+    except (WireError, struct.error):
+        # Not ours to judge: the server's answer to it passes as it is.
+        return Query(flags, question, LARGEST, -1, b"")
+    if found < 0:
+        return Query(flags, question, PLAIN_SIZE, -1, b"")
+    _, size, edns, length = RECORD.unpack_from(wire, found + 1)
+    alone = not answers and not authorities and additionals == 1
+    # Without options and of version 0: an option (client subnet, cookie) may
+    # change the answer or make it this client's alone.
+    alone = alone and length == 0 and edns & ~DNSSEC_OK == 0 and found + 11 == len(wire)
+    key = _key(flags, question, edns) if plain and alone else b""
+    return Query(flags, question, max(size, PLAIN_SIZE), edns, key)
+
+
+def _findOPT(message: bytes, offset: int, records: int) -> int:
+    """
+    Look for the OPT record.
+
+    @return: its offset, or -1.
+    @raise WireError, struct.error: the message ends too early.
+    """
+    found = -1
+    if records > RECORDS_LIMIT:
+        raise WireError("More records than are looked at.")
+    for _ in range(records):
+        start = offset
+        offset = nameEnd(message, start)
+        kind, _, _, length = RECORD.unpack_from(message, offset)
+        if kind == OPT and offset == start + 1:
+            found = start
+        offset += RECORD.size + length
+        if offset > len(message):
+            raise WireError("A record has no end.")
+    return found
+
+
+def _key(flags: int, question: bytes, edns: int) -> bytes:
+    """
+    What decides about an answer, besides the server: the question, RD, AD, CD, and
+    EDNS with its DO bit.  Empty for questions whose answer is no data.
+    """
+    kind = question[-4] << 8 | question[-3]
+    if META <= kind < META_END or kind == OPT:
+        return b""
+    extension = 0 if edns < 0 else 2 if edns & DNSSEC_OK else 1
+    options = (flags & RD) >> 8, flags & (AD | CD), extension
+    return question[:-4].lower() + question[-4:] + bytes(options)
+
+
+def matches(answer: bytes, ident: bytes, query: Query) -> bool:
+    """
+    Whether C{answer} is the answer to the query that was sent with C{ident}: id,
+    QR, opcode and question are right.
+
+    @param ident: two bytes.
+    """
+    question = query.question
+    count = 1 if question else 0
+    if (
+        len(answer) < HEADER_SIZE + len(question)
+        or answer[:2] != ident
+        or answer[2] & 0xF8 != 0x80 | query.flags >> 8 & 0x78
+        or answer[4] != 0
+        or answer[5] != count
+    ):
+        return False
+    theirs = answer[HEADER_SIZE : HEADER_SIZE + len(question)]
+    return theirs == question or (
+        theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
+    )
+
+
+def errorReply(wire: bytes, query: Query | None, rcode: int) -> bytes:
+    """
+    An answer without data.
+
+    @param wire: the query, at least a header.
+    @param query: what it says, or L{None} if that is not known.
+    """
+    ident, flags, *_ = HEADER.unpack_from(wire)
+    flags = QR | RA | flags & (OPCODE | RD | CD) | rcode
+    if query is None:
+        return HEADER.pack(ident, flags, 0, 0, 0, 0)
+    extension = b""
+    if query.edns >= 0:
+        # RFC 6891, section 6.1.1: an answer has one if the query has.
+        extension = b"\0" + RECORD.pack(OPT, OUR_SIZE, query.edns & DNSSEC_OK, 0)
+    header = HEADER.pack(ident, flags, bool(query.question), 0, 0, bool(extension))
+    return header + query.question + extension

@@ -1,0 +1,228 @@
+package datagram
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/events"
+	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/relay"
+)
+
+// Leg is what datagrams look like on an association's socket, as in netstack.h.
+type Leg uint32
+
+// The legs.
+const (
+	Direct Leg = 1
+	Socks5 Leg = 2
+)
+
+const (
+	// resolution is how exactly activity is noted, in milliseconds; the idlest
+	// are found by it, and nothing else hangs on it.
+	resolution = 100
+
+	// legBuffer is what a leg's socket holds each way, in bytes: a tenth of a
+	// second at 130,000 small datagrams a second. The kernel takes it as it is used.
+	legBuffer = 4 << 20
+
+	udpGRO = 104 // UDP_GRO of linux/udp.h
+)
+
+// Association is one leg.
+type Association struct {
+	id       uint64
+	leg      Leg
+	shared   bool
+	table    *Table
+	loop     *relay.Loop
+	receiver *receiver
+
+	io        sync.Mutex // held while the socket is written to or closed
+	fd        int        // -1 once it is closed
+	apart     bool       // several datagrams in one send do not work here
+	apartRuns int        // how often that did not work in a row
+
+	// The rest is under the table's mu.
+	source       link.End // of no family until a flow is attached
+	only         link.End // the destination, if destinations is 1
+	destinations int
+	active       int64
+	ended        bool
+	place        *list.Element
+	queries      queries
+}
+
+// Associate makes an association of a socket, which it owns from now on, also
+// when it fails.
+func (t *Table) Associate(fd int, leg Leg, shared bool) (uint64, error) {
+	if leg != Direct && leg != Socks5 {
+		_ = unix.Close(fd)
+		return 0, unix.EINVAL
+	}
+	prepare(fd, leg)
+	a := &Association{leg: leg, shared: shared, table: t, fd: fd}
+	t.mu.Lock()
+	if t.quiesced {
+		t.mu.Unlock()
+		_ = unix.Close(fd)
+		return 0, unix.ESHUTDOWN
+	}
+	if len(t.associations) >= t.config.Associations {
+		t.Evicted.Add(1)
+		t.end(t.idle.Front().Value.(*Association), unix.ENOBUFS)
+	}
+	t.last++
+	a.id = t.last
+	n := int(a.id % uint64(len(t.config.Loops)))
+	a.loop, a.receiver = t.config.Loops[n], t.receivers[n]
+	a.active = t.Look()
+	a.place = t.idle.PushBack(a)
+	t.associations[a.id] = a
+	t.Total.Add(1)
+	t.sweepSoon()
+	// With the lock held: it may not end, and its number be another's, before it
+	// is watched.
+	err := a.loop.Watch(fd, a)
+	if err != nil {
+		t.forget(a)
+	}
+	t.mu.Unlock()
+	return a.id, err
+}
+
+// prepare sets what a leg's socket needs. What the kernel does not know or allow
+// it does without.
+func prepare(fd int, leg Leg) {
+	for _, option := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE} {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, legBuffer)
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpGRO, 1)
+	if leg == Direct {
+		// Errors of one destination, by name.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	}
+}
+
+// Dissociate ends an association without an event.
+func (t *Table) Dissociate(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a := t.associations[id]; a != nil {
+		t.forget(a)
+	}
+}
+
+// end ends an association and tells Python why. Called with mu held.
+func (t *Table) end(a *Association, errno unix.Errno) {
+	if a.ended {
+		return
+	}
+	t.forget(a)
+	t.config.Events.PostLazy(events.Event{Kind: events.AssociationClosed, Flow: a.id, Error: int32(errno)})
+}
+
+// forget ends an association. Its flows are forgotten when their next datagram
+// finds it so, or with time. Called with mu held.
+func (t *Table) forget(a *Association) {
+	a.ended = true
+	a.queries = queries{}
+	t.idle.Remove(a.place)
+	delete(t.associations, a.id)
+	a.loop.Call(a.close)
+}
+
+// close runs in the loop's goroutine, so that nobody reads the socket meanwhile.
+func (a *Association) close() {
+	a.io.Lock()
+	defer a.io.Unlock()
+	a.loop.Unwatch(a.fd)
+	_ = unix.Close(a.fd)
+	a.fd = -1
+}
+
+// fail ends an association whose socket failed.
+func (a *Association) fail(errno unix.Errno) {
+	a.table.mu.Lock()
+	defer a.table.mu.Unlock()
+	a.table.end(a, errno)
+}
+
+// touchAssociation notes activity. Called with mu held.
+func (t *Table) touchAssociation(a *Association, now int64) {
+	if now-a.active > resolution && !a.ended {
+		a.active = now
+		t.idle.MoveToBack(a.place)
+	}
+}
+
+// sweepSoon starts the sweeps, which go on while there is anything to sweep.
+// Called with mu held.
+func (t *Table) sweepSoon() {
+	if t.sweeping {
+		return
+	}
+	t.sweeping = true
+	every := min(max(t.config.Timeout/8, 50*time.Millisecond), time.Second)
+	if t.timer == nil {
+		t.timer = time.AfterFunc(every, t.sweep)
+		return
+	}
+	t.timer.Reset(every)
+}
+
+// sweep ends what has been idle for too long.
+func (t *Table) sweep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now, timeout := t.Look(), t.config.Timeout.Milliseconds()
+	for e := t.idle.Front(); e != nil && now-e.Value.(*Association).active >= timeout; e = t.idle.Front() {
+		t.end(e.Value.(*Association), unix.ETIMEDOUT)
+	}
+	for e := t.lru.Front(); e != nil && now-e.Value.(*flow).active >= timeout; e = t.lru.Front() {
+		t.remove(e.Value.(*flow))
+	}
+	for e := t.brief.Front(); e != nil && now-e.Value.(*flow).active >= verdictLife.Milliseconds(); e = t.brief.Front() {
+		t.remove(e.Value.(*flow))
+	}
+	t.sweeping = false
+	if len(t.flows) > 0 || len(t.associations) > 0 {
+		t.sweepSoon()
+	}
+}
+
+// Quiesce takes no new flows and associations.
+func (t *Table) Quiesce() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.quiesced = true
+}
+
+// Close ends everything, without events. The loops close the sockets before they
+// end.
+func (t *Table) Close() {
+	t.Quiesce()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range t.associations {
+		t.forget(a)
+	}
+	for _, f := range t.flows {
+		t.remove(f)
+	}
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// Count returns the gauges.
+func (t *Table) Count() (flows, associations int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.flows), len(t.associations)
+}

@@ -1,0 +1,110 @@
+package datagram
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Attach sends a flow's datagrams by an association. ENOENT: no such flow waits.
+// EBADF and EEXIST: this association does not take it, and it still waits.
+func (t *Table) Attach(id, association uint64) error {
+	t.mu.Lock()
+	f, a := t.waiting[id], t.associations[association]
+	switch {
+	case f == nil:
+		t.mu.Unlock()
+		return unix.ENOENT
+	case a == nil:
+		t.mu.Unlock()
+		return unix.EBADF
+	}
+	if a.shared {
+		for _, p := range f.queue {
+			if !t.isFree(a, f, p) {
+				t.mu.Unlock()
+				return unix.EEXIST
+			}
+		}
+	} else if a.source.Family == 0 {
+		a.source = f.key.source
+	} else if a.source != f.key.source {
+		t.mu.Unlock()
+		return unix.EBADF
+	}
+	queue := t.settle(f)
+	f.state, f.association = attached, a
+	a.only = f.key.destination
+	a.destinations++
+	f.place = t.lru.PushBack(f)
+	if a.shared {
+		for _, p := range queue {
+			t.expect(f, p)
+		}
+	}
+	t.touchAssociation(a, t.Look())
+	t.mu.Unlock()
+	t.sendNow(a, f, queue)
+	return nil
+}
+
+// sendNow sends what a flow queued. It may run beside the thread that has the
+// device, so it has a sender of its own.
+func (t *Table) sendNow(a *Association, f *flow, queue [][]byte) {
+	s := senders.Get().(*sender)
+	s.table = t
+	for _, p := range queue {
+		s.add(a, &f.key.destination, p)
+	}
+	s.flush()
+	senders.Put(s)
+}
+
+// ServeFlow gives a flow's datagrams to Python. ENOENT: no such flow waits.
+func (t *Table) ServeFlow(id uint64) error {
+	t.mu.Lock()
+	f := t.waiting[id]
+	if f == nil {
+		t.mu.Unlock()
+		return unix.ENOENT
+	}
+	queue := t.settle(f)
+	f.state = served
+	f.place = t.lru.PushBack(f)
+	t.mu.Unlock()
+	for _, p := range queue {
+		t.Services.push(&f.key.source, &f.key.destination, p)
+	}
+	return nil
+}
+
+// Refuse tells the app that it cannot have a flow, now and for verdictLife.
+// ENOENT: no such flow waits.
+func (t *Table) Refuse(id uint64, how Refusal) error {
+	f := t.decideBriefly(id, refused, how)
+	if f == nil {
+		return unix.ENOENT
+	}
+	t.config.Reject(&f.key.source, &f.key.destination, how)
+	return nil
+}
+
+// Drop drops a flow's datagrams, now and for verdictLife. ENOENT: no such flow
+// waits.
+func (t *Table) Drop(id uint64) error {
+	if t.decideBriefly(id, dropped, 0) == nil {
+		return unix.ENOENT
+	}
+	return nil
+}
+
+func (t *Table) decideBriefly(id uint64, s state, how Refusal) *flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.waiting[id]
+	if f == nil {
+		return nil
+	}
+	t.settle(f)
+	f.state, f.how, f.active = s, how, t.Look()
+	f.place = t.brief.PushBack(f)
+	return f
+}

@@ -1,0 +1,108 @@
+package datagram
+
+import (
+	"container/list"
+	"encoding/binary"
+
+	"nanotun/netstack/internal/link"
+)
+
+// A shared association carries DNS queries of many sources, since a leg of its
+// own for each costs the proxy a connection. Replies are told apart by who sent
+// them and by the DNS id. Nothing in a query is changed; two queries that could
+// not be told apart do not go by one association.
+
+const (
+	// queryLife is how long a query waits for its reply, in milliseconds: no
+	// resolver waits longer.
+	queryLife = 10_000
+
+	// queriesLimit bounds what one association waits for.
+	queriesLimit = 4096
+
+	// dnsHeader is the size of a DNS header in bytes (RFC 1035, section 4.1.1).
+	dnsHeader = 12
+)
+
+type queryKey struct {
+	peer link.End
+	id   uint16
+}
+
+type query struct {
+	key    queryKey
+	source link.End
+	asked  int64
+	place  *list.Element
+}
+
+// queries is what a shared association waits for. Its zero value is ready.
+type queries struct {
+	byKey map[queryKey]*query
+	order list.List // the oldest first
+}
+
+func queryOf(f *flow, payload []byte) (queryKey, bool) {
+	if len(payload) < dnsHeader {
+		return queryKey{}, false
+	}
+	return queryKey{f.key.destination, binary.BigEndian.Uint16(payload)}, true
+}
+
+// isFree tells whether a payload of the flow can be told apart from what the
+// association waits for. Called with mu held.
+func (t *Table) isFree(a *Association, f *flow, payload []byte) bool {
+	k, ok := queryOf(f, payload)
+	if !ok {
+		return true
+	}
+	q := a.queries.byKey[k]
+	return q == nil || q.source == f.key.source || t.now.Load()-q.asked > queryLife
+}
+
+// expect notes a query. False: it could not be told apart from another, or is no
+// query. Called with mu held.
+func (t *Table) expect(f *flow, payload []byte) bool {
+	a := f.association
+	k, ok := queryOf(f, payload)
+	if !ok || !t.isFree(a, f, payload) {
+		return false
+	}
+	all, now := &a.queries, t.now.Load()
+	if all.byKey == nil {
+		all.byKey = make(map[queryKey]*query)
+		all.order.Init()
+	}
+	if q := all.byKey[k]; q != nil {
+		all.remove(q)
+	}
+	for e := all.order.Front(); e != nil; e = all.order.Front() {
+		oldest := e.Value.(*query)
+		if now-oldest.asked <= queryLife && len(all.byKey) < queriesLimit {
+			break
+		}
+		all.remove(oldest)
+	}
+	q := &query{key: k, source: f.key.source, asked: now}
+	q.place = all.order.PushBack(q)
+	all.byKey[k] = q
+	return true
+}
+
+func (all *queries) remove(q *query) {
+	all.order.Remove(q.place)
+	delete(all.byKey, q.key)
+}
+
+// asker finds who asked for a reply. It stays expected: what a forger sends first
+// must not keep the true one away. Called with mu held.
+func (t *Table) asker(a *Association, peer *link.End, payload []byte) (source link.End, ok bool) {
+	if len(payload) < dnsHeader {
+		return source, false
+	}
+	q := a.queries.byKey[queryKey{*peer, binary.BigEndian.Uint16(payload)}]
+	if q == nil || t.now.Load()-q.asked > queryLife {
+		return source, false
+	}
+	return q.source, true
+}

@@ -1,0 +1,33 @@
+package relay
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Watcher has an fd of its own, which a loop watches.
+type Watcher interface {
+	// Ready is called in the loop's goroutine for as long as there is something
+	// to read or an error; events are epoll's. It must not block. A call may
+	// come after Unwatch, in the same turn.
+	Ready(events uint32)
+}
+
+// Watch begins to call the watcher.
+func (l *Loop) Watch(fd int, w Watcher) error {
+	l.mu.Lock()
+	l.watchers[int32(fd)] = w
+	l.mu.Unlock()
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event)
+	if err != nil {
+		l.Unwatch(fd)
+	}
+	return err
+}
+
+// Unwatch is called before the fd is closed, which takes it out of the epoll set.
+func (l *Loop) Unwatch(fd int) {
+	l.mu.Lock()
+	delete(l.watchers, int32(fd))
+	l.mu.Unlock()
+}

@@ -1,0 +1,164 @@
+"""
+SOCKS5 relays for UDP that misbehave: what is honest passes, what is not does
+not, and nothing falls over.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from tests.e2e.case import TunnelCase, engines
+from tests.e2e.lab import badudp, udp
+from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
+from tests.e2e.lab.topology import IPV4
+from tests.e2e.lab.udprelay import Manners, Relay
+
+PUBLIC = "203.0.113.77"
+"""An address of the proxy's namespace that is in no local network."""
+
+QUIET_SECONDS = 0.3
+"""For how long nothing more may come."""
+
+FLOOD = 20_000
+
+
+class BadRelayCase(TunnelCase):
+    """What all kinds of trouble need."""
+
+    def _daemon(self, manners: Manners, host: str = IPV4.proxy) -> tuple[Relay, Daemon]:
+        proxy = self.socksRelay(manners)
+        return proxy, self.daemon(proxy=f"socks5://{host}:{proxy.port}")
+
+    def _app(self) -> socket.socket:
+        """A socket that hears everybody."""
+        app = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(app.close)
+        app.settimeout(5)
+        return app
+
+    def _heard(self, app: socket.socket) -> set[tuple[bytes, udp.Address]]:
+        """All that comes until it is quiet."""
+        heard = set()
+        app.settimeout(5)
+        while True:
+            try:
+                heard.add(app.recvfrom(65536))
+            except TimeoutError:
+                return heard
+            app.settimeout(QUIET_SECONDS)
+
+
+class BadDatagramChecks(BadRelayCase):
+    """Datagrams that are not as they should be."""
+
+    def _onlyHonest(self, manners: Manners) -> None:
+        server = self.udpServer(udp.echo, IPV4)
+        proxy, daemon = self._daemon(manners)
+        app = self._app()
+        for number in range(5):
+            honest = b"honest %d" % number
+            app.sendto(honest, (IPV4.world, server.port))
+            self.assertEqual(self._heard(app), {(honest, (IPV4.world, server.port))})
+        self.assertEqual(proxy.total, 1, "one bad datagram is no reason to start again")
+        self.assertEndsWell(daemon)
+
+    def test_short(self) -> None:
+        """Datagrams of 0 to 9 bytes, shorter than a header, are dropped."""
+        self._onlyHonest(badudp.CutShort())
+
+    def test_fragments(self) -> None:
+        """Fragments are dropped."""
+        self._onlyHonest(badudp.Fragments())
+
+    def test_unknownTypes(self) -> None:
+        """Address types that do not exist are dropped."""
+        self._onlyHonest(badudp.UnknownTypes())
+
+    def test_lyingNames(self) -> None:
+        """Names that end behind the datagram are dropped."""
+        self._onlyHonest(badudp.LyingNames())
+
+    def test_noise(self) -> None:
+        """Bytes that are no datagram of SOCKS5 at all are dropped."""
+        noise = [bytes([byte]) * length for byte in (0xFF, 0x05, 0x80) for length in (1, 30, 1400)]
+        self._onlyHonest(badudp.Prefixed(*noise))
+
+    def test_namesOfPeers(self) -> None:
+        """An address that is written as a name is read as what it is."""
+        self._onlyHonest(badudp.NamesOfPeers())
+
+    def test_flood(self) -> None:
+        """A flood of replies, half of them bad, kills nothing, and memory stays as it was."""
+        server = self.udpServer(udp.echo, IPV4)
+        _, daemon = self._daemon(badudp.Flood(FLOOD))
+        app = self._app()
+        memory = daemon.rss()
+        app.sendto(b"one", (IPV4.world, server.port))
+        self.assertEqual(self._heard(app), {(b"one", (IPV4.world, server.port))})
+        self.assertLess(daemon.rss() - memory, 64 * 1024 * 1024)
+        self.assertEndsWell(daemon)
+
+
+class BadAssociationChecks(BadRelayCase):
+    """Answers to UDP ASSOCIATE that are not as they should be."""
+
+    def _works(self, manners: Manners, host: str = IPV4.proxy) -> None:
+        server = self.udpServer(udp.echo, IPV4)
+        _, daemon = self._daemon(manners, host)
+        self.assertEchoes(self.datagrams(server.port))
+        self.assertEndsWell(daemon)
+
+    def test_unspecified(self) -> None:
+        """0.0.0.0 and :: mean the proxy's own address."""
+        self._works(badudp.SaysItIsAt("0.0.0.0"))
+        self._works(badudp.SaysItIsAt("::"))
+
+    def test_loopback(self) -> None:
+        """So does the proxy's loopback."""
+        self._works(badudp.SaysItIsAt("127.0.0.1"))
+        self._works(badudp.SaysItIsAt("::1"))
+
+    def test_behindNAT(self) -> None:
+        """So does a private address of a proxy that has a public one."""
+        self.lab.proxy.ip(f"addr add {PUBLIC}/32 dev lo")
+        self.lab.app.ip(f"route add {PUBLIC}/32 via {IPV4.proxy}")
+        self._works(badudp.SaysItIsAt("192.168.55.55"), PUBLIC)
+
+    def test_name(self) -> None:
+        """So does a name."""
+        self._works(badudp.SaysItsName())
+
+    def test_portZero(self) -> None:
+        """Without a port there is no relay: the app is refused, and the log says why."""
+        self._useless(badudp.SaysPortZero(), 1.0)
+
+    def test_refused(self) -> None:
+        """A proxy that does not support the command: refused, and the log says why."""
+        self._useless(badudp.Refuses(), 1.0)
+
+    def test_silent(self) -> None:
+        """A proxy that never answers: refused at the deadline, and the log says why."""
+        self._useless(badudp.Silent(), CONNECT_SECONDS + 1)
+
+    def _useless(self, manners: Manners, deadline: float) -> None:
+        proxy, daemon = self._daemon(manners)
+        fds = daemon.fds()
+        app = self.datagrams(9000, timeout=deadline + 3)
+        before = len(daemon.log())
+        started = time.monotonic()
+        with self.assertRaises(ConnectionRefusedError):
+            app.send(b"hello")
+            app.recv(100)
+        self.assertLess(time.monotonic() - started, deadline)
+        end = time.monotonic() + 2
+        while (proxy.live or daemon.fds() > fds) and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertIn(IPV4.proxy, daemon.log()[before:])
+        self.assertEqual((len(proxy.live), daemon.fds()), (0, fds), "something stays open")
+        self.assertEndsWell(daemon)
+
+
+engines(globals(), BadDatagramChecks)
+engines(globals(), BadAssociationChecks)
+del BadDatagramChecks, BadAssociationChecks  # trial would run the bases too

@@ -1,0 +1,246 @@
+"""
+The DNS relay on the gateway: what kdig and dnsperf see of it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tests.e2e.case import TunnelCase, engines
+from tests.e2e.lab import nameserver, toydns, udp
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.nameserver import HUGE_RECORDS, TTL, Unbound, ask, kdig
+from tests.e2e.lab.servers import Peer
+from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
+
+NOWHERE = f"socks5://{IPV4.proxy}:9"
+"""No proxy at all: what works here works without one."""
+
+GIVE_UP_SECONDS = 15
+"""Within this a relay that gets no answer has to say so."""
+
+
+class DNSCase(TunnelCase):
+    """What all tests of the relay need."""
+
+    def relayTo(self, *hosts: str, **settings: object) -> Daemon:
+        """A daemon that asks C{hosts}, by the host's own network."""
+        self.lab.openDirectPath()
+        settings.setdefault("proxy", NOWHERE)
+        return self.daemon(dns=list(hosts), **settings)
+
+    def toy(self, handler: toydns.Handler, host: str = IPV4.world) -> udp.UDPServer:
+        """A DNS server of our own."""
+        return self.udpServer(handler, IPV4, host, nameserver.PORT)
+
+    def ask(self, *arguments: str, family: Family = IPV4, wait: int = 5) -> nameserver.Answer:
+        """Ask the gateway one question."""
+        return ask(self.lab.app, family.gateway, *arguments, wait=wait)
+
+
+class AnswerChecks(DNSCase):
+    """Questions and answers."""
+
+    def _relay(self, **settings: object) -> Unbound:
+        server = self.nameServer(IPV4.world, IPV6.world)
+        self.relayTo(IPV4.world, **settings)
+        return server
+
+    def test_both(self) -> None:
+        """Over UDP and TCP, IPv4 and IPv6, the server's answers come as it gave them."""
+        server = self._relay(dnsCache=False)
+        for family in FAMILIES:
+            for transport in ("+notcp", "+tcp"):
+                for kind, data in (("A", "10.1.2.3"), ("AAAA", "fd00::123")):
+                    got = self.ask(transport, "host.lab", kind, family=family)
+                    self.assertEqual((got.status, got.data), ("NOERROR", [data]))
+                    self.assertEqual(got.records[0].ttl, TTL)
+                    name = "TCP" if transport == "+tcp" else "UDP"
+                    self.assertEqual(got.server, f"{family.gateway}@53({name})")
+                absent = self.ask(transport, "absent.lab", "A", family=family)
+                self.assertEqual(absent.status, "NXDOMAIN")
+        # Not through the proxy: there is none.  The server sees the host itself.
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
+
+    def test_upstreamOverIPv6(self) -> None:
+        """The server may have an IPv6 address."""
+        server = self.nameServer(IPV4.world, IPV6.world)
+        self.relayTo(IPV6.world)
+        for transport in ("+notcp", "+tcp"):
+            got = self.ask(transport, "host.lab", "A" if transport == "+tcp" else "AAAA")
+            self.assertEqual(len(got.data), 1)
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV6.app})
+
+    def test_neverByTheProxy(self) -> None:
+        """With a proxy that works, queries to the relay do not go through it."""
+        server = self.nameServer(IPV4.world)
+        proxy = self.dante()
+        self.relayTo(IPV4.world, proxy=proxy.url())
+        for transport in ("+notcp", "+tcp"):
+            self.assertEqual(self.ask(transport, "host.lab", "A").data, ["10.1.2.3"])
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
+        self.assertNotIn("udpassociate", proxy.journal.read_text())
+        self.assertEqual(proxy.connects(), [])
+
+    def test_sizes(self) -> None:
+        """What does not fit into the client's buffer is cut, with TC; what fits is not."""
+        self._relay()
+        whole = self.ask("+ignore", "+bufsize=4096", "big.lab", "TXT")
+        self.assertNotIn("tc", whole.flags)
+        self.assertEqual(len(whole.records), 10)
+        # From here on it may come from the cache.
+        for option, limit in (("+bufsize=1232", 1232), ("+bufsize=512", 512), ("+noedns", 512)):
+            cut = self.ask("+ignore", option, "big.lab", "TXT")
+            self.assertIn("tc", cut.flags, option)
+            self.assertLessEqual(cut.size, limit)
+        again = self.ask("+noedns", "big.lab", "TXT")  # kdig asks again, by TCP
+        self.assertEqual((len(again.records), again.server[-5:]), (10, "(TCP)"))
+
+    def test_huge(self) -> None:
+        """An answer of 60 KB comes whole over TCP, on both gateways."""
+        self._relay()
+        for family in FAMILIES:
+            got = self.ask("+tcp", "huge.lab", "TXT", family=family)
+            self.assertEqual(len(set(got.data)), HUGE_RECORDS)
+            self.assertGreater(got.size, 60_000)
+
+    def test_severalOnOneConnection(self) -> None:
+        """kdig asks several questions on one TCP connection, and each has its answer."""
+        self._relay()
+        questions = []
+        for number in range(20):
+            questions += [f"n{number}.any.lab", "A"]
+        questions += ["host.lab", "A", "host.lab", "AAAA", "absent.lab", "A"]
+        for family in FAMILIES:
+            got = kdig(self.lab.app, family.gateway, "+tcp", "+keepopen", *questions)
+            self.assertEqual(len(got), 23)
+            self.assertTrue(all(one.data == ["10.9.9.9"] for one in got[:20]))
+            self.assertEqual([one.data for one in got[20:]], [["10.1.2.3"], ["fd00::123"], []])
+
+    def test_outOfOrder(self) -> None:
+        """On one TCP connection a quick answer does not wait for a slow one (RFC 7766, 6.2.1.1)."""
+        self.toy(toydns.late(1.5, "slow.lab"))
+        peer = Peer(self.lab.world, toydns.lateOverTCP(1.5, "slow.lab"), nameserver.PORT)
+        self.addCleanup(peer.stop)
+        self.relayTo(IPV4.world)
+        with self.lab.app.connect((IPV4.gateway, 53), 5) as app:
+            for number, name in ((1, "slow.lab"), (2, "quick.lab")):
+                app.sendall(toydns.framed(toydns.query(name, number)))
+            first, second = toydns.readFramed(app), toydns.readFramed(app)
+        self.assertEqual([toydns.idOf(first), toydns.idOf(second)], [2, 1])
+
+
+class CacheChecks(DNSCase):
+    """The cache."""
+
+    def test_cache(self) -> None:
+        """The second question does not reach the server, and its TTL is less by the time passed."""
+        server = self.nameServer(IPV4.world)
+        self.relayTo(IPV4.world)
+        self.assertEqual(self.ask("host.lab", "A").records[0].ttl, TTL)
+        self.assertEqual(self.ask("short.lab", "A").records[0].ttl, 2)
+        time.sleep(2.5)
+        for transport in ("+notcp", "+tcp"):
+            again = self.ask(transport, "host.lab", "A")
+            self.assertEqual(again.data, ["10.1.2.3"])
+            self.assertIn(TTL - again.records[0].ttl, (2, 3, 4))
+        self.assertEqual(len(server.queries("host.lab")), 1)
+        self.assertEqual(self.ask("short.lab", "A").records[0].ttl, 2)
+        self.assertEqual(len(server.queries("short.lab")), 2)
+        # Another question is another question.
+        self.assertEqual(self.ask("host.lab", "AAAA").data, ["fd00::123"])
+
+    def test_off(self) -> None:
+        """With C{dnsCache: false} every question reaches the server."""
+        server = self.nameServer(IPV4.world)
+        self.relayTo(IPV4.world, dnsCache=False)
+        for _ in range(3):
+            self.assertEqual(self.ask("host.lab", "A").data, ["10.1.2.3"])
+        self.assertEqual(len(server.queries("host.lab")), 3)
+
+
+class UpstreamChecks(DNSCase):
+    """Servers that do not answer, or late."""
+
+    seconds = 90
+
+    def test_second(self) -> None:
+        """When the first server is silent, the second is asked; soon, the first no more."""
+        silent = self.toy(udp.sink, IPV4.direct)
+        self.nameServer(IPV4.world)
+        self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
+        for _ in range(6):
+            self.assertEqual(self.ask("host.lab", "A", wait=10).data, ["10.1.2.3"])
+        self.assertTrue(silent.heard, "the first server was not asked at all")
+        before = len(silent.heard)
+        started = time.monotonic()
+        self.ask("host.lab", "A", wait=10)
+        self.assertLess(time.monotonic() - started, 0.5)
+        self.assertEqual(len(silent.heard), before)
+
+    def test_closedPort(self) -> None:
+        """When nothing listens at the first server, the second is asked at once."""
+        self.nameServer(IPV4.world)
+        self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
+        for transport in ("+notcp", "+tcp"):
+            started = time.monotonic()
+            self.assertEqual(self.ask(transport, "host.lab", "A", wait=10).data, ["10.1.2.3"])
+            self.assertLess(time.monotonic() - started, 2.5)
+
+    def test_none(self) -> None:
+        """When no server answers the client is told so: SERVFAIL; the log names the servers."""
+        self.toy(udp.sink)
+        daemon = self.relayTo(IPV4.world)
+        for transport in ("+notcp", "+tcp"):
+            started = time.monotonic()
+            got = self.ask(transport, "host.lab", "A", wait=GIVE_UP_SECONDS)
+            self.assertEqual(got.status, "SERVFAIL")
+            self.assertLess(time.monotonic() - started, GIVE_UP_SECONDS)
+        self.assertIn(IPV4.world, daemon.log())
+
+    def test_retransmission(self) -> None:
+        """A client that asks again while its first question is under way causes no second one."""
+        server = self.toy(toydns.late(1.5))
+        self.relayTo(IPV4.world)
+        app = self.datagrams(53, IPV4.gateway)
+        for _ in range(4):
+            app.send(toydns.query("host.lab", 4711))
+            time.sleep(0.2)
+        self.assertEqual(toydns.idOf(app.recv(1000)), 4711)
+        self.assertEqual(len(server.heard), 1, "the server was asked more than once")
+
+    def test_rawBytes(self) -> None:
+        """What the relay does not understand passes as it is: options, classes, kinds."""
+        server = self.toy(toydns.reflect)
+        self.relayTo(IPV4.world)
+        app = self.datagrams(53, IPV4.gateway)
+        for number, strange in enumerate(toydns.STRANGE):
+            question = toydns.query("host.lab", 100 + number, extra=strange)
+            app.send(question)
+            got = app.recv(4096)
+            self.assertEqual(got[:2], question[:2])
+            self.assertEqual(got[12:], question[12:])
+            self.assertEqual(server.heard[-1][0][2:], question[2:])
+
+
+class LoadChecks(DNSCase):
+    """Many questions."""
+
+    def test_dnsperf(self) -> None:
+        """1,000 queries per second for 5 s, half of them answered from the cache: none is lost."""
+        self.nameServer(IPV4.world, log=False)
+        self.relayTo(IPV4.world)
+        queries = nameserver.writeQueries(self.directory / "queries", 2500)
+        for family in FAMILIES:
+            got = nameserver.dnsperf(
+                self.lab.app, family.gateway, queries, 5, "-Q", "1000", "-c", "20"
+            )
+            self.assertGreater(got.sent, 4500, got.output)
+            self.assertLess(got.loss, 0.001, got.output)
+
+
+engines(globals(), AnswerChecks)
+engines(globals(), CacheChecks)
+engines(globals(), UpstreamChecks)
+engines(globals(), LoadChecks)
+del AnswerChecks, CacheChecks, UpstreamChecks, LoadChecks  # trial would run the bases too

@@ -1,0 +1,149 @@
+"""
+The DNS relay and people who mean no good; and C{dnsOverride}.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from tests.e2e.case import engines
+from tests.e2e.lab import curl, nameserver, toydns
+from tests.e2e.lab.nameserver import ask, kdig
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
+from tests.e2e.test_dns import DNSCase
+
+FORGED_PER_QUERY = 50_000
+FLOODED_QUERIES = 2
+
+STRANGER = "192.0.2.53"
+"""A DNS server that some app is set up to ask; nobody has this address."""
+
+STRANGER6 = "2001:db8::53"
+
+
+class ForgeryChecks(DNSCase):
+    """Answers that are not the server's, or not to this question."""
+
+    seconds = 90
+
+    def test_lies(self) -> None:
+        """Answers with another id, question, sender or direction are passed over; the right one
+        is waited for."""
+        stranger = self.lab.world.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(stranger.close)
+        stranger.bind((IPV4.world, 0))
+        server = self.toy(toydns.liesFirst(stranger))
+        self.relayTo(IPV4.world)
+        for number in range(20):
+            got = self.ask(f"n{number}.lab", "A")
+            self.assertEqual(got.data, [toydns.RIGHT])
+        # None of it has got into the cache.
+        self.assertEqual(self.ask("n0.lab", "A").data, [toydns.RIGHT])
+        self.assertEqual(len(server.heard), 20)
+        self.ask("other.lab", "A")
+        self.assertEqual(len(server.heard), 21, "an answer to another question was believed")
+        # Random numbers may meet, but not often.
+        self.assertGreater(len(server.sources()), 18, "ports are not random")
+        ids = [toydns.idOf(query) for query, _ in server.heard]
+        self.assertGreater(len(set(ids)), 18, "ids are not random")
+
+    def test_otherAddress(self) -> None:
+        """An answer from another address of the same host is nobody's."""
+        stranger = self.lab.world.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(stranger.close)
+        stranger.bind((IPV4.direct, nameserver.PORT))
+        self.toy(toydns.liesFirst(stranger))
+        self.relayTo(IPV4.world)
+        self.assertEqual(self.ask("host.lab", "A").data, [toydns.RIGHT])
+
+    def test_flood(self) -> None:
+        """A forger who knows port and question and tries every id but the right one has no luck."""
+        forger = toydns.Forger(FORGED_PER_QUERY)
+        self.toy(forger)
+        daemon = self.relayTo(IPV4.world)
+        memory = daemon.rss()
+        seen = set()
+        for number in range(FLOODED_QUERIES):
+            for answer in kdig(self.lab.app, IPV4.gateway, f"n{number}.lab", "A", wait=10):
+                seen.add((answer.status, tuple(answer.data)))
+        self.assertLessEqual(seen, {("NOERROR", (toydns.RIGHT,)), ("SERVFAIL", ())})
+        self.assertGreaterEqual(forger.sent, FORGED_PER_QUERY)
+        self.assertLess(daemon.rss() - memory, 16 * 1024 * 1024)
+
+
+class OutsideChecks(DNSCase):
+    """Another host, for which this one forwards."""
+
+    def test_notAnswered(self) -> None:
+        """A query that comes from another host gets no answer; what the host forwards passes."""
+        server = self.nameServer(IPV4.world)
+        web = self.webServer()
+        behind = Namespace(self.lab.app.name.replace("-app", "-behind"))
+        self.addCleanup(behind.remove)
+        self.lab.app.ip(f"link add side0 type veth peer name up0 netns {behind.name}")
+        self.lab.app.ip(
+            "link set side0 up",
+            "addr add 10.77.9.1/24 dev side0",
+            "addr add fd77:9::1/64 dev side0 nodad",
+        )
+        behind.ip(
+            "link set up0 up",
+            "addr add 10.77.9.2/24 dev up0",
+            "addr add fd77:9::2/64 dev up0 nodad",
+            "route add default via 10.77.9.1",
+            "route add default via fd77:9::1",
+        )
+        self.lab.app.run(
+            ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        )
+        self.relayTo(IPV4.world, proxy=self.dante().url(), dnsOverride=True)
+        for family in FAMILIES:
+            self.assertEqual(curl.get(behind, family.url(web.port, "/peer")), family.proxyOutside)
+            self.assertEqual(kdig(behind, family.gateway, "host.lab", "A", wait=1), [])
+            self.assertEqual(kdig(behind, family.gateway, "+tcp", "host.lab", "A", wait=1), [])
+        self.assertEqual(server.queries(), [])
+        self.assertEqual(self.ask("host.lab", "A").data, ["10.1.2.3"])
+
+
+class OverrideChecks(DNSCase):
+    """The C{dnsOverride} setting."""
+
+    def test_answered(self) -> None:
+        """Any server's address answers, by the relay, as itself, and the proxy is not asked."""
+        server = self.nameServer(IPV4.world)
+        proxy = self.socksRelay()
+        self.relayTo(IPV4.world, proxy=f"socks5://{IPV4.proxy}:{proxy.port}", dnsOverride=True)
+        for host in (STRANGER, STRANGER6):
+            for kind, data in (("A", "10.1.2.3"), ("AAAA", "fd00::123")):
+                got = ask(self.lab.app, host, "host.lab", kind)
+                self.assertEqual((got.data, got.server), ([data], f"{host}@53(UDP)"))
+        self.assertEqual(proxy.total, 0)
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
+
+    def test_off(self) -> None:
+        """Without it such a query goes through the proxy, and the world sees the proxy."""
+        server = self.nameServer(IPV4.world, IPV6.world)
+        proxy = self.socksRelay()
+        self.relayTo(IPV4.direct, proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
+        for family in FAMILIES:
+            got = ask(self.lab.app, family.world, "host.lab", "A")
+            self.assertEqual(got.server, f"{family.world}@53(UDP)")
+        askers = {asker for asker, _ in server.queries()}
+        self.assertEqual(askers, {IPV4.proxyOutside, IPV6.proxyOutside})
+
+    def test_sharedAssociation(self) -> None:
+        """DNS queries of many sockets through the proxy take few associations."""
+        self.nameServer(IPV4.world)
+        proxy = self.socksRelay()
+        self.relayTo(IPV4.direct, proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
+        for number in range(30):
+            got = ask(self.lab.app, IPV4.world, f"n{number}.any.lab", "A")
+            self.assertEqual(got.data, ["10.9.9.9"])
+        self.assertLess(proxy.total, 5)
+
+
+engines(globals(), ForgeryChecks)
+engines(globals(), OutsideChecks)
+engines(globals(), OverrideChecks)
+del ForgeryChecks, OutsideChecks, OverrideChecks  # trial would run the bases too

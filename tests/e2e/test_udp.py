@@ -1,0 +1,218 @@
+"""
+Datagrams through the tunnel: whole, from one outside address, from anybody back.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
+from tests.e2e.lab import pattern, udp
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.proxies import Microsocks
+from tests.e2e.lab.topology import FAMILIES, IPV4
+
+SIZES = (0, 1, 1472, 1473, 8000)
+"""Bytes: nothing, something, the most that one packet of 1500 bytes carries, and more."""
+
+HEADER = 22
+"""The longest header of RFC 1928, section 7, without names."""
+
+AT_ONCE = 1.0
+"""Seconds within which an app is to know that there is no UDP."""
+
+REFUSED_PORT = 7000
+
+UDP_SEGMENT = 103
+"""Linux, linux/udp.h."""
+
+
+class CarryChecks(TunnelCase):
+    """Datagrams of all sizes, both ways."""
+
+    def _check(self, largest: int) -> None:
+        server = self.udpServer(udp.echo, self.family)
+        app = self.datagrams(server.port)
+        for size in (*SIZES, largest):
+            self.assertEchoes(app, pattern.block()[size : 2 * size])
+
+    def test_dante(self) -> None:
+        """Through dante datagrams come back whole, up to what fits behind SOCKS5's header."""
+        self.tunnel()
+        self._check(udp.LARGEST - HEADER)
+
+    def test_ownRelay(self) -> None:
+        """The same through a second SOCKS5 server, which sends datagrams back as they come."""
+        self.daemon(proxy=f"socks5://{IPV4.proxy}:{self.socksRelay().port}")
+        self._check(udp.LARGEST - HEADER)
+
+    def test_direct(self) -> None:
+        """With C{direct://} up to the largest that there is."""
+        self.lab.openDirectPath()
+        self.daemon(proxy="direct://")
+        self._check(udp.LARGEST)
+
+    def test_segments(self) -> None:
+        """What an app hands to its kernel as one piece, to be cut, arrives as it is cut (QUIC)."""
+        server = self.udpServer(udp.sink, self.family)
+        self.tunnel()
+        app = self.datagrams(server.port)
+        app.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+        sent = pattern.block()[:12_500]
+        app.send(sent)
+        waitUntil(lambda: len(server.heard) == 11, 5, "11 datagrams arrive")
+        self.assertEqual({len(payload) for payload, _ in server.heard}, {1200, 500})
+        self.assertTrue(b"".join(payload for payload, _ in server.heard) == sent)
+
+    def test_proxyOverIPv6(self) -> None:
+        """The proxy may be reached by the other version of IP than the app uses."""
+        server = self.udpServer(udp.echo, self.family)
+        dante = self.dante()
+        for family in FAMILIES:
+            daemon = self.daemon(proxy=dante.url(family))
+            self.assertEchoes(self.datagrams(server.port))
+            self.assertEndsWell(daemon)
+
+
+class MappingChecks(TunnelCase):
+    """Endpoint-independent mapping and filtering (RFC 4787, sections 4.1 and 5)."""
+
+    def _check(self, thirdParty: bool = True) -> None:
+        mirrors = [self.udpServer(udp.mirror, self.family) for _ in range(2)]
+        third = self.udpServer(udp.sink, self.family)
+        introducer = self.udpServer(udp.by(third), self.family)
+        app = self.lab.app.makeSocket(self.family.af, socket.SOCK_DGRAM)
+        self.addCleanup(app.close)
+        app.settimeout(5)
+        seen = set()
+        for server in (*mirrors, *mirrors):
+            app.sendto(b"who am I", (self.family.world, server.port))
+            answer, source = app.recvfrom(1000)
+            self.assertEqual(source[:2], (self.family.world, server.port))
+            seen.add(answer)
+        self.assertEqual(len(seen), 1, "one outside address for all destinations")
+        if not thirdParty:
+            return
+        app.sendto(b"tell the other", (self.family.world, introducer.port))
+        answer, source = app.recvfrom(1000)
+        self.assertEqual((answer, source[:2]), (b"tell the other", (self.family.world, third.port)))
+        self.assertEqual({source[1] for source in introducer.sources()}, {_port(seen.pop())})
+
+    def test_dante(self) -> None:
+        """Through dante two destinations see the same address and port."""
+        self.tunnel()
+        # Dante connects its outside socket to the last destination: no third party gets in.
+        self._check(thirdParty=False)
+
+    def test_ownRelay(self) -> None:
+        """Through a proxy that lets third parties in they reach the app, as who they are."""
+        self.daemon(proxy=f"socks5://{IPV4.proxy}:{self.socksRelay().port}")
+        self._check()
+
+    def test_direct(self) -> None:
+        """The same with C{direct://}."""
+        self.lab.openDirectPath()
+        self.daemon(proxy="direct://")
+        self._check()
+
+
+def _port(answer: bytes) -> int:
+    """The port in a mirror's answer."""
+    return int(answer.split()[1])
+
+
+class NoUDPChecks(TunnelCase):
+    """Where datagrams cannot go the app hears it, so that QUIC falls back to TCP at once."""
+
+    def _refused(self, sock: socket.socket) -> float:
+        """
+        Send until the app hears of it.
+
+        @return: seconds.
+        """
+        started = time.monotonic()
+        sock.settimeout(5)
+        with self.assertRaises(ConnectionRefusedError):
+            sock.send(b"hello")
+            sock.recv(100)
+        return time.monotonic() - started
+
+    def test_proxyWithoutUDP(self) -> None:
+        """A proxy that knows no UDP: refused at once, for each flow; one line in the log."""
+        proxy = Microsocks(self.lab.proxy, self.directory)
+        self.addCleanup(proxy.stop)
+        daemon = self.daemon(proxy=proxy.url())
+        for number in range(20):
+            self.assertLess(self._refused(self.datagrams(9000 + number)), AT_ONCE)
+        sock = self.datagrams(9000)
+        for _ in range(5):  # one socket that does not believe it
+            self.assertLess(self._refused(sock), AT_ONCE)
+        output = (daemon.directory / "stdout.log").read_text()
+        lines = [line for line in output.splitlines() if "UDP" in line and IPV4.proxy in line]
+        self.assertEqual(len(lines), 1, output)
+
+    def test_closedPort(self) -> None:
+        """With C{direct://} a closed port looks closed."""
+        self.lab.openDirectPath()
+        self.daemon(proxy="direct://")
+        self.assertLess(self._refused(self.datagrams(REFUSED_PORT)), AT_ONCE)
+
+    def test_proxyDown(self) -> None:
+        """A proxy that is not there: refused, and the log says so."""
+        daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:9")
+        self.assertLess(self._refused(self.datagrams(9000)), AT_ONCE)
+        self.assertIn(f"{IPV4.proxy}:9", daemon.log().partition("is up")[2])
+
+
+class GatewayChecks(TunnelCase):
+    """The gateway, where nothing of ours listens."""
+
+    def test_otherPorts(self) -> None:
+        """Datagrams to the gateway's other ports get no answer of any kind."""
+        self.tunnel()
+        for family in FAMILIES:
+            sock = self.datagrams(9, family.gateway, timeout=0.7)
+            sock.send(b"hello")
+            with self.assertRaises(TimeoutError):
+                sock.recv(100)
+
+    def test_pingOfOthers(self) -> None:
+        """Nobody answers a ping for addresses that are not the gateway's."""
+        self.tunnel()
+        for family, host in zip(FAMILIES, ("192.0.2.99", "2001:db8::99"), strict=True):
+            for address in (host, family.world):
+                argv = ["ping", family.option, "-n", "-c", "2", "-i", "0.2", "-W", "1", address]
+                output = self.lab.app.run(argv, check=False).stdout
+                self.assertIn(" 0 received", output)
+
+
+class StopChecks(TunnelCase):
+    """The end of the daemon."""
+
+    def test_stopWithAssociations(self) -> None:
+        """SIGTERM and SIGINT end it in time though 100 associations are open and busy."""
+        server = self.udpServer(udp.echo, IPV4)
+        proxy = self.socksRelay()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
+            apps = [self.datagrams(server.port) for _ in range(100)]
+            for app in apps:
+                self.assertEchoes(app)
+            for app in apps:
+                app.send(b"once more")
+            self.assertEqual(len(proxy.live), 100)
+            self.assertEndsWell(daemon, number)
+            waitUntil(lambda: not proxy.live, 3, "the proxy hears of the end")
+            for app in apps:
+                app.close()
+
+
+enginesAndFamilies(globals(), CarryChecks)
+enginesAndFamilies(globals(), MappingChecks)
+enginesAndFamilies(globals(), NoUDPChecks)
+engines(globals(), GatewayChecks)
+engines(globals(), StopChecks)
+del CarryChecks, MappingChecks, NoUDPChecks  # trial would run the bases too
+del GatewayChecks, StopChecks

@@ -1,0 +1,471 @@
+"""
+Tests for L{nanotun.associations} and L{nanotun.legs}.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from nanotun import associations
+from nanotun.associations import SHARED_FLOWS, SHARED_LIMIT, SHARED_SPREAD, Associations
+from nanotun.engine.request import DatagramFlowRequest
+from nanotun.errors import DatagramsUnsupported, ProxyError
+from nanotun.flow import Endpoint, LegKind, Refusal
+from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
+from nanotun.legs import SHARED_GRACE, SHARED_TIME
+from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.trouble import TroubleLog
+
+WEB = Endpoint("192.0.2.1", 443)
+DNS = Endpoint("192.0.2.53", 53)
+
+
+@implementer(IFlowHandler)
+class Handler:
+    """Sends all datagrams by one upstream."""
+
+    followsFlows = False
+
+    def __init__(self, case: AssociationCase) -> None:
+        self.case = case
+
+    def flowRequested(self, request: Any) -> None:
+        raise NotImplementedError
+
+    def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
+        self.case.table.send(request, self.case.upstream)
+
+    def flowAbandoned(self, flowID: int) -> None:
+        raise NotImplementedError
+
+    def flowClosed(self, end: Any) -> None:
+        raise NotImplementedError
+
+
+class AssociationCase(SynchronousTestCase):
+    """A table between an engine and an upstream of memory."""
+
+    sharesLegs = False
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.clock = Clock()
+        self.engine = MemoryEngine()
+        self.upstream = FakeUpstream()
+        self.upstream.sharesLegs = self.sharesLegs
+        self.logged: list[str] = []
+        log = Logger(
+            observer=lambda event: self.logged.append(formatEvent(event)),  # type: ignore[arg-type]
+            namespace="test",
+        )
+        self.trouble = TroubleLog(self.clock, log)
+        self.chosen: list[int] = []
+        self.patch(Associations, "_log", log)
+        self.table = Associations(self.engine, self.clock, self.trouble, self.choose)
+        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
+        self.addCleanup(self.engine.stop)
+
+    def choose(self, count: int) -> int:
+        """The first shared leg, unless the test says which."""
+        return self.chosen.pop(0) if self.chosen else 0
+
+    def ask(self, port: int = 40000, destination: Endpoint = WEB) -> DatagramFlowRequest:
+        """The app on a port sends to somebody."""
+        return self.engine.requestDatagrams(destination, Endpoint("198.18.0.2", port))
+
+    def assertIdle(self) -> None:
+        """Nothing is left."""
+        self.table.stop()
+        self.trouble.stop()
+        self.assertEqual(self.table.legs, set())
+        self.assertEqual(self.engine.associations, {})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OwnTests(AssociationCase):
+    """
+    Tests for the leg that a source has for itself.
+    """
+
+    def test_one(self) -> None:
+        """
+        A source has one leg for whatever it talks to: flows that come while it
+        opens wait, later ones are attached at once.
+        """
+        first, second = self.ask(), self.ask(destination=DNS)
+        self.assertEqual((self.upstream.families, self.engine.attached), ([4], {}))
+        self.upstream.answerDatagrams()
+        third = self.ask(destination=Endpoint("198.51.100.1", 1))
+        (association,) = self.engine.associations
+        self.assertEqual(
+            self.engine.attached, {each.flow.id: association for each in (first, second, third)}
+        )
+        self.assertEqual((self.upstream.families, self.engine.shared), ([4], set()))
+        self.assertIdle()
+
+    def test_each(self) -> None:
+        """
+        Each source has its own, also where the address is the same.
+        """
+        self.ask(1)
+        self.ask(2)
+        self.engine.requestDatagrams(
+            Endpoint("2001:db8::1", 1), Endpoint("fdfe:dcba:9876::2", 40000)
+        )
+        self.assertEqual(self.upstream.families, [4, 4, 6])
+        for _ in range(3):
+            self.upstream.answerDatagrams()
+        self.assertEqual(sorted(self.engine.attached.values()), sorted(self.engine.associations))
+        self.assertIdle()
+
+    def test_direct(self) -> None:
+        """
+        A direct leg has no control to look after.
+        """
+        self.ask()
+        self.upstream.answerDatagrams(LegKind.DIRECT)
+        (association,) = self.engine.associations
+        self.engine.endAssociation(association)
+        self.ask()
+        self.upstream.answerDatagrams(LegKind.DIRECT)
+        self.assertEqual(len(self.engine.attached), 2)
+        self.assertIdle()
+
+    def test_ended(self) -> None:
+        """
+        An association that the engine ended lets go of its control; the next flow
+        has a new one.
+        """
+        self.ask()
+        control = self.upstream.answerDatagrams()
+        (association,) = self.engine.associations
+        self.engine.endAssociation(association)
+        self.assertTrue(control.closed)
+        self.assertEqual(self.table.legs, set())
+        self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.upstream.answerDatagrams()
+        self.assertIdle()
+
+    def test_lost(self) -> None:
+        """
+        A control that is lost takes the association with it.
+        """
+        self.ask()
+        control = self.upstream.answerDatagrams()
+        control.lose()
+        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertIdle()
+
+    def test_lostAtOnce(self) -> None:
+        """
+        A control that was lost before the leg stood leaves nothing to attach to.
+        """
+        request = self.ask()
+        original = self.engine.openAssociation
+
+        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+            leg.control.lose()
+            return original(leg, ended, shared)
+
+        self.patch(self.engine, "openAssociation", openAssociation)
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.dropped, [request.flow.id])
+        self.assertIdle()
+
+    def test_endUnderWay(self) -> None:
+        """
+        A flow that the association does not take, because it has just ended, gets a
+        new one; if that does not take it either, it is dropped.
+        """
+        self.ask()
+        self.upstream.answerDatagrams()
+        (first,) = self.engine.associations
+        self.engine.busy.add(first)
+        request = self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.engine.busy.add(self.engine._lastID + 1)
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.dropped, [request.flow.id])
+        # The late word of the first one's end does not harm the second.
+        self.engine.endAssociation(first)
+        self.engine.busy.clear()
+        self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.assertIdle()
+
+    def test_fails(self) -> None:
+        """
+        Every flow that waited is refused; the cause is told once; a new flow asks
+        anew.
+        """
+        requests = [self.ask(), self.ask(), self.ask()]
+        self.upstream.failDatagrams(ProxyError("The proxy is down."))
+        self.assertEqual(
+            self.engine.refused, {each.flow.id: Refusal.PORT_UNREACHABLE for each in requests}
+        )
+        self.assertEqual(self.logged, ["The proxy is down."])
+        self.ask()
+        self.upstream.failDatagrams(ProxyError("The proxy is down."))
+        self.assertEqual(len(self.logged), 1)
+        self.assertIdle()
+
+    def test_unsupported(self) -> None:
+        """
+        That an upstream carries no UDP is told once, until it did carry some.
+        """
+        for _ in range(2):
+            for _ in range(3):
+                request = self.ask()
+                self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+                self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+            self.assertEqual(self.logged, ["It carries no UDP."])
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.logged.clear()
+            self.ask(1)
+            self.upstream.answerDatagrams().lose()
+        self.assertIdle()
+
+    def test_unusable(self) -> None:
+        """
+        So it is if the engine cannot take the leg, and the control is closed.
+        """
+        request = self.ask()
+        self.engine.associationError = OSError(errno.EMFILE, "Too many open files")
+        control = self.upstream.answerDatagrams()
+        self.assertTrue(control.closed)
+        self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
+        self.assertEqual(self.logged, ["A leg for UDP cannot be used: Too many open files."])
+        self.assertIdle()
+
+    def test_bug(self) -> None:
+        """
+        A mistake of ours is logged as such.
+        """
+        request = self.ask()
+        bug: Any = ZeroDivisionError()
+        self.upstream.failDatagrams(bug)
+        self.assertIn(request.flow.id, self.engine.refused)
+        self.assertIn("mistake of ours", self.logged[0])
+
+    def test_openingLimit(self) -> None:
+        """
+        Over the limit datagrams are dropped, until some legs stand or fail.
+        """
+        self.patch(associations, "OPENING_LIMIT", 3)
+        requests = [self.ask(port) for port in range(1, 6)]
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests[3:]])
+        self.upstream.answerDatagrams()
+        self.upstream.failDatagrams(ProxyError("why"))
+        for port in (6, 7, 8):
+            self.ask(port)
+        self.assertEqual((len(self.upstream.families), len(self.engine.dropped)), (5, 3))
+        self.assertIdle()
+
+    def test_stop(self) -> None:
+        """
+        The stop gives up what is opening and closes what is open; flows are dropped,
+        those to come as well.
+        """
+        self.ask(1)
+        control = self.upstream.answerDatagrams()
+        waiting = self.ask(2)
+        self.table.stop()
+        late = self.ask(3)
+        self.assertEqual(self.upstream.cancelled, 1)
+        self.assertTrue(control.closed)
+        self.assertEqual(self.engine.dropped, [waiting.flow.id, late.flow.id])
+        self.assertIdle()
+
+
+class NotSharedTests(AssociationCase):
+    """
+    DNS queries where a leg is cheap.
+    """
+
+    def test_own(self) -> None:
+        """
+        They are datagrams like others.
+        """
+        self.ask(1, DNS)
+        self.ask(2, DNS)
+        self.assertEqual(len(self.upstream.families), 2)
+        self.assertIdle()
+
+
+class SharedTests(AssociationCase):
+    """
+    Tests for the legs that DNS queries share.
+    """
+
+    sharesLegs = True
+
+    def query(self, port: int) -> DatagramFlowRequest:
+        """An app asks a DNS server."""
+        return self.ask(port, DNS)
+
+    def legOf(self, request: DatagramFlowRequest) -> int:
+        """The association that took a query."""
+        return self.engine.attached[request.flow.id]
+
+    def stand(self) -> int:
+        """A leg stands; returns its association."""
+        self.upstream.answerDatagrams()
+        return max(self.engine.associations)
+
+    def ask50(self, first: int) -> None:
+        """As many queries as one leg takes before there is another."""
+        for port in range(first, first + SHARED_SPREAD):
+            self.query(port)
+
+    def test_one(self) -> None:
+        """
+        Queries of all sources share a leg; those that come while it opens wait.
+        """
+        first, second = self.query(1), self.query(2)
+        association = self.stand()
+        third = self.query(3)
+        for each in (first, second, third):
+            self.assertEqual(self.legOf(each), association)
+        self.assertEqual((self.engine.shared, len(self.upstream.families)), ({association}, 1))
+        self.assertIdle()
+
+    def test_others(self) -> None:
+        """
+        Everything else has legs of its own.
+        """
+        self.query(1)
+        self.stand()
+        self.ask(1)
+        association = self.stand()
+        self.assertNotIn(association, self.engine.shared)
+        self.assertIdle()
+
+    def test_spread(self) -> None:
+        """
+        Many queries open more legs, which no query waits for, up to a few.
+        """
+        self.query(1)
+        self.stand()
+        for number in range(SHARED_LIMIT + 2):
+            self.ask50(1 + number * SHARED_SPREAD)
+            self.ask50(1 + number * SHARED_SPREAD)
+            if self.upstream._datagramLegs:
+                last = self.stand()
+                self.chosen = [len(self.engine.associations) - 1]
+                self.assertEqual(self.legOf(self.query(60000 + number)), last)
+                # The rest of them go there as well.
+                self.chosen = [len(self.engine.associations) - 1] * 2 * SHARED_SPREAD
+        self.assertEqual(len(self.upstream.families), SHARED_LIMIT)
+        self.assertEqual(self.engine.dropped, [])
+        self.assertIdle()
+
+    def test_collision(self) -> None:
+        """
+        A query like one under way takes the next leg, and a leg of its own where
+        there is none.
+        """
+        self.query(1)
+        busy = []
+        for number in range(SHARED_LIMIT):
+            busy.append(self.stand())
+            self.engine.busy.add(busy[-1])
+            request = self.query(2 + number)
+            self.assertNotIn(request.flow.id, self.engine.attached)
+        own = self.stand()
+        self.assertEqual((self.legOf(request), len(busy)), (own, SHARED_LIMIT))
+        self.assertNotIn(own, self.engine.shared)
+        self.assertIdle()
+
+    def test_collisionWhileOpening(self) -> None:
+        """
+        Two of the same that waited for one leg: one of them gets a leg of its own.
+        """
+        first, second = self.query(1), self.query(2)
+        original = self.engine.attachFlow
+
+        def attachFlow(flowID: int, association: int) -> bool:
+            if association in self.engine.shared and association in self.engine.attached.values():
+                return False
+            return original(flowID, association)
+
+        self.patch(self.engine, "attachFlow", attachFlow)
+        shared = self.stand()
+        own = self.stand()
+        self.assertEqual((self.legOf(first), self.legOf(second)), (shared, own))
+        self.assertIdle()
+
+    def test_time(self) -> None:
+        """
+        A leg takes new flows for a while only; then it has time for the answers that
+        are still to come, and is closed.
+        """
+        self.query(1)
+        control = self.upstream.answerDatagrams()
+        (old,) = self.engine.associations
+        self.clock.advance(SHARED_TIME)
+        self.query(2)
+        new = self.stand()
+        self.assertEqual(set(self.engine.associations), {old, new})
+        self.clock.advance(SHARED_GRACE)
+        self.assertEqual(set(self.engine.associations), {new})
+        self.assertTrue(control.closed)
+        self.assertIdle()
+
+    def test_flows(self) -> None:
+        """
+        So it is after a number of flows.
+        """
+        self.patch(associations, "SHARED_SPREAD", SHARED_FLOWS + 1)
+        self.query(1)
+        old = self.stand()
+        for port in range(2, SHARED_FLOWS + 1):
+            self.query(port)
+        self.assertEqual(len(self.upstream.families), 1)
+        self.query(SHARED_FLOWS + 1)
+        new = self.stand()
+        self.assertEqual(list(self.engine.attached.values()).count(old), SHARED_FLOWS)
+        self.clock.advance(SHARED_GRACE)
+        self.assertEqual(list(self.engine.associations), [new])
+        self.assertIdle()
+
+    def test_ended(self) -> None:
+        """
+        A leg that ends before its time is replaced, and its timer goes with it.
+        """
+        self.query(1)
+        self.engine.endAssociation(self.stand())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.query(2)
+        self.upstream.answerDatagrams().lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.query(3)
+        self.assertEqual(len(self.upstream.families), 3)
+        self.assertIdle()
+
+    def test_fails(self) -> None:
+        """
+        Without a leg the queries that waited are refused.
+        """
+        requests = [self.query(1), self.query(2)]
+        self.upstream.failDatagrams(DatagramsUnsupported("No UDP."))
+        self.assertEqual(
+            self.engine.refused, {each.flow.id: Refusal.PORT_UNREACHABLE for each in requests}
+        )
+        self.assertIdle()
+
+    def test_stop(self) -> None:
+        """
+        The stop ends legs that are retired as well.
+        """
+        self.query(1)
+        self.stand()
+        self.clock.advance(SHARED_TIME)
+        self.query(2)
+        self.assertIdle()
