@@ -104,7 +104,7 @@ func TestDatagramsWithPort0(t *testing.T) {
 	})
 }
 
-// A datagram behind other headers is a datagram.
+// A datagram behind other headers is a datagram, an empty one too.
 func TestDatagramBehindOddHeaders(t *testing.T) {
 	forEach(t, everyVariant(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
@@ -113,10 +113,17 @@ func TestDatagramBehindOddHeaders(t *testing.T) {
 		if v.six {
 			odd = ipOptions{next: 60, options: []byte{17, 0, 1, 4, 0, 0, 0, 0}}
 		}
-		p.send(udpPacket(app, far, []byte("x"), false, odd))
+		p.send(udpPacket(app, far, nil, false, odd))
 		request := p.event(events.UDPRequest, 1)
 		p.do(func(e *Engine) { must(t, e.ServeDatagrams(request.Flow)) })
-		if b := p.receive(largestRecord); !bytes.Equal(b, record(app, far, []byte("x"))) {
+		p.send(udpPacket(app, far, []byte("x"), false, odd))
+		want := append(record(app, far, nil), record(app, far, []byte("x"))...)
+		if v.six { // a fragment that is all there is (RFC 6946)
+			p.sendFragments(app, far, nil, 1000, 9)
+			want = append(want, record(app, far, nil)...)
+		}
+		p.settle()
+		if b := p.receive(largestRecord); !bytes.Equal(b, want) {
 			t.Errorf("% x", b)
 		}
 	})
