@@ -29,6 +29,7 @@ class Settings:
     """
     The whole configuration; the names are those of the file.
 
+    @ivar proxyPasswordFile: a path, or the empty string for none.
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
     @ivar udpTimeout: seconds after which an idle association ends.
@@ -39,6 +40,7 @@ class Settings:
     """
 
     proxy: ProxyURL
+    proxyPasswordFile: str
     tunName: str
     mtu: int
     stackMode: str
@@ -86,7 +88,16 @@ KEYS = {
             _proxy,
             None,
             "socks5://host:port",
-            "socks5://[user:password@]host[:port], or direct:// for no proxy",
+            "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
+            "direct:// for no proxy, reject:// for no connections",
+        ),
+        Key(
+            "proxyPasswordFile",
+            "proxy-password-file",
+            checks.passwordFile,
+            "",
+            "FILE",
+            "file with the proxy's password, for a proxy with a user name only",
         ),
         Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
         Key(

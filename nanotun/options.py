@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from twisted.python import usage
 
@@ -18,33 +19,38 @@ from nanotun import __version__
 from nanotun.config import KEYS, Key, Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
+from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; more is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
 
-def readFile(path: str, uid: int) -> tuple[str, bool]:
+def readFile(
+    path: str, uid: int, what: str = "configuration", flag: str = "--config"
+) -> tuple[str, bool]:
     """
-    Read a configuration file, if nobody else can have written it.
+    Read a configuration or password file, if nobody else can have written it.
 
     @param uid: the effective user id of this process.
+    @param what: which kind, for errors.
+    @param flag: what names the file, for errors.
     @return: the text, and whether others can read it.
     @raise ConfigError: the file is missing, unreadable, unsafe or too long.
     """
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            _checkSafe(path, status, uid)
+            _checkSafe(f"The {what} file {path}", path, status, uid)
             data = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise ConfigError(
-            f"The configuration file {path} cannot be read ({error.strerror}); "
-            "check the path after --config."
+            f"The {what} file {path} cannot be read ({error.strerror}); "
+            f"check the path after {flag}."
         ) from None
     if len(data) > FILE_LIMIT:
         raise ConfigError(
-            f"The configuration file {path} is longer than 1 MiB; check the path after --config."
+            f"The {what} file {path} is longer than 1 MiB; check the path after {flag}."
         )
     try:
         text = data.decode("utf-8-sig")
@@ -54,21 +60,21 @@ def readFile(path: str, uid: int) -> tuple[str, bool]:
     return text, bool(status.st_mode & stat.S_IROTH)
 
 
-def _checkSafe(path: str, status: os.stat_result, uid: int) -> None:
+def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
     if status.st_uid not in (0, uid):
         raise ConfigError(
-            f"The configuration file {path} belongs to another user (uid {status.st_uid}), who "
+            f"{file} belongs to another user (uid {status.st_uid}), who "
             f"could change what nanotun does as root; run 'chown root {path}'."
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            f"The configuration file {path} can be written by others, who could change what "
+            f"{file} can be written by others, who could change what "
             f"nanotun does as root; run 'chmod go-w {path}'."
         )
 
 
 def _helpOf(key: Key) -> str:
-    return key.help if key.default is None else f"{key.help} [default: {key.default}]"
+    return key.help if key.default in (None, "") else f"{key.help} [default: {key.default}]"
 
 
 class Options(usage.Options):
@@ -104,9 +110,9 @@ class Options(usage.Options):
 
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
 
-    def readSettings(self, uid: int) -> None:
+    def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the file, merge the flags and set L{settings} and L{notices}.
+        Read the files, merge the flags and set L{settings} and L{notices}.
 
         @param uid: the effective user id of this process.
         @raise ConfigError: with one sentence for the user.
@@ -124,8 +130,8 @@ class Options(usage.Options):
         }
         self.settings = makeSettings(fileValues, flagValues, path)
         if self.settings.proxy.password is None:
-            return
-        if "proxy" in flagValues:
+            self._findPassword(uid, environment)
+        elif "proxy" in flagValues:
             self.notices = (
                 "The proxy's password is on the command line, where every user of this machine "
                 "can read it; put the proxy into a configuration file.",
@@ -136,6 +142,28 @@ class Options(usage.Options):
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
 
+    def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
+        """Look for the password that the proxy's URL leaves out."""
+        proxy, path = self.settings.proxy, self.settings.proxyPasswordFile
+        if not wantsPassword(proxy):
+            if path:
+                self.notices = (
+                    f"The password file {path} is not used, because the proxy {proxy} has no "
+                    "user name that a password could go with.",
+                )
+            return
+        if path:
+            text, readable = readFile(path, uid, "password", "proxyPasswordFile")
+            proxy = addPassword(proxy, text, f"The password file {path}")
+            if readable:
+                self.notices = (
+                    f"Every user of this machine can read the password file {path}; "
+                    f"run 'chmod o-r {path}'.",
+                )
+        elif environment.get(PASSWORD_VARIABLE):
+            proxy = addPassword(proxy, environment[PASSWORD_VARIABLE], PASSWORD_VARIABLE)
+        self.settings = replace(self.settings, proxy=proxy)
+
     def postOptions(self) -> None:
         """
         Read the settings.
@@ -144,7 +172,7 @@ class Options(usage.Options):
             C{UsageError} would bury the sentence under all of twistd's help.
         """
         try:
-            self.readSettings(os.geteuid())
+            self.readSettings(os.geteuid(), os.environ)
         except ConfigError as error:
             raise SystemExit(f"nanotun: {error}") from None
 

@@ -35,6 +35,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(
             settingsFrom(),
             Settings(
+                proxyPasswordFile="",
                 proxy=ProxyURL("socks5", "h", 1080),
                 tunName="nano0",
                 mtu=1500,
@@ -167,7 +168,7 @@ class SettingsTests(SynchronousTestCase):
     def test_noPassword(self) -> None:
         """No error shows a password, wherever the URL went."""
         for text in (
-            "proxy: http://a:hunter2@h",
+            "proxy: gopher://a:hunter2@h",
             "proxy: socks5://a:hunter2@h:99999",
             "proxy: [socks5://a:hunter2@h]",
             "proxy: h\ntunName: socks5://a:hunter2@h",

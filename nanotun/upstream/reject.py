@@ -1,0 +1,35 @@
+"""
+No way out at all.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from nanotun.errors import DatagramsUnsupported, UpstreamRefused
+from nanotun.flow import Connection, DatagramLeg, Endpoint
+from nanotun.interfaces import IUpstream
+
+
+@implementer(IUpstream)
+class RejectUpstream:
+    """
+    Refuses, so that apps give up at once: not every system minds an ICMP
+    "prohibited", all mind a reset.
+    """
+
+    #: There are none.
+    sharesLegs = False
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        return fail(UpstreamRefused(f"{destination} is refused, because the proxy is reject://."))
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return fail(DatagramsUnsupported("UDP is refused, because the proxy is reject://."))
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return "reject://"
