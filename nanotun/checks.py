@@ -138,6 +138,13 @@ def logDir(value: object) -> str:
     return value
 
 
+def passwordFile(value: object) -> str:
+    """A file's path, or nothing."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ConfigError(f"must be a file's path, or '' for none, not {_shown(value)}")
+    return value
+
+
 def dnsServers(value: object) -> tuple[Endpoint, ...]:
     """
     One or more DNS servers: texts with commas between them, or a list of such.

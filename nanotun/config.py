@@ -32,6 +32,7 @@ class Settings:
 
     @ivar proxy: at least one, in the order to prefer them.
     @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
+    @ivar proxyPasswordFile: a path, or the empty string for none.
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
     @ivar udpTimeout: seconds after which an idle association ends.
@@ -42,6 +43,7 @@ class Settings:
     """
 
     proxy: tuple[ProxyURL, ...]
+    proxyPasswordFile: str
     proxyPolicy: str
     proxyCheckInterval: float
     tunName: str
@@ -104,7 +106,16 @@ KEYS = {
             _proxies,
             None,
             "socks5://host:port",
-            "socks5://[user:password@]host[:port], or direct:// for no proxy; more behind commas",
+            "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
+            "direct:// for no proxy, reject:// for no connections; more behind commas",
+        ),
+        Key(
+            "proxyPasswordFile",
+            "proxy-password-file",
+            checks.passwordFile,
+            "",
+            "FILE",
+            "file with the proxy's password, for a proxy with a user name only",
         ),
         Key(
             "proxyPolicy",

@@ -240,13 +240,10 @@ class IPacketEngineFactory(Interface):
 
 
 class IHandshake(Interface):
-    """
-    One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
-    for one connection by L{nanotun.upstream.connector}.
-    """
+    """A proxy's handshake without any I/O (sans-io), driven by the connector for one leg."""
 
     def begin() -> bytes:
-        """What to send first.  Called once, when the socket is connected."""
+        """What to send first.  Called when a socket is connected."""
 
     def receive(data: bytes) -> bytes:
         """
@@ -258,6 +255,8 @@ class IHandshake(Interface):
 
     done = Attribute("Whether the connection is through.")
     leftover = Attribute("Bytes past the handshake's end, once L{done}.")
+    again = Attribute("Whether a new connection is needed now, and L{begin} on it.")
+    resumable = Attribute("Whether the same is to be done should the connection be lost.")
 
 
 class ILegControl(Interface):

@@ -38,6 +38,7 @@ class SettingsTests(SynchronousTestCase):
                 proxy=(ProxyURL("socks5", "h", 1080),),
                 proxyPolicy="failover",
                 proxyCheckInterval=30.0,
+                proxyPasswordFile="",
                 tunName="nano0",
                 mtu=1500,
                 stackMode="gvisor",
@@ -190,7 +191,7 @@ class SettingsTests(SynchronousTestCase):
     def test_noPassword(self) -> None:
         """No error shows a password, wherever the URL went."""
         for text in (
-            "proxy: http://a:hunter2@h",
+            "proxy: gopher://a:hunter2@h",
             "proxy: socks5://a:hunter2@h:99999",
             "proxy: [socks5://a:hunter2@h, 1]",
             "proxy: [h, socks5://a:hunter2@h:99999]",

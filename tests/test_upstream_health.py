@@ -1,11 +1,12 @@
 """
-Tests for L{nanotun.upstream.health}, L{nanotun.upstream.socks5login} and the
+Tests for L{nanotun.upstream.health}, L{nanotun.upstream.greetings} and the
 upstreams' checks.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +23,7 @@ from nanotun.interfaces import IHandshake, IHealthCheck
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.breaker import BACKOFF_FIRST, FAULTS, State
 from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.greetings import NoHandshake, Socks5LogIn
 from nanotun.upstream.health import (
     CHECK_TIMEOUT,
     DATAGRAMS_INTERVAL,
@@ -29,9 +31,11 @@ from nanotun.upstream.health import (
     RECHECK_TIME,
 )
 from nanotun.upstream.proxy import Handshakes
-from nanotun.upstream.socks5login import Socks5LogIn
+from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.tls import TlsHandshake, makeContext
 from nanotun.upstream.tries import DOUBT_TIME
 from tests.group_cases import DESTINATION, INTERVAL, GroupCase, fault
+from tests.tls_cases import CA, TlsServer
 from tests.upstream_cases import FakeReactor, ReactorCase
 
 #: What a back-off is with the tests' chance of one half.
@@ -299,6 +303,31 @@ class LogInTests(SynchronousTestCase):
         self.assertRaises(AuthenticationError, self.play, logIn, b"\5\2", b"\1\1")
 
 
+class TlsCheckTests(SynchronousTestCase):
+    """
+    Tests for L{NoHandshake} inside TLS.
+    """
+
+    def test_tls(self) -> None:
+        """
+        A TLS proxy passes once its certificate is found good, and hears nothing more.
+        """
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            server = TlsServer(version)
+            nothing = NoHandshake()
+            verifyObject(IHandshake, nothing)
+            handshake = TlsHandshake(nothing, "p", makeContext(CA, False), "proxy.example")
+            sent = handshake.begin()
+            for _ in range(3):
+                if handshake.done:
+                    break
+                sent = handshake.receive(server.receive(sent))
+            self.assertTrue(handshake.done)
+            server.receive(sent)
+            self.assertEqual((server.name, server.heard), ("proxy.example", b""))
+            self.assertEqual(nothing.receive(b"x"), b"")
+
+
 class CheckTests(ReactorCase):
     """
     Tests for the checks of real upstreams.
@@ -341,6 +370,6 @@ class CheckTests(ReactorCase):
         """
         Without a proxy there is nothing that could be down.
         """
-        upstream = DirectUpstream(FakeReactor(), 5.0)
-        verifyObject(IHealthCheck, upstream)
-        await upstream.check()
+        for upstream in (DirectUpstream(FakeReactor(), 5.0), RejectUpstream()):
+            verifyObject(IHealthCheck, upstream)
+            await upstream.check()

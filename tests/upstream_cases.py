@@ -25,10 +25,10 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import parseProxyURL
 from nanotun.upstream.control import ControlConnection
+from nanotun.upstream.greetings import Socks5LogIn
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
-from nanotun.upstream.socks5login import Socks5LogIn
 from nanotun.upstream.transport import HandshakeTransport
 
 unmarked = partial(openStream, mark=0)
@@ -113,7 +113,7 @@ class ReactorCase(TestCase):
                 lambda: Socks5Handshake(
                     Endpoint("0.0.0.0", 0), str(url), credentials, UDP_ASSOCIATE
                 ),
-                lambda: Socks5LogIn(str(url), credentials),
+                check=lambda: Socks5LogIn(str(url), credentials),
             ),
             self.reactor,
             timeout,

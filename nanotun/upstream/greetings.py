@@ -1,6 +1,6 @@
 """
-SOCKS5's handshake up to the request, which would need a destination: whether the
-proxy is there and takes our log-in.
+Handshakes that end before a destination is needed: whether a proxy is there, and
+takes our log-in.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ _REQUEST = b"\5"
 @implementer(IHandshake)
 class Socks5LogIn:
     """
-    Greeting and log-in.
+    SOCKS5's greeting and log-in.
 
     @param proxy: the proxy's URL without its password, for errors.
     @param credentials: see L{Socks5Handshake}.
     """
+
+    again = resumable = False
 
     __slots__ = ("_handshake", "done", "leftover")
 
@@ -42,4 +44,24 @@ class Socks5LogIn:
         if not answer.startswith(_REQUEST):
             return answer
         self.done = True
+        return b""
+
+
+@implementer(IHandshake)
+class NoHandshake:
+    """Nothing at all, for what is around it: that TLS stands is enough."""
+
+    again = resumable = False
+    leftover = b""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def begin(self) -> bytes:
+        """See L{IHandshake.begin}."""
+        self.done = True
+        return b""
+
+    def receive(self, data: bytes) -> bytes:
+        """See L{IHandshake.receive}; a proxy that speaks first is there too."""
         return b""
