@@ -188,6 +188,23 @@ class WatchTests(GroupCase):
             if expected:
                 self.fakes[0].answerCheck()
 
+    def test_oneAtATime(self) -> None:
+        """
+        A check or probe whose time comes while another is under way is not made.
+        """
+        self.clock.advance(INTERVAL - 1.0)
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(UpstreamTimeout("x"))
+        leg.cancel()
+        self.failureResultOf(leg, CancelledError)
+        self.clock.advance(1.0)
+        self.assertEqual(self.checks(), [1, 1])
+        self.bringDown(0)
+        self.group.members.succeeded(self.member(0))
+        self.group.members.succeeded(self.member(0))
+        self.fakes[0].answerCheck()
+        self.assertEqual(self.fakes[0].families, [4, 4])
+
     def test_appGaveUp(self) -> None:
         """
         So does an app that gave up after a while, and not one that did so at once.

@@ -1,6 +1,6 @@
 """
 The ways out: one sans-io handshake per scheme, one file that makes sockets,
-one that connects them.
+one that connects them; and a choice of several.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Watch:
         """A flow's outcome says that something may be wrong."""
         now = self._clock.seconds()
         recent = self._checkedAt is not None and now - self._checkedAt < DOUBT_INTERVAL
-        if self._running and self._member.healthy and self._check is None and not recent:
+        if self._running and self._member.healthy and not recent:
             self._begin()
 
     def changed(self) -> None:
@@ -114,7 +114,7 @@ class Watch:
         if self._running:
             if self._check is None:
                 self._schedule()
-            if self._member.healthy and self._probe is None:
+            if self._member.healthy:
                 self._beginProbe()
 
     def _schedule(self) -> None:
@@ -136,6 +136,9 @@ class Watch:
             self._begin()
 
     def _begin(self) -> None:
+        if self._check is not None:
+            # Begun by a doubt; it schedules the next one.
+            return
         now = self._checkedAt = self._clock.seconds()
         self._member.breaker.checking(now)
         self._check = (
@@ -150,7 +153,7 @@ class Watch:
         # right: a check does not go as far as a flow.
         if not self._member.healthy:
             self._members.succeeded(self._member)
-        if self._member.datagrams is None and self._probe is None:
+        if self._member.datagrams is None:
             self._beginProbe()
 
     def _failed(self, reason: Failure) -> None:
@@ -174,6 +177,8 @@ class Watch:
             self._schedule()
 
     def _beginProbe(self) -> None:
+        if self._probe is not None:
+            return
         probe = self._probe = self._member.upstream.associate(4)
         probe.addTimeout(self._timeout, self._clock)
         probe.addCallbacks(self._carries, self._carriesNot)
