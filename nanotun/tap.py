@@ -17,7 +17,7 @@ from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
-from nanotun.errors import EngineError
+from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
@@ -71,19 +71,24 @@ def makeService(options: Options) -> IService:
     Put everything together.
 
     @param options: parsed.
+    @raise SystemExit: a file that the proxy's URL names is no good; with the
+        error's sentence, as from L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
     debug = settings.logLevel == "debug"
-    upstream = upstreamsFor(
-        settings.proxy,
-        settings.proxyPolicy,
-        reactor,
-        settings.connectTimeout,
-        settings.proxyCheckInterval,
-        debug,
-    )
+    try:
+        upstream = upstreamsFor(
+            settings.proxy,
+            settings.proxyPolicy,
+            reactor,
+            settings.connectTimeout,
+            settings.proxyCheckInterval,
+            debug,
+        )
+    except ConfigError as error:
+        raise SystemExit(f"nanotun: {error}") from None
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
