@@ -104,11 +104,12 @@ class IDatagramFlowRequest(Interface):
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
 
-    def attach(association: int) -> bool:
+    def attach(association: int, real: Endpoint | None = None) -> bool:
         """
         Send them, and those to come, by an association.
 
         @param association: from L{IPacketEngine.openAssociation}.
+        @param real: where they really go; replies appear as the flow's destination's.
         @return: false when the association cannot take this flow, because it has
             ended or because it is shared and has a query with the same id to the
             same server under way.  The request still waits then.
@@ -148,10 +149,7 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """
-        A joined flow ended.  Nothing more is heard of its id.  Called only
-        while L{followsFlows} is true.
-        """
+        """A joined flow ended, and its id with it.  Only while L{followsFlows} is true."""
 
 
 class IPacketEngine(Interface):
@@ -288,6 +286,7 @@ class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
     sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
+    sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
 
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """

@@ -18,9 +18,10 @@ from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import EngineError
-from nanotun.gateway import Gateway, makeGateway
+from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
+from nanotun.naming import NamedUpstream
 from nanotun.options import Options
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
@@ -76,17 +77,31 @@ def makeService(options: Options) -> IService:
 
     settings = options.settings
     upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
+    nameOptions = NameOptions(
+        noted=bool(upstream.sendsNames),
+        faked=settings.dnsMode == "fake-ip",
+        # The proxy itself is reached by its real address.
+        exclude=(*settings.fakeIpExclude, settings.proxy.host.lower()),
+        stateFile=settings.dnsStateFile,
+        flowHold=max(settings.connectTimeout, settings.udpTimeout),
+    )
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
 
     def makeServices(engine: IPacketEngine) -> Gateway:
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
-        return makeGateway(reactor, engine, settings.dns, cacheSize, openDatagram, openStream)
+        return makeGateway(
+            reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
+        )
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         debug = settings.logLevel == "debug"
-        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
+        if not (nameOptions.noted or nameOptions.faked):
+            return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
+        names = gateway.names
+        named = NamedUpstream(upstream, names)
+        return FlowRouter(named, engine, gateway, reactor, settings.dnsOverride, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
-from nanotun.flow import DatagramLeg, Protocol, Refusal
+from nanotun.flow import DatagramLeg, Endpoint, Protocol, Refusal
 
 #: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has
 #: no more than 64,512 ports towards one proxy anyway.
@@ -54,10 +54,15 @@ class Decisions:
         abi.check(result, "ns_join")
         return True
 
-    def attachFlow(self, flowID: int, association: int) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
         library = self._library
         if library is None:
+            return True
+        if real is not None:
+            # The library has no call for it.  A program that tries QUIC goes on
+            # with TCP.
+            self.refuseFlow(flowID, Refusal.PORT_UNREACHABLE)
             return True
         result = library.ns_attach(self._handle, flowID, association)
         if result in (-errno.EBADF, -errno.EEXIST):
