@@ -58,8 +58,7 @@ class ITunOpener(Interface):
         Create the device, give it its addresses and MTU and bring it up.
 
         @param offload: C{"auto"}, C{"on"} or C{"off"}.
-        @raise nanotun.errors.DeviceError: with one sentence; nothing is left
-            behind.
+        @raise nanotun.errors.DeviceError: with one sentence; nothing is left.
         """
 
 
@@ -137,10 +136,7 @@ class IFlowHandler(Interface):
         """An app wants a connection.  Decide now or later, but once."""
 
     def datagramFlowRequested(request: IDatagramFlowRequest) -> None:
-        """
-        An app sends to somebody it has not sent to before, from this port.
-        Decide now or later, but once.
-        """
+        """An app sends from this port to somebody new.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
         """
@@ -149,7 +145,7 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """A joined flow ended, and its id with it.  Only while L{followsFlows} is true."""
+        """A joined flow ended, for good.  Called only while L{followsFlows} is true."""
 
 
 class IPacketEngine(Interface):
@@ -245,13 +241,10 @@ class IPacketEngineFactory(Interface):
 
 
 class IHandshake(Interface):
-    """
-    One proxy handshake without any I/O: bytes in, bytes out (sans-io).  Used
-    for one connection by L{nanotun.upstream.connector}.
-    """
+    """A proxy's handshake without any I/O (sans-io), driven by the connector for one leg."""
 
     def begin() -> bytes:
-        """What to send first.  Called once, when the socket is connected."""
+        """What to send first.  Called when a socket is connected."""
 
     def receive(data: bytes) -> bytes:
         """
@@ -263,6 +256,8 @@ class IHandshake(Interface):
 
     done = Attribute("Whether the connection is through.")
     leftover = Attribute("Bytes past the handshake's end, once L{done}.")
+    again = Attribute("Whether a new connection is needed now, and L{begin} on it.")
+    resumable = Attribute("Whether the same is to be done should the connection be lost.")
 
 
 class ILegControl(Interface):
@@ -310,6 +305,13 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class IHealthCheck(Interface):
+    """An upstream that can be asked whether it is there."""
+
+    def check() -> Deferred[None]:
+        """As L{IUpstream.connect}, up to where a destination is needed; then close."""
 
 
 class IGateway(Interface):

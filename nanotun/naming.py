@@ -3,7 +3,8 @@ Flows to addresses that stand for names: an upstream that is sent names gets the
 name, any other an address that the name is looked up as.
 
 Each way out has a L{NamedUpstream} around itself, so that where there are several
-each gets what it wants.
+each gets what it wants.  They are made before the gateway, which knows the names:
+L{Naming} is for that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from zope.interface import implementer
 
 from nanotun.errors import UpstreamError, UpstreamHostUnreachable, UpstreamTimeout
 from nanotun.flow import Connection, DatagramLeg, Endpoint
-from nanotun.interfaces import IUpstream
+from nanotun.interfaces import IHealthCheck, IUpstream
 
 #: Addresses of a name that are tried, each for as long as the upstream waits.
 ATTEMPTS = 3
@@ -64,15 +65,25 @@ def forgotten(host: str) -> UpstreamError:
     )
 
 
-@implementer(IUpstream)
+class Naming:
+    """
+    @ivar names: who knows the names; set before the first flow.
+    """
+
+    names: Names
+
+
+@implementer(IUpstream, IHealthCheck)
 class NamedUpstream:
     """
     An upstream that is asked for addresses that may stand for names.
+
+    @param upstream: provides L{IHealthCheck} where it is one of several.
     """
 
-    def __init__(self, upstream: IUpstream, names: Names) -> None:
+    def __init__(self, upstream: IUpstream, naming: Naming) -> None:
         self._upstream = upstream
-        self._names = names
+        self._naming = naming
 
     @property
     def sharesLegs(self) -> bool:
@@ -87,7 +98,7 @@ class NamedUpstream:
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         host, port = destination
-        upstream, names = self._upstream, self._names
+        upstream, names = self._upstream, self._naming.names
         isFake = names.isFake(host)
         name = names.nameOf(host) if isFake or upstream.sendsNames else None
         if name is None:
@@ -99,6 +110,10 @@ class NamedUpstream:
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
         return self._upstream.associate(family)
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        return IHealthCheck(self._upstream).check()
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 from twisted.python import usage
 
@@ -18,33 +19,41 @@ from nanotun import __version__
 from nanotun.config import KEYS, Key, Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
+from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; more is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
+#: Settings of several values, whose flags may be given several times.
+LISTS = ("proxy", "dns")
 
-def readFile(path: str, uid: int) -> tuple[str, bool]:
+
+def readFile(
+    path: str, uid: int, what: str = "configuration", flag: str = "--config"
+) -> tuple[str, bool]:
     """
-    Read a configuration file, if nobody else can have written it.
+    Read a configuration or password file, if nobody else can have written it.
 
     @param uid: the effective user id of this process.
+    @param what: which kind, for errors.
+    @param flag: what names the file, for errors.
     @return: the text, and whether others can read it.
     @raise ConfigError: the file is missing, unreadable, unsafe or too long.
     """
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            _checkSafe(path, status, uid)
+            _checkSafe(f"The {what} file {path}", path, status, uid)
             data = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise ConfigError(
-            f"The configuration file {path} cannot be read ({error.strerror}); "
-            "check the path after --config."
+            f"The {what} file {path} cannot be read ({error.strerror}); "
+            f"check the path after {flag}."
         ) from None
     if len(data) > FILE_LIMIT:
         raise ConfigError(
-            f"The configuration file {path} is longer than 1 MiB; check the path after --config."
+            f"The {what} file {path} is longer than 1 MiB; check the path after {flag}."
         )
     try:
         text = data.decode("utf-8-sig")
@@ -54,21 +63,21 @@ def readFile(path: str, uid: int) -> tuple[str, bool]:
     return text, bool(status.st_mode & stat.S_IROTH)
 
 
-def _checkSafe(path: str, status: os.stat_result, uid: int) -> None:
+def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
     if status.st_uid not in (0, uid):
         raise ConfigError(
-            f"The configuration file {path} belongs to another user (uid {status.st_uid}), who "
+            f"{file} belongs to another user (uid {status.st_uid}), who "
             f"could change what nanotun does as root; run 'chown root {path}'."
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            f"The configuration file {path} can be written by others, who could change what "
+            f"{file} can be written by others, who could change what "
             f"nanotun does as root; run 'chmod go-w {path}'."
         )
 
 
 def _helpOf(key: Key) -> str:
-    return key.help if key.default is None else f"{key.help} [default: {key.default}]"
+    return key.help if key.default in (None, "") else f"{key.help} [default: {key.default}]"
 
 
 class Options(usage.Options):
@@ -88,25 +97,33 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name != "dns"),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name not in LISTS),
     ]
 
     settings: Settings
-    notices: Sequence[str] = ()
+    notices: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self["dns"] = None
+        self.update(dict.fromkeys(LISTS))
 
     def opt_dns(self, servers: str) -> None:
         """Another server; the help is set below."""
-        self["dns"] = servers if self["dns"] is None else f"{self['dns']},{servers}"
+        self._extend("dns", servers)
+
+    def opt_proxy(self, proxies: str) -> None:
+        """Another proxy; the help is set below."""
+        self._extend("proxy", proxies)
 
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
+    opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
 
-    def readSettings(self, uid: int) -> None:
+    def _extend(self, name: str, text: str) -> None:
+        self[name] = text if self[name] is None else f"{self[name]},{text}"
+
+    def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the file, merge the flags and set L{settings} and L{notices}.
+        Read the files, merge the flags and set L{settings} and L{notices}.
 
         @param uid: the effective user id of this process.
         @raise ConfigError: with one sentence for the user.
@@ -123,18 +140,45 @@ class Options(usage.Options):
             if self[key.flag] is not None
         }
         self.settings = makeSettings(fileValues, flagValues, path)
-        if self.settings.proxy.password is None:
-            return
-        if "proxy" in flagValues:
-            self.notices = (
+        inURL = any(proxy.password is not None for proxy in self.settings.proxy)
+        if inURL and "proxy" in flagValues:
+            self.notices += (
                 "The proxy's password is on the command line, where every user of this machine "
                 "can read it; put the proxy into a configuration file.",
             )
-        elif readable:
-            self.notices = (
+        elif inURL and readable:
+            self.notices += (
                 f"The configuration file {path} holds the proxy's password and every user of "
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
+        self._findPassword(uid, environment)
+
+    def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
+        """Look for the password that proxies' URLs leave out."""
+        path = self.settings.proxyPasswordFile
+        if not any(wantsPassword(proxy) for proxy in self.settings.proxy):
+            if path:
+                self.notices += (
+                    f"The password file {path} is not used, because no proxy has a user name "
+                    "that lacks a password.",
+                )
+            return
+        text, where = environment.get(PASSWORD_VARIABLE, ""), PASSWORD_VARIABLE
+        if path:
+            where = f"The password file {path}"
+            text, readable = readFile(path, uid, "password", "proxyPasswordFile")
+            if readable:
+                self.notices += (
+                    f"Every user of this machine can read the password file {path}; "
+                    f"run 'chmod o-r {path}'.",
+                )
+        elif not text:
+            return
+        proxies = tuple(
+            addPassword(proxy, text, where) if wantsPassword(proxy) else proxy
+            for proxy in self.settings.proxy
+        )
+        self.settings = replace(self.settings, proxy=proxies)
 
     def postOptions(self) -> None:
         """
@@ -144,7 +188,7 @@ class Options(usage.Options):
             C{UsageError} would bury the sentence under all of twistd's help.
         """
         try:
-            self.readSettings(os.geteuid())
+            self.readSettings(os.geteuid(), os.environ)
         except ConfigError as error:
             raise SystemExit(f"nanotun: {error}") from None
 

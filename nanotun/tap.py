@@ -19,15 +19,15 @@ from twisted.plugin import getPlugins
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
-from nanotun.naming import NamedUpstream
+from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
-from nanotun.upstream import upstreamFor
+from nanotun.upstream import upstreamsFor
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -76,12 +76,27 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
-    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
+    debug = settings.logLevel == "debug"
+    fakes = settings.dnsMode == "fake-ip"
+    naming = Naming()
+
+    def around(upstream: IUpstream) -> IUpstream:
+        return NamedUpstream(upstream, naming) if fakes or upstream.sendsNames else upstream
+
+    upstream = upstreamsFor(
+        settings.proxy,
+        settings.proxyPolicy,
+        reactor,
+        settings.connectTimeout,
+        settings.proxyCheckInterval,
+        debug,
+        around,
+    )
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
-        faked=settings.dnsMode == "fake-ip",
-        # The proxy itself is reached by its real address.
-        exclude=(*settings.fakeIpExclude, settings.proxy.host.lower()),
+        faked=fakes,
+        # A proxy itself is reached by its real address.
+        exclude=(*settings.fakeIpExclude, *(proxy.host.lower() for proxy in settings.proxy)),
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
     )
@@ -91,17 +106,15 @@ def makeService(options: Options) -> IService:
 
     def makeServices(engine: IPacketEngine) -> Gateway:
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
-        return makeGateway(
+        gateway = makeGateway(
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
+        naming.names = gateway.names
+        return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
-        debug = settings.logLevel == "debug"
-        if not (nameOptions.noted or nameOptions.faked):
-            return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
-        names = gateway.names
-        named = NamedUpstream(upstream, names)
-        return FlowRouter(named, engine, gateway, reactor, settings.dnsOverride, debug, names)
+        names = gateway.names if fakes or upstream.sendsNames else None
+        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -117,4 +130,7 @@ def makeService(options: Options) -> IService:
     )
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)
+    if IService.providedBy(upstream):
+        # Started after the tunnel, which is what can fail.
+        upstream.setServiceParent(root)
     return root

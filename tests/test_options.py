@@ -99,7 +99,7 @@ class OptionsTests(FileCase):
         help = " ".join(str(self.parse("--proxy", "h")).split())
         for key in KEYS.values():
             self.assertIn(f"--{key.flag}=", help)
-            if key.default is not None:
+            if key.default:
                 self.assertIn(f"[default: {key.default}]", help)
 
     def test_servers(self) -> None:
@@ -130,7 +130,7 @@ class OptionsTests(FileCase):
 
     def test_noticeForFlag(self) -> None:
         """A password on the command line is worth a warning that does not repeat it."""
-        (notice,) = self.parse("--proxy", "a:hunter2@h").notices
+        (notice,) = self.parse("--proxy", "h", "--proxy", "a:hunter2@h").notices
         self.assertIn("command line", notice)
         self.assertNotIn("hunter2", notice)
 
@@ -141,3 +141,77 @@ class OptionsTests(FileCase):
         self.assertIn(f"chmod o-r {path}", notice)
         self.assertEqual(self.parse("-c", self.write("proxy: a:hunter2@h", 0o600)).notices, ())
         self.assertEqual(self.parse("-c", self.write("proxy: h", 0o644)).notices, ())
+
+
+class PasswordTests(FileCase):
+    """The password from a file or the environment."""
+
+    def read(self, proxy: str, file: str = "", **environment: str) -> Options:
+        """Read the settings of a proxy and, if there is one, its password file."""
+        options = Options()
+        options["proxy"] = proxy
+        options["proxy-password-file"] = file or None
+        options.readSettings(os.geteuid(), environment)
+        return options
+
+    def test_precedence(self) -> None:
+        """The URL's own wins over the file's, and that over the environment's."""
+        file = self.write("file\n")
+        for proxy, path, environment, expected in (
+            ("socks5://ann:url@h", file, "variable", "url"),
+            ("socks5://ann:@h", file, "variable", ""),
+            ("socks5://ann@h", file, "variable", "file"),
+            ("socks5://ann@h", "", "variable", "variable"),
+            ("socks5://ann@h", "", "", None),
+            ("socks5://h", "", "variable", None),
+            ("socks4://ann@h", "", "variable", None),
+            ("direct://", "", "variable", None),
+        ):
+            (found,) = self.read(proxy, path, NANOTUN_PROXY_PASSWORD=environment).settings.proxy
+            self.assertEqual(found.password, expected, (proxy, path, environment))
+
+    def test_several(self) -> None:
+        """It is for all proxies that lack one, and warnings add up."""
+        options = self.read("ann@a,bob:own@b,c", self.write("file", 0o644))
+        self.assertEqual([each.password for each in options.settings.proxy], ["file", "own", None])
+        self.assertEqual(len(options.notices), 2)
+
+    def test_fromConfiguration(self) -> None:
+        """The file's path may stand in the configuration file."""
+        file = self.write("hunter2\r\n")
+        path = self.write(f"proxy: http://ann@h\nproxyPasswordFile: {file}\n")
+        options = Options()
+        options.parseOptions(["-c", path])
+        self.assertEqual(options.settings.proxy[0].password, "hunter2")
+        self.assertEqual(options.notices, ())
+
+    def test_unsafe(self) -> None:
+        """A password file that others can write is refused; for one that they can
+        read there is a warning."""
+        error = self.assertRaises(ConfigError, self.read, "socks5://ann@h", self.write("x", 0o622))
+        self.assertIn("The password file", str(error))
+        self.assertIn("chmod go-w", str(error))
+        (notice,) = self.read("socks5://ann@h", self.write("hunter2", 0o644)).notices
+        self.assertIn("chmod o-r", notice)
+        self.assertNotIn("hunter2", notice)
+
+    def test_unused(self) -> None:
+        """A password file without use is worth a warning."""
+        for proxy in ("socks5://h", "direct://", "socks4://ann@h"):
+            (notice,) = self.read(proxy, self.write("hunter2")).notices
+            self.assertIn("is not used", notice)
+
+    def test_wrong(self) -> None:
+        """What cannot be the password is an error that does not show it."""
+        missing = self.mktemp()
+        for file, complaint in (
+            (self.write(""), "nothing else"),
+            (self.write("\n"), "nothing else"),
+            (self.write("hunter2\nhunter3\n"), "nothing else"),
+            (self.write("hunter2" * 40), "255 bytes"),
+            (missing, "check the path after proxyPasswordFile"),
+        ):
+            error = self.assertRaises(ConfigError, self.read, "socks5://ann@h", file)
+            self.assertIn(complaint, str(error))
+            self.assertIn(file, str(error))
+            self.assertNotIn("hunter", str(error))

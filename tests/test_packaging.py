@@ -140,6 +140,7 @@ class DocumentTests(SynchronousTestCase):
         lines = [line.lstrip("# ") for line in self.text.splitlines()]
         for key in KEYS.values():
             if key.default is not None:
-                self.assertIn(f"{key.name}: {key.default}", lines)
+                shown = "''" if key.default == "" else key.default
+                self.assertIn(f"{key.name}: {shown}", lines)
         uncommented = "\n".join(line for line in lines if line.partition(":")[0] in KEYS)
         self.assertEqual(set(parseFile(uncommented, "n", KEYS)), set(KEYS))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ConfigError
-from nanotun.proxyurl import SCHEMES, ProxyURL, parseProxyURL
+from nanotun.proxyurl import SCHEMES, ProxyURL, parseProxyURL, withPassword
 
 
 class ParseProxyURLTests(SynchronousTestCase):
@@ -13,7 +15,7 @@ class ParseProxyURLTests(SynchronousTestCase):
 
     def test_accepted(self) -> None:
         """Every form of URL that the documentation promises gives the right parts."""
-        for text, expected in {
+        urls: dict[str, tuple[Any, ...]] = {
             "socks5://host:1081": ("socks5", "host", 1081, None, None),
             "socks5://host": ("socks5", "host", 1080, None, None),
             "SOCKS5://host/": ("socks5", "host", 1080, None, None),
@@ -34,7 +36,20 @@ class ParseProxyURLTests(SynchronousTestCase):
                 None,
             ),
             "direct://": ("direct", "", 0, None, None),
-        }.items():
+            "reject://": ("reject", "", 0, None, None),
+            "socks5h://host": ("socks5h", "host", 1080, None, None),
+            "socks4://ann@host": ("socks4", "host", 1080, "ann", None),
+            "socks4a://host:1081": ("socks4a", "host", 1081, None, None),
+            "http://host": ("http", "host", 80, None, None),
+            "http://a%20b:c%3Ad@[::1]:8080": ("http", "::1", 8080, "a b", "c:d"),
+            "https://host": ("https", "host", 443, None, None),
+            "socks5:///run/my%20proxy": ("socks5", "/run/my proxy", 0, None, None),
+            "http://ann:secret@/run/proxy": ("http", "/run/proxy", 0, "ann", "secret"),
+            "socks5://host?pipeline=1": ("socks5", "host", 1080, None, None, "", False, True),
+            "https://host:8443/?insecure=1": ("https", "host", 8443, None, None, "", True),
+            "https://host?ca=/etc/a%20b.pem": ("https", "host", 443, None, None, "/etc/a b.pem"),
+        }
+        for text, expected in urls.items():
             self.assertEqual(parseProxyURL(text), ProxyURL(*expected), text)
 
     def test_rejected(self) -> None:
@@ -64,6 +79,24 @@ class ParseProxyURLTests(SynchronousTestCase):
             "direct": "direct://",
             "direct://host": "no address",
             "direct://ann:hunter2@": "no address",
+            "reject://?pipeline=1": "no address",
+            "https:///run/hunter2": "https://host:port",
+            "socks5:///": "a host",
+            "socks5:///x%00y": "107 bytes",
+            "socks5:///" + "x" * 107: "107 bytes",
+            "socks5://ann:80?hunter2@host": "?pipeline=1 only",
+            "socks5://host/run/hunter2": "after the port",
+            "socks4://ann@host?pipeline=1": "after the port; a /",
+            "http://host?insecure=1": "?pipeline=1 only",
+            "https://host?pipeline=1": "?ca=FILE and ?insecure=1 only",
+            "https://host?insecure=0": "insecure=1 or leave",
+            "https://host?insecure": "insecure=1 or leave",
+            "https://host?ca=proxy.pem": "whole path",
+            "https://host?ca=/x&insecure=1": "either ca",
+            "socks4://ann:hunter2@host": "no password",
+            "socks4://a%00b@host": "user name without",
+            "http://a%3Ab:hunter2@host": "user name without",
+            "http://a%0Ab:hunter2@host": "user name without",
         }.items():
             error = self.assertRaises(ConfigError, parseProxyURL, text)
             self.assertIn(complaint, str(error), text)
@@ -83,6 +116,26 @@ class ParseProxyURLTests(SynchronousTestCase):
             self.assertIn("255", str(self.assertRaises(ConfigError, parseProxyURL, text)))
 
 
+class WithPasswordTests(SynchronousTestCase):
+    """L{withPassword}."""
+
+    def test_accepted(self) -> None:
+        """The password is added, whatever characters it has."""
+        url = withPassword(parseProxyURL("http://ann@host"), "p@:/% \N{SNOWMAN}")
+        self.assertEqual(url.password, "p@:/% \N{SNOWMAN}")
+        self.assertEqual(str(url), "http://ann:***@host:80")
+
+    def test_rejected(self) -> None:
+        """It is checked as if it stood in the URL."""
+        for text, password, complaint in (
+            ("socks4://ann@host", "hunter2", "no password"),
+            ("socks5://ann@host", "hunter2" * 40, "255 bytes"),
+        ):
+            error = self.assertRaises(ConfigError, withPassword, parseProxyURL(text), password)
+            self.assertIn(complaint, str(error))
+            self.assertNotIn("hunter2", str(error))
+
+
 class ProxyURLTests(SynchronousTestCase):
     """L{ProxyURL}."""
 
@@ -95,5 +148,14 @@ class ProxyURLTests(SynchronousTestCase):
 
     def test_text(self) -> None:
         """A URL without a password can be read back from its text."""
-        for text in ("socks5://host:1080", "socks5://[::1]:1080", "direct://", "socks5://a@h:1"):
+        for text in (
+            "socks5://host:1080",
+            "socks5://[::1]:1080",
+            "direct://",
+            "socks5://a@h:1",
+            "http://a%40b@h:80?pipeline=1",
+            "socks4:///run/my%20proxy",
+            "https://h:443?ca=/etc/a%20b.pem",
+            "https://h:443?insecure=1",
+        ):
             self.assertEqual(str(parseProxyURL(text)), text)

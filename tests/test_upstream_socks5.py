@@ -248,9 +248,7 @@ class WholeTests(SynchronousTestCase):
         A name that SOCKS5 cannot carry is not cut off.
         """
         for name in ("x" * 256, "münchen.example", ""):
-            handshake = Socks5Handshake(Endpoint(name, 80), PROXY)
-            handshake.begin()
-            self.assertRaises(UpstreamError, handshake.receive, METHOD_NONE)
+            self.assertRaises(UpstreamError, Socks5Handshake, Endpoint(name, 80), PROXY)
 
     def test_afterTheEnd(self) -> None:
         """

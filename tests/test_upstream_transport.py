@@ -92,7 +92,7 @@ class SocketTests(SynchronousTestCase):
         An address family that is not there is an L{UpstreamError}.
         """
         self.assertRaises(UpstreamError, openStream, 12345)
-        self.assertRaises(UpstreamError, openStream, socket.AF_UNIX, 0)
+        self.assertRaises(UpstreamError, openStream, socket.AF_NETLINK, 0)
 
     def test_datagram(self) -> None:
         """

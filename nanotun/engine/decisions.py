@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_pton
 
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
@@ -59,12 +60,8 @@ class Decisions:
         library = self._library
         if library is None:
             return True
-        if real is not None:
-            # The library has no call for it.  A program that tries QUIC goes on
-            # with TCP.
-            self.refuseFlow(flowID, Refusal.PORT_UNREACHABLE)
-            return True
-        result = library.ns_attach(self._handle, flowID, association)
+        to = None if real is None else _destination(real)
+        result = library.ns_attach(self._handle, flowID, association, to)
         if result in (-errno.EBADF, -errno.EEXIST):
             return False
         # A flow that waits no more needs no other association.
@@ -119,3 +116,11 @@ class Decisions:
         # No such flow: the app gave up, and the event that says so is under way.
         if result != -errno.ENOENT:
             abi.check(result, call)
+
+
+def _destination(real: Endpoint) -> abi.ns_datagram:
+    """What C{ns_attach} is told of an address."""
+    six = ":" in real.host
+    packed = inet_pton(AF_INET6 if six else AF_INET, real.host).ljust(16, b"\0")
+    header = abi.DATAGRAM.pack(0, 0, real.port, 6 if six else 4, bytes(16), packed)
+    return abi.ns_datagram.from_buffer_copy(header)

@@ -1,20 +1,48 @@
 """
 The ways out: one sans-io handshake per scheme, one file that makes sockets,
-one that connects them.
+one that connects them; and a choice of several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.proxy import Handshakes, ProxyUpstream
-from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
+from nanotun.upstream.group import GroupUpstream
+from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.schemes import HANDSHAKES
+
+
+def upstreamsFor(
+    urls: Sequence[ProxyURL],
+    policy: str,
+    reactor: Any,
+    timeout: float,
+    interval: float,
+    logFlows: bool = False,
+    around: Callable[[IUpstream], IUpstream] = lambda upstream: upstream,
+) -> IUpstream:
+    """
+    The upstream that one or more URLs stand for.  Opens nothing yet; several are
+    a service to be started.
+
+    @param policy: which of several is used, and when; see
+        L{nanotun.upstream.policies.POLICIES}.
+    @param timeout: seconds for one connection, all steps together.
+    @param interval: seconds between two checks of one of several.
+    @param logFlows: whether each flow gets a debug line that names its upstream.
+    @param around: what each is wrapped in.
+    @raise ConfigError: as from L{upstreamFor}.
+    """
+    upstreams = [around(upstreamFor(url, reactor, timeout)) for url in urls]
+    if len(upstreams) == 1:
+        return upstreams[0]
+    return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)
 
 
 def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
@@ -22,30 +50,14 @@ def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
     The upstream that a URL stands for.  Opens nothing yet.
 
     @param timeout: seconds for one connection, all steps together.
-    @raise ConfigError: there is no such scheme.
+    @raise ConfigError: there is no such scheme, or a file that the URL names
+        is no good.
     """
     if url.scheme == "direct":
         return DirectUpstream(reactor, timeout)
-    handshakes = _HANDSHAKES.get(url.scheme)
+    if url.scheme == "reject":
+        return RejectUpstream()
+    handshakes = HANDSHAKES.get(url.scheme)
     if handshakes is None:
-        raise ConfigError(f"The proxy {url} has an unknown scheme; use socks5:// or direct://.")
-    return ProxyUpstream(url, handshakes(url), reactor, timeout)
-
-
-def _socks5(url: ProxyURL) -> Handshakes:
-    proxy = str(url)
-    credentials = None
-    if url.username is not None:
-        credentials = (url.username.encode(), (url.password or "").encode())
-    # The family says by which one datagrams will come (RFC 1928, section 4).
-    nobody = Endpoint("::" if ":" in url.host else "0.0.0.0", 0)
-    return Handshakes(
-        lambda destination: Socks5Handshake(destination, proxy, credentials),
-        lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE),
-    )
-
-
-#: Scheme to what makes the handshakes with one proxy.
-_HANDSHAKES: dict[str, Callable[[ProxyURL], Handshakes]] = {
-    "socks5": _socks5,
-}
+        raise ConfigError(f"The proxy {url} has an unknown scheme.")
+    return ProxyUpstream(url, handshakes(url, reactor), reactor, timeout)

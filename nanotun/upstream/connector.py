@@ -11,6 +11,7 @@ A leg's life::
               refused, ...   -> CONNECT to the next address; failed after the last
               its share of the time passed -> the same
     HANDSHAKE done           -> done
+              again          -> CONNECT to the same address
               error, end     -> failed
     any       deadline       -> failed
               cancel         -> failed; no socket is left
@@ -156,7 +157,7 @@ class _Leg:
         if self._handshake is not None:
             assert connector.factory is not None
             protocol = connector.factory.buildHandshake(
-                self._handshake, self._succeeded, self._fail
+                self._handshake, self._succeeded, self._fail, self._dialAgain
             )
         self._transport = transport = HandshakeTransport(
             stream, reactor, protocol, self._connected, self._connectFailed
@@ -184,6 +185,14 @@ class _Leg:
         self._addresses.prefer(self._current)
         self._settle()
         self.deferred.callback(Connection(fd, leftover))
+
+    def _dialAgain(self) -> None:
+        """The handshake goes on on another connection to the same address."""
+        assert self._transport is not None and self._current is not None
+        self._transport.abortConnection()
+        self._transport = None
+        self._untried = [self._current]
+        self._tryNext()
 
     def _expired(self) -> None:
         """The timer: an address's share of the time passed, or all of it."""

@@ -16,14 +16,16 @@ from nanotun.interfaces import IHandshake
 
 class UpstreamProtocol(Protocol):
     """
-    Carries a handshake's bytes.  Exactly one of its two calls happens, once,
-    and nothing of the connection is handled after it.
+    Carries a handshake's bytes.  Exactly one of its three calls happens, once,
+    and nothing of the connection is handled after it; unless it is lost already,
+    it is the callee's to end.
 
     @param succeeded: called with the leftover.
-    @param failed: called with the error; the connection is the callee's to end.
+    @param failed: called with the error.
+    @param again: called when the handshake goes on on another connection.
     """
 
-    __slots__ = ("_failed", "_proxy", "_succeeded", "handshake")
+    __slots__ = ("_again", "_failed", "_proxy", "_succeeded", "handshake")
 
     def __init__(
         self,
@@ -31,7 +33,9 @@ class UpstreamProtocol(Protocol):
         proxy: str,
         succeeded: Callable[[bytes], None],
         failed: Callable[[UpstreamError], None],
+        again: Callable[[], None],
     ) -> None:
+        self._again = again
         self.handshake = handshake
         self._proxy = proxy
         self._succeeded = succeeded
@@ -55,9 +59,14 @@ class UpstreamProtocol(Protocol):
             self.transport.write(answer)
         if handshake.done:
             self._succeeded(handshake.leftover)
+        elif handshake.again:
+            self._again()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See L{IProtocol.connectionLost}."""
+        if self.handshake.resumable:
+            self._again()
+            return
         how = "closed" if reason.check(type(connectionDone.value)) else "broke"
         self._failed(
             ProxyError(
@@ -90,6 +99,7 @@ class UpstreamFactory(Factory):
         handshake: IHandshake,
         succeeded: Callable[[bytes], None],
         failed: Callable[[UpstreamError], None],
+        again: Callable[[], None],
     ) -> UpstreamProtocol:
         """A protocol for one connection; see L{UpstreamProtocol}."""
-        return UpstreamProtocol(handshake, self._proxy, succeeded, failed)
+        return UpstreamProtocol(handshake, self._proxy, succeeded, failed, again)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
@@ -14,7 +15,7 @@ from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHandshake, IUpstream
+from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.control import ControlConnection
@@ -41,13 +42,19 @@ class Handshakes(NamedTuple):
     @ivar connect: the handshake for one destination.
     @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
         has none.
+    @ivar carry: takes a handshake that is done and its connection, and returns
+        one that carries plain bytes; L{None} where it does already.
+    @ivar check: the part of it that needs no destination, or L{None} where it
+        begins with one.
     """
 
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], Socks5Handshake] | None = None
+    carry: Callable[[IHandshake, Connection], Connection] | None = None
+    check: Callable[[], IHandshake] | None = None
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, IHealthCheck)
 class ProxyUpstream:
     """
     Asks a proxy to connect.
@@ -87,7 +94,14 @@ class ProxyUpstream:
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
-        return self._connector.open(self._addresses, self._handshakes.connect(destination))
+        try:
+            handshake = self._handshakes.connect(destination)
+        except UpstreamError as error:
+            return fail(error)
+        opened = self._connector.open(self._addresses, handshake)
+        if self._handshakes.carry is not None:
+            opened.addCallback(partial(self._handshakes.carry, handshake))
+        return opened
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """
@@ -113,6 +127,13 @@ class ProxyUpstream:
         opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
         opened.addCallbacks(granted, refused)
         return opened
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        makeHandshake = self._handshakes.check
+        handshake = makeHandshake() if makeHandshake is not None else None
+        opened = self._connector.open(self._addresses, handshake)
+        return opened.addCallback(lambda connection: os.close(connection.fd))
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
@@ -148,7 +169,10 @@ class ProxyUpstream:
         return DatagramLeg(datagram.detach(), LegKind.SOCKS5, control)
 
     def _notReached(self, error: int, address: SocketAddress) -> UpstreamError:
+        place = address.address
+        if address.family != socket.AF_UNIX:
+            place = place[0]
         return ProxyError(
-            f"The proxy {self._name} cannot be reached at {address.address[0]} "
+            f"The proxy {self._name} cannot be reached at {place} "
             f"({os.strerror(error)}); check that it runs there."
         )

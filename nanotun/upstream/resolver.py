@@ -23,16 +23,18 @@ class SocketAddress(NamedTuple):
     """
     Where to connect to.
 
-    @ivar family: C{AF_INET} or C{AF_INET6}.
-    @ivar address: as L{socket.socket.connect} takes it.
+    @ivar family: C{AF_INET}, C{AF_INET6} or C{AF_UNIX}.
+    @ivar address: as L{socket.socket.connect} takes it: a tuple, or a path.
     """
 
     family: int
-    address: tuple[Any, ...]
+    address: Any
 
 
 def literalAddress(host: str, port: int) -> SocketAddress | None:
-    """C{host} as an address, or L{None} if it is a name."""
+    """C{host} as an address, which a path is too, or L{None} if it is a name."""
+    if host.startswith("/"):
+        return SocketAddress(socket.AF_UNIX, host)
     if ":" in host:
         return SocketAddress(socket.AF_INET6, (host, port))
     try:

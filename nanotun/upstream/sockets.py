@@ -20,16 +20,17 @@ _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
     """
-    A TCP socket that is marked, non-blocking, closed on exec and without
+    A TCP or unix socket that is marked, non-blocking, closed on exec and without
     Nagle's delay.
 
-    @param family: C{AF_INET} or C{AF_INET6}.
+    @param family: C{AF_INET}, C{AF_INET6} or C{AF_UNIX}.
     @param mark: 0 for none, which needs no privilege.
     @raise UpstreamError: the system has no more, or does not let us mark it.
     """
     stream = _open(family, socket.SOCK_STREAM, mark)
     try:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family != socket.AF_UNIX:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         stream.close()
         raise UpstreamError(_sentence(error)) from None

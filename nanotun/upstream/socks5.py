@@ -10,6 +10,9 @@ States::
     PASSWORD     xx 00                              -> REPLY, request sent
     REPLY        05 00 ... address                  -> DONE; the rest is leftover
 
+Where everything is sent at once, the states are the same and nothing is sent
+in them.
+
 Everything else is an error, and nothing may follow one.
 """
 
@@ -91,7 +94,8 @@ def encodeAddress(destination: Endpoint) -> bytes:
         return b"\4" + inet_pton(AF_INET6, host) + _PORT.pack(port)
     try:
         return b"\1" + inet_pton(AF_INET, host) + _PORT.pack(port)
-    except OSError:
+    except (OSError, ValueError):
+        # A name; with a zero in it, Python calls that a wrong value.
         pass
     name = host.encode("utf-8")
     if not host.isascii() or not 0 < len(name) <= LENGTH_LIMIT:
@@ -126,14 +130,21 @@ class Socks5Handshake:
     @param credentials: user name and password, each of 1 to 255 bytes, or
         C{None}.
     @param command: L{CONNECT} or L{UDP_ASSOCIATE}.
+    @param pipeline: send everything at once.  Only one method is offered then,
+        so that there is nothing to wait for.
+    @raise UpstreamError: this destination cannot be asked for.
     """
+
+    again = resumable = False
 
     __slots__ = (
         "_buffer",
         "_command",
         "_credentials",
         "_destination",
+        "_pipeline",
         "_proxy",
+        "_request",
         "_state",
         "bound",
         "done",
@@ -146,11 +157,14 @@ class Socks5Handshake:
         proxy: str,
         credentials: tuple[bytes, bytes] | None = None,
         command: int = CONNECT,
+        pipeline: bool = False,
     ) -> None:
         self.done = False
         self.leftover = b""
         self.bound: Endpoint | None = None
         self._command = command
+        self._request = b"\5%c\0" % command + encodeAddress(destination)
+        self._pipeline = pipeline
         self._destination = destination
         self._proxy = proxy
         self._credentials = credentials
@@ -160,6 +174,10 @@ class Socks5Handshake:
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
         self._state = _METHOD
+        if self._pipeline:
+            if self._credentials is None:
+                return b"\5\1\0" + self._request
+            return b"\5\1\2" + self._logIn() + self._request
         return b"\5\1\0" if self._credentials is None else b"\5\2\0\2"
 
     def receive(self, data: bytes) -> bytes:
@@ -175,32 +193,41 @@ class Socks5Handshake:
             raise self._wrongVersion(buffer)
         if len(buffer) < 2:
             return b""
-        if len(buffer) > 2:
+        if len(buffer) > 2 and not self._pipeline:
             raise HandshakeError(
                 f"The proxy {self._proxy} sent {len(buffer) - 2} bytes more than SOCKS5 allows "
                 "before the request; check that it is a SOCKS5 proxy."
             )
         self._buffer = b""
-        if state == _METHOD:
-            return self._chooseMethod(buffer[1])
+        answer = self._chosen(buffer[1]) if state == _METHOD else self._loggedIn(buffer[1])
+        if not self._pipeline:
+            return answer
+        # It is sent already.
+        return self.receive(buffer[2:]) if len(buffer) > 2 else b""
+
+    def _logIn(self) -> bytes:
+        assert self._credentials is not None
+        username, password = self._credentials
+        return b"".join((b"\1", bytes([len(username)]), username, bytes([len(password)]), password))
+
+    def _loggedIn(self, status: int) -> bytes:
         # RFC 1929, section 2.  The version byte is not looked at: some servers
         # repeat SOCKS's own there.
-        if buffer[1] != 0:
+        if status != 0:
             raise AuthenticationError(
                 f"The proxy {self._proxy} does not accept this user name and password "
-                f"(status {buffer[1]}); correct them in the proxy's URL."
+                f"(status {status}); correct them in the proxy's URL."
             )
-        return self._request()
+        self._state = _REPLY
+        return self._request
 
-    def _chooseMethod(self, method: int) -> bytes:
-        if method == NO_AUTHENTICATION:
-            return self._request()
+    def _chosen(self, method: int) -> bytes:
+        if method == NO_AUTHENTICATION and not (self._pipeline and self._credentials):
+            self._state = _REPLY
+            return self._request
         if method == PASSWORD and self._credentials is not None:
             self._state = _PASSWORD
-            username, password = self._credentials
-            return b"".join(
-                (b"\1", bytes([len(username)]), username, bytes([len(password)]), password)
-            )
+            return self._logIn()
         if method != NONE_ACCEPTABLE:
             raise HandshakeError(
                 f"The proxy {self._proxy} chose the method {method}, which was not offered; "
@@ -215,10 +242,6 @@ class Socks5Handshake:
             f"The proxy {self._proxy} accepts neither a password nor a log-in without one; "
             "look at its configuration."
         )
-
-    def _request(self) -> bytes:
-        self._state = _REPLY
-        return b"\5%c\0" % self._command + encodeAddress(self._destination)
 
     def _receiveReply(self, buffer: bytes) -> None:
         if buffer[:1] != b"\5":

@@ -87,7 +87,7 @@ class HandshakeTransport:
         self.connected = self._reading = self._writing = self._closing = False
         self._pending = b""
 
-    def connect(self, address: tuple[Any, ...]) -> None:
+    def connect(self, address: Any) -> None:
         """
         Begin to connect.
 

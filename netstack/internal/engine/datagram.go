@@ -168,7 +168,9 @@ func (e *Engine) reassembled(id stack.TransportEndpointID, packet *stack.PacketB
 		return true
 	}
 	view := data.AsRange().ToView()
-	defer view.Release()
+	if view != nil { // there is none of nothing
+		defer view.Release()
+	}
 	if how := e.takePayload(&t, view.AsSlice(), 0); how != 0 {
 		source, destination := t.ends()
 		e.rejectDatagram(&source, &destination, datagram.Refusal(how))

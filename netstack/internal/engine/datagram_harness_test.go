@@ -179,7 +179,7 @@ func (w *world) associate(fd int, leg datagram.Leg, shared bool) (id uint64) {
 
 func (w *world) attach(flow, association uint64) (err error) {
 	w.t.Helper()
-	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association) })
+	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association, nil) })
 	return err
 }
 

@@ -13,8 +13,7 @@ import (
 )
 
 // sendSegmented sends a payload as datagrams of that many bytes in one packet, or
-// with segment 0 as one large one, which no kernel would put in a fragment less
-// device; its checksum is left to the other side.
+// with segment 0 as one. Their checksums are left to the other side.
 func (p *player) sendSegmented(source, destination netip.AddrPort, payload []byte, segment int) {
 	p.t.Helper()
 	p.sendOdd(udpPacket(source, destination, payload, true, ipOptions{}), segment)
@@ -28,8 +27,8 @@ func (p *player) sendOdd(packet []byte, segment int) {
 	ip := pick(packet[0]>>4 == 6, header.IPv6MinimumSize, header.IPv4MinimumSize)
 	order.PutUint16(h[6:], uint16(ip))
 	order.PutUint16(h[8:], 6)
-	at := packet[ip+6:]
-	copy(at, []byte{0x12, 0x34}) // the pseudo header's sum, of which nothing hangs
+	packet = bytes.Clone(packet)
+	copy(packet[ip+6:], []byte{0x12, 0x34}) // for the pseudo header's sum, which nobody here needs
 	if segment > 0 {
 		h[1] = gsoUDP
 		order.PutUint16(h[2:], uint16(ip+header.UDPMinimumSize))

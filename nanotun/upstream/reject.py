@@ -1,0 +1,40 @@
+"""
+No way out at all.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from nanotun.errors import DatagramsUnsupported, UpstreamRefused
+from nanotun.flow import Connection, DatagramLeg, Endpoint
+from nanotun.interfaces import IHealthCheck, IUpstream
+
+
+@implementer(IUpstream, IHealthCheck)
+class RejectUpstream:
+    """
+    Refuses, so that apps give up at once: not every system minds an ICMP
+    "prohibited", all mind a reset.
+    """
+
+    #: There are none.
+    sharesLegs = False
+    sendsNames = False
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        return fail(UpstreamRefused(f"{destination} is refused, because the proxy is reject://."))
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return fail(DatagramsUnsupported("UDP is refused, because the proxy is reject://."))
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}; refusing never fails."""
+        return succeed(None)
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return "reject://"

@@ -1,0 +1,86 @@
+"""
+Which handshakes a proxy's URL stands for.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from nanotun.flow import Connection, Endpoint
+from nanotun.interfaces import IHandshake
+from nanotun.proxyurl import ProxyURL
+from nanotun.upstream.greetings import NoHandshake, Socks5LogIn
+from nanotun.upstream.http import HttpHandshake
+from nanotun.upstream.login import HttpLogin
+from nanotun.upstream.proxy import Handshakes
+from nanotun.upstream.socks4 import Socks4Handshake
+from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
+from nanotun.upstream.tls import TlsHandshake, makeContext
+from nanotun.upstream.tlsrelay import relayTls
+
+
+def _credentials(url: ProxyURL) -> tuple[bytes, bytes] | None:
+    if url.username is None:
+        return None
+    return url.username.encode(), (url.password or "").encode()
+
+
+def _socks5(url: ProxyURL, reactor: Any) -> Handshakes:
+    proxy, credentials = str(url), _credentials(url)
+    # The family says by which one datagrams will come (RFC 1928, section 4).
+    nobody = Endpoint("::" if ":" in url.host else "0.0.0.0", 0)
+    # A relay for datagrams has to be somewhere, and a path is nowhere.
+    hasRelays = not url.host.startswith("/")
+    return Handshakes(
+        lambda destination: Socks5Handshake(destination, proxy, credentials, pipeline=url.pipeline),
+        (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE, url.pipeline))
+        if hasRelays
+        else None,
+        check=lambda: Socks5LogIn(proxy, credentials),
+    )
+
+
+def _socks4(url: ProxyURL, reactor: Any) -> Handshakes:
+    proxy, user = str(url), (url.username or "").encode()
+    return Handshakes(lambda destination: Socks4Handshake(destination, proxy, user))
+
+
+def _httpLogin(url: ProxyURL, eager: bool) -> HttpLogin | None:
+    credentials = _credentials(url)
+    if credentials is None:
+        return None
+    return HttpLogin(*credentials, lambda: secrets.token_hex(16).encode(), eager)
+
+
+def _http(url: ProxyURL, reactor: Any) -> Handshakes:
+    proxy, login = str(url), _httpLogin(url, url.pipeline)
+    return Handshakes(lambda destination: HttpHandshake(destination, proxy, login))
+
+
+def _https(url: ProxyURL, reactor: Any) -> Handshakes:
+    # Nobody but the proxy sees the password.
+    proxy, login = str(url), _httpLogin(url, eager=True)
+    context = makeContext(url.ca, url.insecure)
+
+    def connect(destination: Endpoint) -> IHandshake:
+        return TlsHandshake(HttpHandshake(destination, proxy, login), proxy, context, url.host)
+
+    def carry(handshake: Any, connection: Connection) -> Connection:
+        return relayTls(handshake.stream, connection, reactor)
+
+    return Handshakes(
+        connect, carry=carry, check=lambda: TlsHandshake(NoHandshake(), proxy, context, url.host)
+    )
+
+
+#: Scheme to what makes the handshakes with one proxy.
+HANDSHAKES: dict[str, Callable[[ProxyURL, Any], Handshakes]] = {
+    "socks5": _socks5,
+    "socks5h": _socks5,
+    "socks4": _socks4,
+    "socks4a": _socks4,
+    "http": _http,
+    "https": _https,
+}

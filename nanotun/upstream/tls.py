@@ -1,0 +1,204 @@
+"""
+TLS without any I/O, and a proxy's handshake inside it.
+
+By Python's own ssl over memory BIOs, which also checks the certificate and its
+names.  Twisted's TLS would need the connection before the handshake, in a
+transport that does not give it away, and two libraries more.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from zope.interface import implementer
+
+from nanotun.errors import ConfigError, HandshakeError, ProxyError
+from nanotun.interfaces import IHandshake
+
+#: Bytes; more than a record holds (RFC 8446, section 5.1).
+READ_SIZE = 1 << 16
+
+
+def makeContext(ca: str, insecure: bool) -> ssl.SSLContext:
+    """
+    What all connections to one proxy share.
+
+    @param ca: a file with the certificates to trust; empty for the system's.
+    @param insecure: trust any.
+    @raise ConfigError: the file is no good.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"The certificates in {ca} cannot be read ({reason}); check ca in the proxy's URL."
+        ) from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    # A write would have to wait for reads.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class TlsStream:
+    """
+    One TLS connection, the client's side: bytes of the wire in and out, plain
+    bytes out and in.
+
+    @ivar ended: whether the peer has said that it sends no more.
+    @param host: the name or address that the certificate is to be for; a name
+        goes out as SNI too.
+    """
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.ended = False
+
+    def handshake(self) -> bool:
+        """
+        Go on with the handshake.
+
+        @return: whether it is done.
+        @raise ssl.SSLError: it failed; L{outgoing} has the alert.
+        """
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the wire."""
+        self._incoming.write(data)
+
+    def outgoing(self) -> bytes:
+        """What is to go on the wire now."""
+        return self._outgoing.read()
+
+    def read(self) -> bytes:
+        """
+        All plain bytes that have come.
+
+        @raise ssl.SSLError: the peer broke the protocol or gave up.
+        """
+        found = []
+        try:
+            while piece := self._tls.read(READ_SIZE):
+                found.append(piece)
+            self.ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        return b"".join(found)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send plain bytes.
+
+        @raise ssl.SSLError: the connection is broken.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+
+    def close(self) -> None:
+        """
+        Say that we send no more (close_notify).  The peer may go on.
+
+        @raise ssl.SSLError: the connection is broken.
+        """
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+
+
+@implementer(IHandshake)
+class TlsHandshake:
+    """
+    A handshake inside TLS.
+
+    @ivar stream: what is to carry the connection once L{done}.
+    @param inner: the proxy's own handshake.
+    @param proxy: the proxy's URL without its password, for errors.
+    @param host: the proxy's name or address.
+    """
+
+    __slots__ = ("_context", "_host", "_inner", "_proxy", "_secured", "stream")
+
+    def __init__(self, inner: IHandshake, proxy: str, context: ssl.SSLContext, host: str) -> None:
+        self._inner = inner
+        self._proxy = proxy
+        self._context = context
+        self._host = host
+        self._secured = False
+
+    @property
+    def done(self) -> bool:
+        """See L{IHandshake}."""
+        return bool(self._inner.done)
+
+    @property
+    def again(self) -> bool:
+        """See L{IHandshake}."""
+        # Until it is begun anew, the inner handshake still speaks of the last
+        # connection.
+        return self._secured and bool(self._inner.again)
+
+    @property
+    def resumable(self) -> bool:
+        """See L{IHandshake}."""
+        return self._secured and bool(self._inner.resumable)
+
+    @property
+    def leftover(self) -> bytes:
+        """See L{IHandshake}."""
+        return bytes(self._inner.leftover)
+
+    def begin(self) -> bytes:
+        """See L{IHandshake.begin}."""
+        self.stream = TlsStream(self._context, self._host)
+        self._secured = False
+        self.stream.handshake()
+        return self.stream.outgoing()
+
+    def receive(self, data: bytes) -> bytes:
+        """See L{IHandshake.receive}."""
+        stream = self.stream
+        stream.feed(data)
+        try:
+            if not self._secured:
+                self._secured = stream.handshake()
+                if not self._secured:
+                    return stream.outgoing()
+                stream.write(self._inner.begin())
+            plain = stream.read()
+            if plain:
+                stream.write(self._inner.receive(plain))
+        except ssl.SSLError as error:
+            raise self._failed(error) from None
+        if stream.ended and not (self.done or self.again or self.resumable):
+            raise ProxyError(
+                f"The proxy {self._proxy} closed the connection before its answer was whole; "
+                "look at the proxy's log."
+            )
+        return stream.outgoing()
+
+    def _failed(self, error: ssl.SSLError) -> HandshakeError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return HandshakeError(
+                f"The proxy {self._proxy} has a certificate that is not trusted "
+                f"({error.verify_message.rstrip('.')}); if it is the right one, write "
+                "?ca=FILE behind the URL."
+            )
+        reason = (error.reason or "no reason given").lower().replace("_", " ")
+        return HandshakeError(
+            f"The proxy {self._proxy} does not speak TLS with us ({reason}); check the "
+            "proxy's scheme and port."
+        )

@@ -1,0 +1,275 @@
+"""
+Tests of L{nanotun.upstream.tlsrelay}: C{https} from the URL to the app's bytes,
+on real sockets of the loopback interface.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import HandshakeError, UpstreamError
+from nanotun.flow import Connection
+from nanotun.proxyurl import parseProxyURL
+from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.schemes import HANDSHAKES
+from nanotun.upstream.tlsrelay import AppSide, WireSide, relayTls
+from tests.tls_cases import CA, TlsServer
+from tests.upstream_cases import DESTINATION, ReactorCase, unmarked
+
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ASK = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=r, nonce=n\r\nConnection: close\r\n\r\n"
+
+
+@implementer(IHalfCloseableProtocol)
+class Proxy(Protocol):
+    """
+    A proxy with TLS that asks for a log-in first if told so, and then sends
+    back what it hears, with C{"!"} behind it once the client has ended.
+    """
+
+    transport: Any
+
+    def __init__(self, ask: bool, greeting: bytes = b"") -> None:
+        self.ask = ask
+        self.greeting = greeting
+        self.server = TlsServer()
+        self.open = False
+        self.ended = False
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer."""
+        self.transport.write(self.server.receive(data))
+        if not self.open:
+            if b"\r\n\r\n" not in self.server.heard:
+                return
+            if self.ask and b"Proxy-Authorization" not in self.server.heard:
+                self.transport.write(self.server.say(ASK))
+                self.transport.loseConnection()
+                return
+            self.open = True
+            self.server.heard = b""
+            self.transport.write(self.server.say(OPEN + self.greeting))
+        heard, self.server.heard = self.server.heard, b""
+        if heard:
+            self.transport.write(self.server.say(heard))
+        if self.server.ended and not self.ended:
+            self.ended = True
+            self.transport.write(self.server.say(b"!") + self.server.end())
+
+    def readConnectionLost(self) -> None:
+        """The client's FIN."""
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Ours."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end."""
+        self.lost.callback(None)
+
+
+@implementer(IHalfCloseableProtocol)
+class App(Protocol):
+    """The engine's end of a leg."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.ended: Deferred[None] = Deferred()
+        self.waiting: tuple[int, Deferred[None]] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Note it."""
+        self.heard += data
+        if self.waiting is not None and len(self.heard) >= self.waiting[0]:
+            waiting, self.waiting = self.waiting, None
+            waiting[1].callback(None)
+
+    def until(self, count: int) -> Deferred[None]:
+        """Fires once so many bytes have come."""
+        waiter: Deferred[None] = Deferred()
+        self.waiting = (count, waiter)
+        self.dataReceived(b"")
+        return waiter
+
+    def readConnectionLost(self) -> None:
+        """The other side ended."""
+        self.ended.callback(None)
+
+    def writeConnectionLost(self) -> None:
+        """We did."""
+
+
+class RelayTests(ReactorCase):
+    """Legs by way of a proxy with TLS."""
+
+    def setUp(self) -> None:
+        """No relays yet."""
+        super().setUp()
+        self.proxies: list[Proxy] = []
+
+    def upstream(self, ask: bool = False, greeting: bytes = b"", query: str = "") -> ProxyUpstream:
+        """Listen, and make the upstream for it."""
+
+        def build(address: object) -> Proxy:
+            self.proxies.append(Proxy(ask, greeting))
+            return self.proxies[-1]
+
+        factory = Factory()
+        factory.noisy = False
+        factory.buildProtocol = build  # type: ignore[assignment, method-assign]
+        port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = parseProxyURL(f"https://u:p@127.0.0.1:{port.getHost().port}?{query or f'ca={CA}'}")
+        return ProxyUpstream(
+            url, HANDSHAKES["https"](url, self.reactor), self.reactor, 5.0, unmarked
+        )
+
+    def adopt(self, connection: Connection) -> App:
+        """The engine's part."""
+        app = App()
+        factory = Factory.forProtocol(lambda: app)  # type: ignore[arg-type]
+        factory.noisy = False
+        self.assertFalse(os.get_blocking(connection.fd))
+        with socket.socket(fileno=connection.fd) as end:
+            self.reactor.adoptStreamConnection(end.fileno(), end.family, factory)
+        app.dataReceived(connection.leftover)
+        return app
+
+    async def clean(self) -> None:
+        """All proxies' connections are closed, and no relay is left."""
+        for proxy in self.proxies:
+            await proxy.lost
+        left = [
+            each
+            for each in self.reactor.getReaders() + self.reactor.getWriters()
+            if isinstance(getattr(each, "protocol", None), AppSide | WireSide)
+        ]
+        self.assertEqual(left, [])
+        self.assertClean()
+
+    async def test_carries(self) -> None:
+        """Bytes go both ways, many of them, and a half-close gets through."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        data = os.urandom(5_000_000)
+        app.transport.write(data)
+        app.transport.loseWriteConnection()
+        await app.ended
+        self.assertEqual(app.heard[-1:], b"!")
+        self.assertEqual(app.heard[:-1] == data, True)
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_leftover(self) -> None:
+        """What comes with the proxy's answer reaches the app."""
+        app = self.adopt(await self.upstream(greeting=b"220 hello").connect(DESTINATION))
+        await app.until(9)
+        self.assertEqual(app.heard, b"220 hello")
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_slowReader(self) -> None:
+        """An app that does not read holds the proxy up, and loses nothing."""
+        app = self.adopt(await self.upstream(greeting=bytes(20_000_000)).connect(DESTINATION))
+        app.transport.pauseProducing()
+        pause: Deferred[None] = Deferred()
+        self.reactor.callLater(0.2, pause.callback, None)
+        await pause
+        (side,) = [
+            each.protocol
+            for each in self.reactor.getWriters()
+            if isinstance(getattr(each, "protocol", None), AppSide)
+        ]
+        held = len(side.transport.dataBuffer) + sum(map(len, side.transport._tempDataBuffer))
+        self.assertLess(held, 1_000_000)
+        app.transport.resumeProducing()
+        await app.until(20_000_000)
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_appGone(self) -> None:
+        """When the app's side is closed, so is the connection to the proxy."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        app.transport.write(b"x")
+        await app.until(1)
+        app.transport.abortConnection()
+        await self.clean()
+
+    async def test_proxyGone(self) -> None:
+        """When the connection to the proxy breaks, the app's side is closed."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        self.proxies[0].transport.abortConnection()
+        await app.ended
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_proxyWrong(self) -> None:
+        """So it is when the proxy sends what is no TLS."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        self.proxies[0].transport.write(b"plain text, which is no record of TLS")
+        await app.ended
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_again(self) -> None:
+        """A proxy that closes after its 407 is dialled again."""
+        upstream = self.upstream(ask=True)
+        app = self.adopt(await upstream.connect(DESTINATION))
+        app.transport.write(b"x")
+        await app.until(1)
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_untrusted(self) -> None:
+        """A certificate that is not trusted fails the leg; with insecure=1 it does not."""
+        upstream = self.upstream(query="ca=/etc/ssl/certs/ca-certificates.crt")
+        await self.failure(HandshakeError, upstream.connect(DESTINATION))
+        await self.clean()
+        self.proxies.clear()
+        app = self.adopt(await self.upstream(query="insecure=1").connect(DESTINATION))
+        app.transport.loseConnection()
+        await self.clean()
+
+    def test_noDescriptors(self) -> None:
+        """Without descriptors for a relay the connection is closed, and the error says so."""
+
+        def none() -> None:
+            raise OSError(24, "Too many open files")
+
+        self.patch(socket, "socketpair", none)
+        wire = socket.socket()
+        fd = wire.detach()
+        error = self.assertRaises(UpstreamError, relayTls, None, Connection(fd, b""), self.reactor)
+        self.assertIn("ulimit", str(error))
+        self.assertRaises(OSError, os.fstat, fd)
+
+    async def test_notAdopted(self) -> None:
+        """So it is when only one end of the relay finds its place."""
+        real = self.reactor
+        adopted: list[object] = []
+
+        class Reactor:
+            """Takes one."""
+
+            def adoptStreamConnection(self, fd: int, family: int, factory: Factory) -> None:
+                if adopted:
+                    raise OSError(24, "Too many open files")
+                adopted.append(real.adoptStreamConnection(fd, family, factory))
+
+        upstream = self.upstream()
+        upstream._handshakes = HANDSHAKES["https"](
+            parseProxyURL(upstream.describe().replace("***", "p")), Reactor()
+        )
+        text = await self.failure(UpstreamError, upstream.connect(DESTINATION))
+        self.assertIn("ulimit", text)
+        await self.clean()
