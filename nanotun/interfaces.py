@@ -56,7 +56,6 @@ class ITunOpener(Interface):
     def open(name: str, mtu: int, offload: str) -> ITunDevice:
         """
         Create the device, give it its addresses and MTU and bring it up.
-
         @param offload: C{"auto"}, C{"on"} or C{"off"}.
         @raise nanotun.errors.DeviceError: with one sentence; nothing is left.
         """
