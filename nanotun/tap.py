@@ -17,7 +17,7 @@ from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
-from nanotun.errors import EngineError
+from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
@@ -72,6 +72,8 @@ def makeService(options: Options) -> IService:
     Put everything together.
 
     @param options: parsed.
+    @raise SystemExit: a file that the proxy's URL names is no good; with the
+        error's sentence, as from L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
@@ -83,20 +85,24 @@ def makeService(options: Options) -> IService:
     def around(upstream: IUpstream) -> IUpstream:
         return NamedUpstream(upstream, naming) if fakes or upstream.sendsNames else upstream
 
-    upstream = upstreamsFor(
-        settings.proxy,
-        settings.proxyPolicy,
-        reactor,
-        settings.connectTimeout,
-        settings.proxyCheckInterval,
-        debug,
-        around,
-    )
+    try:
+        upstream = upstreamsFor(
+            settings.proxy,
+            settings.proxyPolicy,
+            reactor,
+            settings.connectTimeout,
+            settings.proxyCheckInterval,
+            debug,
+            around,
+        )
+    except ConfigError as error:
+        raise SystemExit(f"nanotun: {error}") from None
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
-        # A proxy itself is reached by its real address.
-        exclude=(*settings.fakeIpExclude, *(proxy.host.lower() for proxy in settings.proxy)),
+        exclude=settings.fakeIpExclude,
+        # Proxies themselves are reached by their real addresses.
+        real=tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy),
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
     )

@@ -42,7 +42,7 @@ class AnswerTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Answers from a small pool."""
         self.pool = FakePool(4)
-        self.answers = FakeAnswers(self.pool, ("corp.example", "proxy.example"))
+        self.answers = FakeAnswers(self.pool, ("corp.example",), ("proxy.example",))
 
     def addresses(self, wire: bytes, now: float = 0) -> list[str]:
         """What a question is answered with."""
@@ -144,6 +144,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(len(self.pool), 0)
         # What only looks like an excluded name is none.
         self.assertEqual(self.addresses(ask("xcorp.example")), ["198.19.0.1"])
+        self.assertEqual(self.addresses(ask("www.proxy.example")), ["198.19.0.2"])
 
     def test_pointer(self) -> None:
         """The PTR record of an address of the pool is its name, or there is none."""

@@ -90,6 +90,12 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
         self.assertFalse(group.running)
 
+    def test_noCertificates(self) -> None:
+        """A file of certificates that is not there ends it with one sentence."""
+        options = self.options("https://h?ca=/nowhere/ca.pem")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("/nowhere/ca.pem", str(error.code))
+
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
         output = python(

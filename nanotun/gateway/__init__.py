@@ -45,6 +45,7 @@ class NameOptions(NamedTuple):
     @ivar faked: whether to hand out addresses that stand for names; L{noted} means
         nothing then.
     @ivar exclude: names that get real addresses all the same, with all below.
+    @ivar real: names that do so themselves, and nothing below.
     @ivar stateFile: path of the file that keeps them; empty for none.
     @ivar flowHold: seconds that a flow needs its name for after its beginning.
     """
@@ -52,6 +53,7 @@ class NameOptions(NamedTuple):
     noted: bool = False
     faked: bool = False
     exclude: tuple[str, ...] = ()
+    real: tuple[str, ...] = ()
     stateFile: str = ""
     flowHold: float = 0.0
 
@@ -160,7 +162,9 @@ def makeGateway(
     names: RealNames | FakeNames = RealNames(reactor, answered, Lookup(relay))
     if nameOptions.faked:
         pool = FakePool()
-        answering = FakeDns(reactor, FakeAnswers(pool, nameOptions.exclude), relay)
+        answering = FakeDns(
+            reactor, FakeAnswers(pool, nameOptions.exclude, nameOptions.real), relay
+        )
         store = FakeStore(nameOptions.stateFile)
         names = FakeNames(reactor, pool, store, Lookup(relay), nameOptions.flowHold)
     locality = Locality(reactor.seconds)

@@ -74,12 +74,16 @@ class FakeAnswers:
     See the module.
 
     @param exclude: names that are the servers', with all below; lower case.
+    @param real: names that are, and nothing below.
     @ivar exhausted: answers that were refused because all addresses are in use.
     """
 
-    def __init__(self, pool: FakePool, exclude: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, pool: FakePool, exclude: tuple[str, ...] = (), real: tuple[str, ...] = ()
+    ) -> None:
         self._pool = pool
         self._excluded = {*LOCAL, *exclude}
+        self._real = set(real)
         self._known: dict[bytes, tuple[Fake, bytes]] = {}
         self.exhausted = 0
 
@@ -117,7 +121,7 @@ class FakeAnswers:
         return self._address(wire, query, kind, name, now)
 
     def _isFaked(self, name: str) -> bool:
-        return "." in name and not _isWithin(name, self._excluded)
+        return "." in name and name not in self._real and not _isWithin(name, self._excluded)
 
     def _address(self, wire: bytes, query: Query, kind: int, name: str, now: float) -> bytes:
         fake = self._pool.give(name, now)

@@ -144,7 +144,7 @@ func (p *player) assemble(r received) {
 	}
 	delete(p.inbox.pieces, key)
 	sum := pseudo(r.source, r.destination, r.protocol, len(whole))
-	if checksum.Checksum(whole, sum) != 0xffff || int(header.UDP(whole).Length()) != len(whole) {
+	if checksum.Checksum(whole, sum) != 0xffff || header.UDP(whole).Checksum() == 0 || int(header.UDP(whole).Length()) != len(whole) {
 		p.t.Fatalf("a datagram of %d bytes in %d fragments is damaged", len(whole), len(pieces))
 	}
 	p.inbox.add(r, whole)
