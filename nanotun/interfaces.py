@@ -56,7 +56,6 @@ class ITunOpener(Interface):
     def open(name: str, mtu: int, offload: str) -> ITunDevice:
         """
         Create the device, give it its addresses and MTU and bring it up.
-
         @param offload: C{"auto"}, C{"on"} or C{"off"}.
         @raise nanotun.errors.DeviceError: with one sentence; nothing is left.
         """
@@ -103,11 +102,12 @@ class IDatagramFlowRequest(Interface):
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
 
-    def attach(association: int) -> bool:
+    def attach(association: int, real: Endpoint | None = None) -> bool:
         """
         Send them, and those to come, by an association.
 
         @param association: from L{IPacketEngine.openAssociation}.
+        @param real: where they really go; replies appear as the flow's destination's.
         @return: false when the association cannot take this flow, because it has
             ended or because it is shared and has a query with the same id to the
             same server under way.  The request still waits then.
@@ -280,6 +280,7 @@ class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
     sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
+    sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
 
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """

@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.answering import Answering
 from nanotun.gateway.counters import Counters
 from nanotun.gateway.locality import Locality
-from nanotun.gateway.relay import DnsRelay
 from nanotun.interfaces import IPacketEngine
 
 #: Bytes of payload: 65,535 less the headers of IPv4 and UDP.
@@ -170,7 +170,7 @@ class DnsDatagramProtocol(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, relay: DnsRelay, locality: Locality) -> None:
+    def __init__(self, relay: Answering, locality: Locality) -> None:
         self._relay = relay
         self._locality = locality
 

@@ -22,6 +22,7 @@ from typing import Any
 from nanotun.gateway.cache import AnswerCache
 from nanotun.gateway.counters import Counters
 from nanotun.gateway.exchange import Deadlines, Exchange, Waiter, Ways
+from nanotun.gateway.names import AnsweredNames
 from nanotun.gateway.records import truncate
 from nanotun.gateway.wire import (
     FORMERR,
@@ -50,6 +51,7 @@ class DnsRelay:
 
     @param cacheSize: answers that are kept, or 0.
     @param cacheBytes: what they may take.
+    @param names: is told of the answers, if anybody wants to know.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class DnsRelay:
         cacheBytes: int,
         inFlightLimit: int = IN_FLIGHT_LIMIT,
         clientLimit: int = CLIENT_LIMIT,
+        names: AnsweredNames | None = None,
     ) -> None:
         self._clock = clock
         self._ways = ways
@@ -68,6 +71,7 @@ class DnsRelay:
         self.cache = AnswerCache(cacheSize, cacheBytes)
         self._inFlightLimit = inFlightLimit
         self._clientLimit = clientLimit
+        self._names = names
         self._deadlines = Deadlines(clock)
         self._exchanges: dict[bytes, Exchange] = {}
         self._clients: dict[Hashable, int] = {}
@@ -174,7 +178,9 @@ class DnsRelay:
             self.counters.servfail += len(exchange.waiters)
             answer = errorReply(wire, query, SERVFAIL)
         else:
-            self.cache.store(wire, query, answer, self._clock.seconds())
+            now = self._clock.seconds()
+            grant = None if self._names is None else self._names.note(answer, query, now)
+            self.cache.store(wire, query, answer, now, grant)
         self._give(exchange, exchange.waiters, answer)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:

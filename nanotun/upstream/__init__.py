@@ -5,7 +5,7 @@ one that connects them; and a choice of several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanotun.errors import ConfigError
@@ -25,6 +25,7 @@ def upstreamsFor(
     timeout: float,
     interval: float,
     logFlows: bool = False,
+    around: Callable[[IUpstream], IUpstream] = lambda upstream: upstream,
 ) -> IUpstream:
     """
     The upstream that one or more URLs stand for.  Opens nothing yet; several are
@@ -35,9 +36,10 @@ def upstreamsFor(
     @param timeout: seconds for one connection, all steps together.
     @param interval: seconds between two checks of one of several.
     @param logFlows: whether each flow gets a debug line that names its upstream.
+    @param around: what each is wrapped in.
     @raise ConfigError: as from L{upstreamFor}.
     """
-    upstreams = [upstreamFor(url, reactor, timeout) for url in urls]
+    upstreams = [around(upstreamFor(url, reactor, timeout)) for url in urls]
     if len(upstreams) == 1:
         return upstreams[0]
     return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)

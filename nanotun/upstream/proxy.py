@@ -30,6 +30,10 @@ from nanotun.upstream.socks5 import Socks5Handshake
 #: was configured anew.
 UNSUPPORTED_TIME = 60.0
 
+#: The schemes whose proxies are sent names.  A SOCKS5 proxy takes them too, but who
+#: writes socks5:// wants names looked up here; curl(1) has it so.
+NAME_SCHEMES = {"socks5h", "socks4a", "http", "https"}
+
 
 class Handshakes(NamedTuple):
     """
@@ -71,6 +75,7 @@ class ProxyUpstream:
         makeStream: Callable[[int], Any] = openStream,
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
     ) -> None:
+        self.sendsNames = url.scheme in NAME_SCHEMES
         self._name = str(url)
         self._reactor = reactor
         self._handshakes = handshakes
