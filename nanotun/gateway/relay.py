@@ -41,6 +41,10 @@ from nanotun.gateway.wire import (
 #: 10,000 queries a second pass.
 IN_FLIGHT_LIMIT = 2000
 
+#: Bytes of queries under way that are larger than L{PLAIN_SIZE}, which few are: who
+#: sends many of them takes nothing from the others.  We hold them twice.
+LARGE_LIMIT = 1 << 20
+
 #: Of one client: one program cannot take it all.
 CLIENT_LIMIT = 1000
 
@@ -75,6 +79,7 @@ class DnsRelay:
         self._deadlines = Deadlines(clock)
         self._exchanges: dict[bytes, Exchange] = {}
         self._clients: dict[Hashable, int] = {}
+        self._large = 0
         self.inFlight = 0
 
     def query(
@@ -127,6 +132,7 @@ class DnsRelay:
         exchanges = list(self._exchanges.values())
         self._exchanges.clear()
         self._clients.clear()
+        self._large = 0
         self.inFlight = 0
         for exchange in exchanges:
             exchange.cancel()
@@ -155,10 +161,16 @@ class DnsRelay:
                 if other.ident == waiter.ident and other.client == client:
                     return False
         ofClient = self._clients.get(client, 0)
-        if self.inFlight >= self._inFlightLimit or ofClient >= self._clientLimit:
+        large = _largeSize(wire) if exchange is None else 0
+        if (
+            self.inFlight >= self._inFlightLimit
+            or ofClient >= self._clientLimit
+            or self._large + large > LARGE_LIMIT
+        ):
             self.counters.limited += 1
             waiter.reply(errorReply(wire, query, SERVFAIL))
             return True
+        self._large += large
         self._clients[client] = ofClient + 1
         self.inFlight += 1
         if exchange is not None:
@@ -174,6 +186,7 @@ class DnsRelay:
     def _done(self, exchange: Exchange, answer: bytes | None) -> None:
         wire, query = exchange.wire, exchange.query
         del self._exchanges[wire[2:]]
+        self._large -= _largeSize(wire)
         if answer is None:
             self.counters.servfail += len(exchange.waiters)
             answer = errorReply(wire, query, SERVFAIL)
@@ -198,3 +211,8 @@ class DnsRelay:
             else:
                 del self._clients[client]
             reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _largeSize(wire: bytes) -> int:
+    """What a query under way adds to the bytes of L{LARGE_LIMIT}."""
+    return len(wire) if len(wire) > PLAIN_SIZE else 0
