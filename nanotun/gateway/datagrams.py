@@ -10,7 +10,7 @@ any server's port 53 is answered here.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import MessageLengthError
@@ -165,6 +165,19 @@ class DatagramServices:
             self._engine.sendDatagrams(out)
 
 
+class DnsAsker(NamedTuple):
+    """
+    Who asks the relay by UDP.
+
+    @ivar asked: the address that the query went to: of a client that asks two
+        servers with one query, both are to answer.
+    """
+
+    host: str
+    port: int
+    asked: Endpoint | None
+
+
 class DnsDatagramProtocol(DatagramProtocol):
     """DNS by UDP, for this machine's apps."""
 
@@ -178,8 +191,7 @@ class DnsDatagramProtocol(DatagramProtocol):
         if not self._locality.isLocal(addr[0]):
             self._relay.counters.outside += 1
             return
-        # Of a client that asks two servers with one query, both are to answer.
-        client = addr, getattr(addr, "asked", None)
+        client = DnsAsker(*addr, getattr(addr, "asked", None))
         reply = partial(self._reply, addr)
         self._relay.query(datagram, client, reply, largest=LARGEST_DATAGRAM)
 

@@ -45,8 +45,9 @@ IN_FLIGHT_LIMIT = 2000
 #: sends many of them takes nothing from the others.  We hold them twice.
 LARGE_LIMIT = 1 << 20
 
-#: Of one client: one program cannot take it all.
-CLIENT_LIMIT = 1000
+#: Of one host, by however many sockets; the rest is for this machine's other
+#: addresses.  Programs with the same address are not told apart: each can take this.
+CLIENT_LIMIT = 1800
 
 
 class DnsRelay:
@@ -93,7 +94,8 @@ class DnsRelay:
         """
         Answer a query.
 
-        @param client: whose it is: limits and repetitions are told by it.
+        @param client: whose it is: repetitions are told by it, limits by its C{host},
+            or by itself if it has none.
         @param reply: called with the answer, once, perhaps before this returns; not
             after L{stop}.
         @param largest: bytes that C{reply} can carry.
@@ -160,7 +162,8 @@ class DnsRelay:
             for other in exchange.waiters:
                 if other.ident == waiter.ident and other.client == client:
                     return False
-        ofClient = self._clients.get(client, 0)
+        host = _hostOf(client)
+        ofClient = self._clients.get(host, 0)
         large = _largeSize(wire) if exchange is None else 0
         if (
             self.inFlight >= self._inFlightLimit
@@ -171,7 +174,7 @@ class DnsRelay:
             waiter.reply(errorReply(wire, query, SERVFAIL))
             return True
         self._large += large
-        self._clients[client] = ofClient + 1
+        self._clients[host] = ofClient + 1
         self.inFlight += 1
         if exchange is not None:
             exchange.waiters.append(waiter)
@@ -205,12 +208,19 @@ class DnsRelay:
         rest = answer[2:]
         for client, ident, _, limit, reply in waiters:
             self.inFlight -= 1
-            left = self._clients[client] - 1
+            host = _hostOf(client)
+            left = self._clients[host] - 1
             if left:
-                self._clients[client] = left
+                self._clients[host] = left
             else:
-                del self._clients[client]
+                del self._clients[host]
             reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _hostOf(client: Any) -> Hashable:
+    """Whom a client's queries are counted for."""
+    host: Hashable = getattr(client, "host", client)
+    return host
 
 
 def _largeSize(wire: bytes) -> int:
