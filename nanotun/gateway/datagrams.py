@@ -191,7 +191,7 @@ class DnsDatagramProtocol(DatagramProtocol):
         if not self._locality.isLocal(addr[0]):
             self._relay.counters.outside += 1
             return
-        client = DnsAsker(*addr, getattr(addr, "asked", None))
+        client = DnsAsker(addr[0], addr[1], getattr(addr, "asked", None))
         reply = partial(self._reply, addr)
         self._relay.query(datagram, client, reply, largest=LARGEST_DATAGRAM)
 
