@@ -4,6 +4,7 @@ Tests for L{nanotun.gateway.locality}.
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any
 
@@ -42,6 +43,25 @@ class OwnAddressTests(SynchronousTestCase):
         self.assertTrue(isOwnAddress("127.0.0.1"))
         self.assertFalse(isOwnAddress("192.0.2.7"))
 
+    def test_noDescriptor(self) -> None:
+        """Without file descriptors nothing is said of an address."""
+
+        def full(*arguments: Any) -> socket.socket:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(socket, "socket", full)
+        for host in ("127.0.0.1", "192.0.2.1", "::1"):
+            self.assertRaises(OSError, isOwnAddress, host)
+
+    def test_noFamily(self) -> None:
+        """Where there is no IPv6 none of its addresses is this machine's."""
+
+        def none(*arguments: Any) -> socket.socket:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+        self.patch(socket, "socket", none)
+        self.assertFalse(isOwnAddress("::1"))
+
 
 class LocalityTests(SynchronousTestCase):
     """Tests for L{Locality}."""
@@ -50,12 +70,15 @@ class LocalityTests(SynchronousTestCase):
         """Count what the kernel is asked."""
         self.clock = Clock()
         self.asked: list[str] = []
+        self.error: OSError | None = None
         self.patch(locality, "isOwnAddress", self.isOwn)
         self.locality = Locality(self.clock.seconds)
 
     def isOwn(self, host: str) -> bool:
         """Instead of the kernel."""
         self.asked.append(host)
+        if self.error is not None:
+            raise self.error
         return host == "own"
 
     def test_remembered(self) -> None:
@@ -67,6 +90,20 @@ class LocalityTests(SynchronousTestCase):
         self.clock.advance(MAX_AGE)
         self.locality.isLocal("own")
         self.assertEqual(self.asked, ["own", "other", "own"])
+
+    def test_notKnown(self) -> None:
+        """While the kernel cannot be asked the last answer stands, and none is kept."""
+        self.locality.isLocal("own")
+        self.error = OSError(errno.EMFILE, "Too many open files")
+        for _ in range(3):
+            self.clock.advance(MAX_AGE)
+            self.assertTrue(self.locality.isLocal("own"))
+        self.assertFalse(self.locality.isLocal("new own"))
+        self.assertEqual(self.asked[1:], ["own"] * 3 + ["new own"])
+        self.error = None
+        self.locality.isLocal("own")
+        self.locality.isLocal("new own")
+        self.assertEqual(self.asked[5:], ["own", "new own"])
 
     def test_bounded(self) -> None:
         """Made up addresses do not fill the memory."""

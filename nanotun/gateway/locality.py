@@ -5,6 +5,7 @@ answered.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -18,6 +19,10 @@ LIMIT = 256
 #: Nobody's addresses (RFC 5737, RFC 3849): what can be bound to these says nothing.
 _NOBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
+#: What the kernel says of an address that is not its own, of one that needs a scope,
+#: and of a family that it does not have.
+_FOREIGN = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT)
+
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
@@ -30,8 +35,7 @@ class Locality:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._known: dict[str, bool] = {}
-        self._until = 0.0
+        self._known: dict[str, tuple[bool, float]] = {}
 
     def isLocal(self, host: str) -> bool:
         """
@@ -41,12 +45,17 @@ class Locality:
             taken for somebody else's.
         """
         now = self._seconds()
-        if not self._until - MAX_AGE <= now < self._until or len(self._known) >= LIMIT:
+        known, asked = self._known.get(host, (False, -MAX_AGE))
+        if asked <= now < asked + MAX_AGE:
+            return known
+        try:
+            known = isOwnAddress(host)
+        except OSError:
+            # The last answer is better than none, and the next query asks again.
+            return known
+        if len(self._known) >= LIMIT:
             self._known.clear()
-            self._until = now + MAX_AGE
-        known = self._known.get(host)
-        if known is None:
-            known = self._known[host] = isOwnAddress(host)
+        self._known[host] = known, now
         return known
 
 
@@ -57,6 +66,8 @@ def isOwnAddress(host: str) -> bool:
     With C{ip_nonlocal_bind} set a socket can be bound to any address.  Then
     the kernel's choice of source for a way to C{host} is asked for: to itself it
     talks from the same address.
+
+    @raise OSError: it cannot be found out now: there are no file descriptors, say.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -75,15 +86,17 @@ def _canBind(family: int, host: str) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _FOREIGN:
+            return False
+        raise
     return True
 
 
 def _talksToItself(family: int, host: str) -> bool:
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
             probe.connect((host, 9))
-            return bool(probe.getsockname()[0] == host)
-    except OSError:
-        return False
+        except OSError:
+            return False
+        return bool(probe.getsockname()[0] == host)
