@@ -102,10 +102,7 @@ class Decisions:
     def closeAssociation(self, association: int) -> None:
         """See L{nanotun.interfaces.IPacketEngine.closeAssociation}."""
         if self._ended.pop(association, None) is not None and self._library is not None:
-            result = self._library.ns_dissociate(self._handle, association)
-            # It has just ended, and the event that says so is under way.
-            if result != -errno.EBADF:
-                self._settle(result, "ns_dissociate")
+            abi.check(self._library.ns_dissociate(self._handle, association), "ns_dissociate")
 
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{nanotun.interfaces.IPacketEngine.listen}."""
