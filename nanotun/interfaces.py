@@ -138,10 +138,7 @@ class IFlowHandler(Interface):
         """An app sends from this port to somebody new.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
-        """
-        The app gave up before the decision.  The request is void: stop working
-        on it; nothing more is heard of this id.
-        """
+        """The app gave up before the decision: stop working on it.  The id is void."""
 
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended, for good.  Called only while L{followsFlows} is true."""
@@ -296,10 +293,9 @@ class IUpstream(Interface):
         Open a leg for datagrams, its sockets marked.
 
         @param family: the app's, 4 or 6.
-        @return: fires with a L{nanotun.flow.DatagramLeg}, or fails with a
-            L{nanotun.errors.UpstreamError};
-            L{nanotun.errors.DatagramsUnsupported} where there is no use in asking
-            again soon.  Cancelling it gives up and leaves no socket behind.
+        @return: fires with a L{nanotun.flow.DatagramLeg}, or fails as L{connect} does;
+            with L{nanotun.errors.DatagramsUnsupported} where there is no use in asking
+            again soon.
         """
 
     def describe() -> str:
@@ -318,3 +314,6 @@ class IGateway(Interface):
 
     def acceptStream(request: IFlowRequest) -> None:
         """An app connects to a port that L{IPacketEngine.listen} was told of."""
+
+    def isLocal(host: str) -> bool:
+        """Whether a literal address is one of this machine's: nobody else is answered."""

@@ -59,8 +59,8 @@ class FlowRouter:
     @ivar followsFlows: whether there are those lines, or fake addresses: nothing
         else needs to hear of a flow's end.
     @param gateway: who answers on the gateway's addresses.
-    @param dnsOverride: whether the services answer every DNS query that would go
-        to the upstream, whoever it is sent to.
+    @param dnsOverride: whether the services answer every DNS query of this machine
+        that would go to the upstream, whoever it is sent to.
     @param names: what addresses stand for, where that is of interest.  The upstream
         knows of it too: L{nanotun.naming.NamedUpstream}.
     """
@@ -111,7 +111,12 @@ class FlowRouter:
         # than what is for one host.
         if self._stopped or host in GATEWAYS or not isUnicast(host):
             request.drop()
-        elif self._dnsOverride and port == DNS_PORT:
+        elif (
+            self._dnsOverride
+            and port == DNS_PORT
+            # The services answer nobody else, who is better off with no override.
+            and self._gateway.isLocal(request.flow.source.host)
+        ):
             request.serve()
         else:
             if self.logFlows:

@@ -61,6 +61,11 @@ class GatewayTests(SynchronousTestCase):
         listening = [(Protocol.UDP, 53), (Protocol.TCP, 53)]
         self.assertEqual(self.engine.listening, listening)
 
+    def test_isLocal(self) -> None:
+        """It tells whom it answers."""
+        self.assertTrue(self.gateway.isLocal("127.0.0.1"))
+        self.assertFalse(self.gateway.isLocal("192.0.2.1"))
+
     def test_query(self) -> None:
         """A query goes to the server and its answer to the app; then the cache knows."""
         self.app(ask(ident=7))

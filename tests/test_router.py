@@ -294,6 +294,19 @@ class OverrideTests(RouterCase):
         self.assertEqual(self.upstream.families, [4])
         self.router.stop()
 
+    def test_forwarded(self) -> None:
+        """
+        A query of another host, which the services would not answer, leaves as all
+        datagrams do.
+        """
+        self.gateway.strangers.add("10.7.7.7")
+        request = self.engine.requestDatagrams(
+            Endpoint("192.0.2.53", 53), Endpoint("10.7.7.7", 40000)
+        )
+        self.upstream.answerDatagrams()
+        self.assertEqual((self.engine.served, list(self.engine.attached)), ([], [request.flow.id]))
+        self.router.stop()
+
     def test_multicast(self) -> None:
         """
         Not what is sent to nobody in particular.

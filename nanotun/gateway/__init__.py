@@ -121,6 +121,10 @@ class Gateway:
         """Decide on a connection to the gateway's port 53.  Called by the router."""
         self._streams.acceptStream(request)
 
+    def isLocal(self, host: str) -> bool:
+        """See L{nanotun.interfaces.IGateway.isLocal}."""
+        return self._locality.isLocal(host)
+
     def clearCache(self) -> None:
         """Forget every answer: the configuration, or the network, is another."""
         self._relay.clearCache()

@@ -13,11 +13,17 @@ from nanotun.interfaces import IFlowRequest, IGateway
 class FakeGateway:
     """
     @ivar accepted: what the router handed over.
+    @ivar strangers: addresses of other hosts.
     """
 
     def __init__(self) -> None:
         self.accepted: list[IFlowRequest] = []
+        self.strangers: set[str] = set()
 
     def acceptStream(self, request: IFlowRequest) -> None:
         """See L{IGateway.acceptStream}."""
         self.accepted.append(request)
+
+    def isLocal(self, host: str) -> bool:
+        """See L{IGateway.isLocal}."""
+        return host not in self.strangers
