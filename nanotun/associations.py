@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -136,7 +137,8 @@ class Associations:
         self._taking.setdefault(key, []).append(leg)
         self._opening += 1
         source, upstream = key
-        leg.begin(upstream.associate(6 if source is not None and ":" in source.host else 4))
+        family = 6 if source is not None and ":" in source.host else 4
+        leg.begin(maybeDeferred(upstream.associate, family))
 
     # For legs.
 

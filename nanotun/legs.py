@@ -14,6 +14,7 @@ A leg's life::
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -78,7 +79,7 @@ class Leg:
     def __init__(self, table: LegTable, key: LegKey) -> None:
         self.key = key
         self.association = 0
-        self.waiting: list[IDatagramFlowRequest] = []
+        self.waiting: deque[IDatagramFlowRequest] = deque()
         self.flows = 0
         self._table = table
         self._asked: Deferred[DatagramLeg] | None = None
@@ -88,7 +89,7 @@ class Leg:
     def begin(self, asked: Deferred[DatagramLeg]) -> None:
         """Wait for the upstream."""
         self._asked = asked
-        asked.addCallbacks(self._stands, self._failed)
+        asked.addCallbacks(self._stands, self._failed).addErrback(self._botched)
 
     def attach(self, request: IDatagramFlowRequest) -> bool:
         """Whether the open leg takes the flow."""
@@ -114,9 +115,8 @@ class Leg:
             asked.cancel()
         if association:
             self._table.engine.closeAssociation(association)
-        waiting, self.waiting = self.waiting, []
-        for request in waiting:
-            request.drop()
+        while self.waiting:
+            self.waiting.popleft().drop()
 
     def _stands(self, leg: DatagramLeg) -> None:
         table, shared = self._table, self.key[0] is None
@@ -134,9 +134,10 @@ class Leg:
             self._timer = table.clock.callLater(SHARED_TIME, self.retire)
         if leg.control is not None:
             leg.control.watch(self._lost)
-        waiting, self.waiting = self.waiting, []
-        for request in waiting:
-            if not (self.association and self.attach(request)):
+        while self.waiting:
+            taken = self.association and self.attach(self.waiting[0])
+            request = self.waiting.popleft()
+            if not taken:
                 table.again(request, self.key)
 
     def _failed(self, reason: Failure) -> None:
@@ -148,11 +149,15 @@ class Leg:
         self._table.failed(self.key[1], reason)
         self._refuse()
 
+    def _botched(self, reason: Failure) -> None:
+        """A mistake of ours, at any point: no flow may wait for ever."""
+        self._table.failed(self.key[1], reason)
+        self.close()
+
     def _refuse(self) -> None:
         self._gone()
-        waiting, self.waiting = self.waiting, []
-        for request in waiting:
-            request.refuse(Refusal.PORT_UNREACHABLE)
+        while self.waiting:
+            self.waiting.popleft().refuse(Refusal.PORT_UNREACHABLE)
 
     def _ended(self, error: int) -> None:
         """The engine is done with it."""

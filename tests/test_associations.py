@@ -19,7 +19,7 @@ from nanotun.errors import DatagramsUnsupported, ProxyError
 from nanotun.flow import Endpoint, LegKind, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
 from nanotun.legs import SHARED_GRACE, SHARED_TIME
-from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.testing import FakeControl, FakeUpstream, MemoryEngine, MemoryTunOpener
 from nanotun.trouble import TroubleLog
 
 WEB = Endpoint("192.0.2.1", 443)
@@ -253,6 +253,56 @@ class OwnTests(AssociationCase):
         self.upstream.failDatagrams(bug)
         self.assertIn(request.flow.id, self.engine.refused)
         self.assertIn("mistake of ours", self.logged[0])
+
+    def test_bugAtOnce(self) -> None:
+        """
+        One that comes before there is anything to wait for is no different, and is
+        not counted among the legs that are opening.
+        """
+        self.patch(associations, "OPENING_LIMIT", 1)
+
+        def associate(family: int) -> Any:
+            raise ZeroDivisionError
+
+        self.upstream.associate = associate  # type: ignore[method-assign]
+        requests = [self.ask(), self.ask()]
+        self.assertEqual(list(self.engine.refused), [each.flow.id for each in requests])
+        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIdle()
+
+    def test_bugInControl(self) -> None:
+        """
+        One in the control drops those that waited, and nothing stays open.
+        """
+        requests = [self.ask(), self.ask()]
+
+        def watch(control: FakeControl, lost: Any) -> None:
+            raise ZeroDivisionError
+
+        self.patch(FakeControl, "watch", watch)
+        self.assertTrue(self.upstream.answerDatagrams().closed)
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests])
+        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIdle()
+
+    def test_bugInEngine(self) -> None:
+        """
+        One flow that cannot be attached leaves none undecided, itself included.
+        """
+        requests = [self.ask(), self.ask(), self.ask()]
+        original = self.engine.attachFlow
+
+        def attachFlow(flowID: int, association: int, real: Endpoint | None) -> bool:
+            if flowID == requests[1].flow.id:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return original(flowID, association, real)
+
+        self.patch(self.engine, "attachFlow", attachFlow)
+        self.upstream.answerDatagrams()
+        self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests[1:]])
+        self.assertIdle()
 
     def test_openingLimit(self) -> None:
         """
