@@ -4,6 +4,7 @@ Tests for L{nanotun.gateway.streams}.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -229,6 +231,7 @@ class StreamsTests(TestCase):
         self.relay = DnsRelay(Clock(), self.ways, self.counters, 10, 1_000_000)
         locality = Locality(Clock().seconds)
         self.streams = DnsStreams(self.relay, locality, reactor, limit=2, hostLimit=1)
+        self.addCleanup(self.streams.stop)
 
     def accept(self, app: App) -> App:
         """An app wants a connection."""
@@ -286,6 +289,24 @@ class StreamsTests(TestCase):
         """Another host hears nothing."""
         self.assertEqual(self.accept(App("192.0.2.66")).events, ["drop"])
         self.assertEqual(self.counters.outside, 1)
+
+    def test_noDescriptor(self) -> None:
+        """Without file descriptors, or room for flows, one line says so and counts."""
+
+        def full(*arguments: Any) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with capturedLogs() as seen:
+            for _ in range(5):
+                self.accept(App(error=FlowLimitError(1)))
+            self.patch(socket, "socketpair", full)
+            for _ in range(5):
+                self.assertEqual(self.accept(App()).events, [Refusal.RESET])
+        lines = [formatEvent(event) for event in seen]
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(
+            lines[1], "A DNS connection cannot be served: [Errno 24] Too many open files"
+        )
 
     def test_gone(self) -> None:
         """An app that has gone, or a flow too many, leaves nothing behind."""

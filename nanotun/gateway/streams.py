@@ -26,6 +26,7 @@ from nanotun.gateway.answering import Answering
 from nanotun.gateway.connecting import GivenFactory
 from nanotun.gateway.locality import Locality
 from nanotun.interfaces import IFlowRequest
+from nanotun.trouble import TroubleLog
 
 #: Seconds without a whole query or an answer (RFC 7766, section 6.2.3).
 IDLE = 10
@@ -174,6 +175,7 @@ class DnsStreams:
         self._reactor = reactor
         self._limit = limit
         self._hostLimit = hostLimit
+        self._trouble = TroubleLog(reactor, self._log)
         self._open: set[DnsStreamProtocol] = set()
 
     def __len__(self) -> int:
@@ -198,7 +200,7 @@ class DnsStreams:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            self._log.error("A DNS connection cannot be served: {error}", error=error)
+            self._trouble.report(f"A DNS connection cannot be served: {error}")
             request.refuse(Refusal.RESET)
             return
         ours.setblocking(False)
@@ -208,7 +210,7 @@ class DnsStreams:
                 counters.streams += 1
                 self._adopt(ours, host)
         except (OSError, FlowLimitError) as error:
-            self._log.error("A DNS connection cannot be served: {error}", error=error)
+            self._trouble.report(f"A DNS connection cannot be served: {error}")
         finally:
             # The reactor has a duplicate.
             ours.close()
@@ -220,5 +222,6 @@ class DnsStreams:
 
     def stop(self) -> None:
         """Close all connections."""
+        self._trouble.stop()
         for protocol in list(self._open):
             protocol.end()
