@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from nanotun.flow import Endpoint
 from nanotun.gateway.connecting import ConnectWaiter
 from nanotun.gateway.counters import Counters
-from nanotun.gateway.pipeline import IDLE, StreamUpstream
+from nanotun.gateway.pipeline import IDLE, StreamQuery, StreamUpstream
 from tests.gateway_cases import A, FakeReactor, answer, ask, makeStream, read, record
 
 
@@ -190,6 +190,29 @@ class PipelineTests(TestCase):
         self.servers[0].transport.abortConnection()  # type: ignore[union-attr]
         await self.until(lambda: self.heard)
         self.assertEqual((self.heard, len(self.servers)), ([0], 1))
+
+    async def test_manyAndClosed(self) -> None:
+        """However many are under way at the end, each is looked at once."""
+        count = 500
+        self.ask(count)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        for number in range(count):
+            self.ask(number).retried = bool(number % 2)
+        await self.queries(count + 1)
+        compared = 0
+
+        def isSame(one: object, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return one is other
+
+        self.patch(StreamQuery, "__eq__", isSame)
+        self.servers[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.queries(count // 2, server=1)
+        self.assertEqual(self.heard[1:], list(range(1, count, 2)))
+        self.assertLess(compared, count)
 
     async def test_idle(self) -> None:
         """A connection that has nothing to do is closed, and the next query makes one."""

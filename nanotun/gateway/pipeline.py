@@ -165,14 +165,15 @@ class StreamUpstream:
         self._connection = None
         pending = list(self._pending.values())
         again = [each for each in pending if pipeline.worked and not each.retried]
+        failed = [each for each in pending if not pipeline.worked or each.retried]
         if again:
             try:
                 self._connect()
             except (OSError, UpstreamError):
-                again = []
+                again, failed = [], pending
         for asked in again:
             asked.retried = True
-        self._fail([each for each in pending if each not in again])
+        self._fail(failed)
 
     def _fail(self, failed: list[StreamQuery]) -> None:
         for asked in failed:
