@@ -1,8 +1,9 @@
 """
 The DNS relay: queries of apps to the configured servers and back, as they are.
 
-What is changed is the id, the case of a cached question, and the length of an
-answer that is too large for its asker.
+What is changed is the id; in an answer from the cache the TTLs, the AA bit and the
+question's spelling; and an answer that is too large for its asker is cut, with TC set
+(L{nanotun.gateway.records}).
 
 Queries of the same bytes but for the id share one exchange, whoever sent them:
 servers hear nothing of our clients but those bytes, so the answer is the same.
