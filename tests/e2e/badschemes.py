@@ -1,0 +1,180 @@
+"""
+What the tests of proxies that misbehave start from, and what goes for all of
+their schemes: the app sees a refused connect in time, the log says why in one
+sentence, and no password.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+import time
+from collections.abc import Mapping
+
+from tests.e2e import schemes
+from tests.e2e.lab import badproxy
+from tests.e2e.lab.badproxy import SOCKS4
+from tests.e2e.lab.badsocks import HANG_SECONDS, Handler
+from tests.e2e.lab.daemon import CONNECT_SECONDS
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.topology import IPV4
+
+DEADLINE = CONNECT_SECONDS + 1.6
+"""Seconds; the daemon's own deadline and room for a busy machine: a SYN that comes anew."""
+
+SECRET = "geheim-4711"
+
+MUTATIONS = 300
+
+SPARE_FDS = 2
+"""Descriptors that a daemon may open once and keep."""
+
+
+class BadCase(schemes.ProgramsCase):
+    """
+    One scheme.
+
+    @cvar dialect: what its proxies speak.
+    @cvar credentials: in the URL.
+    @ivar handler: what the proxy is at the moment.
+    """
+
+    seconds = 120
+    dialect = SOCKS4
+    credentials = "someone@"
+
+    def setUp(self) -> None:
+        """At first, a proxy that is of no use."""
+        super().setUp()
+        self.handler: Handler = badproxy.closesAtOnce
+
+    def proxied(self) -> str:
+        """The URL of a proxy that is whatever C{handler} is at the moment."""
+        peer = self.peer(
+            lambda connection: self.handler(connection), self.lab.proxy, timeout=HANG_SECONDS
+        )
+        return self.urlOf(peer.port)
+
+    def urlOf(self, port: int) -> str:
+        """The URL of the proxy on a TCP port."""
+        return f"{self.dialect.scheme}://{self.credentials}{IPV4.proxy}:{port}"
+
+    def check(self, cases: Mapping[str, tuple[Handler, str]]) -> None:
+        """Every handler is refused in time, with a sentence that has the words."""
+        url = self.proxied()
+        wrong = []
+        for name, (self.handler, words) in cases.items():
+            wrong += [f"{name}: {trouble}" for trouble in self.troubles(url, words)]
+        self.assertEqual(wrong, [])
+
+    def troubles(self, url: str, words: str) -> list[str]:
+        """What was not as it has to be, with a proxy that is to be told of with C{words}."""
+        # A daemon for each: one daemon does not say the same thing twice within a while.
+        daemon = self.daemon(proxy=url)
+        number, seconds = self.connectError(80, timeout=DEADLINE + 5)
+        troubles = []
+        if number != errno.ECONNREFUSED or seconds > DEADLINE:
+            troubles.append(f"{os.strerror(number)} after {seconds:.1f} s")
+        try:
+            self.assertTold(daemon, f"{self.dialect.scheme}", IPV4.proxy, words)
+        except AssertionError as error:
+            troubles.append(str(error))
+        if SECRET in daemon.log():
+            troubles.append("the password is in the log")
+        if not daemon.running():
+            troubles.append("the daemon ended")
+        daemon.kill()
+        return troubles
+
+    def echoes(self, port: int, before: bytes) -> None:
+        """What the app sends to L{echo} on C{port} comes back, behind C{before}."""
+        app = self.connect(port)
+        message = os.urandom(100_000)
+        app.sendall(message)
+        heard = b""
+        # Not to the end: stunnel loses bytes once one side has said that it is done.
+        while len(heard) < len(before + message) and (data := app.recv(65536)):
+            heard += data
+        self.assertTrue(heard == before + message, f"{len(heard)} bytes, not what was sent")
+        app.close()
+
+
+class BadChecks(BadCase):
+    """What goes for every scheme."""
+
+    def test_useless(self) -> None:
+        """Proxies that close, hang, drip or talk nonsense are refused in time, and told of."""
+        dialect, grant = self.dialect, self.dialect.grant
+        garbage = b"\x7f" + random.Random(4).randbytes(5000)
+        self.check(
+            {
+                "closes at once": (badproxy.closesAtOnce, "the connection before its answer"),
+                "closes after the request": (
+                    badproxy.answers(dialect, b"", closes=True),
+                    "closed the connection before its answer",
+                ),
+                "hangs": (badproxy.hangs, "did not answer within 2 s"),
+                "stops before the last byte": (
+                    badproxy.answers(dialect, grant[:-1]),
+                    "did not answer within 2 s",
+                ),
+                "drips": (badproxy.drips(dialect, grant[:7]), "did not answer within 2 s"),
+                "garbage": (badproxy.answers(dialect, garbage), "does not speak"),
+                "mirror": (badproxy.mirror, ""),
+            }
+        )
+
+    def test_cutAtEachByte(self) -> None:
+        """A reply that ends after any number of its bytes is refused, and a whole one is not."""
+        dialect, grant = self.dialect, self.dialect.grant
+        daemon = self.daemon(proxy=self.proxied())
+        before = daemon.fds()
+        for length in range(len(grant)):
+            self.handler = badproxy.answers(dialect, grant[:length], closes=True)
+            number, seconds = self.connectError(80)
+            self.assertEqual((length, number), (length, errno.ECONNREFUSED))
+            self.assertLess(seconds, 1.0)
+        peer = self.peer(echo)
+        self.handler = badproxy.works(dialect, self.lab.proxy, grant)
+        self.echoes(peer.port, b"")
+        waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 5, "the descriptors are closed")
+
+    def test_odd(self) -> None:
+        """Proxies that work in an odd way work: byte by byte, bytes that come with the reply."""
+        dialect, grant, space = self.dialect, self.dialect.grant, self.lab.proxy
+        peer = self.peer(echo)
+        self.handler = badproxy.works(dialect, space, grant, pause=0.005)
+        self.daemon(proxy=self.proxied())
+        self.echoes(peer.port, b"")
+        for hello in (b"x", b"glued" * 100, b"HTTP/1.1 407 No\r\n\r\n", bytes(20_000)):
+            self.handler = badproxy.works(dialect, space, grant, hello)
+            self.echoes(peer.port, hello)
+
+    def test_mutated(self) -> None:
+        """After hundreds of mutated replies the daemon still works and holds no descriptor."""
+        dialect, grant = self.dialect, self.dialect.grant
+        chance = random.Random(1928)
+        daemon = self.daemon(proxy=self.proxied())
+        before = daemon.fds()
+        for _ in range(MUTATIONS):
+            reply = badproxy.mutated(grant, chance)
+            self.handler = badproxy.answers(dialect, reply, closes=True)
+            began = time.monotonic()
+            try:
+                self.lab.app.connect((IPV4.world, 80), DEADLINE).close()
+            except OSError as error:
+                self.assertEqual(error.errno, errno.ECONNREFUSED, reply)
+            self.assertLess(time.monotonic() - began, 1.0, reply)
+        peer = self.peer(echo)
+        self.handler = badproxy.works(dialect, self.lab.proxy, grant)
+        self.echoes(peer.port, b"")
+        waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 5, "the descriptors are closed")
+        self.assertEndsWell(daemon)
+
+
+def echo(connection: socket.socket) -> None:
+    """Send back what comes."""
+    while data := connection.recv(65536):
+        connection.sendall(data)
