@@ -139,6 +139,23 @@ def mirror(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
+def sendsBackLogin(connection: socket.socket) -> None:
+    """Answers with what the client logged in with, as a challenge and as an answer."""
+    login = b"none"
+    for number in range(3):
+        head = _until(connection, b"\r\n\r\n")
+        found = re.search(rb"Proxy-Authorization: (\S+ )?(.*)", head)
+        login = found[2].strip() if found else login
+        if number == 2:
+            connection.sendall(login + b"\r\n\r\n")
+            return
+        challenge = b"Basic" if login == b"none" else login + b", Digest nonce=n, stale=true"
+        connection.sendall(
+            b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n"
+            b"Proxy-Authenticate: " + challenge + b"\r\n\r\n"
+        )
+
+
 def floods(dialect: Dialect, start: bytes, piece: bytes) -> Handler:
     """Answers with C{start} and then C{piece} for as long as somebody takes it."""
 
