@@ -4,11 +4,14 @@ Tests for L{nanotun.upstream.transport} and L{nanotun.upstream.sockets}.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -17,7 +20,7 @@ from nanotun.errors import (
     UpstreamError,
 )
 from nanotun.upstream.sockets import openDatagram, openStream
-from nanotun.upstream.transport import HandshakeTransport
+from nanotun.upstream.transport import RETRY_INTERVAL, HandshakeTransport
 from tests.upstream_cases import ReactorCase, unmarked
 
 
@@ -67,6 +70,62 @@ class TransportTests(ReactorCase):
         transport.abortConnection()
         transport.connectionLost(Failure(ZeroDivisionError()))
         self.assertClean()
+
+
+class UnixTests(SynchronousTestCase):
+    """
+    L{HandshakeTransport} and a unix socket that has no room.
+    """
+
+    def setUp(self) -> None:
+        """Listen, and fill the queue."""
+        self.path = self.mktemp()
+        self.server = unmarked(socket.AF_UNIX)
+        self.addCleanup(self.server.close)
+        self.server.bind(self.path)
+        self.server.listen(0)
+        first = unmarked(socket.AF_UNIX)
+        self.addCleanup(first.close)
+        first.connect(self.path)
+        self.clock = Clock()
+        self.connected: list[bool] = []
+        self.failed: list[int] = []
+        self.transport = HandshakeTransport(
+            unmarked(socket.AF_UNIX),
+            self.clock,
+            None,
+            lambda: self.connected.append(True),
+            self.failed.append,
+        )
+        self.transport.connect(self.path)
+
+    def test_room(self) -> None:
+        """
+        It connects as soon as there is room.
+        """
+        self.clock.pump([RETRY_INTERVAL] * 5)
+        self.assertEqual((self.connected, self.failed), ([], []))
+        self.server.accept()[0].close()
+        self.clock.advance(RETRY_INTERVAL)
+        self.assertEqual((self.connected, self.failed), ([True], []))
+        os.close(self.transport.detach())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_gone(self) -> None:
+        """
+        A server that goes meanwhile is a failure.
+        """
+        self.server.close()
+        self.clock.advance(RETRY_INTERVAL)
+        self.assertEqual((self.connected, self.failed), ([], [errno.ECONNREFUSED]))
+
+    def test_abort(self) -> None:
+        """
+        Nothing is left once it is given up.
+        """
+        self.transport.abortConnection()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.connected, self.failed), ([], []))
 
 
 class SocketTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ Rules::
     state        event                        next
     connecting   connected                    connected; makeConnection
     connecting   refused, unreachable, ...    closed; connectFailed(errno)
+    connecting   a unix socket's queue full   connecting, anew in a moment
     connected    bytes                        connected; dataReceived
     connected    end or error                 closed; connectionLost
     any          detach, abortConnection      closed; the protocol hears nothing
@@ -26,6 +27,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     ILoggingContext,
     IReadDescriptor,
     ITransport,
@@ -39,6 +41,10 @@ from zope.interface import implementer
 #: Bytes per read.  A reply is a few dozen; what comes after it is the app's and
 #: goes along as leftover.
 READ_SIZE = 4096
+
+#: Seconds between two attempts at a unix socket whose queue is full.  The kernel
+#: does not tell when there is room again (connect(2), EAGAIN).
+RETRY_INTERVAL = 0.01
 
 #: struct linger: close with a reset, so that no TIME_WAIT is left.
 _LINGER_RESET = struct.pack("ii", 1, 0)
@@ -66,6 +72,7 @@ class HandshakeTransport:
         "_protocol",
         "_reactor",
         "_reading",
+        "_retry",
         "_socket",
         "_writing",
         "connected",
@@ -86,6 +93,7 @@ class HandshakeTransport:
         self._connectFailed = connectFailed
         self.connected = self._reading = self._writing = self._closing = False
         self._pending = b""
+        self._retry: IDelayedCall | None = None
 
     def connect(self, address: Any) -> None:
         """
@@ -97,6 +105,9 @@ class HandshakeTransport:
         stream = self._socket
         assert stream is not None
         error = stream.connect_ex(address)
+        if error == errno.EAGAIN and stream.family == socket.AF_UNIX:
+            self._retry = self._reactor.callLater(RETRY_INTERVAL, self._connectAgain, address)
+            return
         if error not in (0, errno.EINPROGRESS):
             self._close()
             raise OSError(error, "connect")
@@ -106,6 +117,13 @@ class HandshakeTransport:
         else:
             self._writing = True
             self._reactor.addWriter(self)
+
+    def _connectAgain(self, address: Any) -> None:
+        self._retry = None
+        try:
+            self.connect(address)
+        except OSError as error:
+            self._connectFailed(error.errno or 0)
 
     def _hasPeer(self) -> bool:
         try:
@@ -270,6 +288,9 @@ class HandshakeTransport:
             self._reactor.removeWriter(self)
 
     def _close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         stream, self._socket = self._socket, None
         if stream is not None:
             stream.close()
