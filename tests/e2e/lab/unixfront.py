@@ -18,14 +18,16 @@ class UnixFront:
     """
     Listens on a path and leads to TCP port C{behind} of C{namespace}.
 
+    Its queue is short, as socat's is by default.
+
     @ivar path: short enough for a socket, wherever the tests run.
     """
 
-    def __init__(self, namespace: Namespace, behind: int, log: Path, backlog: int = 256) -> None:
+    def __init__(self, namespace: Namespace, behind: int, log: Path) -> None:
         """@raise LabError: it does not listen in time."""
         self._directory = tempfile.mkdtemp(prefix="nanotun-")
         self.path = f"{self._directory}/proxy.sock"
-        listen = f"UNIX-LISTEN:{self.path},fork,backlog={backlog}"
+        listen = f"UNIX-LISTEN:{self.path},fork,backlog=5"
         argv = ["socat", "-t", "30", listen, f"TCP:127.0.0.1:{behind},nodelay"]
         self._child = Child(namespace.argv(argv), log)
         try:
