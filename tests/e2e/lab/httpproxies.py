@@ -8,6 +8,7 @@ import hashlib
 import os
 import pwd
 import re
+import signal
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
@@ -146,6 +147,10 @@ class Squid(Server):
         # above may not be for everyone.
         argv = ["env", "-C", str(own), "squid", "-N", "-f", str(own / "squid.conf")]
         super().__init__(namespace, argv, port, directory / f"squid-{port}.log")
+
+    def stop(self) -> None:
+        """End it at once; an orderly end takes it two seconds, and its helpers follow."""
+        self._child.stop(signal.SIGKILL)
 
 
 def _users(auth: str) -> str:
