@@ -6,6 +6,9 @@ that it keeps one outside address (endpoint-independent mapping, RFC 4787).  DNS
 queries to a proxy share a few instead: apps ask each from a port of its own, and
 a leg for each would be a connection and two handshakes for one datagram.
 
+While a source waits (L{nanotun.pauses}) its flows are refused: an app that knows
+does something else.
+
 A flow that an open leg does not take, because the engine has just ended it, waits
 for a new one, once.
 """
@@ -21,8 +24,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.flow import Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IPacketEngine, IUpstream
 from nanotun.legs import Leg, LegKey
+from nanotun.pauses import Pauses
 from nanotun.trouble import TroubleLog
 
 DNS_PORT = 53
@@ -68,6 +73,7 @@ class Associations:
         self._choose = choose
         self._taking: dict[LegKey, list[Leg]] = {}
         self._without: dict[IUpstream, str] = {}
+        self._pauses = Pauses()
         self._opening = 0
         self._stopped = False
 
@@ -119,13 +125,19 @@ class Associations:
             if not leg.association:
                 leg.waiting.append(request)
                 return True
-        if len(legs) < SHARED_LIMIT:
+        # A server that refuses must not keep queries from the others: in a pause each
+        # has a leg of its own.
+        if len(legs) < SHARED_LIMIT and not self._paused(key):
             self._open(key, request)
             return True
         return False
 
     def _open(self, key: LegKey, request: IDatagramFlowRequest | None = None) -> None:
         """Ask for a leg, for C{request} and those to come."""
+        if self._paused(key):
+            if request is not None:
+                request.refuse(Refusal.PORT_UNREACHABLE)
+            return
         if self._opening >= OPENING_LIMIT:
             if request is not None:
                 request.drop()
@@ -139,6 +151,9 @@ class Associations:
         source, upstream = key
         family = 6 if source is not None and ":" in source.host else 4
         leg.begin(maybeDeferred(upstream.associate, family))
+
+    def _paused(self, key: LegKey) -> bool:
+        return self._pauses.holds(key, self.clock.seconds())
 
     # For legs.
 
@@ -166,6 +181,16 @@ class Associations:
         """A leg is gone."""
         self.legs.discard(leg)
         self.retire(leg)
+
+    def matured(self, key: LegKey) -> None:
+        """A leg has stood for L{nanotun.legs.MATURE_AGE}."""
+        self._pauses.grown(key)
+
+    def lost(self, leg: Leg, cause: str) -> None:
+        """A leg ended by a fault: one line per cause, and a pause if that is all it did."""
+        self.trouble.report(cause)
+        if leg.young:
+            self._pauses.ended(leg.key, self.clock.seconds())
 
     def stood(self, upstream: IUpstream) -> None:
         """A leg stands: if the upstream carried no UDP before, it does now."""

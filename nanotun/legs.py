@@ -7,6 +7,7 @@ A leg's life::
     opening   stands         -> open; those that waited are attached
               failed         -> gone; those that waited are refused
     open      ended          -> gone; the engine says so: idle, evicted, broken
+              matured        -> open; it was of use to ask for it
               control lost   -> gone; the proxy says so
               retired        -> takes no new flows; gone after a grace (shared only)
     any       stop           -> gone
@@ -14,6 +15,8 @@ A leg's life::
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
 from typing import Protocol
 
@@ -33,6 +36,13 @@ SHARED_TIME = 30.0
 #: Seconds for the answers that are still to come on a leg that takes no more.
 #: Flows that go on after that are asked about anew.
 SHARED_GRACE = 10.0
+
+#: Seconds.  A leg that ends by a fault sooner than this after it stood was asked for
+#: in vain.
+MATURE_AGE = 2.0
+
+#: How the engine ends a leg that nothing is wrong with: idle, or evicted.
+HARMLESS = (errno.ETIMEDOUT, errno.ENOBUFS)
 
 #: Whose leg: a source's own by an upstream, or with L{None} a shared one.
 LegKey = tuple[Endpoint | None, IUpstream]
@@ -54,6 +64,12 @@ class LegTable(Protocol):
     def failed(self, upstream: IUpstream, reason: Failure) -> None:
         """A leg failed; tell the user."""
 
+    def matured(self, key: LegKey) -> None:
+        """A leg has stood for L{MATURE_AGE}."""
+
+    def lost(self, leg: Leg, cause: str) -> None:
+        """A leg ended by a fault; tell the user."""
+
     def again(self, request: IDatagramFlowRequest, key: LegKey) -> None:
         """A leg that has just opened did not take the flow."""
 
@@ -74,7 +90,17 @@ class Leg:
     @ivar flows: how many were attached.
     """
 
-    __slots__ = ("_asked", "_control", "_table", "_timer", "association", "flows", "key", "waiting")
+    __slots__ = (
+        "_asked",
+        "_control",
+        "_maturing",
+        "_table",
+        "_timer",
+        "association",
+        "flows",
+        "key",
+        "waiting",
+    )
 
     def __init__(self, table: LegTable, key: LegKey) -> None:
         self.key = key
@@ -85,6 +111,12 @@ class Leg:
         self._asked: Deferred[DatagramLeg] | None = None
         self._control: ILegControl | None = None
         self._timer: IDelayedCall | None = None
+        self._maturing: IDelayedCall | None = None
+
+    @property
+    def young(self) -> bool:
+        """Whether it stands and has not matured."""
+        return self._maturing is not None
 
     def begin(self, asked: Deferred[DatagramLeg]) -> None:
         """Wait for the upstream."""
@@ -130,6 +162,7 @@ class Leg:
             table.trouble.report(f"A leg for UDP cannot be used: {error.strerror}.")
             self._refuse()
             return
+        self._maturing = table.clock.callLater(MATURE_AGE, self._mature)
         if shared:
             self._timer = table.clock.callLater(SHARED_TIME, self.retire)
         if leg.control is not None:
@@ -159,19 +192,33 @@ class Leg:
         while self.waiting:
             self.waiting.popleft().refuse(Refusal.PORT_UNREACHABLE)
 
+    def _mature(self) -> None:
+        self._maturing = None
+        self._table.matured(self.key)
+
     def _ended(self, error: int) -> None:
         """The engine is done with it."""
+        if error not in HARMLESS:
+            self._table.lost(
+                self,
+                f"A leg for UDP by {self.key[1].describe()} broke: {os.strerror(error)}; if it "
+                "happens often, look whether the proxy's ports for UDP are open.",
+            )
         self._gone()
 
     def _lost(self, sentence: str) -> None:
         """The proxy is."""
         association = self.association
+        self._table.lost(self, sentence)
         self._gone()
         self._table.engine.closeAssociation(association)
 
     def _gone(self) -> None:
         self.association = 0
         self._cancelTimer()
+        maturing, self._maturing = self._maturing, None
+        if maturing is not None:
+            maturing.cancel()
         self._table.forget(self)
         control, self._control = self._control, None
         if control is not None:

@@ -18,7 +18,8 @@ from nanotun.engine.request import DatagramFlowRequest
 from nanotun.errors import DatagramsUnsupported, ProxyError
 from nanotun.flow import Endpoint, LegKind, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
-from nanotun.legs import SHARED_GRACE, SHARED_TIME
+from nanotun.legs import MATURE_AGE, SHARED_GRACE, SHARED_TIME
+from nanotun.pauses import ENDS, PAUSE_FIRST
 from nanotun.testing import FakeControl, FakeUpstream, MemoryEngine, MemoryTunOpener
 from nanotun.trouble import TroubleLog
 
@@ -78,6 +79,22 @@ class AssociationCase(SynchronousTestCase):
     def ask(self, port: int = 40000, destination: Endpoint = WEB) -> DatagramFlowRequest:
         """The app on a port sends to somebody."""
         return self.engine.requestDatagrams(destination, Endpoint("198.18.0.2", port))
+
+    def stand(self) -> int:
+        """A leg stands; returns its association."""
+        self.upstream.answerDatagrams()
+        return max(self.engine.associations)
+
+    def endLeg(self, error: int = errno.ETIMEDOUT) -> None:
+        """The engine ends the newest association."""
+        self.engine.endAssociation(max(self.engine.associations), error)
+
+    def breakLeg(self, times: int = 1, destination: Endpoint = WEB) -> None:
+        """An app sends, and its leg breaks as soon as it stands."""
+        for _ in range(times):
+            self.ask(destination=destination)
+            self.stand()
+            self.endLeg(errno.ECONNREFUSED)
 
     def assertIdle(self) -> None:
         """Nothing is left."""
@@ -151,16 +168,88 @@ class OwnTests(AssociationCase):
         self.ask()
         self.assertEqual(self.upstream.families, [4, 4])
         self.upstream.answerDatagrams()
+        self.assertEqual(self.logged, [])
+        self.assertIdle()
+
+    def test_harmlessEnds(self) -> None:
+        """
+        That it was idle, or made room for another, is no trouble however often.
+        """
+        for _ in range(ENDS):
+            for error in (errno.ETIMEDOUT, errno.ENOBUFS):
+                self.ask()
+                self.stand()
+                self.endLeg(error)
+        self.assertEqual((self.logged, self.engine.refused), ([], {}))
+        self.assertIdle()
+
+    def test_broken(self) -> None:
+        """
+        Legs that break as soon as they stand are told of once; after a few their
+        source is refused for a while, longer each time.  Others have theirs.
+        """
+        seconds = PAUSE_FIRST
+        self.breakLeg(ENDS - 1)
+        for number in range(3):
+            self.breakLeg()
+            self.clock.advance(seconds - 0.01)
+            request = self.ask()
+            self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+            self.assertEqual(len(self.upstream.families), ENDS + number)
+            self.clock.advance(0.02)
+            seconds *= 2
+        self.breakLeg()
+        self.ask(1)
+        self.assertEqual(len(self.upstream.families), ENDS + 4)
+        self.assertEqual(
+            self.logged,
+            [
+                "A leg for UDP by fake:// broke: Connection refused; if it happens often, "
+                "look whether the proxy's ports for UDP are open.",
+            ],
+        )
+        self.assertIdle()
+
+    def test_lives(self) -> None:
+        """
+        A leg that lives for a while ends that: when it is lost after all, the next
+        flow has a new one at once.
+        """
+        self.breakLeg(ENDS)
+        self.clock.advance(PAUSE_FIRST)
+        for _ in range(2 * ENDS):
+            self.ask()
+            control = self.upstream.answerDatagrams()
+            self.clock.advance(MATURE_AGE)
+            control.lose()
+        self.assertEqual(self.engine.refused, {})
         self.assertIdle()
 
     def test_lost(self) -> None:
         """
-        A control that is lost takes the association with it.
+        A control that is lost takes the association with it, and is told of.
         """
         self.ask()
         control = self.upstream.answerDatagrams()
         control.lose()
         self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertEqual(self.logged, ["The proxy closed it."])
+        self.assertIdle()
+
+    def test_lostOften(self) -> None:
+        """
+        So it is when the proxy ends the control connection as soon as it stands.
+        """
+        for _ in range(ENDS):
+            self.ask()
+            self.upstream.answerDatagrams().lose()
+        requests = [self.ask() for _ in range(10)]
+        self.assertEqual(len(self.upstream.families), ENDS)
+        self.assertEqual(list(self.engine.refused), [each.flow.id for each in requests])
+        self.assertEqual(self.logged, ["The proxy closed it."])
+        self.clock.advance(PAUSE_FIRST)
+        self.ask()
+        self.assertEqual(len(self.upstream.families), ENDS + 1)
         self.assertIdle()
 
     def test_lostAtOnce(self) -> None:
@@ -229,7 +318,8 @@ class OwnTests(AssociationCase):
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.logged.clear()
             self.ask(1)
-            self.upstream.answerDatagrams().lose()
+            self.stand()
+            self.endLeg()
         self.assertIdle()
 
     def test_unusable(self) -> None:
@@ -364,11 +454,6 @@ class SharedTests(AssociationCase):
         """The association that took a query."""
         return self.engine.attached[request.flow.id]
 
-    def stand(self) -> int:
-        """A leg stands; returns its association."""
-        self.upstream.answerDatagrams()
-        return max(self.engine.associations)
-
     def ask50(self, first: int) -> None:
         """As many queries as one leg takes before there is another."""
         for port in range(first, first + SHARED_SPREAD):
@@ -494,9 +579,25 @@ class SharedTests(AssociationCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.query(2)
         self.upstream.answerDatagrams().lose()
+        self.trouble.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.query(3)
         self.assertEqual(len(self.upstream.families), 3)
+        self.assertIdle()
+
+    def test_broken(self) -> None:
+        """
+        When shared legs break one after the other, queries have their own for a while:
+        that one server refuses is not the others' business.
+        """
+        self.breakLeg(ENDS, DNS)
+        first, second = self.query(1), self.query(2)
+        for request in (first, second):
+            self.assertNotIn(self.stand(), self.engine.shared)
+            self.assertIn(request.flow.id, self.engine.attached)
+        self.clock.advance(PAUSE_FIRST)
+        self.query(3)
+        self.assertIn(self.stand(), self.engine.shared)
         self.assertIdle()
 
     def test_fails(self) -> None:

@@ -22,6 +22,13 @@ QUIET_SECONDS = 0.3
 
 FLOOD = 20_000
 
+STORM_SECONDS = 3.0
+STORM_PAUSE = 0.002
+"""An app sends so often and for so long."""
+
+STORM_DIALS = 12
+"""Relays that it may cost; without a pause it is hundreds each second."""
+
 
 class BadRelayCase(TunnelCase):
     """What all kinds of trouble need."""
@@ -167,6 +174,37 @@ class BadAssociationChecks(BadRelayCase):
         self.assertEndsWell(daemon)
 
 
+class DeadRelayChecks(BadRelayCase):
+    """Relays that are granted, and are of no use."""
+
+    def _storm(self, manners: Manners, cause: str) -> None:
+        proxy, daemon = self._daemon(manners)
+        app = self.datagrams(9000)
+        refused = 0
+        end = time.monotonic() + STORM_SECONDS
+        while time.monotonic() < end:
+            try:
+                app.send(b"hello")
+            except ConnectionRefusedError:
+                refused += 1
+            time.sleep(STORM_PAUSE)
+        self.assertGreater(refused, 0, "the app does not hear of it")
+        self.assertLess(proxy.total, STORM_DIALS)
+        # The daemon's output and its file have the same lines.
+        lines = {line for line in daemon.log().splitlines() if " error " in line}
+        self.assertEqual([cause in line for line in lines], [True], lines)
+        self.assertEndsWell(daemon)
+
+    def test_closedPort(self) -> None:
+        """Its port is closed: the app is refused, and few relays are asked for."""
+        self._storm(badudp.SaysAClosedPort(), "Connection refused")
+
+    def test_hangsUp(self) -> None:
+        """So it is when the proxy ends the control connection at once."""
+        self._storm(badudp.HangsUp(), "closed the connection")
+
+
 engines(globals(), BadDatagramChecks)
 engines(globals(), BadAssociationChecks)
-del BadDatagramChecks, BadAssociationChecks  # trial would run the bases too
+engines(globals(), DeadRelayChecks)
+del BadDatagramChecks, BadAssociationChecks, DeadRelayChecks  # trial would run the bases too

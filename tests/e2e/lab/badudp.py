@@ -154,3 +154,17 @@ class SaysPortZero(Manners):
     def bound(self, name: Address) -> bytes:
         """An address without a port."""
         return encodeAddress(name[0], 0)
+
+
+class SaysAClosedPort(Manners):
+    """Names a port that nobody listens on."""
+
+    def bound(self, name: Address) -> bytes:
+        """The port of the discard service."""
+        return encodeAddress(name[0], 9)
+
+
+class HangsUp(Manners):
+    """Opens a relay and ends the connection that it lives on."""
+
+    hangsUp = True

@@ -59,9 +59,12 @@ class Manners:
     What a server does that behaves.
 
     @cvar code: the reply to UDP ASSOCIATE; 0 is success, L{None} for no reply.
+    @cvar hangsUp: whether the connection is ended right after the reply; the relay
+        lives until the client has ended it too.
     """
 
     code: int | None = 0
+    hangsUp = False
 
     def bound(self, name: Address) -> bytes:
         """BND.ADDR and BND.PORT with their ATYP, for a relay that listens on C{name}."""
@@ -197,6 +200,8 @@ class Association:
         if manners.code is not None:
             name = self._near.getsockname()[:2]
             self.control.sendall(bytes([5, manners.code, 0]) + manners.bound(name))
+        if manners.hangsUp:
+            self.control.shutdown(socket.SHUT_WR)
 
     def _open(self, family: int, host: str, callback: Callable[[], None]) -> socket.socket:
         sock = self._relay.makeSocket(family, socket.SOCK_DGRAM)
