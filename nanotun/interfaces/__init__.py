@@ -1,0 +1,32 @@
+"""
+Every zope interface of nanotun, and nothing else.
+
+All methods are called on the reactor's thread.
+"""
+
+from __future__ import annotations
+
+from nanotun.interfaces.device import ITunDevice, ITunOpener
+from nanotun.interfaces.engine import (
+    IDatagramFlowRequest,
+    IFlowHandler,
+    IFlowRequest,
+    IGateway,
+    IPacketEngine,
+    IPacketEngineFactory,
+)
+from nanotun.interfaces.upstream import IHandshake, ILegControl, IUpstream
+
+__all__ = [
+    "IDatagramFlowRequest",
+    "IFlowHandler",
+    "IFlowRequest",
+    "IGateway",
+    "IHandshake",
+    "ILegControl",
+    "IPacketEngine",
+    "IPacketEngineFactory",
+    "ITunDevice",
+    "ITunOpener",
+    "IUpstream",
+]
