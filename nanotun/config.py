@@ -21,6 +21,7 @@ from nanotun.proxyurl import ProxyURL, parseProxyURL
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
+POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
 
@@ -30,6 +31,7 @@ class Settings:
     The whole configuration; the names are those of the file.
 
     @ivar proxyPasswordFile: a path, or the empty string for none.
+    @ivar upstreamPool: connections to the proxy that wait for a destination.
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
     @ivar udpTimeout: seconds after which an idle association ends.
@@ -41,6 +43,7 @@ class Settings:
 
     proxy: ProxyURL
     proxyPasswordFile: str
+    upstreamPool: int
     tunName: str
     mtu: int
     stackMode: str
@@ -98,6 +101,14 @@ KEYS = {
             "",
             "FILE",
             "file with the proxy's password, for a proxy with a user name only",
+        ),
+        Key(
+            "upstreamPool",
+            "upstream-pool",
+            checks.number(0, POOL_LIMIT, "connections"),
+            0,
+            "CONNECTIONS",
+            f"connections to the proxy to keep ready for flows to come, 0 to {POOL_LIMIT}",
         ),
         Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
         Key(

@@ -75,7 +75,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
-    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout)
+    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout, settings.upstreamPool)
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
@@ -102,4 +102,7 @@ def makeService(options: Options) -> IService:
     )
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)
+    if IService.providedBy(upstream):
+        # After the tunnel, which may not come up.
+        IService(upstream).setServiceParent(root)
     return root

@@ -56,6 +56,7 @@ PURE = (
     "nanotun.upstream.digest",
     "nanotun.upstream.http",
     "nanotun.upstream.httpstatus",
+    "nanotun.upstream.lifetimes",
     "nanotun.upstream.login",
     "nanotun.upstream.socks4",
     "nanotun.upstream.relay",

@@ -16,11 +16,13 @@ from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.schemes import HANDSHAKES
 
 
-def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
+def upstreamFor(url: ProxyURL, reactor: Any, timeout: float, poolSize: int = 0) -> IUpstream:
     """
-    The upstream that a URL stands for.  Opens nothing yet.
+    The upstream that a URL stands for.  Opens nothing yet; if it is an
+    L{IService<twisted.application.service.IService>} as well, it wants to be started.
 
     @param timeout: seconds for one connection, all steps together.
+    @param poolSize: how many connections to a proxy wait for a destination.
     @raise ConfigError: there is no such scheme, or a file that the URL names
         is no good.
     """
@@ -31,4 +33,4 @@ def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
     handshakes = HANDSHAKES.get(url.scheme)
     if handshakes is None:
         raise ConfigError(f"The proxy {url} has an unknown scheme.")
-    return ProxyUpstream(url, handshakes(url, reactor), reactor, timeout)
+    return ProxyUpstream(url, handshakes(url, reactor), reactor, timeout, poolSize=poolSize)

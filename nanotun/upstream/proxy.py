@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
@@ -19,6 +20,8 @@ from nanotun.interfaces import IHandshake, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.control import ControlConnection
+from nanotun.upstream.pool import WarmPool
+from nanotun.upstream.proceeding import proceed
 from nanotun.upstream.protocol import UpstreamFactory
 from nanotun.upstream.relay import relayEndpoint
 from nanotun.upstream.resolver import HostAddresses, SocketAddress
@@ -38,6 +41,8 @@ class Handshakes(NamedTuple):
     @ivar connect: the handshake for one destination.
     @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
         has none.
+    @ivar greet: the handshake as far as it goes without a destination, after which
+        the others can proceed; L{None} where that is nowhere.
     @ivar carry: takes a handshake that is done and its connection, and returns
         one that carries plain bytes; L{None} where it does already.
     """
@@ -45,15 +50,18 @@ class Handshakes(NamedTuple):
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], Socks5Handshake] | None = None
     carry: Callable[[IHandshake, Connection], Connection] | None = None
+    greet: Callable[[], IHandshake] | None = None
 
 
 @implementer(IUpstream)
-class ProxyUpstream:
+class ProxyUpstream(Service):
     """
-    Asks a proxy to connect.
+    Asks a proxy to connect.  As a service it keeps its pool; without being started
+    it has none.
 
     @param url: the proxy's.
     @param timeout: seconds for all steps together.
+    @param poolSize: how many connections wait for a destination.
     """
 
     #: Each leg is a connection to the proxy and two rounds of handshake.
@@ -67,6 +75,7 @@ class ProxyUpstream:
         timeout: float,
         makeStream: Callable[[int], Any] = openStream,
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
+        poolSize: int = 0,
     ) -> None:
         self._name = str(url)
         self._reactor = reactor
@@ -83,6 +92,29 @@ class ProxyUpstream:
             UpstreamFactory(self._name),
             makeStream,
         )
+        self._pool = (
+            WarmPool(
+                reactor,
+                self._name,
+                poolSize,
+                handshakes.greet,
+                partial(self._connector.open, self._addresses),
+            )
+            if poolSize
+            else None
+        )
+
+    def startService(self) -> None:
+        """Fill the pool."""
+        super().startService()
+        if self._pool is not None:
+            self._pool.start()
+
+    def stopService(self) -> None:
+        """Empty it."""
+        super().stopService()
+        if self._pool is not None:
+            self._pool.stop()
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -90,7 +122,7 @@ class ProxyUpstream:
             handshake = self._handshakes.connect(destination)
         except UpstreamError as error:
             return fail(error)
-        opened = self._connector.open(self._addresses, handshake)
+        opened = self._open(handshake)
         if self._handshakes.carry is not None:
             opened.addCallback(partial(self._handshakes.carry, handshake))
         return opened
@@ -116,13 +148,23 @@ class ProxyUpstream:
             self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME
             return reason
 
-        opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
+        opened: Deferred[Any] = self._open(handshake)
         opened.addCallbacks(granted, refused)
         return opened
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._name
+
+    def _open(self, handshake: IHandshake) -> Deferred[Connection]:
+        pool = self._pool
+        warm = None if pool is None else pool.take()
+        if pool is None or warm is None:
+            return self._connector.open(self._addresses, handshake)
+        opened = proceed(self._connector, self._addresses, handshake, warm)
+        # Not before the request: dials take time, and nobody waits for these.
+        pool.refill()
+        return opened
 
     def _legTo(self, bound: Endpoint, fd: int) -> DatagramLeg:
         """

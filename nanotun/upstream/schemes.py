@@ -16,7 +16,7 @@ from nanotun.upstream.login import HttpLogin
 from nanotun.upstream.proxy import Handshakes
 from nanotun.upstream.socks4 import Socks4Handshake
 from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
-from nanotun.upstream.tls import TlsHandshake, makeContext
+from nanotun.upstream.tls import TlsGreeting, TlsHandshake, makeContext
 from nanotun.upstream.tlsrelay import relayTls
 
 
@@ -37,6 +37,7 @@ def _socks5(url: ProxyURL, reactor: Any) -> Handshakes:
         (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE, url.pipeline))
         if hasRelays
         else None,
+        greet=lambda: Socks5Handshake(None, proxy, credentials, pipeline=url.pipeline),
     )
 
 
@@ -68,7 +69,7 @@ def _https(url: ProxyURL, reactor: Any) -> Handshakes:
     def carry(handshake: Any, connection: Connection) -> Connection:
         return relayTls(handshake.stream, connection, reactor)
 
-    return Handshakes(connect, carry=carry)
+    return Handshakes(connect, carry=carry, greet=lambda: TlsGreeting(proxy, context, url.host))
 
 
 #: Scheme to what makes the handshakes with one proxy.

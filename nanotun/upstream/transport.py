@@ -10,6 +10,7 @@ Rules::
     state        event                        next
     connecting   connected                    connected; makeConnection
     connecting   refused, unreachable, ...    closed; connectFailed(errno)
+    connecting   adopt                        connected; makeConnection
     connected    bytes                        connected; dataReceived
     connected    end or error                 closed; connectionLost
     any          detach, abortConnection      closed; the protocol hears nothing
@@ -50,7 +51,7 @@ class HandshakeTransport:
     One connection attempt and its handshake.
 
     @ivar connected: whether the TCP connection stands.
-    @param stream: a non-blocking socket that is not connected; owned from here.
+    @param stream: a non-blocking socket, for L{connect} or L{adopt}; owned from here.
     @param protocol: hears of the connection; C{None} for who wants only the
         connected socket, which C{connected} then hears of.
     @param connected: called without arguments once connected, if there is no
@@ -106,6 +107,10 @@ class HandshakeTransport:
         else:
             self._writing = True
             self._reactor.addWriter(self)
+
+    def adopt(self) -> None:
+        """The socket is connected already: go on from there."""
+        self._established()
 
     def _hasPeer(self) -> bool:
         try:
