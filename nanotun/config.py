@@ -21,6 +21,7 @@ from nanotun.proxyurl import ProxyURL, parseProxyURL
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
+PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
@@ -30,6 +31,8 @@ class Settings:
     """
     The whole configuration; the names are those of the file.
 
+    @ivar proxy: at least one, in the order to prefer them.
+    @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
     @ivar proxyPasswordFile: a path, or the empty string for none.
     @ivar upstreamPool: connections to the proxy that wait for a destination.
     @ivar mtu: bytes.
@@ -41,8 +44,10 @@ class Settings:
     @ivar logDir: a path, or the empty string for no log files.
     """
 
-    proxy: ProxyURL
+    proxy: tuple[ProxyURL, ...]
     proxyPasswordFile: str
+    proxyPolicy: str
+    proxyCheckInterval: float
     upstreamPool: int
     tunName: str
     mtu: int
@@ -58,10 +63,23 @@ class Settings:
     logDir: str
 
 
-def _proxy(value: object) -> ProxyURL:
-    if not isinstance(value, str):
-        raise ConfigError("must be a URL, such as socks5://host:port")
-    return parseProxyURL(value)
+def _proxies(value: object) -> tuple[ProxyURL, ...]:
+    texts = value if isinstance(value, list) else [value]
+    if not 1 <= len(texts) <= PROXY_LIMIT or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(
+            f"must be a URL, such as socks5://host:port, or a list of 1 to {PROXY_LIMIT} of them"
+        )
+    urls = []
+    for number, text in enumerate(texts, 1):
+        try:
+            urls.append(parseProxyURL(text))
+        except ConfigError as error:
+            if len(texts) == 1:
+                raise
+            raise ConfigError(
+                f"{error} (in URL {number} of {len(texts)}; a comma in one is written %2C)"
+            ) from None
+    return tuple(dict.fromkeys(urls))
 
 
 class Key(NamedTuple):
@@ -88,11 +106,11 @@ KEYS = {
         Key(
             "proxy",
             "proxy",
-            _proxy,
+            _proxies,
             None,
             "socks5://host:port",
             "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
-            "direct:// for no proxy, reject:// for no connections",
+            "direct:// for no proxy, reject:// for no connections; more behind commas",
         ),
         Key(
             "proxyPasswordFile",
@@ -101,6 +119,24 @@ KEYS = {
             "",
             "FILE",
             "file with the proxy's password, for a proxy with a user name only",
+        ),
+        Key(
+            "proxyPolicy",
+            "proxy-policy",
+            checks.choice("failover", "round-robin", "least-latency"),
+            "failover",
+            "POLICY",
+            "which of several proxies: failover (the first that works), round-robin or "
+            "least-latency",
+        ),
+        Key(
+            "proxyCheckInterval",
+            "proxy-check-interval",
+            # Less is a load on the proxy; more finds out from a user's flow first.
+            checks.duration("1s", "1h", "30s or 5m"),
+            "30s",
+            "DURATION",
+            "how often an idle one of several proxies is checked, 1s to 1h",
         ),
         Key(
             "upstreamPool",
@@ -207,7 +243,12 @@ KEYS = {
 
 
 def flagValue(key: Key, text: str) -> Given:
-    """Make a flag's text comparable to a value from the file, where numbers are numbers."""
+    """
+    Make a flag's text comparable to a value from the file, where numbers are numbers
+    and proxies are a list.
+    """
+    if key.name == "proxy":
+        return Given([each.strip() for each in text.split(",")], f"--{key.flag}")
     number = isinstance(key.default, int) and re.fullmatch(r"[0-9]{1,9}", text)
     return Given(int(text) if number else text, f"--{key.flag}")
 

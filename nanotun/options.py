@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from twisted.python import usage
@@ -24,6 +24,9 @@ from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 #: Bytes.  A configuration is a page of text; more is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
+
+#: Settings of several values, whose flags may be given several times.
+LISTS = ("proxy", "dns")
 
 
 def readFile(
@@ -94,21 +97,29 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name != "dns"),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name not in LISTS),
     ]
 
     settings: Settings
-    notices: Sequence[str] = ()
+    notices: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self["dns"] = None
+        self.update(dict.fromkeys(LISTS))
 
     def opt_dns(self, servers: str) -> None:
         """Another server; the help is set below."""
-        self["dns"] = servers if self["dns"] is None else f"{self['dns']},{servers}"
+        self._extend("dns", servers)
+
+    def opt_proxy(self, proxies: str) -> None:
+        """Another proxy; the help is set below."""
+        self._extend("proxy", proxies)
 
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
+    opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
+
+    def _extend(self, name: str, text: str) -> None:
+        self[name] = text if self[name] is None else f"{self[name]},{text}"
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
@@ -129,40 +140,45 @@ class Options(usage.Options):
             if self[key.flag] is not None
         }
         self.settings = makeSettings(fileValues, flagValues, path)
-        if self.settings.proxy.password is None:
-            self._findPassword(uid, environment)
-        elif "proxy" in flagValues:
-            self.notices = (
+        inURL = any(proxy.password is not None for proxy in self.settings.proxy)
+        if inURL and "proxy" in flagValues:
+            self.notices += (
                 "The proxy's password is on the command line, where every user of this machine "
                 "can read it; put the proxy into a configuration file.",
             )
-        elif readable:
-            self.notices = (
+        elif inURL and readable:
+            self.notices += (
                 f"The configuration file {path} holds the proxy's password and every user of "
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
+        self._findPassword(uid, environment)
 
     def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
-        """Look for the password that the proxy's URL leaves out."""
-        proxy, path = self.settings.proxy, self.settings.proxyPasswordFile
-        if not wantsPassword(proxy):
+        """Look for the password that proxies' URLs leave out."""
+        path = self.settings.proxyPasswordFile
+        if not any(wantsPassword(proxy) for proxy in self.settings.proxy):
             if path:
-                self.notices = (
-                    f"The password file {path} is not used, because the proxy {proxy} has no "
-                    "user name that a password could go with.",
+                self.notices += (
+                    f"The password file {path} is not used, because no proxy has a user name "
+                    "that lacks a password.",
                 )
             return
+        text, where = environment.get(PASSWORD_VARIABLE, ""), PASSWORD_VARIABLE
         if path:
+            where = f"The password file {path}"
             text, readable = readFile(path, uid, "password", "proxyPasswordFile")
-            proxy = addPassword(proxy, text, f"The password file {path}")
             if readable:
-                self.notices = (
+                self.notices += (
                     f"Every user of this machine can read the password file {path}; "
                     f"run 'chmod o-r {path}'.",
                 )
-        elif environment.get(PASSWORD_VARIABLE):
-            proxy = addPassword(proxy, environment[PASSWORD_VARIABLE], PASSWORD_VARIABLE)
-        self.settings = replace(self.settings, proxy=proxy)
+        elif not text:
+            return
+        proxies = tuple(
+            addPassword(proxy, text, where) if wantsPassword(proxy) else proxy
+            for proxy in self.settings.proxy
+        )
+        self.settings = replace(self.settings, proxy=proxies)
 
     def postOptions(self) -> None:
         """

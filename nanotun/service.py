@@ -176,7 +176,7 @@ class NanotunService(Service):
             mode=self._settings.stackMode,
             mtu=self._device.mtu,
             offload="on" if self._device.vnetHeader else "off",
-            proxy=str(self._settings.proxy),
+            proxy=", ".join(str(each) for each in self._settings.proxy),
         )
 
     def stopService(self) -> Deferred[None]:

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
-from nanotun.errors import EngineError
+from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
@@ -26,7 +26,7 @@ from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
-from nanotun.upstream import upstreamFor
+from nanotun.upstream import upstreamsFor
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -71,11 +71,27 @@ def makeService(options: Options) -> IService:
     Put everything together.
 
     @param options: parsed.
+    @raise SystemExit: a file that the proxy's URL names is no good; with the
+        error's sentence, as from L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
-    upstream = upstreamFor(settings.proxy, reactor, settings.connectTimeout, settings.upstreamPool)
+    debug = settings.logLevel == "debug"
+    pools = MultiService()
+    try:
+        upstream = upstreamsFor(
+            settings.proxy,
+            settings.proxyPolicy,
+            reactor,
+            settings.connectTimeout,
+            settings.proxyCheckInterval,
+            debug,
+            settings.upstreamPool,
+            pools,
+        )
+    except ConfigError as error:
+        raise SystemExit(f"nanotun: {error}") from None
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
@@ -85,7 +101,6 @@ def makeService(options: Options) -> IService:
         return makeGateway(reactor, engine, settings.dns, cacheSize, openDatagram, openStream)
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
-        debug = settings.logLevel == "debug"
         return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
 
     def makePort(
@@ -103,6 +118,7 @@ def makeService(options: Options) -> IService:
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)
     if IService.providedBy(upstream):
-        # After the tunnel, which may not come up.
-        IService(upstream).setServiceParent(root)
+        # Started after the tunnel, which is what can fail.
+        upstream.setServiceParent(root)
+    pools.setServiceParent(root)
     return root

@@ -27,6 +27,7 @@ import (
 	"nanotun/netstack/internal/datagram"
 	"nanotun/netstack/internal/engine"
 	"nanotun/netstack/internal/events"
+	"nanotun/netstack/internal/link"
 )
 
 func main() {}
@@ -251,9 +252,19 @@ func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t) (result C.i
 }
 
 //export ns_attach
-func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t) C.int {
+func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t, to *C.struct_ns_datagram) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
-		return 0, e.Datagrams().Attach(uint64(flow), uint64(association))
+		var end *link.End
+		if to != nil {
+			if to.family != 4 && to.family != 6 {
+				return 0, unix.EINVAL
+			}
+			end = &link.End{
+				Host: *(*[16]byte)(unsafe.Pointer(&to.destination)),
+				Port: uint16(to.destination_port), Family: uint16(to.family),
+			}
+		}
+		return 0, e.Datagrams().Attach(uint64(flow), uint64(association), end)
 	})
 }
 

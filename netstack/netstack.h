@@ -189,10 +189,12 @@ int ns_drop(int64_t handle, uint64_t flow);
 int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags);
 
 /* Sends the flow's datagrams, those that wait and those to come, by the
- * association.  -ENOENT: no such flow waits.  -EBADF: no such association; the
- * flow still waits.  -EEXIST: the association is shared and has a query like this
- * one under way; the flow still waits. */
-int ns_attach(int64_t handle, uint64_t flow, int64_t association);
+ * association.  to, if not NULL, is where they really go: its destination, port and
+ * family count; replies from there look to the app as if from the address it knows.
+ * -ENOENT: no such flow waits.  -EBADF: no such association; the flow still waits.
+ * -EEXIST: the association is shared and has a query like this one under way; the
+ * flow still waits. */
+int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_datagram *to);
 
 /* Ends an association without an event.  Its flows become requests again with
  * their next datagram. */

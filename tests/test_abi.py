@@ -36,6 +36,7 @@ POINTERS = {
     "uint8_t": ctypes.POINTER(ctypes.c_uint8),
     "struct ns_config": ctypes.POINTER(abi.ns_config),
     "struct ns_event": ctypes.POINTER(abi.ns_event),
+    "struct ns_datagram": ctypes.POINTER(abi.ns_datagram),
     "struct ns_stats": ctypes.POINTER(abi.ns_stats),
 }
 

@@ -35,9 +35,11 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(
             settingsFrom(),
             Settings(
+                proxy=(ProxyURL("socks5", "h", 1080),),
+                proxyPolicy="failover",
+                proxyCheckInterval=30.0,
                 proxyPasswordFile="",
                 upstreamPool=0,
-                proxy=ProxyURL("socks5", "h", 1080),
                 tunName="nano0",
                 mtu=1500,
                 stackMode="gvisor",
@@ -170,12 +172,35 @@ class SettingsTests(SynchronousTestCase):
         self.assertTrue(message.isprintable())
         self.assertLess(len(message), 200)
 
+    def test_proxies(self) -> None:
+        """The file has one proxy or a list of them, a flag has commas; each counts once."""
+        one = settingsFrom("proxy: 'socks5://u:a,b@h'").proxy
+        self.assertEqual(one, (ProxyURL("socks5", "h", 1080, "u", "a,b"),))
+        urls = (ProxyURL("socks5", "a", 1), ProxyURL("direct", "", 0))
+        self.assertEqual(settingsFrom("proxy: [a:1, direct://, socks5://a:1]").proxy, urls)
+        flags = settingsFrom(proxy="a:1, direct://", proxyPolicy="round-robin")
+        self.assertEqual((flags.proxy, flags.proxyPolicy), (urls, "round-robin"))
+
+    def test_wrongProxies(self) -> None:
+        """What is wrong with one of several is said of that one."""
+        self.assertEqual(
+            self.fails("proxy:\n- a\n- b:0"),
+            "n.yaml, line 1: proxy must have a port from 1 to 65535 (in URL 2 of 2; a comma in "
+            "one is written %2C).",
+        )
+        for text in ("proxy: []", "proxy: [a, 1]", "proxy: 1", f"proxy: [{'a,' * 17}]"):
+            self.assertIn("or a list of 1 to 16 of them", self.fails(text))
+        self.assertIn("failover, round-robin or least-latency", self.fails(proxyPolicy="random"))
+        self.assertIn("from 1s to 1h", self.fails(proxyCheckInterval="0s"))
+
     def test_noPassword(self) -> None:
         """No error shows a password, wherever the URL went."""
         for text in (
             "proxy: gopher://a:hunter2@h",
             "proxy: socks5://a:hunter2@h:99999",
-            "proxy: [socks5://a:hunter2@h]",
+            "proxy: [socks5://a:hunter2@h, 1]",
+            "proxy: [h, socks5://a:hunter2@h:99999]",
+            "proxy: {socks5: a:hunter2@h}",
             "proxy: h\ntunName: socks5://a:hunter2@h",
             "proxy: h\nlogLevel: a:hunter2@h",
         ):

@@ -166,7 +166,8 @@ class AssociationTests(EngineCase):
         self.assertFalse(self.request.attach(8))
         self.assertTrue(self.request.attach(9))
         self.assertEqual(
-            self.library.named("ns_attach"), [(HANDLE, 1, 7), (HANDLE, 1, 8), (HANDLE, 1, 9)]
+            self.library.named("ns_attach"),
+            [(HANDLE, 1, 7, None), (HANDLE, 1, 8, None), (HANDLE, 1, 9, None)],
         )
         self.library.results["ns_attach"] = -errno.ENOENT
         self.assertTrue(self.engine.attachFlow(1, 7))

@@ -130,7 +130,7 @@ class OptionsTests(FileCase):
 
     def test_noticeForFlag(self) -> None:
         """A password on the command line is worth a warning that does not repeat it."""
-        (notice,) = self.parse("--proxy", "a:hunter2@h").notices
+        (notice,) = self.parse("--proxy", "h", "--proxy", "a:hunter2@h").notices
         self.assertIn("command line", notice)
         self.assertNotIn("hunter2", notice)
 
@@ -167,8 +167,14 @@ class PasswordTests(FileCase):
             ("socks4://ann@h", "", "variable", None),
             ("direct://", "", "variable", None),
         ):
-            found = self.read(proxy, path, NANOTUN_PROXY_PASSWORD=environment).settings.proxy
+            (found,) = self.read(proxy, path, NANOTUN_PROXY_PASSWORD=environment).settings.proxy
             self.assertEqual(found.password, expected, (proxy, path, environment))
+
+    def test_several(self) -> None:
+        """It is for all proxies that lack one, and warnings add up."""
+        options = self.read("ann@a,bob:own@b,c", self.write("file", 0o644))
+        self.assertEqual([each.password for each in options.settings.proxy], ["file", "own", None])
+        self.assertEqual(len(options.notices), 2)
 
     def test_fromConfiguration(self) -> None:
         """The file's path may stand in the configuration file."""
@@ -176,7 +182,7 @@ class PasswordTests(FileCase):
         path = self.write(f"proxy: http://ann@h\nproxyPasswordFile: {file}\n")
         options = Options()
         options.parseOptions(["-c", path])
-        self.assertEqual(options.settings.proxy.password, "hunter2")
+        self.assertEqual(options.settings.proxy[0].password, "hunter2")
         self.assertEqual(options.notices, ())
 
     def test_unsafe(self) -> None:

@@ -68,10 +68,10 @@ class PluginTests(SynchronousTestCase):
 class MakeServiceTests(SynchronousTestCase):
     """L{makeService}."""
 
-    def options(self) -> Options:
+    def options(self, proxy: str = "direct://") -> Options:
         """Parsed options."""
         options = Options()
-        options.parseOptions(["--proxy", "direct://", "--log-dir", ""])
+        options.parseOptions(["--proxy", proxy, "--log-dir", ""])
         cast(Any, options).parent = {}
         return options
 
@@ -83,6 +83,19 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
 
+    def test_group(self) -> None:
+        """Several proxies are a service beside the tunnel, started after it."""
+        tunnel, group = cast(Any, makeService(self.options("h:1,direct://")))
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
+        self.assertFalse(group.running)
+
+    def test_noCertificates(self) -> None:
+        """A file of certificates that is not there ends it with one sentence."""
+        options = self.options("https://h?ca=/nowhere/ca.pem")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("/nowhere/ca.pem", str(error.code))
+
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
         output = python(
@@ -90,7 +103,7 @@ class MakeServiceTests(SynchronousTestCase):
             "from twisted.internet import reactor\n"
             "before = os.listdir('/proc/self/fd')\n"
             "from nanotun.tap import Options, makeService\n"
-            "o = Options(); o.parseOptions(['--proxy', 'direct://']); o.parent = {}\n"
+            "o = Options(); o.parseOptions(['--proxy', 'h,direct://']); o.parent = {}\n"
             "makeService(o)\n"
             "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
             " len(os.listdir('/proc/self/fd')) - len(before))"

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import socket
 
-from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass, verifyObject
+from zope.interface.verify import verifyClass
 
 from nanotun.errors import (
     AuthenticationError,
@@ -18,7 +17,6 @@ from nanotun.errors import (
     HandshakeError,
     ProxyError,
     UpstreamError,
-    UpstreamRefused,
     UpstreamTimeout,
 )
 from nanotun.interfaces import IUpstream
@@ -28,32 +26,33 @@ from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.protocol import UpstreamFactory
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.socks5 import Socks5Handshake
-from tests.upstream_cases import DESTINATION, FakeReactor, ReactorCase, unmarked
+from tests.upstream_cases import (
+    DESTINATION,
+    REPLY,
+    FakeReactor,
+    ReactorCase,
+    UpstreamContract,
+    unmarked,
+)
 
-REPLY = b"\5\0\0\1\0\0\0\0\0\0"
 
-
-class ProxyTests(ReactorCase):
+class ProxyTests(UpstreamContract, ReactorCase):
     """
     Tests for L{ProxyUpstream}.
     """
 
-    async def test_connects(self) -> None:
-        """
-        A leg is a connected, non-blocking socket that no-one else has.
-        """
-        port = self.listen(b"\5\0", REPLY + b"220 hello")
-        upstream = self.proxy(port)
+    def makeUpstream(self, port: int) -> IUpstream:
+        """The real one."""
         verifyClass(IUpstream, ProxyUpstream)
-        verifyObject(IUpstream, upstream)
-        connection = await upstream.connect(DESTINATION)
-        self.assertEqual(connection.leftover, b"220 hello")
-        self.assertFalse(os.get_blocking(connection.fd))
-        self.assertFalse(os.get_inheritable(connection.fd))
-        self.assertClean()
-        os.close(connection.fd)
+        return self.proxy(port)
+
+    async def test_closesEarlyTold(self) -> None:
+        """
+        The end of the connection in mid-handshake is told as such.
+        """
+        text = await self.failure(ProxyError, self.proxy(self.listen(b"")).connect(DESTINATION))
+        self.assertIn("closed the connection before its answer", text)
         await self.ended()
-        self.assertEqual(self.scripts[0].heard, b"\5\1\0" + b"\5\1\0\1\xc0\0\2\1\1\xbb")
 
     async def test_refused(self) -> None:
         """
@@ -63,24 +62,6 @@ class ProxyTests(ReactorCase):
         text = await self.failure(ProxyError, self.proxy(port).connect(DESTINATION))
         self.assertIn(f"socks5://127.0.0.1:{port}", text)
         self.assertIn("Connection refused", text)
-
-    async def test_says_no(self) -> None:
-        """
-        A refusal of the proxy's comes through.
-        """
-        port = self.listen(b"\5\0", b"\5\5\0\1\0\0\0\0\0\0")
-        await self.failure(UpstreamRefused, self.proxy(port).connect(DESTINATION))
-        await self.ended()
-
-    async def test_closesEarly(self) -> None:
-        """
-        So does the end of the connection in mid-handshake.
-        """
-        for answers in ((b"",), (b"\5\0", b"")):
-            port = self.listen(*answers)
-            text = await self.failure(ProxyError, self.proxy(port).connect(DESTINATION))
-            self.assertIn("closed the connection before its answer", text)
-        await self.ended()
 
     async def test_nonsense(self) -> None:
         """
@@ -110,16 +91,6 @@ class ProxyTests(ReactorCase):
         self.assertIn("did not answer within 0.05 s", text)
         self.assertIn("waiting for its answer", text)
         await self.ended()
-
-    async def test_cancel(self) -> None:
-        """
-        Giving up closes the connection.
-        """
-        port = self.listen()
-        leg = self.proxy(port).connect(DESTINATION)
-        leg.cancel()
-        await self.assertFailure(leg, CancelledError)
-        self.assertClean()
 
     async def test_name(self) -> None:
         """

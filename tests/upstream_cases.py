@@ -7,20 +7,22 @@ sockets and a reactor of memory.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
 
-from nanotun.errors import (
-    UpstreamError,
-)
+from nanotun.errors import ProxyError, UpstreamError, UpstreamRefused
 from nanotun.flow import Endpoint
+from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import parseProxyURL
 from nanotun.upstream.control import ControlConnection
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
@@ -31,6 +33,7 @@ from nanotun.upstream.transport import HandshakeTransport
 unmarked = partial(openStream, mark=0)
 unmarkedDatagram = partial(openDatagram, mark=0)
 DESTINATION = Endpoint("192.0.2.1", 443)
+REPLY = b"\5\0\0\1\0\0\0\0\0\0"
 
 
 class Script(Protocol):
@@ -109,6 +112,7 @@ class ReactorCase(TestCase):
                 lambda: Socks5Handshake(
                     Endpoint("0.0.0.0", 0), str(url), credentials, UDP_ASSOCIATE
                 ),
+                greet=lambda: Socks5Handshake(None, str(url), credentials),
             ),
             self.reactor,
             timeout,
@@ -136,6 +140,91 @@ class ReactorCase(TestCase):
         """The proxy's side is closed too."""
         for script in self.scripts:
             await script.ended
+
+
+# What the contract is mixed into, for mypy.
+if TYPE_CHECKING:
+    Base = ReactorCase
+else:
+    Base = object
+
+
+class UpstreamContract(Base):
+    """
+    What L{IUpstream} promises, of one that goes by a L{Script}.
+    """
+
+    def makeUpstream(self, port: int) -> IUpstream:
+        """The upstream by way of the L{Script} on this port."""
+        raise NotImplementedError
+
+    async def test_connects(self) -> None:
+        """
+        A leg is a connected, non-blocking socket that no-one else has.
+        """
+        upstream = self.makeUpstream(self.listen(b"\5\0", REPLY + b"220 hello"))
+        verifyObject(IUpstream, upstream)
+        connection = await upstream.connect(DESTINATION)
+        self.assertEqual(connection.leftover, b"220 hello")
+        self.assertFalse(os.get_blocking(connection.fd))
+        self.assertFalse(os.get_inheritable(connection.fd))
+        self.assertClean()
+        os.close(connection.fd)
+        await self.ended()
+        self.assertEqual(self.scripts[0].heard, b"\5\1\0" + b"\5\1\0\1\xc0\0\2\1\1\xbb")
+
+    async def test_saysNo(self) -> None:
+        """
+        A refusal of the proxy's comes through.
+        """
+        upstream = self.makeUpstream(self.listen(b"\5\0", b"\5\5\0\1\0\0\0\0\0\0"))
+        await self.failure(UpstreamRefused, upstream.connect(DESTINATION))
+        await self.ended()
+
+    async def test_closesEarly(self) -> None:
+        """
+        So does the end of the connection in mid-handshake.
+        """
+        for answers in ((b"",), (b"\5\0", b"")):
+            leg = self.makeUpstream(self.listen(*answers)).connect(DESTINATION)
+            await self.assertFailure(leg, ProxyError)
+            self.assertClean()
+        await self.ended()
+
+    async def test_cancel(self) -> None:
+        """
+        Giving up closes the connection.
+        """
+        upstream = self.makeUpstream(self.listen())
+        asks: list[Callable[[], Deferred[Any]]] = [
+            lambda: upstream.connect(DESTINATION),
+            lambda: upstream.associate(4),
+        ]
+        for ask in asks:
+            leg = ask()
+            leg.cancel()
+            await self.assertFailure(leg, CancelledError)
+            self.assertClean()
+
+    async def test_associates(self) -> None:
+        """
+        A leg for datagrams is a non-blocking socket with a control that ends it.
+        """
+        upstream = self.makeUpstream(self.listen(b"\5\0", b"\5\0\0\1\x7f\0\0\1\0\x50"))
+        leg = await upstream.associate(4)
+        self.assertFalse(os.get_blocking(leg.fd))
+        os.close(leg.fd)
+        assert leg.control is not None
+        leg.control.close()
+        self.assertClean()
+        await self.ended()
+
+    def test_description(self) -> None:
+        """
+        It says what it is, without a password.
+        """
+        port = self.closedPort()
+        self.assertIn(f"socks5://127.0.0.1:{port}", self.makeUpstream(port).describe())
 
 
 class FakeStream:

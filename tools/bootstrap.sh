@@ -32,6 +32,12 @@ if [ "${1:-build}" = test ]; then
     want socat socat
     want dante-server danted
     want microsocks microsocks
+    want squid squid
+    want tinyproxy tinyproxy
+    want stunnel4 stunnel
+    want openssl openssl
+    want openssh-server sshd
+    want openssh-client ssh
     want unbound unbound
     want knot-dnsutils kdig
     want dnsperf dnsperf

@@ -157,7 +157,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
     ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32)),
-    ("ns_attach", c_int, (c_int64, c_uint64, c_int64)),
+    ("ns_attach", c_int, (c_int64, c_uint64, c_int64, POINTER(ns_datagram))),
     ("ns_dissociate", c_int, (c_int64, c_int64)),
     ("ns_serve", c_int, (c_int64, c_uint64)),
     ("ns_listen", c_int, (c_int64, c_uint32, c_uint32)),
@@ -224,7 +224,7 @@ class NativeLibrary:
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
     ns_associate: Callable[[int, int, int, int], int]
-    ns_attach: Callable[[int, int, int], int]
+    ns_attach: Callable[[int, int, int, Any], int]
     ns_dissociate: Callable[[int, int], int]
     ns_serve: Callable[[int, int], int]
     ns_listen: Callable[[int, int, int], int]

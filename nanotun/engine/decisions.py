@@ -59,7 +59,7 @@ class Decisions:
         library = self._library
         if library is None:
             return True
-        result = library.ns_attach(self._handle, flowID, association)
+        result = library.ns_attach(self._handle, flowID, association, None)
         if result in (-errno.EBADF, -errno.EEXIST):
             return False
         # A flow that waits no more needs no other association.

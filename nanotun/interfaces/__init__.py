@@ -15,7 +15,7 @@ from nanotun.interfaces.engine import (
     IPacketEngine,
     IPacketEngineFactory,
 )
-from nanotun.interfaces.upstream import IHandshake, ILegControl, IUpstream
+from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, IUpstream
 
 __all__ = [
     "IDatagramFlowRequest",
@@ -23,6 +23,7 @@ __all__ = [
     "IFlowRequest",
     "IGateway",
     "IHandshake",
+    "IHealthCheck",
     "ILegControl",
     "IPacketEngine",
     "IPacketEngineFactory",

@@ -90,10 +90,7 @@ class IFlowHandler(Interface):
         """An app wants a connection.  Decide now or later, but once."""
 
     def datagramFlowRequested(request: IDatagramFlowRequest) -> None:
-        """
-        An app sends to somebody it has not sent to before, from this port.
-        Decide now or later, but once.
-        """
+        """An app sends from this port to somebody new.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
         """
@@ -102,10 +99,7 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """
-        A joined flow ended.  Nothing more is heard of its id.  Called only
-        while L{followsFlows} is true.
-        """
+        """A joined flow ended, for good.  Called only while L{followsFlows} is true."""
 
 
 class IPacketEngine(Interface):

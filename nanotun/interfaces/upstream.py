@@ -93,3 +93,10 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class IHealthCheck(Interface):
+    """An upstream that can be asked whether it is there."""
+
+    def check() -> Deferred[None]:
+        """As L{IUpstream.connect}, up to where a destination is needed; then close."""

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import ILegControl, IUpstream
+from nanotun.interfaces import IHealthCheck, ILegControl, IUpstream
 
 
 @implementer(ILegControl)
@@ -46,7 +46,7 @@ class FakeControl:
             self._lost(sentence)
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, IHealthCheck)
 class FakeUpstream:
     """
     An upstream whose legs the test answers, each kind on its own, in order.
@@ -54,14 +54,18 @@ class FakeUpstream:
     @ivar sharesLegs: see L{IUpstream}.
     @ivar asked: the destinations.
     @ivar families: what datagram legs were asked for.
-    @ivar cancelled: how many legs were given up.
+    @ivar cancelled: how many legs and checks were given up.
+    @ivar checks: those that wait for their answer.
+    @param name: what it is described as.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "fake://") -> None:
+        self.name = name
         self.sharesLegs = False
         self.asked: list[Endpoint] = []
         self.families: list[int] = []
         self.cancelled = 0
+        self.checks: list[Deferred[None]] = []
         self._legs: list[Deferred[Connection]] = []
         self._datagramLegs: list[Deferred[DatagramLeg]] = []
 
@@ -81,7 +85,17 @@ class FakeUpstream:
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
-        return "fake://"
+        return self.name
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        check: Deferred[None] = Deferred(self._cancelCheck)
+        self.checks.append(check)
+        return check
+
+    def _cancelCheck(self, check: Deferred[None]) -> None:
+        self.cancelled += 1
+        self.checks.remove(check)
 
     def _cancel(self, leg: Deferred[Connection]) -> None:
         self.cancelled += 1
@@ -118,3 +132,11 @@ class FakeUpstream:
     def failDatagrams(self, error: UpstreamError) -> None:
         """The oldest leg for datagrams fails."""
         self._datagramLegs.pop(0).errback(error)
+
+    def answerCheck(self, error: UpstreamError | None = None) -> None:
+        """The oldest check passes, or fails with an error."""
+        check = self.checks.pop(0)
+        if error is None:
+            check.callback(None)
+        else:
+            check.errback(error)

@@ -1,28 +1,66 @@
 """
 The ways out: one sans-io handshake per scheme, one file that makes sockets,
-one that connects them.
+one that connects them; and a choice of several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from twisted.application.service import IServiceCollection
 
 from nanotun.errors import ConfigError
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.group import GroupUpstream
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.schemes import HANDSHAKES
 
 
-def upstreamFor(url: ProxyURL, reactor: Any, timeout: float, poolSize: int = 0) -> IUpstream:
+def upstreamsFor(
+    urls: Sequence[ProxyURL],
+    policy: str,
+    reactor: Any,
+    timeout: float,
+    interval: float,
+    logFlows: bool = False,
+    poolSize: int = 0,
+    services: IServiceCollection | None = None,
+) -> IUpstream:
     """
-    The upstream that a URL stands for.  Opens nothing yet; if it is an
-    L{IService<twisted.application.service.IService>} as well, it wants to be started.
+    The upstream that one or more URLs stand for.  Opens nothing yet; several are
+    a service to be started.
+
+    @param policy: which of several is used, and when; see
+        L{nanotun.upstream.policies.POLICIES}.
+    @param timeout: seconds for one connection, all steps together.
+    @param interval: seconds between two checks of one of several.
+    @param logFlows: whether each flow gets a debug line that names its upstream.
+    @param poolSize: as for L{upstreamFor}, of each; and so is C{services}.
+    @raise ConfigError: as from L{upstreamFor}.
+    """
+    upstreams = [upstreamFor(url, reactor, timeout, poolSize, services) for url in urls]
+    if len(upstreams) == 1:
+        return upstreams[0]
+    return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)
+
+
+def upstreamFor(
+    url: ProxyURL,
+    reactor: Any,
+    timeout: float,
+    poolSize: int = 0,
+    services: IServiceCollection | None = None,
+) -> IUpstream:
+    """
+    The upstream that a URL stands for.  Opens nothing yet.
 
     @param timeout: seconds for one connection, all steps together.
     @param poolSize: how many connections to a proxy wait for a destination.
+    @param services: gets the service that keeps them, if there is one.
     @raise ConfigError: there is no such scheme, or a file that the URL names
         is no good.
     """
@@ -33,4 +71,7 @@ def upstreamFor(url: ProxyURL, reactor: Any, timeout: float, poolSize: int = 0) 
     handshakes = HANDSHAKES.get(url.scheme)
     if handshakes is None:
         raise ConfigError(f"The proxy {url} has an unknown scheme.")
-    return ProxyUpstream(url, handshakes(url, reactor), reactor, timeout, poolSize=poolSize)
+    upstream = ProxyUpstream(url, handshakes(url, reactor), reactor, timeout, poolSize=poolSize)
+    if upstream.pool is not None and services is not None:
+        upstream.pool.setServiceParent(services)
+    return upstream

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, succeed
 from zope.interface import implementer
 
 from nanotun.errors import (
@@ -22,7 +22,7 @@ from nanotun.errors import (
     UpstreamTimeout,
 )
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IUpstream
+from nanotun.interfaces import IHealthCheck, IUpstream
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.sockets import openDatagram, openStream
@@ -42,7 +42,7 @@ ERRORS: dict[int, type[UpstreamError]] = {
 }
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, IHealthCheck)
 class DirectUpstream:
     """
     Dials with marked sockets.
@@ -77,6 +77,10 @@ class DirectUpstream:
 
     def _leg(self, family: int) -> DatagramLeg:
         return DatagramLeg(self._makeDatagram(family).detach(), LegKind.DIRECT, None)
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}; nothing is between us and the destinations."""
+        return succeed(None)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from random import random
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -61,9 +62,9 @@ REST_TIME = 300.0
 SPREAD = 0.25
 
 
-class WarmPool:
+class WarmPool(Service):
     """
-    The connections of one proxy.
+    The connections of one proxy.  Without being started there are none.
 
     @ivar idle: those that wait, oldest first.
     @ivar dialling: the dials under way.
@@ -94,22 +95,21 @@ class WarmPool:
         self._dial = dial
         self._chance = chance
         self._lifetimes = Lifetimes()
-        self._running = False
         self._usedAt = 0.0
         self._troubles = 0
         self._dislikes = 0
         self._pause: IDelayedCall | None = None
         self._expiry: IDelayedCall | None = None
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Begin to fill it."""
-        self._running = True
+        super().startService()
         self._usedAt = self._reactor.seconds()
         self.refill()
 
-    def stop(self) -> None:
+    def stopService(self) -> None:
         """Close all; nothing can be taken any more."""
-        self._running = False
+        super().stopService()
         self._stopTimers()
         self._empty()
 
@@ -129,7 +129,7 @@ class WarmPool:
 
     def refill(self) -> None:
         """Dial for what is missing, a few at a time."""
-        if not self._running or self._pause is not None:
+        if not self.running or self._pause is not None:
             return
         if self._reactor.seconds() - self._usedAt >= REST_TIME:
             return
@@ -214,7 +214,7 @@ class WarmPool:
         self.refill()
 
     def _backOff(self) -> None:
-        if self._pause is None and self._running:
+        if self._pause is None and self.running:
             self._pauseFor(BACKOFF_FIRST, BACKOFF_LIMIT, self._troubles)
             self._troubles += 1
 

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHandshake, IUpstream
+from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.control import ControlConnection
@@ -53,12 +52,12 @@ class Handshakes(NamedTuple):
     greet: Callable[[], IHandshake] | None = None
 
 
-@implementer(IUpstream)
-class ProxyUpstream(Service):
+@implementer(IUpstream, IHealthCheck)
+class ProxyUpstream:
     """
-    Asks a proxy to connect.  As a service it keeps its pool; without being started
-    it has none.
+    Asks a proxy to connect.
 
+    @ivar pool: a service; L{None} if it has none.
     @param url: the proxy's.
     @param timeout: seconds for all steps together.
     @param poolSize: how many connections wait for a destination.
@@ -92,7 +91,7 @@ class ProxyUpstream(Service):
             UpstreamFactory(self._name),
             makeStream,
         )
-        self._pool = (
+        self.pool = (
             WarmPool(
                 reactor,
                 self._name,
@@ -103,18 +102,6 @@ class ProxyUpstream(Service):
             if poolSize
             else None
         )
-
-    def startService(self) -> None:
-        """Fill the pool."""
-        super().startService()
-        if self._pool is not None:
-            self._pool.start()
-
-    def stopService(self) -> None:
-        """Empty it."""
-        super().stopService()
-        if self._pool is not None:
-            self._pool.stop()
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -152,12 +139,18 @@ class ProxyUpstream(Service):
         opened.addCallbacks(granted, refused)
         return opened
 
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        greet = self._handshakes.greet
+        opened = self._connector.open(self._addresses, None if greet is None else greet())
+        return opened.addCallback(lambda connection: os.close(connection.fd))
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._name
 
     def _open(self, handshake: IHandshake) -> Deferred[Connection]:
-        pool = self._pool
+        pool = self.pool
         warm = None if pool is None else pool.take()
         if pool is None or warm is None:
             return self._connector.open(self._addresses, handshake)

@@ -4,15 +4,15 @@ No way out at all.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, UpstreamRefused
 from nanotun.flow import Connection, DatagramLeg, Endpoint
-from nanotun.interfaces import IUpstream
+from nanotun.interfaces import IHealthCheck, IUpstream
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, IHealthCheck)
 class RejectUpstream:
     """
     Refuses, so that apps give up at once: not every system minds an ICMP
@@ -29,6 +29,10 @@ class RejectUpstream:
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
         return fail(DatagramsUnsupported("UDP is refused, because the proxy is reject://."))
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}; refusing never fails."""
+        return succeed(None)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

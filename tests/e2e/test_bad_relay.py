@@ -88,6 +88,14 @@ class BadDatagramChecks(BadRelayCase):
         """An address that is written as a name is read as what it is."""
         self._onlyHonest(badudp.NamesOfPeers())
 
+    def test_nameOfPeer(self) -> None:
+        """A name that is no address stands for the app's only destination."""
+        self._onlyHonest(badudp.NamesOfPeers("world.lab"))
+
+    def test_impossibleSenders(self) -> None:
+        """Senders that cannot be, such as loopback and the gateway itself, are dropped."""
+        self._onlyHonest(badudp.ImpossibleSenders())
+
     def test_flood(self) -> None:
         """A flood of replies, half of them bad, kills nothing, and memory stays as it was."""
         server = self.udpServer(udp.echo, IPV4)

@@ -4,17 +4,33 @@ The DNS relay and people who mean no good; and C{dnsOverride}.
 
 from __future__ import annotations
 
+import contextlib
+import random
+import resource
 import socket
+import time
 
 from tests.e2e.case import engines
-from tests.e2e.lab import curl, nameserver, toydns
+from tests.e2e.lab import curl, nameserver, toydns, udp
 from tests.e2e.lab.nameserver import ask, kdig
 from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.test_dns import DNSCase
 
 FORGED_PER_QUERY = 50_000
 FLOODED_QUERIES = 2
+
+GARBAGE = 4000
+CONNECTIONS = 150
+
+IDLE_SECONDS = 15
+"""Within this a connection that says nothing has to be closed."""
+
+FILES_UNDER_WAY = 6200
+"""The relay's limit of 2,000 queries, each of which may listen to three tries."""
+
+FEW_FILES = 256
 
 STRANGER = "192.0.2.53"
 """A DNS server that some app is set up to ask; nobody has this address."""
@@ -70,6 +86,91 @@ class ForgeryChecks(DNSCase):
         self.assertLessEqual(seen, {("NOERROR", (toydns.RIGHT,)), ("SERVFAIL", ())})
         self.assertGreaterEqual(forger.sent, FORGED_PER_QUERY)
         self.assertLess(daemon.rss() - memory, 16 * 1024 * 1024)
+
+
+class HostileClientChecks(DNSCase):
+    """Programs of this host that mean no good, or a server that is gone under load."""
+
+    seconds = 90
+
+    def test_garbage(self) -> None:
+        """Bytes that are no queries, over UDP and TCP, disturb nobody."""
+        self.nameServer(IPV4.world, log=False)
+        daemon = self.relayTo(IPV4.world)
+        fds = daemon.fds()
+        dice = random.Random(53)
+        question = toydns.query("host.lab", 1)
+        app = self.datagrams(nameserver.PORT, IPV4.gateway)
+        for number in range(GARBAGE):
+            if number % 2:
+                wrong = dice.randbytes(dice.randrange(600))
+            else:
+                mutated = bytearray(question)
+                for _ in range(dice.randrange(1, 4)):
+                    mutated[dice.randrange(len(mutated))] = dice.randrange(256)
+                wrong = bytes(mutated[: dice.randrange(len(mutated) + 1)])
+            app.send(wrong)
+            if number % 100 == 0:
+                with self.lab.app.connect((IPV4.gateway, nameserver.PORT), 5) as stream:
+                    stream.sendall(dice.choice([wrong, toydns.framed(wrong), b"\x00\x00", b"\xff"]))
+        for transport in ("+notcp", "+tcp"):
+            self.assertEqual(self.ask(transport, "host.lab", "A").data, ["10.1.2.3"])
+        waitUntil(lambda: daemon.fds() <= fds + 2, 20, "the connections are closed")
+
+    def test_idleConnections(self) -> None:
+        """Hundreds of connections that say nothing are bounded and closed; others are served."""
+        self.nameServer(IPV4.world, log=False)
+        daemon = self.relayTo(IPV4.world)
+        fds = daemon.fds()
+        silent = []
+        for _ in range(CONNECTIONS):
+            with contextlib.suppress(OSError):
+                silent.append(self.lab.app.connect((IPV4.gateway, nameserver.PORT), 1))
+        self.assertLess(len(silent), CONNECTIONS, "there is no limit")
+        self.assertEqual(self.ask("host.lab", "A").data, ["10.1.2.3"])
+        for sock in silent:
+            sock.settimeout(IDLE_SECONDS)
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(sock.recv(1), b"")
+            sock.close()
+        waitUntil(lambda: daemon.fds() <= fds + 2, 5, "nothing is left of them")
+        self.assertEqual(self.ask("+tcp", "host.lab", "AAAA").data, ["fd00::123"])
+
+    def test_serverGoneUnderLoad(self) -> None:
+        """While the server is silent queries do not pile up; when it is back it is used."""
+        silent = self.toy(udp.sink)
+        daemon = self.relayTo(IPV4.world, dnsCache=False)
+        fds, memory = daemon.fds(), daemon.rss()
+        queries = nameserver.writeQueries(self.directory / "queries", 20_000)
+        argv = ["-Q", "3000", "-q", "20000", "-c", "10"]
+        nameserver.dnsperf(self.lab.app, IPV4.gateway, queries, 4, *argv)
+        self.assertTrue(silent.heard)
+        self.assertLess(daemon.fds(), fds + FILES_UNDER_WAY)
+        self.assertLess(daemon.rss() - memory, 32 * 1024 * 1024)
+        waitUntil(lambda: daemon.fds() <= fds + 2, 15, "nothing is under way any more")
+        silent.stop()
+        self.toy(toydns.honest)
+        self.assertEqual(self.ask("host.lab", "A", wait=10).data, [toydns.RIGHT])
+
+    def test_fewFiles(self) -> None:
+        """Without file descriptors nothing ends and nothing spins; with them all is well again."""
+        silent = self.toy(udp.sink)
+        daemon = self.relayTo(IPV4.world, dnsCache=False)
+        fds = daemon.fds()
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (FEW_FILES, limits[1]))
+        queries = nameserver.writeQueries(self.directory / "queries", 20_000)
+        argv = ["-Q", "1000", "-q", "20000", "-c", "10"]
+        nameserver.dnsperf(self.lab.app, IPV4.gateway, queries, 3, *argv)
+        self.assertTrue(daemon.running(), daemon.log())
+        silent.stop()
+        self.toy(toydns.honest)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        waitUntil(lambda: daemon.fds() <= fds + 2, 15, "nothing is under way any more")
+        before = daemon.cpu()
+        time.sleep(1)
+        self.assertLess(daemon.cpu() - before, 0.3)
+        self.assertEqual(self.ask("host.lab", "A").data, [toydns.RIGHT])
 
 
 class OutsideChecks(DNSCase):
@@ -144,6 +245,12 @@ class OverrideChecks(DNSCase):
 
 
 engines(globals(), ForgeryChecks)
+engines(globals(), HostileClientChecks)
 engines(globals(), OutsideChecks)
 engines(globals(), OverrideChecks)
-del ForgeryChecks, OutsideChecks, OverrideChecks  # trial would run the bases too
+del (
+    ForgeryChecks,
+    HostileClientChecks,
+    OutsideChecks,
+    OverrideChecks,
+)  # trial would run the bases too

@@ -17,6 +17,9 @@ from tests.e2e.lab.topology import FAMILIES, IPV4
 SIZES = (0, 1, 1472, 1473, 8000)
 """Bytes: nothing, something, the most that one packet of 1500 bytes carries, and more."""
 
+BURST_SIZES = (500, 500, 500, 100, 1400)
+"""Bytes: equal ones may be sent as one piece, and these are not all equal."""
+
 HEADER = 22
 """The longest header of RFC 1928, section 7, without names."""
 
@@ -37,6 +40,18 @@ class CarryChecks(TunnelCase):
         app = self.datagrams(server.port)
         for size in (*SIZES, largest):
             self.assertEchoes(app, pattern.block()[size : 2 * size])
+        self._burst(app)
+
+    def _burst(self, app: socket.socket) -> None:
+        """Datagrams in quick succession stay apart, whatever took several of them at once."""
+        for turn in range(5):
+            sent = [
+                b"%d %d " % (turn, number) + bytes(BURST_SIZES[number % 5]) for number in range(60)
+            ]
+            for payload in sent:
+                app.send(payload)
+            heard = [app.recv(65536) for _ in sent]
+            self.assertTrue(sorted(heard) == sorted(sent), f"in turn {turn}")
 
     def test_dante(self) -> None:
         """Through dante datagrams come back whole, up to what fits behind SOCKS5's header."""

@@ -5,6 +5,8 @@ Associations end: when they are idle, when the proxy says so, when there are man
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +31,8 @@ MEMORY_MORE = 48 * 1024 * 1024
 """Bytes of resident memory that thousands of associations may leave: heap not given back yet."""
 
 THREADS_MORE = 4
+
+FEW_FILES = 256
 
 FLOOD = 100_000
 """Datagrams of 1,400 bytes."""
@@ -100,6 +104,15 @@ class IdleChecks(TunnelCase):
         self.assertEqual((proxy.total, len(proxy.live)), (1, 1))
 
 
+def _answered(app: socket.socket) -> bool:
+    """Whether C{app} hears what it sends, in the time that it waits."""
+    try:
+        app.send(b"again")
+        return app.recv(100) == b"again"
+    except (TimeoutError, ConnectionRefusedError):
+        return False
+
+
 class ControlChecks(TunnelCase):
     """The control connection."""
 
@@ -128,15 +141,7 @@ class ControlChecks(TunnelCase):
         self.assertEchoes(app)
         dante.stop()
         self.dante()
-
-        def answered() -> bool:
-            try:
-                app.send(b"again")
-                return app.recv(100) == b"again"
-            except (TimeoutError, ConnectionRefusedError):
-                return False
-
-        self.assertTrue(eventually(answered, 10), "the app never gets through again")
+        self.assertTrue(eventually(lambda: _answered(app), 10), "never gets through again")
 
 
 class ManyChecks(TunnelCase):
@@ -193,6 +198,24 @@ class OverloadChecks(TunnelCase):
             flooder.send(bytes(1400))
         self.assertLess(daemon.rss(), memory + MEMORY_MORE)
         self.assertEchoes(polite)
+
+    def test_fewFiles(self) -> None:
+        """Without file descriptors nothing ends; with them new sources are served again."""
+        server = self.udpServer(udp.echo, IPV4)
+        proxy = self.socksRelay()
+        daemon = self.daemon(
+            proxy=f"socks5://{IPV4.proxy}:{proxy.port}", udpTimeout=f"{UDP_TIMEOUT:g}s"
+        )
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (FEW_FILES, limits[1]))
+        for _ in range(2 * FEW_FILES):
+            self.datagrams(server.port).send(b"hello")
+        self.assertTrue(eventually(lambda: len(proxy.live) > FEW_FILES / 4, 5))
+        self.assertTrue(daemon.running(), daemon.log())
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        app = self.datagrams(server.port, timeout=0.5)
+        self.assertTrue(eventually(lambda: _answered(app), 5), "no new source is served")
+        self.assertTrue(eventually(lambda: not proxy.live, UDP_TIMEOUT + SLACK))
 
     def test_silentProxy(self) -> None:
         """Thousands of sources and a proxy that does not answer: bounded, and over in time."""

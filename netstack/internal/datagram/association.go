@@ -55,6 +55,7 @@ type Association struct {
 	ended        bool
 	place        *list.Element
 	queries      queries
+	aliases      map[link.End]link.End
 }
 
 // Associate makes an association of a socket, which it owns from now on, also
@@ -131,7 +132,7 @@ func (t *Table) end(a *Association, errno unix.Errno) {
 // finds it so, or with time. Called with mu held.
 func (t *Table) forget(a *Association) {
 	a.ended = true
-	a.queries = queries{}
+	a.queries, a.aliases = queries{}, nil
 	t.idle.Remove(a.place)
 	delete(t.associations, a.id)
 	a.loop.Call(a.close)
@@ -225,4 +226,26 @@ func (t *Table) Count() (flows, associations int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.flows), len(t.associations)
+}
+
+// aliasLimit bounds the aliases of one association.
+const aliasLimit = 4096
+
+// alias notes that the app knows a peer by another address: what comes from the
+// one looks as if from the other. Called with mu held.
+func (a *Association) alias(peer, known link.End) {
+	if a.aliases == nil || len(a.aliases) >= aliasLimit {
+		a.aliases = make(map[link.End]link.End)
+	}
+	a.aliases[peer] = known
+}
+
+// knownAs is what an app knows a peer by. If it talks to the peer by that name as
+// well, then as itself. Called with mu held.
+func (t *Table) knownAs(a *Association, peer, source *link.End) link.End {
+	known, ok := a.aliases[*peer]
+	if ok && t.flows[key{*source, *peer}] == nil {
+		return known
+	}
+	return *peer
 }

@@ -2,11 +2,14 @@ package datagram
 
 import (
 	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/link"
 )
 
-// Attach sends a flow's datagrams by an association. ENOENT: no such flow waits.
-// EBADF and EEXIST: this association does not take it, and it still waits.
-func (t *Table) Attach(id, association uint64) error {
+// Attach sends a flow's datagrams by an association; to, if not nil, is where they
+// really go. ENOENT: no such flow waits. EBADF and EEXIST: this association does
+// not take it, and it still waits.
+func (t *Table) Attach(id, association uint64, to *link.End) error {
 	t.mu.Lock()
 	f, a := t.waiting[id], t.associations[association]
 	switch {
@@ -16,6 +19,10 @@ func (t *Table) Attach(id, association uint64) error {
 	case a == nil:
 		t.mu.Unlock()
 		return unix.EBADF
+	}
+	f.to = f.key.destination
+	if to != nil {
+		f.to = *to
 	}
 	if a.shared {
 		for _, p := range f.queue {
@@ -32,8 +39,11 @@ func (t *Table) Attach(id, association uint64) error {
 	}
 	queue := t.settle(f)
 	f.state, f.association = attached, a
-	a.only = f.key.destination
+	a.only = f.to
 	a.destinations++
+	if f.to != f.key.destination {
+		a.alias(f.to, f.key.destination)
+	}
 	f.place = t.lru.PushBack(f)
 	if a.shared {
 		for _, p := range queue {
@@ -52,7 +62,7 @@ func (t *Table) sendNow(a *Association, f *flow, queue [][]byte) {
 	s := senders.Get().(*sender)
 	s.table = t
 	for _, p := range queue {
-		s.add(a, &f.key.destination, p)
+		s.add(a, &f.to, p)
 	}
 	s.flush()
 	senders.Put(s)

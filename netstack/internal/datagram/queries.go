@@ -46,7 +46,7 @@ func queryOf(f *flow, payload []byte) (queryKey, bool) {
 	if len(payload) < dnsHeader {
 		return queryKey{}, false
 	}
-	return queryKey{f.key.destination, binary.BigEndian.Uint16(payload)}, true
+	return queryKey{f.to, binary.BigEndian.Uint16(payload)}, true
 }
 
 // isFree tells whether a payload of the flow can be told apart from what the

@@ -38,6 +38,8 @@ type receiver struct {
 	source, destination link.End
 	group               [link.MaxTogether][]byte
 	count, bytes        int
+
+	aliased bool // the association at hand has aliases
 }
 
 // Ready implements relay.Watcher.
@@ -60,6 +62,7 @@ func (r *receiver) receive(a *Association) {
 	}
 	t.touchAssociation(a, t.Look())
 	source, only := a.source, a.only
+	r.aliased = len(a.aliases) > 0
 	if a.destinations != 1 {
 		only = link.End{}
 	}
@@ -114,12 +117,16 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 			peer = r.peer(i)
 		}
 		destination := source
-		if ok && a.shared {
+		ok = ok && peer.Port != 0 && len(p) <= payloadLimit && r.table.canBePeer(&peer)
+		if ok && (a.shared || r.aliased) {
 			r.table.mu.Lock()
-			destination, ok = r.table.asker(a, &peer, p)
+			if a.shared {
+				destination, ok = r.table.asker(a, &peer, p)
+			}
+			peer = r.table.knownAs(a, &peer, &destination)
 			r.table.mu.Unlock()
 		}
-		if !ok || peer.Family != destination.Family || peer.Port == 0 || len(p) > payloadLimit || !r.table.canBePeer(&peer) {
+		if !ok || peer.Family != destination.Family {
 			r.table.DropOdd.Add(1)
 			return
 		}

@@ -263,9 +263,10 @@ func refusalOf(errno unix.Errno) Refusal {
 func (t *Table) tell(a *Association, destination *link.End, how Refusal) {
 	t.mu.Lock()
 	source := a.source
-	f := t.flows[key{source, *destination}]
+	known := t.knownAs(a, destination, &source)
+	f := t.flows[key{source, known}]
 	t.mu.Unlock()
 	if f != nil {
-		t.config.Reject(&source, destination, how)
+		t.config.Reject(&source, &known, how)
 	}
 }

@@ -42,6 +42,11 @@ func (s *Services) push(source, destination *link.End, payload []byte) {
 		s.Dropped.Add(1)
 		return
 	}
+	if s.head >= servicesLimit {
+		// A reader that never gets to the end must not make it grow without one.
+		s.buf = append(s.buf[:0], s.buf[s.head:]...)
+		s.head = 0
+	}
 	order := binary.NativeEndian
 	b := order.AppendUint32(s.buf, uint32(len(payload)))
 	b = order.AppendUint16(b, source.Port)

@@ -88,6 +88,7 @@ const (
 // flow is a pair of source and destination.
 type flow struct {
 	key         key
+	to          link.End // where an attached one really goes
 	id          uint64
 	state       state
 	how         Refusal // of a refused one
@@ -187,8 +188,9 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 			t.DropSend.Add(1)
 			break
 		}
+		to := f.to
 		t.mu.Unlock()
-		each(payload, segment, func(p []byte) { t.out.add(a, destination, p) })
+		each(payload, segment, func(p []byte) { t.out.add(a, &to, p) })
 		return 0
 	}
 	t.mu.Unlock()

@@ -97,6 +97,14 @@ func TestFragmentsFromTheMTUOn(t *testing.T) {
 				t.Errorf("%d bytes in %d packets", size, n)
 			}
 		}
+		// One whose sum comes out as 0, which would say that there is none.
+		payload := make([]byte, 3000)
+		whole := udpPacket(far, app, payload, false, ipOptions{})
+		copy(payload, header.UDP(whole[len(whole)-len(payload)-header.UDPMinimumSize:])[6:8])
+		o.write(framed(far, payload), leg)
+		if g := p.datagram(); !bytes.Equal(g.payload, payload) {
+			t.Errorf("%d bytes came", len(g.payload))
+		}
 	})
 }
 

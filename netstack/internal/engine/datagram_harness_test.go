@@ -144,7 +144,7 @@ func (p *player) assemble(r received) {
 	}
 	delete(p.inbox.pieces, key)
 	sum := pseudo(r.source, r.destination, r.protocol, len(whole))
-	if checksum.Checksum(whole, sum) != 0xffff || int(header.UDP(whole).Length()) != len(whole) {
+	if checksum.Checksum(whole, sum) != 0xffff || header.UDP(whole).Checksum() == 0 || int(header.UDP(whole).Length()) != len(whole) {
 		p.t.Fatalf("a datagram of %d bytes in %d fragments is damaged", len(whole), len(pieces))
 	}
 	p.inbox.add(r, whole)
@@ -179,7 +179,7 @@ func (w *world) associate(fd int, leg datagram.Leg, shared bool) (id uint64) {
 
 func (w *world) attach(flow, association uint64) (err error) {
 	w.t.Helper()
-	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association) })
+	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association, nil) })
 	return err
 }
 

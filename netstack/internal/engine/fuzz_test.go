@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"nanotun/netstack/internal/events"
 )
 
 // FuzzPacket: glance takes any bytes, what it finds is what the bytes say, and
@@ -25,20 +28,25 @@ func FuzzPacket(f *testing.F) {
 	}
 	e, err := Open(Config{
 		TunFD: fds[0], MTU: testMTU, Mode: Full, PendingLimit: 64, PendingPerSource: 64, FlowLimit: 64,
-		Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
+		Associations: 4, DatagramFlows: 64, UDPTimeout: time.Minute, Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(e.Close)
+	if err := e.Listen(uint32(header.UDPProtocolNumber), 53); err != nil {
+		f.Fatal(err)
+	}
+	verdict := newVerdicts(f, 1)
 	out := make([]byte, 70000)
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		if tuple, kind := glance(packet); kind == kindTCP {
+		if tuple, kind := glance(packet); kind == kindTCP || kind == kindUDP {
 			size := pick(tuple.six, header.IPv6MinimumSize, int(packet[0]&15)*4)
-			if len(packet) < size+header.TCPMinimumSize {
-				t.Fatalf("TCP in %d bytes", len(packet))
+			if len(packet) < size+pick(kind == kindTCP, header.TCPMinimumSize, header.UDPMinimumSize) {
+				t.Fatalf("kind %d in %d bytes", kind, len(packet))
 			}
-			if got := header.TCP(packet[size:]); got.SourcePort() != tuple.sourcePort || got.DestinationPort() != tuple.destinationPort {
+			// The ports stand in the same place.
+			if got := header.UDP(packet[size:]); got.SourcePort() != tuple.sourcePort || got.DestinationPort() != tuple.destinationPort {
 				t.Fatalf("%+v is not what the packet says", tuple)
 			}
 		}
@@ -52,6 +60,12 @@ func FuzzPacket(f *testing.F) {
 			t.Fatal(errno)
 		}
 		e.pending.clear()
+		var requests []events.Event
+		e.Events().Drain(64, func(event *events.Event) { requests = append(requests, *event) })
+		for _, request := range requests {
+			verdict.of(e, request)
+		}
+		e.Datagrams().Services.Receive(out)
 		for {
 			n, err := unix.Read(fds[1], out)
 			if err != nil {

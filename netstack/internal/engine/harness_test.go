@@ -217,7 +217,7 @@ func (w *world) drain() {
 	w.mu.Unlock()
 	for _, e := range taken {
 		switch {
-		case e.Kind == events.TCPRequest && w.decide != nil:
+		case (e.Kind == events.TCPRequest || e.Kind == events.UDPRequest) && w.decide != nil:
 			w.decide(e)
 		case e.Kind == events.DeviceReturned:
 			w.lent = false

@@ -367,6 +367,7 @@ func mutationSeeds(v variant, c *client) [][]byte {
 		echoPacket(v.app(), v.gateway(), 1, []byte("ping")),
 		echoPacket(v.app(), v.far(), 1, []byte("ping")),
 	}
+	seeds = append(seeds, datagramSeeds(v)...)
 	// An ICMP error about the flow.
 	quoted := segment{source: c.remote, destination: c.local, seq: c.ack, flags: header.TCPFlagAck}.packet()
 	icmp := append([]byte{pick[byte](v.six, 1, 3), 1, 0, 0, 0, 0, 0, 0}, quoted...)

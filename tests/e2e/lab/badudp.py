@@ -89,13 +89,31 @@ class Flood(Manners):
 
 
 class NamesOfPeers(Manners):
-    """Says who sent a datagram by a name (ATYP 3) that is the address in letters."""
+    """Says who sent a datagram by a name (ATYP 3)."""
+
+    def __init__(self, name: str = "") -> None:
+        """@param name: in the place of the address in letters."""
+        self._name = name
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
         """The honest one, but for its address."""
-        name = peer[0].encode()
+        name = (self._name or peer[0]).encode()
         head = b"\x00\x00\x00\x03" + bytes([len(name)]) + name + struct.pack("!H", peer[1])
         return [head + payload]
+
+
+class ImpossibleSenders(Manners):
+    """Names senders that no datagram can have come from."""
+
+    hosts = (
+        "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1",
+        "::", "::1", "ff02::1", "fdfe:dcba:9876::1", "2001:db8::1",
+    )  # fmt: skip
+
+    def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
+        """One from each of them, one from port 0, then the honest one."""
+        senders = [*((host, peer[1]) for host in self.hosts), (peer[0], 0)]
+        return [*(wrap(sender, EVIL) for sender in senders), wrap(peer, payload)]
 
 
 class Refuses(Manners):

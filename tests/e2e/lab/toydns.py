@@ -5,10 +5,12 @@ messages are made by C{twisted.names.dns}.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from twisted.names import dns
 
@@ -60,11 +62,19 @@ def late(seconds: float, name: str = "") -> Handler:
         if name and dns.Name(name).name not in _asked(query):
             honest(server, query, client)
             return
-        timer = threading.Timer(seconds, honest, (server, query, client))
-        timer.daemon = True
-        timer.start()
+        _later(seconds, lambda: honest(server, query, client))
 
     return handle
+
+
+def _later(seconds: float, send: Callable[[], object]) -> None:
+    def sendIfOpen() -> None:
+        with contextlib.suppress(OSError):  # the test may be over
+            send()
+
+    timer = threading.Timer(seconds, sendIfOpen)
+    timer.daemon = True
+    timer.start()
 
 
 def _asked(query: bytes) -> list[bytes]:
@@ -180,8 +190,6 @@ def lateOverTCP(seconds: float, name: str) -> Callable[[socket.socket], None]:
                 return
             slow = dns.Name(name).name in _asked(message)
             reply = framed(answer(message))
-            timer = threading.Timer(seconds if slow else 0.0, connection.sendall, (reply,))
-            timer.daemon = True
-            timer.start()
+            _later(seconds if slow else 0.0, partial(connection.sendall, reply))
 
     return serve

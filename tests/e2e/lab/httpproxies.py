@@ -1,0 +1,158 @@
+"""
+The real HTTP proxies: tinyproxy and squid, from Debian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+from pathlib import Path
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import run
+from tests.e2e.lab.proxies import PASSWORD, USER
+from tests.e2e.lab.servers import Server
+from tests.e2e.lab.topology import IPV4, IPV6
+
+TINYPROXY_PASSWORD = "geheim-4711.x"
+"""Letters, digits, hyphens and dots: tinyproxy's configuration takes no others."""
+
+FORBIDDEN = {IPV4: "10.77.9.9", IPV6: "fd77:9::9"}
+"""Destinations that the proxies of this module do not connect to.  Nobody is there."""
+
+REALM = "lab"
+
+_TINYPROXY = """\
+User nobody
+Port {port}
+MaxClients 300
+Timeout 60
+DisableViaHeader Yes
+LogLevel Warning
+Filter "{filter}"
+FilterExtended On
+{auth}
+"""
+
+_SQUID = """\
+http_port {port}
+cache deny all
+cache_mem 4 MB
+memory_pools off
+netdb_filename none
+pinger_enable off
+pid_filename none
+coredump_dir none
+access_log none
+cache_log /dev/stderr
+cache_effective_user {user}
+visible_hostname lab
+dns_nameservers 127.0.0.1
+max_filedescriptors 4096
+shutdown_lifetime 0 seconds
+connect_timeout 30 seconds
+forward_max_tries 1
+{auth}
+acl forbidden dst {forbidden}
+http_access deny forbidden
+http_access {access}
+"""
+
+_SQUID_AUTH = {
+    "": ("", "allow all"),
+    "basic": (
+        "auth_param basic program /usr/lib/squid/basic_ncsa_auth users\n"
+        "auth_param basic children 1 startup=1\n"
+        f"auth_param basic realm {REALM}\n"
+        "acl known proxy_auth REQUIRED",
+        "allow known",
+    ),
+    "digest": (
+        "auth_param digest program /usr/lib/squid/digest_file_auth -c users\n"
+        "auth_param digest children 1 startup=1\n"
+        f"auth_param digest realm {REALM}\n"
+        "auth_param digest nonce_max_count {nonceUses}\n"
+        "acl known proxy_auth REQUIRED",
+        "allow known",
+    ),
+}
+
+_SQUID_USER = "nobody"
+
+
+class Tinyproxy(Server):
+    """
+    Tinyproxy.  It has one answer, 500, for whatever keeps it from connecting.
+    With C{auth} it wants L{USER} and L{TINYPROXY_PASSWORD}.
+    """
+
+    def __init__(
+        self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 8888
+    ) -> None:
+        config = directory / f"tinyproxy-{port}.conf"
+        forbidden = directory / f"tinyproxy-{port}.filter"
+        forbidden.write_text("".join(f"^{re.escape(host)}$\n" for host in FORBIDDEN.values()))
+        config.write_text(
+            _TINYPROXY.format(
+                port=port,
+                filter=forbidden,
+                auth=f"BasicAuth {USER} {TINYPROXY_PASSWORD}" if auth else "",
+            )
+        )
+        argv = ["tinyproxy", "-d", "-c", str(config)]
+        super().__init__(namespace, argv, port, directory / f"tinyproxy-{port}.log")
+
+
+class Squid(Server):
+    """
+    Squid without a cache.  It says why it could not connect
+    (C{X-Squid-Error}), and takes the end of one direction for the end of both.
+    With C{auth} it wants L{USER} and L{PASSWORD}.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        auth: str = "",
+        port: int = 3128,
+        nonceUses: int = 50,
+    ) -> None:
+        """
+        @param auth: C{"basic"}, C{"digest"} or nothing.
+        @param nonceUses: requests for which one nonce of Digest is good.
+        """
+        own = directory / f"squid-{port}"
+        own.mkdir()
+        settings, access = _SQUID_AUTH[auth]
+        (own / "squid.conf").write_text(
+            _SQUID.format(
+                port=port,
+                user=_SQUID_USER,
+                auth=settings.format(nonceUses=nonceUses),
+                forbidden=" ".join(FORBIDDEN.values()),
+                access=access,
+            )
+            + "http_access deny all\n"
+        )
+        users = own / "users"
+        users.write_text(_users(auth))
+        account = pwd.getpwnam(_SQUID_USER)
+        for path in (own, users):
+            os.chown(path, account.pw_uid, account.pw_gid)
+        # From its own directory, by relative names: it drops root, and those
+        # above may not be for everyone.
+        argv = ["env", "-C", str(own), "squid", "-N", "-f", str(own / "squid.conf")]
+        super().__init__(namespace, argv, port, directory / f"squid-{port}.log")
+
+
+def _users(auth: str) -> str:
+    """The password file of squid's helper."""
+    if auth == "digest":
+        secret = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
+        return f"{USER}:{REALM}:{secret}\n"
+    if auth == "basic":
+        return f"{USER}:{run(['openssl', 'passwd', '-6', '-stdin'], stdin=PASSWORD).stdout}"
+    return ""

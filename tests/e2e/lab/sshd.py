@@ -1,0 +1,69 @@
+"""
+C{ssh -D}: OpenSSH as a SOCKS server, both of its ends in one namespace.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import run
+from tests.e2e.lab.servers import Server
+
+_SSHD = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {directory}/host
+AuthorizedKeysFile {directory}/user.pub
+PidFile none
+UsePAM no
+StrictModes no
+PermitRootLogin yes
+PasswordAuthentication no
+AllowTcpForwarding yes
+"""
+
+
+class Sshd(Server):
+    """
+    The server.  It runs in a mount namespace of its own, where its directory
+    is there and root may log in; the machine's own files are not touched.
+    """
+
+    def __init__(self, namespace: Namespace, directory: Path, port: int = 2222) -> None:
+        self.own = directory / f"sshd-{port}"
+        self.own.mkdir()
+        for name in ("host", "user"):
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.own / name)])
+        config = self.own / "sshd_config"
+        config.write_text(_SSHD.format(port=port, directory=self.own))
+        shadow = self.own / "shadow"
+        shadow.touch(mode=0o600)
+        script = (
+            # An account with '!' for its password is locked to sshd.
+            f"sed 's/^root:[^:]*:/root:*:/' /etc/shadow >{shlex.quote(str(shadow))} && "
+            f"mount --bind {shlex.quote(str(shadow))} /etc/shadow && "
+            "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && "
+            f"exec /usr/sbin/sshd -D -e -f {shlex.quote(str(config))}"
+        )
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        super().__init__(namespace, argv, port, directory / f"sshd-{port}.log")
+
+
+class SshD(Server):
+    """
+    The client, C{ssh -D}: SOCKS4 and 5.  Where a destination cannot be reached
+    it ends the connection instead of answering.
+    """
+
+    def __init__(
+        self, namespace: Namespace, directory: Path, server: Sshd, port: int = 1082
+    ) -> None:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"]
+        options += ["ExitOnForwardFailure=yes", "LogLevel=ERROR"]
+        argv = ["ssh", "-F", "none", "-N", "-D", f"*:{port}", "-i", str(server.own / "user")]
+        for option in options:
+            argv += ["-o", option]
+        argv += ["-p", str(server.port), "root@127.0.0.1"]
+        super().__init__(namespace, argv, port, directory / f"ssh-{port}.log")

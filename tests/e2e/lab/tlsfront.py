@@ -1,0 +1,89 @@
+"""
+TLS in front of a proxy: stunnel, and the certificates that it shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import run
+from tests.e2e.lab.servers import Server
+from tests.e2e.lab.topology import IPV4, IPV6
+
+_STUNNEL = """\
+foreground = yes
+pid =
+syslog = no
+debug = err
+socket = l:TCP_NODELAY=1
+socket = r:TCP_NODELAY=1
+[proxy]
+accept = :::{port}
+connect = 127.0.0.1:{behind}
+cert = {cert}
+key = {key}
+"""
+
+RIGHT_NAMES = (f"IP:{IPV4.proxy}", f"IP:{IPV6.proxy}")
+WRONG_NAMES = ("DNS:proxy.invalid", "IP:10.77.1.77")
+
+
+class Certificate(NamedTuple):
+    """Files in PEM."""
+
+    cert: Path
+    key: Path
+
+
+def _make(directory: Path, name: str, *options: str) -> Certificate:
+    made = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    argv += ["-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    run([*argv, "-keyout", str(made.key), "-out", str(made.cert), *options])
+    return made
+
+
+def authority(directory: Path, name: str = "lab-ca") -> Certificate:
+    """A CA that signs for nobody but L{certificate}."""
+    return _make(directory, name)
+
+
+def certificate(
+    directory: Path, ca: Certificate | None, names: tuple[str, ...] = RIGHT_NAMES
+) -> Certificate:
+    """
+    A server's certificate.
+
+    @param ca: who signs it; L{None} for itself.
+    @param names: what it is for, as C{subjectAltName} has them.
+    """
+    signer = [] if ca is None else ["-CA", str(ca.cert), "-CAkey", str(ca.key)]
+    return _make(
+        directory,
+        "self-signed" if ca is None else "lab-proxy",
+        *signer,
+        "-addext",
+        f"subjectAltName={','.join(names)}",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    )
+
+
+class Stunnel(Server):
+    """Stunnel, in front of the proxy on TCP port C{behind} of the same namespace."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        behind: int,
+        shown: Certificate,
+        port: int = 4430,
+    ) -> None:
+        config = directory / f"stunnel-{port}.conf"
+        config.write_text(_STUNNEL.format(port=port, behind=behind, cert=shown.cert, key=shown.key))
+        super().__init__(
+            namespace, ["stunnel", str(config)], port, directory / f"stunnel-{port}.log"
+        )

@@ -1,0 +1,117 @@
+"""
+Several proxies, of which one stops to work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+from tests.e2e.case import TunnelCase, engines
+from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.proxies import Microsocks, Proxy
+from tests.e2e.lab.udp import echo
+
+QUICK = 0.5
+"""Seconds for a connection whose first proxy is not there or known to be down."""
+
+RECOVERY = 6.0
+"""Seconds until a proxy is used again: its back-off and two checks."""
+
+
+def repeat(connection: socket.socket) -> None:
+    """Send back what comes."""
+    while data := connection.recv(4096):
+        connection.sendall(data)
+
+
+class SeveralChecks(TunnelCase):
+    """Failover from a microsocks to a dante."""
+
+    def microsocks(self) -> Proxy:
+        """The first proxy."""
+        server = Microsocks(self.lab.proxy, self.directory)
+        self.addCleanup(server.stop)
+        return server
+
+    def assertWorks(self, port: int, seconds: float) -> socket.socket:
+        """A new connection echoes, soon."""
+        started = time.monotonic()
+        sock = self.connect(port)
+        self.assertLess(time.monotonic() - started, seconds)
+        self.assertEchoes(sock)
+        return sock
+
+    def waitForLog(self, daemon: Daemon, sentence: str) -> None:
+        """The daemon says so."""
+        waitUntil(lambda: sentence in daemon.log(), RECOVERY, sentence)
+
+    def test_killed(self) -> None:
+        """
+        No connection fails when the first proxy ends; once it is there again new ones
+        go by it, and those by the other one live on.
+        """
+        port = self.peer(repeat).port
+        first, second = self.microsocks(), self.dante()
+        daemon = self.daemon(proxy=[first.url(), second.url()], proxyCheckInterval="1s")
+        self.assertWorks(port, QUICK)
+        self.assertEqual(second.connects(), [])
+        first.stop()
+        live = [self.assertWorks(port, QUICK) for _ in range(5)]
+        down = f"{first.url()} is down, new connections go by {second.url()}"
+        self.waitForLog(daemon, down)
+        self.microsocks()
+        self.waitForLog(daemon, f"{first.url()} is back")
+        before = len(second.connects())
+        self.assertWorks(port, QUICK)
+        self.assertEqual(len(second.connects()), before)
+        for sock in live:
+            self.assertEchoes(sock)
+        # Each line is on stderr and in the log file.
+        self.assertEqual(daemon.log().count("is back"), daemon.log().count("is down"))
+        self.assertEndsWell(daemon)
+
+    def test_hangs(self) -> None:
+        """
+        A first proxy that hangs costs some connections half of their time, then none.
+        """
+        port = self.peer(repeat).port
+        first, second = self.microsocks(), self.dante()
+        daemon = self.daemon(proxy=[first.url(), second.url()])
+        os.kill(first.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, first.pid, signal.SIGCONT)
+        for _ in range(3):
+            self.assertWorks(port, CONNECT_SECONDS / 2 + QUICK)
+        self.waitForLog(daemon, f"{first.url()} is down")
+        self.assertWorks(port, QUICK)
+        os.kill(first.pid, signal.SIGCONT)
+        self.waitForLog(daemon, f"{first.url()} is back")
+
+    def test_datagrams(self) -> None:
+        """
+        Datagrams go by the proxy that carries them.
+        """
+        server = self.udpServer(echo, self.family)
+        self.daemon(proxy=[self.microsocks().url(), self.dante().url()])
+        self.assertEchoes(self.datagrams(server.port))
+
+    def test_allDown(self) -> None:
+        """
+        With all down the app is refused soon, and the first that is back is used.
+        """
+        port = self.peer(repeat).port
+        first, second = self.microsocks(), self.dante()
+        daemon = self.daemon(proxy=[first.url(), second.url()], proxyCheckInterval="1s")
+        first.stop()
+        second.stop()
+        self.waitForLog(daemon, "and so are all others")
+        self.assertLess(self.connectError(port)[1], QUICK)
+        self.microsocks()
+        self.assertWorks(port, QUICK)
+
+
+engines(globals(), SeveralChecks)
+del SeveralChecks  # trial would run the base too
