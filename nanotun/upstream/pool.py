@@ -57,6 +57,13 @@ DISLIKED_LIMIT = 7200.0
 #: nobody takes are not worth replacing.
 REST_TIME = 300.0
 
+#: Seconds in which the proxy's kernel has to acknowledge a request, and the most of a
+#: connection's whole time that they may be.  Where it does not, the way there has
+#: changed since, and a new connection finds the new one.  Enough for two losses on a
+#: slow line.
+UNHEARD_TIME = 2.0
+UNHEARD_SHARE = 0.25
+
 #: Of its life, how much earlier a connection may be too old, by chance: what was
 #: opened together is not to be replaced together.
 SPREAD = 0.25
@@ -70,6 +77,7 @@ class WarmPool(Service):
     @ivar dialling: the dials under way.
     @param proxy: its URL without the password.
     @param size: how many are to wait.
+    @param timeout: seconds for one flow's connection.
     @param greet: makes what is done on a connection first; L{None} if nothing is.
     @param dial: opens a connection and does that on it.
     @param chance: a number from 0 to 1, less than 1.
@@ -82,6 +90,7 @@ class WarmPool(Service):
         reactor: Any,
         proxy: str,
         size: int,
+        timeout: float,
         greet: Callable[[], IHandshake] | None,
         dial: Callable[[IHandshake | None], Deferred[Connection]],
         chance: Callable[[], float] = random,
@@ -91,6 +100,7 @@ class WarmPool(Service):
         self._reactor = reactor
         self._proxy = proxy
         self._size = size
+        self._unheard = min(UNHEARD_TIME, UNHEARD_SHARE * timeout)
         self._greet = greet
         self._dial = dial
         self._chance = chance
@@ -177,7 +187,7 @@ class WarmPool(Service):
     def _ready(self, connection: Connection, greeting: IHandshake | None) -> None:
         life = self._lifetimes.limit * (1.0 - SPREAD * self._chance())
         try:
-            warm = WarmConnection(connection.fd, greeting, self, self._reactor, life)
+            warm = WarmConnection(connection.fd, greeting, self, self._reactor, life, self._unheard)
         except OSError:
             self._backOff()
             return

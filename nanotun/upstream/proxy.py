@@ -96,6 +96,7 @@ class ProxyUpstream:
                 reactor,
                 self._name,
                 poolSize,
+                timeout,
                 handshakes.greet,
                 partial(self._connector.open, self._addresses),
             )

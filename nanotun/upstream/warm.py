@@ -18,11 +18,6 @@ from nanotun.interfaces import IHandshake
 from nanotun.upstream.resolver import SocketAddress
 from nanotun.upstream.sockets import STALL_TIME, limitStall
 
-#: Seconds in which the proxy's kernel has to acknowledge a request on a connection
-#: that waited.  Where it does not, the way there has changed meanwhile, and a new
-#: connection finds the new one.  Enough for two losses on a slow line.
-UNHEARD_TIME = 2.0
-
 #: Bytes per read.  There is nothing to read but a few tickets of TLS.
 READ_SIZE = 4096
 
@@ -52,13 +47,21 @@ class WarmConnection:
     @ivar since: when it was ready.
     @ivar until: when it is too old.
     @param fd: owned from here.
+    @param life: seconds until it is too old.
+    @param unheard: seconds in which the proxy's kernel has to acknowledge a request.
     @raise OSError: it has ended already, and is closed.
     """
 
     __slots__ = ("_owner", "_reactor", "address", "greeting", "since", "stream", "until")
 
     def __init__(
-        self, fd: int, greeting: IHandshake | None, owner: Owner, reactor: Any, life: float
+        self,
+        fd: int,
+        greeting: IHandshake | None,
+        owner: Owner,
+        reactor: Any,
+        life: float,
+        unheard: float,
     ) -> None:
         self.stream = stream = socket.socket(fileno=fd)
         self.greeting = greeting
@@ -68,7 +71,7 @@ class WarmConnection:
         self.until = self.since + life
         try:
             self.address = SocketAddress(stream.family, stream.getpeername())
-            self._limitStall(UNHEARD_TIME)
+            self._limitStall(unheard)
         except OSError:
             stream.close()
             raise
