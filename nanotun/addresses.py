@@ -10,7 +10,7 @@ refused.
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 #: The kernel's addresses on the device, with the prefix length.
 KERNEL4 = "198.18.0.2/30"
@@ -19,6 +19,11 @@ KERNEL6 = "fdfe:dcba:9876::2/126"
 #: What the stack answers ping for and where routes point.
 GATEWAY4 = "198.18.0.1"
 GATEWAY6 = "fdfe:dcba:9876::1"
+
+#: What C{dnsMode: fake-ip} answers names with.  The first is the other half of
+#: 198.18.0.0/15.  A name's two addresses end in the same number.
+FAKE4 = "198.19.0.0/16"
+FAKE6 = "fdfe:dcba:9876:1::/64"
 
 #: SO_MARK of every socket that nanotun opens, so that a rule can keep them out
 #: of the tunnel.  "nt" in ASCII.
@@ -42,3 +47,31 @@ def isUnicast(host: str) -> bool:
         return not (host == "::" or (host.startswith("ff") and host.index(":") == 4))
     first = int(host[: host.index(".")])
     return 0 < first < 224 and host not in BROADCASTS
+
+
+def isFake(host: str) -> bool:
+    """
+    Whether an address is one of L{FAKE4} or L{FAKE6}.
+
+    @param host: in its canonical text form.
+    """
+    return host.startswith(("198.19.", "fdfe:dcba:9876:1:"))
+
+
+def mayDial(host: str) -> bool:
+    """
+    Whether what a name was looked up as may be dialled from this machine.  Who
+    owns a name can give it any address: ours, the loopback's, or one of the link,
+    where clouds keep their machines' keys (169.254.169.254).
+
+    @param host: a literal address.
+    """
+    address = ip_address(host)
+    return not (
+        not isUnicast(host)
+        or address.is_loopback
+        or address.is_link_local
+        or getattr(address, "ipv4_mapped", None) is not None
+        or host in (GATEWAY4, GATEWAY6)
+        or isFake(host)
+    )

@@ -129,13 +129,38 @@ def tunName(value: object) -> str:
     return str(value)
 
 
-def logDir(value: object) -> str:
-    """A directory's path, or nothing."""
-    if not isinstance(value, str) or "\0" in value:
-        raise ConfigError(
-            f"must be a directory's path, or '' for no log files, not {_shown(value)}"
-        )
-    return value
+def path(rule: str) -> Callable[[object], str]:
+    """
+    A path, or nothing.
+
+    @param rule: what it must be.
+    """
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or "\0" in value:
+            raise ConfigError(f"must be {rule}, not {_shown(value)}")
+        return value
+
+    return check
+
+
+def domains(value: object) -> tuple[str, ...]:
+    """
+    Domain names: texts with commas between them, or a list of such.
+
+    @return: lower case, without dots at the ends, each once.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(f"must be {_DOMAINS}, not {_shown(value)}")
+    names = [part.strip().strip(".").lower() for text in texts for part in text.split(",")]
+    for name in names:
+        if name and not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
+            raise ConfigError(f"must be {_DOMAINS}, not {_shown(name)}")
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+_DOMAINS = "domain names, such as lan or intern.example.com"
 
 
 def passwordFile(value: object) -> str:

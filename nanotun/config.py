@@ -41,6 +41,8 @@ class Settings:
     @ivar dns: the servers to ask, at least one, in this order.
     @ivar dnsOverride: whether queries to any server are answered by these.
     @ivar dnsCacheSize: answers.
+    @ivar dnsStateFile: a path, or the empty string for no file.
+    @ivar fakeIpExclude: names, lower case; each stands for all below it too.
     @ivar logDir: a path, or the empty string for no log files.
     """
 
@@ -59,6 +61,9 @@ class Settings:
     dnsOverride: bool
     dnsCache: bool
     dnsCacheSize: int
+    dnsMode: str
+    dnsStateFile: str
+    fakeIpExclude: tuple[str, ...]
     logLevel: str
     logDir: str
 
@@ -223,6 +228,30 @@ KEYS = {
             f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
         ),
         Key(
+            "dnsMode",
+            "dns-mode",
+            checks.choice("normal", "fake-ip"),
+            "normal",
+            "MODE",
+            "DNS answers of the relay: normal, or fake-ip (addresses that stand for names)",
+        ),
+        Key(
+            "dnsStateFile",
+            "dns-state-file",
+            checks.path("a file's path, or '' for none"),
+            "/var/lib/nanotun/fakeip.json",
+            "FILE",
+            "where fake-ip keeps its names across restarts; '' for nowhere",
+        ),
+        Key(
+            "fakeIpExclude",
+            "fake-ip-exclude",
+            checks.domains,
+            "",
+            "DOMAIN",
+            "names that fake-ip leaves alone, with all below; more behind commas",
+        ),
+        Key(
             "logLevel",
             "log-level",
             checks.choice("debug", "info", "warn", "error"),
@@ -233,7 +262,7 @@ KEYS = {
         Key(
             "logDir",
             "log-dir",
-            checks.logDir,
+            checks.path("a directory's path, or '' for no log files"),
             "logs",
             "DIR",
             "directory of the log files; '' for none",

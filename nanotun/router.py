@@ -24,7 +24,7 @@ from nanotun.errors import (
     UpstreamProhibited,
     UpstreamRefused,
 )
-from nanotun.flow import Connection, Flow, FlowEnd, Refusal
+from nanotun.flow import Connection, Endpoint, Flow, FlowEnd, Refusal
 from nanotun.interfaces import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -33,6 +33,8 @@ from nanotun.interfaces import (
     IPacketEngine,
     IUpstream,
 )
+from nanotun.naming import Names
+from nanotun.redirection import Redirection
 from nanotun.trouble import TroubleLog
 
 #: What the app sees of an error.  Everything else, a proxy at fault and a
@@ -54,10 +56,13 @@ class FlowRouter:
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
-    @ivar followsFlows: the same: only those lines tell of a flow's end.
+    @ivar followsFlows: whether there are those lines, or fake addresses: nothing
+        else needs to hear of a flow's end.
     @param gateway: who answers on the gateway's addresses.
     @param dnsOverride: whether the services answer every DNS query that would go
         to the upstream, whoever it is sent to.
+    @param names: what addresses stand for, where that is of interest.  The upstream
+        knows of it too: L{nanotun.naming.NamedUpstream}.
     """
 
     _log = Logger()
@@ -70,13 +75,20 @@ class FlowRouter:
         clock: IReactorTime,
         dnsOverride: bool = False,
         logFlows: bool = False,
+        names: Names | None = None,
     ) -> None:
-        self.logFlows = self.followsFlows = logFlows
+        self.logFlows = logFlows
+        self._names = names
+        self._countsFlows = names is not None and names.followsFlows
+        self.followsFlows = logFlows or self._countsFlows
         self._upstream = upstream
         self._gateway = gateway
         self._dnsOverride = dnsOverride
         self._trouble = TroubleLog(clock, self._log)
         self._associations = Associations(engine, clock, self._trouble)
+        self._redirection: Redirection | None = None
+        if names is not None:
+            self._redirection = Redirection(names, self._associations, self._trouble)
         self._pending: dict[int, _Dial] = {}
         self._stopped = False
 
@@ -104,7 +116,10 @@ class FlowRouter:
         else:
             if self.logFlows:
                 self._tellWay(request.flow, self._upstream)
-            self._associations.send(request, self._upstream)
+            if self._redirection is not None and self._redirection.names.isFake(host):
+                self._redirection.send(request, self._upstream)
+            else:
+                self._associations.send(request, self._upstream)
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
@@ -116,14 +131,17 @@ class FlowRouter:
 
     def flowClosed(self, end: FlowEnd) -> None:
         """See L{IFlowHandler.flowClosed}."""
-        self._log.debug(
-            "Flow {flow} to {destination} ended: {up} bytes up, {down} down, errno {error}",
-            flow=end.flow.id,
-            destination=end.flow.destination,
-            up=end.bytesUp,
-            down=end.bytesDown,
-            error=end.error,
-        )
+        if self._names is not None and self._countsFlows:
+            self._names.flowClosed(end.flow.destination.host)
+        if self.logFlows:
+            self._log.debug(
+                "Flow {flow} to {destination} ended: {up} bytes up, {down} down, errno {error}",
+                flow=end.flow.id,
+                destination=end.flow.destination,
+                up=end.bytesUp,
+                down=end.bytesDown,
+                error=end.error,
+            )
 
     @property
     def pending(self) -> int:
@@ -137,6 +155,8 @@ class FlowRouter:
         for dial in pending.values():
             dial.cancel()
             dial.request.refuse(Refusal.RESET)
+        if self._redirection is not None:
+            self._redirection.stop()
         self._associations.stop()
         self._trouble.stop()
 
@@ -153,9 +173,14 @@ class FlowRouter:
             protocol=flow.protocol.name,
             flow=flow.id,
             source=flow.source,
-            destination=flow.destination,
+            destination=self._told(flow.destination),
             upstream=upstream.describe(),
         )
+
+    def _told(self, destination: Endpoint) -> str:
+        """A destination with the name that it is known by."""
+        name = None if self._names is None else self._names.nameOf(destination.host)
+        return str(destination) if name is None else f"{destination} ({name})"
 
     def connected(self, request: IFlowRequest, connection: Connection) -> None:
         """A leg stands.  Called by its dial."""
@@ -170,7 +195,10 @@ class FlowRouter:
             # The engine owns the fd all the same, and ended the flow.
             self._trouble.report(f"A flow cannot be joined: {error}.")
             return
-        if not there and self.logFlows:
+        if there:
+            if self._names is not None and self._countsFlows:
+                self._names.flowJoined(request.flow.destination.host)
+        elif self.logFlows:
             self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
 
     def failed(self, request: IFlowRequest, reason: Failure) -> None:

@@ -18,9 +18,10 @@ from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.gateway import Gateway, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
+from nanotun.gateway import Gateway, NameOptions, makeGateway
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
+from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
@@ -79,6 +80,12 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     debug = settings.logLevel == "debug"
     pools = MultiService()
+    fakes = settings.dnsMode == "fake-ip"
+    naming = Naming()
+
+    def around(upstream: IUpstream) -> IUpstream:
+        return NamedUpstream(upstream, naming) if fakes or upstream.sendsNames else upstream
+
     try:
         upstream = upstreamsFor(
             settings.proxy,
@@ -87,21 +94,36 @@ def makeService(options: Options) -> IService:
             settings.connectTimeout,
             settings.proxyCheckInterval,
             debug,
+            around,
             settings.upstreamPool,
             pools,
         )
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
+    nameOptions = NameOptions(
+        noted=bool(upstream.sendsNames),
+        faked=fakes,
+        exclude=settings.fakeIpExclude,
+        # Proxies themselves are reached by their real addresses.
+        real=tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy),
+        stateFile=settings.dnsStateFile,
+        flowHold=max(settings.connectTimeout, settings.udpTimeout),
+    )
 
     def makeEngine() -> IPacketEngine:
         return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
 
     def makeServices(engine: IPacketEngine) -> Gateway:
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
-        return makeGateway(reactor, engine, settings.dns, cacheSize, openDatagram, openStream)
+        gateway = makeGateway(
+            reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
+        )
+        naming.names = gateway.names
+        return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
-        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug)
+        names = gateway.names if fakes or upstream.sendsNames else None
+        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -120,5 +142,6 @@ def makeService(options: Options) -> IService:
     if IService.providedBy(upstream):
         # Started after the tunnel, which is what can fail.
         upstream.setServiceParent(root)
-    pools.setServiceParent(root)
+    if settings.upstreamPool:
+        pools.setServiceParent(root)
     return root

@@ -55,10 +55,18 @@ func lookup(handle C.int64_t) *engine.Engine {
 	return handles.engines[int64(handle)]
 }
 
-// guard turns a panic into an error of the call.
-func guard(result *C.int) {
+func forget(handle C.int64_t) {
+	handles.Lock()
+	defer handles.Unlock()
+	delete(handles.engines, int64(handle))
+}
+
+// guard turns a panic into an error of the call. The engine is no handle's any
+// more: it may hold a lock that the next call would wait for without end.
+func guard[Result C.int | C.int64_t](handle C.int64_t, result *Result) {
 	if r := recover(); r != nil {
 		report(r)
+		forget(handle)
 		*result = -C.ENOTRECOVERABLE
 	}
 }
@@ -69,7 +77,7 @@ func report(r any) {
 
 // call runs f on the engine of the handle; f's errno becomes negative.
 func call(handle C.int64_t, f func(*engine.Engine) (int, error)) (result C.int) {
-	defer guard(&result)
+	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
 		return -C.EINVAL
@@ -94,7 +102,7 @@ func ns_abi_version() C.uint32_t { return C.NS_ABI_VERSION }
 
 //export ns_probe
 func ns_probe(tunFD C.int, vnetHeader, mtu C.uint32_t, device *C.char, gateway4 *C.uint8_t, timeout C.uint32_t) (result C.int) {
-	defer guard(&result)
+	defer guard(0, &result)
 	works := engine.Probe(engine.ProbeConfig{
 		TunFD:        int(tunFD),
 		VirtioHeader: vnetHeader != 0,
@@ -111,13 +119,11 @@ func ns_probe(tunFD C.int, vnetHeader, mtu C.uint32_t, device *C.char, gateway4 
 
 //export ns_open
 func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
-	defer func() {
-		if r := recover(); r != nil {
-			report(r)
-			handle = -C.ENOTRECOVERABLE
-		}
-	}()
+	defer guard(0, &handle)
 	if config == nil || uintptr(config.size) != unsafe.Sizeof(*config) {
+		return -C.EINVAL
+	}
+	if config.flow_limit == 0 || config.pending_limit == 0 || config.association_limit == 0 || config.datagram_flow_limit == 0 {
 		return -C.EINVAL
 	}
 	mode := engine.Mode(config.stack)
@@ -203,7 +209,7 @@ func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C
 
 //export ns_join
 func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t) (result C.int) {
-	defer guard(&result)
+	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
 		_ = unix.Close(int(fd))
@@ -233,12 +239,7 @@ func ns_drop(handle C.int64_t, flow C.uint64_t) C.int {
 
 //export ns_associate
 func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t) (result C.int64_t) {
-	defer func() {
-		if r := recover(); r != nil {
-			report(r)
-			result = -C.ENOTRECOVERABLE
-		}
-	}()
+	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
 		_ = unix.Close(int(fd))
@@ -317,9 +318,7 @@ func ns_stats(handle C.int64_t, stats *C.struct_ns_stats) C.int {
 //export ns_close
 func ns_close(handle C.int64_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
-		handles.Lock()
-		delete(handles.engines, int64(handle))
-		handles.Unlock()
+		forget(handle)
 		e.Close()
 		return 0, nil
 	})

@@ -12,8 +12,9 @@
  *    something to give.  What ns_pump itself raises does not make it readable:
  *    the caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits
  *    for, may come up to 50 ms late.
- *  - A panic in a call becomes -ENOTRECOVERABLE and a report on stderr; one in
- *    a thread of the library ends the process.
+ *  - A panic in a call becomes -ENOTRECOVERABLE and a report on stderr, and the
+ *    handle is none any more: -EINVAL.  One in a thread of the library ends the
+ *    process.
  *  - Byte order: ports are in host order, addresses in network order.
  *  - What a pointer points to is only read, unless a call says that it fills it;
  *    no const, because cgo cannot say it on its side.
@@ -142,7 +143,8 @@ uint32_t ns_abi_version(void);
 int ns_probe(int tun_fd, uint32_t vnet_header, uint32_t mtu, char *device,
              uint8_t gateway4[4], uint32_t timeout_ms);
 
-/* Makes a stack on an open, configured TUN.  Returns its handle. */
+/* Makes a stack on an open, configured TUN.  Returns its handle.  -EINVAL: a
+ * configuration of another size, an unknown stack, or a limit of 0. */
 int64_t ns_open(struct ns_config *config);
 
 /* The eventfd, readable when events wait that ns_pump did not raise.  It belongs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.addresses import isUnicast
+from nanotun.addresses import isFake, isUnicast, mayDial
 
 
 class UnicastTests(SynchronousTestCase):
@@ -42,3 +42,32 @@ class UnicastTests(SynchronousTestCase):
             "ff0e:1::",
         ):
             self.assertFalse(isUnicast(host), host)
+
+    def test_fake(self) -> None:
+        """Only the two networks of fake addresses are fake."""
+        for host in ("198.19.0.1", "198.19.255.255", "fdfe:dcba:9876:1::1"):
+            self.assertTrue(isFake(host), host)
+        for host in ("198.18.0.1", "198.190.0.1", "fdfe:dcba:9876::1", "fdfe:dcba:9876:1a::1"):
+            self.assertFalse(isFake(host), host)
+
+    def test_mayDial(self) -> None:
+        """What a name leads to may be anybody's but this machine's, its link's and ours."""
+        for host in ("192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1"):
+            self.assertTrue(mayDial(host), host)
+        for host in (
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "198.19.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+            "fdfe:dcba:9876::1",
+            "fdfe:dcba:9876:1::1",
+        ):
+            self.assertFalse(mayDial(host), host)

@@ -10,7 +10,7 @@ import os
 from nanotun.engine import abi
 from nanotun.engine.decisions import FLOW_LIMIT
 from nanotun.errors import FlowLimitError
-from nanotun.flow import DatagramLeg, LegKind, Protocol, Refusal
+from nanotun.flow import DatagramLeg, Endpoint, LegKind, Protocol, Refusal
 from tests.engine_cases import HANDLE, EngineCase, request
 
 
@@ -173,6 +173,19 @@ class AssociationTests(EngineCase):
         self.assertTrue(self.engine.attachFlow(1, 7))
         self.library.results["ns_attach"] = -errno.EINVAL
         self.assertRaises(OSError, self.engine.attachFlow, 1, 7)
+
+    def test_redirect(self) -> None:
+        """
+        Where datagrams really go is said in the library's own form.
+        """
+        for host, port, family, packed in (
+            ("192.0.2.7", 443, 4, bytes((192, 0, 2, 7)) + bytes(12)),
+            ("2001:db8::1", 53, 6, bytes.fromhex("20010db8") + bytes(11) + b"\1"),
+        ):
+            self.engine.attachFlow(1, 9, Endpoint(host, port))
+            to = self.library.named("ns_attach")[-1][3]
+            self.assertEqual((to.family, to.destination_port), (family, port))
+            self.assertEqual(bytes(to.destination), packed)
 
     def test_serve(self) -> None:
         """

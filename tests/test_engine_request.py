@@ -26,9 +26,9 @@ class Decider:
         self.decisions.append(("join", flowID, fd, leftover))
         return True
 
-    def attachFlow(self, flowID: int, association: int) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None) -> bool:
         """Note it."""
-        self.decisions.append(("attach", flowID, association))
+        self.decisions.append(("attach", flowID, association, real))
         return association == 5
 
     def serveFlow(self, flowID: int) -> None:
@@ -117,6 +117,14 @@ class DatagramFlowRequestTests(SynchronousTestCase):
             [("serve", 7), ("refuse", 7, Refusal.PORT_UNREACHABLE), ("drop", 7)],
         )
 
+    def test_redirect(self) -> None:
+        """
+        Where the datagrams really go is the engine's to know.
+        """
+        real = Endpoint("192.0.2.9", 53)
+        self.assertTrue(self.request.attach(5, real))
+        self.assertEqual(self.decider.decisions, [("attach", 7, 5, real)])
+
     def test_attach(self) -> None:
         """
         An association that does not take the flow decides nothing; one that does
@@ -124,7 +132,7 @@ class DatagramFlowRequestTests(SynchronousTestCase):
         """
         self.assertFalse(self.request.attach(4))
         self.assertTrue(self.request.attach(5))
-        self.assertEqual(self.decider.decisions, [("attach", 7, 4), ("attach", 7, 5)])
+        self.assertEqual(self.decider.decisions, [("attach", 7, 4, None), ("attach", 7, 5, None)])
         for second in (
             lambda: self.request.attach(5),
             self.request.serve,

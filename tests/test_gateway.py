@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway import makeGateway
+from nanotun.gateway import NameOptions, makeGateway
 from nanotun.gateway.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from tests.gateway_cases import (
     FakeEngine,
@@ -128,3 +128,45 @@ class GatewayTests(SynchronousTestCase):
         wire = self.serve()
         self.reactor.turn()
         self.assertEqual(self.engine.sent[-1][0].payload[2:], answer(wire)[2:])
+
+    def remake(self, options: NameOptions) -> None:
+        """Another gateway, by the same server."""
+        self.gateway.stop()
+        servers = [Endpoint(*self.server.getsockname())]
+        engine: Any = self.engine
+        self.gateway = makeGateway(
+            self.reactor, engine, servers, 100, makeDatagram, makeStream, options
+        )
+        self.gateway.start()
+        self.addCleanup(self.gateway.stop)
+
+    def test_noted(self) -> None:
+        """The names of the answers are known where they are wanted, and only there."""
+        for noted, name in ((False, None), (True, "www.example.com")):
+            self.remake(NameOptions(noted=noted))
+            self.app(ask())
+            self.serve()
+            self.reactor.turn()
+            self.assertEqual(self.gateway.names.nameOf("192.0.2.1"), name)
+
+    def test_faked(self) -> None:
+        """
+        Names get fake addresses, those that are excluded real ones; what is fake is
+        looked up by the servers, and the next run knows the names.
+        """
+        options = NameOptions(faked=True, exclude=("lan",), stateFile=self.mktemp())
+        self.remake(options)
+        self.app(ask(), ask("nas.lan"))
+        (fake,) = self.engine.sent[-1]
+        self.assertTrue(fake.payload.endswith(b"\xc6\x13\0\1"))
+        self.assertEqual(self.serve()[2:], ask("nas.lan")[2:])
+        self.reactor.turn()
+        self.assertEqual(self.engine.sent[-1][0].payload, answer(ask("nas.lan")))
+        self.assertEqual(self.gateway.names.nameOf("198.19.0.1"), "www.example.com")
+        found = self.gateway.names.resolve("www.example.com", 4)
+        self.serve()
+        self.reactor.turn()
+        self.assertEqual(self.successResultOf(found), ["192.0.2.1"])
+        self.assertEqual(self.gateway.stats().faked, 1)
+        self.remake(options)
+        self.assertEqual(self.gateway.names.nameOf("198.19.0.1"), "www.example.com")

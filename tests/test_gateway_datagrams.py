@@ -118,7 +118,7 @@ class DnsTests(SynchronousTestCase):
         self.counters = Counters()
         engine: Any = self.engine
         self.services = DatagramServices(self.reactor, engine, self.counters)
-        relay = DnsRelay(self.reactor, self.ways, self.counters, 10, 100_000)
+        relay = DnsRelay(self.reactor, self.ways, self.counters, 10, 100_000, 6, 4)
         locality = Locality(self.reactor.seconds)
         self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
 
@@ -130,6 +130,21 @@ class DnsTests(SynchronousTestCase):
         self.reactor.advance(0)
         expected = [Datagram(each, APP, answer(ask())) for each in (GATEWAY, OTHER)]
         self.assertEqual(self.engine.sent, [expected])
+
+    def test_sockets(self) -> None:
+        """Many sockets of one host have its limit together; another address has its own."""
+        many = [Endpoint(APP.host, port) for port in range(40000, 40005)]
+        asked = [OTHER, GATEWAY, GATEWAY, GATEWAY, GATEWAY]
+        for number, (source, destination) in enumerate(zip(many, asked, strict=True)):
+            query = Datagram(source, destination, ask(f"a{number}"))
+            self.services.datagramsReceived([query])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (4, 1))
+        other = Datagram(Endpoint("127.0.0.2", 40000), GATEWAY, ask("b"))
+        self.services.datagramsReceived([other])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (5, 1))
+        self.ways.answer(answer(ask("a0")), attempt=0)
+        self.services.datagramsReceived([Datagram(APP, GATEWAY, ask("c"))])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (6, 1))
 
     def test_outside(self) -> None:
         """Other hosts' queries are not answered, not even from the cache."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
+from typing import Any
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.counters import Counters
-from nanotun.gateway.querysocket import BUDGET, QuerySocket
+from nanotun.gateway.querysocket import BUDGET, ERRORS_LIMIT, QuerySocket
 from nanotun.gateway.relay import DnsRelay
 from nanotun.gateway.ways import ServerWays
 from tests.gateway_cases import (
@@ -126,7 +128,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual(self.counters.ignored, BUDGET)
 
     def test_refused(self) -> None:
-        """A closed port is told, and an answer is still waited for."""
+        """A closed port is told when something can be read, too; the socket stays open."""
         server = Endpoint(*self.server.getsockname())
         self.server.close()
         made = self.send(ask(), server)
@@ -161,6 +163,80 @@ class QuerySocketTests(SynchronousTestCase):
         made = self.send(ask())
         made.connectionLost(Failure(ConnectionLost()))
         self.assertEqual((self.heard, made.fileno()), ([3], -1))
+
+
+class RefusedTests(TestCase):
+    """Tests for L{QuerySocket} and ICMP messages, in the real reactor."""
+
+    timeout = 5
+
+    def setUp(self) -> None:
+        """Ask a port that is closed."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.heard: list[object] = []
+        self.sockets: list[socket.socket] = []
+        with makeDatagram(socket.AF_INET) as closed:
+            closed.bind(("127.0.0.1", 0))
+            self.server = Endpoint(*closed.getsockname())
+        self.made = QuerySocket(
+            self.remember,
+            self.reactor,
+            Counters(),
+            self.server,
+            ask(),
+            read(ask()),
+            b"\xab\xcd",
+            self,
+            3,
+        )
+        self.addCleanup(self.made.cancel)
+
+    def remember(self, family: int) -> socket.socket:
+        """Make a socket that the test knows as well."""
+        self.sockets.append(makeDatagram(family))
+        return self.sockets[-1]
+
+    def answered(self, number: int, message: bytes) -> None:
+        """See L{nanotun.gateway.querysocket.Asker.answered}."""
+        self.heard.append((number, message))
+
+    def failed(self, number: int) -> None:
+        """See L{nanotun.gateway.querysocket.Asker.failed}."""
+        self.heard.append(number)
+
+    async def until(self, condition: Any) -> None:
+        """Let the reactor turn."""
+        while not condition():
+            await deferLater(self.reactor, 0)
+
+    async def test_answer(self) -> None:
+        """A refusal is told, and the answer after it is taken."""
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [3])
+        server = makeDatagram(socket.AF_INET)
+        self.addCleanup(server.close)
+        server.bind(self.server)
+        server.sendto(answer(ask(ident=0xABCD)), self.sockets[0].getsockname())
+        await self.until(lambda: len(self.heard) > 1)
+        self.assertEqual(self.heard, [3, (3, answer(ask(ident=0xABCD)))])
+        self.assertEqual(self.made.fileno(), -1)
+
+    async def test_flood(self) -> None:
+        """Refusals without end are an end."""
+        for count in range(1, ERRORS_LIMIT):
+            await self.until(lambda count=count: len(self.heard) == count)
+            self.assertNotEqual(self.made.fileno(), -1)
+            self.sockets[0].send(b"\xab\xcd")
+        await self.until(lambda: len(self.heard) == ERRORS_LIMIT)
+        self.assertEqual(self.made.fileno(), -1)
+
+    async def test_cancelled(self) -> None:
+        """An asker that gives up when it is told leaves nothing in the reactor."""
+        self.patch(self, "failed", lambda number: self.made.cancel())
+        await self.until(lambda: self.made.fileno() == -1)
+        self.assertNotIn(self.made, self.reactor.getReaders())
 
 
 class WaysTests(SynchronousTestCase):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.errors import UpstreamError
 from nanotun.gateway.counters import Counters
 from nanotun.gateway.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
-from nanotun.gateway.relay import DnsRelay
+from nanotun.gateway.relay import LARGE_LIMIT, DnsRelay
 from nanotun.gateway.wire import FORMERR, SERVFAIL
 from tests.gateway_cases import (
     FIRST,
@@ -238,6 +238,35 @@ class LimitTests(RelayCase):
         self.ways.answer(answer(ask("a0")), attempt=0)
         self.query(ask("a9"), "a")
         self.assertEqual((self.counters.limited, len(self.ways.asked)), (2, 7))
+
+    def test_large(self) -> None:
+        """Queries that are large are bounded in bytes; small ones pass all the same."""
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 100_000)
+        size = 60_000
+        wires = [
+            ask(f"a{number}", extension=edns(options=bytes(size)))
+            for number in range(LARGE_LIMIT // size + 1)
+        ]
+        for wire in wires:
+            self.query(wire, overTCP=True)
+        self.query(wires[0], "b", overTCP=True)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+        self.assertEqual((self.counters.limited, self.counters.joined), (1, 1))
+        self.query(ask("small"))
+        self.assertEqual((len(self.got), len(self.ways.asked)), (1, len(wires)))
+        self.ways.answer(answer(wires[0]), attempt=0)
+        self.query(wires[-1], overTCP=True)
+        self.assertEqual((len(self.got), len(self.ways.asked)), (3, len(wires) + 1))
+        self.relay.stop()
+        self.query(wires[-1], overTCP=True)
+        self.assertEqual(self.counters.limited, 1)
+
+    def test_forgotten(self) -> None:
+        """What remains of an exchange until its deadline has no query in it."""
+        self.query(ask())
+        self.ways.answer(answer(ask()))
+        self.assertEqual(self.messages(), [answer(ask())])
+        self.assertEqual(self.ways.asked[0][2].wire, b"")
 
     def test_malformed(self) -> None:
         """A broken question is FORMERR; what is no query gets nothing."""

@@ -55,6 +55,18 @@ class StreamTests(SynchronousTestCase):
         self.protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
         self.protocol.makeConnection(self.transport)
 
+    def test_connections(self) -> None:
+        """Connections of one host have its limit together, and no repetitions."""
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 0, 0, 4, 2)
+        for number in range(3):
+            transport = Transport()
+            protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
+            protocol.makeConnection(transport)
+            protocol.dataReceived(framed(ask()))
+            self.assertEqual(len(transport.value()) > 0, number == 2)
+            self.addCleanup(protocol.connectionLost, Failure(ConnectionResetError()))
+        self.assertEqual((self.counters.joined, self.counters.limited), (2, 1))
+
     def lose(self) -> None:
         """The connection ends."""
         self.protocol.connectionLost(Failure(ConnectionResetError()))

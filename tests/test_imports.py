@@ -26,8 +26,9 @@ LAYERS = (
     ("nanotun.logfile",),
     ("nanotun.logs", "nanotun.trouble"),
     ("nanotun.tun", "nanotun.engine", "nanotun.upstream", "nanotun.gateway", "nanotun.routing"),
-    ("nanotun.legs",),
+    ("nanotun.legs", "nanotun.naming"),
     ("nanotun.associations",),
+    ("nanotun.redirection",),
     ("nanotun.router",),
     ("nanotun.service",),
     ("nanotun.options",),
@@ -69,6 +70,10 @@ PURE = (
     "nanotun.gateway.cache",
     "nanotun.gateway.servers",
     "nanotun.gateway.counters",
+    "nanotun.gateway.chain",
+    "nanotun.gateway.names",
+    "nanotun.gateway.fakepool",
+    "nanotun.gateway.fakeanswers",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",

@@ -42,6 +42,14 @@ class GroupTests(GroupCase):
         self.fakes[1].sharesLegs = True
         self.assertTrue(self.makeGroup().sharesLegs)
 
+    def test_sendsNames(self) -> None:
+        """
+        Names matter if any member is sent them.
+        """
+        self.assertFalse(self.group.sendsNames)
+        self.fakes[1].sendsNames = True
+        self.assertTrue(self.makeGroup().sendsNames)
+
     def test_down(self) -> None:
         """
         After some faults in a row new connections go by the other proxy at once, and

@@ -143,7 +143,9 @@ class WholeTests(ScriptCase):
         """
         for answer in (
             b"\5\xff",
-            b"SSH-2.0-OpenSSH\r\n\r\n",
+            b"SSH-2.0-OpenSSH\r\n",
+            b"HTTQ",
+            b"\r\nHTTP/1.1 200 OK\r\n\r\n",
             b"HTTP/1.1 2OO OK\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX Y: 1\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",

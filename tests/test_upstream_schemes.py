@@ -150,6 +150,19 @@ class UpstreamForTests(SynchronousTestCase):
             self.assertIn(f"{name}://", upstream.describe())
             self.assertNotIn("secret", upstream.describe())
 
+    def test_sendsNames(self) -> None:
+        """Names go to proxies of the schemes that say so."""
+        sending = {
+            name
+            for name, scheme in SCHEMES.items()
+            if upstreamFor(
+                parseProxyURL(f"{name}://h" if scheme.defaultPort else f"{name}://"),
+                FakeReactor(),
+                5.0,
+            ).sendsNames
+        }
+        self.assertEqual(sending, {"socks5h", "socks4a", "http", "https"})
+
     def test_reject(self) -> None:
         """Nothing goes out by way of reject, and apps hear it at once."""
         upstream = RejectUpstream()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -33,16 +34,21 @@ class Proxy(Protocol):
     """
     A proxy with TLS that asks for a log-in first if told so, and then sends
     back what it hears, with C{"!"} behind it once the client has ended.
+
+    @ivar closes: whether it says close_notify with its OK, and no more.
+    @ivar atEnd: what it does instead at the client's end, if anything.
     """
 
     transport: Any
 
-    def __init__(self, ask: bool, greeting: bytes = b"") -> None:
+    def __init__(self, ask: bool, greeting: bytes = b"", closes: bool = False) -> None:
         self.ask = ask
+        self.closes = closes
         self.greeting = greeting
         self.server = TlsServer()
         self.open = False
         self.ended = False
+        self.atEnd: Callable[[], object] | None = None
         self.lost: Deferred[None] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
@@ -57,12 +63,17 @@ class Proxy(Protocol):
                 return
             self.open = True
             self.server.heard = b""
-            self.transport.write(self.server.say(OPEN + self.greeting))
+            said = self.server.say(OPEN + self.greeting)
+            self.ended = self.closes
+            self.transport.write(said + (self.server.end() if self.closes else b""))
         heard, self.server.heard = self.server.heard, b""
         if heard:
             self.transport.write(self.server.say(heard))
         if self.server.ended and not self.ended:
             self.ended = True
+            if self.atEnd is not None:
+                self.atEnd()
+                return
             self.transport.write(self.server.say(b"!") + self.server.end())
 
     def readConnectionLost(self) -> None:
@@ -118,11 +129,13 @@ class RelayTests(ReactorCase):
         super().setUp()
         self.proxies: list[Proxy] = []
 
-    def upstream(self, ask: bool = False, greeting: bytes = b"", query: str = "") -> ProxyUpstream:
+    def upstream(
+        self, ask: bool = False, greeting: bytes = b"", query: str = "", closes: bool = False
+    ) -> ProxyUpstream:
         """Listen, and make the upstream for it."""
 
         def build(address: object) -> Proxy:
-            self.proxies.append(Proxy(ask, greeting))
+            self.proxies.append(Proxy(ask, greeting, closes))
             return self.proxies[-1]
 
         factory = Factory()
@@ -210,6 +223,24 @@ class RelayTests(ReactorCase):
         app = self.adopt(await self.upstream().connect(DESTINATION))
         self.proxies[0].transport.abortConnection()
         await app.ended
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_proxyGoneAfterTheAppsEnd(self) -> None:
+        """So it is when the app has ended its half before, and waits for an answer."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        (proxy,) = self.proxies
+        proxy.atEnd = proxy.transport.abortConnection
+        app.transport.loseWriteConnection()
+        await app.ended
+        await self.clean()
+
+    async def test_endWithTheAnswer(self) -> None:
+        """A close_notify in one piece with the proxy's answer is the end of that half."""
+        upstream = self.upstream(greeting=b"bye", closes=True)
+        app = self.adopt(await upstream.connect(DESTINATION))
+        await app.ended
+        self.assertEqual(app.heard, b"bye")
         app.transport.loseConnection()
         await self.clean()
 

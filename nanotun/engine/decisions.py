@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_pton
 
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
-from nanotun.flow import DatagramLeg, Protocol, Refusal
+from nanotun.flow import DatagramLeg, Endpoint, Protocol, Refusal
 
 #: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has
 #: no more than 64,512 ports towards one proxy anyway.
@@ -54,12 +55,13 @@ class Decisions:
         abi.check(result, "ns_join")
         return True
 
-    def attachFlow(self, flowID: int, association: int) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
         library = self._library
         if library is None:
             return True
-        result = library.ns_attach(self._handle, flowID, association, None)
+        to = None if real is None else _destination(real)
+        result = library.ns_attach(self._handle, flowID, association, to)
         if result in (-errno.EBADF, -errno.EEXIST):
             return False
         # A flow that waits no more needs no other association.
@@ -114,3 +116,11 @@ class Decisions:
         # No such flow: the app gave up, and the event that says so is under way.
         if result != -errno.ENOENT:
             abi.check(result, call)
+
+
+def _destination(real: Endpoint) -> abi.ns_datagram:
+    """What C{ns_attach} is told of an address."""
+    six = ":" in real.host
+    packed = inet_pton(AF_INET6 if six else AF_INET, real.host).ljust(16, b"\0")
+    header = abi.DATAGRAM.pack(0, 0, real.port, 6 if six else 4, bytes(16), packed)
+    return abi.ns_datagram.from_buffer_copy(header)

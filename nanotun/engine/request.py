@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from zope.interface import implementer
 
 from nanotun.errors import FlowDecidedError
-from nanotun.flow import Flow, Refusal
+from nanotun.flow import Endpoint, Flow, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 
@@ -33,7 +33,7 @@ class FlowDecider(Refuser, Protocol):
 class DatagramFlowDecider(Refuser, Protocol):
     """What carries out a decision about datagrams."""
 
-    def attachFlow(self, flowID: int, association: int) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None) -> bool:
         """Say whether the association takes the flow."""
 
     def serveFlow(self, flowID: int) -> None:
@@ -99,12 +99,12 @@ class DatagramFlowRequest(_Request[DatagramFlowDecider]):
 
     __slots__ = ()
 
-    def attach(self, association: int) -> bool:
+    def attach(self, association: int, real: Endpoint | None = None) -> bool:
         """See L{IDatagramFlowRequest.attach}."""
         decider = self._decider
         if decider is None:
             raise self._decidedError("attach")
-        taken = decider.attachFlow(self.flow.id, association)
+        taken = decider.attachFlow(self.flow.id, association, real)
         if taken:
             self._decider = None
         return taken

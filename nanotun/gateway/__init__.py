@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.answering import Answering
 from nanotun.gateway.counters import Counters, GatewayStats
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.gateway.fakeanswers import FakeAnswers
+from nanotun.gateway.fakeip import FakeDns, FakeNames
+from nanotun.gateway.fakepool import FakePool
+from nanotun.gateway.fakestore import FakeStore
 from nanotun.gateway.locality import Locality
+from nanotun.gateway.lookup import Lookup
+from nanotun.gateway.names import AnsweredNames
+from nanotun.gateway.realnames import RealNames
 from nanotun.gateway.relay import DnsRelay
 from nanotun.gateway.streams import DnsStreams
 from nanotun.gateway.ways import ServerWays
 from nanotun.interfaces import IFlowRequest, IPacketEngine
 
-__all__ = ["Gateway", "GatewayStats", "makeGateway"]
+__all__ = ["Gateway", "GatewayStats", "NameOptions", "makeGateway"]
 
 #: The port of DNS (RFC 1035, section 4.2).
 DNS_PORT = 53
@@ -29,10 +37,35 @@ DNS_PORT = 53
 CACHE_BYTES = 2048
 
 
+class NameOptions(NamedTuple):
+    """
+    What becomes of names.
+
+    @ivar noted: whether to remember what names the addresses handed out are of.
+    @ivar faked: whether to hand out addresses that stand for names; L{noted} means
+        nothing then.
+    @ivar exclude: names that get real addresses all the same, with all below.
+    @ivar real: names that do so themselves, and nothing below.
+    @ivar stateFile: path of the file that keeps them; empty for none.
+    @ivar flowHold: seconds that a flow needs its name for after its beginning.
+    """
+
+    noted: bool = False
+    faked: bool = False
+    exclude: tuple[str, ...] = ()
+    real: tuple[str, ...] = ()
+    stateFile: str = ""
+    flowHold: float = 0.0
+
+
+PLAIN_NAMES = NameOptions()
+
+
 class Gateway:
     """
     The gateway's services.
 
+    @ivar names: what addresses stand for; a L{nanotun.naming.Names}.
     @ivar services: where datagram services listen.
     """
 
@@ -42,15 +75,19 @@ class Gateway:
         counters: Counters,
         ways: ServerWays,
         relay: DnsRelay,
+        answering: Answering,
+        names: RealNames | FakeNames,
         services: DatagramServices,
         streams: DnsStreams,
         locality: Locality,
     ) -> None:
+        self.names = names
         self.services = services
         self._engine = engine
         self._counters = counters
         self._ways = ways
         self._relay = relay
+        self._answering = answering
         self._streams = streams
         self._locality = locality
 
@@ -60,8 +97,9 @@ class Gateway:
 
         @raise nanotun.errors.EngineError, OSError: as the engine says.
         """
+        self.names.start()
         self._engine.receiveDatagrams(self.datagramsReceived)
-        self.services.listenUDP(DNS_PORT, DnsDatagramProtocol(self._relay, self._locality))
+        self.services.listenUDP(DNS_PORT, DnsDatagramProtocol(self._answering, self._locality))
         self._engine.listen(Protocol.TCP, DNS_PORT)
 
     def stop(self) -> None:
@@ -73,6 +111,7 @@ class Gateway:
         self._streams.stop()
         self._relay.stop()
         self._ways.stop()
+        self.names.stop()
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
         """Datagrams for services, of which the engine told."""
@@ -104,6 +143,7 @@ def makeGateway(
     cacheSize: int,
     makeDatagram: Callable[[int], socket.socket],
     makeStream: Callable[[int], socket.socket],
+    nameOptions: NameOptions = PLAIN_NAMES,
 ) -> Gateway:
     """
     Put the gateway together.  Opens nothing yet.
@@ -116,14 +156,26 @@ def makeGateway(
     """
     counters = Counters()
     ways = ServerWays(reactor, servers, makeDatagram, makeStream, counters)
-    relay = DnsRelay(reactor, ways, counters, cacheSize, cacheSize * CACHE_BYTES)
+    answered = AnsweredNames() if nameOptions.noted and not nameOptions.faked else None
+    relay = DnsRelay(reactor, ways, counters, cacheSize, cacheSize * CACHE_BYTES, names=answered)
+    answering: Answering = relay
+    names: RealNames | FakeNames = RealNames(reactor, answered, Lookup(relay))
+    if nameOptions.faked:
+        pool = FakePool()
+        answering = FakeDns(
+            reactor, FakeAnswers(pool, nameOptions.exclude, nameOptions.real), relay
+        )
+        store = FakeStore(nameOptions.stateFile)
+        names = FakeNames(reactor, pool, store, Lookup(relay), nameOptions.flowHold)
     locality = Locality(reactor.seconds)
     return Gateway(
         engine,
         counters,
         ways,
         relay,
+        answering,
+        names,
         DatagramServices(reactor, engine, counters),
-        DnsStreams(relay, locality, reactor),
+        DnsStreams(answering, locality, reactor),
         locality,
     )

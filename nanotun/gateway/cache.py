@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 
+from nanotun.gateway.names import Grant
 from nanotun.gateway.records import Lifetime, forCache, readLifetime
 from nanotun.gateway.wire import HEADER_SIZE, Query
 
@@ -36,12 +37,33 @@ class _Entry:
     @ivar raw: the query that L{AnswerCache.hit} finds it by, without the id.
     @ivar answer: as it came, at L{stored}.
     @ivar body: as it is at L{age}, without the id.
+    @ivar grant: what is to know when the answer is given.
     """
 
-    __slots__ = ("age", "answer", "body", "cost", "key", "lifetime", "raw", "stored", "ttls")
+    __slots__ = (
+        "age",
+        "answer",
+        "body",
+        "cost",
+        "grant",
+        "key",
+        "lifetime",
+        "raw",
+        "stored",
+        "ttls",
+    )
 
-    def __init__(self, wire: bytes, query: Query, answer: bytes, life: Lifetime, now: float):
+    def __init__(
+        self,
+        wire: bytes,
+        query: Query,
+        answer: bytes,
+        life: Lifetime,
+        now: float,
+        grant: Grant | None,
+    ) -> None:
         self.key = query.key
+        self.grant = grant
         self.raw = wire[2:]
         self.answer = forCache(answer, query)
         self.lifetime, self.ttls = life
@@ -120,14 +142,19 @@ class AnswerCache:
         if age >= entry.age + 1 or age < entry.age:
             entry.render(int(age))
         self._byKey.move_to_end(entry.key)
+        if entry.grant is not None:
+            entry.grant.asked = now
         return wire[:2] + entry.body
 
-    def store(self, wire: bytes, query: Query, answer: bytes, now: float) -> None:
+    def store(
+        self, wire: bytes, query: Query, answer: bytes, now: float, grant: Grant | None = None
+    ) -> None:
         """
         Keep an answer, if it may be kept.
 
         @param wire: the query.
         @param answer: matches it.
+        @param grant: is told whenever the answer is given.
         """
         if not query.key or not self._entriesLimit:
             return
@@ -137,7 +164,7 @@ class AnswerCache:
         old = self._byKey.get(query.key)
         if old is not None:
             self._remove(old)
-        entry = _Entry(wire, query, answer, life, now)
+        entry = _Entry(wire, query, answer, life, now, grant)
         if entry.cost > self._sizeLimit:
             return
         self._byKey[entry.key] = self._byRaw[entry.raw] = entry

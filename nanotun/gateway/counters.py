@@ -13,6 +13,7 @@ class Counters:
 
     @ivar queries: that came, by UDP and TCP.
     @ivar hits: answered from the cache.
+    @ivar faked: answered by C{dnsMode: fake-ip} itself.
     @ivar joined: waited for a query of the same bytes that was under way, or
         repeated it.
     @ivar upstream: sent to servers by UDP.
@@ -34,6 +35,7 @@ class Counters:
     def __init__(self) -> None:
         self.queries = 0
         self.hits = 0
+        self.faked = 0
         self.joined = 0
         self.upstream = 0
         self.upstreamStreams = 0
@@ -62,6 +64,7 @@ class GatewayStats(NamedTuple):
 
     queries: int
     hits: int
+    faked: int
     joined: int
     upstream: int
     upstreamStreams: int

@@ -10,7 +10,7 @@ any server's port 53 is answered here.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import MessageLengthError
@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.answering import Answering
 from nanotun.gateway.counters import Counters
 from nanotun.gateway.locality import Locality
-from nanotun.gateway.relay import DnsRelay
 from nanotun.interfaces import IPacketEngine
 
 #: Bytes of payload: 65,535 less the headers of IPv4 and UDP.
@@ -165,12 +165,25 @@ class DatagramServices:
             self._engine.sendDatagrams(out)
 
 
+class DnsAsker(NamedTuple):
+    """
+    Who asks the relay by UDP.
+
+    @ivar asked: the address that the query went to: of a client that asks two
+        servers with one query, both are to answer.
+    """
+
+    host: str
+    port: int
+    asked: Endpoint | None
+
+
 class DnsDatagramProtocol(DatagramProtocol):
     """DNS by UDP, for this machine's apps."""
 
     noisy = False
 
-    def __init__(self, relay: DnsRelay, locality: Locality) -> None:
+    def __init__(self, relay: Answering, locality: Locality) -> None:
         self._relay = relay
         self._locality = locality
 
@@ -178,8 +191,7 @@ class DnsDatagramProtocol(DatagramProtocol):
         if not self._locality.isLocal(addr[0]):
             self._relay.counters.outside += 1
             return
-        # Of a client that asks two servers with one query, both are to answer.
-        client = addr, getattr(addr, "asked", None)
+        client = DnsAsker(addr[0], addr[1], getattr(addr, "asked", None))
         reply = partial(self._reply, addr)
         self._relay.query(datagram, client, reply, largest=LARGEST_DATAGRAM)
 

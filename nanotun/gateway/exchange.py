@@ -77,7 +77,7 @@ class Exchange:
     """
     See the module.
 
-    @ivar wire: the query of who asked first.
+    @ivar wire: the query of who asked first; empty after C{done}.
     @ivar waiters: who waits; L{done} and L{truncated} take them.
     @param done: called once with this and the answer or L{None}.
     @param truncated: called with this and a truncated answer, which is for those
@@ -191,6 +191,8 @@ class Exchange:
     def _end(self, answer: bytes | None) -> None:
         self.cancel()
         self._done(self, answer)
+        # The deadlines keep this for a while yet.
+        self.wire = b""
 
 
 class Deadlines:

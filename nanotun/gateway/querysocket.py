@@ -25,6 +25,10 @@ from nanotun.gateway.wire import LARGEST, Query, matches
 #: turn less than a tenth of a millisecond.
 BUDGET = 64
 
+#: ICMP messages that are listened past on one socket.  It sends one datagram, so the
+#: second is a forgery or a copy already; each costs a turn of the reactor.
+ERRORS_LIMIT = 8
+
 #: Where a datagram is looked at before it is worth memory of its own.  Shared:
 #: nothing stays in it past one L{QuerySocket.doRead}.
 _buffer = bytearray(LARGEST)
@@ -38,7 +42,7 @@ class Asker(Protocol):
         """The answer to its attempt C{number}, with whatever id."""
 
     def failed(self, number: int) -> None:
-        """There will be none."""
+        """There will be none, it seems; by UDP there may be one all the same."""
 
 
 class Attempt(Protocol):
@@ -65,7 +69,16 @@ class QuerySocket:
     @raise nanotun.errors.UpstreamError: as C{makeSocket} says.
     """
 
-    __slots__ = ("_asker", "_counters", "_ident", "_number", "_query", "_reactor", "_socket")
+    __slots__ = (
+        "_asker",
+        "_counters",
+        "_errors",
+        "_ident",
+        "_number",
+        "_query",
+        "_reactor",
+        "_socket",
+    )
 
     def __init__(
         self,
@@ -85,6 +98,7 @@ class QuerySocket:
         self._query = query
         self._asker = asker
         self._number = number
+        self._errors = 0
         self._socket: socket.socket | None = None
         made = makeSocket(familyOf(server))
         try:
@@ -122,9 +136,7 @@ class QuerySocket:
             except BlockingIOError:
                 return None
             except OSError:
-                # Nobody listens there, an ICMP message says.  That can be forged as
-                # well, so the socket stays open for an answer; the asker goes on.
-                self._asker.failed(self._number)
+                self._refused()
                 return None
             if _buffer[:2] == ident:
                 answer = bytes(_view[:length])
@@ -136,8 +148,22 @@ class QuerySocket:
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor removed this descriptor."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """The reactor removed this descriptor: an error, and nothing to read."""
+        if self._socket is None:
+            return
+        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._reactor.addReader(self)
+            self._refused()
+        else:
+            self.cancel()
             self._asker.failed(self._number)
+
+    def _refused(self) -> None:
+        """
+        Nobody listens there, an ICMP message says.  That can be forged as well, so the
+        socket stays open for an answer; the asker goes on.
+        """
+        self._errors += 1
+        if self._errors == ERRORS_LIMIT:
+            self.cancel()
+        self._asker.failed(self._number)

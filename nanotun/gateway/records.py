@@ -54,8 +54,10 @@ class Lifetime(NamedTuple):
     ttls: list[tuple[int, int]]
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """
+    Where a record is.
+
     @ivar start: offset of its name.
     @ivar fields: offset behind its name.
     """
@@ -67,7 +69,7 @@ class _Record(NamedTuple):
     end: int
 
 
-def _records(message: bytes, offset: int, count: int) -> list[_Record]:
+def readRecords(message: bytes, offset: int, count: int) -> list[Record]:
     """
     The records from C{offset} on.
 
@@ -83,7 +85,7 @@ def _records(message: bytes, offset: int, count: int) -> list[_Record]:
             raise WireError("A record has no end.")
         kind, _, ttl, length = RECORD.unpack_from(message, fields)
         end = fields + RECORD.size + length
-        found.append(_Record(offset, fields, kind, ttl, end))
+        found.append(Record(offset, fields, kind, ttl, end))
         offset = end
     if offset != len(message):
         raise WireError("The message does not end with its last record.")
@@ -104,7 +106,7 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
         return None
     offset = HEADER_SIZE + len(query.question)
     try:
-        records = _records(answer, offset, answers + authorities + additionals)
+        records = readRecords(answer, offset, answers + authorities + additionals)
     except WireError:
         return None
     wanted = query.question[-4] << 8 | query.question[-3]
@@ -159,7 +161,7 @@ def truncate(answer: bytes, query: Query, limit: int) -> bytes:
     end = HEADER_SIZE + len(query.question)
     extension = b""
     try:
-        for record in _records(answer, end, sum(counts)):
+        for record in readRecords(answer, end, sum(counts)):
             if record.kind == OPT:
                 extension = answer[record.start : record.end]
     except (WireError, struct.error):

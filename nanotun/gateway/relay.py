@@ -22,6 +22,7 @@ from typing import Any
 from nanotun.gateway.cache import AnswerCache
 from nanotun.gateway.counters import Counters
 from nanotun.gateway.exchange import Deadlines, Exchange, Waiter, Ways
+from nanotun.gateway.names import AnsweredNames
 from nanotun.gateway.records import truncate
 from nanotun.gateway.wire import (
     FORMERR,
@@ -40,8 +41,13 @@ from nanotun.gateway.wire import (
 #: 10,000 queries a second pass.
 IN_FLIGHT_LIMIT = 2000
 
-#: Of one client: one program cannot take it all.
-CLIENT_LIMIT = 1000
+#: Bytes of queries under way that are larger than L{PLAIN_SIZE}, which few are: who
+#: sends many of them takes nothing from the others.  We hold them twice.
+LARGE_LIMIT = 1 << 20
+
+#: Of one host, by however many sockets; the rest is for this machine's other
+#: addresses.  Programs with the same address are not told apart: each can take this.
+CLIENT_LIMIT = 1800
 
 
 class DnsRelay:
@@ -50,6 +56,7 @@ class DnsRelay:
 
     @param cacheSize: answers that are kept, or 0.
     @param cacheBytes: what they may take.
+    @param names: is told of the answers, if anybody wants to know.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class DnsRelay:
         cacheBytes: int,
         inFlightLimit: int = IN_FLIGHT_LIMIT,
         clientLimit: int = CLIENT_LIMIT,
+        names: AnsweredNames | None = None,
     ) -> None:
         self._clock = clock
         self._ways = ways
@@ -68,9 +76,11 @@ class DnsRelay:
         self.cache = AnswerCache(cacheSize, cacheBytes)
         self._inFlightLimit = inFlightLimit
         self._clientLimit = clientLimit
+        self._names = names
         self._deadlines = Deadlines(clock)
         self._exchanges: dict[bytes, Exchange] = {}
         self._clients: dict[Hashable, int] = {}
+        self._large = 0
         self.inFlight = 0
 
     def query(
@@ -84,7 +94,8 @@ class DnsRelay:
         """
         Answer a query.
 
-        @param client: whose it is: limits and repetitions are told by it.
+        @param client: whose it is: repetitions are told by it, limits by its C{host},
+            or by itself if it has none.
         @param reply: called with the answer, once, perhaps before this returns; not
             after L{stop}.
         @param largest: bytes that C{reply} can carry.
@@ -123,6 +134,7 @@ class DnsRelay:
         exchanges = list(self._exchanges.values())
         self._exchanges.clear()
         self._clients.clear()
+        self._large = 0
         self.inFlight = 0
         for exchange in exchanges:
             exchange.cancel()
@@ -150,12 +162,19 @@ class DnsRelay:
             for other in exchange.waiters:
                 if other.ident == waiter.ident and other.client == client:
                     return False
-        ofClient = self._clients.get(client, 0)
-        if self.inFlight >= self._inFlightLimit or ofClient >= self._clientLimit:
+        host = _hostOf(client)
+        ofClient = self._clients.get(host, 0)
+        large = _largeSize(wire) if exchange is None else 0
+        if (
+            self.inFlight >= self._inFlightLimit
+            or ofClient >= self._clientLimit
+            or self._large + large > LARGE_LIMIT
+        ):
             self.counters.limited += 1
             waiter.reply(errorReply(wire, query, SERVFAIL))
             return True
-        self._clients[client] = ofClient + 1
+        self._large += large
+        self._clients[host] = ofClient + 1
         self.inFlight += 1
         if exchange is not None:
             exchange.waiters.append(waiter)
@@ -170,11 +189,14 @@ class DnsRelay:
     def _done(self, exchange: Exchange, answer: bytes | None) -> None:
         wire, query = exchange.wire, exchange.query
         del self._exchanges[wire[2:]]
+        self._large -= _largeSize(wire)
         if answer is None:
             self.counters.servfail += len(exchange.waiters)
             answer = errorReply(wire, query, SERVFAIL)
         else:
-            self.cache.store(wire, query, answer, self._clock.seconds())
+            now = self._clock.seconds()
+            grant = None if self._names is None else self._names.note(answer, query, now)
+            self.cache.store(wire, query, answer, now, grant)
         self._give(exchange, exchange.waiters, answer)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
@@ -186,9 +208,21 @@ class DnsRelay:
         rest = answer[2:]
         for client, ident, _, limit, reply in waiters:
             self.inFlight -= 1
-            left = self._clients[client] - 1
+            host = _hostOf(client)
+            left = self._clients[host] - 1
             if left:
-                self._clients[client] = left
+                self._clients[host] = left
             else:
-                del self._clients[client]
+                del self._clients[host]
             reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _hostOf(client: Any) -> Hashable:
+    """Whom a client's queries are counted for."""
+    host: Hashable = getattr(client, "host", client)
+    return host
+
+
+def _largeSize(wire: bytes) -> int:
+    """What a query under way adds to the bytes of L{LARGE_LIMIT}."""
+    return len(wire) if len(wire) > PLAIN_SIZE else 0

@@ -31,6 +31,7 @@ class Servers:
         self._servers = tuple(servers)
         self._random = random
         self._failures = dict.fromkeys(self._servers, 0)
+        self._answered: dict[Endpoint, float] = {}
         self._until: dict[Endpoint, float] = {}
         self._order = self._servers
 
@@ -42,12 +43,16 @@ class Servers:
                 return (server, *(each for each in self._order if each != server))
         return self._order
 
-    def failed(self, server: Endpoint, now: float) -> bool:
+    def failed(self, server: Endpoint, now: float, asked: float) -> bool:
         """
-        It did not answer.
+        It did not answer.  That says nothing if it has answered another query since
+        it was asked: it was away and is back.
 
+        @param asked: when.
         @return: whether it goes to the back with this.
         """
+        if asked < self._answered.get(server, asked):
+            return False
         self._failures[server] += 1
         if self._failures[server] < FAILURES or server in self._until:
             return False
@@ -55,12 +60,13 @@ class Servers:
         self._sort()
         return True
 
-    def answered(self, server: Endpoint) -> bool:
+    def answered(self, server: Endpoint, now: float) -> bool:
         """
         It answered.
 
         @return: whether it was at the back until now.
         """
+        self._answered[server] = now
         self._failures[server] = 0
         if server not in self._until:
             return False

@@ -22,9 +22,9 @@ from zope.interface import implementer
 
 from nanotun.errors import FlowLimitError
 from nanotun.flow import Refusal
+from nanotun.gateway.answering import Answering
 from nanotun.gateway.connecting import GivenFactory
 from nanotun.gateway.locality import Locality
-from nanotun.gateway.relay import DnsRelay
 from nanotun.interfaces import IFlowRequest
 
 #: Seconds without a whole query or an answer (RFC 7766, section 6.2.3).
@@ -52,7 +52,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
 
     def __init__(
         self,
-        relay: DnsRelay,
+        relay: Answering,
         reactor: Any,
         host: Hashable,
         ended: Callable[[DnsStreamProtocol], None],
@@ -163,7 +163,7 @@ class DnsStreams:
 
     def __init__(
         self,
-        relay: DnsRelay,
+        relay: Answering,
         locality: Locality,
         reactor: Any,
         limit: int = STREAMS_LIMIT,

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.counters import Counters
-from nanotun.gateway.exchange import Exchange
+from nanotun.gateway.exchange import ATTEMPT_TIMEOUT, Exchange
 from nanotun.gateway.pipeline import StreamUpstream
 from nanotun.gateway.querysocket import Attempt, QuerySocket
 from nanotun.gateway.servers import Servers
@@ -83,19 +83,19 @@ class ServerWays:
 
     def answered(self, server: Endpoint) -> None:
         """See L{nanotun.gateway.exchange.Ways.answered}."""
-        if self._servers.answered(server):
+        if self._servers.answered(server, self._reactor.seconds()):
             self._log.info("The DNS server {server} answers again.", server=server)
 
     def timedOut(self, server: Endpoint) -> None:
         """See L{nanotun.gateway.exchange.Ways.timedOut}."""
         self._counters.timeouts += 1
-        self._count(server)
+        self._count(server, ATTEMPT_TIMEOUT)
 
     def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
         """See L{nanotun.gateway.exchange.Ways.failed}."""
         self._counters.failures += 1
         if not isinstance(error, UpstreamError):
-            self._count(server)
+            self._count(server, 0)
             return
         # The system's fault, not the server's.
         now = self._reactor.seconds()
@@ -108,8 +108,9 @@ class ServerWays:
         for stream in self._streams.values():
             stream.stop()
 
-    def _count(self, server: Endpoint) -> None:
-        if self._servers.failed(server, self._reactor.seconds()):
+    def _count(self, server: Endpoint, waited: float) -> None:
+        now = self._reactor.seconds()
+        if self._servers.failed(server, now, now - waited):
             self._log.warn(
                 "The DNS server {server} does not answer; it is asked last for a while.",
                 server=server,

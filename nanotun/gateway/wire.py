@@ -29,13 +29,22 @@ SERVFAIL = 2
 NXDOMAIN = 3
 
 #: Types.
+A = 1
+CNAME = 5
 SOA = 6
+PTR = 12
 SIG = 24
+AAAA = 28
 OPT = 41
+SVCB = 64
+HTTPS = 65
 #: This and all above, to 255: questions about the message, not data (RFC 6895,
 #: section 3.1).
 META = 128
 META_END = 256
+
+#: The class of the Internet.
+IN = 1
 
 #: Flags of the header's second word.
 QR = 0x8000

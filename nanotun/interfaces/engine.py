@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Datagram, DatagramLeg, FlowEnd, Protocol, Refusal, Stats
+    from nanotun.flow import Datagram, DatagramLeg, Endpoint, FlowEnd, Protocol, Refusal, Stats
     from nanotun.interfaces.device import ITunDevice
 
 
@@ -58,11 +58,12 @@ class IDatagramFlowRequest(Interface):
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
 
-    def attach(association: int) -> bool:
+    def attach(association: int, real: Endpoint | None = None) -> bool:
         """
         Send them, and those to come, by an association.
 
         @param association: from L{IPacketEngine.openAssociation}.
+        @param real: where they really go; replies appear as the flow's destination's.
         @return: false when the association cannot take this flow, because it has
             ended or because it is shared and has a query with the same id to the
             same server under way.  The request still waits then.

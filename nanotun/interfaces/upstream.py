@@ -70,6 +70,7 @@ class IUpstream(Interface):
     """A way out.  The router calls it for every flow that is to go this way."""
 
     sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
+    sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
 
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """

@@ -10,12 +10,14 @@ from __future__ import annotations
 from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine
 from nanotun.testing.gateway import FakeGateway
+from nanotun.testing.names import FakeNames
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
     "FAKE_FD",
     "FakeControl",
     "FakeGateway",
+    "FakeNames",
     "FakeUpstream",
     "MemoryEngine",
     "MemoryTun",

@@ -41,6 +41,7 @@ class MemoryEngine:
     @ivar refused: flow id to the reason.
     @ivar dropped: flow ids.
     @ivar attached: flow id to association.
+    @ivar redirected: flow id to where its datagrams really go, if that is elsewhere.
     @ivar served: ids of the flows that the services have.
     @ivar associations: number to leg, those that are open; their fds are closed
         when they end.
@@ -63,6 +64,7 @@ class MemoryEngine:
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
         self.attached: dict[int, int] = {}
+        self.redirected: dict[int, Endpoint] = {}
         self.served: list[int] = []
         self.associations: dict[int, DatagramLeg] = {}
         self.shared: set[int] = set()
@@ -245,7 +247,7 @@ class MemoryEngine:
         self.joined[flowID] = (fd, leftover)
         return True
 
-    def attachFlow(self, flowID: int, association: int) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
         if flowID not in self._waiting:
             return True
@@ -253,6 +255,8 @@ class MemoryEngine:
             return False
         del self._waiting[flowID]
         self.attached[flowID] = association
+        if real is not None:
+            self.redirected[flowID] = real
         return True
 
     def serveFlow(self, flowID: int) -> None:

@@ -51,7 +51,7 @@ class FakeUpstream:
     """
     An upstream whose legs the test answers, each kind on its own, in order.
 
-    @ivar sharesLegs: see L{IUpstream}.
+    @ivar sharesLegs: see L{IUpstream}; likewise C{sendsNames}.
     @ivar asked: the destinations.
     @ivar families: what datagram legs were asked for.
     @ivar cancelled: how many legs and checks were given up.
@@ -62,6 +62,7 @@ class FakeUpstream:
     def __init__(self, name: str = "fake://") -> None:
         self.name = name
         self.sharesLegs = False
+        self.sendsNames = False
         self.asked: list[Endpoint] = []
         self.families: list[int] = []
         self.cancelled = 0

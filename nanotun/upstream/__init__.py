@@ -5,7 +5,7 @@ one that connects them; and a choice of several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import IServiceCollection
@@ -27,6 +27,7 @@ def upstreamsFor(
     timeout: float,
     interval: float,
     logFlows: bool = False,
+    around: Callable[[IUpstream], IUpstream] = lambda upstream: upstream,
     poolSize: int = 0,
     services: IServiceCollection | None = None,
 ) -> IUpstream:
@@ -39,10 +40,11 @@ def upstreamsFor(
     @param timeout: seconds for one connection, all steps together.
     @param interval: seconds between two checks of one of several.
     @param logFlows: whether each flow gets a debug line that names its upstream.
+    @param around: what each is wrapped in.
     @param poolSize: as for L{upstreamFor}, of each; and so is C{services}.
     @raise ConfigError: as from L{upstreamFor}.
     """
-    upstreams = [upstreamFor(url, reactor, timeout, poolSize, services) for url in urls]
+    upstreams = [around(upstreamFor(url, reactor, timeout, poolSize, services)) for url in urls]
     if len(upstreams) == 1:
         return upstreams[0]
     return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)

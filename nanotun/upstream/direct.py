@@ -52,6 +52,8 @@ class DirectUpstream:
 
     #: A leg is one system call.
     sharesLegs = False
+    #: A name would be looked up by the system, whose resolver may be our relay.
+    sendsNames = False
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class GroupUpstream(Service):
         chance: Callable[[], float] = random,
     ) -> None:
         self.sharesLegs = any(upstream.sharesLegs for upstream in upstreams)
+        self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
         self.logFlows = logFlows
         self._policyName = policy
         self._clock = clock

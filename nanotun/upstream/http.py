@@ -45,6 +45,9 @@ _HOST = re.compile(r"[A-Za-z0-9._~-]{1,255}|[0-9A-Fa-f:.]{2,45}")
 #: What a TLS server's alert and handshake begin with (RFC 8446, section 5.1).
 _TLS = (b"\x15", b"\x16")
 
+#: What every answer begins with (RFC 9112, section 4).
+_START = b"HTTP/"
+
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 _ANSWER, _BODY, _AGAIN, _DONE = "ANSWER", "BODY", "AGAIN", "DONE"
@@ -144,7 +147,10 @@ class HttpHandshake:
                 f"The proxy {self._proxy} sent bytes in the state {self._state!r}."
             )
         connection = self._connection
-        self._first = self._first or data[:16]
+        self._first = first = (self._first + data)[:16]
+        # h11 would wait for the end of a line that is none.
+        if not first.startswith(_START[: len(first)]):
+            raise self._nonsense()
         try:
             connection.receive_data(data)
             while True:

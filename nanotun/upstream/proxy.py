@@ -32,6 +32,10 @@ from nanotun.upstream.socks5 import Socks5Handshake
 #: was configured anew.
 UNSUPPORTED_TIME = 60.0
 
+#: The schemes whose proxies are sent names.  A SOCKS5 proxy takes them too, but who
+#: writes socks5:// wants names looked up here; curl(1) has it so.
+NAME_SCHEMES = {"socks5h", "socks4a", "http", "https"}
+
 
 class Handshakes(NamedTuple):
     """
@@ -76,6 +80,7 @@ class ProxyUpstream:
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
         poolSize: int = 0,
     ) -> None:
+        self.sendsNames = url.scheme in NAME_SCHEMES
         self._name = str(url)
         self._reactor = reactor
         self._handshakes = handshakes

@@ -21,6 +21,7 @@ class RejectUpstream:
 
     #: There are none.
     sharesLegs = False
+    sendsNames = False
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""

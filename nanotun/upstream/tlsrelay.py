@@ -73,6 +73,8 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
                 ) from None
     wireSide.begin()
     appSide.begin()
+    # It may have come with the last bytes of the handshake.
+    wireSide.lookForEnd()
     return Connection(far.detach(), connection.leftover)
 
 
@@ -120,7 +122,8 @@ class _Side(Protocol):
 
     def finish(self) -> None:
         """Close, once all is written."""
-        self.transport.loseConnection()
+        if self.transport is not None:
+            self.transport.loseConnection()
 
     def abort(self) -> None:
         """Close at once."""
@@ -132,9 +135,9 @@ class _Side(Protocol):
         if not self.ended:
             self.ended = True
             self.peer.transport.unregisterProducer()
-        if not self.peer.ended:
-            self.peer.ended = True
-            self.peer.finish()
+        # Also a peer that has ended: it may still wait for what comes from here.
+        self.peer.ended = True
+        self.peer.finish()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -184,7 +187,11 @@ class WireSide(_Side):
             self.transport.write(answer)
         if plain:
             self.peer.transport.write(plain)
-        if stream.ended and not self.ended:
+        self.lookForEnd()
+
+    def lookForEnd(self) -> None:
+        """Tell the app, once, if the proxy has said that no more comes."""
+        if self.stream.ended and not self.ended:
             self.noMore()
             if not self.peer.ended:
                 self.peer.transport.loseWriteConnection()

@@ -132,8 +132,9 @@ class HostileClientChecks(DNSCase):
             sock.settimeout(IDLE_SECONDS)
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(sock.recv(1), b"")
-            sock.close()
         waitUntil(lambda: daemon.fds() <= fds + 2, 5, "nothing is left of them")
+        for sock in silent:
+            sock.close()
         self.assertEqual(self.ask("+tcp", "host.lab", "AAAA").data, ["fd00::123"])
 
     def test_serverGoneUnderLoad(self) -> None:

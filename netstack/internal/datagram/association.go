@@ -26,9 +26,10 @@ const (
 	// are found by it, and nothing else hangs on it.
 	resolution = 100
 
-	// legBuffer is what a leg's socket holds each way, in bytes: a tenth of a
-	// second at 130,000 small datagrams a second. The kernel takes it as it is used.
-	legBuffer = 4 << 20
+	// legBuffer is what a leg's socket holds each way, in bytes of the kernel's
+	// accounting: some 20 ms of 130,000 small datagrams a second. The kernel takes
+	// it as it is used, and net.ipv4.udp_mem bounds all sockets together.
+	legBuffer = 1 << 20
 
 	udpGRO = 104 // UDP_GRO of linux/udp.h
 )
@@ -42,16 +43,17 @@ type Association struct {
 	loop     *relay.Loop
 	receiver *receiver
 
-	io        sync.Mutex // held while the socket is written to or closed
-	fd        int        // -1 once it is closed
-	apart     bool       // several datagrams in one send do not work here
-	apartRuns int        // how often that did not work in a row
+	io       sync.Mutex // held while the socket is written to or closed
+	fd       int        // -1 once it is closed
+	single   bool       // several datagrams in one send do not work here
+	failures int        // how often that did not work in a row
 
 	// The rest is under the table's mu.
 	source       link.End // of no family until a flow is attached
 	only         link.End // the destination, if destinations is 1
 	destinations int
-	active       int64
+	active       int64 // milliseconds, as sent: of the last datagram up
+	sent         int64
 	ended        bool
 	place        *list.Element
 	queries      queries
@@ -82,6 +84,7 @@ func (t *Table) Associate(fd int, leg Leg, shared bool) (uint64, error) {
 	n := int(a.id % uint64(len(t.config.Loops)))
 	a.loop, a.receiver = t.config.Loops[n], t.receivers[n]
 	a.active = t.Look()
+	a.sent = a.active
 	a.place = t.idle.PushBack(a)
 	t.associations[a.id] = a
 	t.Total.Add(1)

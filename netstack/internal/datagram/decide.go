@@ -39,8 +39,10 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 	}
 	queue := t.settle(f)
 	f.state, f.association = attached, a
-	a.only = f.to
-	a.destinations++
+	if a.destinations == 0 || a.only != f.to {
+		a.only = f.to
+		a.destinations++
+	}
 	if f.to != f.key.destination {
 		a.alias(f.to, f.key.destination)
 	}
@@ -50,7 +52,8 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 			t.expect(f, p)
 		}
 	}
-	t.touchAssociation(a, t.Look())
+	a.sent = t.Look()
+	t.touchAssociation(a, a.sent)
 	t.mu.Unlock()
 	t.sendNow(a, f, queue)
 	return nil

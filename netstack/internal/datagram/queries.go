@@ -17,6 +17,10 @@ const (
 	// resolver waits longer.
 	queryLife = 10_000
 
+	// answeredLife is how long an answered query keeps its id from others, in
+	// milliseconds: for an answer that a forger was faster than.
+	answeredLife = 200
+
 	// queriesLimit bounds what one association waits for.
 	queriesLimit = 4096
 
@@ -30,10 +34,16 @@ type queryKey struct {
 }
 
 type query struct {
-	key    queryKey
-	source link.End
-	asked  int64
-	place  *list.Element
+	key      queryKey
+	source   link.End
+	asked    int64
+	answered int64 // 0: not yet
+	place    *list.Element
+}
+
+// over tells whether its id is free for others.
+func (q *query) over(now int64) bool {
+	return now-q.asked > queryLife || q.answered != 0 && now-q.answered > answeredLife
 }
 
 // queries is what a shared association waits for. Its zero value is ready.
@@ -57,16 +67,23 @@ func (t *Table) isFree(a *Association, f *flow, payload []byte) bool {
 		return true
 	}
 	q := a.queries.byKey[k]
-	return q == nil || q.source == f.key.source || t.now.Load()-q.asked > queryLife
+	return q == nil || q.source == f.key.source || q.over(t.now.Load())
 }
 
-// expect notes a query. False: it could not be told apart from another, or is no
-// query. Called with mu held.
-func (t *Table) expect(f *flow, payload []byte) bool {
+// takes tells whether a shared association can carry all datagrams of a payload.
+// Called with mu held.
+func (t *Table) takes(f *flow, payload []byte, segment int) bool {
+	all := true
+	each(payload, segment, func(p []byte) { all = all && t.isFree(f.association, f, p) })
+	return all
+}
+
+// expect notes a query; what is none goes out unnoted. Called with mu held.
+func (t *Table) expect(f *flow, payload []byte) {
 	a := f.association
 	k, ok := queryOf(f, payload)
-	if !ok || !t.isFree(a, f, payload) {
-		return false
+	if !ok {
+		return
 	}
 	all, now := &a.queries, t.now.Load()
 	if all.byKey == nil {
@@ -86,7 +103,6 @@ func (t *Table) expect(f *flow, payload []byte) bool {
 	q := &query{key: k, source: f.key.source, asked: now}
 	q.place = all.order.PushBack(q)
 	all.byKey[k] = q
-	return true
 }
 
 func (all *queries) remove(q *query) {
@@ -100,9 +116,12 @@ func (t *Table) asker(a *Association, peer *link.End, payload []byte) (source li
 	if len(payload) < dnsHeader {
 		return source, false
 	}
-	q := a.queries.byKey[queryKey{*peer, binary.BigEndian.Uint16(payload)}]
-	if q == nil || t.now.Load()-q.asked > queryLife {
+	q, now := a.queries.byKey[queryKey{*peer, binary.BigEndian.Uint16(payload)}], t.now.Load()
+	if q == nil || now-q.asked > queryLife {
 		return source, false
+	}
+	if q.answered == 0 {
+		q.answered = max(now, 1)
 	}
 	return q.source, true
 }

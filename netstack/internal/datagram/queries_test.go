@@ -21,6 +21,15 @@ func (a asking) flow(source, destination string) *flow {
 
 func dns(id uint16) []byte { return []byte{byte(id >> 8), byte(id), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} }
 
+// ask notes a query if it can be told apart from others.
+func (a asking) ask(f *flow, payload []byte) bool {
+	if !a.takes(f, payload, 0) {
+		return false
+	}
+	a.expect(f, payload)
+	return true
+}
+
 // who tells who asked, by port; 0 is nobody.
 func (a asking) who(peer string, payload []byte) uint16 {
 	e := end(peer)
@@ -36,7 +45,7 @@ func TestAsker(t *testing.T) {
 	a := newAsking()
 	one, two := a.flow("198.18.0.2:1", "203.0.113.7:53"), a.flow("198.18.0.2:2", "203.0.113.7:53")
 	other := a.flow("198.18.0.2:3", "203.0.113.8:53")
-	if !a.expect(one, dns(7)) || !a.expect(two, dns(8)) || !a.expect(other, dns(7)) || !a.expect(one, dns(9)) {
+	if !a.ask(one, dns(7)) || !a.ask(two, dns(8)) || !a.ask(other, dns(7)) || !a.ask(one, dns(9)) {
 		t.Fatal("not taken")
 	}
 	for range 3 {
@@ -54,7 +63,8 @@ func TestAsker(t *testing.T) {
 		}
 	}
 	for size := range dnsHeader {
-		if a.who("203.0.113.7:53", dns(7)[:size]) != 0 || a.expect(one, dns(7)[:size]) {
+		before := len(a.a.queries.byKey)
+		if a.who("203.0.113.7:53", dns(7)[:size]) != 0 || !a.ask(one, dns(7)[:size]) || len(a.a.queries.byKey) != before {
 			t.Errorf("%d bytes are no DNS header", size)
 		}
 	}
@@ -65,27 +75,57 @@ func TestAsker(t *testing.T) {
 func TestExpectTwoAlike(t *testing.T) {
 	a := newAsking()
 	one, two := a.flow("198.18.0.2:1", "203.0.113.7:53"), a.flow("198.18.0.2:2", "203.0.113.7:53")
-	a.expect(one, dns(7))
-	if a.expect(two, dns(7)) || a.isFree(a.a, two, dns(7)) {
+	a.ask(one, dns(7))
+	if a.ask(two, dns(7)) || a.isFree(a.a, two, dns(7)) {
 		t.Error("two alike")
 	}
 	a.now.Store(queryLife / 2)
-	if !a.expect(one, dns(7)) {
+	if !a.ask(one, dns(7)) {
 		t.Error("the same source may ask again")
 	}
 	a.now.Store(queryLife + queryLife/2)
-	if a.expect(two, dns(7)) || a.who("203.0.113.7:53", dns(7)) != 1 {
+	if a.ask(two, dns(7)) || a.who("203.0.113.7:53", dns(7)) != 1 {
 		t.Error("it lives from the second time on")
 	}
 	a.now.Add(1)
 	if a.who("203.0.113.7:53", dns(7)) != 0 {
 		t.Error("it lives for ever")
 	}
-	if !a.expect(two, dns(7)) || a.who("203.0.113.7:53", dns(7)) != 2 {
+	if !a.ask(two, dns(7)) || a.who("203.0.113.7:53", dns(7)) != 2 {
 		t.Error("the id is not free again")
 	}
 	if n := len(a.a.queries.byKey); n != 1 || a.a.queries.order.Len() != 1 {
 		t.Errorf("%d are kept", n)
+	}
+}
+
+// An answered query's id is free for others soon, and its reply may come twice
+// until one of them takes it.
+func TestAnsweredQuery(t *testing.T) {
+	a := newAsking()
+	one, two := a.flow("198.18.0.2:1", "203.0.113.7:53"), a.flow("198.18.0.2:2", "203.0.113.7:53")
+	a.ask(one, dns(7))
+	a.now.Store(50)
+	if a.who("203.0.113.7:53", dns(7)) != 1 || a.ask(two, dns(7)) {
+		t.Error("free at once")
+	}
+	a.now.Store(51 + answeredLife)
+	if a.who("203.0.113.7:53", dns(7)) != 1 {
+		t.Error("a second reply is nobody's")
+	}
+	if !a.ask(two, dns(7)) || a.who("203.0.113.7:53", dns(7)) != 2 {
+		t.Error("not free in the end")
+	}
+}
+
+// Of datagrams that came together all can be told apart, or none is taken.
+func TestTakesTogether(t *testing.T) {
+	a := newAsking()
+	one, two := a.flow("198.18.0.2:1", "203.0.113.7:53"), a.flow("198.18.0.2:2", "203.0.113.7:53")
+	a.ask(one, dns(7))
+	together := append(dns(6), dns(7)...)
+	if a.takes(two, together, dnsHeader) || !a.takes(one, together, dnsHeader) {
+		t.Error("the second of two is not looked at")
 	}
 }
 
@@ -96,7 +136,7 @@ func TestQueriesAreBounded(t *testing.T) {
 	peers := []string{"203.0.113.7:53", "203.0.113.8:53", "203.0.113.9:53"}
 	last := 0
 	for i := range 3 * queriesLimit {
-		if !a.expect(a.flow("198.18.0.2:1", peers[i%3]), dns(uint16(i))) {
+		if !a.ask(a.flow("198.18.0.2:1", peers[i%3]), dns(uint16(i))) {
 			t.Fatalf("query %d was not taken", i)
 		}
 		if n := len(a.a.queries.byKey); n > queriesLimit || n != a.a.queries.order.Len() {
@@ -114,12 +154,12 @@ func TestQueriesAreBounded(t *testing.T) {
 		}
 	}
 	a.now.Store(2*queryLife + 1)
-	a.expect(a.flow("198.18.0.2:1", peers[0]), dns(1))
+	a.ask(a.flow("198.18.0.2:1", peers[0]), dns(1))
 	if n := len(a.a.queries.byKey); n != 1 {
 		t.Errorf("%d are kept of those that have lived", n)
 	}
 	a.a.queries = queries{} // as an association that has ended
-	if a.who(peers[0], dns(1)) != 0 || !a.expect(a.flow("198.18.0.2:1", peers[0]), dns(1)) {
+	if a.who(peers[0], dns(1)) != 0 || !a.ask(a.flow("198.18.0.2:1", peers[0]), dns(1)) {
 		t.Error("the zero value is not ready")
 	}
 }

@@ -19,6 +19,11 @@ const (
 	// put together (UDP_GRO).
 	slotRoom = 64 << 10
 
+	// hearOnly is how long what comes keeps an association alive to which nothing
+	// is sent, in milliseconds: its app may be gone, and its port another's soon
+	// (RFC 4787, REQ-6).
+	hearOnly = 5 * 60 * 1000
+
 	// errorsLimit is how many errors of a socket are looked at in one turn.
 	errorsLimit = 32
 )
@@ -60,7 +65,7 @@ func (r *receiver) receive(a *Association) {
 		t.mu.Unlock()
 		return
 	}
-	t.touchAssociation(a, t.Look())
+	t.hear(a, t.Look())
 	source, only := a.source, a.only
 	r.aliased = len(a.aliases) > 0
 	if a.destinations != 1 {
@@ -70,7 +75,7 @@ func (r *receiver) receive(a *Association) {
 	for range rounds {
 		n, errno := r.read(a.fd)
 		if errno != 0 {
-			if errno != unix.EAGAIN && errno != unix.EINTR && a.leg == Socks5 {
+			if a.leg == Socks5 && ends(errno) {
 				a.fail(errno)
 			}
 			return
@@ -82,6 +87,13 @@ func (r *receiver) receive(a *Association) {
 		if n < slots {
 			return
 		}
+	}
+}
+
+// hear notes that something came. Called with mu held.
+func (t *Table) hear(a *Association, now int64) {
+	if now-a.sent < hearOnly {
+		t.touchAssociation(a, now)
 	}
 }
 
@@ -226,10 +238,11 @@ func (t *Table) toApp(w *link.DatagramWriter, source, destination *link.End, p [
 func (r *receiver) errors(a *Association) bool {
 	if a.leg == Socks5 {
 		errno, _ := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if errno != 0 {
-			a.fail(unix.Errno(errno))
+		if errno == 0 || !ends(unix.Errno(errno)) {
+			return true
 		}
-		return errno == 0
+		a.fail(unix.Errno(errno))
+		return false
 	}
 	for range errorsLimit {
 		if !r.oneError(a) {

@@ -19,9 +19,9 @@ const (
 	// bytes: with UDP's header it is an IP packet to the kernel.
 	togetherLimit = 65000
 
-	// apartAfter is how many such sends in a row may fail before an association
+	// singleAfter is how many such sends in a row may fail before an association
 	// does without.
-	apartAfter = 3
+	singleAfter = 3
 
 	udpSegment = 103 // UDP_SEGMENT of linux/udp.h
 )
@@ -92,12 +92,12 @@ func (s *sender) flush() {
 	sent := 0
 	for i := 0; i < s.n && a.fd >= 0; {
 		j := s.together(i)
-		if j-i > 1 && !a.apart && s.sendTogether(i, j) {
+		if j-i > 1 && !a.single && s.sendTogether(i, j) {
 			sent += j - i
 			i = j
 			continue
 		}
-		if j-i == 1 || a.apart {
+		if j-i == 1 || a.single {
 			j = s.apart(i)
 		}
 		done, goOn := s.sendEach(i, j)
@@ -134,7 +134,7 @@ func (s *sender) together(i int) int {
 
 // apart returns the end of those from i on that are sent one by one.
 func (s *sender) apart(i int) int {
-	if s.association.apart {
+	if s.association.single {
 		return s.n
 	}
 	j := i + 1
@@ -181,14 +181,17 @@ func (s *sender) sendTogether(i, j int) bool {
 	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.association.fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	a := s.association
 	if errno == 0 {
-		a.apartRuns = 0
+		a.failures = 0
 		return true
+	}
+	if a.leg == Socks5 && ends(errno) {
+		a.fail(errno) // this is the only time that the kernel says so
 	}
 	// No checksum offload on the way (EIO), larger than the path takes (EINVAL,
 	// EMSGSIZE): each on its own may still go.
 	if errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE {
-		if a.apartRuns++; a.apartRuns >= apartAfter {
-			a.apart = true
+		if a.failures++; a.failures >= singleAfter {
+			a.single = true
 		}
 	}
 	return false
@@ -225,9 +228,10 @@ func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 			return sent, false // full: dropped, as on any link
 		case errno == unix.EMSGSIZE:
 		case s.association.leg == Socks5:
-			// The relay is gone, or the way to it.
-			s.association.fail(errno)
-			return sent, false
+			if ends(errno) {
+				s.association.fail(errno)
+				return sent, false
+			}
 		case !again:
 			// It may be an error that came back for an earlier datagram; the error
 			// queue has that one, too.
@@ -242,6 +246,18 @@ func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 		i++
 	}
 	return sent, true
+}
+
+// ends tells whether a SOCKS5 leg's error is the end of it. A firewall's no, and a
+// way that is gone for a while, are about one datagram: a leg is an outside address
+// that calls hang on.
+func ends(errno unix.Errno) bool {
+	switch errno {
+	case unix.EPERM, unix.EACCES, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN,
+		unix.EMSGSIZE, unix.EAGAIN, unix.EINTR, unix.ENOBUFS, unix.ENOMEM, unix.EIO, unix.EINVAL:
+		return false
+	}
+	return true
 }
 
 // refusalOf is what the app sees of a socket's error, 0 for nothing.

@@ -127,7 +127,7 @@ func TestSend(t *testing.T) {
 			}
 			s.flush()
 			s.expect(t, payloadsOf(sizes...), header)
-			if up := s.table.Up.Load(); up != uint64(len(sizes)) || s.table.DropSend.Load() != 0 || s.a.apart {
+			if up := s.table.Up.Load(); up != uint64(len(sizes)) || s.table.DropSend.Load() != 0 || s.a.single {
 				t.Errorf("%s: %d up, %d dropped", name, up, s.table.DropSend.Load())
 			}
 		}
@@ -137,7 +137,7 @@ func TestSend(t *testing.T) {
 // A socket that cannot send together sends apart, without a loss.
 func TestSendApart(t *testing.T) {
 	s := newSending(t, Direct)
-	s.a.apart = true
+	s.a.single = true
 	to := s.to()
 	payloads := payloadsOf(slices.Repeat([]int{100}, 150)...)
 	for _, p := range payloads {
@@ -156,15 +156,15 @@ func TestSendTogetherDoesNotWork(t *testing.T) {
 		t.Skip(err)
 	}
 	to := s.to()
-	for round := 1; round <= apartAfter+1; round++ {
+	for round := 1; round <= singleAfter+1; round++ {
 		payloads := payloadsOf(100, 100, 100)
 		for _, p := range payloads {
 			s.add(s.a, &to, p)
 		}
 		s.flush()
 		s.expect(t, payloads, nil)
-		if s.a.apart != (round >= apartAfter) {
-			t.Errorf("after %d: apart is %t", round, s.a.apart)
+		if s.a.single != (round >= singleAfter) {
+			t.Errorf("after %d: apart is %t", round, s.a.single)
 		}
 	}
 }

@@ -46,6 +46,10 @@ const (
 	queueLimit = 16
 	queueBytes = 8 << 20
 
+	// sourceLimit bounds what waits of one source: a program that talks to
+	// thousands, while its leg is opened, keeps nobody else from asking.
+	sourceLimit = 256
+
 	// verdictLife is how long a refused or dropped flow needs no new decision.
 	verdictLife = 2 * time.Second
 )
@@ -53,6 +57,7 @@ const (
 // Config is what a table works with.
 type Config struct {
 	Undecided    int // flows that may wait for a decision
+	UndecidedOf  int // those of one host
 	Flows        int
 	Associations int
 	Timeout      time.Duration // of flows and associations without a datagram
@@ -106,6 +111,7 @@ type Table struct {
 	mu           sync.Mutex
 	flows        map[key]*flow
 	waiting      map[uint64]*flow // the undecided ones, by id
+	ofSource     map[link.End]int // how many of those a source has, and with port 0 a host
 	queued       int              // bytes in their queues
 	lru          list.List        // decided flows, the idlest first
 	brief        list.List        // refused and dropped ones, the oldest first
@@ -134,6 +140,7 @@ func New(config Config) *Table {
 		config:        config,
 		flows:         make(map[key]*flow),
 		waiting:       make(map[uint64]*flow),
+		ofSource:      make(map[link.End]int),
 		associations:  make(map[uint64]*Association),
 		began:         time.Now(),
 		serviceWriter: link.NewDatagramWriter(config.Link),
@@ -160,7 +167,9 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 	k := key{*source, *destination}
 	t.mu.Lock()
 	f := t.flows[k]
-	if f != nil && f.association != nil && f.association.ended {
+	// An association that has ended is none; a shared one that cannot tell this
+	// query from another's is none for this flow, which asks for another.
+	if f != nil && f.association != nil && (f.association.ended || f.association.shared && !t.takes(f, payload, segment)) {
 		t.remove(f)
 		f = nil
 	}
@@ -183,12 +192,11 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 		each(payload, segment, func(p []byte) { t.Services.push(source, destination, p) })
 		return 0
 	case attached:
-		a := f.association
-		if a.shared && !t.expect(f, payload) {
-			t.DropSend.Add(1)
-			break
+		a, to := f.association, f.to
+		a.sent = t.now.Load()
+		if a.shared {
+			each(payload, segment, func(p []byte) { t.expect(f, p) })
 		}
-		to := f.to
 		t.mu.Unlock()
 		each(payload, segment, func(p []byte) { t.out.add(a, &to, p) })
 		return 0
@@ -219,12 +227,16 @@ func (t *Table) request(k key) *flow {
 	if t.quiesced {
 		return nil
 	}
-	if len(t.waiting) >= t.config.Undecided {
+	host := link.End{Host: k.source.Host, Family: k.source.Family}
+	if len(t.waiting) >= t.config.Undecided || t.ofSource[host] >= t.config.UndecidedOf || t.ofSource[k.source] >= sourceLimit {
 		t.DropUndecided.Add(1)
 		return nil
 	}
 	if len(t.flows) >= t.config.Flows {
 		idlest := t.lru.Front()
+		if idlest == nil {
+			idlest = t.brief.Front()
+		}
 		if idlest == nil {
 			t.DropUndecided.Add(1)
 			return nil
@@ -234,6 +246,8 @@ func (t *Table) request(k key) *flow {
 	f := &flow{key: k, id: t.config.NextFlow(), active: t.now.Load()}
 	t.flows[k] = f
 	t.waiting[f.id] = f
+	t.ofSource[host]++
+	t.ofSource[k.source]++
 	t.sweepSoon()
 	t.config.Post(events.Event{
 		Kind: events.UDPRequest, Flow: f.id, Family: uint8(k.source.Family), Protocol: 17,
@@ -291,5 +305,11 @@ func (t *Table) settle(f *flow) (queue [][]byte) {
 		t.queued -= len(p)
 	}
 	delete(t.waiting, f.id)
+	host := link.End{Host: f.key.source.Host, Family: f.key.source.Family}
+	for _, source := range []link.End{host, f.key.source} {
+		if t.ofSource[source]--; t.ofSource[source] == 0 {
+			delete(t.ofSource, source)
+		}
+	}
 	return queue
 }

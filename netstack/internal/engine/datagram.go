@@ -64,6 +64,7 @@ func (e *Engine) Datagrams() *datagram.Table { return e.datagrams }
 func (e *Engine) openDatagrams() {
 	e.datagrams = datagram.New(datagram.Config{
 		Undecided:    e.config.PendingLimit,
+		UndecidedOf:  e.config.PendingPerSource,
 		Flows:        e.config.DatagramFlows,
 		Associations: e.config.Associations,
 		Timeout:      e.config.UDPTimeout,

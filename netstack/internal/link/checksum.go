@@ -24,7 +24,7 @@ func intact(packet []byte) bool {
 		if ip.More() || ip.FragmentOffset() != 0 {
 			return true
 		}
-		payload := packet[ip.HeaderLength():ip.TotalLength()]
+		payload := summed(ip.Protocol(), packet[ip.HeaderLength():ip.TotalLength()])
 		if ip.Protocol() == uint8(header.ICMPv4ProtocolNumber) {
 			return checksum.Checksum(payload, 0) == 0xffff
 		}
@@ -35,7 +35,7 @@ func intact(packet []byte) bool {
 		if !ip.IsValid(len(packet)) {
 			return false
 		}
-		payload := packet[header.IPv6MinimumSize : header.IPv6MinimumSize+int(ip.PayloadLength())]
+		payload := summed(ip.NextHeader(), packet[header.IPv6MinimumSize:header.IPv6MinimumSize+int(ip.PayloadLength())])
 		pseudo := header.PseudoHeaderChecksum(ip.TransportProtocol(), ip.SourceAddress(), ip.DestinationAddress(), uint16(len(payload)))
 		if ip.NextHeader() == uint8(header.ICMPv6ProtocolNumber) {
 			return checksum.Checksum(payload, pseudo) == 0xffff
@@ -43,6 +43,17 @@ func intact(packet []byte) bool {
 		return transportIntact(ip.NextHeader(), payload, pseudo)
 	}
 	return false
+}
+
+// summed is the part of an IP payload that its checksum is about: UDP may be
+// shorter than what carries it (RFC 768).
+func summed(protocol uint8, payload []byte) []byte {
+	if protocol == uint8(header.UDPProtocolNumber) && len(payload) >= header.UDPMinimumSize {
+		if n := int(header.UDP(payload).Length()); n >= header.UDPMinimumSize && n < len(payload) {
+			return payload[:n]
+		}
+	}
+	return payload
 }
 
 // isUDP tells UDP packets without IPv6 extension headers.

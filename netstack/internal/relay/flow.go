@@ -30,6 +30,7 @@ const (
 	markDown                // something may have come from the upstream, or the app made room
 	markRoom                // the socket may take more
 	markError               // the socket may have failed
+	markHup                 // the socket's other end is closed both ways
 	markAbort               // end it with a reset both ways
 	markExpire              // the same, because it was idle for too long
 	markRunning             // somebody runs steps
@@ -66,6 +67,7 @@ type Flow struct {
 	downBlocked bool   // the endpoint's buffer is full
 	upDone      bool   // the app's FIN was passed on
 	downDone    bool   // the upstream's FIN was passed on
+	hungUp      bool   // nobody reads what goes up any more
 	bulk        bool   // the last read from the socket was a large one
 }
 
@@ -188,6 +190,9 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.end(errno)
 		return true
 	}
+	if marks&markHup != 0 {
+		f.hungUp = true
+	}
 	if marks&markRoom != 0 && f.upBlocked {
 		f.upBlocked = false
 		marks |= markUp
@@ -210,6 +215,12 @@ func (f *Flow) step(marks uint32) (dead bool) {
 	}
 	if errno := f.failure(marks); errno != 0 {
 		f.end(errno)
+		return true
+	}
+	if f.hungUp && f.downDone {
+		// A service of ours has closed its end of a socket pair, which knows no
+		// reset. What the app may still have to say is for nobody.
+		f.end(0)
 		return true
 	}
 	return false

@@ -204,3 +204,19 @@ func TestNotWatchable(t *testing.T) {
 	f.flow.Start()
 	f.end(t, unix.ECONNABORTED)
 }
+
+// A service that closes its end of a socket pair ends the flow, though the app has
+// not: the app gets what was under way and a FIN, and the fd is closed.
+func TestServiceCloses(t *testing.T) {
+	f := newFixture(t, time.Hour)
+	f.flow.Start()
+	if _, err := unix.Write(f.upstream, []byte("bye")); err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Shutdown(f.upstream, unix.SHUT_RDWR)
+	if got := f.Await("data", header.TCPFlagPsh); string(got.Payload()) != "bye" {
+		t.Errorf("the app got %q", got.Payload())
+	}
+	f.Await("FIN", header.TCPFlagFin)
+	f.end(t, 0)
+}

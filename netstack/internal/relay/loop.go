@@ -323,6 +323,9 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 		if event.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 			marks |= markError
 		}
+		if event.Events&unix.EPOLLHUP != 0 {
+			marks |= markHup
+		}
 		if event.Events&unix.EPOLLOUT != 0 {
 			marks |= markRoom
 		}

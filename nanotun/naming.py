@@ -1,0 +1,198 @@
+"""
+Flows to addresses that stand for names: an upstream that is sent names gets the
+name, any other an address that the name is looked up as.
+
+Each way out has a L{NamedUpstream} around itself, so that where there are several
+each gets what it wants.  They are made before the gateway, which knows the names:
+L{Naming} is for that.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import UpstreamError, UpstreamHostUnreachable, UpstreamTimeout
+from nanotun.flow import Connection, DatagramLeg, Endpoint
+from nanotun.interfaces import IHealthCheck, IUpstream
+
+#: Addresses of a name that are tried, each for as long as the upstream waits.
+ATTEMPTS = 3
+
+
+class Names(Protocol):
+    """
+    What the gateway knows of the names behind addresses.  All hosts are in their
+    canonical text form.
+    """
+
+    @property
+    def followsFlows(self) -> bool:
+        """Whether L{flowJoined} and L{flowClosed} are to be called."""
+
+    def isFake(self, host: str) -> bool:
+        """Whether an address is nobody's and stands for a name, perhaps one that is forgotten."""
+
+    def nameOf(self, host: str) -> str | None:
+        """
+        The name that apps have an address for: a fake one, or a real one of a name
+        that the relay was asked for.
+        """
+
+    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
+        """
+        Look a name up, not by the system's resolver.
+
+        @param family: 4 or 6.
+        @return: fires with addresses, perhaps none, or fails with L{UpstreamError}.
+        """
+
+    def flowJoined(self, host: str) -> None:
+        """A flow to an address was joined."""
+
+    def flowClosed(self, host: str) -> None:
+        """A flow that L{flowJoined} was called for ended."""
+
+
+def forgotten(host: str) -> UpstreamError:
+    """The error for a fake address without a name."""
+    return UpstreamError(
+        f"The address {host} stands for no name that is known; nanotun may have lost its "
+        "dnsStateFile, and whoever uses it has to look the name up again."
+    )
+
+
+class Naming:
+    """
+    @ivar names: who knows the names; set before the first flow.
+    """
+
+    names: Names
+
+
+@implementer(IUpstream, IHealthCheck)
+class NamedUpstream:
+    """
+    An upstream that is asked for addresses that may stand for names.
+
+    @param upstream: provides L{IHealthCheck} where it is one of several.
+    """
+
+    def __init__(self, upstream: IUpstream, naming: Naming) -> None:
+        self._upstream = upstream
+        self._naming = naming
+
+    @property
+    def sharesLegs(self) -> bool:
+        """See L{IUpstream}."""
+        return bool(self._upstream.sharesLegs)
+
+    @property
+    def sendsNames(self) -> bool:
+        """See L{IUpstream}."""
+        return bool(self._upstream.sendsNames)
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        host, port = destination
+        upstream, names = self._upstream, self._naming.names
+        isFake = names.isFake(host)
+        name = names.nameOf(host) if isFake or upstream.sendsNames else None
+        if name is None:
+            return fail(forgotten(host)) if isFake else upstream.connect(destination)
+        if upstream.sendsNames:
+            return upstream.connect(Endpoint(name, port))
+        return _Resolved(upstream, names, name, destination).begin()
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return self._upstream.associate(family)
+
+    def check(self) -> Deferred[None]:
+        """See L{IHealthCheck.check}."""
+        return IHealthCheck(self._upstream).check()
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return self._upstream.describe()
+
+
+class _Resolved:
+    """
+    One leg to a name that is looked up here: in the app's family first, then in the
+    other one, then one address after the other.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_families",
+        "_name",
+        "_names",
+        "_now",
+        "_outer",
+        "_port",
+        "_upstream",
+    )
+
+    def __init__(self, upstream: IUpstream, names: Names, name: str, destination: Endpoint) -> None:
+        self._upstream = upstream
+        self._names = names
+        self._name = name
+        self._port = destination.port
+        self._families = [4, 6] if ":" in destination.host else [6, 4]
+        self._addresses: list[str] = []
+        self._outer: Deferred[Connection] | None = Deferred(self._cancel)
+        self._now: Deferred[list[str]] | Deferred[Connection] | None = None
+
+    def begin(self) -> Deferred[Connection]:
+        """What fires with the leg."""
+        outer = self._outer
+        assert outer is not None
+        self._lookUp()
+        return outer
+
+    def _cancel(self, outer: Deferred[Connection]) -> None:
+        self._outer = None
+        if self._now is not None:
+            self._now.cancel()
+
+    def _lookUp(self) -> None:
+        if not self._families:
+            error = UpstreamHostUnreachable(f"The name {self._name} has no address.")
+            self._end().errback(error)
+            return
+        lookup = self._now = self._names.resolve(self._name, self._families.pop())
+        lookup.addCallbacks(self._found, self._failed)
+
+    def _found(self, addresses: list[str]) -> None:
+        if self._outer is None:
+            return
+        self._addresses = addresses[ATTEMPTS - 1 :: -1] if addresses else []
+        if addresses:
+            self._dial()
+        else:
+            self._lookUp()
+
+    def _dial(self) -> None:
+        leg = self._now = self._upstream.connect(Endpoint(self._addresses.pop(), self._port))
+        leg.addCallbacks(self._connected, self._failed)
+
+    def _connected(self, connection: Connection) -> None:
+        self._end().callback(connection)
+
+    def _failed(self, reason: Failure) -> None:
+        if self._outer is None:
+            # It was given up.
+            reason.trap(UpstreamError, CancelledError)
+        elif self._addresses and reason.check(UpstreamError) and not reason.check(UpstreamTimeout):
+            self._dial()
+        else:
+            self._end().errback(reason)
+
+    def _end(self) -> Deferred[Connection]:
+        outer, self._outer = self._outer, None
+        assert outer is not None
+        return outer
