@@ -48,6 +48,7 @@ lint: build $(VENV)/dev
 
 bench: test-packages build
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.far
 
 wheel: build
 	rm -rf build

@@ -22,6 +22,7 @@ from nanotun.proxyurl import ProxyURL, parseProxyURL
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
 PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
+POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
 
@@ -33,6 +34,7 @@ class Settings:
     @ivar proxy: at least one, in the order to prefer them.
     @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
     @ivar proxyPasswordFile: a path, or the empty string for none.
+    @ivar upstreamPool: connections to the proxy that wait for a destination.
     @ivar mtu: bytes.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
     @ivar udpTimeout: seconds after which an idle association ends.
@@ -48,6 +50,7 @@ class Settings:
     proxyPasswordFile: str
     proxyPolicy: str
     proxyCheckInterval: float
+    upstreamPool: int
     tunName: str
     mtu: int
     stackMode: str
@@ -139,6 +142,14 @@ KEYS = {
             "30s",
             "DURATION",
             "how often an idle one of several proxies is checked, 1s to 1h",
+        ),
+        Key(
+            "upstreamPool",
+            "upstream-pool",
+            checks.number(0, POOL_LIMIT, "connections"),
+            0,
+            "CONNECTIONS",
+            f"connections to the proxy to keep ready for flows to come, 0 to {POOL_LIMIT}",
         ),
         Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
         Key(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.engine.probe import offloadWorks
@@ -79,6 +79,7 @@ def makeService(options: Options) -> IService:
 
     settings = options.settings
     debug = settings.logLevel == "debug"
+    pools = MultiService()
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
@@ -94,6 +95,8 @@ def makeService(options: Options) -> IService:
             settings.proxyCheckInterval,
             debug,
             around,
+            settings.upstreamPool,
+            pools,
         )
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
@@ -139,4 +142,6 @@ def makeService(options: Options) -> IService:
     if IService.providedBy(upstream):
         # Started after the tunnel, which is what can fail.
         upstream.setServiceParent(root)
+    if settings.upstreamPool:
+        pools.setServiceParent(root)
     return root

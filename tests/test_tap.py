@@ -68,10 +68,10 @@ class PluginTests(SynchronousTestCase):
 class MakeServiceTests(SynchronousTestCase):
     """L{makeService}."""
 
-    def options(self, proxy: str = "direct://") -> Options:
+    def options(self, proxy: str = "direct://", *more: str) -> Options:
         """Parsed options."""
         options = Options()
-        options.parseOptions(["--proxy", proxy, "--log-dir", ""])
+        options.parseOptions(["--proxy", proxy, "--log-dir", "", *more])
         cast(Any, options).parent = {}
         return options
 
@@ -89,6 +89,14 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
         self.assertFalse(group.running)
+
+    def test_pools(self) -> None:
+        """Each proxy has its pool; they are started after the tunnel too."""
+        options = self.options("h:1,http://h:2,direct://", "--upstream-pool", "2")
+        tunnel, group, pools = cast(Any, makeService(options))
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertEqual(len(list(pools)), 2)
+        self.assertFalse(pools.running or group.running)
 
     def test_noCertificates(self) -> None:
         """A file of certificates that is not there ends it with one sentence."""

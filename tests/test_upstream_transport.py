@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     UpstreamError,
 )
-from nanotun.upstream.sockets import openDatagram, openStream
+from nanotun.upstream.sockets import STALL_TIME, openDatagram, openStream
 from nanotun.upstream.transport import RETRY_INTERVAL, HandshakeTransport
 from tests.upstream_cases import ReactorCase, unmarked
 
@@ -135,7 +135,8 @@ class SocketTests(SynchronousTestCase):
 
     def test_marked(self) -> None:
         """
-        The mark is set, or the error says what is missing.
+        The mark and the time that it may stall are set, or the error says what is
+        missing.
         """
         try:
             stream = openStream(socket.AF_INET)
@@ -145,6 +146,8 @@ class SocketTests(SynchronousTestCase):
         self.addCleanup(stream.close)
         self.assertEqual(stream.getsockopt(socket.SOL_SOCKET, socket.SO_MARK), 0x6E74)
         self.assertEqual(stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+        stall = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        self.assertEqual(stall, 1000 * STALL_TIME)
 
     def test_noFamily(self) -> None:
         """

@@ -25,7 +25,6 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import parseProxyURL
 from nanotun.upstream.control import ControlConnection
-from nanotun.upstream.greetings import Socks5LogIn
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
@@ -113,7 +112,7 @@ class ReactorCase(TestCase):
                 lambda: Socks5Handshake(
                     Endpoint("0.0.0.0", 0), str(url), credentials, UDP_ASSOCIATE
                 ),
-                check=lambda: Socks5LogIn(str(url), credentials),
+                greet=lambda: Socks5Handshake(None, str(url), credentials),
             ),
             self.reactor,
             timeout,

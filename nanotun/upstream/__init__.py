@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.application.service import IServiceCollection
+
 from nanotun.errors import ConfigError
 from nanotun.interfaces import IUpstream
 from nanotun.proxyurl import ProxyURL
@@ -26,6 +28,8 @@ def upstreamsFor(
     interval: float,
     logFlows: bool = False,
     around: Callable[[IUpstream], IUpstream] = lambda upstream: upstream,
+    poolSize: int = 0,
+    services: IServiceCollection | None = None,
 ) -> IUpstream:
     """
     The upstream that one or more URLs stand for.  Opens nothing yet; several are
@@ -37,19 +41,28 @@ def upstreamsFor(
     @param interval: seconds between two checks of one of several.
     @param logFlows: whether each flow gets a debug line that names its upstream.
     @param around: what each is wrapped in.
+    @param poolSize: as for L{upstreamFor}, of each; and so is C{services}.
     @raise ConfigError: as from L{upstreamFor}.
     """
-    upstreams = [around(upstreamFor(url, reactor, timeout)) for url in urls]
+    upstreams = [around(upstreamFor(url, reactor, timeout, poolSize, services)) for url in urls]
     if len(upstreams) == 1:
         return upstreams[0]
     return GroupUpstream(upstreams, policy, reactor, timeout, interval, logFlows)
 
 
-def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
+def upstreamFor(
+    url: ProxyURL,
+    reactor: Any,
+    timeout: float,
+    poolSize: int = 0,
+    services: IServiceCollection | None = None,
+) -> IUpstream:
     """
     The upstream that a URL stands for.  Opens nothing yet.
 
     @param timeout: seconds for one connection, all steps together.
+    @param poolSize: how many connections to a proxy wait for a destination.
+    @param services: gets the service that keeps them, if there is one.
     @raise ConfigError: there is no such scheme, or a file that the URL names
         is no good.
     """
@@ -60,4 +73,7 @@ def upstreamFor(url: ProxyURL, reactor: Any, timeout: float) -> IUpstream:
     handshakes = HANDSHAKES.get(url.scheme)
     if handshakes is None:
         raise ConfigError(f"The proxy {url} has an unknown scheme.")
-    return ProxyUpstream(url, handshakes(url, reactor), reactor, timeout)
+    upstream = ProxyUpstream(url, handshakes(url, reactor), reactor, timeout, poolSize=poolSize)
+    if upstream.pool is not None and services is not None:
+        upstream.pool.setServiceParent(services)
+    return upstream

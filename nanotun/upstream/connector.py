@@ -34,9 +34,9 @@ from nanotun.upstream.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.sockets import openStream
 from nanotun.upstream.transport import HandshakeTransport
 
-_LOOKUP = "looking up its name"
-_CONNECT = "connecting"
-_HANDSHAKE = "waiting for its answer"
+LOOKUP = "looking up its name"
+CONNECT = "connecting"
+HANDSHAKE = "waiting for its answer"
 
 
 class Connector:
@@ -74,12 +74,12 @@ class Connector:
         @param handshake: not begun; L{None} if a connected socket is all.
         @return: see L{nanotun.interfaces.IUpstream.connect}.
         """
-        leg = _Leg(self, addresses, handshake)
+        leg = Leg(self, addresses, handshake)
         leg.start()
         return leg.deferred
 
 
-class _Leg:
+class Leg:
     """One leg; see the table above."""
 
     __slots__ = (
@@ -102,7 +102,7 @@ class _Leg:
         self._connector = connector
         self._addresses = addresses
         self._handshake = handshake
-        self._step = _LOOKUP
+        self._step = LOOKUP
         self._untried: list[SocketAddress] = []
         self._current: SocketAddress | None = None
         self._transport: HandshakeTransport | None = None
@@ -112,11 +112,15 @@ class _Leg:
 
     def start(self) -> None:
         connector = self._connector
-        reactor = connector.reactor
-        self._deadline = reactor.seconds() + connector.timeout
+        self._deadline = connector.reactor.seconds() + connector.timeout
+        self._lookUp()
+
+    def _lookUp(self) -> None:
         known = self._addresses.known()
         if known is None:
-            self._timer = reactor.callLater(connector.timeout, self._expired)
+            reactor = self._connector.reactor
+            left = max(0.0, self._deadline - reactor.seconds())
+            self._timer = reactor.callLater(left, self._expired)
             self._lookup = self._addresses.get()
             self._lookup.addCallbacks(self._found, self._notFound)
         else:
@@ -142,7 +146,7 @@ class _Leg:
             self._timer.cancel()
         left = max(0.0, self._deadline - reactor.seconds())
         self._timer = reactor.callLater(left / len(self._untried), self._expired)
-        self._step = _CONNECT
+        self._step = CONNECT
         self._current = address = self._untried.pop(0)
         try:
             stream = connector.makeStream(address.family)
@@ -205,7 +209,7 @@ class _Leg:
                     f"{self._connector.timeout:g} s (while {self._stepNow()})."
                 )
             )
-        elif self._stepNow() == _CONNECT and self._untried:
+        elif self._stepNow() == CONNECT and self._untried:
             assert self._transport is not None
             self._transport.abortConnection()
             self._tryNext()
@@ -213,8 +217,8 @@ class _Leg:
             self._timer = reactor.callLater(self._deadline - reactor.seconds(), self._expired)
 
     def _stepNow(self) -> str:
-        if self._step == _CONNECT and self._transport is not None and self._transport.connected:
-            return _HANDSHAKE
+        if self._step == CONNECT and self._transport is not None and self._transport.connected:
+            return HANDSHAKE
         return self._step
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:

@@ -3,11 +3,12 @@ CONNECT by HTTP/1.1 without any I/O (RFC 9110, section 9.3.6; RFC 9112).
 
 States::
 
-    begin      request sent                          -> ANSWER
+    begin, proceed   request sent                    -> ANSWER
     ANSWER     1xx                                   -> ANSWER
                2xx                                   -> DONE; the rest is leftover
                407, connection stays                 -> BODY
                407, connection ends                  -> AGAIN: a new one, then begin
+               408, connection had waited            -> AGAIN
     BODY       end of the 407's body                 -> ANSWER, request sent
                too long to be worth it, lost         -> AGAIN
 
@@ -77,6 +78,7 @@ class HttpHandshake:
         "_state",
         "_target",
         "_used",
+        "_waited",
         "done",
         "leftover",
         "resumable",
@@ -110,8 +112,14 @@ class HttpHandshake:
         """See L{IHandshake.begin}."""
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_LIMIT)
         self._first = b""
-        self.resumable = False
+        self.resumable = self._waited = False
         return self._request()
+
+    def proceed(self, greeting: IHandshake | None) -> bytes:
+        """See L{IHandshake.proceed}."""
+        request = self.begin()
+        self.resumable = self._waited = True
+        return request
 
     def _request(self) -> bytes:
         self._state = _ANSWER
@@ -188,6 +196,11 @@ class HttpHandshake:
             self._state = _DONE
             self.leftover = self._connection.trailing_data[0]
             self.done = True
+            return
+        if status == 408 and self._waited:
+            # It was said before the request came, of the wait for it (RFC 9110,
+            # section 15.5.9).
+            self._state = _AGAIN
             return
         if status == 401 and self._used is not None:
             # tinyproxy's answer to a wrong password.

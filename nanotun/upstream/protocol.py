@@ -100,6 +100,7 @@ class UpstreamFactory(Factory):
         succeeded: Callable[[bytes], None],
         failed: Callable[[UpstreamError], None],
         again: Callable[[], None],
+        kind: Callable[..., UpstreamProtocol] = UpstreamProtocol,
     ) -> UpstreamProtocol:
         """A protocol for one connection; see L{UpstreamProtocol}."""
-        return UpstreamProtocol(handshake, self._proxy, succeeded, failed, again)
+        return kind(handshake, self._proxy, succeeded, failed, again)

@@ -19,6 +19,8 @@ from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
 from nanotun.proxyurl import ProxyURL
 from nanotun.upstream.connector import Connector
 from nanotun.upstream.control import ControlConnection
+from nanotun.upstream.pool import WarmPool
+from nanotun.upstream.proceeding import proceed
 from nanotun.upstream.protocol import UpstreamFactory
 from nanotun.upstream.relay import relayEndpoint
 from nanotun.upstream.resolver import HostAddresses, SocketAddress
@@ -42,16 +44,16 @@ class Handshakes(NamedTuple):
     @ivar connect: the handshake for one destination.
     @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
         has none.
+    @ivar greet: the handshake as far as it goes without a destination, after which
+        the others can proceed; L{None} where that is nowhere.
     @ivar carry: takes a handshake that is done and its connection, and returns
         one that carries plain bytes; L{None} where it does already.
-    @ivar check: the part of it that needs no destination, or L{None} where it
-        begins with one.
     """
 
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], Socks5Handshake] | None = None
     carry: Callable[[IHandshake, Connection], Connection] | None = None
-    check: Callable[[], IHandshake] | None = None
+    greet: Callable[[], IHandshake] | None = None
 
 
 @implementer(IUpstream, IHealthCheck)
@@ -59,8 +61,10 @@ class ProxyUpstream:
     """
     Asks a proxy to connect.
 
+    @ivar pool: a service; L{None} if it has none.
     @param url: the proxy's.
     @param timeout: seconds for all steps together.
+    @param poolSize: how many connections wait for a destination.
     """
 
     #: Each leg is a connection to the proxy and two rounds of handshake.
@@ -74,6 +78,7 @@ class ProxyUpstream:
         timeout: float,
         makeStream: Callable[[int], Any] = openStream,
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
+        poolSize: int = 0,
     ) -> None:
         self.sendsNames = url.scheme in NAME_SCHEMES
         self._name = str(url)
@@ -91,6 +96,18 @@ class ProxyUpstream:
             UpstreamFactory(self._name),
             makeStream,
         )
+        self.pool = (
+            WarmPool(
+                reactor,
+                self._name,
+                poolSize,
+                timeout,
+                handshakes.greet,
+                partial(self._connector.open, self._addresses),
+            )
+            if poolSize
+            else None
+        )
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -98,7 +115,7 @@ class ProxyUpstream:
             handshake = self._handshakes.connect(destination)
         except UpstreamError as error:
             return fail(error)
-        opened = self._connector.open(self._addresses, handshake)
+        opened = self._open(handshake)
         if self._handshakes.carry is not None:
             opened.addCallback(partial(self._handshakes.carry, handshake))
         return opened
@@ -124,20 +141,29 @@ class ProxyUpstream:
             self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME
             return reason
 
-        opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
+        opened: Deferred[Any] = self._open(handshake)
         opened.addCallbacks(granted, refused)
         return opened
 
     def check(self) -> Deferred[None]:
         """See L{IHealthCheck.check}."""
-        makeHandshake = self._handshakes.check
-        handshake = makeHandshake() if makeHandshake is not None else None
-        opened = self._connector.open(self._addresses, handshake)
+        greet = self._handshakes.greet
+        opened = self._connector.open(self._addresses, None if greet is None else greet())
         return opened.addCallback(lambda connection: os.close(connection.fd))
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._name
+
+    def _open(self, handshake: IHandshake) -> Deferred[Connection]:
+        pool = self.pool
+        warm = None if pool is None else pool.take()
+        if pool is None or warm is None:
+            return self._connector.open(self._addresses, handshake)
+        opened = proceed(self._connector, self._addresses, handshake, warm)
+        # Not before the request: dials take time, and nobody waits for these.
+        pool.refill()
+        return opened
 
     def _legTo(self, bound: Endpoint, fd: int) -> DatagramLeg:
         """

@@ -11,13 +11,12 @@ from typing import Any
 from nanotun.flow import Connection, Endpoint
 from nanotun.interfaces import IHandshake
 from nanotun.proxyurl import ProxyURL
-from nanotun.upstream.greetings import NoHandshake, Socks5LogIn
 from nanotun.upstream.http import HttpHandshake
 from nanotun.upstream.login import HttpLogin
 from nanotun.upstream.proxy import Handshakes
 from nanotun.upstream.socks4 import Socks4Handshake
 from nanotun.upstream.socks5 import UDP_ASSOCIATE, Socks5Handshake
-from nanotun.upstream.tls import TlsHandshake, makeContext
+from nanotun.upstream.tls import TlsGreeting, TlsHandshake, makeContext
 from nanotun.upstream.tlsrelay import relayTls
 
 
@@ -38,7 +37,7 @@ def _socks5(url: ProxyURL, reactor: Any) -> Handshakes:
         (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE, url.pipeline))
         if hasRelays
         else None,
-        check=lambda: Socks5LogIn(proxy, credentials),
+        greet=lambda: Socks5Handshake(None, proxy, credentials, pipeline=url.pipeline),
     )
 
 
@@ -70,9 +69,7 @@ def _https(url: ProxyURL, reactor: Any) -> Handshakes:
     def carry(handshake: Any, connection: Connection) -> Connection:
         return relayTls(handshake.stream, connection, reactor)
 
-    return Handshakes(
-        connect, carry=carry, check=lambda: TlsHandshake(NoHandshake(), proxy, context, url.host)
-    )
+    return Handshakes(connect, carry=carry, greet=lambda: TlsGreeting(proxy, context, url.host))
 
 
 #: Scheme to what makes the handshakes with one proxy.

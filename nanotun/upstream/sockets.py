@@ -15,13 +15,23 @@ from nanotun.errors import UpstreamError
 
 #: socket(7); Python has the name on Linux only, and mypy may run elsewhere.
 SO_MARK = getattr(socket, "SO_MARK", 36)
+
+#: tcp(7), C{TCP_USER_TIMEOUT}, of Linux.
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+
+#: Seconds that data may wait to be taken by the other side before the kernel gives
+#: the connection up, dead or merely not reading.  Linux itself would go on sending
+#: for about 15 minutes (tcp_retries2).  Two minutes outlast a change of networks
+#: and every pause of a reader that means to go on.
+STALL_TIME = 120.0
+
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
     """
-    A TCP or unix socket that is marked, non-blocking, closed on exec and without
-    Nagle's delay.
+    A TCP or unix socket that is marked, non-blocking, closed on exec, without
+    Nagle's delay, and given up after L{STALL_TIME} in which it could not send.
 
     @param family: C{AF_INET}, C{AF_INET6} or C{AF_UNIX}.
     @param mark: 0 for none, which needs no privilege.
@@ -31,10 +41,21 @@ def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
     try:
         if family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            limitStall(stream, STALL_TIME)
     except OSError as error:
         stream.close()
         raise UpstreamError(_sentence(error)) from None
     return stream
+
+
+def limitStall(stream: socket.socket, seconds: float) -> None:
+    """
+    Set after how long without progress a TCP socket that sends is given up, with
+    ETIMEDOUT.
+
+    @raise OSError: the socket is no good any more.
+    """
+    stream.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
 
 def openDatagram(family: int, mark: int = SOCKET_MARK) -> socket.socket:

@@ -73,9 +73,9 @@ class Socks4Handshake:
     @raise UpstreamError: this destination cannot be asked for.
     """
 
-    again = resumable = False
+    again = False
 
-    __slots__ = ("_buffer", "_destination", "_proxy", "_request", "done", "leftover")
+    __slots__ = ("_buffer", "_destination", "_proxy", "_request", "done", "leftover", "resumable")
 
     def __init__(self, destination: Endpoint, proxy: str, user: bytes = b"") -> None:
         self._destination = destination
@@ -85,17 +85,24 @@ class Socks4Handshake:
             (_REQUEST.pack(4, 1, destination.port), address, user, b"\0", name)
         )
         self._buffer = b""
-        self.done = False
+        self.done = self.resumable = False
         self.leftover = b""
 
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
+        self.resumable = False
+        return self._request
+
+    def proceed(self, greeting: IHandshake | None) -> bytes:
+        """See L{IHandshake.proceed}."""
+        self.resumable = True
         return self._request
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""
         if self.done:
             raise HandshakeError(f"The proxy {self._proxy} sent bytes after its reply.")
+        self.resumable = False
         buffer = self._buffer = self._buffer + data
         # The version is 0 here; some servers repeat the request's 4.
         if buffer[:1] not in (b"", b"\0", b"\4"):

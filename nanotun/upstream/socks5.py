@@ -9,9 +9,10 @@ States::
                  05 02                              -> PASSWORD, credentials sent
     PASSWORD     xx 00                              -> REPLY, request sent
     REPLY        05 00 ... address                  -> DONE; the rest is leftover
+    proceed      request sent                       -> REPLY
 
 Where everything is sent at once, the states are the same and nothing is sent
-in them.
+in them.  Without a destination, the end is where the request would be sent.
 
 Everything else is an error, and nothing may follow one.
 """
@@ -125,7 +126,8 @@ class Socks5Handshake:
     @ivar bound: where the relay for UDP is, as the proxy says it, once C{done};
         L{nanotun.upstream.relay} reads it.  L{None} for another command.
     @param destination: an address or a name; for L{UDP_ASSOCIATE} an unspecified
-        address and port 0, because no app has been heard of yet.
+        address and port 0, because no app has been heard of yet; L{None} to log
+        in only.
     @param proxy: the proxy's URL without its password, for errors.
     @param credentials: user name and password, each of 1 to 255 bytes, or
         C{None}.
@@ -135,7 +137,7 @@ class Socks5Handshake:
     @raise UpstreamError: this destination cannot be asked for.
     """
 
-    again = resumable = False
+    again = False
 
     __slots__ = (
         "_buffer",
@@ -149,21 +151,24 @@ class Socks5Handshake:
         "bound",
         "done",
         "leftover",
+        "resumable",
     )
 
     def __init__(
         self,
-        destination: Endpoint,
+        destination: Endpoint | None,
         proxy: str,
         credentials: tuple[bytes, bytes] | None = None,
         command: int = CONNECT,
         pipeline: bool = False,
     ) -> None:
-        self.done = False
+        self.done = self.resumable = False
         self.leftover = b""
         self.bound: Endpoint | None = None
         self._command = command
-        self._request = b"\5%c\0" % command + encodeAddress(destination)
+        self._request = (
+            b"" if destination is None else b"\5%c\0" % command + encodeAddress(destination)
+        )
         self._pipeline = pipeline
         self._destination = destination
         self._proxy = proxy
@@ -174,17 +179,26 @@ class Socks5Handshake:
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
         self._state = _METHOD
+        self._buffer = b""
+        self.resumable = False
         if self._pipeline:
             if self._credentials is None:
                 return b"\5\1\0" + self._request
             return b"\5\1\2" + self._logIn() + self._request
         return b"\5\1\0" if self._credentials is None else b"\5\2\0\2"
 
+    def proceed(self, greeting: IHandshake | None) -> bytes:
+        """See L{IHandshake.proceed}."""
+        self._state = _REPLY
+        self.resumable = True
+        return self._request
+
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""
         buffer = self._buffer = self._buffer + data
         state = self._state
         if state == _REPLY:
+            self.resumable = False
             self._receiveReply(buffer)
             return b""
         if state not in (_METHOD, _PASSWORD):
@@ -218,13 +232,19 @@ class Socks5Handshake:
                 f"The proxy {self._proxy} does not accept this user name and password "
                 f"(status {status}); correct them in the proxy's URL."
             )
-        self._state = _REPLY
+        return self._ask()
+
+    def _ask(self) -> bytes:
+        if self._request:
+            self._state = _REPLY
+        else:
+            self._state = _DONE
+            self.done = True
         return self._request
 
     def _chosen(self, method: int) -> bytes:
         if method == NO_AUTHENTICATION and not (self._pipeline and self._credentials):
-            self._state = _REPLY
-            return self._request
+            return self._ask()
         if method == PASSWORD and self._credentials is not None:
             self._state = _PASSWORD
             return self._logIn()

@@ -11,6 +11,7 @@ Rules::
     connecting   connected                    connected; makeConnection
     connecting   refused, unreachable, ...    closed; connectFailed(errno)
     connecting   a unix socket's queue full   connecting, anew in a moment
+    connecting   adopt                        connected; makeConnection
     connected    bytes                        connected; dataReceived
     connected    end or error                 closed; connectionLost
     any          detach, abortConnection      closed; the protocol hears nothing
@@ -56,7 +57,7 @@ class HandshakeTransport:
     One connection attempt and its handshake.
 
     @ivar connected: whether the TCP connection stands.
-    @param stream: a non-blocking socket that is not connected; owned from here.
+    @param stream: a non-blocking socket, for L{connect} or L{adopt}; owned from here.
     @param protocol: hears of the connection; C{None} for who wants only the
         connected socket, which C{connected} then hears of.
     @param connected: called without arguments once connected, if there is no
@@ -124,6 +125,10 @@ class HandshakeTransport:
             self.connect(address)
         except OSError as error:
             self._connectFailed(error.errno or 0)
+
+    def adopt(self) -> None:
+        """The socket is connected already: go on from there."""
+        self._established()
 
     def _hasPeer(self) -> bool:
         try:

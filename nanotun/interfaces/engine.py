@@ -1,7 +1,5 @@
 """
-Every zope interface of nanotun, and nothing else.
-
-All methods are called on the reactor's thread.
+The packet engine, the requests that come out of it and who decides them.
 """
 
 from __future__ import annotations
@@ -15,50 +13,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import (
-        Connection,
-        Datagram,
-        DatagramLeg,
-        Endpoint,
-        FlowEnd,
-        Protocol,
-        Refusal,
-        Stats,
-    )
-
-
-class ITunDevice(Interface):
-    """
-    An open TUN device.  Made by a L{ITunOpener}, used by the engine and by
-    L{nanotun.tun.port.TunPort}, closed by the service after both let go.
-    """
-
-    name = Attribute("The interface's name (L{str}).")
-    mtu = Attribute("Bytes (L{int}).")
-    vnetHeader = Attribute(
-        "Bytes of virtio-net header before each packet on the fd: "
-        "10 with segmentation offload, else 0."
-    )
-
-    def fileno() -> int:
-        """The non-blocking fd that packets are read from and written to."""
-
-    def close() -> None:
-        """
-        Let the kernel remove the device, with its addresses and routes.  Called
-        once, last; nothing may follow.
-        """
-
-
-class ITunOpener(Interface):
-    """Makes devices.  The service calls it once, in the daemon, as root."""
-
-    def open(name: str, mtu: int, offload: str) -> ITunDevice:
-        """
-        Create the device, give it its addresses and MTU and bring it up.
-        @param offload: C{"auto"}, C{"on"} or C{"off"}.
-        @raise nanotun.errors.DeviceError: with one sentence; nothing is left.
-        """
+    from nanotun.flow import Datagram, DatagramLeg, Endpoint, FlowEnd, Protocol, Refusal, Stats
+    from nanotun.interfaces.device import ITunDevice
 
 
 class IFlowRequest(Interface):
@@ -234,79 +190,6 @@ class IPacketEngineFactory(Interface):
 
         @param udpTimeout: seconds after which an idle association ends.
         """
-
-
-class IHandshake(Interface):
-    """A proxy's handshake without any I/O (sans-io), driven by the connector for one leg."""
-
-    def begin() -> bytes:
-        """What to send first.  Called when a socket is connected."""
-
-    def receive(data: bytes) -> bytes:
-        """
-        Take what the proxy sent; any split of the stream is fine.
-
-        @return: what to send next, perhaps nothing.
-        @raise nanotun.errors.UpstreamError: the proxy said no, or nonsense.
-        """
-
-    done = Attribute("Whether the connection is through.")
-    leftover = Attribute("Bytes past the handshake's end, once L{done}.")
-    again = Attribute("Whether a new connection is needed now, and L{begin} on it.")
-    resumable = Attribute("Whether the same is to be done should the connection be lost.")
-
-
-class ILegControl(Interface):
-    """
-    What a datagram leg lives on: RFC 1928 ends an association with the TCP
-    connection that it was asked for on.  Whoever holds the leg calls these.
-    """
-
-    def watch(lost: Callable[[str], None]) -> None:
-        """
-        Called once, before anything else.  C{lost} is called once with one
-        sentence if the other side ends it, at once if it has ended already; not
-        after L{close}.
-        """
-
-    def close() -> None:
-        """Let go of it.  Harmless when it has ended already."""
-
-
-class IUpstream(Interface):
-    """A way out.  The router calls it for every flow that is to go this way."""
-
-    sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
-    sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
-
-    def connect(destination: Endpoint) -> Deferred[Connection]:
-        """
-        Open a leg to C{destination}, its sockets marked.
-
-        @return: fires with a L{nanotun.flow.Connection}, or fails with a
-            L{nanotun.errors.UpstreamError}.  Cancelling it gives up and leaves
-            no socket behind.
-        """
-
-    def associate(family: int) -> Deferred[DatagramLeg]:
-        """
-        Open a leg for datagrams, its sockets marked.
-
-        @param family: the app's, 4 or 6.
-        @return: fires with a L{nanotun.flow.DatagramLeg}, or fails as L{connect} does;
-            with L{nanotun.errors.DatagramsUnsupported} where there is no use in asking
-            again soon.
-        """
-
-    def describe() -> str:
-        """The upstream's URL without its password, for logs."""
-
-
-class IHealthCheck(Interface):
-    """An upstream that can be asked whether it is there."""
-
-    def check() -> Deferred[None]:
-        """As L{IUpstream.connect}, up to where a destination is needed; then close."""
 
 
 class IGateway(Interface):
