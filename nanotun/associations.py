@@ -199,11 +199,11 @@ class Associations:
     def failed(self, upstream: IUpstream, reason: Failure) -> None:
         """
         A leg failed: one line per cause.  That an upstream carries no UDP is no
-        event but how it is, and told once.
+        event but how it is, and told once: at the start where its URL says so.
         """
         error = reason.value
         if isinstance(error, DatagramsUnsupported):
-            if self._without.get(upstream) != str(error):
+            if upstream.carriesDatagrams and self._without.get(upstream) != str(error):
                 self._without[upstream] = str(error)
                 self._log.warn("{cause}", cause=str(error))
         elif isinstance(error, UpstreamError):

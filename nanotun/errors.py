@@ -79,6 +79,10 @@ class ProxyError(UpstreamError):
     """The proxy itself is at fault: not reached, wrong protocol, wrong password."""
 
 
+class ProxyClosedError(ProxyError):
+    """The proxy ended the connection before its answer was whole."""
+
+
 class HandshakeError(ProxyError):
     """The proxy's bytes are not what the protocol allows."""
 

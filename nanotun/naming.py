@@ -91,6 +91,11 @@ class NamedUpstream:
         return bool(self._upstream.sharesLegs)
 
     @property
+    def carriesDatagrams(self) -> bool:
+        """See L{IUpstream}."""
+        return bool(self._upstream.carriesDatagrams)
+
+    @property
     def sendsNames(self) -> bool:
         """See L{IUpstream}."""
         return bool(self._upstream.sendsNames)

@@ -158,7 +158,7 @@ def parseProxyURL(text: str) -> ProxyURL:
         # hyperlink's own text repeats the URL, and with it the password.
         raise ConfigError(
             f"must look like {schemeName}://user:password@host:port, with an IPv6 address in "
-            "[brackets] and @ : / in a password written %40, %3A, %2F"
+            "[brackets] and @ : / ? # in a password written %40, %3A, %2F, %3F, %23"
         ) from None
     if scheme.defaultPort is None:
         if host or url.port or path or query or url.fragment or any(userinfo):

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
+from nanotun.addresses import GATEWAY4
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
@@ -130,12 +131,18 @@ def makeService(options: Options) -> IService:
     ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
+    notices = tuple(options.notices)
+    if not upstream.carriesDatagrams:
+        notices += (
+            f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
+            f"their DNS queries need the relay at {GATEWAY4}.",
+        )
     tunnel = NanotunService(
         settings,
         Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
         reactor,
         lambda status: exitWith(reactor, status),
-        notices=tuple(options.notices),
+        notices=notices,
     )
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)

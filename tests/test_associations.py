@@ -322,6 +322,15 @@ class OwnTests(AssociationCase):
             self.endLeg()
         self.assertIdle()
 
+    def test_unsupportedByNature(self) -> None:
+        """
+        What an upstream's URL says already was told at the start.
+        """
+        self.upstream.carriesDatagrams = False
+        self.ask()
+        self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+        self.assertEqual(self.logged, [])
+
     def test_unusable(self) -> None:
         """
         So it is if the engine cannot take the leg, and the control is closed.

@@ -98,6 +98,18 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(len(list(pools)), 2)
         self.assertFalse(pools.running or group.running)
 
+    def test_noDatagrams(self) -> None:
+        """What carries no UDP by its URL is told at the start, if nothing else does."""
+        for proxy, told in (
+            ("http://h", True),
+            ("socks4://h,reject://", True),
+            ("h", False),
+            ("http://h,h", False),
+            ("direct://", False),
+        ):
+            tunnel = next(iter(cast(Any, makeService(self.options(proxy)))))
+            self.assertEqual("carries no UDP" in "".join(tunnel._notices), told, proxy)
+
     def test_noCertificates(self) -> None:
         """A file of certificates that is not there ends it with one sentence."""
         options = self.options("https://h?ca=/nowhere/ca.pem")

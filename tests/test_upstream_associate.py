@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     DatagramsUnsupported,
     HandshakeError,
+    ProxyClosedError,
     ProxyError,
     UpstreamError,
     UpstreamTimeout,
@@ -130,13 +131,25 @@ class RelayTests(LegCase):
         for answer, kind in (
             (b"\5\1\0\1\0\0\0\0\0\0", ProxyError),
             (reply(0), HandshakeError),
-            (b"", ProxyError),
         ):
             upstream = self.proxy(self.listen(METHOD, answer))
             for _ in range(2):
                 await self.failure(kind, upstream.associate(4))
         await self.ended()
-        self.assertEqual(len(self.scripts), 6)
+        self.assertEqual(len(self.scripts), 4)
+
+    async def test_closes(self) -> None:
+        """
+        A proxy that ends the connection when it is asked for a relay, as OpenSSH's
+        does, carries no UDP; one that ends it before that is in trouble.
+        """
+        upstream = self.proxy(self.listen(METHOD, b""))
+        for _ in range(2):
+            text = await self.failure(DatagramsUnsupported, upstream.associate(4))
+            self.assertIn("closes the connection when it is asked for UDP", text)
+        self.assertEqual(len(self.scripts), 1)
+        await self.failure(ProxyClosedError, self.proxy(self.listen(b"")).associate(4))
+        await self.ended()
 
     async def test_noSocket(self) -> None:
         """

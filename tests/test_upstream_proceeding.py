@@ -12,7 +12,13 @@ from collections.abc import Callable
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from nanotun.errors import HandshakeError, ProxyError, UpstreamRefused, UpstreamTimeout
+from nanotun.errors import (
+    HandshakeError,
+    ProxyClosedError,
+    ProxyError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
 from nanotun.proxyurl import parseProxyURL
@@ -274,7 +280,7 @@ class LegTests(ReactorCase):
         """
         port = self.each((METHOD, b""), (METHOD, b""))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
-        text = await self.failure(ProxyError, upstream.connect(DESTINATION))
+        text = await self.failure(ProxyClosedError, upstream.connect(DESTINATION))
         self.assertIn(f"The proxy socks5://127.0.0.1:{port} closed the connection", text)
         pool.stopService()
         await self.ended()
@@ -288,7 +294,7 @@ class LegTests(ReactorCase):
         leg = upstream.connect(DESTINATION)
         await self.until(lambda: not self.scripts[0].answers)
         self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
-        await self.failure(ProxyError, leg)
+        await self.failure(ProxyClosedError, leg)
 
     async def test_deadline(self) -> None:
         """

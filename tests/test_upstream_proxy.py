@@ -15,6 +15,7 @@ from nanotun.errors import (
     AuthenticationError,
     ConfigError,
     HandshakeError,
+    ProxyClosedError,
     ProxyError,
     UpstreamError,
     UpstreamTimeout,
@@ -50,7 +51,9 @@ class ProxyTests(UpstreamContract, ReactorCase):
         """
         The end of the connection in mid-handshake is told as such.
         """
-        text = await self.failure(ProxyError, self.proxy(self.listen(b"")).connect(DESTINATION))
+        text = await self.failure(
+            ProxyClosedError, self.proxy(self.listen(b"")).connect(DESTINATION)
+        )
         self.assertIn("closed the connection before its answer", text)
         await self.ended()
 

@@ -71,6 +71,7 @@ class IUpstream(Interface):
 
     sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
     sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
+    carriesDatagrams = Attribute("Whether L{associate} can work at all, by what it is.")
 
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """

@@ -63,6 +63,7 @@ class FakeUpstream:
         self.name = name
         self.sharesLegs = False
         self.sendsNames = False
+        self.carriesDatagrams = True
         self.asked: list[Endpoint] = []
         self.families: list[int] = []
         self.cancelled = 0

@@ -54,6 +54,7 @@ class DirectUpstream:
     sharesLegs = False
     #: A name would be looked up by the system, whose resolver may be our relay.
     sendsNames = False
+    carriesDatagrams = True
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class GroupUpstream(Service):
     ) -> None:
         self.sharesLegs = any(upstream.sharesLegs for upstream in upstreams)
         self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
+        self.carriesDatagrams = any(upstream.carriesDatagrams for upstream in upstreams)
         self.logFlows = logFlows
         self._policyName = policy
         self._clock = clock

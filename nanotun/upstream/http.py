@@ -252,8 +252,9 @@ class HttpHandshake:
             return HandshakeError(
                 f"The proxy {self._proxy} answered with TLS; write https:// in its URL."
             )
-        # Not the bytes in question: they may repeat what was sent to the proxy.
+        # Its bytes may repeat what was sent to the proxy, a password as well.
+        how = "" if self._login is not None else f": its answer begins with {self._first!r}"
         return HandshakeError(
-            f"The proxy {self._proxy} does not speak HTTP as it should: its answer begins with "
-            f"{self._first!r}; check the proxy's scheme and port."
+            f"The proxy {self._proxy} does not speak HTTP as it should{how}; check the proxy's "
+            "scheme and port."
         )

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from nanotun.errors import ProxyError, UpstreamError
+from nanotun.errors import ProxyClosedError, UpstreamError
 from nanotun.interfaces import IHandshake
 
 
@@ -69,7 +69,7 @@ class UpstreamProtocol(Protocol):
             return
         how = "closed" if reason.check(type(connectionDone.value)) else "broke"
         self._failed(
-            ProxyError(
+            ProxyClosedError(
                 f"The proxy {self._proxy} {how} the connection before its answer was whole; "
                 "look at the proxy's log."
             )

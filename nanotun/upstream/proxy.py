@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError
+from nanotun.errors import DatagramsUnsupported, ProxyClosedError, ProxyError, UpstreamError
 from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
 from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
 from nanotun.proxyurl import ProxyURL
@@ -81,6 +82,7 @@ class ProxyUpstream:
         poolSize: int = 0,
     ) -> None:
         self.sendsNames = url.scheme in NAME_SCHEMES
+        self.carriesDatagrams = handshakes.associate is not None
         self._name = str(url)
         self._reactor = reactor
         self._handshakes = handshakes
@@ -136,6 +138,14 @@ class ProxyUpstream:
             return self._legTo(handshake.bound, connection.fd)
 
         def refused(reason: Any) -> Any:
+            if reason.check(ProxyClosedError) and handshake.requested:
+                # OpenSSH's way to say no.
+                reason = Failure(
+                    DatagramsUnsupported(
+                        f"The proxy {self._name} closes the connection when it is asked for UDP, "
+                        "so that apps do without it."
+                    )
+                )
             reason.trap(DatagramsUnsupported)
             self._unsupported = str(reason.value)
             self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME

@@ -22,6 +22,7 @@ class RejectUpstream:
     #: There are none.
     sharesLegs = False
     sendsNames = False
+    carriesDatagrams = False
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""

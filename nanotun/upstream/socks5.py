@@ -294,6 +294,11 @@ class Socks5Handshake:
         self.leftover = buffer[end:]
         self.done = True
 
+    @property
+    def requested(self) -> bool:
+        """Whether the request was sent and the reply has not come."""
+        return self._state == _REPLY
+
     def _refusal(self, reply: int) -> UpstreamError:
         if self._command == UDP_ASSOCIATE:
             said, kind = RELAY_REPLIES.get(reply, ("opens no relay for UDP", ProxyError))

@@ -95,8 +95,7 @@ class SshCase(schemes.SchemeChecks):
 class SshSocks5Checks(SshCase):
     """C{ssh -D}, asked by SOCKS5.  It closes the connection that asks for UDP, too."""
 
-    noDatagrams = "closed the connection"
-    noDatagramsLevel = "error"
+    noDatagrams = "closes the connection when it is asked for UDP"
 
     def proxyURL(self) -> str:
         return f"socks5://{IPV4.proxy}:{self._port()}"
