@@ -6,12 +6,14 @@ web server behind it.
 from __future__ import annotations
 
 import contextlib
+import socket
 import tempfile
 from pathlib import Path
 
 from tests.e2e.demo.show import DIM, ENGINES, PLAIN, carried, pings, say, started, stopped
-from tests.e2e.lab import curl, pattern
+from tests.e2e.lab import curl, pattern, udp
 from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.nameserver import Unbound, ask
 from tests.e2e.lab.process import LabError
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
@@ -36,7 +38,9 @@ def inNamespaces() -> None:
         stack.callback(web.stop)
         dante = Dante(lab.proxy, directory)
         stack.callback(dante.stop)
-        say("Three network namespaces: app (curl, nanotun) | proxy (dante) | world (web server).")
+        names = Unbound(lab.world, directory, [IPV4.world])
+        stack.callback(names.stop)
+        say("Three network namespaces: app (curl, nanotun) | proxy (dante) | world (servers).")
         say(f"The app reaches the world by {TUN_NAME} only; its default routes, as typed by hand:")
         for family in FAMILIES:
             version = "ip" if family is IPV4 else "ip -6"
@@ -52,13 +56,17 @@ def tunnelled(lab: Lab, dante: Dante, web: WebServer, stackMode: str, directory:
 
     @raise LabError: something did not work; one sentence, and perhaps a log.
     """
-    daemon = Daemon(lab.app, directory, stackMode=stackMode, proxy=dante.url())
+    daemon = Daemon(lab.app, directory, stackMode=stackMode, proxy=dante.url(), dns=IPV4.world)
     try:
         lab.routeThroughTunnel()
         started(daemon, stackMode)
         pings(lab.app)
         for family in FAMILIES:
             fetched(lab, dante, web, stackMode, family)
+        for family in FAMILIES:
+            mirrored(lab, family)
+        for family in FAMILIES:
+            named(lab, family)
         say(f"  {TUN_NAME} carried {carried(lab.app)}")
         stopped(daemon, lab.app)
     finally:
@@ -86,3 +94,37 @@ def fetched(lab: Lab, dante: Dante, web: WebServer, stackMode: str, family: Fami
         f"{DIM}       curl at {family.kernel} -> {TUN_NAME} -> {stackMode} stack -> "
         f"dante at {IPV4.proxy} -> server, which saw {seen[0]}{PLAIN}"
     )
+
+
+def mirrored(lab: Lab, family: Family) -> None:
+    """
+    Two UDP servers tell one socket of the app which address they see.
+
+    @raise LabError: they see two, or not the proxy's.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = [udp.UDPServer(lab.world, family.world, udp.mirror) for _ in range(2)]
+        for server in servers:
+            stack.callback(server.stop)
+        app = stack.enter_context(lab.app.makeSocket(udp.familyOf(family.world), socket.SOCK_DGRAM))
+        app.settimeout(5)
+        seen = []
+        for server in servers:
+            app.sendto(b"who am I?", (family.world, server.port))
+            seen.append(app.recv(1000).decode().split())
+    if seen[0] != seen[1] or seen[0][0] != family.proxyOutside:
+        raise LabError(f"over {family.name} two UDP servers saw {seen}")
+    say(f"  UDP  {family.world:<22} two servers see one address: {seen[0][0]} port {seen[0][1]}")
+
+
+def named(lab: Lab, family: Family) -> None:
+    """
+    Ask the DNS relay twice.
+
+    @raise LabError: an answer is wrong.
+    """
+    for _ in range(2):
+        answer = ask(lab.app, family.gateway, f"any-{family.name}.any.lab", "A")
+        if answer.status != "NOERROR" or not answer.data:
+            raise LabError(f"the DNS relay at {family.gateway} answered {answer}")
+    say(f"  DNS  {family.gateway:<22} answers by unbound, then from its cache: {answer.data[0]}")
