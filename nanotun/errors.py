@@ -63,6 +63,14 @@ class UpstreamNetUnreachable(UpstreamError):
     """No way to the destination's network."""
 
 
+class FamilyUnsupported(UpstreamNetUnreachable):
+    """This way out carries no such addresses; nobody was asked, and another may."""
+
+
+class NameUnknown(UpstreamHostUnreachable):
+    """A name has no address, by a lookup of our own; it says nothing of any proxy."""
+
+
 class UpstreamProhibited(UpstreamError):
     """The proxy's rules forbid the destination."""
 

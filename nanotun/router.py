@@ -17,7 +17,9 @@ from zope.interface import implementer
 from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
 from nanotun.associations import DNS_PORT, Associations
 from nanotun.errors import (
+    FamilyUnsupported,
     FlowLimitError,
+    NameUnknown,
     UpstreamError,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
@@ -43,6 +45,8 @@ REFUSALS: dict[type[UpstreamError], Refusal] = {
     UpstreamRefused: Refusal.RESET,
     UpstreamHostUnreachable: Refusal.HOST_UNREACHABLE,
     UpstreamNetUnreachable: Refusal.NET_UNREACHABLE,
+    FamilyUnsupported: Refusal.NET_UNREACHABLE,
+    NameUnknown: Refusal.HOST_UNREACHABLE,
     UpstreamProhibited: Refusal.PROHIBITED,
 }
 
