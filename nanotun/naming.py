@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import UpstreamError, UpstreamHostUnreachable, UpstreamTimeout
+from nanotun.errors import NameUnknown, UpstreamError, UpstreamTimeout
 from nanotun.flow import Connection, DatagramLeg, Endpoint
 from nanotun.interfaces import IHealthCheck, IUpstream
 
@@ -166,7 +166,7 @@ class _Resolved:
 
     def _lookUp(self) -> None:
         if not self._families:
-            error = UpstreamHostUnreachable(f"The name {self._name} has no address.")
+            error = NameUnknown(f"The name {self._name} has no address.")
             self._end().errback(error)
             return
         lookup = self._now = self._names.resolve(self._name, self._families.pop())

@@ -10,12 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import (
-    UpstreamError,
-    UpstreamHostUnreachable,
-    UpstreamRefused,
-    UpstreamTimeout,
-)
+from nanotun.errors import NameUnknown, UpstreamError, UpstreamRefused, UpstreamTimeout
 from nanotun.flow import Connection, Endpoint
 from nanotun.interfaces import IHealthCheck, IUpstream
 from nanotun.naming import ATTEMPTS, NamedUpstream, Naming
@@ -115,7 +110,7 @@ class ResolvingTests(NamedCase):
         leg = self.upstream.connect(FAKE4)
         self.names.answer()
         self.names.answer()
-        self.failureResultOf(leg, UpstreamHostUnreachable)
+        self.failureResultOf(leg, NameUnknown)
 
     def test_noServer(self) -> None:
         """An error of the lookup is the leg's."""
