@@ -10,7 +10,7 @@ refused.
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 #: The kernel's addresses on the device, with the prefix length.
 KERNEL4 = "198.18.0.2/30"
@@ -24,6 +24,14 @@ GATEWAY6 = "fdfe:dcba:9876::1"
 #: 198.18.0.0/15.  A name's two addresses end in the same number.
 FAKE4 = "198.19.0.0/16"
 FAKE6 = "fdfe:dcba:9876:1::/64"
+
+#: Networks that no name leads out of: all that is ours, and IPv4-compatible
+#: addresses, which are deprecated (RFC 4291, section 2.5.5.1).
+_CLOSED4 = ip_network("198.18.0.0/15")
+_CLOSED6 = (ip_network("fdfe:dcba:9876::/48"), ip_network("::/96"))
+
+#: Has an IPv4 address in its last four bytes (RFC 6052, section 2.1).
+_NAT64 = ip_network("64:ff9b::/96")
 
 #: SO_MARK of every socket that nanotun opens, so that a rule can keep them out
 #: of the tunnel.  "nt" in ASCII.
@@ -62,16 +70,24 @@ def mayDial(host: str) -> bool:
     """
     Whether what a name was looked up as may be dialled from this machine.  Who
     owns a name can give it any address: ours, the loopback's, or one of the link,
-    where clouds keep their machines' keys (169.254.169.254).
+    where clouds keep their machines' keys (169.254.169.254).  An IPv6 address that
+    leads to an IPv4 address may be dialled if that may.
 
     @param host: a literal address.
     """
     address = ip_address(host)
-    return not (
-        not isUnicast(host)
-        or address.is_loopback
-        or address.is_link_local
-        or getattr(address, "ipv4_mapped", None) is not None
-        or host in (GATEWAY4, GATEWAY6)
-        or isFake(host)
-    )
+    if not isUnicast(host) or address.is_loopback or address.is_link_local:
+        return False
+    if isinstance(address, IPv4Address):
+        return address not in _CLOSED4
+    if address.ipv4_mapped is not None or any(address in network for network in _CLOSED6):
+        return False
+    inner = _innerAddress(address)
+    return inner is None or mayDial(str(inner))
+
+
+def _innerAddress(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that one of NAT64 or of 6to4 (RFC 3056, section 2) leads to."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.sixtofour

@@ -52,7 +52,18 @@ class UnicastTests(SynchronousTestCase):
 
     def test_mayDial(self) -> None:
         """What a name leads to may be anybody's but this machine's, its link's and ours."""
-        for host in ("192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1"):
+        for host in (
+            "192.0.2.1",
+            "10.0.0.1",
+            "198.17.255.255",
+            "198.20.0.0",
+            "2001:db8::1",
+            "fd00::1",
+            "fdfe:dcba:9877::1",
+            "64:ff9b::c000:201",
+            "2002:c000:201::1",
+            "::1:0:0:1",
+        ):
             self.assertTrue(mayDial(host), host)
         for host in (
             "127.0.0.1",
@@ -69,5 +80,16 @@ class UnicastTests(SynchronousTestCase):
             "::ffff:192.0.2.1",
             "fdfe:dcba:9876::1",
             "fdfe:dcba:9876:1::1",
+            "198.18.0.2",
+            "198.18.255.1",
+            "fdfe:dcba:9876::2",
+            "fdfe:dcba:9876:ffff::1",
+            "::7f00:1",
+            "::192.0.2.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b::c612:2",
+            "2002:7f00:1::1",
+            "2002:a9fe:a9fe::",
         ):
             self.assertFalse(mayDial(host), host)
