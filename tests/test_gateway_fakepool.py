@@ -100,7 +100,6 @@ class PoolTests(SynchronousTestCase):
             self.number(pool, name, now)
         self.assertTrue(pool.changed)
         saved = pool.saved()
-        self.assertFalse(pool.changed)
         again = FakePool(3)
         again.restore(saved, 0)
         self.assertEqual(again.saved(), saved)

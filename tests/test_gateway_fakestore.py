@@ -144,3 +144,15 @@ class StoreTests(SynchronousTestCase):
         os.unlink(folder)
         store.save(self.filled())
         self.assertEqual(len(self.loaded()), 2)
+
+    def test_again(self) -> None:
+        """What could not be written is written later, and nothing is left of the try."""
+        pool = self.filled()
+        store = FakeStore(self.path)
+        # A directory cannot be replaced by a file.
+        os.makedirs(self.path)
+        store.save(pool)
+        self.assertEqual(os.listdir(os.path.dirname(self.path)), ["fakeip.json"])
+        os.rmdir(self.path)
+        store.save(pool)
+        self.assertEqual(len(self.loaded()), 2)

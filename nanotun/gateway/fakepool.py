@@ -86,7 +86,7 @@ class FakePool:
     See the module.
 
     @param size: how many numbers there are, from 1 on.
-    @ivar changed: whether there are names that L{saved} was not called for.
+    @ivar changed: whether there are new names; cleared by who has saved them.
     """
 
     def __init__(self, size: int = SIZE) -> None:
@@ -146,7 +146,6 @@ class FakePool:
 
     def saved(self) -> list[tuple[int, str]]:
         """Numbers and names for L{restore}, the name that was heard of last at the end."""
-        self.changed = False
         return [(fake.number, name) for name, fake in self._byName.items()]
 
     def restore(self, saved: Iterable[tuple[int, str]], now: float) -> None:

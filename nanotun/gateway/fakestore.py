@@ -71,6 +71,7 @@ class FakeStore:
                 )
             self._failed = True
         else:
+            pool.changed = False
             self._failed = False
 
     def _read(self) -> bytes | None:
@@ -96,9 +97,16 @@ class FakeStore:
             # Of a run that was killed, or of somebody who wants us to write elsewhere.
             os.unlink(fresh)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(fresh, flags, 0o600), "wb") as file:
-            file.write(data)
-        os.replace(fresh, self._path)
+        file = os.fdopen(os.open(fresh, flags, 0o600), "wb")
+        try:
+            with file:
+                file.write(data)
+            os.replace(fresh, self._path)
+        except OSError:
+            # A disk that is full has no room for half a file.
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
 
 
 def _parse(text: bytes) -> list[tuple[int, str]]:
