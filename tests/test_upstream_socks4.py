@@ -9,11 +9,10 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import (
     AuthenticationError,
+    FamilyUnsupported,
     HandshakeError,
     ProxyError,
     UpstreamError,
-    UpstreamHostUnreachable,
-    UpstreamNetUnreachable,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -137,16 +136,16 @@ class DestinationTests(SynchronousTestCase):
         An IPv6 destination has no way out, so that the app tries IPv4 at once.
         """
         error = self.assertRaises(
-            UpstreamNetUnreachable, Socks4Handshake, Endpoint("2001:db8::1", 80), PROXY
+            FamilyUnsupported, Socks4Handshake, Endpoint("2001:db8::1", 80), PROXY
         )
         self.assertIn("[2001:db8::1]:80", str(error))
 
     def test_looksLikeName(self) -> None:
         """
-        An address that 4A would take for the sign of a name is nobody's.
+        An address that 4A would take for the sign of a name cannot be sent either.
         """
         for host in ("0.0.0.0", "0.0.0.9"):
-            self.assertRaises(UpstreamHostUnreachable, Socks4Handshake, Endpoint(host, 80), PROXY)
+            self.assertRaises(FamilyUnsupported, Socks4Handshake, Endpoint(host, 80), PROXY)
 
     def test_badName(self) -> None:
         """

@@ -10,7 +10,9 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import (
     AuthenticationError,
+    FamilyUnsupported,
     HandshakeError,
+    NameUnknown,
     ProxyError,
     UpstreamError,
     UpstreamHostUnreachable,
@@ -119,6 +121,55 @@ class TriesTests(GroupCase):
         leg = self.group.connect(DESTINATION)
         self.fakes[0].fail(UpstreamError("no more sockets"))
         self.failureResultOf(leg, UpstreamError)
+        self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
+
+    def test_familyUnsupported(self) -> None:
+        """
+        One that carries no such addresses was not asked: the next one is, and nothing
+        is known of the first.
+        """
+        self.group.members.failed(self.member(0), "why")
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(FamilyUnsupported("x"))
+        self.answer(1)
+        self.took(leg)
+        self.assertEqual(self.member(0).breaker.faults, 1)
+        self.assertIsNone(self.member(0).heardAt)
+
+    def test_familyUnsupportedByAll(self) -> None:
+        """
+        Where none carries them the app is told so, and where another should have, what
+        is wrong with that one.
+        """
+        for error, kind in ((FamilyUnsupported("b"), FamilyUnsupported), (fault("b"), ProxyError)):
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(FamilyUnsupported("a"))
+            self.fakes[1].fail(error)
+            self.failureResultOf(leg, kind)
+        self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 1])
+
+    def test_deadWithMixedFlows(self) -> None:
+        """
+        A proxy that is away is given up although flows that it cannot carry come between
+        those that it could.
+        """
+        for error in [fault(), FamilyUnsupported("x")] * (FAULTS - 1) + [fault()]:
+            self.assertTrue(self.member(0).healthy)
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(error)
+            self.answer(1)
+            self.took(leg)
+        self.assertFalse(self.member(0).healthy)
+        self.group.members.stop()
+
+    def test_nameUnknown(self) -> None:
+        """
+        A name without addresses is final, and says nothing of a proxy.
+        """
+        self.group.members.failed(self.member(0), "why")
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(NameUnknown("x"))
+        self.failureResultOf(leg, NameUnknown)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
 
     def test_mistake(self) -> None:

@@ -4,6 +4,7 @@ What the outcomes of flows say of the upstreams they were asked of.
 A destination's error is none of the upstream's, and shows that it works.  That
 nothing came before the deadline may be either's fault, so the upstream is checked;
 when another's leg stood meanwhile, it is the fault of the one that did not answer.
+Of an error of our own, before anybody was asked, nothing is told here.
 """
 
 from __future__ import annotations

@@ -21,11 +21,10 @@ from zope.interface import implementer
 
 from nanotun.errors import (
     AuthenticationError,
+    FamilyUnsupported,
     HandshakeError,
     ProxyError,
     UpstreamError,
-    UpstreamHostUnreachable,
-    UpstreamNetUnreachable,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -130,7 +129,7 @@ def _encodeHost(destination: Endpoint) -> tuple[bytes, bytes]:
     host = destination.host
     if ":" in host:
         # The app's next try is IPv4, at once.
-        raise UpstreamNetUnreachable(
+        raise FamilyUnsupported(
             f"SOCKS4 cannot carry the IPv6 destination {destination}; use a socks5:// proxy."
         )
     try:
@@ -140,7 +139,10 @@ def _encodeHost(destination: Endpoint) -> tuple[bytes, bytes]:
         pass
     else:
         if address.startswith(_NAME_FOLLOWS[:3]):
-            raise UpstreamHostUnreachable(f"The destination {destination} is no host's address.")
+            raise FamilyUnsupported(
+                f"SOCKS4 cannot carry the destination {destination}, whose address stands for a "
+                "name there; use a socks5:// proxy."
+            )
         return address, b""
     if not host.isascii() or "\0" in host or not 0 < len(host) <= NAME_LIMIT:
         raise UpstreamError(f"The name {host!r} is not 1 to 255 ASCII bytes and cannot be sent.")

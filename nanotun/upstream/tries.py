@@ -7,10 +7,12 @@ Rules::
     an upstream that was asked, and is the latest asked:
        at fault                    -> the next is asked, or, if there is none and no
                                       other is under way, failed with the first error
+       carries no such addresses   -> likewise, but that is nobody's fault
        silent for PATIENCE         -> the next is asked, and the first one goes on
     any that was asked:
        stands                      -> done; those still under way are given up
        the destination's error     -> failed; likewise
+       an error of our own         -> failed; likewise
     deadline                       -> failed; likewise
     cancel                         -> failed; likewise
 
@@ -28,7 +30,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError, UpstreamTimeout
+from nanotun.errors import (
+    DatagramsUnsupported,
+    FamilyUnsupported,
+    NameUnknown,
+    ProxyError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from nanotun.interfaces import IUpstream
 from nanotun.upstream.members import Member
 from nanotun.upstream.outcomes import Outcomes
@@ -39,6 +48,9 @@ PATIENCE = 3.0
 
 #: Seconds after which an app that gives up leaves a doubt about the upstream.
 DOUBT_TIME = 1.0
+
+#: What an upstream cannot carry, which says little where another should have.
+UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported)
 
 
 class _Try:
@@ -125,17 +137,16 @@ class Tries:
             return
         self._underWay.remove(one)
         error = reason.value
-        if isinstance(error, (ProxyError, UpstreamTimeout, DatagramsUnsupported)):
-            self._outcomes.faulted(one.member, error)
-            # That one carries no UDP says little where another should have.
-            if self._fault is None or self._fault.check(DatagramsUnsupported):
-                self._fault = reason
-        else:
-            if isinstance(error, UpstreamError) and type(error) is not UpstreamError:
+        if not isinstance(error, (ProxyError, UpstreamTimeout, *UNSUPPORTED)):
+            if _isAnswer(error):
                 self._outcomes.answered(one.member)
             self._giveUp()
             self.deferred.errback(reason)
             return
+        if not isinstance(error, FamilyUnsupported):
+            self._outcomes.faulted(one.member, error)
+        if self._fault is None or self._fault.check(*UNSUPPORTED):
+            self._fault = reason
         if self._untried and self._clock.seconds() < self._deadline:
             self.begin()
         elif not self._underWay:
@@ -176,3 +187,8 @@ class Tries:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+
+
+def _isAnswer(error: object) -> bool:
+    """Whether an upstream said it: L{UpstreamError} itself and unknown names are our own."""
+    return isinstance(error, UpstreamError) and type(error) not in (UpstreamError, NameUnknown)
