@@ -13,6 +13,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
+from nanotun.errors import EngineError
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway import NameOptions, makeGateway
 from nanotun.gateway.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
@@ -60,6 +61,22 @@ class GatewayTests(SynchronousTestCase):
         """It listens for datagrams and connections on port 53."""
         listening = [(Protocol.UDP, 53), (Protocol.TCP, 53)]
         self.assertEqual(self.engine.listening, listening)
+
+    def test_noPort(self) -> None:
+        """A start that fails leaves nothing behind: its stop is not called then."""
+        self.gateway.stop()
+        engine: Any = self.engine
+        server = Endpoint("127.0.0.1", 53)
+        gateway = makeGateway(
+            self.reactor, engine, [server], 0, makeDatagram, makeStream, NameOptions(faked=True)
+        )
+        self.patch(self.engine, "listen", self.refuse)
+        self.assertRaises(EngineError, gateway.start)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def refuse(self, protocol: Protocol, port: int) -> None:
+        """The engine listens to nobody."""
+        raise EngineError("no port")
 
     def test_isLocal(self) -> None:
         """It tells whom it answers."""

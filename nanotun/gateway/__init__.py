@@ -97,10 +97,11 @@ class Gateway:
 
         @raise nanotun.errors.EngineError, OSError: as the engine says.
         """
-        self.names.start()
         self._engine.receiveDatagrams(self.datagramsReceived)
         self.services.listenUDP(DNS_PORT, DnsDatagramProtocol(self._answering, self._locality))
         self._engine.listen(Protocol.TCP, DNS_PORT)
+        # Last, as it cannot fail: a start that failed is not stopped.
+        self.names.start()
 
     def stop(self) -> None:
         """
