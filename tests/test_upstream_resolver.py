@@ -115,6 +115,24 @@ class HostAddressesTests(SynchronousTestCase):
         self.addresses.get()
         self.assertEqual(len(self.clock.receivers), 1)
 
+    def test_fake(self) -> None:
+        """
+        An address that stands for a name is not the host's.
+        """
+        four = IPv4Address("TCP", "192.0.2.1", 1080)
+        fakes = [
+            IPv6Address("TCP", "fdfe:dcba:9876:1::1", 1080),
+            IPv4Address("TCP", "198.19.0.1", 1080),
+        ]
+        waiting = self.addresses.get()
+        self.clock.answer(*fakes)
+        error = self.failureResultOf(waiting, ProxyError)
+        self.assertIn("proxy.example", str(error.value))
+        self.assertIn("full name", str(error.value))
+        waiting = self.addresses.get()
+        self.clock.answer(*fakes, four)
+        self.assertEqual(self.successResultOf(waiting), [FOUR])
+
     def test_cancel(self) -> None:
         """
         Who gives up does not take the answer from the others.

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
+from nanotun.addresses import isFake
 from nanotun.errors import ProxyError
 
 #: Seconds that an answer is used.  Long enough to cost nothing, short enough to
@@ -99,19 +100,23 @@ class HostAddresses:
     def resolved(self, found: list[SocketAddress]) -> None:
         """Called by the receiver with all that was found."""
         waiting, self._waiting = self._waiting, []
-        if found:
-            self._known = found
+        # The system's resolver may have put a domain of its search list behind the
+        # name, and then asked our own relay.
+        real = [each for each in found if not isFake(each.address[0])]
+        if real:
+            self._known = real
             self._asOf = self._reactor.seconds()
             for waiter in waiting:
-                waiter.callback(found)
+                waiter.callback(real)
             return
-        for waiter in waiting:
-            waiter.errback(
-                ProxyError(
-                    f"The name {self._host} has no address that can be found; "
-                    "check its spelling and this machine's DNS."
-                )
+        error = "has no address that can be found; check its spelling and this machine's DNS"
+        if found:
+            error = (
+                "leads to an address that nanotun itself made up for a name; write its full "
+                "name, with the domain"
             )
+        for waiter in waiting:
+            waiter.errback(ProxyError(f"The name {self._host} {error}."))
 
 
 @implementer(IResolutionReceiver)
