@@ -163,13 +163,6 @@ def domains(value: object) -> tuple[str, ...]:
 _DOMAINS = "domain names, such as lan or intern.example.com"
 
 
-def passwordFile(value: object) -> str:
-    """A file's path, or nothing."""
-    if not isinstance(value, str) or "\0" in value:
-        raise ConfigError(f"must be a file's path, or '' for none, not {_shown(value)}")
-    return value
-
-
 def dnsServers(value: object) -> tuple[Endpoint, ...]:
     """
     One or more DNS servers: texts with commas between them, or a list of such.

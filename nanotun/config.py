@@ -120,7 +120,7 @@ KEYS = {
         Key(
             "proxyPasswordFile",
             "proxy-password-file",
-            checks.passwordFile,
+            checks.path("a file's path, or '' for none"),
             "",
             "FILE",
             "file with the proxy's password, for a proxy with a user name only",

@@ -170,6 +170,8 @@ class GatewayTests(SynchronousTestCase):
             self.serve()
             self.reactor.turn()
             self.assertEqual(self.gateway.names.nameOf("192.0.2.1"), name)
+        self.gateway.clearCache()
+        self.assertIsNone(self.gateway.names.nameOf("192.0.2.1"))
 
     def test_faked(self) -> None:
         """

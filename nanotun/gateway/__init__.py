@@ -127,7 +127,10 @@ class Gateway:
         return self._locality.isLocal(host)
 
     def clearCache(self) -> None:
-        """Forget every answer: the configuration, or the network, is another."""
+        """
+        Forget every answer: the configuration, or the network, is another.  Fake
+        addresses stay their names'.
+        """
         self._relay.clearCache()
 
     def stats(self) -> GatewayStats:
@@ -163,15 +166,16 @@ def makeGateway(
     ways = ServerWays(reactor, servers, makeDatagram, makeStream, counters)
     answered = AnsweredNames() if nameOptions.noted and not nameOptions.faked else None
     relay = DnsRelay(reactor, ways, counters, cacheSize, cacheSize * CACHE_BYTES, names=answered)
-    answering: Answering = relay
-    names: RealNames | FakeNames = RealNames(reactor, answered, Lookup(relay))
+    lookup = Lookup(relay)
+    answering: Answering
+    names: RealNames | FakeNames
     if nameOptions.faked:
-        pool = FakePool()
-        answering = FakeDns(
-            reactor, FakeAnswers(pool, nameOptions.exclude, nameOptions.real), relay
-        )
-        store = FakeStore(nameOptions.stateFile)
-        names = FakeNames(reactor, pool, store, Lookup(relay), nameOptions.flowHold)
+        pool, store = FakePool(), FakeStore(nameOptions.stateFile)
+        fakes = FakeAnswers(pool, nameOptions.exclude, nameOptions.real)
+        answering = FakeDns(reactor, fakes, relay)
+        names = FakeNames(reactor, pool, store, lookup, nameOptions.flowHold)
+    else:
+        answering, names = relay, RealNames(reactor, answered, lookup)
     locality = Locality(reactor.seconds)
     return Gateway(
         engine,

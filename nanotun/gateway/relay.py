@@ -125,8 +125,10 @@ class DnsRelay:
         return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply))
 
     def clearCache(self) -> None:
-        """Keep no answer to anything that was asked until now."""
+        """Keep no answer to anything that was asked until now, nor names by address."""
         self.cache.clear()
+        if self._names is not None:
+            self._names.clear()
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
