@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from nanotun.errors import (
+    DatagramsUnsupported,
     HandshakeError,
     ProxyClosedError,
     ProxyError,
@@ -330,15 +331,19 @@ class LegTests(ReactorCase):
 
     async def test_associate(self) -> None:
         """
-        A relay for datagrams can be asked for on it.
+        A relay for datagrams is asked for on a connection of its own: some proxies, such
+        as OpenSSH's, end it, which says nothing of the ones that wait.
         """
-        port = self.each((METHOD, RELAY))
-        upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
+        port = self.each((METHOD,), (METHOD, RELAY), (METHOD, b""))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
         leg = await upstream.associate(4)
-        self.assertEqual(self.scripts[0].heard[len(GREETING) :][:2], b"\5\3")
+        self.assertEqual(self.scripts[1].heard[len(GREETING) :][:2], b"\5\3")
         os.close(leg.fd)
         assert leg.control is not None
         leg.control.close()
+        await self.assertFailure(upstream.associate(4), DatagramsUnsupported)
+        self.assertEqual((len(pool.idle), self.scripts[0].heard), (1, GREETING))
+        pool.stopService()
         await self.ended()
 
     async def test_again(self) -> None:

@@ -151,7 +151,8 @@ class ProxyUpstream:
             self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME
             return reason
 
-        opened: Deferred[Any] = self._open(handshake)
+        # Not one that waits: a proxy that ends it for the asking seems to have ended it before.
+        opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
         opened.addCallbacks(granted, refused)
         return opened
 
