@@ -15,11 +15,17 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import NameUnknown, UpstreamError, UpstreamTimeout
+from nanotun.errors import (
+    NameUnknown,
+    ProxyError,
+    UpstreamError,
+    UpstreamNetUnreachable,
+    UpstreamTimeout,
+)
 from nanotun.flow import Connection, DatagramLeg, Endpoint
 from nanotun.interfaces import IHealthCheck, IUpstream
 
-#: Addresses of a name that are tried, each for as long as the upstream waits.
+#: Addresses of a name that are tried, of each family.
 ATTEMPTS = 3
 
 
@@ -127,8 +133,10 @@ class NamedUpstream:
 
 class _Resolved:
     """
-    One leg to a name that is looked up here: in the app's family first, then in the
-    other one, then one address after the other.
+    One leg to a name that is looked up here: in the app's family first, one address
+    after the other, then in the other one.  The error is the last one that says
+    most: a dial's before a lookup's, any before that a network cannot be reached,
+    which many networks say of all IPv6.
     """
 
     __slots__ = (
@@ -139,6 +147,7 @@ class _Resolved:
         "_now",
         "_outer",
         "_port",
+        "_reason",
         "_upstream",
     )
 
@@ -149,6 +158,7 @@ class _Resolved:
         self._port = destination.port
         self._families = [4, 6] if ":" in destination.host else [6, 4]
         self._addresses: list[str] = []
+        self._reason: Failure | None = None
         self._outer: Deferred[Connection] | None = Deferred(self._cancel)
         self._now: Deferred[list[str]] | Deferred[Connection] | None = None
 
@@ -167,10 +177,10 @@ class _Resolved:
     def _lookUp(self) -> None:
         if not self._families:
             error = NameUnknown(f"The name {self._name} has no address.")
-            self._end().errback(error)
+            self._end().errback(self._reason or error)
             return
         lookup = self._now = self._names.resolve(self._name, self._families.pop())
-        lookup.addCallbacks(self._found, self._failed)
+        lookup.addCallbacks(self._found, self._notFound)
 
     def _found(self, addresses: list[str]) -> None:
         if self._outer is None:
@@ -181,21 +191,41 @@ class _Resolved:
         else:
             self._lookUp()
 
+    def _notFound(self, reason: Failure) -> None:
+        if self._isOver(reason):
+            return
+        self._reason = self._reason or reason
+        self._lookUp()
+
     def _dial(self) -> None:
         leg = self._now = self._upstream.connect(Endpoint(self._addresses.pop(), self._port))
-        leg.addCallbacks(self._connected, self._failed)
+        leg.addCallbacks(self._connected, self._notConnected)
 
     def _connected(self, connection: Connection) -> None:
         self._end().callback(connection)
 
-    def _failed(self, reason: Failure) -> None:
+    def _notConnected(self, reason: Failure) -> None:
+        if self._isOver(reason):
+            return
+        if self._reason is None or not reason.check(UpstreamNetUnreachable):
+            self._reason = reason
+        if self._addresses:
+            self._dial()
+        elif reason.check(ProxyError):
+            self._end().errback(reason)
+        else:
+            self._lookUp()
+
+    def _isOver(self, reason: Failure) -> bool:
+        """Whether nothing else is to be tried; the leg has failed then."""
         if self._outer is None:
             # It was given up.
             reason.trap(UpstreamError, CancelledError)
-        elif self._addresses and reason.check(UpstreamError) and not reason.check(UpstreamTimeout):
-            self._dial()
-        else:
-            self._end().errback(reason)
+            return True
+        if reason.check(UpstreamError) and not reason.check(UpstreamTimeout):
+            return False
+        self._end().errback(reason)
+        return True
 
     def _end(self) -> Deferred[Connection]:
         outer, self._outer = self._outer, None

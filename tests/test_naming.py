@@ -10,7 +10,15 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import NameUnknown, UpstreamError, UpstreamRefused, UpstreamTimeout
+from nanotun.errors import (
+    FamilyUnsupported,
+    NameUnknown,
+    ProxyError,
+    UpstreamError,
+    UpstreamNetUnreachable,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from nanotun.flow import Connection, Endpoint
 from nanotun.interfaces import IHealthCheck, IUpstream
 from nanotun.naming import ATTEMPTS, NamedUpstream, Naming
@@ -113,10 +121,47 @@ class ResolvingTests(NamedCase):
         self.failureResultOf(leg, NameUnknown)
 
     def test_noServer(self) -> None:
-        """An error of the lookup is the leg's."""
-        leg = self.upstream.connect(FAKE4)
+        """An error of the lookup is the leg's, if the other family's tells no more."""
+        for last in (lambda: self.names.fail(UpstreamError("still none")), self.names.answer):
+            leg = self.upstream.connect(FAKE4)
+            self.names.fail(UpstreamError("no DNS"))
+            last()
+            self.assertEqual(str(self.failureResultOf(leg, UpstreamError).value), "no DNS")
+
+    def test_otherLookup(self) -> None:
+        """After a lookup that failed the other family is looked up and dialled."""
+        self.upstream.connect(FAKE6)
         self.names.fail(UpstreamError("no DNS"))
-        self.assertIs(self.failureResultOf(leg).type, UpstreamError)
+        self.names.answer("192.0.2.1")
+        self.assertEqual(self.asked(), ["192.0.2.1"])
+
+    def test_otherAddresses(self) -> None:
+        """After a family whose addresses all failed the other one's are dialled."""
+        leg = self.upstream.connect(FAKE6)
+        self.names.answer("2001:db8::1")
+        self.inner.fail(FamilyUnsupported("no IPv6"))
+        self.names.answer("192.0.2.1")
+        self.assertEqual(self.asked(), ["2001:db8::1", "192.0.2.1"])
+        self.inner.fail(UpstreamRefused("refused"))
+        self.failureResultOf(leg, UpstreamRefused)
+
+    def test_reason(self) -> None:
+        """That a network cannot be reached hides no error that says more."""
+        for last in (FamilyUnsupported("no IPv6"), UpstreamNetUnreachable("no IPv6")):
+            leg = self.upstream.connect(FAKE4)
+            self.names.answer("192.0.2.1")
+            self.inner.fail(UpstreamRefused("refused"))
+            self.names.answer("2001:db8::1")
+            self.inner.fail(last)
+            self.failureResultOf(leg, UpstreamRefused)
+
+    def test_proxyFault(self) -> None:
+        """With a proxy that is at fault the other family would do no better."""
+        leg = self.upstream.connect(FAKE4)
+        self.names.answer("192.0.2.1")
+        self.inner.fail(ProxyError("no proxy"))
+        self.failureResultOf(leg, ProxyError)
+        self.assertEqual(self.names.pending, 0)
 
     def test_next(self) -> None:
         """Addresses are tried in turn, a few of them; the last error counts."""
@@ -127,6 +172,7 @@ class ResolvingTests(NamedCase):
             self.assertNoResult(leg)
             self.inner.fail(UpstreamRefused(str(number)))
         self.assertEqual(self.asked(), hosts[:ATTEMPTS])
+        self.names.answer()
         self.assertEqual(str(self.failureResultOf(leg, UpstreamRefused).value), str(ATTEMPTS - 1))
 
     def test_timeout(self) -> None:
