@@ -17,6 +17,7 @@ from nanotun.errors import (
     HandshakeError,
     ProxyClosedError,
     ProxyError,
+    UpstreamProhibited,
     UpstreamRefused,
     UpstreamTimeout,
 )
@@ -47,6 +48,7 @@ RELAY = bytes.fromhex("05 00 00 01 00000000 1000")
 REFUSED = bytes.fromhex("05 05 00 01 00000000 0000")
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -237,6 +239,12 @@ class LegTests(ReactorCase):
         if pool.running:
             pool.stopService()
 
+    def worked(self, pool: WarmPool) -> list[WarmConnection]:
+        """Those that the pool will be told of as having worked."""
+        found: list[WarmConnection] = []
+        self.patch(pool, "worked", found.append)
+        return found
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Turn the reactor until it holds."""
         while not condition():
@@ -322,11 +330,32 @@ class LegTests(ReactorCase):
 
     async def test_refused(self) -> None:
         """
-        What the proxy says of the destination counts.
+        What the proxy says of the destination counts, and the connection did its work:
+        requests that were lost before are no longer in a row with those to come.
         """
-        port = self.each((METHOD, REFUSED))
-        upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
-        await self.failure(UpstreamRefused, upstream.connect(DESTINATION))
+        port = self.each((METHOD, REFUSED), (FORBIDDEN,))
+        for scheme, kind in (("socks5", UpstreamRefused), ("http", UpstreamProhibited)):
+            upstream, pool = await self.filled(f"{scheme}://127.0.0.1:{port}")
+            worked = self.worked(pool)
+            await self.failure(kind, upstream.connect(DESTINATION))
+            self.assertEqual(len(worked), 1)
+        await self.ended()
+
+    async def test_notWorked(self) -> None:
+        """
+        Half an answer or none by the deadline is no such thing.
+        """
+        port = self.each((METHOD, b"\5\0"), (METHOD,))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        worked = self.worked(pool)
+        leg = upstream.connect(DESTINATION)
+        await self.until(lambda: not self.scripts[0].answers)
+        self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.failure(ProxyClosedError, leg)
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}", 0.1)
+        late = self.worked(pool)
+        await self.failure(UpstreamTimeout, upstream.connect(DESTINATION))
+        self.assertEqual((worked, late), ([], []))
         await self.ended()
 
     async def test_associate(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from nanotun.errors import ProxyClosedError, UpstreamError
 from nanotun.flow import Connection
 from nanotun.interfaces import IHandshake
 from nanotun.upstream.connector import HANDSHAKE, LOOKUP, Connector, Leg
@@ -83,7 +84,7 @@ class ProceedingLeg(Leg):
         protocol = connector.factory.buildHandshake(
             handshake,
             self._succeeded,
-            self._fail,
+            self._refused,
             self._dialAgain,
             partial(ProceedingProtocol, warm.greeting),
         )
@@ -97,6 +98,14 @@ class ProceedingLeg(Leg):
         if warm is not None:
             warm.worked()
         super()._succeeded(leftover)
+
+    def _refused(self, error: UpstreamError) -> None:
+        """It failed on the connection that waited, which works if that is the proxy's word."""
+        warm, self._warm = self._warm, None
+        assert warm is not None
+        if not isinstance(error, ProxyClosedError):
+            warm.worked()
+        self._fail(error)
 
     def _dialAgain(self) -> None:
         warm, self._warm = self._warm, None

@@ -29,7 +29,7 @@ class Owner(Protocol):
         """The proxy ended it while it waited; it is closed."""
 
     def worked(self, warm: WarmConnection) -> None:
-        """A request went through on it."""
+        """A request on it got an answer, be it a no."""
 
     def lost(self, warm: WarmConnection) -> None:
         """A request on it got no answer: it had ended before."""
@@ -91,7 +91,7 @@ class WarmConnection:
         self.stream.close()
 
     def worked(self) -> None:
-        """The request went through; the connection is from now on like any other."""
+        """The request got its answer; the connection is from now on like any other."""
         # An end that has come meanwhile is for those to find who read.
         with contextlib.suppress(OSError):
             self._limitStall(STALL_TIME)
