@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -85,11 +86,17 @@ class NamedUpstream:
     An upstream that is asked for addresses that may stand for names.
 
     @param upstream: provides L{IHealthCheck} where it is one of several.
+    @param timeout: seconds for a name's lookups and dials together, where it is
+        looked up here.
     """
 
-    def __init__(self, upstream: IUpstream, naming: Naming) -> None:
+    def __init__(
+        self, upstream: IUpstream, naming: Naming, clock: IReactorTime, timeout: float
+    ) -> None:
         self._upstream = upstream
         self._naming = naming
+        self._clock = clock
+        self._timeout = timeout
 
     @property
     def sharesLegs(self) -> bool:
@@ -116,7 +123,8 @@ class NamedUpstream:
             return fail(forgotten(host)) if isFake else upstream.connect(destination)
         if upstream.sendsNames:
             return upstream.connect(Endpoint(name, port))
-        return _Resolved(upstream, names, name, destination).begin()
+        leg = _Resolved(upstream, names, name, destination)
+        return leg.begin(self._clock, self._timeout)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -148,6 +156,7 @@ class _Resolved:
         "_outer",
         "_port",
         "_reason",
+        "_timer",
         "_upstream",
     )
 
@@ -159,20 +168,34 @@ class _Resolved:
         self._families = [4, 6] if ":" in destination.host else [6, 4]
         self._addresses: list[str] = []
         self._reason: Failure | None = None
+        self._timer: IDelayedCall | None = None
         self._outer: Deferred[Connection] | None = Deferred(self._cancel)
         self._now: Deferred[list[str]] | Deferred[Connection] | None = None
 
-    def begin(self) -> Deferred[Connection]:
-        """What fires with the leg."""
+    def begin(self, clock: IReactorTime, timeout: float) -> Deferred[Connection]:
+        """
+        What fires with the leg.
+
+        @param timeout: seconds until L{UpstreamTimeout}.
+        """
         outer = self._outer
         assert outer is not None
+        self._timer = clock.callLater(timeout, self._late, timeout)
         self._lookUp()
         return outer
 
     def _cancel(self, outer: Deferred[Connection]) -> None:
-        self._outer = None
-        if self._now is not None:
-            self._now.cancel()
+        self._end()
+        assert self._now is not None
+        self._now.cancel()
+
+    def _late(self, timeout: float) -> None:
+        self._timer = None
+        outer = self._end()
+        assert self._now is not None
+        self._now.cancel()
+        error = f"No connection to {self._name} stood within {timeout:g} s, its lookup included."
+        outer.errback(UpstreamTimeout(error))
 
     def _lookUp(self) -> None:
         if not self._families:
@@ -230,4 +253,7 @@ class _Resolved:
     def _end(self) -> Deferred[Connection]:
         outer, self._outer = self._outer, None
         assert outer is not None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         return outer

@@ -85,7 +85,9 @@ def makeService(options: Options) -> IService:
     naming = Naming()
 
     def around(upstream: IUpstream) -> IUpstream:
-        return NamedUpstream(upstream, naming) if fakes or upstream.sendsNames else upstream
+        if not fakes and not upstream.sendsNames:
+            return upstream
+        return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
 
     try:
         upstream = upstreamsFor(

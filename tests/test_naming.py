@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -25,6 +26,7 @@ from nanotun.naming import ATTEMPTS, NamedUpstream, Naming
 from nanotun.testing import FakeNames, FakeUpstream
 
 FAKE4, FAKE6 = Endpoint("198.19.0.1", 443), Endpoint("fdfe:dcba:9876:1::1", 443)
+TIMEOUT = 10.0
 REAL = Endpoint("192.0.2.1", 443)
 
 
@@ -41,7 +43,8 @@ class NamedCase(SynchronousTestCase):
         self.names.known = {FAKE4.host: "www.example.com", FAKE6.host: "www.example.com"}
         naming = Naming()
         naming.names = self.names
-        self.upstream = NamedUpstream(self.inner, naming)
+        self.clock = Clock()
+        self.upstream = NamedUpstream(self.inner, naming, self.clock, TIMEOUT)
 
 
 class SendingTests(NamedCase):
@@ -196,3 +199,36 @@ class ResolvingTests(NamedCase):
         leg.cancel()
         self.failureResultOf(leg, CancelledError)
         self.assertEqual((self.inner.cancelled, self.asked()), (1, ["192.0.2.1"]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_deadline(self) -> None:
+        """Lookups and dials have the time of one connect, all together."""
+        leg = self.upstream.connect(FAKE4)
+        self.clock.advance(TIMEOUT / 2)
+        self.names.answer("192.0.2.1", "192.0.2.2")
+        self.clock.advance(TIMEOUT / 4)
+        self.inner.fail(UpstreamRefused("refused"))
+        self.clock.advance(TIMEOUT / 4 - 1)
+        self.assertNoResult(leg)
+        self.clock.advance(1)
+        error = self.failureResultOf(leg, UpstreamTimeout)
+        self.assertIn("www.example.com", str(error.value))
+        self.assertEqual((self.inner.cancelled, self.asked()), (1, ["192.0.2.1", "192.0.2.2"]))
+
+    def test_deadlineOfLookup(self) -> None:
+        """A lookup that takes too long is given up."""
+        leg = self.upstream.connect(FAKE4)
+        self.clock.advance(TIMEOUT)
+        self.failureResultOf(leg, UpstreamTimeout)
+        self.assertEqual((self.names.pending, self.inner.asked), (0, []))
+
+    def test_noTimer(self) -> None:
+        """What is over leaves no timer, however it ended."""
+        self.upstream.connect(FAKE4).addErrback(lambda reason: None)
+        self.names.answer("192.0.2.1")
+        self.inner.fail(UpstreamTimeout("late"))
+        leg = self.upstream.connect(FAKE4)
+        self.names.answer("192.0.2.1")
+        self.addCleanup(self.inner.answer().close)
+        os.close(self.successResultOf(leg).fd)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
