@@ -16,9 +16,9 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     AuthenticationError,
     DatagramsUnsupported,
+    FamilyUnsupported,
     ProxyError,
     UpstreamError,
-    UpstreamNetUnreachable,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -70,7 +70,7 @@ class SchemeTests(ReactorCase):
     async def test_cannotBeAsked(self) -> None:
         """A destination that the scheme cannot carry fails without a connection."""
         upstream = self.upstream(f"socks4://127.0.0.1:{self.listen()}")
-        await self.failure(UpstreamNetUnreachable, upstream.connect(Endpoint("::1", 80)))
+        await self.failure(FamilyUnsupported, upstream.connect(Endpoint("::1", 80)))
         upstream = self.upstream(f"http://127.0.0.1:{self.listen()}")
         await self.failure(UpstreamError, upstream.connect(Endpoint("a b", 80)))
         upstream = self.upstream(f"socks5://127.0.0.1:{self.listen()}")
