@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -30,6 +31,15 @@ HTTP_CREDENTIAL_LIMIT = 2048
 
 #: Bytes; unix(7), C{sun_path} less the closing zero.
 SOCKET_PATH_LIMIT = 107
+
+#: Bytes; RFC 1035, section 2.3.4, less what the wire form adds.
+NAME_LIMIT = 253
+
+#: RFC 1123, section 2.1, with the underscore that names of containers have.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
+
+#: What inet_aton(3) takes for an address, and getaddrinfo(3) with it.
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)")
 
 
 class Scheme(NamedTuple):
@@ -81,8 +91,8 @@ class ProxyURL(NamedTuple):
     """
     A proxy's URL, checked.  L{str} and L{repr} hide the password.
 
-    @ivar host: a name, an IP address without brackets, or the absolute path of
-        a unix socket; empty where the scheme takes no address.
+    @ivar host: a name without a dot at its end, an IP address without brackets, or
+        the absolute path of a unix socket; empty where the scheme takes no address.
     @ivar port: 1 to 65535; 0 for a unix socket and where there is no host.
     @ivar username: percent-decoded; L{None} if there is none.
     @ivar password: percent-decoded; L{None} if there is none.
@@ -203,7 +213,20 @@ def _badEnd(scheme: Scheme) -> str:
 def _checkHost(host: str, schemeName: str) -> str:
     if not host:
         raise ConfigError(f"must name a host, as in {schemeName}://host:port")
-    return host
+    try:
+        inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except OSError:
+        pass
+    else:
+        return host
+    # TLS knows hosts without the dot that ends a whole name.
+    name = host.removesuffix(".")
+    if len(name) > NAME_LIMIT or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
+        raise ConfigError(
+            "must have a host's name, such as proxy.example, or its whole IP address before the "
+            "port; several proxies are a list"
+        )
+    return name
 
 
 def _checkPort(port: int | None) -> int:

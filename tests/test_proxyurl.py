@@ -9,6 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.errors import ConfigError
 from nanotun.proxyurl import SCHEMES, ProxyURL, parseProxyURL, withPassword
 
+#: As long as a label may be.
+LABEL = "x" * 63
+
 
 class ParseProxyURLTests(SynchronousTestCase):
     """L{parseProxyURL}."""
@@ -21,6 +24,17 @@ class ParseProxyURLTests(SynchronousTestCase):
             "SOCKS5://host/": ("socks5", "host", 1080, None, None),
             "host": ("socks5", "host", 1080, None, None),
             "127.0.0.1:9050": ("socks5", "127.0.0.1", 9050, None, None),
+            "proxy.example.": ("socks5", "proxy.example", 1080, None, None),
+            "https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example.:1": (
+                "https",
+                "xn--bcher-kva.example",
+                1,
+                None,
+                None,
+            ),
+            "my_proxy-1:1": ("socks5", "my_proxy-1", 1, None, None),
+            "3com.example": ("socks5", "3com.example", 1080, None, None),
+            f"{LABEL}.example": ("socks5", f"{LABEL}.example", 1080, None, None),
             "[::1]:9050": ("socks5", "::1", 9050, None, None),
             "socks5://[2001:db8::1]": ("socks5", "2001:db8::1", 1080, None, None),
             "ann:secret@host": ("socks5", "host", 1080, "ann", "secret"),
@@ -58,6 +72,19 @@ class ParseProxyURLTests(SynchronousTestCase):
             "": "a host",
             "socks5://": "a host",
             "socks5://:1080": "a host",
+            "socks5://ann:hunter2@a..b": "host's name",
+            "socks5://.proxy.example": "host's name",
+            "socks5://proxy.example..": "host's name",
+            "socks5://.": "host's name",
+            f"socks5://{LABEL}x.example": "host's name",
+            f"socks5://{LABEL}.{LABEL}.{LABEL}.{LABEL}": "host's name",
+            "socks5://%41b": "host's name",
+            "socks5://ho%0d%0ast": "host's name",
+            "socks5://1.2.3": "host's name",
+            "socks5://127.0.0.01": "host's name",
+            "socks5://2130706433": "host's name",
+            "socks5://127.0x1": "host's name",
+            "socks5://a.example,b.example": "several proxies are a list",
             "socks5://host:0": "1 to 65535",
             "socks5://host:65536": "1 to 65535",
             "socks5://host:-1": "1 to 65535",
