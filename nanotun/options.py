@@ -25,8 +25,8 @@ from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
-#: Settings of several values, whose flags may be given several times.
-LISTS = ("proxy", "dns")
+#: The flags of settings of several values, which may be given several times.
+LISTS = ("proxy", "dns", "fake-ip-exclude")
 
 
 def readFile(
@@ -97,7 +97,7 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.name not in LISTS),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.flag not in LISTS),
     ]
 
     settings: Settings
@@ -111,15 +111,20 @@ class Options(usage.Options):
         """Another server; the help is set below."""
         self._extend("dns", servers)
 
+    def opt_fake_ip_exclude(self, names: str) -> None:
+        """More names; the help is set below."""
+        self._extend("fake-ip-exclude", names)
+
     def opt_proxy(self, proxies: str) -> None:
         """Another proxy; the help is set below."""
         self._extend("proxy", proxies)
 
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
+    opt_fake_ip_exclude.__doc__ = f"{_helpOf(KEYS['fakeIpExclude'])}; may be given several times"
     opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
 
-    def _extend(self, name: str, text: str) -> None:
-        self[name] = text if self[name] is None else f"{self[name]},{text}"
+    def _extend(self, flag: str, text: str) -> None:
+        self[flag] = text if self[flag] is None else f"{self[flag]},{text}"
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """

@@ -109,6 +109,15 @@ class OptionsTests(FileCase):
         settings = self.parse("-c", path, "--dns", "9.9.9.9", "--dns=8.8.8.8,::1").settings
         self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "8.8.8.8", "::1"])
 
+    def test_excluded(self) -> None:
+        """So do the names that fake addresses are not for."""
+        path = self.write("proxy: h\nfakeIpExclude: [lan]\n")
+        self.assertEqual(self.parse("-c", path).settings.fakeIpExclude, ("lan",))
+        flags = ("--fake-ip-exclude", "a", "--fake-ip-exclude=b.example,c")
+        settings = self.parse("-c", path, *flags).settings
+        self.assertEqual(settings.fakeIpExclude, ("a", "b.example", "c"))
+        self.assertIn("below; more behind commas; may be given", " ".join(str(Options()).split()))
+
     def test_error(self) -> None:
         """A wrong setting ends the program with status 1 and the sentence, and no help."""
         for arguments in ([], ["--proxy", "h", "--mtu", "1"], ["-c", self.mktemp()]):
