@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -19,8 +20,10 @@ from zope.interface import implementer
 from nanotun.errors import HandshakeError, UpstreamError
 from nanotun.flow import Connection
 from nanotun.proxyurl import parseProxyURL
+from nanotun.upstream import tlsrelay
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.schemes import HANDSHAKES
+from nanotun.upstream.tls import TlsStream, makeContext
 from nanotun.upstream.tlsrelay import AppSide, WireSide, relayTls
 from tests.tls_cases import CA, TlsServer
 from tests.upstream_cases import DESTINATION, ReactorCase, unmarked
@@ -37,6 +40,7 @@ class Proxy(Protocol):
 
     @ivar closes: whether it says close_notify with its OK, and no more.
     @ivar atEnd: what it does instead at the client's end, if anything.
+    @ivar lost: fires with whether the connection ended by a reset.
     """
 
     transport: Any
@@ -49,7 +53,7 @@ class Proxy(Protocol):
         self.open = False
         self.ended = False
         self.atEnd: Callable[[], object] | None = None
-        self.lost: Deferred[None] = Deferred()
+        self.lost: Deferred[bool] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         """Answer."""
@@ -85,18 +89,23 @@ class Proxy(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end."""
-        self.lost.callback(None)
+        self.lost.callback(reason.check(ConnectionDone) is None)
 
 
 @implementer(IHalfCloseableProtocol)
 class App(Protocol):
-    """The engine's end of a leg."""
+    """
+    The engine's end of a leg.
+
+    @ivar lost: fires with whether the leg ended by a reset.
+    """
 
     transport: Any
 
     def __init__(self) -> None:
         self.heard = b""
         self.ended: Deferred[None] = Deferred()
+        self.lost: Deferred[bool] = Deferred()
         self.waiting: tuple[int, Deferred[None]] | None = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -119,6 +128,10 @@ class App(Protocol):
 
     def writeConnectionLost(self) -> None:
         """We did."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end of both ways."""
+        self.lost.callback(reason.check(ConnectionDone) is None)
 
 
 class RelayTests(ReactorCase):
@@ -210,29 +223,60 @@ class RelayTests(ReactorCase):
         app.transport.loseConnection()
         await self.clean()
 
-    async def test_appGone(self) -> None:
-        """When the app's side is closed, so is the connection to the proxy."""
+    async def wasReset(self, app: App) -> None:
+        """The leg ends by a reset, and by nothing else before."""
+        self.assertTrue(await app.lost)
+        self.assertFalse(app.ended.called)
+        await self.clean()
+
+    async def test_appReset(self) -> None:
+        """An app's reset is one for the proxy: what was sent does not look complete."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         app.transport.write(b"x")
         await app.until(1)
         app.transport.abortConnection()
+        (proxy,) = self.proxies
+        self.assertTrue(await proxy.lost)
+        self.assertFalse(proxy.server.ended)
         await self.clean()
 
-    async def test_proxyGone(self) -> None:
-        """When the connection to the proxy breaks, the app's side is closed."""
+    async def test_appResetAfterItsEnd(self) -> None:
+        """So is one behind the app's end, once there is an answer that nobody takes."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
-        self.proxies[0].transport.abortConnection()
-        await app.ended
-        app.transport.loseConnection()
+        (proxy,) = self.proxies
+        proxy.atEnd = app.transport.abortConnection
+        app.transport.loseWriteConnection()
+        await app.lost
+        proxy.transport.write(proxy.server.say(b"answer"))
+        self.assertTrue(await proxy.lost)
         await self.clean()
 
-    async def test_proxyGoneAfterTheAppsEnd(self) -> None:
+    async def test_proxyReset(self) -> None:
+        """A reset by the proxy is one for the app, behind what came before."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        (proxy,) = self.proxies
+        proxy.transport.write(proxy.server.say(b"half of it"))
+        await app.until(10)
+        proxy.transport.abortConnection()
+        await self.wasReset(app)
+
+    async def test_proxyResetAfterTheAppsEnd(self) -> None:
         """So it is when the app has ended its half before, and waits for an answer."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         (proxy,) = self.proxies
         proxy.atEnd = proxy.transport.abortConnection
         app.transport.loseWriteConnection()
+        await self.wasReset(app)
+
+    async def test_proxyEnds(self) -> None:
+        """An end without close_notify, which many servers leave out, is an end."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        (proxy,) = self.proxies
+        proxy.transport.write(proxy.server.say(b"all of it"))
+        proxy.transport.loseConnection()
         await app.ended
+        self.assertEqual(app.heard, b"all of it")
+        app.transport.loseConnection()
         await self.clean()
 
     async def test_endWithTheAnswer(self) -> None:
@@ -245,12 +289,14 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_proxyWrong(self) -> None:
-        """So it is when the proxy sends what is no TLS."""
-        app = self.adopt(await self.upstream().connect(DESTINATION))
-        self.proxies[0].transport.write(b"plain text, which is no record of TLS")
-        await app.ended
-        app.transport.loseConnection()
-        await self.clean()
+        """What is no TLS, or was forged, is a reset for the app."""
+        for wrong in (b"plain text, which is no record of TLS", b"\x17\3\3\0\x20" + bytes(32)):
+            app = self.adopt(await self.upstream().connect(DESTINATION))
+            proxy = self.proxies[-1]
+            proxy.transport.write(proxy.server.say(b"half of it"))
+            await app.until(10)
+            proxy.transport.write(wrong)
+            await self.wasReset(app)
 
     async def test_again(self) -> None:
         """A proxy that closes after its 407 is dialled again."""
@@ -277,12 +323,47 @@ class RelayTests(ReactorCase):
         def none() -> None:
             raise OSError(24, "Too many open files")
 
-        self.patch(socket, "socketpair", none)
+        self.patch(tlsrelay, "makePair", none)
         wire = socket.socket()
         fd = wire.detach()
         error = self.assertRaises(UpstreamError, relayTls, None, Connection(fd, b""), self.reactor)
         self.assertIn("ulimit", str(error))
         self.assertRaises(OSError, os.fstat, fd)
+
+    def test_stranger(self) -> None:
+        """Whoever else connects while a relay is made gets no part in it."""
+        strangers: list[socket.socket] = []
+
+        def listen(listener: socket.socket) -> None:
+            real(listener)
+            strangers.append(socket.create_connection(listener.getsockname()))
+
+        real = socket.socket.listen
+        self.patch(socket.socket, "listen", listen)
+        near, far = tlsrelay.makePair()
+        self.assertEqual(near.getpeername(), far.getsockname())
+        self.assertEqual(strangers[0].recv(1), b"")
+        for each in (near, far, *strangers):
+            self.assertFalse(each.get_inheritable())
+            each.close()
+
+    def test_noLoopback(self) -> None:
+        """Where the loopback interface carries nothing the error says so."""
+
+        def none() -> None:
+            raise TimeoutError("timed out")
+
+        self.patch(tlsrelay, "makePair", none)
+        connection = Connection(socket.socket().detach(), b"")
+        error = self.assertRaises(UpstreamError, relayTls, None, connection, self.reactor)
+        self.assertIn("timed out); check that the loopback", str(error))
+
+    def test_goneAlready(self) -> None:
+        """So it does when the proxy is gone before the relay is there."""
+        connection = Connection(socket.socket().detach(), b"")
+        stream = TlsStream(makeContext("", True), "h")
+        error = self.assertRaises(UpstreamError, relayTls, stream, connection, self.reactor)
+        self.assertIn("The proxy reset the connection", str(error))
 
     async def test_notAdopted(self) -> None:
         """So it is when only one end of the relay finds its place."""

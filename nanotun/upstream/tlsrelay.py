@@ -10,22 +10,28 @@ Rules::
 
     app      data            written to the wire
              ends            close_notify on the wire; the other way goes on
-             is gone         close_notify, end of the wire
+             reset           reset of the wire, without close_notify
     wire     data            written to the app
              close_notify    the app hears the end; the other way goes on
-             is gone, wrong  end of the app
+             end without it  end of the app: many servers leave it out
+             reset, wrong    reset of the app
     both     ended           end of both
+
+The pair is TCP of the loopback interface: a unix pair knows no reset, and what
+was cut off would look complete.
 
 Each side pauses the other while it cannot write (L{IPushProducer}).
 """
 
 from __future__ import annotations
 
-import select
+import contextlib
+import errno
 import socket
 import ssl
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -35,6 +41,13 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Connection
 from nanotun.upstream.tls import TlsStream
 
+#: Bytes, of each of the pair's four buffers; the kernel doubles it.
+BUFFER = 1 << 17
+
+#: Seconds.  It takes microseconds, unless a filter drops what passes on the
+#: loopback interface.
+PAIR_TIME = 0.5
+
 
 def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connection:
     """
@@ -43,19 +56,14 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
     @param stream: past its handshake.
     @param connection: to the proxy; its fd is owned from here.
     @return: what the engine can join.
-    @raise UpstreamError: there are no more descriptors.
+    @raise UpstreamError: there are no more descriptors, or the proxy is gone.
     """
     with socket.socket(fileno=connection.fd) as wire:
         try:
-            near, far = socket.socketpair()
+            near, far = makePair()
         except OSError as error:
-            raise UpstreamError(
-                f"A relay for TLS cannot be made ({error.strerror}); raise the limit of "
-                "descriptors (ulimit -n, LimitNOFILE)."
-            ) from None
+            raise _noRelay(error) from None
         with near:
-            for each in (near, far):
-                each.setblocking(False)
             appSide, wireSide = AppSide(stream), WireSide(stream)
             appSide.peer, wireSide.peer = wireSide, appSide
             try:
@@ -67,15 +75,55 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
                 # Neither side is to look for the other.
                 appSide.ended = wireSide.ended = True
                 wireSide.abort()
-                raise UpstreamError(
-                    f"A relay for TLS cannot be made ({error.strerror}); raise the limit of "
-                    "descriptors (ulimit -n, LimitNOFILE)."
-                ) from None
+                raise _noRelay(error) from None
     wireSide.begin()
     appSide.begin()
     # It may have come with the last bytes of the handshake.
     wireSide.lookForEnd()
     return Connection(far.detach(), connection.leftover)
+
+
+def makePair() -> tuple[socket.socket, socket.socket]:
+    """
+    Two ends of one TCP connection, non-blocking, whose buffers are small: each
+    flow of an app that reads slowly fills them.
+
+    @raise OSError: there are no more descriptors, or no loopback interface.
+    """
+    with socket.socket() as listener, contextlib.ExitStack() as undo:
+        far = undo.enter_context(socket.socket())
+        for each in (listener, far):
+            # Before connect and accept, or the window is scaled for more.
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            each.settimeout(PAIR_TIME)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        far.connect(listener.getsockname())
+        near, peer = listener.accept()
+        while peer != far.getsockname():
+            # Any program of this machine can connect.
+            near.close()
+            near, peer = listener.accept()
+        undo.enter_context(near)
+        for each in (near, far):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            each.setblocking(False)
+        undo.pop_all()
+    return near, far
+
+
+def _noRelay(error: OSError) -> UpstreamError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "raise the limit of descriptors (ulimit -n, LimitNOFILE)"
+    elif error.errno == errno.ENOTCONN:
+        return UpstreamError(
+            "The proxy reset the connection at the end of its handshake; look at its log."
+        )
+    else:
+        advice = "check that the loopback interface is up and not filtered"
+    return UpstreamError(f"A relay for TLS cannot be made ({error.strerror or error}); {advice}.")
 
 
 class _Once(Factory):
@@ -130,6 +178,12 @@ class _Side(Protocol):
         if self.transport is not None:
             self.transport.abortConnection()
 
+    def reset(self) -> None:
+        """Close at once, behind what can still be written."""
+        if self.transport is not None and self.transport.connected:
+            self.transport.doWrite()
+            self.transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See L{IProtocol.connectionLost}."""
         if not self.ended:
@@ -137,7 +191,10 @@ class _Side(Protocol):
             self.peer.transport.unregisterProducer()
         # Also a peer that has ended: it may still wait for what comes from here.
         self.peer.ended = True
-        self.peer.finish()
+        if reason.check(ConnectionDone) is None:
+            self.peer.reset()
+        else:
+            self.peer.finish()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -161,9 +218,6 @@ class AppSide(_Side):
             self.peer.abort()
             return
         self.peer.transport.write(self.stream.outgoing())
-        if _hungUp(self.transport):
-            # Nobody is there to read what might still come.
-            self.peer.ended = True
         self.noMore()
 
     def writeConnectionLost(self) -> None:
@@ -195,10 +249,3 @@ class WireSide(_Side):
             self.noMore()
             if not self.peer.ended:
                 self.peer.transport.loseWriteConnection()
-
-
-def _hungUp(transport: Any) -> bool:
-    """Whether the other end is closed, rather than shut down for writing only."""
-    poll = select.poll()
-    poll.register(transport.fileno(), 0)
-    return any(event & select.POLLHUP for _, event in poll.poll(0))

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import time
+from collections.abc import Callable
 
 from tests.e2e import schemes
 from tests.e2e.case import engines
@@ -147,6 +149,68 @@ class CertificateChecks(HttpServers):
             assertOneSentence(self, output, str(path))
 
 
+class ResetChecks(HttpServers):
+    """Resets on the far side of TLS, by a proxy of the test's own."""
+
+    def test_proxyResets(self) -> None:
+        """What the proxy cuts off is a reset to the app, behind what came before."""
+
+        def cutOff(proxy: ssl.SSLSocket) -> None:
+            proxy.sendall(b"half of it")
+            proxy.recv(2)
+            reset(proxy)
+
+        daemon, flow = self._through(cutOff)
+        self.assertEqual(flow.recv(10, socket.MSG_WAITALL), b"half of it")
+        flow.sendall(b"go")
+        with self.assertRaises(ConnectionResetError):
+            flow.recv(1)
+        self.assertEndsWell(daemon)
+
+    def test_proxyEnds(self) -> None:
+        """An end without close_notify is an end."""
+        daemon, flow = self._through(lambda proxy: proxy.sendall(b"all of it"))
+        self.assertEqual(flow.recv(10, socket.MSG_WAITALL), b"all of it")
+        self.assertEndsWell(daemon)
+
+    def test_appResets(self) -> None:
+        """What the app cuts off does not look complete to the proxy."""
+
+        def receive(proxy: ssl.SSLSocket) -> bytes:
+            proxy.sendall(proxy.recv(10))
+            return proxy.recv(1)
+
+        daemon, flow = self._through(receive)
+        flow.sendall(b"half of it")
+        self.assertEqual(flow.recv(10, socket.MSG_WAITALL), b"half of it")
+        reset(flow)
+        # OpenSSL's word for both is the same; a close_notify would be no error.
+        with self.assertRaises((ssl.SSLEOFError, ConnectionResetError)):
+            self._proxy.result()
+        self.assertEndsWell(daemon)
+
+    def _through(self, after: Callable[[ssl.SSLSocket], object]) -> tuple[Daemon, socket.socket]:
+        """A flow through a proxy that calls C{after} on each connection once it is open."""
+        ca = tlsfront.authority(self.directory)
+        shown = tlsfront.certificate(self.directory, ca)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(shown.cert, shown.key)
+
+        def serve(connection: socket.socket) -> object:
+            with context.wrap_socket(
+                connection, server_side=True, suppress_ragged_eofs=False
+            ) as proxy:
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += proxy.recv(4096)
+                proxy.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                return after(proxy)
+
+        self._proxy = self.peer(serve, self.lab.proxy)
+        daemon = self.daemon(proxy=f"https://{IPV4.proxy}:{self._proxy.port}?ca={ca.cert}")
+        return daemon, self.connect(9)
+
+
 class StopChecks(HttpServers):
     """The end of a daemon whose flows go through TLS."""
 
@@ -215,9 +279,10 @@ for _checks in (
     HttpsChecks,
     HttpsTinyproxyChecks,
     CertificateChecks,
+    ResetChecks,
     StopChecks,
 ):
     engines(globals(), _checks)
 # trial would run the bases too
 del HttpCase, TinyproxyChecks, SquidChecks, SquidBasicChecks, SquidDigestChecks
-del HttpsChecks, HttpsTinyproxyChecks, CertificateChecks, StopChecks, _checks
+del HttpsChecks, HttpsTinyproxyChecks, CertificateChecks, ResetChecks, StopChecks, _checks
