@@ -120,12 +120,14 @@ class DanteChecks(PoolChecks):
         return self.dante(auth=True)
 
     def test_datagrams(self) -> None:
-        """A relay for datagrams can be asked for on a connection that waited."""
+        """A relay for datagrams has a connection of its own, beside those that wait."""
         server = self.udpServer(echo, self.family)
         proxy = self.proxy()
         self.pooled(proxy)
-        self.lab.filter(proxy.port, NO_SYN, NO_SYN, self.lab.proxy)
+        before = self.waitForPool(proxy.port)
         self.assertEchoes(self.datagrams(server.port))
+        after = self.ports(proxy.port)
+        self.assertEqual((before - after, len(after)), (set(), SIZE + 1))
 
 
 class MicrosocksChecks(PoolChecks):
