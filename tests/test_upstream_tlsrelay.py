@@ -204,6 +204,21 @@ class RelayTests(ReactorCase):
         app.transport.loseConnection()
         await self.clean()
 
+    async def test_keepAlive(self) -> None:
+        """The kernel asks whether a silent proxy is still there."""
+        app = self.adopt(await self.upstream().connect(DESTINATION))
+        (wire,) = [
+            each
+            for each in self.reactor.getReaders()
+            if isinstance(getattr(each, "protocol", None), WireSide)
+        ]
+        self.assertTrue(wire.getTcpKeepAlive())
+        for name, value in tlsrelay.KEEPALIVE:
+            set_ = wire.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            self.assertEqual(set_, value)
+        app.transport.abortConnection()
+        await self.clean()
+
     async def test_slowReader(self) -> None:
         """An app that does not read holds the proxy up, and loses nothing."""
         app = self.adopt(await self.upstream(greeting=bytes(20_000_000)).connect(DESTINATION))

@@ -41,6 +41,11 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Connection
 from nanotun.upstream.tls import TlsStream
 
+#: Seconds of silence before the kernel asks whether the proxy is still there,
+#: seconds between two questions, and how many may stay unanswered: what the engine
+#: sets on the sockets it joins, which here is the pair's.
+KEEPALIVE = (("TCP_KEEPIDLE", 300), ("TCP_KEEPINTVL", 75), ("TCP_KEEPCNT", 4))
+
 #: Bytes, of each of the pair's four buffers; the kernel doubles it.
 BUFFER = 1 << 17
 
@@ -67,6 +72,7 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
             appSide, wireSide = AppSide(stream), WireSide(stream)
             appSide.peer, wireSide.peer = wireSide, appSide
             try:
+                _keepAlive(wire)
                 # These duplicate the descriptors.
                 reactor.adoptStreamConnection(wire.fileno(), wire.family, _Once(wireSide))
                 reactor.adoptStreamConnection(near.fileno(), near.family, _Once(appSide))
@@ -112,6 +118,13 @@ def makePair() -> tuple[socket.socket, socket.socket]:
             each.setblocking(False)
         undo.pop_all()
     return near, far
+
+
+def _keepAlive(wire: socket.socket) -> None:
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _noRelay(error: OSError) -> UpstreamError:
