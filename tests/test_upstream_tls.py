@@ -130,6 +130,20 @@ class WholeTests(ScriptCase):
         handshake.receive(server.say(OPEN))
         self.assertTrue(handshake.done)
 
+    def test_brokenBehindTheAnswer(self) -> None:
+        """
+        What is broken right behind the answer is an error, unless a second
+        connection is needed anyway.
+        """
+        wrong = b"\x17\3\3\0\x20" + bytes(32)
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        self.assertRaises(HandshakeError, handshake.receive, server.say(OPEN) + wrong)
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        handshake.receive(server.say(ASK) + wrong)
+        self.assertTrue(handshake.again)
+
     def test_ended(self) -> None:
         """
         A proxy that ends TLS before its answer is an error.
@@ -217,6 +231,15 @@ class StreamTests(SynchronousTestCase):
         self.stream.close()
         self.server.receive(self.stream.outgoing())
         self.assertEqual(self.server.heard, b"xmore")
+
+    def test_wrongBehindGood(self) -> None:
+        """
+        What came before a wrong record, or an alert, is not lost by it.
+        """
+        good = self.server.say(b"good")
+        self.stream.feed(good + b"\x17\3\3\0\x20" + bytes(32))
+        self.assertEqual(self.stream.read(), b"good")
+        self.assertRaises(ssl.SSLError, self.stream.read)
 
 
 class MutationTests(SynchronousTestCase):

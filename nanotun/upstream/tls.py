@@ -58,6 +58,7 @@ class TlsStream:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self.ended = False
+        self._broken: ssl.SSLError | None = None
 
     def handshake(self) -> bool:
         """
@@ -84,8 +85,11 @@ class TlsStream:
         """
         All plain bytes that have come.
 
-        @raise ssl.SSLError: the peer broke the protocol or gave up.
+        @raise ssl.SSLError: the peer broke the protocol or gave up, and what came
+            before was returned by an earlier call.
         """
+        if self._broken is not None:
+            raise self._broken
         found = []
         try:
             while piece := self._tls.read(READ_SIZE):
@@ -95,6 +99,10 @@ class TlsStream:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
+        except ssl.SSLError as error:
+            self._broken = error
+            if not found:
+                raise
         return b"".join(found)
 
     def write(self, data: bytes) -> None:
@@ -252,10 +260,11 @@ class TlsHandshake:
             return answer + stream.outgoing()
         stream.feed(data)
         try:
-            plain = stream.read()
-            if plain:
+            while plain := stream.read():
                 stream.write(self._inner.receive(plain))
         except ssl.SSLError as error:
+            if self.again:
+                return b""
             if not self.resumable:
                 raise greeting.failed(error) from None
             self._stale = True

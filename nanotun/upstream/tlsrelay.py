@@ -245,15 +245,14 @@ class WireSide(_Side):
         stream = self.stream
         stream.feed(data)
         try:
-            plain = stream.read()
+            while plain := stream.read():
+                self.peer.transport.write(plain)
         except ssl.SSLError:
             self.abort()
             return
         answer = stream.outgoing()
         if answer:
             self.transport.write(answer)
-        if plain:
-            self.peer.transport.write(plain)
         self.lookForEnd()
 
     def lookForEnd(self) -> None:
