@@ -139,6 +139,12 @@ def makeService(options: Options) -> IService:
             f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
             f"their DNS queries need the relay at {GATEWAY4}.",
         )
+    notices += tuple(
+        f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
+        "it; write ?ca=FILE in the place of ?insecure=1."
+        for proxy in settings.proxy
+        if proxy.insecure
+    )
     tunnel = NanotunService(
         settings,
         Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),

@@ -110,6 +110,15 @@ class MakeServiceTests(SynchronousTestCase):
             tunnel = next(iter(cast(Any, makeService(self.options(proxy)))))
             self.assertEqual("carries no UDP" in "".join(tunnel._notices), told, proxy)
 
+    def test_insecure(self) -> None:
+        """Each proxy whose certificate nobody checks is told at the start."""
+        proxies = "https://a,https://u:secret@b?insecure=1,https://c?insecure=1"
+        tunnel = next(iter(cast(Any, makeService(self.options(proxies)))))
+        told = [notice for notice in tunnel._notices if "certificate" in notice]
+        self.assertEqual(len(told), 2)
+        self.assertIn("https://u:***@b", told[0])
+        self.assertNotIn("secret", told[0])
+
     def test_noCertificates(self) -> None:
         """A file of certificates that is not there ends it with one sentence."""
         options = self.options("https://h?ca=/nowhere/ca.pem")

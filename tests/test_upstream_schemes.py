@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -108,6 +109,13 @@ class SchemeTests(ReactorCase):
         await self.opens(upstream)
         self.assertIn(BASIC, self.scripts[0].heard)
         await self.ended()
+
+    def test_eagerWhereTrusted(self) -> None:
+        """So they are inside TLS, but not for a proxy that nobody knows for sure."""
+        for query, eager in (("", True), ("?insecure=1", False)):
+            url = parseProxyURL(f"https://ann:secret@h{query}")
+            handshake: Any = HANDSHAKES["https"](url, self.reactor).connect(DESTINATION)
+            self.assertEqual(BASIC in handshake._inner.begin(), eager, query)
 
     async def test_unixSocket(self) -> None:
         """A proxy on a unix socket, and one that is not there."""

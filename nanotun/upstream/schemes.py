@@ -59,8 +59,8 @@ def _http(url: ProxyURL, reactor: Any) -> Handshakes:
 
 
 def _https(url: ProxyURL, reactor: Any) -> Handshakes:
-    # Nobody but the proxy sees the password.
-    proxy, login = str(url), _httpLogin(url, eager=True)
+    # Nobody but the proxy sees the password, as long as it is the proxy.
+    proxy, login = str(url), _httpLogin(url, eager=not url.insecure)
     context = makeContext(url.ca, url.insecure)
 
     def connect(destination: Endpoint) -> IHandshake:
