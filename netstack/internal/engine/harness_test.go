@@ -30,6 +30,9 @@ const (
 	deviceBuffer = 32 << 20
 
 	testMTU = 1500
+
+	// loopTurn bounds the wait for a loop that a test may hold.
+	loopTurn = 200 * time.Millisecond
 )
 
 var (
@@ -297,8 +300,18 @@ func (w *world) closed(flow uint64) (found events.Event) {
 	return found
 }
 
+// stats returns the counters once the loops have done what they are at: what a loop
+// writes can be read before it has counted it.
 func (w *world) stats() (s Stats) {
 	w.t.Helper()
+	for _, loop := range w.engine.loops {
+		turn := make(chan struct{})
+		loop.Call(func() { close(turn) })
+		select {
+		case <-turn:
+		case <-time.After(loopTurn): // a test holds it
+		}
+	}
 	w.do(func(e *Engine) { s = e.Stats() })
 	return s
 }
