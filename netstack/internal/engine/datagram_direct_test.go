@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -61,7 +62,7 @@ func directLeg(t *testing.T, v variant) (fd int, servers [2]*outside) {
 	t.Helper()
 	inNetwork(t, func() (err error) {
 		for i, address := range []netip.Addr{v.far(), v.far().Next()} {
-			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 5001)))
+			conn, err := listenSoon(netip.AddrPortFrom(address, 5001))
 			if err != nil {
 				return err
 			}
@@ -72,6 +73,17 @@ func directLeg(t *testing.T, v variant) (fd int, servers [2]*outside) {
 		return err
 	})
 	return fd, servers
+}
+
+// listenSoon listens on an address that was just added: the kernel takes an IPv6
+// one for its own a moment after "ip" is done.
+func listenSoon(address netip.AddrPort) (conn *net.UDPConn, err error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
+		if !errors.Is(err, unix.EADDRNOTAVAIL) || time.Now().After(deadline) {
+			return conn, err
+		}
+	}
 }
 
 // Datagrams go out by a direct leg as they are, each to its destination, alone and
