@@ -15,14 +15,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.interfaces import ILegControl
+from nanotun.upstream.transport import receive
 
 #: Seconds of silence before the kernel asks whether the proxy is still there,
 #: seconds between two questions, and how many may stay unanswered.  Nothing else
 #: passes on this connection, and a proxy that was switched off says no word.
 KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-
-#: Bytes per read.  A proxy has nothing to say here.
-READ_SIZE = 4096
 
 
 @implementer(ILegControl, IReadDescriptor, ILoggingContext)
@@ -81,13 +79,10 @@ class ControlConnection:
 
     def doRead(self) -> Failure | None:
         """See L{IReadDescriptor.doRead}."""
-        try:
-            data = self._socket.recv(READ_SIZE)  # type: ignore[union-attr]
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            return error  # type: ignore[return-value]
-        return None if data else CONNECTION_DONE  # type: ignore[return-value]
+        assert self._socket is not None
+        got = receive(self._socket)
+        # A proxy has nothing to say here.
+        return None if isinstance(got, bytes) else got
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor removed this descriptor."""

@@ -51,6 +51,22 @@ RETRY_INTERVAL = 0.01
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
+def receive(stream: socket.socket) -> Any:
+    """
+    Read what there is, for a reader's C{doRead}.
+
+    @param stream: non-blocking.
+    @return: bytes, at least one; or what C{doRead} returns: L{None} if there is
+        nothing now, else how the connection ended.
+    """
+    try:
+        return stream.recv(READ_SIZE) or CONNECTION_DONE
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        return error
+
+
 @implementer(ITransport, IReadDescriptor, IWriteDescriptor, ILoggingContext)
 class HandshakeTransport:
     """
@@ -227,16 +243,12 @@ class HandshakeTransport:
 
     def doRead(self) -> Failure | None:
         """See L{IReadDescriptor.doRead}."""
-        try:
-            data = self._socket.recv(READ_SIZE)  # type: ignore[union-attr]
-        except BlockingIOError:
+        assert self._socket is not None
+        got = receive(self._socket)
+        if isinstance(got, bytes):
+            self._protocol.dataReceived(got)  # type: ignore[union-attr]
             return None
-        except OSError as error:
-            return error  # type: ignore[return-value]
-        if not data:
-            return CONNECTION_DONE  # type: ignore[return-value]
-        self._protocol.dataReceived(data)  # type: ignore[union-attr]
-        return None
+        return got  # type: ignore[no-any-return]
 
     def doWrite(self) -> Failure | None:
         """See L{IWriteDescriptor.doWrite}."""

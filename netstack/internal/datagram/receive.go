@@ -139,7 +139,7 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 			r.table.mu.Unlock()
 		}
 		if !ok || peer.Family != destination.Family {
-			r.table.DropOdd.Add(1)
+			r.table.DropReply.Add(1)
 			return
 		}
 		r.put(&peer, &destination, p)

@@ -96,7 +96,7 @@ type flow struct {
 	to          link.End // where an attached one really goes
 	id          uint64
 	state       state
-	how         Refusal // of a refused one
+	how         Refusal // of a refused one, else 0
 	association *Association
 	queue       [][]byte // of an undecided one
 	active      int64    // milliseconds, see Table.now
@@ -129,9 +129,10 @@ type Table struct {
 	receivers     []*receiver
 	serviceWriter *link.DatagramWriter
 
-	Up, Down, Total, Evicted         atomic.Uint64 // datagrams, datagrams, associations
-	BytesUp, BytesDown               atomic.Uint64
-	DropUndecided, DropSend, DropOdd atomic.Uint64
+	Up, Down, Total, Evicted atomic.Uint64 // datagrams, datagrams, associations
+	BytesUp, BytesDown       atomic.Uint64
+	DropUndecided, DropSend  atomic.Uint64
+	DropReply                atomic.Uint64
 }
 
 // New makes an empty table.
@@ -180,29 +181,24 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 		}
 	}
 	t.touch(f)
-	switch f.state {
+	state, how, a, to := f.state, f.how, f.association, f.to
+	switch state {
 	case undecided:
 		t.hold(f, payload, segment)
-	case refused:
-		how := f.how
-		t.mu.Unlock()
-		return how
-	case served:
-		t.mu.Unlock()
-		each(payload, segment, func(p []byte) { t.Services.push(source, destination, p) })
-		return 0
 	case attached:
-		a, to := f.association, f.to
 		a.sent = t.now.Load()
 		if a.shared {
 			each(payload, segment, func(p []byte) { t.expect(f, p) })
 		}
-		t.mu.Unlock()
-		each(payload, segment, func(p []byte) { t.out.add(a, &to, p) })
-		return 0
 	}
 	t.mu.Unlock()
-	return 0
+	switch state {
+	case served:
+		t.Serve(source, destination, payload, segment)
+	case attached:
+		each(payload, segment, func(p []byte) { t.out.add(a, &to, p) })
+	}
+	return how
 }
 
 // Serve gives a datagram to Python without a flow.

@@ -2,18 +2,13 @@ package engine
 
 import (
 	"fmt"
-	"maps"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -265,130 +260,6 @@ func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	event.Error = int32(errno)
 	event.BytesUp, event.BytesDown = up, down
 	e.events.PostLazy(event)
-}
-
-// Refuse tells the app that it cannot have a waiting flow.
-func (e *Engine) Refuse(flow uint64, how Refusal) error {
-	w := e.pending.take(flow)
-	if w == nil {
-		if how == RefuseReset {
-			how = RefusePortUnreachable // what a reset is to TCP
-		}
-		if err := e.datagrams.Refuse(flow, datagram.Refusal(how)); err != nil {
-			return err
-		}
-		e.refused.Add(1)
-		return nil
-	}
-	defer w.packet.DecRef()
-	e.refused.Add(1)
-	e.reject(w.packet, w.tuple.six, how)
-	return nil
-}
-
-// reject answers a packet with what the app is to see. Without a reason that ICMP
-// knows it is a TCP reset.
-func (e *Engine) reject(packet *stack.PacketBuffer, six bool, how Refusal) {
-	if six {
-		reject := stack.RejectIPv6WithTCPReset
-		switch how {
-		case RefuseHostUnreachable:
-			reject = stack.RejectIPv6WithICMPAddrUnreachable
-		case RefuseNetUnreachable:
-			reject = stack.RejectIPv6WithICMPNoRoute
-		case RefuseProhibited:
-			reject = stack.RejectIPv6WithICMPAdminProhibited
-		case RefusePortUnreachable:
-			reject = stack.RejectIPv6WithICMPPortUnreachable
-		}
-		handler := e.stack.NetworkProtocolInstance(ipv6.ProtocolNumber).(stack.RejectIPv6WithHandler)
-		handler.SendRejectionError(packet, reject, false)
-		return
-	}
-	reject := stack.RejectIPv4WithTCPReset
-	switch how {
-	case RefuseHostUnreachable:
-		reject = stack.RejectIPv4WithICMPHostUnreachable
-	case RefuseNetUnreachable:
-		reject = stack.RejectIPv4WithICMPNetUnreachable
-	case RefuseProhibited:
-		reject = stack.RejectIPv4WithICMPAdminProhibited
-	case RefusePortUnreachable:
-		reject = stack.RejectIPv4WithICMPPortUnreachable
-	}
-	handler := e.stack.NetworkProtocolInstance(ipv4.ProtocolNumber).(stack.RejectIPv4WithHandler)
-	handler.SendRejectionError(packet, reject, true)
-}
-
-// Drop forgets a waiting flow.
-func (e *Engine) Drop(flow uint64) error {
-	w := e.pending.take(flow)
-	if w == nil {
-		return e.datagrams.Drop(flow)
-	}
-	w.packet.DecRef()
-	return nil
-}
-
-// quietTime without a byte means that a flow has nothing under way.
-const quietTime = 100 * time.Millisecond
-
-// Quiesce takes no new flows and resets those that have nothing under way. It
-// returns how many are left.
-func (e *Engine) Quiesce() int {
-	e.mu.Lock()
-	e.quiesced = true
-	e.mu.Unlock()
-	e.datagrams.Quiesce()
-	flows, _ := e.left()
-	for _, f := range flows {
-		if f.Idle(quietTime) {
-			f.Abort()
-		}
-	}
-	_, count := e.left()
-	return count
-}
-
-// left returns the established flows, and how many there are with those in the
-// handshake.
-func (e *Engine) left() (joined []*joinedFlow, count int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Collect(maps.Values(e.joined)), len(e.joined) + len(e.opening)
-}
-
-// closeWait bounds how long Close waits for flows that other goroutines have in
-// hand, and closeLook is how often it looks.
-const (
-	closeWait = time.Second
-	closeLook = 2 * time.Millisecond
-)
-
-// Close resets what is left and frees everything. Nothing is written to the
-// device after it returned.
-func (e *Engine) Close() {
-	e.Quiesce()
-	e.pending.clear()
-	for end := time.Now().Add(closeWait); time.Now().Before(end); time.Sleep(closeLook) {
-		flows, count := e.left()
-		if count == 0 {
-			break
-		}
-		for _, f := range flows {
-			f.Abort()
-		}
-		// Handshakes under way, too: they end when their endpoint does.
-		for _, endpoint := range e.stack.RegisteredEndpoints() {
-			endpoint.Abort()
-		}
-	}
-	e.datagrams.Close()
-	e.stack.Close()
-	e.link.Close()
-	e.stack.RemoveNIC(nic)
-	e.closeLoops()
-	e.events.Close()
 }
 
 // find returns the established flow of a tuple, nil if there is none.

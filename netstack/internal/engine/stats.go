@@ -72,7 +72,7 @@ func (e *Engine) Stats() Stats {
 		DatagramsDown:     d.Down.Load(),
 		DropUndecided:     d.DropUndecided.Load(),
 		DropSend:          d.DropSend.Load(),
-		DropReply:         d.DropOdd.Load(),
+		DropReply:         d.DropReply.Load(),
 		DropService:       d.Services.Dropped.Load(),
 	}
 }
