@@ -1,29 +1,24 @@
 """
 The configuration: values from file and flags in, one frozen L{Settings} out.
 
-Every setting stands once, in L{KEYS}: its name in the file, its flag, its
-range, its default and its help.  Nothing here opens a file or looks at the
-machine; L{nanotun.options} does.
+Every setting stands once, in L{nanotun.keys}.  Nothing here opens a file or looks
+at the machine; L{nanotun.options} does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from nanotun import checks
 from nanotun.configfile import Given
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint
-from nanotun.proxyurl import ProxyURL, parseProxyURL
-
-MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
-MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
-PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
-POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
-DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
+from nanotun.flow import Endpoint, Protocol
+from nanotun.keys import KEYS, Key
+from nanotun.policy.selector import Selector
+from nanotun.policy.targets import Network
+from nanotun.proxyurl import ProxyURL
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,11 @@ class Settings:
     @ivar dnsCacheSize: answers.
     @ivar dnsStateFile: a path, or the empty string for no file.
     @ivar fakeIpExclude: names, lower case; each stands for all below it too.
+    @ivar excludedProcesses: who goes past the proxy.
+    @ivar excludeRefresh: seconds between two scans of the processes.
+    @ivar excludedIPs: where flows to go past the proxy.
+    @ivar lanOnlyPorts: what never reaches the proxy, by protocol and port.
+    @ivar runDir: a directory for what lives as long as the daemon, or a crash.
     @ivar logDir: a path, or the empty string for no log files.
     """
 
@@ -64,211 +64,19 @@ class Settings:
     dnsMode: str
     dnsStateFile: str
     fakeIpExclude: tuple[str, ...]
+    excludedProcesses: tuple[Selector, ...]
+    excludeChildren: bool
+    excludeRefresh: float
+    excludedIPs: tuple[Network, ...]
+    lan: str
+    lanOnlyPorts: frozenset[tuple[Protocol, int]]
+    autoDefaultRoute: bool
+    ipv6: str
+    killSwitch: bool
+    runDir: str
     logLevel: str
     logDir: str
-
-
-def _proxies(value: object) -> tuple[ProxyURL, ...]:
-    texts = value if isinstance(value, list) else [value]
-    if not 1 <= len(texts) <= PROXY_LIMIT or not all(isinstance(each, str) for each in texts):
-        raise ConfigError(
-            f"must be a URL, such as socks5://host:port, or a list of 1 to {PROXY_LIMIT} of them"
-        )
-    urls = []
-    for number, text in enumerate(texts, 1):
-        try:
-            urls.append(parseProxyURL(text))
-        except ConfigError as error:
-            if len(texts) == 1:
-                raise
-            raise ConfigError(
-                f"{error} (in URL {number} of {len(texts)}; a comma in one is written %2C)"
-            ) from None
-    return tuple(dict.fromkeys(urls))
-
-
-class Key(NamedTuple):
-    """
-    One setting.
-
-    @ivar check: takes the value and returns what L{Settings} holds; raises
-        L{ConfigError} with the end of a sentence, C{"must be ..."}.
-    @ivar default: as it would stand in the file; L{None} if it must be given.
-    @ivar metavar: what the help calls the value.
-    """
-
-    name: str
-    flag: str
-    check: Callable[[object], Any]
-    default: str | int | None
-    metavar: str
-    help: str
-
-
-KEYS = {
-    key.name: key
-    for key in (
-        Key(
-            "proxy",
-            "proxy",
-            _proxies,
-            None,
-            "socks5://host:port",
-            "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
-            "direct:// for no proxy, reject:// for no connections; more behind commas",
-        ),
-        Key(
-            "proxyPasswordFile",
-            "proxy-password-file",
-            checks.path("a file's path, or '' for none"),
-            "",
-            "FILE",
-            "file with the proxy's password, for a proxy with a user name only",
-        ),
-        Key(
-            "proxyPolicy",
-            "proxy-policy",
-            checks.choice("failover", "round-robin", "least-latency"),
-            "failover",
-            "POLICY",
-            "which of several proxies: failover (the first that works), round-robin or "
-            "least-latency",
-        ),
-        Key(
-            "proxyCheckInterval",
-            "proxy-check-interval",
-            # Less is a load on the proxy; more finds out from a user's flow first.
-            checks.duration("1s", "1h", "30s or 5m"),
-            "30s",
-            "DURATION",
-            "how often an idle one of several proxies is checked, 1s to 1h",
-        ),
-        Key(
-            "upstreamPool",
-            "upstream-pool",
-            checks.number(0, POOL_LIMIT, "connections"),
-            0,
-            "CONNECTIONS",
-            f"connections to the proxy to keep ready for flows to come, 0 to {POOL_LIMIT}",
-        ),
-        Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
-        Key(
-            "mtu",
-            "mtu",
-            checks.number(MTU_MIN, MTU_MAX, "bytes"),
-            1500,
-            "BYTES",
-            f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}",
-        ),
-        Key(
-            "stackMode",
-            "stack",
-            checks.choice("gvisor", "simple"),
-            "gvisor",
-            "MODE",
-            "packet engine: gvisor (everything) or simple (less overhead)",
-        ),
-        Key(
-            "offload",
-            "offload",
-            checks.choice("auto", "on", "off"),
-            "auto",
-            "MODE",
-            "segmentation offload: auto (try it at start), on or off",
-        ),
-        Key(
-            "connectTimeout",
-            "connect-timeout",
-            # Less fails on proxies that are merely far away; no app waits longer.
-            checks.duration("100ms", "5m", "10s or 1m30s"),
-            "10s",
-            "DURATION",
-            "how long a connection may take to open, 100ms to 5m",
-        ),
-        Key(
-            "udpTimeout",
-            "udp-timeout",
-            # Less ends what is only thinking; RFC 4787, section 4.3, asks for two
-            # minutes, and an hour is more than any NAT on the way grants.
-            checks.duration("1s", "1h", "1m or 2m30s"),
-            "1m",
-            "DURATION",
-            "how long a UDP association lives without datagrams, 1s to 1h",
-        ),
-        Key(
-            "dns",
-            "dns",
-            checks.dnsServers,
-            "8.8.8.8",
-            "ADDRESS",
-            "DNS server for the gateway's relay, with a port or without; more behind commas",
-        ),
-        Key(
-            "dnsOverride",
-            "dns-override",
-            checks.boolean,
-            "false",
-            "BOOL",
-            "true: the relay answers DNS queries to any server",
-        ),
-        Key(
-            "dnsCache",
-            "dns-cache",
-            checks.boolean,
-            "true",
-            "BOOL",
-            "whether the relay remembers answers, true or false",
-        ),
-        Key(
-            "dnsCacheSize",
-            "dns-cache-size",
-            checks.number(1, DNS_CACHE_LIMIT, "answers"),
-            4096,
-            "ANSWERS",
-            f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
-        ),
-        Key(
-            "dnsMode",
-            "dns-mode",
-            checks.choice("normal", "fake-ip"),
-            "normal",
-            "MODE",
-            "DNS answers of the relay: normal, or fake-ip (addresses that stand for names)",
-        ),
-        Key(
-            "dnsStateFile",
-            "dns-state-file",
-            checks.path("a file's path, or '' for none"),
-            "/var/lib/nanotun/fakeip.json",
-            "FILE",
-            "where fake-ip keeps its names across restarts; '' for nowhere",
-        ),
-        Key(
-            "fakeIpExclude",
-            "fake-ip-exclude",
-            checks.domains,
-            "",
-            "DOMAIN",
-            "names that fake-ip leaves alone, with all below; more behind commas",
-        ),
-        Key(
-            "logLevel",
-            "log-level",
-            checks.choice("debug", "info", "warn", "error"),
-            "info",
-            "LEVEL",
-            "what to log: debug, info, warn or error",
-        ),
-        Key(
-            "logDir",
-            "log-dir",
-            checks.path("a directory's path, or '' for no log files"),
-            "logs",
-            "DIR",
-            "directory of the log files; '' for none",
-        ),
-    )
-}
+    logFormat: str
 
 
 def flagValue(key: Key, text: str) -> Given:

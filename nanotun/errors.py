@@ -25,6 +25,16 @@ class EngineError(NanotunError):
     """The native stack is missing, of another version, or refused a call."""
 
 
+class RoutingError(NanotunError):
+    """A route, rule, firewall table or setting of the machine cannot be changed."""
+
+
+class RunningError(NanotunError):
+    """
+    Another nanotun runs already, or none does where one has to.
+    """
+
+
 class FlowDecidedError(NanotunError):
     """A flow request got a second decision: a mistake of ours."""
 

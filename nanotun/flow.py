@@ -52,6 +52,55 @@ class Flow(NamedTuple):
     destination: Endpoint
 
 
+class Verdict(enum.Enum):
+    """
+    Where a flow goes: by the upstream, past it, to our own services, or nowhere, of
+    which the app hears at once (REJECT) or not at all (DROP).
+    """
+
+    PROXY = "proxy"
+    DIRECT = "direct"
+    RELAY = "relay"
+    REJECT = "reject"
+    DROP = "drop"
+
+
+class Decision(NamedTuple):
+    """
+    What was decided of a flow.
+
+    @ivar rule: the rule's short name, the same in logs, counters and C{explain}.
+    @ivar reason: why, as the end of a sentence; only with what the rule saw.
+    @ivar owner: whose flow it is, where that was asked for and found.
+    """
+
+    verdict: Verdict
+    rule: str
+    reason: str = ""
+    owner: Owner | None = None
+
+
+class Owner(NamedTuple):
+    """
+    The process that a flow belongs to.
+
+    @ivar pid: 0 where only the socket's user or cgroup is known.
+    @ivar uid: the socket's owner.
+    @ivar name: the executable's name, or empty.
+    @ivar path: the executable's absolute path, or empty.
+    @ivar cgroup: path below the root of cgroup version 2, or empty.
+    @ivar excluded: the selector of C{excludedProcesses} that it matches, as it is
+        written, or empty.
+    """
+
+    pid: int
+    uid: int
+    name: str = ""
+    path: str = ""
+    cgroup: str = ""
+    excluded: str = ""
+
+
 class Refusal(enum.IntEnum):
     """What the app sees of a flow it cannot have (netstack.h, NS_REFUSE_...)."""
 

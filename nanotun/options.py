@@ -9,6 +9,7 @@ and does what the file says.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,17 +17,24 @@ from dataclasses import replace
 from twisted.python import usage
 
 from nanotun import __version__
-from nanotun.config import KEYS, Key, Settings, flagValue, makeSettings
+from nanotun.config import Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
+from nanotun.keys import KEYS, Key
 from nanotun.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; more is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
+#: Seconds; who is cut off is not to wait longer for his machine.
+CONFIRM_LIMIT = 3600
+
 #: The flags of settings of several values, which may be given several times.
-LISTS = ("proxy", "dns", "fake-ip-exclude")
+LISTS = ("proxy", "dns", "fake-ip-exclude", "exclude", "exclude-ip")
+
+#: The flags that take no value, and have a --no- of their own.
+SWITCHES = ("auto-route",)
 
 
 def readFile(
@@ -85,6 +93,7 @@ class Options(usage.Options):
     twistd's view of the settings.
 
     @ivar settings: the L{Settings}, once the options were parsed.
+    @ivar confirm: seconds until everything is taken back if nobody confirms, or 0.
     @ivar notices: sentences that are worth a warning once logging has begun.
     """
 
@@ -97,15 +106,27 @@ class Options(usage.Options):
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if key.flag not in LISTS),
+        *(
+            [key.flag, None, None, _helpOf(key)]
+            for key in KEYS.values()
+            if key.flag not in LISTS + SWITCHES
+        ),
+        [
+            "confirm",
+            None,
+            None,
+            "with --auto-route: take everything back after this many seconds, unless "
+            "'nanotun confirm' is called before",
+        ],
     ]
 
     settings: Settings
+    confirm = 0
     notices: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self.update(dict.fromkeys(LISTS))
+        self.update(dict.fromkeys(LISTS + SWITCHES))
 
     def opt_dns(self, servers: str) -> None:
         """Another server; the help is set below."""
@@ -119,6 +140,25 @@ class Options(usage.Options):
         """Another proxy; the help is set below."""
         self._extend("proxy", proxies)
 
+    def opt_exclude(self, processes: str) -> None:
+        """More processes; the help is set below."""
+        self._extend("exclude", processes)
+
+    def opt_exclude_ip(self, networks: str) -> None:
+        """More networks; the help is set below."""
+        self._extend("exclude-ip", networks)
+
+    def opt_auto_route(self) -> None:
+        """The help is set below."""
+        self["auto-route"] = "true"
+
+    def opt_no_auto_route(self) -> None:
+        """Change no route, whatever the configuration file says."""
+        self["auto-route"] = "false"
+
+    opt_auto_route.__doc__ = KEYS["autoDefaultRoute"].help
+    opt_exclude.__doc__ = f"{_helpOf(KEYS['excludedProcesses'])}; may be given several times"
+    opt_exclude_ip.__doc__ = f"{_helpOf(KEYS['excludedIPs'])}; may be given several times"
     opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
     opt_fake_ip_exclude.__doc__ = f"{_helpOf(KEYS['fakeIpExclude'])}; may be given several times"
     opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
@@ -145,6 +185,7 @@ class Options(usage.Options):
             if self[key.flag] is not None
         }
         self.settings = makeSettings(fileValues, flagValues, path)
+        self._readConfirm()
         inURL = any(proxy.password is not None for proxy in self.settings.proxy)
         if inURL and "proxy" in flagValues:
             self.notices += (
@@ -157,6 +198,19 @@ class Options(usage.Options):
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
         self._findPassword(uid, environment)
+
+    def _readConfirm(self) -> None:
+        text: str | None = self["confirm"]
+        if text is None:
+            return
+        if not re.fullmatch("[0-9]{1,4}", text) or not 5 <= int(text) <= CONFIRM_LIMIT:
+            raise ConfigError(
+                f"--confirm must be a whole number of seconds from 5 to {CONFIRM_LIMIT}, "
+                f"not {text[:20]!a}."
+            )
+        if not self.settings.autoDefaultRoute:
+            raise ConfigError("--confirm is for --auto-route: without it no route is changed.")
+        self.confirm = int(text)
 
     def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
         """Look for the password that proxies' URLs leave out."""

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from nanotun.config import Settings
 from nanotun.errors import DeviceError, NanotunError
-from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice, ITunOpener
+from nanotun.interfaces import IFlowHandler, IPacketEngine, IPart, ITunDevice, ITunOpener
 
 #: Seconds for one part of the stop.  The engine grants its flows one; with this
 #: even an engine that hangs lets the daemon end within two.
@@ -77,6 +77,8 @@ class Parts(NamedTuple):
         services; it also has a C{stop} that cancels everything undecided.
     @ivar makePort: makes the reader of the device; takes what to call with an
         errno when the device is gone.
+    @ivar before: what is started before the device is made.
+    @ivar after: what is started once the tunnel carries.
     """
 
     opener: ITunOpener
@@ -84,6 +86,8 @@ class Parts(NamedTuple):
     makeGateway: Callable[[IPacketEngine], Gateway]
     makeRouter: Callable[[IPacketEngine, Gateway], Any]
     makePort: Callable[[ITunDevice, IPacketEngine, Callable[[int], None]], Port]
+    before: tuple[IPart, ...] = ()
+    after: tuple[IPart, ...] = ()
 
 
 class _Step(NamedTuple):
@@ -141,12 +145,14 @@ class NanotunService(Service):
         # finish while the port still pumps, then the port and the device go.
         self._steps = (
             _Step("the check for root", self._checkRoot, _nothing),
+            *(_Step(part.name, part.start, part.stop) for part in parts.before),
             _Step("the device", self._openDevice, lambda: self._device.close()),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),
             _Step("the engine", self._startEngine, lambda: self._engine.stop()),
             _Step("the gateway", lambda: self._gateway.start(), lambda: self._gateway.stop()),
             _Step("the router", _nothing, lambda: self._router.stop()),
             _Step("reading", lambda: self._port.startReading(), _nothing),
+            *(_Step(part.name, part.start, part.stop) for part in parts.after),
         )
 
     def startService(self) -> None:

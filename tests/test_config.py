@@ -6,10 +6,11 @@ import dataclasses
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.config import KEYS, Settings, flagValue, makeSettings
+from nanotun.config import Settings, flagValue, makeSettings
 from nanotun.configfile import Given, parseFile
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint
+from nanotun.flow import Endpoint, Protocol
+from nanotun.keys import KEYS
 from nanotun.proxyurl import ProxyURL
 
 
@@ -53,8 +54,28 @@ class SettingsTests(SynchronousTestCase):
                 dnsMode="normal",
                 dnsStateFile="/var/lib/nanotun/fakeip.json",
                 fakeIpExclude=(),
+                excludedProcesses=(),
+                excludeChildren=False,
+                excludeRefresh=15.0,
+                excludedIPs=(),
+                lan="direct",
+                lanOnlyPorts=frozenset(
+                    (
+                        (Protocol.TCP, 139),
+                        (Protocol.TCP, 445),
+                        (Protocol.UDP, 137),
+                        (Protocol.UDP, 138),
+                        (Protocol.UDP, 445),
+                        (Protocol.UDP, 5353),
+                    )
+                ),
+                autoDefaultRoute=False,
+                ipv6="auto",
+                killSwitch=False,
+                runDir="/run/nanotun",
                 logLevel="info",
                 logDir="logs",
+                logFormat="text",
             ),
         )
 

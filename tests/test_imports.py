@@ -22,10 +22,21 @@ LAYERS = (
     ("nanotun.flow", "nanotun.errors", "nanotun.addresses"),
     ("nanotun.interfaces",),
     ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
+    ("nanotun.keys",),
     ("nanotun.config", "nanotun.password", "nanotun.plugin"),
     ("nanotun.logfile",),
     ("nanotun.logs", "nanotun.trouble", "nanotun.pauses"),
-    ("nanotun.tun", "nanotun.engine", "nanotun.upstream", "nanotun.gateway", "nanotun.routing"),
+    (
+        "nanotun.tun",
+        "nanotun.engine",
+        "nanotun.upstream",
+        "nanotun.gateway",
+        "nanotun.owners",
+        "nanotun.routing",
+        "nanotun.control",
+        "nanotun.cell",
+    ),
+    ("nanotun.judge",),
     ("nanotun.legs", "nanotun.naming"),
     ("nanotun.associations",),
     ("nanotun.redirection",),
@@ -33,13 +44,15 @@ LAYERS = (
     ("nanotun.service",),
     ("nanotun.options",),
     ("nanotun.tap",),
+    ("nanotun.doctor",),
+    ("nanotun.console",),
     ("nanotun.testing",),
 )
 
 #: What touches the world is known to the others by its interface only: these
 #: are named by the composition root and by nobody else.
-PORTS = LAYERS[7]
-ROOTS = ("nanotun.tap", "nanotun.testing")
+PORTS = LAYERS[8]
+ROOTS = ("nanotun.tap", "nanotun.doctor", "nanotun.console", "nanotun.testing")
 
 #: No reactor, socket, clock or file: bytes and values in, bytes and values out.
 PURE = (
@@ -51,6 +64,7 @@ PURE = (
     "nanotun.configfile",
     "nanotun.proxyurl",
     "nanotun.checks",
+    "nanotun.keys",
     "nanotun.config",
     "nanotun.password",
     "nanotun.policy",
@@ -92,11 +106,12 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
     "ctypes": "nanotun.engine",
-    "pyroute2": ("nanotun.tun", "nanotun.routing"),
+    "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.owners", "nanotun.cell"),
     "yaml": "nanotun.configfile",
     "h11": "nanotun.upstream.http",
     "hyperlink": "nanotun.proxyurl",
-    "psutil": "nanotun.policy",
+    "psutil": ("nanotun.owners", "nanotun.doctor"),
+    "rich": "nanotun.console",
 }
 
 #: The aim is 100 to 300; a file need not be torn in two for its last lines.

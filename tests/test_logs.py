@@ -15,7 +15,8 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.config import KEYS, flagValue, makeSettings
+from nanotun.config import flagValue, makeSettings
+from nanotun.keys import KEYS
 from nanotun.logs import LineObserver, LoggedService, Terminal, formatLine
 
 SETTINGS = makeSettings(

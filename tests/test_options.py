@@ -10,9 +10,9 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__
-from nanotun.config import KEYS
 from nanotun.errors import ConfigError
-from nanotun.options import FILE_LIMIT, Options, readFile
+from nanotun.keys import KEYS
+from nanotun.options import FILE_LIMIT, SWITCHES, Options, readFile
 
 
 class FileCase(SynchronousTestCase):
@@ -98,8 +98,9 @@ class OptionsTests(FileCase):
         """Every setting has a flag, and the help shows its default."""
         help = " ".join(str(self.parse("--proxy", "h")).split())
         for key in KEYS.values():
-            self.assertIn(f"--{key.flag}=", help)
-            if key.default:
+            switch = key.flag in SWITCHES
+            self.assertIn(f"--{key.flag} " if switch else f"--{key.flag}=", help)
+            if key.default and not switch:
                 self.assertIn(f"[default: {key.default}]", help)
 
     def test_servers(self) -> None:

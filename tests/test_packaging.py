@@ -13,8 +13,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from nanotun.config import KEYS, makeSettings
+from nanotun.config import makeSettings
 from nanotun.configfile import parseFile
+from nanotun.keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))

@@ -14,10 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nanotun.config import KEYS, flagValue, makeSettings
+from nanotun.config import flagValue, makeSettings
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.keys import KEYS
 from nanotun.logs import formatLine
 from nanotun.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.testing import MemoryEngine, MemoryTunOpener

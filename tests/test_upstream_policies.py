@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.config import KEYS
+from nanotun.keys import KEYS
 from nanotun.upstream.policies import (
     EXPLORE,
     POLICIES,

@@ -15,18 +15,24 @@ from nanotun.interfaces.engine import (
     IPacketEngine,
     IPacketEngineFactory,
 )
+from nanotun.interfaces.policy import IJudge, IOwners
+from nanotun.interfaces.routing import IChange, IPart
 from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, IUpstream
 
 __all__ = [
+    "IChange",
     "IDatagramFlowRequest",
     "IFlowHandler",
     "IFlowRequest",
     "IGateway",
     "IHandshake",
     "IHealthCheck",
+    "IJudge",
     "ILegControl",
+    "IOwners",
     "IPacketEngine",
     "IPacketEngineFactory",
+    "IPart",
     "ITunDevice",
     "ITunOpener",
     "IUpstream",

@@ -32,6 +32,8 @@ DEFAULTS: Mapping[str, object] = {
     "tunName": TUN_NAME,
     "connectTimeout": f"{CONNECT_SECONDS:g}s",
     "logLevel": "info",
+    # The laboratory's own addresses are private ones.
+    "lan": "proxy",
 }
 
 
@@ -52,7 +54,12 @@ def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
     L{None} is left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    merged = {"logDir": str(directory / "logs"), **DEFAULTS, **settings}
+    merged = {
+        "logDir": str(directory / "logs"),
+        "runDir": str(directory / "run"),
+        **DEFAULTS,
+        **settings,
+    }
     path = directory / "nanotun.yaml"
     path.touch(mode=0o600)  # it may hold a password
     path.write_text(

@@ -1,0 +1,69 @@
+"""
+What nanotun does to the machine that it runs on, and takes back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+
+class IPart(Interface):
+    """
+    A part of the daemon beside device, engine and router.  The service starts the
+    parts in order and stops them in the reverse order, each once.
+    """
+
+    name = Attribute("What errors and logs call it, with its article (L{str}).")
+
+    def start() -> None:
+        """
+        Start, completely, before this returns.
+
+        @raise nanotun.errors.NanotunError: with one sentence; nothing was started.
+        """
+
+    def stop() -> Deferred[None] | None:
+        """Take back what L{start} did.  Only called after a start that returned."""
+
+
+class IChange(Interface):
+    """
+    One change to the machine: a route, a rule, a firewall table, a setting.  The
+    routes' journal writes L{record} down before it calls L{apply}, and removes it
+    after L{undo}.  A change made anew from its record by another process can be
+    undone as well.
+    """
+
+    kind = Attribute("The short name of this kind of change, in records (L{str}).")
+
+    def describe() -> str:
+        """What it does, as a command that one could type."""
+
+    def describeUndo() -> str:
+        """The same for its undo."""
+
+    def record() -> dict[str, Any]:
+        """All that L{undo} needs, as JSON."""
+
+    def apply() -> None:
+        """
+        Do it.
+
+        @raise nanotun.errors.RoutingError: with one sentence; nothing is left of it.
+        """
+
+    def undo() -> None:
+        """
+        Take it back, and nothing else.  Harmless where nothing, or only a part, is left
+        of it.
+
+        @raise nanotun.errors.RoutingError: with one sentence; it is still there.
+        """
+
+    def holds() -> bool:
+        """Whether it is still as L{apply} left it."""

@@ -1,0 +1,3 @@
+"""
+Where a flow goes, by what it is: pure, values in and values out.
+"""

@@ -1,0 +1,92 @@
+"""
+What C{excludedProcesses} says of a process, one L{Selector} for each.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple
+
+from nanotun.errors import ConfigError
+
+SELECTOR_LIMIT = 256  #: Selectors; each is compared with every process of a scan.
+
+
+class SelectorKind(enum.Enum):
+    """What of a process is looked at; the values are the words before the colon."""
+
+    NAME = "name"
+    PATH = "path"
+    PID = "pid"
+    UID = "uid"
+    CGROUP = "cgroup"
+    UNIT = "unit"
+
+
+class Selector(NamedTuple):
+    """
+    Which processes are meant.
+
+    @ivar value: for NAME the executable's name, lower case, without C{.exe}; for
+        PATH its absolute path; for PID and UID digits, or for UID a user's name;
+        for CGROUP the path below the cgroup root, beginning with a slash; for UNIT
+        a systemd unit's whole name.
+    """
+
+    kind: SelectorKind
+    value: str
+
+    def __str__(self) -> str:
+        if self.kind in (SelectorKind.NAME, SelectorKind.PATH):
+            return self.value
+        return f"{self.kind.value}:{self.value}"
+
+
+def processName(name: str) -> str:
+    """A name as names are compared: lower case, without C{.exe}."""
+    return name.lower().removesuffix(".exe")
+
+
+_RULE = (
+    "must be processes: a name such as curl, a path such as /usr/bin/curl, pid:N, uid:N, "
+    "uid:USER, cgroup:/PATH or unit:NAME.service"
+)
+
+_PATTERNS = {
+    "pid": r"[1-9][0-9]{0,9}",
+    "uid": r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?",
+    "cgroup": r"/[^\0\n]{0,4000}",
+    "unit": r"[A-Za-z0-9:_.\\@-]{1,255}\.(?:service|scope|slice)",
+}
+
+
+def selectors(value: object) -> tuple[Selector, ...]:
+    """
+    Selectors: texts with commas between them, or a list of such.
+
+    @return: each once.
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(_RULE)
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    found = tuple(dict.fromkeys(_selector(part) for part in parts if part))
+    if len(found) > SELECTOR_LIMIT:
+        raise ConfigError(f"must name at most {SELECTOR_LIMIT} processes, not {len(found)}")
+    return found
+
+
+def _selector(text: str) -> Selector:
+    if text.startswith("/"):
+        return Selector(SelectorKind.PATH, text)
+    word, colon, value = text.partition(":")
+    if not colon or word.lower() not in _PATTERNS:
+        if not text.isprintable() or "/" in text or colon:
+            raise ConfigError(f"{_RULE}; not {text[:40]!a}")
+        return Selector(SelectorKind.NAME, processName(text))
+    word = word.lower()
+    if not re.fullmatch(_PATTERNS[word], value):
+        raise ConfigError(f"{_RULE}; not {text[:40]!a}")
+    return Selector(SelectorKind(word), value.rstrip("/") or "/" if word == "cgroup" else value)

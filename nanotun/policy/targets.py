@@ -1,0 +1,65 @@
+"""
+What settings say of destinations: networks, and ports that are for the LAN only.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from nanotun.errors import ConfigError
+from nanotun.flow import Protocol
+
+Network = IPv4Network | IPv6Network
+
+NETWORK_LIMIT = 4096  #: Networks; one by one they are compared with a flow's address.
+PORT_LIMIT = 256  #: Ports; who needs more needs a firewall.
+
+
+def _parts(value: object, rule: str) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(rule)
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    return [part for part in parts if part]
+
+
+_NETWORKS = "must be addresses or networks, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """
+    Addresses and networks: texts with commas between them, or a list of such.
+
+    @return: each once; bits past the prefix are cut off.
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    found: dict[Network, None] = {}
+    for part in _parts(value, _NETWORKS):
+        try:
+            found[ip_network(part, strict=False)] = None
+        except ValueError:
+            raise ConfigError(f"{_NETWORKS}; not {part[:60]!a}") from None
+    if len(found) > NETWORK_LIMIT:
+        raise ConfigError(f"must be at most {NETWORK_LIMIT} networks, not {len(found)}")
+    return tuple(found)
+
+
+_PORTS = "must be ports with their protocol, such as tcp:445 or udp:5353"
+
+
+def lanPorts(value: object) -> frozenset[tuple[Protocol, int]]:
+    """
+    Ports by protocol: texts with commas between them, or a list of such.
+
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    found = set()
+    for part in _parts(value, _PORTS):
+        match = re.fullmatch(r"(tcp|udp):([0-9]{1,5})", part.lower())
+        if match is None or not 1 <= int(match[2]) <= 65535:
+            raise ConfigError(f"{_PORTS}; not {part[:40]!a}")
+        found.add((Protocol[match[1].upper()], int(match[2])))
+    if len(found) > PORT_LIMIT:
+        raise ConfigError(f"must be at most {PORT_LIMIT} ports, not {len(found)}")
+    return frozenset(found)
