@@ -24,8 +24,8 @@ LAYERS = (
     ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
     ("nanotun.keys",),
     ("nanotun.config", "nanotun.password", "nanotun.plugin"),
-    ("nanotun.logfile",),
-    ("nanotun.logs", "nanotun.trouble", "nanotun.pauses"),
+    ("nanotun.logfile", "nanotun.logformat", "nanotun.logsinks"),
+    ("nanotun.logs", "nanotun.trouble", "nanotun.pauses", "nanotun.notify", "nanotun.privileges"),
     (
         "nanotun.tun",
         "nanotun.engine",
