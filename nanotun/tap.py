@@ -23,7 +23,10 @@ from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
+from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.privileges import LinuxKernel, Privileges, needed
+from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
@@ -66,6 +69,12 @@ def exitWith(reactor: Any, status: int) -> None:
 
     atexit.register(leave)
     reactor.stop()
+
+
+def makePrivileges(options: Options) -> Privileges:
+    """The part that gives up what C{options} do not need."""
+    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
+    return Privileges(needed(options.settings, foreign), LinuxKernel())
 
 
 def makeService(options: Options) -> IService:
@@ -145,9 +154,20 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(
+            LinuxTunOpener(offloadWorks),
+            makeEngine,
+            makeServices,
+            makeRouter,
+            makePort,
+            # First and last: whatever else starts has no more rights than it needs, and
+            # systemd hears of a start that is over.
+            before=(makePrivileges(options),),
+            after=(notifier,),
+        ),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=notices,
