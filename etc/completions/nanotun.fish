@@ -1,0 +1,2 @@
+# fish completion for nanotun, made by tools/completions.py
+complete -c nanotun -f
