@@ -17,10 +17,20 @@ from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
+from nanotun.gateway.locality import Locality
+from nanotun.interfaces import (
+    IOwners,
+    IPacketEngine,
+    IPacketEngineFactory,
+    IPart,
+    ITunDevice,
+    IUpstream,
+)
+from nanotun.judge import Judge, rulesFor, runsLocally
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
@@ -28,7 +38,9 @@ from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
+from nanotun.tun.ways import MarkedWays
 from nanotun.upstream import upstreamsFor
+from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -68,6 +80,16 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
+    """
+    Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
+    """
+    localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
+    if not rulesFor(settings, localProxy).needsOwner:
+        return None
+    return None
+
+
 def makeService(options: Options) -> IService:
     """
     Put everything together.
@@ -103,6 +125,10 @@ def makeService(options: Options) -> IService:
         )
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
+    direct = around(DirectUpstream(reactor, settings.connectTimeout))
+    owners = ownersFor(settings, reactor)
+    ways = MarkedWays(settings.tunName, reactor.seconds)
+    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -126,7 +152,8 @@ def makeService(options: Options) -> IService:
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug, names)
+        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, os.getpid())
+        return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -147,7 +174,7 @@ def makeService(options: Options) -> IService:
     )
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort, before),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=notices,

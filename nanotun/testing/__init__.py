@@ -11,13 +11,16 @@ from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
+from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
     "FAKE_FD",
     "FakeControl",
     "FakeGateway",
+    "FakeJudge",
     "FakeNames",
+    "FakeOwners",
     "FakeUpstream",
     "MemoryEngine",
     "MemoryTun",
