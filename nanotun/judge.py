@@ -146,9 +146,8 @@ class Judge:
             return self._loop(decision, way)
         again = f"the way out leads into {self._device} again"
         if decision.rule == "reserved" and not self._noProxy:
-            return Decision(
-                Verdict.PROXY, "reserved-routed", f"{decision.reason}, but {again}", decision.owner
-            )
+            reason = f"{decision.reason}, but {again}"
+            return Decision(Verdict.PROXY, "reserved-routed", reason, decision.owner)
         cause = "there is no proxy" if self._noProxy else self._cause(decision)
         return Decision(
             Verdict.REJECT,

@@ -27,7 +27,7 @@ from nanotun.errors import (
     UpstreamProhibited,
     UpstreamRefused,
 )
-from nanotun.flow import Connection, Decision, Endpoint, FlowEnd, Refusal, Verdict
+from nanotun.flow import Connection, Decision, Endpoint, Flow, FlowEnd, Refusal, Verdict
 from nanotun.interfaces import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -139,6 +139,7 @@ class FlowRouter:
         elif verdict is Verdict.DIRECT:
             self._dial(request, decision, self._direct)
         elif verdict is Verdict.RELAY:
+            self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request)
         else:
             self._halt(request, decision)
@@ -156,6 +157,7 @@ class FlowRouter:
         elif verdict is Verdict.DIRECT:
             self._send(request, decision, self._direct)
         elif verdict is Verdict.RELAY:
+            self._tellHalt(request.flow, decision)
             request.serve()
         else:
             self._halt(request, decision)
@@ -213,13 +215,15 @@ class FlowRouter:
         """Refuse a flow, or drop it."""
         if decision.trouble:
             self._trouble.report(decision.trouble)
-        if self.logFlows:
-            flow = request.flow
-            self._ledger.tellHalt(flow, decision, self._told(flow.destination))
+        self._tellHalt(request.flow, decision)
         if decision.verdict is Verdict.REJECT:
             request.refuse(Refusal.PROHIBITED)
         else:
             request.drop()
+
+    def _tellHalt(self, flow: Flow, decision: Decision) -> None:
+        if self.logFlows:
+            self._ledger.tellHalt(flow, decision, self._told(flow.destination))
 
     def _told(self, destination: Endpoint) -> str:
         """A destination with the name that it is known by."""

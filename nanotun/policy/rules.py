@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from nanotun.addresses import GATEWAY4, GATEWAY6, isFake, isUnicast, mayDial
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.reserved import Reach, specialOf
+from nanotun.policy.reserved import SPECIALS, Reach, specialOf
 from nanotun.policy.targets import Network
 
 #: What L{Owner.excluded} says of the process that is the proxy on this machine.
@@ -55,6 +55,16 @@ _GATEWAY = Decision(
     Verdict.DROP, "gateway", "the address is the gateway's, and no service of it has this port"
 )
 _NOWHERE = Decision(Verdict.DROP, "no-host", "the address cannot be one host's")
+_LINK = {
+    special: Decision(Verdict.DIRECT, "link-local", f"{special} is never proxied")
+    for special in SPECIALS
+    if special.reach is Reach.LINK
+}
+_RESERVED = {
+    special: Decision(Verdict.DIRECT, "reserved", f"{special} goes past the proxy")
+    for special in SPECIALS
+    if special.reach is Reach.SITE
+}
 _OVERRIDE = Decision(
     Verdict.RELAY, "dns-override", "dnsOverride has the relay answer this machine's DNS queries"
 )
@@ -89,7 +99,7 @@ class Rules:
         self._dnsOverride = dnsOverride
         self._fakes = fakes
         self._excluded = NetworkMap((network, network) for network in excludedIPs)
-        self._lanDirect = lanDirect
+        self._specials = {**_LINK, **_RESERVED} if lanDirect else _LINK
         self._lanOnlyPorts = lanOnlyPorts
 
     def isFake(self, host: str) -> bool:
@@ -167,13 +177,7 @@ class Rules:
             reason = f"{network} is one of excludedIPs"
             return Decision(Verdict.DIRECT, "excluded-ip", reason)
         special = specialOf(host)
-        if special is None or special.reach is Reach.GLOBAL:
-            return _PROXY
-        if special.reach is Reach.LINK:
-            return Decision(Verdict.DIRECT, "link-local", f"{special} is never proxied")
-        if self._lanDirect:
-            return Decision(Verdict.DIRECT, "reserved", f"{special} goes past the proxy")
-        return _PROXY
+        return _PROXY if special is None else self._specials.get(special, _PROXY)
 
 
 def named(owner: Owner) -> str:
