@@ -87,6 +87,7 @@ class Judge:
     @param isLocal: whether a literal address is one of this machine's.
     @param leadsIn: whether the route of marked packets to a literal address leads into
         the device.  Never raises.
+    @param dials: whether an endpoint is a proxy's whose URL has a name.
     @param pid: the daemon's.
     """
 
@@ -96,6 +97,7 @@ class Judge:
         owners: IOwners | None,
         isLocal: Callable[[str], bool],
         leadsIn: Callable[[str], bool],
+        dials: Callable[[Endpoint], bool] = lambda endpoint: False,
         pid: int = 0,
     ) -> None:
         self.rules = rules = rulesFor(settings, runsLocally(settings, isLocal), pid)
@@ -106,6 +108,8 @@ class Judge:
         self._proxies = {
             Endpoint(_canonical(proxy.host), proxy.port): proxy for proxy in settings.proxy
         }
+        self._ports = {proxy.port for proxy in settings.proxy}
+        self._dials = dials
         self._servers = frozenset(settings.dns)
         # Whether what is "proxied" leaves by sockets to the destination itself.
         self._noProxy = all(proxy.scheme == "direct" for proxy in settings.proxy)
@@ -125,7 +129,7 @@ class Judge:
             if not rules.isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif verdict is Verdict.PROXY:
-            mayLoop = self._noProxy or flow.destination in self._proxies
+            mayLoop = self._noProxy or self._proxyAt(flow.destination)
             if mayLoop and not rules.isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif decision.rule == "loop":
@@ -140,8 +144,8 @@ class Judge:
 
     def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:
         """What leaves by a socket to the destination itself, which comes back."""
-        proxy = self._proxies.get(destination)
-        if proxy is not None:
+        proxy = self._proxyAt(destination)
+        if proxy:
             way = f"the way to the proxy {proxy} leads into {self._device} itself"
             return self._loop(decision, way)
         again = f"the way out leads into {self._device} again"
@@ -156,6 +160,15 @@ class Judge:
             decision.owner,
             f"Flows past the tunnel are refused ({cause}), as {again}; {CURE}.",
         )
+
+    def _proxyAt(self, destination: Endpoint) -> str:
+        """The proxy that is dialled there, or nothing."""
+        if destination.port not in self._ports:
+            return ""
+        proxy = self._proxies.get(destination)
+        if proxy is not None:
+            return str(proxy)
+        return f"at {destination}" if self._dials(destination) else ""
 
     def _loop(self, decision: Decision, what: str) -> Decision:
         trouble = f"{what[0].upper()}{what[1:]}, and its flows are refused; {CURE}."

@@ -20,6 +20,7 @@ from nanotun.addresses import GATEWAY4
 from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
+from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
@@ -41,6 +42,7 @@ from nanotun.tun.port import TunPort
 from nanotun.tun.ways import MarkedWays
 from nanotun.upstream import upstreamsFor
 from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -106,7 +108,14 @@ def makeService(options: Options) -> IService:
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
+    proxies: list[ProxyUpstream] = []
+
+    def dials(endpoint: Endpoint) -> bool:
+        return any(proxy.dials(endpoint) for proxy in proxies)
+
     def around(upstream: IUpstream) -> IUpstream:
+        if isinstance(upstream, ProxyUpstream):
+            proxies.append(upstream)
         if not fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
@@ -152,7 +161,7 @@ def makeService(options: Options) -> IService:
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, os.getpid())
+        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, dials, os.getpid())
         return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
 
     def makePort(

@@ -65,7 +65,7 @@ class JudgeCase(SynchronousTestCase):
             self.asked.append(host)
             return host in self.inside
 
-        return Judge(settings(**values), self.owners, lambda host: host == ME, leadsIn, 42)
+        return Judge(settings(**values), self.owners, lambda host: host == ME, leadsIn, pid=42)
 
     def decide(self, judge: Judge, destination: str, source: str = ME, port: int = 1) -> Decision:
         """What is decided of C{"tcp 192.0.2.1:443"}."""
@@ -199,6 +199,17 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 5.5.5.5:443"), "PROXY proxy")
         self.inside.clear()
         self.assertRule(self.decide(judge, "tcp 5.5.5.5:1080"), "PROXY proxy")
+
+    def test_namedProxyRoutedHere(self) -> None:
+        """So it is with a proxy whose name leads to an address that is routed here."""
+        dialled = Endpoint("5.5.5.5", 1080)
+        self.inside = {"5.5.5.5", "6.6.6.6"}
+        judge = Judge(settings(), None, lambda host: True, self.inside.__contains__, dialled.__eq__)
+        decision = self.decide(judge, "tcp 5.5.5.5:1080")
+        self.assertRule(decision, "REJECT loop")
+        self.assertIn("The way to the proxy at 5.5.5.5:1080 leads into", decision.trouble)
+        self.assertRule(self.decide(judge, "tcp 6.6.6.6:1080"), "PROXY proxy")
+        self.assertRule(self.decide(judge, "tcp 5.5.5.5:1081"), "PROXY proxy")
 
     def test_noProxy(self) -> None:
         """With C{direct://} what has no way out is refused."""
