@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.reserved import SPECIALS, Reach, specialOf
-from nanotun.policy.rules import LOCAL_PROXY, RULES, Rules, named
+from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules, named
 from nanotun.policy.targets import lanPorts, networks
 
 ME, NEIGHBOUR = "198.18.0.2", "192.168.1.77"
@@ -212,6 +214,15 @@ class RuleTests(SynchronousTestCase):
                 for owner in (CURL, PROXY, OTHER):
                     verdict = rules().decide(asked, isLocal, owner).verdict
                     self.assertIs(verdict, without.verdict, f"{asked} {owner.name}")
+
+    def test_documented(self) -> None:
+        """The document for users has every rule, in the order in which they are asked."""
+        text = (Path(__file__).parent.parent / "docs" / "rules.md").read_text()
+        self.assertEqual(
+            re.findall(r"^\| [0-9]+ \| `([a-z-]+)` \|", text, re.MULTILINE), list(RULES)
+        )
+        for outcome in OUTCOMES:
+            self.assertIn(f"`{outcome}`", text)
 
     def test_named(self) -> None:
         """An owner is called by what is known of it."""

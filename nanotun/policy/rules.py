@@ -61,7 +61,9 @@ _LINK = {
     if special.reach is Reach.LINK
 }
 _RESERVED = {
-    special: Decision(Verdict.DIRECT, "reserved", f"{special} goes past the proxy")
+    special: Decision(
+        Verdict.DIRECT, "reserved", f"{special} is not on the Internet, and lan is direct"
+    )
     for special in SPECIALS
     if special.reach is Reach.SITE
 }
