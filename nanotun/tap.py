@@ -20,7 +20,13 @@ from nanotun.addresses import GATEWAY4
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
+from nanotun.interfaces import (
+    IPacketEngine,
+    IPacketEngineFactory,
+    ITunDevice,
+    ITunOpener,
+    IUpstream,
+)
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
@@ -68,11 +74,18 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def makeService(options: Options) -> IService:
+def makeService(
+    options: Options,
+    opener: ITunOpener | None = None,
+    leave: Callable[[int], None] | None = None,
+) -> IService:
     """
     Put everything together.
 
     @param options: parsed.
+    @param opener: if not for this machine's own network namespace, which nothing is
+        done to then.
+    @param leave: has the process end with a status; by default the reactor stops.
     @raise SystemExit: a file that the proxy's URL names is no good; with the
         error's sentence, as from L{Options.postOptions}.
     """
@@ -145,11 +158,13 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    if opener is None:
+        opener = LinuxTunOpener(offloadWorks)
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(opener, makeEngine, makeServices, makeRouter, makePort),
         reactor,
-        lambda status: exitWith(reactor, status),
+        leave or (lambda status: exitWith(reactor, status)),
         notices=notices,
     )
     root = LoggedService(settings, options.parent or {}, reactor)
