@@ -106,7 +106,6 @@ class Helper:
     ) -> None:
         command = startCommand(argv, user, environment)
         try:
-            self._channel.send(started=command.pid)
             while command.poll() is None:
                 self._waitForNews(command)
         except ChannelClosed:

@@ -64,6 +64,8 @@ class Runner:
 
     def start(self) -> None:
         """The tunnel is up: have the command started."""
+        # From here on signals are the command's: it gets those that come before it runs.
+        self._started = True
         self._reactor.addReader(self)
         try:
             self._channel.send(run=True)
@@ -86,9 +88,7 @@ class Runner:
             self._say("the process beside the command was killed; the command is ended with it.")
             self._end(OWN_FAULT)
             return
-        if "started" in message:
-            self._started = True
-        elif "failed" in message:
+        if "failed" in message:
             self._say(message["failed"])
             self._end(message.get("status", OWN_FAULT))
         elif "ended" in message:
