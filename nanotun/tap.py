@@ -29,6 +29,7 @@ from nanotun.interfaces import (
     IPacketEngineFactory,
     IPart,
     ITunDevice,
+    ITunOpener,
     IUpstream,
 )
 from nanotun.judge import Judge, rulesFor, runsLocally
@@ -97,6 +98,9 @@ def makeService(options: Options) -> IService:
     Put everything together.
 
     @param options: parsed.
+    @param opener: if not for this machine's own network namespace, which nothing is
+        done to then.
+    @param leave: has the process end with a status; by default the reactor stops.
     @raise SystemExit: a file that the proxy's URL names is no good; with the
         error's sentence, as from L{Options.postOptions}.
     """
@@ -181,11 +185,13 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    if opener is None:
+        opener = LinuxTunOpener(offloadWorks)
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort, before),
+        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before),
         reactor,
-        lambda status: exitWith(reactor, status),
+        leave or (lambda status: exitWith(reactor, status)),
         notices=notices,
     )
     root = LoggedService(settings, options.parent or {}, reactor)

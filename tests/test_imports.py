@@ -237,10 +237,10 @@ class HabitTests(SynchronousTestCase):
     """What the style asks of each file."""
 
     def test_noGlobalReactor(self) -> None:
-        """The reactor is imported inside functions of the composition root only."""
+        """The reactor is imported inside functions of the composition roots only."""
         wrong = []
         for module, _, tree in sources("nanotun", "twisted"):
-            inFunctions = module != "nanotun.tap"
+            inFunctions = not within(module, ("nanotun.tap", "nanotun.console"))
             if "twisted.internet.reactor" in imports(tree, inFunctions=inFunctions):
                 wrong.append(module)
         self.assertEqual(wrong, [])

@@ -24,7 +24,9 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "run": Command("run", "run one command in a network of its own, through the proxy"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
