@@ -35,7 +35,10 @@ from nanotun.interfaces import (
 from nanotun.judge import Judge, rulesFor, runsLocally
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
+from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.privileges import LinuxKernel, Privileges, needed
+from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
@@ -93,7 +96,17 @@ def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
     return None
 
 
-def makeService(options: Options) -> IService:
+def makePrivileges(options: Options) -> Privileges:
+    """The part that gives up what C{options} do not need."""
+    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
+    return Privileges(needed(options.settings, foreign), LinuxKernel())
+
+
+def makeService(
+    options: Options,
+    opener: ITunOpener | None = None,
+    leave: Callable[[int], None] | None = None,
+) -> IService:
     """
     Put everything together.
 
@@ -185,11 +198,16 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    after: tuple[IPart, ...] = ()
     if opener is None:
         opener = LinuxTunOpener(offloadWorks)
+        # First and last: whatever else starts has no more rights than it needs, and
+        # systemd hears of a start that is over.
+        before = (makePrivileges(options), *before)
+        after = (Notifier(os.environ, f"{settings.tunName} is up", reactor),)
     tunnel = NanotunService(
         settings,
-        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before),
+        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before, after),
         reactor,
         leave or (lambda status: exitWith(reactor, status)),
         notices=notices,

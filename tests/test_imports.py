@@ -24,8 +24,15 @@ LAYERS = (
     ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
     ("nanotun.keys",),
     ("nanotun.config", "nanotun.password", "nanotun.plugin"),
-    ("nanotun.logfile",),
-    ("nanotun.logs", "nanotun.trouble", "nanotun.pauses"),
+    ("nanotun.logfile", "nanotun.logformat", "nanotun.logsinks"),
+    (
+        "nanotun.logs",
+        "nanotun.trouble",
+        "nanotun.pauses",
+        "nanotun.notify",
+        "nanotun.privileges",
+        "nanotun.reach",
+    ),
     (
         "nanotun.tun",
         "nanotun.engine",
@@ -105,7 +112,8 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
-    "ctypes": "nanotun.engine",
+    # The native library; capset(2) and prctl(2), for which no package is kept up.
+    "ctypes": ("nanotun.engine", "nanotun.privileges"),
     "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.owners", "nanotun.cell"),
     "yaml": "nanotun.configfile",
     "h11": "nanotun.upstream.http",
