@@ -29,7 +29,8 @@ from nanotun.console import signals
 from nanotun.console.runoptions import RunOptions
 from nanotun.errors import NanotunError
 from nanotun.logfile import DailyLogFile
-from nanotun.logs import LineObserver, formatLine, levelFilter
+from nanotun.logformat import formatText
+from nanotun.logs import LineObserver, levelFilter
 from nanotun.service import StartFailed
 from nanotun.tap import makeService
 
@@ -146,7 +147,7 @@ class Sentences:
 
     def __call__(self, event: LogEvent) -> None:
         """See L{ILogObserver}."""
-        line = formatLine(event).rstrip("\n")
+        line = formatText(event).rstrip("\n")
         if line and not self._whole:
             line = line.partition("] ")[2].removeprefix(PROLOGUE)
         if line:
@@ -158,7 +159,7 @@ def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) 
     settings = options.settings
     observers: list[ILogObserver] = [Sentences(say, options.tellsAll)]
     if settings.logDir:
-        lines = LineObserver()
+        lines = LineObserver(settings.logFormat)
         lines.add(DailyLogFile(settings.logDir, reactor, say).write)
         observers.append(lines)
     wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
