@@ -17,18 +17,33 @@ from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
+from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
+from nanotun.gateway.locality import Locality
+from nanotun.interfaces import (
+    IOwners,
+    IPacketEngine,
+    IPacketEngineFactory,
+    IPart,
+    ITunDevice,
+    IUpstream,
+)
+from nanotun.judge import Judge, rulesFor, runsLocally
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
+from nanotun.owners import makeOwners
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
+from nanotun.tun.ways import MarkedWays
 from nanotun.upstream import upstreamsFor
+from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -68,13 +83,26 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
+    """
+    Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
+
+    @raise ConfigError: a user that C{excludedProcesses} names is not known.
+    """
+    localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
+    if not rulesFor(settings, localProxy).needsOwner:
+        return None
+    return makeOwners(settings, reactor)
+
+
 def makeService(options: Options) -> IService:
     """
     Put everything together.
 
     @param options: parsed.
-    @raise SystemExit: a file that the proxy's URL names is no good; with the
-        error's sentence, as from L{Options.postOptions}.
+    @raise SystemExit: a file that the proxy's URL names is no good, or a user that
+        C{excludedProcesses} names is not known; with the error's sentence, as from
+        L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
@@ -84,7 +112,14 @@ def makeService(options: Options) -> IService:
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
+    proxies: list[ProxyUpstream] = []
+
+    def dials(endpoint: Endpoint) -> bool:
+        return any(proxy.dials(endpoint) for proxy in proxies)
+
     def around(upstream: IUpstream) -> IUpstream:
+        if isinstance(upstream, ProxyUpstream):
+            proxies.append(upstream)
         if not fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
@@ -101,8 +136,12 @@ def makeService(options: Options) -> IService:
             settings.upstreamPool,
             pools,
         )
+        owners = ownersFor(settings, reactor)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
+    direct = around(DirectUpstream(reactor, settings.connectTimeout))
+    ways = MarkedWays(settings.tunName, reactor.seconds)
+    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -126,7 +165,8 @@ def makeService(options: Options) -> IService:
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug, names)
+        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, dials, os.getpid())
+        return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -147,7 +187,7 @@ def makeService(options: Options) -> IService:
     )
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort, before),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=notices,

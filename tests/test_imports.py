@@ -37,7 +37,7 @@ LAYERS = (
         "nanotun.cell",
     ),
     ("nanotun.judge",),
-    ("nanotun.legs", "nanotun.naming"),
+    ("nanotun.legs", "nanotun.naming", "nanotun.ledger"),
     ("nanotun.associations",),
     ("nanotun.redirection",),
     ("nanotun.router",),

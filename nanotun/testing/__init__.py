@@ -12,6 +12,7 @@ from nanotun.testing.engine import MemoryEngine
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
 from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
+from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "FakeCgroups",
     "FakeControl",
     "FakeGateway",
+    "FakeJudge",
     "FakeNames",
+    "FakeOwners",
     "FakeProcesses",
     "FakeSockets",
     "FakeUpstream",

@@ -70,6 +70,10 @@ class HostAddresses:
             return self._known
         return None
 
+    def include(self, host: str, port: int) -> bool:
+        """Whether an address is one of those that were found last."""
+        return any(each.address[:2] == (host, port) for each in self._known)
+
     def prefer(self, address: SocketAddress) -> None:
         """This one answered: try it first from now on."""
         if self._known[:1] != [address] and address in self._known:
