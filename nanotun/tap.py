@@ -37,6 +37,7 @@ from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.owners import makeOwners
 from nanotun.privileges import LinuxKernel, Privileges, needed
 from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
@@ -89,11 +90,13 @@ def exitWith(reactor: Any, status: int) -> None:
 def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
     """
     Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
+
+    @raise ConfigError: a user that C{excludedProcesses} names is not known.
     """
     localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
     if not rulesFor(settings, localProxy).needsOwner:
         return None
-    return None
+    return makeOwners(settings, reactor)
 
 
 def makePrivileges(options: Options) -> Privileges:
@@ -114,8 +117,9 @@ def makeService(
     @param opener: if not for this machine's own network namespace, which nothing is
         done to then.
     @param leave: has the process end with a status; by default the reactor stops.
-    @raise SystemExit: a file that the proxy's URL names is no good; with the
-        error's sentence, as from L{Options.postOptions}.
+    @raise SystemExit: a file that the proxy's URL names is no good, or a user that
+        C{excludedProcesses} names is not known; with the error's sentence, as from
+        L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
@@ -149,10 +153,10 @@ def makeService(
             settings.upstreamPool,
             pools,
         )
+        owners = ownersFor(settings, reactor)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    owners = ownersFor(settings, reactor)
     ways = MarkedWays(settings.tunName, reactor.seconds)
     before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
     nameOptions = NameOptions(
