@@ -14,17 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
 from nanotun.engine.probe import offloadWorks
-from nanotun.errors import ConfigError, EngineError
+from nanotun.errors import ConfigError, EngineError, RoutingError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
 from nanotun.router import FlowRouter
+from nanotun.routing.parts import makeRoutes
+from nanotun.routing.routes import Routes
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
@@ -68,6 +71,40 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def routesFor(
+    options: Options, reactor: Any, naming: Naming, gateways: list[Gateway]
+) -> tuple[Routes, ...]:
+    """
+    The routes, if the settings ask for them.
+
+    @param gateways: holds the gateway once it is made.
+    @raise SystemExit: a setting asks for what this machine does not have; with the
+        error's sentence.
+    """
+    if not options.settings.autoDefaultRoute:
+        return ()
+
+    def ask(name: str, family: int) -> Deferred[list[str]]:
+        return naming.names.resolve(name, family)
+
+    def networkChanged() -> None:
+        for gateway in gateways:
+            gateway.clearCache()
+
+    try:
+        routes = makeRoutes(
+            options.settings,
+            reactor,
+            ask,
+            networkChanged,
+            options.confirm,
+            lambda status: exitWith(reactor, status),
+        )
+    except RoutingError as error:
+        raise SystemExit(f"nanotun: {error}") from None
+    return (routes,)
+
+
 def makeService(options: Options) -> IService:
     """
     Put everything together.
@@ -81,6 +118,7 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     debug = settings.logLevel == "debug"
     pools = MultiService()
+    gateways: list[Gateway] = []
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
@@ -122,6 +160,7 @@ def makeService(options: Options) -> IService:
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
         naming.names = gateway.names
+        gateways.append(gateway)
         return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
@@ -145,9 +184,17 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    routes = routesFor(options, reactor, naming, gateways)
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(
+            LinuxTunOpener(offloadWorks),
+            makeEngine,
+            makeServices,
+            makeRouter,
+            makePort,
+            after=routes,
+        ),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=notices,
