@@ -24,7 +24,10 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "plan": Command("plan", "print what --auto-route would change, and its undo"),
+    "recover": Command("recover", "take back what a daemon that was killed has left"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
