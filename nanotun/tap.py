@@ -19,7 +19,7 @@ from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
 from nanotun.engine.probe import offloadWorks
-from nanotun.errors import ConfigError, EngineError, RoutingError
+from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
 from nanotun.logs import LoggedService
@@ -78,8 +78,6 @@ def routesFor(
     The routes, if the settings ask for them.
 
     @param gateways: holds the gateway once it is made.
-    @raise SystemExit: a setting asks for what this machine does not have; with the
-        error's sentence.
     """
     if not options.settings.autoDefaultRoute:
         return ()
@@ -91,18 +89,11 @@ def routesFor(
         for gateway in gateways:
             gateway.clearCache()
 
-    try:
-        routes = makeRoutes(
-            options.settings,
-            reactor,
-            ask,
-            networkChanged,
-            options.confirm,
-            lambda status: exitWith(reactor, status),
-        )
-    except RoutingError as error:
-        raise SystemExit(f"nanotun: {error}") from None
-    return (routes,)
+    def endWith(status: int) -> None:
+        exitWith(reactor, status)
+
+    settings, confirm = options.settings, options.confirm
+    return (makeRoutes(settings, reactor, ask, networkChanged, confirm, endWith),)
 
 
 def makeService(options: Options) -> IService:

@@ -31,8 +31,8 @@ def wishesOf(
     """
     What the settings ask of the routes.
 
-    @param getpwnam: finds a user by name.
-    @raise RoutingError: there is no such user.
+    @param getpwnam: finds a user by name.  There need not be one: the firewall's part
+        says so.
     """
     uids: dict[int, None] = {}
     for selector in settings.excludedProcesses:
@@ -45,10 +45,7 @@ def wishesOf(
                 else getpwnam(selector.value).pw_uid
             )
         except KeyError:
-            raise RoutingError(
-                f"There is no user {selector.value} on this machine; correct '{selector}' in "
-                "excludedProcesses."
-            ) from None
+            continue
         uids[uid] = None
     return Wishes(settings.tunName, settings.lan, settings.ipv6, settings.killSwitch, tuple(uids))
 

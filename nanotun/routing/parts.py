@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -41,7 +42,6 @@ def makeRoutes(
 
     @param ask: looks a name up at the relay's servers, as 4 or 6.
     @param kernel: what to set them in.
-    @raise nanotun.errors.RoutingError: a setting names a user that there is not.
     """
     cached = CachedRoutes(kernel or NetlinkRoutes())
     wishes = wishesOf(settings)
@@ -67,7 +67,7 @@ def makeRoutes(
         surroundings,
         changes,
         Ledger(Journal(settings.runDir), changes),
-        lambda: firewallFor(settings),
+        lambda killSwitch: firewallFor(replace(settings, killSwitch=killSwitch)),
         lambda changed: NetworkMonitor(reactor, changed),
         reactor,
         networkChanged,

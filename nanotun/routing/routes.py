@@ -50,7 +50,7 @@ class Routes:
 
     @param kernel: as of one moment; made to forget before each look.
     @param firewall: makes the changes that have to be done before the traffic is
-        caught.
+        caught; takes whether they are to outlive a crash.
     @param makeMonitor: makes a monitor that calls what it is given.
     @param networkChanged: is called when the machine is at another network.
     @param confirmSeconds: after which everything is taken back unless L{confirm} is
@@ -70,7 +70,7 @@ class Routes:
         surroundings: Surroundings,
         changes: Changes,
         ledger: Ledger,
-        firewall: Callable[[], list[IChange]],
+        firewall: Callable[[bool], list[IChange]],
         makeMonitor: Callable[[Callable[[], None]], Any],
         clock: Any,
         networkChanged: Callable[[], None],
@@ -118,7 +118,9 @@ class Routes:
         self._active = True
         self._awake = self._asleepFor()
         self._follower.start()
-        self._refreshing.start(REFRESH, now=False).addErrback(self._bug)
+        # What could not be found out yet is tried again at once.
+        missing = not self._surroundings.complete
+        self._refreshing.start(REFRESH, now=missing).addErrback(self._bug)
         if self._confirmSeconds:
             self._confirming = self._clock.callLater(self._confirmSeconds, self._unconfirmed)
             self._log.warn(
@@ -221,7 +223,7 @@ class Routes:
         first, last = plan(wishes, host)
         wanted = [
             *map(self._changes.make, first),
-            *self._firewall(),
+            *self._firewall(wishes.killSwitch),
             *map(self._changes.make, last),
         ]
         _, missing = ledger.reconcile(wanted, wishes.killSwitch)

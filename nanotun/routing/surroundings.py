@@ -45,7 +45,7 @@ class Surroundings:
     ) -> None:
         self.proxies: tuple[str, ...] = ()
         self.sshPorts: tuple[int, ...] = ()
-        self.known: dict[str, list[str]] = {}
+        self._known: dict[str, list[str]] = {}
         self._hosts = tuple(hosts)
         self._lookUpNow = lookUpNow
         self._lookUp = lookUp
@@ -55,8 +55,8 @@ class Surroundings:
     def readNow(self) -> None:
         """Find everything out, within L{START_LIMIT}; what is not found by then is missing."""
         self.sshPorts = self._readPorts()
-        self.known = {host: [host] for host in self._hosts if isAddress(host)}
-        names = [host for host in self._hosts if host not in self.known]
+        self._known = {host: [host] for host in self._hosts if isAddress(host)}
+        names = [host for host in self._hosts if host not in self._known]
         lookups = {name: _inThread(self._lookUpNow, name) for name in names}
         end = time.monotonic() + START_LIMIT
         for name, lookup in lookups.items():
@@ -69,7 +69,7 @@ class Surroundings:
                     "The proxy's name {name} cannot be looked up yet; it is tried again.",
                     name=name,
                 )
-            self.known[name] = found
+            self._known[name] = found
         self._collect()
 
     def refresh(self) -> Deferred[bool]:
@@ -87,7 +87,7 @@ class Surroundings:
 
         def addresses(found: list[str], name: str) -> None:
             if found:
-                self.known[name] = found
+                self._known[name] = found
 
         waiting: list[Deferred[Any]] = [self._defer(self._readPorts).addCallback(ports)]
         waiting += [self._lookUp(name).addCallback(addresses, name) for name in names]
@@ -101,8 +101,13 @@ class Surroundings:
 
         return DeferredList(waiting, consumeErrors=True).addCallback(done)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every name could be looked up, at least once."""
+        return all(self._known.get(host) for host in self._hosts)
+
     def _collect(self) -> None:
-        found = (each for host in self._hosts for each in self.known.get(host, ()))
+        found = (each for host in self._hosts for each in self._known.get(host, ()))
         # In an order of their own: servers turn their answers around.
         self.proxies = tuple(sorted(set(found)))
 
