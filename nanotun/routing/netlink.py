@@ -196,7 +196,7 @@ class NetlinkRoutes:
                 if index in ways:
                     ways[index][gateway] = None
             return [
-                Interface(name, tuple(networks[index]), tuple(ways[index]))
+                Interface(name, tuple(sorted(networks[index])), tuple(ways[index]))
                 for index, name in names.items()
             ]
 

@@ -11,6 +11,7 @@ from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
+from nanotun.testing.routes import MemoryRoutes
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FakeNames",
     "FakeUpstream",
     "MemoryEngine",
+    "MemoryRoutes",
     "MemoryTun",
     "MemoryTunOpener",
 ]

@@ -136,7 +136,7 @@ class FollowTests(RoutesCase):
     def test_strictUplink(self) -> None:
         """An uplink that becomes strict about reverse paths is made loose, and strict after."""
         server = self.world()
-        daemon = self.daemon(self.socks(), **{"proxy": "direct://"})
+        daemon = self.daemon(self.socks(), proxy="direct://")
         name = f"net.ipv4.conf.{UPLINK}.rp_filter"
 
         def value() -> str:

@@ -59,8 +59,8 @@ class HostLab:
             self.host = self._make(f"{prefix}-host")
             self.neighbour = self._make(f"{prefix}-neighbour")
             self.gateway = self._make(f"{prefix}-gateway")
-            self.proxy = self._make(f"{prefix}-proxy")
-            self.world = self._make(f"{prefix}-world")
+            self.proxy = self._make(f"{prefix}-upstream")
+            self.world = self._make(f"{prefix}-internet")
             self._wire()
         except BaseException:
             self.remove()
