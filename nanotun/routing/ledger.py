@@ -86,7 +86,7 @@ class Ledger:
         known = set(map(id, self.made))
         new = [change for change in target if id(change) not in known]
         missing = [change for change in target if id(change) in known and not change.holds()]
-        if not new and not missing and not surplus:
+        if not new and not missing and not surplus and killSwitch == self.killSwitch:
             return 0, 0
         if new or killSwitch != self.killSwitch:
             self._write([*self.made, *new], killSwitch or self.killSwitch)

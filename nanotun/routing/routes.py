@@ -16,7 +16,7 @@ from zope.interface import implementer
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange, IPart
 from nanotun.routing.cached import CachedRoutes
-from nanotun.routing.changes import Changes
+from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.follower import Follower
 from nanotun.routing.host import HostReader
 from nanotun.routing.ledger import Ledger
@@ -233,7 +233,7 @@ class Routes:
     def _checkKernel(self) -> None:
         """An old kernel ignores what it does not know of a rule, and takes the rest."""
         self._kernel.forget()
-        broken = self._ledger.broken()
+        broken = [each for each in self._ledger.broken() if isinstance(each, RuleChange)]
         if broken:
             raise RoutingError(
                 f"The kernel did not do '{broken[0].describe()}' as it was told; nanotun's routes "
