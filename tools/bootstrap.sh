@@ -42,6 +42,7 @@ if [ "${1:-build}" = test ]; then
     want knot-dnsutils kdig
     want dnsperf dnsperf
     want nftables nft
+    want iptables iptables
     want tcpdump tcpdump
     want procps ps
 fi
