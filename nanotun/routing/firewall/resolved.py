@@ -29,7 +29,7 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _UNKNOWN = "Unknown method"
 
 #: Seconds; it answers at once or is not well.
-_TIME_LIMIT = "3"
+_TIME_LIMIT = "1"
 
 
 def linkPath(index: int) -> str:
