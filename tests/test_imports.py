@@ -68,6 +68,8 @@ PURE = (
     "nanotun.config",
     "nanotun.password",
     "nanotun.policy",
+    "nanotun.routing.values",
+    "nanotun.routing.plan",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",
