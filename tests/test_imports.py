@@ -91,6 +91,9 @@ PURE = (
     "nanotun.gateway.names",
     "nanotun.gateway.fakepool",
     "nanotun.gateway.fakeanswers",
+    "nanotun.routing.firewall.rules",
+    "nanotun.routing.firewall.nfttext",
+    "nanotun.routing.firewall.iptablestext",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
