@@ -80,6 +80,8 @@ PURE = (
     "nanotun.owners.matching",
     "nanotun.owners.names",
     "nanotun.owners.values",
+    "nanotun.routing.values",
+    "nanotun.routing.plan",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",

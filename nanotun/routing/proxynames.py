@@ -12,13 +12,12 @@ from ipaddress import ip_address
 from typing import Any, Literal
 
 from twisted.internet import address as addresses
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import (
     IHostnameResolver,
     IHostResolution,
     IResolutionReceiver,
 )
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import isFake
@@ -107,23 +106,21 @@ class ProxyResolver:
         """
         if inHostsFile(name.lower().rstrip("."), self._hostsFile):
             return self._askSystem(name)
-        waiting = [self._ask(name, family) for family in (6, 4)]
-        both: Deferred[list[list[str]]] = gatherResults(waiting, consumeErrors=True)
+        waiting = [maybeDeferred(self._ask, name, family) for family in (6, 4)]
 
-        def answered(lists: list[list[str]]) -> list[str] | Deferred[list[str]]:
-            found = lists[0] + lists[1]
-            # A name that only this network's servers know.
+        def answered(results: list[tuple[bool, Any]]) -> list[str] | Deferred[list[str]]:
+            found = [host for ok, hosts in results if ok for host in hosts]
+            if not found and not any(ok for ok, _ in results):
+                found = self._remembered.get(name, [])
+            # The system may know a name that is this network's only.
             return found or self._askSystem(name)
-
-        def failed(reason: Failure) -> list[str] | Deferred[list[str]]:
-            return self._remembered.get(name) or self._askSystem(name)
 
         def last(found: list[str]) -> list[str]:
             self.remember(name, found)
             return found or self._remembered.get(name, [])
 
-        whole: Deferred[Any] = both.addCallbacks(answered, failed)
-        return whole.addCallback(last)
+        both: Deferred[Any] = DeferredList(waiting, consumeErrors=True)
+        return both.addCallback(answered).addCallback(last)
 
     def resolveHostName(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from threading import Thread
 from typing import Any
 
@@ -62,7 +63,7 @@ class Surroundings:
         for name, lookup in lookups.items():
             try:
                 found = lookup.result(max(0.0, end - time.monotonic()))
-            except TimeoutError:
+            except NotInTime:
                 found = []
             if not found:
                 self._log.warn(
