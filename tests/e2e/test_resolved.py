@@ -46,7 +46,7 @@ def missing() -> str:
     return ""
 
 
-class ResolvedBusTests(SynchronousTestCase, ChangeContract):
+class ResolvedBusTests(ChangeContract, SynchronousTestCase):
     """L{ResolvedLink} on a bus."""
 
     def setUp(self) -> None:
