@@ -147,7 +147,7 @@ class InitScriptTests(SynchronousTestCase):
         self.assertEqual(self.said("calls").count("\n"), 1)
 
     def test_stalePidfile(self) -> None:
-        """A pidfile that is left, with the pid of another by now or with nonsense, does no harm."""
+        """A pidfile that is left, with the pid of another or with nonsense, does no harm."""
         for text in ("999999999", str(os.getpid()), "", "nonsense", "-1", "1 2", "12\nx"):
             self.pidfile.write_text(text)
             self.check(

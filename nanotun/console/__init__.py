@@ -24,7 +24,11 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "run": Command("run", "run one command in a network of its own, through the proxy"),
+    "plan": Command("plan", "print what --auto-route would change, and its undo"),
+    "recover": Command("recover", "take back what a daemon that was killed has left"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
