@@ -102,10 +102,14 @@ def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
     return makeOwners(settings, reactor)
 
 
-def makePrivileges(options: Options) -> Privileges:
-    """The part that gives up what C{options} do not need."""
+def makePrivileges(options: Options, owners: bool) -> Privileges:
+    """
+    The part that gives up what C{options} do not need.
+
+    @param owners: whether flows' processes are looked for.
+    """
     foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
-    return Privileges(needed(options.settings, foreign), LinuxKernel())
+    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
 
 
 def routesFor(
@@ -237,7 +241,7 @@ def makeService(
         opener = LinuxTunOpener(offloadWorks)
         # First and last: whatever else starts has no more rights than it needs, and
         # systemd hears of a start that is over.
-        before = (makePrivileges(options), *before)
+        before = (makePrivileges(options, owners is not None), *before)
         notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
         after = (*routesFor(options, reactor, naming, gateways), notifier)
     tunnel = NanotunService(

@@ -18,7 +18,6 @@ from nanotun.config import flagValue, makeSettings
 from nanotun.interfaces import IPart
 from nanotun.keys import KEYS
 from nanotun.logformat import formatText
-from nanotun.policy.selector import selectors
 from nanotun.privileges import CAPABILITIES, Privileges, needed
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "h")}, None)
@@ -70,15 +69,14 @@ class NeededTests(SynchronousTestCase):
 
     def test_needed(self) -> None:
         """A daemon has what its settings need, and no more."""
-        rules = replace(SETTINGS, excludedProcesses=selectors("curl"))
         routes = replace(SETTINGS, autoDefaultRoute=True)
-        for settings, foreign, expected in (
-            (SETTINGS, False, set()),
-            (SETTINGS, True, {"DAC_OVERRIDE"}),
-            (rules, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
-            (routes, False, {"NET_RAW"}),
+        for settings, owners, foreign, expected in (
+            (SETTINGS, False, False, set()),
+            (SETTINGS, False, True, {"DAC_OVERRIDE"}),
+            (SETTINGS, True, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
+            (routes, False, False, {"NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH"}),
         ):
-            self.assertEqual(needed(settings, foreign), expected | {"NET_ADMIN"})
+            self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
 
     def test_numbers(self) -> None:
         """The numbers are those of the kernel's header."""
