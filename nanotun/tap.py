@@ -17,24 +17,22 @@ from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
-from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
-    IOwners,
     IPacketEngine,
     IPacketEngineFactory,
     IPart,
     ITunDevice,
     IUpstream,
 )
-from nanotun.judge import Judge, rulesFor, runsLocally
+from nanotun.judge import Judge
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.options import Options
+from nanotun.owners import makeOwners, ownersMatter
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
@@ -82,16 +80,6 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
-    """
-    Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
-    """
-    localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
-    if not rulesFor(settings, localProxy).needsOwner:
-        return None
-    return None
-
-
 def makeService(options: Options) -> IService:
     """
     Put everything together.
@@ -132,12 +120,12 @@ def makeService(options: Options) -> IService:
             settings.upstreamPool,
             pools,
         )
+        owners = makeOwners(settings, reactor) if ownersMatter(settings) else None
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    owners = ownersFor(settings, reactor)
     ways = MarkedWays(settings.tunName, reactor.seconds)
-    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
+    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, owners)
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,

@@ -24,7 +24,9 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "explain": Command("explain", "say where a flow would go, and why"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
