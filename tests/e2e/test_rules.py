@@ -8,6 +8,7 @@ import socket
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab.packets import inject, syn
 from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, TUN_NAME
 from tests.e2e.lab.udp import mirror
 
@@ -137,6 +138,37 @@ class ForwardedChecks(TunnelCase):
         self.assertEqual(len(lines), len(hosts) - 1, daemon.log())
 
 
+class LocalProxyChecks(TunnelCase):
+    """A proxy on the machine whose traffic all goes into the tunnel."""
+
+    def test_noLoop(self) -> None:
+        """Its own connections go direct: each flow of an app is two, and never more."""
+        self.lab.openDirectPath()
+        proxy = Microsocks(self.lab.app, self.directory)
+        self.addCleanup(proxy.stop)
+        url = f"socks5://127.0.0.1:{proxy.port}"
+        daemon = self.daemon(proxy=url, logLevel="debug")
+        port = self.peer(peerOf).port
+        for _ in range(20):
+            with self.connect(port) as sock:
+                self.assertEqual(sock.recv(100).decode(), IPV4.app)
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
+        self.assertEqual(len([x for x in lines if "(rule local-proxy)" in x]), 20, daemon.log())
+        self.assertEqual(len([x for x in lines if "(rule proxy)" in x]), 20)
+        self.assertEqual(len(lines), 40)
+
+    def test_noWay(self) -> None:
+        """Where they have no way but the tunnel they are refused, with a line that names it."""
+        proxy = Microsocks(self.lab.app, self.directory)
+        self.addCleanup(proxy.stop)
+        url = f"socks5://127.0.0.1:{proxy.port}"
+        daemon = self.daemon(proxy=url, logLevel="debug")
+        self.connectError(self.peer(peerOf).port)
+        self.assertIn("microsocks is the proxy on this machine", daemon.log())
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x}
+        self.assertEqual(len([x for x in lines if "(rule no-way)" in x]), 1, daemon.log())
+
+
 class DnsOrderChecks(TunnelCase):
     """The DNS override among the rules."""
 
@@ -154,4 +186,5 @@ class DnsOrderChecks(TunnelCase):
 enginesAndFamilies(globals(), WaysChecks)
 engines(globals(), ForwardedChecks)
 engines(globals(), DnsOrderChecks)
-del WaysChecks, ForwardedChecks, DnsOrderChecks  # trial would run the bases too
+engines(globals(), LocalProxyChecks)
+del WaysChecks, ForwardedChecks, DnsOrderChecks, LocalProxyChecks  # trial would run the bases too
