@@ -26,13 +26,17 @@ from nanotun.interfaces import (
     IPacketEngineFactory,
     IPart,
     ITunDevice,
+    ITunOpener,
     IUpstream,
 )
 from nanotun.judge import Judge
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
+from nanotun.notify import Notifier
 from nanotun.options import Options
 from nanotun.owners import makeOwners, ownersMatter
+from nanotun.privileges import LinuxKernel, Privileges, needed
+from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
@@ -80,11 +84,25 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def makeService(options: Options) -> IService:
+def makePrivileges(options: Options) -> Privileges:
+    """The part that gives up what C{options} do not need."""
+    owners = ownersMatter(options.settings)
+    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
+    return Privileges(needed(options.settings, foreign, owners), LinuxKernel())
+
+
+def makeService(
+    options: Options,
+    opener: ITunOpener | None = None,
+    leave: Callable[[int], None] | None = None,
+) -> IService:
     """
     Put everything together.
 
     @param options: parsed.
+    @param opener: if not for this machine's own network namespace, which nothing is
+        done to then.
+    @param leave: has the process end with a status; by default the reactor stops.
     @raise SystemExit: a file that the proxy's URL names is no good; with the
         error's sentence, as from L{Options.postOptions}.
     """
@@ -169,11 +187,18 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    after: tuple[IPart, ...] = ()
+    if opener is None:
+        opener = LinuxTunOpener(offloadWorks)
+        # First and last: whatever else starts has no more rights than it needs, and
+        # systemd hears of a start that is over.
+        before = (makePrivileges(options), *before)
+        after = (Notifier(os.environ, f"{settings.tunName} is up", reactor),)
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort, before),
+        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before, after),
         reactor,
-        lambda status: exitWith(reactor, status),
+        leave or (lambda status: exitWith(reactor, status)),
         notices=notices,
     )
     root = LoggedService(settings, options.parent or {}, reactor)

@@ -13,11 +13,14 @@ from twisted.plugin import IPlugin, getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun import tap
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.privileges import Privileges
 from nanotun.service import NanotunService
-from nanotun.tap import engineFactory, makeService
+from nanotun.tap import engineFactory, makePrivileges, makeService
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,6 +85,24 @@ class MakeServiceTests(SynchronousTestCase):
         (tunnel,) = cast(Any, root)
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
+
+    def test_order(self) -> None:
+        """Rights are given up before anything else starts, and systemd hears last."""
+        (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
+        parts = tunnel._parts
+        self.assertIsInstance(parts.before[0], Privileges)
+        self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_privileges(self) -> None:
+        """What a daemon keeps follows from its settings and from where its files are."""
+        self.patch(tap, "hasForeign", lambda read, written: "/nobody's" in written)
+        self.assertEqual(makePrivileges(self.options())._names, {"NET_ADMIN"})
+        options = self.options("direct://", "--exclude", "curl", "--auto-route")
+        cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
+        self.assertEqual(
+            makePrivileges(options)._names,
+            {"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"},
+        )
 
     def test_group(self) -> None:
         """Several proxies are a service beside the tunnel, started after it."""

@@ -44,6 +44,12 @@ if [ "${1:-build}" = test ]; then
     want nftables nft
     want tcpdump tcpdump
     want procps ps
+    want systemd systemd-analyze
+    want shellcheck shellcheck
+    want mandoc mandoc
+    want bash bash
+    want zsh zsh
+    want fish fish
 fi
 
 missing=$(echo $needed $wanted)

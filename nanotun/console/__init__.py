@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "explain": Command("explain", "say where a flow would go, and why"),
+    "run": Command("run", "run one command in a network of its own, through the proxy"),
 }
 
 

@@ -1,0 +1,43 @@
+"""
+C{nanotun run}: one command in a network of its own, whose only way out is the tunnel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from twisted.python import usage
+
+from nanotun.cell.launch import Cell
+from nanotun.console import signals
+from nanotun.console.runoptions import RunOptions, fail, say
+from nanotun.errors import NanotunError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Run it.
+
+    @param arguments: those behind C{run}.
+    @return: the exit status.
+    """
+    options = RunOptions()
+    try:
+        options.parseOptions(list(arguments))
+    except usage.UsageError as error:
+        fail(f"{error}; 'nanotun run --help' lists the options.")
+    if os.geteuid() != 0:
+        fail("only root may make a network for a command; run it with sudo.")
+    watched = signals.block()
+    try:
+        cell = Cell(options.command, options.user, "nanotun.console.cellhelper")
+    except (NanotunError, OSError) as error:
+        fail(str(error))
+    try:
+        # Imported while the helper starts, which takes as long.
+        from nanotun.console.runner import run
+
+        return run(options, cell, watched, say)
+    finally:
+        cell.end()
