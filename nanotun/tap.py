@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,12 @@ from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
+from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
@@ -29,12 +32,12 @@ from nanotun.interfaces import (
     ITunOpener,
     IUpstream,
 )
-from nanotun.judge import Judge
+from nanotun.judge import Judge, rulesFor, runsLocally
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
 from nanotun.notify import Notifier
 from nanotun.options import Options
-from nanotun.owners import makeOwners, ownersMatter
+from nanotun.owners import makeOwners
 from nanotun.privileges import LinuxKernel, Privileges, needed
 from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
@@ -84,9 +87,15 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def needsOwners(settings: Settings) -> bool:
+    """Whether any rule is about flows' processes."""
+    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
+    return rulesFor(settings, localProxy).needsOwner
+
+
 def makePrivileges(options: Options) -> Privileges:
     """The part that gives up what C{options} do not need."""
-    owners = ownersMatter(options.settings)
+    owners = needsOwners(options.settings)
     foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
     return Privileges(needed(options.settings, foreign, owners), LinuxKernel())
 
@@ -103,8 +112,9 @@ def makeService(
     @param opener: if not for this machine's own network namespace, which nothing is
         done to then.
     @param leave: has the process end with a status; by default the reactor stops.
-    @raise SystemExit: a file that the proxy's URL names is no good; with the
-        error's sentence, as from L{Options.postOptions}.
+    @raise SystemExit: a file that the proxy's URL names is no good, or a user that
+        C{excludedProcesses} names is not known; with the error's sentence, as from
+        L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
@@ -138,7 +148,7 @@ def makeService(
             settings.upstreamPool,
             pools,
         )
-        owners = makeOwners(settings, reactor) if ownersMatter(settings) else None
+        owners = makeOwners(settings, reactor) if needsOwners(settings) else None
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))

@@ -12,7 +12,6 @@ from nanotun.configfile import Given
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IJudge, IOwners
 from nanotun.judge import Judge, rulesFor, runsLocally
-from nanotun.owners import values
 from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES
 from nanotun.testing import FakeJudge, FakeOwners
 from tests.contracts_policy import JudgeContract
@@ -251,10 +250,6 @@ class SettingsTests(SynchronousTestCase):
             own = ("127.0.0.1", "::1", "10.0.0.5")
             found = runsLocally(settings(proxy=proxy), lambda host, own=own: host in own)  # type: ignore[misc]
             self.assertEqual(found, local, proxy)
-
-    def test_localProxyWord(self) -> None:
-        """Owners and rules mean the same by the word for the local proxy."""
-        self.assertEqual(LOCAL_PROXY, values.LOCAL_PROXY)
 
     def test_rules(self) -> None:
         """Each setting reaches its rule."""

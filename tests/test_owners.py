@@ -25,7 +25,8 @@ from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import EARLY_INTERVAL, LISTENER_INTERVAL, Owners
 from nanotun.owners.scanner import Scanner, ScanStopped
 from nanotun.owners.search import Search
-from nanotun.owners.values import LOCAL_PROXY, Table
+from nanotun.owners.values import Table
+from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.policy.selector import selectors
 from nanotun.proxyurl import parseProxyURL
 from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets

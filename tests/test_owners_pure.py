@@ -15,11 +15,12 @@ from nanotun.flow import Endpoint, Protocol
 from nanotun.owners.allowance import BURST, LEAST, LOOKUP_LIMIT, SHARE, Allowance
 from nanotun.owners.cgroups import findMount
 from nanotun.owners.kinship import spread
-from nanotun.owners.localproxy import LocalProxies, mayBeHere
+from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
 from nanotun.owners.sockdiag import Answer, askForOne, messages, packAddress, sends, takes
-from nanotun.owners.values import LOCAL_PROXY, Excluded, FlowSocket, Glance, Process
+from nanotun.owners.values import Excluded, FlowSocket, Glance, Process
+from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.policy.selector import selectors
 from nanotun.proxyurl import parseProxyURL
 from nanotun.testing import FakeSockets
@@ -337,8 +338,8 @@ class LocalProxyTests(SynchronousTestCase):
         """For these URLs."""
         return LocalProxies(tuple(map(parseProxyURL, texts)), self.sockets, self.own)
 
-    def test_mayBeHere(self) -> None:
-        """Loopback addresses, localhost, own addresses and unix sockets may be here."""
+    def test_any(self) -> None:
+        """Loopback addresses, localhost, own addresses and unix sockets are here."""
         self.addresses |= {"192.0.2.1"}
         for text, expected in (
             ("127.0.0.1:1080", True), ("127.1.2.3:1080", True), ("[::1]:1080", True),
@@ -346,8 +347,9 @@ class LocalProxyTests(SynchronousTestCase):
             ("192.0.2.1:1080", True), ("socks5:///run/proxy", True), ("192.0.2.9:1080", False),
             ("proxy.example:1080", False), ("direct://", False), ("reject://", False),
         ):  # fmt: skip
-            found = mayBeHere([parseProxyURL(text)], self.own)
-            self.assertEqual(found, expected, text)
+            proxies = self.proxies(text)
+            proxies.readAddresses()
+            self.assertEqual(proxies.any, expected, text)
 
     def test_listeners(self) -> None:
         """Who listens on the address, or on localhost by either family, is found."""

@@ -17,7 +17,8 @@ from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.scanner import CHUNK, SETTLED, YOUNG, Scanner, ScanStopped
 from nanotun.owners.search import ANSWER_LIMIT, Search
-from nanotun.owners.values import EMPTY, LOCAL_PROXY, Excluded, FlowSocket, Holder, Table
+from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Holder, Table
+from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.policy.selector import selectors
 from nanotun.testing import FakeCgroups, FakeProcesses
 

@@ -146,6 +146,24 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
 
+    def test_owners(self) -> None:
+        """Flows' owners are found where a rule is about them, and only there."""
+        for arguments, expected in (
+            (("192.0.2.1:1080",), False),
+            (("192.0.2.1:1080", "--exclude", "curl"), True),
+            (("127.0.0.1:1080",), True),
+            (("socks5:///run/proxy.sock",), True),
+        ):
+            (tunnel,) = cast(Any, makeService(self.options(*arguments)))
+            names = [part.name for part in tunnel._parts.before]
+            self.assertEqual("the process table" in names, expected, arguments)
+
+    def test_noUser(self) -> None:
+        """A user that nobody knows ends it with one sentence."""
+        options = self.options("h", "--exclude", "uid:no-such-user")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("no user no-such-user", str(error.code))
+
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
         output = python(
@@ -153,7 +171,7 @@ class MakeServiceTests(SynchronousTestCase):
             "from twisted.internet import reactor\n"
             "before = os.listdir('/proc/self/fd')\n"
             "from nanotun.tap import Options, makeService\n"
-            "o = Options(); o.parseOptions(['--proxy', 'h,direct://']); o.parent = {}\n"
+            "o = Options(); o.parseOptions(['--proxy', 'h,direct://', '--exclude', 'curl']); o.parent = {}\n"
             "makeService(o)\n"
             "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
             " len(os.listdir('/proc/self/fd')) - len(before))"

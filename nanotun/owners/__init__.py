@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config import Settings
 from nanotun.owners.cgroups import CgroupTree, findMount
-from nanotun.owners.localproxy import LocalProxies, mayBeHere
+from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
@@ -23,14 +23,7 @@ from nanotun.owners.scanner import Scanner
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
 
-__all__ = ["Owners", "makeOwners", "ownersMatter"]
-
-
-def ownersMatter(settings: Settings) -> bool:
-    """Whether there is anything that the owners of flows could change."""
-    if settings.excludedProcesses:
-        return True
-    return mayBeHere(settings.proxy, ProcProcesses().ownAddresses)
+__all__ = ["Owners", "makeOwners"]
 
 
 def makeOwners(settings: Settings, reactor: Any) -> Owners:

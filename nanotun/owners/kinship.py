@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nanotun.owners.values import LOCAL_PROXY, Excluded, Glance
+from nanotun.owners.values import Excluded, Glance
+from nanotun.policy.rules import LOCAL_PROXY
 
 #: Generations that are followed up; a loop, made by pids that were given anew while
 #: we read, ends here too.

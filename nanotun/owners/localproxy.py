@@ -27,21 +27,8 @@ def isLoopback(host: str) -> bool:
         return False
 
 
-def mayBeHere(proxies: Iterable[ProxyURL], ownAddresses: Callable[[], frozenset[str]]) -> bool:
-    """
-    Whether any of the proxies can be a process of this machine.
-
-    @param ownAddresses: only called if it matters.
-    """
-    hosts = [proxy.host for proxy in proxies if proxy.host]
-    if any(host.startswith("/") or isLoopback(host) for host in hosts):
-        return True
-    return bool(hosts) and not ownAddresses().isdisjoint(hosts)
-
-
 class LocalProxies:
     """
-    @ivar any: whether there are proxies that can be this machine's.
     @param proxies: of the settings.
     @param ownAddresses: this machine's addresses now.
     """
@@ -67,7 +54,11 @@ class LocalProxies:
             place for place in places if not isLoopback(place.host) and _isAddress(place.host)
         )
         self._endpoints = self._loopback
-        self.any = mayBeHere(proxies, ownAddresses)
+
+    @property
+    def any(self) -> bool:
+        """Whether there are proxies whose address is this machine's now."""
+        return bool(self._endpoints or self._paths)
 
     def readAddresses(self) -> None:
         """

@@ -10,7 +10,6 @@ from nanotun.owners.kinship import spread
 from nanotun.owners.matching import Matcher
 from nanotun.owners.system import IProcesses
 from nanotun.owners.values import (
-    LOCAL_PROXY,
     Excluded,
     Glance,
     Holder,
@@ -18,6 +17,7 @@ from nanotun.owners.values import (
     Table,
     sameProgram,
 )
+from nanotun.policy.rules import LOCAL_PROXY
 
 #: Looks after which the scan's thread lets go of the interpreter: some hundred
 #: microseconds of work.

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.system import ICgroups, IProcesses
-from nanotun.owners.values import EMPTY, LOCAL_PROXY, Excluded, FlowSocket, Table
+from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
+from nanotun.policy.rules import LOCAL_PROXY
 
 #: Sockets whose answer is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096

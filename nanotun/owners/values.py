@@ -7,9 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-#: What L{nanotun.flow.Owner.excluded} says of a proxy on this machine.
-LOCAL_PROXY = "local proxy"
-
 
 class Glance(NamedTuple):
     """
@@ -81,7 +78,7 @@ class Excluded(NamedTuple):
     """
     A process whose flows go past the proxy.
 
-    @ivar text: the selector, as it is written, or L{LOCAL_PROXY}.
+    @ivar text: the selector, as it is written, or L{nanotun.policy.rules.LOCAL_PROXY}.
     @ivar inherited: whether it is so for a forebear's sake.
     @ivar settled: whether its cgroup is one to go by.  Desktops move programs to a
         cgroup of their own just after their start.
