@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,22 @@ class ExplainTests(SynchronousTestCase):
             self.assertRule("direct excluded-process", *words)
         self.assertIn(f"(pid {pid})", self.found("tcp", "1.1.1.1:443", "--pid", pid)["process"])
         self.assertWrong("no process 4194305", "tcp", "1.1.1.1:1", "--pid", "4194305")
+
+    def test_scanned(self) -> None:
+        """Of a process that runs it is known that it is the proxy, or whose child it is."""
+        pid = str(os.getpid())
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            proxy = f"127.0.0.1:{listener.getsockname()[1]}"
+            words = ("tcp", "1.1.1.1:443", "--pid", pid, "--proxy", proxy)
+            self.assertRule("direct local-proxy", *words)
+        self.assertRule("proxy proxy", *words)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            flow = ("tcp", "1.1.1.1:443", "--pid", str(child.pid), "--exclude", f"pid:{pid}")
+            self.assertRule("proxy proxy", *flow)
+            self.assertRule("direct excluded-process", *flow, "--exclude-children", "true")
+            child.communicate(b"\n")
 
     def test_from(self) -> None:
         """The flow of another machine, which has no process here."""

@@ -5,8 +5,6 @@ The command line of C{nanotun explain}: a flow, described in words.
 from __future__ import annotations
 
 import getopt
-import os
-import pwd
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface
@@ -16,20 +14,12 @@ from typing import Any, NamedTuple
 from twisted.python import usage
 
 from nanotun.addresses import KERNEL4, KERNEL6
-from nanotun.errors import ConfigError
+from nanotun.console.explainowner import describedOwner
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.options import Options
-from nanotun.owners.matching import Matcher
-from nanotun.owners.names import namesOf
-from nanotun.owners.processes import ProcProcesses
-from nanotun.owners.values import Glance, Process
-from nanotun.policy.selector import processName
 
 #: A proxy for those who give no configuration: any remote one.
 SOME_PROXY = "socks5://proxy.invalid"
-
-#: What a user or a process that was not described has for a number.
-NOBODY = -1
 
 #: The port that the described flow comes from; no rule looks at it.
 SOURCE_PORT = 40000
@@ -131,38 +121,10 @@ class ExplainOptions(Options):
         return str(source), False
 
     def _owner(self) -> Owner | None:
-        if all(self[name] is None for name in ("process", "pid", "uid", "cgroup")):
+        words = {name: self[name] for name in ("process", "pid", "uid", "cgroup")}
+        if all(word is None for word in words.values()):
             return None
-        process = self._process()
-        matcher = Matcher(
-            self.settings.excludedProcesses,
-            self.settings.excludeChildren,
-            lambda name: pwd.getpwnam(name).pw_uid,
-            os.path.realpath,
-        )
-        matcher.bindPids(lambda pid: process.glance.started if pid == process.pid else None)
-        text = matcher.socketText(process.uids[1], process.cgroup) or matcher.processText(process)
-        name, path = process.name, process.path
-        return Owner(process.pid, process.uids[1], name, path, process.cgroup, text)
-
-    def _process(self) -> Process:
-        """What was said of the process, over what the machine says of C{--pid}."""
-        process = Process(0, Glance(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
-        if self["pid"] is not None:
-            process = _running(self["pid"])
-        given: str | None = self["process"]
-        if given is not None:
-            path = given if given.startswith("/") else ""
-            name = os.path.basename(given)
-            names = namesOf(path, name, ()) if path else frozenset({processName(given)})
-            process = process._replace(names=names, name=name, path=path)
-        if self["uid"] is not None:
-            process = process._replace(uids=(_user(self["uid"]),) * 3)
-        if self["cgroup"] is not None:
-            if not self["cgroup"].startswith("/"):
-                raise usage.UsageError("--cgroup must be a path, such as /system.slice/x.service")
-            process = process._replace(cgroup=self["cgroup"].rstrip("/") or "/")
-        return process
+        return describedOwner(self.settings, **words)
 
 
 def _protocol(word: str) -> Protocol:
@@ -189,22 +151,3 @@ def _endpoint(text: str) -> Endpoint:
             f"{match[1][:60]!a} is not an IP address; rules go by addresses, so look a name up "
             "first, with 'getent ahosts NAME'"
         ) from None
-
-
-def _running(text: str) -> Process:
-    """A process of this machine."""
-    if not re.fullmatch("[1-9][0-9]{0,9}", text):
-        raise usage.UsageError(f"--pid must be a process's number, not {text[:40]!a}")
-    process = ProcProcesses().process(int(text))
-    if process is None:
-        raise ConfigError(f"There is no process {text}, or it may not be looked at; try as root.")
-    return process
-
-
-def _user(text: str) -> int:
-    if re.fullmatch("[0-9]{1,10}", text):
-        return int(text)
-    try:
-        return pwd.getpwnam(text).pw_uid
-    except KeyError:
-        raise usage.UsageError(f"this machine has no user {text[:40]!a}") from None
