@@ -71,6 +71,11 @@ class WaysChecks(TunnelCase):
             error, seconds = self.connectError(port)
             self.assertIn(error, (errno.EHOSTUNREACH, errno.EACCES))
             self.assertLess(seconds, 1)
+        app = self.datagrams(port)
+        app.send(b"anybody?")
+        with self.assertRaises(OSError) as raised:
+            app.recv(100)
+        self.assertIn(raised.exception.errno, (errno.EHOSTUNREACH, errno.EACCES))
         line = f"{self.family.world}/{32 if self.family is IPV4 else 128} is one of excludedIPs"
         # Once in each of the logs, standard output and the file.
         self.assertEqual(daemon.log().count(line), 2)
