@@ -124,6 +124,7 @@ def makeService(
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
+    ways = MarkedWays(settings.tunName, reactor.seconds)
     proxies: list[ProxyUpstream] = []
 
     def dials(endpoint: Endpoint) -> bool:
@@ -132,6 +133,8 @@ def makeService(
     def around(upstream: IUpstream) -> IUpstream:
         if isinstance(upstream, ProxyUpstream):
             proxies.append(upstream)
+        elif isinstance(upstream, DirectUpstream):
+            upstream.leadsIn = ways.leadsIn
         if not fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
@@ -152,7 +155,6 @@ def makeService(
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    ways = MarkedWays(settings.tunName, reactor.seconds)
     before: tuple[IPart, ...] = (ways,) if owners is None else (ways, owners)
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),

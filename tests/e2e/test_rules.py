@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab.packets import inject, syn
@@ -112,6 +113,23 @@ class WaysChecks(TunnelCase):
         self.assertIn("autoDefaultRoute", log)
 
 
+class OneOfSeveralChecks(TunnelCase):
+    """C{direct://} behind a proxy that is down."""
+
+    def test_noLoop(self) -> None:
+        """Where its way leads into the tunnel no flow breeds others."""
+        nobody = f"socks5://{IPV4.proxy}:9"
+        daemon = self.daemon(proxy=[nobody, "direct://"], logLevel="debug")
+        port = self.peer(peerOf).port
+        self.assertEqual(self.connectError(port)[0], errno.ENETUNREACH)
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
+        self.assertEqual(len(lines), 1, daemon.log())
+        self.lab.openDirectPath()
+        time.sleep(3.1)  # what the daemon remembers of routes is as old
+        with self.connect(port) as sock:
+            self.assertEqual(sock.recv(100).decode(), IPV4.app)
+
+
 class ForwardedChecks(TunnelCase):
     """Packets of other machines."""
 
@@ -192,4 +210,6 @@ enginesAndFamilies(globals(), WaysChecks)
 engines(globals(), ForwardedChecks)
 engines(globals(), DnsOrderChecks)
 engines(globals(), LocalProxyChecks)
-del WaysChecks, ForwardedChecks, DnsOrderChecks, LocalProxyChecks  # trial would run the bases too
+engines(globals(), OneOfSeveralChecks)
+# trial would run the bases too
+del WaysChecks, ForwardedChecks, DnsOrderChecks, LocalProxyChecks, OneOfSeveralChecks
