@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
@@ -41,6 +42,8 @@ from nanotun.owners import makeOwners
 from nanotun.privileges import LinuxKernel, Privileges, needed
 from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
+from nanotun.routing.parts import makeRoutes
+from nanotun.routing.routes import Routes
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
@@ -100,6 +103,31 @@ def makePrivileges(options: Options) -> Privileges:
     return Privileges(needed(options.settings, foreign, owners), LinuxKernel())
 
 
+def routesFor(
+    options: Options, reactor: Any, naming: Naming, gateways: list[Gateway]
+) -> tuple[Routes, ...]:
+    """
+    The routes, if the settings ask for them.
+
+    @param gateways: holds the gateway once it is made.
+    """
+    if not options.settings.autoDefaultRoute:
+        return ()
+
+    def ask(name: str, family: int) -> Deferred[list[str]]:
+        return naming.names.resolve(name, family)
+
+    def networkChanged() -> None:
+        for gateway in gateways:
+            gateway.clearCache()
+
+    def endWith(status: int) -> None:
+        exitWith(reactor, status)
+
+    settings, confirm = options.settings, options.confirm
+    return (makeRoutes(settings, reactor, ask, networkChanged, confirm, endWith),)
+
+
 def makeService(
     options: Options,
     opener: ITunOpener | None = None,
@@ -121,6 +149,7 @@ def makeService(
     settings = options.settings
     debug = settings.logLevel == "debug"
     pools = MultiService()
+    gateways: list[Gateway] = []
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
@@ -175,6 +204,7 @@ def makeService(
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
         naming.names = gateway.names
+        gateways.append(gateway)
         return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
@@ -205,7 +235,8 @@ def makeService(
         # First and last: whatever else starts has no more rights than it needs, and
         # systemd hears of a start that is over.
         before = (makePrivileges(options), *before)
-        after = (Notifier(os.environ, f"{settings.tunName} is up", reactor),)
+        notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
+        after = (*routesFor(options, reactor, naming, gateways), notifier)
     tunnel = NanotunService(
         settings,
         Parts(opener, makeEngine, makeServices, makeRouter, makePort, before, after),

@@ -80,6 +80,8 @@ PURE = (
     "nanotun.owners.matching",
     "nanotun.owners.names",
     "nanotun.owners.values",
+    "nanotun.routing.values",
+    "nanotun.routing.plan",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",
@@ -101,6 +103,9 @@ PURE = (
     "nanotun.gateway.names",
     "nanotun.gateway.fakepool",
     "nanotun.gateway.fakeanswers",
+    "nanotun.routing.firewall.rules",
+    "nanotun.routing.firewall.nfttext",
+    "nanotun.routing.firewall.iptablestext",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
