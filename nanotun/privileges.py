@@ -113,22 +113,24 @@ class LinuxKernel:
             raise OSError(number, os.strerror(number))
 
 
-def needed(settings: Settings, foreign: bool, owners: bool) -> frozenset[str]:
+def needed(settings: Settings, owners: bool, foreign: bool) -> frozenset[str]:
     """
     Which capabilities a daemon with C{settings} needs.
 
      - NET_ADMIN: the device, marks, routes, rules and firewalls.
      - NET_RAW: iptables, where a machine has no nft.
-     - SYS_PTRACE, DAC_READ_SEARCH: whose a socket is, which stands in C{/proc/PID/fd}.
+     - SYS_PTRACE, DAC_READ_SEARCH: whose a socket is, which stands in C{/proc/PID/fd};
+       for processes that go past the proxy, and for the SSH servers whose answers keep
+       their routes.
      - DAC_OVERRIDE: files that root alone could not reach.
 
-    @param foreign: whether there are such files, see L{nanotun.reach}.
     @param owners: whether flows' processes are looked for.
+    @param foreign: whether there are such files, see L{nanotun.reach}.
     """
     names = {"NET_ADMIN"}
     if settings.autoDefaultRoute:
         names.add("NET_RAW")
-    if owners:
+    if owners or settings.autoDefaultRoute:
         names |= {"SYS_PTRACE", "DAC_READ_SEARCH"}
     if foreign:
         names.add("DAC_OVERRIDE")

@@ -96,11 +96,14 @@ def needsOwners(settings: Settings) -> bool:
     return rulesFor(settings, localProxy).needsOwner
 
 
-def makePrivileges(options: Options) -> Privileges:
-    """The part that gives up what C{options} do not need."""
-    owners = needsOwners(options.settings)
+def makePrivileges(options: Options, owners: bool) -> Privileges:
+    """
+    The part that gives up what C{options} do not need.
+
+    @param owners: whether flows' processes are looked for.
+    """
     foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
-    return Privileges(needed(options.settings, foreign, owners), LinuxKernel())
+    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
 
 
 def routesFor(
@@ -180,7 +183,7 @@ def makeService(
             settings.upstreamPool,
             pools,
         )
-        owners = makeOwners(settings, reactor) if needsOwners(settings) else None
+        owners = makeOwners(settings, reactor) if opener is None and needsOwners(settings) else None
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))
@@ -234,7 +237,7 @@ def makeService(
         opener = LinuxTunOpener(offloadWorks)
         # First and last: whatever else starts has no more rights than it needs, and
         # systemd hears of a start that is over.
-        before = (makePrivileges(options), *before)
+        before = (makePrivileges(options, owners is not None), *before)
         notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
         after = (*routesFor(options, reactor, naming, gateways), notifier)
     tunnel = NanotunService(

@@ -70,13 +70,13 @@ class NeededTests(SynchronousTestCase):
     def test_needed(self) -> None:
         """A daemon has what its settings need, and no more."""
         routes = replace(SETTINGS, autoDefaultRoute=True)
-        for settings, foreign, owners, expected in (
+        for settings, owners, foreign, expected in (
             (SETTINGS, False, False, set()),
-            (SETTINGS, True, False, {"DAC_OVERRIDE"}),
-            (SETTINGS, False, True, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
-            (routes, False, False, {"NET_RAW"}),
+            (SETTINGS, False, True, {"DAC_OVERRIDE"}),
+            (SETTINGS, True, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
+            (routes, False, False, {"NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH"}),
         ):
-            self.assertEqual(needed(settings, foreign, owners), expected | {"NET_ADMIN"})
+            self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
 
     def test_numbers(self) -> None:
         """The numbers are those of the kernel's header."""

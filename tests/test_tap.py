@@ -96,11 +96,11 @@ class MakeServiceTests(SynchronousTestCase):
     def test_privileges(self) -> None:
         """What a daemon keeps follows from its settings and from where its files are."""
         self.patch(tap, "hasForeign", lambda read, written: "/nobody's" in written)
-        self.assertEqual(makePrivileges(self.options())._names, {"NET_ADMIN"})
-        options = self.options("direct://", "--exclude", "curl", "--auto-route")
+        self.assertEqual(makePrivileges(self.options(), False)._names, {"NET_ADMIN"})
+        options = self.options("direct://", "--auto-route")
         cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
         self.assertEqual(
-            makePrivileges(options)._names,
+            makePrivileges(options, True)._names,
             {"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"},
         )
 

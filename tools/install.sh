@@ -54,7 +54,6 @@ place() {
 
 install_all() {
     python=$1 wheel=$2
-    [ "$(id -u)" -eq 0 ] || [ -n "$DESTDIR" ] || fail "Only root may install; try: sudo make install"
     # nanotun runs as root, and so does the Python that it is made of.
     base=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
     [ "$(stat -c %u "$base")" -eq 0 ] || fail "The Python $base belongs to another user than \
@@ -67,7 +66,8 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
     "$python" -m venv --without-pip "$fresh"
     "$python" -m pip --python "$fresh/bin/python" install -q --no-compile \
         --disable-pip-version-check --root-user-action=ignore "$wheel"
-    # Scripts and the environment name the place where they were made.
+    # What is left names the place where it was made.
+    rm -f "$fresh"/bin/[Aa]ctivate*
     grep -rIlF -e "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r file; do
         sed -i "s|$fresh|$lib|g" "$file"
     done
@@ -77,7 +77,7 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
     rm -rf "$DESTDIR$lib.old"
     # Now, as root: later nobody can, and each start would take longer.  The cache of
     # Twisted's plugins is made by looking for one.
-    "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" "$DESTDIR$lib/lib" || true
+    "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" "$DESTDIR$lib/lib"
     "$DESTDIR$lib/bin/python" -c \
         'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))'
     ln -sf "$lib/bin/nanotun" "$DESTDIR$PREFIX/bin/nanotun"
@@ -111,8 +111,18 @@ uninstall_all() {
     echo "/var/lib/nanotun and the logs in /var/log/nanotun."
 }
 
+may() {
+    [ "$(id -u)" -eq 0 ] || [ -n "$DESTDIR" ] || fail "Only root may do that; try: sudo make $1"
+}
+
 case ${1:-} in
-    install) install_all "$2" "$3" ;;
-    uninstall) uninstall_all ;;
+    install)
+        may install
+        install_all "$2" "$3"
+        ;;
+    uninstall)
+        may uninstall
+        uninstall_all
+        ;;
     *) fail "usage: tools/install.sh {install PYTHON WHEEL|uninstall}" ;;
 esac
