@@ -106,7 +106,13 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
     "ctypes": "nanotun.engine",
-    "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.owners", "nanotun.cell"),
+    "pyroute2": (
+        "nanotun.tun",
+        "nanotun.routing",
+        "nanotun.owners",
+        "nanotun.cell",
+        "nanotun.doctor",
+    ),
     "yaml": "nanotun.configfile",
     "h11": "nanotun.upstream.http",
     "hyperlink": "nanotun.proxyurl",

@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "doctor": Command("doctor", "look for what is wrong, and say the cure"),
     "run": Command("run", "run one command in a network of its own, through the proxy"),
 }
 

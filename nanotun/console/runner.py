@@ -11,13 +11,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    LogPublisher,
-    globalLogBeginner,
-)
+from twisted.logger import FilteringLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,7 +23,7 @@ from nanotun.console import signals
 from nanotun.console.runoptions import RunOptions
 from nanotun.errors import NanotunError
 from nanotun.logfile import DailyLogFile
-from nanotun.logs import LineObserver, formatLine, levelFilter
+from nanotun.logs import LineObserver, levelFilter
 from nanotun.service import StartFailed
 from nanotun.tap import makeService
 
@@ -132,7 +126,6 @@ class Runner:
             self._stop()
 
 
-@implementer(ILogObserver)
 class Sentences:
     """
     Shows log lines to the user.
@@ -144,24 +137,22 @@ class Sentences:
         self._say = say
         self._whole = whole
 
-    def __call__(self, event: LogEvent) -> None:
-        """See L{ILogObserver}."""
-        line = formatLine(event).rstrip("\n")
-        if line and not self._whole:
+    def write(self, text: str) -> None:
+        """Take one line, as L{LineObserver} makes it."""
+        line = text.rstrip("\n")
+        if not self._whole:
             line = line.partition("] ")[2].removeprefix(PROLOGUE)
-        if line:
-            self._say(line)
+        self._say(line)
 
 
 def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) -> None:
     """Show what is logged as the options say; C{stdout} stays the command's."""
     settings = options.settings
-    observers: list[ILogObserver] = [Sentences(say, options.tellsAll)]
+    lines = LineObserver()
+    lines.add(Sentences(say, options.tellsAll).write)
     if settings.logDir:
-        lines = LineObserver()
         lines.add(DailyLogFile(settings.logDir, reactor, say).write)
-        observers.append(lines)
-    wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
+    wanted = FilteringLogObserver(lines, [levelFilter(settings.logLevel)])
     globalLogBeginner.beginLoggingTo([wanted], redirectStandardIO=False)
 
 

@@ -160,16 +160,14 @@ class TraceTests(RunCase):
     def test_machineUntouched(self) -> None:
         """While a command runs, and after, nothing of the machine is another."""
         before = cell.traces(self.lab.app)
-        running = self.start("sh", "-c", "echo up; read go")
-        self.assertEqual(running.line(), "up")
+        running = self.start("sh", "-c", "echo $$; read go")
+        namespaces = cell.inside(int(running.line()))
         during = cell.traces(self.lab.app)
         self.assertEqual(running.done("go\n").status, 0)
-        cell.waitForNobody(before.namespaces)
-        after = cell.traces(self.lab.app)
-        self.assertEqual(before, after)
-        self.assertEqual(during._replace(namespaces=set()), before._replace(namespaces=set()))
-        # The app's, with the mounts of ip netns exec, and the cell's.
-        self.assertEqual(len(during.namespaces - before.namespaces), 4)
+        cell.waitForNobody(namespaces)
+        self.assertEqual(cell.traces(self.lab.app), before)
+        self.assertEqual(during, before)
+        self.assertEqual(namespaces & cell.inside(os.getpid()), set())
 
     def test_killed(self) -> None:
         """After kill -9 of nanotun the command has no way out, ends, and nothing is left."""
@@ -179,9 +177,10 @@ class TraceTests(RunCase):
             "while :; do sleep 0.05; done",
         )  # fmt: skip
         pid = int(running.line())
+        namespaces = cell.inside(pid)
         running.send(signal.SIGKILL)
         waitUntil(lambda: not cell.alive(pid), 5, "the command ends")
-        cell.waitForNobody(before.namespaces)
+        cell.waitForNobody(namespaces)
         self.assertEqual(cell.traces(self.lab.app), before)
         seen = (self.directory / "traces").read_text()
         self.assertNotIn("nano0", seen)
@@ -193,12 +192,13 @@ class TraceTests(RunCase):
         before = cell.traces(self.lab.app)
         running = self.start("sh", "-c", "echo $PPID $$; exec sleep 60")
         helper, pid = map(int, running.line().split())
+        namespaces = cell.inside(pid)
         os.kill(helper, signal.SIGKILL)
         done = running.done()
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: the process beside the command was killed", done.err)
         self.assertFalse(cell.alive(pid))
-        cell.waitForNobody(before.namespaces)
+        cell.waitForNobody(namespaces)
         self.assertEqual(cell.traces(self.lab.app), before)
 
     def test_leftovers(self) -> None:
@@ -408,6 +408,5 @@ class SentenceTests(RunCase):
             [nanotun(), "run", "--config", str(config), "--", "curl", "-qsS", url]
         ).done()
         self.assertEqual((done.status, len(done.out), done.err), (0, 10, ""))
-        cell.waitForNobody(before.namespaces | cell.traces(self.lab.app).namespaces)
         self.assertEqual(cell.traces(self.lab.app).routes, before.routes)
         self.assertFalse((self.directory / "logs").exists())
