@@ -37,6 +37,7 @@ class Runner:
     Watches the helper and the signals while the reactor runs.
 
     @ivar status: what to exit with.
+    @ivar started: whether the command was asked for.
     @param stop: stops the service and then the reactor; called once.
     @param say: shows a sentence to the user.
     """
@@ -53,13 +54,13 @@ class Runner:
         self._reactor = reactor
         self._stop = stop
         self._say = say
-        self._started = False
+        self.started = False
         self._ended = False
 
     def start(self) -> None:
         """The tunnel is up: have the command started."""
         # From here on signals are the command's: it gets those that come before it runs.
-        self._started = True
+        self.started = True
         self._reactor.addReader(self)
         try:
             self._channel.send(run=True)
@@ -103,7 +104,7 @@ class Runner:
         """
         if self._ended:
             return
-        if not self._started:
+        if not self.started:
             self._end(SIGNAL_BASE + number)
         elif not fromKernel:
             try:
@@ -197,12 +198,12 @@ def run(
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))
         return OWN_FAULT
-    signals.watch(
-        watched,
-        lambda number, fromKernel: reactor.callFromThread(
-            runner.signalReceived, number, fromKernel
-        ),
-    )
+
+    def received(number: int, fromKernel: bool) -> None:
+        # Before there is a command, the terminal's signal is for us alone.
+        reactor.callFromThread(runner.signalReceived, number, fromKernel and runner.started)
+
+    signals.watch(watched, received)
     try:
         service.startService()
     except StartFailed:

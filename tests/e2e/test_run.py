@@ -92,6 +92,14 @@ class CarryTests(RunCase):
         self.assertIn("host.lab", seen)
         self.assertNotIn("x.lab", seen)
 
+    def test_fakeNames(self) -> None:
+        """With fake-ip no name is asked of anybody: the proxy gets it."""
+        self.lab.openDirectPath()
+        server = self.nameServer(IPV4.world)
+        options = ("--dns", IPV4.world, "--dns-mode", "fake-ip")
+        self.assertIn("198.19.", self.call("getent", "ahosts", "host.lab", options=options).out)
+        self.assertEqual(server.queries(), [])
+
     def test_truthful(self) -> None:
         """A port that is closed looks closed, and a proxy that is down is told of."""
         done = self.call("curl", "-qsS", IPV4.url(9, "/"), proxy=self.dante().url())
