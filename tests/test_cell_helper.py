@@ -122,12 +122,12 @@ class HelperTests(SynchronousTestCase):
             {"name": "nano0", "mtu": 1400, "vnetHeader": 10, "notes": ["a note.", "logged."]},
         )
         self.assertEqual(self.routed, ["nano0"])
-        self.assertEqual(self.opener.devices, {})
         self.channel.send(run=True)
         self.assertEqual(
             self.receive(),
             {"ended": 7, "left": [f"x (pid {number})" for number in range(1, 6)], "leftMore": 2},
         )
+        self.assertEqual(self.opener.devices, {})
         ended()
 
     def test_signal(self) -> None:
@@ -180,30 +180,29 @@ class HelperTests(SynchronousTestCase):
     def test_nanotunGone(self) -> None:
         """When nanotun is gone everybody in the cell is ended."""
         ends: list[int] = []
-        pids: list[int] = []
+        started: list[subprocess.Popen[bytes]] = []
 
         def endAll(find: object) -> list[Resident]:
             ends.append(1)
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+            started[0].kill()
             return []
 
         self.patch(helper, "endAll", endAll)
 
         def start(*arguments: Any) -> Any:
             made = startCommand(*arguments)
-            pids.append(made.pid)
+            started.append(made)
             return made
 
         self.patch(helper, "startCommand", start)
         ended = self.serve("sleep", "60")
         self.open()
         self.channel.send(run=True)
-        while not pids:
+        while not started:
             pass
         ended()
         self.assertEqual(ends, [1])
-        os.waitpid(pids[0], 0)
+        self.assertEqual(started[0].wait(10), -signal.SIGKILL)
 
 
 class DeafTests(SynchronousTestCase):
