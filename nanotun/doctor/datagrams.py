@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -38,7 +38,7 @@ class Exchange:
         self._isAnswer = isAnswer
         self._tries = 0
         self._timer: Any = None
-        self._deferred: Deferred[None] = Deferred(lambda _: self._end(None))
+        self._deferred: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
 
     def start(self) -> Deferred[None]:
         """
