@@ -315,11 +315,19 @@ class TerminalTests(RunCase):
 
     def test_interrupt(self) -> None:
         """Ctrl-C hits the command once, and nanotun ends only when the command does."""
-        script = (
-            "trap 'n=$((n+1))' INT; echo up; until ((n)); do sleep 0.05; done; "
-            "sleep 0.3; echo caught $n; exit 4"
+        script = self.directory / "count.py"
+        script.write_text(
+            "import signal, sys, time\n"
+            "got = []\n"
+            "signal.signal(signal.SIGINT, lambda *_: got.append(1))\n"
+            "print('up', flush=True)\n"
+            "while not got: time.sleep(0.01)\n"
+            "end = time.monotonic() + 0.5\n"
+            "while time.monotonic() < end: time.sleep(0.01)\n"
+            "print('caught', len(got))\n"
+            "sys.exit(4)\n"
         )
-        self.terminal.type(f'run bash -c "{script}"\n'.replace("$", "\\$"))
+        self.terminal.type(f"run python3 {script}\n")
         self.terminal.read("\nup")
         self.terminal.type("\x03")
         self.assertIn("caught 1", self.terminal.read("ready> "))
