@@ -34,6 +34,21 @@ def processOf(owner: Owner | None) -> str:
     return f" of {name} (pid {owner.pid})" if owner.pid else f" of {name}"
 
 
+#: How each line begins.
+_FLOW = "{protocol} flow {flow}{process} from {source} to {destination}"
+
+
+def _fields(flow: Flow, decision: Decision, destination: str) -> dict[str, Any]:
+    """What L{_FLOW} needs."""
+    return {
+        "protocol": flow.protocol.name,
+        "flow": flow.id,
+        "process": processOf(decision.owner),
+        "source": flow.source,
+        "destination": destination,
+    }
+
+
 class Ledger:
     """
     The counters, always; entries and lines only for flows that are told of.
@@ -75,30 +90,20 @@ class Ledger:
         @param destination: as it is to be shown.
         """
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination} by {upstream} "
-            "(rule {rule})",
-            protocol=flow.protocol.name,
-            flow=flow.id,
-            process=processOf(decision.owner),
-            source=flow.source,
-            destination=destination,
+            _FLOW + " by {upstream} (rule {rule})",
             upstream=upstream.describe(),
             rule=decision.rule,
+            **_fields(flow, decision, destination),
         )
 
     def tellHalt(self, flow: Flow, decision: Decision, destination: str) -> None:
         """A flow goes nowhere, or to our own services."""
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination}: {verdict} "
-            "(rule {rule}), because {reason}",
-            protocol=flow.protocol.name,
-            flow=flow.id,
-            process=processOf(decision.owner),
-            source=flow.source,
-            destination=destination,
+            _FLOW + ": {verdict} (rule {rule}), because {reason}",
             verdict=decision.verdict.value,
             rule=decision.rule,
             reason=decision.reason,
+            **_fields(flow, decision, destination),
         )
 
     def joined(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
@@ -111,17 +116,13 @@ class Ledger:
         if entry is None:
             return
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination} by {upstream} "
-            "(rule {rule}) ended: {up} bytes up, {down} down, {seconds:.3f} s, errno {error}",
-            protocol=end.flow.protocol.name,
-            flow=end.flow.id,
-            process=processOf(entry.decision.owner),
-            source=end.flow.source,
-            destination=destination,
+            _FLOW + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
+            "{seconds:.3f} s, errno {error}",
             upstream=entry.upstream.describe(),
             rule=entry.decision.rule,
             up=end.bytesUp,
             down=end.bytesDown,
             seconds=self._clock.seconds() - entry.began,
             error=errno.errorcode.get(end.error, end.error),
+            **_fields(end.flow, entry.decision, destination),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,6 @@ from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
-    IOwners,
     IPacketEngine,
     IPacketEngineFactory,
     IPart,
@@ -90,16 +90,10 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
-    """
-    Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
-
-    @raise ConfigError: a user that C{excludedProcesses} names is not known.
-    """
-    localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
-    if not rulesFor(settings, localProxy).needsOwner:
-        return None
-    return makeOwners(settings, reactor)
+def needsOwners(settings: Settings) -> bool:
+    """Whether any rule is about flows' processes."""
+    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
+    return rulesFor(settings, localProxy).needsOwner
 
 
 def makePrivileges(options: Options, owners: bool) -> Privileges:
@@ -162,6 +156,7 @@ def makeService(
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
+    ways = MarkedWays(settings.tunName, reactor.seconds)
     proxies: list[ProxyUpstream] = []
 
     def dials(endpoint: Endpoint) -> bool:
@@ -170,6 +165,8 @@ def makeService(
     def around(upstream: IUpstream) -> IUpstream:
         if isinstance(upstream, ProxyUpstream):
             proxies.append(upstream)
+        elif isinstance(upstream, DirectUpstream):
+            upstream.leadsIn = ways.leadsIn
         if not fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
@@ -186,12 +183,11 @@ def makeService(
             settings.upstreamPool,
             pools,
         )
-        owners = ownersFor(settings, reactor)
+        owners = makeOwners(settings, reactor) if opener is None and needsOwners(settings) else None
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    ways = MarkedWays(settings.tunName, reactor.seconds)
-    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
+    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, owners)
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,

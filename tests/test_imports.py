@@ -124,7 +124,13 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 HOMES: dict[str, str | tuple[str, ...]] = {
     # The native library; capset(2) and prctl(2), for which no package is kept up.
     "ctypes": ("nanotun.engine", "nanotun.privileges"),
-    "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.owners", "nanotun.cell"),
+    "pyroute2": (
+        "nanotun.tun",
+        "nanotun.routing",
+        "nanotun.owners",
+        "nanotun.cell",
+        "nanotun.doctor",
+    ),
     "yaml": "nanotun.configfile",
     "h11": "nanotun.upstream.http",
     "hyperlink": "nanotun.proxyurl",

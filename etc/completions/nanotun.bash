@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "run plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "explain run plan recover --help --version" -- "$cur"))
         return
     fi
     # Behind -- stands somebody else's command.
@@ -31,6 +31,7 @@ _nanotun() {
         prev=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $prev in
+        --cgroup) :; return ;;
         --config|-c) _nanotun_files -f; return ;;
         --confirm) :; return ;;
         --connect-timeout) :; return ;;
@@ -45,6 +46,7 @@ _nanotun() {
         --exclude-refresh) :; return ;;
         --exclude) :; return ;;
         --fake-ip-exclude) :; return ;;
+        --from) :; return ;;
         --ipv6) COMPREPLY=($(compgen -W "auto capture block" -- "$cur")); return ;;
         --kill-switch) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --lan-only-ports) :; return ;;
@@ -54,6 +56,8 @@ _nanotun() {
         --log-level) COMPREPLY=($(compgen -W "debug info warn error" -- "$cur")); return ;;
         --mtu) :; return ;;
         --offload) COMPREPLY=($(compgen -W "auto on off" -- "$cur")); return ;;
+        --pid) :; return ;;
+        --process) :; return ;;
         --proxy-check-interval) :; return ;;
         --proxy-password-file) _nanotun_files -f; return ;;
         --proxy-policy) COMPREPLY=($(compgen -W "failover round-robin least-latency" -- "$cur")); return ;;
@@ -62,10 +66,12 @@ _nanotun() {
         --stack) COMPREPLY=($(compgen -W "gvisor simple" -- "$cur")); return ;;
         --tun) :; return ;;
         --udp-timeout) :; return ;;
+        --uid) :; return ;;
         --upstream-pool) :; return ;;
         --user|-u) :; return ;;
     esac
     case $word in
+        explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
         run) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --user -u --version" ;;
         plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         recover) options="--config -c --force --help --keep-kill-switch --run-dir --version" ;;

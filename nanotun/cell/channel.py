@@ -58,8 +58,8 @@ class Channel:
         @raise ChannelClosed: the other side is gone.
         @raise TimeoutError: nothing came.
         """
-        self._socket.settimeout(timeout)
         try:
+            self._socket.settimeout(timeout)
             data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_LIMIT, 1)
         except TimeoutError:
             raise

@@ -8,6 +8,7 @@ left behind; when nanotun ends, so does the command.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -108,10 +109,9 @@ class Helper:
         try:
             while command.poll() is None:
                 self._waitForNews(command)
-        except ChannelClosed:
-            self._endResidents()
-            raise
-        left = self._endResidents()
+        finally:
+            # Whatever ended us ends the command, too.
+            left = self._endResidents()
         self._channel.send(
             ended=statusOf(command.returncode),
             left=[f"{each.name} (pid {each.pid})" for each in left[:NAMED_LIMIT]],
@@ -128,7 +128,9 @@ class Helper:
             # Popen sends nothing to a pid that it has waited for.
             command.send_signal(message["signal"])
         if not ready:
-            self._mounts.repair()
+            # What fails now is tried again in a second.
+            with contextlib.suppress(NanotunError, OSError, subprocess.TimeoutExpired):
+                self._mounts.repair()
 
     def _endResidents(self) -> list[Resident]:
         here = namespaceOf()

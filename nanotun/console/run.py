@@ -15,6 +15,16 @@ from nanotun.console.runoptions import RunOptions, fail, say
 from nanotun.errors import NanotunError
 
 
+def fillStreams() -> None:
+    """
+    Open what of the standard streams is closed: the next file that is opened would
+    take its number, and get the command's output.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def main(arguments: Sequence[str]) -> int:
     """
     Run it.
@@ -22,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     @param arguments: those behind C{run}.
     @return: the exit status.
     """
+    fillStreams()
     options = RunOptions()
     try:
         options.parseOptions(list(arguments))

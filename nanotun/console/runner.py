@@ -11,13 +11,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    LogPublisher,
-    globalLogBeginner,
-)
+from twisted.logger import FilteringLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,7 +23,6 @@ from nanotun.console import signals
 from nanotun.console.runoptions import RunOptions
 from nanotun.errors import NanotunError
 from nanotun.logfile import DailyLogFile
-from nanotun.logformat import formatText
 from nanotun.logs import LineObserver, levelFilter
 from nanotun.service import StartFailed
 from nanotun.tap import makeService
@@ -44,6 +37,7 @@ class Runner:
     Watches the helper and the signals while the reactor runs.
 
     @ivar status: what to exit with.
+    @ivar started: whether the command was asked for.
     @param stop: stops the service and then the reactor; called once.
     @param say: shows a sentence to the user.
     """
@@ -60,13 +54,13 @@ class Runner:
         self._reactor = reactor
         self._stop = stop
         self._say = say
-        self._started = False
+        self.started = False
         self._ended = False
 
     def start(self) -> None:
         """The tunnel is up: have the command started."""
         # From here on signals are the command's: it gets those that come before it runs.
-        self._started = True
+        self.started = True
         self._reactor.addReader(self)
         try:
             self._channel.send(run=True)
@@ -110,7 +104,7 @@ class Runner:
         """
         if self._ended:
             return
-        if not self._started:
+        if not self.started:
             self._end(SIGNAL_BASE + number)
         elif not fromKernel:
             try:
@@ -133,7 +127,6 @@ class Runner:
             self._stop()
 
 
-@implementer(ILogObserver)
 class Sentences:
     """
     Shows log lines to the user.
@@ -145,24 +138,22 @@ class Sentences:
         self._say = say
         self._whole = whole
 
-    def __call__(self, event: LogEvent) -> None:
-        """See L{ILogObserver}."""
-        line = formatText(event).rstrip("\n")
-        if line and not self._whole:
+    def write(self, text: str) -> None:
+        """Take one line, as L{LineObserver} makes it."""
+        line = text.rstrip("\n")
+        if not self._whole:
             line = line.partition("] ")[2].removeprefix(PROLOGUE)
-        if line:
-            self._say(line)
+        self._say(line)
 
 
 def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) -> None:
     """Show what is logged as the options say; C{stdout} stays the command's."""
     settings = options.settings
-    observers: list[ILogObserver] = [Sentences(say, options.tellsAll)]
+    lines = LineObserver()
+    lines.add(Sentences(say, options.tellsAll).write)
     if settings.logDir:
-        lines = LineObserver(settings.logFormat)
         lines.add(DailyLogFile(settings.logDir, reactor, say).write)
-        observers.append(lines)
-    wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
+    wanted = FilteringLogObserver(lines, [levelFilter(settings.logLevel)])
     globalLogBeginner.beginLoggingTo([wanted], redirectStandardIO=False)
 
 
@@ -207,12 +198,12 @@ def run(
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))
         return OWN_FAULT
-    signals.watch(
-        watched,
-        lambda number, fromKernel: reactor.callFromThread(
-            runner.signalReceived, number, fromKernel
-        ),
-    )
+
+    def received(number: int, fromKernel: bool) -> None:
+        # Before there is a command, the terminal's signal is for us alone.
+        reactor.callFromThread(runner.signalReceived, number, fromKernel and runner.started)
+
+    signals.watch(watched, received)
     try:
         service.startService()
     except StartFailed:

@@ -7,6 +7,7 @@ All methods are called on the reactor's thread.
 from __future__ import annotations
 
 from nanotun.interfaces.device import ITunDevice, ITunOpener
+from nanotun.interfaces.diagnosis import ICheck
 from nanotun.interfaces.engine import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -21,6 +22,7 @@ from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, I
 
 __all__ = [
     "IChange",
+    "ICheck",
     "IDatagramFlowRequest",
     "IFlowHandler",
     "IFlowRequest",

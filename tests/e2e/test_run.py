@@ -92,6 +92,14 @@ class CarryTests(RunCase):
         self.assertIn("host.lab", seen)
         self.assertNotIn("x.lab", seen)
 
+    def test_fakeNames(self) -> None:
+        """With fake-ip no name is asked of anybody: the proxy gets it."""
+        self.lab.openDirectPath()
+        server = self.nameServer(IPV4.world)
+        options = ("--dns", IPV4.world, "--dns-mode", "fake-ip")
+        self.assertIn("198.19.", self.call("getent", "ahosts", "host.lab", options=options).out)
+        self.assertEqual(server.queries(), [])
+
     def test_truthful(self) -> None:
         """A port that is closed looks closed, and a proxy that is down is told of."""
         done = self.call("curl", "-qsS", IPV4.url(9, "/"), proxy=self.dante().url())
@@ -160,16 +168,14 @@ class TraceTests(RunCase):
     def test_machineUntouched(self) -> None:
         """While a command runs, and after, nothing of the machine is another."""
         before = cell.traces(self.lab.app)
-        running = self.start("sh", "-c", "echo up; read go")
-        self.assertEqual(running.line(), "up")
+        running = self.start("sh", "-c", "echo $$; read go")
+        namespaces = cell.inside(int(running.line()))
         during = cell.traces(self.lab.app)
         self.assertEqual(running.done("go\n").status, 0)
-        cell.waitForNobody(before.namespaces)
-        after = cell.traces(self.lab.app)
-        self.assertEqual(before, after)
-        self.assertEqual(during._replace(namespaces=set()), before._replace(namespaces=set()))
-        # The app's, with the mounts of ip netns exec, and the cell's.
-        self.assertEqual(len(during.namespaces - before.namespaces), 4)
+        cell.waitForNobody(namespaces)
+        self.assertEqual(cell.traces(self.lab.app), before)
+        self.assertEqual(during, before)
+        self.assertEqual(namespaces & cell.inside(os.getpid()), set())
 
     def test_killed(self) -> None:
         """After kill -9 of nanotun the command has no way out, ends, and nothing is left."""
@@ -179,9 +185,10 @@ class TraceTests(RunCase):
             "while :; do sleep 0.05; done",
         )  # fmt: skip
         pid = int(running.line())
+        namespaces = cell.inside(pid)
         running.send(signal.SIGKILL)
         waitUntil(lambda: not cell.alive(pid), 5, "the command ends")
-        cell.waitForNobody(before.namespaces)
+        cell.waitForNobody(namespaces)
         self.assertEqual(cell.traces(self.lab.app), before)
         seen = (self.directory / "traces").read_text()
         self.assertNotIn("nano0", seen)
@@ -193,12 +200,13 @@ class TraceTests(RunCase):
         before = cell.traces(self.lab.app)
         running = self.start("sh", "-c", "echo $PPID $$; exec sleep 60")
         helper, pid = map(int, running.line().split())
+        namespaces = cell.inside(pid)
         os.kill(helper, signal.SIGKILL)
         done = running.done()
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: the process beside the command was killed", done.err)
         self.assertFalse(cell.alive(pid))
-        cell.waitForNobody(before.namespaces)
+        cell.waitForNobody(namespaces)
         self.assertEqual(cell.traces(self.lab.app), before)
 
     def test_leftovers(self) -> None:
@@ -307,11 +315,19 @@ class TerminalTests(RunCase):
 
     def test_interrupt(self) -> None:
         """Ctrl-C hits the command once, and nanotun ends only when the command does."""
-        script = (
-            "trap 'n=$((n+1))' INT; echo up; until ((n)); do sleep 0.05; done; "
-            "sleep 0.3; echo caught $n; exit 4"
+        script = self.directory / "count.py"
+        script.write_text(
+            "import signal, sys, time\n"
+            "got = []\n"
+            "signal.signal(signal.SIGINT, lambda *_: got.append(1))\n"
+            "print('up', flush=True)\n"
+            "while not got: time.sleep(0.01)\n"
+            "end = time.monotonic() + 0.5\n"
+            "while time.monotonic() < end: time.sleep(0.01)\n"
+            "print('caught', len(got))\n"
+            "sys.exit(4)\n"
         )
-        self.terminal.type(f'run bash -c "{script}"\n'.replace("$", "\\$"))
+        self.terminal.type(f"run python3 {script}\n")
         self.terminal.read("\nup")
         self.terminal.type("\x03")
         self.assertIn("caught 1", self.terminal.read("ready> "))
@@ -408,6 +424,5 @@ class SentenceTests(RunCase):
             [nanotun(), "run", "--config", str(config), "--", "curl", "-qsS", url]
         ).done()
         self.assertEqual((done.status, len(done.out), done.err), (0, 10, ""))
-        cell.waitForNobody(before.namespaces | cell.traces(self.lab.app).namespaces)
         self.assertEqual(cell.traces(self.lab.app).routes, before.routes)
         self.assertFalse((self.directory / "logs").exists())

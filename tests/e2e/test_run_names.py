@@ -82,6 +82,25 @@ class ResolvConfTests(NameCase):
         self.assertEqual(done.out.partition("--\n")[2], f"{RESOLV}search lab\noptions edns0\n")
 
 
+class OutsideTests(NameCase):
+    """What the machine sees of it."""
+
+    def test_nothing(self) -> None:
+        """Where mounts are shared, as systemd has it, the machine's own files stay as they are."""
+        done = self.onMachine(
+            "cp stub /etc/resolv.conf; mount --make-rshared /\n"
+            "before=$(cat /proc/self/mountinfo)\n"
+            'trap \'cat /etc/resolv.conf; [ "$before" = "$(cat /proc/self/mountinfo)" ] && '
+            "echo same' EXIT",
+            "cat /etc/resolv.conf",
+        )
+        self.assertEqual(
+            done.out,
+            f"{RESOLV}search lab\noptions edns0\n"
+            "nameserver 127.0.0.53\nsearch lab\noptions edns0\nsame\n",
+        )
+
+
 class LookupTests(NameCase):
     """Daemons that would look up names past the tunnel."""
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +19,8 @@ from typing import NamedTuple
 from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import LabError, dieWithParent, run, waitUntil
+
+_LAB = re.compile(r"\bnt\d+x\d+-")
 
 SECONDS = 40.0
 """For a command that should take one."""
@@ -149,52 +151,62 @@ class Terminal:
 
 
 class Traces(NamedTuple):
-    """All that a cell could leave on a machine."""
+    """All that a cell could leave on a machine, but for what lives in it."""
 
     routes: str
     rules: str
     firewall: str
     links: str
     resolv: bytes
-    mounts: str
-    namespaces: set[str]
+    mounts: list[str]
     named: list[str]
 
 
 def traces(namespace: Namespace) -> Traces:
-    """What C{namespace} and this machine look like now."""
+    """
+    What C{namespace} and this machine look like now.  The laboratories of other tests
+    that run at the same time are left out.
+    """
 
     def ip(*words: str) -> str:
         return "".join(namespace.run(["ip", v, *words]).stdout for v in ("-4", "-6"))
 
-    links = run(["ip", "-o", "-n", namespace.name, "link"]).stdout
-    listed = run(["lsns", "-n", "-o", "NS", "-t", "net"]).stdout
-    listed += run(["lsns", "-n", "-o", "NS", "-t", "mnt"]).stdout
+    def ours(text: str) -> bool:
+        return f"nt{os.getpid()}x" in text or not _LAB.search(text)
+
     named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
     return Traces(
         ip("route", "show", "table", "all"),
         ip("rule"),
         namespace.run(["nft", "list", "ruleset"]).stdout,
-        links,
+        run(["ip", "-o", "-n", namespace.name, "link"]).stdout,
         Path("/etc/resolv.conf").read_bytes(),
-        Path("/proc/self/mountinfo").read_text(),
-        set(listed.split()),
-        sorted(named),
+        [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if ours(line)],
+        sorted(filter(ours, named)),
     )
+
+
+def inside(pid: int) -> set[str]:
+    """The network and the mount namespace of a process."""
+    return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt")}
 
 
 def waitForNobody(namespaces: set[str], seconds: float = 5.0) -> None:
     """
-    Wait until every namespace but C{namespaces} is gone.
+    Wait until nobody lives in any of C{namespaces}, which have no names either: the
+    kernel has removed them then.
 
-    @raise LabError: one is still there.
+    @raise LabError: somebody still does.
     """
 
     def gone() -> bool:
-        found = run(["lsns", "-n", "-o", "NS", "-t", "net"]).stdout.split()
-        return set(found) <= namespaces
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if inside(int(entry)) & namespaces:
+                    return False
+        return True
 
-    waitUntil(gone, seconds, "every network namespace is gone")
+    waitUntil(gone, seconds, f"nobody is left in {namespaces}")
 
 
 def alive(pid: int) -> bool:
@@ -204,6 +216,3 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
-
-
-KILL = signal.SIGKILL
