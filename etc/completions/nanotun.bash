@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "explain run plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "explain doctor run plan recover --help --version" -- "$cur"))
         return
     fi
     # Behind -- stands somebody else's command.
@@ -68,10 +68,12 @@ _nanotun() {
         --udp-timeout) :; return ;;
         --uid) :; return ;;
         --upstream-pool) :; return ;;
+        --target) :; return ;;
         --user|-u) :; return ;;
     esac
     case $word in
         explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
+        doctor) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
         run) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --user -u --version" ;;
         plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         recover) options="--config -c --force --help --keep-kill-switch --run-dir --version" ;;
