@@ -126,6 +126,7 @@ class ChangesTests(FirewallCase):
         self.firewall(killSwitch="true").changes()[0].apply()
         self.tools.nft.refused["chain"] = "Error: no"
         self.firewall().changes()[0].apply()
+        self.tools.installed.add("iptables-legacy")  # but no iptables-legacy-save
         for change in firewallLeftovers(self.tools):
             change.undo()
         self.assertEqual(self.tools.nft.tables, {})
