@@ -235,6 +235,18 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         new.undo()
         self.assertEqual(self.tools.nft.tables, {})
 
+    def test_cheap(self) -> None:
+        """While nobody changes any rules nothing is run to see that it holds."""
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.tools.ran.clear()
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, [])
+        self.tools.nft.tables["somebody"] = "table inet somebody {}"
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, ["nft"])
+
     def test_altered(self) -> None:
         """If somebody takes a rule out of it, it does not hold."""
         change = self.makeChange()

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from nanotun.interfaces import IChange
 from nanotun.routing.firewall import Firewall, firewallKinds
+from nanotun.routing.firewall.generation import generation
 from nanotun.routing.firewall.rules import TABLE
 from tests.contracts_firewall import ChangeContract
 from tests.e2e.firewall_case import (
@@ -180,6 +181,20 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
             self.assertFalse(change.holds())
             change.apply()
             self.assertTrue(change.holds())
+
+    def test_generation(self) -> None:
+        """Each change of rules gives a new generation, whoever makes it; a look does not."""
+        self.enter()
+        for tool in ("nft", "iptables-nft"):
+            before = generation()
+            self.assertGreater(before, 0)
+            self.state()
+            self.assertEqual(generation(), before)
+            argv = ["nft", "add", "table", "inet", "more"]
+            if tool != "nft":
+                argv = [tool, "-A", "OUTPUT", "-j", "ACCEPT"]
+            self.lab.app.run(argv)
+            self.assertGreater(generation(), before)
 
 
 class NftKillSwitchTests(ByNft, ChangesCase, ChangeContract):

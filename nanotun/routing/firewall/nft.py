@@ -20,7 +20,7 @@ from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange
 from nanotun.policy.selector import selectors
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.nfttext import deletion, oneLine, signatureOf, tableText
+from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
 from nanotun.routing.firewall.tools import Held, Tools, firstLine
 
@@ -98,6 +98,10 @@ class NftLoader:
         if held is not None:
             held.close()
 
+    def generation(self) -> int:
+        """See L{Tools.generation}."""
+        return self._tools.generation()
+
     def list(self) -> str:
         """The table as nft shows it, without counters; empty if there is none."""
         return self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE]).output
@@ -147,6 +151,7 @@ class NftTable:
         self._anybodys = anybodys
         self._listing = ""
         self._withCgroups = True
+        self._seen = (0, "", False)
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
@@ -208,10 +213,18 @@ class NftTable:
         """
         if self._loader.isOrphaned():
             return False
+        wanted = signatureOf(self._rules(search=False))
+        # Nobody has changed anything since, when these are the same.  A table that goes
+        # with its owner is no new generation.
+        now = self._loader.generation(), wanted, self._loader.holds()
+        if now[0] and now == self._seen:
+            return True
         listing = self._loader.list()
-        if signatureOf(self._rules(search=False)) not in listing:
+        if wanted not in listing or self._listing not in ("", listing):
             return False
-        return self._listing in ("", listing)
+        if now[2] or OWNER not in listing:
+            self._seen = now
+        return True
 
     def _base(self) -> Rules:
         key = digest(repr((self._device, self._killSwitch, self._exclusions)))

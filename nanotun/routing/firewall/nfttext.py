@@ -19,6 +19,8 @@ from nanotun.routing.firewall.rules import (
     signature,
 )
 
+OWNER = "flags owner"  #: As nft shows it, too.
+
 _MARK = f"{SOCKET_MARK:#x}"
 _DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
 
@@ -67,7 +69,7 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 def _body(rules: Rules, owner: bool, signed: str | None = None) -> Iterator[str]:
     if owner:
-        yield "flags owner"
+        yield OWNER
     signed = signatureOf(rules) if signed is None else signed
     elsewhere = f'!= {{ "lo", "{rules.device}" }}'
     guard = f'oifname {elsewhere} meta mark != {_MARK} {_DNS} counter drop comment "{signed}"'
