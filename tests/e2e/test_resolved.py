@@ -46,7 +46,7 @@ def missing() -> str:
     return ""
 
 
-class ResolvedBusTests(SynchronousTestCase, ChangeContract):
+class ResolvedBusTests(ChangeContract, SynchronousTestCase):
     """L{ResolvedLink} on a bus."""
 
     def setUp(self) -> None:
@@ -63,8 +63,9 @@ class ResolvedBusTests(SynchronousTestCase, ChangeContract):
         self.addCleanup(Path(self.socket).unlink, missing_ok=True)
         config = self.directory / "bus.conf"
         config.write_text(CONFIG.format(socket=self.socket))
-        self.start("bus", "dbus-daemon", "--nofork", f"--config-file={config}")
-        waitUntil(lambda: os.path.exists(self.socket), 5, "the bus is there")
+        argv = ["dbus-daemon", "--nofork", "--print-address", f"--config-file={config}"]
+        bus = self.start("bus", *argv)
+        waitUntil(lambda: self.socket in bus.output(), 5, "the bus listens")
         self.tools = SystemTools(environment=self.environment())
         self.service = self.startService()
 

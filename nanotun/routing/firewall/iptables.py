@@ -120,7 +120,13 @@ class IptablesChains:
         """
         self._listing = []
         for version in self._versions:
-            tables = self._tables(version)
+            try:
+                tables = self._tables(version)
+            except RoutingError:
+                if self._anybodys:
+                    # A variant that does not work here has no rules either.
+                    continue
+                raise
             key = keyIn("".join(tables.values()))
             if not (self._anybodys or key in (None, self._base().key)):
                 continue

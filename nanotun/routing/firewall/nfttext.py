@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.routing.firewall.rules import DNS_PORT, FAMILIES, TABLE, Rules, signature
+from nanotun.routing.firewall.rules import (
+    DNS_PORT,
+    FAMILIES,
+    LINK_LOCAL6,
+    TABLE,
+    Rules,
+    signature,
+)
 
 _MARK = f"{SOCKET_MARK:#x}"
 _DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
@@ -107,6 +114,7 @@ def _sending(rules: Rules) -> Iterator[str]:
     for group in rules.cgroups:
         if group.tool:
             yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
+    yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_DNS} drop'
     # Somebody else may redirect it from here to where his server is, say in a container.
     yield f'oifname "lo" {_DNS} meta mark set {_MARK}'
 

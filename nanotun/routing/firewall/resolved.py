@@ -134,15 +134,17 @@ class ResolvedLink:
 
     def holds(self) -> bool:
         """See L{IChange.holds}.  While it does not run there is nothing to put right."""
-        if not isRunning(self._tools):
+        if not self._tools.path("busctl"):
             return True
         try:
             path = linkPath(self._indexOf(self._device))
         except OSError:
-            return False
+            return not isRunning(self._tools)
         ran = self._tools.run(
             [*self._busctl(), "get-property", SERVICE, path, f"{SERVICE}.Link", "DNS"]
         )
+        if ran.status:
+            return not isRunning(self._tools)
         return ran.output.split() == ["a(iay)", *servers((4, 6))]
 
     def _revert(self, index: int) -> str:
@@ -166,7 +168,7 @@ def busctl(tools: Tools) -> list[str]:
     path = tools.path("busctl")
     if not path:
         raise RoutingError("busctl is not installed; install systemd.")
-    return [path, "--system", f"--timeout={_TIME_LIMIT}"]
+    return [path, "--system", "--auto-start=no", f"--timeout={_TIME_LIMIT}"]
 
 
 def isRunning(tools: Tools) -> bool:

@@ -10,6 +10,8 @@ The same in nft and in iptables:
  - DNS that leaves by another interface than the tunnel's all the same, for its socket
    is bound to one, is dropped.  The sender is told EPERM at once (UDP), or waits in
    vain (TCP).
+ - DNS to a link-local address is dropped before it is sent, so that whoever asks goes on
+   to his next server: the relay's answer could not come back to such a socket.
  - What somebody outside asked of this machine is answered by the way it came: its
    connection is given the mark as a conntrack mark, unless somebody has given it
    another, and its answers are marked.
@@ -39,6 +41,9 @@ CHAIN_PREFIX = "NANOTUN_"
 #: would make the relay answer who is not of this machine.
 OWN4 = "198.18.0.0/15"
 OWN6 = "fdfe:dcba:9876::/48"
+
+#: RFC 4291, section 2.5.6.
+LINK_LOCAL6 = "fe80::/10"
 
 DNS_PORT = 53
 
