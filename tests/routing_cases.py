@@ -195,7 +195,7 @@ class RoutesCase(RoutingCase):
             ),
             changes,
             Ledger(self.journal(), changes),
-            lambda: [self.fake(name) for name in self.extra],
+            lambda killSwitch: [self.fake(name) for name in self.extra],
             makeMonitor,
             self.clock,
             networkChanged,

@@ -57,7 +57,7 @@ class RoutesTests(RoutesCase):
 
         change.apply = note  # type: ignore[method-assign]
         change.undo = note  # type: ignore[method-assign]
-        routes._firewall = lambda: [change]
+        routes._firewall = lambda killSwitch: [change]
         routes.start()
         routes.stop()
         self.assertEqual(caught, [False, False])

@@ -50,7 +50,7 @@ class Routes:
 
     @param kernel: as of one moment; made to forget before each look.
     @param firewall: makes the changes that have to be done before the traffic is
-        caught.
+        caught; takes whether they are to outlive a crash.
     @param makeMonitor: makes a monitor that calls what it is given.
     @param networkChanged: is called when the machine is at another network.
     @param confirmSeconds: after which everything is taken back unless L{confirm} is
@@ -70,7 +70,7 @@ class Routes:
         surroundings: Surroundings,
         changes: Changes,
         ledger: Ledger,
-        firewall: Callable[[], list[IChange]],
+        firewall: Callable[[bool], list[IChange]],
         makeMonitor: Callable[[Callable[[], None]], Any],
         clock: Any,
         networkChanged: Callable[[], None],
@@ -223,7 +223,7 @@ class Routes:
         first, last = plan(wishes, host)
         wanted = [
             *map(self._changes.make, first),
-            *self._firewall(),
+            *self._firewall(wishes.killSwitch),
             *map(self._changes.make, last),
         ]
         _, missing = ledger.reconcile(wanted, wishes.killSwitch)

@@ -79,7 +79,7 @@ def main() -> None:
         surroundings,
         made,
         Ledger(Journal(runDir), made),
-        list,
+        lambda killSwitch: [],
         lambda changed: Monitor(),
         Clock(),
         lambda: None,
