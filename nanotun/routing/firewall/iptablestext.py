@@ -145,7 +145,7 @@ def _withoutJumps(present: str) -> Iterator[str]:
 
 def _rules(table: str, rules: Rules, family: Family, signed: str = "") -> Iterator[str]:
     if table == "mangle":
-        yield from _added("ARRIVING", _arriving(rules.device))
+        yield from _added("ARRIVING", _arriving(rules.device, family))
         yield from _added("SENDING", _sending(rules, family))
         yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
         yield from _added("GUARD", _guarding(rules.device, signed))
@@ -163,11 +163,12 @@ def _dns(target: str) -> Iterator[str]:
     return (f"-p {protocol} --dport {DNS_PORT} {target}" for protocol in ("udp", "tcp"))
 
 
-def _arriving(device: str) -> Iterator[str]:
+def _arriving(device: str, family: Family) -> Iterator[str]:
     # Answers that this machine only passes on, such as a container's.
     yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
     yield "-i lo -j RETURN"
     yield f"-i {device} -j RETURN"
+    yield f"-d {family.link} -j DROP"
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
 
 

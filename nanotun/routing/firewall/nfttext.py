@@ -102,6 +102,8 @@ def _chain(name: str, hook: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _arriving(elsewhere: str) -> Iterator[str]:
+    for family in FAMILIES:
+        yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
     asked = "ct direction original ct mark 0 fib daddr type local"
     yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
     # Answers that this machine only passes on, such as a container's.
