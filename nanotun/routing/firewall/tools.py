@@ -198,14 +198,20 @@ class HeldProcess:
                 for fd in readable:
                     self._read(fd, streams)
             except OSError:
+                # It may have closed the one pipe before what it says is in the other.
+                self._drain(error, streams, max(end - time.monotonic(), 0))
                 raise RoutingError(self._ended(streams[error])) from None
         # What it had to say of the line it said before.
-        while select.select([error], [], [], 0)[0]:
-            try:
-                self._read(error, streams)
-            except OSError:
-                break
+        self._drain(error, streams, 0)
         return streams[error].decode(errors="replace").strip()
+
+    def _drain(self, fd: int, streams: dict[int, bytes], seconds: float) -> None:
+        """Read to the end, or until nothing comes for so long."""
+        while select.select([fd], [], [], seconds)[0]:
+            try:
+                self._read(fd, streams)
+            except OSError:
+                return
 
     def _read(self, fd: int, streams: dict[int, bytes]) -> None:
         data = os.read(fd, 65536)
