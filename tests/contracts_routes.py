@@ -22,6 +22,7 @@ RULES = tuple(
     for rule in (
         Rule(family, 7499, "nop"),
         Rule(family, 7400, "goto", 7499, mark=SOCKET_MARK),
+        Rule(family, 7402, "goto", 7499, incoming=DEVICE),
         Rule(family, 7405, "lookup", TABLE, to=network),
         Rule(family, 7410, "goto", 7499, transport="tcp", sourcePort=22),
         Rule(family, 7415, "goto", 7499, transport="udp", sourcePort=68, destinationPort=67),

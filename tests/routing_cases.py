@@ -112,7 +112,7 @@ class RoutingCase(SynchronousTestCase):
     def changes(self, cached: CachedRoutes | None = None) -> Changes:
         """What makes changes."""
         kinds = {"fake": lambda record: self.fake(record["name"])}
-        return Changes(cached or CachedRoutes(self.kernel), kinds, str(self.root))
+        return Changes(cached or CachedRoutes(self.kernel), kinds, root=str(self.root))
 
     def ledger(self) -> Ledger:
         """A ledger, as a new process has it."""

@@ -12,8 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.owners import cgroups as cgroupsModule
-from nanotun.owners.cgroups import UNKNOWN_LIMIT, WALK_INTERVAL, WALK_LIMIT, CgroupTree
+from nanotun.owners.cgroups import UNKNOWN_LIMIT, WALK_LIMIT, WALK_PAUSES, CgroupTree
 from nanotun.owners.system import ICgroups
+
+WALK = 0.001
+"""Seconds that each walk takes."""
+
+PAUSE = 1.01 * WALK_PAUSES * WALK
 
 
 class CgroupTreeTests(SynchronousTestCase):
@@ -31,7 +36,9 @@ class CgroupTreeTests(SynchronousTestCase):
 
         def walk(deadline: float) -> bool:
             self.walks += 1
-            return real(deadline)
+            done = real(deadline)
+            self.clock.advance(WALK)
+            return done
 
         self.patch(self.tree, "_walk", walk)
 
@@ -51,7 +58,7 @@ class CgroupTreeTests(SynchronousTestCase):
         self.tree.pathOf(self.identity("/"))
         (self.root / "new").mkdir()
         self.assertEqual(self.tree.pathOf(self.identity("/new")), "")
-        self.clock.advance(WALK_INTERVAL)
+        self.clock.advance(PAUSE)
         self.assertEqual(self.tree.pathOf(self.identity("/new")), "/new")
 
     def test_unknown(self) -> None:
@@ -59,11 +66,11 @@ class CgroupTreeTests(SynchronousTestCase):
         for _ in range(3):
             self.assertEqual(self.tree.pathOf(1), "")
             self.assertEqual(self.tree.pathOf(0), "")
-            self.clock.advance(WALK_INTERVAL)
+            self.clock.advance(PAUSE)
         self.assertEqual(self.walks, 1)
         for identity in range(2, 2 * UNKNOWN_LIMIT):
             self.tree.pathOf(identity)
-            self.clock.advance(WALK_INTERVAL)
+            self.clock.advance(PAUSE)
         self.assertLessEqual(len(self.tree._unknown), UNKNOWN_LIMIT)
 
     def test_late(self) -> None:
@@ -76,7 +83,7 @@ class CgroupTreeTests(SynchronousTestCase):
 
         self.tree._seconds = seconds
         self.assertEqual(self.tree.pathOf(identity), "")
-        self.clock.advance(WALK_INTERVAL)
+        self.clock.advance(1)
         self.tree._seconds = self.clock.seconds
         self.assertEqual(self.tree.pathOf(identity), "/system.slice/x.service")
 

@@ -197,6 +197,16 @@ class NewcomerTests(ProcessesCase):
             self.assertEqual((self.find(700), self.find(701)), (60, 0))
         self.assertEqual(sorted(self.processes.looks), [60, 61])
 
+    def test_notYetSeen(self) -> None:
+        """Who has a number, but cannot be seen yet at the first flow, is found by the next."""
+        self.scan()
+        self.processes.spawn(60, "/usr/bin/curl")
+        self.processes.open(60, 700)
+        hidden = self.processes.table.pop(60)
+        self.assertEqual(self.find(700), 0)
+        self.processes.table[60] = hidden
+        self.assertEqual(self.find(700), 60)
+
     def test_execute(self) -> None:
         """Who was seen before its execve is seen again after it."""
         self.scan()

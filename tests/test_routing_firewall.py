@@ -65,6 +65,27 @@ class ChangesTests(FirewallCase):
         self.tools.installed.clear()
         self.assertEqual(firewall.changes(), first)
 
+    def test_confirmed(self) -> None:
+        """
+        From a table with an owner to the kill switch's, and back: the new is applied,
+        then the old undone, and there is never none.
+        """
+        firewall = self.firewall(killSwitch="true")
+        before, after = firewall.changes(False)[0], firewall.changes()[0]
+        self.assertEqual(firewall.changes(True)[0], after)
+        before.apply()
+        self.assertEqual(len(self.tools.nft.owners), 1)
+        after.apply()
+        before.undo()
+        self.assertTrue(after.holds())
+        self.assertEqual((len(self.tools.nft.tables), self.tools.nft.owners), (1, {}))
+        self.assertFalse(self.tools.held[0].isRunning())
+        before.apply()
+        after.undo()
+        self.assertTrue(before.holds())
+        before.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
     def test_settings(self) -> None:
         """The device, the kill switch and who is excluded come from the settings."""
         (change, _) = self.firewall(
@@ -105,6 +126,7 @@ class ChangesTests(FirewallCase):
         self.firewall(killSwitch="true").changes()[0].apply()
         self.tools.nft.refused["chain"] = "Error: no"
         self.firewall().changes()[0].apply()
+        self.tools.installed.add("iptables-legacy")  # but no iptables-legacy-save
         for change in firewallLeftovers(self.tools):
             change.undo()
         self.assertEqual(self.tools.nft.tables, {})

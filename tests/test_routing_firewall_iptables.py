@@ -123,6 +123,21 @@ class IptablesTests(FirewallCase, ChangeContract):
             change.apply()
             self.assertTrue(change.holds())
 
+    def test_cheap(self) -> None:
+        """Where rules are nft's, nothing is run while nobody changes any."""
+        for variant, runs in (("nft", 0), ("legacy", 2), ("", 2)):
+            change = IptablesChains(
+                self.tools, self.device, self.exclusions(), variant, (4, 6), self.cgroups()
+            )
+            change.apply()
+            self.assertTrue(change.holds())
+            self.tools.ran.clear()
+            self.assertTrue(change.holds())
+            self.assertEqual(len(self.tools.ran), runs, variant)
+            self.tools.iptables[4].lines["nat"].clear()
+            self.assertFalse(change.holds())
+            change.undo()
+
     def test_secondFamilyFails(self) -> None:
         """If one family's rules cannot be loaded the other's are taken back."""
         before = self.state()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import RoutingError
-from nanotun.routing.firewall.nft import NftTable, works
+from nanotun.routing.firewall.nft import NftLoader, NftTable, works
 from nanotun.routing.firewall.nfttext import oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Cgroup, Rules
 from nanotun.testing.firewall import DENIED, FakeHeld
@@ -99,7 +99,7 @@ class NftCase(FirewallCase):
     def makeChange(self) -> NftTable:
         """The table."""
         return NftTable(
-            self.tools,
+            NftLoader(self.tools),
             "tun9",
             self.exclusions(),
             self.killSwitch,
@@ -171,7 +171,7 @@ class OwnedTableTests(NftCase, ChangeContract):
         """An undo waits for the kernel to remove what belonged to a killed daemon."""
         self.makeChange().apply()
         other = NftTable(
-            self.tools,
+            NftLoader(self.tools),
             "tun9",
             self.exclusions(),
             False,
@@ -228,12 +228,24 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         """The undo of a change whose place another has taken leaves that alone."""
         old = self.makeChange()
         old.apply()
-        new = NftTable(self.tools, "tun8", self.exclusions(), True, self.cgroups())
+        new = NftTable(NftLoader(self.tools), "tun8", self.exclusions(), True, self.cgroups())
         new.apply()
         self.remake(old).undo()
         self.assertTrue(new.holds())
         new.undo()
         self.assertEqual(self.tools.nft.tables, {})
+
+    def test_cheap(self) -> None:
+        """While nobody changes any rules nothing is run to see that it holds."""
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.tools.ran.clear()
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, [])
+        self.tools.nft.tables["somebody"] = "table inet somebody {}"
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, ["nft"])
 
     def test_altered(self) -> None:
         """If somebody takes a rule out of it, it does not hold."""

@@ -71,7 +71,7 @@ class MessageTests(SynchronousTestCase):
         """What has another number, or what ours never have, is not ours."""
         for message in (
             self.message(FRA_PROTOCOL=2),
-            self.message(FRA_IIFNAME="up0"),
+            self.message(FRA_OIFNAME="up0"),
             self.message(FRA_FWMASK=0xFF),
             {**self.message(), "src_len": 8},
             {**self.message(), "action": 6},

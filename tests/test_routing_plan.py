@@ -37,6 +37,7 @@ def way(
     transport: str = "tcp",
     sport: int = 40000,
     dport: int = 443,
+    incoming: str = "",
 ) -> str:
     """
     Walk through the rules as the kernel does.
@@ -59,6 +60,7 @@ def way(
             (not rule.to or address in ip_network(rule.to))
             and (not rule.mark or rule.mark == mark)
             and (rule.uids is None or rule.uids[0] <= uid <= rule.uids[1])
+            and (not rule.incoming or rule.incoming == incoming)
             and (not rule.transport or rule.transport == transport)
             and (not rule.sourcePort or rule.sourcePort == sport)
             and (not rule.destinationPort or rule.destinationPort == dport)
@@ -147,6 +149,13 @@ class WayTests(SynchronousTestCase):
         """The gateway, and addresses that stand for names, are behind the tunnel."""
         for host in (GATEWAY4, GATEWAY6, FAKE4.split("/")[0], FAKE6.split("/")[0]):
             self.assertEqual(way(host), "tunnel", host)
+
+    def test_forwarded(self) -> None:
+        """What comes out of the tunnel does not go back into it; what comes in elsewhere does."""
+        plans = changes(WISHES._replace(lan="proxy"))
+        for host in ("192.168.1.7", "1.1.1.1", "fd12::1"):
+            self.assertEqual(way(host, plans, incoming="nano0"), "main")
+            self.assertEqual(way(host, plans, incoming="up0"), "tunnel")
 
     def test_largeLink(self) -> None:
         """A network that is too large to be a link's is not believed to be one."""

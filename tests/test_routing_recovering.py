@@ -156,6 +156,7 @@ class CommandTests(RoutesCase):
             str(self.root),
         )
         self.assertEqual(self.kernel.log, [])
+        # The firewall's commands are tested with it.
         commands = [change.describe() for change in changes if change.kind in ("rule", "route")]
         self.routes(killSwitch=True, uids=(7,)).start()
         self.assertEqual(commands, self.kernel.log)

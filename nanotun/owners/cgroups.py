@@ -17,9 +17,11 @@ from nanotun.owners.system import ICgroups
 #: Cgroups that are read in one walk; a machine of many containers has thousands.
 CGROUP_LIMIT = 20_000
 
-#: Seconds for one walk, which the reactor waits for, and between two.
+#: Seconds for one walk, which the reactor waits for.
 WALK_LIMIT = 0.005
-WALK_INTERVAL = 0.1
+
+#: How much longer than a walk the pause after it is.
+WALK_PAUSES = 20
 
 #: Ids that no directory has: cgroups that are gone, or out of our sight.
 UNKNOWN_LIMIT = 1024
@@ -55,7 +57,8 @@ class CgroupTree:
         self._seconds = seconds
         self._paths: dict[int, str] = {}
         self._unknown: set[int] = set()
-        self._walked: float | None = None
+        self._ended = 0.0
+        self._pause = 0.0
 
     def pathOf(self, identity: int) -> str:
         """See L{ICgroups.pathOf}."""
@@ -65,14 +68,15 @@ class CgroupTree:
         if not identity or not self.mount or identity in self._unknown:
             return ""
         now = self._seconds()
-        if self._walked is not None and self._walked <= now < self._walked + WALK_INTERVAL:
+        if 0 <= now - self._ended < self._pause:
             return ""
         if self._walk(now + WALK_LIMIT) and identity not in self._paths:
             # An id is never given again.
             if len(self._unknown) >= UNKNOWN_LIMIT:
                 self._unknown.clear()
             self._unknown.add(identity)
-        self._walked = self._seconds()
+        self._ended = self._seconds()
+        self._pause = WALK_PAUSES * (self._ended - now)
         return self._paths.get(identity, "")
 
     def members(self, path: str) -> list[int] | None:

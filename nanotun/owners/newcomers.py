@@ -12,6 +12,13 @@ from nanotun.owners.scanner import YOUNG
 from nanotun.owners.system import IProcesses
 from nanotun.owners.values import EMPTY, Excluded, Glance, Table, sameProgram
 
+#: Pids that are listed again each time: fork(2) takes the number well before the process
+#: can be seen, and there may be as many at it as there are processors, and more.
+MARGIN = 256
+
+#: Seconds after which nobody is still at it.
+FORK_TIME = 0.1
+
 #: Processes that are remembered between two scans.  With more the oldest are left to
 #: the next scan, which then is asked for at once.
 LIMIT = 4096
@@ -43,7 +50,9 @@ class Newcomers:
     def reset(self, table: Table) -> None:
         """Begin anew after a scan."""
         self._table = table
-        self._cursor = table.newest
+        self._newest = table.newest
+        self._changed = self._seconds()
+        self._listed: set[int] = set()
         self._glances: dict[int, Glance] = {}
         self._verdicts: dict[int, Excluded | None] = {}
         self._restless = set(table.young)
@@ -76,9 +85,13 @@ class Newcomers:
         @raise OSError: there is no /proc to look at.
         """
         newest = self._processes.newest()
-        if newest != self._cursor:
-            self._restless.update(self._since(newest))
-            self._cursor = newest
+        if newest != self._newest:
+            self._changed = self._seconds()
+        if self._seconds() - self._changed < FORK_TIME:
+            pids = self._since(newest)
+            self._restless.update(pid for pid in pids if pid not in self._listed)
+            self._listed = set(pids)
+            self._newest = newest
         for pid in sorted(self._restless, reverse=True):
             if self._seconds() > deadline:
                 return False
@@ -86,11 +99,12 @@ class Newcomers:
         return True
 
     def _since(self, newest: int) -> list[int]:
-        if newest > self._cursor:
-            pids = self._processes.pids(self._cursor)
+        last = max(0, self._newest - MARGIN)
+        if newest >= self._newest:
+            pids = self._processes.pids(last)
         else:
             # The numbers began anew.
-            pids = [p for p in self._processes.pids() if p > self._cursor or p <= newest]
+            pids = [p for p in self._processes.pids() if p > last or p <= newest]
         room = LIMIT - len(self._glances)
         if len(pids) > room:
             self.overflowed = True

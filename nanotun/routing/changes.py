@@ -199,6 +199,7 @@ class Changes:
 
     @param others: for each other kind that there is, what makes such a change from
         its record.
+    @param leftovers: what of these can be told to be ours without a journal.
     @param root: the folder of sysctls.
     """
 
@@ -206,10 +207,12 @@ class Changes:
         self,
         kernel: IKernelRoutes,
         others: Mapping[str, Callable[[dict[str, Any]], IChange]],
+        leftovers: Callable[[], list[IChange]] = list,
         root: str = "/proc/sys",
     ) -> None:
         self._kernel = kernel
         self._others = others
+        self._leftovers = leftovers
         self._root = root
 
     def make(self, value: Rule | Route | Sysctl) -> IChange:
@@ -237,12 +240,14 @@ class Changes:
         return self._others[kind](record)
 
     def tagged(self) -> list[IChange]:
-        """What carries our protocol number, whatever the journal says."""
-        found: list[IChange] = [RouteChange(self._kernel, each) for each in self._kernel.routes()]
-        # What catches goes first, and last the rule that the others lead to.
-        for rule in sorted(self._kernel.rules(), key=_undoOrder):
-            found.append(RuleChange(self._kernel, rule))
-        return found
+        """
+        What carries our protocol number or our name, whatever the journal says, in the
+        order to undo it: what catches traffic first.
+        """
+        rules = [RuleChange(self._kernel, each) for each in self._kernel.rules()]
+        rules.sort(key=lambda change: _undoOrder(change.rule))
+        routes = [RouteChange(self._kernel, each) for each in self._kernel.routes()]
+        return [*routes, *rules, *self._leftovers()]
 
 
 def _undoOrder(rule: Rule) -> tuple[int, bool, int]:

@@ -62,6 +62,8 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
         message["sport_range"] = f"{rule.sourcePort}:{rule.sourcePort}"
     if rule.destinationPort:
         message["dport_range"] = f"{rule.destinationPort}:{rule.destinationPort}"
+    if rule.incoming:
+        message["iifname"] = rule.incoming
     if rule.uids is not None:
         message["uid_range"] = f"{rule.uids[0]}:{rule.uids[1]}"
     return message
@@ -81,6 +83,7 @@ _KNOWN = frozenset(
         "FRA_SPORT_RANGE",
         "FRA_DPORT_RANGE",
         "FRA_UID_RANGE",
+        "FRA_IIFNAME",
         # What the kernel always tells: that nothing is suppressed.
         "FRA_SUPPRESS_PREFIXLEN",
         "FRA_SUPPRESS_IFGROUP",
@@ -120,6 +123,7 @@ def ruleOf(message: Any) -> Rule | None:
         int(attributes.get("FRA_SPORT_RANGE", "0").split(":")[0]),
         int(attributes.get("FRA_DPORT_RANGE", "0").split(":")[0]),
         (first, last) if uids else None,
+        attributes.get("FRA_IIFNAME", ""),
     )
 
 

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config import Settings
-from nanotun.interfaces import IChange, IKernelRoutes
+from nanotun.interfaces import IKernelRoutes
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes
+from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
@@ -67,7 +67,7 @@ def makeRoutes(
         surroundings,
         changes,
         Ledger(Journal(settings.runDir), changes),
-        lambda killSwitch: firewallFor(replace(settings, killSwitch=killSwitch)),
+        Firewall(settings).changes,
         lambda changed: NetworkMonitor(reactor, changed),
         reactor,
         networkChanged,
@@ -78,9 +78,4 @@ def makeRoutes(
 
 def makeChanges(kernel: IKernelRoutes) -> Changes:
     """What makes changes, of every kind that there is."""
-    return Changes(kernel, {})
-
-
-def firewallFor(settings: Settings) -> list[IChange]:
-    """The firewall's part."""
-    return []
+    return Changes(kernel, firewallKinds(), firewallLeftovers)

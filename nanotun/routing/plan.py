@@ -4,16 +4,17 @@ What has to be changed so that all traffic takes the tunnel, in the order to do 
 Nothing in the table C{main} is touched.  The rules of one family, in the order the
 kernel reads them::
 
-    7400  marked: ours and what the firewall lets past    goto 7499
-    7405  to the tunnel's own networks                    lookup 28276
-    7410  from an SSH server's port                       goto 7499
-    7415  DHCP, to renew a lease                          goto 7499
-    7420  to a proxy                                      goto 7499
-    7430  of an excluded user                             goto 7499
-    7440  to the link, and with C{lan: direct} to the LAN goto 7499
-    7450  not marked                                      lookup 28276
-    7460  not marked (killSwitch, or IPv6 blocked)        unreachable
-    7499                                                  nop
+    7400  marked: ours, and what the firewall lets past     goto 7499
+    7402  come out of the tunnel, for a machine behind us   goto 7499
+    7405  to the tunnel's own networks                      lookup 28276
+    7410  from an SSH server's port                         goto 7499
+    7415  DHCP, to renew a lease                            goto 7499
+    7420  to a proxy                                        goto 7499
+    7430  of an excluded user                               goto 7499
+    7440  to the link, and with C{lan: direct} to the LAN   goto 7499
+    7450  not marked                                        lookup 28276
+    7460  not marked (killSwitch, or IPv6 blocked)          unreachable
+    7499                                                    nop
 
 Why so:
  - What goes past the tunnel goes on behind our last rule, as if we were not there:
@@ -43,6 +44,7 @@ from nanotun.routing.values import FIRST, LAST, TABLE, Host, Route, Rule, Sysctl
 Change = Rule | Route | Sysctl
 
 MARKED = FIRST
+RETURN = 7402
 OWN = 7405
 SSH = 7410
 DHCP = 7415
@@ -126,6 +128,7 @@ def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
     captured = captures(family, wishes, host)
     rules = [Rule(family, MARKED, "goto", END, mark=SOCKET_MARK)]
     if captured:
+        rules += [Rule(family, RETURN, "goto", END, incoming=wishes.device)]
         rules += [Rule(family, OWN, "lookup", TABLE, to=each) for each in OWN_NETWORKS[family]]
     rules += [
         Rule(family, SSH, "goto", END, transport="tcp", sourcePort=port)

@@ -12,8 +12,9 @@ from twisted.internet.defer import succeed
 from nanotun.config import Settings
 from nanotun.interfaces import IChange, IKernelRoutes
 from nanotun.routing.changes import readSysctl
+from nanotun.routing.firewall import Firewall
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
-from nanotun.routing.parts import firewallFor, makeChanges
+from nanotun.routing.parts import makeChanges
 from nanotun.routing.plan import plan
 from nanotun.routing.ssh import sshPorts
 from nanotun.routing.surroundings import Surroundings
@@ -55,4 +56,4 @@ def plannedChanges(
         )
     changes = makeChanges(kernel)
     first, last = plan(wishes, host)
-    return [*map(changes.make, first), *firewallFor(settings), *map(changes.make, last)]
+    return [*map(changes.make, first), *Firewall(settings).changes(), *map(changes.make, last)]

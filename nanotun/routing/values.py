@@ -31,6 +31,8 @@ class Rule(NamedTuple):
     @ivar target: the table's number, or the priority to go on at.
     @ivar mark: fwmark, whole, or 0.
     @ivar invert: C{not}: whether all match but what is given.
+    @ivar incoming: the interface that a packet came in by; what this machine itself
+        sends has none.
     @ivar to: destination with prefix length, or empty.
     @ivar transport: C{"tcp"}, C{"udp"} or empty.
     @ivar sourcePort: and C{destinationPort}: 0 for any.
@@ -48,6 +50,7 @@ class Rule(NamedTuple):
     sourcePort: int = 0
     destinationPort: int = 0
     uids: tuple[int, int] | None = None
+    incoming: str = ""
 
     def command(self, verb: str) -> str:
         """
@@ -58,6 +61,7 @@ class Rule(NamedTuple):
         words = [f"ip -{self.family} rule {verb} pref {self.priority}"]
         words += ["not"] if self.invert else []
         words += [f"to {self.to}"] if self.to else []
+        words += [f"iif {self.incoming}"] if self.incoming else []
         words += [f"fwmark {self.mark:#x}"] if self.mark else []
         words += [f"uidrange {self.uids[0]}-{self.uids[1]}"] if self.uids is not None else []
         words += [f"ipproto {self.transport}"] if self.transport else []

@@ -27,6 +27,7 @@ class FakeNft:
         self.tables: dict[str, str] = {}
         self.owners: dict[str, object] = {}
         self.refused: dict[str, str] = {}
+        self.loads = 0
 
     def load(self, script: str, owner: object = None, check: bool = False) -> str:
         """Run a script; returns the error, or nothing."""
@@ -41,6 +42,7 @@ class FakeNft:
                 return DENIED
         if check:
             return ""
+        self.loads += 1
         for name in deleted:
             self.tables.pop(name)
             self.owners.pop(name, None)
@@ -180,6 +182,7 @@ class FakeTools:
 
     @ivar installed: names of tools.
     @ivar version: what iptables says of itself.
+    @ivar ran: the names of all tools that were run.
     """
 
     def __init__(self, *installed: str) -> None:
@@ -189,6 +192,21 @@ class FakeTools:
         self.held: list[FakeHeld] = []
         self.iptables = {4: FakeIptables(), 6: FakeIptables()}
         self.resolved = FakeResolved()
+        self.ran: list[str] = []
+        self._generations: list[str] = []
+
+    def exists(self, path: str) -> bool:
+        """See L{Tools.exists}: systemd-resolved has run once."""
+        return True
+
+    def generation(self) -> int:
+        """See L{Tools.generation}."""
+        # The end of an owner is none.
+        unowned = {name: text for name, text in self.nft.tables.items() if "owner" not in text}
+        state = repr((unowned, self.nft.loads, [each.lines for each in self.iptables.values()]))
+        if self._generations[-1:] != [state]:
+            self._generations.append(state)
+        return len(self._generations)
 
     def path(self, name: str) -> str:
         """See L{Tools.path}."""
@@ -197,6 +215,7 @@ class FakeTools:
     def run(self, argv: Sequence[str], text: str = "") -> Ran:
         """See L{Tools.run}."""
         name = os.path.basename(argv[0])
+        self.ran.append(name)
         if name not in self.installed:
             return Ran(-1, "", "No such file or directory")
         run: Callable[[Sequence[str], str], Ran] = {"nft": self._nft, "busctl": self._busctl}.get(

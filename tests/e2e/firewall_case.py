@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from nanotun.config import flagValue, makeSettings
+from nanotun.config import Settings, flagValue, makeSettings
 from nanotun.interfaces import IChange
 from nanotun.keys import KEYS
 from nanotun.routing.firewall import Firewall
@@ -102,9 +102,13 @@ class FirewallLabCase(TunnelCase):
 
     def changes(self, **settings: str) -> list[IChange]:
         """The firewall's changes for these settings."""
+        return Firewall(self.settingsWith(**settings), ChosenTools(self.firewall)).changes()
+
+    def settingsWith(self, **settings: str) -> Settings:
+        """These settings, and the default of all others."""
         given = {"proxy": "direct://", **settings}
         flags = {name: flagValue(KEYS[name], value) for name, value in given.items()}
-        return Firewall(makeSettings({}, flags, None), ChosenTools(self.firewall)).changes()
+        return makeSettings({}, flags, None)
 
     def protect(self, **settings: str) -> IChange:
         """Make the change; returns it."""

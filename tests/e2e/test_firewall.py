@@ -85,6 +85,19 @@ class DnsChecks(FirewallLabCase):
                 self.assertRaises(OSError, sock.connect, (host, DNS))
         self.assertEqual(witness.destinations(), {})
 
+    def test_linkLocal(self) -> None:
+        """A server with a link-local address is not asked, which UDP hears at once."""
+        self.relay()
+        witness = self.witness("port", "53")
+        index = int(self.lab.app.run(["cat", f"/sys/class/net/{UPLINK}/ifindex"]).stdout)
+        for device in ("", UPLINK):
+            with self.lab.app.makeSocket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+                where = ("fe80::1", DNS, 0, index)
+                error = self.assertRaises(OSError, sock.sendto, b"query", where)
+                self.assertEqual(error.errno, errno.EPERM)
+        self.assertEqual(witness.destinations(), {})
+
     def test_marked(self) -> None:
         """Marked queries go where they are sent, as if nothing were there."""
         self.relay()

@@ -14,7 +14,8 @@ import sys
 from twisted.trial.unittest import SkipTest
 
 from nanotun.interfaces import IChange
-from nanotun.routing.firewall import firewallKinds
+from nanotun.routing.firewall import Firewall, firewallKinds
+from nanotun.routing.firewall.generation import generation
 from nanotun.routing.firewall.rules import TABLE
 from tests.contracts_firewall import ChangeContract
 from tests.e2e.firewall_case import (
@@ -150,6 +151,20 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
         change.undo()
         self.assertNotIn(f"table inet {TABLE} ", self.state())
 
+    def test_confirmed(self) -> None:
+        """A table with an owner makes way for the kill switch's without a gap."""
+        firewall = Firewall(self.settingsWith(killSwitch="true"), ChosenTools(self.firewall))
+        (before,), (after,) = firewall.changes(False), firewall.changes()
+        self.enter()
+        before.apply()
+        self.assertIn("flags owner", self.state())
+        after.apply()
+        before.undo()
+        self.assertTrue(after.holds())
+        self.assertNotIn("flags owner", self.state())
+        after.undo()
+        self.assertNotIn(f"inet {TABLE} ", self.state())
+
     def test_groupMadeAnew(self) -> None:
         """When a control group was removed and made again, the table no longer holds."""
         name = f"nt-{os.getpid()}"
@@ -166,6 +181,20 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
             self.assertFalse(change.holds())
             change.apply()
             self.assertTrue(change.holds())
+
+    def test_generation(self) -> None:
+        """Each change of rules gives a new generation, whoever makes it; a look does not."""
+        self.enter()
+        for tool in ("nft", "iptables-nft"):
+            before = generation()
+            self.assertGreater(before, 0)
+            self.state()
+            self.assertEqual(generation(), before)
+            argv = ["nft", "add", "table", "inet", "more"]
+            if tool != "nft":
+                argv = [tool, "-A", "OUTPUT", "-j", "ACCEPT"]
+            self.lab.app.run(argv)
+            self.assertGreater(generation(), before)
 
 
 class NftKillSwitchTests(ByNft, ChangesCase, ChangeContract):

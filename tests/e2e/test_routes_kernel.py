@@ -56,7 +56,7 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
             "rule add pref 7499 nop",
             "rule add pref 7400 fwmark 0x6e74/0xff goto 7499 protocol 110",
             "rule add pref 7401 from 10.0.0.1 goto 7499 protocol 110",
-            "rule add pref 7402 iif up0 goto 7499 protocol 110",
+            "rule add pref 7402 oif up0 goto 7499 protocol 110",
             "route add default dev up0 table 28276",
         )
         self.assertEqual((self.kernel.rules(), self.kernel.routes()), ([], []))

@@ -50,32 +50,35 @@ class Firewall:
         self._tools = SystemTools() if tools is None else tools
         self._mounts = mounts
         self._hasIPv6 = os.path.exists(_IPV6) if hasIPv6 is None else hasIPv6
-        self._changes: list[IChange] = []
+        self._loader = nft.NftLoader(self._tools)
+        self._changes: dict[bool, list[IChange]] = {}
 
-    def changes(self) -> list[IChange]:
+    def changes(self, killSwitch: bool | None = None) -> list[IChange]:
         """
         The changes, in order.  The device has to have its addresses when they are made.
+        From one kill switch to the other: apply the new, then undo the old.
 
+        @param killSwitch: in the place of the setting, which is L{None}.
         @raise RoutingError: there is neither nft nor iptables.
         """
-        if not self._changes:
-            self._changes = [self._rules()]
+        wanted = self._settings.killSwitch if killSwitch is None else killSwitch
+        if wanted not in self._changes:
+            self._changes[wanted] = [self._rules(wanted)]
             if self._tools.path("busctl"):
-                self._changes.append(resolved.ResolvedLink(self._tools, self._settings.tunName))
-        return list(self._changes)
+                link = resolved.ResolvedLink(self._tools, self._settings.tunName)
+                self._changes[wanted].append(link)
+        return list(self._changes[wanted])
 
-    def _rules(self) -> IChange:
-        settings, tools = self._settings, self._tools
-        chosen = settings.excludedProcesses
+    def _rules(self, killSwitch: bool) -> IChange:
+        device, tools = self._settings.tunName, self._tools
+        chosen = self._settings.excludedProcesses
         exclusions = Exclusions(excludedUsers(chosen), excludedGroups(chosen))
         cgroups = Cgroups(chosen, _hierarchy(self._mounts))
         if nft.works(tools):
-            return nft.NftTable(tools, settings.tunName, exclusions, settings.killSwitch, cgroups)
+            return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups)
         variant = iptables.variantOf(tools)
         versions = (4, 6) if self._hasIPv6 else (4,)
-        return iptables.IptablesChains(
-            tools, settings.tunName, exclusions, variant, versions, cgroups
-        )
+        return iptables.IptablesChains(tools, device, exclusions, variant, versions, cgroups)
 
 
 def firewallKinds(
@@ -101,7 +104,7 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     nobody, nowhere = Exclusions(), Cgroups((), "")
     found: list[IChange] = []
     if tools.path("nft"):
-        found.append(nft.NftTable(tools, "", nobody, False, nowhere, anybodys=True))
+        found.append(nft.NftTable(nft.NftLoader(tools), "", nobody, False, nowhere, anybodys=True))
     for variant in iptables.VARIANTS:
         for version, name in iptables.NAMES.items():
             if tools.path(f"{name}-{variant}" if variant else name):

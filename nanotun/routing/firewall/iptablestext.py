@@ -15,6 +15,7 @@ from nanotun.routing.firewall.rules import (
     CHAIN_PREFIX,
     DNS_PORT,
     FAMILIES,
+    LINK_LOCAL6,
     Family,
     Rules,
     signature,
@@ -144,8 +145,8 @@ def _withoutJumps(present: str) -> Iterator[str]:
 
 def _rules(table: str, rules: Rules, family: Family, signed: str = "") -> Iterator[str]:
     if table == "mangle":
-        yield from _added("ARRIVING", _arriving(rules.device))
-        yield from _added("SENDING", _sending(rules))
+        yield from _added("ARRIVING", _arriving(rules.device, family))
+        yield from _added("SENDING", _sending(rules, family))
         yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
         yield from _added("GUARD", _guarding(rules.device, signed))
     else:
@@ -162,15 +163,16 @@ def _dns(target: str) -> Iterator[str]:
     return (f"-p {protocol} --dport {DNS_PORT} {target}" for protocol in ("udp", "tcp"))
 
 
-def _arriving(device: str) -> Iterator[str]:
+def _arriving(device: str, family: Family) -> Iterator[str]:
     # Answers that this machine only passes on, such as a container's.
     yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
     yield "-i lo -j RETURN"
     yield f"-i {device} -j RETURN"
+    yield f"-d {family.link} -j DROP"
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
 
 
-def _sending(rules: Rules) -> Iterator[str]:
+def _sending(rules: Rules, family: Family) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
     yield f"{_OURS} {_SET}"
     yield f"{_OURS} -j RETURN"
@@ -179,6 +181,8 @@ def _sending(rules: Rules) -> Iterator[str]:
     for group in rules.cgroups:
         if len(group.path.encode()) <= _PATH_LIMIT:
             yield f"-m cgroup --path {_quoted(group.path)} -g {_UPLINK}"
+    if family.version == 6:
+        yield from _dns(f"! -o lo -d {LINK_LOCAL6} -j DROP")
     # Somebody else may redirect it from here to where his server is, say in a container.
     yield from _dns(f"-o lo {_SET}")
 

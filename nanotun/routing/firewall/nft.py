@@ -20,7 +20,7 @@ from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange
 from nanotun.policy.selector import selectors
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.nfttext import deletion, oneLine, signatureOf, tableText
+from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
 from nanotun.routing.firewall.tools import Held, Tools, firstLine
 
@@ -41,6 +41,82 @@ class _Attempt(NamedTuple):
     cgroups: bool
 
 
+class NftLoader:
+    """
+    Loads the table, and holds it where it has an owner.  Only its owner may replace it,
+    so all changes of one process that can follow each other share this.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._held: Held | None = None
+
+    def holds(self) -> bool:
+        """Whether a table that this has loaded belongs to it, and the holder runs."""
+        return self._held is not None and self._held.isRunning()
+
+    def isOrphaned(self) -> bool:
+        """Whether the holder has ended on its own."""
+        return self._held is not None and not self._held.isRunning()
+
+    def load(self, table: str, owner: bool) -> str:
+        """
+        Put C{table} in the place of what is there, at once.
+
+        @return: what nft says against it; empty if it is there.
+        """
+        if self.isOrphaned():
+            self.release()
+        script = f"{deletion() if self.list() else ''}{table}"
+        if not owner and self._held is None:
+            return self._run(script)
+        fresh = self._held is None
+        try:
+            if self._held is None:
+                self._held = self._tools.hold([self._nft(), "-i"])
+            refused = firstLine(self._held.ask(oneLine(script), QUESTION, ANSWER))
+        except RoutingError as error:
+            self.release()
+            return str(error)
+        if (fresh and refused) or (not owner and not refused):
+            # It has nothing to hold.
+            self.release()
+        return refused
+
+    def delete(self) -> str:
+        """
+        Remove the table.
+
+        @return: what nft says against it.
+        """
+        self.release()
+        return self._run(deletion()) if self.list() else ""
+
+    def release(self) -> None:
+        """End the holder, with what belongs to it."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    def generation(self) -> int:
+        """See L{Tools.generation}."""
+        return self._tools.generation()
+
+    def list(self) -> str:
+        """The table as nft shows it, without counters; empty if there is none."""
+        return self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE]).output
+
+    def _run(self, script: str) -> str:
+        ran = self._tools.run([self._nft(), "-f", "-"], script)
+        return firstLine(ran.error or f"status {ran.status}") if ran.status else ""
+
+    def _nft(self) -> str:
+        path = self._tools.path("nft")
+        if not path:
+            raise RoutingError("nft is not installed any more; install nftables.")
+        return path
+
+
 @implementer(IChange)
 class NftTable:
     """
@@ -58,7 +134,7 @@ class NftTable:
 
     def __init__(
         self,
-        tools: Tools,
+        loader: NftLoader,
         device: str,
         exclusions: Exclusions,
         killSwitch: bool,
@@ -66,16 +142,16 @@ class NftTable:
         sleep: Callable[[float], None] = time.sleep,
         anybodys: bool = False,
     ) -> None:
-        self._tools = tools
+        self._loader = loader
         self._device = device
         self._exclusions = exclusions
         self._killSwitch = killSwitch
         self._cgroups = cgroups
         self._sleep = sleep
         self._anybodys = anybodys
-        self._held: Held | None = None
         self._listing = ""
         self._withCgroups = True
+        self._seen = (0, "", False)
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
@@ -103,7 +179,7 @@ class NftTable:
         refused = ""
         for attempt in self._attempts(rules):
             wanted = rules if attempt.cgroups else rules._replace(cgroups=())
-            refused = self._load(tableText(wanted, attempt.owner), attempt.owner)
+            refused = self._loader.load(tableText(wanted, attempt.owner), attempt.owner)
             if not refused:
                 self._loaded(attempt, rules)
                 return
@@ -114,16 +190,15 @@ class NftTable:
         See L{IChange.undo}.  If another change of ours has taken the place of this one,
         nothing is left of it.
         """
-        self._release()
         self._listing = ""
         error = ""
         for attempt in range(_TRIES):
             if attempt:
                 self._sleep(_PAUSE)
-            listing = self._list()
-            if not listing or not (self._anybodys or keyIn(listing) in (None, self._base().key)):
+            listing = self._loader.list()
+            if listing and not (self._anybodys or keyIn(listing) in (None, self._base().key)):
                 return
-            error = self._run(deletion())
+            error = self._loader.delete()
             if not error:
                 return
         raise RoutingError(
@@ -136,12 +211,20 @@ class NftTable:
         See L{IChange.holds}.  Not, too, when a group was removed and made again, as a
         unit's is with each start: the kernel compares numbers.
         """
-        if self._held is not None and not self._held.isRunning():
+        if self._loader.isOrphaned():
             return False
-        listing = self._list()
-        if signatureOf(self._rules(search=False)) not in listing:
+        wanted = signatureOf(self._rules(search=False))
+        # Nobody has changed anything since, when these are the same.  A table that goes
+        # with its owner is no new generation.
+        now = self._loader.generation(), wanted, self._loader.holds()
+        if now[0] and now == self._seen:
+            return True
+        listing = self._loader.list()
+        if wanted not in listing or self._listing not in ("", listing):
             return False
-        return self._listing in ("", listing)
+        if now[2] or OWNER not in listing:
+            self._seen = now
+        return True
 
     def _base(self) -> Rules:
         key = digest(repr((self._device, self._killSwitch, self._exclusions)))
@@ -157,34 +240,15 @@ class NftTable:
         owners: tuple[bool, ...] = (True, False)
         if self._killSwitch:
             owners = (False,)
-        elif self._held is not None and self._held.isRunning():
+        elif self._loader.holds():
             owners = (True,)
         for owner in owners:
             if rules.cgroups:
                 yield _Attempt(owner, True)
             yield _Attempt(owner, False)
 
-    def _load(self, table: str, owner: bool) -> str:
-        """Returns what nft says against it."""
-        if self._held is not None and not self._held.isRunning():
-            self._release()
-        script = f"{deletion() if self._list() else ''}{table}"
-        if not owner:
-            return self._run(script)
-        fresh = self._held is None
-        try:
-            if self._held is None:
-                self._held = self._tools.hold([self._nft(), "-i"])
-            refused = firstLine(self._held.ask(oneLine(script), QUESTION, ANSWER))
-        except RoutingError as error:
-            self._release()
-            return str(error)
-        if refused and fresh:
-            self._release()
-        return refused
-
     def _loaded(self, attempt: _Attempt, rules: Rules) -> None:
-        self._listing = self._list()
+        self._listing = self._loader.list()
         if not attempt.owner and not self._killSwitch:
             self._log.info(
                 "The table inet {table} has no owner, as kernel or nft know none: it stays after "
@@ -198,25 +262,6 @@ class NftTable:
                 "whose each flow is."
             )
 
-    def _release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            held.close()
-
-    def _list(self) -> str:
-        """The table as nft shows it, without counters; empty if there is none."""
-        return self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE]).output
-
-    def _run(self, script: str) -> str:
-        ran = self._tools.run([self._nft(), "-f", "-"], script)
-        return firstLine(ran.error or f"status {ran.status}") if ran.status else ""
-
-    def _nft(self) -> str:
-        path = self._tools.path("nft")
-        if not path:
-            raise RoutingError("nft is not installed any more; install nftables.")
-        return path
-
 
 def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> NftTable:
     """
@@ -227,7 +272,8 @@ def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Nft
     """
     exclusions = Exclusions.fromRecord(record)
     cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
-    return NftTable(tools, str(record["device"]), exclusions, bool(record["killSwitch"]), cgroups)
+    loader = NftLoader(tools)
+    return NftTable(loader, str(record["device"]), exclusions, bool(record["killSwitch"]), cgroups)
 
 
 def works(tools: Tools) -> bool:

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.routing.firewall.rules import DNS_PORT, FAMILIES, TABLE, Rules, signature
+from nanotun.routing.firewall.rules import (
+    DNS_PORT,
+    FAMILIES,
+    LINK_LOCAL6,
+    TABLE,
+    Rules,
+    signature,
+)
+
+OWNER = "flags owner"  #: As nft shows it, too.
 
 _MARK = f"{SOCKET_MARK:#x}"
 _DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
@@ -60,7 +69,7 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 def _body(rules: Rules, owner: bool, signed: str | None = None) -> Iterator[str]:
     if owner:
-        yield "flags owner"
+        yield OWNER
     signed = signatureOf(rules) if signed is None else signed
     elsewhere = f'!= {{ "lo", "{rules.device}" }}'
     guard = f'oifname {elsewhere} meta mark != {_MARK} {_DNS} counter drop comment "{signed}"'
@@ -93,6 +102,8 @@ def _chain(name: str, hook: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _arriving(elsewhere: str) -> Iterator[str]:
+    for family in FAMILIES:
+        yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
     asked = "ct direction original ct mark 0 fib daddr type local"
     yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
     # Answers that this machine only passes on, such as a container's.
@@ -107,6 +118,7 @@ def _sending(rules: Rules) -> Iterator[str]:
     for group in rules.cgroups:
         if group.tool:
             yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
+    yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_DNS} drop'
     # Somebody else may redirect it from here to where his server is, say in a container.
     yield f'oifname "lo" {_DNS} meta mark set {_MARK}'
 

@@ -25,6 +25,9 @@ SERVICE = "org.freedesktop.resolve1"
 _MANAGER = (SERVICE, "/org/freedesktop/resolve1", f"{SERVICE}.Manager")
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
+#: Where it never was, it has never run.
+FOLDER = "/run/systemd/resolve"
+
 #: What busctl says of a method that there is not (org.freedesktop.DBus.Error.UnknownMethod).
 _UNKNOWN = "Unknown method"
 
@@ -134,7 +137,7 @@ class ResolvedLink:
 
     def holds(self) -> bool:
         """See L{IChange.holds}.  While it does not run there is nothing to put right."""
-        if not self._tools.path("busctl"):
+        if not self._tools.exists(FOLDER) or not self._tools.path("busctl"):
             return True
         try:
             path = linkPath(self._indexOf(self._device))
@@ -173,7 +176,7 @@ def busctl(tools: Tools) -> list[str]:
 
 def isRunning(tools: Tools) -> bool:
     """Whether systemd-resolved is on the bus; it is not started by asking."""
-    if not tools.path("busctl"):
+    if not tools.exists(FOLDER) or not tools.path("busctl"):
         return False
     ran = tools.run([*busctl(tools), "call", *_BUS, "NameHasOwner", "s", SERVICE])
     return ran.status == 0 and ran.output.split() == ["b", "true"]

@@ -10,6 +10,10 @@ The same in nft and in iptables:
  - DNS that leaves by another interface than the tunnel's all the same, for its socket
    is bound to one, is dropped.  The sender is told EPERM at once (UDP), or waits in
    vain (TCP).
+ - DNS to a link-local address is dropped before it is sent, so that whoever asks goes on
+   to his next server: the relay's answer could not come back to such a socket.
+ - What comes from outside, to the gateway or to the tunnel's own end, is dropped: a
+   neighbour is to learn nothing of it.
  - What somebody outside asked of this machine is answered by the way it came: its
    connection is given the mark as a conntrack mark, unless somebody has given it
    another, and its answers are marked.
@@ -40,6 +44,9 @@ CHAIN_PREFIX = "NANOTUN_"
 OWN4 = "198.18.0.0/15"
 OWN6 = "fdfe:dcba:9876::/48"
 
+#: RFC 4291, section 2.5.6.
+LINK_LOCAL6 = "fe80::/10"
+
 DNS_PORT = 53
 
 
@@ -49,6 +56,7 @@ class Family(NamedTuple):
 
     @ivar word: nft's name for it.
     @ivar kernel: the source address of packets that were to go into the tunnel.
+    @ivar link: the network between the kernel and the gateway.
     """
 
     version: int
@@ -56,11 +64,12 @@ class Family(NamedTuple):
     gateway: str
     kernel: str
     own: str
+    link: str
 
 
 FAMILIES = (
-    Family(4, "ip", GATEWAY4, KERNEL4.partition("/")[0], OWN4),
-    Family(6, "ip6", GATEWAY6, KERNEL6.partition("/")[0], OWN6),
+    Family(4, "ip", GATEWAY4, KERNEL4.partition("/")[0], OWN4, KERNEL4),
+    Family(6, "ip6", GATEWAY6, KERNEL6.partition("/")[0], OWN6, KERNEL6),
 )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from nanotun.errors import RoutingError
+from nanotun.routing.firewall.generation import generation
 
 #: Where tools are looked for, in this order.
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
@@ -73,6 +74,12 @@ class Tools(Protocol):
     def path(self, name: str) -> str:
         """A tool's absolute path; empty if it is not installed."""
 
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+
+    def generation(self) -> int:
+        """As L{nanotun.routing.firewall.generation.generation}."""
+
     def run(self, argv: Sequence[str], text: str = "") -> Ran:
         """
         Run a tool to its end.
@@ -109,6 +116,14 @@ class SystemTools:
             if os.access(path, os.X_OK):
                 return path
         return ""
+
+    def exists(self, path: str) -> bool:
+        """See L{Tools.exists}."""
+        return os.path.exists(path)
+
+    def generation(self) -> int:
+        """See L{Tools.generation}."""
+        return generation()
 
     def run(self, argv: Sequence[str], text: str = "") -> Ran:
         """See L{Tools.run}."""
@@ -183,14 +198,20 @@ class HeldProcess:
                 for fd in readable:
                     self._read(fd, streams)
             except OSError:
+                # It may have closed the one pipe before what it says is in the other.
+                self._drain(error, streams, max(end - time.monotonic(), 0))
                 raise RoutingError(self._ended(streams[error])) from None
         # What it had to say of the line it said before.
-        while select.select([error], [], [], 0)[0]:
-            try:
-                self._read(error, streams)
-            except OSError:
-                break
+        self._drain(error, streams, 0)
         return streams[error].decode(errors="replace").strip()
+
+    def _drain(self, fd: int, streams: dict[int, bytes], seconds: float) -> None:
+        """Read to the end, or until nothing comes for so long."""
+        while select.select([fd], [], [], seconds)[0]:
+            try:
+                self._read(fd, streams)
+            except OSError:
+                return
 
     def _read(self, fd: int, streams: dict[int, bytes]) -> None:
         data = os.read(fd, 65536)

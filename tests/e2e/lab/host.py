@@ -121,12 +121,13 @@ class HostLab:
         self.plugHost()
 
     def state(self) -> str:
-        """All rules, routes and settings of the host, as text to compare."""
+        """All rules, routes, tables and settings of the host, as text to compare."""
         parts = [
             self.host.run(["ip", f"-{family}", *words.split()]).stdout
             for family in (4, 6)
             for words in ("-d rule show", "-d route show table all")
         ]
+        parts.append(self.host.run(["nft", "-s", "list", "ruleset"]).stdout)
         sysctls = self.host.run(["sysctl", "-a", "-r", r"\.(rp_filter|src_valid_mark)$"]).stdout
         # Neighbours come and go, and lifetimes run.
         text = re.sub(r" expires \d+sec| used \d+| error \S+", "", "\n".join([*parts, sysctls]))
