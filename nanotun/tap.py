@@ -10,25 +10,31 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.assembly.controls import confirmHandler, makeReport, stopHandler
+from nanotun.assembly.waysout import WaysOut
+from nanotun.config import Settings
+from nanotun.control.lock import InstanceLock
+from nanotun.control.server import ControlSocket, Handler
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice, IUpstream
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunDevice
 from nanotun.logs import LoggedService
-from nanotun.naming import NamedUpstream, Naming
+from nanotun.naming import Naming
 from nanotun.options import Options
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
+from nanotun.signals import Signals
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
-from nanotun.upstream import upstreamsFor
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -68,6 +74,17 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def checkFiles(settings: Settings) -> None:
+    """
+    Read what the settings name, beside their own files.  Opens no connection.
+
+    @raise ConfigError: something of it is no good.
+    """
+    from twisted.internet import reactor
+
+    WaysOut(settings, reactor, Naming())
+
+
 def makeService(options: Options) -> IService:
     """
     Put everything together.
@@ -80,29 +97,15 @@ def makeService(options: Options) -> IService:
 
     settings = options.settings
     debug = settings.logLevel == "debug"
-    pools = MultiService()
+    config = os.path.abspath(options["config"]) if options["config"] else ""
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
-    def around(upstream: IUpstream) -> IUpstream:
-        if not fakes and not upstream.sendsNames:
-            return upstream
-        return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
-
     try:
-        upstream = upstreamsFor(
-            settings.proxy,
-            settings.proxyPolicy,
-            reactor,
-            settings.connectTimeout,
-            settings.proxyCheckInterval,
-            debug,
-            around,
-            settings.upstreamPool,
-            pools,
-        )
+        ways = WaysOut(settings, reactor, naming)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
+    upstream = ways.upstream
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -145,18 +148,28 @@ def makeService(options: Options) -> IService:
         for proxy in settings.proxy
         if proxy.insecure
     )
+    handlers: dict[str, Handler] = {}
     tunnel = NanotunService(
         settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort),
+        Parts(
+            LinuxTunOpener(offloadWorks),
+            makeEngine,
+            makeServices,
+            makeRouter,
+            makePort,
+            before=(Signals(reactor, {}), InstanceLock(settings.runDir, config)),
+            after=(ControlSocket(settings.runDir, handlers, reactor),),
+        ),
         reactor,
         lambda status: exitWith(reactor, status),
         notices=notices,
     )
+    sections = {"upstream": ways.report}
+    handlers["status"] = makeReport(settings, config, tunnel, sections, time.monotonic)
+    handlers["stop"] = stopHandler(reactor)
+    handlers["confirm"] = confirmHandler(None)
     root = LoggedService(settings, options.parent or {}, reactor)
     tunnel.setServiceParent(root)
-    if IService.providedBy(upstream):
-        # Started after the tunnel, which is what can fail.
-        upstream.setServiceParent(root)
-    if settings.upstreamPool:
-        pools.setServiceParent(root)
+    # Started after the tunnel, which is what can fail.
+    ways.setServiceParent(root)
     return root

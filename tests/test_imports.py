@@ -41,8 +41,9 @@ LAYERS = (
     ("nanotun.associations",),
     ("nanotun.redirection",),
     ("nanotun.router",),
-    ("nanotun.service",),
+    ("nanotun.service", "nanotun.signals"),
     ("nanotun.options",),
+    ("nanotun.assembly",),
     ("nanotun.tap",),
     ("nanotun.doctor",),
     ("nanotun.console",),
@@ -52,7 +53,13 @@ LAYERS = (
 #: What touches the world is known to the others by its interface only: these
 #: are named by the composition root and by nobody else.
 PORTS = LAYERS[8]
-ROOTS = ("nanotun.tap", "nanotun.doctor", "nanotun.console", "nanotun.testing")
+ROOTS = (
+    "nanotun.assembly",
+    "nanotun.tap",
+    "nanotun.doctor",
+    "nanotun.console",
+    "nanotun.testing",
+)
 
 #: No reactor, socket, clock or file: bytes and values in, bytes and values out.
 PURE = (
@@ -68,6 +75,8 @@ PURE = (
     "nanotun.config",
     "nanotun.password",
     "nanotun.policy",
+    "nanotun.control.messages",
+    "nanotun.console.statustext",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",

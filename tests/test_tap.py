@@ -79,13 +79,15 @@ class MakeServiceTests(SynchronousTestCase):
         """It gives a service that is not running and holds the tunnel."""
         root = makeService(self.options())
         verifyObject(IService, root)
-        (tunnel,) = cast(Any, root)
+        tunnel, ways = cast(Any, root)
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
+        self.assertEqual(list(ways), [])
 
     def test_group(self) -> None:
         """Several proxies are a service beside the tunnel, started after it."""
-        tunnel, group = cast(Any, makeService(self.options("h:1,direct://")))
+        tunnel, ways = cast(Any, makeService(self.options("h:1,direct://")))
+        (group,) = ways
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
         self.assertFalse(group.running)
@@ -93,7 +95,8 @@ class MakeServiceTests(SynchronousTestCase):
     def test_pools(self) -> None:
         """Each proxy has its pool; they are started after the tunnel too."""
         options = self.options("h:1,http://h:2,direct://", "--upstream-pool", "2")
-        tunnel, group, pools = cast(Any, makeService(options))
+        tunnel, ways = cast(Any, makeService(options))
+        group, pools = ways
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(len(list(pools)), 2)
         self.assertFalse(pools.running or group.running)
