@@ -150,6 +150,21 @@ class Routes:
         self._follower.notice()
         return True
 
+    def report(self) -> dict[str, Any]:
+        """
+        For C{nanotun status}.
+
+        @return: C{changes}, how many there are; C{killSwitch}; C{unconfirmed}, whether
+            they are taken back unless L{confirm} is called; C{trouble}, a sentence or
+            nothing.
+        """
+        return {
+            "changes": len(self._ledger.made),
+            "killSwitch": self._ledger.killSwitch,
+            "unconfirmed": self._confirming is not None,
+            "trouble": self._complaint,
+        }
+
     def _unconfirmed(self) -> None:
         self._confirming = None
         self._end()
