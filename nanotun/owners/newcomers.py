@@ -32,6 +32,7 @@ class Newcomers:
     @ivar overflowed: whether some were left out since the last table.
     @param children: the setting C{excludeChildren}.
     @param seconds: the clock.
+    @param spent: see L{nanotun.owners.allowance.Allowance}.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Newcomers:
         matcher: Matcher,
         children: bool,
         seconds: Callable[[], float],
+        spent: Callable[[], float],
     ) -> None:
         self._processes = processes
         self._matcher = matcher
         self._children = children
         self._seconds = seconds
+        self._spent = spent
         self.reset(EMPTY)
 
     def reset(self, table: Table) -> None:
@@ -80,7 +83,7 @@ class Newcomers:
         """
         Find who is new.
 
-        @param deadline: when to stop, by the clock.
+        @param deadline: at which C{spent} to stop.
         @return: whether there was time for all.
         @raise OSError: there is no /proc to look at.
         """
@@ -93,7 +96,7 @@ class Newcomers:
             self._listed = set(pids)
             self._newest = newest
         for pid in sorted(self._restless, reverse=True):
-            if self._seconds() > deadline:
+            if self._spent() > deadline:
                 return False
             self.examine(pid)
         return True

@@ -93,6 +93,25 @@ class ProcProcesses:
             self._cgroup(pid),
         )
 
+    def asleep(self, pid: int) -> bool:
+        """See L{IProcesses.asleep}."""
+        try:
+            fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
+        except OSError:
+            return False
+        # The state is the third field, and the number of threads the twentieth.
+        return fields[0] != b"R" and fields[17] == b"1"
+
+    def turns(self, pid: int) -> bytes:
+        """See L{IProcesses.turns}."""
+        # Time run, time waited, and times it was given a processor; all 0 where the
+        # kernel does not count (Documentation/scheduler/sched-stats.rst).
+        try:
+            told = self._read(f"{pid}/schedstat")
+        except OSError:
+            return b""
+        return b"" if told.startswith(b"0 0 0") else told
+
     def descriptors(self, pid: int) -> list[int]:
         """See L{IProcesses.descriptors}."""
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.kinship import spread
 from nanotun.owners.matching import Matcher
 from nanotun.owners.system import IProcesses
@@ -50,12 +51,14 @@ class Scanner:
     def __init__(
         self,
         processes: IProcesses,
+        descriptors: Descriptors,
         matcher: Matcher,
         children: bool,
         ownPid: Callable[[], int],
         pause: Callable[[float], object],
     ) -> None:
         self._processes = processes
+        self._descriptors = descriptors
         self._matcher = matcher
         self._children = children
         self._ownPid = ownPid
@@ -86,9 +89,15 @@ class Scanner:
                 if text := self._matcher.processText(process):
                     direct[pid] = text
         holders = self._holders(glances, previous.holders, listeners)
-        proxies = {holder.pid: LOCAL_PROXY for holder in holders}
+        listen = {holder.pid: LOCAL_PROXY for holder in holders}
         texts = spread(direct, glances, self._children, previous.excluded)
-        texts.update(spread(proxies, glances, self._children, {}))
+        proxies = spread(listen, glances, self._children, {})
+        texts.update(proxies)
+        if len(proxies) > 1:
+            # They may hand on connections; then it matters who else has one.
+            for pid in glances:
+                self._breathe()
+                self._descriptors.learn(pid)
         excluded = {}
         for pid, (text, inherited) in texts.items():
             looked = self._known.get(pid) or self._processes.process(pid)

@@ -37,6 +37,15 @@ class IProcesses(Interface):
     def process(pid: int) -> Process | None:
         """A long look, a tenth of a millisecond; L{None} if it is gone."""
 
+    def asleep(pid: int) -> bool:
+        """Whether it has one thread only, which does not run at the moment."""
+
+    def turns(pid: int) -> bytes:
+        """
+        What is another each time that a process with one thread gets a processor; empty
+        if that cannot be told, or it is gone.
+        """
+
     def descriptors(pid: int) -> list[int]:
         """Its open file descriptors, ascending; none if it is gone."""
 
