@@ -143,26 +143,34 @@ class Newcomers:
         self._verdicts.pop(pid, None)
 
     def _judge(self, pid: int, glance: Glance, generation: int) -> Excluded | None:
-        process = None
-        if self._matcher.byProcesses:
-            process = self._processes.process(pid)
-            if process is None:
-                return None
-            text = self._matcher.processText(process)
-            if text:
-                return Excluded(process, text)
+        text = self._text(pid, glance)
         before = self._table.excluded.get(pid)
         if (
-            before is not None
+            not text
+            and before is not None
             and before.inherited
             and before.process.glance.started == glance.started
         ):
             return before
-        above = self._parent(glance.parent, generation)
-        if above is None or not inherits(above.text, glance, above.process.glance, self._children):
-            return None
-        process = process or self._processes.process(pid)
-        return None if process is None else Excluded(process, above.text, inherited=True)
+        inherited = not text
+        if inherited:
+            above = self._parent(glance.parent, generation)
+            if above is not None and inherits(
+                above.text, glance, above.process.glance, self._children
+            ):
+                text = above.text
+        process = self._processes.process(pid) if text else None
+        return None if process is None else Excluded(process, text, inherited)
+
+    def _text(self, pid: int, glance: Glance) -> str:
+        matcher = self._matcher
+        if matcher.byFamilies:
+            process = self._processes.process(pid)
+            return "" if process is None else matcher.processText(process)
+        if matcher.byProcesses:
+            program = self._processes.program(pid, glance)
+            return matcher.programText(pid, glance.started, program)
+        return ""
 
     def _parent(self, pid: int, generation: int) -> Excluded | None:
         if pid in self._restless and generation < GENERATIONS:

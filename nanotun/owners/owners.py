@@ -33,6 +33,10 @@ from nanotun.trouble import TroubleLog
 #: Seconds between the starts of two scans that are not due yet.
 EARLY_INTERVAL = 1.0
 
+#: Seconds between two looks at processes that were started meanwhile, so that few are left
+#: to look at when a flow comes.
+NEWCOMERS_INTERVAL = 0.5
+
 #: Seconds between two short looks at who listens on the proxy's address: two questions
 #: of the six microseconds that one takes.
 LISTENER_INTERVAL = 0.01
@@ -96,7 +100,8 @@ class Owners:
         self._listenersAsked = self._scanBegan = -EARLY_INTERVAL
         self._scanning = self._stopped = False
         self._loop = LoopingCall(self._scan)
-        self._loop.clock = clock
+        self._newcomersLoop = LoopingCall(self._lookAtNewcomers)
+        self._loop.clock = self._newcomersLoop.clock = clock
         self._soon: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -122,12 +127,14 @@ class Owners:
                 "machine."
             ) from None
         self._loop.start(self._refresh, now=False)
+        self._newcomersLoop.start(NEWCOMERS_INTERVAL, now=False)
 
     def stop(self) -> None:
         """See L{IPart.stop}.  A scan that is under way ends soon, and is not waited for."""
         self._stopped = True
         self._scanner.stop()
         self._loop.stop()
+        self._newcomersLoop.stop()
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
@@ -208,6 +215,18 @@ class Owners:
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+
+    def _lookAtNewcomers(self) -> None:
+        """Have a look at new processes before there is a flow that waits for it."""
+        if not self._matcher.byProcesses and not self._proxies.any:
+            return
+        deadline = self._allowance.begin()
+        try:
+            self._search.prepare(deadline)
+        except OSError as error:
+            self._trouble.report(f"New processes cannot be looked at: {error.strerror}.")
+        finally:
+            self._allowance.end()
 
     def _checkProxies(self, deadline: float) -> None:
         """Notice a proxy that was started, or started again, since the last scan."""

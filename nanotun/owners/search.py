@@ -73,6 +73,14 @@ class Search:
         """Whether more processes were started since the last scan than are looked at."""
         return self._newcomers.overflowed
 
+    def prepare(self, deadline: float) -> None:
+        """
+        Look at who is new, as far as there is time.
+
+        @raise OSError: there is no /proc to look at.
+        """
+        self._newcomers.look(deadline)
+
     def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Found:
         """
         Find whose socket it is.

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.names import namesOf
 from nanotun.owners.system import ICgroups, IProcesses, ISockets
-from nanotun.owners.values import FlowSocket, Glance, Process
+from nanotun.owners.values import FlowSocket, Glance, Process, Program
 
 _images = itertools.count(0x7FFC00000000, 4096)
 
@@ -27,7 +27,7 @@ class FakeProcesses:
     @ivar files: inodes of sockets, by descriptor, by pid; 0 for other files.
     @ivar busy: the pids of those that run all the time.
     @ivar ran: how often they had a processor, by pid.
-    @ivar looks: the pids that C{process} was asked of.
+    @ivar looks: the pids that L{program} and L{process} were asked of.
     @ivar addresses: what L{ownAddresses} says.
     @ivar failure: raised by L{newest}, if set.
     """
@@ -140,6 +140,14 @@ class FakeProcesses:
     def age(self, glance: Glance) -> float:
         """See L{IProcesses.age}."""
         return self.now - glance.started / 100
+
+    def program(self, pid: int, glance: Glance) -> Program:
+        """See L{IProcesses.program}."""
+        self.looks.append(pid)
+        process = self.table.get(pid)
+        if process is None:
+            return Program(frozenset(), "")
+        return Program(process.names, process.path)
 
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""
