@@ -57,7 +57,7 @@ class OwnersCase(SynchronousTestCase):
         self.processes.now += 100
         self.sockets = FakeSockets()
         self.cgroups = FakeCgroups()
-        self.scans: list[tuple[Callable[[], Table], Deferred[Table]]] = []
+        self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
         """Make some that are started."""
@@ -94,7 +94,7 @@ class OwnersCase(SynchronousTestCase):
             self.clock.seconds,
         )
 
-    def inThread(self, scan: Callable[[], Table]) -> Deferred[Table]:
+    def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
         """Instead of a thread."""
         self.scans.append((scan, Deferred()))
         return self.scans[-1][1]
@@ -212,8 +212,11 @@ class OwnerTests(OwnersCase):
         self.assertIsNone(owners.ownerOf(TCP))
         self.assertEqual(owners.misses, 1)
         self.clock.advance(EARLY_INTERVAL)
-        self.assertEqual(len(self.scans), 1)
+        # The other one finds out whose it was.
+        self.assertEqual(len(self.scans), 2)
         self.finish()
+        self.finish()
+        self.assertEqual(owners._search._recent, [60])
 
 
 class LocalCase(OwnersCase):

@@ -50,6 +50,10 @@ class Allowance:
         self._then = now
         return self._began + max(LEAST, min(LOOKUP_LIMIT, self._saved))
 
+    def isLong(self) -> bool:
+        """Whether the lookup takes longer than L{LEAST} already."""
+        return self._spent() - self._began > LEAST
+
     def end(self) -> None:
         """It has ended."""
         self._saved = max(0.0, self._saved - (self._spent() - self._began))

@@ -3,8 +3,8 @@ Whether a process has a certain socket among its open files.
 
 There is no index: every descriptor's link has to be read, at two microseconds each,
 and a proxy has thousands.  But a new socket gets the lowest number that is free.  So
-the numbers that were not in use at the last look are read first, the highest of them
-before the lower ones, and then the rest from below.
+these are read first: the numbers where sockets were found lately; those that were not in
+use at the last look; those just below the lowest that is free now.  Then all the rest.
 
 And a process that has not run since it was searched has opened nothing since.  Most
 processes sleep most of the time, so what was found then is remembered.
@@ -13,7 +13,7 @@ processes sleep most of the time, so what was found then is remembered.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from nanotun.owners.system import IProcesses
@@ -21,6 +21,12 @@ from nanotun.owners.system import IProcesses
 #: Processes of which something is remembered, and sockets of one.
 PROCESS_LIMIT = 4096
 SOCKET_LIMIT = 4096
+
+#: Numbers of one process where sockets were found lately.
+HOT_LIMIT = 16
+
+#: Numbers below the lowest free one that come before the rest.
+BELOW_LIMIT = 32
 
 #: Links between two looks at the clock.
 STEP = 16
@@ -59,6 +65,7 @@ class Descriptors:
         self._processes = processes
         self._spent = spent
         self._known: dict[int, _Known] = {}
+        self._hot: dict[int, list[int]] = {}
 
     def learn(self, pid: int) -> None:
         """Search a process for nothing, so that it need not be searched as long as it sleeps."""
@@ -77,20 +84,22 @@ class Descriptors:
         turns = processes.turns(pid)
         if turns and turns == known.turns:
             return next((known.sockets[each] for each in inodes if each in known.sockets), None)
+        for descriptor in self._hot.get(pid, ()):
+            if processes.socketAt(pid, descriptor) in inodes:
+                return descriptor
         # Who runs now may open a socket in the same turn, after we have looked.
         if turns and not processes.asleep(pid):
             turns = b""
         descriptors = processes.descriptors(pid)
-        fresh = [each for each in descriptors if each not in known.descriptors]
-        old = [each for each in descriptors if each in known.descriptors]
         seen = frozenset(descriptors)
         if len(self._known) >= PROCESS_LIMIT:
             self._known.clear()
         self._known[pid] = _Known(seen, b"", {})
         sockets = {}
-        for count, descriptor in enumerate((*reversed(fresh), *old), 1):
+        for count, descriptor in enumerate(_order(descriptors, known.descriptors), 1):
             inode = processes.socketAt(pid, descriptor)
             if inode in inodes:
+                self._heat(pid, descriptor)
                 return descriptor
             if inode:
                 sockets[inode] = descriptor
@@ -99,3 +108,26 @@ class Descriptors:
         if turns and len(sockets) <= SOCKET_LIMIT:
             self._known[pid] = _Known(seen, turns, sockets)
         return None
+
+    def size(self, pid: int) -> int:
+        """How many descriptors a process had at its last search; 0 if there was none."""
+        return len(self._known.get(pid, _NOTHING).descriptors)
+
+    def _heat(self, pid: int, descriptor: int) -> None:
+        if len(self._hot) >= PROCESS_LIMIT:
+            self._hot.clear()
+        self._hot[pid] = [descriptor, *self._hot.get(pid, ())][:HOT_LIMIT]
+
+
+def _order(descriptors: list[int], known: frozenset[int]) -> Iterator[int]:
+    """
+    The order to read descriptors in.
+
+    @param descriptors: in use now, ascending.
+    @param known: in use at the last look.
+    """
+    free = next((n for n, each in enumerate(descriptors) if n != each), len(descriptors))
+    below = range(max(0, free - BELOW_LIMIT), free)
+    yield from (each for each in reversed(descriptors) if each not in known)
+    yield from (each for each in reversed(below) if each in known)
+    yield from (each for each in descriptors if each in known and each not in below)

@@ -14,7 +14,7 @@ from nanotun.owners.values import EMPTY, Excluded, Glance, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
 #: can be seen, and there may be as many at it as there are processors, and more.
-MARGIN = 256
+MARGIN = 64
 
 #: Seconds after which nobody is still at it.
 FORK_TIME = 0.1

@@ -76,7 +76,7 @@ class Owners:
         proxies: LocalProxies,
         refresh: float,
         clock: IReactorTime,
-        inThread: Callable[[Callable[[], Table]], Deferred[Table]],
+        inThread: Callable[[Callable[[], Any]], Deferred[Any]],
         ownPid: Callable[[], int],
         spent: Callable[[], float],
     ) -> None:
@@ -98,7 +98,7 @@ class Owners:
         self._passing = Passing(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
         self._listenersAsked = self._scanBegan = -EARLY_INTERVAL
-        self._scanning = self._stopped = False
+        self._scanning = self._learning = self._stopped = False
         self._loop = LoopingCall(self._scan)
         self._newcomersLoop = LoopingCall(self._lookAtNewcomers)
         self._loop.clock = self._newcomersLoop.clock = clock
@@ -189,6 +189,7 @@ class Owners:
         try:
             owner = self._holder(found, cgroup, destination, deadline)
         except OutOfTime:
+            self._learnHolder(found.inode)
             if self._passing.breeds(found, cgroup, destination):
                 self._trouble.report(BREEDS)
                 return Owner(self._ownPid(), found.uid, cgroup=cgroup)
@@ -196,6 +197,8 @@ class Owners:
         finally:
             if self._search.overflowed:
                 self._scanSoon()
+        if not owner.pid and self._allowance.isLong():
+            self._learnHolder(found.inode)
         if not owner.excluded:
             self._passing.asked(destination)
         return owner
@@ -215,6 +218,25 @@ class Owners:
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+
+    def _learnHolder(self, inode: int) -> None:
+        """
+        Find on the thread who has a socket, which took long in vain: the next one of
+        that process is found at once.
+        """
+        if self._learning or self._stopped:
+            return
+        self._learning = True
+        learned = self._inThread(lambda: self._scanner.holder(inode))
+        learned.addBoth(self._learned)
+
+    def _learned(self, result: int | Failure) -> None:
+        self._learning = False
+        if isinstance(result, Failure):
+            if not result.check(OSError, ScanStopped):
+                self._scanBroke(result)
+        elif result:
+            self._search.note(result)
 
     def _lookAtNewcomers(self) -> None:
         """Have a look at new processes before there is a flow that waits for it."""

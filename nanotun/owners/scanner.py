@@ -4,6 +4,7 @@ One scan of all processes: what makes a L{Table}.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
 from nanotun.owners.descriptors import Descriptors
@@ -106,6 +107,19 @@ class Scanner:
                 excluded[pid] = Excluded(looked, text, inherited, settled)
         young = tuple(pid for pid, glance in glances.items() if self._processes.age(glance) < YOUNG)
         return Table(newest, glances, excluded, young, holders)
+
+    def holder(self, inode: int) -> int:
+        """
+        Find who has a socket, however long it takes.
+
+        @return: a pid, or 0.
+        @raise OSError: there is no /proc to look at.
+        """
+        for pid in sorted(self._processes.pids(), reverse=True):
+            self._breathe()
+            if self._descriptors.search(pid, (inode,), math.inf) is not None:
+                return pid
+        return 0
 
     def _breathe(self) -> None:
         self._looks += 1

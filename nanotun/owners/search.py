@@ -14,7 +14,14 @@ from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Processes, of any kind, that are looked at first: those that had a flow lately.
-RECENT_LIMIT = 8
+RECENT_LIMIT = 16
+
+#: Open files from which on a process is searched after the others.
+BIG = 256
+
+#: Newcomers that are looked at whether they are excluded or not: one who has just come
+#: to connect is soon found, and then nobody else need be searched.
+NEWCOMER_LIMIT = 32
 
 #: Sockets whose answer is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096
@@ -99,7 +106,9 @@ class Search:
         candidates = self._candidates(found, cgroup)
         if inTime and (sole := self._soleCrowd(candidates, cgroup)):
             return Found(sole, 0, self._newcomers.examine(sole))
-        answer = self._among((*self._recent, *candidates), found.inode, deadline)
+        pids = [*self._recent, *self._newcomers.pids[:NEWCOMER_LIMIT], *candidates]
+        pids.sort(key=lambda pid: self._descriptors.size(pid) > BIG)
+        answer = self._among(pids, found.inode, deadline)
         if answer is None and not inTime:
             raise OutOfTime
         answer = answer or NOT_FOUND
@@ -108,6 +117,11 @@ class Search:
                 self._answers.clear()
             self._answers[found.inode] = answer
         return answer
+
+    def note(self, pid: int) -> None:
+        """A process has a flow: it is looked at first for the next."""
+        recent = [pid, *(each for each in self._recent if each != pid)]
+        self._recent = recent[:RECENT_LIMIT]
 
     def findHolder(self, inode: int, deadline: float) -> Found:
         """
@@ -124,8 +138,7 @@ class Search:
                 raise OutOfTime
             place = self._descriptors.search(pid, (inode,), deadline)
             if place is not None:
-                recent = [pid, *(each for each in self._recent if each != pid)]
-                self._recent = recent[:RECENT_LIMIT]
+                self.note(pid)
                 # It may be another program by now.
                 return Found(pid, place, self._newcomers.examine(pid))
         return None
@@ -145,6 +158,7 @@ class Search:
                 process = self._processes.process(pid)
                 if process is not None:
                     self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
+                    self._answers.clear()
 
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """
