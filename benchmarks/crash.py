@@ -120,7 +120,8 @@ class Bench:
                 self.daemon().stop(signal.SIGTERM)
             if self.lab.state() != self.before or list((self.directory / "run").iterdir()):
                 left += 1
-                print(f"after crash {number}:\n{self.lab.state()}")
+                files = [path.name for path in (self.directory / "run").iterdir()]
+                print(f"after crash {number}: {files}\n{self.lab.state()}")
                 self.recover()
         return left, early
 
