@@ -4,20 +4,16 @@ What the tests of C{autoDefaultRoute} start from: a daemon on a host of its own.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sys
-from pathlib import Path
 from subprocess import CompletedProcess
 
 from tests.e2e.case import LabCase
 from tests.e2e.lab import curl
-from tests.e2e.lab.daemon import START_SECONDS, Daemon, environment
+from tests.e2e.lab.daemon import START_SECONDS, Daemon, answers
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
 from tests.e2e.lab.process import LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
-from tests.e2e.lab.servers import Peer, WebServer
+from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import Family
 
 FAMILIES = (HOST4, HOST6)
@@ -79,6 +75,7 @@ class RoutesCase(LabCase):
         daemon = Daemon(self.lab.host, directory, **self.settings(server, **settings))
         # While the device is tried out, the gateway may answer before anything is set.
         waitUntil(lambda: " is up: engine" in daemon.log(), START_SECONDS, "the routes are set")
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
         self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
         return daemon
@@ -132,17 +129,3 @@ class RoutesCase(LabCase):
         program = "import sys; from nanotun.console import main; sys.exit(main())"
         argv = [sys.executable, "-c", program, *arguments]
         return self.lab.host.run(argv, check=False)
-
-
-__all__ = [
-    "FAMILIES",
-    "PROMISE",
-    "Family",
-    "Path",
-    "Peer",
-    "RoutesCase",
-    "environment",
-    "os",
-    "signal",
-    "socket",
-]
