@@ -9,9 +9,9 @@ from subprocess import CompletedProcess
 
 from tests.e2e.case import LabCase
 from tests.e2e.lab import curl
-from tests.e2e.lab.daemon import START_SECONDS, Daemon, answers
+from tests.e2e.lab.daemon import START_SECONDS, Daemon, answers, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
-from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.process import Child, LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import Family
@@ -79,6 +79,24 @@ class RoutesCase(LabCase):
         self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
         return daemon
+
+    def daemonIn(self, prefix: list[str], server: Dante, **settings: object) -> Child:
+        """A daemon that is run by a command, and has set its routes."""
+        self._daemons += 1
+        child = launch(
+            self.lab.host,
+            self.directory / f"daemon-{self._daemons}",
+            self.settings(server, **settings),
+            prefix=prefix,
+        )
+        self.addCleanup(child.stop)
+        waitUntil(
+            lambda: child.status() is not None or " is up: engine" in child.output(),
+            START_SECONDS,
+            "the routes are set",
+        )
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
+        return child
 
     def _checkLog(self, daemon: Daemon) -> None:
         for sign in ("Traceback", "Unhandled", "panic:", "fatal error:"):
