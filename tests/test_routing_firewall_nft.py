@@ -64,7 +64,19 @@ class TextTests(SynchronousTestCase):
         self.assertIn('socket cgroupv2 level 2 "unified/a/b" goto uplink', lines)
         self.assertFalse([line for line in lines if "level 1" in line])
         nobody = self.chain("sending", Rules("tun9"))
-        self.assertFalse([line for line in nobody if "goto" in line])
+        self.assertFalse([line for line in nobody if "skuid" in line or "cgroup" in line])
+
+    def test_connectedBefore(self) -> None:
+        """What a server sends on a connection that is new to the kernel only is marked."""
+        lines = [line for line in self.chain("sending") if "tcp sport 1-1023" in line]
+        for line, version, kernel in zip(
+            lines, ("ip", "ip6"), ("198.18.0.2", "fdfe:dcba:9876::2"), strict=True
+        ):
+            self.assertEqual(
+                line,
+                f"{version} saddr != {kernel} tcp sport 1-1023 "
+                "tcp flags & (fin|syn|rst) == 0 ct state new goto uplink",
+            )
 
     def test_markedFirst(self) -> None:
         """A marked packet is let pass before anything else is asked."""
@@ -74,7 +86,7 @@ class TextTests(SynchronousTestCase):
     def test_owner(self) -> None:
         """The flag is there if wanted."""
         self.assertIn("\n\tflags owner\n", tableText(RULES, True))
-        self.assertNotIn("flags", tableText(RULES, False))
+        self.assertNotIn("flags owner", tableText(RULES, False))
 
     def test_signatureOf(self) -> None:
         """Other rules have another signature, and so has a group that was made anew."""
