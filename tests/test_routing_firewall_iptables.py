@@ -148,6 +148,19 @@ class IptablesTests(FirewallCase, ChangeContract):
             self.assertFalse(change.holds())
             change.undo()
 
+    def test_cannotLook(self) -> None:
+        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.broken = "Too many open files"
+        self.tools.nft.loads += 1  # something has changed
+        self.assertTrue(change.holds())
+        self.assertIn("Too many open files", str(self.assertRaises(RoutingError, change.apply)))
+        self.tools.broken = ""
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
     def test_secondFamilyFails(self) -> None:
         """If one family's rules cannot be loaded the other's are taken back."""
         before = self.state()
