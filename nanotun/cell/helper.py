@@ -106,6 +106,9 @@ class Helper:
         self, argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
     ) -> None:
         command = startCommand(argv, user, environment)
+        # The terminal's, in the moment when nanotun took it for the command's already.
+        for number in tuple(_early):
+            command.send_signal(number)
         try:
             while command.poll() is None:
                 self._waitForNews(command)
@@ -137,8 +140,14 @@ class Helper:
         return endAll(lambda: residents(here, (os.getpid(),))) if here else []
 
 
+#: Signals that this process has got itself.
+_early: set[int] = set()
+
+
 def _ignore(number: int, frame: object) -> None:
     """For signals that are the command's to act on: unlike SIG_IGN it ends at exec."""
+    if number in SIGNALS:
+        _early.add(number)
 
 
 def beDeaf() -> None:

@@ -9,9 +9,11 @@ machine.  mount(8) does the work: Python has no mount(2).
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 
+from nanotun.cell.command import SIGNALS
 from nanotun.cell.naming import nsswitchConf, resolvConf
 from nanotun.errors import RoutingError
 
@@ -52,9 +54,14 @@ def runTool(name: str, *arguments: str) -> None:
     path = findTool(name)
     if not path:
         raise RoutingError(f"the program {name} is missing; install the package util-linux.")
-    done = subprocess.run(
-        [path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
-    )
+    # The terminal's Ctrl-C is not for it; the mask is inherited.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        done = subprocess.run(
+            [path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"status {done.returncode}"
         raise RoutingError(

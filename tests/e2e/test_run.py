@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -337,6 +338,16 @@ class TerminalTests(RunCase):
         self.terminal.type("\x03")
         self.terminal.read("ready> ")
         self.assertIn("\n130\n", self.terminal.command("echo $?"))
+
+    def test_interruptEarly(self) -> None:
+        """Ctrl-C while it starts, or just after, ends it as at any other time."""
+        for tenths in range(2, 8):
+            self.terminal.type("run sleep 60\n")
+            self.terminal.read("sleep 60")
+            time.sleep(tenths / 10)
+            self.terminal.type("\x03")
+            self.terminal.read("ready> ", 10)
+            self.assertRegex(self.terminal.command("echo $?"), "\n130\n", tenths)
 
     def test_suspend(self) -> None:
         """Ctrl-Z stops all of it and fg goes on with it."""
