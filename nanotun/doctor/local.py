@@ -213,5 +213,9 @@ class ConfigurationCheck:
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
         if not self._notices:
-            return [Finding(self.name, Level.OK, "It is whole, and nothing in it is risky.")]
+            return [
+                Finding(
+                    self.name, Level.OK, "The settings are complete, and nothing in them is risky."
+                )
+            ]
         return [Finding(self.name, Level.WARN, notice) for notice in self._notices]
