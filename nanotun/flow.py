@@ -72,12 +72,15 @@ class Decision(NamedTuple):
     @ivar rule: the rule's short name, the same in logs, counters and C{explain}.
     @ivar reason: why, as the end of a sentence; only with what the rule saw.
     @ivar owner: whose flow it is, where that was asked for and found.
+    @ivar trouble: one sentence for the log where the user has to do something, the
+        same for all flows of one cause.
     """
 
     verdict: Verdict
     rule: str
     reason: str = ""
     owner: Owner | None = None
+    trouble: str = ""
 
 
 class Owner(NamedTuple):

@@ -1,5 +1,5 @@
 """
-Decides where each flow goes, and takes it there.
+Takes each flow where the judge says.
 
 A flow is dialled first; only a leg that stands completes the handshake with
 the app.  What the app sees of a leg that fails is in L{REFUSALS}.  Datagrams
@@ -8,14 +8,15 @@ leave by a leg of their source: L{nanotun.associations}.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
-from nanotun.associations import DNS_PORT, Associations
+from nanotun.associations import Associations
 from nanotun.errors import (
     FamilyUnsupported,
     FlowLimitError,
@@ -26,15 +27,17 @@ from nanotun.errors import (
     UpstreamProhibited,
     UpstreamRefused,
 )
-from nanotun.flow import Connection, Endpoint, Flow, FlowEnd, Refusal
+from nanotun.flow import Connection, Decision, Endpoint, Flow, FlowEnd, Refusal, Verdict
 from nanotun.interfaces import (
     IDatagramFlowRequest,
     IFlowHandler,
     IFlowRequest,
     IGateway,
+    IJudge,
     IPacketEngine,
     IUpstream,
 )
+from nanotun.ledger import Ledger
 from nanotun.naming import Names
 from nanotun.redirection import Redirection
 from nanotun.trouble import TroubleLog
@@ -50,45 +53,43 @@ REFUSALS: dict[type[UpstreamError], Refusal] = {
     UpstreamProhibited: Refusal.PROHIBITED,
 }
 
-GATEWAYS = (GATEWAY4, GATEWAY6)
-
 
 @implementer(IFlowHandler)
 class FlowRouter:
     """
-    Sends every flow to one upstream, but for those to services of ours.
+    Has every flow judged, and executes the judgement.
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
-    @ivar followsFlows: whether there are those lines, or fake addresses: nothing
-        else needs to hear of a flow's end.
+    @param upstream: where the proxied go.
+    @param direct: where those go that pass it by.
     @param gateway: who answers on the gateway's addresses.
-    @param dnsOverride: whether the services answer every DNS query of this machine
-        that would go to the upstream, whoever it is sent to.
-    @param names: what addresses stand for, where that is of interest.  The upstream
-        knows of it too: L{nanotun.naming.NamedUpstream}.
+    @param names: what addresses stand for, where that is of interest.  The upstreams
+        know of it too: L{nanotun.naming.NamedUpstream}.
     """
 
     _log = Logger()
 
     def __init__(
         self,
+        judge: IJudge,
         upstream: IUpstream,
+        direct: IUpstream,
         engine: IPacketEngine,
         gateway: IGateway,
         clock: IReactorTime,
-        dnsOverride: bool = False,
         logFlows: bool = False,
         names: Names | None = None,
     ) -> None:
         self.logFlows = logFlows
         self._names = names
         self._countsFlows = names is not None and names.followsFlows
-        self.followsFlows = logFlows or self._countsFlows
+        self._judge = judge
         self._upstream = upstream
+        self._direct = direct
         self._gateway = gateway
-        self._dnsOverride = dnsOverride
         self._trouble = TroubleLog(clock, self._log)
+        self._ledger = Ledger(clock, self._log)
         self._associations = Associations(engine, clock, self._trouble)
         self._redirection: Redirection | None = None
         if names is not None:
@@ -96,39 +97,70 @@ class FlowRouter:
         self._pending: dict[int, _Dial] = {}
         self._stopped = False
 
+    @property
+    def followsFlows(self) -> bool:
+        """
+        See L{IFlowHandler}: for those lines, or for fake addresses; nothing else needs
+        to hear of a flow's end.
+        """
+        return self.logFlows or self._countsFlows or bool(self._ledger.entries)
+
+    def reconfigure(self, judge: IJudge, upstream: IUpstream) -> None:
+        """
+        Have flows to come judged by another judge, and the proxied ones among them
+        sent another way.  Flows that are under way go on as they were.
+        """
+        self._judge = judge
+        self._upstream = upstream
+
+    def report(self) -> dict[str, Any]:
+        """
+        Counters for the user.
+
+        @return: C{verdicts} and C{rules}: how many flows since the start, each by
+            name; C{dialling} and C{legs}: how many there are now.
+        """
+        return {
+            **self._ledger.report(),
+            "dialling": len(self._pending),
+            "legs": len(self._associations.legs),
+        }
+
     def flowRequested(self, request: IFlowRequest) -> None:
         """See L{IFlowHandler.flowRequested}."""
         if self._stopped:
             request.refuse(Refusal.RESET)
             return
-        # The one place where a connection's way is chosen.
-        if request.flow.destination.host in GATEWAYS:
+        decision = self._judge.judge(request.flow)
+        self._ledger.count(decision)
+        verdict = decision.verdict
+        if verdict is Verdict.PROXY:
+            self._dial(request, decision, self._upstream)
+        elif verdict is Verdict.DIRECT:
+            self._dial(request, decision, self._direct)
+        elif verdict is Verdict.RELAY:
+            self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request)
         else:
-            self._dial(request, self._upstream)
+            self._halt(request, decision)
 
     def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
         """See L{IFlowHandler.datagramFlowRequested}."""
-        host, port = request.flow.destination
-        # The one place where datagrams' way is chosen.  Those for a service on
-        # the gateway's addresses are no requests, and no way out carries more
-        # than what is for one host.
-        if self._stopped or host in GATEWAYS or not isUnicast(host):
+        if self._stopped:
             request.drop()
-        elif (
-            self._dnsOverride
-            and port == DNS_PORT
-            # The services answer nobody else, who is better off with no override.
-            and self._gateway.isLocal(request.flow.source.host)
-        ):
+            return
+        decision = self._judge.judge(request.flow)
+        self._ledger.count(decision)
+        verdict = decision.verdict
+        if verdict is Verdict.PROXY:
+            self._send(request, decision, self._upstream)
+        elif verdict is Verdict.DIRECT:
+            self._send(request, decision, self._direct)
+        elif verdict is Verdict.RELAY:
+            self._tellHalt(request.flow, decision)
             request.serve()
         else:
-            if self.logFlows:
-                self._tellWay(request.flow, self._upstream)
-            if self._redirection is not None and self._redirection.names.isFake(host):
-                self._redirection.send(request, self._upstream)
-            else:
-                self._associations.send(request, self._upstream)
+            self._halt(request, decision)
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
@@ -142,15 +174,8 @@ class FlowRouter:
         """See L{IFlowHandler.flowClosed}."""
         if self._names is not None and self._countsFlows:
             self._names.flowClosed(end.flow.destination.host)
-        if self.logFlows:
-            self._log.debug(
-                "Flow {flow} to {destination} ended: {up} bytes up, {down} down, errno {error}",
-                flow=end.flow.id,
-                destination=end.flow.destination,
-                up=end.bytesUp,
-                down=end.bytesDown,
-                error=end.error,
-            )
+        if self._ledger.entries:
+            self._ledger.ended(end, self._told(end.flow.destination))
 
     @property
     def pending(self) -> int:
@@ -169,30 +194,45 @@ class FlowRouter:
         self._associations.stop()
         self._trouble.stop()
 
-    def _dial(self, request: IFlowRequest, upstream: IUpstream) -> None:
+    def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._tellWay(flow, upstream)
-        dial = self._pending[flow.id] = _Dial(self, request)
+            self._ledger.tellWay(flow, decision, upstream, self._told(flow.destination))
+        dial = self._pending[flow.id] = _Dial(self, request, decision, upstream)
         dial.begin(upstream.connect(flow.destination))
 
-    def _tellWay(self, flow: Flow, upstream: IUpstream) -> None:
-        self._log.debug(
-            "{protocol} flow {flow} from {source} to {destination} by {upstream}",
-            protocol=flow.protocol.name,
-            flow=flow.id,
-            source=flow.source,
-            destination=self._told(flow.destination),
-            upstream=upstream.describe(),
-        )
+    def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
+        flow = request.flow
+        if self.logFlows:
+            self._ledger.tellWay(flow, decision, upstream, self._told(flow.destination))
+        redirection = self._redirection
+        if redirection is not None and redirection.names.isFake(flow.destination.host):
+            redirection.send(request, upstream)
+        else:
+            self._associations.send(request, upstream)
+
+    def _halt(self, request: IFlowRequest | IDatagramFlowRequest, decision: Decision) -> None:
+        """Refuse a flow, or drop it."""
+        if decision.trouble:
+            self._trouble.report(decision.trouble)
+        self._tellHalt(request.flow, decision)
+        if decision.verdict is Verdict.REJECT:
+            request.refuse(Refusal.PROHIBITED)
+        else:
+            request.drop()
+
+    def _tellHalt(self, flow: Flow, decision: Decision) -> None:
+        if self.logFlows:
+            self._ledger.tellHalt(flow, decision, self._told(flow.destination))
 
     def _told(self, destination: Endpoint) -> str:
         """A destination with the name that it is known by."""
         name = None if self._names is None else self._names.nameOf(destination.host)
         return str(destination) if name is None else f"{destination} ({name})"
 
-    def connected(self, request: IFlowRequest, connection: Connection) -> None:
+    def connected(self, dial: _Dial, connection: Connection) -> None:
         """A leg stands.  Called by its dial."""
+        request = dial.request
         self._pending.pop(request.flow.id, None)
         try:
             there = request.join(connection.fd, connection.leftover)
@@ -207,6 +247,8 @@ class FlowRouter:
         if there:
             if self._names is not None and self._countsFlows:
                 self._names.flowJoined(request.flow.destination.host)
+            if self.logFlows:
+                self._ledger.joined(request.flow, dial.decision, dial.upstream)
         elif self.logFlows:
             self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
 
@@ -234,10 +276,14 @@ class FlowRouter:
 class _Dial:
     """One leg under way, and the request that waits for it."""
 
-    __slots__ = ("_cancelled", "_leg", "_router", "request")
+    __slots__ = ("_cancelled", "_leg", "_router", "decision", "request", "upstream")
 
-    def __init__(self, router: FlowRouter, request: IFlowRequest) -> None:
+    def __init__(
+        self, router: FlowRouter, request: IFlowRequest, decision: Decision, upstream: IUpstream
+    ) -> None:
         self.request = request
+        self.decision = decision
+        self.upstream = upstream
         self._router = router
         self._leg: Deferred[Connection] | None = None
         self._cancelled = False
@@ -254,7 +300,7 @@ class _Dial:
             self._leg.cancel()
 
     def _connected(self, connection: Connection) -> None:
-        self._router.connected(self.request, connection)
+        self._router.connected(self, connection)
 
     def _failed(self, reason: Failure) -> None:
         if self._cancelled and reason.check(CancelledError, UpstreamError):

@@ -10,31 +10,47 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config import Settings
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
+from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
+from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
+    IPart,
     ITunDevice,
     ITunOpener,
     IUpstream,
 )
+from nanotun.judge import Judge, rulesFor, runsLocally
 from nanotun.logs import LoggedService
 from nanotun.naming import NamedUpstream, Naming
+from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.owners import makeOwners
+from nanotun.privileges import LinuxKernel, Privileges, needed
+from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
+from nanotun.routing.parts import makeRoutes
+from nanotun.routing.routes import Routes
 from nanotun.service import NanotunService, Parts
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
+from nanotun.tun.ways import MarkedWays
 from nanotun.upstream import upstreamsFor
+from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -74,6 +90,47 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def needsOwners(settings: Settings) -> bool:
+    """Whether any rule is about flows' processes."""
+    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
+    return rulesFor(settings, localProxy).needsOwner
+
+
+def makePrivileges(options: Options, owners: bool) -> Privileges:
+    """
+    The part that gives up what C{options} do not need.
+
+    @param owners: whether flows' processes are looked for.
+    """
+    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
+    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
+
+
+def routesFor(
+    options: Options, reactor: Any, naming: Naming, gateways: list[Gateway]
+) -> tuple[Routes, ...]:
+    """
+    The routes, if the settings ask for them.
+
+    @param gateways: holds the gateway once it is made.
+    """
+    if not options.settings.autoDefaultRoute:
+        return ()
+
+    def ask(name: str, family: int) -> Deferred[list[str]]:
+        return naming.names.resolve(name, family)
+
+    def networkChanged() -> None:
+        for gateway in gateways:
+            gateway.clearCache()
+
+    def endWith(status: int) -> None:
+        exitWith(reactor, status)
+
+    settings, confirm = options.settings, options.confirm
+    return (makeRoutes(settings, reactor, ask, networkChanged, confirm, endWith),)
+
+
 def makeService(
     options: Options,
     opener: ITunOpener | None = None,
@@ -86,18 +143,30 @@ def makeService(
     @param opener: if not for this machine's own network namespace, which nothing is
         done to then.
     @param leave: has the process end with a status; by default the reactor stops.
-    @raise SystemExit: a file that the proxy's URL names is no good; with the
-        error's sentence, as from L{Options.postOptions}.
+    @raise SystemExit: a file that the proxy's URL names is no good, or a user that
+        C{excludedProcesses} names is not known; with the error's sentence, as from
+        L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
     settings = options.settings
     debug = settings.logLevel == "debug"
     pools = MultiService()
+    gateways: list[Gateway] = []
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
 
+    ways = MarkedWays(settings.tunName, reactor.seconds)
+    proxies: list[ProxyUpstream] = []
+
+    def dials(endpoint: Endpoint) -> bool:
+        return any(proxy.dials(endpoint) for proxy in proxies)
+
     def around(upstream: IUpstream) -> IUpstream:
+        if isinstance(upstream, ProxyUpstream):
+            proxies.append(upstream)
+        elif isinstance(upstream, DirectUpstream):
+            upstream.leadsIn = ways.leadsIn
         if not fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
@@ -114,8 +183,11 @@ def makeService(
             settings.upstreamPool,
             pools,
         )
+        owners = makeOwners(settings, reactor) if opener is None and needsOwners(settings) else None
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
+    direct = around(DirectUpstream(reactor, settings.connectTimeout))
+    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, owners)
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -135,11 +207,13 @@ def makeService(
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
         naming.names = gateway.names
+        gateways.append(gateway)
         return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        return FlowRouter(upstream, engine, gateway, reactor, settings.dnsOverride, debug, names)
+        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, dials, os.getpid())
+        return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
@@ -158,11 +232,17 @@ def makeService(
         for proxy in settings.proxy
         if proxy.insecure
     )
+    after: tuple[IPart, ...] = ()
     if opener is None:
         opener = LinuxTunOpener(offloadWorks)
+        # First and last: whatever else starts has no more rights than it needs, and
+        # systemd hears of a start that is over.
+        before = (makePrivileges(options, owners is not None), *before)
+        notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
+        after = (*routesFor(options, reactor, naming, gateways), notifier)
     tunnel = NanotunService(
         settings,
-        Parts(opener, makeEngine, makeServices, makeRouter, makePort),
+        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before, after),
         reactor,
         leave or (lambda status: exitWith(reactor, status)),
         notices=notices,

@@ -24,8 +24,15 @@ LAYERS = (
     ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
     ("nanotun.keys",),
     ("nanotun.config", "nanotun.password", "nanotun.plugin"),
-    ("nanotun.logfile",),
-    ("nanotun.logs", "nanotun.trouble", "nanotun.pauses"),
+    ("nanotun.logfile", "nanotun.logformat", "nanotun.logsinks"),
+    (
+        "nanotun.logs",
+        "nanotun.trouble",
+        "nanotun.pauses",
+        "nanotun.notify",
+        "nanotun.privileges",
+        "nanotun.reach",
+    ),
     (
         "nanotun.tun",
         "nanotun.engine",
@@ -37,7 +44,7 @@ LAYERS = (
         "nanotun.cell",
     ),
     ("nanotun.judge",),
-    ("nanotun.legs", "nanotun.naming"),
+    ("nanotun.legs", "nanotun.naming", "nanotun.ledger"),
     ("nanotun.associations",),
     ("nanotun.redirection",),
     ("nanotun.router",),
@@ -68,6 +75,13 @@ PURE = (
     "nanotun.config",
     "nanotun.password",
     "nanotun.policy",
+    "nanotun.owners.allowance",
+    "nanotun.owners.kinship",
+    "nanotun.owners.matching",
+    "nanotun.owners.names",
+    "nanotun.owners.values",
+    "nanotun.routing.values",
+    "nanotun.routing.plan",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",
@@ -89,6 +103,9 @@ PURE = (
     "nanotun.gateway.names",
     "nanotun.gateway.fakepool",
     "nanotun.gateway.fakeanswers",
+    "nanotun.routing.firewall.rules",
+    "nanotun.routing.firewall.nfttext",
+    "nanotun.routing.firewall.iptablestext",
 )
 IMPURE: tuple[str, ...] = (
     "twisted.internet",
@@ -105,7 +122,8 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
-    "ctypes": "nanotun.engine",
+    # The native library; capset(2) and prctl(2), for which no package is kept up.
+    "ctypes": ("nanotun.engine", "nanotun.privileges"),
     "pyroute2": (
         "nanotun.tun",
         "nanotun.routing",

@@ -18,6 +18,7 @@ from nanotun.redirection import RedirectedRequest
 from nanotun.router import FlowRouter
 from nanotun.testing import (
     FakeGateway,
+    FakeJudge,
     FakeNames,
     FakeUpstream,
     MemoryEngine,
@@ -34,8 +35,15 @@ class RedirectionTests(SynchronousTestCase):
         """A router that knows one name."""
         self.upstream, self.engine, self.names = FakeUpstream(), MemoryEngine(), FakeNames()
         self.names.known = {"198.19.0.1": "a.example", "fdfe:dcba:9876:1::1": "a.example"}
-        gateway = FakeGateway()
-        self.router = FlowRouter(self.upstream, self.engine, gateway, Clock(), names=self.names)
+        self.router = FlowRouter(
+            FakeJudge(),
+            self.upstream,
+            FakeUpstream("direct://"),
+            self.engine,
+            FakeGateway(),
+            Clock(),
+            names=self.names,
+        )
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.router._trouble._log = log

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -24,10 +25,16 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Endpoint, Refusal
+from nanotun.flow import Decision, Endpoint, LegKind, Owner, Refusal, Verdict
 from nanotun.interfaces import IFlowHandler
 from nanotun.router import FlowRouter
-from nanotun.testing import FakeGateway, FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.testing import (
+    FakeGateway,
+    FakeJudge,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTunOpener,
+)
 from nanotun.trouble import REPORT_INTERVAL
 
 
@@ -35,26 +42,29 @@ class RouterCase(SynchronousTestCase):
     """A router between an engine and an upstream of memory."""
 
     logFlows = False
-    dnsOverride = False
 
     def setUp(self) -> None:
         """Make what the tests use."""
         self.clock = Clock()
+        self.judge = FakeJudge()
         self.upstream = FakeUpstream()
+        self.direct = FakeUpstream("direct://")
         self.engine = MemoryEngine()
         self.gateway = FakeGateway()
         self.router = FlowRouter(
+            self.judge,
             self.upstream,
+            self.direct,
             self.engine,
             self.gateway,
             self.clock,
-            self.dnsOverride,
             self.logFlows,
         )
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.router._log = log  # type: ignore[misc]
         self.router._trouble._log = log
+        self.router._ledger._log = log
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)
 
@@ -211,14 +221,102 @@ class WayTests(RouterCase):
     Tests for which flow goes where.
     """
 
-    def test_gatewayStream(self) -> None:
+    ELSEWHERE = Endpoint("192.0.2.7", 443)
+
+    def decide(self, verdict: Verdict, trouble: str = "") -> None:
+        """Have the judge decide so of flows to L{ELSEWHERE}."""
+        decision = Decision(verdict, verdict.value, "the test says so", trouble=trouble)
+        self.judge.decisions[self.ELSEWHERE.host] = decision
+
+    def assertEachWay(self, ask: Callable[[Endpoint], object], *places: Any) -> None:
         """
-        A connection to the gateway is the services'.
+        What is asked for ends in the place of its verdict and in no other.
+
+        @param places: one per verdict, in their order.
         """
-        for host in ("198.18.0.1", "fdfe:dcba:9876::1"):
-            request = self.engine.request(Endpoint(host, 53))
-            self.assertIs(self.gateway.accepted.pop(), request)
-        self.assertEqual((self.upstream.asked, self.router.pending), ([], 0))
+        for number, verdict in enumerate(Verdict):
+            self.decide(verdict)
+            ask(self.ELSEWHERE)
+            found = [len(place) for place in places]
+            self.assertEqual(found, [int(number == x) for x in range(len(places))], verdict)
+            places[number].clear()
+        self.assertEqual(len(self.judge.judged), len(places))
+        self.router.stop()
+
+    def test_stream(self) -> None:
+        """
+        A connection goes where the judge says, and each is judged once.
+        """
+        engine = self.engine
+        ways = self.upstream.asked, self.direct.asked, self.gateway.accepted
+        self.assertEachWay(engine.request, *ways, engine.refused, engine.dropped)
+
+    def test_datagramsEachWay(self) -> None:
+        """
+        So do datagrams.
+        """
+        engine = self.engine
+        ways = self.upstream.families, self.direct.families, engine.served
+        self.assertEachWay(engine.requestDatagrams, *ways, engine.refused, engine.dropped)
+
+    def test_twoLegs(self) -> None:
+        """
+        A source whose datagrams go both ways has a leg for each.
+        """
+        self.decide(Verdict.DIRECT)
+        first = self.engine.requestDatagrams(self.ELSEWHERE)
+        second = self.engine.requestDatagrams(Endpoint("192.0.2.8", 443))
+        self.direct.answerDatagrams(LegKind.DIRECT)
+        self.upstream.answerDatagrams()
+        self.assertEqual(set(self.engine.attached), {first.flow.id, second.flow.id})
+        self.assertEqual(self.router.report()["legs"], 2)
+        self.router.stop()
+
+    def test_refused(self) -> None:
+        """
+        What is refused is prohibited, as the app sees it; trouble is told once for all.
+        """
+        self.decide(Verdict.REJECT, "Do something.")
+        requests = [self.engine.request(self.ELSEWHERE) for _ in range(3)]
+        requests.append(self.engine.request(self.ELSEWHERE))
+        self.assertEqual(set(self.engine.refused.values()), {Refusal.PROHIBITED})
+        self.assertEqual(self.lines(), ["Do something."])
+        self.router.stop()
+
+    def test_report(self) -> None:
+        """
+        Flows are counted by verdict and by rule.
+        """
+        self.decide(Verdict.REJECT)
+        self.engine.request(self.ELSEWHERE)
+        self.engine.requestDatagrams(self.ELSEWHERE)
+        self.engine.request()
+        self.assertEqual(
+            self.router.report(),
+            {
+                "verdicts": {"reject": 2, "proxy": 1},
+                "rules": {"reject": 2, "proxy": 1},
+                "dialling": 1,
+                "legs": 0,
+            },
+        )
+
+    def test_reconfigure(self) -> None:
+        """
+        Flows to come are judged by the new judge and go the new way; those under way
+        go on.
+        """
+        first = self.engine.request()
+        upstream, judge = FakeUpstream("new://"), FakeJudge()
+        self.router.reconfigure(judge, upstream)
+        second = self.engine.request()
+        self.assertEqual(
+            (len(self.judge.judged), len(judge.judged), len(upstream.asked)), (1, 1, 1)
+        )
+        for way in (self.upstream, upstream):
+            self.addCleanup(way.answer().close)
+        self.assertEqual(set(self.engine.joined), {first.flow.id, second.flow.id})
+        self.assertEqual(self.upstream.cancelled, 0)
 
     def test_datagrams(self) -> None:
         """
@@ -230,16 +328,6 @@ class WayTests(RouterCase):
         self.assertEqual(list(self.engine.attached), [request.flow.id])
         self.router.stop()
         self.assertEqual(self.lines(), [])
-
-    def test_nowhere(self) -> None:
-        """
-        What is for nobody, for everybody or for the gateway goes nowhere, without
-        a word.
-        """
-        for host in ("198.18.0.1", "fdfe:dcba:9876::1", "239.255.255.250", "ff02::fb", "::"):
-            request = self.engine.requestDatagrams(Endpoint(host, 53))
-            self.assertEqual(self.engine.dropped.pop(), request.flow.id)
-        self.assertEqual(self.upstream.families, [])
 
     def test_proxyDown(self) -> None:
         """
@@ -276,45 +364,6 @@ class WayTests(RouterCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class OverrideTests(RouterCase):
-    """
-    The same with C{dnsOverride}.
-    """
-
-    dnsOverride = True
-
-    def test_dns(self) -> None:
-        """
-        A query to any server is answered by the services; other datagrams leave.
-        """
-        request = self.engine.requestDatagrams(Endpoint("192.0.2.53", 53))
-        self.assertEqual(self.engine.served, [request.flow.id])
-        self.assertEqual(self.upstream.families, [])
-        self.engine.requestDatagrams(Endpoint("192.0.2.53", 443))
-        self.assertEqual(self.upstream.families, [4])
-        self.router.stop()
-
-    def test_forwarded(self) -> None:
-        """
-        A query of another host, which the services would not answer, leaves as all
-        datagrams do.
-        """
-        self.gateway.strangers.add("10.7.7.7")
-        request = self.engine.requestDatagrams(
-            Endpoint("192.0.2.53", 53), Endpoint("10.7.7.7", 40000)
-        )
-        self.upstream.answerDatagrams()
-        self.assertEqual((self.engine.served, list(self.engine.attached)), ([], [request.flow.id]))
-        self.router.stop()
-
-    def test_multicast(self) -> None:
-        """
-        Not what is sent to nobody in particular.
-        """
-        self.engine.requestDatagrams(Endpoint("224.0.0.251", 53))
-        self.assertEqual((self.engine.served, len(self.engine.dropped)), ([], 1))
-
-
 class LoggingFlowTests(FlowTests):
     """
     The same with a debug line for each flow.
@@ -326,13 +375,43 @@ class LoggingFlowTests(FlowTests):
         """
         The lines say which flow went where, and when it ended.
         """
+        owner = Owner(77, 1000, "curl")
+        self.judge.decisions["192.0.2.1"] = Decision(Verdict.PROXY, "some-rule", "", owner)
         request = self.engine.request()
         far = self.upstream.answer()
         self.addCleanup(far.close)
+        self.clock.advance(1.5)
         self.engine.end(request.flow.id, errno.EPIPE)
-        first, last = self.lines("debug")
-        self.assertIn("from 198.18.0.2:40000 to 192.0.2.1:80 by fake://", first)
-        self.assertIn("ended", last)
+        way = "from 198.18.0.2:40000 to 192.0.2.1:80 by fake:// (rule some-rule)"
+        self.assertEqual(
+            self.lines("debug"),
+            [
+                f"TCP flow 1 of curl (pid 77) {way}",
+                f"TCP flow 1 of curl (pid 77) {way} ended: 0 bytes up, 0 down, 1.500 s, "
+                "errno EPIPE",
+            ],
+        )
+
+    def test_switchedOff(self) -> None:
+        """
+        Where the lines are switched off, the ends of flows that were told of are heard
+        of still, and nothing is kept of them.
+        """
+        request = self.engine.request()
+        self.addCleanup(self.upstream.answer().close)
+        self.router.logFlows = False
+        self.assertTrue(self.router.followsFlows)
+        self.engine.end(request.flow.id)
+        self.assertFalse(self.router.followsFlows)
+
+    def test_haltLine(self) -> None:
+        """
+        A flow that goes nowhere has a line that says why.
+        """
+        self.judge.decisions["192.0.2.1"] = Decision(Verdict.DROP, "no-host", "it is nobody's")
+        self.engine.request()
+        (line,) = self.lines("debug")
+        self.assertIn("192.0.2.1:80: drop (rule no-host), because it is nobody's", line)
 
     def test_datagramLine(self) -> None:
         """

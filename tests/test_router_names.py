@@ -32,10 +32,18 @@ class NameTests(RouterCase):
     def makeRouter(self, logFlows: bool) -> None:
         """Another router for the engine."""
         self.router = FlowRouter(
-            self.upstream, self.engine, self.gateway, self.clock, False, logFlows, self.names
+            self.judge,
+            self.upstream,
+            self.direct,
+            self.engine,
+            self.gateway,
+            self.clock,
+            logFlows,
+            self.names,
         )
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.router._log = log  # type: ignore[misc]
+        self.router._ledger._log = log
         self.engine.handler = self.router
 
     def test_counted(self) -> None:

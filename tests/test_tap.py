@@ -13,11 +13,14 @@ from twisted.plugin import IPlugin, getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun import tap
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.notify import Notifier
 from nanotun.options import Options
+from nanotun.privileges import Privileges
 from nanotun.service import NanotunService
-from nanotun.tap import engineFactory, makeService
+from nanotun.tap import engineFactory, makePrivileges, makeService
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,6 +86,24 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
 
+    def test_order(self) -> None:
+        """Rights are given up before anything else starts, and systemd hears last."""
+        (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
+        parts = tunnel._parts
+        self.assertIsInstance(parts.before[0], Privileges)
+        self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_privileges(self) -> None:
+        """What a daemon keeps follows from its settings and from where its files are."""
+        self.patch(tap, "hasForeign", lambda read, written: "/nobody's" in written)
+        self.assertEqual(makePrivileges(self.options(), False)._names, {"NET_ADMIN"})
+        options = self.options("direct://", "--auto-route")
+        cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
+        self.assertEqual(
+            makePrivileges(options, True)._names,
+            {"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"},
+        )
+
     def test_group(self) -> None:
         """Several proxies are a service beside the tunnel, started after it."""
         tunnel, group = cast(Any, makeService(self.options("h:1,direct://")))
@@ -125,6 +146,24 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
 
+    def test_owners(self) -> None:
+        """Flows' owners are found where a rule is about them, and only there."""
+        for arguments, expected in (
+            (("192.0.2.1:1080",), False),
+            (("192.0.2.1:1080", "--exclude", "curl"), True),
+            (("127.0.0.1:1080",), True),
+            (("socks5:///run/proxy.sock",), True),
+        ):
+            (tunnel,) = cast(Any, makeService(self.options(*arguments)))
+            names = [part.name for part in tunnel._parts.before]
+            self.assertEqual("the process table" in names, expected, arguments)
+
+    def test_noUser(self) -> None:
+        """A user that nobody knows ends it with one sentence."""
+        options = self.options("h", "--exclude", "uid:no-such-user")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("no user no-such-user", str(error.code))
+
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
         output = python(
@@ -132,7 +171,8 @@ class MakeServiceTests(SynchronousTestCase):
             "from twisted.internet import reactor\n"
             "before = os.listdir('/proc/self/fd')\n"
             "from nanotun.tap import Options, makeService\n"
-            "o = Options(); o.parseOptions(['--proxy', 'h,direct://']); o.parent = {}\n"
+            "o = Options(); o.parseOptions(['--proxy', 'h,direct://', '--exclude', 'curl'])\n"
+            "o.parent = {}\n"
             "makeService(o)\n"
             "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
             " len(os.listdir('/proc/self/fd')) - len(before))"

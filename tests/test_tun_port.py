@@ -14,7 +14,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.router import FlowRouter
-from nanotun.testing import FAKE_FD, FakeGateway, FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.testing import (
+    FAKE_FD,
+    FakeGateway,
+    FakeJudge,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTunOpener,
+)
 from nanotun.tun.port import BUDGET, BUSY_GAP, BUSY_READS, DOWN_INTERVAL, TunPort
 
 
@@ -29,9 +36,9 @@ class TunPortTests(SynchronousTestCase):
         self.engine = MemoryEngine()
         self.lost: list[int] = []
         device = MemoryTunOpener().open("nano0", 1500, "off")
-        self.engine.start(
-            device, FlowRouter(FakeUpstream(), self.engine, FakeGateway(), self.reactor)
-        )
+        upstreams = FakeUpstream(), FakeUpstream()
+        router = FlowRouter(FakeJudge(), *upstreams, self.engine, FakeGateway(), self.reactor)
+        self.engine.start(device, router)
         self.port = TunPort(device, self.engine, self.reactor, self.lost.append)
 
     def test_interfaces(self) -> None:

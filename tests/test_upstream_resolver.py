@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ProxyError
-from nanotun.upstream.resolver import MAX_AGE, HostAddresses, SocketAddress
+from nanotun.upstream.resolver import DOUBTED_AGE, MAX_AGE, HostAddresses, SocketAddress
 
 FOUR = SocketAddress(socket.AF_INET, ("192.0.2.1", 1080))
 SIX = SocketAddress(socket.AF_INET6, ("2001:db8::1", 1080, 0, 0))
@@ -81,6 +81,23 @@ class HostAddressesTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(first), [SIX, FOUR])
         self.assertEqual(self.successResultOf(second), [SIX, FOUR])
 
+    def test_include(self) -> None:
+        """
+        An address is known as the host's from the first lookup on, for its port.
+        """
+        self.assertFalse(self.addresses.include("192.0.2.1", 1080))
+        self.addresses.get()
+        self.answer()
+        for host, port, included in (
+            ("192.0.2.1", 1080, True),
+            ("2001:db8::1", 1080, True),
+            ("192.0.2.1", 1081, False),
+            ("192.0.2.2", 1080, False),
+        ):
+            self.assertEqual(self.addresses.include(host, port), included, host)
+        self.assertTrue(HostAddresses(self.clock, "192.0.2.9", 1).include("192.0.2.9", 1))
+        self.assertFalse(HostAddresses(self.clock, "/run/proxy", 0).include("/run/proxy", 0))
+
     def test_age(self) -> None:
         """
         An answer serves for a minute.
@@ -90,6 +107,19 @@ class HostAddressesTests(SynchronousTestCase):
         self.clock.advance(MAX_AGE - 1)
         self.assertEqual(self.addresses.known(), [SIX, FOUR])
         self.clock.advance(1)
+        self.assertIsNone(self.addresses.known())
+
+    def test_doubt(self) -> None:
+        """
+        Where nobody answers, the host is looked up anew, but not for each flow.
+        """
+        self.addresses.get()
+        self.answer()
+        self.clock.advance(DOUBTED_AGE - 1)
+        self.addresses.doubt()
+        self.assertEqual(self.addresses.known(), [SIX, FOUR])
+        self.clock.advance(1)
+        self.addresses.doubt()
         self.assertIsNone(self.addresses.known())
 
     def test_prefer(self) -> None:

@@ -25,8 +25,11 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "explain": Command("explain", "say where a flow would go, and why"),
     "doctor": Command("doctor", "look for what is wrong, and say the cure"),
     "run": Command("run", "run one command in a network of its own, through the proxy"),
+    "plan": Command("plan", "print what --auto-route would change, and its undo"),
+    "recover": Command("recover", "take back what a daemon that was killed has left"),
 }
 
 

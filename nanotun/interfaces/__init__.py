@@ -17,7 +17,7 @@ from nanotun.interfaces.engine import (
     IPacketEngineFactory,
 )
 from nanotun.interfaces.policy import IJudge, IOwners
-from nanotun.interfaces.routing import IChange, IPart
+from nanotun.interfaces.routing import IChange, IKernelRoutes, IPart
 from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, IUpstream
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "IHandshake",
     "IHealthCheck",
     "IJudge",
+    "IKernelRoutes",
     "ILegControl",
     "IOwners",
     "IPacketEngine",

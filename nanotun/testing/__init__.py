@@ -11,15 +11,24 @@ from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
+from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
+from nanotun.testing.policy import FakeJudge, FakeOwners
+from nanotun.testing.routes import MemoryRoutes
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
     "FAKE_FD",
+    "FakeCgroups",
     "FakeControl",
     "FakeGateway",
+    "FakeJudge",
     "FakeNames",
+    "FakeOwners",
+    "FakeProcesses",
+    "FakeSockets",
     "FakeUpstream",
     "MemoryEngine",
+    "MemoryRoutes",
     "MemoryTun",
     "MemoryTunOpener",
 ]

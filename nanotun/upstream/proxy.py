@@ -162,6 +162,10 @@ class ProxyUpstream:
         opened = self._connector.open(self._addresses, None if greet is None else greet())
         return opened.addCallback(lambda connection: os.close(connection.fd))
 
+    def dials(self, endpoint: Endpoint) -> bool:
+        """Whether it is the proxy's, as far as its name has been looked up."""
+        return self._addresses.include(*endpoint)
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._name

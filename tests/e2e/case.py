@@ -108,9 +108,10 @@ class LabCase(SynchronousTestCase):
         handler: Callable[[socket.socket], object],
         namespace: Namespace | None = None,
         timeout: float = 20.0,
+        port: int = 0,
     ) -> Peer:
         """A server that calls C{handler}, in the world unless said otherwise."""
-        peer = Peer(namespace or self.lab.world, handler, timeout=timeout)
+        peer = Peer(namespace or self.lab.world, handler, port, timeout)
         self.addCleanup(peer.stop)
         return peer
 

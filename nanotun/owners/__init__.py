@@ -1,0 +1,66 @@
+"""
+Whose flows are whose: the processes that C{excludedProcesses} means, and a proxy
+that runs on this machine.  docs/processes.md tells users of it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from typing import Any
+
+from twisted.internet.threads import deferToThreadPool
+
+from nanotun.config import Settings
+from nanotun.owners.cgroups import CgroupTree, findMount
+from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.matching import Matcher
+from nanotun.owners.newcomers import Newcomers
+from nanotun.owners.owners import Owners
+from nanotun.owners.processes import ProcProcesses
+from nanotun.owners.scanner import Scanner
+from nanotun.owners.search import Search
+from nanotun.owners.sockets import KernelSockets
+
+__all__ = ["Owners", "makeOwners"]
+
+
+def makeOwners(settings: Settings, reactor: Any) -> Owners:
+    """
+    Put the parts together; nothing is opened and nothing is looked at before the start.
+
+    @param reactor: with a thread pool, L{IReactorThreads} and L{IReactorTime}.
+    @raise nanotun.errors.ConfigError: a user is not known; with one sentence.
+    """
+    matcher = Matcher(
+        settings.excludedProcesses,
+        settings.excludeChildren,
+        lambda name: pwd.getpwnam(name).pw_uid,
+        os.path.realpath,
+    )
+    processes = ProcProcesses()
+    sockets = KernelSockets(settings.tunName)
+    cgroups = CgroupTree(_cgroupMount(), reactor.seconds)
+    newcomers = Newcomers(processes, matcher, settings.excludeChildren, reactor.seconds)
+    return Owners(
+        processes,
+        sockets,
+        cgroups,
+        matcher,
+        Scanner(processes, matcher, settings.excludeChildren, os.getpid, time.sleep),
+        Search(processes, cgroups, newcomers, reactor.seconds),
+        LocalProxies(settings.proxy, sockets, processes.ownAddresses),
+        settings.excludeRefresh,
+        reactor,
+        lambda scan: deferToThreadPool(reactor, reactor.getThreadPool(), scan),
+        os.getpid,
+    )
+
+
+def _cgroupMount() -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return findMount(file.read())
+    except OSError:
+        return ""

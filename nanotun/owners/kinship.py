@@ -1,0 +1,83 @@
+"""
+Which processes are excluded, among all, by themselves or by their forebears: pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nanotun.owners.values import Excluded, Glance
+from nanotun.policy.rules import LOCAL_PROXY
+
+#: Generations that are followed up; a loop, made by pids that were given anew while
+#: we read, ends here too.
+GENERATIONS = 64
+
+
+def inherits(text: str, child: Glance, parent: Glance, children: bool) -> bool:
+    """
+    Whether a process is what its parent is.
+
+    A proxy's workers and plug-ins are the proxy.  What it has put into a session of
+    its own is not: an sshd that listens for C{ssh -R} starts its user's shell so, and
+    systemd, which listens for services, the services.
+
+    @param text: what the parent is excluded by.
+    @param children: the setting C{excludeChildren}.
+    """
+    if parent.started > child.started:
+        return False
+    if text == LOCAL_PROXY:
+        return child.session == parent.session
+    return children
+
+
+def spread(
+    direct: Mapping[int, str],
+    glances: Mapping[int, Glance],
+    children: bool,
+    previous: Mapping[int, Excluded],
+) -> dict[int, tuple[str, bool]]:
+    """
+    Hand on from parents to children.
+
+    @param direct: what processes are excluded by themselves, by pid.
+    @param glances: of all processes, by pid.
+    @param previous: who was excluded before.  A process whose parent has died
+        since is remembered as its child.
+    @return: by pid, the text and whether it is inherited.
+    """
+    found: dict[int, tuple[str, bool]] = {}
+    for pid in glances:
+        line: list[int] = []
+        while pid in glances and pid not in found and len(line) < GENERATIONS:
+            line.append(pid)
+            pid = glances[pid].parent
+        for each in reversed(line):
+            found[each] = _one(each, direct, glances, children, previous, found)
+    return {pid: result for pid, result in found.items() if result[0]}
+
+
+def _one(
+    pid: int,
+    direct: Mapping[int, str],
+    glances: Mapping[int, Glance],
+    children: bool,
+    previous: Mapping[int, Excluded],
+    found: Mapping[int, tuple[str, bool]],
+) -> tuple[str, bool]:
+    if pid in direct:
+        return direct[pid], False
+    glance = glances[pid]
+    text = found.get(glance.parent, ("", False))[0]
+    if text and inherits(text, glance, glances[glance.parent], children):
+        return text, True
+    before = previous.get(pid)
+    if (
+        before is not None
+        and before.inherited
+        and before.text != LOCAL_PROXY
+        and before.process.glance.started == glance.started
+    ):
+        return before.text, True
+    return "", False

@@ -1,0 +1,103 @@
+"""
+The proxy, where it runs on this machine: which sockets its address leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+
+from nanotun.flow import Endpoint
+from nanotun.owners.system import ISockets
+from nanotun.proxyurl import ProxyURL
+
+#: RFC 6761, section 6.3: it and all below it are this machine.
+_LOCALHOST = "localhost"
+_LOOPBACKS = ("127.0.0.1", "::1")
+
+
+def isLoopback(host: str) -> bool:
+    """Whether a proxy's host, a name or an address, is this machine for certain."""
+    host = host.lower()
+    if host == _LOCALHOST or host.endswith(f".{_LOCALHOST}"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class LocalProxies:
+    """
+    @param proxies: of the settings.
+    @param ownAddresses: this machine's addresses now.
+    """
+
+    def __init__(
+        self,
+        proxies: Iterable[ProxyURL],
+        sockets: ISockets,
+        ownAddresses: Callable[[], frozenset[str]],
+    ) -> None:
+        self._sockets = sockets
+        self._ownAddresses = ownAddresses
+        hosts = [(proxy.host, proxy.port) for proxy in proxies if proxy.host]
+        self._paths = tuple(host for host, _ in hosts if host.startswith("/"))
+        places = [Endpoint(host, port) for host, port in hosts if not host.startswith("/")]
+        self._loopback = tuple(
+            Endpoint(address, place.port)
+            for place in places
+            if isLoopback(place.host)
+            for address in ((place.host,) if _isAddress(place.host) else _LOOPBACKS)
+        )
+        self._others = tuple(
+            place for place in places if not isLoopback(place.host) and _isAddress(place.host)
+        )
+        self._endpoints = self._loopback
+
+    @property
+    def any(self) -> bool:
+        """Whether there are proxies whose address is this machine's now."""
+        return bool(self._endpoints or self._paths)
+
+    def readAddresses(self) -> None:
+        """
+        See which proxies' addresses are this machine's now; they come and go.
+
+        @raise OSError: it cannot be found out.
+        """
+        if self._others:
+            own = self._ownAddresses()
+            mine = tuple(place for place in self._others if place.host in own)
+            self._endpoints = self._loopback + mine
+
+    def glance(self) -> frozenset[int]:
+        """
+        A short look: some of L{listeners}, and others than before if who listens has
+        changed.
+
+        @raise OSError: the kernel cannot be asked now.
+        """
+        found = {self._sockets.listener(endpoint) for endpoint in self._endpoints}
+        return frozenset(found - {0})
+
+    def listeners(self) -> frozenset[int]:
+        """
+        The inodes of the sockets that listen there; none while the proxy does not run.
+
+        @raise OSError: the kernel cannot be asked now.
+        """
+        found: set[int] = set()
+        for endpoint in self._endpoints:
+            found.update(self._sockets.listening(endpoint))
+        for path in self._paths:
+            found.update(self._sockets.listeningAt(path))
+        return frozenset(found)
+
+
+def _isAddress(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""
+Which selector a process, or a socket, is meant by: pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nanotun.errors import ConfigError
+from nanotun.owners.values import Process
+from nanotun.policy.selector import Selector, SelectorKind
+
+
+class Matcher:
+    """
+    All of C{excludedProcesses}, ready to be asked.
+
+    @ivar bySockets: whether a socket's user or cgroup can decide.
+    @ivar byCgroups: whether any selector is about cgroups.
+    @ivar byProcesses: whether processes have to be looked at.
+    @param children: whether what an excluded process starts is excluded too.
+    @param uidOf: a user's id by name; raises L{KeyError} if there is no such user.
+    @param realPath: a path without symbolic links in it.
+    @raise ConfigError: a user is not known.
+    """
+
+    def __init__(
+        self,
+        selectors: Iterable[Selector],
+        children: bool,
+        uidOf: Callable[[str], int],
+        realPath: Callable[[str], str],
+    ) -> None:
+        values: dict[SelectorKind, dict[str, str]] = {kind: {} for kind in SelectorKind}
+        for selector in selectors:
+            values[selector.kind].setdefault(selector.value, str(selector))
+        self._realPath = realPath
+        self._names = values[SelectorKind.NAME]
+        self._paths = values[SelectorKind.PATH]
+        self._realPaths = dict(self._paths)
+        self._units = values[SelectorKind.UNIT]
+        self._cgroups = tuple(values[SelectorKind.CGROUP].items())
+        self._pids = {int(value): text for value, text in values[SelectorKind.PID].items()}
+        self._starts: dict[int, int] = {}
+        self._uids = {_uid(value, uidOf): text for value, text in values[SelectorKind.UID].items()}
+        self._children = children
+        self.byCgroups = bool(self._cgroups or self._units)
+        self.bySockets = bool(self._uids) or self.byCgroups
+        self.byProcesses = bool(
+            self._names or self._paths or self._pids or (children and self.bySockets)
+        )
+
+    def bindPids(self, startOf: Callable[[int], int | None]) -> list[str]:
+        """
+        Take C{pid:N} to mean the process that has this pid now: a later one with the
+        same pid is another.
+
+        @param startOf: when a process was started; L{None} if there is none.
+        @return: the selectors that mean nobody.
+        """
+        nobody = []
+        for pid, text in self._pids.items():
+            started = startOf(pid)
+            if started is None:
+                nobody.append(text)
+            else:
+                self._starts[pid] = started
+        return nobody
+
+    def resolvePaths(self) -> None:
+        """Follow symbolic links once more: updates change them.  Thread-safe."""
+        paths = dict(self._paths)
+        for path, text in self._paths.items():
+            paths.setdefault(self._realPath(path), text)
+        self._realPaths = paths
+
+    def socketText(self, uid: int, cgroup: str) -> str:
+        """
+        The selector that means all sockets of a user or of a cgroup, or nothing.
+
+        @param cgroup: a path; empty if it is not known.
+        """
+        return self._uids.get(uid) or self._cgroupText(cgroup)
+
+    def processText(self, process: Process) -> str:
+        """The selector that means a process, or nothing."""
+        if self._starts.get(process.pid) == process.glance.started:
+            return self._pids[process.pid]
+        found = self._realPaths.get(process.path)
+        if found:
+            return found
+        for name in process.names:
+            if name in self._names:
+                return self._names[name]
+        # Its own sockets are decided by themselves; this is for its children.
+        if self._children and self.bySockets:
+            return self.socketText(process.uids[1], process.cgroup)
+        return ""
+
+    def _cgroupText(self, cgroup: str) -> str:
+        if not cgroup or not self.byCgroups:
+            return ""
+        for path, text in self._cgroups:
+            if path == "/" or cgroup == path or cgroup.startswith(f"{path}/"):
+                return text
+        if self._units:
+            for part in cgroup.split("/"):
+                if part in self._units:
+                    return self._units[part]
+        return ""
+
+
+def _uid(value: str, uidOf: Callable[[str], int]) -> int:
+    if value.isdecimal():
+        return int(value)
+    try:
+        return uidOf(value)
+    except KeyError:
+        raise ConfigError(
+            f"excludedProcesses names uid:{value}, but this machine has no user {value}; "
+            "write another name, or a number."
+        ) from None

@@ -1,0 +1,161 @@
+"""
+The machine's processes, by psutil and proc(5).
+
+psutil has no short look: what it knows of a process takes a tenth of a
+millisecond, and a scan looks at all of them.  So what tells whether a process is the
+one it was is read here, and the rest, once for each program, by psutil, which is
+imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+from zope.interface import implementer
+
+from nanotun.owners.names import namesOf
+from nanotun.owners.system import IProcesses
+from nanotun.owners.values import Glance, Process
+
+#: Bytes of a small file of /proc; /proc/pid/stat has some 350.
+_BUFFER = 8192
+
+#: Entries of /proc that come before the processes, in its directory's positions
+#: (fs/proc/base.c, TGID_OFFSET).  Only a hint: L{ProcProcesses} tries it out.
+_PID_OFFSET = 256
+
+_SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+
+
+@implementer(IProcesses)
+class ProcProcesses:
+    """
+    @param root: where proc(5) is mounted.
+    """
+
+    def __init__(self, root: str = "/proc") -> None:
+        self._root = root
+        self._ticks = os.sysconf("SC_CLK_TCK")
+        self._seeks: bool | None = None
+
+    def pids(self, after: int = 0) -> list[int]:
+        """See L{IProcesses.pids}."""
+        if after and self._canSeek():
+            names = self._namesFrom(after + 1)
+        else:
+            names = os.listdir(self._root)
+        return [pid for pid in map(int, filter(str.isdecimal, names)) if pid > after]
+
+    def newest(self) -> int:
+        """See L{IProcesses.newest}."""
+        return int(self._read("loadavg").split()[-1])
+
+    def glance(self, pid: int) -> Glance | None:
+        """See L{IProcesses.glance}."""
+        try:
+            before, _, after = self._read(f"{pid}/stat").rpartition(b")")
+        except OSError:
+            return None
+        fields = after.split()
+        # Numbered from the state, which is the third.
+        parent, session, started, image = (int(fields[n - 3]) for n in (4, 6, 22, 28))
+        return Glance(started, image, before.partition(b"(")[2], session, parent)
+
+    def age(self, glance: Glance) -> float:
+        """See L{IProcesses.age}."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - glance.started / self._ticks
+
+    def process(self, pid: int) -> Process | None:
+        """See L{IProcesses.process}."""
+        import psutil
+
+        glance = self.glance(pid)
+        if glance is None:
+            return None
+        try:
+            found = psutil.Process(pid)
+            with found.oneshot():
+                path, name, arguments = found.exe(), found.name(), found.cmdline()
+                uids = tuple(found.uids())
+        except (psutil.Error, OSError):
+            return None
+        names = namesOf(path, name, arguments)
+        return Process(
+            pid,
+            glance,
+            uids,
+            names,
+            os.path.basename(path) or name,
+            path,
+            self._cgroup(pid),
+        )
+
+    def descriptors(self, pid: int) -> list[int]:
+        """See L{IProcesses.descriptors}."""
+        try:
+            return [int(name) for name in os.listdir(f"{self._root}/{pid}/fd")]
+        except OSError:
+            return []
+
+    def socketAt(self, pid: int, descriptor: int) -> int:
+        """See L{IProcesses.socketAt}."""
+        try:
+            link = os.readlink(f"{self._root}/{pid}/fd/{descriptor}")
+        except OSError:
+            return 0
+        return int(link[8:-1]) if link.startswith("socket:[") else 0
+
+    def ownAddresses(self) -> frozenset[str]:
+        """See L{IProcesses.ownAddresses}."""
+        import psutil
+
+        return frozenset(
+            address.address.partition("%")[0]
+            for addresses in psutil.net_if_addrs().values()
+            for address in addresses
+        )
+
+    def _read(self, name: str) -> bytes:
+        file = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, _BUFFER)
+        finally:
+            os.close(file)
+
+    def _cgroup(self, pid: int) -> str:
+        # cgroups(7): version 2 is the line of hierarchy 0.
+        try:
+            lines = self._read(f"{pid}/cgroup").decode("utf-8", "surrogateescape")
+        except OSError:
+            return ""
+        for line in lines.splitlines():
+            if line.startswith("0::"):
+                return line[3:].removesuffix(" (deleted)")
+        return ""
+
+    def _namesFrom(self, pid: int) -> list[str]:
+        # Opened each time: a position is the open file's, and there are threads.
+        directory: Any = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.lseek(directory, pid + _PID_OFFSET, os.SEEK_SET)
+            return os.listdir(directory)
+        finally:
+            os.close(directory)
+
+    def _canSeek(self) -> bool:
+        """
+        Whether a position in /proc is a pid with an offset, as in every Linux so far.
+        Where it is not each look for new processes lists all of them.
+        """
+        if self._seeks is None:
+            own = os.getpid()
+            try:
+                names = self._namesFrom(own)
+            except OSError:
+                names = []
+            pids = sorted(int(name) for name in names if name.isdecimal())
+            self._seeks = own in pids and pids[0] > own - _PID_OFFSET
+        return self._seeks

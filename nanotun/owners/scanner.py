@@ -1,0 +1,155 @@
+"""
+One scan of all processes: what makes a L{Table}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from nanotun.owners.kinship import spread
+from nanotun.owners.matching import Matcher
+from nanotun.owners.system import IProcesses
+from nanotun.owners.values import (
+    Excluded,
+    Glance,
+    Holder,
+    Process,
+    Table,
+    sameProgram,
+)
+from nanotun.policy.rules import LOCAL_PROXY
+
+#: Looks after which the scan's thread lets go of the interpreter: some hundred
+#: microseconds of work.
+CHUNK = 32
+
+#: Seconds of each pause.  The shortest that the kernel's timers keep.
+PAUSE = 0.0005
+
+#: Seconds after its start in which a process may still be its parent's copy, on its
+#: way to execve(2).  It is a matter of a millisecond where nothing else is to be done.
+YOUNG = 0.25
+
+#: Seconds after its start in which a desktop may move a program to its own cgroup.
+SETTLED = 10.0
+
+
+class ScanStopped(Exception):
+    """The daemon ends; nobody waits for this scan."""
+
+
+class Scanner:
+    """
+    Scans, on whatever thread, one scan at a time.
+
+    @param ownPid: os.getpid; this process is not the proxy.
+    @param children: the setting C{excludeChildren}.
+    @param pause: time.sleep.
+    """
+
+    def __init__(
+        self,
+        processes: IProcesses,
+        matcher: Matcher,
+        children: bool,
+        ownPid: Callable[[], int],
+        pause: Callable[[float], object],
+    ) -> None:
+        self._processes = processes
+        self._matcher = matcher
+        self._children = children
+        self._ownPid = ownPid
+        self._pause = pause
+        self._known: dict[int, Process] = {}
+        self._looks = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let a scan that is under way end soon, with L{ScanStopped}."""
+        self._stopped = True
+
+    def scan(self, previous: Table, listeners: Collection[int]) -> Table:
+        """
+        Look at all processes.
+
+        @param previous: the table so far.
+        @param listeners: inodes of the sockets that the proxy's address leads to.
+        @raise OSError: there is no /proc to look at.
+        """
+        newest = self._processes.newest()
+        self._matcher.resolvePaths()
+        glances = self._glances()
+        direct: dict[int, str] = {}
+        if self._matcher.byProcesses:
+            self._learn(glances, previous)
+            for pid, process in self._known.items():
+                if text := self._matcher.processText(process):
+                    direct[pid] = text
+        holders = self._holders(glances, previous.holders, listeners)
+        proxies = {holder.pid: LOCAL_PROXY for holder in holders}
+        texts = spread(direct, glances, self._children, previous.excluded)
+        texts.update(spread(proxies, glances, self._children, {}))
+        excluded = {}
+        for pid, (text, inherited) in texts.items():
+            looked = self._known.get(pid) or self._processes.process(pid)
+            if looked is not None:
+                settled = self._processes.age(looked.glance) > SETTLED
+                excluded[pid] = Excluded(looked, text, inherited, settled)
+        young = tuple(pid for pid, glance in glances.items() if self._processes.age(glance) < YOUNG)
+        return Table(newest, glances, excluded, young, holders)
+
+    def _breathe(self) -> None:
+        self._looks += 1
+        if self._looks % CHUNK == 0:
+            if self._stopped:
+                raise ScanStopped
+            self._pause(PAUSE)
+
+    def _glances(self) -> dict[int, Glance]:
+        glances = {}
+        for pid in self._processes.pids():
+            self._breathe()
+            glance = self._processes.glance(pid)
+            if glance is not None:
+                glances[pid] = glance
+        return glances
+
+    def _learn(self, glances: dict[int, Glance], previous: Table) -> None:
+        """Take a long look where a short one does not tell that all is as it was."""
+        known = {}
+        for pid, glance in glances.items():
+            process = self._known.get(pid)
+            if (
+                process is None
+                or pid in previous.excluded
+                or not sameProgram(process.glance, glance)
+            ):
+                self._breathe()
+                process = self._processes.process(pid)
+            if process is not None:
+                known[pid] = process
+        self._known = known
+
+    def _holders(
+        self, pids: Iterable[int], before: Iterable[Holder], listeners: Collection[int]
+    ) -> tuple[Holder, ...]:
+        """Who has the listening sockets; all are searched only for one that is new."""
+        wanted = set(listeners)
+        found = [
+            holder
+            for holder in before
+            if holder.inode in wanted
+            and self._processes.socketAt(holder.pid, holder.descriptor) == holder.inode
+        ]
+        wanted -= {holder.inode for holder in found}
+        if not wanted:
+            return tuple(found)
+        for pid in pids:
+            if pid == self._ownPid():
+                continue
+            for descriptor in self._processes.descriptors(pid):
+                self._breathe()
+                inode = self._processes.socketAt(pid, descriptor)
+                if inode in wanted:
+                    found.append(Holder(pid, descriptor, inode))
+        return tuple(found)

@@ -1,0 +1,185 @@
+"""
+The kernel's sockets, by a netlink socket that stays open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from socket import AF_INET, AF_INET6
+
+from zope.interface import implementer
+
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.sockdiag import (
+    ALL_STATES,
+    LISTENING,
+    Answer,
+    askForOne,
+    askForPort,
+    messages,
+    sends,
+    takes,
+)
+from nanotun.owners.system import ISockets
+from nanotun.owners.values import FlowSocket
+
+#: linux/netlink.h; Python has neither name.
+NETLINK_SOCK_DIAG = 4
+_NETLINK = getattr(socket, "AF_NETLINK", 16)
+
+#: Bytes for one recv(2); the kernel puts at most 32 KiB into one answer.
+_BUFFER = 65536
+
+#: Answers of 200 bytes that wait for us while we read one question's.
+_READ_LIMIT = 64
+
+#: proc_net_unix has no name for it: __SO_ACCEPTCON of linux/net.h.
+_ACCEPTS = 0x10000
+
+UNIX_SOCKETS = "/proc/self/net/unix"
+
+
+def openNetlink() -> socket.socket:
+    """
+    A netlink socket for sock_diag(7), non-blocking, closed on exec.
+
+    @raise OSError: this kernel, or who confines us, has it otherwise.
+    """
+    opened = socket.socket(_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+    try:
+        opened.bind((0, 0))
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+@implementer(ISockets)
+class KernelSockets:
+    """
+    Asks one question at a time and reads its answer at once: the kernel has put it
+    there when send(2) returns.
+
+    @param interface: the name of the device that flows come from.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        openSocket: Callable[[], socket.socket] = openNetlink,
+        indexOf: Callable[[str], int] = socket.if_nametoindex,
+        unixSockets: str = UNIX_SOCKETS,
+    ) -> None:
+        self._interface = interface
+        self._openSocket = openSocket
+        self._indexOf = indexOf
+        self._unixSockets = unixSockets
+        self._socket: socket.socket | None = None
+        self._index = 0
+        self._number = 0
+
+    def start(self) -> None:
+        """See L{ISockets.start}."""
+        self._socket = self._openSocket()
+        try:
+            self._ask(lambda number: askForPort(number, Protocol.TCP, AF_INET, 1, LISTENING))
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """See L{ISockets.close}."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def find(self, flow: Flow) -> FlowSocket | None:
+        """See L{ISockets.find}."""
+        _, protocol, local, remote = flow
+        if not self._index:
+            # There is no device yet when we are started.
+            with contextlib.suppress(OSError):
+                self._index = self._indexOf(self._interface)
+        index = self._index
+        for answer in self._ask(lambda number: askForOne(number, protocol, local, remote, index)):
+            if sends(answer, protocol, local, remote):
+                return answer.socket
+        return None
+
+    def sharing(self, flow: Flow) -> list[FlowSocket]:
+        """See L{ISockets.sharing}."""
+        local, remote = flow.source, flow.destination
+        return [
+            answer.socket
+            for answer in self._onPort(flow.protocol, local.port, ALL_STATES)
+            if sends(answer, flow.protocol, local, remote) and takes(answer, local.host)
+        ]
+
+    def listener(self, endpoint: Endpoint) -> int:
+        """See L{ISockets.listener}."""
+        # Where nobody is connected the kernel finds who listens.
+        anyone = Endpoint("::" if ":" in endpoint.host else "0.0.0.0", 0)
+        for answer in self._ask(
+            lambda number: askForOne(number, Protocol.TCP, endpoint, anyone, 0)
+        ):
+            return answer.socket.inode
+        return 0
+
+    def listening(self, endpoint: Endpoint) -> list[int]:
+        """See L{ISockets.listening}."""
+        return [
+            answer.socket.inode
+            for answer in self._onPort(Protocol.TCP, endpoint.port, LISTENING)
+            if answer.socket.inode and takes(answer, endpoint.host)
+        ]
+
+    def listeningAt(self, path: str) -> list[int]:
+        """See L{ISockets.listeningAt}."""
+        # proc(5), /proc/net/unix: the flags are the fourth field, the inode is the
+        # seventh and the path, which may hold spaces, the rest.
+        found = []
+        try:
+            with open(self._unixSockets, encoding="utf-8", errors="surrogateescape") as lines:
+                for line in lines:
+                    fields = line.rstrip("\n").split(maxsplit=7)
+                    if len(fields) == 8 and fields[7] == path and int(fields[3], 16) & _ACCEPTS:
+                        found.append(int(fields[6]))
+        except (OSError, ValueError):
+            return []
+        return found
+
+    def _onPort(self, protocol: Protocol, port: int, states: int) -> list[Answer]:
+        found: list[Answer] = []
+        for family in (AF_INET, AF_INET6):
+            found += self._ask(
+                lambda number, family=family: askForPort(  # type: ignore[misc]
+                    number, protocol, family, port, states
+                )
+            )
+        return found
+
+    def _ask(self, request: Callable[[int], bytes]) -> list[Answer]:
+        asked = self._socket
+        if asked is None:
+            return []
+        # 0 is the kernel's own number.
+        self._number = self._number % 0xFFFFFFFF + 1
+        message = request(self._number)
+        asked.send(message)
+        dump = message[7] & 0x03
+        found: list[Answer] = []
+        for _ in range(_READ_LIMIT):
+            try:
+                data = asked.recv(_BUFFER)
+            except BlockingIOError:
+                break
+            for answer in messages(data, self._number):
+                if answer is None:
+                    return found
+                found.append(answer)
+                if not dump:
+                    return found
+        return found

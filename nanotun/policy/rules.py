@@ -1,0 +1,189 @@
+"""
+The rules: in which order they are asked, and what each decides.
+
+The order is that of L{Rules.decide}; docs/rules.md explains it to users.  A flow's
+owner is dear to find, and only L{Rules.decide}'s later rules look at it.  So a flow is
+decided without one first, and again with its owner where that can change anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nanotun.addresses import GATEWAY4, GATEWAY6, isFake, isUnicast, mayDial
+from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
+from nanotun.policy.networkmap import NetworkMap
+from nanotun.policy.reserved import SPECIALS, Reach, specialOf
+from nanotun.policy.targets import Network
+
+#: What L{Owner.excluded} says of the process that is the proxy on this machine.
+LOCAL_PROXY = "local proxy"
+
+DNS_PORT = 53
+
+GATEWAYS = (GATEWAY4, GATEWAY6)
+
+#: The rules' names, in order, and what each is about.
+RULES = {
+    "gateway": "the gateway's addresses",
+    "no-host": "multicast, broadcast and other addresses that no host has",
+    "host-only": "the loopback and other addresses that never leave a host",
+    "forwarded": "other machines' flows to addresses of this machine or its link",
+    "loop": "nanotun's own flows that came back",
+    "local-proxy": "the process that is the proxy, where it runs on this machine",
+    "excluded-process": "excludedProcesses",
+    "dns-override": "DNS queries of this machine under dnsOverride",
+    "lan-only-port": "lanOnlyPorts",
+    "fake-ip": "addresses that stand for names",
+    "excluded-ip": "excludedIPs",
+    "link-local": "link-local addresses",
+    "reserved": "private and other reserved addresses under lan: direct",
+    "proxy": "all the rest",
+}
+
+#: What the way out can make of a decision; see L{nanotun.judge}.
+OUTCOMES = {
+    "reserved-routed": "reserved addresses that somebody has routed into the tunnel",
+    "no-way": "what is to go past the tunnel and has no way but into it",
+    "loop": "what would come back for ever",
+}
+
+_PROXY = Decision(Verdict.PROXY, "proxy", "no other rule applies")
+_FAKE = Decision(Verdict.PROXY, "fake-ip", "the address stands for a name")
+_SERVED = Decision(Verdict.RELAY, "gateway", "the address is the gateway's")
+_GATEWAY = Decision(
+    Verdict.DROP, "gateway", "the address is the gateway's, and no service of it has this port"
+)
+_NOWHERE = Decision(Verdict.DROP, "no-host", "the address cannot be one host's")
+_LINK = {
+    special: Decision(Verdict.DIRECT, "link-local", f"{special} is never proxied")
+    for special in SPECIALS
+    if special.reach is Reach.LINK
+}
+_RESERVED = {
+    special: Decision(
+        Verdict.DIRECT, "reserved", f"{special} is not on the Internet, and lan is direct"
+    )
+    for special in SPECIALS
+    if special.reach is Reach.SITE
+}
+_OVERRIDE = Decision(
+    Verdict.RELAY, "dns-override", "dnsOverride has the relay answer this machine's DNS queries"
+)
+
+
+class Rules:
+    """
+    All rules of one configuration.
+
+    @ivar needsOwner: whether flows' owners make any difference.
+    @param pid: this process, whose own flows must not come back; 0 for nobody.
+    @param processes: whether there are excluded processes; L{Owner.excluded} says which
+        of them an owner is.
+    @param localProxy: whether the proxy runs on this machine.
+    @param fakes: whether there are addresses that stand for names.
+    @param lanDirect: whether private addresses go past the proxy.
+    """
+
+    def __init__(
+        self,
+        pid: int = 0,
+        processes: bool = False,
+        localProxy: bool = False,
+        dnsOverride: bool = False,
+        fakes: bool = False,
+        excludedIPs: Iterable[Network] = (),
+        lanDirect: bool = True,
+        lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
+    ) -> None:
+        self.needsOwner = processes or localProxy
+        self._pid = pid
+        self._dnsOverride = dnsOverride
+        self._fakes = fakes
+        self._excluded = NetworkMap((network, network) for network in excludedIPs)
+        self._specials = {**_LINK, **_RESERVED} if lanDirect else _LINK
+        self._lanOnlyPorts = lanOnlyPorts
+
+    def isFake(self, host: str) -> bool:
+        """Whether an address stands for a name, and is nobody's."""
+        return self._fakes and isFake(host)
+
+    def ownerMatters(self, decision: Decision) -> bool:
+        """Whether what was decided without an owner may be decided otherwise with one."""
+        return self.needsOwner and (
+            decision.verdict is Verdict.PROXY or decision.rule == "dns-override"
+        )
+
+    def decide(
+        self, flow: Flow, isLocal: Callable[[str], bool], owner: Owner | None = None
+    ) -> Decision:
+        """
+        Ask the rules in their order.
+
+        @param isLocal: whether a literal address is one of this machine's.
+        @param owner: whose flow it is; only flows of this machine have one.
+        """
+        local = isLocal(flow.source.host)
+        decision = self._barred(flow, local, isLocal)
+        if decision is None and owner is not None:
+            decision = self._byOwner(owner)
+        if decision is None:
+            decision = self._byDestination(flow, local)
+        return decision if owner is None else decision._replace(owner=owner)
+
+    def _barred(self, flow: Flow, local: bool, isLocal: Callable[[str], bool]) -> Decision | None:
+        """What holds whoever asks."""
+        host = flow.destination.host
+        if host in GATEWAYS:
+            return _SERVED if flow.protocol is Protocol.TCP else _GATEWAY
+        if not isUnicast(host):
+            return _NOWHERE
+        if self.isFake(host):
+            return None
+        special = specialOf(host)
+        if special is not None and special.reach is Reach.HOST:
+            return Decision(Verdict.REJECT, "host-only", f"{special} never leaves a host")
+        if not local and (not mayDial(host) or isLocal(host)):
+            reason = (
+                f"{flow.source.host} is another machine's, and its flows may not reach what "
+                "belongs to this machine or its links"
+            )
+            return Decision(Verdict.REJECT, "forwarded", reason)
+        return None
+
+    def _byOwner(self, owner: Owner) -> Decision | None:
+        """What holds for some processes, wherever they talk to."""
+        if owner.pid and owner.pid == self._pid:
+            reason = "it is nanotun's own connection, which came back into the tunnel"
+            return Decision(Verdict.REJECT, "loop", reason)
+        if owner.excluded == LOCAL_PROXY:
+            reason = f"{named(owner)} is the proxy on this machine"
+            return Decision(Verdict.DIRECT, "local-proxy", reason)
+        if owner.excluded:
+            reason = f"{named(owner)} is excluded by {owner.excluded}"
+            return Decision(Verdict.DIRECT, "excluded-process", reason)
+        return None
+
+    def _byDestination(self, flow: Flow, local: bool) -> Decision:
+        """What holds for some destinations, whoever talks to them."""
+        protocol, (host, port) = flow.protocol, flow.destination
+        if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
+            return _OVERRIDE
+        if (protocol, port) in self._lanOnlyPorts:
+            reason = f"{protocol.name} port {port} is one of lanOnlyPorts"
+            return Decision(Verdict.DIRECT, "lan-only-port", reason)
+        if self.isFake(host):
+            return _FAKE
+        network = self._excluded.find(host)
+        if network is not None:
+            reason = f"{network} is one of excludedIPs"
+            return Decision(Verdict.DIRECT, "excluded-ip", reason)
+        special = specialOf(host)
+        return _PROXY if special is None else self._specials.get(special, _PROXY)
+
+
+def named(owner: Owner) -> str:
+    """What to call an owner."""
+    if owner.name:
+        return f"{owner.name} (pid {owner.pid})" if owner.pid else owner.name
+    return f"pid {owner.pid}" if owner.pid else f"uid {owner.uid}"

@@ -1,0 +1,265 @@
+"""
+Processes, sockets and cgroups that are not there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from zope.interface import implementer
+
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.names import namesOf
+from nanotun.owners.system import ICgroups, IProcesses, ISockets
+from nanotun.owners.values import FlowSocket, Glance, Process
+
+_images = itertools.count(0x7FFC00000000, 4096)
+
+
+@implementer(IProcesses)
+class FakeProcesses:
+    """
+    @ivar now: seconds since this machine's start.
+    @ivar table: the processes, by pid.
+    @ivar files: inodes of sockets, by descriptor, by pid; 0 for other files.
+    @ivar looks: the pids that C{process} was asked of.
+    @ivar addresses: what L{ownAddresses} says.
+    @ivar failure: raised by L{newest}, if set.
+    """
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.table: dict[int, Process] = {}
+        self.files: dict[int, dict[int, int]] = {}
+        self.looks: list[int] = []
+        self.addresses = frozenset({"127.0.0.1", "::1"})
+        self.failure: OSError | None = None
+        self._newest = 1
+
+    def spawn(
+        self,
+        pid: int,
+        path: str,
+        parent: int = 1,
+        uid: int = 1000,
+        session: int = 1,
+        cgroup: str = "/",
+        arguments: tuple[str, ...] = (),
+        command: str = "",
+    ) -> int:
+        """
+        Start a process, now.
+
+        @param command: the kernel's name for it, if not the executable's.
+        @return: C{pid}.
+        """
+        self._newest = pid
+        image = next(_images)
+        self._set(pid, path, parent, uid, session, cgroup, arguments, command, self.now, image)
+        self.files[pid] = {0: 0, 1: 0, 2: 0}
+        return pid
+
+    def fork(self, pid: int, child: int) -> int:
+        """Let a process make a copy of itself."""
+        old = self.table[pid]
+        glance = old.glance._replace(started=int(self.now * 100), parent=pid)
+        self._newest = child
+        self.table[child] = old._replace(pid=child, glance=glance)
+        self.files[child] = dict(self.files[pid])
+        return child
+
+    def execute(self, pid: int, path: str, arguments: tuple[str, ...] = ()) -> None:
+        """Let a process become another program."""
+        old = self.table[pid]
+        glance = old.glance
+        self._set(
+            pid, path, glance.parent, old.uids[1], glance.session, old.cgroup, arguments, "",
+            glance.started / 100, next(_images),
+        )  # fmt: skip
+
+    def _set(
+        self,
+        pid: int,
+        path: str,
+        parent: int,
+        uid: int,
+        session: int,
+        cgroup: str,
+        arguments: tuple[str, ...],
+        command: str,
+        started: float,
+        image: int,
+    ) -> None:
+        name = command or path.rpartition("/")[2]
+        glance = Glance(int(started * 100), image, name[:15].encode(), session, parent)
+        names = namesOf(path, name, arguments)
+        self.table[pid] = Process(
+            pid, glance, (uid, uid, uid), names, path.rpartition("/")[2], path, cgroup
+        )
+
+    def adopt(self, pid: int, parent: int = 1) -> None:
+        """Give a process another parent, as when its own dies."""
+        process = self.table[pid]
+        self.table[pid] = process._replace(glance=process.glance._replace(parent=parent))
+
+    def end(self, pid: int) -> None:
+        """Let a process end."""
+        del self.table[pid], self.files[pid]
+
+    def open(self, pid: int, inode: int) -> int:
+        """Give a process a socket; returns its descriptor, the lowest that is free."""
+        files = self.files[pid]
+        descriptor = next(n for n in itertools.count() if n not in files)
+        files[descriptor] = inode
+        return descriptor
+
+    def pids(self, after: int = 0) -> list[int]:
+        """See L{IProcesses.pids}."""
+        return sorted(pid for pid in self.table if pid > after)
+
+    def newest(self) -> int:
+        """See L{IProcesses.newest}."""
+        if self.failure is not None:
+            raise self.failure
+        return self._newest
+
+    def glance(self, pid: int) -> Glance | None:
+        """See L{IProcesses.glance}."""
+        process = self.table.get(pid)
+        return None if process is None else process.glance
+
+    def age(self, glance: Glance) -> float:
+        """See L{IProcesses.age}."""
+        return self.now - glance.started / 100
+
+    def process(self, pid: int) -> Process | None:
+        """See L{IProcesses.process}."""
+        self.looks.append(pid)
+        return self.table.get(pid)
+
+    def descriptors(self, pid: int) -> list[int]:
+        """See L{IProcesses.descriptors}."""
+        return sorted(self.files.get(pid, {}))
+
+    def socketAt(self, pid: int, descriptor: int) -> int:
+        """See L{IProcesses.socketAt}."""
+        return self.files.get(pid, {}).get(descriptor, 0)
+
+    def ownAddresses(self) -> frozenset[str]:
+        """See L{IProcesses.ownAddresses}."""
+        return self.addresses
+
+
+class FakeSocket(NamedTuple):
+    """One of L{FakeSockets}; C{remote} is L{None} where there is no peer."""
+
+    protocol: Protocol
+    local: Endpoint
+    remote: Endpoint | None
+    listens: bool
+    found: FlowSocket
+
+
+@implementer(ISockets)
+class FakeSockets:
+    """
+    @ivar open: all sockets.
+    @ivar paths: inodes of unix sockets that listen, by path.
+    @ivar failure: raised by every question, if set.
+    @ivar closed: whether it is closed.
+    """
+
+    def __init__(self) -> None:
+        self.open: list[FakeSocket] = []
+        self.paths: dict[str, list[int]] = {}
+        self.failure: OSError | None = None
+        self.closed = True
+        self._inodes = itertools.count(5000)
+
+    def add(
+        self,
+        protocol: Protocol,
+        local: Endpoint,
+        remote: Endpoint | None = None,
+        uid: int = 1000,
+        mark: int = 0,
+        cgroup: int = 1,
+        listens: bool = False,
+    ) -> int:
+        """Open a socket; returns its inode."""
+        found = FlowSocket(next(self._inodes), uid, mark, cgroup, remote is not None)
+        self.open.append(FakeSocket(protocol, local, remote, listens, found))
+        return found.inode
+
+    def start(self) -> None:
+        """See L{ISockets.start}."""
+        self._check()
+        self.closed = False
+
+    def find(self, flow: Flow) -> FlowSocket | None:
+        """See L{ISockets.find}."""
+        self._check()
+        sharers = self.sharing(flow)
+        connected = [found for found in sharers if found.connected]
+        return next(iter(connected + sharers), None)
+
+    def sharing(self, flow: Flow) -> list[FlowSocket]:
+        """See L{ISockets.sharing}."""
+        return [
+            each.found
+            for each in self.open
+            if not self.closed
+            and not each.listens
+            and each.protocol is flow.protocol
+            and _takes(each, flow.source)
+            and each.remote in (None, flow.destination)
+        ]
+
+    def listener(self, endpoint: Endpoint) -> int:
+        """See L{ISockets.listener}."""
+        return next(iter(self.listening(endpoint)), 0)
+
+    def listening(self, endpoint: Endpoint) -> list[int]:
+        """See L{ISockets.listening}."""
+        self._check()
+        return [each.found.inode for each in self.open if each.listens and _takes(each, endpoint)]
+
+    def listeningAt(self, path: str) -> list[int]:
+        """See L{ISockets.listeningAt}."""
+        return self.paths.get(path, [])
+
+    def close(self) -> None:
+        """See L{ISockets.close}."""
+        self.closed = True
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _takes(each: FakeSocket, endpoint: Endpoint) -> bool:
+    any_ = "::" if ip_address(endpoint.host).version == 6 else "0.0.0.0"
+    return each.local.port == endpoint.port and each.local.host in (endpoint.host, any_)
+
+
+@implementer(ICgroups)
+class FakeCgroups:
+    """
+    @ivar paths: by id.
+    @ivar crowds: pids by path.
+    """
+
+    def __init__(self) -> None:
+        self.mount = "/sys/fs/cgroup"
+        self.paths = {1: "/"}
+        self.crowds: dict[str, list[int]] = {}
+
+    def pathOf(self, identity: int) -> str:
+        """See L{ICgroups.pathOf}."""
+        return self.paths.get(identity, "")
+
+    def members(self, path: str) -> list[int] | None:
+        """See L{ICgroups.members}."""
+        return self.crowds.get(path)
