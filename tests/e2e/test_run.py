@@ -4,6 +4,7 @@ C{nanotun run}: a command whose only way out is the tunnel, by real runs.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -420,6 +421,11 @@ class SentenceTests(RunCase):
         self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
         (file,) = logs.iterdir()
         self.assertIn("nano0 is up", file.read_text())
+        file.unlink()
+        done = self.call("true", options=(*options, "--log-format", "json"))
+        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
+        (file,) = logs.iterdir()
+        self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
 
     def test_config(self) -> None:
         """The daemon's own file serves: what it says of routes and logs is not for a command."""
