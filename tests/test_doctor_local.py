@@ -159,6 +159,13 @@ class DaemonTests(CheckCase):
             self.write("run/x/journal.json", text)
             self.assertFinds(self.check, Level.WARN, "/run/x/journal.json", "nanotun recover")
 
+    def test_killSwitch(self) -> None:
+        """A kill switch that is in force is told apart from what a crash left."""
+        self.write("run/x/journal.json", json.dumps({"boot": "this", "killSwitch": True}))
+        self.assertFinds(self.check, Level.WARN, "keeps this machine's traffic in", "let traffic")
+        self.write("run/x/journal.json", json.dumps({"boot": "former", "killSwitch": True}))
+        self.assertFinds(self.check, Level.OK)
+
     def test_otherBoot(self) -> None:
         """What was done before this boot is gone with it."""
         self.write("run/x/journal.json", json.dumps({"boot": "former"}))
