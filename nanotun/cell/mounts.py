@@ -8,6 +8,7 @@ machine.  mount(8) does the work: Python has no mount(2).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -186,12 +187,11 @@ class CellMounts:
         there = [part for part in NETWORK_SYS if os.path.isdir(f"{sys}/{part}")]
         if not there:
             return
-        try:
+        # Containers often may not; the command sees the machine's devices there then.
+        with contextlib.suppress(RoutingError):
             self._tool("mount", "-t", "sysfs", "sysfs", stage)
-        except RoutingError:
-            return  # Containers often may not; the command sees the machine's devices there.
-        try:
-            for part in there:
-                self._tool("mount", "--bind", f"{stage}/{part}", f"{sys}/{part}")
-        finally:
-            self._tool("umount", "-l", stage)
+            try:
+                for part in there:
+                    self._tool("mount", "--bind", f"{stage}/{part}", f"{sys}/{part}")
+            finally:
+                self._tool("umount", "-l", stage)
