@@ -84,7 +84,7 @@ class SmallTests(CheckCase):
     def test_files(self) -> None:
         """Few open files are a warning, many and no limit are not."""
         for limit, level in ((1024, Level.WARN), (4096, Level.OK), (-1, Level.OK)):
-            self.files = (limit, limit)
+            self.files = (1024, limit)
             self.assertFinds(DescriptorCheck(self.machine), level)
 
     def test_clock(self) -> None:

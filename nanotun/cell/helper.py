@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -57,6 +58,8 @@ class Helper:
         self._mounts = mounts
         self._route = route
         self._notes = notes
+        # The native library raises it for itself, and children inherit it.
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -105,6 +108,7 @@ class Helper:
     def _run(
         self, argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
     ) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
         command = startCommand(argv, user, environment)
         # The terminal's, in the moment when nanotun took it for the command's already.
         for number in tuple(_early):

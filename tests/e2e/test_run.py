@@ -254,14 +254,14 @@ class CommandTests(RunCase):
         self.assertEqual(done, Done(0, "a\nb\n", "words\n"))
 
     def test_inherited(self) -> None:
-        """Directory, environment, other files and ignored signals are those of the caller."""
-        script = 'pwd; echo "$X"; cat <&7; nohup true 2>&1; grep SigIgn: /proc/self/status'
+        """Directory, environment, files, limits and ignored signals are those of the caller."""
+        script = 'pwd; echo "$X"; cat <&7; ulimit -Sn; grep SigIgn: /proc/self/status'
         call = " ".join(f"'{word}'" for word in self.argv(["sh", "-c", script]))
         (self.directory / "seven").write_text("seven\n")
-        outer = f"trap '' HUP; X=1 exec {call} 7<seven"
+        outer = f"trap '' HUP; ulimit -Sn 333; X=1 exec {call} 7<seven"
         done = self.launch(["bash", "-c", outer]).done()
         lines = done.out.splitlines()
-        self.assertEqual(lines[:3], [str(self.directory), "1", "seven"], done)
+        self.assertEqual(lines[:4], [str(self.directory), "1", "seven", "333"], done)
         # Above 31 are glibc's own, which posix_spawn(3) ignores.
         self.assertEqual(int(lines[-1].split()[1], 16) & 0x7FFFFFFF, 1 << signal.SIGHUP - 1)
 
