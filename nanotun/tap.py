@@ -162,7 +162,7 @@ def makeService(
     def around(upstream: IUpstream) -> IUpstream:
         if isinstance(upstream, ProxyUpstream):
             proxies.append(upstream)
-        elif isinstance(upstream, DirectUpstream):
+        if isinstance(upstream, ProxyUpstream | DirectUpstream):
             upstream.leadsIn = ways.leadsIn
         if not fakes and not upstream.sendsNames:
             return upstream
