@@ -85,7 +85,7 @@ class WaysOut(MultiService):
     def _around(self, upstream: IUpstream) -> IUpstream:
         if isinstance(upstream, ProxyUpstream):
             self._proxies.append(upstream)
-        elif isinstance(upstream, DirectUpstream):
+        if isinstance(upstream, ProxyUpstream | DirectUpstream):
             upstream.leadsIn = self._leadsIn
         if not self._fakes and not upstream.sendsNames:
             return upstream
