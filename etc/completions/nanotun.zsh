@@ -17,7 +17,7 @@ _nanotun() {
     ((CURRENT--))
     case $word in
         explain)
-            _arguments '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
                 '--cgroup=[path of the flow'\''s cgroup, such as /system.slice/x.service]:VALUE:' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
@@ -62,7 +62,7 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         doctor)
-            _arguments '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
@@ -103,7 +103,7 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         run)
-            _arguments '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
@@ -146,7 +146,7 @@ _nanotun() {
                 '*::argument:_normal'
             ;;
         plan)
-            _arguments '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
@@ -185,7 +185,7 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         recover)
-            _arguments '--config=[YAML configuration file, for its runDir]:FILE:_files' \
+            _arguments -S '--config=[YAML configuration file, for its runDir]:FILE:_files' \
                 '-c[YAML configuration file, for its runDir]:FILE:_files' \
                 '--force[also remove rules and routes that bear nanotun'\''s number (protocol 110)]' \
                 '--help[Display this help and exit.]' \
