@@ -1,9 +1,13 @@
 # nanotun's build and tests.  'make help' lists what there is to do.
 #
 # PYTHON  the Python 3.10 or newer to make .venv with
+# PREFIX  where 'make install' puts it; DESTDIR stands for / while a package is made
 
 PYTHON ?= python3
 PROXY ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,10 +16,10 @@ NETSTACK := $(shell find netstack -type f ! -name '*_test.go' ! -name '.*')
 CODE := nanotun twisted tests benchmarks tools setup.py
 GO = $(shell $(BIN)/python tools/golang.py go)
 
-export PYTHON
+export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
-.PHONY: help build run test check lint bench wheel clean packages test-packages
+.PHONY: help build run test check lint bench wheel install uninstall texts clean packages test-packages
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -25,6 +29,9 @@ help:
 	@echo 'make check   ruff, mypy, gofmt, go vet and the unit tests'
 	@echo 'make bench   how fast it is here, as ratios to the kernel (root)'
 	@echo 'make wheel   a wheel in dist/'
+	@echo 'make install for the whole machine, below PREFIX=$(PREFIX) (root);'
+	@echo '             make uninstall removes all but the configuration and logs'
+	@echo 'make texts   the manual page and the completions, from the code'
 	@echo 'make clean   removes what the build made'
 
 build: $(VENV)/installed $(LIBRARY)
@@ -53,6 +60,16 @@ bench: test-packages build
 wheel: build
 	rm -rf build
 	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
+
+install: wheel
+	@tools/install.sh install '$(CURDIR)/$(BIN)/python' "$$(ls -t dist/nanotun-*.whl | head -n 1)"
+
+uninstall:
+	@tools/install.sh uninstall
+
+texts: build
+	$(BIN)/python tools/manpage.py
+	$(BIN)/python tools/completions.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache

@@ -49,18 +49,24 @@ def _shown(value: object) -> str:
     return ascii(text if len(text) <= 40 else text[:37] + "...")
 
 
-def choice(*choices: str) -> Callable[[object], str]:
-    """One of some words."""
-    rule = f"must be {', '.join(choices[:-1])} or {choices[-1]}"
+class Choice:
+    """
+    One of some words.
 
-    def check(value: object) -> str:
-        if isinstance(value, str) and value in choices:
+    @ivar choices: which.
+    """
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: object) -> str:
+        """@raise ConfigError: it is none of them."""
+        if isinstance(value, str) and value in self.choices:
             return value
-        near = difflib.get_close_matches(str(value).lower(), choices, n=1)
+        near = difflib.get_close_matches(str(value).lower(), self.choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
+        rule = f"must be {', '.join(self.choices[:-1])} or {self.choices[-1]}"
         raise ConfigError(f"{rule}, not {_shown(value)}{hint}")
-
-    return check
 
 
 def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:

@@ -31,8 +31,8 @@ CURE = (
     f"'ip rule add fwmark {SOCKET_MARK:#x} lookup main' where main knows one"
 )
 
-#: Names of the loopback, for a proxy on this machine (RFC 6761, section 6.3).
-_LOCAL_NAMES = ("localhost",)
+#: The loopback's name, for a proxy on this machine (RFC 6761, section 6.3).
+_LOCALHOST = "localhost"
 
 
 def _canonical(host: str) -> str:
@@ -52,8 +52,8 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     @param isLocal: whether a literal address is one of this machine's.
     """
     return any(
-        host.startswith("/") or host.lower() in _LOCAL_NAMES or isLocal(host)
-        for host in (proxy.host for proxy in settings.proxy)
+        host.startswith("/") or f".{host}".endswith(f".{_LOCALHOST}") or isLocal(host)
+        for host in (proxy.host.lower() for proxy in settings.proxy)
         if host
     )
 

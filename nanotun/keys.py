@@ -81,7 +81,7 @@ KEYS = {
         Key(
             "proxyPolicy",
             "proxy-policy",
-            checks.choice("failover", "round-robin", "least-latency"),
+            checks.Choice("failover", "round-robin", "least-latency"),
             "failover",
             "POLICY",
             "which of several proxies: failover (the first that works), round-robin or "
@@ -116,7 +116,7 @@ KEYS = {
         Key(
             "stackMode",
             "stack",
-            checks.choice("gvisor", "simple"),
+            checks.Choice("gvisor", "simple"),
             "gvisor",
             "MODE",
             "packet engine: gvisor (everything) or simple (less overhead)",
@@ -124,7 +124,7 @@ KEYS = {
         Key(
             "offload",
             "offload",
-            checks.choice("auto", "on", "off"),
+            checks.Choice("auto", "on", "off"),
             "auto",
             "MODE",
             "segmentation offload: auto (try it at start), on or off",
@@ -183,7 +183,7 @@ KEYS = {
         Key(
             "dnsMode",
             "dns-mode",
-            checks.choice("normal", "fake-ip"),
+            checks.Choice("normal", "fake-ip"),
             "normal",
             "MODE",
             "DNS answers of the relay: normal, or fake-ip (addresses that stand for names)",
@@ -241,7 +241,7 @@ KEYS = {
         Key(
             "lan",
             "lan",
-            checks.choice("direct", "proxy"),
+            checks.Choice("direct", "proxy"),
             "direct",
             "WAY",
             "local networks and reserved addresses: direct (past the proxy) or proxy",
@@ -265,7 +265,7 @@ KEYS = {
         Key(
             "ipv6",
             "ipv6",
-            checks.choice("auto", "capture", "block"),
+            checks.Choice("auto", "capture", "block"),
             "auto",
             "MODE",
             "IPv6 under autoDefaultRoute: capture, block (unreachable) or auto",
@@ -289,7 +289,7 @@ KEYS = {
         Key(
             "logLevel",
             "log-level",
-            checks.choice("debug", "info", "warn", "error"),
+            checks.Choice("debug", "info", "warn", "error"),
             "info",
             "LEVEL",
             "what to log: debug, info, warn or error",
@@ -305,7 +305,7 @@ KEYS = {
         Key(
             "logFormat",
             "log-format",
-            checks.choice("text", "json"),
+            checks.Choice("text", "json"),
             "text",
             "FORMAT",
             "log lines: text, or json (one object a line)",

@@ -27,11 +27,26 @@ class _Entry(NamedTuple):
 
 
 def processOf(owner: Owner | None) -> str:
-    """What a line says of a flow's process; nothing where it was not asked for."""
+    """What a line calls a flow's process; empty where it was not asked for."""
     if owner is None:
         return ""
-    name = owner.name or owner.path or f"uid {owner.uid}"
-    return f" of {name} (pid {owner.pid})" if owner.pid else f" of {name}"
+    return owner.name or owner.path or f"uid {owner.uid}"
+
+
+def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, dict[str, Any]]:
+    """How each line begins, and the fields that this needs."""
+    owner = decision.owner
+    process = ""
+    if owner is not None:
+        process = " of {process} (pid {pid})" if owner.pid else " of {process}"
+    return "{protocol} flow {flow}" + process + " from {source} to {destination}", {
+        "protocol": flow.protocol.name,
+        "flow": flow.id,
+        "process": processOf(owner),
+        "pid": owner.pid if owner is not None else 0,
+        "source": flow.source,
+        "destination": destination,
+    }
 
 
 class Ledger:
@@ -74,31 +89,23 @@ class Ledger:
 
         @param destination: as it is to be shown.
         """
+        beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination} by {upstream} "
-            "(rule {rule})",
-            protocol=flow.protocol.name,
-            flow=flow.id,
-            process=processOf(decision.owner),
-            source=flow.source,
-            destination=destination,
+            beginning + " by {upstream} (rule {rule})",
             upstream=upstream.describe(),
             rule=decision.rule,
+            **fields,
         )
 
     def tellHalt(self, flow: Flow, decision: Decision, destination: str) -> None:
         """A flow goes nowhere, or to our own services."""
+        beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination}: {verdict} "
-            "(rule {rule}), because {reason}",
-            protocol=flow.protocol.name,
-            flow=flow.id,
-            process=processOf(decision.owner),
-            source=flow.source,
-            destination=destination,
+            beginning + ": {verdict} (rule {rule}), because {reason}",
             verdict=decision.verdict.value,
             rule=decision.rule,
             reason=decision.reason,
+            **fields,
         )
 
     def joined(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
@@ -110,18 +117,15 @@ class Ledger:
         entry = self.entries.pop(end.flow.id, None)
         if entry is None:
             return
+        beginning, fields = _beginning(end.flow, entry.decision, destination)
         self._log.debug(
-            "{protocol} flow {flow}{process} from {source} to {destination} by {upstream} "
-            "(rule {rule}) ended: {up} bytes up, {down} down, {seconds:.3f} s, errno {error}",
-            protocol=end.flow.protocol.name,
-            flow=end.flow.id,
-            process=processOf(entry.decision.owner),
-            source=end.flow.source,
-            destination=destination,
+            beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
+            "{seconds:.3f} s, errno {error}",
             upstream=entry.upstream.describe(),
             rule=entry.decision.rule,
             up=end.bytesUp,
             down=end.bytesDown,
             seconds=self._clock.seconds() - entry.began,
             error=errno.errorcode.get(end.error, end.error),
+            **fields,
         )

@@ -3,7 +3,8 @@ Log files by date: C{nanotun-2026-11-22.log}, and C{nanotun-2026-11-22.1.log},
 C{.2.log} and so on for what the day filled before.
 
 Logging is never a reason to stop the tunnel, so nothing here raises: while the
-directory cannot be written to, lines are lost, and one sentence says so.
+directory cannot be written to, lines are lost, and one sentence says so; another
+says how many, once they can be written again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class DailyLogFile:
         @param directory: made if it is not there.  Taken relative to today's
             working directory, as twistd changes that later.
         @param clock: says which day it is.
-        @param complain: called with one sentence when writing begins to fail.
+        @param complain: called with one sentence when writing begins to fail, and when
+            it works again; it may write.
         """
         self._directory = os.path.abspath(directory)
         self._clock = clock
@@ -50,11 +52,21 @@ class DailyLogFile:
         self._size = 0
         self._checkAt = 0.0
         self._retryAt: float | None = None
+        self._lost = 0
+
+    def open(self) -> None:
+        """
+        Open today's file now.
+
+        @raise OSError: that cannot be.
+        """
+        self._prepare(self._clock.seconds(), 0)
 
     def write(self, text: str) -> None:
-        """Append C{text}, whole lines, or lose it."""
+        """Append C{text}, a line, or lose it."""
         now = self._clock.seconds()
         if self._retryAt is not None and now < self._retryAt:
+            self._lost += 1
             return
         data = text.encode("utf-8", "backslashreplace")
         try:
@@ -64,14 +76,19 @@ class DailyLogFile:
             self._size += len(data)
         except OSError as error:
             self.close()
-            if self._retryAt is None:
+            self._lost += 1
+            first, self._retryAt = self._retryAt is None, now + RETRY
+            if first:
                 self._complain(
                     f"Log files cannot be written to {self._directory} ({error.strerror}): lines "
                     "are lost until they can, nanotun itself runs on."
                 )
-            self._retryAt = now + RETRY
         else:
-            self._retryAt = None
+            if self._retryAt is not None:
+                lost, self._lost, self._retryAt = self._lost, 0, None
+                self._complain(
+                    f"Log files are written to {self._directory} again; lines lost: {lost}."
+                )
 
     def close(self) -> None:
         """Let go of the file.  The next line opens it again."""
@@ -100,9 +117,12 @@ class DailyLogFile:
         self.close()
         # The lines tell who talks to whom: nobody's business but the admin's.
         os.makedirs(self._directory, mode=0o750, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self._path(date), flags, 0o640)
         self._size = os.fstat(self._fd).st_size
+        # A full disk or a crash cuts a line in two; the next one begins a line all the same.
+        if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+            self._size += os.write(self._fd, b"\n")
         self._date = date
         self._removeOld()
 

@@ -2,18 +2,20 @@
 Where log lines go and which.
 
 twistd would log to stdout or to C{twistd.log}.  nanotun logs to stderr and to
-L{files by date<nanotun.logfile>}, and leaves out what C{logLevel} does not
-want before a line is made of it.  C{--logfile} and C{--syslog} of twistd take
-the place of stderr; C{--logger} takes the place of everything here.
+L{files by date<nanotun.logfile>}, as text or JSON, and leaves out what C{logLevel}
+does not want before a line is made of it.  C{--logfile} and C{--syslog} of twistd
+take the place of stderr; C{--logger} takes the place of everything here.
 
 In a daemon stderr is gone, but whoever typed the command still waits for it to
 start: until then warnings and errors reach the terminal.
+
+Any thread may log: lines are made and written one at a time.
 """
 
 from __future__ import annotations
 
 import os
-import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,26 +23,27 @@ from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LegacyLogObserverWrapper,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     LogPublisher,
-    eventAsText,
-    formatTime,
 )
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from nanotun.config import Settings
+from nanotun.errors import ConfigError
 from nanotun.logfile import DailyLogFile
+from nanotun.logformat import FORMATS, forJournal
+from nanotun.logsinks import STDERR, Terminal, openLogfile
 
 if TYPE_CHECKING:
     from constantly import NamedConstant
 
-STDERR = 2
 
 LEVELS = {
     "debug": LogLevel.debug,
@@ -48,31 +51,6 @@ LEVELS = {
     "warn": LogLevel.warn,
     "error": LogLevel.error,
 }
-
-
-def formatLine(event: LogEvent) -> str:
-    """
-    Make a line of an event.
-
-    What came from outside may hold anything: every control character is shown
-    escaped, so that no text can forge a line or steer a terminal.  The lines
-    of a traceback are indented below theirs.
-
-    @return: with a newline at its end; empty if the event has no text.
-    """
-    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    if not text:
-        return ""
-    text = "\n\t".join(_printable(part) for part in text.split("\n"))
-    level = event.get("log_level", LogLevel.info).name
-    namespace = _printable(str(event.get("log_namespace", "-")))
-    return f"{formatTime(event.get('log_time'))} {level} [{namespace}] {text}\n"
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
@@ -85,65 +63,72 @@ def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
     level = LEVELS[logLevel]
     predicate = LogLevelFilterPredicate(defaultLogLevel=level)
     if level is not LogLevel.debug:
-        predicate.setLogLevelForNamespace("twisted", max(level, LogLevel.warn))
+        for namespace in ("twisted", "log_legacy"):
+            predicate.setLogLevelForNamespace(namespace, max(level, LogLevel.warn))
     return predicate
-
-
-class Terminal:
-    """
-    The stderr that nanotun was started with, kept through twistd's fork.
-
-    It has to be let go of once the daemon has started: whoever waits for the
-    end of its output (a pipe, ssh) would wait for ever.
-    """
-
-    def __init__(self, fd: int = STDERR) -> None:
-        try:
-            self._fd = os.dup(fd)
-        except OSError:  # Started with stderr closed.
-            self._fd = -1
-
-    def write(self, text: str) -> None:
-        """Write whole lines, if anybody listens."""
-        if self._fd >= 0:
-            try:
-                os.write(self._fd, text.encode("utf-8", "backslashreplace"))
-            except OSError:
-                return
-
-    def release(self) -> None:
-        """Close it.  What is written from here on is lost."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Makes a line of each event and hands it to each sink with a level for it."""
+    """
+    Makes a line of each event and hands it to each sink with a level for it.
 
-    def __init__(self) -> None:
-        self._sinks: list[tuple[NamedConstant, Callable[[str], None]]] = []
+    @ivar format: makes the line.
+    @ivar lock: held while an event is under way; whoever changes what is here holds it.
+    """
 
-    def add(self, write: Callable[[str], None], level: NamedConstant = LogLevel.debug) -> None:
+    def __init__(self, logFormat: str = "text") -> None:
+        self.format = FORMATS[logFormat]
+        # A sink may log about itself.
+        self.lock = threading.RLock()
+        self._sinks: list[tuple[NamedConstant, Callable[[str], None], bool]] = []
+
+    def add(
+        self,
+        write: Callable[[str], None],
+        level: NamedConstant = LogLevel.debug,
+        journal: bool = False,
+    ) -> None:
         """
         Add a sink.
 
         @param write: takes a line; an L{OSError} from it loses the line.
         @param level: less important events are not for this sink.
+        @param journal: its lines are for the systemd journal.
         """
-        self._sinks.append((level, write))
+        self._sinks.append((level, write, journal))
+
+    def remove(self, write: Callable[[str], None]) -> None:
+        """Forget a sink."""
+        self._sinks = [sink for sink in self._sinks if sink[1] != write]
 
     def __call__(self, event: LogEvent) -> None:
         """Take an event, see L{ILogObserver}."""
-        line = formatLine(event)
         eventLevel = event.get("log_level", LogLevel.info)
-        for level, write in self._sinks:
-            if line and eventLevel >= level:
-                try:
-                    write(line)
-                except OSError:
-                    continue
+        with self.lock:
+            line = self.format(event)
+            for level, write, journal in self._sinks:
+                if line and eventLevel >= level:
+                    try:
+                        write(forJournal(line, eventLevel) if journal else line)
+                    except OSError:
+                        continue
+
+
+@implementer(ILogFilterPredicate)
+class LevelSwitch:
+    """
+    A filter that can be set anew.
+
+    @ivar predicate: what it does now.
+    """
+
+    def __init__(self, logLevel: str) -> None:
+        self.predicate = levelFilter(logLevel)
+
+    def __call__(self, event: LogEvent) -> NamedConstant:
+        """See L{ILogFilterPredicate}."""
+        return self.predicate(event)
 
 
 class LoggedService(MultiService):
@@ -155,24 +140,33 @@ class LoggedService(MultiService):
     application as its parent.
     """
 
+    _terminal: Terminal | None = None
+    _files: DailyLogFile | None = None
+
     def __init__(
         self,
         settings: Settings,
         twistd: Mapping[str, Any],
         clock: IReactorTime,
         stderr: int = STDERR,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         """
         @param twistd: twistd's own options.
         @param stderr: the fd of the terminal.
+        @param environment: the process's.
         """
         super().__init__()
         self._settings = settings
         self._twistd = twistd
         self._clock = clock
         self._stderr = stderr
+        self._environment = environment
         self._keepTerminal = False
-        self._terminal: Terminal | None = None
+        # Relative paths stay relative to this, wherever twistd goes.
+        self._base = os.getcwd()
+        self._lines = LineObserver(settings.logFormat)
+        self._levels = LevelSwitch(settings.logLevel)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Give the application its observer, then proceed as usual."""
@@ -186,13 +180,47 @@ class LoggedService(MultiService):
         if self._terminal is not None and not self._keepTerminal:
             self._terminal.release()
 
+    def reconfigure(self, settings: Settings) -> None:
+        """
+        Take over C{logLevel}, C{logFormat} and C{logDir} of a running daemon.  A line is
+        either as before or as from now on, and none is lost.
+
+        @raise ConfigError: the new directory cannot be written to; nothing has changed.
+        """
+        files = old = self._files
+        if settings.logDir != self._settings.logDir:
+            files = self._makeFiles(settings.logDir)
+            try:
+                if files is not None:
+                    files.open()
+            except OSError as error:
+                raise ConfigError(
+                    f"logDir {settings.logDir} cannot be written to ({error.strerror}); choose "
+                    "another directory."
+                ) from None
+        with self._lines.lock:
+            self._settings = settings
+            self._levels.predicate = levelFilter(settings.logLevel)
+            self._lines.format = FORMATS[settings.logFormat]
+            self._files = files
+            if files is not old:
+                if old is not None:
+                    self._lines.remove(old.write)
+                    old.close()
+                if files is not None:
+                    self._lines.add(files.write)
+
     def _makeObserver(self) -> ILogObserver:
-        lines = LineObserver()
+        lines = self._lines
         self._terminal = terminal = Terminal(self._stderr)
         logfile, syslog = self._twistd.get("logfile"), self._twistd.get("syslog")
         foreground = bool(self._twistd.get("nodaemon") or self._twistd.get("debug"))
         self._keepTerminal = foreground and not logfile and not syslog
-        lines.add(terminal.write, LogLevel.debug if self._keepTerminal else LogLevel.warn)
+        lines.add(
+            terminal.write,
+            LogLevel.debug if self._keepTerminal else LogLevel.warn,
+            terminal.isJournal(self._environment),
+        )
         observers: list[ILogObserver] = [lines]
         if syslog:
             # Imported here: a Python may be built without syslog.
@@ -201,46 +229,19 @@ class LoggedService(MultiService):
             prefix = self._twistd.get("prefix", "nanotun")
             observers.append(LegacyLogObserverWrapper(SyslogObserver(prefix).emit))  # type: ignore[arg-type]
         elif logfile:
-            lines.add(self._openLogfile(logfile, foreground))
-        if self._settings.logDir:
-            files = DailyLogFile(
-                self._settings.logDir,
-                self._clock,
-                lambda text: terminal.write(f"nanotun: {text}\n"),
-            )
-            lines.add(files.write)
-        return FilteringLogObserver(
-            LogPublisher(*observers), [levelFilter(self._settings.logLevel)]
+            lines.add(openLogfile(logfile, foreground))
+        observer = FilteringLogObserver(LogPublisher(*observers), [self._levels])
+        self._log = Logger(namespace="nanotun.logfile", observer=observer)
+        self._files = self._makeFiles(self._settings.logDir)
+        if self._files is not None:
+            lines.add(self._files.write)
+        return observer
+
+    def _makeFiles(self, directory: str) -> DailyLogFile | None:
+        if not directory:
+            return None
+        return DailyLogFile(
+            os.path.join(self._base, directory),
+            self._clock,
+            lambda sentence: self._log.error("{sentence}", sentence=sentence),
         )
-
-    def _openLogfile(self, path: str, foreground: bool) -> Callable[[str], None]:
-        """
-        What C{twistd --logfile} means, in nanotun's format.
-
-        @raise SystemExit: with one sentence.
-        """
-        if path == "-":
-            if not foreground:
-                raise SystemExit("nanotun: --logfile=- needs -n: a daemon has no stdout.")
-            stdout = sys.stdout  # Now: twistd replaces it soon.
-
-            def writeOut(text: str) -> None:
-                stdout.write(text)
-                stdout.flush()
-
-            return writeOut
-        try:
-            # Rotating renames the file.  As root, that would be the end of /dev/null.
-            special = os.path.exists(path) and not os.path.isfile(path)
-            file = LogFile.fromFullPath(path, **({"rotateLength": None} if special else {}))
-        except OSError as error:
-            raise SystemExit(
-                f"nanotun: --logfile {path} cannot be written ({error.strerror}); "
-                "choose another file."
-            ) from None
-
-        def write(text: str) -> None:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-
-        return write

@@ -10,40 +10,40 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.assembly.controls import confirmHandler, makeReport, stopHandler
+from nanotun.assembly.host import HostParts
+from nanotun.assembly.waysout import WaysOut
 from nanotun.config import Settings
+from nanotun.control.server import ControlSocket, Handler
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
-    IOwners,
     IPacketEngine,
     IPacketEngineFactory,
     IPart,
     ITunDevice,
+    ITunOpener,
     IUpstream,
 )
-from nanotun.judge import Judge, rulesFor, runsLocally
+from nanotun.judge import Judge
 from nanotun.logs import LoggedService
-from nanotun.naming import NamedUpstream, Naming
+from nanotun.naming import Naming
 from nanotun.options import Options
-from nanotun.owners import makeOwners
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
+from nanotun.signals import Signals
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from nanotun.tun.ways import MarkedWays
-from nanotun.upstream import upstreamsFor
-from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -83,65 +83,53 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def ownersFor(settings: Settings, reactor: Any) -> IOwners | None:
+def checkFiles(settings: Settings) -> None:
     """
-    Who finds flows' processes, also an L{IPart}; L{None} where no rule is about any.
+    Read what the settings name, beside their own files.  Opens no connection.
 
-    @raise ConfigError: a user that C{excludedProcesses} names is not known.
+    @raise ConfigError: something of it is no good.
     """
-    localProxy = runsLocally(settings, Locality(reactor.seconds).isLocal)
-    if not rulesFor(settings, localProxy).needsOwner:
-        return None
-    return makeOwners(settings, reactor)
+    from twisted.internet import reactor
+
+    WaysOut(settings, reactor, Naming())
 
 
-def makeService(options: Options) -> IService:
+def makeService(
+    options: Options,
+    opener: ITunOpener | None = None,
+    leave: Callable[[int], None] | None = None,
+) -> IService:
     """
     Put everything together.
 
     @param options: parsed.
+    @param opener: if not for this machine's own network namespace, which nothing is
+        done to then.
+    @param leave: has the process end with a status; by default the reactor stops.
     @raise SystemExit: a file that the proxy's URL names is no good, or a user that
         C{excludedProcesses} names is not known; with the error's sentence, as from
         L{Options.postOptions}.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
+    def exit(status: int) -> None:
+        exitWith(reactor, status)
+
     settings = options.settings
     debug = settings.logLevel == "debug"
-    pools = MultiService()
+    config = os.path.abspath(options["config"]) if options["config"] else ""
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
-
-    proxies: list[ProxyUpstream] = []
-
-    def dials(endpoint: Endpoint) -> bool:
-        return any(proxy.dials(endpoint) for proxy in proxies)
-
-    def around(upstream: IUpstream) -> IUpstream:
-        if isinstance(upstream, ProxyUpstream):
-            proxies.append(upstream)
-        if not fakes and not upstream.sendsNames:
-            return upstream
-        return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
-
+    marked = MarkedWays(settings.tunName, reactor.seconds)
+    host: HostParts | None = None
     try:
-        upstream = upstreamsFor(
-            settings.proxy,
-            settings.proxyPolicy,
-            reactor,
-            settings.connectTimeout,
-            settings.proxyCheckInterval,
-            debug,
-            around,
-            settings.upstreamPool,
-            pools,
-        )
-        owners = ownersFor(settings, reactor)
+        ways = WaysOut(settings, reactor, naming, marked.leadsIn)
+        if opener is None:
+            host = HostParts(options, reactor, naming, config, exit)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
-    direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    ways = MarkedWays(settings.tunName, reactor.seconds)
-    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, IPart(owners))
+    upstream = ways.upstream
+    owners = None if host is None else host.owners
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -161,42 +149,71 @@ def makeService(options: Options) -> IService:
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
         naming.names = gateway.names
+        if host is not None:
+            host.gateways.append(gateway)
         return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, dials, os.getpid())
-        return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
+        judge = Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid())
+        return FlowRouter(judge, upstream, ways.direct, engine, gateway, reactor, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
     ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
-    notices = tuple(options.notices)
+    handlers: dict[str, Handler] = {}
+    before: tuple[IPart, ...] = (marked,)
+    after: tuple[IPart, ...] = ()
+    if host is not None:
+        before = (*host.before(Signals(reactor, {})), marked)
+        after = host.after(ControlSocket(settings.runDir, handlers, reactor))
+    tunnel = NanotunService(
+        settings,
+        Parts(
+            opener or LinuxTunOpener(offloadWorks),
+            makeEngine,
+            makeServices,
+            makeRouter,
+            makePort,
+            before,
+            after,
+        ),
+        reactor,
+        leave or exit,
+        notices=(*options.notices, *noticesOf(settings, upstream)),
+    )
+    sections: dict[str, Callable[[], Any]] = {
+        "upstream": ways.report,
+        "verdicts": lambda: tunnel.router.report(),
+    }
+    if owners is not None:
+        sections["processes"] = owners.report
+    routes = None if host is None else host.routes
+    if routes is not None:
+        sections["routes"] = routes.report
+    handlers["status"] = makeReport(settings, config, tunnel, sections, time.monotonic)
+    handlers["stop"] = stopHandler(reactor)
+    handlers["confirm"] = confirmHandler(None if routes is None else routes.confirm)
+    root = LoggedService(settings, options.parent or {}, reactor)
+    tunnel.setServiceParent(root)
+    # Started after the tunnel, which is what can fail.
+    ways.setServiceParent(root)
+    return root
+
+
+def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
+    """What a user should know of these settings before he wonders."""
+    notices: tuple[str, ...] = ()
     if not upstream.carriesDatagrams:
         notices += (
             f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
             f"their DNS queries need the relay at {GATEWAY4}.",
         )
-    notices += tuple(
+    return notices + tuple(
         f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
         "it; write ?ca=FILE in the place of ?insecure=1."
         for proxy in settings.proxy
         if proxy.insecure
     )
-    tunnel = NanotunService(
-        settings,
-        Parts(LinuxTunOpener(offloadWorks), makeEngine, makeServices, makeRouter, makePort, before),
-        reactor,
-        lambda status: exitWith(reactor, status),
-        notices=notices,
-    )
-    root = LoggedService(settings, options.parent or {}, reactor)
-    tunnel.setServiceParent(root)
-    if IService.providedBy(upstream):
-        # Started after the tunnel, which is what can fail.
-        upstream.setServiceParent(root)
-    if settings.upstreamPool:
-        pools.setServiceParent(root)
-    return root

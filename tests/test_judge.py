@@ -239,6 +239,8 @@ class SettingsTests(SynchronousTestCase):
             ("socks5://[::1]:9", True),
             ("socks5://LocalHost:9", True),
             ("socks5:///run/proxy", True),
+            ("socks5://a.localhost:9", True),
+            ("socks5://alocalhost:9", False),
             ("socks5://10.0.0.5", True),
             ("socks5://10.0.0.6", False),
             ("socks5://proxy.example", False),

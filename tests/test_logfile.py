@@ -175,3 +175,51 @@ class DailyLogFileTests(SynchronousTestCase):
         self.log.write("a\n")
         self.assertEqual(victim.read_text(), "precious")
         self.assertEqual(len(self.complaints), 1)
+
+    def test_again(self) -> None:
+        """Once the directory is good again, a sentence says how many lines were lost."""
+        self.directory.touch()
+        for _ in range(5):
+            self.log.write(LINE)
+        self.clock.advance(RETRY)
+        self.log.write(LINE)
+        self.assertEqual(len(self.complaints), 1)
+        self.directory.unlink()
+        self.clock.advance(RETRY)
+        self.log.write(LINE)
+        self.log.write(LINE)
+        self.assertEqual(
+            self.complaints[1:],
+            [f"Log files are written to {self.directory.resolve()} again; lines lost: 6."],
+        )
+
+    def test_complaintIsALine(self) -> None:
+        """The sentences may be written to the file itself: the second one gets there."""
+        log = DailyLogFile(
+            str(self.directory), self.clock, lambda sentence: log.write(f"{sentence}\n")
+        )
+        self.addCleanup(log.close)
+        self.directory.touch()
+        log.write(LINE)
+        self.directory.unlink()
+        self.clock.advance(RETRY)
+        log.write(LINE)
+        self.assertEqual(
+            self.text("nanotun-2026-11-22.log"),
+            f"{LINE}Log files are written to {self.directory.resolve()} again; lines lost: 2.\n",
+        )
+
+    def test_cutLine(self) -> None:
+        """After a line that was cut in two, the next one begins on a line of its own."""
+        self.directory.mkdir()
+        (self.directory / "nanotun-2026-11-22.log").write_text("a\nhalf of")
+        self.log.write("b\n")
+        self.assertEqual(self.text("nanotun-2026-11-22.log"), "a\nhalf of\nb\n")
+
+    def test_open(self) -> None:
+        """Opened ahead, a good directory has its file and a bad one is an error."""
+        self.log.open()
+        self.assertEqual(self.names(), ["nanotun-2026-11-22.log"])
+        bad = DailyLogFile("/dev/null/x", self.clock, self.complaints.append)
+        self.assertRaises(OSError, bad.open)
+        self.assertEqual(self.complaints, [])

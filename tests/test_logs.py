@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import threading
 from dataclasses import replace
 from typing import Any, cast
 
 from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.logger import ILogFilterPredicate, ILogObserver, Logger, LogLevel
 from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.config import flagValue, makeSettings
+from nanotun.errors import ConfigError
 from nanotun.keys import KEYS
-from nanotun.logs import LineObserver, LoggedService, Terminal, formatLine
+from nanotun.logs import LevelSwitch, LineObserver, LoggedService
 
 SETTINGS = makeSettings(
     {}, {"proxy": flagValue(KEYS["proxy"], "h"), "logDir": flagValue(KEYS["logDir"], "")}, None
 )
-
-
-class FormatLineTests(SynchronousTestCase):
-    """L{formatLine}."""
-
-    def line(self, text: str, **fields: Any) -> str:
-        """The line of an event."""
-        return formatLine(
-            {"log_format": text, "log_level": LogLevel.warn, "log_namespace": "n", **fields}
-        )
-
-    def test_parts(self) -> None:
-        """A line has time, level, namespace and text."""
-        self.assertRegex(
-            self.line("a {b}", b=1, log_time=0.0),
-            r"^19(70|69)-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} warn \[n\] a 1\n$",
-        )
-
-    def test_controlCharacters(self) -> None:
-        """What steers a terminal, turns the text's direction or ends the line is escaped."""
-        line = self.line("{x}", x="a\x1b[2Jb\rc\x00d\x9be\u202ef\u2028g\ud800h")
-        self.assertTrue(line[:-1].isprintable())
-        for escaped in ("\\x1b", "\\r", "\\x00", "\\x9b", "\\u202e", "\\u2028", "\\ud800"):
-            self.assertIn(escaped, line)
-
-    def test_forgedLine(self) -> None:
-        """A newline in a value begins no line that looks like one of ours."""
-        self.assertIn("a\n\t2026", self.line("{x}", x="a\n2026-01-01 error [n] forged"))
-
-    def test_traceback(self) -> None:
-        """A failure comes with its traceback, indented."""
-        text = self.line("oops", log_failure=Failure(ZeroDivisionError("why")))
-        self.assertIn("oops\n\tTraceback", text)
-        self.assertIn("ZeroDivisionError: why", text)
-
-    def test_nothing(self) -> None:
-        """An event without a text is no line."""
-        self.assertEqual(formatLine({"log_level": LogLevel.info}), "")
 
 
 class LineObserverTests(SynchronousTestCase):
@@ -82,43 +46,56 @@ class LineObserverTests(SynchronousTestCase):
         observer({"log_format": "a", "log_level": LogLevel.info})
         self.assertEqual(len(lines), 1)
 
+    def test_threads(self) -> None:
+        """Events of several threads are written one at a time."""
+        inside: list[int] = []
+        seen: list[int] = []
+        null = os.open("/dev/null", os.O_WRONLY)
+        self.addCleanup(os.close, null)
 
-class TerminalTests(SynchronousTestCase):
-    """L{Terminal}."""
+        def sink(line: str) -> None:
+            inside.append(1)
+            os.write(null, b"x")  # Another thread may run meanwhile.
+            seen.append(len(inside))
+            inside.pop()
 
-    def test_noStderr(self) -> None:
-        """Without a stderr, or with nobody at its other end, lines are lost and that is all."""
-        read, write = os.pipe()
-        terminal = Terminal(write)
-        self.addCleanup(terminal.release)
-        os.close(write)
-        os.close(read)
-        terminal.write("a\n")
-        Terminal(write).write("a\n")
+        observer = LineObserver()
+        observer.add(sink)
 
-    def test_release(self) -> None:
-        """Once released, whoever reads the other end sees the end."""
-        read, write = os.pipe()
-        self.addCleanup(os.close, read)
-        terminal = Terminal(write)
-        os.close(write)
-        terminal.write("a\n")
-        terminal.release()
-        terminal.write("b\n")
-        self.assertEqual(os.read(read, 10), b"a\n")
-        self.assertEqual(os.read(read, 10), b"")
+        def log() -> None:
+            for number in range(200):
+                observer({"log_format": "{n}", "n": number, "log_level": LogLevel.info})
+
+        threads = [threading.Thread(target=log) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        self.assertEqual(seen, [1] * 800)
+
+
+class LevelSwitchTests(SynchronousTestCase):
+    """L{LevelSwitch}."""
+
+    def test_interface(self) -> None:
+        """It is a filter."""
+        verifyObject(ILogFilterPredicate, LevelSwitch("info"))
 
 
 class LoggedServiceTests(SynchronousTestCase):
     """L{LoggedService}, as twistd uses it."""
 
-    def start(self, twistd: dict[str, object], **changes: str) -> LoggedService:
+    def start(
+        self, twistd: dict[str, object], journal: bool = False, **changes: str
+    ) -> LoggedService:
         """Give a service an application, as twistd does, and log through that one's observer."""
         self.read, write = os.pipe()
         os.set_blocking(self.read, False)
         self.addCleanup(os.close, self.read)
         settings = replace(SETTINGS, **cast(Any, changes))
-        service = LoggedService(settings, twistd, Clock(), write)
+        status = os.fstat(write)
+        environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journal else {}
+        service = LoggedService(settings, twistd, Clock(), write, environment)
         application: Any = Application("test")
         service.setServiceParent(application)
         os.close(write)
@@ -241,3 +218,82 @@ class LoggedServiceTests(SynchronousTestCase):
         for path, twistd in (("/nonexistent/x", {"nodaemon": True}), ("-", {"nodaemon": False})):
             error = self.assertRaises(SystemExit, self.start, {**twistd, "logfile": path})
             self.assertTrue(str(error.code).startswith("nanotun: --logfile"))
+
+    def logged(self, directory: str) -> str:
+        """What is in the one file of a directory."""
+        (name,) = os.listdir(directory)
+        with open(os.path.join(directory, name)) as file:
+            return file.read()
+
+    def test_json(self) -> None:
+        """With logFormat json, stderr and files have objects, the complaint about files too."""
+        directory = self.mktemp()
+        self.start({"nodaemon": True}, logDir=directory, logFormat="json")
+        self.logger.info("hello {who}", who="you")
+        for line in (self.logged(directory), self.stderr()):
+            self.assertEqual(json.loads(line)["fields"], {"who": "you"})
+        self.start({"nodaemon": True}, logDir="/dev/null/x", logFormat="json")
+        self.logger.info("hello")
+        lines = [json.loads(line) for line in self.stderr().splitlines()]
+        self.assertEqual([line["level"] for line in lines], ["info", "error"])
+
+    def test_journal(self) -> None:
+        """Lines for the journal begin with their level, and no others do."""
+        self.start({"nodaemon": True}, journal=True)
+        self.logger.warn("hello")
+        self.assertRegex(self.stderr(), r"^<4>\S+ warn ")
+
+    def test_reconfigure(self) -> None:
+        """Level, format and directory are taken over; stderr goes on as it was."""
+        first, second = self.mktemp(), self.mktemp()
+        service = self.start({"nodaemon": True}, logDir=first)
+        service.startService()
+        self.logger.debug("quiet")
+        self.logger.info("one")
+        changed = replace(SETTINGS, logLevel="debug", logFormat="json", logDir=second)
+        service.reconfigure(changed)
+        self.logger.debug("two")
+        self.assertRegex(self.logged(first), r"^\S+ info \[nanotun.test\] one\n$")
+        self.assertEqual(json.loads(self.logged(second))["text"], "two")
+        self.assertRegex(self.stderr(), r'(?s)^\S+ info \[nanotun.test\] one\n\{"time".*two"\}\n$')
+        service.reconfigure(replace(changed, logDir="", logLevel="error"))
+        self.logger.warn("three")
+        self.logger.error("four")
+        self.assertNotIn("four", self.logged(second))
+        self.assertEqual(json.loads(self.stderr())["text"], "four")
+
+    def test_reconfigureDaemon(self) -> None:
+        """A daemon's terminal stays closed, and its --logfile open."""
+        path = self.mktemp()
+        service = self.start({"nodaemon": False, "logfile": path})
+        service.startService()
+        service.reconfigure(replace(SETTINGS, logLevel="debug"))
+        self.logger.debug("hello")
+        self.assertEqual(os.read(self.read, 1), b"")
+        with open(path) as file:
+            self.assertIn("hello", file.read())
+
+    def test_reconfigureBad(self) -> None:
+        """A directory that cannot be is one sentence, and everything goes on as before."""
+        directory = self.mktemp()
+        service = self.start({"nodaemon": True}, logDir=directory)
+        bad = replace(SETTINGS, logDir="/dev/null/x", logLevel="error", logFormat="json")
+        error = self.assertRaises(ConfigError, service.reconfigure, bad)
+        self.assertEqual(
+            str(error),
+            "logDir /dev/null/x cannot be written to (Not a directory); choose another directory.",
+        )
+        self.logger.info("hello")
+        self.assertRegex(self.logged(directory), r"^\S+ info .*hello\n$")
+
+    def test_relative(self) -> None:
+        """A relative directory of a reload starts where the daemon was started."""
+        service = self.start({"nodaemon": True})
+        directory = self.mktemp()
+        os.mkdir(directory)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/")
+        service.reconfigure(replace(SETTINGS, logDir=os.path.join(directory, "logs")))
+        self.logger.info("hello")
+        os.chdir(service._base)
+        self.assertIn("hello", self.logged(os.path.join(directory, "logs")))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -227,57 +228,36 @@ class WayTests(RouterCase):
         decision = Decision(verdict, verdict.value, "the test says so", trouble=trouble)
         self.judge.decisions[self.ELSEWHERE.host] = decision
 
+    def assertEachWay(self, ask: Callable[[Endpoint], object], *places: Any) -> None:
+        """
+        What is asked for ends in the place of its verdict and in no other.
+
+        @param places: one per verdict, in their order.
+        """
+        for number, verdict in enumerate(Verdict):
+            self.decide(verdict)
+            ask(self.ELSEWHERE)
+            found = [len(place) for place in places]
+            self.assertEqual(found, [int(number == x) for x in range(len(places))], verdict)
+            places[number].clear()
+        self.assertEqual(len(self.judge.judged), len(places))
+        self.router.stop()
+
     def test_stream(self) -> None:
         """
         A connection goes where the judge says, and each is judged once.
         """
-        for verdict, ways in (
-            (Verdict.PROXY, (1, 0, 0, 0, 0)),
-            (Verdict.DIRECT, (0, 1, 0, 0, 0)),
-            (Verdict.RELAY, (0, 0, 1, 0, 0)),
-            (Verdict.REJECT, (0, 0, 0, 1, 0)),
-            (Verdict.DROP, (0, 0, 0, 0, 1)),
-        ):
-            self.decide(verdict)
-            self.engine.request(self.ELSEWHERE)
-            places: tuple[Any, ...] = (
-                self.upstream.asked,
-                self.direct.asked,
-                self.gateway.accepted,
-                self.engine.refused,
-                self.engine.dropped,
-            )
-            self.assertEqual(tuple(map(len, places)), ways, verdict)
-            for place in places:
-                place.clear()
-        self.assertEqual(len(self.judge.judged), 5)
-        self.router.stop()
+        engine = self.engine
+        ways = self.upstream.asked, self.direct.asked, self.gateway.accepted
+        self.assertEachWay(engine.request, *ways, engine.refused, engine.dropped)
 
     def test_datagramsEachWay(self) -> None:
         """
         So do datagrams.
         """
-        for verdict, ways in (
-            (Verdict.PROXY, (1, 0, 0, 0, 0)),
-            (Verdict.DIRECT, (0, 1, 0, 0, 0)),
-            (Verdict.RELAY, (0, 0, 1, 0, 0)),
-            (Verdict.REJECT, (0, 0, 0, 1, 0)),
-            (Verdict.DROP, (0, 0, 0, 0, 1)),
-        ):
-            self.decide(verdict)
-            self.engine.requestDatagrams(self.ELSEWHERE)
-            places: tuple[Any, ...] = (
-                self.upstream.families,
-                self.direct.families,
-                self.engine.served,
-                self.engine.refused,
-                self.engine.dropped,
-            )
-            self.assertEqual(tuple(map(len, places)), ways, verdict)
-            for place in places:
-                place.clear()
-        self.assertEqual(len(self.judge.judged), 5)
-        self.router.stop()
+        engine = self.engine
+        ways = self.upstream.families, self.direct.families, engine.served
+        self.assertEachWay(engine.requestDatagrams, *ways, engine.refused, engine.dropped)
 
     def test_twoLegs(self) -> None:
         """

@@ -19,7 +19,7 @@ from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.keys import KEYS
-from nanotun.logs import formatLine
+from nanotun.logformat import formatText
 from nanotun.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.testing import MemoryEngine, MemoryTunOpener
 
@@ -193,7 +193,7 @@ class ServiceCase(SynchronousTestCase):
 
     def lines(self, level: Any) -> list[str]:
         """What was logged at C{level}."""
-        return [formatLine(event) for event in self.logged if event.get("log_level") is level]
+        return [formatText(event) for event in self.logged if event.get("log_level") is level]
 
 
 class StartTests(ServiceCase):

@@ -53,6 +53,15 @@ class DirectTests(ReactorCase):
         leg = upstream.connect(Endpoint("127.0.0.1", self.closedPort()))
         self.assertIn("Connection refused", await self.failure(UpstreamRefused, leg))
 
+    async def test_leadsIn(self) -> None:
+        """
+        What would come back is not dialled; the network is unreachable.
+        """
+        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        upstream.leadsIn = "127.0.0.1".__eq__
+        leg = upstream.connect(Endpoint("127.0.0.1", self.listen()))
+        self.assertIn("into the tunnel", await self.failure(UpstreamNetUnreachable, leg))
+
     def test_errors(self) -> None:
         """
         What the kernel says is what the app will see.

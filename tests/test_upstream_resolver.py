@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ProxyError
-from nanotun.upstream.resolver import MAX_AGE, HostAddresses, SocketAddress
+from nanotun.upstream.resolver import DOUBTED_AGE, MAX_AGE, HostAddresses, SocketAddress
 
 FOUR = SocketAddress(socket.AF_INET, ("192.0.2.1", 1080))
 SIX = SocketAddress(socket.AF_INET6, ("2001:db8::1", 1080, 0, 0))
@@ -107,6 +107,19 @@ class HostAddressesTests(SynchronousTestCase):
         self.clock.advance(MAX_AGE - 1)
         self.assertEqual(self.addresses.known(), [SIX, FOUR])
         self.clock.advance(1)
+        self.assertIsNone(self.addresses.known())
+
+    def test_doubt(self) -> None:
+        """
+        Where nobody answers, the host is looked up anew, but not for each flow.
+        """
+        self.addresses.get()
+        self.answer()
+        self.clock.advance(DOUBTED_AGE - 1)
+        self.addresses.doubt()
+        self.assertEqual(self.addresses.known(), [SIX, FOUR])
+        self.clock.advance(1)
+        self.addresses.doubt()
         self.assertIsNone(self.addresses.known())
 
     def test_prefer(self) -> None:

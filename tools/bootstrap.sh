@@ -42,8 +42,18 @@ if [ "${1:-build}" = test ]; then
     want knot-dnsutils kdig
     want dnsperf dnsperf
     want nftables nft
+    want iptables iptables
     want tcpdump tcpdump
     want procps ps
+    want systemd systemd-analyze
+    want shellcheck shellcheck
+    want mandoc mandoc
+    want bash bash
+    want zsh zsh
+    want fish fish
+    want dbus-daemon dbus-daemon
+    # For a stand-in of systemd-resolved, which Debian's own Python runs.
+    [ -e /usr/lib/python3/dist-packages/jeepney ] || wanted="$wanted python3-jeepney"
 fi
 
 missing=$(echo $needed $wanted)

@@ -2,7 +2,7 @@
 The native library's C ABI, for ctypes: C{netstack/netstack.h} once more.
 
 Structures, constants and functions have the header's names, order and types;
-a test compares the two.  ctypes is imported here and nowhere else, and nothing
+a test compares the two.  ctypes is used here and for capabilities only, and nothing
 is loaded when this module is imported: Go does not survive the fork by which
 twistd becomes a daemon.
 """

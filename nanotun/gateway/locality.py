@@ -10,6 +10,8 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
+from nanotun.addresses import KERNEL4, KERNEL6
+
 #: Seconds that an answer is used: addresses come and go.
 MAX_AGE = 5.0
 
@@ -18,6 +20,11 @@ LIMIT = 256
 
 #: Nobody's addresses (RFC 5737, RFC 3849): what can be bound to these says nothing.
 _NOBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+#: The kernel's on the device.  The device may be in a namespace where this process
+#: is not, and nobody else's packets carry these: a kernel drops what claims to come
+#: from itself.
+DEVICE = tuple(address.partition("/")[0] for address in (KERNEL4, KERNEL6))
 
 #: What the kernel says of an address that is not its own, of one that needs a scope,
 #: and of a family that it does not have.
@@ -44,6 +51,8 @@ class Locality:
         @param host: a literal address.  One with a scope, or that needs one, is
             taken for somebody else's.
         """
+        if host in DEVICE:
+            return True
         now = self._seconds()
         known, asked = self._known.get(host, (False, -MAX_AGE))
         if asked <= now < asked + MAX_AGE:

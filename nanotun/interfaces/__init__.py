@@ -7,6 +7,7 @@ All methods are called on the reactor's thread.
 from __future__ import annotations
 
 from nanotun.interfaces.device import ITunDevice, ITunOpener
+from nanotun.interfaces.diagnosis import ICheck
 from nanotun.interfaces.engine import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -16,11 +17,12 @@ from nanotun.interfaces.engine import (
     IPacketEngineFactory,
 )
 from nanotun.interfaces.policy import IJudge, IOwners
-from nanotun.interfaces.routing import IChange, IPart
+from nanotun.interfaces.routing import IChange, IKernelRoutes, IPart
 from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, IUpstream
 
 __all__ = [
     "IChange",
+    "ICheck",
     "IDatagramFlowRequest",
     "IFlowHandler",
     "IFlowRequest",
@@ -28,6 +30,7 @@ __all__ = [
     "IHandshake",
     "IHealthCheck",
     "IJudge",
+    "IKernelRoutes",
     "ILegControl",
     "IOwners",
     "IPacketEngine",

@@ -13,6 +13,7 @@ from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
 from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.testing.policy import FakeJudge, FakeOwners
+from nanotun.testing.routes import MemoryRoutes
 from nanotun.testing.upstream import FakeControl, FakeUpstream
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "FakeSockets",
     "FakeUpstream",
     "MemoryEngine",
+    "MemoryRoutes",
     "MemoryTun",
     "MemoryTunOpener",
 ]

@@ -177,6 +177,7 @@ class Leg:
             self._tryNext()
         else:
             assert self._current is not None
+            self._addresses.doubt()
             self._fail(self._connector.errorFor(error, self._current))
 
     def _connected(self) -> None:
@@ -203,6 +204,8 @@ class Leg:
         self._timer = None
         reactor = self._connector.reactor
         if reactor.seconds() >= self._deadline:
+            if self._stepNow() == CONNECT:
+                self._addresses.doubt()
             self._fail(
                 UpstreamTimeout(
                     f"{self._connector.name} did not answer within "

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from nanotun.errors import (
@@ -47,6 +47,8 @@ class DirectUpstream:
     """
     Dials with marked sockets.
 
+    @ivar leadsIn: whether the way to a literal address leads into the tunnel again;
+        then it is not dialled.  The composition root sets it.
     @param timeout: seconds for one connect.
     """
 
@@ -63,6 +65,7 @@ class DirectUpstream:
         makeStream: Callable[[int], Any] = openStream,
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
     ) -> None:
+        self.leadsIn: Callable[[str], bool] = lambda host: False
         self._reactor = reactor
         self._makeDatagram = makeDatagram
         self._connector = Connector(
@@ -72,6 +75,10 @@ class DirectUpstream:
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         host, port = destination
+        if self.leadsIn(host):
+            return fail(
+                UpstreamNetUnreachable(f"The way to {destination} leads into the tunnel again.")
+            )
         return self._connector.open(HostAddresses(self._reactor, host, port))
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:

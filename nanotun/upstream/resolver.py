@@ -19,6 +19,10 @@ from nanotun.errors import ProxyError
 #: follow a proxy that moves.
 MAX_AGE = 60.0
 
+#: Seconds that an answer is used although nobody answers at its addresses.  Less
+#: would be a lookup for each flow while a proxy is down.
+DOUBTED_AGE = 5.0
+
 
 class SocketAddress(NamedTuple):
     """
@@ -79,6 +83,11 @@ class HostAddresses:
         if self._known[:1] != [address] and address in self._known:
             # A new list: others may walk through the old one.
             self._known = [address, *(each for each in self._known if each != address)]
+
+    def doubt(self) -> None:
+        """Nobody answered at any of them: the host may have moved."""
+        if self._reactor.seconds() - self._asOf >= DOUBTED_AGE:
+            self._asOf = -MAX_AGE
 
     def get(self) -> Deferred[list[SocketAddress]]:
         """

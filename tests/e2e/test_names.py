@@ -91,6 +91,21 @@ class NamesChecks(TunnelCase):
         with self.lab.app.connect((FAKES[IPV4], peer.port), 10.0) as sock:
             self.assertEqual(sock.recv(10), b"hello")
 
+    def test_pastTheProxy(self) -> None:
+        """A port that never reaches the proxy is dialled directly, by what its name leads to."""
+        dante = self.dante()
+        ports = "tcp:8445,udp:8445"
+        self.relay(dnsMode="fake-ip", proxy=dante.url(), lanOnlyPorts=ports)
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        peer = self.peer(lambda connection: connection.getpeername()[0], port=8445)
+        with self.lab.app.connect((FAKES[IPV4], 8445), 10.0) as sock:
+            self.assertEqual(sock.recv(10), b"")
+        self.assertEqual(peer.result(), f"::ffff:{IPV4.app}")
+        server = self.udpServer(udp.echo, IPV4, port=8445)
+        self.assertEchoes(self.datagrams(8445, FAKES[IPV4]))
+        self.assertEqual({host for host, _ in server.sources()}, {IPV4.app})
+        self.assertEqual(dante.connects(), [])
+
     def test_byName(self) -> None:
         """A proxy that is sent names gets the name, of real addresses and of fake ones."""
         proxy = self.peer(hearSocks, self.lab.proxy)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab.packets import inject, syn
 from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, TUN_NAME
 from tests.e2e.lab.udp import mirror
 
@@ -70,6 +72,11 @@ class WaysChecks(TunnelCase):
             error, seconds = self.connectError(port)
             self.assertIn(error, (errno.EHOSTUNREACH, errno.EACCES))
             self.assertLess(seconds, 1)
+        app = self.datagrams(port)
+        app.send(b"anybody?")
+        with self.assertRaises(OSError) as raised:
+            app.recv(100)
+        self.assertIn(raised.exception.errno, (errno.EHOSTUNREACH, errno.EACCES))
         line = f"{self.family.world}/{32 if self.family is IPV4 else 128} is one of excludedIPs"
         # Once in each of the logs, standard output and the file.
         self.assertEqual(daemon.log().count(line), 2)
@@ -106,6 +113,23 @@ class WaysChecks(TunnelCase):
         self.assertIn("autoDefaultRoute", log)
 
 
+class OneOfSeveralChecks(TunnelCase):
+    """C{direct://} behind a proxy that is down."""
+
+    def test_noLoop(self) -> None:
+        """Where its way leads into the tunnel no flow breeds others."""
+        nobody = f"socks5://{IPV4.proxy}:9"
+        daemon = self.daemon(proxy=[nobody, "direct://"], logLevel="debug")
+        port = self.peer(peerOf).port
+        self.assertEqual(self.connectError(port)[0], errno.ENETUNREACH)
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
+        self.assertEqual(len(lines), 1, daemon.log())
+        self.lab.openDirectPath()
+        time.sleep(3.1)  # what the daemon remembers of routes is as old
+        with self.connect(port) as sock:
+            self.assertEqual(sock.recv(100).decode(), IPV4.app)
+
+
 class ForwardedChecks(TunnelCase):
     """Packets of other machines."""
 
@@ -137,6 +161,37 @@ class ForwardedChecks(TunnelCase):
         self.assertEqual(len(lines), len(hosts) - 1, daemon.log())
 
 
+class LocalProxyChecks(TunnelCase):
+    """A proxy on the machine whose traffic all goes into the tunnel."""
+
+    def test_noLoop(self) -> None:
+        """Its own connections go direct: each flow of an app is two, and never more."""
+        self.lab.openDirectPath()
+        proxy = Microsocks(self.lab.app, self.directory)
+        self.addCleanup(proxy.stop)
+        url = f"socks5://127.0.0.1:{proxy.port}"
+        daemon = self.daemon(proxy=url, logLevel="debug")
+        port = self.peer(peerOf).port
+        for _ in range(20):
+            with self.connect(port) as sock:
+                self.assertEqual(sock.recv(100).decode(), IPV4.app)
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
+        self.assertEqual(len([x for x in lines if "(rule local-proxy)" in x]), 20, daemon.log())
+        self.assertEqual(len([x for x in lines if "(rule proxy)" in x]), 20)
+        self.assertEqual(len(lines), 40)
+
+    def test_noWay(self) -> None:
+        """Where they have no way but the tunnel they are refused, with a line that names it."""
+        proxy = Microsocks(self.lab.app, self.directory)
+        self.addCleanup(proxy.stop)
+        url = f"socks5://127.0.0.1:{proxy.port}"
+        daemon = self.daemon(proxy=url, logLevel="debug")
+        self.connectError(self.peer(peerOf).port)
+        self.assertIn("microsocks is the proxy on this machine", daemon.log())
+        lines = {x for x in daemon.log().splitlines() if " TCP flow " in x}
+        self.assertEqual(len([x for x in lines if "(rule no-way)" in x]), 1, daemon.log())
+
+
 class DnsOrderChecks(TunnelCase):
     """The DNS override among the rules."""
 
@@ -154,4 +209,7 @@ class DnsOrderChecks(TunnelCase):
 enginesAndFamilies(globals(), WaysChecks)
 engines(globals(), ForwardedChecks)
 engines(globals(), DnsOrderChecks)
-del WaysChecks, ForwardedChecks, DnsOrderChecks  # trial would run the bases too
+engines(globals(), LocalProxyChecks)
+engines(globals(), OneOfSeveralChecks)
+# trial would run the bases too
+del WaysChecks, ForwardedChecks, DnsOrderChecks, LocalProxyChecks, OneOfSeveralChecks

@@ -1,0 +1,76 @@
+"""
+What it costs to decide about a flow: C{python -m benchmarks.rules}.  Needs no root.
+
+The process is not looked for here; L{nanotun.owners} is what that costs.
+"""
+
+from __future__ import annotations
+
+import time
+import timeit
+from collections.abc import Callable
+
+from nanotun.config import makeSettings
+from nanotun.configfile import Given
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.gateway.locality import Locality
+from nanotun.judge import Judge
+from nanotun.tun.ways import MarkedWays
+
+FLOWS = 20_000
+"""Of each case and run; the best of L{RUNS} runs counts."""
+
+RUNS = 5
+
+HOSTS = 200
+"""Destinations that the flows of one case go to."""
+
+SOURCE = Endpoint("127.0.0.1", 40000)
+"""An address of this machine, whatever machine it is."""
+
+
+def judge(leadsIn: Callable[[str], bool], **values: object) -> Judge:
+    """A judge for some settings."""
+    given = {"proxy": "socks5://192.0.2.1:1080", **values}
+    settings = makeSettings({key: Given(value, key) for key, value in given.items()}, {}, None)
+    return Judge(settings, None, Locality(time.monotonic).isLocal, leadsIn)
+
+
+def flows(prefix: str) -> list[Flow]:
+    """Flows to L{HOSTS} addresses that begin with C{prefix}."""
+    ends = [Endpoint(f"{prefix}.{number}", 443) for number in range(1, HOSTS + 1)]
+    return [Flow(number, Protocol.TCP, SOURCE, ends[number % HOSTS]) for number in range(FLOWS)]
+
+
+def cost(decider: Judge, asked: list[Flow]) -> float:
+    """Microseconds for one decision."""
+
+    def decide() -> None:
+        for flow in asked:
+            decider.judge(flow)
+
+    return min(timeit.repeat(decide, number=1, repeat=RUNS)) / len(asked) * 1e6
+
+
+def main() -> None:
+    """Measure all cases and print them."""
+    ways = MarkedWays("lo", time.monotonic)
+    networks = [f"11.{number >> 8}.{number & 255}.0/24" for number in range(4000)]
+    internet, private = flows("93.184.216"), flows("10.9.8")
+    print("| a flow | us |\n|---|---|")
+    for name, decider, asked in (
+        ("to the Internet", judge(ways.leadsIn), internet),
+        ("the same, with 4,000 excludedIPs", judge(ways.leadsIn, excludedIPs=networks), internet),
+        ("to a private network", judge(ways.leadsIn), private),
+        ("to one that is routed into the tunnel", judge(lambda host: True), private),
+    ):
+        print(f"| {name} | {cost(decider, asked):.1f} |")
+    before = time.perf_counter()
+    for number in range(2000):
+        ways.leadsIn(f"10.{number >> 8}.{number & 255}.1")
+    print(f"| the way to a new address | {(time.perf_counter() - before) / 2000 * 1e6:.1f} |")
+    ways.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""
+The command in a cell: started, waited for, and what its end is as an exit status.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+#: Exit statuses that shells and env(1) give: the command's own are those below.
+OWN_FAULT = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+SIGNAL_BASE = 128
+
+#: Variables that are nanotun's own and no business of the command's.
+HIDDEN = ("NANOTUN_PROXY_PASSWORD",)
+
+#: What a terminal or a user sends to a command.  SIGTSTP and SIGCONT stay as they
+#: are: the terminal sends them to all of us.
+SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+class CommandUser(NamedTuple):
+    """
+    Whom the command runs as.
+
+    @ivar groups: all of the user's groups.
+    @ivar variables: of the environment, which are the user's.
+    """
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    variables: Mapping[str, str]
+
+
+class CommandFailed(Exception):
+    """
+    The command could not be started.
+
+    @ivar status: what to exit with.
+    """
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def startCommand(
+    argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """
+    Start it with our standard streams, in our process group, with every fd that was
+    inherited: for a terminal it is as if the user had started it.
+
+    @param user: L{None} for whoever we are.
+    @param environment: ours.
+    @raise CommandFailed: with one sentence.
+    """
+    variables = {key: value for key, value in environment.items() if key not in HIDDEN}
+    extra: dict[str, object] = {}
+    if user is not None:
+        variables.update(user.variables)
+        extra = {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)}
+    try:
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            list(argv), env=variables, close_fds=False, **extra
+        )
+    except OSError as error:
+        raise _failure(argv[0], error) from None
+
+
+def _failure(name: str, error: OSError) -> CommandFailed:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        # A script whose #! interpreter is missing says the same.
+        if "/" in name and os.path.exists(name):
+            return CommandFailed(
+                f"{name}: its interpreter is missing; look at the first line of that file.",
+                NOT_FOUND,
+            )
+        return CommandFailed(f"{name}: command not found; check its name and PATH.", NOT_FOUND)
+    if error.errno == errno.E2BIG:
+        return CommandFailed(f"{name}: the arguments are too long for the kernel.", NOT_EXECUTABLE)
+    return CommandFailed(
+        f"{name}: it cannot be executed ({error.strerror}); check its mode and its directory's.",
+        NOT_EXECUTABLE,
+    )
+
+
+def statusOf(returncode: int) -> int:
+    """
+    The exit status that a shell would give.
+
+    @param returncode: of L{subprocess.Popen}: negative for a signal.
+    """
+    return SIGNAL_BASE - returncode if returncode < 0 else returncode

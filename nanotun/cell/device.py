@@ -1,0 +1,72 @@
+"""
+The device of a cell, as the daemon sees it: made by the helper, used from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.cell.channel import Channel, ChannelClosed
+from nanotun.errors import DeviceError
+from nanotun.interfaces import ITunDevice, ITunOpener
+
+#: Seconds.  The helper starts a Python and tries the offload, which takes half a
+#: second, or some on a machine that is very busy.
+OPEN_LIMIT = 30.0
+
+
+@implementer(ITunDevice)
+class CellTun:
+    """A device in another network namespace; the fd knows no namespaces."""
+
+    def __init__(self, fd: int, name: str, mtu: int, vnetHeader: int) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.vnetHeader = vnetHeader
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """See L{ITunDevice.fileno}."""
+        return self._fd
+
+    def close(self) -> None:
+        """See L{ITunDevice.close}."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+@implementer(ITunOpener)
+class CellTunOpener:
+    """
+    Has devices made in a cell.
+
+    @param channel: to the helper there.
+    """
+
+    _log = Logger()
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def open(self, name: str, mtu: int, offload: str) -> ITunDevice:
+        """See L{ITunOpener.open}."""
+        try:
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send(open=[name, mtu, offload])
+            # Also where that was not heard: there may be last words about why.
+            answer, fd = self._channel.receive(OPEN_LIMIT)
+        except (ChannelClosed, TimeoutError):
+            raise DeviceError(
+                "the process that makes the command's network ended or hangs; "
+                "look above for what it said, and try again."
+            ) from None
+        for note in answer.get("notes", ()):
+            self._log.warn("{note}", note=note)
+        if "failed" in answer or fd is None:
+            raise DeviceError(answer.get("failed", "the command's network has no device."))
+        return CellTun(fd, answer["name"], answer["mtu"], answer["vnetHeader"])

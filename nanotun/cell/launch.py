@@ -1,0 +1,127 @@
+"""
+Starts the helper, in namespaces of its own, by unshare(1).
+
+A child and exec, never a bare fork: the packet engine's threads would not survive
+one, and Python has unshare(2) only from 3.12 on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+from nanotun.cell.channel import ChannelClosed, makePair
+from nanotun.cell.command import CommandUser
+from nanotun.cell.leftovers import endAll, namespaceOf, residents
+from nanotun.cell.mounts import findTool
+from nanotun.errors import RoutingError
+
+#: What the helper's Python runs.  Isolated (-I), because this is root in a directory
+#: of anybody's: no module is taken from there or from PYTHONPATH; the search path is
+#: the one that we were found by.
+BOOT = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); import {0}; {0}.main()"
+
+#: Seconds for the helper to end by itself: it has a second to end what the command
+#: left behind.
+END_LIMIT = 5.0
+
+
+class Cell:
+    """
+    A cell and the helper in it.
+
+    @ivar channel: to the helper.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        user: CommandUser | None,
+        module: str,
+        unshare: str | None = None,
+    ) -> None:
+        """
+        Begin to make it.  Returns at once.
+
+        @param argv: the command.
+        @param module: with the helper's C{main}.
+        @param unshare: the program's path; found by itself.
+        @raise RoutingError: with one sentence.
+        """
+        program = findTool("unshare") if unshare is None else unshare
+        if not program:
+            raise RoutingError("the program unshare is missing; install the package util-linux.")
+        self.channel, theirs = makePair()
+        # unshare's words come here and are part of a sentence of ours; the helper has
+        # the real stderr beside.
+        self._words: IO[bytes] = tempfile.TemporaryFile()
+        stderr = os.dup(2)
+        os.set_inheritable(stderr, True)
+        theirs.set_inheritable(True)
+        fds = {"channel": theirs.fileno(), "stderr": stderr}
+        about = json.dumps({**fds, "user": None if user is None else user._asdict()})
+        path = "\n".join(entry for entry in sys.path if entry)
+        python = [sys.executable, "-I", "-c", BOOT.format(module), path, about]
+        try:
+            self._process = subprocess.Popen(
+                [program, "--net", "--mount", "--propagation", "slave", *python, *argv],
+                stderr=self._words,
+                close_fds=False,
+            )
+        except OSError as error:
+            self.channel.close()
+            raise RoutingError(
+                f"the command's network cannot be made: {program} does not start "
+                f"({error.strerror}); check the length of the command line and free memory."
+            ) from None
+        finally:
+            theirs.close()
+            os.close(stderr)
+        self._namespace: tuple[int, int] | None = None
+
+    def ready(self) -> None:
+        """
+        Wait until the helper is in its namespaces.
+
+        @raise RoutingError: it did not get there; with one sentence.
+        """
+        try:
+            self.channel.receive(END_LIMIT * 4)
+        except (ChannelClosed, TimeoutError):
+            raise RoutingError(self._why()) from None
+        here = namespaceOf(self._process.pid)
+        # Never our own, whatever unshare did.
+        self._namespace = None if here == namespaceOf() else here
+
+    def _why(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_LIMIT)
+        self._words.seek(0)
+        words = " ".join(self._words.read(2000).decode("utf-8", "replace").split())
+        words = words.rpartition("unshare: ")[2] or "no word from its process"
+        return (
+            f"the command cannot get a network of its own ({words}); in a container, give it "
+            "CAP_SYS_ADMIN, for instance by --privileged."
+        )
+
+    def end(self) -> None:
+        """
+        Let go of it: the helper ends, and everybody in the cell.  May be called twice.
+        """
+        self.channel.close()
+        try:
+            self._process.wait(END_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._words.close()
+        if self._namespace is not None:
+            namespace, self._namespace = self._namespace, None
+            # Nobody, unless the helper was killed.
+            endAll(lambda: residents(namespace))

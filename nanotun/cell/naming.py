@@ -1,0 +1,52 @@
+"""
+How names are looked up in a cell: its own F{/etc/resolv.conf} and
+F{/etc/nsswitch.conf}, made of the machine's.  Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nanotun.addresses import GATEWAY4, GATEWAY6
+
+#: Sources of host names (nsswitch.conf(5)) that ask nobody outside the process, or
+#: ask the servers of F{resolv.conf}.  All others talk to a daemon of the machine
+#: through a unix socket, and that daemon asks past the tunnel.
+SOURCES = ("files", "dns", "myhostname")
+
+
+def resolvConf(text: str) -> str:
+    """
+    Replace the name servers by the gateway's relay.
+
+    @param text: the machine's; search lists and options stay as they are.
+    """
+    kept = [
+        line
+        for line in text.splitlines()
+        if re.match(r"(search|domain|options)\s", line) and line.isprintable()
+    ]
+    servers = [f"nameserver {GATEWAY4}", f"nameserver {GATEWAY6}"]
+    return "\n".join(["# Made by 'nanotun run' for this command.", *servers, *kept, ""])
+
+
+def nsswitchConf(text: str) -> str:
+    """
+    Leave only such sources of host names as do not lead out of the cell.
+
+    @param text: the machine's.
+    @return: the same text if nothing is to be changed.
+    """
+    return re.sub(r"(?m)^([ \t]*hosts:)(.*)$", _hosts, text)
+
+
+def _hosts(line: re.Match[str]) -> str:
+    """The line's sources without conditions, which are about those left out."""
+    given = line[2].partition("#")[0]
+    words = re.sub(r"\[[^]]*\]", " ", given).split()
+    if all(word in SOURCES for word in words) and "dns" in words and "[" not in given:
+        return line[0]
+    kept = [word for word in words if word in SOURCES]
+    if "dns" not in kept:
+        kept.append("dns")
+    return f"{line[1]} {' '.join(kept)}"

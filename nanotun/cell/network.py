@@ -1,0 +1,45 @@
+"""
+The network inside a cell, around the device: the loopback and the default routes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.errors import RoutingError
+
+
+def routeAll(device: str) -> None:
+    """
+    Bring the loopback up and send everything else to the gateway, in the network
+    namespace of this process.
+
+    @param device: up, with its addresses.
+    @raise RoutingError: with one sentence.
+    """
+    from pyroute2.iproute.linux import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as netlink:
+            # The kernel gives the first device of a namespace, the loopback, index 1.
+            netlink.link("set", index=1, state="up")
+            (index,) = netlink.link_lookup(ifname=device)
+            netlink.route("add", dst="0.0.0.0/0", gateway=GATEWAY4, oif=index)
+            if _hasIPv6(device):
+                netlink.route("add", dst="::/0", gateway=GATEWAY6, oif=index)
+    except NetlinkError as error:
+        raise RoutingError(
+            f"the command's network gets no routes ({os.strerror(error.code)}); "
+            "please report this, with the version of the kernel."
+        ) from None
+
+
+def _hasIPv6(device: str) -> bool:
+    """Whether the device has an IPv6 address: the opener leaves it out where there is none."""
+    try:
+        with open("/proc/net/if_inet6") as table:
+            return any(line.split()[-1] == device for line in table)
+    except OSError:
+        return False

@@ -1,0 +1,94 @@
+"""
+C{nanotun doctor}: what is wrong, and its cure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
+from nanotun.doctor.examination import examine
+from nanotun.doctor.finding import Finding, Level, exitStatus
+from nanotun.doctor.machine import Machine
+from nanotun.doctor.report import asJSON, asText
+from nanotun.errors import ConfigError
+from nanotun.interfaces import ICheck
+from nanotun.options import Options
+
+#: Exit status of a command line that makes no sense.
+USAGE = 64
+
+
+class DoctorOptions(Options):
+    """The daemon's own, and what to look at."""
+
+    synopsis = "Usage: nanotun doctor [options]"
+
+    longdesc = (
+        "Looks for what can keep nanotun from working with these settings, and says the cure. "
+        "It changes nothing. Exit status: 0 all is well, 1 warnings, 2 failures, 64 for a "
+        "wrong command line."
+    )
+
+    optParameters = [["target", None, None, "HOST:PORT that the proxy is to connect to"]]
+    optFlags = [["json", None, "print an array of objects: check, level, text, cure"]]
+
+    def postOptions(self) -> None:
+        """Nothing: what is wrong with the settings is a finding."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Examine this machine.
+
+    @param arguments: those behind C{doctor}.
+    @return: the exit status.
+    """
+    from twisted.internet import reactor  # type: ignore[import-not-found]
+    from twisted.internet.threads import deferToThread
+
+    options = DoctorOptions()
+    try:
+        options.parseOptions(list(arguments))
+        target = parseTarget(options["target"]) if options["target"] else None
+    except (usage.UsageError, ConfigError) as error:
+        print(f"nanotun: {error}; 'nanotun doctor --help' lists the options.", file=sys.stderr)
+        return USAGE
+    findings: list[Finding] = []
+    checks: list[ICheck]
+    try:
+        options.readSettings(os.geteuid(), os.environ)
+        checks = allChecks(options.settings, options.notices, target, reactor, deferToThread)
+    except ConfigError as error:
+        findings.append(Finding("configuration", Level.FAIL, str(error)))
+        checks = basicChecks(Machine())
+    findings += runUntil(reactor, lambda: examine(checks, reactor))
+    if options["json"]:
+        print(asJSON(findings))
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        print(asText(findings, colour))
+    return exitStatus(findings)
+
+
+def runUntil(reactor: Any, begin: Callable[[], Deferred[list[Finding]]]) -> list[Finding]:
+    """
+    Run the reactor until C{begin}'s Deferred has fired, which never fails.
+
+    @return: its result; nothing if it was interrupted.
+    """
+    result: list[Finding] = []
+
+    def done(findings: list[Finding]) -> None:
+        result.extend(findings)
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: begin().addCallback(done))
+    reactor.run()
+    return result

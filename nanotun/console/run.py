@@ -1,0 +1,56 @@
+"""
+C{nanotun run}: one command in a network of its own, whose only way out is the tunnel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from nanotun.console import signals
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Run it.
+
+    @param arguments: those behind C{run}.
+    @return: the exit status.
+    """
+    # Before the imports that take time: Ctrl-C is not to end in the middle of one.
+    watched = signals.block()
+    fillStreams()
+    from twisted.python import usage
+
+    from nanotun.cell.launch import Cell
+    from nanotun.console.runoptions import RunOptions, fail, say
+    from nanotun.errors import NanotunError
+
+    options = RunOptions()
+    try:
+        options.parseOptions(list(arguments))
+    except usage.UsageError as error:
+        fail(f"{error}; 'nanotun run --help' lists the options.")
+    if os.geteuid() != 0:
+        fail("only root may make a network for a command; run it with sudo.")
+    try:
+        cell = Cell(options.command, options.user, "nanotun.console.cellhelper")
+    except (NanotunError, OSError) as error:
+        fail(str(error))
+    try:
+        # Imported while the helper starts, which takes as long.
+        from nanotun.console.runner import run
+
+        return run(options, cell, watched, say)
+    finally:
+        cell.end()
+
+
+def fillStreams() -> None:
+    """
+    Open what of the standard streams is closed: the next file that is opened would
+    take its number, and get the command's output.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)

@@ -1,0 +1,90 @@
+"""
+Which checks there are, for one configuration.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nanotun.config import Settings
+from nanotun.doctor import local, neighbours, network, trial, upstreams
+from nanotun.doctor.landscape import Landscape, readLandscape
+from nanotun.doctor.machine import Machine
+from nanotun.engine import abi
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
+from nanotun.interfaces import ICheck
+from nanotun.upstream import upstreamFor
+from nanotun.upstream.sockets import openDatagram
+
+#: Seconds for one step of a conversation with a proxy; of a longer connectTimeout no
+#: more is spent here.
+STEP_LIMIT = 4.0
+
+
+def basicChecks(machine: Machine) -> list[ICheck]:
+    """Those that need no configuration."""
+    return [
+        local.ProgramCheck(abi.NativeLibrary.load),
+        local.PrivilegeCheck(machine),
+        local.DeviceNodeCheck(machine),
+        local.DescriptorCheck(machine),
+        local.ClockCheck(time.time, machine.modified(abi.LIBRARY_PATH)),
+    ]
+
+
+def allChecks(
+    settings: Settings,
+    notices: Sequence[str],
+    target: Endpoint | None,
+    reactor: Any,
+    inThread: Callable[..., Any],
+    machine: Machine | None = None,
+    survey: Callable[[], Landscape] = readLandscape,
+) -> list[ICheck]:
+    """
+    All of them, in the order of the report.
+
+    @param notices: the configuration's.
+    @param target: where the proxies are to connect to.
+    @param inThread: calls a function in a thread and returns a Deferred.
+    @raise ConfigError: a file that a proxy's URL names is no good.
+    """
+    machine = Machine() if machine is None else machine
+    survey = functools.cache(survey)
+    running = functools.partial(neighbours.isRunning, machine, settings)
+    timeout = min(settings.connectTimeout, STEP_LIMIT)
+    ways = [upstreamFor(url, reactor, timeout) for url in settings.proxy]
+    return [
+        local.ConfigurationCheck(notices),
+        *basicChecks(machine),
+        trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
+        *(upstreams.ProxyCheck(way, reactor, target, settings.dns[0]) for way in ways),
+        *(upstreams.DnsCheck(server, reactor, openDatagram) for server in settings.dns),
+        network.AddressCheck(survey, settings, running),
+        network.VpnCheck(survey, settings),
+        network.Ipv6Check(survey, machine),
+        network.MtuCheck(survey, settings),
+        network.ReversePathCheck(survey, machine),
+        neighbours.DaemonCheck(machine, settings),
+        neighbours.FirewallCheck(machine, settings),
+        neighbours.ManagerCheck(survey, machine, settings),
+    ]
+
+
+def parseTarget(text: str) -> Endpoint:
+    """
+    Read C{host:port}; an IPv6 address stands in brackets.
+
+    @raise ConfigError: it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(
+            f"--target must be HOST:PORT, such as example.org:443, not {text[:64]!a}."
+        )
+    return Endpoint(host, int(port))

@@ -1,0 +1,114 @@
+"""
+One datagram out and one back, within a time.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: Seconds between two tries: datagrams get lost.
+RETRY = 1.0
+TRIES = 4
+
+SIZE_LIMIT = 4096  #: Bytes of an answer.
+
+
+@implementer(IReadDescriptor)
+class Exchange:
+    """
+    Sends until an answer comes.
+
+    @param sock: connected and non-blocking; closed at the end, whatever that is.
+    @param isAnswer: whether a datagram is one.
+    """
+
+    def __init__(
+        self, reactor: Any, sock: socket.socket, payload: bytes, isAnswer: Callable[[bytes], bool]
+    ) -> None:
+        self._reactor = reactor
+        self._socket = sock
+        self._payload = payload
+        self._isAnswer = isAnswer
+        self._tries = 0
+        self._timer: Any = None
+        self._deferred: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
+
+    def start(self) -> Deferred[None]:
+        """
+        Begin.
+
+        @return: fires once there is an answer; fails with L{TimeoutError} where none
+            came, or with what the kernel said.
+        """
+        self._reactor.addReader(self)
+        self._send()
+        return self._deferred
+
+    def fileno(self) -> int:
+        """See L{IFileDescriptor.fileno}."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """See L{ILoggingContext.logPrefix}."""
+        return "doctor"
+
+    def doRead(self) -> None:
+        """See L{IReadDescriptor.doRead}."""
+        try:
+            data = self._socket.recv(SIZE_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if self._isAnswer(data):
+            self._end(None)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See L{IReadDescriptor.connectionLost}."""
+        self._end(reason.value)
+
+    def _send(self) -> None:
+        self._tries += 1
+        if self._tries > TRIES:
+            self._end(TimeoutError())
+            return
+        self._timer = self._reactor.callLater(RETRY, self._send)
+        try:
+            self._socket.send(self._payload)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._socket.fileno() < 0:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._reactor.removeReader(self)
+        self._socket.close()
+        if not self._deferred.called:
+            if error is None:
+                self._deferred.callback(None)
+            else:
+                self._deferred.errback(error)
+
+
+def dnsQuery(ident: int) -> bytes:
+    """A question that every server can answer: the root's name servers (RFC 1035, 4.1)."""
+    return ident.to_bytes(2, "big") + b"\x01\x00\x00\x01\0\0\0\0\0\0" + b"\0\x00\x02\x00\x01"
+
+
+def isDnsAnswer(ident: int) -> Callable[[bytes], bool]:
+    """What tells the answer to L{dnsQuery}: its number and the bit QR."""
+    return lambda data: (
+        len(data) >= 12 and data[:2] == ident.to_bytes(2, "big") and bool(data[2] & 0x80)
+    )

@@ -1,0 +1,234 @@
+"""
+Checks of this machine's network, as one L{Landscape} shows it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
+from nanotun.config import Settings
+from nanotun.doctor.finding import Finding, Level
+from nanotun.doctor.landscape import TABLE_MAIN, Landscape
+from nanotun.doctor.machine import Machine
+from nanotun.interfaces import ICheck
+
+#: What IFLA_INFO_KIND says of devices that lead into somebody's tunnel.
+TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
+
+OURS = tuple(ipaddress.ip_network(each, strict=False) for each in (KERNEL4, KERNEL6, FAKE4, FAKE6))
+
+Survey = Callable[[], Landscape]
+
+
+@implementer(ICheck)
+class AddressCheck:
+    """Whether nanotun's own addresses and its device's name are free."""
+
+    name = "addresses"
+
+    def __init__(self, survey: Survey, settings: Settings, running: Callable[[], bool]) -> None:
+        """@param running: whether a nanotun with these settings runs already."""
+        self._survey = survey
+        self._tunName = settings.tunName
+        self._running = running
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        landscape = self._survey()
+        found = []
+        own = landscape.link(self._tunName)
+        if own is not None and not self._running():
+            found.append(
+                Finding(
+                    self.name,
+                    Level.FAIL,
+                    f"An interface named {self._tunName} exists already"
+                    + (f", of the kind {own.kind}." if own.kind else "."),
+                    f"Choose another tunName, or remove it: 'ip link delete {self._tunName}'.",
+                )
+            )
+        taken = {
+            (address.link, str(address.network))
+            for address in landscape.addresses
+            if _overlaps(address.network) and address.link != self._tunName
+        }
+        taken |= {
+            (route.link, str(route.network))
+            for route in landscape.routes
+            if not route.isDefault
+            and route.network.prefixlen >= 8
+            and _overlaps(route.network)
+            and route.link != self._tunName
+        }
+        for link, network in sorted(taken):
+            found.append(
+                Finding(
+                    self.name,
+                    Level.FAIL,
+                    f"{network} on {link} overlaps nanotun's own addresses (198.18.0.0/30 and "
+                    "198.19.0.0/16, fdfe:dcba:9876::/48).",
+                    "Give that network other addresses, or end the program that uses them; "
+                    "Clash and sing-box take the same ones.",
+                )
+            )
+        return found or [
+            Finding(self.name, Level.OK, f"{self._tunName} and nanotun's addresses are free.")
+        ]
+
+
+def _overlaps(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    return any(own.version == network.version and own.overlaps(network) for own in OURS)  # type: ignore[arg-type]
+
+
+@implementer(ICheck)
+class VpnCheck:
+    """Another tunnel that everything goes into."""
+
+    name = "other VPN"
+
+    def __init__(self, survey: Survey, settings: Settings) -> None:
+        self._survey = survey
+        self._tunName = settings.tunName
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        landscape = self._survey()
+        found = {}
+        for route in landscape.routes:
+            link = landscape.link(route.link)
+            if link is None or link.kind not in TUNNELS or link.name == self._tunName:
+                continue
+            # /1 twice is the usual way to be before a default route without replacing it.
+            if route.network.prefixlen <= 1:
+                table = "" if route.table == TABLE_MAIN else f" in table {route.table}"
+                found[link.name] = f"{route.network}{table} leads into {link.name} ({link.kind})"
+        return [
+            Finding(
+                self.name,
+                Level.WARN,
+                f"Another VPN has taken the default route: {way}.",
+                "nanotun's own connections go through it as well; end that VPN if they should not.",
+            )
+            for way in found.values()
+        ] or [Finding(self.name, Level.OK, "No other tunnel has the default route.")]
+
+
+@implementer(ICheck)
+class Ipv6Check:
+    """What becomes of IPv6."""
+
+    name = "IPv6"
+
+    def __init__(self, survey: Survey, machine: Machine) -> None:
+        self._survey = survey
+        self._machine = machine
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        if self._machine.sysctl("net/ipv6/conf/default/disable_ipv6") != "0":
+            return [
+                Finding(
+                    self.name,
+                    Level.INFO,
+                    "IPv6 is disabled on this machine: the tunnel carries IPv4 only, and nothing "
+                    "leaks over IPv6.",
+                )
+            ]
+        landscape = self._survey()
+        out = any(r.isDefault and r.network.version == 6 for r in landscape.routes)
+        return [
+            Finding(
+                self.name,
+                Level.OK if out else Level.INFO,
+                "IPv6 is on, and this machine has a default route for it."
+                if out
+                else "IPv6 is on and this machine has no default route for it: apps reach IPv6 "
+                "hosts if the proxy does.",
+            )
+        ]
+
+
+@implementer(ICheck)
+class MtuCheck:
+    """Our MTU beside the uplink's."""
+
+    name = "MTU"
+
+    def __init__(self, survey: Survey, settings: Settings) -> None:
+        self._survey = survey
+        self._mtu = settings.mtu
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        uplinks = self._survey().uplinks()
+        if not uplinks:
+            return [
+                Finding(
+                    self.name,
+                    Level.WARN,
+                    "There is no default route: only a proxy on a local network can be reached.",
+                    "Connect this machine, unless the proxy is near.",
+                )
+            ]
+        narrow = [link for link in uplinks if link.mtu < self._mtu]
+        return [
+            Finding(
+                self.name,
+                Level.INFO,
+                f"mtu is {self._mtu}, and {link.name} carries {link.mtu}: TCP does not mind, large "
+                "UDP datagrams are sent in fragments.",
+                f"Where UDP matters, set mtu to {max(1280, link.mtu)}.",
+            )
+            for link in narrow
+        ] or [
+            Finding(
+                self.name,
+                Level.OK,
+                f"mtu is {self._mtu}, and "
+                + ", ".join(f"{link.name} carries {link.mtu}" for link in uplinks)
+                + ".",
+            )
+        ]
+
+
+@implementer(ICheck)
+class ReversePathCheck:
+    """
+    Strict C{rp_filter}: with rules by mark the kernel drops answers to marked packets,
+    unless it is told to look at the mark (ip-sysctl, C{src_valid_mark}).
+    """
+
+    name = "rp_filter"
+
+    def __init__(self, survey: Survey, machine: Machine) -> None:
+        self._survey = survey
+        self._machine = machine
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        read = self._machine.sysctl
+        base = "net/ipv4/conf/"
+        if read(base + "all/src_valid_mark") == "1":
+            return [Finding(self.name, Level.OK, "src_valid_mark is set.")]
+        # The larger of the two counts.
+        strict = [
+            link.name
+            for link in self._survey().uplinks()
+            if max(read(base + "all/rp_filter"), read(base + f"{link.name}/rp_filter")) == "1"
+        ]
+        if strict:
+            return [
+                Finding(
+                    self.name,
+                    Level.WARN,
+                    f"rp_filter is strict on {', '.join(strict)}: with routes by mark, answers to "
+                    "nanotun's own packets are dropped.",
+                    "Run 'sysctl -w net.ipv4.conf.all.src_valid_mark=1', and put that line into "
+                    "/etc/sysctl.d/.",
+                )
+            ]
+        return [Finding(self.name, Level.OK, "rp_filter is not strict on the uplink.")]

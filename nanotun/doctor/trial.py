@@ -1,0 +1,93 @@
+"""
+A trial: a device in a network namespace of its own, which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from nanotun.cell.device import CellTunOpener
+from nanotun.cell.launch import Cell
+from nanotun.config import Settings
+from nanotun.doctor.finding import Finding, Level
+from nanotun.errors import NanotunError, RoutingError
+from nanotun.interfaces import ICheck
+
+#: With the helper's C{main}.
+HELPER = "nanotun.console.cellhelper"
+
+
+def openAndClose(settings: Settings) -> bool:
+    """
+    Make a device as the daemon would, in a cell, and let it go.  Blocks.
+
+    @return: whether it has segmentation offload.
+    @raise RoutingError: there can be no cell.
+    @raise nanotun.errors.DeviceError: there can be no device.
+    """
+    cell = Cell(["/bin/true"], None, HELPER)
+    try:
+        cell.ready()
+        opener = CellTunOpener(cell.channel)
+        device = opener.open(settings.tunName, settings.mtu, settings.offload)
+        device.close()
+        return bool(device.vnetHeader)
+    finally:
+        cell.end()
+
+
+@implementer(ICheck)
+class TrialCheck:
+    """
+    Whether a device can be made and offload works on it.
+
+    @param inThread: calls a function in a thread.
+    """
+
+    name = "trial device"
+
+    def __init__(
+        self,
+        settings: Settings,
+        inThread: Callable[[Callable[[], bool]], Deferred[bool]],
+        isRoot: bool,
+        attempt: Callable[[Settings], bool] = openAndClose,
+    ) -> None:
+        self._settings = settings
+        self._inThread = inThread
+        self._isRoot = isRoot
+        self._attempt = attempt
+
+    def run(self) -> list[Finding] | Deferred[list[Finding]]:
+        """See L{ICheck.run}."""
+        if not self._isRoot:
+            return [Finding(self.name, Level.INFO, "Not tried: that takes root.")]
+        tried: Deferred[Any] = self._inThread(lambda: self._attempt(self._settings))
+        return tried.addCallbacks(self._made, self._failed)
+
+    def _made(self, offload: bool) -> list[Finding]:
+        if offload or self._settings.offload == "off":
+            how = "with" if offload else "as configured without"
+            text = f"A device can be made, in a namespace of its own, {how} segmentation offload."
+            return [Finding(self.name, Level.OK, text)]
+        return [
+            Finding(
+                self.name,
+                Level.WARN,
+                "A device can be made, but segmentation offload does not work on this kernel: "
+                "everything is carried, a few times slower.",
+                "Use another kernel; those around 6.6.44 had that fault.",
+            )
+        ]
+
+    def _failed(self, failure: Any) -> list[Finding]:
+        failure.trap(NanotunError)
+        text = failure.getErrorMessage()
+        level = Level.INFO if failure.check(RoutingError) else Level.FAIL
+        if level is Level.INFO:
+            text = f"Not tried, and 'nanotun run' cannot work here: {text}"
+        return [Finding(self.name, level, text[:1].upper() + text[1:])]

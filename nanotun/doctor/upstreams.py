@@ -1,0 +1,209 @@
+"""
+Checks of the proxies and of the DNS servers, by asking them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from zope.interface import implementer
+
+from nanotun.doctor.datagrams import Exchange, dnsQuery, isDnsAnswer
+from nanotun.doctor.finding import Finding, Level
+from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
+from nanotun.interfaces import ICheck, IHealthCheck, IUpstream
+
+#: The header of a datagram to a SOCKS5 relay (RFC 1928, section 7): RSV, FRAG, and the
+#: address by kind.
+_PREFIX = {4: b"\0\0\0\x01", 6: b"\0\0\0\x04"}
+
+
+@implementer(ICheck)
+class ProxyCheck:
+    """
+    Whether a proxy answers, takes the log-in, connects and carries UDP.
+
+    @param upstream: both L{IUpstream} and L{IHealthCheck}.
+    @param target: where the proxy is to connect to; L{None} for nowhere.
+    @param server: a DNS server that is asked through the proxy, by UDP.
+    @param makeIdent: a number of 16 bits for the query.
+    """
+
+    name = "proxy"
+
+    def __init__(
+        self,
+        upstream: Any,
+        reactor: Any,
+        target: Endpoint | None,
+        server: Endpoint,
+        makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
+    ) -> None:
+        self._health = IHealthCheck(upstream)
+        self._upstream = IUpstream(upstream)
+        self._reactor = reactor
+        self._target = target
+        self._server = server
+        self._makeIdent = makeIdent
+
+    @inlineCallbacks
+    def run(self) -> Any:
+        """See L{ICheck.run}."""
+        what = self._upstream.describe()
+        try:
+            yield self._health.check()
+        except UpstreamError as error:
+            return [Finding(self.name, Level.FAIL, str(error))]
+        found = [
+            Finding(
+                self.name,
+                Level.OK,
+                f"{what} answers, as far as that goes without a destination.",
+            )
+        ]
+        if self._target is not None:
+            found.append((yield self._connect(self._target)))
+        found.append((yield self._datagram(what)))
+        return found
+
+    @inlineCallbacks
+    def _connect(self, target: Endpoint) -> Any:
+        try:
+            connection: Connection = yield self._upstream.connect(target)
+        except UpstreamError as error:
+            return Finding(
+                self.name,
+                Level.FAIL,
+                f"It does not connect to {target}: {error}",
+                "Try another --target; if all fail, look at the proxy's rules.",
+            )
+        os.close(connection.fd)
+        return Finding(self.name, Level.OK, f"It connects to {target}.")
+
+    @inlineCallbacks
+    def _datagram(self, what: str) -> Any:
+        if not self._upstream.carriesDatagrams:
+            return Finding(
+                self.name,
+                Level.INFO,
+                f"{what} carries no UDP: apps hear so at once and take TCP; DNS goes by the relay.",
+                "For UDP, use a socks5:// proxy that has UDP ASSOCIATE.",
+            )
+        family = ip_address(self._server.host).version
+        try:
+            leg: DatagramLeg = yield self._upstream.associate(family)
+        except DatagramsUnsupported as error:
+            return Finding(
+                self.name,
+                Level.WARN,
+                f"It refuses UDP ASSOCIATE: {error}",
+                "Allow it in the proxy's configuration; until then apps take TCP.",
+            )
+        except UpstreamError as error:
+            return Finding(self.name, Level.WARN, f"UDP ASSOCIATE failed: {error}")
+        if leg.control is not None:
+            leg.control.watch(lambda why: None)
+        try:
+            yield self._ask(leg, family)
+        except OSError as error:
+            return Finding(
+                self.name,
+                Level.WARN,
+                f"It opens a relay for UDP, which cannot be reached ({error.strerror}).",
+                "Look at the address that the proxy announces, and at firewalls before it.",
+            )
+        except Exception:
+            return Finding(
+                self.name,
+                Level.WARN,
+                f"It opens a relay for UDP, but {self._server} did not answer through it.",
+                "Open the proxy's UDP ports in the firewalls before it, or try another dns.",
+            )
+        finally:
+            if leg.control is not None:
+                leg.control.close()
+        return Finding(self.name, Level.OK, f"UDP works: {self._server} answers through it.")
+
+    def _ask(self, leg: DatagramLeg, family: int) -> Deferred[None]:
+        sock = socket.socket(fileno=leg.fd)
+        ident = self._makeIdent()
+        query, isAnswer = dnsQuery(ident), isDnsAnswer(ident)
+        if leg.kind is LegKind.SOCKS5:
+            packed = ip_address(self._server.host).packed
+            header = _PREFIX[family] + packed + self._server.port.to_bytes(2, "big")
+            whole = header + query
+            return Exchange(
+                self._reactor, sock, whole, lambda data: isAnswer(_payload(data))
+            ).start()
+        try:
+            sock.connect(self._server)
+        except OSError:
+            sock.close()
+            raise
+        return Exchange(self._reactor, sock, query, isAnswer).start()
+
+
+def _payload(datagram: bytes) -> bytes:
+    """What is behind the header of a relay's datagram; empty if it has none."""
+    sizes = {1: 4, 4: 16, 3: 1 + (datagram[4] if len(datagram) > 4 else 0)}
+    size = sizes.get(datagram[3], 0) if len(datagram) > 3 else 0
+    return datagram[4 + size + 2 :] if size else b""
+
+
+@implementer(ICheck)
+class DnsCheck:
+    """
+    Whether a server of C{dns} answers this machine, past the proxy, as the relay asks it.
+
+    @param makeDatagram: C{AF_INET} or C{AF_INET6} to a socket like the relay's.
+    """
+
+    name = "DNS"
+
+    def __init__(
+        self,
+        server: Endpoint,
+        reactor: Any,
+        makeDatagram: Callable[[int], socket.socket],
+        makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
+    ) -> None:
+        self._server = server
+        self._reactor = reactor
+        self._makeDatagram = makeDatagram
+        self._makeIdent = makeIdent
+
+    @inlineCallbacks
+    def run(self) -> Any:
+        """See L{ICheck.run}."""
+        ident = self._makeIdent()
+        six = ":" in self._server.host
+        try:
+            sock = self._makeDatagram(socket.AF_INET6 if six else socket.AF_INET)
+            try:
+                sock.connect(self._server)
+            except OSError:
+                sock.close()
+                raise
+            yield Exchange(self._reactor, sock, dnsQuery(ident), isDnsAnswer(ident)).start()
+        except UpstreamError as error:
+            return [Finding(self.name, Level.FAIL, str(error))]
+        except OSError as error:
+            return [self._unanswered(f"cannot be reached ({error.strerror})")]
+        except Exception:
+            return [self._unanswered("does not answer")]
+        return [Finding(self.name, Level.OK, f"The server {self._server} answers.")]
+
+    def _unanswered(self, what: str) -> Finding:
+        return Finding(
+            self.name,
+            Level.FAIL,
+            f"The server {self._server} {what}, and the relay asks it past the proxy.",
+            "Set dns to a server that this machine reaches, such as the router's or the "
+            "provider's; or try dnsMode: fake-ip.",
+        )

@@ -1,0 +1,3 @@
+"""
+What nanotun does to the machine's routes, and takes back.
+"""

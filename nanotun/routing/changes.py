@@ -1,0 +1,254 @@
+"""
+Rules, routes and settings as changes that can be undone.
+
+Each undo is harmless where somebody else has done it, and leaves alone what
+somebody else has changed since.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IChange, IKernelRoutes
+from nanotun.routing.values import LAST, TABLE, Route, Rule, Sysctl
+
+#: errno of an undo where there is nothing to undo.
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENETDOWN, errno.EAFNOSUPPORT)
+
+
+@implementer(IChange)
+class RuleChange:
+    """A policy rule."""
+
+    kind = "rule"
+
+    def __init__(self, kernel: IKernelRoutes, rule: Rule) -> None:
+        self._kernel = kernel
+        self.rule = rule
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        return self.rule.command("add")
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        return self.rule.command("del")
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return self.rule._asdict()
+
+    def apply(self) -> None:
+        """See L{IChange.apply}."""
+        try:
+            self._kernel.addRule(self.rule)
+        except FileExistsError:
+            # With our protocol number it is what a crash left.
+            return
+        except OSError as error:
+            raise RoutingError(
+                f"The rule '{self.describe()}' cannot be set ({error.strerror}); this needs root "
+                "and Linux 4.17 or newer."
+            ) from None
+
+    def undo(self) -> None:
+        """See L{IChange.undo}."""
+        try:
+            self._kernel.deleteRule(self.rule)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise RoutingError(
+                    f"A rule cannot be removed ({error.strerror}); type '{self.describeUndo()}'."
+                ) from None
+
+    def holds(self) -> bool:
+        """See L{IChange.holds}."""
+        return self.rule in self._kernel.rules()
+
+
+@implementer(IChange)
+class RouteChange:
+    """A default route of our own table."""
+
+    kind = "route"
+
+    def __init__(self, kernel: IKernelRoutes, route: Route) -> None:
+        self._kernel = kernel
+        self.route = route
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        return self.route.command("add")
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        return self.route.command("del")
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return self.route._asdict()
+
+    def apply(self) -> None:
+        """See L{IChange.apply}."""
+        try:
+            self._kernel.addRoute(self.route)
+        except FileExistsError:
+            if not self.holds():
+                raise RoutingError(
+                    f"The routing table {TABLE} is in use by something else; see "
+                    f"'ip -{self.route.family} route show table {TABLE}' and remove what is there."
+                ) from None
+        except OSError as error:
+            raise RoutingError(
+                f"The route '{self.describe()}' cannot be set: {error.strerror}."
+            ) from None
+
+    def undo(self) -> None:
+        """See L{IChange.undo}."""
+        try:
+            self._kernel.deleteRoute(self.route)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise RoutingError(
+                    f"A route cannot be removed ({error.strerror}); type '{self.describeUndo()}'."
+                ) from None
+
+    def holds(self) -> bool:
+        """See L{IChange.holds}."""
+        return self.route in self._kernel.routes()
+
+
+@implementer(IChange)
+class SysctlChange:
+    """
+    A value below C{/proc/sys}.
+
+    @param root: that folder.
+    """
+
+    kind = "sysctl"
+
+    def __init__(self, sysctl: Sysctl, root: str = "/proc/sys") -> None:
+        self.sysctl = sysctl
+        self._path = os.path.join(root, sysctl.name)
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        return self.sysctl.command("add")
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        return self.sysctl.command("del")
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return self.sysctl._asdict()
+
+    def apply(self) -> None:
+        """See L{IChange.apply}."""
+        try:
+            self._write(self.sysctl.value)
+        except FileNotFoundError:
+            # The interface has gone meanwhile, and a new plan is under way.
+            return
+        except OSError as error:
+            raise RoutingError(
+                f"The setting {self.sysctl.name} cannot be made {self.sysctl.value} "
+                f"({error.strerror}); make /proc/sys writable or type '{self.describe()}' before."
+            ) from None
+
+    def undo(self) -> None:
+        """See L{IChange.undo}."""
+        if not self.holds():
+            return
+        try:
+            self._write(self.sysctl.before)
+        except OSError as error:
+            raise RoutingError(
+                f"The setting {self.sysctl.name} cannot be put back ({error.strerror}); type "
+                f"'{self.describeUndo()}'."
+            ) from None
+
+    def holds(self) -> bool:
+        """See L{IChange.holds}."""
+        return readSysctl(self._path) == self.sysctl.value
+
+    def _write(self, value: str) -> None:
+        with open(self._path, "w") as file:
+            file.write(value)
+
+
+def readSysctl(path: str) -> str:
+    """A setting's value; empty if there is no such setting."""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+class Changes:
+    """
+    Makes changes out of values, and out of the journal's records.
+
+    @param others: for each other kind that there is, what makes such a change from
+        its record.
+    @param leftovers: what of these can be told to be ours without a journal.
+    @param root: the folder of sysctls.
+    """
+
+    def __init__(
+        self,
+        kernel: IKernelRoutes,
+        others: Mapping[str, Callable[[dict[str, Any]], IChange]],
+        leftovers: Callable[[], list[IChange]] = list,
+        root: str = "/proc/sys",
+    ) -> None:
+        self._kernel = kernel
+        self._others = others
+        self._leftovers = leftovers
+        self._root = root
+
+    def make(self, value: Rule | Route | Sysctl) -> IChange:
+        """The change that sets C{value}."""
+        if isinstance(value, Rule):
+            return RuleChange(self._kernel, value)
+        if isinstance(value, Route):
+            return RouteChange(self._kernel, value)
+        return SysctlChange(value, self._root)
+
+    def fromRecord(self, kind: str, record: dict[str, Any]) -> IChange:
+        """
+        @raise ValueError, TypeError, KeyError: it is none.
+        """
+        if kind == RuleChange.kind:
+            uids = record.get("uids")
+            return self.make(Rule(**{**record, "uids": tuple(uids) if uids else None}))
+        if kind == RouteChange.kind:
+            return self.make(Route(**record))
+        if kind == SysctlChange.kind:
+            sysctl = Sysctl(**record)
+            if os.path.isabs(sysctl.name) or ".." in sysctl.name.split("/"):
+                raise ValueError(sysctl.name)
+            return self.make(sysctl)
+        return self._others[kind](record)
+
+    def tagged(self) -> list[IChange]:
+        """
+        What carries our protocol number or our name, whatever the journal says, in the
+        order to undo it: what catches traffic first.
+        """
+        rules = [RuleChange(self._kernel, each) for each in self._kernel.rules()]
+        rules.sort(key=lambda change: _undoOrder(change.rule))
+        routes = [RouteChange(self._kernel, each) for each in self._kernel.routes()]
+        return [*routes, *rules, *self._leftovers()]
+
+
+def _undoOrder(rule: Rule) -> tuple[int, bool, int]:
+    return (rule.priority == LAST, not rule.invert, -rule.priority)

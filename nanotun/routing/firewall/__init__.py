@@ -1,0 +1,158 @@
+"""
+DNS into the tunnel, and past it what belongs past it: nft, or iptables where there is
+no nft, and systemd-resolved.
+
+L{nanotun.routing.firewall.rules} says what is to hold, and when in the order of all
+changes these are to be made.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+from nanotun.config import Settings
+from nanotun.interfaces import IChange
+from nanotun.policy.selector import Selector, SelectorKind
+from nanotun.routing.firewall import iptables, nft, resolved
+from nanotun.routing.firewall.cgroups import MOUNTS, Cgroups, hierarchy
+from nanotun.routing.firewall.rules import Exclusions
+from nanotun.routing.firewall.tools import SystemTools, Tools
+
+_log = Logger()
+
+#: The number after it stands for no change (chown(2)), and more do not fit.
+LAST_USER = 0xFFFFFFFE
+
+#: Is there where the kernel speaks IPv6.
+_IPV6 = "/proc/net/if_inet6"
+
+
+class Firewall:
+    """
+    What is to be changed here.  What the machine has is looked at once, at the first
+    call; the changes stay the same then.
+
+    @param tools: the machine's.
+    @param mounts: a file as C{/proc/self/mountinfo}.
+    @param hasIPv6: whether the kernel speaks IPv6; L{None} to look.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tools: Tools | None = None,
+        mounts: str = MOUNTS,
+        hasIPv6: bool | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tools = SystemTools() if tools is None else tools
+        self._mounts = mounts
+        self._hasIPv6 = os.path.exists(_IPV6) if hasIPv6 is None else hasIPv6
+        self._loader = nft.NftLoader(self._tools)
+        self._changes: dict[bool, list[IChange]] = {}
+
+    def changes(self, killSwitch: bool | None = None) -> list[IChange]:
+        """
+        The changes, in order.  The device has to have its addresses when they are made.
+        From one kill switch to the other: apply the new, then undo the old.
+
+        @param killSwitch: in the place of the setting, which is L{None}.
+        @raise RoutingError: there is neither nft nor iptables.
+        """
+        wanted = self._settings.killSwitch if killSwitch is None else killSwitch
+        if wanted not in self._changes:
+            self._changes[wanted] = [self._rules(wanted)]
+            if self._tools.path("busctl"):
+                link = resolved.ResolvedLink(self._tools, self._settings.tunName)
+                self._changes[wanted].append(link)
+        return list(self._changes[wanted])
+
+    def _rules(self, killSwitch: bool) -> IChange:
+        device, tools = self._settings.tunName, self._tools
+        chosen = self._settings.excludedProcesses
+        exclusions = Exclusions(excludedUsers(chosen), excludedGroups(chosen))
+        cgroups = Cgroups(chosen, _hierarchy(self._mounts))
+        if nft.works(tools):
+            return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups)
+        variant = iptables.variantOf(tools)
+        versions = (4, 6) if self._hasIPv6 else (4,)
+        return iptables.IptablesChains(tools, device, exclusions, variant, versions, cgroups)
+
+
+def firewallKinds(
+    tools: Tools | None = None, mounts: str = MOUNTS
+) -> Mapping[str, Callable[[dict[str, Any]], IChange]]:
+    """For each kind of these changes, what makes one from its record."""
+    tools = SystemTools() if tools is None else tools
+    folder = _hierarchy(mounts)
+    return {
+        nft.NftTable.kind: lambda record: nft.tableFromRecord(tools, folder, record),
+        iptables.IptablesChains.kind: lambda record: iptables.chainsFromRecord(
+            tools, folder, record
+        ),
+        resolved.ResolvedLink.kind: lambda record: resolved.linkFromRecord(tools, record),
+    }
+
+
+def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
+    """
+    What can be told by its name to be ours, whatever a journal says: to be undone.
+    """
+    tools = SystemTools() if tools is None else tools
+    nobody, nowhere = Exclusions(), Cgroups((), "")
+    found: list[IChange] = []
+    if tools.path("nft"):
+        found.append(nft.NftTable(nft.NftLoader(tools), "", nobody, False, nowhere, anybodys=True))
+    for variant in iptables.VARIANTS:
+        for version, name in iptables.NAMES.items():
+            if tools.path(f"{name}-{variant}" if variant else name):
+                found.append(
+                    iptables.IptablesChains(
+                        tools, "", nobody, variant, (version,), nowhere, anybodys=True
+                    )
+                )
+    return found
+
+
+def excludedUsers(
+    chosen: tuple[Selector, ...], numberOf: Callable[[str], int] | None = None
+) -> tuple[int, ...]:
+    """
+    The numbers of the users that are excluded.
+
+    @param numberOf: a user's number by his name; raises L{KeyError}.
+    """
+    numberOf = numberOf or (lambda name: pwd.getpwnam(name).pw_uid)
+    found: dict[int, None] = {}
+    for selector in chosen:
+        if selector.kind is not SelectorKind.UID:
+            continue
+        name = selector.value
+        try:
+            number = int(name) if name.isdigit() else numberOf(name)
+        except KeyError:
+            number = LAST_USER + 1
+        if number <= LAST_USER:
+            found[number] = None
+        else:
+            _log.warn("There is no user {name}, so none is excluded.", name=name)
+    return tuple(found)
+
+
+def excludedGroups(chosen: tuple[Selector, ...]) -> tuple[str, ...]:
+    """The selectors of cgroups and units, as they are written."""
+    kinds = (SelectorKind.CGROUP, SelectorKind.UNIT)
+    return tuple(str(selector) for selector in chosen if selector.kind in kinds)
+
+
+def _hierarchy(mounts: str) -> str:
+    try:
+        with open(mounts) as file:
+            return hierarchy(file.read())
+    except OSError:
+        return ""

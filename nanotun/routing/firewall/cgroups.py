@@ -1,0 +1,143 @@
+"""
+Where the control groups of version 2 are, and which of the excluded ones exist.
+
+A group that exists when the rules are loaded can be matched by the kernel; one that
+does not cannot even be named there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from nanotun.policy.selector import Selector, SelectorKind
+from nanotun.routing.firewall.rules import Cgroup
+
+MOUNTS = "/proc/self/mountinfo"
+
+#: What nft looks below for the groups that it is told of.
+SYSTEM_FOLDER = "/sys/fs/cgroup"
+
+#: Groups that a search for a unit walks through at most.
+SEARCH_LIMIT = 4096
+
+
+def hierarchy(mounts: str) -> str:
+    """
+    Where the hierarchy of version 2 is mounted: the folder, or nothing.
+
+    @param mounts: the text of C{/proc/self/mountinfo} (proc(5)).
+    """
+    for line in mounts.splitlines():
+        own, _, other = line.partition(" - ")
+        fields = own.split()
+        if other.startswith("cgroup2 ") and len(fields) >= 5:
+            return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
+    return ""
+
+
+def usualPath(unit: str) -> str:
+    """
+    Where systemd has a unit of the system: a service in C{system.slice}, and a slice
+    C{a-b.slice} in C{a.slice} (systemd.slice(5)).
+    """
+    if not unit.endswith(".slice"):
+        return f"/system.slice/{unit}"
+    parts = unit.removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))
+
+
+class Cgroups:
+    """
+    Finds groups, and units by their names.
+
+    @param folder: where the hierarchy is mounted; empty for nowhere.
+    """
+
+    def __init__(self, selectors: Sequence[Selector], folder: str) -> None:
+        self._selectors = [
+            each for each in selectors if each.kind in (SelectorKind.CGROUP, SelectorKind.UNIT)
+        ]
+        self._folder = folder
+        self._found: dict[str, str] = {}
+
+    def usual(self) -> tuple[Cgroup, ...]:
+        """All of them where they usually are, whether they exist or not."""
+        paths = (
+            each.value if each.kind is SelectorKind.CGROUP else usualPath(each.value)
+            for each in self._selectors
+        )
+        return tuple(self._cgroup(path, 0) for path in dict.fromkeys(paths) if path != "/")
+
+    def hidden(self, below: str) -> bool:
+        """Whether groups are asked for, but the hierarchy is not mounted at or below C{below}."""
+        visible = self._folder and f"{self._folder}/".startswith(f"{below}/")
+        return bool(self._selectors) and not visible
+
+    def existing(self, search: bool = False) -> tuple[Cgroup, ...]:
+        """
+        Those that exist.
+
+        @param search: whether to look everywhere for units that are not where units
+            usually are, nor where they were found before.
+        """
+        missing = {
+            each.value
+            for each in self._selectors
+            if each.kind is SelectorKind.UNIT
+            and not self._exists(self._found.get(each.value, usualPath(each.value)))
+        }
+        if search and missing and self._folder:
+            self._search(missing)
+        paths = (
+            each.value
+            if each.kind is SelectorKind.CGROUP
+            else self._found.get(each.value, usualPath(each.value))
+            for each in self._selectors
+        )
+        found = (self._cgroup(path, self._exists(path)) for path in dict.fromkeys(paths))
+        return tuple(each for each in found if each.id)
+
+    def _exists(self, path: str) -> int:
+        """The group's number, 0 if there is none that can be matched."""
+        # The root is no group that a process could be told by, and nft has no way to
+        # write every name.
+        unusable = path == "/" or ".." in path.split("/") or '"' in path
+        if not self._folder or unusable or not path.isprintable():
+            return 0
+        try:
+            return os.stat(self._folder + path).st_ino
+        except OSError:
+            return 0
+
+    def _cgroup(self, path: str, number: int) -> Cgroup:
+        below = self._folder.removeprefix(SYSTEM_FOLDER)
+        visible = f"{self._folder}/".startswith(f"{SYSTEM_FOLDER}/")
+        return Cgroup(path, f"{below}{path}".lstrip("/") if visible else "", number)
+
+    def _search(self, units: set[str]) -> None:
+        for path in _folders(self._folder):
+            name = os.path.basename(path)
+            if name in units:
+                self._found[name] = path.removeprefix(self._folder)
+                units.discard(name)
+            if not units:
+                return
+
+
+def _folders(root: str) -> Iterator[str]:
+    """The groups below C{root}, higher ones first, up to L{SEARCH_LIMIT}."""
+    waiting = [root]
+    for number in range(SEARCH_LIMIT):
+        if number >= len(waiting):
+            return
+        if number:
+            yield waiting[number]
+        try:
+            with os.scandir(waiting[number]) as entries:
+                waiting += sorted(
+                    entry.path for entry in entries if entry.is_dir(follow_symlinks=False)
+                )
+        except OSError:
+            continue

@@ -1,0 +1,247 @@
+"""
+The rules of iptables and ip6tables as a change to the machine, where there is no nft.
+
+Nobody removes them when we are gone: the journal does, or the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IChange
+from nanotun.policy.selector import selectors
+from nanotun.routing.firewall import iptablestext as text
+from nanotun.routing.firewall.cgroups import Cgroups
+from nanotun.routing.firewall.rules import Exclusions, Rules, digest, keyIn
+from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
+
+#: Seconds to wait for somebody else who is changing rules.
+LOCK_LIMIT = "5"
+
+#: The commands' names by version of IP, and the variants, which follow after a hyphen.
+NAMES = {4: "iptables", 6: "ip6tables"}
+VARIANTS = ("", "legacy", "nft")
+
+
+@implementer(IChange)
+class IptablesChains:
+    """
+    See L{nanotun.routing.firewall.rules}.
+
+    L{holds} and L{undo} may be called in any thread, one at a time.
+
+    @param variant: C{"legacy"}, C{"nft"}, or empty for what goes by the plain name.
+    @param versions: of IP: 4, and 6 where the kernel has it.
+    @param anybodys: whether L{undo} removes the rules whatever change they are of.
+    """
+
+    kind = "iptables"
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        tools: Tools,
+        device: str,
+        exclusions: Exclusions,
+        variant: str,
+        versions: Sequence[int],
+        cgroups: Cgroups,
+        anybodys: bool = False,
+    ) -> None:
+        self._tools = tools
+        self._device = device
+        self._exclusions = exclusions
+        self._variant = variant
+        self._versions = tuple(versions)
+        self._cgroups = cgroups
+        self._anybodys = anybodys
+        self._withCgroups = True
+        self._listing: list[str] = []
+        self._seen = (0, "")
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        rules = self._base()._replace(cgroups=self._cgroups.usual())
+        empty = dict.fromkeys(text.TABLES, "")
+        return "\n".join(
+            f"{self._name(version)}-restore --noflush <<'END'\n"
+            f"{text.loading(rules, version, empty)}END"
+            for version in self._versions
+        )
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        rules = Rules(self._device)
+        listed = text.loading(rules, 4, dict.fromkeys(text.TABLES, ""))
+        undo = text.removing(text.tablesOf(listed.replace("-I ", "-A ")))
+        return "\n".join(
+            f"{self._name(version)}-restore --noflush <<'END'\n{undo}END"
+            for version in self._versions
+        )
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return {
+            "device": self._device,
+            "variant": self._variant,
+            "versions": list(self._versions),
+            **self._exclusions.record(),
+        }
+
+    def apply(self) -> None:
+        """See L{IChange.apply}.  Replaces what is there of ours."""
+        rules = self._rules(search=True)
+        try:
+            refused = self._load(rules)
+            without = bool(refused and rules.cgroups)
+            if without:
+                refused = self._load(rules._replace(cgroups=()))
+            if refused:
+                raise RoutingError(refused)
+            if self._withCgroups and (without or self._cgroups.hidden("")):
+                self._withCgroups = False
+                self._log.warn(
+                    "The kernel's firewall cannot tell control groups apart, so nanotun looks up "
+                    "whose each flow is."
+                )
+            self._listing = self._ours(self._present())
+        except RoutingError as error:
+            self._removeQuietly()
+            raise RoutingError(f"DNS cannot be redirected: {error}") from None
+
+    def undo(self) -> None:
+        """
+        See L{IChange.undo}.  Where another change of ours has taken the place of this
+        one, nothing is left of it.
+        """
+        self._listing = []
+        for version in self._versions:
+            try:
+                tables = self._tables(version)
+            except ToolError:
+                if self._anybodys:
+                    # A variant that does not work here has no rules either.
+                    continue
+                raise
+            key = keyIn("".join(tables.values()))
+            if not (self._anybodys or key in (None, self._base().key)):
+                continue
+            script = text.removing(tables)
+            refused = self._restore(version, script) if script else ""
+            if refused:
+                raise RoutingError(
+                    f"The rules of {self._name(version)} cannot be removed: {refused}"
+                )
+
+    def holds(self) -> bool:
+        """See L{IChange.holds}."""
+        rules = self._rules(search=False)
+        # The old iptables' rules have no number that tells of changes.
+        number = self._tools.generation() if self._variant == "nft" else 0
+        now = number, text.signatureOf(rules)
+        if number and now == self._seen:
+            return True
+        try:
+            present = self._present()
+        except ToolError:
+            # To load them again would work no better, and they may well be there.
+            return True
+        if not all(text.complete(tables, rules) for tables in present):
+            return False
+        if self._listing not in ([], self._ours(present)):
+            return False
+        self._seen = now
+        return True
+
+    def _base(self) -> Rules:
+        key = digest(repr((self._device, self._variant, self._exclusions)))
+        return Rules(self._device, self._exclusions.uids, key=key)
+
+    def _rules(self, search: bool) -> Rules:
+        rules = self._base()
+        if not self._withCgroups:
+            return rules
+        return rules._replace(cgroups=self._cgroups.existing(search))
+
+    def _load(self, rules: Rules) -> str:
+        """Returns what is said against it."""
+        for version in self._versions:
+            script = text.loading(rules, version, self._tables(version))
+            refused = self._restore(version, script)
+            if refused:
+                return refused
+        return ""
+
+    def _removeQuietly(self) -> None:
+        try:
+            self.undo()
+        except RoutingError as error:
+            self._log.error("{error}", error=str(error))
+
+    def _present(self) -> list[dict[str, str]]:
+        return [self._tables(version) for version in self._versions]
+
+    def _ours(self, present: list[dict[str, str]]) -> list[str]:
+        return [line for tables in present for each in tables.values() for line in text.ours(each)]
+
+    def _tables(self, version: int) -> dict[str, str]:
+        """@raise ToolError: they cannot be listed."""
+        name = f"{self._name(version)}-save"
+        ran = self._tools.run([self._path(name)])
+        if ran.status:
+            raise ToolError(f"{name} does not work: {firstLine(ran.error)}")
+        return text.tablesOf(ran.output)
+
+    def _restore(self, version: int, script: str) -> str:
+        name = f"{self._name(version)}-restore"
+        ran = self._tools.run([self._path(name), "-w", LOCK_LIMIT, "--noflush"], script)
+        return f"{name}: {firstLine(ran.error)}" if ran.status else ""
+
+    def _name(self, version: int) -> str:
+        name = NAMES[version]
+        special = f"{name}-{self._variant}"
+        return special if self._variant and self._tools.path(special) else name
+
+    def _path(self, name: str) -> str:
+        path = self._tools.path(name)
+        if not path:
+            raise ToolError(f"{name} is not installed; install iptables.")
+        return path
+
+
+def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> IptablesChains:
+    """
+    See L{IChange.record}.
+
+    @param hierarchy: where the cgroups of version 2 are.
+    @raise ValueError, TypeError, KeyError: it is none.
+    """
+    exclusions = Exclusions.fromRecord(record)
+    variant = str(record["variant"])
+    versions = tuple(map(int, record["versions"]))
+    if variant not in VARIANTS or not set(versions) <= set(NAMES):
+        raise ValueError(record)
+    cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
+    return IptablesChains(tools, str(record["device"]), exclusions, variant, versions, cgroups)
+
+
+def variantOf(tools: Tools) -> str:
+    """
+    Which iptables goes by the plain name: C{"legacy"}, C{"nft"}, or nothing if it does
+    not say (before 1.8, when there was but one).
+
+    @raise RoutingError: there is none.
+    """
+    path = tools.path("iptables")
+    if not path:
+        raise RoutingError(
+            "DNS cannot be redirected, as neither nft nor iptables works here; install nftables."
+        )
+    said = tools.run([path, "--version"]).output
+    return "legacy" if "legacy" in said else "nft" if "nf_tables" in said else ""

@@ -1,0 +1,220 @@
+"""
+The rules for iptables-restore(8) with C{--noflush}, as text.
+
+They stand in chains of our own.  In the chains of the kernel there is one rule each,
+the first, that leads there.  What is ours is told by its name alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nanotun.addresses import SOCKET_MARK
+from nanotun.routing.firewall.rules import (
+    CHAIN_PREFIX,
+    DNS_PORT,
+    FAMILIES,
+    LINK_LOCAL6,
+    SERVER_PORTS,
+    Family,
+    Rules,
+    signature,
+)
+
+_MARK = f"{SOCKET_MARK:#x}"
+_MARKED = f"-m mark --mark {_MARK}"
+_FREE = "-m connmark --mark 0x0"
+_OURS = f"-m connmark --mark {_MARK}"
+_KEEP = f"-j CONNMARK --set-xmark {_MARK}/0xffffffff"
+_SET = f"-j MARK --set-xmark {_MARK}/0xffffffff"
+
+#: The kernel tells one from 512 bytes on from none (XT_CGROUP_PATH_LEN).
+_PATH_LIMIT = 511
+
+
+class Jump(NamedTuple):
+    """A rule in a chain of the kernel that leads to one of ours."""
+
+    table: str
+    hook: str
+    chain: str
+
+    @property
+    def rule(self) -> str:
+        """Without the command, which is its first word."""
+        return f"{self.hook} -j {self.chain}"
+
+
+JUMPS = (
+    Jump("mangle", "PREROUTING", f"{CHAIN_PREFIX}ARRIVING"),
+    Jump("mangle", "OUTPUT", f"{CHAIN_PREFIX}SENDING"),
+    Jump("mangle", "POSTROUTING", f"{CHAIN_PREFIX}GUARD"),
+    Jump("nat", "OUTPUT", f"{CHAIN_PREFIX}DNS_SENT"),
+    Jump("nat", "PREROUTING", f"{CHAIN_PREFIX}DNS_FORWARDED"),
+    Jump("nat", "POSTROUTING", f"{CHAIN_PREFIX}SOURCE"),
+)
+TABLES = ("mangle", "nat")
+_UPLINK = f"{CHAIN_PREFIX}UPLINK"
+
+
+def signatureOf(rules: Rules) -> str:
+    """What tells these rules from others, as it stands among them."""
+    text = repr(rules.cgroups) + "".join(
+        line for family in FAMILIES for table in TABLES for line in _rules(table, rules, family)
+    )
+    return signature(rules.key, text)
+
+
+def tablesOf(saved: str) -> dict[str, str]:
+    """
+    Our two tables as C{iptables -S} lists them, made from what C{iptables-save} writes,
+    which is one process for all; of chains, only ours.
+    """
+    lines: dict[str, list[str]] = {table: [] for table in TABLES}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif table in lines and line.startswith(f":{CHAIN_PREFIX}"):
+            lines[table].append(f"-N {line[1:].split()[0]}")
+        elif table in lines and line.startswith("-A "):
+            lines[table].append(line)
+    return {name: "\n".join(found) for name, found in lines.items()}
+
+
+def loading(rules: Rules, version: int, present: dict[str, str]) -> str:
+    """
+    What puts the rules there, whatever was there of ours, a table at once.
+
+    @param version: 4 or 6.
+    @param present: as from L{tablesOf}.
+    """
+    (family,) = (each for each in FAMILIES if each.version == version)
+    lines: list[str] = []
+    for table in TABLES:
+        chains = [jump.chain for jump in JUMPS if jump.table == table]
+        chains += [_UPLINK] if table == "mangle" else []
+        lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
+        lines += _withoutJumps(present[table])
+        lines += _rules(table, rules, family, signatureOf(rules))
+        lines += [f"-I {jump.rule}" for jump in JUMPS if jump.table == table]
+        lines.append("COMMIT")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def removing(present: dict[str, str]) -> str:
+    """
+    What takes away all that is ours, and nothing else; empty if nothing is.
+
+    @param present: as from L{tablesOf}.
+    """
+    lines: list[str] = []
+    for table in TABLES:
+        chains = [
+            line.split()[1]
+            for line in present[table].splitlines()
+            if line.startswith(f"-N {CHAIN_PREFIX}")
+        ]
+        undo = [*_withoutJumps(present[table])]
+        undo += [f"-F {chain}" for chain in chains]
+        undo += [f"-X {chain}" for chain in chains]
+        if undo:
+            lines += [f"*{table}", *undo, "COMMIT"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def ours(present: str) -> list[str]:
+    """The lines of a table that are about us."""
+    return [line for line in present.splitlines() if CHAIN_PREFIX in line]
+
+
+def complete(present: dict[str, str], rules: Rules) -> bool:
+    """Whether everything of these rules is there that leads to the rest."""
+    lines = [line for table in TABLES for line in present[table].splitlines()]
+    signed = any(signatureOf(rules) in line for line in lines)
+    return signed and all(f"-A {jump.rule}" in lines for jump in JUMPS)
+
+
+def _withoutJumps(present: str) -> Iterator[str]:
+    for line in present.splitlines():
+        words = line.split()
+        if words[:1] == ["-A"] and not words[1].startswith(CHAIN_PREFIX):
+            if words[-2:-1] == ["-j"] and words[-1].startswith(CHAIN_PREFIX):
+                yield f"-D{line[2:]}"
+
+
+def _rules(table: str, rules: Rules, family: Family, signed: str = "") -> Iterator[str]:
+    if table == "mangle":
+        yield from _added("ARRIVING", _arriving(rules.device, family))
+        yield from _added("SENDING", _sending(rules, family))
+        yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
+        yield from _added("GUARD", _guarding(rules.device, signed))
+    else:
+        yield from _added("DNS_SENT", _redirecting("-o lo", family))
+        yield from _added("DNS_FORWARDED", _redirecting("-m addrtype --dst-type LOCAL", family))
+        yield from _added("SOURCE", _sources(rules.device, family))
+
+
+def _added(chain: str, rules: Iterator[str]) -> Iterator[str]:
+    return (f"-A {CHAIN_PREFIX}{chain} {rule}" for rule in rules)
+
+
+def _dns(target: str) -> Iterator[str]:
+    return (f"-p {protocol} --dport {DNS_PORT} {target}" for protocol in ("udp", "tcp"))
+
+
+def _arriving(device: str, family: Family) -> Iterator[str]:
+    # Answers that this machine only passes on, such as a container's.
+    yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
+    yield "-i lo -j RETURN"
+    yield f"-i {device} -j RETURN"
+    yield f"-d {family.link} -j DROP"
+    yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
+
+
+def _sending(rules: Rules, family: Family) -> Iterator[str]:
+    yield f"{_MARKED} -j RETURN"
+    yield f"{_OURS} {_SET}"
+    yield f"{_OURS} -j RETURN"
+    known = f"-p tcp --sport {SERVER_PORTS[0]}:{SERVER_PORTS[1]} --tcp-flags FIN,SYN,RST NONE"
+    yield f"! -s {family.kernel} {known} -m conntrack --ctstate NEW -g {_UPLINK}"
+    for uid in rules.uids:
+        yield f"-m owner --uid-owner {uid} -g {_UPLINK}"
+    for group in rules.cgroups:
+        if len(group.path.encode()) <= _PATH_LIMIT:
+            yield f"-m cgroup --path {_quoted(group.path)} -g {_UPLINK}"
+    if family.version == 6:
+        yield from _dns(f"! -o lo -d {LINK_LOCAL6} -j DROP")
+    # Somebody else may redirect it from here to where his server is, say in a container.
+    yield from _dns(f"-o lo {_SET}")
+
+
+def _guarding(device: str, signed: str) -> Iterator[str]:
+    yield f"{_MARKED} -j RETURN"
+    yield "-o lo -j RETURN"
+    yield f"-o {device} -m comment --comment {signed} -j RETURN"
+    yield from _dns("-j DROP")
+
+
+def _redirecting(ourselves: str, family: Family) -> Iterator[str]:
+    yield f"{_MARKED} -j RETURN"
+    yield f"{ourselves} -j RETURN"
+    yield f"-d {family.own} -j RETURN"
+    yield from _dns(f"-j DNAT --to-destination {family.gateway}")
+
+
+def _sources(device: str, family: Family) -> Iterator[str]:
+    # The relay answers this machine only, and link-local addresses not at all.
+    yield from _dns(
+        f"-o {device} -m conntrack --ctstate DNAT -d {family.gateway} "
+        f"-j SNAT --to-source {family.kernel}"
+    )
+    yield "-o lo -j RETURN"
+    yield f"-o {device} -j RETURN"
+    yield f"{_MARKED} -s {family.kernel} -j MASQUERADE"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

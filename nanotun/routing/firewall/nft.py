@@ -1,0 +1,300 @@
+"""
+The nft table as a change to the machine.
+
+It belongs to a process of ours, C{nft -i}, whose end makes the kernel remove it
+(owner flag, Linux 5.12): after a SIGKILL nothing is left to be undone, and nobody
+else's C{nft flush ruleset} removes it.  With a kill switch, and where kernel or nft
+know no such flag, it belongs to nobody and stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IChange
+from nanotun.policy.selector import selectors
+from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
+from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
+from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
+from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
+
+#: What C{nft -i} is asked after a script, and what only the answer has in it.
+QUESTION = "describe meta mark"
+ANSWER = "packet mark"
+
+#: How often, and after how many seconds, a table is looked for again whose owner is
+#: just ending.
+_TRIES = 20
+_PAUSE = 0.05
+
+
+class _Attempt(NamedTuple):
+    """One way to load the table."""
+
+    owner: bool
+    cgroups: bool
+
+
+class NftLoader:
+    """
+    Loads the table, and holds it where it has an owner.  Only its owner may replace it,
+    so all changes of one process that can follow each other share this.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._held: Held | None = None
+
+    def holds(self) -> bool:
+        """Whether a table that this has loaded belongs to it, and the holder runs."""
+        return self._held is not None and self._held.isRunning()
+
+    def isOrphaned(self) -> bool:
+        """Whether the holder has ended on its own."""
+        return self._held is not None and not self._held.isRunning()
+
+    def load(self, table: str, owner: bool) -> str:
+        """
+        Put C{table} in the place of what is there, at once.
+
+        @return: what nft says against it; empty if it is there.
+        """
+        if self.isOrphaned():
+            self.release()
+        script = f"{deletion() if self.list() else ''}{table}"
+        if not owner and self._held is None:
+            return self._run(script)
+        fresh = self._held is None
+        try:
+            if self._held is None:
+                self._held = self._tools.hold([self._nft(), "-i"])
+            refused = firstLine(self._held.ask(oneLine(script), QUESTION, ANSWER))
+        except RoutingError as error:
+            self.release()
+            return str(error)
+        if (fresh and refused) or (not owner and not refused):
+            # It has nothing to hold.
+            self.release()
+        return refused
+
+    def delete(self) -> str:
+        """
+        Remove the table.
+
+        @return: what nft says against it.
+        """
+        self.release()
+        return self._run(deletion()) if self.list() else ""
+
+    def release(self) -> None:
+        """End the holder, with what belongs to it."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    def generation(self) -> int:
+        """See L{Tools.generation}."""
+        return self._tools.generation()
+
+    def list(self) -> str:
+        """
+        The table as nft shows it, without counters; empty if there is none.
+
+        @raise ToolError: nft cannot tell.
+        """
+        ran = self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE])
+        if ran.status and "No such file" not in ran.error:
+            raise ToolError(f"nft cannot list the table inet {TABLE}: {firstLine(ran.error)}.")
+        return ran.output
+
+    def _run(self, script: str) -> str:
+        ran = self._tools.run([self._nft(), "-f", "-"], script)
+        return firstLine(ran.error or f"status {ran.status}") if ran.status else ""
+
+    def _nft(self) -> str:
+        path = self._tools.path("nft")
+        if not path:
+            raise RoutingError("nft is not installed any more; install nftables.")
+        return path
+
+
+@implementer(IChange)
+class NftTable:
+    """
+    See L{nanotun.routing.firewall.rules}.
+
+    L{holds} and L{undo} may be called in any thread, one at a time.
+
+    @param sleep: waits for seconds.
+    @param anybodys: whether L{undo} removes the table whatever change it is of.
+    """
+
+    kind = "nft"
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        loader: NftLoader,
+        device: str,
+        exclusions: Exclusions,
+        killSwitch: bool,
+        cgroups: Cgroups,
+        sleep: Callable[[float], None] = time.sleep,
+        anybodys: bool = False,
+    ) -> None:
+        self._loader = loader
+        self._device = device
+        self._exclusions = exclusions
+        self._killSwitch = killSwitch
+        self._cgroups = cgroups
+        self._sleep = sleep
+        self._anybodys = anybodys
+        self._listing = ""
+        self._withCgroups = True
+        self._seen = (0, "", False)
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        rules = self._base()._replace(cgroups=self._cgroups.usual())
+        return f"nft -f - <<'END'\n{tableText(rules, not self._killSwitch)}END"
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        return f"nft delete table inet {TABLE}"
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return {
+            "device": self._device,
+            "killSwitch": self._killSwitch,
+            **self._exclusions.record(),
+        }
+
+    def apply(self) -> None:
+        """
+        See L{IChange.apply}.  Replaces at once what is there of ours, so that it may be
+        called again; if that fails the old table stays.
+        """
+        rules = self._rules(search=True)
+        refused = ""
+        for attempt in self._attempts(rules):
+            wanted = rules if attempt.cgroups else rules._replace(cgroups=())
+            refused = self._loader.load(tableText(wanted, attempt.owner), attempt.owner)
+            if not refused:
+                self._loaded(attempt, rules)
+                return
+        raise RoutingError(f"nft cannot load the table inet {TABLE}: {refused}")
+
+    def undo(self) -> None:
+        """
+        See L{IChange.undo}.  If another change of ours has taken the place of this one,
+        nothing is left of it.
+        """
+        self._listing = ""
+        error = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                self._sleep(_PAUSE)
+            listing = self._loader.list()
+            if listing and not (self._anybodys or keyIn(listing) in (None, self._base().key)):
+                return
+            error = self._loader.delete()
+            if not error:
+                return
+        raise RoutingError(
+            f"The table inet {TABLE} cannot be removed, as a process that runs owns it ({error}); "
+            f"end that, or type '{self.describeUndo()}'."
+        )
+
+    def holds(self) -> bool:
+        """
+        See L{IChange.holds}.  Not, too, when a group was removed and made again, as a
+        unit's is with each start: the kernel compares numbers.
+        """
+        if self._loader.isOrphaned():
+            return False
+        wanted = signatureOf(self._rules(search=False))
+        # Nobody has changed anything since, when these are the same.  A table that goes
+        # with its owner is no new generation.
+        now = self._loader.generation(), wanted, self._loader.holds()
+        if now[0] and now == self._seen:
+            return True
+        try:
+            listing = self._loader.list()
+        except ToolError:
+            # To load it again would work no better, and it may well be there.
+            return True
+        if wanted not in listing or self._listing not in ("", listing):
+            return False
+        if now[2] or OWNER not in listing:
+            self._seen = now
+        return True
+
+    def _base(self) -> Rules:
+        key = digest(repr((self._device, self._killSwitch, self._exclusions)))
+        return Rules(self._device, self._exclusions.uids, key=key)
+
+    def _rules(self, search: bool) -> Rules:
+        rules = self._base()
+        if not self._withCgroups:
+            return rules
+        found = self._cgroups.existing(search)
+        return rules._replace(cgroups=tuple(each for each in found if each.tool))
+
+    def _attempts(self, rules: Rules) -> Iterator[_Attempt]:
+        owners: tuple[bool, ...] = (True, False)
+        if self._killSwitch:
+            owners = (False,)
+        elif self._loader.holds():
+            owners = (True,)
+        for owner in owners:
+            if rules.cgroups:
+                yield _Attempt(owner, True)
+            yield _Attempt(owner, False)
+
+    def _loaded(self, attempt: _Attempt, rules: Rules) -> None:
+        self._listing = self._loader.list()
+        if not attempt.owner and not self._killSwitch:
+            self._log.info(
+                "The table inet {table} has no owner, as kernel or nft know none: it stays after "
+                "a crash, until the next start or 'nanotun recover'.",
+                table=TABLE,
+            )
+        hidden = self._cgroups.hidden(SYSTEM_FOLDER)
+        if self._withCgroups and (hidden or (rules.cgroups and not attempt.cgroups)):
+            self._withCgroups = False
+            self._log.warn(
+                "The kernel's firewall cannot tell control groups apart, so nanotun looks up "
+                "whose each flow is."
+            )
+
+
+def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> NftTable:
+    """
+    See L{IChange.record}.
+
+    @param hierarchy: where the cgroups of version 2 are.
+    @raise ValueError, TypeError, KeyError: it is none.
+    """
+    exclusions = Exclusions.fromRecord(record)
+    cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
+    loader = NftLoader(tools)
+    return NftTable(loader, str(record["device"]), exclusions, bool(record["killSwitch"]), cgroups)
+
+
+def works(tools: Tools) -> bool:
+    """Whether nft is there and the kernel would take such a table, which is not loaded."""
+    nft = tools.path("nft")
+    if not nft:
+        return False
+    trial = tableText(Rules("lo"), False, f"{TABLE}-trial")
+    ran = tools.run([nft, "-c", "-f", "-"], trial)
+    # Who may not even ask wants to know what would be done, and no more.
+    return ran.status == 0 or "Operation not permitted" in ran.error

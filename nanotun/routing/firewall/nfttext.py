@@ -1,0 +1,148 @@
+"""
+The nft table (nft(8)), as text.
+
+One table of the family C{inet} holds everything.  Two of its chains change the mark of
+outgoing packets, which makes the kernel look for their way again (type C{route}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nanotun.addresses import SOCKET_MARK
+from nanotun.routing.firewall.rules import (
+    DNS_PORT,
+    FAMILIES,
+    LINK_LOCAL6,
+    SERVER_PORTS,
+    TABLE,
+    Rules,
+    signature,
+)
+
+OWNER = "flags owner"  #: As nft shows it, too.
+
+_MARK = f"{SOCKET_MARK:#x}"
+_DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
+
+#: After connection tracking (-200), which the first two need, and before everybody
+#: else's of the same kind.
+_MANGLE = -151
+_DNAT = -101
+_SNAT = 99
+
+
+def tableText(rules: Rules, owner: bool, name: str = TABLE) -> str:
+    """
+    The table, for where there is none of this name.
+
+    @param owner: whether it goes with the process that loads it (Linux 5.12).
+    """
+    lines = "\n".join(_indented(_body(rules, owner)))
+    return f"table inet {name} {{\n{lines}\n}}\n"
+
+
+def deletion() -> str:
+    """
+    What removes the table.  Together with L{tableText} it replaces it at once.  (The
+    usual C{add table} before it is refused for a table that has an owner.)
+    """
+    return f"delete table inet {TABLE}\n"
+
+
+def oneLine(script: str) -> str:
+    """A script as one line, which C{nft -i} takes for one transaction."""
+    return "; ".join(line.strip() for line in script.splitlines() if line.strip())
+
+
+def signatureOf(rules: Rules) -> str:
+    """What tells the table of these rules from others, as it stands in the table."""
+    return signature(rules.key, "\n".join(_body(rules, False, "")) + repr(rules.cgroups))
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    depth = 1
+    for line in lines:
+        depth -= line == "}"
+        yield "\t" * depth + line
+        depth += line.endswith("{")
+
+
+def _body(rules: Rules, owner: bool, signed: str | None = None) -> Iterator[str]:
+    if owner:
+        yield OWNER
+    signed = signatureOf(rules) if signed is None else signed
+    elsewhere = f'!= {{ "lo", "{rules.device}" }}'
+    guard = f'oifname {elsewhere} meta mark != {_MARK} {_DNS} counter drop comment "{signed}"'
+    for name, hook, lines in (
+        ("arriving", f"filter hook prerouting priority {_MANGLE}", _arriving(elsewhere)),
+        ("sending", f"route hook output priority {_MANGLE}", _sending(rules)),
+        ("uplink", "", (f"ct mark 0 ct mark set {_MARK}", f"meta mark set {_MARK} accept")),
+        ("dns-sent", f"nat hook output priority {_DNAT}", _redirecting('oifname "lo"')),
+        (
+            "dns-forwarded",
+            f"nat hook prerouting priority {_DNAT}",
+            _redirecting("fib daddr type local"),
+        ),
+        (
+            "source",
+            f"nat hook postrouting priority {_SNAT}",
+            _sources(rules.device, elsewhere),
+        ),
+        ("guard", "filter hook postrouting priority 0", (guard,)),
+    ):
+        yield from _chain(name, hook, lines)
+
+
+def _chain(name: str, hook: str, lines: Iterable[str]) -> Iterator[str]:
+    yield f"chain {name} {{"
+    if hook:
+        yield f"type {hook}; policy accept"
+    yield from lines
+    yield "}"
+
+
+def _arriving(elsewhere: str) -> Iterator[str]:
+    for family in FAMILIES:
+        yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
+    asked = "ct direction original ct mark 0 fib daddr type local"
+    yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
+    # Answers that this machine only passes on, such as a container's.
+    yield f"ct mark {_MARK} ct direction reply meta mark set {_MARK}"
+
+
+def _sending(rules: Rules) -> Iterator[str]:
+    yield f"meta mark {_MARK} accept"
+    yield f"ct mark {_MARK} meta mark set {_MARK} accept"
+    known = f"tcp sport {SERVER_PORTS[0]}-{SERVER_PORTS[1]} tcp flags & (fin|syn|rst) == 0"
+    for family in FAMILIES:
+        yield f"{family.word} saddr != {family.kernel} {known} ct state new goto uplink"
+    if rules.uids:
+        yield f"meta skuid {{ {', '.join(map(str, rules.uids))} }} goto uplink"
+    for group in rules.cgroups:
+        if group.tool:
+            yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
+    yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_DNS} drop'
+    # Somebody else may redirect it from here to where his server is, say in a container.
+    yield f'oifname "lo" {_DNS} meta mark set {_MARK}'
+
+
+def _redirecting(ourselves: str) -> Iterator[str]:
+    yield f"meta mark {_MARK} accept"
+    yield f"{ourselves} accept"
+    for family in FAMILIES:
+        yield f"{family.word} daddr {family.own} accept"
+    for family in FAMILIES:
+        yield (f"meta nfproto ipv{family.version} {_DNS} dnat {family.word} to {family.gateway}")
+
+
+def _sources(device: str, elsewhere: str) -> Iterator[str]:
+    for family in FAMILIES:
+        # The relay answers this machine only, and link-local addresses not at all.
+        yield (
+            f'oifname "{device}" ct status dnat {family.word} daddr {family.gateway} {_DNS} '
+            f"snat {family.word} to {family.kernel}"
+        )
+        yield (
+            f"oifname {elsewhere} meta mark {_MARK} {family.word} saddr {family.kernel} masquerade"
+        )

@@ -1,0 +1,147 @@
+"""
+Looks at the machine: all that the plan depends on.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+
+from nanotun.config import Settings
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IKernelRoutes
+from nanotun.policy.selector import SelectorKind
+from nanotun.routing.changes import readSysctl
+from nanotun.routing.values import Host, Interface, Wishes
+
+#: Somewhere on the Internet, of each family: where packets to there would leave is
+#: asked of the kernel.  Nothing is sent there.
+SOMEWHERE4 = "8.8.8.8"
+SOMEWHERE6 = "2001:4860:4860::8888"
+
+_CONF = "net/ipv4/conf"
+
+
+def wishesOf(
+    settings: Settings, getpwnam: Callable[[str], pwd.struct_passwd] = pwd.getpwnam
+) -> Wishes:
+    """
+    What the settings ask of the routes.
+
+    @param getpwnam: finds a user by name.  There need not be one: the firewall's part
+        says so.
+    """
+    uids: dict[int, None] = {}
+    for selector in settings.excludedProcesses:
+        if selector.kind is not SelectorKind.UID:
+            continue
+        try:
+            uid = (
+                int(selector.value)
+                if selector.value.isdecimal()
+                else getpwnam(selector.value).pw_uid
+            )
+        except KeyError:
+            continue
+        uids[uid] = None
+    return Wishes(settings.tunName, settings.lan, settings.ipv6, settings.killSwitch, tuple(uids))
+
+
+def proxyHosts(settings: Settings) -> tuple[str, ...]:
+    """The hosts of all proxies, names and addresses; no paths of unix sockets."""
+    hosts = (proxy.host.lower().rstrip(".") for proxy in settings.proxy)
+    return tuple(dict.fromkeys(host for host in hosts if host and not host.startswith("/")))
+
+
+def isAddress(host: str) -> bool:
+    """Whether a host is an address and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def lookUp(host: str) -> list[str]:
+    """
+    A name's addresses by the system's resolver, of both families; blocks.
+
+    @return: none if it has none, or none that can be found out.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    # With a zone an address is the link's own, which no rule is about.
+    return list(dict.fromkeys(str(each[4][0]) for each in found if "%" not in str(each[4][0])))
+
+
+class HostReader:
+    """
+    @param wishes: what the settings ask for.
+    @param servers: literal addresses that the daemon speaks to itself.
+    @param root: the folder of sysctls.
+    """
+
+    def __init__(
+        self,
+        kernel: IKernelRoutes,
+        wishes: Wishes,
+        servers: Iterable[str] = (),
+        root: str = "/proc/sys",
+    ) -> None:
+        self._kernel = kernel
+        self._wishes = wishes
+        self._servers = tuple(servers)
+        self._root = root
+
+    def read(
+        self,
+        proxies: tuple[str, ...],
+        sshPorts: tuple[int, ...],
+        valuesBefore: Mapping[str, str],
+    ) -> Host:
+        """
+        Look.
+
+        @param proxies: addresses.
+        @param valuesBefore: what settings were before we changed them, by name.
+        @raise RoutingError: the kernel does not tell.
+        """
+        probes = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
+        try:
+            everything = self._kernel.interfaces(tuple(dict.fromkeys(probes)))
+        except OSError as error:
+            raise RoutingError(
+                f"The network interfaces cannot be listed: {error.strerror}."
+            ) from None
+
+        def rpFilter(name: str) -> int:
+            key = f"{_CONF}/{name}/rp_filter"
+            text = valuesBefore.get(key) or readSysctl(os.path.join(self._root, key))
+            return int(text) if text.isdecimal() else 0
+
+        others: list[Interface] = []
+        tunnelHasIPv6 = False
+        for each in everything:
+            if each.name == self._wishes.device:
+                tunnelHasIPv6 = any(":" in network for network in each.networks)
+            else:
+                others.append(each._replace(rpFilter=rpFilter(each.name)))
+        return Host(
+            interfaces=tuple(others),
+            hasIPv6=os.path.isdir(os.path.join(self._root, "net/ipv6")),
+            usesIPv6=any(_usesIPv6(each) for each in others),
+            tunnelHasIPv6=tunnelHasIPv6,
+            rpFilterAll=rpFilter("all"),
+            rpFilterTunnel=rpFilter(self._wishes.device),
+            sshPorts=sshPorts,
+            proxies=proxies,
+        )
+
+
+def _usesIPv6(interface: Interface) -> bool:
+    return any(":" in text for text in (*interface.networks, *interface.ways))

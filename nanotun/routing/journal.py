@@ -1,0 +1,152 @@
+"""
+The journal: what has to be undone, on disk before it is done.
+
+One JSON file, replaced whole.  It names the boot and the network namespace that it
+is about: anywhere else its changes would be somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from nanotun.errors import RoutingError
+
+FILE_NAME = "journal.json"
+
+#: Bytes; a thousand changes need a tenth of it.
+SIZE_LIMIT = 4 << 20
+
+_VERSION = 1
+
+
+class Entry(NamedTuple):
+    """A change on disk: its kind and its record."""
+
+    kind: str
+    record: dict[str, Any]
+
+
+def currentPlace() -> tuple[str, int]:
+    """The id of this boot (random(4)), and the inode of the network namespace."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    return boot, os.stat("/proc/thread-self/ns/net").st_ino
+
+
+class Journal:
+    """
+    @param directory: is made if it is missing, with mode 0755.
+    @param place: tells boot and network namespace.
+    """
+
+    def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
+        self.path = os.path.join(directory, FILE_NAME)
+        self._new = f"{self.path}.new"
+        self._directory = directory
+        self._place = place
+
+    def read(self) -> tuple[list[Entry], bool]:
+        """
+        What is to be undone here, in the order in which it was done, and whether a
+        kill switch was part of it.
+
+        @raise RoutingError: the file cannot be read, or is about another network
+            namespace of this boot.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read(SIZE_LIMIT)
+        except FileNotFoundError:
+            return [], False
+        except OSError as error:
+            raise RoutingError(
+                f"The journal {self.path} cannot be read: {error.strerror}."
+            ) from None
+        try:
+            whole = json.loads(data)
+            boot, namespace = whole["boot"], whole["namespace"]
+            if whole["version"] != _VERSION:
+                raise ValueError(whole["version"])
+            entries = [Entry(str(each["kind"]), dict(each["record"])) for each in whole["changes"]]
+            killSwitch = bool(whole["killSwitch"])
+        except (ValueError, KeyError, TypeError):
+            raise RoutingError(
+                f"The journal {self.path} is damaged; 'nanotun recover --force' undoes what can "
+                "be told to be nanotun's without it."
+            ) from None
+        hereBoot, hereNamespace = self._place()
+        if boot != hereBoot:
+            # The kernel has forgotten all of it.
+            return [], False
+        if namespace != hereNamespace:
+            raise RoutingError(
+                f"The journal {self.path} is about another network namespace; run 'nanotun "
+                "recover' there, or remove the file if that is gone."
+            )
+        return entries, killSwitch
+
+    def write(self, entries: Sequence[Entry], killSwitch: bool) -> None:
+        """
+        Replace the file, on disk when this returns; without entries, remove it.
+
+        @raise RoutingError: it cannot be written; the old one is still there.
+        """
+        if not entries:
+            self.remove()
+            return
+        boot, namespace = self._place()
+        whole = {
+            "version": _VERSION,
+            "boot": boot,
+            "namespace": namespace,
+            "killSwitch": killSwitch,
+            "changes": [each._asdict() for each in entries],
+        }
+        try:
+            os.makedirs(self._directory, mode=0o755, exist_ok=True)
+            self._removeNew()
+            fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "w") as file:
+                json.dump(whole, file, indent=1)
+                file.flush()
+                os.fsync(fd)
+            os.rename(self._new, self.path)
+            self._syncDirectory()
+        except OSError as error:
+            raise RoutingError(
+                f"The journal {self.path} cannot be written ({error.strerror}); make room "
+                "there, or set runDir to another directory."
+            ) from None
+
+    def remove(self) -> None:
+        """
+        Nothing is to be undone any more.
+
+        @raise RoutingError: the file cannot be removed.
+        """
+        try:
+            self._removeNew()
+            os.unlink(self.path)
+            self._syncDirectory()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RoutingError(
+                f"The journal {self.path} cannot be removed: {error.strerror}."
+            ) from None
+
+    def _removeNew(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._new)
+
+    def _syncDirectory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

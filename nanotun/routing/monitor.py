@@ -1,0 +1,130 @@
+"""
+Tells when links, addresses, routes or rules of the machine change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import RoutingError
+
+#: Groups of rtnetlink(7): RTMGRP_LINK, and those for addresses, routes and rules of
+#: both families, as numbers of linux/rtnetlink.h.
+GROUPS = (1, 5, 7, 8, 9, 11, 19)
+
+#: Of linux/netlink.h.
+_SOL_NETLINK = 270
+_ADD_MEMBERSHIP = 1
+
+#: Bytes for one read.  What a message says is not looked at: the plan is made anew.
+_READ_SIZE = 65536
+
+#: Messages for one turn of the reactor.
+_TURN = 256
+
+
+def openNetlink() -> socket.socket:
+    """
+    A socket that hears of all changes.
+
+    @raise OSError: the system has no more.
+    """
+    opened = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+    )
+    try:
+        opened.bind((0, 0))
+        for group in GROUPS:
+            opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+@implementer(IReadDescriptor)
+class NetworkMonitor:
+    """
+    @param changed: called once for each turn in which something has changed.
+    @param makeSocket: see L{openNetlink}.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        changed: Callable[[], None],
+        makeSocket: Callable[[], socket.socket] = openNetlink,
+    ) -> None:
+        self._reactor = reactor
+        self._changed = changed
+        self._makeSocket = makeSocket
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """
+        Begin to listen.
+
+        @raise RoutingError: there is no such socket.
+        """
+        try:
+            self._socket = self._makeSocket()
+        except OSError as error:
+            raise RoutingError(
+                f"Changes of the network cannot be followed (netlink: {error.strerror}); without "
+                "that routes are not safe to set."
+            ) from None
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Listen no more; harmless before the start."""
+        if self._socket is not None:
+            self._reactor.removeReader(self)
+            self._socket.close()
+            self._socket = None
+
+    def fileno(self) -> int:
+        """See L{IReadDescriptor.fileno}."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def doRead(self) -> None:
+        """See L{IReadDescriptor.doRead}."""
+        heard = False
+        for _ in range(_TURN):
+            if self._socket is None:
+                return
+            try:
+                self._socket.recv(_READ_SIZE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # ENOBUFS: there was more than fits, which is a change, too.
+                if error.errno != errno.ENOBUFS:
+                    self._log.error(
+                        "Changes of the network are no longer heard of ({error}); the routes "
+                        "are looked after every few seconds only.",
+                        error=os.strerror(error.errno or 0),
+                    )
+                    self.stop()
+                    return
+            heard = True
+        if heard:
+            self._changed()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See L{IReadDescriptor.connectionLost}: the reactor ends, or the socket broke."""
+        self.stop()
+
+    def logPrefix(self) -> str:
+        """See L{twisted.internet.interfaces.ILoggingContext.logPrefix}."""
+        return "network monitor"

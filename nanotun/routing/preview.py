@@ -1,0 +1,59 @@
+"""
+What a start would change, without changing anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from twisted.internet.defer import succeed
+
+from nanotun.config import Settings
+from nanotun.interfaces import IChange, IKernelRoutes
+from nanotun.routing.changes import readSysctl
+from nanotun.routing.firewall import Firewall
+from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
+from nanotun.routing.parts import makeChanges
+from nanotun.routing.plan import plan
+from nanotun.routing.ssh import sshPorts
+from nanotun.routing.surroundings import Surroundings
+
+_IPV6_OFF = "net/ipv6/conf/default/disable_ipv6"
+_RP_FILTER = "net/ipv4/conf/default/rp_filter"
+
+
+def plannedChanges(
+    settings: Settings,
+    kernel: IKernelRoutes,
+    environment: Mapping[str, str],
+    root: str = "/proc/sys",
+) -> list[IChange]:
+    """
+    What L{nanotun.routing.routes.Routes.start} would do, in its order.
+
+    @param environment: tells of the SSH session that this runs in.
+    @param root: the folder of sysctls.
+    @raise nanotun.errors.RoutingError: as the start would.
+    """
+    wishes = wishesOf(settings)
+    surroundings = Surroundings(
+        proxyHosts(settings),
+        lookUp,
+        lambda name: succeed([]),
+        lambda: sshPorts(environment),
+        lambda function: succeed(function()),
+    )
+    surroundings.readNow()
+    reader = HostReader(kernel, wishes, [server.host for server in settings.dns], root)
+    host = reader.read(surroundings.proxies, surroundings.sshPorts, {})
+    if not readSysctl(os.path.join(root, f"net/ipv4/conf/{wishes.device}/rp_filter")):
+        # There is no device yet, and it will have what new ones have.
+        value = readSysctl(os.path.join(root, _RP_FILTER))
+        host = host._replace(
+            tunnelHasIPv6=readSysctl(os.path.join(root, _IPV6_OFF)) == "0",
+            rpFilterTunnel=int(value) if value.isdecimal() else 0,
+        )
+    changes = makeChanges(kernel)
+    first, last = plan(wishes, host)
+    return [*map(changes.make, first), *Firewall(settings).changes(), *map(changes.make, last)]

@@ -1,0 +1,106 @@
+"""
+Takes back what a daemon that was killed has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nanotun.errors import RoutingError, RunningError
+from nanotun.interfaces import IKernelRoutes
+from nanotun.routing.changes import Changes
+from nanotun.routing.journal import Journal
+from nanotun.routing.ledger import Ledger
+
+#: In runDir; who runs holds it, and has written its pid into it.
+LOCK_NAME = "lock"
+
+
+class Recovered(NamedTuple):
+    """
+    What came of it.
+
+    @ivar undone: what was undone, as commands.
+    @ivar kept: whether a kill switch was left in force.
+    """
+
+    undone: tuple[str, ...]
+    kept: bool = False
+
+
+def recover(
+    runDir: str,
+    kernel: IKernelRoutes,
+    changes: Changes,
+    force: bool = False,
+    keepKillSwitch: bool = False,
+    journal: Journal | None = None,
+) -> Recovered:
+    """
+    Undo what the journal says, and remove it.
+
+    @param force: whether a journal that is damaged, or of another place, is passed
+        over, and rules and routes that carry our protocol number are undone whatever
+        it says.
+    @param keepKillSwitch: whether everything stays if a kill switch is part of it.
+    @raise RunningError: a daemon runs.
+    @raise RoutingError: the journal is no good, or something cannot be undone.
+    """
+    journal = journal or Journal(runDir)
+    with _locked(runDir):
+        ledger = Ledger(journal, changes)
+        try:
+            ledger.load()
+        except RoutingError:
+            if not force:
+                raise
+        if keepKillSwitch and ledger.killSwitch and ledger.made:
+            return Recovered((), True)
+        undone = [change.describeUndo() for change in reversed(ledger.made)]
+        whole = ledger.undoAll()
+        if force:
+            undone += _undoTagged(changes)
+        if not whole:
+            raise RoutingError(
+                f"Not everything could be undone; what is left is in {journal.path}. Run "
+                "'nanotun recover' as root."
+            )
+        return Recovered(tuple(undone))
+
+
+def _undoTagged(changes: Changes) -> list[str]:
+    undone = []
+    for change in changes.tagged():
+        change.undo()
+        undone.append(change.describeUndo())
+    return undone
+
+
+@contextlib.contextmanager
+def _locked(runDir: str) -> Iterator[None]:
+    """Keep daemons from starting meanwhile."""
+    path = os.path.join(runDir, LOCK_NAME)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # No daemon has run here since the machine was started.
+        yield
+        return
+    except OSError as error:
+        raise RoutingError(f"The lock {path} cannot be opened: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            raise RunningError(
+                f"nanotun runs{f' (pid {pid})' if pid.isdecimal() else ''}: stop it, which "
+                "takes everything back."
+            ) from None
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,127 @@
+"""
+What takes a while to find out: where the proxies are, and where SSH is served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from threading import Thread
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from nanotun.routing.host import isAddress
+
+#: Seconds that the start waits for the proxies' names.  A resolver asks its second
+#: server after five.
+START_LIMIT = 6.0
+
+
+class Surroundings:
+    """
+    @ivar proxies: the proxies' addresses, as last known.
+    @ivar sshPorts: likewise.
+
+    @param hosts: the proxies' names and addresses.
+    @param lookUpNow: a name's addresses; blocks.
+    @param lookUp: the same without blocking; does not fail.
+    @param readPorts: finds the ports; takes some milliseconds for each thousand
+        processes.
+    @param defer: calls a function in a thread.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        lookUpNow: Callable[[str], list[str]],
+        lookUp: Callable[[str], Deferred[list[str]]],
+        readPorts: Callable[[], tuple[int, ...]],
+        defer: Callable[[Callable[[], Any]], Deferred[Any]],
+    ) -> None:
+        self.proxies: tuple[str, ...] = ()
+        self.sshPorts: tuple[int, ...] = ()
+        self._known: dict[str, list[str]] = {}
+        self._hosts = tuple(hosts)
+        self._lookUpNow = lookUpNow
+        self._lookUp = lookUp
+        self._readPorts = readPorts
+        self._defer = defer
+
+    def readNow(self) -> None:
+        """Find everything out, within L{START_LIMIT}; what is not found by then is missing."""
+        self.sshPorts = self._readPorts()
+        self._known = {host: [host] for host in self._hosts if isAddress(host)}
+        names = [host for host in self._hosts if host not in self._known]
+        lookups = {name: _inThread(self._lookUpNow, name) for name in names}
+        end = time.monotonic() + START_LIMIT
+        for name, lookup in lookups.items():
+            try:
+                found = lookup.result(max(0.0, end - time.monotonic()))
+            except NotInTime:
+                found = []
+            if not found:
+                self._log.warn(
+                    "The proxy's name {name} cannot be looked up yet; it is tried again.",
+                    name=name,
+                )
+            self._known[name] = found
+        self._collect()
+
+    def refresh(self) -> Deferred[bool]:
+        """
+        Find everything out anew.
+
+        @return: fires with whether anything is different.  Does not fail.
+        """
+        before = (self.proxies, self.sshPorts)
+        names = [host for host in self._hosts if not isAddress(host)]
+
+        def ports(found: tuple[int, ...]) -> None:
+            # Who is logged in at a port stays so until the daemon ends.
+            self.sshPorts = tuple(sorted({*self.sshPorts, *found}))
+
+        def addresses(found: list[str], name: str) -> None:
+            if found:
+                self._known[name] = found
+
+        waiting: list[Deferred[Any]] = [self._defer(self._readPorts).addCallback(ports)]
+        waiting += [self._lookUp(name).addCallback(addresses, name) for name in names]
+
+        def done(results: list[tuple[bool, Any]]) -> bool:
+            for ok, failure in results:
+                if not ok:
+                    self._log.failure("While looking around", failure)
+            self._collect()
+            return (self.proxies, self.sshPorts) != before
+
+        return DeferredList(waiting, consumeErrors=True).addCallback(done)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every name could be looked up, at least once."""
+        return all(self._known.get(host) for host in self._hosts)
+
+    def _collect(self) -> None:
+        found = (each for host in self._hosts for each in self._known.get(host, ()))
+        # In an order of their own: servers turn their answers around.
+        self.proxies = tuple(sorted(set(found)))
+
+
+def _inThread(function: Callable[[str], list[str]], argument: str) -> Future[list[str]]:
+    """Call in a thread that nobody waits for at the end of the process."""
+    future: Future[list[str]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(argument))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future

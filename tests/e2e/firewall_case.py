@@ -1,0 +1,194 @@
+"""
+What the tests of the firewall start from: its changes, made with the real tools in the
+app's namespace, where all that is not marked is routed into the tunnel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from nanotun.config import Settings, flagValue, makeSettings
+from nanotun.interfaces import IChange
+from nanotun.keys import KEYS
+from nanotun.routing.firewall import Firewall
+from nanotun.routing.firewall.cgroups import MOUNTS, hierarchy
+from nanotun.routing.firewall.tools import SystemTools
+from tests.e2e.case import TunnelCase
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.tcpdump import Tcpdump
+from tests.e2e.lab.topology import MARK, TUN_NAME
+
+UPLINK = "up0"
+_TABLE = 28276
+
+
+class ChosenTools(SystemTools):
+    """
+    A machine that has only one of the firewall's tools.
+
+    @param firewall: C{"nft"}, C{"iptables-legacy"} or C{"iptables-nft"}.
+    """
+
+    def __init__(self, firewall: str) -> None:
+        super().__init__()
+        self._firewall = firewall
+
+    def path(self, name: str) -> str:
+        """As of that machine."""
+        if name == "busctl" or (name == "nft" and self._firewall != "nft"):
+            return ""
+        plain, variant = name.removeprefix("ip6").removeprefix("ip"), self._firewall[9:]
+        if variant and plain.startswith("tables") and variant not in name:
+            return super().path(name.replace("tables", f"tables-{variant}", 1))
+        return super().path(name)
+
+
+class ByNft:
+    """Mixin: a machine with nft."""
+
+    firewall = "nft"
+
+
+class ByLegacy:
+    """Mixin: a machine with the iptables that speaks to the kernel's old tables."""
+
+    firewall = "iptables-legacy"
+
+
+class ByIptablesNft:
+    """Mixin: a machine with the iptables that makes nft rules."""
+
+    firewall = "iptables-nft"
+
+
+class FirewallLabCase(TunnelCase):
+    """
+    @cvar firewall: see L{ChosenTools}.
+    """
+
+    seconds = 90
+    firewall = "nft"
+
+    def setUp(self) -> None:
+        """The proxy's kernel forwards: without tunnel and firewall everything leaks."""
+        super().setUp()
+        self.lab.proxy.run(
+            ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        )
+        # The world's second addresses, which it may choose to speak from.
+        self.lab.proxy.ip("route add 10.77.3.2/32 dev up0", "route add fd77:3::2/128 dev up0")
+        self.lab.app.ip("route add default via 10.77.1.1 dev up0")
+        self.lab.app.ip("route add default via fd77:1::1 dev up0", version="-6")
+
+    def daemon(self, **settings: object) -> Daemon:
+        """A daemon that is up, with rules as the README has them."""
+        settings.setdefault("stackMode", self.stackMode)
+        daemon = Daemon(self.lab.app, self._daemonDirectory(), **settings)
+        self.addCleanup(self._checkLog, daemon)
+        self.addCleanup(daemon.kill)
+        for version in ("-4", "-6"):
+            self.lab.app.ip(
+                f"route add default dev {TUN_NAME} table {_TABLE}",
+                f"rule add pref 5000 fwmark {MARK:#x} lookup main",
+                "rule add pref 5002 lookup main suppress_prefixlength 0",
+                f"rule add pref 5003 lookup {_TABLE}",
+                version=version,
+            )
+        return daemon
+
+    def changes(self, **settings: str) -> list[IChange]:
+        """The firewall's changes for these settings."""
+        return Firewall(self.settingsWith(**settings), ChosenTools(self.firewall)).changes()
+
+    def settingsWith(self, **settings: str) -> Settings:
+        """These settings, and the default of all others."""
+        given = {"proxy": "direct://", **settings}
+        flags = {name: flagValue(KEYS[name], value) for name, value in given.items()}
+        return makeSettings({}, flags, None)
+
+    def protect(self, **settings: str) -> IChange:
+        """Make the change; returns it."""
+        (change,) = self.changes(**settings)
+        with self.lab.app.entered():
+            change.apply()
+        self.addCleanup(self.unprotect, change)
+        return change
+
+    def unprotect(self, change: IChange) -> None:
+        """Take it back."""
+        with self.lab.app.entered():
+            change.undo()
+
+    def holds(self, change: IChange) -> bool:
+        """Whether it holds."""
+        with self.lab.app.entered():
+            return change.holds()
+
+    def witness(self, *what: str) -> Tcpdump:
+        """What leaves the app by the uplink."""
+        witness = Tcpdump(self.lab.app, self.directory, UPLINK, *what)
+        self.addCleanup(witness.stop)
+        return witness
+
+    def guest(self) -> Namespace:
+        """A machine behind the app, which forwards for it."""
+        app = self.lab.app
+        guest = Namespace(f"{app.name.rpartition('-')[0]}-guest")
+        self.addCleanup(guest.remove)
+        app.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
+        app.ip(
+            f"link add guest0 type veth peer name up0 netns {guest.name}",
+            "link set guest0 up",
+            "addr add 10.77.9.1/24 dev guest0",
+            "addr add fd77:9::1/64 dev guest0 nodad",
+        )
+        guest.ip(
+            "link set up0 up",
+            "addr add 10.77.9.2/24 dev up0",
+            "addr add fd77:9::2/64 dev up0 nodad",
+            "route add default via 10.77.9.1",
+            "route add default via fd77:9::1",
+        )
+        return guest
+
+
+@contextlib.contextmanager
+def controlGroup(name: str) -> Iterator[str]:
+    """
+    A control group of version 2 for a while.
+
+    @return: its folder; empty if there can be none here.
+    """
+    with open(MOUNTS) as file:
+        root = hierarchy(file.read())
+    folder = f"{root}/{name}"
+    try:
+        if not root:
+            raise OSError
+        os.mkdir(folder)
+    except OSError:
+        yield ""
+        return
+    try:
+        yield folder
+    finally:
+        waitUntil(lambda: _removed(folder), 5, f"{folder} is empty")
+
+
+def _removed(folder: str) -> bool:
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def inGroup(folder: str, argv: Sequence[str]) -> list[str]:
+    """The command that runs C{argv} in a group."""
+    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', f"{folder}/cgroup.procs", *argv]

@@ -1,0 +1,218 @@
+"""
+C{nanotun run} as a user calls it, in a namespace of the laboratory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.e2e.lab.daemon import environment
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import LabError, dieWithParent, run, waitUntil
+
+_LAB = re.compile(r"\bnt\d+x\d+-")
+
+SECONDS = 40.0
+"""For a command that should take one."""
+
+
+def nanotun() -> str:
+    """The nanotun beside the Python that runs the tests."""
+    return str(Path(sys.executable).with_name("nanotun"))
+
+
+class Done(NamedTuple):
+    """What a command did; C{err} has nanotun's own sentences as well."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Running:
+    """
+    A command that goes on, with pipes.
+
+    @ivar pid: nanotun's.
+    """
+
+    def __init__(self, namespace: Namespace, argv: Sequence[str], cwd: Path) -> None:
+        self._process = subprocess.Popen(
+            namespace.argv(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=cwd,
+            preexec_fn=dieWithParent,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def line(self) -> str:
+        """The next line of its output."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().decode().rstrip("\n")
+
+    def send(self, number: int) -> None:
+        """Send nanotun, and nobody else, a signal."""
+        self._process.send_signal(number)
+
+    def sendGroup(self, number: int) -> None:
+        """Send all of its process group a signal."""
+        os.killpg(self.pid, number)
+
+    def done(self, text: str = "", timeout: float = SECONDS) -> Done:
+        """
+        Wait for its end.
+
+        @param text: for its standard input.
+        """
+        out, err = self._process.communicate(text.encode(), timeout)
+        # A letter a byte: some output is no text.
+        return Done(self._process.returncode, out.decode("latin-1"), err.decode("latin-1"))
+
+    def kill(self) -> None:
+        """SIGKILL, if it still runs, and let go of the pipes."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class Terminal:
+    """
+    A shell with job control on a pseudo-terminal, as somebody has who is logged in.
+    """
+
+    PROMPT = "ready> "
+
+    def __init__(self, namespace: Namespace, cwd: Path) -> None:
+        self._master, slave = pty.openpty()
+        variables = {**environment(), "PS1": self.PROMPT, "TERM": "dumb", "HISTFILE": ""}
+        shell = ["bash", "--norc", "--noprofile", "--noediting", "-i"]
+        self._process = subprocess.Popen(
+            namespace.argv(["setsid", "--ctty", *shell]),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=variables,
+            cwd=cwd,
+            preexec_fn=dieWithParent,
+        )
+        os.close(slave)
+        self.read(self.PROMPT)
+
+    def type(self, text: str) -> None:
+        """Press keys; C{"\\x03"} is Ctrl-C."""
+        os.write(self._master, text.encode())
+
+    def read(self, until: str, seconds: float = SECONDS) -> str:
+        """
+        What appears on the screen up to a text.
+
+        @raise LabError: it does not appear.
+        """
+        screen = b""
+        end = time.monotonic() + seconds
+        while until.encode() not in screen:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise LabError(f"{until!r} did not appear: {screen.decode(errors='replace')!r}")
+            screen += os.read(self._master, 65536)
+        return screen.decode(errors="replace").replace("\r", "")
+
+    def command(self, text: str) -> str:
+        """Type a line and read up to the next prompt."""
+        self.type(f"{text}\n")
+        return self.read(self.PROMPT)
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self._master)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Traces(NamedTuple):
+    """All that a cell could leave on a machine, but for what lives in it."""
+
+    routes: str
+    rules: str
+    firewall: str
+    links: str
+    resolv: bytes
+    mounts: list[str]
+    named: list[str]
+
+
+def traces(namespace: Namespace) -> Traces:
+    """
+    What C{namespace} and this machine look like now.  The laboratories of other tests
+    that run at the same time are left out.
+    """
+
+    def ip(*words: str) -> str:
+        return "".join(namespace.run(["ip", v, *words]).stdout for v in ("-4", "-6"))
+
+    def ours(text: str) -> bool:
+        return f"nt{os.getpid()}x" in text or not _LAB.search(text)
+
+    named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    return Traces(
+        ip("route", "show", "table", "all"),
+        ip("rule"),
+        namespace.run(["nft", "list", "ruleset"]).stdout,
+        run(["ip", "-o", "-n", namespace.name, "link"]).stdout,
+        Path("/etc/resolv.conf").read_bytes(),
+        [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if ours(line)],
+        sorted(filter(ours, named)),
+    )
+
+
+def inside(pid: int) -> set[str]:
+    """The network and the mount namespace of a process."""
+    return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt")}
+
+
+def waitForNobody(namespaces: set[str], seconds: float = 5.0) -> None:
+    """
+    Wait until nobody lives in any of C{namespaces}, which have no names either: the
+    kernel has removed them then.
+
+    @raise LabError: somebody still does.
+    """
+
+    def gone() -> bool:
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if inside(int(entry)) & namespaces:
+                    return False
+        return True
+
+    waitUntil(gone, seconds, f"nobody is left in {namespaces}")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (and is no zombie)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

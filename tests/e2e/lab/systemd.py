@@ -1,0 +1,157 @@
+"""
+A systemd of its own for a test, with nothing but the unit under test: it runs as the
+first process of namespaces of its own, on a copy of this machine's files that is
+thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+from tests.e2e.lab.process import Child, LabError, run, waitUntil
+
+PROGRAM = "/lib/systemd/systemd"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+BOOT_SECONDS = 20.0
+
+#: Makes the machine: $1 is a directory for it, $2 one with files to lay over.  Of
+#: /proc/sys it may write net, which is its own; the rest is everybody's.
+_BOOT = (
+    r"""
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+cp -a "$2/." "$1/root/"
+cd "$1/root"
+mount -t proc proc proc
+mount --bind proc/sys proc/sys
+mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs dev
+mkdir dev/net dev/shm
+for device in null zero full random urandom tty net/tun; do
+    touch "dev/$device"
+    mount --bind "/dev/$device" "dev/$device"
+done
+ln -s /proc/self/fd dev/fd
+ip link set lo up
+mkdir old
+pivot_root . old
+umount -l /old
+exec env -i container=lab PATH="$PATH" \
+    """
+    + PROGRAM
+    + """ --system --unit=lab.target --log-target=console --show-status=no
+"""
+)
+
+_TARGET = "[Unit]\nDescription=The laboratory\nDefaultDependencies=no\n"
+
+
+def _cgroups() -> Path | None:
+    """Where cgroups of version 2 are, if we may make some."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup2" and "rw" in options.split(","):
+            return Path(place)
+    return None
+
+
+def missing() -> str:
+    """Why there can be no systemd of our own; empty if there can."""
+    if not os.path.exists(PROGRAM):
+        return f"there is no {PROGRAM}"
+    if _cgroups() is None:
+        return "there are no cgroups of version 2"
+    if not re.search(r"\toverlay$", Path("/proc/filesystems").read_text(), re.M):
+        return "the kernel has no overlay file system"
+    return ""
+
+
+class Systemd:
+    """A machine with a systemd, which has booted."""
+
+    def __init__(self, directory: Path, files: dict[str, str]) -> None:
+        """
+        @param directory: for the machine's own use.
+        @param files: by path; all of them of mode 600.
+        @raise LabError: it does not boot.
+        """
+        over, place = directory / "files", directory / "machine"
+        place.mkdir(parents=True)
+        for name, text in {"/etc/systemd/system/lab.target": _TARGET, **files}.items():
+            path = over / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o600)
+        for folder in over.rglob("*/"):
+            if folder.is_dir():
+                folder.chmod(0o755)
+        cgroups = _cgroups()
+        assert cgroups is not None
+        self._cgroup = cgroups / f"nanotun-lab-{os.getpid()}"
+        self._cgroup.mkdir()
+        # The first in its cgroup, which its cgroup namespace then takes for the root.
+        enter = f'echo $$ >{self._cgroup}/cgroup.procs && exec "$@"'
+        unshare = ["unshare", *"--mount --pid --fork --net --ipc --uts --cgroup".split()]
+        boot = ["bash", "-c", _BOOT, "boot", str(place), str(over)]
+        self._child = Child(
+            ["sh", "-c", enter, "sh", *unshare, "--kill-child", *boot],
+            directory / "console.log",
+            {"PATH": PATH},
+        )
+        try:
+            waitUntil(self._booted, BOOT_SECONDS, "systemd has booted")
+        except LabError as error:
+            self.remove()
+            raise LabError(f"{error}\n{self._child.output()}") from None
+
+    def _booted(self) -> bool:
+        if self._child.status() is not None:
+            raise LabError("it ended")
+        self._first = self._findFirst()
+        return self._first > 0 and self.run("systemctl", "is-active", "lab.target")[0] == 0
+
+    def _findFirst(self) -> int:
+        """Its first process, as we call it, once that is systemd; 0 before."""
+        listed = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children")
+        for pid in listed.read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(PROGRAM.encode()):
+                    return int(pid)
+        return 0
+
+    def run(self, *argv: str, timeout: float = 60.0) -> tuple[int, str]:
+        """Run a program in there; returns its exit status and what it said."""
+        enter = ["nsenter", "-t", str(self._first), *"-m -p -n -i -u -C".split()]
+        done = run([*enter, "env", "-i", f"PATH={PATH}", *argv], timeout, check=False)
+        return done.returncode, done.stdout
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit)[1].strip()
+
+    def console(self) -> str:
+        """What systemd has said."""
+        return self._child.output()
+
+    def remove(self) -> None:
+        """End all of it."""
+        self._child.stop(signal.SIGKILL)
+        with contextlib.suppress(LabError):
+            waitUntil(self._removeCgroups, 5, "its cgroups are empty")
+
+    def _removeCgroups(self) -> bool:
+        for folder, _, _ in os.walk(self._cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        return not self._cgroup.exists()

@@ -1,0 +1,149 @@
+"""
+What the tests of C{autoDefaultRoute} start from: a daemon on a host of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from subprocess import CompletedProcess
+
+from tests.e2e.case import LabCase
+from tests.e2e.lab import curl
+from tests.e2e.lab.daemon import START_SECONDS, Daemon, answers, launch
+from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
+from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.proxies import Dante
+from tests.e2e.lab.servers import WebServer
+from tests.e2e.lab.topology import Family
+
+FAMILIES = (HOST4, HOST6)
+
+#: Seconds; the promise after a change of the network.
+PROMISE = 3.0
+
+
+class RoutesCase(LabCase):
+    """
+    @ivar lab: the host and what is around it.
+    @ivar before: rules, routes and settings of the host as they were.
+    """
+
+    seconds = 120
+    lab: HostLab  # type: ignore[assignment]
+
+    def setUp(self) -> None:
+        """The laboratory of the others is not needed."""
+        super().setUp()
+        self.lab.remove()
+        self.lab = HostLab()
+        self.addCleanup(self.lab.remove)
+        self.before = self.lab.state()
+        self._daemons = 0
+
+    def world(self) -> WebServer:
+        """A web server in the world, which says who asks."""
+        server = WebServer(self.lab.world, self.directory)
+        self.addCleanup(server.stop)
+        return server
+
+    def socks(self) -> Dante:
+        """Dante, in its own place."""
+        server = Dante(
+            self.lab.proxy,
+            self.directory,
+            internal=(HOST4.proxy, HOST6.proxy),
+            external=(HOST4.proxyOutside, HOST6.proxyOutside),
+        )
+        self.addCleanup(server.stop)
+        return server
+
+    def settings(self, server: Dante, **settings: object) -> dict[str, object]:
+        """The settings of a daemon."""
+        return {
+            "proxy": server.url(HOST4),
+            "autoDefaultRoute": True,
+            "lan": "direct",
+            "dns": DNS4,
+            "runDir": str(self.directory / "run"),
+            **settings,
+        }
+
+    def daemon(self, server: Dante, **settings: object) -> Daemon:
+        """A daemon that has set its routes."""
+        self._daemons += 1
+        directory = self.directory / f"daemon-{self._daemons}"
+        daemon = Daemon(self.lab.host, directory, **self.settings(server, **settings))
+        # While the device is tried out, the gateway may answer before anything is set.
+        waitUntil(lambda: " is up: engine" in daemon.log(), START_SECONDS, "the routes are set")
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
+        self.addCleanup(self._checkLog, daemon)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def daemonIn(self, prefix: list[str], server: Dante, **settings: object) -> Child:
+        """A daemon that is run by a command, and has set its routes."""
+        self._daemons += 1
+        child = launch(
+            self.lab.host,
+            self.directory / f"daemon-{self._daemons}",
+            self.settings(server, **settings),
+            prefix=prefix,
+        )
+        self.addCleanup(child.stop)
+        waitUntil(
+            lambda: child.status() is not None or " is up: engine" in child.output(),
+            START_SECONDS,
+            "the routes are set",
+        )
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
+        return child
+
+    def _checkLog(self, daemon: Daemon) -> None:
+        for sign in ("Traceback", "Unhandled", "panic:", "fatal error:"):
+            self.assertNotIn(sign, daemon.log())
+
+    def asker(self, server: WebServer, family: Family, *options: str, timeout: float = 5) -> str:
+        """Who the world sees asking when the host asks; empty if the host gets no answer."""
+        try:
+            return curl.get(
+                self.lab.host, family.url(server.port, "/peer"), *options, timeout=timeout
+            )
+        except LabError:
+            return ""
+
+    def assertThroughProxy(self, server: WebServer) -> None:
+        """Both families go through the proxy."""
+        for family in FAMILIES:
+            self.assertEqual(self.asker(server, family), family.proxyOutside, family.name)
+
+    def assertDirect(self, server: WebServer) -> None:
+        """Both families go as they always did."""
+        for family in FAMILIES:
+            self.assertEqual(self.asker(server, family), family.app, family.name)
+
+    def assertNothingLeft(self) -> None:
+        """The host is as it was, to the letter."""
+        self.assertEqual(self.lab.state(), self.before)
+        left = {path.name for path in (self.directory / "run").glob("*")}
+        self.assertEqual(left - {"lock"}, set())
+
+    def witness(self) -> Witness:
+        """Looks at what leaves by the uplink, from now on."""
+        witness = Witness(self.lab.host)
+        self.addCleanup(witness.stop)
+        return witness
+
+    def assertNoLeak(self, witness: Witness) -> None:
+        """Nothing went from the host to the world's address."""
+        self.assertEqual(witness.to(HOST4.world, HOST6.world), [])
+
+    def recover(self, *arguments: str) -> tuple[int, str]:
+        """Run C{nanotun recover} on the host: its exit status and what it said."""
+        done = self.console("recover", "--run-dir", str(self.directory / "run"), *arguments)
+        return done.returncode, done.stdout
+
+    def console(self, *arguments: str) -> CompletedProcess[str]:
+        """Run the command C{nanotun} on the host."""
+        program = "import sys; from nanotun.console import main; sys.exit(main())"
+        argv = [sys.executable, "-c", program, *arguments]
+        return self.lab.host.run(argv, check=False)

@@ -1,0 +1,106 @@
+"""The same configuration, the same answers: of C{nanotun explain} and of real traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.case import TunnelCase
+from tests.e2e.lab.daemon import Daemon, environment
+from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import LabError
+from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME
+
+SMB = 445
+
+
+class SameAnswersTests(TunnelCase):
+    """C{nanotun explain} and the daemon."""
+
+    seconds = 90
+
+    CASES: Sequence[tuple[str, str]] = (
+        (f"tcp {IPV4.world}:8080", "proxy"),
+        (f"tcp [{IPV6.world}]:8080", "proxy"),
+        (f"udp {IPV4.world}:9000", "proxy"),
+        (f"udp [{IPV6.world}]:9000", "proxy"),
+        ("tcp 203.0.113.9:80", "excluded-ip"),
+        ("udp 203.0.113.9:80", "excluded-ip"),
+        ("tcp [2001:db8:7::1]:80", "excluded-ip"),
+        (f"tcp {IPV4.world}:{SMB}", "lan-only-port"),
+        (f"udp [{IPV6.world}]:5353", "lan-only-port"),
+        ("udp 198.51.100.1:53", "dns-override"),
+        ("tcp 198.51.100.1:53", "proxy"),
+        ("tcp 169.254.8.8:80", "link-local"),
+        ("tcp 240.0.0.1:80", "no-host"),
+        ("udp 224.1.1.1:80", "no-host"),
+        (f"tcp {IPV4.gateway}:53", "gateway"),
+    )
+
+    def explained(self, daemon: Daemon, flow: str) -> str:
+        """The rule that C{explain} names, by the daemon's own configuration."""
+        code = "import sys; from nanotun.console import main; sys.exit(main())"
+        config = str(Path(daemon.directory, "nanotun.yaml"))
+        python = ["env", f"PYTHONPATH={environment()['PYTHONPATH']}", sys.executable, "-c", code]
+        words = ["explain", *flow.split(), "--config", config, "--json"]
+        done = self.lab.app.run([*python, *words])
+        found = json.loads(done.stdout)
+        return f"{found['verdict']} {found['rule']}"
+
+    def really(self, daemon: Daemon, app: Namespace, flow: str) -> str:
+        """The rule that the daemon names of a real flow."""
+        protocol, _, place = flow.partition(" ")
+        host, _, port = place.rpartition(":")
+        family = socket.AF_INET6 if "[" in host else socket.AF_INET
+        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+        with app.makeSocket(family, kind) as sock:
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect((host.strip("[]"), int(port)))
+            with contextlib.suppress(BlockingIOError):
+                if protocol == "udp":
+                    sock.send(b"x")
+            return self.ruleOf(daemon, protocol, place)
+
+    def ruleOf(self, daemon: Daemon, protocol: str, place: str) -> str:
+        """The verdict and the rule in the line about the flow to C{place}."""
+        start = f" {protocol.upper()} flow "
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for line in daemon.log().splitlines():
+                if start in line and f" to {place}" in line and "(rule " in line:
+                    rule = line.partition("(rule ")[2].partition(")")[0]
+                    if "direct://" in line:
+                        return f"direct {rule}"
+                    if "socks5://" in line:
+                        return f"proxy {rule}"
+                    return f"{line.partition(f'{place}: ')[2].split()[0]} {rule}"
+            time.sleep(0.02)
+        raise LabError(f"the daemon did not say what became of {place}\n{daemon.log()}")
+
+    def test_table(self) -> None:
+        """Both name the same verdict and rule, with a way past the tunnel and without."""
+        settings: dict[str, object] = {
+            "excludedIPs": ["203.0.113.0/24", "2001:db8:7::/48"],
+            "dnsOverride": True,
+            "logLevel": "debug",
+        }
+        self.lab.openDirectPath()
+        daemon = self.tunnel(**settings)
+        self.lab.app.ip(f"route add 169.254.8.8 dev {TUN_NAME}")
+        self.lab.app.ip(f"route add 224.1.1.1 dev {TUN_NAME}")
+        for flow, rule in self.CASES:
+            real = self.really(daemon, self.lab.app, flow)
+            self.assertEqual(real.split()[1], rule, flow)
+            self.assertEqual(self.explained(daemon, flow), real, flow)
+        self.lab.app.ip("rule del table 77")
+        self.lab.app.ip("rule del table 77", version="-6")
+        time.sleep(3.1)  # what the daemon remembers of routes is as old
+        for flow in ("tcp 203.0.113.9:81", "tcp [2001:db8:7::1]:81", f"tcp {IPV4.world}:139"):
+            self.assertEqual(self.really(daemon, self.lab.app, flow), "reject no-way", flow)
+            self.assertEqual(self.explained(daemon, flow), "reject no-way", flow)

@@ -1,0 +1,155 @@
+"""
+L{nanotun.routing.firewall.resolved} with busctl and a real bus, on which
+L{tests.e2e.lab.resolved} stands for systemd-resolved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IChange
+from nanotun.routing.firewall import firewallKinds
+from nanotun.routing.firewall.resolved import FOLDER, ResolvedLink, isRunning
+from nanotun.routing.firewall.tools import SystemTools
+from tests.contracts_firewall import ChangeContract
+from tests.e2e.lab import resolved
+from tests.e2e.lab.process import Child, run, waitUntil
+
+CONFIG = """\
+<busconfig>
+  <type>system</type>
+  <listen>unix:path={socket}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+class BusTools(SystemTools):
+    """A machine on which systemd-resolved has run."""
+
+    def exists(self, path: str) -> bool:
+        """As of that machine."""
+        return path == FOLDER or super().exists(path)
+
+
+def missing() -> str:
+    """Why this cannot run here; empty if it can."""
+    for program in ("busctl", "dbus-daemon", resolved.PYTHON):
+        if shutil.which(program) is None:
+            return f"there is no {program}"
+    if run([resolved.PYTHON, "-c", "import jeepney"], check=False).returncode:
+        return f"{resolved.PYTHON} has no jeepney"
+    return ""
+
+
+class ResolvedBusTests(ChangeContract, SynchronousTestCase):
+    """L{ResolvedLink} on a bus."""
+
+    def setUp(self) -> None:
+        """Start a bus and the stand-in."""
+        reason = missing()
+        if reason and os.environ.get("CI"):
+            self.fail(f"under CI nothing may be skipped: {reason}")
+        if reason:
+            raise SkipTest(reason)
+        self.directory = Path(self.mktemp()).resolve()
+        self.directory.mkdir(parents=True)
+        # The path of a unix socket may have 107 bytes.
+        self.socket = f"/tmp/nanotun-bus-{os.getpid()}"
+        self.addCleanup(Path(self.socket).unlink, missing_ok=True)
+        config = self.directory / "bus.conf"
+        config.write_text(CONFIG.format(socket=self.socket))
+        argv = ["dbus-daemon", "--nofork", "--print-address", f"--config-file={config}"]
+        bus = self.start("bus", *argv)
+        waitUntil(lambda: self.socket in bus.output(), 5, "the bus listens")
+        self.tools = BusTools(environment=self.environment())
+        self.service = self.startService()
+
+    def environment(self) -> dict[str, str]:
+        """What leads to the bus."""
+        return {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.socket}"}
+
+    def start(self, name: str, *argv: str) -> Child:
+        """Start a program."""
+        child = Child(argv, self.directory / f"{name}.log", {**os.environ, **self.environment()})
+        self.addCleanup(child.stop)
+        return child
+
+    def startService(self) -> Child:
+        """Start the stand-in."""
+        assert resolved.__file__
+        service = self.start("resolved", resolved.PYTHON, resolved.__file__)
+        waitUntil(lambda: isRunning(self.tools) and service.output(), 5, "it is there")
+        return service
+
+    def makeChange(self) -> IChange:
+        """The loopback's link: it is there in any case."""
+        return ResolvedLink(self.tools, "lo")
+
+    def remake(self, change: IChange) -> IChange:
+        """The change out of its record."""
+        return firewallKinds(self.tools)[change.kind](change.record())
+
+    def state(self) -> str:
+        """What it was told, and has not forgotten."""
+        return self.service.output().splitlines()[-1]
+
+    def links(self) -> dict[str, Any]:
+        """The same by link and method."""
+        links: dict[str, Any] = json.loads(self.state())
+        return links
+
+    def test_told(self) -> None:
+        """It is told both addresses of the gateway, for all names."""
+        self.makeChange().apply()
+        (link,) = self.links().values()
+        self.assertEqual(
+            link,
+            {
+                "SetLinkDNS": [
+                    [2, [198, 18, 0, 1]],
+                    [10, [0xFD, 0xFE, 0xDC, 0xBA, 0x98, 0x76, *[0] * 9, 1]],
+                ],
+                "SetLinkDomains": [[".", True]],
+                "SetLinkDefaultRoute": True,
+                "SetLinkDNSOverTLS": "no",
+            },
+        )
+
+    def test_restarted(self) -> None:
+        """When it was restarted and has forgotten, it is told again."""
+        change = self.makeChange()
+        change.apply()
+        self.service.stop()
+        self.assertTrue(change.holds())
+        self.service = self.startService()
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+
+    def test_noBus(self) -> None:
+        """Without a bus there is nobody to tell, and nothing to undo."""
+        tools = BusTools(environment={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"})
+        self.assertFalse(isRunning(tools))
+        change = ResolvedLink(tools, "lo")
+        change.apply()
+        self.assertTrue(change.holds())
+        change.undo()
+
+    def test_refused(self) -> None:
+        """What it refuses is an error with its reason."""
+        change = ResolvedLink(self.tools, "lo", lambda name: 999999)
+        error = self.assertRaises(RoutingError, change.apply)
+        self.assertIn("Link 999999 not known", str(error))

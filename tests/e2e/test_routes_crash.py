@@ -1,0 +1,183 @@
+"""
+C{autoDefaultRoute} and a daemon that is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+
+from tests.e2e.lab.daemon import environment
+from tests.e2e.lab.host import HOST4, HOST6
+from tests.e2e.lab.process import Child
+from tests.e2e.routes_case import RoutesCase
+
+TIMES = 10
+"""How often a daemon is killed under load; benchmarks/crash.py does it more often."""
+
+#: More than there are changes to make.
+STEPS_LIMIT = 100
+
+
+class CrashTests(RoutesCase):
+    """SIGKILL, and what comes after it."""
+
+    seconds = 240
+
+    def test_underLoad(self) -> None:
+        """Killed under load again and again, the next start carries, and recover leaves nothing."""
+        server, proxy = self.world(), self.socks()
+        stop = threading.Event()
+
+        def load() -> None:
+            while not stop.is_set():
+                self.asker(server, HOST4, timeout=1)
+
+        threads = [threading.Thread(target=load, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(TIMES):
+                daemon = self.daemon(proxy, lan=("proxy", "direct")[number % 2])
+                self.assertThroughProxy(server)
+                daemon.kill()
+                self.assertTrue(self.journal()["changes"])
+                if number % 3 == 2:
+                    status, said = self.recover()
+                    self.assertEqual(status, 0, said)
+                    self.assertNothingLeft()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(5)
+        # Without a kill switch there is a way out at once.
+        self.assertDirect(server)
+        self.assertEqual(self.recover()[0], 0)
+        self.assertNothingLeft()
+        self.assertEqual(self.recover(), (0, "There is nothing to take back.\n"))
+
+    def journal(self) -> dict[str, list[object]]:
+        """What it says."""
+        path = self.directory / "run" / "journal.json"
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        said: dict[str, list[object]] = json.loads(path.read_text())
+        return said
+
+    def test_killSwitch(self) -> None:
+        """With killSwitch nothing gets out between a crash and the next start, nor during that."""
+        server, proxy = self.world(), self.socks()
+        daemon = self.daemon(proxy, killSwitch=True)
+        witness = self.witness()
+        for _ in range(2):
+            self.assertThroughProxy(server)
+            daemon.kill()
+            stop = threading.Event()
+
+            def load(stop: threading.Event = stop) -> None:
+                while not stop.is_set():
+                    for family in (HOST4, HOST6):
+                        try:
+                            self.lab.host.connect((family.world, server.port), 0.2).close()
+                        except OSError:
+                            time.sleep(0.01)
+
+            thread = threading.Thread(target=load, daemon=True)
+            thread.start()
+            for family in (HOST4, HOST6):
+                self.assertRaises(OSError, self.lab.host.connect, (family.world, server.port), 2)
+            status, said = self.recover("--keep-kill-switch")
+            self.assertEqual(status, 0)
+            self.assertIn("kill switch", said)
+            daemon = self.daemon(proxy, killSwitch=True)
+            stop.set()
+            thread.join(5)
+        self.assertThroughProxy(server)
+        self.assertNoLeak(witness)
+        daemon.kill()
+        self.assertEqual(self.recover()[0], 0)
+        self.assertNothingLeft()
+        self.assertDirect(server)
+
+    def test_lostJournal(self) -> None:
+        """Without its journal, --force finds what is ours, and the next start takes it over."""
+        server, proxy = self.world(), self.socks()
+        for force in (True, False):
+            self.daemon(proxy).kill()
+            (self.directory / "run" / "journal.json").unlink()
+            if force:
+                self.assertEqual(self.recover("--force")[0], 0)
+            else:
+                daemon = self.daemon(proxy)
+                self.assertThroughProxy(server)
+                daemon.stop()
+            self.assertNothingLeft()
+
+    def test_otherNamespace(self) -> None:
+        """A journal about another network namespace is not followed."""
+        proxy = self.socks()
+        self.daemon(proxy).kill()
+        argv = [
+            sys.executable,
+            "-c",
+            "import sys; from nanotun.console import main; sys.exit(main())",
+            "recover",
+            "--run-dir",
+            str(self.directory / "run"),
+        ]
+        self.lab.neighbour.ip("rule add pref 7499 nop protocol 110")
+        done = self.lab.neighbour.run(argv, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("another network namespace", done.stdout)
+        self.assertIn("7499", self.lab.neighbour.run(["ip", "rule"]).stdout)
+        self.assertEqual(self.recover()[0], 0)
+        self.assertNothingLeft()
+
+
+class StepTests(RoutesCase):
+    """Killed at each step of start and stop."""
+
+    seconds = 300
+
+    def test_everyStep(self) -> None:
+        """Whichever step is the last, recover and the next start leave nothing behind."""
+        self.lab.host.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.rp_filter=1"])
+        self.lab.host.ip(
+            "tuntap add nano0 mode tun",
+            "link set nano0 up",
+            "addr add 198.18.0.2/30 dev nano0",
+            "addr add fdfe:dcba:9876::2/126 dev nano0 nodad",
+        )
+        self.before = self.lab.state()
+        ended = False
+        for step in range(1, STEPS_LIMIT):
+            status = self.helper(step)
+            ended = status == 0
+            if ended:
+                break
+            self.assertEqual(status, -signal.SIGKILL)
+            if step % 2:
+                self.assertEqual(self.recover()[0], 0)
+            else:
+                # A start that is not killed, and its stop.
+                self.assertEqual(self.helper(10_000), 0)
+            self.assertNothingLeft()
+        self.assertTrue(ended, "the limit is too low")
+        self.assertGreater(step, 20)
+        self.assertNothingLeft()
+
+    def helper(self, step: int) -> int:
+        """Start and stop the routes in a process that kills itself at a step."""
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.e2e.lab.routesteps",
+            str(self.directory / "run"),
+            str(step),
+        ]
+        child = Child(self.lab.host.argv(argv), self.directory / "steps.log", environment())
+        status = child.wait(30)
+        self.assertIn(status, (0, -signal.SIGKILL), child.output())
+        return status

@@ -1,0 +1,74 @@
+"""
+The contract of L{IKernelRoutes}, kept by the kernel.
+"""
+
+from __future__ import annotations
+
+from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.values import Interface
+from tests.contracts_routes import DEVICE, KernelRoutesContract
+from tests.e2e.case import LabCase
+from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
+
+
+class NetlinkRoutesTests(KernelRoutesContract, LabCase):
+    """Tests for L{NetlinkRoutes}, in a namespace with a device."""
+
+    def setUp(self) -> None:
+        """Enter the namespace."""
+        super().setUp()
+        self.host = HostLab()
+        self.addCleanup(self.host.remove)
+        self.host.host.ip(
+            f"tuntap add {DEVICE} mode tun",
+            f"link set {DEVICE} up",
+            f"addr add 198.18.0.2/30 dev {DEVICE}",
+            f"addr add fdfe:dcba:9876::2/126 dev {DEVICE} nodad",
+        )
+        inside = self.host.host.entered()
+        inside.__enter__()
+        self.addCleanup(inside.__exit__, None, None, None)
+        self.kernel = NetlinkRoutes()
+        self.addCleanup(self.kernel.close)
+
+    def test_whatIsThere(self) -> None:
+        """Interfaces have their networks, and uplinks their gateways."""
+        self.host.host.ip("addr add 192.0.2.7 peer 192.0.2.8 dev up0")
+        found = {each.name: each for each in self.kernel.interfaces(("9.9.9.9", "2a00::1"))}
+        self.assertEqual(
+            found,
+            {
+                "up0": Interface(
+                    "up0",
+                    ("192.0.2.8/32", "192.168.77.0/24", "2a77::/64"),
+                    (GATEWAY4, GATEWAY6),
+                ),
+                DEVICE: Interface(DEVICE, ("198.18.0.0/30", "fdfe:dcba:9876::/126")),
+            },
+        )
+
+    def test_foreign(self) -> None:
+        """Rules and routes of others are not seen and not deleted."""
+        from tests.contracts_routes import ROUTES, RULES
+
+        self.host.host.ip(
+            "rule add pref 7499 nop",
+            "rule add pref 7400 fwmark 0x6e74/0xff goto 7499 protocol 110",
+            "rule add pref 7401 from 10.0.0.1 goto 7499 protocol 110",
+            "rule add pref 7402 oif up0 goto 7499 protocol 110",
+            "route add default dev up0 table 28276",
+        )
+        self.assertEqual((self.kernel.rules(), self.kernel.routes()), ([], []))
+        self.assertRaises(FileNotFoundError, self.kernel.deleteRule, RULES[0])
+        self.assertRaises(FileExistsError, self.kernel.addRoute, ROUTES[0])
+        self.assertRaises(ProcessLookupError, self.kernel.deleteRoute, ROUTES[0])
+
+
+class CachedRoutesTests(NetlinkRoutesTests):
+    """Tests for L{CachedRoutes} around the real thing."""
+
+    def setUp(self) -> None:
+        """Put it around."""
+        super().setUp()
+        self.kernel = CachedRoutes(self.kernel)

@@ -1,0 +1,445 @@
+"""
+C{nanotun run}: a command whose only way out is the tunnel, by real runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.case import LabCase
+from tests.e2e.lab import cell, udp
+from tests.e2e.lab.cell import Done, Running, Terminal, nanotun
+from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
+
+NOWHERE = f"socks5://{IPV4.proxy}:9"
+
+
+class RunCase(LabCase):
+    """What all of them need."""
+
+    def argv(self, command: Sequence[str], proxy: str = NOWHERE, *options: str) -> list[str]:
+        """A call of C{nanotun run}; the laboratory's addresses are private ones."""
+        return [
+            nanotun(),
+            "run",
+            *("--proxy", proxy, "--lan", "proxy", "--connect-timeout", "2s"),
+            *options,
+            "--",
+            *command,
+        ]
+
+    def start(self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = ()) -> Running:
+        """A command that goes on."""
+        return self.launch(self.argv(command, proxy, *options))
+
+    def launch(self, argv: Sequence[str]) -> Running:
+        """Any call, in the app's namespace."""
+        running = Running(self.lab.app, argv, self.directory)
+        self.addCleanup(running.kill)
+        return running
+
+    def call(
+        self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = (), text: str = ""
+    ) -> Done:
+        """A command to its end."""
+        return self.start(*command, proxy=proxy, options=options).done(text)
+
+
+class CarryTests(RunCase):
+    """What goes through."""
+
+    def test_connections(self) -> None:
+        """Over IPv4 and IPv6 the command reaches the world, which sees the proxy."""
+        web, proxy = self.webServer(), self.dante().url()
+        for family in FAMILIES:
+            done = self.call("curl", "-qsS", family.url(web.port, "/bytes/100000"), proxy=proxy)
+            self.assertEqual((done.status, len(done.out), done.err), (0, 100000, ""))
+        self.assertEqual(web.peers(), [IPV4.proxyOutside, IPV6.proxyOutside])
+
+    def test_datagrams(self) -> None:
+        """UDP goes through the proxy, over both IP versions."""
+        proxy = self.dante().url()
+        for family in FAMILIES:
+            server = self.udpServer(udp.echo, family)
+            kind = "UDP6" if family is IPV6 else "UDP4"
+            host = f"[{family.world}]" if family is IPV6 else family.world
+            done = self.call(
+                "socat", "-t2", "-", f"{kind}:{host}:{server.port}", proxy=proxy, text="hello"
+            )
+            self.assertEqual((done.status, done.out), (0, "hello"), done.err)
+            self.assertEqual({host for host, _ in server.sources()}, {family.proxyOutside})
+
+    def test_names(self) -> None:
+        """Names are asked of the relay only, which asks the servers of the settings."""
+        self.lab.openDirectPath()
+        server = self.nameServer(IPV4.world)
+        watch = self.launch(["tcpdump", "-lnni", "up0", "-c", "100", "port", "53"])
+        options = ("--dns", IPV4.world)
+        self.assertIn("10.1.2.3", self.call("getent", "ahosts", "host.lab", options=options).out)
+        text = self.call("kdig", "+short", "host.lab", "AAAA", options=options).out
+        self.assertEqual(text.strip(), "fd00::123")
+        lost = self.call("kdig", "+time=1", "+retry=0", f"@{IPV4.app}", "x.lab", options=options)
+        self.assertNotEqual(lost.status, 0)
+        watch.send(signal.SIGINT)
+        seen = watch.done().out
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
+        for line in filter(None, seen.splitlines()):
+            self.assertIn(f"{IPV4.world}.53", line)
+        self.assertIn("host.lab", seen)
+        self.assertNotIn("x.lab", seen)
+
+    def test_fakeNames(self) -> None:
+        """With fake-ip no name is asked of anybody: the proxy gets it."""
+        self.lab.openDirectPath()
+        server = self.nameServer(IPV4.world)
+        options = ("--dns", IPV4.world, "--dns-mode", "fake-ip")
+        self.assertIn("198.19.", self.call("getent", "ahosts", "host.lab", options=options).out)
+        self.assertEqual(server.queries(), [])
+
+    def test_truthful(self) -> None:
+        """A port that is closed looks closed, and a proxy that is down is told of."""
+        done = self.call("curl", "-qsS", IPV4.url(9, "/"), proxy=self.dante().url())
+        self.assertEqual(done.status, 7, done.err)
+        done = self.call("curl", "-qsS", IPV4.url(9, "/"))
+        self.assertEqual(done.status, 7)
+        self.assertRegex(done.err, r"(?m)^nanotun: .*10\.77\.1\.1:9.*$")
+
+    def test_lastBytes(self) -> None:
+        """What the command sent just before it ended arrives."""
+
+        def collect(connection: object) -> int:
+            total = 0
+            while data := connection.recv(65536):  # type: ignore[attr-defined]
+                total += len(data)
+            return total
+
+        peer = self.peer(collect)
+        line = f"head -c 3000000 /dev/zero > /dev/tcp/{IPV4.world}/{peer.port}"
+        done = self.call("bash", "-c", line, proxy=self.dante().url())
+        self.assertEqual((done.status, done.err), (0, ""))
+        self.assertEqual(peer.result(), 3000000)
+
+    def test_noOtherWay(self) -> None:
+        """The command has no interface, address or route but the tunnel's."""
+        done = self.call("sh", "-c", "ip -o link; ls /sys/class/net; ip route; ip -6 route")
+        self.assertNotIn("up0", done.out)
+        self.assertRegex(done.out, "(?s)lo.*nano0.*lo\nnano0\n")
+        self.assertRegex(done.out, r"default via 198\.18\.0\.1 dev nano0(?s:.*)default via fdfe")
+        lost = self.call("ping", "-c1", "-W1", IPV4.proxy)
+        self.assertNotEqual(lost.status, 0)
+
+    def test_proxyHere(self) -> None:
+        """The proxy may be on this machine, on the loopback that the command does not see."""
+        web = self.webServer()
+        self.lab.app.ip(f"route add {IPV4.world}/32 via {IPV4.proxy}")
+        self.lab.proxy.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+        local = self.launch(["microsocks", "-i", "127.0.0.1", "-p", "1080"])
+        waitUntil(lambda: self.lab.app.listening(1080), 10, "microsocks listens")
+        url = IPV4.url(web.port, "/bytes/100")
+        done = self.call("curl", "-qsS", url, proxy="socks5://127.0.0.1")
+        self.assertEqual((done.status, len(done.out)), (0, 100), done.err)
+        inside = self.call("curl", "-qsS", "http://127.0.0.1:1080/", proxy="socks5://127.0.0.1")
+        self.assertEqual(inside.status, 7)
+        local.kill()
+
+    def test_sideBySide(self) -> None:
+        """Several work at a time, each with a proxy of its own."""
+        web = self.webServer()
+        good = self.start(
+            "sh", "-c", f"echo up; read go; exec curl -qsS {IPV4.url(web.port, '/bytes/100')}",
+            proxy=self.dante().url(),
+        )  # fmt: skip
+        bad = self.start(
+            "sh", "-c", f"echo up; read go; exec curl -qsS {IPV4.url(web.port, '/bytes/100')}"
+        )
+        self.assertEqual((good.line(), bad.line()), ("up", "up"))
+        self.assertEqual(bad.done("go\n").status, 7)
+        done = good.done("go\n")
+        self.assertEqual((done.status, len(done.out)), (0, 100), done.err)
+
+
+class TraceTests(RunCase):
+    """What is left behind: nothing."""
+
+    def test_machineUntouched(self) -> None:
+        """While a command runs, and after, nothing of the machine is another."""
+        before = cell.traces(self.lab.app)
+        running = self.start("sh", "-c", "echo $$; read go")
+        namespaces = cell.inside(int(running.line()))
+        during = cell.traces(self.lab.app)
+        self.assertEqual(running.done("go\n").status, 0)
+        cell.waitForNobody(namespaces)
+        self.assertEqual(cell.traces(self.lab.app), before)
+        self.assertEqual(during, before)
+        self.assertEqual(namespaces & cell.inside(os.getpid()), set())
+
+    def test_killed(self) -> None:
+        """After kill -9 of nanotun the command has no way out, ends, and nothing is left."""
+        before = cell.traces(self.lab.app)
+        running = self.start(
+            "bash", "-c", "trap 'ip -o link >traces; ip route >>traces; exit' TERM; echo $$;"
+            "while :; do sleep 0.05; done",
+        )  # fmt: skip
+        pid = int(running.line())
+        namespaces = cell.inside(pid)
+        running.send(signal.SIGKILL)
+        waitUntil(lambda: not cell.alive(pid), 5, "the command ends")
+        cell.waitForNobody(namespaces)
+        self.assertEqual(cell.traces(self.lab.app), before)
+        seen = (self.directory / "traces").read_text()
+        self.assertNotIn("nano0", seen)
+        self.assertNotIn("default via", seen)
+        self.assertEqual(self.lab.app.processes(), [])
+
+    def test_helperKilled(self) -> None:
+        """After kill -9 of the helper nanotun says so, and the command is ended."""
+        before = cell.traces(self.lab.app)
+        running = self.start("sh", "-c", "echo $PPID $$; exec sleep 60")
+        helper, pid = map(int, running.line().split())
+        namespaces = cell.inside(pid)
+        os.kill(helper, signal.SIGKILL)
+        done = running.done()
+        self.assertEqual(done.status, 125)
+        self.assertIn("nanotun: the process beside the command was killed", done.err)
+        self.assertFalse(cell.alive(pid))
+        cell.waitForNobody(namespaces)
+        self.assertEqual(cell.traces(self.lab.app), before)
+
+    def test_leftovers(self) -> None:
+        """What the command leaves running ends with it, and is named."""
+        done = self.call("sh", "-c", "trap '' TERM; sleep 60 & echo $!")
+        self.assertEqual(done.status, 0)
+        self.assertFalse(cell.alive(int(done.out)))
+        self.assertRegex(done.err, rf"nanotun: the command left sleep \(pid {int(done.out)}\), ")
+
+    def test_deviceLost(self) -> None:
+        """A command that removes its device ends, with the reason said."""
+        done = self.call("sh", "-c", "ip link del nano0; exec sleep 60")
+        self.assertEqual(done.status, 125)
+        self.assertIn("nanotun: The device nano0 is gone", done.err)
+
+
+class CommandTests(RunCase):
+    """The command as a process."""
+
+    def test_statuses(self) -> None:
+        """Its exit status is passed on; a signal is 128 and its number, as in a shell."""
+        for script, status in (("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)):
+            self.assertEqual(self.call("sh", "-c", script)[::2], (status, ""))
+
+    def test_notFound(self) -> None:
+        """A command that is not there is 127, one that cannot be executed 126."""
+        done = self.call("no-such-command")
+        self.assertEqual(done.status, 127)
+        self.assertIn("nanotun: no-such-command: command not found", done.err)
+        done = self.call("/etc/passwd")
+        self.assertEqual(done.status, 126)
+        self.assertIn("/etc/passwd: it cannot be executed (Permission denied)", done.err)
+        script = self.directory / "script"
+        script.write_text("#!/no/such/shell\n")
+        script.chmod(0o755)
+        done = self.call(str(script))
+        self.assertEqual(done.status, 127)
+        self.assertIn("its interpreter is missing", done.err)
+
+    def test_streams(self) -> None:
+        """Standard input and outputs are the command's, and nothing of ours is among them."""
+        done = self.call("sh", "-c", "cat; echo words >&2", text="a\nb\n")
+        self.assertEqual(done, Done(0, "a\nb\n", "words\n"))
+
+    def test_inherited(self) -> None:
+        """Directory, environment, files, limits and ignored signals are those of the caller."""
+        script = 'pwd; echo "$X"; cat <&7; ulimit -Sn; grep SigIgn: /proc/self/status'
+        call = " ".join(f"'{word}'" for word in self.argv(["sh", "-c", script]))
+        (self.directory / "seven").write_text("seven\n")
+        outer = f"trap '' HUP; ulimit -Sn 333; X=1 exec {call} 7<seven"
+        done = self.launch(["bash", "-c", outer]).done()
+        lines = done.out.splitlines()
+        self.assertEqual(lines[:4], [str(self.directory), "1", "seven", "333"], done)
+        # Above 31 are glibc's own, which posix_spawn(3) ignores.
+        self.assertEqual(int(lines[-1].split()[1], 16) & 0x7FFFFFFF, 1 << signal.SIGHUP - 1)
+
+    def test_nothingOfOurs(self) -> None:
+        """The command has no file of ours open and no password of ours in its environment."""
+        self.launch(["true"]).done()
+        argv = self.argv(["sh", "-c", "ls /proc/self/fd; env"], "socks5://me@10.77.1.1:9")
+        done = self.launch(["env", "NANOTUN_PROXY_PASSWORD=secret", *argv]).done()
+        self.assertEqual(done.status, 0, done.err)
+        self.assertEqual(done.out.split()[:4], ["0", "1", "2", "3"])  # 3 is the directory
+        self.assertNotIn("secret", done.out)
+
+    def test_user(self) -> None:
+        """C{--user} runs it as somebody else, with his groups and HOME, and no more rights."""
+        script = (
+            "id -u; id -G; echo $HOME $USER; grep CapEff /proc/self/status; head -1 /etc/shadow"
+        )
+        done = self.call("sh", "-c", script, options=("--user", "nobody"))
+        lines = done.out.splitlines()
+        self.assertEqual(lines[:3], ["65534", "65534", "/nonexistent nobody"])
+        self.assertEqual(int(lines[3].split()[1], 16), 0)
+        self.assertIn("Permission denied", done.err)
+        self.assertEqual(self.call("id", "-u", options=("-u", "65534")).out.strip(), "65534")
+
+    def test_signals(self) -> None:
+        """What is sent to nanotun reaches the command, once, and nanotun ends with it."""
+        for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2"):
+            running = self.start(
+                "bash", "-c",
+                f"trap 'n=$((n+1))' {name}; echo up; until ((n)); do sleep 0.02; done;"
+                "sleep 0.2; echo $n; exit 9",
+            )  # fmt: skip
+            self.assertEqual(running.line(), "up")
+            running.send(getattr(signal, f"SIG{name}"))
+            done = running.done()
+            self.assertEqual((done.status, done.out), (9, "1\n"), name)
+        running = self.start("sh", "-c", "echo up; exec sleep 60")
+        self.assertEqual(running.line(), "up")
+        running.send(signal.SIGTERM)
+        self.assertEqual(running.done().status, 128 + signal.SIGTERM)
+
+
+class TerminalTests(RunCase):
+    """At a terminal."""
+
+    def setUp(self) -> None:
+        """A shell, in whose PATH is C{run}."""
+        super().setUp()
+        self.terminal = Terminal(self.lab.app, self.directory)
+        self.addCleanup(self.terminal.close)
+        call = " ".join(self.argv([], NOWHERE)[:-1])
+        self.terminal.command(f'run() {{ {call} -- "$@"; }}')
+
+    def test_interrupt(self) -> None:
+        """Ctrl-C hits the command once, and nanotun ends only when the command does."""
+        script = self.directory / "count.py"
+        script.write_text(
+            "import signal, sys, time\n"
+            "got = []\n"
+            "signal.signal(signal.SIGINT, lambda *_: got.append(1))\n"
+            "print('up', flush=True)\n"
+            "while not got: time.sleep(0.01)\n"
+            "end = time.monotonic() + 0.5\n"
+            "while time.monotonic() < end: time.sleep(0.01)\n"
+            "print('caught', len(got))\n"
+            "sys.exit(4)\n"
+        )
+        self.terminal.type(f"run python3 {script}\n")
+        self.terminal.read("\nup")
+        self.terminal.type("\x03")
+        self.assertIn("caught 1", self.terminal.read("ready> "))
+        self.assertIn("\n4\n", self.terminal.command("echo $?"))
+        self.terminal.type("run sh -c 'echo u''p; exec sleep 60'\n")
+        self.terminal.read("up")
+        self.terminal.type("\x03")
+        self.terminal.read("ready> ")
+        self.assertIn("\n130\n", self.terminal.command("echo $?"))
+
+    def test_interruptEarly(self) -> None:
+        """Ctrl-C while it starts, or just after, ends it as at any other time."""
+        for tenths in range(2, 8):
+            self.terminal.type("run sleep 60\n")
+            self.terminal.read("sleep 60")
+            time.sleep(tenths / 10)
+            self.terminal.type("\x03")
+            self.terminal.read("ready> ", 10)
+            self.assertRegex(self.terminal.command("echo $?"), "\n130\n", tenths)
+
+    def test_suspend(self) -> None:
+        """Ctrl-Z stops all of it and fg goes on with it."""
+        self.terminal.type("run sh -c 'echo u''p; read x; echo got $x'\n")
+        self.terminal.read("up")
+        self.terminal.type("\x1a")
+        self.assertIn("Stopped", self.terminal.read("ready> "))
+        self.terminal.type("fg\n")
+        self.terminal.read("run")
+        self.terminal.type("word\n")
+        self.assertIn("got word", self.terminal.read("ready> "))
+
+    def test_shell(self) -> None:
+        """A shell inside has job control, and the terminal is whole afterwards."""
+        inner = "PS1='in''ner> ' run bash --norc --noprofile --noediting -i"
+        self.terminal.type(f"{inner}\n")
+        self.assertNotIn("no job control", self.terminal.read("inner> "))
+        job = "sh -c 'echo u''p; exec sleep 60'\n"
+        self.terminal.type(job)
+        self.terminal.read("up\r")
+        self.terminal.type("\x1a")
+        self.assertIn("Stopped", self.terminal.read("inner> "))
+        self.terminal.type(f"kill %1; {job}")
+        self.terminal.read("up\r")
+        self.terminal.type("\x03")
+        self.terminal.read("inner> ")
+        self.terminal.type("tty; exit 5\n")
+        self.assertIn("/dev/pts/", self.terminal.read("ready> "))
+        self.assertIn("\n5\n", self.terminal.command("echo $?"))
+
+    def test_pipe(self) -> None:
+        """In a pipe the other side of it keeps the terminal."""
+        text = self.terminal.command("run echo wo''rds | (read x </dev/tty; cat; echo $x)\nkeys\n")
+        self.assertRegex(text, "(?s)words\nkeys\n")
+
+
+class SentenceTests(RunCase):
+    """What a user is told."""
+
+    def test_notRoot(self) -> None:
+        """Without root it says what to do."""
+        done = self.launch(["setpriv", "--reuid=65534", "--clear-groups", *self.argv(["true"])])
+        self.assertEqual(
+            done.done(),
+            Done(125, "", "nanotun: only root may make a network for a command; "
+                 "run it with sudo.\n"),
+        )  # fmt: skip
+
+    def test_noNamespace(self) -> None:
+        """Where namespaces are refused, as in a container, it says what is missing."""
+        bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
+        done = self.launch([*bounded, *self.argv(["true"])]).done()
+        self.assertEqual((done.status, done.out), (125, ""))
+        self.assertIn("nanotun: the command cannot get a network of its own (unshare failed: "
+                      "Operation not permitted); in a container", done.err)  # fmt: skip
+
+    def test_noDevice(self) -> None:
+        """Without /dev/net/tun it says so."""
+        call = " ".join(self.argv(["true"]))
+        hide = "mount -t tmpfs tmpfs /dev/net && exec "
+        done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
+        self.assertEqual((done.status, done.out), (125, ""))
+        self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
+
+    def test_log(self) -> None:
+        """C{--log-level} and C{--log-dir} give the daemon's lines, on stderr and in the file."""
+        logs = self.directory / "logs"
+        options = ("--log-level", "info", "--log-dir", str(logs))
+        done = self.call("true", options=options)
+        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
+        (file,) = logs.iterdir()
+        self.assertIn("nano0 is up", file.read_text())
+        file.unlink()
+        done = self.call("true", options=(*options, "--log-format", "json"))
+        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
+        (file,) = logs.iterdir()
+        self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
+
+    def test_config(self) -> None:
+        """The daemon's own file serves: what it says of routes and logs is not for a command."""
+        config = Path(self.directory / "nanotun.yaml")
+        config.write_text(
+            f"proxy: {self.dante().url()}\nautoDefaultRoute: true\nkillSwitch: true\n"
+            f"lan: proxy\nlogDir: {self.directory}/logs\nlogLevel: debug\ntunName: other0\n"
+        )
+        config.chmod(0o600)
+        before = cell.traces(self.lab.app)
+        url = IPV4.url(self.webServer().port, "/bytes/10")
+        done = self.launch(
+            [nanotun(), "run", "--config", str(config), "--", "curl", "-qsS", url]
+        ).done()
+        self.assertEqual((done.status, len(done.out), done.err), (0, 10, ""))
+        self.assertEqual(cell.traces(self.lab.app).routes, before.routes)
+        self.assertFalse((self.directory / "logs").exists())

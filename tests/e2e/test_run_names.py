@@ -1,0 +1,132 @@
+"""
+How a command of C{nanotun run} looks up names, whatever the machine's own way is: in
+mount namespaces that stand for other machines.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from tests.e2e.lab.cell import Done
+from tests.e2e.lab.topology import IPV4
+from tests.e2e.test_run import NOWHERE, RunCase
+
+RESOLV = (
+    "# Made by 'nanotun run' for this command.\n"
+    "nameserver 198.18.0.1\nnameserver fdfe:dcba:9876::1\n"
+)
+
+MACHINE = """\
+set -e
+mkdir etc run
+cp -a /etc/. etc
+mount --bind etc /etc
+mount --bind run /run
+mkdir -p /run/systemd/resolve /run/nscd /mnt
+rm -f /etc/resolv.conf
+printf 'nameserver 127.0.0.53\\nsearch lab\\noptions edns0\\n' > stub
+"""
+"""A machine with an F{/etc} and a F{/run} of its own."""
+
+
+class NameCase(RunCase):
+    """What all of them need."""
+
+    def onMachine(self, script: str, command: str, *options: str) -> Done:
+        """
+        Run a command on a machine of its own.
+
+        @param script: makes the machine what it is, in its mount namespace.
+        """
+        call = shlex.join(self.argv(["sh", "-c", command], NOWHERE, *options))
+        whole = f"{MACHINE}{script}\n{call}\n"
+        return self.launch(["unshare", "--mount", "sh", "-c", whole]).done()
+
+
+class ResolvConfTests(NameCase):
+    """F{/etc/resolv.conf}."""
+
+    def test_file(self) -> None:
+        """A plain file is replaced for the command; search list and options stay."""
+        done = self.onMachine("cp stub /etc/resolv.conf", "cat /etc/resolv.conf")
+        self.assertEqual(done, Done(0, f"{RESOLV}search lab\noptions edns0\n", ""))
+
+    def test_resolved(self) -> None:
+        """systemd-resolved's link is followed, and its sockets are out of reach."""
+        done = self.onMachine(
+            "cp stub /run/systemd/resolve/stub-resolv.conf; "
+            "touch /run/systemd/resolve/io.systemd.Resolve\n"
+            "ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+            "cat /etc/resolv.conf; ls /run/systemd/resolve",
+        )
+        self.assertEqual(
+            done, Done(0, f"{RESOLV}search lab\noptions edns0\nstub-resolv.conf\n", "")
+        )
+
+    def test_missing(self) -> None:
+        """Where there is no such file, a warning says so and the command runs."""
+        done = self.onMachine("", "echo ran", "--log-level", "warn")
+        self.assertEqual((done.status, done.out), (0, "ran\n"))
+        self.assertIn("There is no /etc/resolv.conf to be replaced", done.err)
+
+    def test_replacedLater(self) -> None:
+        """A machine that writes its file anew does not take the command's away."""
+        done = self.onMachine(
+            "cp stub /etc/resolv.conf; mkfifo fifo\n"
+            "(read go <fifo; echo nameserver 192.0.2.1 >/etc/new; mv /etc/new /etc/resolv.conf; "
+            "cat /etc/resolv.conf; echo -- ) &",
+            "echo go >fifo; sleep 2.5; cat /etc/resolv.conf",
+        )
+        self.assertEqual(done.status, 0, done.err)
+        self.assertIn("192.0.2.1", done.out.partition("--\n")[0])
+        self.assertEqual(done.out.partition("--\n")[2], f"{RESOLV}search lab\noptions edns0\n")
+
+
+class OutsideTests(NameCase):
+    """What the machine sees of it."""
+
+    def test_nothing(self) -> None:
+        """Where mounts are shared, as systemd has it, the machine's own files stay as they are."""
+        done = self.onMachine(
+            "cp stub /etc/resolv.conf; mount --make-rshared /\n"
+            # Other laboratories come and go meanwhile.
+            "mounts() { grep -v /run/netns /proc/self/mountinfo; }; before=$(mounts)\n"
+            'trap \'cat /etc/resolv.conf; [ "$before" = "$(mounts)" ] && '
+            "echo same' EXIT",
+            "cat /etc/resolv.conf",
+        )
+        self.assertEqual(
+            done.out,
+            f"{RESOLV}search lab\noptions edns0\n"
+            "nameserver 127.0.0.53\nsearch lab\noptions edns0\nsame\n",
+        )
+
+
+class LookupTests(NameCase):
+    """Daemons that would look up names past the tunnel."""
+
+    def test_nscd(self) -> None:
+        """glibc finds no nscd, where without the cell it does ask it."""
+        done = self.onMachine(
+            "cp stub /etc/resolv.conf\n"
+            "socat UNIX-LISTEN:/run/nscd/socket,fork SYSTEM:'echo x >>asked' >/dev/null 2>&1 &\n"
+            'trap "kill $!" EXIT\n'
+            "while ! [ -S /run/nscd/socket ]; do sleep 0.01; done\n"
+            "getent hosts outside.lab || true\n"
+            "wc -c <asked; rm -f asked",
+            "getent ahosts inside.lab; ls /run/nscd; ls asked",
+            *("--dns", IPV4.proxy),
+        )
+        self.assertGreater(int(done.out), 0, done)
+        self.assertIn("asked", done.err)
+        self.assertNotEqual(done.status, 0)
+
+    def test_nsswitch(self) -> None:
+        """Sources that ask such a daemon are left out, for the command only."""
+        done = self.onMachine(
+            "cp stub /etc/resolv.conf\n"
+            "printf 'passwd: files\\nhosts: files mdns4_minimal [NOTFOUND=return] resolve "
+            "[!UNAVAIL=return] dns myhostname\\n' >/etc/nsswitch.conf",
+            "cat /etc/nsswitch.conf",
+        )
+        self.assertEqual(done.out, "passwd: files\nhosts: files dns myhostname\n", done.err)

@@ -1,0 +1,184 @@
+"""
+etc/systemd/nanotun.service under a real systemd, with all that it forbids.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
+
+from tests.e2e.case import LabCase
+from tests.e2e.lab.daemon import twistd
+from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.systemd import Systemd, missing
+
+UNIT = PROJECT_ROOT / "etc" / "systemd" / "nanotun.service"
+CONFIG = """
+proxy: https://127.0.0.1:1?insecure=1
+logDir: /var/log/nanotun
+excludedProcesses: curl
+logLevel: debug
+autoDefaultRoute: false
+"""
+
+#: What differs from an installed unit: the checkout in its place, no network to wait
+#: for, a watchdog for the impatient.
+DROPIN = f"""
+[Unit]
+Wants=
+[Service]
+Environment=PYTHONPATH={PROJECT_ROOT}
+WatchdogSec=2
+"""
+
+
+LATER = "/etc/systemd/system/nanotun.service.d/later.conf"
+
+
+class UnitTests(LabCase):
+    """The unit's life."""
+
+    seconds = 120
+
+    def setUp(self) -> None:
+        """Boot a machine that has the unit."""
+        super().setUp()
+        reason = missing()
+        if reason and os.environ.get("CI"):
+            self.fail(f"under CI nothing may be skipped: {reason}")
+        if reason:
+            raise SkipTest(reason)
+        if PROJECT_ROOT.is_relative_to("/tmp"):
+            raise SkipTest("the unit has a /tmp of its own, without this checkout")
+        nanotun = Path(sys.executable).with_name("nanotun")
+        unit = UNIT.read_text()
+        unit = unit.replace("/usr/local/lib/nanotun/bin/twistd", twistd())
+        unit = unit.replace("/usr/local/lib/nanotun/bin/nanotun", str(nanotun))
+        self.machine = Systemd(
+            self.directory / "systemd",
+            {
+                "/etc/systemd/system/nanotun.service": unit,
+                "/etc/systemd/system/nanotun.service.d/lab.conf": DROPIN,
+                "/etc/nanotun.yaml": CONFIG,
+            },
+        )
+        self.addCleanup(self.machine.remove)
+
+    def systemctl(self, action: str) -> int:
+        """Do it, and wait for it; returns the exit status."""
+        return self.machine.run("systemctl", action, "nanotun")[0]
+
+    def pid(self) -> str:
+        """The daemon's, in the machine."""
+        return self.machine.show("nanotun", "MainPID")
+
+    def log(self) -> str:
+        """What the daemon has logged."""
+        return self.machine.run("sh", "-c", "cat /var/log/nanotun/*.log")[1]
+
+    def carries(self) -> bool:
+        """Whether the gateway answers."""
+        return self.machine.run("ping", "-c1", "-W1", "198.18.0.1")[0] == 0
+
+    def restarted(self, times: str) -> bool:
+        """Whether systemd has restarted it so many times."""
+        return self.machine.show("nanotun", "NRestarts") == times
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send the daemon a signal."""
+        self.assertEqual(self.machine.run("kill", f"-{number.value}", self.pid())[0], 0)
+
+    def test_life(self) -> None:
+        """It starts with all that is forbidden, carries, says how it is, and stops."""
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        self.assertTrue(self.carries())
+        self.assertEqual(self.machine.show("nanotun", "StatusText"), "nano0 is up")
+        status = self.machine.run("cat", f"/proc/{self.pid()}/status")[1]
+        found = dict(re.findall(r"^(CapEff|CapPrm|NoNewPrivs|Seccomp):\t(\w+)$", status, re.M))
+        kept = f"{1 << 12 | 1 << 19 | 1 << 2:016x}"
+        self.assertEqual(found, {"CapEff": kept, "CapPrm": kept, "NoNewPrivs": "1", "Seccomp": "2"})
+        # The device's own IPv6 settings are under /proc/sys, which it may write.
+        shown = self.machine.run("cat", "/proc/sys/net/ipv6/conf/nano0/accept_ra")[1]
+        self.assertEqual(shown, "0\n")
+        first = self.pid()
+        self.assertEqual(self.systemctl("restart"), 0)
+        self.assertNotEqual(self.pid(), first)
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.assertEqual(self.machine.show("nanotun", "Result"), "success")
+        self.assertNotIn("nano0", self.machine.run("ip", "link")[1])
+        log = self.log()
+        for sign in ("Traceback", "error [", "Permission", "not permitted"):
+            self.assertNotIn(sign, log)
+
+    def test_watchdog(self) -> None:
+        """A daemon that hangs is started again, and so is one that is killed."""
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        for number, times in ((signal.SIGSTOP, "1"), (signal.SIGKILL, "2")):
+            self.kill(number)
+            waitUntil(partial(self.restarted, times), 15, "a restart")
+            waitUntil(self.carries, 15, "the gateway answers")
+        self.assertEqual(self.systemctl("stop"), 0)
+
+    def state(self) -> str:
+        """Rules, routes and firewall of the machine."""
+        looks = ("ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
+        # The kernel's own routes of a link that comes and goes are not of interest.
+        return "".join(self.machine.run(*look.split())[1] for look in looks)
+
+    def test_routes(self) -> None:
+        """
+        It changes routes and firewall with all that is forbidden, and what a crash leaves
+        is taken back, but for a kill switch.
+        """
+        for command in (
+            "sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+            "ip link add up0 type veth peer name up1",
+            "ip link set up1 up",
+            "ip address add 10.9.9.2/24 dev up0",
+            "ip link set up0 up",
+            "ip route add default via 10.9.9.1",
+            "sed -i s/^autoDefaultRoute:.*/autoDefaultRoute:\\x20true/ /etc/nanotun.yaml",
+        ):
+            self.assertEqual(self.machine.run(*command.split()), (0, ""), command)
+        before = self.state()
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        changed = self.state()
+        self.assertNotEqual(changed, before)
+        self.kill(signal.SIGKILL)
+        waitUntil(partial(self.restarted, "1"), 15, "a restart")
+        waitUntil(lambda: self.state() == changed, 15, "the routes are there again")
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.assertEqual(self.state(), before)
+        # Now nobody starts it again, and then nobody but the kill switch is left.
+        self.machine.run("sh", "-c", f"printf '[Service]\nRestart=no\n' >>{LATER}")
+        self.machine.run("systemctl", "daemon-reload")
+        for switch, left in (("false", False), ("true", True)):
+            self.machine.run("sh", "-c", f"echo 'killSwitch: {switch}' >>/etc/nanotun.yaml")
+            self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+            self.kill(signal.SIGKILL)
+            waitUntil(
+                lambda: self.machine.show("nanotun", "ActiveState") == "failed", 10, "its end"
+            )
+            self.assertEqual(self.state() != before, left)
+            self.machine.run("sed", "-i", "/^killSwitch/d", "/etc/nanotun.yaml")
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.assertEqual(self.state(), before)
+        log = self.log()
+        for sign in ("Traceback", "Permission", "not permitted"):
+            self.assertNotIn(sign, log)
+
+    def test_mistake(self) -> None:
+        """A mistake in the configuration fails the start, a few times and no more."""
+        self.machine.run("sh", "-c", "echo 'mtuu: 5' >>/etc/nanotun.yaml")
+        self.assertNotEqual(self.systemctl("start"), 0)
+        waitUntil(
+            lambda: self.machine.show("nanotun", "ActiveState") == "failed", 30, "it gives up"
+        )
+        self.assertEqual(self.machine.show("nanotun", "NRestarts"), "5")

@@ -1,0 +1,180 @@
+"""Tests of L{nanotun.cell.command}, L{nanotun.cell.users} and L{nanotun.cell.leftovers}."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.cell.command import CommandFailed, startCommand, statusOf
+from nanotun.cell.leftovers import GRACE, ROUNDS, Resident, endAll, namespaceOf, residents
+from nanotun.cell.users import findUser
+from nanotun.errors import ConfigError
+
+
+class StatusTests(SynchronousTestCase):
+    """L{statusOf}."""
+
+    def test_statuses(self) -> None:
+        """A status is itself, a signal is 128 and its number."""
+        self.assertEqual([statusOf(code) for code in (0, 7, -9, -15)], [0, 7, 137, 143])
+
+
+class StartTests(SynchronousTestCase):
+    """L{startCommand}."""
+
+    def failure(self, *argv: str) -> tuple[str, int]:
+        """Why a command does not start."""
+        error = self.assertRaises(CommandFailed, startCommand, argv, None, dict(os.environ))
+        return str(error), error.status
+
+    def test_environment(self) -> None:
+        """The environment is the caller's, but for our password."""
+        code = (
+            "import os, sys; sys.exit(os.environ.get('A') != '1' or 'NANOTUN' in str(os.environ))"
+        )
+        variables = {"A": "1", "NANOTUN_PROXY_PASSWORD": "x"}
+        process = startCommand([sys.executable, "-c", code], None, variables)
+        self.assertEqual(process.wait(20), 0)
+
+    def test_notFound(self) -> None:
+        """A command that is not there is 127."""
+        for name in ("/no/such/file", "/etc/passwd/x"):
+            text, status = self.failure(name)
+            self.assertEqual(status, 127)
+            self.assertEqual(text, f"{name}: command not found; check its name and PATH.")
+
+    def test_notExecutable(self) -> None:
+        """A file that is no program, and a directory, are 126."""
+        for name in ("/etc/passwd", "/etc"):
+            text, status = self.failure(name)
+            self.assertEqual(status, 126)
+            self.assertIn(f"{name}: it cannot be executed (Permission denied)", text)
+
+    def test_noInterpreter(self) -> None:
+        """A script without its interpreter is 127, and that is said."""
+        script = Path(self.mktemp())
+        script.write_text("#!/no/such/interpreter\n")
+        script.chmod(0o755)
+        text, status = self.failure(str(script.resolve()))
+        self.assertEqual(status, 127)
+        self.assertIn("its interpreter is missing", text)
+
+    def test_tooLong(self) -> None:
+        """Arguments that are too long are 126."""
+        self.assertEqual(
+            self.failure("/bin/true", "x" * (1 << 18)),
+            ("/bin/true: the arguments are too long for the kernel.", 126),
+        )
+
+
+class UserTests(SynchronousTestCase):
+    """L{findUser}."""
+
+    def test_found(self) -> None:
+        """By name and by number, with groups and variables."""
+        entry = pwd.getpwuid(0)
+        user = findUser("root")
+        self.assertEqual(findUser("0"), user)
+        self.assertEqual((user.uid, user.gid), (0, 0))
+        self.assertIn(0, user.groups)
+        self.assertEqual(user.variables["HOME"], entry.pw_dir)
+        self.assertEqual((user.variables["USER"], user.variables["LOGNAME"]), ("root", "root"))
+
+    def test_unknown(self) -> None:
+        """Nobody of that name is one sentence."""
+        for text in ("no-such-user", "4294967294", "99999999999999", "", "-1"):
+            error = self.assertRaises(ConfigError, findUser, text)
+            self.assertEqual(
+                str(error),
+                f"--user: this machine has no user {text!a}; give a name or a number from "
+                "/etc/passwd.",
+            )
+
+
+class Village:
+    """Stands for the processes of a cell, and for the time."""
+
+    def __init__(self, *pids: int, stubborn: int = 0, immortal: int = 0) -> None:
+        self.pids = set(pids)
+        self.stubborn = stubborn
+        self.immortal = immortal
+        self.sent: list[tuple[int, int]] = []
+        self.now = 0.0
+
+    def find(self) -> list[Resident]:
+        """All of them."""
+        return [Resident(pid, f"p{pid}") for pid in sorted(self.pids)]
+
+    def kill(self, pid: int, number: int) -> None:
+        """Most end at once."""
+        self.sent.append((pid, number))
+        if pid not in self.pids:
+            raise ProcessLookupError
+        if pid != self.immortal and (pid != self.stubborn or number == signal.SIGKILL):
+            self.pids.discard(pid)
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    def end(self) -> list[Resident]:
+        """L{endAll}."""
+        return endAll(self.find, self.kill, self.sleep, lambda: self.now)
+
+
+class EndTests(SynchronousTestCase):
+    """L{endAll}."""
+
+    def test_nobody(self) -> None:
+        """Where nobody is nothing is waited for."""
+        village = Village()
+        self.assertEqual((village.end(), village.now), ([], 0.0))
+
+    def test_polite(self) -> None:
+        """Who ends when asked is not killed."""
+        village = Village(5, 6)
+        self.assertEqual(village.end(), [Resident(5, "p5"), Resident(6, "p6")])
+        self.assertNotIn(signal.SIGKILL, [number for _, number in village.sent])
+        self.assertLess(village.now, GRACE / 2)
+
+    def test_stubborn(self) -> None:
+        """Who does not end in time is killed."""
+        village = Village(5, 6, stubborn=6)
+        village.end()
+        self.assertEqual(village.pids, set())
+        self.assertIn((6, signal.SIGKILL), village.sent)
+        self.assertGreaterEqual(village.now, GRACE)
+
+    def test_immortal(self) -> None:
+        """Who cannot be killed is not waited for without end."""
+        village = Village(5, immortal=5)
+        village.end()
+        self.assertEqual(village.sent.count((5, signal.SIGKILL)), ROUNDS)
+
+
+class ResidentTests(SynchronousTestCase):
+    """L{residents}, of the real F{/proc}."""
+
+    def test_here(self) -> None:
+        """Who shares our namespace is found by name, but for the spared, zombies and the gone."""
+        here = namespaceOf()
+        assert here is not None
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        found = {each.pid: each.name for each in residents(here, (os.getpid(),))}
+        self.assertIn("python", found[child.pid])
+        self.assertNotIn(os.getpid(), found)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self.assertNotIn(child.pid, [each.pid for each in residents(here)])
+        child.communicate()
+        self.assertIsNone(namespaceOf(child.pid))
+
+    def test_elsewhere(self) -> None:
+        """Nobody lives in a namespace that there is not."""
+        self.assertEqual(residents((0, 0)), [])

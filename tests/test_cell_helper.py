@@ -1,0 +1,293 @@
+"""Tests of L{nanotun.cell.helper} and L{nanotun.cell.launch}: real children, no namespaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.cell import helper, launch
+from nanotun.cell.channel import Channel, ChannelClosed
+from nanotun.cell.command import SIGNALS, startCommand
+from nanotun.cell.helper import Helper
+from nanotun.cell.launch import BOOT, Cell
+from nanotun.cell.leftovers import Resident
+from nanotun.errors import DeviceError, NanotunError, RoutingError
+from nanotun.testing import MemoryTunOpener
+
+
+class QuietMounts:
+    """Mounts nothing."""
+
+    failure: NanotunError | None = None
+    repairs = 0
+
+    def apply(self) -> list[str]:
+        """A note, or the failure."""
+        if self.failure is not None:
+            raise self.failure
+        return ["a note."]
+
+    def repair(self) -> bool:
+        """Count, and fail."""
+        self.repairs += 1
+        raise RoutingError("refused.")
+
+
+class PipeOpener(MemoryTunOpener):
+    """Its devices have an fd that can be sent."""
+
+    def open(self, name: str, mtu: int, offload: str) -> Any:
+        """A device with an fd."""
+        device = super().open(name, mtu, offload)
+        fd = os.open(os.devnull, os.O_RDWR)
+
+        def close() -> None:
+            os.close(fd)
+            forget()
+
+        forget = device.close
+        cast(Any, device).fileno = lambda: fd
+        cast(Any, device).close = close
+        return device
+
+
+class HelperTests(SynchronousTestCase):
+    """L{Helper}, in a thread; its main thread's duties are done here."""
+
+    def setUp(self) -> None:
+        """A helper that lives with nobody."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel = Channel(ours)
+        self.addCleanup(self.channel.close)
+        before = signal.getsignal(signal.SIGCHLD)
+        self.addCleanup(signal.signal, signal.SIGCHLD, before)
+        self.addCleanup(lambda: os.close(signal.set_wakeup_fd(-1)))
+        self.opener = PipeOpener()
+        self.mounts = QuietMounts()
+        self.routed: list[str] = []
+        self.left: list[Resident] = []
+        self.patch(helper, "endAll", lambda find: self.left)
+        self.patch(helper, "REPAIR_INTERVAL", 0.01)
+        self.helper = Helper(
+            Channel(theirs), self.opener, cast(Any, self.mounts), self.route, lambda: ["logged."]
+        )
+        self.addCleanup(os.close, self.helper._wakeup)
+
+    def route(self, device: str) -> None:
+        """Note it."""
+        self.routed.append(device)
+
+    def serve(self, *argv: str) -> Callable[[], None]:
+        """Begin; returns what waits for the end."""
+        thread = threading.Thread(
+            target=self.helper.serve, args=(argv, None, dict(os.environ)), daemon=True
+        )
+        thread.start()
+        self.assertEqual(self.receive(), {"hello": os.getpid()})
+
+        def ended() -> None:
+            self.channel.close()
+            thread.join(10)
+            self.assertFalse(thread.is_alive())
+
+        return ended
+
+    def receive(self) -> dict[str, Any]:
+        """The next message; an fd that comes along is closed."""
+        message, fd = self.channel.receive(10)
+        if fd is not None:
+            os.close(fd)
+        return message
+
+    def open(self) -> dict[str, Any]:
+        """Have the device made."""
+        self.channel.send(open=["nano0", 1400, "auto"])
+        return self.receive()
+
+    def test_wholeLife(self) -> None:
+        """Device, routes, command, its status, and who was left; no device is kept."""
+        self.left = [Resident(number, "x") for number in range(1, 8)]
+        ended = self.serve("sh", "-c", "exit 7")
+        self.assertEqual(
+            self.open(),
+            {"name": "nano0", "mtu": 1400, "vnetHeader": 10, "notes": ["a note.", "logged."]},
+        )
+        self.assertEqual(self.routed, ["nano0"])
+        self.channel.send(run=True)
+        self.assertEqual(
+            self.receive(),
+            {"ended": 7, "left": [f"x (pid {number})" for number in range(1, 6)], "leftMore": 2},
+        )
+        self.assertEqual(self.opener.devices, {})
+        ended()
+
+    def test_signal(self) -> None:
+        """A signal is passed on; what the machine replaces is looked for meanwhile."""
+        ended = self.serve("sleep", "60")
+        self.open()
+        self.channel.send(run=True)
+        while not self.mounts.repairs:
+            pass
+        self.channel.send(signal=signal.SIGTERM)
+        self.assertEqual(self.receive()["ended"], 128 + signal.SIGTERM)
+        ended()
+
+    def test_failures(self) -> None:
+        """What keeps it from mounts is told."""
+        self.mounts.failure = RoutingError("no mounts.")
+        ended = self.serve("true")
+        self.assertEqual(self.receive(), {"failed": "no mounts."})
+        ended()
+
+    def test_noDevice(self) -> None:
+        """So is what keeps it from a device."""
+        self.opener.failure = DeviceError("no device.")
+        ended = self.serve("true")
+        self.assertEqual(self.open(), {"failed": "no device."})
+        ended()
+
+    def test_noRoutes(self) -> None:
+        """And from routes; the device is gone then."""
+
+        def fail(device: str) -> None:
+            raise RoutingError("no routes.")
+
+        self.helper._route = fail
+        ended = self.serve("true")
+        self.assertEqual(self.open(), {"failed": "no routes."})
+        self.assertEqual(self.opener.devices, {})
+        ended()
+
+    def test_noCommand(self) -> None:
+        """And from the command, with the exit status."""
+        ended = self.serve("/no/such/command")
+        self.open()
+        self.channel.send(run=True)
+        message = self.receive()
+        self.assertEqual(message["status"], 127)
+        self.assertIn("/no/such/command: command not found", message["failed"])
+        ended()
+
+    def test_nanotunGone(self) -> None:
+        """When nanotun is gone everybody in the cell is ended."""
+        ends: list[int] = []
+        started: list[subprocess.Popen[bytes]] = []
+
+        def endAll(find: object) -> list[Resident]:
+            ends.append(1)
+            started[0].kill()
+            return []
+
+        self.patch(helper, "endAll", endAll)
+
+        def start(*arguments: Any) -> Any:
+            made = startCommand(*arguments)
+            started.append(made)
+            return made
+
+        self.patch(helper, "startCommand", start)
+        ended = self.serve("sleep", "60")
+        self.open()
+        self.channel.send(run=True)
+        while not started:
+            pass
+        ended()
+        self.assertEqual(ends, [1])
+        self.assertEqual(started[0].wait(10), -signal.SIGKILL)
+
+
+class DeafTests(SynchronousTestCase):
+    """L{helper.beDeaf}."""
+
+    def test_handlers(self) -> None:
+        """Signals do nothing here, are whole again in the command, and ignored ones stay so."""
+        code = (
+            "import os, signal, subprocess, sys\n"
+            "from nanotun.cell.command import SIGNALS\n"
+            "from nanotun.cell.helper import beDeaf\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)\n"
+            "beDeaf()\n"
+            "for number in SIGNALS: os.kill(os.getpid(), number)\n"
+            "subprocess.run(['grep', 'Sig[BI]', '/proc/self/status'])\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        blocked, ignored = (int(line.split()[1], 16) for line in done.stdout.splitlines())
+        self.assertEqual(blocked, 0)
+        self.assertEqual(ignored & 0x7FFFFFFF, 1 << signal.SIGHUP - 1)
+        self.assertIn(signal.SIGHUP, SIGNALS)
+
+
+class CellTests(SynchronousTestCase):
+    """L{Cell}, with a program in the place of unshare(1)."""
+
+    def cell(self, script: str) -> Cell:
+        """A cell whose unshare is a script of sh, with its arguments behind the options."""
+        program = Path(self.mktemp()).resolve()
+        program.write_text(f"#!/bin/sh\nshift 4\n{script}\n")
+        program.chmod(0o755)
+        cell = Cell(["the", "command"], None, "the.module", str(program))
+        self.addCleanup(cell.end)
+        return cell
+
+    def reason(self, cell: Cell) -> str:
+        """Why it does not get ready."""
+        return str(self.assertRaises(RoutingError, cell.ready))
+
+    def test_refused(self) -> None:
+        """What unshare says is part of a sentence about containers."""
+        text = self.reason(self.cell("echo 'unshare: unshare failed: Not permitted' >&2; exit 1"))
+        self.assertEqual(
+            text,
+            "the command cannot get a network of its own (unshare failed: Not permitted); "
+            "in a container, give it CAP_SYS_ADMIN, for instance by --privileged.",
+        )
+
+    def test_silent(self) -> None:
+        """An unshare that ends without a word is a sentence, too."""
+        self.assertIn("(no word from its process)", self.reason(self.cell("exit 1")))
+
+    def test_noProgram(self) -> None:
+        """A missing unshare names its package; one that does not start is one sentence."""
+        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "")
+        self.assertIn("the program unshare is missing; install the package util-linux", str(error))
+        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "/no/unshare")
+        self.assertIn("/no/unshare does not start (No such file or directory)", str(error))
+
+    def test_helper(self) -> None:
+        """The helper gets the channel and the command, and takes no module from the directory."""
+        place = Path(self.mktemp()).resolve()
+        place.mkdir()
+        Path(place, "json.py").write_text("raise SystemExit('taken from the directory')\n")
+        code = (
+            "import sys, json, socket\n"
+            "about = json.loads(sys.argv[1])\n"
+            "from nanotun.cell.channel import Channel\n"
+            "c = Channel(socket.socket(fileno=about['channel']))\n"
+            "c.send(hello=1); c.send(argv=sys.argv[2:], user=about['user']); c.receive()\n"
+        )
+        self.patch(launch, "BOOT", BOOT.partition("import {0}")[0] + code)
+        here = os.getcwd()
+        os.chdir(place)
+        try:
+            cell = self.cell('exec "$@"')
+            cell.ready()
+        finally:
+            os.chdir(here)
+        message, _ = cell.channel.receive(10)
+        self.assertEqual(message, {"argv": ["the", "command"], "user": None})
+        self.assertEqual(cell._process.poll(), None)
+        cell.end()
+        self.assertNotEqual(cell._process.poll(), None)
+        cell.end()
+        self.assertRaises(ChannelClosed, cell.channel.receive)

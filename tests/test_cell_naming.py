@@ -1,0 +1,55 @@
+"""Tests of L{nanotun.cell.naming}."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.cell.naming import nsswitchConf, resolvConf
+
+SERVERS = (
+    "# Made by 'nanotun run' for this command.\n"
+    "nameserver 198.18.0.1\nnameserver fdfe:dcba:9876::1\n"
+)
+
+
+class ResolvConfTests(SynchronousTestCase):
+    """L{resolvConf}."""
+
+    def test_servers(self) -> None:
+        """The machine's servers give way to the gateway, by both IP versions."""
+        text = "nameserver 127.0.0.53\nnameserver 192.0.2.1\n; nameserver 1.1.1.1\n"
+        self.assertEqual(resolvConf(text), SERVERS)
+        self.assertEqual(resolvConf(""), SERVERS)
+
+    def test_kept(self) -> None:
+        """Search lists and options stay, and nothing else; no control character does."""
+        text = "search a.example b.example\noptions ndots:2\ndomain c\nsortlist x\nsearch \x1b[1m\n"
+        self.assertEqual(
+            resolvConf(text), f"{SERVERS}search a.example b.example\noptions ndots:2\ndomain c\n"
+        )
+
+
+class NsswitchTests(SynchronousTestCase):
+    """L{nsswitchConf}."""
+
+    def test_harmless(self) -> None:
+        """A file whose sources all stay inside is left as it is."""
+        for line in ("hosts: files dns", "hosts:\tfiles dns myhostname # comment"):
+            self.assertEqual(nsswitchConf(f"passwd: files\n{line}\n"), f"passwd: files\n{line}\n")
+
+    def test_sources(self) -> None:
+        """Sources that ask a daemon are left out, with the conditions about them."""
+        for line, expected in (
+            ("hosts: files resolve [!UNAVAIL=return] dns", "hosts: files dns"),
+            ("hosts: mymachines mdns4_minimal [NOTFOUND=return] files myhostname",
+             "hosts: files myhostname dns"),
+            ("  hosts:  wins  ", "  hosts: dns"),
+            ("hosts: files [SUCCESS=merge] dns", "hosts: files dns"),
+            ("hosts:", "hosts: dns"),
+        ):  # fmt: skip
+            self.assertEqual(nsswitchConf(f"a: b\n{line}\nc: d\n"), f"a: b\n{expected}\nc: d\n")
+
+    def test_others(self) -> None:
+        """Databases of other names are not touched."""
+        text = "passwd: files sss\nnetworks: files resolve\n"
+        self.assertEqual(nsswitchConf(text), text)

@@ -1,0 +1,201 @@
+"""Tests of L{nanotun.console.explain} and its command line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.console import main
+from nanotun.console.explain import MEANINGS, DescribedOwner
+from nanotun.flow import Endpoint, Flow, Owner, Protocol, Verdict
+from nanotun.interfaces import IOwners
+
+
+class ExplainTests(SynchronousTestCase):
+    """The command, as typed."""
+
+    def typed(self, *words: str) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error of C{nanotun explain}."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(["explain", *words])
+        return status, out.getvalue(), err.getvalue()
+
+    def found(self, *words: str) -> dict[str, Any]:
+        """What C{--json} gives."""
+        status, out, err = self.typed("--json", "--tun", "nosuch0", *words)
+        self.assertEqual((status, err), (0, ""))
+        found = json.loads(out)
+        assert isinstance(found, dict)
+        return found
+
+    def assertRule(self, expected: str, *words: str) -> None:
+        """The verdict and rule that are named."""
+        found = self.found(*words)
+        self.assertEqual(f"{found['verdict']} {found['rule']}", expected, words)
+
+    def assertWrong(self, sentence: str, *words: str) -> None:
+        """Exit status 2, and one line that has a sentence."""
+        status, out, err = self.typed(*words)
+        self.assertEqual((status, out, err.count("\n")), (2, "", 1), err)
+        self.assertIn(sentence, err)
+        self.assertTrue(err.startswith("nanotun explain: "))
+
+    def test_text(self) -> None:
+        """The answer for people, line by line."""
+        words = ("tcp", "192.168.1.1:80", "--proxy", "proxy.example", "--tun", "lo")
+        status, out, _ = self.typed(*words, "--process", "curl")
+        self.assertEqual(status, 0)
+        self.assertEqual(
+            out.splitlines(),
+            [
+                "tcp 192.168.1.1:80 of curl",
+                "  DIRECT   past the proxy, from this machine itself",
+                "  rule     reserved",
+                "  because  192.168.0.0/16 (private use, RFC 1918) is not on the Internet, and lan "
+                "is direct",
+            ],
+        )
+
+    def test_order(self) -> None:
+        """Options may stand before and behind the flow."""
+        for words in (
+            ("--lan", "proxy", "tcp", "10.0.0.1:80"),
+            ("tcp", "10.0.0.1:80", "--lan", "proxy"),
+            ("tcp", "--lan=proxy", "10.0.0.1:80", "--lan-only-ports", ""),
+        ):
+            self.assertRule("proxy proxy", *words)
+
+    def test_families(self) -> None:
+        """Both versions of IP, both protocols."""
+        self.assertRule("proxy proxy", "udp", "[2606:4700::1]:443")
+        self.assertRule("direct reserved", "tcp", "[FD00:0::1]:443")
+        self.assertRule("relay dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
+        self.assertRule("direct lan-only-port", "UDP", "1.1.1.1:5353")
+
+    def test_process(self) -> None:
+        """Each way to describe a process meets its selector."""
+        for excluded, words in (
+            ("curl", ("--process", "CURL.exe")),
+            ("curl", ("--process", "/opt/x/curl")),
+            ("/opt/x/curl", ("--process", "/opt/x/curl")),
+            ("uid:0", ("--uid", "root")),
+            ("uid:root", ("--uid", "0")),
+            ("cgroup:/system.slice", ("--cgroup", "/system.slice/x.service")),
+            ("unit:x.service", ("--cgroup", "/system.slice/x.service")),
+        ):
+            flow = ("tcp", "1.1.1.1:443", "--exclude", excluded)
+            self.assertRule("direct excluded-process", *flow, *words)
+            self.assertRule("proxy proxy", *flow, "--process", "wget")
+
+    def test_pid(self) -> None:
+        """A process that runs is looked at."""
+        pid, name = str(os.getpid()), os.path.basename(os.path.realpath(sys.executable))
+        for excluded in (f"pid:{pid}", name, os.path.realpath(sys.executable)):
+            words = ("tcp", "1.1.1.1:443", "--pid", pid, "--exclude", excluded)
+            self.assertRule("direct excluded-process", *words)
+        self.assertIn(f"(pid {pid})", self.found("tcp", "1.1.1.1:443", "--pid", pid)["process"])
+        self.assertWrong("no process 4194305", "tcp", "1.1.1.1:1", "--pid", "4194305")
+
+    def test_scanned(self) -> None:
+        """Of a process that runs it is known that it is the proxy, or whose child it is."""
+        pid = str(os.getpid())
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            proxy = f"127.0.0.1:{listener.getsockname()[1]}"
+            words = ("tcp", "1.1.1.1:443", "--pid", pid, "--proxy", proxy)
+            self.assertRule("direct local-proxy", *words)
+        self.assertRule("proxy proxy", *words)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            flow = ("tcp", "1.1.1.1:443", "--pid", str(child.pid), "--exclude", f"pid:{pid}")
+            self.assertRule("proxy proxy", *flow)
+            self.assertRule("direct excluded-process", *flow, "--exclude-children", "true")
+            child.communicate(b"\n")
+
+    def test_from(self) -> None:
+        """The flow of another machine, which has no process here."""
+        words = ("tcp", "169.254.169.254:80", "--from", "192.0.2.77")
+        self.assertRule("reject forwarded", *words)
+        self.assertRule("direct link-local", *words[:2])
+        self.assertWrong("no process", *words, "--process", "curl")
+        self.assertWrong("one IP version", "tcp", "1.1.1.1:1", "--from", "::1")
+        self.assertWrong("IP address", "tcp", "1.1.1.1:1", "--from", "here")
+        # This machine's own, not by the table of processes but by the kernel.
+        self.assertRule("direct link-local", *words[:3], "127.0.0.1")
+
+    def test_notes(self) -> None:
+        """What might change the answer is noted, and that there was no configuration."""
+        notes = self.found("tcp", "1.1.1.1:443", "--exclude", "curl")["notes"]
+        self.assertIn("(curl)", notes[0])
+        self.assertIn("No configuration", notes[1])
+        notes = self.found("tcp", "10.1.1.1:443", "--proxy", "proxy.example")["notes"]
+        self.assertEqual(len(notes), 1)
+        self.assertIn("no nosuch0", notes[0])
+        self.assertEqual(self.found("tcp", "1.1.1.1:443", "--proxy", "p.example")["notes"], [])
+
+    def test_localProxy(self) -> None:
+        """With a proxy on this machine processes matter without any being excluded."""
+        notes = self.found("tcp", "1.1.1.1:443", "--proxy", "127.0.0.1:1080")["notes"]
+        self.assertIn("the proxy on this machine", notes[0])
+
+    def test_configuration(self) -> None:
+        """The daemon's file is read as the daemon does, and one without a proxy is wrong."""
+        path = Path(self.mktemp())
+        path.touch(mode=0o600)
+        path.write_text("proxy: p.example\nlan: proxy\n")
+        self.assertRule("proxy proxy", "tcp", "10.0.0.1:1", "-c", str(path))
+        self.assertRule("direct reserved", "tcp", "10.0.0.1:1", "-c", str(path), "--lan", "direct")
+        path.write_text("lan: proxy\n")
+        self.assertWrong("no proxy is set", "tcp", "10.0.0.1:1", "-c", str(path))
+        self.assertWrong("cannot be read", "tcp", "10.0.0.1:1", "-c", "/nonexistent")
+
+    def test_wrong(self) -> None:
+        """A wrong command line is one sentence."""
+        for sentence, words in (
+            ("give a protocol and a destination", ()),
+            ("give a protocol and a destination", ("tcp",)),
+            ("give a protocol and a destination", ("tcp", "1.1.1.1:1", "x")),
+            ("must be tcp or udp, not 'icmp'", ("icmp", "1.1.1.1:1")),
+            ("'example.org' is not an IP address; rules go by", ("tcp", "example.org:443")),
+            ("such as 192.0.2.1:443", ("tcp", "1.1.1.1")),
+            ("such as 192.0.2.1:443", ("tcp", "1.1.1.1:0")),
+            ("such as 192.0.2.1:443", ("tcp", "1.1.1.1:65536")),
+            ("such as 192.0.2.1:443", ("tcp", "2001:db8::1:443")),
+            ("--bogus", ("tcp", "1.1.1.1:1", "--bogus")),
+            ("requires argument", ("tcp", "1.1.1.1:1", "--lan")),
+            ("must be direct or proxy", ("tcp", "1.1.1.1:1", "--lan", "x")),
+            ("no user 'nosuchuser'", ("tcp", "1.1.1.1:1", "--uid", "nosuchuser")),
+            ("--pid must be", ("tcp", "1.1.1.1:1", "--pid", "x")),
+            ("--cgroup must be", ("tcp", "1.1.1.1:1", "--cgroup", "x")),
+            (
+                "no user nosuchuser",
+                ("tcp", "1.1.1.1:1", "--uid", "0", "--exclude", "uid:nosuchuser"),
+            ),
+        ):
+            self.assertWrong(sentence, *words)
+
+    def test_owner(self) -> None:
+        """The described owner is everybody's; where there is none that is counted."""
+        flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("1.1.1.1", 1))
+        owner = Owner(1, 2)
+        described = DescribedOwner(owner)
+        verifyObject(IOwners, described)
+        self.assertIs(described.ownerOf(flow), owner)
+        nobody = DescribedOwner(None)
+        self.assertIsNone(nobody.ownerOf(flow))
+        self.assertEqual((described.misses, nobody.misses), (0, 1))
+
+    def test_meanings(self) -> None:
+        """Each verdict has words."""
+        self.assertEqual(set(MEANINGS), set(Verdict))

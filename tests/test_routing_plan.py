@@ -1,0 +1,289 @@
+"""
+Tests for L{nanotun.routing.plan}: what the kernel would do with its rules.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.addresses import FAKE4, FAKE6, GATEWAY4, GATEWAY6, SOCKET_MARK
+from nanotun.routing.plan import END, EXCEPTIONS_LIMIT, Change, captures, plan
+from nanotun.routing.values import FIRST, LAST, TABLE, Host, Interface, Route, Rule, Sysctl, Wishes
+
+WISHES = Wishes("nano0")
+HOST = Host(
+    interfaces=(
+        Interface("up0", ("192.168.1.0/24", "203.0.113.0/24", "2001:db8:1::/64"), ("192.168.1.1",)),
+    ),
+    sshPorts=(22, 2222),
+    proxies=("9.9.9.9", "2001:db8:9::9", "127.0.0.1", "::1", "0.0.0.0"),
+)
+
+
+def changes(wishes: Wishes = WISHES, host: Host = HOST) -> list[Change]:
+    """The whole plan."""
+    first, last = plan(wishes, host)
+    return first + last
+
+
+def way(
+    to: str,
+    plans: list[Change] | None = None,
+    device: bool = True,
+    mark: int = 0,
+    uid: int = 1000,
+    transport: str = "tcp",
+    sport: int = 40000,
+    dport: int = 443,
+    incoming: str = "lo",
+) -> str:
+    """
+    Walk through the rules as the kernel does.
+
+    @param device: whether the tunnel's device is there.
+    @return: C{"tunnel"}, C{"main"} or C{"unreachable"}.
+    """
+    plans = changes() if plans is None else plans
+    address = ip_address(to)
+    routed = {each.family for each in plans if isinstance(each, Route)} if device else set()
+    rules = sorted(
+        (each for each in plans if isinstance(each, Rule) and each.family == address.version),
+        key=lambda rule: rule.priority,
+    )
+    goto = 0
+    for rule in rules:
+        if rule.priority < goto:
+            continue
+        matches = (
+            (not rule.to or address in ip_network(rule.to))
+            and (not rule.mark or rule.mark == mark)
+            and (rule.uids is None or rule.uids[0] <= uid <= rule.uids[1])
+            and (not rule.incoming or rule.incoming == incoming)
+            and (not rule.transport or rule.transport == transport)
+            and (not rule.sourcePort or rule.sourcePort == sport)
+            and (not rule.destinationPort or rule.destinationPort == dport)
+        )
+        if matches == rule.invert:
+            continue
+        if rule.action == "goto":
+            # A goto whose target is missing is passed over.
+            goto = rule.target if any(each.priority == rule.target for each in rules) else goto
+        elif rule.action == "unreachable":
+            return "unreachable"
+        elif rule.action == "lookup" and address.version in routed:
+            assert rule.target == TABLE
+            return "tunnel"
+    return "main"
+
+
+class WayTests(SynchronousTestCase):
+    """Where packets go."""
+
+    def test_everything(self) -> None:
+        """The Internet is behind the tunnel, of both families."""
+        for host in ("1.1.1.1", "223.255.255.254", "2606:4700::1111"):
+            self.assertEqual(way(host), "tunnel", host)
+
+    def test_marked(self) -> None:
+        """A marked packet never enters the tunnel, whichever rules are missing."""
+        whole = changes()
+        for number in range(len(whole)):
+            left = whole[:number] + whole[number + 1 :]
+            for host in ("1.1.1.1", "2606:4700::1111"):
+                self.assertEqual(way(host, left, mark=SOCKET_MARK), "main")
+
+    def test_orderOfTheStart(self) -> None:
+        """Nothing is caught before all that has to get past it can."""
+        whole = changes(WISHES._replace(uids=(7,), killSwitch=True))
+        for number in range(len(whole)):
+            begun = whole[:number]
+            for host in ("1.1.1.1", "2606:4700::1111"):
+                self.assertEqual(way(host, begun, mark=SOCKET_MARK), "main")
+                self.assertEqual(way(host, begun, sport=22), "main")
+                self.assertEqual(way(host, begun, uid=7), "main")
+            self.assertEqual(way("192.168.1.7", begun), "main")
+            self.assertEqual(way("9.9.9.9", begun), "main")
+
+    def test_ssh(self) -> None:
+        """Answers of an SSH server go where they always went."""
+        for host in ("1.1.1.1", "2606:4700::1111"):
+            for port in (22, 2222):
+                self.assertEqual(way(host, sport=port), "main")
+            self.assertEqual(way(host, sport=22, transport="udp"), "tunnel")
+            self.assertEqual(way(host, dport=22), "tunnel")
+
+    def test_proxies(self) -> None:
+        """The proxies' own addresses are never behind the tunnel."""
+        self.assertEqual(way("9.9.9.9"), "main")
+        self.assertEqual(way("9.9.9.10"), "tunnel")
+        self.assertEqual(way("2001:db8:9::9"), "main")
+        self.assertFalse([c for c in changes() if "127.0.0.1" in c.command("add")])
+
+    def test_users(self) -> None:
+        """An excluded user's packets go past, and nobody else's."""
+        plans = changes(WISHES._replace(uids=(0, 65534)))
+        self.assertEqual(
+            [way("1.1.1.1", plans, uid=uid) for uid in (0, 1, 65534)], ["main", "tunnel", "main"]
+        )
+
+    def test_lease(self) -> None:
+        """A lease is renewed with whoever gave it."""
+        self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=67), "main")
+        self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=53), "tunnel")
+
+    def test_lan(self) -> None:
+        """With lan: direct, local networks and what is connected are as they were."""
+        proxied = changes(WISHES._replace(lan="proxy"))
+        for host in (
+            "192.168.1.7", "10.1.2.3", "172.31.0.1", "100.64.0.1", "169.254.1.1", "224.0.0.251",
+            "255.255.255.255", "203.0.113.9", "fd12::1", "2001:db8:1::9", "ff02::fb",
+        ):  # fmt: skip
+            self.assertEqual(way(host), "main", host)
+            self.assertEqual(way(host, proxied), "tunnel", host)
+        for plans in (changes(), proxied):
+            self.assertEqual(way("fe80::1", plans), "main")
+
+    def test_ownNetworks(self) -> None:
+        """The gateway, and addresses that stand for names, are behind the tunnel."""
+        for host in (GATEWAY4, GATEWAY6, FAKE4.split("/")[0], FAKE6.split("/")[0]):
+            self.assertEqual(way(host), "tunnel", host)
+
+    def test_forwarded(self) -> None:
+        """What comes out of the tunnel does not go back into it; what comes in elsewhere does."""
+        plans = changes(WISHES._replace(lan="proxy"))
+        for host in ("192.168.1.7", "1.1.1.1", "fd12::1"):
+            self.assertEqual(way(host, plans, incoming="nano0"), "main")
+            self.assertEqual(way(host, plans, incoming="up0"), "tunnel")
+        # It is nobody's, and no server's of this machine.
+        plans = changes(WISHES._replace(uids=(0,)))
+        self.assertEqual(way("1.1.1.1", plans, uid=0), "main")
+        self.assertEqual(way("1.1.1.1", plans, uid=0, incoming="up0"), "tunnel")
+        self.assertEqual(way("1.1.1.1", plans, sport=22, incoming="up0"), "tunnel")
+
+    def test_largeLink(self) -> None:
+        """A network that is too large to be a link's is not believed to be one."""
+        networks = ("0.0.0.0/1", "8.0.0.0/8", "9.0.0.0/15", "2000::/3", "2001:db8::/32")
+        host = HOST._replace(interfaces=(Interface("up0", networks),))
+        for to in ("1.1.1.1", "8.8.8.8", "9.1.1.1", "2001:db8::1"):
+            self.assertEqual(way(to, changes(host=host)), "tunnel", to)
+
+    def test_killSwitch(self) -> None:
+        """Without the device traffic goes on as it was, or with killSwitch not at all."""
+        kept = changes(WISHES._replace(killSwitch=True))
+        for to in ("1.1.1.1", "2606:4700::1111"):
+            self.assertEqual(way(to, device=False), "main")
+            self.assertEqual(way(to, kept, device=False), "unreachable")
+            self.assertEqual(way(to, kept), "tunnel")
+            self.assertEqual(way(to, kept, device=False, mark=SOCKET_MARK), "main")
+            self.assertEqual(way(to, kept, device=False, sport=22), "main")
+
+
+class FamilyTests(SynchronousTestCase):
+    """IPv6 is captured or blocked."""
+
+    def test_table(self) -> None:
+        """What ipv6 means on which machine."""
+        bare = HOST._replace(usesIPv6=False)
+        deaf = HOST._replace(tunnelHasIPv6=False)
+        for mode, host, expected in (
+            ("auto", HOST, True),
+            ("auto", bare, False),
+            ("auto", deaf, False),
+            ("capture", bare, True),
+            ("block", HOST, False),
+        ):
+            wishes = WISHES._replace(ipv6=mode)
+            self.assertEqual(captures(6, wishes, host), expected, mode)
+            self.assertTrue(captures(4, wishes, host))
+
+    def test_blocked(self) -> None:
+        """Blocked, it is unreachable, but for the link and the LAN."""
+        plans = changes(WISHES._replace(ipv6="block"))
+        self.assertEqual(way("2606:4700::1111", plans), "unreachable")
+        self.assertEqual(way("2606:4700::1111", plans, mark=SOCKET_MARK), "main")
+        self.assertEqual(way("2606:4700::1111", plans, sport=22), "main")
+        self.assertEqual(way("fe80::1", plans), "main")
+        self.assertEqual(way("fd12::1", plans), "main")
+        self.assertEqual(way("1.1.1.1", plans), "tunnel")
+
+    def test_none(self) -> None:
+        """A kernel without IPv6 is asked for nothing of it."""
+        plans = changes(host=HOST._replace(hasIPv6=False))
+        self.assertEqual({c.family for c in plans if not isinstance(c, Sysctl)}, {4})
+
+
+class ShapeTests(SynchronousTestCase):
+    """What stands in the plan."""
+
+    def test_range(self) -> None:
+        """All rules have priorities of ours, and the last is what the others lead to."""
+        rules = [each for each in changes() if isinstance(each, Rule)]
+        self.assertTrue(all(FIRST <= rule.priority <= LAST for rule in rules))
+        self.assertTrue(all(r.target == END for r in rules if r.action == "goto"))
+        self.assertEqual(len(set(rules)), len(rules))
+
+    def test_reversePaths(self) -> None:
+        """Where the kernel is strict about reverse paths it is made loose, and only there."""
+        for everywhere, uplink, tunnel, expected in (
+            (0, 0, 0, []),
+            (1, 0, 0, ["up0", "nano0"]),
+            (0, 1, 0, ["up0"]),
+            (0, 0, 1, ["nano0"]),
+            (2, 1, 1, []),
+            (1, 2, 2, []),
+        ):
+            interfaces = (
+                Interface("up0", (), ("192.168.1.1",), uplink),
+                Interface("lan0", (), (), 1),
+            )
+            host = Host(interfaces, rpFilterAll=everywhere, rpFilterTunnel=tunnel)
+            found = [each for each in changes(host=host) if isinstance(each, Sysctl)]
+            self.assertEqual([each.name.split("/")[3] for each in found], expected)
+            for each in found:
+                self.assertEqual(each.value, "2")
+
+    def test_limits(self) -> None:
+        """However many ports, proxies and networks there are, the rules are bounded."""
+        host = Host(
+            (Interface("up0", tuple(f"9.0.{n}.0/24" for n in range(200))),),
+            sshPorts=tuple(range(1, 1000)),
+            proxies=tuple(f"9.9.9.{n}" for n in range(200)),
+        )
+        self.assertLess(len(changes(host=host)), 2 * (3 * EXCEPTIONS_LIMIT + 30))
+
+
+class CommandTests(SynchronousTestCase):
+    """Values as commands."""
+
+    def test_commands(self) -> None:
+        """They are what one would type."""
+        rule = Rule(
+            6,
+            7430,
+            "goto",
+            7499,
+            mark=1,
+            invert=True,
+            to="fd00::/8",
+            transport="udp",
+            sourcePort=5,
+            destinationPort=6,
+            uids=(7, 8),
+        )
+        self.assertEqual(
+            rule.command("add"),
+            "ip -6 rule add pref 7430 not to fd00::/8 fwmark 0x1 uidrange 7-8 ipproto udp sport 5 "
+            "dport 6 goto 7499 protocol 110",
+        )
+        self.assertEqual(
+            Rule(4, 7499, "nop").command("del"), "ip -4 rule del pref 7499 nop protocol 110"
+        )
+        self.assertEqual(
+            Route(4, "nano0").command("del"),
+            "ip -4 route del default dev nano0 table 28276 protocol 110",
+        )
+        setting = Sysctl("net/ipv4/conf/up0.7/rp_filter", "2", "1")
+        self.assertEqual(setting.command("add"), "sysctl -w net/ipv4/conf/up0.7/rp_filter=2")
+        self.assertEqual(setting.command("del"), "sysctl -w net/ipv4/conf/up0.7/rp_filter=1")

@@ -1,0 +1,122 @@
+"""
+What the C{nanotun} command understands, read from the code itself, for what is
+generated from it: the completions and the manual page.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from types import ModuleType
+from typing import NamedTuple
+
+from twisted.python import usage
+
+from nanotun import checks
+from nanotun.console import COMMANDS
+from nanotun.keys import KEYS
+from nanotun.options import Options
+
+#: Kinds of a value that are not one of some words.
+FILE, DIRECTORY = "FILE", "DIR"
+
+
+class Option(NamedTuple):
+    """
+    One option of a word.
+
+    @ivar name: the long one, without dashes.
+    @ivar letter: the short one, or the empty string.
+    @ivar takesValue: whether a value follows.
+    @ivar help: one line.
+    @ivar values: the words that its value can be; empty if it can be anything.
+    @ivar kind: L{FILE}, L{DIRECTORY}, or what the help calls its value.
+    """
+
+    name: str
+    letter: str
+    takesValue: bool
+    help: str
+    values: tuple[str, ...] = ()
+    kind: str = ""
+
+
+class Word(NamedTuple):
+    """
+    One word of the command.
+
+    @ivar synopsis: without C{Usage:}.
+    @ivar description: what its help says first; may be empty.
+    """
+
+    name: str
+    summary: str
+    synopsis: str = ""
+    description: str = ""
+    options: tuple[Option, ...] = ()
+
+    @property
+    def takesFile(self) -> bool:
+        """Whether a file's name may follow."""
+        return "FILE" in self.synopsis
+
+    @property
+    def takesCommand(self) -> bool:
+        """Whether a command may follow."""
+        return "COMMAND" in self.synopsis
+
+
+def optionsClass(module: ModuleType) -> type[usage.Options] | None:
+    """
+    The command line of a word's module: of all that it holds or imports, the one that
+    no other is made of.
+    """
+    found = [
+        each
+        for each in vars(module).values()
+        if inspect.isclass(each) and issubclass(each, usage.Options) and each is not usage.Options
+    ]
+    for each in found:
+        if not any(other is not each and issubclass(other, each) for other in found):
+            return each
+    return None
+
+
+def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
+    """All options of a command line, by name."""
+    made = cls()
+    letters = {made.synonyms[short]: short for short in made.shortOpt.replace(":", "")}
+    keys = {key.flag: key for key in KEYS.values()}
+    options = []
+    for long in sorted(made.longOpt, key=str.lower):
+        name, takesValue = long.rstrip("="), long.endswith("=")
+        help = " ".join(str(made.docs.get(made.synonyms[name]) or "").split())
+        values: tuple[str, ...] = ()
+        kind = FILE if name == "config" else "VALUE"
+        if takesValue and name in keys:
+            check, kind = keys[name].check, keys[name].metavar
+            if isinstance(check, checks.Choice):
+                values = check.choices
+            elif check is checks.boolean:
+                values = ("true", "false")
+        options.append(Option(name, letters.get(name, ""), takesValue, help, values, kind))
+    return tuple(options)
+
+
+def words() -> tuple[Word, ...]:
+    """Every word of the command, in its order."""
+    made = []
+    for name, command in COMMANDS.items():
+        cls = optionsClass(import_module(f"nanotun.console.{command.module}"))
+        if cls is None:
+            made.append(Word(name, command.summary))
+            continue
+        synopsis = str(getattr(cls, "synopsis", "")).removeprefix("Usage: ")
+        description = " ".join(str(getattr(cls, "longdesc", "") or "").split())
+        made.append(Word(name, command.summary, synopsis, description, optionsOf(cls)))
+    return tuple(made)
+
+
+def daemonOptions() -> tuple[Option, ...]:
+    """Those of C{twistd nanotun}."""
+    return optionsOf(Options)

@@ -1,0 +1,128 @@
+#!/bin/sh
+# Installs nanotun for the whole machine, or removes it:
+#
+#   tools/install.sh install PYTHON WHEEL
+#   tools/install.sh uninstall
+#
+# PYTHON is the one that the installed nanotun runs by, WHEEL what 'make wheel' made.
+# From the environment: PREFIX (/usr/local), SYSCONFDIR (/etc), and DESTDIR, a
+# directory that stands for / while a package is made.
+#
+# The code gets an environment of its own in PREFIX/lib/nanotun, which only root can
+# write.  A configuration that is there is never touched.
+set -eu
+umask 022
+
+PREFIX=${PREFIX:-/usr/local}
+SYSCONFDIR=${SYSCONFDIR:-/etc}
+DESTDIR=${DESTDIR:-}
+lib=$PREFIX/lib/nanotun
+config=$SYSCONFDIR/nanotun.yaml
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+# These end up in scripts and units, some of which cannot quote.
+for path in "$PREFIX" "$SYSCONFDIR" "${DESTDIR:-/}"; do
+    case $path in
+        *[!A-Za-z0-9/._+-]*) fail "A path of letters, digits and / . _ + - is needed, not $path." ;;
+        /*) ;;
+        *) fail "An absolute path is needed, not $path." ;;
+    esac
+done
+
+# Everything but lib and the configuration, as: source, target, mode.
+files() {
+    echo "etc/init.d/nanotun $SYSCONFDIR/init.d/nanotun 755"
+    echo "etc/systemd/nanotun.service $PREFIX/lib/systemd/system/nanotun.service 644"
+    echo "docs/nanotun.8 $PREFIX/share/man/man8/nanotun.8 644"
+    echo "etc/completions/nanotun.bash $PREFIX/share/bash-completion/completions/nanotun 644"
+    echo "etc/completions/nanotun.zsh $PREFIX/share/zsh/site-functions/_nanotun 644"
+    echo "etc/completions/nanotun.fish $PREFIX/share/fish/vendor_completions.d/nanotun.fish 644"
+}
+
+# place SOURCE TARGET MODE: copies, with the paths of this installation.
+place() {
+    mkdir -p "$DESTDIR${2%/*}"
+    sed -e "s|/usr/local/lib/nanotun|$lib|g" -e "s|/etc/nanotun\.yaml|$config|g" \
+        -e "s|/etc/default/nanotun|$SYSCONFDIR/default/nanotun|g" "$1" >"$DESTDIR$2.new"
+    chmod "$3" "$DESTDIR$2.new"
+    mv "$DESTDIR$2.new" "$DESTDIR$2"
+}
+
+install_all() {
+    python=$1 wheel=$2
+    # nanotun runs as root, and so does the Python that it is made of.
+    base=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
+    [ "$(stat -c %u "$base")" -eq 0 ] || fail "The Python $base belongs to another user than \
+root, who could change what runs as root; build with: make clean build PYTHON=/usr/bin/python3"
+    mkdir -p "$DESTDIR$PREFIX/lib" "$DESTDIR$PREFIX/bin" "$DESTDIR$SYSCONFDIR/default"
+    # Made beside the old one, which a daemon may have mapped, and put in its place.
+    fresh=$DESTDIR$lib.new
+    rm -rf "$fresh"
+    trap 'rm -rf "$fresh"' EXIT
+    "$python" -m venv --without-pip "$fresh"
+    "$python" -m pip --python "$fresh/bin/python" install -q --no-compile \
+        --disable-pip-version-check --root-user-action=ignore "$wheel"
+    # What is left names the place where it was made.
+    rm -f "$fresh"/bin/[Aa]ctivate*
+    grep -rIlF -e "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r file; do
+        sed -i "s|$fresh|$lib|g" "$file"
+    done
+    rm -rf "$DESTDIR$lib.old"
+    [ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
+    mv "$fresh" "$DESTDIR$lib"
+    rm -rf "$DESTDIR$lib.old"
+    # Now, as root: later nobody can, and each start would take longer.  The cache of
+    # Twisted's plugins is made by looking for one.
+    "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" "$DESTDIR$lib/lib"
+    "$DESTDIR$lib/bin/python" -c \
+        'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))'
+    ln -sf "$lib/bin/nanotun" "$DESTDIR$PREFIX/bin/nanotun"
+    files | while read -r source target mode; do
+        place "$source" "$target" "$mode"
+    done
+    [ -e "$DESTDIR$SYSCONFDIR/default/nanotun" ] ||
+        place etc/default/nanotun "$SYSCONFDIR/default/nanotun" 644
+    if [ -e "$DESTDIR$config" ]; then
+        echo "$config is there already and stays as it is."
+    else
+        # It will hold a password.
+        (
+            umask 077
+            sed "s|^# logDir: logs|logDir: /var/log/nanotun|" etc/nanotun.yaml >"$DESTDIR$config"
+        )
+    fi
+    echo "nanotun is installed in $lib. Write your proxy into $config, then start it:"
+    echo "    systemctl daemon-reload && systemctl enable --now nanotun"
+    echo "or, without systemd: update-rc.d nanotun defaults && service nanotun start"
+}
+
+uninstall_all() {
+    [ -d "$DESTDIR$lib" ] || fail "There is no nanotun in $DESTDIR$lib; say where with PREFIX=."
+    files | while read -r _ target _; do
+        rm -f "$DESTDIR$target"
+    done
+    rm -f "$DESTDIR$PREFIX/bin/nanotun"
+    rm -rf "$DESTDIR$lib"
+    echo "nanotun is removed. What is left is yours: $config, $SYSCONFDIR/default/nanotun,"
+    echo "/var/lib/nanotun and the logs in /var/log/nanotun."
+}
+
+may() {
+    [ "$(id -u)" -eq 0 ] || [ -n "$DESTDIR" ] || fail "Only root may do that; try: sudo make $1"
+}
+
+case ${1:-} in
+    install)
+        may install
+        install_all "$2" "$3"
+        ;;
+    uninstall)
+        may uninstall
+        uninstall_all
+        ;;
+    *) fail "usage: tools/install.sh {install PYTHON WHEEL|uninstall}" ;;
+esac
