@@ -20,7 +20,7 @@ from nanotun.errors import RoutingError
 
 SETTLE = 0.25  #: Seconds; one reconfiguration of a link is over by then.
 SLOWEST = 2.0  #: Seconds.
-CHECK = 5.0  #: Seconds; a check costs some milliseconds.
+CHECK = 2.5  #: Seconds; a check costs some milliseconds, and nobody tells of firewalls.
 
 #: Repairs, one after the other, until it is a fight and worth a line in the log.
 FIGHT = 3
