@@ -63,7 +63,8 @@ def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
     level = LEVELS[logLevel]
     predicate = LogLevelFilterPredicate(defaultLogLevel=level)
     if level is not LogLevel.debug:
-        predicate.setLogLevelForNamespace("twisted", max(level, LogLevel.warn))
+        for namespace in ("twisted", "log_legacy"):
+            predicate.setLogLevelForNamespace(namespace, max(level, LogLevel.warn))
     return predicate
 
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.cell import launch
 from nanotun.cell.channel import Channel
 from nanotun.console import run as runCommand
 from nanotun.console import runoptions, signals
@@ -31,7 +32,7 @@ class ConsoleCase(SynchronousTestCase):
         """Say nothing to the terminal."""
         self.said: list[str] = []
         self.patch(runoptions, "say", self.said.append)
-        self.patch(runCommand, "say", self.said.append)
+        self.patch(signals, "block", set)
 
 
 class OptionsTests(ConsoleCase):
@@ -147,8 +148,7 @@ class MainTests(ConsoleCase):
             raise RoutingError("no cell here.")
 
         self.patch(os, "geteuid", lambda: 0)
-        self.patch(runCommand, "Cell", cell)
-        self.patch(signals, "block", set)
+        self.patch(launch, "Cell", cell)
         self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
         self.assertEqual(self.said, ["no cell here."])
 

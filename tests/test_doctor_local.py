@@ -84,7 +84,7 @@ class SmallTests(CheckCase):
     def test_files(self) -> None:
         """Few open files are a warning, many and no limit are not."""
         for limit, level in ((1024, Level.WARN), (4096, Level.OK), (-1, Level.OK)):
-            self.files = (limit, limit)
+            self.files = (1024, limit)
             self.assertFinds(DescriptorCheck(self.machine), level)
 
     def test_clock(self) -> None:
@@ -158,6 +158,13 @@ class DaemonTests(CheckCase):
         for text in (json.dumps({"boot": "this"}), "{", "[]", "{}"):
             self.write("run/x/journal.json", text)
             self.assertFinds(self.check, Level.WARN, "/run/x/journal.json", "nanotun recover")
+
+    def test_killSwitch(self) -> None:
+        """A kill switch that is in force is told apart from what a crash left."""
+        self.write("run/x/journal.json", json.dumps({"boot": "this", "killSwitch": True}))
+        self.assertFinds(self.check, Level.WARN, "keeps this machine's traffic in", "let traffic")
+        self.write("run/x/journal.json", json.dumps({"boot": "former", "killSwitch": True}))
+        self.assertFinds(self.check, Level.OK)
 
     def test_otherBoot(self) -> None:
         """What was done before this boot is gone with it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -57,6 +58,8 @@ class Helper:
         self._mounts = mounts
         self._route = route
         self._notes = notes
+        # The native library raises it for itself, and children inherit it.
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -105,7 +108,11 @@ class Helper:
     def _run(
         self, argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
     ) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
         command = startCommand(argv, user, environment)
+        # The terminal's, in the moment when nanotun took it for the command's already.
+        for number in tuple(_early):
+            command.send_signal(number)
         try:
             while command.poll() is None:
                 self._waitForNews(command)
@@ -137,8 +144,14 @@ class Helper:
         return endAll(lambda: residents(here, (os.getpid(),))) if here else []
 
 
+#: Signals that this process has got itself.
+_early: set[int] = set()
+
+
 def _ignore(number: int, frame: object) -> None:
     """For signals that are the command's to act on: unlike SIG_IGN it ends at exec."""
+    if number in SIGNALS:
+        _early.add(number)
 
 
 def beDeaf() -> None:

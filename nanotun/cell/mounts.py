@@ -8,10 +8,13 @@ machine.  mount(8) does the work: Python has no mount(2).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 
+from nanotun.cell.command import SIGNALS
 from nanotun.cell.naming import nsswitchConf, resolvConf
 from nanotun.errors import RoutingError
 
@@ -52,9 +55,14 @@ def runTool(name: str, *arguments: str) -> None:
     path = findTool(name)
     if not path:
         raise RoutingError(f"the program {name} is missing; install the package util-linux.")
-    done = subprocess.run(
-        [path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
-    )
+    # The terminal's Ctrl-C is not for it; the mask is inherited.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        done = subprocess.run(
+            [path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"status {done.returncode}"
         raise RoutingError(
@@ -179,12 +187,11 @@ class CellMounts:
         there = [part for part in NETWORK_SYS if os.path.isdir(f"{sys}/{part}")]
         if not there:
             return
-        try:
+        # Containers often may not; the command sees the machine's devices there then.
+        with contextlib.suppress(RoutingError):
             self._tool("mount", "-t", "sysfs", "sysfs", stage)
-        except RoutingError:
-            return  # Containers often may not; the command sees the machine's devices there.
-        try:
-            for part in there:
-                self._tool("mount", "--bind", f"{stage}/{part}", f"{sys}/{part}")
-        finally:
-            self._tool("umount", "-l", stage)
+            try:
+                for part in there:
+                    self._tool("mount", "--bind", f"{stage}/{part}", f"{sys}/{part}")
+            finally:
+                self._tool("umount", "-l", stage)

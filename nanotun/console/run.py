@@ -7,22 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from twisted.python import usage
-
-from nanotun.cell.launch import Cell
 from nanotun.console import signals
-from nanotun.console.runoptions import RunOptions, fail, say
-from nanotun.errors import NanotunError
-
-
-def fillStreams() -> None:
-    """
-    Open what of the standard streams is closed: the next file that is opened would
-    take its number, and get the command's output.
-    """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +17,15 @@ def main(arguments: Sequence[str]) -> int:
     @param arguments: those behind C{run}.
     @return: the exit status.
     """
+    # Before the imports that take time: Ctrl-C is not to end in the middle of one.
+    watched = signals.block()
     fillStreams()
+    from twisted.python import usage
+
+    from nanotun.cell.launch import Cell
+    from nanotun.console.runoptions import RunOptions, fail, say
+    from nanotun.errors import NanotunError
+
     options = RunOptions()
     try:
         options.parseOptions(list(arguments))
@@ -40,7 +33,6 @@ def main(arguments: Sequence[str]) -> int:
         fail(f"{error}; 'nanotun run --help' lists the options.")
     if os.geteuid() != 0:
         fail("only root may make a network for a command; run it with sudo.")
-    watched = signals.block()
     try:
         cell = Cell(options.command, options.user, "nanotun.console.cellhelper")
     except (NanotunError, OSError) as error:
@@ -52,3 +44,13 @@ def main(arguments: Sequence[str]) -> int:
         return run(options, cell, watched, say)
     finally:
         cell.end()
+
+
+def fillStreams() -> None:
+    """
+    Open what of the standard streams is closed: the next file that is opened would
+    take its number, and get the command's output.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
-from twisted.logger import FilteringLogObserver, globalLogBeginner
+from twisted.logger import FilteringLogObserver, LogPublisher, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -147,13 +147,19 @@ class Sentences:
 
 
 def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) -> None:
-    """Show what is logged as the options say; C{stdout} stays the command's."""
+    """
+    Show what is logged as the options say; C{stdout} stays the command's.  On the
+    terminal lines are for people; C{logFormat} is that of files.
+    """
     settings = options.settings
-    lines = LineObserver()
-    lines.add(Sentences(say, options.tellsAll).write)
+    terminal = LineObserver()
+    terminal.add(Sentences(say, options.tellsAll).write)
+    observers = [terminal]
     if settings.logDir:
-        lines.add(DailyLogFile(settings.logDir, reactor, say).write)
-    wanted = FilteringLogObserver(lines, [levelFilter(settings.logLevel)])
+        files = LineObserver(settings.logFormat)
+        files.add(DailyLogFile(settings.logDir, reactor, say).write)
+        observers.append(files)
+    wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
     globalLogBeginner.beginLoggingTo([wanted], redirectStandardIO=False)
 
 

@@ -153,17 +153,19 @@ class DescriptorCheck:
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
-        soft, _ = self._machine.fileLimits()
-        if 0 <= soft < FILES_MIN:
+        # The native library raises the soft limit to the hard one.
+        _, hard = self._machine.fileLimits()
+        if 0 <= hard < FILES_MIN:
             return [
                 Finding(
                     self.name,
                     Level.WARN,
-                    f"At most {soft} files may be open, and each connection takes one.",
-                    "Raise the limit: 'ulimit -n 65536', or LimitNOFILE=65536 in the unit.",
+                    f"At most {hard} files may be open, and each connection takes one.",
+                    "Raise the hard limit: LimitNOFILE=65536 in the unit, or "
+                    "/etc/security/limits.conf.",
                 )
             ]
-        return [Finding(self.name, Level.OK, f"{'No limit' if soft < 0 else soft} is enough.")]
+        return [Finding(self.name, Level.OK, f"{'No limit' if hard < 0 else hard} is enough.")]
 
 
 @implementer(ICheck)
@@ -213,5 +215,9 @@ class ConfigurationCheck:
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
         if not self._notices:
-            return [Finding(self.name, Level.OK, "It is whole, and nothing in it is risky.")]
+            return [
+                Finding(
+                    self.name, Level.OK, "The settings are complete, and nothing in them is risky."
+                )
+            ]
         return [Finding(self.name, Level.WARN, notice) for notice in self._notices]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from zope.interface import implementer
 
@@ -49,7 +50,18 @@ class DaemonCheck:
             ]
         text = self._machine.read(f"{self._settings.runDir}/{JOURNAL}")
         boot = self._machine.read("/proc/sys/kernel/random/boot_id")
-        if text and _boot(text) in ("", boot):
+        journal = _parse(text)
+        if text and journal.get("killSwitch") and journal.get("boot") == boot:
+            return [
+                Finding(
+                    self.name,
+                    Level.WARN,
+                    "A nanotun that does not run any more keeps this machine's traffic in: its "
+                    "killSwitch was on.",
+                    "Start it again, or run 'nanotun recover' to let traffic out.",
+                )
+            ]
+        if text and journal.get("boot", "") in ("", boot):
             return [
                 Finding(
                     self.name,
@@ -62,12 +74,16 @@ class DaemonCheck:
         return [Finding(self.name, Level.OK, "None runs, and none has left anything behind.")]
 
 
-def _boot(journal: str) -> str:
-    """The boot that a journal is about; what was done before this one is gone."""
+def _parse(journal: str) -> dict[str, Any]:
+    """
+    A journal's fields; none if it is damaged.  C{boot} is the boot that it is about:
+    what was done before this one is gone.
+    """
     try:
-        return str(json.loads(journal).get("boot", ""))
-    except (ValueError, AttributeError):
-        return ""
+        fields = json.loads(journal)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 @implementer(ICheck)

@@ -4,8 +4,10 @@ C{nanotun run}: a command whose only way out is the tunnel, by real runs.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -252,14 +254,14 @@ class CommandTests(RunCase):
         self.assertEqual(done, Done(0, "a\nb\n", "words\n"))
 
     def test_inherited(self) -> None:
-        """Directory, environment, other files and ignored signals are those of the caller."""
-        script = 'pwd; echo "$X"; cat <&7; nohup true 2>&1; grep SigIgn: /proc/self/status'
+        """Directory, environment, files, limits and ignored signals are those of the caller."""
+        script = 'pwd; echo "$X"; cat <&7; ulimit -Sn; grep SigIgn: /proc/self/status'
         call = " ".join(f"'{word}'" for word in self.argv(["sh", "-c", script]))
         (self.directory / "seven").write_text("seven\n")
-        outer = f"trap '' HUP; X=1 exec {call} 7<seven"
+        outer = f"trap '' HUP; ulimit -Sn 333; X=1 exec {call} 7<seven"
         done = self.launch(["bash", "-c", outer]).done()
         lines = done.out.splitlines()
-        self.assertEqual(lines[:3], [str(self.directory), "1", "seven"], done)
+        self.assertEqual(lines[:4], [str(self.directory), "1", "seven", "333"], done)
         # Above 31 are glibc's own, which posix_spawn(3) ignores.
         self.assertEqual(int(lines[-1].split()[1], 16) & 0x7FFFFFFF, 1 << signal.SIGHUP - 1)
 
@@ -338,6 +340,16 @@ class TerminalTests(RunCase):
         self.terminal.read("ready> ")
         self.assertIn("\n130\n", self.terminal.command("echo $?"))
 
+    def test_interruptEarly(self) -> None:
+        """Ctrl-C while it starts, or just after, ends it as at any other time."""
+        for tenths in range(2, 8):
+            self.terminal.type("run sleep 60\n")
+            self.terminal.read("sleep 60")
+            time.sleep(tenths / 10)
+            self.terminal.type("\x03")
+            self.terminal.read("ready> ", 10)
+            self.assertRegex(self.terminal.command("echo $?"), "\n130\n", tenths)
+
     def test_suspend(self) -> None:
         """Ctrl-Z stops all of it and fg goes on with it."""
         self.terminal.type("run sh -c 'echo u''p; read x; echo got $x'\n")
@@ -409,6 +421,11 @@ class SentenceTests(RunCase):
         self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
         (file,) = logs.iterdir()
         self.assertIn("nano0 is up", file.read_text())
+        file.unlink()
+        done = self.call("true", options=(*options, "--log-format", "json"))
+        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
+        (file,) = logs.iterdir()
+        self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
 
     def test_config(self) -> None:
         """The daemon's own file serves: what it says of routes and logs is not for a command."""
