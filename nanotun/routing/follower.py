@@ -31,6 +31,7 @@ PEACE = 30.0
 
 class Follower:
     """
+    @ivar complaint: what keeps it from following, or nothing.
     @param work: looks after the routes; returns whether something of ours had been
         taken away, and raises L{RoutingError} if it could not do what it had to.
     """
@@ -43,7 +44,7 @@ class Follower:
         self._call: IDelayedCall | None = None
         self._repairs = 0
         self._lastRepair = 0.0
-        self._complaint = ""
+        self.complaint = ""
         self._loop = LoopingCall(self._check)
         self._loop.clock = clock
 
@@ -85,7 +86,7 @@ class Follower:
         except Exception:
             self._log.failure("While looking after the routes")
             return
-        self._complaint = ""
+        self.complaint = ""
         if repaired:
             self._repairs += 1
             self._lastRepair = now
@@ -99,6 +100,6 @@ class Follower:
 
     def _complain(self, sentence: str) -> None:
         """Once for each trouble, not for each look."""
-        if sentence != self._complaint:
-            self._complaint = sentence
+        if sentence != self.complaint:
+            self.complaint = sentence
             self._log.error("The routes cannot follow: {error}", error=sentence)

@@ -163,7 +163,7 @@ class Routes:
             "changes": len(self._ledger.made),
             "killSwitch": self._ledger.killSwitch,
             "unconfirmed": self._confirming is not None,
-            "trouble": self._complaint,
+            "trouble": self._follower.complaint,
         }
 
     def _unconfirmed(self) -> None:
