@@ -157,6 +157,8 @@ class OwnerTests(OwnersCase):
     def test_libraries(self) -> None:
         """A socket of ours that is not marked, a library's, goes where others' go."""
         inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
         owners = self.owners()
         self.processes.open(OWN, inode)
         owners._search.note(OWN)
@@ -173,6 +175,9 @@ class OwnerTests(OwnersCase):
                 self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
         self.assertEqual(len(self.scans), 1)
         self.finish()
+        self.assertEqual(owners._search._recent, [60])
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
         self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
 
     def test_bySocket(self) -> None:

@@ -106,6 +106,8 @@ class Owners:
             self._sockets.start()
             for text in self._matcher.bindPids(self._startOf):
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
+            # For psutil: its import is not to take a flow's time.
+            self._processes.process(self._ownPid())
             self._scans.start()
         except OSError as error:
             self._sockets.close()
