@@ -23,15 +23,17 @@ from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
-from nanotun.owners.owners import EARLY_INTERVAL, LISTENER_INTERVAL, Owners
+from nanotun.owners.owners import LISTENER_INTERVAL, LOOK_INTERVAL, Owners
 from nanotun.owners.passing import BREED_COUNT
 from nanotun.owners.scanner import Scanner, ScanStopped
+from nanotun.owners.scans import EARLY_INTERVAL, Scans
 from nanotun.owners.search import Search
 from nanotun.owners.values import Table
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.policy.selector import selectors
 from nanotun.proxyurl import parseProxyURL
 from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets
+from nanotun.trouble import TroubleLog
 
 OWN = 50
 REFRESH = 15.0
@@ -77,21 +79,26 @@ class OwnersCase(SynchronousTestCase):
         matcher = Matcher(selectors(excluded), children, {"alice": 7}.__getitem__, str)
         descriptors = Descriptors(self.processes, self.clock.seconds)
         newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
+        search = Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds)
+        scanner = Scanner(
+            self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
+        )
+        proxies = LocalProxies(
+            [parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses
+        )
+        trouble = TroubleLog(self.clock, Owners._log)
         return Owners(
             self.processes,
             self.sockets,
             self.cgroups,
             matcher,
-            Scanner(
-                self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
-            ),
-            Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds),
-            LocalProxies([parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses),
-            REFRESH,
+            search,
+            proxies,
+            Scans(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
+            trouble,
             self.clock,
-            self.inThread,
-            lambda: OWN,
             self.clock.seconds,
+            lambda: OWN,
         )
 
     def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
@@ -146,6 +153,32 @@ class OwnerTests(OwnersCase):
         owners = self.owners()
         self.patch(self.processes, "descriptors", lambda pid: self.fail("it looks"))
         self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000))
+
+    def test_libraries(self) -> None:
+        """A socket of ours that is not marked, a library's, goes where others' go."""
+        inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
+        owners = self.owners()
+        self.processes.open(OWN, inode)
+        owners._search.note(OWN)
+        self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
+
+    def test_learned(self) -> None:
+        """Who is not excluded, and was searched long for, is found on the thread, once."""
+        self.processes.spawn(60, "/usr/bin/wget")
+        self.processes.now += 100
+        owners = self.owners()
+        self.processes.open(60, self.sockets.add(Protocol.TCP, SOURCE, TARGET))
+        with mock.patch.object(owners._allowance, "isLong", return_value=True):
+            for _ in range(3):
+                self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+        self.assertEqual(owners._search._recent, [60])
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
+        self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
 
     def test_bySocket(self) -> None:
         """Users and cgroups are decided by the socket: no process is looked at, ever."""
@@ -257,6 +290,16 @@ class LocalProxyTests(LocalCase):
         self.clock.advance(EARLY_INTERVAL)
         self.finish()
         self.assertEqual(set(owners.table.excluded), {60})
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_unix(self) -> None:
+        """A proxy that listens on a unix socket after the start is known soon, too."""
+        self.proxy = "socks5:///run/proxy.sock"
+        owners = self.owners("")
+        self.program(60, "/usr/bin/proxy")
+        self.sockets.paths["/run/proxy.sock"] = [900]
+        self.processes.open(60, 900)
+        self.clock.advance(LOOK_INTERVAL)
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
 
     def test_begins(self) -> None:

@@ -70,8 +70,9 @@ def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
     descriptors = Descriptors(processes, time.thread_time)
-    children = settings.excludeChildren
-    scanner = Scanner(processes, descriptors, matcher, children, lambda: 0, time.sleep)
+    scanner = Scanner(
+        processes, descriptors, matcher, settings.excludeChildren, lambda: 0, time.sleep
+    )
 
     def startOf(pid: int) -> int | None:
         glance = processes.glance(pid)

@@ -21,8 +21,10 @@ from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
+from nanotun.owners.scans import Scans
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
+from nanotun.trouble import TroubleLog
 
 __all__ = ["Owners", "makeOwners"]
 
@@ -47,19 +49,28 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     newcomers = Newcomers(
         processes, matcher, settings.excludeChildren, reactor.seconds, time.thread_time
     )
+    proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
+    trouble = TroubleLog(reactor, Owners._log)
+    scans = Scans(
+        Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
+        proxies,
+        settings.excludeRefresh,
+        reactor,
+        lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+        trouble,
+    )
     return Owners(
         processes,
         sockets,
         cgroups,
         matcher,
-        Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
         Search(processes, cgroups, newcomers, descriptors, time.thread_time),
-        LocalProxies(settings.proxy, sockets, processes.ownAddresses),
-        settings.excludeRefresh,
+        proxies,
+        scans,
+        trouble,
         reactor,
-        lambda scan: deferToThreadPool(reactor, reactor.getThreadPool(), scan),
-        os.getpid,
         time.thread_time,
+        os.getpid,
     )
 
 

@@ -6,13 +6,10 @@ to the kernel for each flow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
@@ -24,18 +21,15 @@ from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.passing import Passing
-from nanotun.owners.scanner import Scanner, ScanStopped
+from nanotun.owners.scans import Scans
 from nanotun.owners.search import Search
 from nanotun.owners.system import ICgroups, IProcesses, ISockets
-from nanotun.owners.values import EMPTY, FlowSocket, Table
+from nanotun.owners.values import FlowSocket, Table
 from nanotun.trouble import TroubleLog
 
-#: Seconds between the starts of two scans that are not due yet.
-EARLY_INTERVAL = 1.0
-
-#: Seconds between two looks at processes that were started meanwhile, so that few are left
-#: to look at when a flow comes.
-NEWCOMERS_INTERVAL = 0.5
+#: Seconds between two looks at what was started meanwhile, so that little is left to look
+#: at when a flow comes.
+LOOK_INTERVAL = 0.5
 
 #: Seconds between two short looks at who listens on the proxy's address: two questions
 #: of the six microseconds that one takes.
@@ -53,10 +47,8 @@ BREEDS = (
 class Owners:
     """
     @ivar misses: see L{IOwners}.
-    @ivar table: the last scan's; never changed, but replaced.
-    @param proxies: those that may run here.
-    @param refresh: seconds between two scans.
-    @param inThread: calls a function on another thread; L{deferToThreadPool}.
+    @param scans: not started.
+    @param trouble: ended by L{stop}.
     @param spent: see L{Allowance}.
     @param ownPid: os.getpid; twistd forks between our making and our start.
     """
@@ -71,38 +63,37 @@ class Owners:
         sockets: ISockets,
         cgroups: ICgroups,
         matcher: Matcher,
-        scanner: Scanner,
         search: Search,
         proxies: LocalProxies,
-        refresh: float,
+        scans: Scans,
+        trouble: TroubleLog,
         clock: IReactorTime,
-        inThread: Callable[[Callable[[], Any]], Deferred[Any]],
-        ownPid: Callable[[], int],
         spent: Callable[[], float],
+        ownPid: Callable[[], int],
     ) -> None:
         self.misses = 0
-        self.table = EMPTY
         self._processes = processes
         self._sockets = sockets
         self._cgroups = cgroups
         self._matcher = matcher
-        self._scanner = scanner
         self._search = search
         self._proxies = proxies
-        self._refresh = refresh
+        self._scans = scans
+        self._trouble = trouble
         self._clock = clock
-        self._inThread = inThread
         self._ownPid = ownPid
-        self._trouble = TroubleLog(clock, self._log)
         self._allowance = Allowance(clock.seconds, spent)
         self._passing = Passing(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
-        self._listenersAsked = self._scanBegan = -EARLY_INTERVAL
-        self._scanning = self._learning = self._stopped = False
-        self._loop = LoopingCall(self._scan)
-        self._newcomersLoop = LoopingCall(self._lookAtNewcomers)
-        self._loop.clock = self._newcomersLoop.clock = clock
-        self._soon: IDelayedCall | None = None
+        self._listenersAsked = -LISTENER_INTERVAL
+        self._loop = LoopingCall(self._lookAround)
+        self._loop.clock = clock
+        scans.swapped = self._swap
+
+    @property
+    def table(self) -> Table:
+        """The last scan's."""
+        return self._scans.table
 
     def start(self) -> None:
         """See L{IPart.start}."""
@@ -113,12 +104,11 @@ class Owners:
             )
         try:
             self._sockets.start()
-            self._proxies.readAddresses()
-            listeners = self._proxies.listeners()
             for text in self._matcher.bindPids(self._startOf):
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
-            self._scanBegan = self._clock.seconds()
-            self._swap(self._scanner.scan(EMPTY, listeners), listeners)
+            # For psutil: its import is not to take a flow's time.
+            self._processes.process(self._ownPid())
+            self._scans.start()
         except OSError as error:
             self._sockets.close()
             raise ConfigError(
@@ -126,18 +116,12 @@ class Owners:
                 "sock_diag and /proc are needed for excludedProcesses, and for a proxy on this "
                 "machine."
             ) from None
-        self._loop.start(self._refresh, now=False)
-        self._newcomersLoop.start(NEWCOMERS_INTERVAL, now=False)
+        self._loop.start(LOOK_INTERVAL, now=False)
 
     def stop(self) -> None:
         """See L{IPart.stop}.  A scan that is under way ends soon, and is not waited for."""
-        self._stopped = True
-        self._scanner.stop()
         self._loop.stop()
-        self._newcomersLoop.stop()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._scans.stop()
         self._sockets.close()
         self._trouble.stop()
 
@@ -147,7 +131,7 @@ class Owners:
         try:
             owner = self._find(flow)
         except OutOfTime:
-            self._scanSoon()
+            self._scans.soon()
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
         except Exception:
@@ -189,16 +173,16 @@ class Owners:
         try:
             owner = self._holder(found, cgroup, destination, deadline)
         except OutOfTime:
-            self._learnHolder(found.inode)
+            self._scans.learn(found.inode, self._search.note)
             if self._passing.breeds(found, cgroup, destination):
                 self._trouble.report(BREEDS)
                 return Owner(self._ownPid(), found.uid, cgroup=cgroup)
             raise
         finally:
             if self._search.overflowed:
-                self._scanSoon()
+                self._scans.soon()
         if not owner.pid and self._allowance.isLong():
-            self._learnHolder(found.inode)
+            self._scans.learn(found.inode, self._search.note)
         if not owner.excluded:
             self._passing.asked(destination)
         return owner
@@ -214,37 +198,22 @@ class Owners:
             # It is on its way where nobody has it.
             excluded = excluded if pid else maker
         if excluded is None:
-            return Owner(pid, found.uid, cgroup=cgroup)
+            # What the libraries in us do is not marked, and goes where others' does.
+            return Owner(0 if pid == self._ownPid() else pid, found.uid, cgroup=cgroup)
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
 
-    def _learnHolder(self, inode: int) -> None:
-        """
-        Find on the thread who has a socket, which took long in vain: the next one of
-        that process is found at once.
-        """
-        if self._learning or self._stopped:
-            return
-        self._learning = True
-        learned = self._inThread(lambda: self._scanner.holder(inode))
-        learned.addBoth(self._learned)
-
-    def _learned(self, result: int | Failure) -> None:
-        self._learning = False
-        if isinstance(result, Failure):
-            if not result.check(OSError, ScanStopped):
-                self._scanBroke(result)
-        elif result:
-            self._search.note(result)
-
-    def _lookAtNewcomers(self) -> None:
-        """Have a look at new processes before there is a flow that waits for it."""
+    def _lookAround(self) -> None:
+        """See who is new, and who listens, before there is a flow that waits for it."""
         if not self._matcher.byProcesses and not self._proxies.any:
             return
         deadline = self._allowance.begin()
         try:
+            self._adopt(self._proxies.listeners(), deadline)
             self._search.prepare(deadline)
+        except OutOfTime:
+            pass
         except OSError as error:
             self._trouble.report(f"New processes cannot be looked at: {error.strerror}.")
         finally:
@@ -256,9 +225,12 @@ class Owners:
         if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
             return
         self._listenersAsked = now
-        new = self._proxies.glance() - self._listeners
+        self._adopt(self._proxies.glance(), deadline)
+
+    def _adopt(self, listeners: frozenset[int], deadline: float) -> None:
+        new = listeners - self._listeners
         if new:
-            self._scanSoon()
+            self._scans.soon()
             self._search.adoptProxies(new, deadline)
             self._listeners |= new
 
@@ -266,54 +238,8 @@ class Owners:
         glance = self._processes.glance(pid)
         return None if glance is None else glance.started
 
-    def _scanSoon(self) -> None:
-        if self._soon is None and not self._stopped:
-            wait = max(0.0, self._scanBegan + EARLY_INTERVAL - self._clock.seconds())
-            self._soon = self._clock.callLater(min(wait, EARLY_INTERVAL), self._scanNow)
-
-    def _scanNow(self) -> None:
-        self._soon = None
-        if self._scanning:
-            # That one may have begun before what this one is for.
-            self._scanSoon()
-        else:
-            self._scan()
-
-    def _scan(self) -> Deferred[None] | None:
-        """One scan; what it returns never fails."""
-        if self._scanning:
-            return None
-        self._scanning = True
-        self._scanBegan = self._clock.seconds()
-        scan: Deferred[Any] = maybeDeferred(self._beginScan)
-        scan.addErrback(self._scanFailed)
-        scan.addErrback(self._scanBroke)
-        return scan
-
-    def _beginScan(self) -> Deferred[None]:
-        self._proxies.readAddresses()
-        listeners = self._proxies.listeners()
-        table = self.table
-        scan = self._inThread(lambda: self._scanner.scan(table, listeners))
-        return scan.addCallback(self._swap, listeners)
-
     def _swap(self, table: Table, listeners: frozenset[int]) -> None:
-        self._scanning = False
-        if not self._stopped:
-            self._search.reset(table)
-            self._passing.reset(table)
-            # Who listens since the scan began is still to be found.
-            self._listeners = listeners
-            self.table = table
-
-    def _scanFailed(self, reason: Failure) -> None:
-        self._scanning = False
-        error = reason.trap(OSError, ScanStopped)
-        if error is OSError:
-            self._trouble.report(
-                f"The processes cannot be looked at ({reason.value}); the last table of excluded "
-                "ones stays in use."
-            )
-
-    def _scanBroke(self, reason: Failure) -> None:
-        self._log.failure("A scan of the processes failed by a mistake of ours", failure=reason)
+        self._search.reset(table)
+        self._passing.reset(table)
+        # Who listens since the scan began is still to be found.
+        self._listeners = listeners

@@ -19,8 +19,10 @@ RECENT_LIMIT = 16
 #: Open files from which on a process is searched after the others.
 BIG = 256
 
-#: Newcomers that are looked at whether they are excluded or not: one who has just come
-#: to connect is soon found, and then nobody else need be searched.
+#: Open files that take as long as finding out that a process has not run.
+EACH = 4
+
+#: Newcomers that are looked at whether they are excluded or not.
 NEWCOMER_LIMIT = 32
 
 #: Sockets whose answer is remembered: those of UDP, which have many flows.
@@ -107,9 +109,7 @@ class Search:
         candidates = self._candidates(found, cgroup)
         if inTime and (sole := self._soleCrowd(candidates, cgroup)):
             return Found(sole, 0, self._newcomers.examine(sole))
-        pids = [*self._recent, *self._newcomers.pids[:NEWCOMER_LIMIT], *candidates]
-        pids.sort(key=lambda pid: self._descriptors.size(pid) > BIG)
-        answer = self._among(pids, found.inode, deadline)
+        answer = self._among(self._order(candidates), found.inode, deadline)
         if answer is None and not inTime:
             raise OutOfTime
         answer = answer or NOT_FOUND
@@ -118,6 +118,17 @@ class Search:
                 self._answers.clear()
             self._answers[found.inode] = answer
         return answer
+
+    def _order(self, candidates: list[int]) -> list[int]:
+        """
+        Whom to search.  Where the candidates are many, or have many files, others come
+        first who are likely to have it, excluded or not: then nobody else need be searched.
+        """
+        sizes = [self._descriptors.size(pid) for pid in candidates]
+        if sum(sizes) + len(sizes) * EACH < BIG:
+            return candidates
+        pids = [*self._recent, *self._newcomers.pids[:NEWCOMER_LIMIT], *candidates]
+        return sorted(pids, key=lambda pid: self._descriptors.size(pid) > BIG)
 
     def note(self, pid: int) -> None:
         """A process has a flow: it is looked at first for the next."""

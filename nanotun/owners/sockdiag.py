@@ -33,12 +33,9 @@ _NO_COOKIE = b"\xff" * 8
 _MARK = 15
 _CGROUP_ID = 21
 
-#: linux/tcp_states.h.
-_TIME_WAIT = 6
-_LISTEN = 10
-_NEW_SYN_RECV = 12
+#: A bit for each state of linux/tcp_states.h; TCP_LISTEN is 10.
 ALL_STATES = 0xFFFFFFFF
-LISTENING = 1 << _LISTEN
+LISTENING = 1 << 10
 
 #: struct nlmsghdr: length, type, flags, sequence number, port id.
 _HEADER = struct.Struct("=IHHII")
@@ -71,7 +68,6 @@ class Answer(NamedTuple):
     """
 
     family: int
-    state: int
     local: bytes
     localPort: int
     remotePort: int
@@ -161,7 +157,7 @@ def messages(data: bytes, number: int) -> Iterator[Answer | None]:
 
 
 def _answer(data: bytes, start: int, end: int) -> Answer:
-    family, state, _, _ = _ANSWER.unpack_from(data, start + _HEADER.size)
+    family, _, _, _ = _ANSWER.unpack_from(data, start + _HEADER.size)
     localPort, remotePort = _PORTS.unpack_from(data, start + _HEADER.size + _ANSWER.size)
     local = data[start + _ADDRESSES : start + _ADDRESSES + 16]
     place = start + _ANSWER_LENGTH
@@ -177,23 +173,19 @@ def _answer(data: bytes, start: int, end: int) -> Answer:
             cgroup = _UINT64.unpack_from(data, place + _ATTRIBUTE.size)[0]
         place += (length + 3) & ~3
     found = FlowSocket(inode, uid, mark, cgroup, remotePort != 0)
-    return Answer(family, state, local, localPort, remotePort, found)
+    return Answer(family, local, localPort, remotePort, found)
 
 
 def sends(answer: Answer, protocol: Protocol, local: Endpoint, remote: Endpoint) -> bool:
     """
     Whether the socket that the kernel found is the flow's.  Where a connection has
-    none it finds a listening socket of the same port instead, or what is left of an
-    earlier connection.
+    none it finds a listening socket of the same port instead, which has no peer, or what
+    is left of an earlier connection, which is no file any more.
     """
     if answer.localPort != local.port or not answer.socket.inode:
         return False
     if protocol is Protocol.TCP:
-        return answer.remotePort == remote.port and answer.state not in (
-            _TIME_WAIT,
-            _LISTEN,
-            _NEW_SYN_RECV,
-        )
+        return answer.remotePort == remote.port
     return answer.remotePort in (0, remote.port)
 
 
