@@ -319,6 +319,7 @@ class SignalTests(SynchronousTestCase):
         code = (
             "import signal\n"
             "from nanotun.console import signals\n"
+            "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)\n"
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
             "watched = signals.block()\n"
             "assert signal.SIGHUP not in watched, watched\n"
