@@ -22,11 +22,22 @@ from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
+from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.parts import makeChanges
-from nanotun.routing.routes import Monitor, Routes
+from nanotun.routing.routes import Routes
 from nanotun.routing.surroundings import Surroundings
 from nanotun.routing.values import Wishes
+
+
+class NoReactor:
+    """Nothing is read here."""
+
+    def addReader(self, reader: object) -> None:
+        """See the reactor."""
+
+    def removeReader(self, reader: object) -> None:
+        """See the reactor."""
 
 
 class Steps:
@@ -80,7 +91,7 @@ def main() -> None:
         made,
         Ledger(Journal(runDir), made),
         lambda killSwitch: [],
-        lambda changed: Monitor(),
+        lambda changed: NetworkMonitor(NoReactor(), changed),
         Clock(),
         lambda: None,
         0,
