@@ -2,10 +2,11 @@
 Whether a daemon that is killed leaves anything behind:
 C{python -m benchmarks.crash [--times N] [--flaps N]}.
 
-A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, at a random moment of
-its start or after it.  By turns C{nanotun recover}, or the next start and its stop, has
-to leave rules, routes, tables and settings exactly as they were.  Then an uplink goes
-and comes, and traffic has to flow through the tunnel again within 3 s.
+A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, by turns at a random
+moment of its start, and when it carries.  By turns C{nanotun recover}, or the next
+start and its stop, has to leave rules, routes, tables and settings exactly as they
+were.  Then an uplink goes and comes, and traffic has to flow through the tunnel again
+within 3 s.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ LOADERS = 3
 
 LATEST_KILL = 1.5
 """Seconds after the launch; a start takes about a third of it."""
+
+CARRYING = 0.3
+"""Seconds at most that one carries before it is killed."""
 
 PROMISE = 3.0
 """Seconds."""
@@ -86,9 +90,9 @@ class Bench:
         self.where = where
         return launch(self.lab.host, where, {**self.settings, **settings})
 
-    def daemon(self) -> Child:
+    def daemon(self, **settings: object) -> Child:
         """Start a daemon, and wait until its routes are set."""
-        child = self.launch()
+        child = self.launch(**settings)
         where = self.where
         waitUntil(lambda: "is up: engine" in collectLogs(where), START_SECONDS, "it is up")
         waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "its reactor runs")
@@ -109,10 +113,14 @@ class Bench:
         """
         left = early = 0
         for number in range(times):
-            killSwitch = number % 4 == 3
-            child = self.launch(killSwitch=killSwitch)
+            killSwitch = number % 8 in (1, 3)
+            if number % 4 < 2:
+                child = self.daemon(killSwitch=killSwitch)
+                time.sleep(random.uniform(0.0, CARRYING))
+            else:
+                child = self.launch(killSwitch=killSwitch)
+                time.sleep(random.uniform(0.0, LATEST_KILL))
             where = self.where
-            time.sleep(random.uniform(0.0, LATEST_KILL))
             child.stop(signal.SIGKILL)
             early += "is up: engine" not in collectLogs(where)
             if number % 2:
