@@ -117,16 +117,9 @@ class CrashTests(RoutesCase):
         """A journal about another network namespace is not followed."""
         proxy = self.socks()
         self.daemon(proxy).kill()
-        argv = [
-            sys.executable,
-            "-c",
-            "import sys; from nanotun.console import main; sys.exit(main())",
-            "recover",
-            "--run-dir",
-            str(self.directory / "run"),
-        ]
         self.lab.neighbour.ip("rule add pref 7499 nop protocol 110")
-        done = self.lab.neighbour.run(argv, check=False)
+        runDir = str(self.directory / "run")
+        done = self.console("recover", "--run-dir", runDir, space=self.lab.neighbour)
         self.assertEqual(done.returncode, 1)
         self.assertIn("another network namespace", done.stdout)
         self.assertIn("7499", self.lab.neighbour.run(["ip", "rule"]).stdout)
