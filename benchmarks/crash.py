@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.e2e.case import missing
 from tests.e2e.lab import curl
-from tests.e2e.lab.daemon import START_SECONDS, collectLogs, launch
+from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
 from tests.e2e.lab.process import Child, LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
@@ -91,6 +91,7 @@ class Bench:
         child = self.launch()
         where = self.where
         waitUntil(lambda: "is up: engine" in collectLogs(where), START_SECONDS, "it is up")
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "its reactor runs")
         return child
 
     def recover(self) -> None:
@@ -120,7 +121,8 @@ class Bench:
                 self.daemon().stop(signal.SIGTERM)
             if self.lab.state() != self.before or list((self.directory / "run").iterdir()):
                 left += 1
-                print(f"after crash {number}:\n{self.lab.state()}")
+                files = [path.name for path in (self.directory / "run").iterdir()]
+                print(f"after crash {number}: {files}\n{self.lab.state()}")
                 self.recover()
         return left, early
 

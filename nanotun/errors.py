@@ -35,6 +35,10 @@ class RunningError(NanotunError):
     """
 
 
+class NotRunning(RunningError):
+    """No nanotun runs where one was asked."""
+
+
 class FlowDecidedError(NanotunError):
     """A flow request got a second decision: a mistake of ours."""
 

@@ -27,23 +27,23 @@ class _Entry(NamedTuple):
 
 
 def processOf(owner: Owner | None) -> str:
-    """What a line says of a flow's process; nothing where it was not asked for."""
+    """What a line calls a flow's process; empty where it was not asked for."""
     if owner is None:
         return ""
-    name = owner.name or owner.path or f"uid {owner.uid}"
-    return f" of {name} (pid {owner.pid})" if owner.pid else f" of {name}"
+    return owner.name or owner.path or f"uid {owner.uid}"
 
 
-#: How each line begins.
-_FLOW = "{protocol} flow {flow}{process} from {source} to {destination}"
-
-
-def _fields(flow: Flow, decision: Decision, destination: str) -> dict[str, Any]:
-    """What L{_FLOW} needs."""
-    return {
+def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, dict[str, Any]]:
+    """How each line begins, and the fields that this needs."""
+    owner = decision.owner
+    process = ""
+    if owner is not None:
+        process = " of {process} (pid {pid})" if owner.pid else " of {process}"
+    return "{protocol} flow {flow}" + process + " from {source} to {destination}", {
         "protocol": flow.protocol.name,
         "flow": flow.id,
-        "process": processOf(decision.owner),
+        "process": processOf(owner),
+        "pid": owner.pid if owner is not None else 0,
         "source": flow.source,
         "destination": destination,
     }
@@ -89,21 +89,23 @@ class Ledger:
 
         @param destination: as it is to be shown.
         """
+        beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
-            _FLOW + " by {upstream} (rule {rule})",
+            beginning + " by {upstream} (rule {rule})",
             upstream=upstream.describe(),
             rule=decision.rule,
-            **_fields(flow, decision, destination),
+            **fields,
         )
 
     def tellHalt(self, flow: Flow, decision: Decision, destination: str) -> None:
         """A flow goes nowhere, or to our own services."""
+        beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
-            _FLOW + ": {verdict} (rule {rule}), because {reason}",
+            beginning + ": {verdict} (rule {rule}), because {reason}",
             verdict=decision.verdict.value,
             rule=decision.rule,
             reason=decision.reason,
-            **_fields(flow, decision, destination),
+            **fields,
         )
 
     def joined(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
@@ -115,8 +117,9 @@ class Ledger:
         entry = self.entries.pop(end.flow.id, None)
         if entry is None:
             return
+        beginning, fields = _beginning(end.flow, entry.decision, destination)
         self._log.debug(
-            _FLOW + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
+            beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
             "{seconds:.3f} s, errno {error}",
             upstream=entry.upstream.describe(),
             rule=entry.decision.rule,
@@ -124,5 +127,5 @@ class Ledger:
             down=end.bytesDown,
             seconds=self._clock.seconds() - entry.began,
             error=errno.errorcode.get(end.error, end.error),
-            **_fields(end.flow, entry.decision, destination),
+            **fields,
         )

@@ -31,6 +31,9 @@ from nanotun.interfaces import IFlowHandler, IPacketEngine, IPart, ITunDevice, I
 #: even an engine that hangs lets the daemon end within two.
 UNDO_LIMIT = 1.8
 
+#: For everybody else.
+NEEDS_ROOT = "only root may make a TUN device; start it as root, for instance with sudo."
+
 
 class StartFailed(SystemExit, Exception):
     """
@@ -106,15 +109,19 @@ class NanotunService(Service):
     """
     The tunnel.
 
-    @ivar notices: sentences to log as warnings at the start.
+    @ivar device: there is one while it runs; the same goes for what follows.
+    @ivar engine: likewise.
+    @ivar gateway: likewise.
+    @ivar router: likewise.
+    @param notices: sentences to log as warnings at the start.
     """
 
     _log = Logger()
 
-    _device: ITunDevice
-    _engine: IPacketEngine
-    _gateway: Gateway
-    _router: Any
+    device: ITunDevice
+    engine: IPacketEngine
+    gateway: Gateway
+    router: Any
     _port: Port
 
     def __init__(
@@ -146,11 +153,11 @@ class NanotunService(Service):
         self._steps = (
             _Step("the check for root", self._checkRoot, _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.before),
-            _Step("the device", self._openDevice, lambda: self._device.close()),
+            _Step("the device", self._openDevice, lambda: self.device.close()),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),
-            _Step("the engine", self._startEngine, lambda: self._engine.stop()),
-            _Step("the gateway", lambda: self._gateway.start(), lambda: self._gateway.stop()),
-            _Step("the router", _nothing, lambda: self._router.stop()),
+            _Step("the engine", self._startEngine, lambda: self.engine.stop()),
+            _Step("the gateway", lambda: self.gateway.start(), lambda: self.gateway.stop()),
+            _Step("the router", _nothing, lambda: self.router.stop()),
             _Step("reading", lambda: self._port.startReading(), _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.after),
         )
@@ -178,10 +185,10 @@ class NanotunService(Service):
         self._freeze()
         self._log.info(
             "{name} is up: engine {mode}, MTU {mtu}, offload {offload}, proxy {proxy}",
-            name=self._device.name,
+            name=self.device.name,
             mode=self._settings.stackMode,
-            mtu=self._device.mtu,
-            offload="on" if self._device.vnetHeader else "off",
+            mtu=self.device.mtu,
+            offload="on" if self.device.vnetHeader else "off",
             proxy=", ".join(str(each) for each in self._settings.proxy),
         )
 
@@ -242,7 +249,7 @@ class NanotunService(Service):
 
     def _openFlows(self) -> int:
         try:
-            return int(self._engine.stats().flows)
+            return int(self.engine.stats().flows)
         except Exception:
             self._log.failure("While stopping, the engine could not count its flows")
             return 0
@@ -259,19 +266,17 @@ class NanotunService(Service):
 
     def _checkRoot(self) -> None:
         if self._geteuid() != 0:
-            raise DeviceError(
-                "only root may make a TUN device; start it as root, for instance with sudo."
-            )
+            raise DeviceError(NEEDS_ROOT)
 
     def _openDevice(self) -> None:
         settings = self._settings
-        self._device = self._parts.opener.open(settings.tunName, settings.mtu, settings.offload)
+        self.device = self._parts.opener.open(settings.tunName, settings.mtu, settings.offload)
 
     def _makePort(self) -> None:
-        self._engine = self._parts.makeEngine()
-        self._port = self._parts.makePort(self._device, self._engine, self.deviceLost)
+        self.engine = self._parts.makeEngine()
+        self._port = self._parts.makePort(self.device, self.engine, self.deviceLost)
 
     def _startEngine(self) -> None:
-        self._gateway = self._parts.makeGateway(self._engine)
-        self._router = self._parts.makeRouter(self._engine, self._gateway)
-        self._engine.start(self._device, IFlowHandler(self._router))
+        self.gateway = self._parts.makeGateway(self.engine)
+        self.router = self._parts.makeRouter(self.engine, self.gateway)
+        self.engine.start(self.device, IFlowHandler(self.router))

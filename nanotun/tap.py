@@ -12,19 +12,21 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
+from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
+from nanotun.assembly.controls import confirmHandler, makeReport, ownersReport, stopHandler
+from nanotun.assembly.host import HostParts
+from nanotun.assembly.waysout import WaysOut
 from nanotun.config import Settings
+from nanotun.control.server import ControlSocket, Handler
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.flow import Endpoint
 from nanotun.gateway import Gateway, NameOptions, makeGateway
-from nanotun.gateway.locality import Locality
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
@@ -33,24 +35,16 @@ from nanotun.interfaces import (
     ITunOpener,
     IUpstream,
 )
-from nanotun.judge import Judge, rulesFor, runsLocally
+from nanotun.judge import Judge
 from nanotun.logs import LoggedService
-from nanotun.naming import NamedUpstream, Naming
-from nanotun.notify import Notifier
+from nanotun.naming import Naming
 from nanotun.options import Options
-from nanotun.owners import makeOwners
-from nanotun.privileges import LinuxKernel, Privileges, needed
-from nanotun.reach import hasForeign, pathsOf
 from nanotun.router import FlowRouter
-from nanotun.routing.parts import makeRoutes
-from nanotun.routing.routes import Routes
 from nanotun.service import NanotunService, Parts
+from nanotun.signals import Signals
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from nanotun.tun.ways import MarkedWays
-from nanotun.upstream import upstreamsFor
-from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.sockets import openDatagram, openStream
 
 __all__ = ["Options", "makeService"]
@@ -90,45 +84,15 @@ def exitWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
-def needsOwners(settings: Settings) -> bool:
-    """Whether any rule is about flows' processes."""
-    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
-    return rulesFor(settings, localProxy).needsOwner
-
-
-def makePrivileges(options: Options, owners: bool) -> Privileges:
+def checkFiles(settings: Settings) -> None:
     """
-    The part that gives up what C{options} do not need.
+    Read what the settings name, beside their own files.  Opens no connection.
 
-    @param owners: whether flows' processes are looked for.
+    @raise ConfigError: something of it is no good.
     """
-    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
-    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
+    from twisted.internet import reactor
 
-
-def routesFor(
-    options: Options, reactor: Any, naming: Naming, gateways: list[Gateway]
-) -> tuple[Routes, ...]:
-    """
-    The routes, if the settings ask for them.
-
-    @param gateways: holds the gateway once it is made.
-    """
-    if not options.settings.autoDefaultRoute:
-        return ()
-
-    def ask(name: str, family: int) -> Deferred[list[str]]:
-        return naming.names.resolve(name, family)
-
-    def networkChanged() -> None:
-        for gateway in gateways:
-            gateway.clearCache()
-
-    def endWith(status: int) -> None:
-        exitWith(reactor, status)
-
-    settings, confirm = options.settings, options.confirm
-    return (makeRoutes(settings, reactor, ask, networkChanged, confirm, endWith),)
+    WaysOut(settings, reactor, Naming())
 
 
 def makeService(
@@ -149,45 +113,24 @@ def makeService(
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
 
+    def exit(status: int) -> None:
+        exitWith(reactor, status)
+
     settings = options.settings
     debug = settings.logLevel == "debug"
-    pools = MultiService()
-    gateways: list[Gateway] = []
+    config = os.path.abspath(options["config"]) if options["config"] else ""
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
-
-    ways = MarkedWays(settings.tunName, reactor.seconds)
-    proxies: list[ProxyUpstream] = []
-
-    def dials(endpoint: Endpoint) -> bool:
-        return any(proxy.dials(endpoint) for proxy in proxies)
-
-    def around(upstream: IUpstream) -> IUpstream:
-        if isinstance(upstream, ProxyUpstream):
-            proxies.append(upstream)
-        elif isinstance(upstream, DirectUpstream):
-            upstream.leadsIn = ways.leadsIn
-        if not fakes and not upstream.sendsNames:
-            return upstream
-        return NamedUpstream(upstream, naming, reactor, settings.connectTimeout)
-
+    marked = MarkedWays(settings.tunName, reactor.seconds)
+    host: HostParts | None = None
     try:
-        upstream = upstreamsFor(
-            settings.proxy,
-            settings.proxyPolicy,
-            reactor,
-            settings.connectTimeout,
-            settings.proxyCheckInterval,
-            debug,
-            around,
-            settings.upstreamPool,
-            pools,
-        )
-        owners = makeOwners(settings, reactor) if opener is None and needsOwners(settings) else None
+        ways = WaysOut(settings, reactor, naming, marked.leadsIn)
+        if opener is None:
+            host = HostParts(options, reactor, naming, config, exit)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
-    direct = around(DirectUpstream(reactor, settings.connectTimeout))
-    before: tuple[IPart, ...] = (ways,) if owners is None else (ways, owners)
+    upstream = ways.upstream
+    owners = None if host is None else host.owners
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
@@ -207,51 +150,71 @@ def makeService(
             reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
         )
         naming.names = gateway.names
-        gateways.append(gateway)
+        if host is not None:
+            host.gateways.append(gateway)
         return gateway
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        judge = Judge(settings, owners, gateway.isLocal, ways.leadsIn, dials, os.getpid())
-        return FlowRouter(judge, upstream, direct, engine, gateway, reactor, debug, names)
+        judge = Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid())
+        return FlowRouter(judge, upstream, ways.direct, engine, gateway, reactor, debug, names)
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
     ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
-    notices = tuple(options.notices)
+    handlers: dict[str, Handler] = {}
+    before: tuple[IPart, ...] = (marked,)
+    after: tuple[IPart, ...] = ()
+    if host is not None:
+        before = (*host.before(Signals(reactor, {})), marked)
+        after = host.after(ControlSocket(settings.runDir, handlers, reactor))
+    tunnel = NanotunService(
+        settings,
+        Parts(
+            opener or LinuxTunOpener(offloadWorks),
+            makeEngine,
+            makeServices,
+            makeRouter,
+            makePort,
+            before,
+            after,
+        ),
+        reactor,
+        leave or exit,
+        notices=(*options.notices, *noticesOf(settings, upstream)),
+    )
+    sections: dict[str, Callable[[], Any]] = {
+        "upstream": ways.report,
+        "verdicts": lambda: tunnel.router.report(),
+    }
+    if owners is not None:
+        sections["processes"] = partial(ownersReport, owners)
+    routes = None if host is None else host.routes
+    if routes is not None:
+        sections["routes"] = routes.report
+    handlers["status"] = makeReport(settings, config, tunnel, sections, time.monotonic)
+    handlers["stop"] = stopHandler(reactor)
+    handlers["confirm"] = confirmHandler(None if routes is None else routes.confirm)
+    root = LoggedService(settings, options.parent or {}, reactor)
+    tunnel.setServiceParent(root)
+    # Started after the tunnel, which is what can fail.
+    ways.setServiceParent(root)
+    return root
+
+
+def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
+    """What a user should know of these settings before he wonders."""
+    notices: tuple[str, ...] = ()
     if not upstream.carriesDatagrams:
         notices += (
             f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
             f"their DNS queries need the relay at {GATEWAY4}.",
         )
-    notices += tuple(
+    return notices + tuple(
         f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
         "it; write ?ca=FILE in the place of ?insecure=1."
         for proxy in settings.proxy
         if proxy.insecure
     )
-    after: tuple[IPart, ...] = ()
-    if opener is None:
-        opener = LinuxTunOpener(offloadWorks)
-        # First and last: whatever else starts has no more rights than it needs, and
-        # systemd hears of a start that is over.
-        before = (makePrivileges(options, owners is not None), *before)
-        notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
-        after = (*routesFor(options, reactor, naming, gateways), notifier)
-    tunnel = NanotunService(
-        settings,
-        Parts(opener, makeEngine, makeServices, makeRouter, makePort, before, after),
-        reactor,
-        leave or (lambda status: exitWith(reactor, status)),
-        notices=notices,
-    )
-    root = LoggedService(settings, options.parent or {}, reactor)
-    tunnel.setServiceParent(root)
-    if IService.providedBy(upstream):
-        # Started after the tunnel, which is what can fail.
-        upstream.setServiceParent(root)
-    if settings.upstreamPool:
-        pools.setServiceParent(root)
-    return root

@@ -41,6 +41,9 @@ class ProcessesContract(Base):
         """Let that process become another program."""
         raise NotImplementedError
 
+    def settle(self, pid: int) -> None:
+        """Wait until that process waits."""
+
     def end(self, pid: int) -> None:
         """Let that process end."""
         raise NotImplementedError
@@ -94,6 +97,17 @@ class ProcessesContract(Base):
         self.assertEqual(processes.socketAt(pid, 2), 0)
         self.assertEqual(processes.socketAt(pid, 999), 0)
 
+    def test_turns(self) -> None:
+        """A process that waits sleeps, and when it has run since that can be told."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.settle(pid)
+        before = processes.turns(pid)
+        self.assertTrue(processes.asleep(pid))
+        self.assertEqual(processes.turns(pid), before)
+        self.execute(pid)
+        self.assertNotEqual(processes.turns(pid), before)
+
     def test_gone(self) -> None:
         """Of a process that is gone nothing is told, and nothing raises."""
         processes = self.makeProcesses()
@@ -103,6 +117,8 @@ class ProcessesContract(Base):
         self.assertIsNone(processes.process(pid))
         self.assertEqual(processes.descriptors(pid), [])
         self.assertEqual(processes.socketAt(pid, 0), 0)
+        self.assertFalse(processes.asleep(pid))
+        self.assertEqual(processes.turns(pid), b"")
         self.assertNotIn(pid, processes.pids())
 
     def test_addresses(self) -> None:

@@ -48,8 +48,9 @@ LAYERS = (
     ("nanotun.associations",),
     ("nanotun.redirection",),
     ("nanotun.router",),
-    ("nanotun.service",),
+    ("nanotun.service", "nanotun.signals"),
     ("nanotun.options",),
+    ("nanotun.assembly",),
     ("nanotun.tap",),
     ("nanotun.doctor",),
     ("nanotun.console",),
@@ -59,7 +60,13 @@ LAYERS = (
 #: What touches the world is known to the others by its interface only: these
 #: are named by the composition root and by nobody else.
 PORTS = LAYERS[8]
-ROOTS = ("nanotun.tap", "nanotun.doctor", "nanotun.console", "nanotun.testing")
+ROOTS = (
+    "nanotun.assembly",
+    "nanotun.tap",
+    "nanotun.doctor",
+    "nanotun.console",
+    "nanotun.testing",
+)
 
 #: No reactor, socket, clock or file: bytes and values in, bytes and values out.
 PURE = (
@@ -82,6 +89,8 @@ PURE = (
     "nanotun.owners.values",
     "nanotun.routing.values",
     "nanotun.routing.plan",
+    "nanotun.control.messages",
+    "nanotun.console.statustext",
     "nanotun.upstream.breaker",
     "nanotun.upstream.challenge",
     "nanotun.upstream.digest",

@@ -29,9 +29,12 @@ pidfile=${1#--pidfile=}
 echo $! >"$pidfile"
 """
 
+#: Knows check, which finds mistakes if it is told so, and recover, which fails.
 NANOTUN = """#!/bin/sh
-echo "$@" >>"$0.calls"
-exit 1
+[ "$1" = check ] || echo "$@" >>"$0.calls"
+[ "$1" = recover ] && exit 1
+[ ! -e "$0.mistake" ] || { echo "nanotun: no proxy is set." >&2; exit "$(cat "$0.mistake")"; }
+echo "OK: $*"
 """
 
 
@@ -174,6 +177,25 @@ class InitScriptTests(SynchronousTestCase):
             *("nanotun: did not start.",),
         )
 
+    def test_mistake(self) -> None:
+        """A daemon that runs is not touched for a configuration that has a mistake."""
+        pid = self.start()
+        sign = Path(f"{self.nanotun}.mistake")
+        sign.write_text("1")
+        for action in ("restart", "try-restart", "reload", "force-reload"):
+            self.check(
+                action,
+                1,
+                "nanotun: no proxy is set.",
+                f"nanotun: {self.config} has a mistake, and nothing is changed.",
+            )
+        self.check("status", 0, f"nanotun: runs, with pid {pid}.")
+        self.assertEqual(self.said("signals"), "")
+        # What the check does not understand is the daemon's business.
+        sign.write_text("2")
+        self.assertEqual(self.run_("restart")[0], 0)
+        self.assertNotEqual(self.pid(), pid)
+
     def test_endedStart(self) -> None:
         """A daemon that is gone at once has not started."""
         self.tell("ends")
@@ -194,7 +216,7 @@ class InitScriptTests(SynchronousTestCase):
         command = Path(f"/proc/{pid}/cmdline")
         self.assertTrue(not command.exists() or command.read_bytes() == b"")
         self.assertEqual(self.said("calls", self.nanotun), f"recover --config {self.config}\n")
-        self.program("nanotun", NANOTUN.replace("exit 1", "echo 'ip rule del'; exit 0"))
+        self.program("nanotun", NANOTUN.replace("exit 1", "echo 'ip rule del' && exit 0"))
         self.start()
         self.check("stop", 0, "nanotun: did not end within 1 s and is killed.", "ip rule del")
 

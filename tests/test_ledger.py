@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Decision, Endpoint, Flow, FlowEnd, Owner, Protocol, Verdict
-from nanotun.ledger import Ledger, processOf
+from nanotun.ledger import Ledger
+from nanotun.logformat import formatJSON
 from nanotun.testing import FakeUpstream
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 40000), Endpoint("192.0.2.1", 80))
@@ -55,7 +58,37 @@ class LedgerTests(SynchronousTestCase):
 
     def test_process(self) -> None:
         """A process is called by its name, its path or its user."""
-        self.assertEqual(processOf(None), "")
-        self.assertEqual(processOf(Owner(5, 0, "curl", "/usr/bin/curl")), " of curl (pid 5)")
-        self.assertEqual(processOf(Owner(5, 0, "", "/usr/bin/curl")), " of /usr/bin/curl (pid 5)")
-        self.assertEqual(processOf(Owner(0, 1000)), " of uid 1000")
+        for owner, expected in (
+            (None, ""),
+            (Owner(5, 0, "curl", "/usr/bin/curl"), " of curl (pid 5)"),
+            (Owner(5, 0, "", "/usr/bin/curl"), " of /usr/bin/curl (pid 5)"),
+            (Owner(0, 1000), " of uid 1000"),
+        ):
+            self.logged.clear()
+            self.ledger.tellHalt(FLOW, PROXIED._replace(owner=owner), "x")
+            (event,) = self.logged
+            self.assertIn(f"TCP flow 7{expected} from ", formatEvent(event))
+
+    def test_json(self) -> None:
+        """As JSON, all that the line about an end says stands in fields of its own."""
+        owner = Owner(5, 0, "curl", "/usr/bin/curl")
+        self.ledger.joined(FLOW, PROXIED._replace(owner=owner), FakeUpstream())
+        self.clock.advance(2.5)
+        self.ledger.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
+        self.assertEqual(
+            json.loads(formatJSON(self.logged[0]))["fields"],
+            {
+                "protocol": "TCP",
+                "flow": 7,
+                "process": "curl",
+                "pid": 5,
+                "source": "198.18.0.2:40000",
+                "destination": "192.0.2.1:80",
+                "upstream": "fake://",
+                "rule": "proxy",
+                "up": 10,
+                "down": 20,
+                "seconds": 2.5,
+                "error": 0,
+            },
+        )

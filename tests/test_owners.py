@@ -19,10 +19,12 @@ from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
+from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import EARLY_INTERVAL, LISTENER_INTERVAL, Owners
+from nanotun.owners.passing import BREED_COUNT
 from nanotun.owners.scanner import Scanner, ScanStopped
 from nanotun.owners.search import Search
 from nanotun.owners.values import Table
@@ -55,7 +57,7 @@ class OwnersCase(SynchronousTestCase):
         self.processes.now += 100
         self.sockets = FakeSockets()
         self.cgroups = FakeCgroups()
-        self.scans: list[tuple[Callable[[], Table], Deferred[Table]]] = []
+        self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
         """Make some that are started."""
@@ -73,22 +75,26 @@ class OwnersCase(SynchronousTestCase):
     def make(self, excluded: str, children: bool = False) -> Owners:
         """Make some."""
         matcher = Matcher(selectors(excluded), children, {"alice": 7}.__getitem__, str)
-        newcomers = Newcomers(self.processes, matcher, children, self.clock.seconds)
+        descriptors = Descriptors(self.processes, self.clock.seconds)
+        newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
         return Owners(
             self.processes,
             self.sockets,
             self.cgroups,
             matcher,
-            Scanner(self.processes, matcher, children, lambda: OWN, lambda seconds: None),
-            Search(self.processes, self.cgroups, newcomers, self.clock.seconds),
+            Scanner(
+                self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
+            ),
+            Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds),
             LocalProxies([parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses),
             REFRESH,
             self.clock,
             self.inThread,
             lambda: OWN,
+            self.clock.seconds,
         )
 
-    def inThread(self, scan: Callable[[], Table]) -> Deferred[Table]:
+    def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
         """Instead of a thread."""
         self.scans.append((scan, Deferred()))
         return self.scans[-1][1]
@@ -206,12 +212,15 @@ class OwnerTests(OwnersCase):
         self.assertIsNone(owners.ownerOf(TCP))
         self.assertEqual(owners.misses, 1)
         self.clock.advance(EARLY_INTERVAL)
-        self.assertEqual(len(self.scans), 1)
+        # The other one finds out whose it was.
+        self.assertEqual(len(self.scans), 2)
         self.finish()
+        self.finish()
+        self.assertEqual(owners._search._recent, [60])
 
 
-class LocalProxyTests(OwnersCase):
-    """Tests for L{Owners} with a proxy on this machine."""
+class LocalCase(OwnersCase):
+    """Owners with a proxy on this machine."""
 
     proxy = "127.0.0.1:1080"
 
@@ -225,6 +234,10 @@ class LocalProxyTests(OwnersCase):
         owner = owners.ownerOf(TCP)
         assert owner is not None
         return owner.excluded
+
+
+class LocalProxyTests(LocalCase):
+    """Tests for L{Owners} with a proxy on this machine."""
 
     def test_runs(self) -> None:
         """A proxy that runs at the start is known."""
@@ -283,6 +296,38 @@ class LocalProxyTests(OwnersCase):
         done.callback(table)
         self.clock.advance(2 * LISTENER_INTERVAL)
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+
+class PassingTests(LocalCase):
+    """Tests for L{Owners} with a proxy of several processes."""
+
+    def setUp(self) -> None:
+        """One that listens with two processes."""
+        super().setUp()
+        self.processes.spawn(70, "/usr/sbin/danted")
+        self.listen(70)
+        self.processes.spawn(71, "/usr/sbin/danted", parent=70)
+        self.processes.open(71, self.processes.socketAt(70, 3))
+
+    def test_onItsWay(self) -> None:
+        """A connection that nobody has, to where the proxy was asked to go, is the proxy's."""
+        owners = self.owners("")
+        inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        self.assertEqual(self.excluded(owners), "")
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        self.processes.open(1, inode)
+        self.assertEqual(owners.ownerOf(TCP), Owner(1, 1000, cgroup="/"))
+
+    def test_breeds(self) -> None:
+        """Where there is no time to find out, what comes again and again is refused."""
+        owners = self.owners("")
+        self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
+            for _ in range(BREED_COUNT):
+                self.assertIsNone(owners.ownerOf(TCP))
+            with capturedLogs() as events:
+                self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000, cgroup="/"))
+        self.assertIn("as a service", formatEvent(events[0]))
 
 
 class ScanTests(OwnersCase):

@@ -277,34 +277,35 @@ class AllowanceTests(SynchronousTestCase):
 
     def test_spent(self) -> None:
         """Lookups that come at once share a burst, and each has a least."""
-        clock = Clock()
-        allowance = Allowance(clock.seconds)
+        clock, spent = Clock(), Clock()
+        allowance = Allowance(clock.seconds, spent.seconds)
         for limit in (LOOKUP_LIMIT, BURST - LOOKUP_LIMIT, LEAST, LEAST):
-            granted = allowance.begin() - clock.seconds()
+            granted = allowance.begin() - spent.seconds()
             self.assertAlmostEqual(granted, limit)
-            clock.advance(granted)
+            spent.advance(granted)
             allowance.end()
 
     def test_saved(self) -> None:
         """What was spent comes back with time, and no more than that."""
-        clock = Clock()
-        allowance = Allowance(clock.seconds)
+        clock, spent = Clock(), Clock()
+        allowance = Allowance(clock.seconds, spent.seconds)
         for _ in range(5):
-            clock.advance(allowance.begin() - clock.seconds())
+            spent.advance(allowance.begin() - spent.seconds())
             allowance.end()
         clock.advance(0.004 / SHARE)
-        self.assertAlmostEqual(allowance.begin() - clock.seconds(), 0.004)
+        self.assertAlmostEqual(allowance.begin() - spent.seconds(), 0.004)
         clock.advance(1000)
-        self.assertAlmostEqual(allowance.begin() - clock.seconds(), LOOKUP_LIMIT)
+        self.assertAlmostEqual(allowance.begin() - spent.seconds(), LOOKUP_LIMIT)
 
-    def test_clockSet(self) -> None:
-        """A clock that is set back costs nothing and breaks nothing."""
-        clock = Clock()
+    def test_waits(self) -> None:
+        """Waiting for a processor costs nothing, nor does a clock that is set back."""
+        clock, spent = Clock(), Clock()
         clock.advance(1000)
-        allowance = Allowance(clock.seconds)
+        allowance = Allowance(clock.seconds, spent.seconds)
         allowance.begin()
-        clock.rightNow = 0.0
+        clock.advance(5)
         allowance.end()
+        clock.rightNow = 0.0
         self.assertAlmostEqual(allowance.begin(), LOOKUP_LIMIT)
 
 

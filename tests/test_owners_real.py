@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -53,6 +54,12 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         self.ours.sendall(b"line\n")
         self.ours.sendall(b"line\n")
         self.assertEqual(self.ours.recv(5, socket.MSG_WAITALL), b"line\n")
+
+    def settle(self, pid: int) -> None:
+        """It has only to come to its read(2)."""
+        deadline = time.monotonic() + 10
+        while not self.makeProcesses().asleep(pid) and time.monotonic() < deadline:
+            os.sched_yield()
 
     def end(self, pid: int) -> None:
         """Kill it and wait."""

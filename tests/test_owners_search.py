@@ -47,12 +47,22 @@ class ProcessesCase(SynchronousTestCase):
             lambda path: path,
         )
         self.pauses: list[float] = []
+        self.descriptors = Descriptors(self.processes, self.clock.seconds)
         self.scanner = Scanner(
-            self.processes, self.matcher, self.children, lambda: OWN, self.pauses.append
+            self.processes,
+            self.descriptors,
+            self.matcher,
+            self.children,
+            lambda: OWN,
+            self.pauses.append,
         )
-        self.newcomers = Newcomers(self.processes, self.matcher, self.children, self.clock.seconds)
+        self.newcomers = Newcomers(
+            self.processes, self.matcher, self.children, self.clock.seconds, self.clock.seconds
+        )
         self.cgroups = FakeCgroups()
-        self.search = Search(self.processes, self.cgroups, self.newcomers, self.clock.seconds)
+        self.search = Search(
+            self.processes, self.cgroups, self.newcomers, self.descriptors, self.clock.seconds
+        )
 
     def age(self, seconds: float) -> None:
         """Let time pass for the processes."""
@@ -71,7 +81,7 @@ class ProcessesCase(SynchronousTestCase):
     def find(self, inode: int, cgroup: str = "/", uid: int = 1000, connected: bool = True) -> int:
         """The pid of the excluded process that has a socket, or 0."""
         found = FlowSocket(inode, uid, 0, 1, connected)
-        excluded = self.search.find(found, cgroup, self.clock.seconds() + 1)
+        excluded = self.search.find(found, cgroup, self.clock.seconds() + 1).excluded
         return 0 if excluded is None else excluded.process.pid
 
 
@@ -138,12 +148,21 @@ class ScannerTests(ProcessesCase):
         self.processes.spawn(60, "/usr/sbin/danted", session=60)
         self.processes.open(60, 900)
         table = self.scan(EMPTY, 900)
-        self.patch(self.processes, "descriptors", lambda pid: self.fail("it looks again"))
-        self.processes.spawn(61, "/usr/lib/worker", parent=60, session=60)
-        again = self.scan(table, 900)
-        self.assertEqual(self.texts(again), {60: LOCAL_PROXY, 61: LOCAL_PROXY})
+        with mock.patch.object(self.processes, "descriptors", side_effect=AssertionError):
+            table = self.scan(table, 900)
+        self.assertEqual(self.texts(table), {60: LOCAL_PROXY})
         self.processes.end(60)
-        self.assertEqual(self.texts(self.scan(again)), {})
+        self.assertEqual(self.texts(self.scan(table)), {})
+
+    def test_proxyWorkers(self) -> None:
+        """What a proxy has started is the proxy; then it is learned who has which socket."""
+        self.processes.spawn(60, "/usr/sbin/danted", session=60)
+        self.processes.spawn(61, "/usr/lib/worker", parent=60, session=60)
+        self.processes.open(60, 900)
+        self.processes.open(10, 901)
+        self.assertEqual(self.texts(self.scan(EMPTY, 900)), {60: LOCAL_PROXY, 61: LOCAL_PROXY})
+        with mock.patch.object(self.processes, "descriptors", side_effect=AssertionError):
+            self.assertEqual(self.search.findHolder(901, 1.0).pid, 10)
 
     def test_proxyFirst(self) -> None:
         """Who is the proxy and excluded too is the proxy."""
@@ -186,7 +205,7 @@ class NewcomerTests(ProcessesCase):
     """Tests for L{Newcomers}."""
 
     def test_started(self) -> None:
-        """Who has started since the scan is found, with one long look for each."""
+        """Who has started since the scan is found, with one look at what it runs for each."""
         self.scan()
         self.processes.looks.clear()
         self.processes.spawn(60, "/usr/bin/curl")
@@ -195,7 +214,8 @@ class NewcomerTests(ProcessesCase):
         self.processes.open(61, 701)
         for _ in range(3):
             self.assertEqual((self.find(700), self.find(701)), (60, 0))
-        self.assertEqual(sorted(self.processes.looks), [60, 61])
+        # The second is for the one that is excluded, of whom more is told.
+        self.assertEqual(sorted(self.processes.looks), [60, 60, 61])
 
     def test_notYetSeen(self) -> None:
         """Who has a number, but cannot be seen yet at the first flow, is found by the next."""
@@ -303,7 +323,6 @@ class DescriptorTests(ProcessesCase):
             return real(pid, descriptor)
 
         self.patch(self.processes, "socketAt", socketAt)
-        self.descriptors = Descriptors(self.processes, self.clock.seconds)
 
     def look(self, inode: int) -> int | None:
         """With time for all."""
@@ -314,7 +333,8 @@ class DescriptorTests(ProcessesCase):
         """Every socket is found, at its descriptor, and no other is."""
         self.assertEqual(self.look(1050), 53)
         self.assertIsNone(self.look(4711))
-        self.assertEqual(len(self.read), 103)
+        # The first is where one was found before.
+        self.assertEqual(len(self.read), 104)
 
     def test_newest(self) -> None:
         """A socket at a number that was free at the last look is found at once."""
@@ -326,10 +346,27 @@ class DescriptorTests(ProcessesCase):
         self.look(4711)
         self.processes.open(60, 2001)
         self.assertEqual(self.look(2001), 40)
-        self.assertEqual(self.read, [40])
+        self.assertEqual(self.read, [103, 40])
 
     def test_reused(self) -> None:
         """A socket at a number that was another's is found as well."""
+        self.look(4711)
+        self.processes.files[60][90] = 2000
+        self.processes.ran[60] += 1
+        self.assertEqual(self.look(2000), 90)
+
+    def test_asleep(self) -> None:
+        """What has not run since it was searched is not searched again, whatever for."""
+        self.look(4711)
+        self.assertEqual((self.look(1050), self.look(4712)), (53, None))
+        self.assertEqual(self.read, [])
+        self.processes.ran[60] += 1
+        self.look(4712)
+        self.assertEqual(len(self.read), 103)
+
+    def test_running(self) -> None:
+        """What runs while it is searched is searched again."""
+        self.processes.busy.add(60)
         self.look(4711)
         self.processes.files[60][90] = 2000
         self.assertEqual(self.look(2000), 90)
@@ -421,6 +458,7 @@ class SearchTests(ProcessesCase):
         self.assertEqual((self.find(700), self.find(701, connected=False)), (60, 0))
         self.assertEqual(listed(), [])
         del self.processes.files[60][3]
+        self.processes.ran[60] += 1
         self.assertEqual(self.find(700), 0)
         self.assertEqual(listed(), [60])
 

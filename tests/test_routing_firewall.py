@@ -138,7 +138,7 @@ class ExcludedTests(FirewallCase):
 
     def test_users(self) -> None:
         """Users by number and by name, each once; one that there is not is passed over."""
-        chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,curl")
+        chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,uid:4294967295,curl")
         self.assertEqual(excludedUsers(chosen, {"ann": 12}.__getitem__), (7, 12))
         self.assertEqual(excludedUsers(selectors("uid:root")), (0,))
 

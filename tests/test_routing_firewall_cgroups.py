@@ -80,6 +80,18 @@ class CgroupsTests(FirewallCase):
             ("/sys/fs/cgroup", "games"),
             ("/sys/fs/cgroup/unified", "unified/games"),
             ("/mnt/cg", ""),
+            ("/sys/fs/cgroup2", ""),
         ):
             (group,) = Cgroups(selectors("cgroup:/games"), folder).usual()
             self.assertEqual(group.tool, tool)
+
+    def test_hidden(self) -> None:
+        """Groups are hidden where the hierarchy is nowhere, or not where it is looked for."""
+        for text, folder, below, hidden in (
+            ("cgroup:/a", "/mnt/cg", "/sys/fs/cgroup", True),
+            ("cgroup:/a", "/mnt/cg", "", False),
+            ("cgroup:/a", "", "", True),
+            ("unit:a.service", "/sys/fs/cgroup/unified", "/sys/fs/cgroup", False),
+            ("curl", "", "", False),
+        ):
+            self.assertEqual(Cgroups(selectors(text), folder).hidden(below), hidden)

@@ -59,6 +59,16 @@ class TextTests(SynchronousTestCase):
         self.assertIn("-m owner --uid-owner 5 -g NANOTUN_UPLINK", lines)
         self.assertIn('-m cgroup --path "/a/b\\\\\\"c" -g NANOTUN_UPLINK', lines)
 
+    def test_families(self) -> None:
+        """The two versions differ in addresses, and in link-local servers, which IPv4 lacks."""
+        four, six = self.chain("SENDING"), self.chain("SENDING", 6)
+        known = "-p tcp --sport 1:1023 --tcp-flags FIN,SYN,RST NONE -m conntrack --ctstate NEW"
+        for lines, kernel in ((four, "198.18.0.2"), (six, "fdfe:dcba:9876::2")):
+            self.assertIn(f"! -s {kernel} {known} -g NANOTUN_UPLINK", lines)
+        local = [f"-p {each} --dport 53 ! -o lo -d fe80::/10 -j DROP" for each in ("udp", "tcp")]
+        self.assertEqual([line for line in six if "DROP" in line], local)
+        self.assertEqual(len(six) - len(four), 2)
+
     def test_order(self) -> None:
         """In each table the rules stand before something leads to them, in one commit."""
         for part in loading(RULES, 4, EMPTY).split("*")[1:]:
@@ -137,6 +147,19 @@ class IptablesTests(FirewallCase, ChangeContract):
             self.tools.iptables[4].lines["nat"].clear()
             self.assertFalse(change.holds())
             change.undo()
+
+    def test_cannotLook(self) -> None:
+        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.broken = "Too many open files"
+        self.tools.nft.loads += 1  # something has changed
+        self.assertTrue(change.holds())
+        self.assertIn("Too many open files", str(self.assertRaises(RoutingError, change.apply)))
+        self.tools.broken = ""
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
 
     def test_secondFamilyFails(self) -> None:
         """If one family's rules cannot be loaded the other's are taken back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import RoutingError
+from nanotun.routing.firewall import cgroups, nft
 from nanotun.routing.firewall.nft import NftLoader, NftTable, works
 from nanotun.routing.firewall.nfttext import oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Cgroup, Rules
@@ -64,7 +65,19 @@ class TextTests(SynchronousTestCase):
         self.assertIn('socket cgroupv2 level 2 "unified/a/b" goto uplink', lines)
         self.assertFalse([line for line in lines if "level 1" in line])
         nobody = self.chain("sending", Rules("tun9"))
-        self.assertFalse([line for line in nobody if "goto" in line])
+        self.assertFalse([line for line in nobody if "skuid" in line or "cgroup" in line])
+
+    def test_connectedBefore(self) -> None:
+        """What a server sends on a connection that is new to the kernel only is marked."""
+        lines = [line for line in self.chain("sending") if "tcp sport 1-1023" in line]
+        for line, version, kernel in zip(
+            lines, ("ip", "ip6"), ("198.18.0.2", "fdfe:dcba:9876::2"), strict=True
+        ):
+            self.assertEqual(
+                line,
+                f"{version} saddr != {kernel} tcp sport 1-1023 "
+                "tcp flags & (fin|syn|rst) == 0 ct state new goto uplink",
+            )
 
     def test_markedFirst(self) -> None:
         """A marked packet is let pass before anything else is asked."""
@@ -74,7 +87,7 @@ class TextTests(SynchronousTestCase):
     def test_owner(self) -> None:
         """The flag is there if wanted."""
         self.assertIn("\n\tflags owner\n", tableText(RULES, True))
-        self.assertNotIn("flags", tableText(RULES, False))
+        self.assertNotIn("flags owner", tableText(RULES, False))
 
     def test_signatureOf(self) -> None:
         """Other rules have another signature, and so has a group that was made anew."""
@@ -247,6 +260,19 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         self.assertTrue(change.holds())
         self.assertEqual(self.tools.ran, ["nft"])
 
+    def test_cannotLook(self) -> None:
+        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.broken = "Too many open files"
+        self.tools.nft.loads += 1  # something has changed
+        self.assertTrue(change.holds())
+        self.assertIn("Too many open files", str(self.assertRaises(RoutingError, change.apply)))
+        self.tools.broken = ""
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
     def test_altered(self) -> None:
         """If somebody takes a rule out of it, it does not hold."""
         change = self.makeChange()
@@ -274,10 +300,20 @@ class GroupTests(NftCase):
     def setUp(self) -> None:
         """The folder counts as one that nft looks into."""
         super().setUp()
-        self.patch(NftTable, "_log", None)
-        from nanotun.routing.firewall import cgroups
+        self.lookInto(self.folder)
+        self.warned: list[str] = []
+        case = self
 
-        self.patch(cgroups, "SYSTEM_FOLDER", self.folder)
+        class Log:
+            def warn(self, text: str, **fields: object) -> None:
+                case.warned.append(text)
+
+        self.patch(NftTable, "_log", Log())
+
+    def lookInto(self, folder: str) -> None:
+        """Where nft looks for groups."""
+        self.patch(cgroups, "SYSTEM_FOLDER", folder)
+        self.patch(nft, "SYSTEM_FOLDER", folder)
 
     def test_whatExists(self) -> None:
         """Only groups that exist are loaded; all are described."""
@@ -305,21 +341,24 @@ class GroupTests(NftCase):
         self.removeGroup("/games")
         self.assertFalse(change.holds())
 
+    def test_outOfReach(self) -> None:
+        """Where nft does not look for groups none is loaded, and that is said once."""
+        self.lookInto("/nowhere")
+        change = self.makeChange()
+        for _ in range(2):
+            change.apply()
+            self.assertTrue(change.holds())
+        self.assertNotIn("cgroupv2", self.tools.nft.tables[TABLE])
+        self.assertEqual(len(self.warned), 1)
+
     def test_refused(self) -> None:
         """Where the kernel cannot match groups the rest is loaded, and said once."""
-        lines: list[str] = []
-
-        class Log:
-            def warn(self, text: str, **fields: object) -> None:
-                lines.append(text)
-
-        self.patch(NftTable, "_log", Log())
         self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
         change = self.makeChange()
         change.apply()
         self.assertTrue(change.holds())
         change.apply()
-        self.assertEqual(len(lines), 1)
+        self.assertEqual(len(self.warned), 1)
 
 
 class WorksTests(FirewallCase):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import tools
@@ -99,6 +100,20 @@ class HoldTests(ToolsCase):
         held = self.hold()
         self.assertEqual(held.ask("x" * 300_000, "q", "a"), "")
         self.assertEqual(len(held.ask("long", "q", "a")), 200_000)
+
+    def test_manyFiles(self) -> None:
+        """It works as well in a process that has a thousand files open."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < 1200:
+            raise SkipTest(f"a process may have {hard} files here")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        try:
+            self.assertEqual(self.hold().ask("bad", "q", "a"), "Error: bad")
+        finally:
+            for fd in files:
+                os.close(fd)
 
     def test_end(self) -> None:
         """The end of its input, which is also ours, ends it."""

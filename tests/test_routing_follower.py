@@ -10,8 +10,10 @@ from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import RoutingError
@@ -27,15 +29,15 @@ class FollowerTests(SynchronousTestCase):
         self.clock = Clock()
         self.times: list[float] = []
         self.repaired = False
-        self.raises = False
+        self.error: Exception | None = None
         self.follower = Follower(self.clock, self.work)
         self.follower.start()
 
     def work(self) -> bool:
         """Note the time."""
         self.times.append(self.clock.seconds())
-        if self.raises:
-            raise ValueError("a mistake")
+        if self.error is not None:
+            raise self.error
         return self.repaired
 
     def test_settles(self) -> None:
@@ -75,10 +77,30 @@ class FollowerTests(SynchronousTestCase):
 
     def test_mistake(self) -> None:
         """A mistake in the work is logged, and the next check comes."""
-        self.raises = True
+        self.error = ValueError("a mistake")
         self.clock.pump([CHECK] * 2)
         self.assertEqual(len(self.times), 2)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
+    def test_trouble(self) -> None:
+        """What cannot be done is told once, and tried again ever more slowly."""
+        said: list[LogEvent] = []
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            said.append(event)
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.error = RoutingError("It cannot be.")
+        for _ in range(6):
+            self.follower.notice()
+            self.clock.advance(SLOWEST)
+        self.assertEqual(len(said), 1)
+        self.follower.notice()
+        count = len(self.times)
+        self.clock.advance(SLOWEST / 2)
+        self.assertEqual(len(self.times), count)
 
     def test_stop(self) -> None:
         """After a stop nothing is called."""

@@ -6,6 +6,8 @@ L{nanotun.routing.surroundings}.
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,14 +122,36 @@ class ReaderTests(RoutingCase):
         self.assertIn("not permitted", str(self.assertRaises(RoutingError, self.read)))
 
 
-TCP = """\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1
-   1: 00000000:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1
-   2: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 103 1
-   3: 0200A8C0:0AAA 0300A8C0:C350 01 00000000:00000000 00:00000000 00000000     0        0 104 1
-   4: 0200A8C0:0BBB 0300A8C0:C350 06 00000000:00000000 00:00000000 00000000     0        0 105 1
-"""
+def row(number: int, host: str, port: int, state: str, inode: int) -> str:
+    """A line of /proc/net/tcp."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    text = "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+    return (
+        f"{number:4}: {text}:{port:04X} {'0' * len(text)}:0000 {state} 00000000:00000000 "
+        f"00:00000000 00000000 0 0 {inode} 1 0000000000000000 100 0 0 10 0\n"
+    )
+
+
+TCP = "  sl  local_address rem_address   st ...\n" + "".join(
+    (
+        row(0, "0.0.0.0", 22, "0A", 101),
+        row(1, "0.0.0.0", 2222, "0A", 102),
+        row(2, "127.0.0.1", 8080, "0A", 103),
+        row(3, "192.168.0.2", 2222, "01", 104),
+        row(4, "192.168.0.2", 3003, "06", 105),
+        # What a user forwards.
+        row(5, "192.168.0.2", 40000, "01", 106),
+        row(6, "127.0.0.1", 6010, "0A", 107),
+    )
+)
+TCP6 = "  sl  local_address remote_address   st ...\n" + "".join(
+    (
+        row(0, "::1", 6010, "0A", 108),
+        row(1, "::ffff:127.0.0.1", 6011, "0A", 109),
+        row(2, "2001:db8::1", 2022, "0A", 110),
+    )
+)
 
 
 class SSHTests(SynchronousTestCase):
@@ -138,6 +162,7 @@ class SSHTests(SynchronousTestCase):
         self.proc = Path(self.mktemp())
         (self.proc / "net").mkdir(parents=True)
         (self.proc / "net/tcp").write_text(TCP)
+        (self.proc / "net/tcp6").write_text(TCP6)
 
     def process(self, pid: int, comm: str, *inodes: int) -> None:
         """A process that holds sockets."""
@@ -148,19 +173,28 @@ class SSHTests(SynchronousTestCase):
         os.symlink("/dev/null", self.proc / f"{pid}/fd/99")
 
     def test_ports(self) -> None:
-        """All that an SSH server holds, port 22 whoever listens there, and our own session's."""
+        """Where SSH servers listen, port 22 whoever listens there, and our own session's."""
         self.process(1, "systemd", 101)
-        self.process(20, "sshd", 102)
-        self.process(21, "sshd-session", 104)
+        self.process(20, "sshd", 102, 110)
+        self.process(21, "sshd-session", 104, 106, 107, 108, 109)
         self.process(22, "nginx", 103)
         self.process(23, "sshd", 105, 999)
         environment = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 7022"}
-        self.assertEqual(sshPorts(environment, str(self.proc)), (22, 2222, 2730, 7022))
-        self.assertEqual(sshPorts({}, str(self.proc)), (22, 2222, 2730))
+        self.assertEqual(sshPorts(environment, str(self.proc)), (22, 2022, 2222, 7022))
+        self.assertEqual(sshPorts({}, str(self.proc)), (22, 2022, 2222))
+
+    def test_sessionOnly(self) -> None:
+        """A session on port 22 counts without a listener, as while the server is started anew."""
+        (self.proc / "net/tcp").write_text(
+            TCP.splitlines()[0] + "\n" + row(0, "9.9.9.9", 22, "01", 7)
+        )
+        self.process(20, "sshd", 7)
+        self.assertEqual(sshPorts({}, str(self.proc)), (22,))
 
     def test_none(self) -> None:
         """Without SSH there is no port."""
         (self.proc / "net/tcp").unlink()
+        (self.proc / "net/tcp6").unlink()
         self.process(20, "sshd", 102)
         self.assertEqual(sshPorts({}, str(self.proc)), ())
 

@@ -45,6 +45,11 @@ class JournalTests(RoutingCase):
         self.assertEqual(self.journal().read()[0], ENTRIES)
         self.journal().write(ENTRIES[:1], False)
         self.assertEqual(self.journal().read()[0], ENTRIES[:1])
+        self.journal().remove()
+        with open(f"{self.journal().path}.new", "w") as file:
+            file.write('{"half')
+        self.journal().remove()
+        self.assertEqual(os.listdir(self.runDir), [])
 
     def test_otherBoot(self) -> None:
         """After a reboot there is nothing to undo."""

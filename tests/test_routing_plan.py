@@ -37,7 +37,7 @@ def way(
     transport: str = "tcp",
     sport: int = 40000,
     dport: int = 443,
-    incoming: str = "",
+    incoming: str = "lo",
 ) -> str:
     """
     Walk through the rules as the kernel does.
@@ -156,6 +156,11 @@ class WayTests(SynchronousTestCase):
         for host in ("192.168.1.7", "1.1.1.1", "fd12::1"):
             self.assertEqual(way(host, plans, incoming="nano0"), "main")
             self.assertEqual(way(host, plans, incoming="up0"), "tunnel")
+        # It is nobody's, and no server's of this machine.
+        plans = changes(WISHES._replace(uids=(0,)))
+        self.assertEqual(way("1.1.1.1", plans, uid=0), "main")
+        self.assertEqual(way("1.1.1.1", plans, uid=0, incoming="up0"), "tunnel")
+        self.assertEqual(way("1.1.1.1", plans, sport=22, incoming="up0"), "tunnel")
 
     def test_largeLink(self) -> None:
         """A network that is too large to be a link's is not believed to be one."""

@@ -81,7 +81,7 @@ class RoutesTests(RoutesCase):
     def test_oldKernel(self) -> None:
         """A kernel that takes a rule and makes another of it is an error."""
         self.kernel.ignores = True
-        error = self.assertRaises(RoutingError, self.routes().start)
+        error = self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
         self.assertIn("4.17", str(error))
         self.assertClean()
 
@@ -110,6 +110,10 @@ class RoutesTests(RoutesCase):
 
     def test_failureAfterCrash(self) -> None:
         """A start that fails after a crash gives everything back, but for a kill switch."""
+        self.extra, self.fails = ["other"], {"do other"}
+        self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
+        self.assertClean()
+        self.extra = ["firewall"]
         for killSwitch in (False, True):
             self.clock.calls.clear()
             self.routes(killSwitch=killSwitch).start()

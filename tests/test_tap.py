@@ -13,14 +13,17 @@ from twisted.plugin import IPlugin, getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun import tap
+from nanotun.assembly import host
+from nanotun.assembly.host import makePrivileges
+from nanotun.control.lock import InstanceLock
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.notify import Notifier
 from nanotun.options import Options
 from nanotun.privileges import Privileges
 from nanotun.service import NanotunService
-from nanotun.tap import engineFactory, makePrivileges, makeService
+from nanotun.signals import Signals
+from nanotun.tap import engineFactory, makeService
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,20 +85,25 @@ class MakeServiceTests(SynchronousTestCase):
         """It gives a service that is not running and holds the tunnel."""
         root = makeService(self.options())
         verifyObject(IService, root)
-        (tunnel,) = cast(Any, root)
+        tunnel, ways = cast(Any, root)
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
+        self.assertEqual(list(ways), [])
 
     def test_order(self) -> None:
-        """Rights are given up before anything else starts, and systemd hears last."""
+        """
+        Signals are minded and rights given up before anything else starts, nothing is
+        done before the lock is had, and systemd hears last.
+        """
         (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
         parts = tunnel._parts
-        self.assertIsInstance(parts.before[0], Privileges)
+        first = [type(part) for part in parts.before[:3]]
+        self.assertEqual(first, [Signals, Privileges, InstanceLock])
         self.assertIsInstance(parts.after[-1], Notifier)
 
     def test_privileges(self) -> None:
         """What a daemon keeps follows from its settings and from where its files are."""
-        self.patch(tap, "hasForeign", lambda read, written: "/nobody's" in written)
+        self.patch(host, "hasForeign", lambda read, written: "/nobody's" in written)
         self.assertEqual(makePrivileges(self.options(), False)._names, {"NET_ADMIN"})
         options = self.options("direct://", "--auto-route")
         cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
@@ -106,7 +114,8 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_group(self) -> None:
         """Several proxies are a service beside the tunnel, started after it."""
-        tunnel, group = cast(Any, makeService(self.options("h:1,direct://")))
+        tunnel, ways = cast(Any, makeService(self.options("h:1,direct://")))
+        (group,) = ways
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
         self.assertFalse(group.running)
@@ -114,7 +123,8 @@ class MakeServiceTests(SynchronousTestCase):
     def test_pools(self) -> None:
         """Each proxy has its pool; they are started after the tunnel too."""
         options = self.options("h:1,http://h:2,direct://", "--upstream-pool", "2")
-        tunnel, group, pools = cast(Any, makeService(options))
+        tunnel, ways = cast(Any, makeService(options))
+        group, pools = ways
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(len(list(pools)), 2)
         self.assertFalse(pools.running or group.running)
@@ -154,7 +164,7 @@ class MakeServiceTests(SynchronousTestCase):
             (("127.0.0.1:1080",), True),
             (("socks5:///run/proxy.sock",), True),
         ):
-            (tunnel,) = cast(Any, makeService(self.options(*arguments)))
+            tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
             names = [part.name for part in tunnel._parts.before]
             self.assertEqual("the process table" in names, expected, arguments)
 

@@ -77,7 +77,13 @@ class WaysTests(SynchronousTestCase):
 
     def makeWays(self, device: str) -> MarkedWays:
         """Ways into a device."""
-        made = MarkedWays(device, self.clock.seconds, makeSocket=lambda: self.kernel)
+        self.made = 0
+
+        def makeSocket() -> FakeKernel:
+            self.made += 1
+            return self.kernel
+
+        made = MarkedWays(device, self.clock.seconds, makeSocket=makeSocket)
         self.warnings: list[Any] = []
         made._log = Logger(observer=self.warnings.append)  # type: ignore[arg-type, misc]
         return made
@@ -87,11 +93,22 @@ class WaysTests(SynchronousTestCase):
         verifyClass(IPart, MarkedWays)
         verifyObject(IPart, self.ways)
         self.ways.start()
+        self.assertTrue(self.ways.leadsIn("192.0.2.1"))
         self.ways.stop()
-        self.assertEqual(self.kernel.closed, 0)
-        self.ways.leadsIn("192.0.2.1")
         self.ways.stop()
-        self.assertEqual(self.kernel.closed, 1)
+        self.assertEqual((self.kernel.closed, self.made), (1, 1))
+
+    def test_noSocket(self) -> None:
+        """Where there is no socket to be had at the start it is made when it is needed."""
+
+        def refuse() -> None:
+            raise OSError(24, "Too many open files")
+
+        self.ways._makeSocket = refuse
+        self.ways.start()
+        self.assertFalse(self.ways.leadsIn("192.0.2.1"))
+        self.ways._makeSocket = lambda: self.kernel
+        self.assertTrue(self.ways.leadsIn("192.0.2.1"))
 
     def test_answer(self) -> None:
         """It is the device's interface or it is not."""

@@ -107,6 +107,17 @@ class RelayTests(LegCase):
         self.assertEqual(self.scripts[0].heard, b"\5\1\0" + b"\5\3\0\1\0\0\0\0\0\0")
         self.assertClean()
 
+    async def test_leadsIn(self) -> None:
+        """
+        A relay whose way leads into the tunnel is none: each datagram would come back
+        as a new source's.
+        """
+        upstream = self.proxy(self.listen(METHOD, reply(self.relayPort, "127.0.0.1")))
+        upstream.leadsIn = "127.0.0.1".__eq__
+        self.assertIn("into the tunnel", await self.failure(ProxyError, upstream.associate(4)))
+        await self.ended()
+        self.assertClean()
+
     async def test_unsupported(self) -> None:
         """
         A proxy that carries no UDP is not asked again for a while, and TCP goes on.

@@ -9,13 +9,13 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "explain doctor run plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status stop confirm run explain doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # Behind -- stands somebody else's command.
     for ((i = 2; i < COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == -- ]]; then
-            case $word in run) ;; *) return ;; esac
+            case $word in '') ;; *) return ;; esac
             if ((i == COMP_CWORD - 1)); then
                 COMPREPLY=($(compgen -c -- "$cur"))
             else
@@ -31,7 +31,21 @@ _nanotun() {
         prev=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $prev in
-        --cgroup) :; return ;;
+        --chroot) :; return ;;
+        --file|-f) :; return ;;
+        --gid|-g) :; return ;;
+        --logfile|-l) :; return ;;
+        --logger) :; return ;;
+        --pidfile) :; return ;;
+        --prefix) :; return ;;
+        --profile|-p) :; return ;;
+        --profiler) :; return ;;
+        --python|-y) :; return ;;
+        --reactor|-r) :; return ;;
+        --rundir|-d) :; return ;;
+        --source|-s) :; return ;;
+        --uid) :; return ;;
+        --umask) :; return ;;
         --config|-c) _nanotun_files -f; return ;;
         --confirm) :; return ;;
         --connect-timeout) :; return ;;
@@ -46,7 +60,6 @@ _nanotun() {
         --exclude-refresh) :; return ;;
         --exclude) :; return ;;
         --fake-ip-exclude) :; return ;;
-        --from) :; return ;;
         --ipv6) COMPREPLY=($(compgen -W "auto capture block" -- "$cur")); return ;;
         --kill-switch) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --lan-only-ports) :; return ;;
@@ -56,8 +69,6 @@ _nanotun() {
         --log-level) COMPREPLY=($(compgen -W "debug info warn error" -- "$cur")); return ;;
         --mtu) :; return ;;
         --offload) COMPREPLY=($(compgen -W "auto on off" -- "$cur")); return ;;
-        --pid) :; return ;;
-        --process) :; return ;;
         --proxy-check-interval) :; return ;;
         --proxy-password-file) _nanotun_files -f; return ;;
         --proxy-policy) COMPREPLY=($(compgen -W "failover round-robin least-latency" -- "$cur")); return ;;
@@ -66,15 +77,22 @@ _nanotun() {
         --stack) COMPREPLY=($(compgen -W "gvisor simple" -- "$cur")); return ;;
         --tun) :; return ;;
         --udp-timeout) :; return ;;
-        --uid) :; return ;;
         --upstream-pool) :; return ;;
+        --cgroup) :; return ;;
+        --from) :; return ;;
+        --pid) :; return ;;
+        --process) :; return ;;
         --target) :; return ;;
-        --user|-u) :; return ;;
     esac
     case $word in
+        start) options="--chroot --debug -b --encrypted -e --euid --file -f --gid -g --help --help-reactors --logfile -l --logger --no_save -o --nodaemon -n --originalname --pidfile --prefix --profile -p --profiler --python -y --reactor -r --rundir -d --savestats --source -s --spew --syslog --uid -u --umask --version" ;;
+        check) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
+        status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
+        stop) options="--config -c --help --run-dir --version" ;;
+        confirm) options="--config -c --help --run-dir --version" ;;
+        run) options="" ;;
         explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
         doctor) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
-        run) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --user -u --version" ;;
         plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         recover) options="--config -c --force --help --keep-kill-switch --run-dir --version" ;;
     esac
@@ -83,7 +101,7 @@ _nanotun() {
         return
     fi
     case $word in
-        '') _nanotun_files -f ;;
+        check) _nanotun_files -f ;;
     esac
 }
 complete -F _nanotun nanotun

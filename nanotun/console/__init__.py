@@ -4,12 +4,15 @@ The C{nanotun} command: one module for each of its words.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
 from nanotun import __version__
+from nanotun.console.statuses import FAILED, GOOD, WRONG_USAGE
 
 
 class Command(NamedTuple):
@@ -25,12 +28,30 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "start": Command("start", "run the daemon; with -d in the background"),
+    "check": Command("check", "read a configuration file and say what is wrong with it"),
+    "status": Command("status", "show how the daemon does; --json, --watch"),
+    "stop": Command("stop", "end the daemon and wait until it has ended"),
+    "confirm": Command("confirm", "keep the routes of a start with --confirm"),
+    "run": Command("run", "run one command in a network of its own, through the proxy"),
     "explain": Command("explain", "say where a flow would go, and why"),
     "doctor": Command("doctor", "look for what is wrong, and say the cure"),
-    "run": Command("run", "run one command in a network of its own, through the proxy"),
     "plan": Command("plan", "print what --auto-route would change, and its undo"),
     "recover": Command("recover", "take back what a daemon that was killed has left"),
 }
+
+
+def helpText() -> str:
+    """All words, on one screen."""
+    words = "\n".join(f"  {word:<9} {command.summary}" for word, command in COMMANDS.items())
+    return (
+        "usage: nanotun WORD [options]\n\n"
+        "Sends this machine's traffic, or one command's, through a proxy.\n\n"
+        f"{words}\n\n"
+        "  nanotun WORD --help   the options of a word\n"
+        "  nanotun --version     the version\n\n"
+        "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,15 +59,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run one word of the command line.
 
     @param argv: what stands behind the program's name; C{sys.argv}'s by default.
-    @return: the exit status: 0, 1 for what went wrong, 2 for a wrong command line.
+    @return: the exit status, one of L{nanotun.console.statuses}.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["--version"]:
+    if not arguments:
+        print(helpText(), file=sys.stderr)
+        return WRONG_USAGE
+    word = arguments[0]
+    if word in ("--version", "-V"):
         print(f"nanotun {__version__}")
-        return 0
-    command = COMMANDS.get(arguments[0]) if arguments else None
+        return GOOD
+    if word in ("--help", "-h", "help"):
+        print(helpText())
+        return GOOD
+    command = COMMANDS.get(word)
     if command is None:
-        print(f"usage: nanotun [{'|'.join(COMMANDS)}] ...", file=sys.stderr)
-        return 2
-    status: int = import_module(f"nanotun.console.{command.module}").main(arguments[1:])
+        print(f"nanotun: {_unknown(word)}", file=sys.stderr)
+        return WRONG_USAGE
+    try:
+        status: int = import_module(f"nanotun.console.{command.module}").main(arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has read enough.  Python would complain at its end once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
     return status
+
+
+def _unknown(word: str) -> str:
+    near = [each for each in COMMANDS if each.startswith(word)]
+    near = near or get_close_matches(word, COMMANDS, 1)
+    if near:
+        return f"there is no word {word[:40]!a}; did you mean 'nanotun {near[0]}'?"
+    return f"there is no word {word[:40]!a}; see 'nanotun --help'."

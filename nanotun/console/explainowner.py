@@ -15,6 +15,7 @@ from twisted.python import usage
 from nanotun.config import Settings
 from nanotun.errors import ConfigError
 from nanotun.flow import Owner
+from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
@@ -68,7 +69,11 @@ def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
     """What excludes a process by the daemon's scan, which knows its forebears and the proxy."""
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
-    scanner = Scanner(processes, matcher, settings.excludeChildren, lambda: 0, time.sleep)
+    descriptors = Descriptors(processes, time.thread_time)
+    children = settings.excludeChildren
+    scanner = Scanner(processes, descriptors, matcher, children, lambda: 0, time.sleep)
+        processes, descriptors, matcher, settings.excludeChildren, lambda: 0, time.sleep
+    )
 
     def startOf(pid: int) -> int | None:
         glance = processes.glance(pid)

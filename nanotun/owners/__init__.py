@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config import Settings
 from nanotun.owners.cgroups import CgroupTree, findMount
+from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
@@ -42,19 +43,23 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     processes = ProcProcesses()
     sockets = KernelSockets(settings.tunName)
     cgroups = CgroupTree(_cgroupMount(), reactor.seconds)
-    newcomers = Newcomers(processes, matcher, settings.excludeChildren, reactor.seconds)
+    descriptors = Descriptors(processes, time.thread_time)
+    newcomers = Newcomers(
+        processes, matcher, settings.excludeChildren, reactor.seconds, time.thread_time
+    )
     return Owners(
         processes,
         sockets,
         cgroups,
         matcher,
-        Scanner(processes, matcher, settings.excludeChildren, os.getpid, time.sleep),
-        Search(processes, cgroups, newcomers, reactor.seconds),
+        Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
+        Search(processes, cgroups, newcomers, descriptors, time.thread_time),
         LocalProxies(settings.proxy, sockets, processes.ownAddresses),
         settings.excludeRefresh,
         reactor,
         lambda scan: deferToThreadPool(reactor, reactor.getThreadPool(), scan),
         os.getpid,
+        time.thread_time,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nanotun.errors import ConfigError
-from nanotun.owners.values import Process
+from nanotun.owners.values import Process, Program
 from nanotun.policy.selector import Selector, SelectorKind
 
 
@@ -17,6 +17,7 @@ class Matcher:
 
     @ivar bySockets: whether a socket's user or cgroup can decide.
     @ivar byCgroups: whether any selector is about cgroups.
+    @ivar byFamilies: whether users' and cgroups' processes have children that count.
     @ivar byProcesses: whether processes have to be looked at.
     @param children: whether what an excluded process starts is excluded too.
     @param uidOf: a user's id by name; raises L{KeyError} if there is no such user.
@@ -43,12 +44,10 @@ class Matcher:
         self._pids = {int(value): text for value, text in values[SelectorKind.PID].items()}
         self._starts: dict[int, int] = {}
         self._uids = {_uid(value, uidOf): text for value, text in values[SelectorKind.UID].items()}
-        self._children = children
+        self.byFamilies = children and bool(self._uids or self._cgroups or self._units)
         self.byCgroups = bool(self._cgroups or self._units)
         self.bySockets = bool(self._uids) or self.byCgroups
-        self.byProcesses = bool(
-            self._names or self._paths or self._pids or (children and self.bySockets)
-        )
+        self.byProcesses = bool(self._names or self._paths or self._pids or self.byFamilies)
 
     def bindPids(self, startOf: Callable[[int], int | None]) -> list[str]:
         """
@@ -82,18 +81,26 @@ class Matcher:
         """
         return self._uids.get(uid) or self._cgroupText(cgroup)
 
-    def processText(self, process: Process) -> str:
-        """The selector that means a process, or nothing."""
-        if self._starts.get(process.pid) == process.glance.started:
-            return self._pids[process.pid]
-        found = self._realPaths.get(process.path)
+    def programText(self, pid: int, started: int, program: Program) -> str:
+        """The selector that means a process by its number or by what it runs, or nothing."""
+        if self._starts.get(pid) == started:
+            return self._pids[pid]
+        found = self._realPaths.get(program.path)
         if found:
             return found
-        for name in process.names:
+        for name in program.names:
             if name in self._names:
                 return self._names[name]
+        return ""
+
+    def processText(self, process: Process) -> str:
+        """The selector that means a process, or nothing."""
+        program = Program(process.names, process.path)
+        found = self.programText(process.pid, process.glance.started, program)
+        if found:
+            return found
         # Its own sockets are decided by themselves; this is for its children.
-        if self._children and self.bySockets:
+        if self.byFamilies:
             return self.socketText(process.uids[1], process.cgroup)
         return ""
 

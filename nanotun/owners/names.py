@@ -21,18 +21,23 @@ _INTERPRETERS = re.compile(
 _TEXT = ("-c", "-e", "--eval", "-r")
 
 
+def mayRunScripts(path: str) -> bool:
+    """Whether a program's command line matters for what it is called."""
+    return _INTERPRETERS.fullmatch(basename(path)) is not None
+
+
 def namesOf(path: str, name: str, arguments: Sequence[str]) -> frozenset[str]:
     """
     All names that select a process.
 
     @param path: of its executable, or empty.
-    @param name: the kernel's name for it, in full as far as that is known.  A script
-        that is run by its C{#!} line has its own here.
-    @param arguments: its command line.
+    @param name: the kernel's name for it, at most 15 bytes.  A script that is run by its
+        C{#!} line has its own here.
+    @param arguments: its command line, where L{mayRunScripts}.
     @return: in the form of L{processName}.
     """
     names = {basename(path), name.rpartition("\\")[2] or name}
-    if _INTERPRETERS.fullmatch(basename(path)):
+    if mayRunScripts(path):
         names.add(_script(arguments[1:]))
     return frozenset(processName(each) for each in names if each)
 

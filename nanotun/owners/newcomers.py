@@ -14,7 +14,7 @@ from nanotun.owners.values import EMPTY, Excluded, Glance, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
 #: can be seen, and there may be as many at it as there are processors, and more.
-MARGIN = 256
+MARGIN = 64
 
 #: Seconds after which nobody is still at it.
 FORK_TIME = 0.1
@@ -32,6 +32,7 @@ class Newcomers:
     @ivar overflowed: whether some were left out since the last table.
     @param children: the setting C{excludeChildren}.
     @param seconds: the clock.
+    @param spent: see L{nanotun.owners.allowance.Allowance}.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Newcomers:
         matcher: Matcher,
         children: bool,
         seconds: Callable[[], float],
+        spent: Callable[[], float],
     ) -> None:
         self._processes = processes
         self._matcher = matcher
         self._children = children
         self._seconds = seconds
+        self._spent = spent
         self.reset(EMPTY)
 
     def reset(self, table: Table) -> None:
@@ -80,7 +83,7 @@ class Newcomers:
         """
         Find who is new.
 
-        @param deadline: when to stop, by the clock.
+        @param deadline: at which C{spent} to stop.
         @return: whether there was time for all.
         @raise OSError: there is no /proc to look at.
         """
@@ -93,7 +96,7 @@ class Newcomers:
             self._listed = set(pids)
             self._newest = newest
         for pid in sorted(self._restless, reverse=True):
-            if self._seconds() > deadline:
+            if self._spent() > deadline:
                 return False
             self.examine(pid)
         return True
@@ -140,26 +143,34 @@ class Newcomers:
         self._verdicts.pop(pid, None)
 
     def _judge(self, pid: int, glance: Glance, generation: int) -> Excluded | None:
-        process = None
-        if self._matcher.byProcesses:
-            process = self._processes.process(pid)
-            if process is None:
-                return None
-            text = self._matcher.processText(process)
-            if text:
-                return Excluded(process, text)
+        text = self._text(pid, glance)
         before = self._table.excluded.get(pid)
         if (
-            before is not None
+            not text
+            and before is not None
             and before.inherited
             and before.process.glance.started == glance.started
         ):
             return before
-        above = self._parent(glance.parent, generation)
-        if above is None or not inherits(above.text, glance, above.process.glance, self._children):
-            return None
-        process = process or self._processes.process(pid)
-        return None if process is None else Excluded(process, above.text, inherited=True)
+        inherited = not text
+        if inherited:
+            above = self._parent(glance.parent, generation)
+            if above is not None and inherits(
+                above.text, glance, above.process.glance, self._children
+            ):
+                text = above.text
+        process = self._processes.process(pid) if text else None
+        return None if process is None else Excluded(process, text, inherited)
+
+    def _text(self, pid: int, glance: Glance) -> str:
+        matcher = self._matcher
+        if matcher.byFamilies:
+            process = self._processes.process(pid)
+            return "" if process is None else matcher.processText(process)
+        if matcher.byProcesses:
+            program = self._processes.program(pid, glance)
+            return matcher.programText(pid, glance.started, program)
+        return ""
 
     def _parent(self, pid: int, generation: int) -> Excluded | None:
         if pid in self._restless and generation < GENERATIONS:

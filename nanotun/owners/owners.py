@@ -17,12 +17,13 @@ from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import ConfigError
-from nanotun.flow import Flow, Owner
+from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.interfaces import IOwners, IPart
 from nanotun.owners.allowance import Allowance
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
+from nanotun.owners.passing import Passing
 from nanotun.owners.scanner import Scanner, ScanStopped
 from nanotun.owners.search import Search
 from nanotun.owners.system import ICgroups, IProcesses, ISockets
@@ -32,9 +33,20 @@ from nanotun.trouble import TroubleLog
 #: Seconds between the starts of two scans that are not due yet.
 EARLY_INTERVAL = 1.0
 
+#: Seconds between two looks at processes that were started meanwhile, so that few are left
+#: to look at when a flow comes.
+NEWCOMERS_INTERVAL = 0.5
+
 #: Seconds between two short looks at who listens on the proxy's address: two questions
 #: of the six microseconds that one takes.
 LISTENER_INTERVAL = 0.01
+
+#: What to do where a proxy's own flows cannot be told from others in time.
+BREEDS = (
+    "The proxy on this machine hands connections on among its processes faster than it can be "
+    "found out whose they are, so that they come back, and some are refused; run it as a service "
+    "(a cgroup of its own), or exclude it with uid:USER or unit:NAME."
+)
 
 
 @implementer(IOwners, IPart)
@@ -45,6 +57,7 @@ class Owners:
     @param proxies: those that may run here.
     @param refresh: seconds between two scans.
     @param inThread: calls a function on another thread; L{deferToThreadPool}.
+    @param spent: see L{Allowance}.
     @param ownPid: os.getpid; twistd forks between our making and our start.
     """
 
@@ -63,8 +76,9 @@ class Owners:
         proxies: LocalProxies,
         refresh: float,
         clock: IReactorTime,
-        inThread: Callable[[Callable[[], Table]], Deferred[Table]],
+        inThread: Callable[[Callable[[], Any]], Deferred[Any]],
         ownPid: Callable[[], int],
+        spent: Callable[[], float],
     ) -> None:
         self.misses = 0
         self.table = EMPTY
@@ -80,12 +94,14 @@ class Owners:
         self._inThread = inThread
         self._ownPid = ownPid
         self._trouble = TroubleLog(clock, self._log)
-        self._allowance = Allowance(clock.seconds)
+        self._allowance = Allowance(clock.seconds, spent)
+        self._passing = Passing(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
         self._listenersAsked = self._scanBegan = -EARLY_INTERVAL
-        self._scanning = self._stopped = False
+        self._scanning = self._learning = self._stopped = False
         self._loop = LoopingCall(self._scan)
-        self._loop.clock = clock
+        self._newcomersLoop = LoopingCall(self._lookAtNewcomers)
+        self._loop.clock = self._newcomersLoop.clock = clock
         self._soon: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -111,12 +127,14 @@ class Owners:
                 "machine."
             ) from None
         self._loop.start(self._refresh, now=False)
+        self._newcomersLoop.start(NEWCOMERS_INTERVAL, now=False)
 
     def stop(self) -> None:
         """See L{IPart.stop}.  A scan that is under way ends soon, and is not waited for."""
         self._stopped = True
         self._scanner.stop()
         self._loop.stop()
+        self._newcomersLoop.stop()
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
@@ -144,19 +162,19 @@ class Owners:
             return None
         deadline = self._allowance.begin()
         try:
-            owner = self._judge(found, deadline)
+            owner = self._judge(found, flow.destination, deadline)
             if owner.excluded and not found.connected:
                 # Whose packets these are cannot be told: all have to be excluded.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
-                        sharer = self._judge(other, deadline)
+                        sharer = self._judge(other, flow.destination, deadline)
                         if not sharer.excluded:
                             return sharer
             return owner
         finally:
             self._allowance.end()
 
-    def _judge(self, found: FlowSocket, deadline: float) -> Owner:
+    def _judge(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
             # Nobody but us sets it, and whoever else does asks for the same.
             return Owner(self._ownPid(), found.uid)
@@ -168,20 +186,69 @@ class Owners:
             self._checkProxies(deadline)
         elif not self._matcher.byProcesses:
             return Owner(0, found.uid, cgroup=cgroup)
-        excluded = self._search.find(found, cgroup, deadline)
-        if self._search.overflowed:
-            self._scanSoon()
+        try:
+            owner = self._holder(found, cgroup, destination, deadline)
+        except OutOfTime:
+            self._learnHolder(found.inode)
+            if self._passing.breeds(found, cgroup, destination):
+                self._trouble.report(BREEDS)
+                return Owner(self._ownPid(), found.uid, cgroup=cgroup)
+            raise
+        finally:
+            if self._search.overflowed:
+                self._scanSoon()
+        if not owner.pid and self._allowance.isLong():
+            self._learnHolder(found.inode)
+        if not owner.excluded:
+            self._passing.asked(destination)
+        return owner
+
+    def _holder(
+        self, found: FlowSocket, cgroup: str, destination: Endpoint, deadline: float
+    ) -> Owner:
+        """Who has a socket; no process's name if it is nobody that is excluded."""
+        pid, _, excluded = self._search.find(found, cgroup, deadline)
+        maker = None if pid else self._passing.maker(found, cgroup, destination)
+        if maker is not None:
+            pid, _, excluded = self._search.findHolder(found.inode, deadline)
+            # It is on its way where nobody has it.
+            excluded = excluded if pid else maker
         if excluded is None:
-            return Owner(0, found.uid, cgroup=cgroup)
+            return Owner(pid, found.uid, cgroup=cgroup)
         process = excluded.process
-        return Owner(
-            process.pid,
-            found.uid,
-            process.name,
-            process.path,
-            cgroup or process.cgroup,
-            excluded.text,
-        )
+        path = cgroup or process.cgroup
+        return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+
+    def _learnHolder(self, inode: int) -> None:
+        """
+        Find on the thread who has a socket, which took long in vain: the next one of
+        that process is found at once.
+        """
+        if self._learning or self._stopped:
+            return
+        self._learning = True
+        learned = self._inThread(lambda: self._scanner.holder(inode))
+        learned.addBoth(self._learned)
+
+    def _learned(self, result: int | Failure) -> None:
+        self._learning = False
+        if isinstance(result, Failure):
+            if not result.check(OSError, ScanStopped):
+                self._scanBroke(result)
+        elif result:
+            self._search.note(result)
+
+    def _lookAtNewcomers(self) -> None:
+        """Have a look at new processes before there is a flow that waits for it."""
+        if not self._matcher.byProcesses and not self._proxies.any:
+            return
+        deadline = self._allowance.begin()
+        try:
+            self._search.prepare(deadline)
+        except OSError as error:
+            self._trouble.report(f"New processes cannot be looked at: {error.strerror}.")
+        finally:
+            self._allowance.end()
 
     def _checkProxies(self, deadline: float) -> None:
         """Notice a proxy that was started, or started again, since the last scan."""
@@ -234,6 +301,7 @@ class Owners:
         self._scanning = False
         if not self._stopped:
             self._search.reset(table)
+            self._passing.reset(table)
             # Who listens since the scan began is still to be found.
             self._listeners = listeners
             self.table = table

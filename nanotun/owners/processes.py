@@ -2,9 +2,9 @@
 The machine's processes, by psutil and proc(5).
 
 psutil has no short look: what it knows of a process takes a tenth of a
-millisecond, and a scan looks at all of them.  So what tells whether a process is the
-one it was is read here, and the rest, once for each program, by psutil, which is
-imported when it is first needed.
+millisecond, and a flow can wait for some thirty new ones.  So what tells whether a process
+is the one it was, and what it runs, is read here, and the rest by psutil, which is imported
+when it is first needed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from zope.interface import implementer
 
-from nanotun.owners.names import namesOf
+from nanotun.owners.names import mayRunScripts, namesOf
 from nanotun.owners.system import IProcesses
-from nanotun.owners.values import Glance, Process
+from nanotun.owners.values import Glance, Process, Program
 
 #: Bytes of a small file of /proc; /proc/pid/stat has some 350.
 _BUFFER = 8192
@@ -68,6 +68,20 @@ class ProcProcesses:
         """See L{IProcesses.age}."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - glance.started / self._ticks
 
+    def program(self, pid: int, glance: Glance) -> Program:
+        """See L{IProcesses.program}."""
+        arguments: list[str] = []
+        try:
+            path = os.readlink(f"{self._root}/{pid}/exe").removesuffix(" (deleted)")
+            if mayRunScripts(path):
+                text = self._read(f"{pid}/cmdline").decode("utf-8", "surrogateescape")
+                arguments = text.split("\0")
+        except OSError:
+            # A thread of the kernel, or gone.
+            path = ""
+        name = glance.command.decode("utf-8", "surrogateescape")
+        return Program(namesOf(path, name, arguments), path)
+
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""
         import psutil
@@ -77,12 +91,11 @@ class ProcProcesses:
             return None
         try:
             found = psutil.Process(pid)
-            with found.oneshot():
-                path, name, arguments = found.exe(), found.name(), found.cmdline()
-                uids = tuple(found.uids())
+            uids = tuple(found.uids())
         except (psutil.Error, OSError):
             return None
-        names = namesOf(path, name, arguments)
+        names, path = self.program(pid, glance)
+        name = glance.command.decode("utf-8", "replace")
         return Process(
             pid,
             glance,
@@ -92,6 +105,25 @@ class ProcProcesses:
             path,
             self._cgroup(pid),
         )
+
+    def asleep(self, pid: int) -> bool:
+        """See L{IProcesses.asleep}."""
+        try:
+            fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
+        except OSError:
+            return False
+        # The state is the third field, and the number of threads the twentieth.
+        return fields[0] != b"R" and fields[17] == b"1"
+
+    def turns(self, pid: int) -> bytes:
+        """See L{IProcesses.turns}."""
+        # Time run, time waited, and times it was given a processor; all 0 where the
+        # kernel does not count (Documentation/scheduler/sched-stats.rst).
+        try:
+            told = self._read(f"{pid}/schedstat")
+        except OSError:
+            return b""
+        return b"" if told.startswith(b"0 0 0") else told
 
     def descriptors(self, pid: int) -> list[int]:
         """See L{IProcesses.descriptors}."""

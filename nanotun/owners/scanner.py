@@ -4,8 +4,10 @@ One scan of all processes: what makes a L{Table}.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
+from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.kinship import spread
 from nanotun.owners.matching import Matcher
 from nanotun.owners.system import IProcesses
@@ -50,12 +52,14 @@ class Scanner:
     def __init__(
         self,
         processes: IProcesses,
+        descriptors: Descriptors,
         matcher: Matcher,
         children: bool,
         ownPid: Callable[[], int],
         pause: Callable[[float], object],
     ) -> None:
         self._processes = processes
+        self._descriptors = descriptors
         self._matcher = matcher
         self._children = children
         self._ownPid = ownPid
@@ -86,9 +90,15 @@ class Scanner:
                 if text := self._matcher.processText(process):
                     direct[pid] = text
         holders = self._holders(glances, previous.holders, listeners)
-        proxies = {holder.pid: LOCAL_PROXY for holder in holders}
+        listen = {holder.pid: LOCAL_PROXY for holder in holders}
         texts = spread(direct, glances, self._children, previous.excluded)
-        texts.update(spread(proxies, glances, self._children, {}))
+        proxies = spread(listen, glances, self._children, {})
+        texts.update(proxies)
+        if len(proxies) > 1:
+            # They may hand on connections; then it matters who else has one.
+            for pid in glances:
+                self._breathe()
+                self._descriptors.learn(pid)
         excluded = {}
         for pid, (text, inherited) in texts.items():
             looked = self._known.get(pid) or self._processes.process(pid)
@@ -97,6 +107,19 @@ class Scanner:
                 excluded[pid] = Excluded(looked, text, inherited, settled)
         young = tuple(pid for pid, glance in glances.items() if self._processes.age(glance) < YOUNG)
         return Table(newest, glances, excluded, young, holders)
+
+    def holder(self, inode: int) -> int:
+        """
+        Find who has a socket, however long it takes.
+
+        @return: a pid, or 0.
+        @raise OSError: there is no /proc to look at.
+        """
+        for pid in sorted(self._processes.pids(), reverse=True):
+            self._breathe()
+            if self._descriptors.search(pid, (inode,), math.inf) is not None:
+                return pid
+        return 0
 
     def _breathe(self) -> None:
         self._looks += 1

@@ -4,7 +4,8 @@ From a socket to the excluded process that has it, if one has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.newcomers import Newcomers
@@ -12,8 +13,35 @@ from nanotun.owners.system import ICgroups, IProcesses
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
+#: Processes, of any kind, that are looked at first: those that had a flow lately.
+RECENT_LIMIT = 16
+
+#: Open files from which on a process is searched after the others.
+BIG = 256
+
+#: Newcomers that are looked at whether they are excluded or not: one who has just come
+#: to connect is soon found, and then nobody else need be searched.
+NEWCOMER_LIMIT = 32
+
 #: Sockets whose answer is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096
+
+
+class Found(NamedTuple):
+    """
+    What a search has found.
+
+    @ivar pid: who has the socket; 0 for somebody who is not excluded.
+    @ivar descriptor: where it is there, if it was looked for.
+    @ivar excluded: L{None} if whoever has it is not.
+    """
+
+    pid: int
+    descriptor: int
+    excluded: Excluded | None
+
+
+NOT_FOUND = Found(0, 0, None)
 
 
 class Search:
@@ -21,7 +49,7 @@ class Search:
     Looks at excluded processes only: at those of the last scan that can have made
     the socket, and at those that came later.
 
-    @param seconds: the clock.
+    @param spent: see L{nanotun.owners.allowance.Allowance}.
     """
 
     def __init__(
@@ -29,14 +57,17 @@ class Search:
         processes: IProcesses,
         cgroups: ICgroups,
         newcomers: Newcomers,
-        seconds: Callable[[], float],
+        descriptors: Descriptors,
+        spent: Callable[[], float],
     ) -> None:
         self._processes = processes
         self._cgroups = cgroups
         self._newcomers = newcomers
-        self._descriptors = Descriptors(processes, seconds)
+        self._descriptors = descriptors
+        self._spent = spent
         self._table = EMPTY
-        self._answers: dict[int, tuple[Excluded, int] | None] = {}
+        self._answers: dict[int, Found] = {}
+        self._recent: list[int] = []
 
     def reset(self, table: Table) -> None:
         """Begin anew after a scan."""
@@ -49,40 +80,67 @@ class Search:
         """Whether more processes were started since the last scan than are looked at."""
         return self._newcomers.overflowed
 
-    def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Excluded | None:
+    def prepare(self, deadline: float) -> None:
+        """
+        Look at who is new, as far as there is time.
+
+        @raise OSError: there is no /proc to look at.
+        """
+        self._newcomers.look(deadline)
+
+    def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Found:
         """
         Find whose socket it is.
 
         @param cgroup: the path of the socket's cgroup; empty if it is not known.
-        @param deadline: when to stop, by the clock.
-        @return: L{None} for a process that is not excluded.
+        @param deadline: at which C{spent} to stop.
         @raise OutOfTime: the deadline passed.
         @raise OSError: there is no /proc to look at.
         """
-        if found.inode in self._answers:
-            answer = self._answers[found.inode]
-            if answer is None:
-                return None
-            excluded, descriptor = answer
-            if self._processes.socketAt(excluded.process.pid, descriptor) == found.inode:
-                return excluded
+        answer = self._answers.get(found.inode)
+        if answer is not None:
+            pid, descriptor = answer.pid, answer.descriptor
+            if not pid or self._processes.socketAt(pid, descriptor) == found.inode:
+                return answer
         inTime = self._newcomers.look(deadline)
         candidates = self._candidates(found, cgroup)
         if inTime and (sole := self._soleCrowd(candidates, cgroup)):
-            return self._newcomers.examine(sole)
-        for pid in candidates:
-            place = self._descriptors.search(pid, (found.inode,), deadline)
-            if place is None:
-                continue
-            # It may be another program by now.
-            holder = self._newcomers.examine(pid)
-            if holder is not None:
-                self._remember(found.inode, (holder, place))
-            return holder
-        if not inTime:
+            return Found(sole, 0, self._newcomers.examine(sole))
+        pids = [*self._recent, *self._newcomers.pids[:NEWCOMER_LIMIT], *candidates]
+        pids.sort(key=lambda pid: self._descriptors.size(pid) > BIG)
+        answer = self._among(pids, found.inode, deadline)
+        if answer is None and not inTime:
             raise OutOfTime
-        if not found.connected:
-            self._remember(found.inode, None)
+        answer = answer or NOT_FOUND
+        if answer.pid or not found.connected:
+            if len(self._answers) >= ANSWER_LIMIT:
+                self._answers.clear()
+            self._answers[found.inode] = answer
+        return answer
+
+    def note(self, pid: int) -> None:
+        """A process has a flow: it is looked at first for the next."""
+        recent = [pid, *(each for each in self._recent if each != pid)]
+        self._recent = recent[:RECENT_LIMIT]
+
+    def findHolder(self, inode: int, deadline: float) -> Found:
+        """
+        Find who has a socket, among all processes of the last scan and since.
+
+        @raise OutOfTime: the deadline passed.
+        """
+        everybody = sorted(self._table.glances, reverse=True)
+        return self._among((*self._newcomers.pids, *everybody), inode, deadline) or NOT_FOUND
+
+    def _among(self, pids: Iterable[int], inode: int, deadline: float) -> Found | None:
+        for pid in dict.fromkeys(pids):
+            if self._spent() > deadline:
+                raise OutOfTime
+            place = self._descriptors.search(pid, (inode,), deadline)
+            if place is not None:
+                self.note(pid)
+                # It may be another program by now.
+                return Found(pid, place, self._newcomers.examine(pid))
         return None
 
     def adoptProxies(self, inodes: frozenset[int], deadline: float) -> None:
@@ -100,6 +158,7 @@ class Search:
                 process = self._processes.process(pid)
                 if process is not None:
                     self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
+                    self._answers.clear()
 
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """
@@ -124,8 +183,3 @@ class Search:
             return 0
         members = self._cgroups.members(cgroup)
         return members[0] if members and set(candidates).issuperset(members) else 0
-
-    def _remember(self, inode: int, answer: tuple[Excluded, int] | None) -> None:
-        if len(self._answers) >= ANSWER_LIMIT:
-            self._answers.clear()
-        self._answers[inode] = answer

@@ -10,7 +10,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nanotun.flow import Endpoint, Flow
-    from nanotun.owners.values import FlowSocket, Glance, Process
+    from nanotun.owners.values import FlowSocket, Glance, Process, Program
 
 
 class IProcesses(Interface):
@@ -34,8 +34,20 @@ class IProcesses(Interface):
     def age(glance: Glance) -> float:
         """Seconds since a process's start."""
 
+    def program(pid: int, glance: Glance) -> Program:
+        """What a process runs, some ten microseconds; nothing if it is gone."""
+
     def process(pid: int) -> Process | None:
         """A long look, a tenth of a millisecond; L{None} if it is gone."""
+
+    def asleep(pid: int) -> bool:
+        """Whether it has one thread only, which does not run at the moment."""
+
+    def turns(pid: int) -> bytes:
+        """
+        What is another each time that a process with one thread gets a processor; empty
+        if that cannot be told, or it is gone.
+        """
 
     def descriptors(pid: int) -> list[int]:
         """Its open file descriptors, ascending; none if it is gone."""

@@ -30,7 +30,21 @@ class Glance(NamedTuple):
 
 def sameProgram(one: Glance, other: Glance) -> bool:
     """Whether two glances at a pid saw one process, with no execve(2) between them."""
-    return one[:3] == other[:3]
+    # Threads of the kernel change their names with what they do.
+    return one[:3] == other[:3] or (one.image == other.image == 0 and one[0] == other[0])
+
+
+class Program(NamedTuple):
+    """
+    What a process runs.
+
+    @ivar names: what it is called, in the form of
+        L{nanotun.policy.selector.processName}.
+    @ivar path: the executable's absolute path, or empty.
+    """
+
+    names: frozenset[str]
+    path: str
 
 
 class Process(NamedTuple):

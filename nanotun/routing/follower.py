@@ -16,6 +16,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from nanotun.errors import RoutingError
+
 SETTLE = 0.25  #: Seconds; one reconfiguration of a link is over by then.
 SLOWEST = 2.0  #: Seconds.
 CHECK = 5.0  #: Seconds; a check costs some milliseconds.
@@ -29,8 +31,9 @@ PEACE = 30.0
 
 class Follower:
     """
+    @ivar complaint: what keeps it from following, or nothing.
     @param work: looks after the routes; returns whether something of ours had been
-        taken away.
+        taken away, and raises L{RoutingError} if it could not do what it had to.
     """
 
     _log = Logger()
@@ -41,6 +44,7 @@ class Follower:
         self._call: IDelayedCall | None = None
         self._repairs = 0
         self._lastRepair = 0.0
+        self.complaint = ""
         self._loop = LoopingCall(self._check)
         self._loop.clock = clock
 
@@ -70,12 +74,19 @@ class Follower:
 
     def _run(self) -> None:
         self._call = None
+        now = self._clock.seconds()
         try:
             repaired = self._work()
+        except RoutingError as error:
+            # Half of it may have been done and undone, which is a change as well.
+            self._repairs += 1
+            self._lastRepair = now
+            self._complain(str(error))
+            return
         except Exception:
             self._log.failure("While looking after the routes")
             return
-        now = self._clock.seconds()
+        self.complaint = ""
         if repaired:
             self._repairs += 1
             self._lastRepair = now
@@ -86,3 +97,9 @@ class Follower:
                 )
         elif now - self._lastRepair > PEACE:
             self._repairs = 0
+
+    def _complain(self, sentence: str) -> None:
+        """Once for each trouble, not for each look."""
+        if sentence != self.complaint:
+            self.complaint = sentence
+            self._log.error("The routes cannot follow: {error}", error=sentence)

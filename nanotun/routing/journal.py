@@ -45,6 +45,7 @@ class Journal:
 
     def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
         self.path = os.path.join(directory, FILE_NAME)
+        self._new = f"{self.path}.new"
         self._directory = directory
         self._place = place
 
@@ -105,17 +106,15 @@ class Journal:
             "killSwitch": killSwitch,
             "changes": [each._asdict() for each in entries],
         }
-        new = f"{self.path}.new"
         try:
             os.makedirs(self._directory, mode=0o755, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._removeNew()
+            fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "w") as file:
                 json.dump(whole, file, indent=1)
                 file.flush()
                 os.fsync(fd)
-            os.rename(new, self.path)
+            os.rename(self._new, self.path)
             self._syncDirectory()
         except OSError as error:
             raise RoutingError(
@@ -130,6 +129,7 @@ class Journal:
         @raise RoutingError: the file cannot be removed.
         """
         try:
+            self._removeNew()
             os.unlink(self.path)
             self._syncDirectory()
         except FileNotFoundError:
@@ -138,6 +138,11 @@ class Journal:
             raise RoutingError(
                 f"The journal {self.path} cannot be removed: {error.strerror}."
             ) from None
+
+    def _removeNew(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._new)
 
     def _syncDirectory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -128,7 +128,7 @@ class Ledger:
                 continue
             try:
                 change.apply()
-            except RoutingError:
+            except BaseException:
                 self._undo(done)
                 self._write(self.made, self.killSwitch)
                 raise

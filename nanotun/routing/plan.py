@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.routing.values import FIRST, LAST, TABLE, Host, Route, Rule, Sysctl, Wishes
@@ -54,6 +55,10 @@ LAN = 7440
 TUNNEL = 7450
 NOTHING_ELSE = 7460
 END = LAST
+
+#: The interface that this machine's own packets come in by, for rules.  What is only
+#: forwarded is of no user here: the kernel takes it for root's.
+LOCAL = "lo"
 
 #: Networks of the tunnel: the gateway's, and the addresses that stand for names.
 OWN_NETWORKS = {4: ("198.18.0.0/15",), 6: ("fdfe:dcba:9876::/48",)}
@@ -75,6 +80,9 @@ PRIVATE = {
 
 #: What has no way but the link, whatever C{lan} says (RFC 4291, section 2.5.6).
 LINK = {4: (), 6: ("fe80::/10",)}
+
+#: A DHCP client's port and its server's (RFC 2131, section 4.1; RFC 8415, section 7.2).
+DHCP_PORTS = {4: (68, 67), 6: (546, 547)}
 
 #: The largest network, as its prefix length, that is believed to be connected.
 #: What an access network hands out is smaller.
@@ -125,34 +133,36 @@ def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
 
 def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
     """The rules that let something past, from the last to the first."""
-    captured = captures(family, wishes, host)
-    rules = [Rule(family, MARKED, "goto", END, mark=SOCKET_MARK)]
-    if captured:
-        rules += [Rule(family, RETURN, "goto", END, incoming=wishes.device)]
+
+    def past(priority: int, **selectors: Any) -> Rule:
+        return Rule(family, priority, "goto", END, **selectors)
+
+    # A goto whose target is missing is passed over by the kernel.
+    rules = [Rule(family, END, "nop"), past(MARKED, mark=SOCKET_MARK)]
+    if captures(family, wishes, host):
+        rules += [past(RETURN, incoming=wishes.device)]
         rules += [Rule(family, OWN, "lookup", TABLE, to=each) for each in OWN_NETWORKS[family]]
     rules += [
-        Rule(family, SSH, "goto", END, transport="tcp", sourcePort=port)
+        past(SSH, transport="tcp", sourcePort=port, incoming=LOCAL)
         for port in host.sshPorts[:EXCEPTIONS_LIMIT]
     ]
-    client, server = (68, 67) if family == 4 else (546, 547)
+    client, server = DHCP_PORTS[family]
     rules += [
-        Rule(family, DHCP, "goto", END, transport="udp", sourcePort=client, destinationPort=server)
+        past(DHCP, transport="udp", sourcePort=client, destinationPort=server, incoming=LOCAL)
     ]
     proxies = [ip_address(each) for each in host.proxies]
     rules += [
-        Rule(family, PROXY, "goto", END, to=f"{each}/{each.max_prefixlen}")
+        past(PROXY, to=f"{each}/{each.max_prefixlen}")
         for each in proxies[:EXCEPTIONS_LIMIT]
         # The kernel knows its own addresses before it comes to rules.
         if each.version == family and not each.is_loopback and not each.is_unspecified
     ]
-    rules += [Rule(family, USERS, "goto", END, uids=(uid, uid)) for uid in wishes.uids]
+    rules += [past(USERS, uids=(uid, uid), incoming=LOCAL) for uid in wishes.uids]
     networks = [*LINK[family]]
     if wishes.lan == "direct":
         networks += PRIVATE[family]
         networks += _connected(family, host)
-    rules += [Rule(family, LAN, "goto", END, to=each) for each in networks]
-    # A goto whose target is missing is passed over by the kernel.
-    return [Rule(family, END, "nop"), *rules]
+    return [*rules, *(past(LAN, to=each) for each in networks)]
 
 
 def _connected(family: int, host: Host) -> list[str]:

@@ -93,7 +93,6 @@ class Routes:
         self._confirming: IDelayedCall | None = None
         self._host: Host | None = None
         self._active = False
-        self._complaint = ""
         self._awake = 0.0
         self._follower = Follower(clock, self._look)
         self._monitor = makeMonitor(self._follower.notice)
@@ -103,6 +102,8 @@ class Routes:
     def start(self) -> None:
         """See L{IPart.start}."""
         self._ledger.load()
+        # What keeps traffic in after a crash goes on doing so, whatever becomes of this.
+        keeps = self._ledger.killSwitch
         try:
             self._surroundings.readNow()
             # From here on no change is missed.
@@ -111,9 +112,9 @@ class Routes:
             self._checkKernel()
         except BaseException:
             self._monitor.stop()
-            # What keeps traffic in after a crash goes on doing so.
-            if not self._ledger.killSwitch:
+            if not keeps:
                 self._ledger.undoAll()
+            self._kernel.close()
             raise
         self._active = True
         self._awake = self._asleepFor()
@@ -150,6 +151,21 @@ class Routes:
         self._follower.notice()
         return True
 
+    def report(self) -> dict[str, Any]:
+        """
+        For C{nanotun status}.
+
+        @return: C{changes}, how many there are; C{killSwitch}; C{unconfirmed}, whether
+            they are taken back unless L{confirm} is called; C{trouble}, a sentence or
+            nothing.
+        """
+        return {
+            "changes": len(self._ledger.made),
+            "killSwitch": self._ledger.killSwitch,
+            "unconfirmed": self._confirming is not None,
+            "trouble": self._follower.complaint,
+        }
+
     def _unconfirmed(self) -> None:
         self._confirming = None
         self._end()
@@ -176,18 +192,12 @@ class Routes:
         Look after the routes; called by the follower.
 
         @return: whether something of ours had been taken away.
+        @raise RoutingError: a change that is needed cannot be made.
         """
         if not self._active:
             return False
         before = self._host
-        try:
-            missing = self._reconcile()
-        except RoutingError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self._log.error("The routes cannot follow: {error}", error=self._complaint)
-            return True
-        self._complaint = ""
+        missing = self._reconcile()
         if missing:
             self._log.info(
                 "Of nanotun's routes, rules and settings {count} had been taken away; they are "
@@ -207,7 +217,16 @@ class Routes:
         Plan anew, and make it so.
 
         @return: how many changes of ours had been taken away.
+        @raise RoutingError: it cannot be.
         """
+        try:
+            return self._reconcileOrRaise()
+        except OSError as error:
+            raise RoutingError(
+                f"The kernel does not say what its rules and routes are: {error.strerror}."
+            ) from None
+
+    def _reconcileOrRaise(self) -> int:
         self._kernel.forget()
         ledger, surroundings = self._ledger, self._surroundings
         host = self._reader.read(surroundings.proxies, surroundings.sshPorts, ledger.valuesBefore())

@@ -1,16 +1,19 @@
 """
 Where SSH is served on this machine, so that whoever is logged in stays so.
 
-Read from proc(5): the ports of all sockets that an SSH server holds, port 22 if
-anything listens there (systemd may, for a server that it starts at need), and the
-session that nanotun was started in.
+Read from proc(5): the ports at which an SSH server listens or has sessions, port 22
+if anything listens there (systemd may, for a server that it starts at need), and the
+session that nanotun was started in.  A server also holds what its users forward:
+connections that it has opened itself, which do not count, and ports of the loopback.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 
 #: The names of servers, as in /proc/PID/comm: OpenSSH's, which calls its parts
 #: sshd-session and sshd-auth since 9.8, Dropbear and tinysshd.
@@ -42,10 +45,10 @@ def sshPorts(environment: Mapping[str, str], proc: str = "/proc") -> tuple[int, 
     if session is not None:
         ports.add(session)
     sockets = dict(_sockets(proc))
-    ports.update(port for port, state in sockets.values() if (port, state) == (SSH_PORT, _LISTEN))
-    for inode in _heldBy(proc):
-        if inode in sockets:
-            ports.add(sockets[inode][0])
+    listening = {port for port, state in sockets.values() if state == _LISTEN}
+    ports |= {SSH_PORT} & listening
+    held = (sockets[inode] for inode in _heldBy(proc) if inode in sockets)
+    ports.update(port for port, _ in held if port == SSH_PORT or port in listening)
     return tuple(sorted(ports))
 
 
@@ -59,8 +62,16 @@ def _sockets(proc: str) -> Iterator[tuple[str, tuple[int, str]]]:
             continue
         for line in lines:
             fields = line.split()
-            if fields[3] in (_ESTABLISHED, _LISTEN):
-                yield fields[9], (int(fields[1].rpartition(":")[2], 16), fields[3])
+            host, _, port = fields[1].rpartition(":")
+            if fields[3] in (_ESTABLISHED, _LISTEN) and not _isLoopback(host):
+                yield fields[9], (int(port, 16), fields[3])
+
+
+def _isLoopback(host: str) -> bool:
+    """Of an address as in these tables: words of four bytes in the machine's own order."""
+    words = (int(host[at : at + 8], 16) for at in range(0, len(host), 8))
+    address = ip_address(b"".join(struct.pack("=I", word) for word in words))
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _heldBy(proc: str) -> Iterator[str]:

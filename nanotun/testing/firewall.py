@@ -183,6 +183,7 @@ class FakeTools:
     @ivar installed: names of tools.
     @ivar version: what iptables says of itself.
     @ivar ran: the names of all tools that were run.
+    @ivar broken: why no tool can be run at all; empty if they can.
     """
 
     def __init__(self, *installed: str) -> None:
@@ -193,6 +194,7 @@ class FakeTools:
         self.iptables = {4: FakeIptables(), 6: FakeIptables()}
         self.resolved = FakeResolved()
         self.ran: list[str] = []
+        self.broken = ""
         self._generations: list[str] = []
 
     def exists(self, path: str) -> bool:
@@ -216,6 +218,8 @@ class FakeTools:
         """See L{Tools.run}."""
         name = os.path.basename(argv[0])
         self.ran.append(name)
+        if self.broken:
+            return Ran(-1, "", self.broken)
         if name not in self.installed:
             return Ran(-1, "", "No such file or directory")
         run: Callable[[Sequence[str], str], Ran] = {"nft": self._nft, "busctl": self._busctl}.get(

@@ -5,6 +5,7 @@ Processes, sockets and cgroups that are not there.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.names import namesOf
 from nanotun.owners.system import ICgroups, IProcesses, ISockets
-from nanotun.owners.values import FlowSocket, Glance, Process
+from nanotun.owners.values import FlowSocket, Glance, Process, Program
 
 _images = itertools.count(0x7FFC00000000, 4096)
 
@@ -24,7 +25,9 @@ class FakeProcesses:
     @ivar now: seconds since this machine's start.
     @ivar table: the processes, by pid.
     @ivar files: inodes of sockets, by descriptor, by pid; 0 for other files.
-    @ivar looks: the pids that C{process} was asked of.
+    @ivar busy: the pids of those that run all the time.
+    @ivar ran: how often they had a processor, by pid.
+    @ivar looks: the pids that L{program} and L{process} were asked of.
     @ivar addresses: what L{ownAddresses} says.
     @ivar failure: raised by L{newest}, if set.
     """
@@ -36,6 +39,8 @@ class FakeProcesses:
         self.looks: list[int] = []
         self.addresses = frozenset({"127.0.0.1", "::1"})
         self.failure: OSError | None = None
+        self.busy: set[int] = set()
+        self.ran: dict[int, int] = defaultdict(int)
         self._newest = 1
 
     def spawn(
@@ -74,6 +79,7 @@ class FakeProcesses:
         """Let a process become another program."""
         old = self.table[pid]
         glance = old.glance
+        self.ran[pid] += 1
         self._set(
             pid, path, glance.parent, old.uids[1], glance.session, old.cgroup, arguments, "",
             glance.started / 100, next(_images),
@@ -112,6 +118,7 @@ class FakeProcesses:
         """Give a process a socket; returns its descriptor, the lowest that is free."""
         files = self.files[pid]
         descriptor = next(n for n in itertools.count() if n not in files)
+        self.ran[pid] += 1
         files[descriptor] = inode
         return descriptor
 
@@ -134,10 +141,26 @@ class FakeProcesses:
         """See L{IProcesses.age}."""
         return self.now - glance.started / 100
 
+    def program(self, pid: int, glance: Glance) -> Program:
+        """See L{IProcesses.program}."""
+        self.looks.append(pid)
+        process = self.table.get(pid)
+        if process is None:
+            return Program(frozenset(), "")
+        return Program(process.names, process.path)
+
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""
         self.looks.append(pid)
         return self.table.get(pid)
+
+    def asleep(self, pid: int) -> bool:
+        """See L{IProcesses.asleep}."""
+        return pid in self.table and pid not in self.busy
+
+    def turns(self, pid: int) -> bytes:
+        """See L{IProcesses.turns}."""
+        return b"%d" % self.ran[pid] if pid in self.table else b""
 
     def descriptors(self, pid: int) -> list[int]:
         """See L{IProcesses.descriptors}."""

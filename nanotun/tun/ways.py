@@ -7,6 +7,7 @@ interface whatever addresses it has.  The kernel answers within the call that as
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -87,7 +88,9 @@ class MarkedWays:
         self._known: dict[str, tuple[bool, float]] = {}
 
     def start(self) -> None:
-        """See L{IPart.start}.  The socket is opened when it is needed."""
+        """See L{IPart.start}.  A socket that cannot be had is tried for again at need."""
+        with contextlib.suppress(OSError):
+            self._socket = self._makeSocket()
 
     def stop(self) -> None:
         """See L{IPart.stop}."""

@@ -38,6 +38,7 @@ class GroupUpstream(Service):
     An upstream that is a choice of others.  As a service it looks after their
     health; without being started it learns from flows only.
 
+    @ivar policyName: C{policy}.
     @param upstreams: in the configuration's order; each provides L{IHealthCheck} too.
     @param policy: one of L{POLICIES}.
     @param timeout: seconds for one connection, all tries together.
@@ -62,7 +63,7 @@ class GroupUpstream(Service):
         self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
         self.carriesDatagrams = any(upstream.carriesDatagrams for upstream in upstreams)
         self.logFlows = logFlows
-        self._policyName = policy
+        self.policyName = policy
         self._clock = clock
         self._timeout = timeout
         self.members = Members(upstreams, POLICIES[policy](chance), clock, chance, self._changed)
@@ -101,7 +102,7 @@ class GroupUpstream(Service):
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         names = ", ".join(member.name for member in self.members.all)
-        return f"{self._policyName} of {names}"
+        return f"{self.policyName} of {names}"
 
     def startService(self) -> None:
         """Begin to look after the upstreams."""

@@ -62,6 +62,8 @@ class ProxyUpstream:
     """
     Asks a proxy to connect.
 
+    @ivar leadsIn: whether the way to a literal address leads into the tunnel again;
+        then it is no relay's.  The composition root sets it.
     @ivar pool: a service; L{None} if it has none.
     @param url: the proxy's.
     @param timeout: seconds for all steps together.
@@ -81,6 +83,7 @@ class ProxyUpstream:
         makeDatagram: Callable[[int], socket.socket] = openDatagram,
         poolSize: int = 0,
     ) -> None:
+        self.leadsIn: Callable[[str], bool] = lambda host: False
         self.sendsNames = url.scheme in NAME_SCHEMES
         self.carriesDatagrams = handshakes.associate is not None
         self._name = str(url)
@@ -192,6 +195,11 @@ class ProxyUpstream:
         try:
             peer = control.peer()
             relay = relayEndpoint(bound, peer[0], self._name)
+            if self.leadsIn(relay.host):
+                raise ProxyError(
+                    f"The way to the relay for UDP of the proxy {self._name}, at {relay}, leads "
+                    "into the tunnel itself; route it as the way to the proxy is."
+                )
             ipv6 = ":" in relay.host
             # The rest of the peer's address names the interface of a link-local one.
             rest = peer[2:] if relay.host == peer[0] else ()

@@ -4,20 +4,16 @@ What the tests of C{autoDefaultRoute} start from: a daemon on a host of its own.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sys
-from pathlib import Path
 from subprocess import CompletedProcess
 
 from tests.e2e.case import LabCase
 from tests.e2e.lab import curl
-from tests.e2e.lab.daemon import START_SECONDS, Daemon, environment
+from tests.e2e.lab.daemon import START_SECONDS, Daemon, answers, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
-from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.process import Child, LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
-from tests.e2e.lab.servers import Peer, WebServer
+from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import Family
 
 FAMILIES = (HOST4, HOST6)
@@ -79,9 +75,28 @@ class RoutesCase(LabCase):
         daemon = Daemon(self.lab.host, directory, **self.settings(server, **settings))
         # While the device is tried out, the gateway may answer before anything is set.
         waitUntil(lambda: " is up: engine" in daemon.log(), START_SECONDS, "the routes are set")
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
         self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
         return daemon
+
+    def daemonIn(self, prefix: list[str], server: Dante, **settings: object) -> Child:
+        """A daemon that is run by a command, and has set its routes."""
+        self._daemons += 1
+        child = launch(
+            self.lab.host,
+            self.directory / f"daemon-{self._daemons}",
+            self.settings(server, **settings),
+            prefix=prefix,
+        )
+        self.addCleanup(child.stop)
+        waitUntil(
+            lambda: child.status() is not None or " is up: engine" in child.output(),
+            START_SECONDS,
+            "the routes are set",
+        )
+        waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
+        return child
 
     def _checkLog(self, daemon: Daemon) -> None:
         for sign in ("Traceback", "Unhandled", "panic:", "fatal error:"):
@@ -109,7 +124,8 @@ class RoutesCase(LabCase):
     def assertNothingLeft(self) -> None:
         """The host is as it was, to the letter."""
         self.assertEqual(self.lab.state(), self.before)
-        self.assertFalse((self.directory / "run" / "journal.json").exists())
+        left = {path.name for path in (self.directory / "run").glob("*")}
+        self.assertEqual(left - {"lock"}, set())
 
     def witness(self) -> Witness:
         """Looks at what leaves by the uplink, from now on."""
@@ -131,17 +147,3 @@ class RoutesCase(LabCase):
         program = "import sys; from nanotun.console import main; sys.exit(main())"
         argv = [sys.executable, "-c", program, *arguments]
         return self.lab.host.run(argv, check=False)
-
-
-__all__ = [
-    "FAMILIES",
-    "PROMISE",
-    "Family",
-    "Path",
-    "Peer",
-    "RoutesCase",
-    "environment",
-    "os",
-    "signal",
-    "socket",
-]

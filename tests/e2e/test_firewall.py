@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Sequence
 
 from twisted.trial.unittest import SkipTest
@@ -25,6 +26,7 @@ from tests.e2e.lab import toydns, udp
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import ask, kdig
 from tests.e2e.lab.process import LabError, run
+from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK, Family
 
 DNS = 53
@@ -184,6 +186,35 @@ class WayChecks(FirewallLabCase):
             if family is IPV6:
                 self.unprotect(self.change)
                 self.assertRaises(OSError, reach)
+
+    def test_connectedBefore(self) -> None:
+        """
+        Who was connected to a server here before the start stays so, also if the server
+        speaks first; a client's connection of before does not go on past the tunnel.
+        """
+        speak = threading.Event()
+        self.addCleanup(speak.set)
+
+        def serve(connection: socket.socket) -> None:
+            speak.wait(30)
+            connection.sendall(b"still here")
+
+        # The lab has its ports for clients begin at 1024.
+        server = Peer(self.lab.app, serve, 80, timeout=30)
+        self.addCleanup(server.stop)
+        world = self.peer(lambda connection: connection.recv(9))
+        clients = [self.lab.world.connect((family.app, 80), 5) for family in FAMILIES]
+        old = self.lab.app.connect((IPV4.world, world.port), 5)
+        for sock in (*clients, old):
+            self.addCleanup(sock.close)
+        self.through()
+        witness = self.witness("tcp", "port", str(world.port))
+        speak.set()
+        for client in clients:
+            self.assertEqual(client.recv(99), b"still here")
+        old.sendall(b"leak")
+        self.assertRaises(OSError, old.recv, 1)
+        self.assertEqual(witness.destinations(), {})
 
     def test_group(self) -> None:
         """A process in an excluded control group goes past the tunnel, from the real address."""

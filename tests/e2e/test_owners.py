@@ -215,14 +215,14 @@ class LocalProxyTests(TunnelCase):
         """How many flows there were, by the daemon's log."""
         return len(set(re.findall(r"TCP flow (\d+) ", daemon.log())))
 
-    def load(self, daemon: Daemon, times: int) -> None:
-        """Each flow of an app makes one of the proxy, and no more."""
+    def load(self, daemon: Daemon, times: int, more: int = 0) -> None:
+        """Each flow of an app makes one of the proxy, and no more but for a few."""
         port = self.peer(tellFirst).port
         for _ in range(times):
             with self.lab.app.connect((IPV4.world, port)) as sock:
                 self.assertEqual(sock.recv(100).decode().strip(), IPV4.app)
         waitUntil(lambda: self.flows(daemon) >= 2 * times, 5, "all flows are logged")
-        self.assertEqual(self.flows(daemon), 2 * times)
+        self.assertLessEqual(self.flows(daemon), 2 * times + more)
 
     def test_microsocks(self) -> None:
         """Flows created are flows asked for: the proxy's own go past the tunnel."""
@@ -234,7 +234,10 @@ class LocalProxyTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_dante(self) -> None:
-        """The same with a proxy of many processes."""
+        """
+        With a proxy whose processes hand connections on the way to each other there are
+        at most a few more, when it cannot be found out in time whose one is.
+        """
         proxy = Dante(
             self.lab.app,
             self.directory,
@@ -243,7 +246,7 @@ class LocalProxyTests(TunnelCase):
         )
         self.addCleanup(proxy.stop)
         daemon = self.daemon(proxy=f"socks5://127.0.0.1:{proxy.port}", logLevel="debug")
-        self.load(daemon, self.FLOWS)
+        self.load(daemon, self.FLOWS, self.FLOWS // 20)
         self.assertEndsWell(daemon)
 
     def test_later(self) -> None:

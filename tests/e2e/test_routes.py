@@ -10,6 +10,7 @@ import time
 
 from tests.e2e.lab import curl, toydns
 from tests.e2e.lab.host import (
+    DNS4,
     GATEWAY4,
     HOST4,
     HOST6,
@@ -18,6 +19,7 @@ from tests.e2e.lab.host import (
     UPLINK,
 )
 from tests.e2e.lab.servers import Peer
+from tests.e2e.lab.udp import UDPServer
 from tests.e2e.routes_case import FAMILIES, RoutesCase
 
 FOREIGN = (
@@ -115,6 +117,28 @@ class RoutesTests(RoutesCase):
                 self.assertEqual(said == own, ways, (lan, host, said))
                 self.assertEqual(bool(witness.to(host)), ways, (lan, host))
             daemon.stop()
+
+    def test_withoutNft(self) -> None:
+        """Where there is no nft, iptables does its part."""
+        server = self.world()
+        names = UDPServer(self.lab.world, DNS4, toydns.honest, 53)
+        self.addCleanup(names.stop)
+        hide = 'mount --bind /dev/null $(command -v nft); exec "$@"'
+        daemon = self.daemonIn(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-ec", hide, "sh"],
+            self.socks(),
+        )
+        self.assertThroughProxy(server)
+        self.assertIn("NANOTUN_", self.lab.host.run(["iptables-save"]).stdout)
+        witness = self.witness()
+        # Whichever server is asked, the relay answers.
+        asked = self.lab.host.run(["kdig", "+short", "host.lab", f"@{NEIGHBOUR4}"]).stdout
+        self.assertEqual(asked.strip(), toydns.RIGHT)
+        self.assertEqual([seen for seen in witness.to(NEIGHBOUR4) if seen.ports[1] == 53], [])
+        daemon.stop()
+        saved = self.lab.host.run(["sh", "-c", "iptables-save; ip6tables-save; ip rule"]).stdout
+        self.assertNotIn("NANOTUN_", saved)
+        self.assertNotIn("110", saved)
 
     def test_machineBehind(self) -> None:
         """A machine that this one forwards for is behind the tunnel, too, whatever lan says."""

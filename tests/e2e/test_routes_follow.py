@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.e2e.lab.daemon import START_SECONDS, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, SECOND_PROXY4, UPLINK
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.toydns import answer
@@ -36,22 +36,6 @@ class FollowTests(RoutesCase):
             self.asker(server, family, timeout=1) == family.proxyOutside
             for family in (HOST4, HOST6)
         )
-
-    def daemonIn(self, prefix: list[str], server: Dante, **settings: object) -> Child:
-        """A daemon that is run by a command."""
-        child = launch(
-            self.lab.host,
-            self.directory / "daemon-in",
-            self.settings(server, **settings),
-            prefix=prefix,
-        )
-        self.addCleanup(child.stop)
-        waitUntil(
-            lambda: child.status() is not None or " is up: engine" in child.output(),
-            START_SECONDS,
-            "the routes are set",
-        )
-        return child
 
     def test_flushed(self) -> None:
         """Rules and routes that somebody flushes are put back, again and again, without a spin."""

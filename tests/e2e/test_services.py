@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,8 +28,10 @@ from tests.e2e.lab.daemon import (
     twistd,
     writeConfig,
 )
-from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.host import HOST4
+from tests.e2e.lab.process import PROJECT_ROOT, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
+from tests.e2e.routes_case import RoutesCase
 from tests.e2e.test_daemon import NOWHERE
 
 SCRIPT = PROJECT_ROOT / "etc" / "init.d" / "nanotun"
@@ -280,6 +283,38 @@ class CapabilityTests(TunnelCase):
         self.assertIsNone(child.status(), collectLogs(directory))
         self.assertNotIn("Traceback", collectLogs(directory))
         child.stop()
+
+
+class RoutesCapabilityTests(RoutesCase):
+    """What a daemon with autoDefaultRoute may still do."""
+
+    def test_servers(self) -> None:
+        """It sees SSH servers on any port, root's and users', and their sessions live."""
+        # On the path of everybody, and with the name that servers have.
+        directory = Path(f"/tmp/nanotun-ssh-{os.getpid()}")
+        directory.mkdir(mode=0o755)
+        self.addCleanup(shutil.rmtree, directory)
+        program = directory / "sshd"
+        shutil.copy(shutil.which("socat") or "", program)
+        user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+        sessions = []
+        for port, prefix in ((2222, ()), (2223, user)):
+            argv = [*prefix, str(program), f"TCP4-LISTEN:{port},fork,reuseaddr", "EXEC:/bin/cat"]
+            server = Child(self.lab.host.argv(argv), self.directory / f"ssh-{port}.log")
+            self.addCleanup(server.stop)
+            waitUntil(partial(self.lab.host.listening, port), 5, "the server listens")
+            session = self.lab.world.connect((HOST4.app, port), 3)
+            self.addCleanup(session.close)
+            sessions.append(session)
+        daemon = self.daemon(self.socks())
+        for session in sessions:
+            session.sendall(b"still here")
+            self.assertEqual(session.recv(100), b"still here")
+        kept = f"{1 << 12 | 1 << 13 | 1 << 19 | 1 << 2:016x}"
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        self.assertIn(f"CapPrm:\t{kept}\n", status)
+        daemon.stop()
+        self.assertNothingLeft()
 
 
 class LogTests(TunnelCase):

@@ -24,6 +24,7 @@ proxy: https://127.0.0.1:1?insecure=1
 logDir: /var/log/nanotun
 excludedProcesses: curl
 logLevel: debug
+autoDefaultRoute: false
 """
 
 #: What differs from an installed unit: the checkout in its place, no network to wait
@@ -35,6 +36,9 @@ Wants=
 Environment=PYTHONPATH={PROJECT_ROOT}
 WatchdogSec=2
 """
+
+
+LATER = "/etc/systemd/system/nanotun.service.d/later.conf"
 
 
 class UnitTests(LabCase):
@@ -120,6 +124,55 @@ class UnitTests(LabCase):
             waitUntil(partial(self.restarted, times), 15, "a restart")
             waitUntil(self.carries, 15, "the gateway answers")
         self.assertEqual(self.systemctl("stop"), 0)
+
+    def state(self) -> str:
+        """Rules, routes and firewall of the machine."""
+        looks = ("ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
+        # The kernel's own routes of a link that comes and goes are not of interest.
+        return "".join(self.machine.run(*look.split())[1] for look in looks)
+
+    def test_routes(self) -> None:
+        """
+        It changes routes and firewall with all that is forbidden, and what a crash leaves
+        is taken back, but for a kill switch.
+        """
+        for command in (
+            "sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+            "ip link add up0 type veth peer name up1",
+            "ip link set up1 up",
+            "ip address add 10.9.9.2/24 dev up0",
+            "ip link set up0 up",
+            "ip route add default via 10.9.9.1",
+            "sed -i s/^autoDefaultRoute:.*/autoDefaultRoute:\\x20true/ /etc/nanotun.yaml",
+        ):
+            self.assertEqual(self.machine.run(*command.split()), (0, ""), command)
+        before = self.state()
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        changed = self.state()
+        self.assertNotEqual(changed, before)
+        self.kill(signal.SIGKILL)
+        waitUntil(partial(self.restarted, "1"), 15, "a restart")
+        waitUntil(lambda: self.state() == changed, 15, "the routes are there again")
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.assertEqual(self.state(), before)
+        # Now nobody starts it again, and then nobody but the kill switch is left.
+        self.machine.run("sh", "-c", f"printf '[Service]\nRestart=no\n' >>{LATER}")
+        self.machine.run("systemctl", "daemon-reload")
+        for switch, left in (("false", False), ("true", True)):
+            self.machine.run("sh", "-c", f"echo 'killSwitch: {switch}' >>/etc/nanotun.yaml")
+            self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+            self.kill(signal.SIGKILL)
+            waitUntil(
+                lambda: self.machine.show("nanotun", "ActiveState") == "failed", 10, "its end"
+            )
+            self.assertEqual(self.state() != before, left)
+            self.machine.run("sed", "-i", "/^killSwitch/d", "/etc/nanotun.yaml")
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.assertEqual(self.state(), before)
+        log = self.log()
+        for sign in ("Traceback", "Permission", "not permitted"):
+            self.assertNotIn(sign, log)
 
     def test_mistake(self) -> None:
         """A mistake in the configuration fails the start, a few times and no more."""

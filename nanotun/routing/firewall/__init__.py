@@ -25,6 +25,9 @@ from nanotun.routing.firewall.tools import SystemTools, Tools
 
 _log = Logger()
 
+#: The number after it stands for no change (chown(2)), and more do not fit.
+LAST_USER = 0xFFFFFFFE
+
 #: Is there where the kernel speaks IPv6.
 _IPV6 = "/proc/net/if_inet6"
 
@@ -131,8 +134,12 @@ def excludedUsers(
             continue
         name = selector.value
         try:
-            found[int(name) if name.isdigit() else numberOf(name)] = None
+            number = int(name) if name.isdigit() else numberOf(name)
         except KeyError:
+            number = LAST_USER + 1
+        if number <= LAST_USER:
+            found[number] = None
+        else:
             _log.warn("There is no user {name}, so none is excluded.", name=name)
     return tuple(found)
 

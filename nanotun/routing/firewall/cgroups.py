@@ -70,6 +70,11 @@ class Cgroups:
         )
         return tuple(self._cgroup(path, 0) for path in dict.fromkeys(paths) if path != "/")
 
+    def hidden(self, below: str) -> bool:
+        """Whether groups are asked for, but the hierarchy is not mounted at or below C{below}."""
+        visible = self._folder and f"{self._folder}/".startswith(f"{below}/")
+        return bool(self._selectors) and not visible
+
     def existing(self, search: bool = False) -> tuple[Cgroup, ...]:
         """
         Those that exist.
@@ -108,7 +113,7 @@ class Cgroups:
 
     def _cgroup(self, path: str, number: int) -> Cgroup:
         below = self._folder.removeprefix(SYSTEM_FOLDER)
-        visible = below != self._folder
+        visible = f"{self._folder}/".startswith(f"{SYSTEM_FOLDER}/")
         return Cgroup(path, f"{below}{path}".lstrip("/") if visible else "", number)
 
     def _search(self, units: set[str]) -> None:

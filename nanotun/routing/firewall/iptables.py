@@ -18,7 +18,7 @@ from nanotun.policy.selector import selectors
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.rules import Exclusions, Rules, digest, keyIn
-from nanotun.routing.firewall.tools import Tools, firstLine
+from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
 
 #: Seconds to wait for somebody else who is changing rules.
 LOCK_LIMIT = "5"
@@ -99,16 +99,17 @@ class IptablesChains:
         rules = self._rules(search=True)
         try:
             refused = self._load(rules)
-            if refused and rules.cgroups and not self._load(rules._replace(cgroups=())):
-                self._withCgroups = False
-                self._log.warn(
-                    "iptables cannot tell control groups apart ({refused}), so nanotun looks up "
-                    "whose each flow is.",
-                    refused=refused,
-                )
-                refused = ""
+            without = bool(refused and rules.cgroups)
+            if without:
+                refused = self._load(rules._replace(cgroups=()))
             if refused:
                 raise RoutingError(refused)
+            if self._withCgroups and (without or self._cgroups.hidden("")):
+                self._withCgroups = False
+                self._log.warn(
+                    "The kernel's firewall cannot tell control groups apart, so nanotun looks up "
+                    "whose each flow is."
+                )
             self._listing = self._ours(self._present())
         except RoutingError as error:
             self._removeQuietly()
@@ -123,7 +124,7 @@ class IptablesChains:
         for version in self._versions:
             try:
                 tables = self._tables(version)
-            except RoutingError:
+            except ToolError:
                 if self._anybodys:
                     # A variant that does not work here has no rules either.
                     continue
@@ -148,8 +149,9 @@ class IptablesChains:
             return True
         try:
             present = self._present()
-        except RoutingError:
-            return False
+        except ToolError:
+            # To load them again would work no better, and they may well be there.
+            return True
         if not all(text.complete(tables, rules) for tables in present):
             return False
         if self._listing not in ([], self._ours(present)):
@@ -189,11 +191,11 @@ class IptablesChains:
         return [line for tables in present for each in tables.values() for line in text.ours(each)]
 
     def _tables(self, version: int) -> dict[str, str]:
-        """@raise RoutingError: they cannot be listed."""
+        """@raise ToolError: they cannot be listed."""
         name = f"{self._name(version)}-save"
         ran = self._tools.run([self._path(name)])
         if ran.status:
-            raise RoutingError(f"{name} does not work: {firstLine(ran.error)}")
+            raise ToolError(f"{name} does not work: {firstLine(ran.error)}")
         return text.tablesOf(ran.output)
 
     def _restore(self, version: int, script: str) -> str:
@@ -209,7 +211,7 @@ class IptablesChains:
     def _path(self, name: str) -> str:
         path = self._tools.path(name)
         if not path:
-            raise RoutingError(f"{name} is not installed; install iptables.")
+            raise ToolError(f"{name} is not installed; install iptables.")
         return path
 
 

@@ -16,6 +16,7 @@ from nanotun.routing.firewall.rules import (
     DNS_PORT,
     FAMILIES,
     LINK_LOCAL6,
+    SERVER_PORTS,
     Family,
     Rules,
     signature,
@@ -176,6 +177,8 @@ def _sending(rules: Rules, family: Family) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
     yield f"{_OURS} {_SET}"
     yield f"{_OURS} -j RETURN"
+    known = f"-p tcp --sport {SERVER_PORTS[0]}:{SERVER_PORTS[1]} --tcp-flags FIN,SYN,RST NONE"
+    yield f"! -s {family.kernel} {known} -m conntrack --ctstate NEW -g {_UPLINK}"
     for uid in rules.uids:
         yield f"-m owner --uid-owner {uid} -g {_UPLINK}"
     for group in rules.cgroups:

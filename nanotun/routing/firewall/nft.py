@@ -19,10 +19,10 @@ from zope.interface import implementer
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange
 from nanotun.policy.selector import selectors
-from nanotun.routing.firewall.cgroups import Cgroups
+from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
-from nanotun.routing.firewall.tools import Held, Tools, firstLine
+from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
 
 #: What C{nft -i} is asked after a script, and what only the answer has in it.
 QUESTION = "describe meta mark"
@@ -103,8 +103,15 @@ class NftLoader:
         return self._tools.generation()
 
     def list(self) -> str:
-        """The table as nft shows it, without counters; empty if there is none."""
-        return self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE]).output
+        """
+        The table as nft shows it, without counters; empty if there is none.
+
+        @raise ToolError: nft cannot tell.
+        """
+        ran = self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE])
+        if ran.status and "No such file" not in ran.error:
+            raise ToolError(f"nft cannot list the table inet {TABLE}: {firstLine(ran.error)}.")
+        return ran.output
 
     def _run(self, script: str) -> str:
         ran = self._tools.run([self._nft(), "-f", "-"], script)
@@ -219,7 +226,11 @@ class NftTable:
         now = self._loader.generation(), wanted, self._loader.holds()
         if now[0] and now == self._seen:
             return True
-        listing = self._loader.list()
+        try:
+            listing = self._loader.list()
+        except ToolError:
+            # To load it again would work no better, and it may well be there.
+            return True
         if wanted not in listing or self._listing not in ("", listing):
             return False
         if now[2] or OWNER not in listing:
@@ -234,7 +245,8 @@ class NftTable:
         rules = self._base()
         if not self._withCgroups:
             return rules
-        return rules._replace(cgroups=self._cgroups.existing(search))
+        found = self._cgroups.existing(search)
+        return rules._replace(cgroups=tuple(each for each in found if each.tool))
 
     def _attempts(self, rules: Rules) -> Iterator[_Attempt]:
         owners: tuple[bool, ...] = (True, False)
@@ -255,7 +267,8 @@ class NftTable:
                 "a crash, until the next start or 'nanotun recover'.",
                 table=TABLE,
             )
-        if rules.cgroups and not attempt.cgroups:
+        hidden = self._cgroups.hidden(SYSTEM_FOLDER)
+        if self._withCgroups and (hidden or (rules.cgroups and not attempt.cgroups)):
             self._withCgroups = False
             self._log.warn(
                 "The kernel's firewall cannot tell control groups apart, so nanotun looks up "

@@ -14,6 +14,7 @@ from nanotun.routing.firewall.rules import (
     DNS_PORT,
     FAMILIES,
     LINK_LOCAL6,
+    SERVER_PORTS,
     TABLE,
     Rules,
     signature,
@@ -113,6 +114,9 @@ def _arriving(elsewhere: str) -> Iterator[str]:
 def _sending(rules: Rules) -> Iterator[str]:
     yield f"meta mark {_MARK} accept"
     yield f"ct mark {_MARK} meta mark set {_MARK} accept"
+    known = f"tcp sport {SERVER_PORTS[0]}-{SERVER_PORTS[1]} tcp flags & (fin|syn|rst) == 0"
+    for family in FAMILIES:
+        yield f"{family.word} saddr != {family.kernel} {known} ct state new goto uplink"
     if rules.uids:
         yield f"meta skuid {{ {', '.join(map(str, rules.uids))} }} goto uplink"
     for group in rules.cgroups:

@@ -16,7 +16,10 @@ The same in nft and in iptables:
    neighbour is to learn nothing of it.
  - What somebody outside asked of this machine is answered by the way it came: its
    connection is given the mark as a conntrack mark, unless somebody has given it
-   another, and its answers are marked.
+   another, and its answers are marked.  The kernel knows of a TCP connection that was
+   there before only by its next packet, and takes its sender for who began it: if that
+   is we, from a port of L{SERVER_PORTS} and not from the tunnel's address, it is the
+   answer of a server.
  - Packets of excluded users and cgroups are marked.  Their source address was chosen
    for the way through the tunnel, and is made that of the real way.
 
@@ -48,6 +51,9 @@ OWN6 = "fdfe:dcba:9876::/48"
 LINK_LOCAL6 = "fe80::/10"
 
 DNS_PORT = 53
+
+#: System ports (RFC 6335, section 6): who sends from one of these is a server.
+SERVER_PORTS = (1, 1023)
 
 
 class Family(NamedTuple):

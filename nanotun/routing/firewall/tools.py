@@ -44,6 +44,10 @@ class Ran(NamedTuple):
     error: str
 
 
+class ToolError(RoutingError):
+    """A tool could not be run now, or not to its end: what it would say is not known."""
+
+
 def firstLine(said: str) -> str:
     """The line of a tool's error that says what is wrong; the others quote."""
     return said.strip().partition("\n")[0].rpartition("Error: ")[2]
@@ -182,42 +186,55 @@ class HeldProcess:
         """See L{Held.ask}."""
         process = self._process
         assert process.stdin and process.stdout and process.stderr
+        out, error = process.stdout.fileno(), process.stderr.fileno()
+        said = {out: b"", error: b""}
         pending = f"{line}\n{question}\n".encode()
-        streams = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
-        out, error = streams
         end = time.monotonic() + TIME_LIMIT
-        while answer.encode() not in streams[out]:
-            waited = end - time.monotonic()
-            writing = [process.stdin.fileno()] if pending else []
-            readable, writable, _ = select.select(list(streams), writing, [], max(waited, 0))
-            if not readable and not writable:
-                raise RoutingError(f"{self._name} does not answer.")
-            try:
-                if writable:
-                    pending = pending[os.write(writing[0], pending) :]
-                for fd in readable:
-                    self._read(fd, streams)
-            except OSError:
-                # It may have closed the one pipe before what it says is in the other.
-                self._drain(error, streams, max(end - time.monotonic(), 0))
-                raise RoutingError(self._ended(streams[error])) from None
+        try:
+            while answer.encode() not in said[out]:
+                pending = self._exchange(process.stdin.fileno(), pending, said, end)
+        except OSError:
+            # It may have closed one pipe before what it says is in the other.
+            self._drain(error, said, end)
+            raise RoutingError(self._ended(said[error])) from None
         # What it had to say of the line it said before.
-        self._drain(error, streams, 0)
-        return streams[error].decode(errors="replace").strip()
+        self._drain(error, said, 0)
+        return said[error].decode(errors="replace").strip()
 
-    def _drain(self, fd: int, streams: dict[int, bytes], seconds: float) -> None:
-        """Read to the end, or until nothing comes for so long."""
-        while select.select([fd], [], [], seconds)[0]:
+    def _exchange(self, fd: int, pending: bytes, said: dict[int, bytes], end: float) -> bytes:
+        """Write and read what can be, once; returns what is still to be written."""
+        # Not select(2), which knows no fd from 1024 on.
+        poller = select.poll()
+        for each in said:
+            poller.register(each, select.POLLIN)
+        if pending:
+            poller.register(fd, select.POLLOUT)
+        ready = poller.poll(max(end - time.monotonic(), 0) * 1000)
+        if not ready:
+            raise RoutingError(f"{self._name} does not answer.")
+        for each, _ in ready:
+            if each == fd:
+                pending = pending[os.write(fd, pending) :]
+            else:
+                self._read(each, said)
+        return pending
+
+    def _drain(self, fd: int, said: dict[int, bytes], end: float) -> None:
+        """Read to the end, or until nothing has come at the time C{end}."""
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        while poller.poll(max(end - time.monotonic(), 0) * 1000):
             try:
-                self._read(fd, streams)
+                self._read(fd, said)
             except OSError:
                 return
 
-    def _read(self, fd: int, streams: dict[int, bytes]) -> None:
+    def _read(self, fd: int, said: dict[int, bytes]) -> None:
+        """@raise OSError: there is no more, or more than can be meant."""
         data = os.read(fd, 65536)
-        if not data or len(streams[fd]) > ANSWER_LIMIT:
+        if not data or len(said[fd]) > ANSWER_LIMIT:
             raise BrokenPipeError
-        streams[fd] += data
+        said[fd] += data
 
     def _ended(self, error: bytes) -> str:
         said = firstLine(error.decode(errors="replace"))

@@ -1,0 +1,334 @@
+"""
+How surely, and how cheaply, the process of a connection is found:
+C{python -m benchmarks.owners}.
+
+Programs that live for a moment connect to this process as soon as they run, half of
+them excluded by name, among many processes that sleep.  Each connection's owner is
+asked for when it arrives.  Then the same with a proxy on this machine that has
+thousands of sockets.  Everything happens on the loopback; no route is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall, react
+
+from nanotun.config import makeSettings
+from nanotun.configfile import Given
+from nanotun.flow import Endpoint, Flow
+from nanotun.flow import Protocol as IPProtocol
+from nanotun.owners import Owners, makeOwners
+from nanotun.policy.rules import LOCAL_PROXY
+
+CONNECTS = 10_000
+SLEEPERS = 2_000
+SOCKETS = 2_000
+CONNECTS_EACH = 5
+"""Connections of one program."""
+
+AT_ONCE = 4
+"""Programs that run at a time, half of them excluded."""
+
+TICK = 0.002
+"""Seconds between two looks at how late the reactor is."""
+
+LIMIT = 600.0
+"""Seconds for one row."""
+
+MISSED_LIMIT = 0.001
+"""Share of the excluded connections."""
+
+HELD_LIMIT = 0.020
+
+#: Bash connects without a library, a millisecond after its start.
+CONNECT = (
+    f"for i in {' '.join(map(str, range(CONNECTS_EACH)))}; do "
+    "exec 3<>/dev/tcp/127.0.0.1/$0; read -r line <&3; exec 3>&-; done"
+)
+
+PROXY = """
+import resource, socket, sys
+count, sockets = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (sockets + 100, sockets + 100))
+listener = socket.create_server(("127.0.0.1", 0))
+held = [socket.socket() for _ in range(sockets)]
+print(listener.getsockname()[1], flush=True)
+there = int(sys.stdin.readline())
+for number in range(count):
+    with socket.create_connection(("127.0.0.1", there)) as connection:
+        connection.recv(1)
+    # Others' numbers become free, as they do in a proxy.
+    if held:
+        held[number * 7 % sockets].close()
+        held[number * 7 % sockets] = socket.socket()
+"""
+
+
+class Ask(Protocol):
+    """Asks for the owner of a connection, and ends it."""
+
+    factory: Asker
+
+    def connectionMade(self) -> None:
+        """Ask."""
+        assert self.transport is not None
+        self.factory.ask(self.transport.getPeer(), self.transport.getHost())
+        self.transport.loseConnection()
+
+
+class Asker(Factory):
+    """
+    What connects to one port.
+
+    @ivar expected: what its owners are excluded by.
+    @ivar found: what they were said to be excluded by; L{None} for a miss.
+    @ivar spent: seconds of the processor for each.
+    @ivar misses: how many owners were not found in time.
+    """
+
+    protocol: Any = Ask
+
+    def __init__(self, owners: Owners, expected: str) -> None:
+        self._owners = owners
+        self.expected = expected
+        self.found: list[str | None] = []
+        self.spent: list[float] = []
+        self.misses = 0
+
+    def ask(self, peer: Any, host: Any) -> None:
+        """Ask for an owner and note down what came of it."""
+        source, destination = Endpoint(peer.host, peer.port), Endpoint(host.host, host.port)
+        flow = Flow(1, IPProtocol.TCP, source, destination)
+        began = time.thread_time()
+        owner = self._owners.ownerOf(flow)
+        self.spent.append(time.thread_time() - began)
+        self.misses += owner is None
+        self.found.append(None if owner is None else owner.excluded)
+
+    @property
+    def wrong(self) -> int:
+        """How many were taken for excluded ones and are not, or for another's."""
+        return sum(bool(each) and each != self.expected for each in self.found)
+
+    @property
+    def missed(self) -> int:
+        """How many are excluded and were not found to be."""
+        return sum(not each for each in self.found) if self.expected else 0
+
+
+def settings(**changes: object) -> Any:
+    """Settings with these values."""
+    values = {key: Given(value, key) for key, value in changes.items()}
+    return makeSettings(values, {}, None)
+
+
+@contextlib.contextmanager
+def started(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program with all that it starts, in a group that is ended at the end."""
+    program = subprocess.Popen(argv, start_new_session=True, text=True, **options)
+    try:
+        yield program
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+class Bench:
+    """One reactor, and the rows that were measured on it."""
+
+    def __init__(self, reactor: Any, directory: Path) -> None:
+        self._reactor = reactor
+        bash = os.path.realpath(shutil.which("bash") or "/bin/bash")
+        self._mine = shutil.copy(bash, str(directory / "bench-mine"))
+        self._other = shutil.copy(bash, str(directory / "bench-other"))
+        self.rows: list[list[str]] = []
+        self.good = True
+
+    async def idle(self, name: str, seconds: float = 2.0) -> None:
+        """How late the reactor is when there is nothing to do."""
+        done: Deferred[None] = Deferred()
+        late = self._watch()
+        self._reactor.callLater(seconds, done.callback, None)
+        await done
+        self.rows.append([name, *[""] * 7, f"{late() * 1000:.1f}"])
+
+    async def row(
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        expected: str,
+        connects: int,
+        proxy: subprocess.Popen[str] | None = None,
+    ) -> None:
+        """
+        Measure one case.
+
+        @param connects: by short programs, half of them excluded but with a proxy.
+        @param proxy: a L{PROXY} that waits for the port to connect to.
+        """
+        owners = makeOwners(settings(**changes), self._reactor)
+        began = time.thread_time()
+        owners.start()
+        print(f"{name}: the first scan takes {(time.thread_time() - began) * 1000:.0f} ms")
+        askers = Asker(owners, expected), Asker(owners, "")
+        ports = []
+        for asker in askers:
+            ports.append(await TCP4ServerEndpoint(self._reactor, 0, 1024).listen(asker))
+        late = self._watch()
+        numbers = [port.getHost().port for port in ports]
+        mine, other = numbers
+        if proxy is not None:
+            assert proxy.stdin is not None
+            print(mine, file=proxy.stdin, flush=True)
+            mine = other
+        with started(self._programs(connects, mine, other)) as program:
+            await self._ended(program)
+        if proxy is not None:
+            await self._ended(proxy)
+        held = late()
+        for port in ports:
+            await port.stopListening()
+        owners.stop()
+        self._tell(name, askers, held)
+
+    def _tell(self, name: str, askers: tuple[Asker, Asker], held: float) -> None:
+        excluded, others = askers
+        wrong = excluded.wrong + others.wrong
+        self.good &= not wrong and held <= HELD_LIMIT
+        self.good &= excluded.missed <= MISSED_LIMIT * len(excluded.found)
+        self.good &= bool(excluded.found) and bool(others.found)
+        for asker, kind in ((excluded, "excluded"), (others, "others")):
+            spent = sorted(asker.spent) or [0.0]
+            self.rows.append(
+                [
+                    f"{name}, {kind}",
+                    str(len(asker.found)),
+                    str(asker.wrong),
+                    str(asker.missed) if asker.expected else "",
+                    str(asker.misses),
+                    f"{statistics.median(spent) * 1e6:.0f}",
+                    f"{spent[int(len(spent) * 0.99)] * 1e6:.0f}",
+                    f"{spent[-1] * 1000:.1f}",
+                    f"{held * 1000:.1f}",
+                ]
+            )
+
+    async def _ended(self, program: subprocess.Popen[str]) -> None:
+        end = time.monotonic() + LIMIT
+        while program.poll() is None:
+            if time.monotonic() > end:
+                raise RuntimeError("the load did not end in time")
+            pause: Deferred[None] = Deferred()
+            self._reactor.callLater(0.05, pause.callback, None)
+            await pause
+
+    def _watch(self) -> Callable[[], float]:
+        """Begin to see how late the reactor is; returns what ends it and tells."""
+        last = time.perf_counter()
+        worst = 0.0
+
+        def tick() -> None:
+            nonlocal last, worst
+            now = time.perf_counter()
+            worst = max(worst, now - last - TICK)
+            last = now
+
+        loop = LoopingCall(tick)
+        loop.clock = self._reactor
+        loop.start(TICK)
+
+        def end() -> float:
+            loop.stop()
+            return worst
+
+        return end
+
+    def _programs(self, connects: int, mine: int, other: int) -> list[str]:
+        """The command that runs programs of both kinds, some at a time."""
+        rounds = connects // (CONNECTS_EACH * AT_ONCE)
+        pair = '"$1" -c "$3" "$4" & "$2" -c "$3" "$5" & '
+        script = f"for n in $(seq {rounds}); do {pair * (AT_ONCE // 2)} wait; done"
+        return ["sh", "-c", script, "sh", self._mine, self._other, CONNECT, str(mine), str(other)]
+
+
+def table(rows: list[list[str]]) -> str:
+    """The figures; times of the processor in microseconds, of the clock in milliseconds."""
+    heads = ["", "connects", "wrong", "missed", "not found"]
+    heads += ["median us", "p99 us", "longest ms", "held ms"]
+    return "\n".join(
+        f"{row[0]:38}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in [heads, *rows]
+    )
+
+
+async def measure(reactor: Any, given: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status."""
+    import psutil
+
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-owners-")))
+        bench = Bench(reactor, directory)
+        sleepers = f"for n in $(seq {given.processes}); do sleep 3600 & done; wait"
+        stack.enter_context(started(["sh", "-c", sleepers]))
+        count = 0
+        while count < given.processes:
+            count = len(psutil.pids())
+            time.sleep(0.1)
+        await bench.idle("nothing to do")
+        name = {"proxy": "192.0.2.1:1080", "excludedProcesses": "bench-mine"}
+        await bench.row("by name", name, "bench-mine", given.connects)
+        connects = given.connects // 10
+        for sockets in (0, given.sockets):
+            argv = [sys.executable, "-c", PROXY, str(connects), str(sockets)]
+            with started(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
+                assert proxy.stdout is not None
+                address = {"proxy": f"127.0.0.1:{int(proxy.stdout.readline())}"}
+                row = f"local proxy, {sockets} sockets"
+                await bench.row(row, address, LOCAL_PROXY, connects, proxy)
+        began = time.thread_time()
+        psutil.net_connections("inet")
+        scan = time.thread_time() - began
+    print(f"{count} processes, {given.connects} connects; a lookup beside psutil's full scan,")
+    print(f"net_connections(), which takes {scan * 1e6:.0f} us of the processor:\n")
+    print(table(bench.rows))
+    print(
+        "\nwrong: taken for excluded, and not so.  missed: excluded, and taken for not.  "
+        "not found: no owner\nin time.  held: by how much the reactor was late at most."
+    )
+    return 0 if bench.good else 1
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print.  The status is 1 where something is not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.owners")
+    parser.add_argument("--connects", type=int, default=CONNECTS)
+    parser.add_argument("--processes", type=int, default=SLEEPERS)
+    parser.add_argument("--sockets", type=int, default=SOCKETS)
+    given = parser.parse_args(argv)
+
+    async def begin(reactor: Any) -> None:
+        status = await measure(reactor, given)
+        if status:
+            raise SystemExit(status)
+
+    react(lambda reactor: Deferred.fromCoroutine(begin(reactor)))
+
+
+if __name__ == "__main__":
+    main()

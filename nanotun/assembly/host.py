@@ -1,0 +1,112 @@
+"""
+What the daemon is on its own machine: its rights, its lock, who owns flows, the routes.
+
+Nothing of this is there where the device is in a network of its own (C{nanotun run}).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from nanotun.config import Settings
+from nanotun.control.lock import InstanceLock
+from nanotun.gateway import Gateway
+from nanotun.gateway.locality import Locality
+from nanotun.interfaces import IPart
+from nanotun.judge import rulesFor, runsLocally
+from nanotun.naming import Naming
+from nanotun.notify import Notifier
+from nanotun.options import Options
+from nanotun.owners import Owners, makeOwners
+from nanotun.privileges import LinuxKernel, Privileges, needed
+from nanotun.reach import hasForeign, pathsOf
+from nanotun.routing.parts import makeRoutes
+from nanotun.routing.routes import Routes
+from nanotun.signals import Signals
+
+
+class HostParts:
+    """
+    The parts of a daemon that is its machine's.
+
+    @ivar owners: who finds flows' processes; L{None} where no rule is about any.
+    @ivar routes: the routes; L{None} where none is changed.
+    @ivar gateways: is to hold the gateway once it is made.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        reactor: Any,
+        naming: Naming,
+        config: str,
+        exitWith: Callable[[int], None],
+    ) -> None:
+        """
+        @param config: the configuration file's whole path, or the empty string.
+        @raise nanotun.errors.ConfigError: a user that C{excludedProcesses} names is not
+            known.
+        """
+        self.gateways: list[Gateway] = []
+        self._options = options
+        self._settings = settings = options.settings
+        self._reactor = reactor
+        self._naming = naming
+        self._config = config
+        self.owners: Owners | None = None
+        if needsOwners(settings):
+            self.owners = makeOwners(settings, reactor)
+        self.routes: Routes | None = None
+        if settings.autoDefaultRoute:
+            self.routes = makeRoutes(
+                settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
+            )
+
+    def before(self, signals: Signals) -> tuple[IPart, ...]:
+        """
+        What is started before the device.  The rights are given up first, so that
+        whatever else starts has no more than it needs; nothing else is done before the
+        lock is had.
+        """
+        lock = InstanceLock(self._settings.runDir, self._config)
+        parts = (signals, makePrivileges(self._options, self.owners is not None), lock)
+        return parts if self.owners is None else (*parts, self.owners)
+
+    def after(self, control: IPart) -> tuple[IPart, ...]:
+        """
+        What is started once the tunnel carries; last of all systemd hears of it.
+
+        @param control: the control socket.
+        """
+        name = self._settings.tunName
+        notifier = Notifier(os.environ, f"{name} is up", self._reactor)
+        routes = () if self.routes is None else (self.routes,)
+        return (*routes, control, notifier)
+
+    def _ask(self, name: str, family: int) -> Deferred[list[str]]:
+        return self._naming.names.resolve(name, family)
+
+    def _networkChanged(self) -> None:
+        for gateway in self.gateways:
+            gateway.clearCache()
+
+
+def makePrivileges(options: Options, owners: bool) -> Privileges:
+    """
+    The part that gives up what C{options} do not need.
+
+    @param owners: whether flows' processes are looked for.
+    """
+    foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
+    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
+
+
+def needsOwners(settings: Settings) -> bool:
+    """Whether any rule is about flows' processes."""
+    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
+    return rulesFor(settings, localProxy).needsOwner

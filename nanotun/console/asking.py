@@ -1,0 +1,75 @@
+"""
+What the words have in common that ask a running daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from twisted.python import usage
+
+from nanotun.configfile import parseFile
+from nanotun.console.statuses import FAILED, NOT_RUNNING, WRONG_USAGE
+from nanotun.errors import ConfigError, NanotunError, NotRunning
+from nanotun.keys import KEYS
+from nanotun.options import readFile
+
+
+class AskOptions(usage.Options):
+    """Which daemon."""
+
+    optParameters = [
+        ["config", "c", None, "the daemon's configuration file, for its runDir"],
+        ["run-dir", None, None, f"the daemon's runDir [default: {KEYS['runDir'].default}]"],
+    ]
+
+    def runDir(self) -> str:
+        """
+        The directory of the daemon's lock and socket.
+
+        @raise ConfigError: the file or the directory is no good.
+        """
+        key = KEYS["runDir"]
+        where: str = "--run-dir"
+        value: object = self["run-dir"]
+        if value is None and self["config"] is not None:
+            text, _ = readFile(self["config"], os.geteuid())
+            given = parseFile(text, self["config"], KEYS).get(key.name)
+            if given is not None:
+                where, value = given.where, given.value
+        try:
+            return str(key.check(key.default if value is None else value))
+        except ConfigError as error:
+            raise ConfigError(f"{where} {error}.") from None
+
+    def parseArgs(self, *args: str) -> None:
+        """There are options only."""
+        if args:
+            raise usage.UsageError(f"there is no argument {args[0][:40]!a}")
+
+
+def run(
+    word: str, options: usage.Options, arguments: Sequence[str], work: Callable[[], int]
+) -> int:
+    """
+    Parse the command line and do the work; every error is one sentence.
+
+    @param work: returns the exit status; may raise L{NanotunError}.
+    @return: the exit status.
+    """
+    try:
+        options.parseOptions(list(arguments))
+    except usage.UsageError as error:
+        text = str(error).rstrip(".")
+        print(f"nanotun {word}: {text}; see 'nanotun {word} --help'.", file=sys.stderr)
+        return WRONG_USAGE
+    try:
+        return work()
+    except NotRunning as error:
+        print(f"nanotun: {error}", file=sys.stderr)
+        return NOT_RUNNING
+    except NanotunError as error:
+        print(f"nanotun: {error}", file=sys.stderr)
+        return FAILED

@@ -1,0 +1,75 @@
+"""
+C{nanotun check}: whether a daemon could be started with a configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from twisted.python import usage
+
+from nanotun.config import Settings
+from nanotun.console.asking import run
+from nanotun.console.statuses import GOOD
+from nanotun.options import Options
+
+
+class CheckOptions(Options):
+    """A file, and the daemon's own options."""
+
+    synopsis = "Usage: nanotun check FILE [options of 'nanotun start']"
+    longdesc = (
+        "Reads a configuration file as a start would, with the files that it names, and says what "
+        "is wrong with it. Opens no connection and changes nothing."
+    )
+
+    def parseArgs(self, *files: str) -> None:
+        """The file."""
+        if len(files) > 1 or (files and self["config"] is not None):
+            raise usage.UsageError("one FILE at a time")
+        if files:
+            self["config"] = files[0]
+        elif self["config"] is None:
+            raise usage.UsageError("a FILE is missing")
+
+    def postOptions(self) -> None:
+        """The settings are read by L{main}, which says what is wrong."""
+
+
+def summary(settings: Settings) -> list[str]:
+    """What the settings come to, in a few lines."""
+    proxies = ", ".join(str(proxy) for proxy in settings.proxy)
+    if len(settings.proxy) > 1:
+        proxies += f" ({settings.proxyPolicy})"
+    mode = "fake-ip, " if settings.dnsMode == "fake-ip" else ""
+    servers = ", ".join(str(server) for server in settings.dns)
+    excluded = len(settings.excludedProcesses), len(settings.excludedIPs)
+    return [
+        f"proxy    {proxies}",
+        f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
+        f"dns      {mode}{servers}",
+        f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
+        f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See L{nanotun.console.Command}."""
+    options = CheckOptions()
+
+    def work() -> int:
+        options.readSettings(os.geteuid(), os.environ)
+        # Imported here: it takes a moment, which a wrong command line need not wait for.
+        from nanotun.tap import checkFiles
+
+        checkFiles(options.settings)
+        for notice in options.notices:
+            print(f"warning: {notice}", file=sys.stderr)
+        print(f"OK: {options['config']}")
+        for line in summary(options.settings):
+            print(f"  {line}")
+        return GOOD
+
+    return run("check", options, arguments, work)

@@ -1,0 +1,94 @@
+"""
+C{nanotun status}: how the daemon does, once or again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.python import usage
+
+from nanotun.console.asking import AskOptions, run
+from nanotun.console.statuses import GOOD
+from nanotun.console.statustext import statusLines
+from nanotun.control.client import Client
+
+#: Seconds between two looks, by default and at least: a look costs the daemon some
+#: milliseconds, and nobody reads faster.
+INTERVAL = 2.0
+SHORTEST = 0.2
+LONGEST = 3600.0
+
+
+class StatusOptions(AskOptions):
+    """The command line."""
+
+    synopsis = "Usage: nanotun status [--json] [--watch [SECONDS]] [options]"
+    longdesc = "Shows how the daemon does. Status 3: none runs."
+
+    optFlags = [
+        ["json", "j", "one JSON object; docs/command.md has its fields"],
+        ["watch", "w", f"again every {INTERVAL:g} seconds, or SECONDS; Ctrl-C ends it"],
+    ]
+
+    interval = INTERVAL
+
+    def parseArgs(self, *args: str) -> None:
+        """The seconds."""
+        if not args:
+            return
+        (text, *more) = args
+        if not self["watch"] or more:
+            raise usage.UsageError(f"there is no argument {args[-1][:40]!a}")
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not (
+            SHORTEST <= float(text) <= LONGEST
+        ):
+            raise usage.UsageError(
+                f"--watch takes {SHORTEST:g} to {LONGEST:g} seconds, not {text[:40]!a}"
+            )
+        self.interval = float(text)
+
+
+def watch(
+    fetch: Callable[[], Any],
+    options: StatusOptions,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """
+    Show it until Ctrl-C: a table that stays in its place on a terminal, one JSON
+    object a line, or one text after the other for whatever else reads.
+
+    @raise nanotun.errors.RunningError: the daemon has ended.
+    """
+    if options["json"] or not sys.stdout.isatty():
+        while True:
+            report = fetch()
+            print(json.dumps(report) if options["json"] else "\n".join(statusLines(report)) + "\n")
+            sys.stdout.flush()
+            sleep(options.interval)
+    from nanotun.console.watching import showLive
+
+    showLive(fetch, options.interval, sleep)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See L{nanotun.console.Command}."""
+    options = StatusOptions()
+
+    def work() -> int:
+        with Client(options.runDir()) as client:
+            if options["watch"]:
+                try:
+                    watch(lambda: client.ask("status"), options)
+                except KeyboardInterrupt:
+                    return GOOD
+            report = client.ask("status")
+        print(json.dumps(report, indent=2) if options["json"] else "\n".join(statusLines(report)))
+        return GOOD
+
+    return run("status", options, arguments, work)

@@ -1,0 +1,178 @@
+"""
+The report as text for people: rows of a name and what there is to say, 80 columns wide.
+
+Pure.  What comes from outside (names of processes and files) cannot steer a terminal.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+WIDTH = 80
+
+#: Columns of the names.
+NAMES = 11
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def printable(text: object) -> str:
+    """A text in which every control character is shown escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def sizeText(size: float) -> str:
+    """Bytes, in the unit that makes the number short."""
+    unit = 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size /= 1024
+        unit += 1
+    digits = 0 if unit == 0 or size >= 100 else 1
+    return f"{size:.{digits}f} {_UNITS[unit]}"
+
+
+def timeText(seconds: float) -> str:
+    """Seconds, in the two units that say most."""
+    whole = int(seconds)
+    for size, unit, less, lessUnit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // less} {lessUnit}"
+    return f"{whole} s"
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    """Counters that are not zero."""
+    return ", ".join(f"{printable(name)} {count}" for name, count in counts.items() if count)
+
+
+def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The rows; a section that the report lacks has none."""
+    for make in (_daemon, _device, _upstream, _engine, _verdicts, _dns, _others, _resources):
+        yield from make(report)
+
+
+def statusLines(report: Mapping[str, Any]) -> list[str]:
+    """The rows as lines of L{WIDTH} columns at most."""
+    lines = []
+    for name, text in statusRows(report):
+        first, rest = f"{name:<{NAMES}}", " " * NAMES
+        lines += textwrap.wrap(
+            text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        ) or [name]
+    return lines
+
+
+def ratesOf(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> str:
+    """How much went through between two reports, or nothing if that is not known."""
+    old, new = before.get("engine"), after.get("engine")
+    if not old or not new or seconds <= 0:
+        return ""
+    up, down = ((new["bytes"][way] - old["bytes"][way]) / seconds for way in ("up", "down"))
+    flows = (new["flows"]["total"] - old["flows"]["total"]) / seconds
+    return f"{sizeText(up)}/s up, {sizeText(down)}/s down, {flows:.1f} flows/s"
+
+
+def _daemon(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    daemon = report.get("daemon")
+    if daemon:
+        text = f"{daemon['version']}, process {daemon['pid']}, up {timeText(daemon['uptime'])}"
+        yield "nanotun", text
+        if daemon["config"]:
+            yield "config", printable(daemon["config"])
+
+
+def _device(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    device, engine = report.get("device"), report.get("engine")
+    if device:
+        offload = "on" if device["offload"] else "off"
+        text = f"{printable(device['name'])}, MTU {device['mtu']}, offload {offload}"
+        yield "device", text + (f", engine {engine['mode']}" if engine else "")
+
+
+def _upstream(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    upstream = report.get("upstream")
+    if not upstream:
+        return
+    if upstream["policy"]:
+        yield "proxies", printable(upstream["policy"])
+    states = {"closed": "up", "open": "down", "half open": "tried again"}
+    for proxy in upstream["proxies"]:
+        parts = [printable(proxy["url"])]
+        if proxy["state"]:
+            parts.append(states.get(proxy["state"], printable(proxy["state"])))
+        if proxy["latency"] is not None:
+            parts.append(f"{proxy['latency'] * 1000:.0f} ms")
+        if proxy["udp"] is False:
+            parts.append("no UDP")
+        if proxy["pool"]:
+            parts.append(f"{proxy['pool']['idle']} connections wait")
+        yield ("" if upstream["policy"] else "proxy"), ", ".join(parts)
+
+
+def _engine(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    engine = report.get("engine")
+    if not engine:
+        return
+    flows, datagrams = engine["flows"], engine["datagrams"]
+    yield (
+        "flows",
+        f"{flows['open']} open, {flows['deciding']} being decided, {flows['total']} in all, "
+        f"{flows['refused']} refused",
+    )
+    up, down = sizeText(engine["bytes"]["up"]), sizeText(engine["bytes"]["down"])
+    yield "bytes", f"{up} up, {down} down"
+    yield (
+        "datagrams",
+        f"{datagrams['up']} up, {datagrams['down']} down, {datagrams['associations']} "
+        f"associations, {datagrams['flows']} flows",
+    )
+    yield "drops", _counts(engine["drops"]) or "none"
+
+
+def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    verdicts = report.get("verdicts")
+    if verdicts:
+        yield "verdicts", _counts(verdicts["verdicts"]) or "none yet"
+        if _counts(verdicts["rules"]):
+            yield "rules", _counts(verdicts["rules"])
+
+
+def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    dns = report.get("dns")
+    if not dns:
+        return
+    servers = ", ".join(printable(server) for server in dns["servers"])
+    yield "dns", f"{dns['mode']}, servers {servers}"
+    yield (
+        "",
+        f"{dns['queries']} queries, {dns['hits']} from the cache ({dns['cached']} answers), "
+        f"{dns['servfail']} failed, {dns['timeouts']} timeouts",
+    )
+
+
+def _others(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The sections of parts that there need not be: their fields as they are."""
+    for name in ("processes", "routes"):
+        section = report.get(name)
+        if section:
+            yield name, ", ".join(f"{printable(k)} {printable(v)}" for k, v in section.items())
+
+
+def _resources(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    resources, engine = report.get("resources"), report.get("engine")
+    if not resources:
+        return
+    parts = []
+    if "rss" in resources:
+        parts.append(f"{sizeText(resources['rss'])} memory")
+    if engine:
+        runtime = engine["runtime"]
+        parts.append(f"{sizeText(runtime['heap'])} heap, {runtime['goroutines']} goroutines")
+    parts += [f"{resources[name]} {name}" for name in ("threads", "fds") if name in resources]
+    yield "resources", ", ".join(parts)

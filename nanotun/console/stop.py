@@ -1,0 +1,84 @@
+"""
+C{nanotun stop}: end the daemon, and wait until it has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+
+from nanotun.console.asking import AskOptions, run
+from nanotun.console.statuses import GOOD
+from nanotun.control.client import Client, notRunning
+from nanotun.control.lock import findHolder
+from nanotun.errors import NotRunning, RunningError
+
+#: Seconds.  The daemon promises two; a busy machine takes longer.
+WAIT = 10.0
+
+
+class StopOptions(AskOptions):
+    """The command line."""
+
+    synopsis = "Usage: nanotun stop [options]"
+    longdesc = "Ends the daemon in order and waits until it has ended. Status 3: none runs."
+
+
+def stop(runDir: str) -> int:
+    """
+    Stop who runs there.
+
+    @return: its pid.
+    @raise NotRunning: nobody does.
+    @raise RunningError: it cannot be asked, or does not end.
+    """
+    try:
+        with Client(runDir) as client:
+            process = _watch(client.pid, runDir)
+            client.ask("stop")
+            pid = client.pid
+    except NotRunning:
+        raise
+    except RunningError:
+        # No socket, but the lock says who it is; a signal means the same.
+        holder = findHolder(runDir)
+        if holder is None or not holder.pid or os.geteuid() != 0:
+            raise
+        pid = holder.pid
+        process = _watch(pid, runDir)
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    try:
+        ended, _, _ = select.select([process], [], [], WAIT)
+    finally:
+        os.close(process)
+    if not ended:
+        raise RunningError(
+            f"The daemon (process {pid}) was told to stop and has not ended within {WAIT:g} s; "
+            f"see its log, or end it with 'kill -9 {pid}'."
+        )
+    return pid
+
+
+def _watch(pid: int, runDir: str) -> int:
+    """
+    A file descriptor that is readable once the process has ended (pidfd_open(2)).
+
+    @raise NotRunning: it has.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise notRunning(runDir) from None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See L{nanotun.console.Command}."""
+    options = StopOptions()
+
+    def work() -> int:
+        print(f"nanotun has stopped (process {stop(options.runDir())}).")
+        return GOOD
+
+    return run("stop", options, arguments, work)

@@ -1,0 +1,122 @@
+"""
+Asks the daemon on its control socket.  For the commands, which may wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from types import TracebackType
+from typing import Any
+
+from nanotun.control.directory import SOCKET
+from nanotun.control.lock import Holder, findHolder
+from nanotun.control.messages import NO_RESPONSE, RESPONSE_LIMIT, readResponse, requestLine
+from nanotun.errors import NotRunning, RunningError
+
+#: Seconds for one answer.  A busy daemon takes milliseconds; a reload that looks
+#: something up takes longer.
+TIMEOUT = 10.0
+
+
+class Client:
+    """
+    One connection.
+
+    @ivar pid: the daemon's.
+    """
+
+    def __init__(self, runDir: str, timeout: float = TIMEOUT) -> None:
+        """
+        Connect.
+
+        @param timeout: seconds for each answer.
+        @raise NotRunning: nobody runs there.
+        @raise RunningError: somebody does, but cannot be asked; with one sentence.
+        """
+        self._buffer = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
+        try:
+            self._connect(runDir)
+            credentials = self._socket.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+            )
+            self.pid: int = struct.unpack("3i", credentials)[0]
+        except PermissionError:
+            self._socket.close()
+            raise RunningError(
+                f"Only root may ask the nanotun of {runDir}; try it again with sudo."
+            ) from None
+        except OSError as error:
+            self._socket.close()
+            raise _absent(runDir, error) from None
+
+    def _connect(self, runDir: str) -> None:
+        # By the directory's descriptor, as its path may be longer than a socket's can be.
+        directory = os.open(runDir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._socket.connect(f"/proc/self/fd/{directory}/{SOCKET}")
+        finally:
+            os.close(directory)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def ask(self, name: str) -> Any:
+        """
+        One request.
+
+        @return: the answer.
+        @raise RunningError: it is an error, or there is none; with one sentence.
+        """
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                # Who is not let in is told so at once; that is read below.
+                self._socket.sendall(requestLine(name) + b"\n")
+            while b"\n" not in self._buffer:
+                data = self._socket.recv(65536)
+                if not data:
+                    raise RunningError("The daemon hung up without an answer; it may be stopping.")
+                self._buffer += data
+                if len(self._buffer) > RESPONSE_LIMIT:
+                    raise RunningError(NO_RESPONSE)
+        except TimeoutError:
+            raise RunningError(
+                f"The daemon (process {self.pid}) does not answer within "
+                f"{self._socket.gettimeout():g} s; see its log."
+            ) from None
+        except OSError as error:
+            raise RunningError(f"The daemon cannot be asked ({error.strerror}).") from None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return readResponse(line)
+
+
+def notRunning(runDir: str) -> NotRunning:
+    """The error for a directory where nobody runs."""
+    return NotRunning(f"No nanotun runs with runDir {runDir}.")
+
+
+def _absent(runDir: str, error: OSError) -> RunningError:
+    """Why nobody listens."""
+    holder: Holder | None = findHolder(runDir)
+    if holder is None:
+        return notRunning(runDir)
+    return RunningError(
+        f"nanotun runs {holder.describe()}, but cannot be asked by {runDir}/{SOCKET} "
+        f"({error.strerror}); its log says why."
+    )

@@ -1,0 +1,48 @@
+"""
+C{runDir}: the directory of what lives as long as the daemon.
+
+Only its owner may write there: who could would hold our lock, or answer in our place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from nanotun.errors import ConfigError
+
+#: The names of what is in there.
+LOCK = "lock"
+SOCKET = "control.sock"
+PIDFILE = "nanotun.pid"
+
+#: The directory is for everybody to look into: who runs is no secret.
+MODE = 0o755
+
+
+def makeRunDir(path: str, uid: int) -> bool:
+    """
+    Make the directory with its parents, if it is not there.
+
+    @param uid: ours.
+    @return: whether it was made.
+    @raise ConfigError: it cannot be made, or others may write to it.
+    """
+    made = False
+    try:
+        if not os.path.isdir(path):
+            os.makedirs(path, MODE)
+            # Whatever the umask was.
+            os.chmod(path, MODE)
+            made = True
+        status = os.stat(path)
+    except OSError as error:
+        raise ConfigError(
+            f"The directory {path} cannot be made ({error.strerror}); set runDir to one that can."
+        ) from None
+    if status.st_uid not in (0, uid) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"The directory {path} can be written to by others, who could steer nanotun; set "
+            "runDir to one that only root writes to."
+        )
+    return made

@@ -1,0 +1,188 @@
+"""
+One daemon for each C{runDir}: a file that is locked for as long as the daemon lives,
+whatever ends it (flock(2)).
+
+The file holds who it is.  It is removed at the stop; one that a crash left is locked
+by nobody and taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zope.interface import implementer
+
+from nanotun.control.directory import LOCK, makeRunDir
+from nanotun.errors import RunningError
+from nanotun.interfaces import IPart
+
+#: How often the lock is tried, and seconds between: who only looks at it holds it for
+#: an instant as well.
+TRIES = 5
+PAUSE = 0.02
+
+#: Bytes; what a holder writes is far shorter.
+CONTENT_LIMIT = 8192
+
+
+class Holder(NamedTuple):
+    """
+    Who holds a lock.
+
+    @ivar pid: 0 if unknown.
+    @ivar since: seconds since the epoch, 0 if unknown.
+    @ivar config: the configuration file, or the empty string.
+    """
+
+    pid: int = 0
+    since: float = 0.0
+    config: str = ""
+
+    def describe(self) -> str:
+        """The end of a sentence that begins with "nanotun runs"."""
+        text = f"as process {self.pid}" if self.pid else "already"
+        if self.since:
+            text += f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
+        if self.config:
+            text += f", with {''.join(c if c.isprintable() else '?' for c in self.config)}"
+        return text
+
+
+def _holderOf(fd: int) -> Holder:
+    """What a lock's file says; a file that says nothing is a holder that is unknown."""
+    try:
+        content = json.loads(os.pread(fd, CONTENT_LIMIT, 0))
+        return Holder(int(content["pid"]), float(content["since"]), str(content["config"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Holder()
+
+
+def runsAlready(holder: Holder, runDir: str) -> RunningError:
+    """The error for a second daemon."""
+    return RunningError(
+        f"nanotun runs {holder.describe()}; end that one with 'nanotun stop', or give this one a "
+        f"runDir and a tunName of its own (runDir is {runDir})."
+    )
+
+
+def findHolder(runDir: str) -> Holder | None:
+    """
+    Who runs with this C{runDir}.
+
+    @return: L{None} if nobody does.
+    @raise RunningError: the lock cannot be looked at.
+    """
+    path = os.path.join(runDir, LOCK)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunningError(
+            f"The lock {path} cannot be looked at ({error.strerror}); try it as root."
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holderOf(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+@implementer(IPart)
+class InstanceLock:
+    """
+    The lock of this daemon.
+
+    @param runDir: is made if it is not there.
+    @param config: the configuration file's whole path, or the empty string.
+    """
+
+    name = "the lock"
+
+    def __init__(
+        self,
+        runDir: str,
+        config: str,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._runDir = runDir
+        self._path = os.path.join(runDir, LOCK)
+        self._config = config
+        self._clock = clock
+        self._sleep = sleep
+        self._fd = -1
+        self._made = False
+
+    def start(self) -> None:
+        """
+        Take it.
+
+        @raise ConfigError: the directory is no good.
+        @raise RunningError: another one holds it, who is named.
+        """
+        self._made = makeRunDir(self._runDir, os.geteuid())
+        try:
+            self._fd = self._take()
+        except OSError as error:
+            self._removeDirectory()
+            raise RunningError(
+                f"The lock {self._path} cannot be taken ({error.strerror}); set runDir to another "
+                "directory."
+            ) from None
+        content = {"pid": os.getpid(), "since": self._clock(), "config": self._config}
+        with contextlib.suppress(OSError):
+            # A full disk: the lock holds all the same.
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps(content).encode(), 0)
+
+    def stop(self) -> None:
+        """Let go of it, and of the directory if it was made for it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        os.close(self._fd)
+        self._fd = -1
+        self._removeDirectory()
+
+    def _take(self) -> int:
+        """
+        @return: a file descriptor that holds the lock of what is at the path.
+        @raise RunningError: another one holds it.
+        @raise OSError: the file cannot be opened.
+        """
+        holder = Holder()
+        for attempt in range(TRIES):
+            if attempt:
+                self._sleep(PAUSE)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._isAtPath(fd):
+                    return fd
+            except BlockingIOError:
+                holder = _holderOf(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+        raise runsAlready(holder, self._runDir)
+
+    def _isAtPath(self, fd: int) -> bool:
+        """Whether the holder before did not remove the file since it was opened."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _removeDirectory(self) -> None:
+        if self._made:
+            with contextlib.suppress(OSError):  # Others keep something there.
+                os.rmdir(self._runDir)

@@ -1,0 +1,92 @@
+"""
+The daemon's report, as C{nanotun status} gets it: sections by name, each from the part
+that it is about.  docs/command.md tells users of its fields, which stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+from nanotun.flow import Stats
+
+#: A section: what JSON can say.
+Section = Callable[[], Any]
+
+#: What drops are called, by their counters.
+_DROP = "drop_"
+
+
+class Report:
+    """
+    All sections.
+
+    @param sections: by name, in the order to show them.
+    """
+
+    _log = Logger()
+
+    def __init__(self, sections: Mapping[str, Section]) -> None:
+        self._sections = sections
+
+    def __call__(self) -> dict[str, Any]:
+        """
+        Ask every part.
+
+        @return: by section; L{None} for one whose part made trouble, which is logged.
+        """
+        report: dict[str, Any] = {}
+        for name, section in self._sections.items():
+            try:
+                report[name] = section()
+            except Exception:
+                self._log.failure("The report lacks its section {section}", section=name)
+                report[name] = None
+        return report
+
+
+def engineReport(stats: Stats) -> dict[str, dict[str, int]]:
+    """
+    The engine's counters in the report's words.
+
+    @return: C{flows}, C{bytes}, C{packets}, C{datagrams}, C{drops} and C{runtime}.
+    """
+    return {
+        "flows": {
+            "open": stats.flows,
+            "deciding": stats.pending,
+            "total": stats.flows_total,
+            "refused": stats.refused,
+        },
+        "bytes": {"up": stats.bytes_up, "down": stats.bytes_down},
+        "packets": {
+            "in": stats.packets_in,
+            "out": stats.packets_out,
+            "retransmitted": stats.retransmits,
+            "checksumErrors": stats.checksum_errors,
+        },
+        "datagrams": {
+            "associations": stats.associations,
+            "flows": stats.datagram_flows,
+            "associationsTotal": stats.associations_total,
+            "evicted": stats.associations_evicted,
+            "up": stats.datagrams_up,
+            "down": stats.datagrams_down,
+        },
+        "drops": {
+            **{
+                _camel(name.removeprefix(_DROP)): count
+                for name, count in stats._asdict().items()
+                if name.startswith(_DROP)
+            },
+            "stack": stats.stack_dropped,
+        },
+        "runtime": {"goroutines": stats.goroutines, "heap": stats.heap_bytes},
+    }
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,38 @@
+"""
+The C{nanotun} command, run as a user does.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.lab.daemon import environment
+
+
+def nanotun(*arguments: str) -> list[str]:
+    """The command line of C{nanotun}, with the Python that runs the tests."""
+    code = "import sys; from nanotun.console import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def say(
+    *arguments: str, prefix: Sequence[str] = (), cwd: Path | None = None, timeout: float = 30.0
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run it to its end.
+
+    @param prefix: a command that runs it, such as C{setpriv ...}.
+    @return: with C{stdout}, C{stderr} and the status.
+    """
+    return subprocess.run(
+        [*prefix, *nanotun(*arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        cwd=cwd,
+    )

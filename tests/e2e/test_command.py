@@ -1,0 +1,174 @@
+"""
+C{nanotun start}, in the foreground and in the background.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.e2e.case import TunnelCase
+from tests.e2e.lab.console import nanotun, say
+from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, environment, writeConfig
+from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.topology import FAMILIES, TUN_NAME
+
+#: Starts and stops of one test; a benchmark has more.
+ROUNDS = 20
+
+
+class StartTests(TunnelCase):
+    """The daemon by its own command."""
+
+    seconds = 120
+
+    def setUp(self) -> None:
+        """As always, with a configuration."""
+        super().setUp()
+        self.place = self.directory / "daemon"
+        self.config = writeConfig(self.place, {"proxy": "direct://"})
+        self.runDir = self.place / "run"
+
+    def start(self, *arguments: str) -> Child:
+        """A daemon in the foreground that is up."""
+        argv = nanotun("start", "-c", str(self.config), *arguments)
+        child = Child(
+            self.lab.app.argv(argv), self.place / "stdout.log", environment(), cwd=self.place
+        )
+        self.addCleanup(child.stop, signal.SIGKILL)
+        waitUntil(
+            lambda: child.status() is not None or answers(self.lab.app, FAMILIES[0]),
+            START_SECONDS,
+            "it is up",
+        )
+        self.assertIs(child.status(), None, child.output())
+        return child
+
+    def background(self, *arguments: str) -> tuple[int, str]:
+        """Run C{nanotun start -d}; what it returned and said."""
+        done = say(
+            "start",
+            "-d",
+            "-c",
+            str(self.config),
+            *arguments,
+            prefix=self.lab.app.argv([]),
+            cwd=self.place,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def pid(self) -> int:
+        """The daemon's, as it says itself."""
+        done = say("status", "--json", "--run-dir", str(self.runDir))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return int(json.loads(done.stdout)["daemon"]["pid"])
+
+    def stop(self) -> None:
+        """Stop what runs."""
+        done = say("stop", "--run-dir", str(self.runDir))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_foreground(self) -> None:
+        """It ends with status 0 by either signal, in two seconds, and leaves no file."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            child = self.start()
+            began = time.monotonic()
+            self.assertEqual(child.stop(number, 10), 0, child.output())
+            self.assertLess(time.monotonic() - began, 2.6)
+            self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
+            self.assertEqual(sorted(os.listdir(self.place)), ["logs", "nanotun.yaml", "stdout.log"])
+        self.assertNotIn("Traceback", collectLogs(self.place))
+
+    def test_background(self) -> None:
+        """-d returns once it is up; the pidfile is there while it runs."""
+        self.assertEqual(self.background(), (0, ""))
+        self.assertTrue(answers(self.lab.app, FAMILIES[0]))
+        pid = self.pid()
+        self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(pid))
+        status, said = self.background()
+        self.assertEqual(status, 1)
+        self.assertIn(f"nanotun: nanotun runs as process {pid} since ", said)
+        self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(pid))
+        self.stop()
+        stat = Path(f"/proc/{pid}/stat")
+        self.assertIn("Z" if stat.exists() else "", stat.read_text() if stat.exists() else "")
+        self.assertFalse(self.runDir.exists())
+
+    def test_stalePidfile(self) -> None:
+        """A pidfile that a crash left is no obstacle, even if its number is in use."""
+        self.runDir.mkdir()
+        (self.runDir / "nanotun.pid").write_text(str(os.getpid()))
+        self.assertEqual(self.background(), (0, ""))
+        self.stop()
+
+    def test_ownPidfile(self) -> None:
+        """--pidfile is where it says, and so is --logfile."""
+        pidfile, logfile = self.place / "my.pid", self.place / "my.log"
+        self.assertEqual(
+            self.background("--pidfile", str(pidfile), "--logfile", str(logfile)), (0, "")
+        )
+        self.assertEqual(pidfile.read_text(), str(self.pid()))
+        self.assertIn(f"{TUN_NAME} is up", logfile.read_text())
+        self.stop()
+        self.assertFalse(pidfile.exists())
+
+    def test_startFails(self) -> None:
+        """A start that fails is status 1 with one sentence, and leaves nothing."""
+        self.lab.app.ip(f"tuntap add {TUN_NAME} mode tap")
+        status, said = self.background()
+        self.assertEqual(status, 1)
+        self.assertIn(TUN_NAME, said)
+        self.assertFalse(self.runDir.exists())
+        child = Child(
+            self.lab.app.argv(nanotun("start", "-c", str(self.config))),
+            self.place / "stdout.log",
+            environment(),
+            cwd=self.place,
+        )
+        self.addCleanup(child.stop, signal.SIGKILL)
+        self.assertEqual(child.wait(20), 1)
+        self.assertNotIn("Traceback", child.output())
+
+    def test_flags(self) -> None:
+        """A flag wins over the file, and --no-auto-route over its 'true'."""
+        self.config = writeConfig(self.place, {"proxy": "h:1", "autoDefaultRoute": "true"})
+        child = self.start("--no-auto-route", "--proxy", "direct://", "--mtu", "1400")
+        done = say("status", "--json", "--run-dir", str(self.runDir))
+        report = json.loads(done.stdout)
+        self.assertEqual(report["device"]["mtu"], 1400)
+        self.assertEqual(report["upstream"]["proxies"][0]["url"], "direct://")
+        self.assertEqual(child.stop(), 0)
+
+    def test_rounds(self) -> None:
+        """Starts and stops without end leave nothing behind."""
+        links = self.lab.app.interfaces()
+        for _ in range(ROUNDS):
+            self.assertEqual(self.background(), (0, ""))
+            self.stop()
+        self.assertEqual(self.lab.app.interfaces(), links)
+        self.assertFalse(self.runDir.exists())
+        self.assertNotIn("Traceback", collectLogs(self.place))
+
+    def test_notRoot(self) -> None:
+        """Another user is told to be root, and nothing changes."""
+        prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        for flag in ((), ("-d",)):
+            done = say(
+                "start",
+                *flag,
+                "--proxy",
+                "direct://",
+                "--log-dir",
+                "",
+                prefix=prefix,
+                cwd=Path("/"),
+            )
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(
+                done.stderr,
+                "nanotun: only root may make a TUN device; start it as root, for instance with "
+                "sudo.\n",
+            )

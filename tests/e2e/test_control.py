@@ -1,0 +1,177 @@
+"""
+The daemon's lock and control socket, and the words that ask it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.case import TunnelCase
+from tests.e2e.lab.console import say
+from tests.e2e.lab.daemon import Daemon, launch, writeConfig
+from tests.e2e.lab.process import waitUntil
+
+BYTES = 100_000
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back what comes."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+class ControlTests(TunnelCase):
+    """A daemon and its user."""
+
+    def runDir(self, daemon: Daemon) -> str:
+        """Where the daemon's socket is."""
+        return str(daemon.directory / "run")
+
+    def status(self, daemon: Daemon) -> Any:
+        """What C{nanotun status --json} says."""
+        done = say("status", "--json", "--run-dir", self.runDir(daemon))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return json.loads(done.stdout)
+
+    def test_status(self) -> None:
+        """After known traffic the numbers are right, as JSON and as text."""
+        peer = self.peer(echo)
+        daemon = self.tunnel()
+        before = self.status(daemon)
+        self.assertEqual(before["engine"]["flows"]["total"], 0)
+        socks = [self.connect(peer.port) for _ in range(3)]
+        for sock in socks:
+            sock.sendall(b"x" * BYTES)
+            got = 0
+            while got < BYTES:
+                got += len(sock.recv(65536))
+        open_ = self.status(daemon)
+        engine = open_["engine"]
+        self.assertEqual(engine["flows"]["open"], 3)
+        self.assertEqual(engine["flows"]["total"], 3)
+        self.assertEqual(engine["bytes"], {"up": 3 * BYTES, "down": 3 * BYTES})
+        for sock in socks:
+            sock.close()
+        waitUntil(lambda: self.status(daemon)["engine"]["flows"]["open"] == 0, 10, "the flows end")
+        report = self.status(daemon)
+        self.assertEqual(report["daemon"]["pid"], daemon.pid)
+        self.assertEqual(report["daemon"]["config"], str(daemon.directory / "nanotun.yaml"))
+        self.assertEqual(report["device"]["name"], daemon.name)
+        self.assertEqual(len(report["upstream"]["proxies"]), 1)
+        # The connection that asks is one of them.
+        self.assertEqual(report["resources"]["fds"], daemon.fds() + 1)
+        self.assertEqual(report["resources"]["threads"], daemon.threads())
+        text = say("status", "--config", str(daemon.directory / "nanotun.yaml"))
+        self.assertEqual(text.returncode, 0)
+        self.assertIn("3 in all", text.stdout)
+        self.assertIn("293 KiB up, 293 KiB down", text.stdout)
+        self.assertLessEqual(max(map(len, text.stdout.splitlines())), 80)
+        self.assertEndsWell(daemon)
+
+    def test_second(self) -> None:
+        """A second daemon beside the first changes nothing and says who runs."""
+        daemon = self.tunnel()
+        links = self.lab.app.interfaces()
+        second = self.directory / "second"
+        child = launch(
+            self.lab.app,
+            second,
+            {"proxy": "direct://", "tunName": "other0", "runDir": self.runDir(daemon)},
+        )
+        self.addCleanup(child.stop, signal.SIGKILL)
+        self.assertEqual(child.wait(20), 1)
+        self.assertIn(f"nanotun runs as process {daemon.pid} since ", child.output())
+        self.assertIn(str(daemon.directory / "nanotun.yaml"), child.output())
+        self.assertEqual(self.lab.app.interfaces(), links)
+        self.assertEqual(self.status(daemon)["daemon"]["pid"], daemon.pid)
+
+    def test_stop(self) -> None:
+        """nanotun stop ends it in order and waits; then nothing is left, and none runs."""
+        daemon = self.tunnel()
+        done = say("stop", "--run-dir", self.runDir(daemon))
+        self.assertEqual(
+            (done.returncode, done.stdout), (0, f"nanotun has stopped (process {daemon.pid}).\n")
+        )
+        self.assertEqual(daemon.wait(1), 0)
+        self.assertNotIn(daemon.name, self.lab.app.interfaces())
+        self.assertFalse(os.path.exists(self.runDir(daemon)))
+        for word in ("stop", "status", "confirm"):
+            done = say(word, "--run-dir", self.runDir(daemon))
+            self.assertEqual(done.returncode, 3, word)
+            self.assertIn("No nanotun runs with runDir", done.stderr)
+
+    def test_crash(self) -> None:
+        """After kill -9 nobody runs, and the next start is a start like any other."""
+        daemon = self.tunnel()
+        daemon.kill()
+        self.assertEqual(sorted(os.listdir(self.runDir(daemon))), ["control.sock", "lock"])
+        self.assertEqual(say("status", "--run-dir", self.runDir(daemon)).returncode, 3)
+        again = self.daemon(proxy="direct://", runDir=self.runDir(daemon))
+        done = say("status", "--json", "--run-dir", self.runDir(daemon))
+        self.assertEqual(json.loads(done.stdout)["daemon"]["pid"], again.pid)
+        self.assertEndsWell(again)
+
+    def test_otherUser(self) -> None:
+        """Another user cannot ask, and is told so; he may see that it runs."""
+        # Others may look into it, as into /run; not so trial's own directories.
+        runDir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, runDir, True)
+        os.chmod(runDir, 0o755)
+        daemon = self.tunnel(runDir=runDir)
+        prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        for word in ("status", "stop"):
+            done = say(word, "--run-dir", runDir, prefix=prefix)
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(
+                done.stderr,
+                f"nanotun: Only root may ask the nanotun of {runDir}; try it again with sudo.\n",
+            )
+        self.assertTrue(daemon.running())
+
+    def test_noSocket(self) -> None:
+        """Without its socket the daemon can still be stopped, and the tunnel carries."""
+        runDir = self.directory / "run"
+        runDir.mkdir()
+        (runDir / "control.sock").write_text("no socket")
+        daemon = self.tunnel(runDir=str(runDir))
+        self.assertIn("control socket", daemon.log())
+        done = say("status", "--run-dir", str(runDir))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"nanotun runs as process {daemon.pid}", done.stderr)
+        self.assertIn("cannot be asked", done.stderr)
+        self.assertEqual(say("stop", "--run-dir", str(runDir)).returncode, 0)
+        self.assertIn(daemon.wait(1), (0, -signal.SIGTERM))
+
+    def test_stopWithFlows(self) -> None:
+        """With flows open the stop takes two seconds at most."""
+        peer = self.peer(echo)
+        daemon = self.tunnel()
+        for _ in range(20):
+            self.assertEchoes(self.connect(peer.port))
+        self.assertEndsWell(daemon, signal.SIGINT)
+
+
+class ConfigurationTests(TunnelCase):
+    """C{nanotun check}, which needs no daemon."""
+
+    def test_check(self) -> None:
+        """A good file is OK, a bad one is one sentence that names file, line and key."""
+        good = writeConfig(Path(self.directory, "good"), {"proxy": "socks5://u:pw@h:1"})
+        done = say("check", str(good))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"OK: {good}\n  proxy    socks5://u:***@h:1\n", done.stdout)
+        bad = writeConfig(Path(self.directory, "bad"), {"proxy": "h:1", "mtu": 12})
+        done = say("check", str(bad))
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, rf"^nanotun: {bad}, line \d+: mtu must be .*\.\n$")
+        good.chmod(0o644)
+        done = say("check", str(good))
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("warning: The configuration file", done.stderr)

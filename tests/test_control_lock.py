@@ -1,0 +1,174 @@
+"""Tests of L{nanotun.control.directory} and L{nanotun.control.lock}."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.control.directory import LOCK, makeRunDir
+from nanotun.control.lock import Holder, InstanceLock, findHolder, runsAlready
+from nanotun.errors import ConfigError, RunningError
+from nanotun.interfaces import IPart
+
+
+class LockCase(SynchronousTestCase):
+    """A directory that is not there yet."""
+
+    def setUp(self) -> None:
+        self.runDir = str(Path(self.mktemp(), "deep", "run").resolve())
+        self.sleeps: list[float] = []
+
+    def lock(self, config: str = "/etc/n.yaml") -> InstanceLock:
+        """A lock that waits for nothing."""
+        return InstanceLock(self.runDir, config, lambda: 1e9, self.sleeps.append)
+
+
+class RunDirTests(LockCase):
+    """L{makeRunDir}."""
+
+    def test_made(self) -> None:
+        """It is made with its parents, for all to look into, whatever the umask is."""
+        before = os.umask(0o077)
+        self.addCleanup(os.umask, before)
+        self.assertTrue(makeRunDir(self.runDir, os.geteuid()))
+        self.assertEqual(stat.S_IMODE(os.stat(self.runDir).st_mode), 0o755)
+        self.assertFalse(makeRunDir(self.runDir, os.geteuid()))
+
+    def test_othersWrite(self) -> None:
+        """A directory that others write to is refused, with what to do."""
+        os.makedirs(self.runDir)
+        for mode in (0o775, 0o757, 0o1777):
+            os.chmod(self.runDir, mode)
+            error = self.assertRaises(ConfigError, makeRunDir, self.runDir, os.geteuid())
+            self.assertIn("written to by others", str(error))
+            self.assertIn("set runDir", str(error))
+
+    def test_foreign(self) -> None:
+        """So is one of another user."""
+        os.makedirs(self.runDir)
+        if os.geteuid() == 0:
+            os.chown(self.runDir, 12345, 12345)
+            self.assertRaises(ConfigError, makeRunDir, self.runDir, 0)
+        else:
+            self.assertRaises(ConfigError, makeRunDir, self.runDir, os.geteuid() + 1)
+
+    def test_impossible(self) -> None:
+        """A directory that cannot be made is one sentence."""
+        Path(self.mktemp()).touch()
+        file = self.mktemp()
+        Path(file).touch()
+        error = self.assertRaises(ConfigError, makeRunDir, f"{file}/run", os.geteuid())
+        self.assertIn("cannot be made (Not a directory)", str(error))
+
+
+class InstanceLockTests(LockCase):
+    """L{InstanceLock}."""
+
+    def test_interface(self) -> None:
+        """It is a part of the daemon."""
+        verifyObject(IPart, self.lock())
+
+    def test_startStop(self) -> None:
+        """It is held from start to stop, says who holds it, and leaves nothing."""
+        lock = self.lock()
+        self.assertIs(findHolder(self.runDir), None)
+        lock.start()
+        self.assertEqual(findHolder(self.runDir), Holder(os.getpid(), 1e9, "/etc/n.yaml"))
+        lock.stop()
+        self.assertIs(findHolder(self.runDir), None)
+        self.assertFalse(os.path.exists(self.runDir))
+
+    def test_notInherited(self) -> None:
+        """Programs that the daemon starts do not hold it."""
+        lock = self.lock()
+        lock.start()
+        self.addCleanup(lock.stop)
+        self.assertFalse(os.get_inheritable(lock._fd))
+
+    def test_second(self) -> None:
+        """A second one changes nothing and says who runs, since when, with what."""
+        lock = self.lock()
+        lock.start()
+        self.addCleanup(lock.stop)
+        before = os.stat(f"{self.runDir}/{LOCK}")
+        error = self.assertRaises(RunningError, self.lock("/other").start)
+        self.assertIn(f"nanotun runs as process {os.getpid()} since 2001-09-0", str(error))
+        self.assertIn("with /etc/n.yaml; end that one with 'nanotun stop'", str(error))
+        self.assertIn(f"runDir is {self.runDir}", str(error))
+        after = os.stat(f"{self.runDir}/{LOCK}")
+        self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
+
+    def test_glance(self) -> None:
+        """Who merely looks at the lock does not keep the daemon from its start."""
+        os.makedirs(self.runDir)
+        path = f"{self.runDir}/{LOCK}"
+        Path(path).touch()
+        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        lock = InstanceLock(self.runDir, "", lambda: 0.0, lambda seconds: os.close(fd))
+        lock.start()
+        lock.stop()
+
+    def test_stale(self) -> None:
+        """A file that a crash left is no obstacle, whatever it says."""
+        os.makedirs(self.runDir)
+        for content in ('{"pid": 1, "since": 1, "config": ""}', "x", "[]", ""):
+            Path(self.runDir, LOCK).write_text(content)
+            self.assertIs(findHolder(self.runDir), None)
+            lock = self.lock()
+            lock.start()
+            lock.stop()
+
+    def test_removedMeanwhile(self) -> None:
+        """A file that the holder before removed after it was opened is not the lock."""
+        os.makedirs(self.runDir)
+        lock = self.lock()
+        seen: list[int] = []
+        isAtPath = lock._isAtPath
+
+        def onceRemoved(fd: int) -> bool:
+            if not seen:
+                os.unlink(f"{self.runDir}/{LOCK}")
+            seen.append(fd)
+            return isAtPath(fd)
+
+        lock._isAtPath = onceRemoved  # type: ignore[method-assign]
+        lock.start()
+        self.assertEqual(len(seen), 2)
+        self.assertEqual(findHolder(self.runDir), Holder(os.getpid(), 1e9, "/etc/n.yaml"))
+        lock.stop()
+
+    def test_link(self) -> None:
+        """A link in its place is not followed."""
+        os.makedirs(self.runDir)
+        victim = Path(self.mktemp())
+        victim.write_text("kept")
+        os.symlink(victim.resolve(), f"{self.runDir}/{LOCK}")
+        error = self.assertRaises(RunningError, self.lock().start)
+        self.assertIn("cannot be taken", str(error))
+        self.assertEqual(victim.read_text(), "kept")
+        self.assertRaises(RunningError, findHolder, self.runDir)
+
+    def test_directoryKept(self) -> None:
+        """A directory that was there before, or that holds something, stays."""
+        os.makedirs(self.runDir)
+        lock = self.lock()
+        lock.start()
+        lock.stop()
+        self.assertEqual(os.listdir(self.runDir), [])
+        os.rmdir(self.runDir)
+        lock = self.lock()
+        lock.start()
+        Path(self.runDir, "journal.json").touch()
+        lock.stop()
+        self.assertEqual(os.listdir(self.runDir), ["journal.json"])
+
+    def test_describe(self) -> None:
+        """What is not known of a holder is not told, and nothing steers a terminal."""
+        self.assertIn("nanotun runs already; end", str(runsAlready(Holder(), "/run/x")))
+        self.assertIn("with a?[2Jb", Holder(1, 1.0, "a\x1b[2Jb").describe())

@@ -1,0 +1,290 @@
+"""Tests of L{nanotun.control.server} and L{nanotun.control.messages}."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.control.messages import (
+    NO_RESPONSE,
+    REQUEST_LIMIT,
+    errorLine,
+    readResponse,
+    requestLine,
+    resultLine,
+)
+from nanotun.control.server import (
+    CONNECTION_LIMIT,
+    IDLE_TIME,
+    ControlFactory,
+    ControlProtocol,
+    ControlSocket,
+)
+from nanotun.errors import RunningError
+from nanotun.interfaces import IPart
+
+
+class MessageTests(SynchronousTestCase):
+    """L{readResponse}."""
+
+    def test_result(self) -> None:
+        """A good response is its result."""
+        self.assertEqual(readResponse(resultLine({"a": [1, None]})), {"a": [1, None]})
+
+    def test_error(self) -> None:
+        """A bad one is an error with its sentence."""
+        error = self.assertRaises(RunningError, readResponse, errorLine("No."))
+        self.assertEqual(str(error), "No.")
+
+    def test_nonsense(self) -> None:
+        """What is no response of this version is an error of its own."""
+        other = json.dumps({"version": 2, "ok": True, "result": 1}).encode()
+        for line in (b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b"7", other):
+            error = self.assertRaises(RunningError, readResponse, line)
+            self.assertEqual(str(error), NO_RESPONSE)
+
+
+class ProtocolTests(SynchronousTestCase):
+    """L{ControlProtocol} and L{ControlFactory}."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.uid = 0
+        self.later: Deferred[Any] = Deferred()
+        self.factory = ControlFactory(
+            {
+                "status": lambda: {"up": True},
+                "later": lambda: self.later,
+                "no": self.refuse,
+                "bug": lambda: 1 // 0,
+                "odd": object,
+            },
+            frozenset({0, 1000}),
+            lambda transport: self.uid,
+        )
+
+    def refuse(self) -> None:
+        """A handler that cannot."""
+        raise RunningError("This is not possible now.")
+
+    def connect(self) -> StringTransport:
+        """A connection."""
+        door = self.factory.buildProtocol()
+        transport = StringTransport()
+        door.makeConnection(transport)
+        for protocol in self.factory.connections:
+            if protocol.transport is transport:
+                protocol.callLater = self.clock.callLater  # type: ignore[method-assign, assignment]
+                protocol.setTimeout(None)
+                protocol.setTimeout(IDLE_TIME)
+        self.door = cast(Any, door)
+        return transport
+
+    def said(self, transport: StringTransport) -> list[Any]:
+        """What was answered since the last time."""
+        lines = transport.value().splitlines()
+        transport.clear()
+        return [json.loads(line) for line in lines]
+
+    def tearDown(self) -> None:
+        for protocol in self.factory.connections:
+            protocol.setTimeout(None)
+
+    def ask(self, line: bytes) -> Any:
+        """The answer to one line on a connection of its own."""
+        transport = self.connect()
+        self.door.dataReceived(line + b"\n")
+        (answer,) = self.said(transport)
+        return answer
+
+    def test_answer(self) -> None:
+        """A request is answered, and the next one on the same connection too."""
+        transport = self.connect()
+        for _ in range(2):
+            for byte in requestLine("status") + b"\n":
+                self.door.dataReceived(bytes([byte]))
+            self.assertEqual(
+                self.said(transport), [{"version": 1, "ok": True, "result": {"up": True}}]
+            )
+
+    def test_later(self) -> None:
+        """An answer may take its time, in which the connection does not end."""
+        transport = self.connect()
+        self.door.dataReceived(requestLine("later") + b"\n")
+        self.clock.advance(IDLE_TIME * 2)
+        self.assertEqual(self.said(transport), [])
+        self.assertFalse(transport.disconnecting)
+        self.later.callback([1])
+        self.assertEqual(self.said(transport)[0]["result"], [1])
+
+    def test_laterGone(self) -> None:
+        """An answer for a connection that is gone is dropped."""
+        transport = self.connect()
+        self.door.dataReceived(requestLine("later") + b"\n")
+        self.door.connectionLost()
+        self.later.callback([1])
+        self.assertEqual(self.said(transport), [])
+
+    def test_impatient(self) -> None:
+        """Who asks again before the answer is told so and hung up on."""
+        transport = self.connect()
+        self.door.dataReceived((requestLine("later") + b"\n") * 2)
+        self.assertIn("One request at a time", self.said(transport)[0]["error"])
+        self.assertTrue(transport.disconnecting)
+
+    def test_errors(self) -> None:
+        """What goes wrong is one sentence; a mistake of ours is logged as well."""
+        for line, sentence in (
+            (requestLine("no"), "This is not possible now."),
+            (requestLine("x\x1b"), "The daemon knows no request 'x\\x1b'."),
+            (b"hello", "This is no request."),
+            (b"[]", "This is no request."),
+            (b'{"version": 2, "request": "status"}', "The daemon speaks version 1"),
+        ):
+            answer = self.ask(line)
+            self.assertIs(answer["ok"], False)
+            self.assertIn(sentence, answer["error"])
+        for name in ("bug", "odd"):
+            answer = self.ask(requestLine(name))
+            self.assertIn("by a mistake of its own; see its log", answer["error"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, TypeError)), 2)
+
+    def test_long(self) -> None:
+        """A line that is too long ends the connection."""
+        transport = self.connect()
+        self.door.dataReceived(b"x" * (REQUEST_LIMIT + 2))
+        self.assertTrue(transport.disconnecting)
+
+    def test_idle(self) -> None:
+        """So does silence."""
+        transport = self.connect()
+        self.clock.advance(IDLE_TIME + 1)
+        self.assertTrue(transport.disconnecting)
+
+    def test_foreign(self) -> None:
+        """Another user gets one sentence and no answer, whatever he sends."""
+        self.uid = 1001
+        transport = self.connect()
+        self.door.dataReceived(requestLine("status") + b"\n")
+        self.assertEqual(
+            [each["error"] for each in self.said(transport)], ["Only root may ask the daemon."]
+        )
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(self.factory.connections, set())
+
+    def test_many(self) -> None:
+        """Only so many connections are served at a time."""
+        doors = []
+        for _ in range(CONNECTION_LIMIT):
+            self.assertFalse(self.connect().disconnecting)
+            doors.append(self.door)
+        transport = self.connect()
+        self.assertIn("Too many ask", self.said(transport)[0]["error"])
+        doors[0].connectionLost()
+        self.assertFalse(self.connect().disconnecting)
+
+
+class NoListening:
+    """A reactor that cannot listen."""
+
+    def listenUNIX(self, path: str, factory: object, mode: int) -> None:
+        """Refuse."""
+        raise CannotListenError(None, path, OSError(28, "No space left on device"))
+
+
+class ControlSocketTests(TestCase):
+    """L{ControlSocket}, with the real reactor."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor = cast(Any, reactor)
+        self.runDir = Path(self.mktemp())
+        self.runDir.mkdir(parents=True)
+        self.path = self.runDir / "control.sock"
+        self.logged: list[LogEvent] = []
+        observer = cast(ILogObserver, self.logged.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def started(self, runDir: str = "") -> ControlSocket:
+        """A socket that listens until the end of the test."""
+        part = ControlSocket(runDir or str(self.runDir), {}, self.reactor)
+        part.start()
+        self.addCleanup(part.stop)
+        return part
+
+    def test_interface(self) -> None:
+        """It is a part of the daemon."""
+        verifyObject(IPart, ControlSocket(str(self.runDir), {}, self.reactor))
+
+    def test_mode(self) -> None:
+        """Only its owner can open the socket."""
+        self.started()
+        mode = os.stat(self.path).st_mode
+        self.assertTrue(stat.S_ISSOCK(mode))
+        self.assertEqual(stat.S_IMODE(mode), 0o600)
+
+    @inlineCallbacks
+    def test_stop(self) -> Generator[Any, Any, None]:
+        """Nothing is left of it."""
+        part = ControlSocket(str(self.runDir), {}, self.reactor)
+        part.start()
+        connection = ControlProtocol()
+        connection.makeConnection(StringTransport())
+        self.addCleanup(connection.setTimeout, None)
+        part._factory.connections.add(connection)
+        yield part.stop()
+        self.assertTrue(cast(Any, connection.transport).disconnecting)
+        self.assertEqual(os.listdir(self.runDir), [])
+
+    def test_stale(self) -> None:
+        """A socket that a crash left is replaced."""
+        from socket import AF_UNIX, socket
+
+        with socket(AF_UNIX) as dead:
+            dead.bind(str(self.path))
+        before = os.stat(self.path).st_ino
+        self.path.rename(self.runDir / "kept")
+        os.link(self.runDir / "kept", self.path)
+        self.started()
+        self.assertNotEqual(os.stat(self.path).st_ino, before)
+
+    @inlineCallbacks
+    def test_longPath(self) -> Generator[Any, Any, None]:
+        """A path that is too long for a socket works all the same."""
+        deep = self.runDir.resolve() / ("d" * 120)
+        deep.mkdir()
+        part = ControlSocket(str(deep), {}, self.reactor)
+        part.start()
+        self.assertTrue(stat.S_ISSOCK(os.stat(deep / "control.sock").st_mode))
+        yield part.stop()
+        self.assertEqual(os.listdir(deep), [])
+
+    def test_otherFile(self) -> None:
+        """Something that is no socket is left alone, with a warning."""
+        self.path.write_text("mine")
+        self.started()
+        self.assertEqual(self.path.read_text(), "mine")
+        (line,) = [event["log_format"] for event in self.logged if "path" in event]
+        self.assertIn("'nanotun status' and its like do not work", line)
+
+    def test_impossible(self) -> None:
+        """A socket that cannot be made is a warning with its reason, and no failure."""
+        part = ControlSocket(str(self.runDir), {}, NoListening())
+        part.start()
+        self.assertIs(part.stop(), None)
+        (event,) = [event for event in self.logged if "path" in event]
+        self.assertEqual(event["error"], "No space left on device")
