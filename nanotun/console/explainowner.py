@@ -72,8 +72,6 @@ def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
     descriptors = Descriptors(processes, time.thread_time)
     children = settings.excludeChildren
     scanner = Scanner(processes, descriptors, matcher, children, lambda: 0, time.sleep)
-        processes, descriptors, matcher, settings.excludeChildren, lambda: 0, time.sleep
-    )
 
     def startOf(pid: int) -> int | None:
         glance = processes.glance(pid)

@@ -65,6 +65,10 @@ class Newcomers:
         """Take one of L{pids} for what was found out of it elsewhere."""
         self._verdicts[excluded.process.pid] = excluded
 
+    def isGone(self, pid: int) -> bool:
+        """Whether a process that was seen is known to have ended."""
+        return pid not in self._glances and pid not in self._table.glances
+
     @property
     def pids(self) -> list[int]:
         """Those that are alive as far as is known, the youngest first."""

@@ -103,6 +103,7 @@ class Search:
             if not pid or self._processes.socketAt(pid, descriptor) == found.inode:
                 return answer
         inTime = self._newcomers.look(deadline)
+        self._recent = [pid for pid in self._recent if not self._newcomers.isGone(pid)]
         candidates = self._candidates(found, cgroup)
         if inTime and (sole := self._soleCrowd(candidates, cgroup)):
             return Found(sole, 0, self._newcomers.examine(sole))
