@@ -10,10 +10,11 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.control.directory import LOCK, makeRunDir
+from nanotun.control.directory import makeRunDir
 from nanotun.control.lock import Holder, InstanceLock, findHolder, runsAlready
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
+from nanotun.rundir import LOCK
 
 
 class LockCase(SynchronousTestCase):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 #: lines below its own, but for PORTS.
 LAYERS = (
     ("nanotun",),
-    ("nanotun.flow", "nanotun.errors", "nanotun.addresses"),
+    ("nanotun.flow", "nanotun.errors", "nanotun.addresses", "nanotun.rundir"),
     ("nanotun.interfaces",),
     ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
     ("nanotun.keys",),
@@ -73,6 +73,7 @@ PURE = (
     "nanotun.flow",
     "nanotun.errors",
     "nanotun.addresses",
+    "nanotun.rundir",
     "nanotun.interfaces",
     "nanotun.pauses",
     "nanotun.configfile",

@@ -15,10 +15,11 @@ from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
 from nanotun.console.asking import run
 from nanotun.console.statuses import GOOD
-from nanotun.control.directory import PIDFILE, makeRunDir
+from nanotun.control.directory import makeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.errors import DeviceError
 from nanotun.options import Options
+from nanotun.rundir import PIDFILE
 from nanotun.service import NEEDS_ROOT
 
 

@@ -11,10 +11,10 @@ import struct
 from types import TracebackType
 from typing import Any
 
-from nanotun.control.directory import SOCKET
 from nanotun.control.lock import Holder, findHolder
 from nanotun.control.messages import NO_RESPONSE, RESPONSE_LIMIT, readResponse, requestLine
 from nanotun.errors import NotRunning, RunningError
+from nanotun.rundir import SOCKET
 
 #: Seconds for one answer.  A busy daemon takes milliseconds; a reload that looks
 #: something up takes longer.

@@ -11,11 +11,6 @@ import stat
 
 from nanotun.errors import ConfigError
 
-#: The names of what is in there.
-LOCK = "lock"
-SOCKET = "control.sock"
-PIDFILE = "nanotun.pid"
-
 #: The directory is for everybody to look into: who runs is no secret.
 MODE = 0o755
 

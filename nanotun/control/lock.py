@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from zope.interface import implementer
 
-from nanotun.control.directory import LOCK, makeRunDir
+from nanotun.control.directory import makeRunDir
 from nanotun.errors import RunningError
 from nanotun.interfaces import IPart
+from nanotun.rundir import LOCK
 
 #: How often the lock is tried, and seconds between: who only looks at it holds it for
 #: an instant as well.

@@ -26,10 +26,10 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.control.directory import SOCKET
 from nanotun.control.messages import REQUEST_LIMIT, errorLine, readRequest, resultLine
 from nanotun.errors import NanotunError
 from nanotun.interfaces import IPart
+from nanotun.rundir import SOCKET
 
 #: Connections at a time; a user has one or two terminals, and a monitor.
 CONNECTION_LIMIT = 16

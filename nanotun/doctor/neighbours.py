@@ -16,10 +16,7 @@ from nanotun.doctor.finding import Finding, Level
 from nanotun.doctor.landscape import Landscape
 from nanotun.doctor.machine import Machine
 from nanotun.interfaces import ICheck
-
-#: Files of C{runDir}.
-LOCK = "lock"
-JOURNAL = "journal.json"
+from nanotun.rundir import JOURNAL, LOCK
 
 
 def isRunning(machine: Machine, settings: Settings) -> bool:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nanotun.errors import RoutingError
-
-FILE_NAME = "journal.json"
+from nanotun.rundir import JOURNAL
 
 #: Bytes; a thousand changes need a tenth of it.
 SIZE_LIMIT = 4 << 20
@@ -44,7 +43,7 @@ class Journal:
     """
 
     def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
-        self.path = os.path.join(directory, FILE_NAME)
+        self.path = os.path.join(directory, JOURNAL)
         self._new = f"{self.path}.new"
         self._directory = directory
         self._place = place

@@ -15,9 +15,7 @@ from nanotun.interfaces import IKernelRoutes
 from nanotun.routing.changes import Changes
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
-
-#: In runDir; who runs holds it, and has written its pid into it.
-LOCK_NAME = "lock"
+from nanotun.rundir import LOCK, SOCKET
 
 
 class Recovered(NamedTuple):
@@ -69,6 +67,9 @@ def recover(
                 f"Not everything could be undone; what is left is in {journal.path}. Run "
                 "'nanotun recover' as root."
             )
+        # Nobody answers there: we hold the lock.
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(runDir, SOCKET))
         return Recovered(tuple(undone))
 
 
@@ -83,7 +84,7 @@ def _undoTagged(changes: Changes) -> list[str]:
 @contextlib.contextmanager
 def _locked(runDir: str) -> Iterator[None]:
     """Keep daemons from starting meanwhile."""
-    path = os.path.join(runDir, LOCK_NAME)
+    path = os.path.join(runDir, LOCK)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
