@@ -2,10 +2,11 @@
 Whether a daemon that is killed leaves anything behind:
 C{python -m benchmarks.crash [--times N] [--flaps N]}.
 
-A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, at a random moment of
-its start or after it.  By turns C{nanotun recover}, or the next start and its stop, has
-to leave rules, routes, tables and settings exactly as they were.  Then an uplink goes
-and comes, and traffic has to flow through the tunnel again within 3 s.
+A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, by turns at a random
+moment of its start, and when it carries.  By turns C{nanotun recover}, or the next
+start and its stop, has to leave rules, routes, tables and settings exactly as they
+were.  Then an uplink goes and comes, and traffic has to flow through the tunnel again
+within 3 s.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.e2e.case import missing
 from tests.e2e.lab import curl
 from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, HostLab, Witness
-from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.process import PROJECT_ROOT, Child, LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import Family
@@ -35,6 +36,9 @@ LOADERS = 3
 
 LATEST_KILL = 1.5
 """Seconds after the launch; a start takes about a third of it."""
+
+CARRYING = 0.3
+"""Seconds at most that one carries before it is killed."""
 
 PROMISE = 3.0
 """Seconds."""
@@ -86,9 +90,9 @@ class Bench:
         self.where = where
         return launch(self.lab.host, where, {**self.settings, **settings})
 
-    def daemon(self) -> Child:
+    def daemon(self, **settings: object) -> Child:
         """Start a daemon, and wait until its routes are set."""
-        child = self.launch()
+        child = self.launch(**settings)
         where = self.where
         waitUntil(lambda: "is up: engine" in collectLogs(where), START_SECONDS, "it is up")
         waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "its reactor runs")
@@ -98,7 +102,9 @@ class Bench:
         """Run C{nanotun recover}."""
         program = "import sys; from nanotun.console import main; sys.exit(main())"
         runDir = str(self.directory / "run")
-        self.lab.host.run([sys.executable, "-c", program, "recover", "--run-dir", runDir])
+        path = f"PYTHONPATH={PROJECT_ROOT}"
+        argv = ["env", path, sys.executable, "-c", program, "recover", "--run-dir", runDir]
+        self.lab.host.run(argv)
 
     def crashes(self, times: int) -> tuple[int, int]:
         """
@@ -109,19 +115,25 @@ class Bench:
         """
         left = early = 0
         for number in range(times):
-            killSwitch = number % 4 == 3
-            child = self.launch(killSwitch=killSwitch)
+            killSwitch = number % 8 in (1, 3)
+            if number % 4 < 2:
+                child = self.daemon(killSwitch=killSwitch)
+                time.sleep(random.uniform(0.0, CARRYING))
+            else:
+                child = self.launch(killSwitch=killSwitch)
+                time.sleep(random.uniform(0.0, LATEST_KILL))
             where = self.where
-            time.sleep(random.uniform(0.0, LATEST_KILL))
             child.stop(signal.SIGKILL)
             early += "is up: engine" not in collectLogs(where)
             if number % 2:
                 self.recover()
             else:
                 self.daemon().stop(signal.SIGTERM)
-            if self.lab.state() != self.before or list((self.directory / "run").iterdir()):
+            files = {path.name for path in (self.directory / "run").glob("*")}
+            # The next start replaces the socket of one that was killed.
+            files -= {"lock", "control.sock"}
+            if self.lab.state() != self.before or files:
                 left += 1
-                files = [path.name for path in (self.directory / "run").iterdir()]
                 print(f"after crash {number}: {files}\n{self.lab.state()}")
                 self.recover()
         return left, early

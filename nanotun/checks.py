@@ -150,6 +150,13 @@ def path(rule: str) -> Callable[[object], str]:
     return check
 
 
+def wholePath(value: object) -> str:
+    """A path that means the same wherever one is."""
+    if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
+        raise ConfigError(f"must be a directory's path that begins with /, not {_shown(value)}")
+    return value
+
+
 def domains(value: object) -> tuple[str, ...]:
     """
     Domain names: texts with commas between them, or a list of such.

@@ -118,12 +118,12 @@ class Judge:
         """See L{IJudge.judge}."""
         rules = self.rules
         decision = rules.decide(flow, self._isLocal)
-        owners = self._owners
-        if owners is not None and rules.ownerMatters(decision) and self._isLocal(flow.source.host):
-            owner = owners.ownerOf(flow)
-            if owner is not None:
-                decision = rules.decide(flow, self._isLocal, owner)
-        verdict, host = decision.verdict, flow.destination.host
+        host = flow.destination.host
+        # A reserved address would be proxied then, which no excluded process is.
+        routed = decision.rule == "reserved" and self._leadsIn(host)
+        if routed or rules.ownerMatters(decision):
+            decision = self._ask(flow, decision)
+        verdict = decision.verdict
         if verdict is Verdict.DIRECT:
             # What a name stands for is known later, and dialled in the open.
             if not rules.isFake(host) and self._leadsIn(host):
@@ -141,6 +141,13 @@ class Judge:
                     decision, f"the way to the DNS server {host} leads into {self._device} itself"
                 )
         return decision
+
+    def _ask(self, flow: Flow, decision: Decision) -> Decision:
+        """Decide again, with the flow's owner, if that can be found."""
+        if self._owners is None or not self._isLocal(flow.source.host):
+            return decision
+        owner = self._owners.ownerOf(flow)
+        return decision if owner is None else self.rules.decide(flow, self._isLocal, owner)
 
     def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:
         """What leaves by a socket to the destination itself, which comes back."""

@@ -281,7 +281,7 @@ KEYS = {
         Key(
             "runDir",
             "run-dir",
-            checks.path("a directory's path"),
+            checks.wholePath,
             "/run/nanotun",
             "DIR",
             "directory of the control socket, the lock and the routes' journal",

@@ -131,6 +131,13 @@ class LevelSwitch:
         return self.predicate(event)
 
 
+def _workingDirectory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # Somebody has removed it.
+        return "/"
+
+
 class LoggedService(MultiService):
     """
     The outermost service: brings its own log observer along.
@@ -164,7 +171,7 @@ class LoggedService(MultiService):
         self._environment = environment
         self._keepTerminal = False
         # Relative paths stay relative to this, wherever twistd goes.
-        self._base = os.getcwd()
+        self._base = _workingDirectory()
         self._lines = LineObserver(settings.logFormat)
         self._levels = LevelSwitch(settings.logLevel)
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import select
+import socket
+import stat
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from twisted.python.logfile import LogFile
@@ -18,6 +21,7 @@ STDERR = 2
 #: Ctrl-S, a pipe that nobody reads.  What follows is lost until it takes lines again;
 #: the tunnel must not stand still for it.
 STALL_LIMIT = 0.2
+PAUSE = 0.002  #: Seconds between two tries meanwhile.
 
 
 class Terminal:
@@ -30,13 +34,33 @@ class Terminal:
 
     def __init__(self, fd: int = STDERR) -> None:
         self._poll = select.poll()
-        self._stalled = False
+        self._stalled = self._cut = False
+        self._socket: socket.socket | None = None
+        self._fd = -1
         try:
-            self._fd = os.dup(fd)
+            self._open(fd)
         except OSError:  # Started with stderr closed.
-            self._fd = -1
+            return
+        self._poll.register(self._fd, select.POLLOUT)
+
+    def _open(self, fd: int) -> None:
+        """
+        Get a way of our own to what C{fd} is, on which a write does not wait: to set that
+        on C{fd} itself would set it for the shell, too.
+        """
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(fd))
+            self._fd = self._socket.fileno()
+        elif stat.S_ISREG(mode):
+            # Opened anew it would begin at its first byte; it does not wait anyway.
+            self._fd = os.dup(fd)
         else:
-            self._poll.register(self._fd, select.POLLOUT)
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            try:
+                self._fd = os.open(f"/proc/self/fd/{fd}", flags)
+            except OSError:  # Another user's terminal, as after su.
+                self._fd = os.dup(fd)
 
     def isJournal(self, environment: Mapping[str, str]) -> bool:
         """Whether this is the systemd journal, by C{JOURNAL_STREAM} of systemd.exec(5)."""
@@ -50,20 +74,44 @@ class Terminal:
         """Write whole lines, if anybody listens."""
         if self._fd < 0:
             return
+        data = text.encode("utf-8", "backslashreplace")
+        if self._cut:
+            data = b"\n" + data
         try:
-            if self._poll.poll(0 if self._stalled else STALL_LIMIT * 1000):
-                self._stalled = False
-                os.write(self._fd, text.encode("utf-8", "backslashreplace"))
-            else:
-                self._stalled = True
+            rest = self._send(data)
         except OSError:
             return
+        self._stalled = bool(rest)
+        if len(rest) < len(data):
+            self._cut = self._stalled
+
+    def _send(self, data: bytes) -> bytes:
+        """Write what can be written in L{STALL_LIMIT}; returns the rest."""
+        end = time.monotonic() + (0 if self._stalled else STALL_LIMIT)
+        while data:
+            if not self._poll.poll(max(0, end - time.monotonic()) * 1000):
+                break
+            try:
+                data = data[self._sendNow(data) :]
+            except BlockingIOError:
+                # A terminal that has a little room says that it has some.
+                if time.monotonic() >= end:
+                    break
+                time.sleep(PAUSE)
+        return data
+
+    def _sendNow(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._fd, data)
 
     def release(self) -> None:
         """Close it.  What is written from here on is lost."""
-        if self._fd >= 0:
+        if self._socket is not None:
+            self._socket.close()
+        elif self._fd >= 0:
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
 
 
 def openLogfile(path: str, foreground: bool) -> Callable[[str], None]:

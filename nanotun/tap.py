@@ -12,13 +12,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
 from nanotun.addresses import GATEWAY4
-from nanotun.assembly.controls import confirmHandler, makeReport, stopHandler
+from nanotun.assembly.controls import confirmHandler, makeReport, ownersReport, stopHandler
 from nanotun.assembly.host import HostParts
 from nanotun.assembly.waysout import WaysOut
 from nanotun.config import Settings
@@ -189,7 +190,7 @@ def makeService(
         "verdicts": lambda: tunnel.router.report(),
     }
     if owners is not None:
-        sections["processes"] = owners.report
+        sections["processes"] = partial(ownersReport, owners)
     routes = None if host is None else host.routes
     if routes is not None:
         sections["routes"] = routes.report

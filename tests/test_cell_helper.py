@@ -214,6 +214,7 @@ class DeafTests(SynchronousTestCase):
             "import os, signal, subprocess, sys\n"
             "from nanotun.cell.command import SIGNALS\n"
             "from nanotun.cell.helper import beDeaf\n"
+            "for number in SIGNALS: signal.signal(number, signal.SIG_DFL)\n"
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
             "signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)\n"
             "beDeaf()\n"

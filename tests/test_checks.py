@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.checks import DNS_SERVER_LIMIT, dnsServers, parseDuration
+from nanotun.checks import DNS_SERVER_LIMIT, dnsServers, parseDuration, wholePath
 from nanotun.errors import ConfigError
 
 
@@ -107,3 +107,14 @@ class ServerTests(SynchronousTestCase):
     def test_noPassword(self) -> None:
         """A URL that went astray is not shown whole."""
         self.assertNotIn("hunter2", self.fails("socks5://a:hunter2@h"))
+
+
+class PathTests(SynchronousTestCase):
+    """L{checks.wholePath}."""
+
+    def test_whole(self) -> None:
+        """A path that depends on where one is, or none, is refused."""
+        self.assertEqual(wholePath("/run/nanotun"), "/run/nanotun")
+        for value in ("", "run", "./run", "/a\0b", 7, None):
+            error = self.assertRaises(ConfigError, wholePath, value)
+            self.assertIn("must be a directory's path that begins with /, not", str(error))

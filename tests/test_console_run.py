@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -115,10 +116,10 @@ class OptionsTests(ConsoleCase):
         """A sentence goes to stderr, whatever its letters, whether anybody listens or not."""
         code = (
             "from nanotun.console.runoptions import say\n"
-            "say('a \\udcff'); import os; os.close(2); say('b')"
+            "say('a \\udcff\\x1b[2J\\n\\tb'); import os; os.close(2); say('b')"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-        self.assertEqual((done.returncode, done.stderr), (0, b"nanotun: a \\udcff\n"))
+        self.assertEqual((done.returncode, done.stderr), (0, b"nanotun: a \\udcff\\x1b[2J\n\tb\n"))
 
 
 class MainTests(ConsoleCase):
@@ -148,9 +149,22 @@ class MainTests(ConsoleCase):
             raise RoutingError("no cell here.")
 
         self.patch(os, "geteuid", lambda: 0)
+
+        def broken(*arguments: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
         self.patch(launch, "Cell", cell)
         self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
-        self.assertEqual(self.said, ["no cell here."])
+        self.patch(launch, "Cell", broken)
+        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertEqual(
+            self.said,
+            [
+                "no cell here.",
+                "the command's network cannot be made (Too many open files); look at the limits "
+                "of open files and of memory.",
+            ],
+        )
 
     def test_closedStreams(self) -> None:
         """With its standard streams closed nothing of ours gets their numbers."""
@@ -319,6 +333,7 @@ class SignalTests(SynchronousTestCase):
         code = (
             "import signal\n"
             "from nanotun.console import signals\n"
+            "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)\n"
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
             "watched = signals.block()\n"
             "assert signal.SIGHUP not in watched, watched\n"

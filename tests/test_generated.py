@@ -5,6 +5,9 @@ shells' completions.
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -201,3 +204,46 @@ class CompletionTests(SynchronousTestCase):
         self.assertIn("'--log-format=[log lines\\: text, or json", text)
         self.assertIn(":FORMAT:(text json)'", text)
         self.assertIn("'check:look at what'\\''s in FILE'", text)
+
+    def test_zshCompletes(self) -> None:
+        """zsh, typed at, offers words, values and what follows --."""
+        home = Path(self.mktemp()).resolve()
+        home.mkdir()
+        (home / "_nanotun").write_text(completions.zsh(TABLE))
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        shell = subprocess.Popen(
+            [need("zsh"), "-f", "-i"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={"HOME": str(home), "TERM": "dumb", "PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.addCleanup(shell.wait)
+        self.addCleanup(shell.kill)
+
+        def typed(text: str, expected: str) -> None:
+            """Type C{text} and wait for what is to be shown."""
+            os.write(master, text.encode())
+            seen = ""
+            while expected not in seen:
+                ready, _, _ = select.select([master], [], [], 10)
+                self.assertTrue(ready, f"{text!r}: no {expected!r} in {seen!r}")
+                seen += os.read(master, 65536).decode(errors="replace")
+
+        typed(
+            f"fpath=({home} $fpath); autoload -Uz compinit; compinit -u -d {home}/dump; "
+            "PROMPT=; echo re''ady\n",
+            "ready",
+        )
+        for line, expected in (
+            ("nanotun che\t", "nanotun check "),
+            ("nanotun st\t", "stop"),
+            ("nanotun start --log-form\t", "--log-format="),
+            ("nanotun start --log-format j\t", "json"),
+            ("nanotun run -- unam\t", "uname "),
+        ):
+            typed(line, expected)
+            typed("\x15echo do''ne\n", "done")

@@ -161,6 +161,19 @@ class WayTests(JudgeCase):
         self.assertRule(decision, "PROXY reserved-routed")
         self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
 
+    def test_reservedOfExcluded(self) -> None:
+        """An excluded process is not proxied there either, and our own flow is a loop."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        self.owners.known[6] = Owner(42, 0)
+        self.inside = {"10.0.0.1"}
+        for port, expected in (
+            (5, "REJECT no-way"),
+            (6, "REJECT loop"),
+            (7, "PROXY reserved-routed"),
+        ):
+            self.assertRule(self.decide(judge, "tcp 10.0.0.1:80", port=port), expected)
+
     def test_refused(self) -> None:
         """Everything else that is to go direct is refused; the line says what and the cure."""
         judge = self.makeJudge(excludedProcesses="curl", excludedIPs="9.9.9.0/24")

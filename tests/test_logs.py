@@ -286,6 +286,17 @@ class LoggedServiceTests(SynchronousTestCase):
         self.logger.info("hello")
         self.assertRegex(self.logged(directory), r"^\S+ info .*hello\n$")
 
+    def test_noDirectory(self) -> None:
+        """A working directory that is gone is no reason not to log."""
+        path = self.mktemp()
+        os.mkdir(path)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(path)
+        os.rmdir(os.getcwd())
+        self.start({"nodaemon": True})
+        self.logger.info("hello")
+        self.assertIn("hello", self.stderr())
+
     def test_relative(self) -> None:
         """A relative directory of a reload starts where the daemon was started."""
         service = self.start({"nodaemon": True})

@@ -172,6 +172,16 @@ class IptablesTests(FirewallCase, ChangeContract):
         )
         self.assertEqual(self.state(), before)
 
+    def test_failedReload(self) -> None:
+        """If they cannot be loaded again the old rules stay."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.iptables[6].refused["*nat"] = "Another app is currently holding the lock"
+        self.assertIn("the lock", str(self.assertRaises(RoutingError, change.apply)))
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
     def test_noGroups(self) -> None:
         """Where groups cannot be matched the rest is loaded."""
         self.tools.iptables[4].refused["cgroup"] = "iptables-restore: no such match"

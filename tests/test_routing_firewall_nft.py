@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import RoutingError
@@ -350,6 +352,21 @@ class GroupTests(NftCase):
             self.assertTrue(change.holds())
         self.assertNotIn("cgroupv2", self.tools.nft.tables[TABLE])
         self.assertEqual(len(self.warned), 1)
+
+    def test_goneMeanwhile(self) -> None:
+        """A group that has gone while the table was loaded is no reason to give up all."""
+        self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
+        self.tools.nft.meanwhile = lambda: shutil.rmtree(f"{self.folder}/games", ignore_errors=True)
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.tools.nft.refused.clear()
+        self.makeGroup("/games")
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertIn("cgroupv2", self.tools.nft.tables[TABLE])
+        self.assertEqual(self.warned, [])
 
     def test_refused(self) -> None:
         """Where the kernel cannot match groups the rest is loaded, and said once."""

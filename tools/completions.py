@@ -137,7 +137,8 @@ def zsh(table: Sequence[Word]) -> str:
         elif word.takesFile:
             specs.append("'*:file:_files'")
         body = " \\\n                ".join(specs) or "':'"
-        cases.append(f"        {word.name})\n            _arguments {body}\n            ;;")
+        # -S: options end at --, which is no argument itself.
+        cases.append(f"        {word.name})\n            _arguments -S {body}\n            ;;")
     return f"""#compdef nanotun
 # zsh completion for nanotun, {NOTE}
 _nanotun() {{

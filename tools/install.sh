@@ -33,6 +33,19 @@ for path in "$PREFIX" "$SYSCONFDIR" "${DESTDIR:-/}"; do
     esac
 done
 
+# Prints the number of a process that runs by the installed Python, if there is one.
+running() {
+    for process in /proc/[0-9]*; do
+        # It may have ended since, which < would tell everybody.
+        # shellcheck disable=SC2002
+        if cat "$process/cmdline" 2>/dev/null | tr '\0' '\n' | head -n 1 |
+            grep -Fqx "$lib/bin/python"; then
+            echo "${process#/proc/}"
+            return
+        fi
+    done
+}
+
 # Everything but lib and the configuration, as: source, target, mode.
 files() {
     echo "etc/init.d/nanotun $SYSCONFDIR/init.d/nanotun 755"
@@ -95,6 +108,14 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
             sed "s|^# logDir: logs|logDir: /var/log/nanotun|" etc/nanotun.yaml >"$DESTDIR$config"
         )
     fi
+    pid=
+    [ -n "$DESTDIR" ] || pid=$(running)
+    if [ -n "$pid" ]; then
+        echo "nanotun is installed in $lib. Process $pid still runs the old one; restart it:"
+        echo "    systemctl daemon-reload && systemctl restart nanotun"
+        echo "or, without systemd: service nanotun restart"
+        return
+    fi
     echo "nanotun is installed in $lib. Write your proxy into $config, then start it:"
     echo "    systemctl daemon-reload && systemctl enable --now nanotun"
     echo "or, without systemd: update-rc.d nanotun defaults && service nanotun start"
@@ -102,6 +123,10 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
 
 uninstall_all() {
     [ -d "$DESTDIR$lib" ] || fail "There is no nanotun in $DESTDIR$lib; say where with PREFIX=."
+    pid=
+    [ -n "$DESTDIR" ] || pid=$(running)
+    [ -z "$pid" ] || fail "nanotun runs as process $pid; stop it first: \
+systemctl disable --now nanotun, or without systemd: service nanotun stop"
     files | while read -r _ target _; do
         rm -f "$DESTDIR$target"
     done

@@ -15,7 +15,7 @@ _nanotun() {
     # Behind -- stands somebody else's command.
     for ((i = 2; i < COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == -- ]]; then
-            case $word in run) ;; *) return ;; esac
+            case $word in '') ;; *) return ;; esac
             if ((i == COMP_CWORD - 1)); then
                 COMPREPLY=($(compgen -c -- "$cur"))
             else
@@ -78,7 +78,6 @@ _nanotun() {
         --tun) :; return ;;
         --udp-timeout) :; return ;;
         --upstream-pool) :; return ;;
-        --user|-u) :; return ;;
         --cgroup) :; return ;;
         --from) :; return ;;
         --pid) :; return ;;
@@ -91,7 +90,7 @@ _nanotun() {
         status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
         stop) options="--config -c --help --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;
-        run) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --user -u --version" ;;
+        run) options="" ;;
         explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
         doctor) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
         plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;

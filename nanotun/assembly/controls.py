@@ -14,6 +14,7 @@ from nanotun.control.process import resources
 from nanotun.control.report import Report, Section, engineReport
 from nanotun.errors import RunningError
 from nanotun.interfaces import IPacketEngine, ITunDevice
+from nanotun.owners import Owners
 
 
 class Running(Protocol):
@@ -84,6 +85,21 @@ def makeReport(
 
 def _nothing() -> None:
     """The section of a part that there is not."""
+
+
+def ownersReport(owners: Owners) -> dict[str, int]:
+    """
+    The report's C{processes}.
+
+    @return: C{misses}, flows without an owner that could be found; C{known}, how many
+        processes there were at the last scan, and C{excluded} ones of them.
+    """
+    table = owners.table
+    return {
+        "misses": owners.misses,
+        "known": len(table.glances),
+        "excluded": len(table.excluded),
+    }
 
 
 def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str, bool]]:

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import IO
 
@@ -60,7 +59,7 @@ class Cell:
         self.channel, theirs = makePair()
         # unshare's words come here and are part of a sentence of ours; the helper has
         # the real stderr beside.
-        self._words: IO[bytes] = tempfile.TemporaryFile()
+        self._words: IO[bytes] = os.fdopen(os.memfd_create("words"), "w+b")
         stderr = os.dup(2)
         os.set_inheritable(stderr, True)
         theirs.set_inheritable(True)

@@ -4,6 +4,7 @@ What the words have in common that ask a running daemon.
 
 from __future__ import annotations
 
+import getopt
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,24 @@ class AskOptions(usage.Options):
             raise usage.UsageError(f"there is no argument {args[0][:40]!a}")
 
 
+def inOrder(options: usage.Options, arguments: Sequence[str]) -> list[str]:
+    """
+    Put flags before arguments: L{usage.Options} takes no flag behind one, where people
+    write them.  A command line that is wrong stays as it is.
+    """
+    try:
+        flags, rest = getopt.gnu_getopt(list(arguments), options.shortOpt, options.longOpt)
+    except getopt.GetoptError:
+        return list(arguments)
+    ordered = []
+    for flag, value in flags:
+        if f"{flag[2:]}=" in options.longOpt:
+            ordered.append(f"{flag}={value}")
+        else:
+            ordered.append(flag + value)
+    return [*ordered, "--", *rest] if rest else ordered
+
+
 def run(
     word: str, options: usage.Options, arguments: Sequence[str], work: Callable[[], int]
 ) -> int:
@@ -60,7 +79,7 @@ def run(
     @return: the exit status.
     """
     try:
-        options.parseOptions(list(arguments))
+        options.parseOptions(inOrder(options, arguments))
     except usage.UsageError as error:
         text = str(error).rstrip(".")
         print(f"nanotun {word}: {text}; see 'nanotun {word} --help'.", file=sys.stderr)

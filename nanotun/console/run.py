@@ -35,8 +35,13 @@ def main(arguments: Sequence[str]) -> int:
         fail("only root may make a network for a command; run it with sudo.")
     try:
         cell = Cell(options.command, options.user, "nanotun.console.cellhelper")
-    except (NanotunError, OSError) as error:
+    except NanotunError as error:
         fail(str(error))
+    except OSError as error:
+        fail(
+            f"the command's network cannot be made ({error.strerror}); look at the limits of open "
+            "files and of memory."
+        )
     try:
         # Imported while the helper starts, which takes as long.
         from nanotun.console.runner import run

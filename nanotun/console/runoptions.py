@@ -155,8 +155,12 @@ def fail(sentence: str, status: int = OWN_FAULT) -> None:
 
 
 def say(sentence: str) -> None:
-    """One of nanotun's own sentences, beside the command's output."""
-    line = f"nanotun: {sentence}\n".encode("utf-8", "backslashreplace")
+    """
+    One of nanotun's own sentences, beside the command's output.  Processes' names are
+    their own choice: no control character of theirs reaches the terminal.
+    """
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in sentence)
+    line = f"nanotun: {shown}\n".encode("utf-8", "backslashreplace")
     try:
         os.write(2, line)
     except OSError:

@@ -161,7 +161,11 @@ def _others(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("processes", "routes"):
         section = report.get(name)
         if section:
-            yield name, ", ".join(f"{printable(k)} {printable(v)}" for k, v in section.items())
+            yield name, ", ".join(f"{printable(k)} {_value(v)}" for k, v in section.items())
+
+
+def _value(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else printable(value)
 
 
 def _resources(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

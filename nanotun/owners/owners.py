@@ -140,20 +140,6 @@ class Owners:
             self.misses += 1
         return owner
 
-    def report(self) -> dict[str, int]:
-        """
-        For C{nanotun status}.
-
-        @return: C{misses}, flows without an owner that could be found; C{known}, how
-            many processes there were at the last scan, and C{excluded} ones of them.
-        """
-        table = self.table
-        return {
-            "misses": self.misses,
-            "known": len(table.glances),
-            "excluded": len(table.excluded),
-        }
-
     def _find(self, flow: Flow) -> Owner | None:
         found = self._sockets.find(flow)
         if found is None:

@@ -20,7 +20,7 @@ from nanotun.errors import RoutingError
 
 SETTLE = 0.25  #: Seconds; one reconfiguration of a link is over by then.
 SLOWEST = 2.0  #: Seconds.
-CHECK = 5.0  #: Seconds; a check costs some milliseconds.
+CHECK = 2.5  #: Seconds; a check costs some milliseconds, and nobody tells of firewalls.
 
 #: Repairs, one after the other, until it is a fight and worth a line in the log.
 FIGHT = 3
@@ -31,6 +31,7 @@ PEACE = 30.0
 
 class Follower:
     """
+    @ivar complaint: what keeps it from following, or nothing.
     @param work: looks after the routes; returns whether something of ours had been
         taken away, and raises L{RoutingError} if it could not do what it had to.
     """
@@ -43,7 +44,7 @@ class Follower:
         self._call: IDelayedCall | None = None
         self._repairs = 0
         self._lastRepair = 0.0
-        self._complaint = ""
+        self.complaint = ""
         self._loop = LoopingCall(self._check)
         self._loop.clock = clock
 
@@ -85,7 +86,7 @@ class Follower:
         except Exception:
             self._log.failure("While looking after the routes")
             return
-        self._complaint = ""
+        self.complaint = ""
         if repaired:
             self._repairs += 1
             self._lastRepair = now
@@ -99,6 +100,6 @@ class Follower:
 
     def _complain(self, sentence: str) -> None:
         """Once for each trouble, not for each look."""
-        if sentence != self._complaint:
-            self._complaint = sentence
+        if sentence != self.complaint:
+            self.complaint = sentence
             self._log.error("The routes cannot follow: {error}", error=sentence)

@@ -10,14 +10,15 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
-from ipaddress import ip_interface
+from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address, ip_interface
 from typing import Any, TypeVar
 
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.interfaces import IKernelRoutes
+from nanotun.routing.tables import Interrupted, defaultRoutes
 from nanotun.routing.values import PROTOCOL, TABLE, Interface, Route, Rule
 
 _Found = TypeVar("_Found")
@@ -162,16 +163,16 @@ class NetlinkRoutes:
     def routes(self) -> list[Route]:
         """See L{IKernelRoutes.routes}."""
 
-        def dump(netlink: Any) -> list[Route]:
-            names = {each["index"]: each.get_attr("IFLA_IFNAME") for each in netlink.get_links()}
-            return [
-                Route(version, names.get(each.get_attr("RTA_OIF"), "?"))
-                for version, family in _FAMILIES.items()
-                for each in netlink.get_routes(family=family, table=TABLE)
-                if each["proto"] == PROTOCOL and each["dst_len"] == 0
-            ]
-
-        return self._ask(dump)
+        for _ in range(_TRIES):
+            with contextlib.suppress(Interrupted):
+                names = dict(socket.if_nameindex())
+                return [
+                    Route(version, names.get(each.interface, "?"))
+                    for version, family in _FAMILIES.items()
+                    for each in defaultRoutes(family, TABLE)
+                    if each.protocol == PROTOCOL
+                ]
+        raise OSError(errno.EINTR, os.strerror(errno.EINTR))
 
     def addRoute(self, route: Route) -> None:
         """See L{IKernelRoutes.addRoute}."""
@@ -185,16 +186,15 @@ class NetlinkRoutes:
         """See L{IKernelRoutes.interfaces}."""
 
         def look(netlink: Any) -> list[Interface]:
-            names = {
-                each["index"]: each.get_attr("IFLA_IFNAME")
-                for each in netlink.get_links()
-                if not each["flags"] & 0x8  # IFF_LOOPBACK
-            }
+            # Not by a dump of the links, which takes a millisecond for each.
+            names = {index: name for index, name in socket.if_nameindex() if name != "lo"}
             networks: dict[int, dict[str, None]] = {index: {} for index in names}
-            for address in netlink.get_addr():
-                network = _networkOf(address)
-                if network and address["index"] in networks:
-                    networks[address["index"]][network] = None
+            addresses = [
+                (each["index"], _networkOf(each)) for each in netlink.get_addr(socket.AF_INET)
+            ]
+            for index, network in (*addresses, *_networks6()):
+                if network and index in networks:
+                    networks[index][network] = None
             ways: dict[int, dict[str, None]] = {index: {} for index in names}
             for index, gateway in filter(None, (_wayTo(netlink, probe) for probe in probes)):
                 if index in ways:
@@ -250,6 +250,20 @@ def _networkOf(address: Any) -> str:
     network = ip_interface(f"{other}/{address['prefixlen']}").network
     alone = network.prefixlen == network.max_prefixlen and own in (None, other)
     return "" if alone else str(network)
+
+
+def _networks6() -> Iterator[tuple[int, str]]:
+    """The same of all IPv6 addresses, by index, from C{if_inet6} of proc(5)."""
+    try:
+        with open("/proc/thread-self/net/if_inet6") as file:
+            lines = file.readlines()
+    except OSError:
+        return
+    for line in lines:
+        text, index, length, scope = line.split()[:4]
+        if int(scope, 16) == _SCOPE_UNIVERSE and int(length, 16) < 128:
+            address = IPv6Address(int(text, 16))
+            yield int(index, 16), str(ip_interface((address, int(length, 16))).network)
 
 
 def _wayTo(netlink: Any, probe: str) -> tuple[int, str] | None:

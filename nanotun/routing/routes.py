@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
@@ -33,7 +33,7 @@ REFRESH = 60.0
 SLEPT = 10.0
 
 
-class Monitor:
+class Monitor(Protocol):
     """What is needed of L{nanotun.routing.monitor.NetworkMonitor}."""
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Routes:
         changes: Changes,
         ledger: Ledger,
         firewall: Callable[[bool], list[IChange]],
-        makeMonitor: Callable[[Callable[[], None]], Any],
+        makeMonitor: Callable[[Callable[[], None]], Monitor],
         clock: Any,
         networkChanged: Callable[[], None],
         confirmSeconds: int,
@@ -163,7 +163,7 @@ class Routes:
             "changes": len(self._ledger.made),
             "killSwitch": self._ledger.killSwitch,
             "unconfirmed": self._confirming is not None,
-            "trouble": self._complaint,
+            "trouble": self._follower.complaint,
         }
 
     def _unconfirmed(self) -> None:

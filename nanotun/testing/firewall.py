@@ -21,18 +21,22 @@ class FakeNft:
 
     @ivar tables: texts by name.
     @ivar refused: what the kernel does not know: part of a script, and what is said.
+    @ivar meanwhile: what happens just before something is refused.
+    @ivar loads: how many scripts have changed something.
     """
 
     def __init__(self) -> None:
         self.tables: dict[str, str] = {}
         self.owners: dict[str, object] = {}
         self.refused: dict[str, str] = {}
+        self.meanwhile: Callable[[], object] = lambda: None
         self.loads = 0
 
     def load(self, script: str, owner: object = None, check: bool = False) -> str:
         """Run a script; returns the error, or nothing."""
         for part, error in self.refused.items():
             if part in script:
+                self.meanwhile()
                 return error
         deleted = re.findall(r"delete table inet (\S+?)(?:;|\n|$)", script)
         for name in deleted:

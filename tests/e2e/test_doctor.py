@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tests.e2e.case import LabCase
 from tests.e2e.lab.cell import Running, nanotun, traces
+from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import Tinyproxy
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
@@ -325,6 +326,23 @@ class NeighbourTests(DoctorCase):
         self.assertFound(self.examine(proxy=proxy), "warn", "nanotun", "nanotun recover")
         journal.write_text(json.dumps({"boot": "another", "changes": []}))
         self.assertEqual(self.bad(self.examine(proxy=proxy)), [])
+
+    def test_realDaemon(self) -> None:
+        """A daemon that has taken the default route is told of; killed, what it left is found."""
+        proxy = self.dante().url()
+        daemon = Daemon(
+            self.lab.app,
+            self.directory / "daemon",
+            proxy=proxy,
+            runDir=str(self.runDir),
+            autoDefaultRoute=True,
+        )
+        self.addCleanup(daemon.kill)
+        found = self.examine(proxy=proxy)
+        self.assertEqual(self.bad(found), [], found)
+        self.assertIn(("info", "nanotun"), [(each.level, each.check) for each in found])
+        daemon.kill()
+        self.assertFound(self.examine(proxy=proxy), "warn", "nanotun", "nanotun recover")
 
     def test_noFirewall(self) -> None:
         """Neither nft nor iptables, which autoDefaultRoute needs."""

@@ -139,6 +139,16 @@ class InstallTests(LabCase):
             "the gateway answers",
         )
         self.assertIsNone(child.status(), child.output())
+        self.assertEqual(
+            self.installer("uninstall"),
+            (
+                1,
+                f"nanotun runs as process {child.pid}; stop it first: systemctl disable --now "
+                "nanotun, or without systemd: service nanotun stop\n",
+            ),
+        )
+        self.assertIn(f"Process {child.pid} still runs the old one; restart it:", self.install())
+        child.stop()
         unit = (self.root / "usr/lib/systemd/system/nanotun.service").read_text()
         self.assertIn(f"ExecStart={self.root}/usr/lib/nanotun/bin/twistd -n ", unit)
         self.assertIn(f"--config {config}", unit)

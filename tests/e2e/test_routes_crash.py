@@ -6,20 +6,18 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.host import HOST4, HOST6
-from tests.e2e.lab.process import Child
+from tests.e2e.lab.process import PROJECT_ROOT
 from tests.e2e.routes_case import RoutesCase
 
 TIMES = 10
 """How often a daemon is killed under load; benchmarks/crash.py does it more often."""
-
-#: More than there are changes to make.
-STEPS_LIMIT = 100
 
 
 class CrashTests(RoutesCase):
@@ -119,16 +117,9 @@ class CrashTests(RoutesCase):
         """A journal about another network namespace is not followed."""
         proxy = self.socks()
         self.daemon(proxy).kill()
-        argv = [
-            sys.executable,
-            "-c",
-            "import sys; from nanotun.console import main; sys.exit(main())",
-            "recover",
-            "--run-dir",
-            str(self.directory / "run"),
-        ]
         self.lab.neighbour.ip("rule add pref 7499 nop protocol 110")
-        done = self.lab.neighbour.run(argv, check=False)
+        runDir = str(self.directory / "run")
+        done = self.console("recover", "--run-dir", runDir, space=self.lab.neighbour)
         self.assertEqual(done.returncode, 1)
         self.assertIn("another network namespace", done.stdout)
         self.assertIn("7499", self.lab.neighbour.run(["ip", "rule"]).stdout)
@@ -151,33 +142,33 @@ class StepTests(RoutesCase):
             "addr add fdfe:dcba:9876::2/126 dev nano0 nodad",
         )
         self.before = self.lab.state()
-        ended = False
-        for step in range(1, STEPS_LIMIT):
-            status = self.helper(step)
-            ended = status == 0
-            if ended:
-                break
-            self.assertEqual(status, -signal.SIGKILL)
-            if step % 2:
-                self.assertEqual(self.recover()[0], 0)
-            else:
-                # A start that is not killed, and its stop.
-                self.assertEqual(self.helper(10_000), 0)
+        steps = 0
+        while (status := self.ask(str(steps + 1))) != "0":
+            self.assertEqual(status, str(-signal.SIGKILL))
+            steps += 1
+            # By turns recover, and a start that is not killed, and its stop.
+            self.assertEqual(self.ask("recover" if steps % 2 else "1000000"), "0")
             self.assertNothingLeft()
-        self.assertTrue(ended, "the limit is too low")
-        self.assertGreater(step, 20)
+        self.assertGreater(steps, 50)
         self.assertNothingLeft()
 
-    def helper(self, step: int) -> int:
-        """Start and stop the routes in a process that kills itself at a step."""
-        argv = [
-            sys.executable,
-            "-m",
-            "tests.e2e.lab.routesteps",
-            str(self.directory / "run"),
-            str(step),
-        ]
-        child = Child(self.lab.host.argv(argv), self.directory / "steps.log", environment())
-        status = child.wait(30)
-        self.assertIn(status, (0, -signal.SIGKILL), child.output())
-        return status
+    def ask(self, line: str) -> str:
+        """Have the helper do something; returns the exit status."""
+        assert self.helper.stdin is not None and self.helper.stdout is not None
+        self.helper.stdin.write(f"{line}\n")
+        self.helper.stdin.flush()
+        return self.helper.stdout.readline().strip()
+
+    def setUp(self) -> None:
+        """Start the helper."""
+        super().setUp()
+        argv = [sys.executable, "-m", "tests.e2e.lab.routesteps", str(self.directory / "run")]
+        self.helper = subprocess.Popen(
+            self.lab.host.argv(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            cwd=PROJECT_ROOT,
+        )
+        self.addCleanup(self.helper.communicate)

@@ -174,7 +174,7 @@ class TraceTests(RunCase):
         namespaces = cell.inside(int(running.line()))
         during = cell.traces(self.lab.app)
         self.assertEqual(running.done("go\n").status, 0)
-        cell.waitForNobody(namespaces)
+        cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
         self.assertEqual(during, before)
         self.assertEqual(namespaces & cell.inside(os.getpid()), set())
@@ -187,28 +187,37 @@ class TraceTests(RunCase):
             "while :; do sleep 0.05; done",
         )  # fmt: skip
         pid = int(running.line())
-        namespaces = cell.inside(pid)
         running.send(signal.SIGKILL)
         waitUntil(lambda: not cell.alive(pid), 5, "the command ends")
-        cell.waitForNobody(namespaces)
+        cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
         seen = (self.directory / "traces").read_text()
         self.assertNotIn("nano0", seen)
         self.assertNotIn("default via", seen)
         self.assertEqual(self.lab.app.processes(), [])
 
+    def test_killedEarly(self) -> None:
+        """Nor is anything left when nanotun is killed at whatever moment of its start."""
+        before = cell.traces(self.lab.app)
+        for tenths in range(8):
+            running = self.start("sleep", "61")
+            time.sleep(tenths / 10)
+            running.send(signal.SIGKILL)
+            running.kill()
+            cell.waitForNobody(str(self.directory))
+        self.assertEqual(cell.traces(self.lab.app), before)
+
     def test_helperKilled(self) -> None:
         """After kill -9 of the helper nanotun says so, and the command is ended."""
         before = cell.traces(self.lab.app)
         running = self.start("sh", "-c", "echo $PPID $$; exec sleep 60")
         helper, pid = map(int, running.line().split())
-        namespaces = cell.inside(pid)
         os.kill(helper, signal.SIGKILL)
         done = running.done()
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: the process beside the command was killed", done.err)
         self.assertFalse(cell.alive(pid))
-        cell.waitForNobody(namespaces)
+        cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
 
     def test_leftovers(self) -> None:

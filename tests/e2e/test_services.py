@@ -48,10 +48,14 @@ class InitScriptTests(LabCase):
         super().setUp()
         (self.directory / "bin").mkdir()
         self.pidfile = self.directory / "nanotun.pid"
-        program = self.directory / "bin" / "twistd"
         # The checkout's plugin is not installed.
-        program.write_text(f'#!/bin/sh\nPYTHONPATH={PROJECT_ROOT} exec {twistd()} "$@"\n')
-        program.chmod(0o755)
+        for name, path in (
+            ("twistd", twistd()),
+            ("nanotun", twistd().removesuffix("twistd") + "nanotun"),
+        ):
+            program = self.directory / "bin" / name
+            program.write_text(f'#!/bin/sh\nPYTHONPATH={PROJECT_ROOT} exec {path} "$@"\n')
+            program.chmod(0o755)
         self.config = writeConfig(self.directory, {"proxy": NOWHERE})
         self.defaults = self.directory / "default"
         self.defaults.write_text(
@@ -124,6 +128,26 @@ class InitScriptTests(LabCase):
         self.assertTrue(said.endswith("nanotun: did not start.\n"), said)
         self.assertEqual(len(said.splitlines()), 2, said)
         self.assertFalse(self.pidfile.exists())
+
+    def test_brokenRestart(self) -> None:
+        """A daemon that runs is not stopped for a configuration with a mistake."""
+        self.script("start")
+        pid = self.pidfile.read_text()
+        good = self.config.read_text()
+        self.config.write_text("proxy: socks5://h\nmtuu: 1500\n")
+        for action in ("restart", "reload"):
+            self.assertEqual(
+                self.script(action),
+                (
+                    1,
+                    f"nanotun: {self.config}, line 2: there is no setting mtuu; did you mean mtu?\n"
+                    f"nanotun: {self.config} has a mistake, and nothing is changed.\n",
+                ),
+            )
+        self.assertEqual(self.pidfile.read_text(), pid)
+        self.assertTrue(self.up(), self.log())
+        self.config.write_text(good)
+        self.assertEqual(self.script("restart")[0], 0)
 
     def test_failedStart(self) -> None:
         """Nor does what goes wrong after the fork get lost."""

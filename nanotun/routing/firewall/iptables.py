@@ -95,15 +95,20 @@ class IptablesChains:
         }
 
     def apply(self) -> None:
-        """See L{IChange.apply}.  Replaces what is there of ours."""
+        """
+        See L{IChange.apply}.  Replaces what is there of ours, so that it may be called
+        again; if that fails, what can be kept of the old rules stays.
+        """
         rules = self._rules(search=True)
         try:
             refused = self._load(rules)
-            without = bool(refused and rules.cgroups)
+            without = bool(refused and rules.cgroups and not self._listing)
             if without:
                 refused = self._load(rules._replace(cgroups=()))
             if refused:
                 raise RoutingError(refused)
+            # A group may have gone between the look and the load.
+            without = without and rules == self._rules(search=False)
             if self._withCgroups and (without or self._cgroups.hidden("")):
                 self._withCgroups = False
                 self._log.warn(
@@ -112,7 +117,8 @@ class IptablesChains:
                 )
             self._listing = self._ours(self._present())
         except RoutingError as error:
-            self._removeQuietly()
+            if not self._listing:
+                self._removeQuietly()
             raise RoutingError(f"DNS cannot be redirected: {error}") from None
 
     def undo(self) -> None:

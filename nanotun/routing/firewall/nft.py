@@ -267,8 +267,9 @@ class NftTable:
                 "a crash, until the next start or 'nanotun recover'.",
                 table=TABLE,
             )
-        hidden = self._cgroups.hidden(SYSTEM_FOLDER)
-        if self._withCgroups and (hidden or (rules.cgroups and not attempt.cgroups)):
+        # A group may have gone between the look and the load.
+        without = rules.cgroups and not attempt.cgroups and rules == self._rules(search=False)
+        if self._withCgroups and (without or self._cgroups.hidden(SYSTEM_FOLDER)):
             self._withCgroups = False
             self._log.warn(
                 "The kernel's firewall cannot tell control groups apart, so nanotun looks up "

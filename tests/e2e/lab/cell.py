@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, dieWithParent, run, waitUntil
+from tests.e2e.lab.process import LabError, dieWithParent, waitUntil
 
-_LAB = re.compile(r"\bnt\d+x\d+-")
+_LAB = re.compile(r"(^|/netns/)nt")
 
 SECONDS = 40.0
 """For a command that should take one."""
@@ -156,7 +156,7 @@ class Traces(NamedTuple):
     routes: str
     rules: str
     firewall: str
-    links: str
+    links: set[str]
     resolv: bytes
     mounts: list[str]
     named: list[str]
@@ -179,7 +179,7 @@ def traces(namespace: Namespace) -> Traces:
         ip("route", "show", "table", "all"),
         ip("rule"),
         namespace.run(["nft", "list", "ruleset"]).stdout,
-        run(["ip", "-o", "-n", namespace.name, "link"]).stdout,
+        namespace.interfaces(),
         Path("/etc/resolv.conf").read_bytes(),
         [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if ours(line)],
         sorted(filter(ours, named)),
@@ -191,22 +191,24 @@ def inside(pid: int) -> set[str]:
     return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt")}
 
 
-def waitForNobody(namespaces: set[str], seconds: float = 5.0) -> None:
+def waitForNobody(directory: str, seconds: float = 10.0) -> None:
     """
-    Wait until nobody lives in any of C{namespaces}, which have no names either: the
-    kernel has removed them then.
+    Wait until nobody works in a test's directory, which all that is started there has
+    inherited: then nobody holds a namespace either, and those without a name are gone.
 
     @raise LabError: somebody still does.
     """
+    waitUntil(lambda: not named(directory), seconds, f"nobody is left in {directory}")
 
-    def gone() -> bool:
-        for entry in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                if inside(int(entry)) & namespaces:
-                    return False
-        return True
 
-    waitUntil(gone, seconds, f"nobody is left in {namespaces}")
+def named(directory: str) -> list[int]:
+    """The pids of whoever works in a directory, such as a test's own."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{entry}/cwd") == directory:
+                found.append(int(entry))
+    return found
 
 
 def alive(pid: int) -> bool:

@@ -1,9 +1,10 @@
 """
 Starts and stops the routes, and is killed on the way:
-C{python -m tests.e2e.lab.routesteps RUNDIR STEP}.
+C{python -m tests.e2e.lab.routesteps RUNDIR}.
 
-Each change to rules, routes, settings and the journal is a step; before the one with
-this number, and in the middle of writing a journal, the process kills itself.
+Each change to rules, routes, settings and the journal is a step.  For each number on
+its standard input a process is made that kills itself before the step with that
+number; for C{recover} it takes back what is left.  The exit status is printed.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
+import pyroute2.iproute.linux  # noqa: F401  read once, for all processes
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
@@ -22,11 +25,23 @@ from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
+from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.parts import makeChanges
-from nanotun.routing.routes import Monitor, Routes
+from nanotun.routing.recovering import recover
+from nanotun.routing.routes import Routes
 from nanotun.routing.surroundings import Surroundings
 from nanotun.routing.values import Wishes
+
+
+class NoReactor:
+    """Nothing is read here."""
+
+    def addReader(self, reader: object) -> None:
+        """See the reactor."""
+
+    def removeReader(self, reader: object) -> None:
+        """See the reactor."""
 
 
 class Steps:
@@ -52,9 +67,8 @@ class Steps:
         setattr(owner, name, stepped)
 
 
-def main() -> None:
-    """Do it."""
-    runDir, last = sys.argv[1], int(sys.argv[2])
+def run(runDir: str, last: int) -> None:
+    """Start and stop, up to a step."""
     steps = Steps(last)
     kernel = NetlinkRoutes()
     for name in ("addRule", "deleteRule", "addRoute", "deleteRoute"):
@@ -80,7 +94,7 @@ def main() -> None:
         made,
         Ledger(Journal(runDir), made),
         lambda killSwitch: [],
-        lambda changed: Monitor(),
+        lambda changed: NetworkMonitor(NoReactor(), changed),
         Clock(),
         lambda: None,
         0,
@@ -89,6 +103,30 @@ def main() -> None:
     routes.start()
     steps.step()
     routes.stop()
+
+
+def takeBack(runDir: str) -> None:
+    """What C{nanotun recover} does."""
+    kernel = NetlinkRoutes()
+    recover(runDir, kernel, makeChanges(kernel))
+
+
+def main() -> None:
+    """Do what is asked for, each in a process of its own."""
+    runDir = sys.argv[1]
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if line.strip() == "recover":
+                    takeBack(runDir)
+                else:
+                    run(runDir, int(line))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""
+A report as the daemon gives it, for the tests of what is shown of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotun.control.report import engineReport
+from nanotun.flow import Stats
+from nanotun.gateway import GatewayStats
+
+STATS = Stats(*range(1, len(Stats._fields) + 1))
+
+REPORT: dict[str, Any] = {
+    "daemon": {"version": "0.1", "pid": 4711, "uptime": 93784.5, "config": "/etc/nanotun.yaml"},
+    "device": {"name": "nano0", "mtu": 1500, "offload": True},
+    "upstream": {
+        "policy": None,
+        "proxies": [
+            {
+                "url": "socks5://192.0.2.1:1080",
+                "state": None,
+                "latency": None,
+                "udp": None,
+                "pool": None,
+            }
+        ],
+    },
+    "engine": {"mode": "gvisor", **engineReport(STATS)},
+    "dns": {
+        "mode": "normal",
+        "servers": ["8.8.8.8:53"],
+        **GatewayStats(*range(len(GatewayStats._fields)))._asdict(),
+    },
+    "verdicts": None,
+    "processes": None,
+    "routes": None,
+    "resources": {"fds": 23, "rss": 60 * 1024 * 1024, "threads": 9},
+}
