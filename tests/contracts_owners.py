@@ -59,6 +59,8 @@ class ProcessesContract(Base):
         self.assertIn(pid, processes.pids())
         self.assertEqual(min(processes.pids(pid - 1)), pid)
         self.assertNotIn(pid, processes.pids(pid))
+        self.assertEqual(processes.pids(pid - 1, pid), [pid])
+        self.assertEqual(processes.pids(pid - 1, pid - 1), [])
         self.assertGreaterEqual(processes.newest(), pid)
 
     def test_glance(self) -> None:

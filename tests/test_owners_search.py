@@ -276,6 +276,23 @@ class NewcomerTests(ProcessesCase):
             self.processes.open(pid, inode)
         self.assertEqual((self.find(700), self.find(701)), (70, 71))
 
+    def test_afterWrap(self) -> None:
+        """When pids began anew those with higher ones, known for long, are left alone."""
+        for pid in range(20000, 20100):
+            self.processes.spawn(pid, "/bin/sleep")
+        self.age(100)
+        self.scan()
+        for pid in (300, 301):
+            self.processes.spawn(pid, "/usr/bin/curl")
+            self.processes.open(pid, pid)
+        self.assertEqual(self.find(300), 300)
+        self.processes.spawn(302, "/usr/bin/curl")
+        self.processes.open(302, 302)
+        with mock.patch.object(self.processes, "glance", wraps=self.processes.glance) as glance:
+            self.assertEqual(self.find(302), 302)
+        looked = [call.args[0] for call in glance.call_args_list]
+        self.assertEqual([pid for pid in looked if pid >= 20000], [])
+
     def test_otherProgram(self) -> None:
         """An excluded process that became another program is none."""
         self.processes.spawn(60, "/usr/bin/curl")

@@ -108,7 +108,7 @@ class Newcomers:
     def _since(self, newest: int) -> list[int]:
         last = max(0, self._newest - MARGIN)
         if newest >= self._newest:
-            pids = self._processes.pids(last)
+            pids = self._processes.pids(last, newest)
         else:
             # The numbers began anew.
             pids = [p for p in self._processes.pids() if p > last or p <= newest]

@@ -9,6 +9,7 @@ when it is first needed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -27,6 +28,9 @@ _BUFFER = 8192
 #: (fs/proc/base.c, TGID_OFFSET).  Only a hint: L{ProcProcesses} tries it out.
 _PID_OFFSET = 256
 
+#: Above every pid (PID_MAX_LIMIT of linux/threads.h).
+_NO_PID = 1 << 22
+
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 
 
@@ -41,13 +45,13 @@ class ProcProcesses:
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._seeks: bool | None = None
 
-    def pids(self, after: int = 0) -> list[int]:
+    def pids(self, after: int = 0, until: int | None = None) -> list[int]:
         """See L{IProcesses.pids}."""
+        last = _NO_PID if until is None else until
         if after and self._canSeek():
-            names = self._namesFrom(after + 1)
-        else:
-            names = os.listdir(self._root)
-        return [pid for pid in map(int, filter(str.isdecimal, names)) if pid > after]
+            return [pid for pid in self._pidsFrom(after + 1, last) if pid > after]
+        names = os.listdir(self._root)
+        return [pid for pid in map(int, filter(str.isdecimal, names)) if after < pid <= last]
 
     def newest(self) -> int:
         """See L{IProcesses.newest}."""
@@ -168,12 +172,15 @@ class ProcProcesses:
                 return line[3:].removesuffix(" (deleted)")
         return ""
 
-    def _namesFrom(self, pid: int) -> list[str]:
+    def _pidsFrom(self, pid: int, last: int) -> list[int]:
         # Opened each time: a position is the open file's, and there are threads.
         directory: Any = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.lseek(directory, pid + _PID_OFFSET, os.SEEK_SET)
-            return os.listdir(directory)
+            with os.scandir(directory) as entries:
+                pids = (int(entry.name) for entry in entries if entry.name.isdecimal())
+                # They ascend; the rest is not even read.
+                return list(itertools.takewhile(lambda each: each <= last, pids))
         finally:
             os.close(directory)
 
@@ -185,9 +192,8 @@ class ProcProcesses:
         if self._seeks is None:
             own = os.getpid()
             try:
-                names = self._namesFrom(own)
+                pids = self._pidsFrom(own, own)
             except OSError:
-                names = []
-            pids = sorted(int(name) for name in names if name.isdecimal())
+                pids = []
             self._seeks = own in pids and pids[0] > own - _PID_OFFSET
         return self._seeks

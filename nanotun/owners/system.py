@@ -20,9 +20,10 @@ class IProcesses(Interface):
     and, by scans, on another at the same time.
     """
 
-    def pids(after: int = 0) -> list[int]:
+    def pids(after: int = 0, until: int | None = None) -> list[int]:
         """
-        All pids above C{after}; threads have none.  Costs what the answer is long.
+        All pids above C{after} and not above C{until}; threads have none.  Costs what the
+        answer is long.
         """
 
     def newest() -> int:

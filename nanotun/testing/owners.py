@@ -122,9 +122,9 @@ class FakeProcesses:
         files[descriptor] = inode
         return descriptor
 
-    def pids(self, after: int = 0) -> list[int]:
+    def pids(self, after: int = 0, until: int | None = None) -> list[int]:
         """See L{IProcesses.pids}."""
-        return sorted(pid for pid in self.table if pid > after)
+        return sorted(pid for pid in self.table if pid > after and (until is None or pid <= until))
 
     def newest(self) -> int:
         """See L{IProcesses.newest}."""
