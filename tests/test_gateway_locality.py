@@ -81,6 +81,19 @@ class LocalityTests(SynchronousTestCase):
             raise self.error
         return host == "own"
 
+    def test_device(self) -> None:
+        """The kernel's addresses on the device count wherever the device is; no neighbours do."""
+
+        def none(host: str) -> bool:
+            return False
+
+        self.patch(locality, "isOwnAddress", none)
+        asked = Locality(Clock().seconds)
+        for host in ("198.18.0.2", "fdfe:dcba:9876::2"):
+            self.assertTrue(asked.isLocal(host), host)
+        for host in ("198.18.0.1", "198.18.0.3", "fdfe:dcba:9876::3"):
+            self.assertFalse(asked.isLocal(host), host)
+
     def test_remembered(self) -> None:
         """The kernel is asked once for some seconds, whatever it says."""
         for _ in range(3):

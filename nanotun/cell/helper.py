@@ -130,6 +130,7 @@ class Helper:
         ready, _, _ = select.select([channel, self._wakeup], [], [], REPAIR_INTERVAL)
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
+            self._stopAlong(command.pid)
         if channel in ready:
             message, _ = self._channel.receive()
             # Popen sends nothing to a pid that it has waited for.
@@ -139,9 +140,34 @@ class Helper:
             with contextlib.suppress(NanotunError, OSError, subprocess.TimeoutExpired):
                 self._mounts.repair()
 
+    def _stopAlong(self, pid: int) -> None:
+        """
+        A shell that stops itself (suspend in bash) has a process group of its own: then
+        ours has to stop too, or the shell that nanotun was started from would not know.
+        """
+        # One that has ended is no longer anybody to ask about.
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            stopped = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+            if stopped is not None and os.getpgid(pid) != os.getpgrp():
+                os.killpg(os.getpgrp(), signal.SIGTSTP)
+                # We go on here when somebody continues us.
+                _giveTerminal(os.getpgid(pid))
+                os.kill(pid, signal.SIGCONT)
+
     def _endResidents(self) -> list[Resident]:
         here = namespaceOf()
         return endAll(lambda: residents(here, (os.getpid(),))) if here else []
+
+
+def _giveTerminal(group: int) -> None:
+    """Make a process group the terminal's, if ours is now (tcsetpgrp(3))."""
+    with contextlib.suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if os.tcgetpgrp(terminal) == os.getpgrp():
+                os.tcsetpgrp(terminal, group)
+        finally:
+            os.close(terminal)
 
 
 #: Signals that this process has got itself.

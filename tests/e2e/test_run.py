@@ -388,6 +388,20 @@ class TerminalTests(RunCase):
         self.assertIn("/dev/pts/", self.terminal.read("ready> "))
         self.assertIn("\n5\n", self.terminal.command("echo $?"))
 
+    def test_shellSuspended(self) -> None:
+        """A shell inside that suspends itself gives the terminal back, and fg continues it."""
+        self.terminal.type("PS1='in''ner> ' run bash --norc --noprofile --noediting -i\n")
+        self.terminal.read("inner> ")
+        self.terminal.type("suspend\n")
+        self.assertIn("Stopped", self.terminal.read("ready> "))
+        self.assertIn("outside", self.terminal.command("echo out''side"))
+        self.terminal.type("fg\n")
+        self.terminal.type("echo in''side\n")
+        self.terminal.read("inside")
+        self.terminal.type("exit 5\n")
+        self.terminal.read("ready> ")
+        self.assertIn("\n5\n", self.terminal.command("echo $?"))
+
     def test_pipe(self) -> None:
         """In a pipe the other side of it keeps the terminal."""
         text = self.terminal.command("run echo wo''rds | (read x </dev/tty; cat; echo $x)\nkeys\n")
