@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from nanotun.assembly.owning import CurrentOwners
 from nanotun.config import Settings
 from nanotun.control.lock import InstanceLock
 from nanotun.gateway import Gateway
@@ -34,7 +35,8 @@ class HostParts:
     """
     The parts of a daemon that is its machine's.
 
-    @ivar owners: who finds flows' processes; L{None} where no rule is about any.
+    @ivar owners: who finds flows' processes.
+    @ivar notifier: tells systemd.
     @ivar routes: the routes; L{None} where none is changed.
     @ivar gateways: is to hold the gateway once it is made.
     """
@@ -53,14 +55,13 @@ class HostParts:
             known.
         """
         self.gateways: list[Gateway] = []
-        self._options = options
         self._settings = settings = options.settings
         self._reactor = reactor
         self._naming = naming
         self._config = config
-        self.owners: Owners | None = None
-        if needsOwners(settings):
-            self.owners = makeOwners(settings, reactor)
+        self.owners = CurrentOwners(self.ownersFor(settings))
+        self.notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
+        self._privileges = makePrivileges(options, self.owners.owners is not None)
         self.routes: Routes | None = None
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
@@ -74,8 +75,7 @@ class HostParts:
         lock is had.
         """
         lock = InstanceLock(self._settings.runDir, self._config)
-        parts = (signals, makePrivileges(self._options, self.owners is not None), lock)
-        return parts if self.owners is None else (*parts, self.owners)
+        return (signals, self._privileges, lock, self.owners)
 
     def after(self, control: IPart) -> tuple[IPart, ...]:
         """
@@ -83,10 +83,20 @@ class HostParts:
 
         @param control: the control socket.
         """
-        name = self._settings.tunName
-        notifier = Notifier(os.environ, f"{name} is up", self._reactor)
         routes = () if self.routes is None else (self.routes,)
-        return (*routes, control, notifier)
+        return (*routes, control, self.notifier)
+
+    def ownersFor(self, settings: Settings) -> Owners | None:
+        """
+        Who finds flows' processes, not started; L{None} where no rule is about any.
+
+        @raise nanotun.errors.ConfigError: as above.
+        """
+        return makeOwners(settings, self._reactor) if needsOwners(settings) else None
+
+    def lacksRights(self, settings: Settings) -> bool:
+        """Whether settings need rights that were given up at the start."""
+        return bool(self._privileges.lacking(needed(settings, needsOwners(settings), False)))
 
     def _ask(self, name: str, family: int) -> Deferred[list[str]]:
         return self._naming.names.resolve(name, family)
