@@ -25,7 +25,7 @@ from nanotun.options import Options
 from nanotun.owners import Owners, makeOwners
 from nanotun.privileges import LinuxKernel, Privileges, needed
 from nanotun.reach import hasForeign, pathsOf
-from nanotun.routing.parts import makeRoutes
+from nanotun.routing.parts import makeLeftovers, makeRoutes
 from nanotun.routing.routes import Routes
 from nanotun.signals import Signals
 
@@ -62,6 +62,7 @@ class HostParts:
         if needsOwners(settings):
             self.owners = makeOwners(settings, reactor)
         self.routes: Routes | None = None
+        self._leftovers = makeLeftovers(settings)
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
                 settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
@@ -74,7 +75,9 @@ class HostParts:
         lock is had.
         """
         lock = InstanceLock(self._settings.runDir, self._config)
-        parts = (signals, makePrivileges(self._options, self.owners is not None), lock)
+        leftovers = self._leftovers is not None
+        privileges = makePrivileges(self._options, self.owners is not None, leftovers)
+        parts = (signals, privileges, lock)
         return parts if self.owners is None else (*parts, self.owners)
 
     def after(self, control: IPart) -> tuple[IPart, ...]:
@@ -85,8 +88,8 @@ class HostParts:
         """
         name = self._settings.tunName
         notifier = Notifier(os.environ, f"{name} is up", self._reactor)
-        routes = () if self.routes is None else (self.routes,)
-        return (*routes, control, notifier)
+        routes = self.routes or self._leftovers
+        return (control, notifier) if routes is None else (routes, control, notifier)
 
     def _ask(self, name: str, family: int) -> Deferred[list[str]]:
         return self._naming.names.resolve(name, family)
@@ -96,14 +99,16 @@ class HostParts:
             gateway.clearCache()
 
 
-def makePrivileges(options: Options, owners: bool) -> Privileges:
+def makePrivileges(options: Options, owners: bool, leftovers: bool = False) -> Privileges:
     """
     The part that gives up what C{options} do not need.
 
     @param owners: whether flows' processes are looked for.
+    @param leftovers: whether routes and firewalls are to be taken back.
     """
     foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
-    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
+    names = needed(options.settings, owners, foreign, leftovers)
+    return Privileges(names, LinuxKernel())
 
 
 def needsOwners(settings: Settings) -> bool:

@@ -10,8 +10,11 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from twisted.logger import Logger
+from zope.interface import implementer
+
 from nanotun.errors import RoutingError, RunningError
-from nanotun.interfaces import IKernelRoutes
+from nanotun.interfaces import IKernelRoutes, IPart
 from nanotun.routing.changes import Changes
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
@@ -28,6 +31,50 @@ class Recovered(NamedTuple):
 
     undone: tuple[str, ...]
     kept: bool = False
+
+
+@implementer(IPart)
+class Leftovers:
+    """
+    In the place of the routes where there are to be none: takes back, at the start, what
+    a daemon that was killed has left, kill switch or not.  Whatever cannot be taken back
+    is no reason not to run.
+
+    @param ledger: of the daemon's runDir, whose lock is had.
+    """
+
+    name = "what a killed daemon has left"
+
+    _log = Logger()
+
+    def __init__(self, kernel: IKernelRoutes, ledger: Ledger) -> None:
+        self._kernel = kernel
+        self._ledger = ledger
+
+    def start(self) -> None:
+        """See L{IPart.start}."""
+        try:
+            self._ledger.load()
+            left = len(self._ledger.made)
+            whole = self._ledger.undoAll()
+        except RoutingError as error:
+            self._log.error("{error}", error=str(error))
+            return
+        finally:
+            self._kernel.close()
+        if not whole:
+            self._log.error(
+                "What a killed daemon has left is not all undone; try 'nanotun recover'."
+            )
+        elif left:
+            self._log.info(
+                "{count} routes, rules and settings that a killed daemon has left are taken back, "
+                "as autoDefaultRoute is off.",
+                count=left,
+            )
+
+    def stop(self) -> None:
+        """See L{IPart.stop}.  There is nothing to take back."""
 
 
 def recover(
