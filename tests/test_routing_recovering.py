@@ -4,7 +4,6 @@ Tests for L{nanotun.routing.recovering} and the commands C{recover} and C{plan}.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import sys
@@ -14,6 +13,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.console import COMMANDS, main
 from nanotun.console.recover import RecoverOptions
+from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, RoutingError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.routing import preview
@@ -112,13 +112,15 @@ class RecoverTests(CrashCase):
     def test_running(self) -> None:
         """While a daemon runs nothing is touched, and its pid is told."""
         self.crash()
-        with open(self.runDir / "lock", "w") as lock:
-            lock.write("4711\n")
-            lock.flush()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = InstanceLock(str(self.runDir), "")
+        for pid in (f" (pid {os.getpid()})", ""):
+            lock.start()
+            if not pid:
+                (self.runDir / "lock").write_text("\n")
             error = self.assertRaises(RunningError, self.recover, force=True)
-            self.assertIn("pid 4711", str(error))
+            self.assertIn(f"nanotun runs{pid}: stop it", str(error))
             self.assertTrue(self.kernel.rules())
+            lock.stop()
         self.recover()
         self.assertEqual(self.kernel.rules(), [])
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from nanotun.routing.changes import Changes
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
 from nanotun.rundir import LOCK, SOCKET
+
+#: Bytes; what the lock's holder writes is far shorter.
+_LOCK_LIMIT = 8192
 
 
 class Recovered(NamedTuple):
@@ -135,7 +139,7 @@ def _locked(runDir: str) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        # No daemon has run here since the machine was started.
+        # None runs, and the last one that ran was stopped.
         yield
         return
     except OSError as error:
@@ -144,11 +148,17 @@ def _locked(runDir: str) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             raise RunningError(
-                f"nanotun runs{f' (pid {pid})' if pid.isdecimal() else ''}: stop it, which "
-                "takes everything back."
+                f"nanotun runs{_pidIn(fd)}: stop it, which takes everything back."
             ) from None
         yield
     finally:
         os.close(fd)
+
+
+def _pidIn(lock: int) -> str:
+    """What L{nanotun.control.lock} says of its holder's pid, if it does."""
+    try:
+        return f" (pid {int(json.loads(os.pread(lock, _LOCK_LIMIT, 0))['pid'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
