@@ -113,7 +113,9 @@ class LinuxKernel:
             raise OSError(number, os.strerror(number))
 
 
-def needed(settings: Settings, owners: bool, foreign: bool) -> frozenset[str]:
+def needed(
+    settings: Settings, owners: bool, foreign: bool, leftovers: bool = False
+) -> frozenset[str]:
     """
     Which capabilities a daemon with C{settings} needs.
 
@@ -126,9 +128,10 @@ def needed(settings: Settings, owners: bool, foreign: bool) -> frozenset[str]:
 
     @param owners: whether flows' processes are looked for.
     @param foreign: whether there are such files, see L{nanotun.reach}.
+    @param leftovers: whether firewalls of an earlier daemon are to be taken back.
     """
     names = {"NET_ADMIN"}
-    if settings.autoDefaultRoute:
+    if settings.autoDefaultRoute or leftovers:
         names.add("NET_RAW")
     if owners or settings.autoDefaultRoute:
         names |= {"SYS_PTRACE", "DAC_READ_SEARCH"}

@@ -77,6 +77,7 @@ class NeededTests(SynchronousTestCase):
             (routes, False, False, {"NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH"}),
         ):
             self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
+        self.assertEqual(needed(SETTINGS, False, False, True), {"NET_ADMIN", "NET_RAW"})
 
     def test_numbers(self) -> None:
         """The numbers are those of the kernel's header."""

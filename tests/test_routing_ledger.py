@@ -127,6 +127,17 @@ class LedgerTests(RoutingCase):
         ledger.reconcile(self.wanted("b"), False)
         self.assertEqual((self.there, self.written()), (["b"], ["do b"]))
 
+    def test_bothFail(self) -> None:
+        """If one fails and one before it cannot be undone, that stays in the journal."""
+        ledger = self.ledger()
+        ledger.reconcile(self.wanted("a"), False)
+        self.fails |= {"do y", "undo x"}
+        self.assertRaises(RoutingError, ledger.reconcile, self.wanted("axy"), False)
+        self.assertEqual((self.there, self.written()), (["a", "x"], ["do a", "do x"]))
+        self.fails.clear()
+        self.assertTrue(ledger.undoAll())
+        self.assertEqual((self.there, self.written()), ([], []))
+
     def test_killSwitch(self) -> None:
         """The journal says whether a kill switch is part of it."""
         ledger = self.crashed("ab", killSwitch=True)

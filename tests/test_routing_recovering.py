@@ -4,23 +4,29 @@ Tests for L{nanotun.routing.recovering} and the commands C{recover} and C{plan}.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import sys
 from typing import Any
 
+from zope.interface.verify import verifyObject
+
 from nanotun.console import COMMANDS, main
 from nanotun.console.recover import RecoverOptions
+from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, RoutingError, RunningError
+from nanotun.interfaces import IPart
 from nanotun.routing import preview
-from nanotun.routing.recovering import Recovered, recover
+from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.ledger import Ledger
+from nanotun.routing.parts import makeLeftovers
+from nanotun.routing.recovering import Leftovers, Recovered, recover
 from tests.routing_cases import TUNNEL, RoutesCase
 from tests.test_routing_host import settings
 
 
-class RecoverTests(RoutesCase):
-    """Tests for L{recover}."""
+class CrashCase(RoutesCase):
+    """After a crash."""
 
     def crash(self, **wishes: Any) -> None:
         """A daemon that was killed."""
@@ -28,6 +34,49 @@ class RecoverTests(RoutesCase):
         self.routes(**wishes).start()
         self.clock.calls.clear()
         self.kernel.removeDevice("nano0")
+
+
+class LeftoversTests(CrashCase):
+    """Tests for L{Leftovers}."""
+
+    def leftovers(self) -> Leftovers:
+        """The part, as a daemon without routes has it."""
+        cached = CachedRoutes(self.kernel)
+        return Leftovers(cached, Ledger(self.journal(), self.changes(cached)))
+
+    def test_takesBack(self) -> None:
+        """What a killed daemon has left is undone, a kill switch too."""
+        self.crash(killSwitch=True)
+        part = self.leftovers()
+        verifyObject(IPart, part)
+        part.start()
+        self.assertEqual((self.kernel.rules(), self.there, self.written()), ([], [], []))
+        self.assertTrue(self.kernel.closed)
+        part.stop()
+        self.leftovers().start()
+
+    def test_trouble(self) -> None:
+        """What cannot be undone, or is of another place, stays, and the daemon runs."""
+        self.crash()
+        self.fails.add("undo firewall")
+        self.leftovers().start()
+        self.assertEqual((self.kernel.rules(), self.written()), ([], ["do firewall"]))
+        self.fails.clear()
+        self.place = ("boot", 8)
+        self.leftovers().start()
+        self.assertEqual(self.there, ["firewall"])
+
+    def test_made(self) -> None:
+        """There is such a part where there is a journal, and no routes."""
+        place = {"runDir": os.path.abspath(self.runDir)}
+        self.assertIsNone(makeLeftovers(settings(**place)))
+        self.crash()
+        self.assertIsInstance(makeLeftovers(settings(**place)), Leftovers)
+        self.assertIsNone(makeLeftovers(settings(autoDefaultRoute=True, **place)))
+
+
+class RecoverTests(CrashCase):
+    """Tests for L{recover}."""
 
     def recover(self, **options: Any) -> Recovered:
         """Take it back."""
@@ -63,13 +112,15 @@ class RecoverTests(RoutesCase):
     def test_running(self) -> None:
         """While a daemon runs nothing is touched, and its pid is told."""
         self.crash()
-        with open(self.runDir / "lock", "w") as lock:
-            lock.write("4711\n")
-            lock.flush()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = InstanceLock(str(self.runDir), "")
+        for pid in (f" (pid {os.getpid()})", ""):
+            lock.start()
+            if not pid:
+                (self.runDir / "lock").write_text("\n")
             error = self.assertRaises(RunningError, self.recover, force=True)
-            self.assertIn("pid 4711", str(error))
+            self.assertIn(f"nanotun runs{pid}: stop it", str(error))
             self.assertTrue(self.kernel.rules())
+            lock.stop()
         self.recover()
         self.assertEqual(self.kernel.rules(), [])
 

@@ -94,6 +94,24 @@ class RoutesTests(RoutesCase):
         self.routes(ipv6="auto").start()
         self.assertEqual(self.blocked(), [6])
 
+    def test_losesIPv6(self) -> None:
+        """A device that loses its IPv6 while it is captured leaks none, and IPv4 is followed."""
+        routes = self.routes(ipv6="capture")
+        routes.start()
+        self.kernel.devices["nano0"] = TUNNEL._replace(networks=("198.18.0.0/30",))
+        self.kernel.flush()
+        self.clock.advance(CHECK)
+        self.assertEqual(self.blocked(), [6])
+        caught = [rule.family for rule in self.kernel.rules() if rule.priority == 7450]
+        self.assertEqual(caught, [4])
+        self.assertIn("lost its IPv6", routes.report()["trouble"])
+        self.kernel.devices["nano0"] = TUNNEL
+        self.clock.advance(CHECK)
+        self.assertEqual(self.blocked(), [])
+        self.assertEqual(routes.report()["trouble"], "")
+        routes.stop()
+        self.assertClean()
+
     def test_crash(self) -> None:
         """After a crash the next start takes over what was left, and its stop leaves nothing."""
         self.routes().start()

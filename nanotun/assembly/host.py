@@ -26,7 +26,7 @@ from nanotun.options import Options
 from nanotun.owners import Owners, makeOwners
 from nanotun.privileges import LinuxKernel, Privileges, needed
 from nanotun.reach import hasForeign, pathsOf
-from nanotun.routing.parts import makeRoutes
+from nanotun.routing.parts import makeLeftovers, makeRoutes
 from nanotun.routing.routes import Routes
 from nanotun.signals import Signals
 
@@ -61,8 +61,10 @@ class HostParts:
         self._config = config
         self.owners = CurrentOwners(self.ownersFor(settings))
         self.notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
-        self._privileges = makePrivileges(options, self.owners.owners is not None)
         self.routes: Routes | None = None
+        self._leftovers = makeLeftovers(settings)
+        owners, leftovers = self.owners.owners is not None, self._leftovers is not None
+        self._privileges = makePrivileges(options, owners, leftovers)
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
                 settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
@@ -83,8 +85,8 @@ class HostParts:
 
         @param control: the control socket.
         """
-        routes = () if self.routes is None else (self.routes,)
-        return (*routes, control, self.notifier)
+        routes = self.routes or self._leftovers
+        return (control, self.notifier) if routes is None else (routes, control, self.notifier)
 
     def ownersFor(self, settings: Settings) -> Owners | None:
         """
@@ -106,14 +108,16 @@ class HostParts:
             gateway.clearCache()
 
 
-def makePrivileges(options: Options, owners: bool) -> Privileges:
+def makePrivileges(options: Options, owners: bool, leftovers: bool = False) -> Privileges:
     """
     The part that gives up what C{options} do not need.
 
     @param owners: whether flows' processes are looked for.
+    @param leftovers: whether routes and firewalls are to be taken back.
     """
     foreign = hasForeign(*pathsOf(options.settings, options.parent or {}, options["config"]))
-    return Privileges(needed(options.settings, owners, foreign), LinuxKernel())
+    names = needed(options.settings, owners, foreign, leftovers)
+    return Privileges(names, LinuxKernel())
 
 
 def needsOwners(settings: Settings) -> bool:

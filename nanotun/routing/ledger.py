@@ -129,7 +129,8 @@ class Ledger:
             try:
                 change.apply()
             except BaseException:
-                self._undo(done)
+                # What is still there is for the next look, or for recover.
+                self.made = [*self.made, *self._undo(done)]
                 self._write(self.made, self.killSwitch)
                 raise
             if id(change) in isNew:

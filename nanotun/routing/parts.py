@@ -22,6 +22,7 @@ from nanotun.routing.ledger import Ledger
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.proxynames import ProxyResolver
+from nanotun.routing.recovering import Leftovers
 from nanotun.routing.routes import Routes
 from nanotun.routing.ssh import sshPorts
 from nanotun.routing.surroundings import Surroundings
@@ -74,6 +75,18 @@ def makeRoutes(
         confirmSeconds,
         endWith,
     )
+
+
+def makeLeftovers(settings: Settings) -> Leftovers | None:
+    """
+    What takes back what a daemon has left that was killed, where C{autoDefaultRoute} is
+    off now; L{None} where there is nothing.
+    """
+    journal = Journal(settings.runDir)
+    if settings.autoDefaultRoute or not os.path.exists(journal.path):
+        return None
+    kernel = CachedRoutes(NetlinkRoutes())
+    return Leftovers(kernel, Ledger(journal, makeChanges(kernel)))
 
 
 def makeChanges(kernel: IKernelRoutes) -> Changes:

@@ -6,16 +6,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from twisted.logger import Logger
+from zope.interface import implementer
+
 from nanotun.errors import RoutingError, RunningError
-from nanotun.interfaces import IKernelRoutes
+from nanotun.interfaces import IKernelRoutes, IPart
 from nanotun.routing.changes import Changes
 from nanotun.routing.journal import Journal
 from nanotun.routing.ledger import Ledger
 from nanotun.rundir import LOCK, SOCKET
+
+#: Bytes; what the lock's holder writes is far shorter.
+_LOCK_LIMIT = 8192
 
 
 class Recovered(NamedTuple):
@@ -28,6 +35,50 @@ class Recovered(NamedTuple):
 
     undone: tuple[str, ...]
     kept: bool = False
+
+
+@implementer(IPart)
+class Leftovers:
+    """
+    In the place of the routes where there are to be none: takes back, at the start, what
+    a daemon that was killed has left, kill switch or not.  Whatever cannot be taken back
+    is no reason not to run.
+
+    @param ledger: of the daemon's runDir, whose lock is had.
+    """
+
+    name = "what a killed daemon has left"
+
+    _log = Logger()
+
+    def __init__(self, kernel: IKernelRoutes, ledger: Ledger) -> None:
+        self._kernel = kernel
+        self._ledger = ledger
+
+    def start(self) -> None:
+        """See L{IPart.start}."""
+        try:
+            self._ledger.load()
+            left = len(self._ledger.made)
+            whole = self._ledger.undoAll()
+        except RoutingError as error:
+            self._log.error("{error}", error=str(error))
+            return
+        finally:
+            self._kernel.close()
+        if not whole:
+            self._log.error(
+                "What a killed daemon has left is not all undone; try 'nanotun recover'."
+            )
+        elif left:
+            self._log.info(
+                "{count} routes, rules and settings that a killed daemon has left are taken back, "
+                "as autoDefaultRoute is off.",
+                count=left,
+            )
+
+    def stop(self) -> None:
+        """See L{IPart.stop}.  There is nothing to take back."""
 
 
 def recover(
@@ -88,7 +139,7 @@ def _locked(runDir: str) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        # No daemon has run here since the machine was started.
+        # None runs, and the last one that ran was stopped.
         yield
         return
     except OSError as error:
@@ -97,11 +148,17 @@ def _locked(runDir: str) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             raise RunningError(
-                f"nanotun runs{f' (pid {pid})' if pid.isdecimal() else ''}: stop it, which "
-                "takes everything back."
+                f"nanotun runs{_pidIn(fd)}: stop it, which takes everything back."
             ) from None
         yield
     finally:
         os.close(fd)
+
+
+def _pidIn(lock: int) -> str:
+    """What L{nanotun.control.lock} says of its holder's pid, if it does."""
+    try:
+        return f" (pid {int(json.loads(os.pread(lock, _LOCK_LIMIT, 0))['pid'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -20,7 +20,7 @@ from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.follower import Follower
 from nanotun.routing.host import HostReader
 from nanotun.routing.ledger import Ledger
-from nanotun.routing.plan import captures, plan
+from nanotun.routing.plan import plan
 from nanotun.routing.surroundings import Surroundings
 from nanotun.routing.values import Host, Wishes
 
@@ -219,6 +219,11 @@ class Routes:
             self._log.info("The network has changed; the routes follow.")
             self._networkChanged()
             self._refresh()
+        if _lacksIPv6(self._wishes, self._host):
+            raise RoutingError(
+                f"The device {self._wishes.device} has lost its IPv6 address, so IPv6 is "
+                "unreachable now; restart nanotun to have it captured again."
+            )
         return missing > 0
 
     def _reconcile(self) -> int:
@@ -243,11 +248,14 @@ class Routes:
         if self._confirmSeconds and (self._confirming is not None or not self._active):
             # A crash before the confirmation must not cut anybody off.
             wishes = wishes._replace(killSwitch=False)
-        if captures(6, wishes, host) and host.hasIPv6 and not host.tunnelHasIPv6:
-            raise RoutingError(
-                f"The device {wishes.device} has no IPv6 address; enable IPv6 on this machine "
-                "(net.ipv6.conf.default.disable_ipv6=0) or set ipv6 to auto or block."
-            )
+        if _lacksIPv6(wishes, host):
+            if not self._active:
+                raise RoutingError(
+                    f"The device {wishes.device} has no IPv6 address; enable IPv6 on this machine "
+                    "(net.ipv6.conf.default.disable_ipv6=0) or set ipv6 to auto or block."
+                )
+            # Somebody turned it off while we run: nothing leaks, and IPv4 is looked after.
+            wishes = wishes._replace(ipv6="block")
         first, last = plan(wishes, host)
         wanted = [
             *map(self._changes.make, first),
@@ -280,3 +288,9 @@ class Routes:
 
     def _bug(self, failure: Any) -> None:
         self._log.failure("While following the network", failure)
+
+
+def _lacksIPv6(wishes: Wishes, host: Host | None) -> bool:
+    """Whether IPv6 is to be captured by a device that has none."""
+    captured = wishes.ipv6 == "capture"
+    return captured and host is not None and host.hasIPv6 and not host.tunnelHasIPv6

@@ -99,6 +99,17 @@ class CrashTests(RoutesCase):
         self.assertNothingLeft()
         self.assertDirect(server)
 
+    def test_turnedOff(self) -> None:
+        """The next start takes back what is left, kill switch or not, if it changes no routes."""
+        server, proxy = self.world(), self.socks()
+        for killSwitch in (True, False):
+            self.daemon(proxy, killSwitch=killSwitch).kill()
+            daemon = self.daemon(proxy, autoDefaultRoute=False)
+            self.assertDirect(server)
+            self.assertIn("as autoDefaultRoute is off", daemon.log())
+            daemon.stop()
+            self.assertNothingLeft()
+
     def test_lostJournal(self) -> None:
         """Without its journal, --force finds what is ours, and the next start takes it over."""
         server, proxy = self.world(), self.socks()
