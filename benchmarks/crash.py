@@ -156,7 +156,10 @@ class Bench:
             taken = time.monotonic() - started
             late += taken > PROMISE
             longest = max(longest, taken)
-        leaked = len(witness.to(HOST4.world, HOST6.world))
+        seen = witness.to(HOST4.world, HOST6.world)
+        for packet in seen:
+            print(f"around the tunnel: {packet}")
+        leaked = len(seen)
         witness.stop()
         child.stop(signal.SIGTERM)
         return late, longest, leaked

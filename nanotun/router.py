@@ -98,6 +98,11 @@ class FlowRouter:
         self._stopped = False
 
     @property
+    def hasNames(self) -> bool:
+        """Whether names are looked after, so that ways out can be sent them."""
+        return self._names is not None
+
+    @property
     def followsFlows(self) -> bool:
         """
         See L{IFlowHandler}: for those lines, or for fake addresses; nothing else needs
@@ -105,13 +110,17 @@ class FlowRouter:
         """
         return self.logFlows or self._countsFlows or bool(self._ledger.entries)
 
-    def reconfigure(self, judge: IJudge, upstream: IUpstream) -> None:
+    def reconfigure(
+        self, judge: IJudge, upstream: IUpstream, direct: IUpstream, logFlows: bool
+    ) -> None:
         """
-        Have flows to come judged by another judge, and the proxied ones among them
-        sent another way.  Flows that are under way go on as they were.
+        Have flows to come judged by another judge, and sent other ways.  Flows that are
+        under way go on as they were.
         """
         self._judge = judge
         self._upstream = upstream
+        self._direct = direct
+        self.logFlows = logFlows
 
     def report(self) -> dict[str, Any]:
         """

@@ -9,36 +9,36 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
-import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
 
-from nanotun.addresses import GATEWAY4
-from nanotun.assembly.controls import confirmHandler, makeReport, ownersReport, stopHandler
+from nanotun.assembly.controls import addHandlers, reloadHandler, silently
 from nanotun.assembly.host import HostParts
-from nanotun.assembly.waysout import WaysOut
+from nanotun.assembly.live import Live, Makers, realNames
+from nanotun.assembly.waysout import WaysOut, noticesOf
 from nanotun.config import Settings
 from nanotun.control.server import ControlSocket, Handler
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.interfaces import (
+    IOwners,
     IPacketEngine,
     IPacketEngineFactory,
     IPart,
     ITunDevice,
     ITunOpener,
-    IUpstream,
 )
 from nanotun.judge import Judge
 from nanotun.logs import LoggedService
 from nanotun.naming import Naming
 from nanotun.options import Options
+from nanotun.owners import makeOwners
 from nanotun.router import FlowRouter
 from nanotun.service import NanotunService, Parts
 from nanotun.signals import Signals
@@ -88,11 +88,12 @@ def checkFiles(settings: Settings) -> None:
     """
     Read what the settings name, beside their own files.  Opens no connection.
 
-    @raise ConfigError: something of it is no good.
+    @raise ConfigError: something of it is no good, or a user is not known.
     """
     from twisted.internet import reactor
 
     WaysOut(settings, reactor, Naming())
+    makeOwners(settings, reactor)
 
 
 def makeService(
@@ -119,24 +120,32 @@ def makeService(
     settings = options.settings
     debug = settings.logLevel == "debug"
     config = os.path.abspath(options["config"]) if options["config"] else ""
+    options["config"] = config or None
     fakes = settings.dnsMode == "fake-ip"
     naming = Naming()
     marked = MarkedWays(settings.tunName, reactor.seconds)
     host: HostParts | None = None
+
+    def makeWays(settings: Settings) -> WaysOut:
+        return WaysOut(settings, reactor, naming, marked.leadsIn)
+
+    def makeJudge(settings: Settings, ways: WaysOut, owners: IOwners | None) -> Judge:
+        isLocal = cast(Gateway, tunnel.gateway).isLocal
+        return Judge(settings, owners, isLocal, marked.leadsIn, ways.dials, os.getpid())
+
     try:
-        ways = WaysOut(settings, reactor, naming, marked.leadsIn)
+        ways = makeWays(settings)
         if opener is None:
             host = HostParts(options, reactor, naming, config, exit)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
     upstream = ways.upstream
-    owners = None if host is None else host.owners
     nameOptions = NameOptions(
         noted=bool(upstream.sendsNames),
         faked=fakes,
         exclude=settings.fakeIpExclude,
         # Proxies themselves are reached by their real addresses.
-        real=tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy),
+        real=realNames(settings),
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
     )
@@ -156,7 +165,7 @@ def makeService(
 
     def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
         names = gateway.names if fakes or upstream.sendsNames else None
-        judge = Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid())
+        judge = makeJudge(settings, ways, None if host is None else host.owners.owners)
         return FlowRouter(judge, upstream, ways.direct, engine, gateway, reactor, debug, names)
 
     def makePort(
@@ -164,11 +173,17 @@ def makeService(
     ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
+    root = LoggedService(settings, options.parent or {}, reactor)
     handlers: dict[str, Handler] = {}
+    live: Live | None = None
     before: tuple[IPart, ...] = (marked,)
     after: tuple[IPart, ...] = ()
     if host is not None:
-        before = (*host.before(Signals(reactor, {})), marked)
+        makers = Makers(makeWays, makeJudge, host.ownersFor, host.lacksRights)
+        live = Live(options, makers, ways, host.owners, host.routes)
+        handlers["reload"] = reloadHandler(live, host.notifier)
+        signals = Signals(reactor, {signal.SIGHUP: silently(handlers["reload"])})
+        before = (*host.before(signals), marked)
         after = host.after(ControlSocket(settings.runDir, handlers, reactor))
     tunnel = NanotunService(
         settings,
@@ -185,36 +200,10 @@ def makeService(
         leave or exit,
         notices=(*options.notices, *noticesOf(settings, upstream)),
     )
-    sections: dict[str, Callable[[], Any]] = {
-        "upstream": ways.report,
-        "verdicts": lambda: tunnel.router.report(),
-    }
-    if owners is not None:
-        sections["processes"] = partial(ownersReport, owners)
-    routes = None if host is None else host.routes
-    if routes is not None:
-        sections["routes"] = routes.report
-    handlers["status"] = makeReport(settings, config, tunnel, sections, time.monotonic)
-    handlers["stop"] = stopHandler(reactor)
-    handlers["confirm"] = confirmHandler(None if routes is None else routes.confirm)
-    root = LoggedService(settings, options.parent or {}, reactor)
+    if host is not None and live is not None:
+        live.attach(tunnel, root, root)
+        addHandlers(handlers, host, live, tunnel, config, reactor)
     tunnel.setServiceParent(root)
     # Started after the tunnel, which is what can fail.
     ways.setServiceParent(root)
     return root
-
-
-def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
-    """What a user should know of these settings before he wonders."""
-    notices: tuple[str, ...] = ()
-    if not upstream.carriesDatagrams:
-        notices += (
-            f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
-            f"their DNS queries need the relay at {GATEWAY4}.",
-        )
-    return notices + tuple(
-        f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
-        "it; write ?ca=FILE in the place of ?insecure=1."
-        for proxy in settings.proxy
-        if proxy.insecure
-    )

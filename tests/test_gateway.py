@@ -62,6 +62,32 @@ class GatewayTests(SynchronousTestCase):
         listening = [(Protocol.UDP, 53), (Protocol.TCP, 53)]
         self.assertEqual(self.engine.listening, listening)
 
+    def test_reconfigure(self) -> None:
+        """
+        Other servers are asked from now on, and nothing is remembered; who waits for one
+        of before gets its answer.
+        """
+        self.app(ask("a"))
+        self.serve()
+        self.reactor.turn()
+        self.app(ask("waits", ident=2))
+        other = makeDatagram(socket.AF_INET)
+        other.bind(("127.0.0.1", 0))
+        self.addCleanup(other.close)
+        for _ in range(3):
+            self.gateway.reconfigure([Endpoint(*other.getsockname())], 1)
+        self.assertEqual(self.gateway.stats().cached, 0)
+        self.serve()
+        self.reactor.turn()
+        self.app(ask("a", ident=3))
+        wire, address = other.recvfrom(65535)
+        other.sendto(answer(wire), address)
+        self.reactor.turn()
+        self.assertEqual(
+            [datagram.payload[1] for batch in self.engine.sent for datagram in batch], [1, 2, 3]
+        )
+        self.assertEqual(self.gateway.stats().cached, 1)
+
     def test_noPort(self) -> None:
         """A start that fails leaves nothing behind: its stop is not called then."""
         self.gateway.stop()

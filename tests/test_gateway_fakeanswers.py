@@ -50,6 +50,14 @@ class AnswerTests(SynchronousTestCase):
         assert message is not None
         return readAddresses(message, read(wire))[0]
 
+    def test_setReal(self) -> None:
+        """Names that have real addresses may become others; one that was faked is no more."""
+        self.assertEqual(self.addresses(ask("new.example")), ["198.19.0.1"])
+        self.assertIs(self.answers.answer(ask("proxy.example"), 0), None)
+        self.answers.setReal(("new.example",))
+        self.assertIs(self.answers.answer(ask("new.example"), 0), None)
+        self.assertEqual(self.addresses(ask("proxy.example")), ["198.19.0.2"])
+
     def test_bytes(self) -> None:
         """The answer, byte by byte: the question as it came, one record, EDNS if asked."""
         wire = ask("WWW.example.com", ident=0x4142, extension=edns(4096, 0x8000))

@@ -308,7 +308,8 @@ class WayTests(RouterCase):
         """
         first = self.engine.request()
         upstream, judge = FakeUpstream("new://"), FakeJudge()
-        self.router.reconfigure(judge, upstream)
+        self.router.reconfigure(judge, upstream, FakeUpstream("direct://"), True)
+        self.assertTrue(self.router.logFlows)
         second = self.engine.request()
         self.assertEqual(
             (len(self.judge.judged), len(judge.judged), len(upstream.asked)), (1, 1, 1)

@@ -245,6 +245,25 @@ class RoutesTests(RoutesCase):
         self.assertEqual(self.written(), ["do firewall"])
 
 
+class ProxiesTests(RoutesCase):
+    """Other proxies, of a configuration that was read again."""
+
+    def proxies(self) -> list[str]:
+        """The addresses that have a rule."""
+        return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
+
+    def test_setProxies(self) -> None:
+        """The rules follow other proxies, be they names or addresses."""
+        routes = self.routes()
+        routes.start()
+        self.assertEqual(self.proxies(), ["9.9.9.9/32"])
+        self.addresses = ["9.9.9.8"]
+        routes.setProxies(["other.example", "192.0.2.7"])
+        self.clock.advance(SETTLE)
+        self.assertEqual(sorted(self.proxies()), ["192.0.2.7/32", "9.9.9.8/32"])
+        routes.stop()
+
+
 class ConfirmTests(RoutesCase):
     """C{--confirm}."""
 

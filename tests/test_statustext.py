@@ -28,6 +28,9 @@ dns        normal, servers 8.8.8.8:53
 resources  60.0 MiB memory, 19 B heap, 18 goroutines, 9 threads, 23 fds"""
 
 
+ROUTES = {"changes": 7, "killSwitch": True, "unconfirmed": False, "trouble": ""}
+
+
 class TextTests(SynchronousTestCase):
     """L{statusLines}."""
 
@@ -50,11 +53,21 @@ class TextTests(SynchronousTestCase):
             "rules": {f"rule-number-{number}": 10**12 for number in range(30)},
         }
         self.report["daemon"]["config"] = "/long" * 50
-        self.report["routes"] = {"changes": 7, "confirming": False, "killSwitch": True}
+        self.report["routes"] = {**ROUTES, "unconfirmed": True, "trouble": "so long " * 30}
         lines = statusLines(self.report)
         self.assertLessEqual(max(map(len, lines)), 80)
         self.assertIn("proxy 1000000000, direct 1000000000", "\n".join(lines))
-        self.assertIn("changes 7, confirming no, killSwitch yes", "\n".join(lines))
+        self.assertIn("taken back soon unless 'nanotun confirm'", " ".join(" ".join(lines).split()))
+
+    def test_parts(self) -> None:
+        """Parts that there need not be tell what matters of them."""
+        self.report["processes"] = {"known": 200, "excluded": 3, "misses": 1}
+        self.report["routes"] = ROUTES
+        self.assertEqual(
+            self.line("processes"),
+            "3 of 200 go past the proxy, 1 flows whose process was not found",
+        )
+        self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
 
     def test_proxies(self) -> None:
         """Of several proxies each says how it does."""
@@ -86,7 +99,7 @@ class TextTests(SynchronousTestCase):
     def test_control(self) -> None:
         """Nothing steers the terminal."""
         self.report["daemon"]["config"] = "/a\x1b[2J\n\x9b"
-        self.report["processes"] = {"name\x07": "\r"}
+        self.report["routes"] = {**ROUTES, "trouble": "a\x07\r"}
         text = "\n".join(statusLines(self.report))
         self.assertTrue(all(line.isprintable() for line in text.split("\n")))
         self.assertIn(r"/a\x1b[2J\n\x9b", text)

@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.assembly import host
 from nanotun.assembly.host import makePrivileges
+from nanotun.assembly.owning import CurrentOwners
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
@@ -165,8 +166,8 @@ class MakeServiceTests(SynchronousTestCase):
             (("socks5:///run/proxy.sock",), True),
         ):
             tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
-            names = [part.name for part in tunnel._parts.before]
-            self.assertEqual("the process table" in names, expected, arguments)
+            (part,) = (p for p in tunnel._parts.before if isinstance(p, CurrentOwners))
+            self.assertEqual(part.owners is not None, expected, arguments)
 
     def test_noUser(self) -> None:
         """A user that nobody knows ends it with one sentence."""

@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start check status stop confirm run explain doctor plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status reload stop confirm run explain doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # Behind -- stands somebody else's command.
@@ -88,6 +88,7 @@ _nanotun() {
         start) options="--chroot --debug -b --encrypted -e --euid --file -f --gid -g --help --help-reactors --logfile -l --logger --no_save -o --nodaemon -n --originalname --pidfile --prefix --profile -p --profiler --python -y --reactor -r --rundir -d --savestats --source -s --spew --syslog --uid -u --umask --version" ;;
         check) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
+        reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;
         run) options="" ;;

@@ -6,6 +6,7 @@ _nanotun() {
             'start:run the daemon; with -d in the background'
             'check:read a configuration file and say what is wrong with it'
             'status:show how the daemon does; --json, --watch'
+            'reload:have the daemon read its configuration again'
             'stop:end the daemon and wait until it has ended'
             'confirm:keep the routes of a start with --confirm'
             'run:run one command in a network of its own, through the proxy'
@@ -113,6 +114,13 @@ _nanotun() {
                 '--version[Display Twisted version and exit.]' \
                 '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
                 '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
+            ;;
+        reload)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--help[Display this help and exit.]' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--version[Display Twisted version and exit.]'
             ;;
         stop)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \

@@ -4,17 +4,24 @@ What can be asked of the running daemon.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from nanotun import __version__
+from nanotun.assembly.host import HostParts
+from nanotun.assembly.live import Live
 from nanotun.config import Settings
 from nanotun.control.process import resources
 from nanotun.control.report import Report, Section, engineReport
-from nanotun.errors import RunningError
+from nanotun.control.server import Handler
+from nanotun.errors import NanotunError, RunningError
 from nanotun.interfaces import IPacketEngine, ITunDevice
+from nanotun.notify import Notifier
 from nanotun.owners import Owners
+from nanotun.service import NanotunService
 
 
 class Running(Protocol):
@@ -34,7 +41,7 @@ class Running(Protocol):
 
 
 def makeReport(
-    settings: Settings,
+    settings: Callable[[], Settings],
     config: str,
     running: Running,
     sections: Mapping[str, Section],
@@ -43,6 +50,7 @@ def makeReport(
     """
     The report of a daemon that starts now.
 
+    @param settings: those in force.
     @param config: the configuration file's whole path, or the empty string.
     @param sections: of other parts: C{upstream}; C{verdicts}, C{processes} and
         C{routes} where there are any.
@@ -63,11 +71,11 @@ def makeReport(
         return {"name": tun.name, "mtu": tun.mtu, "offload": bool(tun.vnetHeader)}
 
     def engine() -> dict[str, Any]:
-        return {"mode": settings.stackMode, **engineReport(running.engine.stats())}
+        return {"mode": settings().stackMode, **engineReport(running.engine.stats())}
 
     def dns() -> dict[str, Any]:
-        servers = [str(server) for server in settings.dns]
-        return {"mode": settings.dnsMode, "servers": servers, **running.gateway.stats()._asdict()}
+        servers = [str(server) for server in settings().dns]
+        return {"mode": settings().dnsMode, "servers": servers, **running.gateway.stats()._asdict()}
 
     others = {name: sections.get(name, _nothing) for name in ("verdicts", "processes", "routes")}
     return Report(
@@ -102,6 +110,41 @@ def ownersReport(owners: Owners) -> dict[str, int]:
     }
 
 
+def addHandlers(
+    handlers: dict[str, Handler],
+    host: HostParts,
+    live: Live,
+    tunnel: NanotunService,
+    config: str,
+    reactor: Any,
+) -> None:
+    """
+    Add what answers everything that can be asked, but a reload.
+
+    @param config: the configuration file's whole path, or the empty string.
+    """
+    routes = host.routes
+
+    def processes() -> dict[str, int] | None:
+        owners = host.owners.owners
+        return None if owners is None else ownersReport(owners)
+
+    handlers["status"] = makeReport(
+        lambda: live.settings,
+        config,
+        tunnel,
+        {
+            "upstream": lambda: live.ways.report(),
+            "verdicts": lambda: tunnel.router.report(),
+            "processes": processes,
+            "routes": lambda: None if routes is None else routes.report(),
+        },
+        time.monotonic,
+    )
+    handlers["stop"] = stopHandler(reactor)
+    handlers["confirm"] = confirmHandler(None if routes is None else routes.confirm)
+
+
 def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str, bool]]:
     """
     What answers C{nanotun confirm}.
@@ -125,3 +168,26 @@ def stopHandler(reactor: Any) -> Callable[[], dict[str, int]]:
         return {"pid": os.getpid()}
 
     return handler
+
+
+def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], dict[str, Any]]:
+    """What answers C{nanotun reload}; systemd hears of it as well."""
+
+    def handler() -> dict[str, Any]:
+        notifier.reloading()
+        try:
+            return live.reload()
+        finally:
+            notifier.reloaded()
+
+    return handler
+
+
+def silently(handler: Callable[[], object]) -> Callable[[], None]:
+    """The same where nobody waits for the answer: the log has it."""
+
+    def act() -> None:
+        with contextlib.suppress(NanotunError):
+            handler()
+
+    return act

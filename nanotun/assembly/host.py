@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from nanotun.assembly.owning import CurrentOwners
 from nanotun.config import Settings
 from nanotun.control.lock import InstanceLock
 from nanotun.gateway import Gateway
@@ -34,7 +35,8 @@ class HostParts:
     """
     The parts of a daemon that is its machine's.
 
-    @ivar owners: who finds flows' processes; L{None} where no rule is about any.
+    @ivar owners: who finds flows' processes.
+    @ivar notifier: tells systemd.
     @ivar routes: the routes; L{None} where none is changed.
     @ivar gateways: is to hold the gateway once it is made.
     """
@@ -53,16 +55,17 @@ class HostParts:
             known.
         """
         self.gateways: list[Gateway] = []
-        self._options = options
         self._settings = settings = options.settings
         self._reactor = reactor
         self._naming = naming
         self._config = config
-        self.owners: Owners | None = None
-        if needsOwners(settings):
-            self.owners = makeOwners(settings, reactor)
-        self.routes: Routes | None = None
+        self.owners = CurrentOwners(self.ownersFor(settings))
+        self.notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
         self._leftovers = makeLeftovers(settings)
+        self._privileges = makePrivileges(
+            options, self.owners.owners is not None, self._leftovers is not None
+        )
+        self.routes: Routes | None = None
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
                 settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
@@ -75,10 +78,7 @@ class HostParts:
         lock is had.
         """
         lock = InstanceLock(self._settings.runDir, self._config)
-        leftovers = self._leftovers is not None
-        privileges = makePrivileges(self._options, self.owners is not None, leftovers)
-        parts = (signals, privileges, lock)
-        return parts if self.owners is None else (*parts, self.owners)
+        return (signals, self._privileges, lock, self.owners)
 
     def after(self, control: IPart) -> tuple[IPart, ...]:
         """
@@ -86,10 +86,21 @@ class HostParts:
 
         @param control: the control socket.
         """
-        name = self._settings.tunName
-        notifier = Notifier(os.environ, f"{name} is up", self._reactor)
         routes = self.routes or self._leftovers
-        return (control, notifier) if routes is None else (routes, control, notifier)
+        parts = (control, self.notifier)
+        return parts if routes is None else (routes, *parts)
+
+    def ownersFor(self, settings: Settings) -> Owners | None:
+        """
+        Who finds flows' processes, not started; L{None} where no rule is about any.
+
+        @raise nanotun.errors.ConfigError: as above.
+        """
+        return makeOwners(settings, self._reactor) if needsOwners(settings) else None
+
+    def lacksRights(self, settings: Settings) -> bool:
+        """Whether settings need rights that were given up at the start."""
+        return bool(self._privileges.lacking(needed(settings, needsOwners(settings), False)))
 
     def _ask(self, name: str, family: int) -> Deferred[list[str]]:
         return self._naming.names.resolve(name, family)

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 
+from nanotun.addresses import GATEWAY4
 from nanotun.config import Settings
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
@@ -90,3 +91,19 @@ class WaysOut(MultiService):
         if not self._fakes and not upstream.sendsNames:
             return upstream
         return NamedUpstream(upstream, self._naming, self._reactor, self._timeout)
+
+
+def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
+    """What a user should know of these settings before he wonders."""
+    notices: tuple[str, ...] = ()
+    if not upstream.carriesDatagrams:
+        notices += (
+            f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
+            f"their DNS queries need the relay at {GATEWAY4}.",
+        )
+    return notices + tuple(
+        f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
+        "it; write ?ca=FILE in the place of ?insecure=1."
+        for proxy in settings.proxy
+        if proxy.insecure
+    )

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "start": Command("start", "run the daemon; with -d in the background"),
     "check": Command("check", "read a configuration file and say what is wrong with it"),
     "status": Command("status", "show how the daemon does; --json, --watch"),
+    "reload": Command("reload", "have the daemon read its configuration again"),
     "stop": Command("stop", "end the daemon and wait until it has ended"),
     "confirm": Command("confirm", "keep the routes of a start with --confirm"),
     "run": Command("run", "run one command in a network of its own, through the proxy"),

@@ -53,7 +53,17 @@ def _counts(counts: Mapping[str, Any]) -> str:
 
 def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The rows; a section that the report lacks has none."""
-    for make in (_daemon, _device, _upstream, _engine, _verdicts, _dns, _others, _resources):
+    for make in (
+        _daemon,
+        _device,
+        _upstream,
+        _engine,
+        _verdicts,
+        _dns,
+        _processes,
+        _routes,
+        _resources,
+    ):
         yield from make(report)
 
 
@@ -156,16 +166,28 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
 
 
-def _others(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The sections of parts that there need not be: their fields as they are."""
-    for name in ("processes", "routes"):
-        section = report.get(name)
-        if section:
-            yield name, ", ".join(f"{printable(k)} {_value(v)}" for k, v in section.items())
+def _processes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    processes = report.get("processes")
+    if processes:
+        yield (
+            "processes",
+            f"{processes['excluded']} of {processes['known']} go past the proxy, "
+            f"{processes['misses']} flows whose process was not found",
+        )
 
 
-def _value(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else printable(value)
+def _routes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    routes = report.get("routes")
+    if not routes:
+        return
+    text = f"{routes['changes']} changes in force"
+    if routes["killSwitch"]:
+        text += ", the kill switch is on"
+    if routes["unconfirmed"]:
+        text += ", taken back soon unless 'nanotun confirm' is called"
+    yield "routes", text
+    if routes["trouble"]:
+        yield "", printable(routes["trouble"])
 
 
 def _resources(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -80,8 +80,13 @@ class Gateway:
         services: DatagramServices,
         streams: DnsStreams,
         locality: Locality,
+        makeWays: Callable[[Sequence[Endpoint]], ServerWays],
+        fakes: FakeAnswers | None,
     ) -> None:
         self.names = names
+        self._makeWays = makeWays
+        self._fakes = fakes
+        self._oldWays: ServerWays | None = None
         self.services = services
         self._engine = engine
         self._counters = counters
@@ -112,6 +117,8 @@ class Gateway:
         self._streams.stop()
         self._relay.stop()
         self._ways.stop()
+        if self._oldWays is not None:
+            self._oldWays.stop()
         self.names.stop()
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
@@ -132,6 +139,24 @@ class Gateway:
         addresses stay their names'.
         """
         self._relay.clearCache()
+
+    def reconfigure(self, servers: Sequence[Endpoint], cacheSize: int) -> None:
+        """
+        Ask other servers, with another cache.  Queries under way go on as they were.
+
+        @param servers: at least one, literal addresses.
+        @param cacheSize: answers to keep, or 0.
+        """
+        # Those of the time before last have long answered; so they do not pile up.
+        if self._oldWays is not None:
+            self._oldWays.stop()
+        self._oldWays, self._ways = self._ways, self._makeWays(servers)
+        self._relay.reconfigure(self._ways, cacheSize, cacheSize * CACHE_BYTES)
+
+    def setReal(self, names: tuple[str, ...]) -> None:
+        """Have these names keep their real addresses: see L{NameOptions.real}."""
+        if self._fakes is not None:
+            self._fakes.setReal(names)
 
     def stats(self) -> GatewayStats:
         """What happened since the start."""
@@ -163,12 +188,17 @@ def makeGateway(
     @param makeStream: likewise to a TCP socket.
     """
     counters = Counters()
-    ways = ServerWays(reactor, servers, makeDatagram, makeStream, counters)
+
+    def makeWays(servers: Sequence[Endpoint]) -> ServerWays:
+        return ServerWays(reactor, servers, makeDatagram, makeStream, counters)
+
+    ways = makeWays(servers)
     answered = AnsweredNames() if nameOptions.noted and not nameOptions.faked else None
     relay = DnsRelay(reactor, ways, counters, cacheSize, cacheSize * CACHE_BYTES, names=answered)
     lookup = Lookup(relay)
     answering: Answering
     names: RealNames | FakeNames
+    fakes: FakeAnswers | None = None
     if nameOptions.faked:
         pool, store = FakePool(), FakeStore(nameOptions.stateFile)
         fakes = FakeAnswers(pool, nameOptions.exclude, nameOptions.real)
@@ -187,4 +217,6 @@ def makeGateway(
         DatagramServices(reactor, engine, counters),
         DnsStreams(answering, locality, reactor),
         locality,
+        makeWays,
+        fakes,
     )

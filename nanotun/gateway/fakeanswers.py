@@ -87,6 +87,11 @@ class FakeAnswers:
         self._known: dict[bytes, tuple[Fake, bytes]] = {}
         self.exhausted = 0
 
+    def setReal(self, real: tuple[str, ...]) -> None:
+        """Have other names with real addresses; see C{real} above."""
+        self._real = set(real)
+        self._known.clear()
+
     def answer(self, wire: bytes, now: float) -> bytes | None:
         """
         Answer a query.

@@ -132,6 +132,15 @@ class DnsRelay:
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
+    def reconfigure(self, ways: Ways, cacheSize: int, cacheBytes: int) -> None:
+        """
+        Ask other servers from now on, and forget what those before said.  Queries under
+        way go on as they were.
+        """
+        self.clearCache()
+        self._ways = ways
+        self.cache = AnswerCache(cacheSize, cacheBytes)
+
     def stop(self) -> None:
         """Give up all queries; nobody hears anything more."""
         exchanges = list(self._exchanges.values())

@@ -5,7 +5,7 @@ The routes as a part of the daemon: set at the start, followed, taken back at th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -135,6 +135,15 @@ class Routes:
         if not self._ledger.undoAll():
             self._log.error("Not all routes could be taken back; run 'nanotun recover'.")
         self._kernel.close()
+
+    def setProxies(self, hosts: Sequence[str]) -> None:
+        """
+        Other proxies are used from now on; their rules follow.
+
+        @param hosts: their names and addresses.
+        """
+        self._surroundings.setHosts(hosts)
+        self._refresh()
 
     def confirm(self) -> bool:
         """

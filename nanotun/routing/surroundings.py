@@ -53,6 +53,11 @@ class Surroundings:
         self._readPorts = readPorts
         self._defer = defer
 
+    def setHosts(self, hosts: Sequence[str]) -> None:
+        """Have other proxies; what they are reached at is found by the next L{refresh}."""
+        self._hosts = tuple(hosts)
+        self._known = {host: [host] for host in self._hosts if isAddress(host)}
+
     def readNow(self) -> None:
         """Find everything out, within L{START_LIMIT}; what is not found by then is missing."""
         self.sshPorts = self._readPorts()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.case import TunnelCase
-from tests.e2e.lab.console import nanotun, say
+from tests.e2e.lab.console import endIfThere, nanotun, say
 from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, environment, writeConfig
 from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME
@@ -58,6 +58,8 @@ class StartTests(TunnelCase):
             prefix=self.lab.app.argv([]),
             cwd=self.place,
         )
+        for file in self.runDir.glob("*.pid"):
+            self.addCleanup(endIfThere, int(file.read_text()))
         return done.returncode, done.stdout + done.stderr
 
     def pid(self) -> int:

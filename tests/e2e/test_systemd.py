@@ -107,12 +107,18 @@ class UnitTests(LabCase):
         shown = self.machine.run("cat", "/proc/sys/net/ipv6/conf/nano0/accept_ra")[1]
         self.assertEqual(shown, "0\n")
         first = self.pid()
+        self.assertEqual(self.systemctl("reload"), 0, self.log())
+        self.machine.run("sed", "-i", "$a mtuu: 5", "/etc/nanotun.yaml")
+        self.assertNotEqual(self.systemctl("reload"), 0)
+        self.machine.run("sed", "-i", "/^mtuu/d", "/etc/nanotun.yaml")
+        self.assertTrue(self.carries())
+        self.assertEqual(self.pid(), first)
         self.assertEqual(self.systemctl("restart"), 0)
         self.assertNotEqual(self.pid(), first)
         self.assertEqual(self.systemctl("stop"), 0)
         self.assertEqual(self.machine.show("nanotun", "Result"), "success")
         self.assertNotIn("nano0", self.machine.run("ip", "link")[1])
-        log = self.log()
+        log = "".join(line for line in self.log().splitlines(True) if "mtuu" not in line)
         for sign in ("Traceback", "error [", "Permission", "not permitted"):
             self.assertNotIn(sign, log)
 

@@ -4,6 +4,9 @@ The C{nanotun} command, run as a user does.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,3 +39,10 @@ def say(
         env=environment(),
         cwd=cwd,
     )
+
+
+def endIfThere(pid: int) -> None:
+    """Kill a daemon that a test has put into the background, unless it has ended."""
+    with contextlib.suppress(OSError):
+        if b"nanotun.console" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
