@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange, IPart
+from nanotun.routing.alone import checkAlone
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.follower import Follower
@@ -104,6 +105,7 @@ class Routes:
         self._ledger.load()
         # What keeps traffic in after a crash goes on doing so, whatever becomes of this.
         keeps = self._ledger.killSwitch
+        checkAlone(self._kernel, self._ledger, self._wishes.device)
         try:
             self._surroundings.readNow()
             # From here on no change is missed.
