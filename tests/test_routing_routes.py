@@ -138,6 +138,26 @@ class RoutesTests(RoutesCase):
         routes.stop()
         self.assertClean()
 
+    def test_lostJournal(self) -> None:
+        """What a crash left is known without its journal, and none of it outlives a stop."""
+        for killSwitch in (False, True):
+            self.routes(killSwitch=killSwitch).start()
+            self.clock.calls.clear()
+            self.kernel.removeDevice("nano0")
+            self.kernel.devices["nano0"] = TUNNEL
+            self.there.clear()
+            self.journal().remove()
+            # A start that fails leaves a kill switch in force.
+            self.fails.add("do firewall")
+            self.assertRaises(RoutingError, self.routes().start)
+            self.assertEqual(bool(self.blocked()), killSwitch)
+            self.fails.clear()
+            routes = self.routes()
+            routes.start()
+            self.assertEqual(self.blocked(), [])
+            routes.stop()
+            self.assertClean()
+
     def test_failureAfterCrash(self) -> None:
         """A start that fails after a crash gives everything back, but for a kill switch."""
         self.extra, self.fails = ["other"], {"do other"}

@@ -23,7 +23,7 @@ from nanotun.routing.host import HostReader
 from nanotun.routing.ledger import Ledger
 from nanotun.routing.plan import plan
 from nanotun.routing.surroundings import Surroundings
-from nanotun.routing.values import Host, Wishes
+from nanotun.routing.values import Host, Rule, Wishes
 
 #: Seconds between two looks at what takes a while to find out.  As long as a
 #: proxy's address is used without a new lookup (L{nanotun.upstream.resolver}).
@@ -107,6 +107,10 @@ class Routes:
         keeps = self._ledger.killSwitch
         checkAlone(self._kernel, self._ledger, self._wishes.device)
         try:
+            # Nobody else would ever undo them.
+            left = self._changes.taggedRules()
+            self._ledger.adopt(reversed(left))
+            keeps = keeps or any(_isKillSwitch(change.rule) for change in left)
             self._surroundings.readNow()
             # From here on no change is missed.
             self._monitor.start()
@@ -290,6 +294,11 @@ class Routes:
 
     def _bug(self, failure: Any) -> None:
         self._log.failure("While following the network", failure)
+
+
+def _isKillSwitch(rule: Rule) -> bool:
+    """IPv6 is unreachable where it is blocked, too."""
+    return rule.action == "unreachable" and rule.family == 4
 
 
 def _lacksIPv6(wishes: Wishes, host: Host | None) -> bool:
