@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,7 +16,7 @@ from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__, console
-from nanotun.console import asking, check, confirm, start, status, stop
+from nanotun.console import asking, check, confirm, signals, start, status, stop
 from nanotun.console.watching import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import NotRunning, RunningError
@@ -74,14 +76,36 @@ class MainTests(ConsoleCase):
 
     def test_words(self) -> None:
         """Each word has a module, a help on stdout, and takes no argument that it knows not."""
-        for word in ("start", "status", "stop", "confirm", "check"):
-            result, said, error = self.say(console.main, word, "--help")
-            self.assertEqual((result, error), (0, ""), word)
-            self.assertIn(f"nanotun {word}", said)
+        self.patch(signals, "block", set)
+        for word in console.COMMANDS:
+            for help in ("--help", "-h"):
+                result, said, error = self.say(console.main, word, help)
+                self.assertEqual((result, error), (0, ""), word)
+                self.assertIn(f"nanotun {word}", said)
+            result, said, error = self.say(console.main, word, "--version")
+            self.assertEqual((result, said, error), (0, f"nanotun {__version__}\n", ""), word)
+            if word == "run":
+                continue  # Writes to the descriptor, and says so with a status of its own.
             result, said, error = self.say(console.main, word, "--nonsense")
-            self.assertEqual((result, said), (2, ""), word)
+            self.assertEqual((result, said), (64 if word == "doctor" else 2, ""), word)
             self.assertIn(f"nanotun {word}: ", error)
-            self.assertIn(f"see 'nanotun {word} --help'.", error)
+            self.assertIn(f"; see 'nanotun {word} --help'.", error)
+
+    def test_streams(self) -> None:
+        """Output that is closed, or cannot be written, is no traceback."""
+        command = f"exec '{sys.executable}' -c 'import nanotun.console as c; exit(c.main())' --help"
+        for redirection, expected in (
+            (">&-", (0, "")),
+            (">&- 2>&-", (0, "")),
+            (
+                ">/dev/full",
+                (1, "nanotun: the output cannot be written (No space left on device).\n"),
+            ),
+        ):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{command} {redirection}"], capture_output=True, text=True
+            )
+            self.assertEqual((done.returncode, done.stderr), expected, redirection)
 
     def test_interrupted(self) -> None:
         """Ctrl-C is no traceback."""

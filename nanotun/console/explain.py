@@ -151,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
         options.readAll(os.geteuid(), os.environ)
         found = explain(options)
     except usage.UsageError as error:
-        sentence = f"{error}; 'nanotun explain --help' has the options."
+        sentence = f"{str(error).rstrip('.')}; see 'nanotun explain --help'."
     except ConfigError as error:
         sentence = str(error)
     else:
