@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__, console
@@ -375,6 +376,37 @@ class StartTests(ConsoleCase):
         result, _, error = self.say(start.main, "--proxy", "h", "--run-dir", runDir)
         self.assertEqual(result, 1)
         self.assertIn(f"nanotun: nanotun runs as process {os.getpid()} since ", error)
+
+    def test_pidfile(self) -> None:
+        """A pidfile that cannot be is one sentence, before anything is made."""
+        runDir = os.path.realpath(self.mktemp())
+        self.patch(os, "geteuid", lambda: 0)
+        for pidfile in ("/nonexistent/x", "/"):
+            result, _, error = self.say(
+                start.main, "-d", "--proxy", "h", "--run-dir", runDir, "--pidfile", pidfile
+            )
+            self.assertEqual((result, error.count("\n")), (1, 1))
+            self.assertIn(f"--pidfile {pidfile} cannot be written", error)
+        self.assertFalse(os.path.exists(runDir))
+
+    def test_failed(self) -> None:
+        """The waiting parent of a daemon that failed adds no piece of an exception."""
+        for arguments, answer, expected in (
+            ((), b"0", (0, "")),
+            ((), b"1 builtins.ValueError", (1, "")),
+            (("--syslog",), b"1 x", (1, "nanotun: it did not start; its log says why.\n")),
+        ):
+            config = ServerOptions()
+            config.parseOptions(["--no_save", *arguments])
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            os.write(writing, answer)
+            os.close(writing)
+            err = io.StringIO()
+            self.patch(sys, "__stderr__", err)
+            runner = start.Runner.__new__(start.Runner)
+            runner.config = config
+            self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
 
     def test_notRoot(self) -> None:
         """Only root may; that is said before anything is made."""
