@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__, console
-from nanotun.console import asking, check, confirm, start, status, stop
+from nanotun.console import asking, check, confirm, signals, start, status, stop
 from nanotun.console.watching import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import NotRunning, RunningError
@@ -74,14 +77,36 @@ class MainTests(ConsoleCase):
 
     def test_words(self) -> None:
         """Each word has a module, a help on stdout, and takes no argument that it knows not."""
-        for word in ("start", "status", "stop", "confirm", "check"):
-            result, said, error = self.say(console.main, word, "--help")
-            self.assertEqual((result, error), (0, ""), word)
-            self.assertIn(f"nanotun {word}", said)
+        self.patch(signals, "block", set)
+        for word in console.COMMANDS:
+            for help in ("--help", "-h"):
+                result, said, error = self.say(console.main, word, help)
+                self.assertEqual((result, error), (0, ""), word)
+                self.assertIn(f"nanotun {word}", said)
+            result, said, error = self.say(console.main, word, "--version")
+            self.assertEqual((result, said, error), (0, f"nanotun {__version__}\n", ""), word)
+            if word == "run":
+                continue  # Writes to the descriptor, and says so with a status of its own.
             result, said, error = self.say(console.main, word, "--nonsense")
-            self.assertEqual((result, said), (2, ""), word)
+            self.assertEqual((result, said), (64 if word == "doctor" else 2, ""), word)
             self.assertIn(f"nanotun {word}: ", error)
-            self.assertIn(f"see 'nanotun {word} --help'.", error)
+            self.assertIn(f"; see 'nanotun {word} --help'.", error)
+
+    def test_streams(self) -> None:
+        """Output that is closed, or cannot be written, is no traceback."""
+        command = f"exec '{sys.executable}' -c 'import nanotun.console as c; exit(c.main())' --help"
+        for redirection, expected in (
+            (">&-", (0, "")),
+            (">&- 2>&-", (0, "")),
+            (
+                ">/dev/full",
+                (1, "nanotun: the output cannot be written (No space left on device).\n"),
+            ),
+        ):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{command} {redirection}"], capture_output=True, text=True
+            )
+            self.assertEqual((done.returncode, done.stderr), expected, redirection)
 
     def test_interrupted(self) -> None:
         """Ctrl-C is no traceback."""
@@ -351,6 +376,37 @@ class StartTests(ConsoleCase):
         result, _, error = self.say(start.main, "--proxy", "h", "--run-dir", runDir)
         self.assertEqual(result, 1)
         self.assertIn(f"nanotun: nanotun runs as process {os.getpid()} since ", error)
+
+    def test_pidfile(self) -> None:
+        """A pidfile that cannot be is one sentence, before anything is made."""
+        runDir = os.path.realpath(self.mktemp())
+        self.patch(os, "geteuid", lambda: 0)
+        for pidfile in ("/nonexistent/x", "/"):
+            result, _, error = self.say(
+                start.main, "-d", "--proxy", "h", "--run-dir", runDir, "--pidfile", pidfile
+            )
+            self.assertEqual((result, error.count("\n")), (1, 1))
+            self.assertIn(f"--pidfile {pidfile} cannot be written", error)
+        self.assertFalse(os.path.exists(runDir))
+
+    def test_failed(self) -> None:
+        """The waiting parent of a daemon that failed adds no piece of an exception."""
+        for arguments, answer, expected in (
+            ((), b"0", (0, "")),
+            ((), b"1 builtins.ValueError", (1, "")),
+            (("--syslog",), b"1 x", (1, "nanotun: it did not start; its log says why.\n")),
+        ):
+            config = ServerOptions()
+            config.parseOptions(["--no_save", *arguments])
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            os.write(writing, answer)
+            os.close(writing)
+            err = io.StringIO()
+            self.patch(sys, "__stderr__", err)
+            runner = start.Runner.__new__(start.Runner)
+            runner.config = config
+            self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
 
     def test_notRoot(self) -> None:
         """Only root may; that is said before anything is made."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import cast
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.console import doctor as console
 from nanotun.console.cellhelper import Notes
 from nanotun.console.doctor import DoctorOptions, runUntil
 from nanotun.doctor.finding import Finding, Level
@@ -40,6 +44,8 @@ class FakeReactor:
     def stop(self) -> None:
         """Count."""
         self.stopped += 1
+        if self.stopped > 1:
+            raise ReactorNotRunning
 
 
 class RunTests(SynchronousTestCase):
@@ -50,6 +56,12 @@ class RunTests(SynchronousTestCase):
         reactor = FakeReactor()
         self.assertEqual(runUntil(reactor, lambda: succeed(FOUND)), FOUND)
         self.assertEqual(reactor.stopped, 1)
+
+    def test_interruptedLate(self) -> None:
+        """Ctrl-C at the moment of the result is no error."""
+        reactor = FakeReactor()
+        reactor.stopped = 1
+        self.assertEqual(runUntil(reactor, lambda: succeed(FOUND)), FOUND)
 
     def test_interrupted(self) -> None:
         """Where the reactor ends before that there is none."""
@@ -86,6 +98,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((found[0]["check"], found[0]["level"]), ("configuration", "fail"))
         self.assertIn("No proxy is set: give --proxy", found[0]["text"])
         self.assertIn("program", [each["check"] for each in found])
+
+    def test_interrupted(self) -> None:
+        """An examination that was interrupted does not say that all is well."""
+        self.patch(console, "runUntil", lambda reactor, begin: [])
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = console.main(["--proxy", "direct://"])
+        self.assertEqual((status, out.getvalue()), (2, ""))
+        self.assertIn("interrupted", err.getvalue())
 
     def test_badFile(self) -> None:
         """So is a file with a mistake in it, by line."""

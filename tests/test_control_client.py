@@ -108,6 +108,9 @@ class ClientTests(SynchronousTestCase):
             make()
             error = self.assertRaises(NotRunning, Client, str(self.runDir))
             self.assertEqual(str(error), f"No nanotun runs with runDir {self.runDir}.")
+        (self.runDir / "journal.json").touch()
+        error = self.assertRaises(NotRunning, self.ask)
+        self.assertIn("'nanotun recover' takes them back", str(error))
         self.assertRaises(NotRunning, Client, str(self.runDir / "absent"))
 
     def test_noSocket(self) -> None:

@@ -29,6 +29,17 @@ class LockCase(SynchronousTestCase):
         return InstanceLock(self.runDir, config, lambda: 1e9, self.sleeps.append)
 
 
+class FindTests(LockCase):
+    """L{findHolder}."""
+
+    def test_noDirectory(self) -> None:
+        """A file for a directory is not cured by being root."""
+        Path(self.runDir).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.runDir).touch()
+        error = self.assertRaises(RunningError, findHolder, self.runDir)
+        self.assertIn("(Not a directory); set runDir to a directory.", str(error))
+
+
 class RunDirTests(LockCase):
     """L{makeRunDir}."""
 

@@ -51,6 +51,14 @@ class ExplainTests(SynchronousTestCase):
         self.assertIn(sentence, err)
         self.assertTrue(err.startswith("nanotun explain: "))
 
+    def test_control(self) -> None:
+        """No control character of a process's name reaches the terminal."""
+        for words in (("tcp", "192.0.2.1:80", "--process", "a\x1b[31m\nb"),):
+            status, out, _ = self.typed(*words)
+            self.assertEqual(status, 0)
+            self.assertNotIn("\x1b", out)
+            self.assertIn("a\\x1b[31m\\nb", out)
+
     def test_text(self) -> None:
         """The answer for people, line by line."""
         words = ("tcp", "192.168.1.1:80", "--proxy", "proxy.example", "--tun", "lo")

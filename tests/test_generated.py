@@ -68,14 +68,25 @@ class CommandLineTests(SynchronousTestCase):
         self.assertTrue(found["mtu"].takesValue)
 
     def test_optionsClass(self) -> None:
-        """A word's options are those that no others in its module are made of."""
+        """A word's options are those whose synopsis names it, whatever its module imports."""
         module = ModuleType("m")
-        self.assertIsNone(optionsClass(module))
-        vars(module).update(usage=usage, Base=usage.Options, Options=options.Options)
-        self.assertIs(optionsClass(module), options.Options)
-        own = type("Own", (options.Options,), {})
-        vars(module).update(Own=own)
-        self.assertIs(optionsClass(module), own)
+        self.assertIsNone(optionsClass("own", module))
+        own = type("Own", (options.Options,), {"synopsis": "Usage: nanotun own [options]"})
+        longer = type("Longer", (own,), {"synopsis": "Usage: nanotun owner"})
+        vars(module).update(usage=usage, Options=options.Options, Longer=longer, Own=own)
+        self.assertIs(optionsClass("own", module), own)
+        self.assertIs(optionsClass("owner", ModuleType("n"), module), longer)
+
+    def test_own(self) -> None:
+        """Each word has its own options: start none of twistd's other ones, run no refused."""
+        found = {word.name: {option.name for option in word.options} for word in words()}
+        self.assertTrue({"daemon", "proxy", "pidfile"} <= found["start"])
+        self.assertFalse({"chroot", "debug", "reactor", "uid"} & found["start"])
+        self.assertTrue({"proxy", "user"} <= found["run"])
+        self.assertFalse({"tun", "auto-route", "no-auto-route", "confirm"} & found["run"])
+        self.assertTrue({word.name for word in words() if word.takesCommand} == {"run"})
+        for word in words():
+            self.assertIn("help", found[word.name], word.name)
 
 
 class ManualTests(SynchronousTestCase):

@@ -192,10 +192,10 @@ class CommandTests(RoutesCase):
         ):
             options = RecoverOptions()
             options.parseOptions(arguments)
-            self.assertEqual(options.runDir(os.geteuid()), expected)
+            self.assertEqual(options.runDir(), expected)
         options = RecoverOptions()
         options.parseOptions(["--run-dir", "\0"])
-        self.assertIn("--run-dir", str(self.assertRaises(ConfigError, options.runDir, 0)))
+        self.assertIn("--run-dir", str(self.assertRaises(ConfigError, options.runDir)))
 
     def test_preview(self) -> None:
         """The plan is what a start does, in the same order, and nothing is changed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
@@ -66,19 +67,18 @@ class Word(NamedTuple):
         return "COMMAND" in self.synopsis
 
 
-def optionsClass(module: ModuleType) -> type[usage.Options] | None:
+def optionsClass(word: str, *modules: ModuleType) -> type[usage.Options] | None:
     """
-    The command line of a word's module: of all that it holds or imports, the one that
-    no other is made of.
+    The command line of a word: the one whose synopsis begins with it.
+
+    @param modules: those that may hold it.
     """
-    found = [
-        each
-        for each in vars(module).values()
-        if inspect.isclass(each) and issubclass(each, usage.Options) and each is not usage.Options
-    ]
-    for each in found:
-        if not any(other is not each and issubclass(other, each) for other in found):
-            return each
+    for module in modules:
+        for each in vars(module).values():
+            if inspect.isclass(each) and issubclass(each, usage.Options):
+                synopsis = str(getattr(each, "synopsis", ""))
+                if f"{synopsis} ".startswith(f"Usage: nanotun {word} "):
+                    return each
     return None
 
 
@@ -88,8 +88,11 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
     letters = {made.synonyms[short]: short for short in made.shortOpt.replace(":", "")}
     keys = {key.flag: key for key in KEYS.values()}
     options = []
+    refused = getattr(cls, "refused", ())
     for long in sorted(made.longOpt, key=str.lower):
         name, takesValue = long.rstrip("="), long.endswith("=")
+        if name.removeprefix("no-") in refused:
+            continue
         help = " ".join(str(made.docs.get(made.synonyms[name]) or "").split())
         values: tuple[str, ...] = ()
         kind = FILE if name == "config" else "VALUE"
@@ -107,7 +110,10 @@ def words() -> tuple[Word, ...]:
     """Every word of the command, in its order."""
     made = []
     for name, command in COMMANDS.items():
-        cls = optionsClass(import_module(f"nanotun.console.{command.module}"))
+        module = f"nanotun.console.{command.module}"
+        # Some words have their options in a module of its own.
+        found = [each for each in (module, f"{module}options") if find_spec(each)]
+        cls = optionsClass(name, *map(import_module, found))
         if cls is None:
             made.append(Word(name, command.summary))
             continue

@@ -15,7 +15,7 @@ _nanotun() {
     # Behind -- stands somebody else's command.
     for ((i = 2; i < COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == -- ]]; then
-            case $word in '') ;; *) return ;; esac
+            case $word in run) ;; *) return ;; esac
             if ((i == COMP_CWORD - 1)); then
                 COMPREPLY=($(compgen -c -- "$cur"))
             else
@@ -31,21 +31,6 @@ _nanotun() {
         prev=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $prev in
-        --chroot) :; return ;;
-        --file|-f) :; return ;;
-        --gid|-g) :; return ;;
-        --logfile|-l) :; return ;;
-        --logger) :; return ;;
-        --pidfile) :; return ;;
-        --prefix) :; return ;;
-        --profile|-p) :; return ;;
-        --profiler) :; return ;;
-        --python|-y) :; return ;;
-        --reactor|-r) :; return ;;
-        --rundir|-d) :; return ;;
-        --source|-s) :; return ;;
-        --uid) :; return ;;
-        --umask) :; return ;;
         --config|-c) _nanotun_files -f; return ;;
         --confirm) :; return ;;
         --connect-timeout) :; return ;;
@@ -67,8 +52,11 @@ _nanotun() {
         --log-dir) _nanotun_files -d; return ;;
         --log-format) COMPREPLY=($(compgen -W "text json" -- "$cur")); return ;;
         --log-level) COMPREPLY=($(compgen -W "debug info warn error" -- "$cur")); return ;;
+        --logfile|-l) :; return ;;
         --mtu) :; return ;;
         --offload) COMPREPLY=($(compgen -W "auto on off" -- "$cur")); return ;;
+        --pidfile) :; return ;;
+        --prefix) :; return ;;
         --proxy-check-interval) :; return ;;
         --proxy-password-file) _nanotun_files -f; return ;;
         --proxy-policy) COMPREPLY=($(compgen -W "failover round-robin least-latency" -- "$cur")); return ;;
@@ -78,20 +66,22 @@ _nanotun() {
         --tun) :; return ;;
         --udp-timeout) :; return ;;
         --upstream-pool) :; return ;;
+        --user|-u) :; return ;;
         --cgroup) :; return ;;
         --from) :; return ;;
         --pid) :; return ;;
         --process) :; return ;;
+        --uid) :; return ;;
         --target) :; return ;;
     esac
     case $word in
-        start) options="--chroot --debug -b --encrypted -e --euid --file -f --gid -g --help --help-reactors --logfile -l --logger --no_save -o --nodaemon -n --originalname --pidfile --prefix --profile -p --profiler --python -y --reactor -r --rundir -d --savestats --source -s --spew --syslog --uid -u --umask --version" ;;
+        start) options="--auto-route --config -c --confirm --connect-timeout --daemon -d --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --logfile -l --mtu --no-auto-route --offload --pidfile --prefix --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --syslog --tun --udp-timeout --upstream-pool --version" ;;
         check) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;
-        run) options="" ;;
+        run) options="--config -c --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns --exclude-ip --fake-ip-exclude --help --lan-only-ports --lan --log-dir --log-format --log-level --mtu --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --stack --udp-timeout --upstream-pool --user -u --version" ;;
         explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
         doctor) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
         plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;

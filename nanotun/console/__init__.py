@@ -4,6 +4,7 @@ The C{nanotun} command: one module for each of its words.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,10 @@ from typing import NamedTuple
 
 from nanotun import __version__
 from nanotun.console.statuses import FAILED, GOOD, WRONG_USAGE
+from nanotun.console.streams import fillStreams
+
+#: Why a stream takes nothing more: a disk that is full, or is gone with its terminal.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Command(NamedTuple):
@@ -62,11 +67,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     @param argv: what stands behind the program's name; C{sys.argv}'s by default.
     @return: the exit status, one of L{nanotun.console.statuses}.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    fillStreams()
+    try:
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has read enough.
+        _closeOutput()
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except OSError as error:
+        # That of a stream names no file.
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        _closeOutput()
+        print(f"nanotun: the output cannot be written ({error.strerror}).", file=sys.stderr)
+        return FAILED
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         print(helpText(), file=sys.stderr)
         return WRONG_USAGE
-    word = arguments[0]
+    word, *rest = arguments
     if word in ("--version", "-V"):
         print(f"nanotun {__version__}")
         return GOOD
@@ -77,16 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"nanotun: {_unknown(word)}", file=sys.stderr)
         return WRONG_USAGE
-    try:
-        status: int = import_module(f"nanotun.console.{command.module}").main(arguments[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has read enough.  Python would complain at its end once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return FAILED
+    if rest[:1] == ["-h"]:
+        rest[0] = "--help"
+    status: int = import_module(f"nanotun.console.{command.module}").main(rest)
     return status
+
+
+def _closeOutput() -> None:
+    """Python would complain of what is still to be written once more, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unknown(word: str) -> str:

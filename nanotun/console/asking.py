@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.python import usage
 
+from nanotun import __version__
 from nanotun.configfile import parseFile
 from nanotun.console.statuses import FAILED, NOT_RUNNING, WRONG_USAGE
 from nanotun.errors import ConfigError, NanotunError, NotRunning
@@ -44,6 +45,11 @@ class AskOptions(usage.Options):
             return str(key.check(key.default if value is None else value))
         except ConfigError as error:
             raise ConfigError(f"{where} {error}.") from None
+
+    def opt_version(self) -> None:
+        """Display nanotun's version and exit."""
+        print(f"nanotun {__version__}")
+        raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
         """There are options only."""

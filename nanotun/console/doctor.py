@@ -4,12 +4,14 @@ C{nanotun doctor}: what is wrong, and its cure.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
@@ -23,6 +25,9 @@ from nanotun.options import Options
 
 #: Exit status of a command line that makes no sense.
 USAGE = 64
+
+#: Exit status of an examination that was interrupted: for a script no better than a failure.
+UNKNOWN = 2
 
 
 class DoctorOptions(Options):
@@ -58,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
         options.parseOptions(list(arguments))
         target = parseTarget(options["target"]) if options["target"] else None
     except (usage.UsageError, ConfigError) as error:
-        print(f"nanotun: {error}; 'nanotun doctor --help' lists the options.", file=sys.stderr)
+        sentence = str(error).rstrip(".")
+        print(f"nanotun doctor: {sentence}; see 'nanotun doctor --help'.", file=sys.stderr)
         return USAGE
     findings: list[Finding] = []
     checks: list[ICheck]
@@ -68,7 +74,11 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         findings.append(Finding("configuration", Level.FAIL, str(error)))
         checks = basicChecks(Machine())
-    findings += runUntil(reactor, lambda: examine(checks, reactor))
+    examined = runUntil(reactor, lambda: examine(checks, reactor))
+    if not examined:
+        print("nanotun doctor: interrupted, so nothing is known.", file=sys.stderr)
+        return UNKNOWN
+    findings += examined
     if options["json"]:
         print(asJSON(findings))
     else:
@@ -87,7 +97,8 @@ def runUntil(reactor: Any, begin: Callable[[], Deferred[list[Finding]]]) -> list
 
     def done(findings: list[Finding]) -> None:
         result.extend(findings)
-        reactor.stop()
+        with contextlib.suppress(ReactorNotRunning):  # Ctrl-C was as quick.
+            reactor.stop()
 
     reactor.callWhenRunning(lambda: begin().addCallback(done))
     reactor.run()

@@ -17,6 +17,7 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from nanotun.console.explainoptions import Described, ExplainOptions
+from nanotun.console.statustext import printable
 from nanotun.errors import ConfigError
 from nanotun.flow import Decision, Flow, Owner, Verdict
 from nanotun.gateway.locality import Locality
@@ -135,7 +136,8 @@ def text(found: dict[str, Any]) -> str:
     if found["trouble"]:
         lines.append(f"  log      {found['trouble']}")
     lines += [f"  note     {note}" for note in found["notes"]]
-    return "\n".join(lines)
+    # A process's name is its own choice.
+    return "\n".join(map(printable, lines))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -151,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
         options.readAll(os.geteuid(), os.environ)
         found = explain(options)
     except usage.UsageError as error:
-        sentence = f"{error}; 'nanotun explain --help' has the options."
+        sentence = f"{str(error).rstrip('.')}; see 'nanotun explain --help'."
     except ConfigError as error:
         sentence = str(error)
     else:

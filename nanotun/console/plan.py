@@ -5,12 +5,10 @@ C{nanotun plan}: what C{autoDefaultRoute} would change, and how it would be undo
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
-from twisted.python import usage
-
-from nanotun.errors import NanotunError
+from nanotun.console.asking import run
+from nanotun.console.statuses import GOOD
 from nanotun.options import Options
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.netlink import NetlinkRoutes
@@ -31,33 +29,25 @@ class PlanOptions(Options):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """
-    Print it.
-
-    @return: 0, 1 with one sentence for what went wrong, 2 for a wrong command line.
-    """
+    """See L{nanotun.console.Command}."""
     options = PlanOptions()
-    try:
-        options.parseOptions(list(arguments))
-    except usage.UsageError as error:
-        print(f"nanotun plan: {error}; see nanotun plan --help.", file=sys.stderr)
-        return 2
-    kernel = CachedRoutes(NetlinkRoutes())
-    try:
+
+    def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
         if not options.settings.autoDefaultRoute:
             print("autoDefaultRoute is off, so nothing is changed; add --auto-route to see more.")
-            return 0
-        changes = plannedChanges(options.settings, kernel, os.environ)
-    except NanotunError as error:
-        print(f"nanotun: {error}", file=sys.stderr)
-        return 1
-    finally:
-        kernel.close()
-    print("# Done at the start, in this order:")
-    for change in changes:
-        print(change.describe())
-    print("\n# Undone at the stop, in this order:")
-    for change in reversed(changes):
-        print(change.describeUndo())
-    return 0
+            return GOOD
+        kernel = CachedRoutes(NetlinkRoutes())
+        try:
+            changes = plannedChanges(options.settings, kernel, os.environ)
+        finally:
+            kernel.close()
+        print("# Done at the start, in this order:")
+        for change in changes:
+            print(change.describe())
+        print("\n# Undone at the stop, in this order:")
+        for change in reversed(changes):
+            print(change.describeUndo())
+        return GOOD
+
+    return run("plan", options, arguments, work)

@@ -19,7 +19,6 @@ def main(arguments: Sequence[str]) -> int:
     """
     # Before the imports that take time: Ctrl-C is not to end in the middle of one.
     watched = signals.block()
-    fillStreams()
     from twisted.python import usage
 
     from nanotun.cell.launch import Cell
@@ -30,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        fail(f"{error}; 'nanotun run --help' lists the options.")
+        sentence = str(error).rstrip(".")
+        fail(f"{sentence}; see 'nanotun run --help'.")
     if os.geteuid() != 0:
         fail("only root may make a network for a command; run it with sudo.")
     try:
@@ -49,13 +49,3 @@ def main(arguments: Sequence[str]) -> int:
         return run(options, cell, watched, say)
     finally:
         cell.end()
-
-
-def fillStreams() -> None:
-    """
-    Open what of the standard streams is closed: the next file that is opened would
-    take its number, and get the command's output.
-    """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)

@@ -64,6 +64,7 @@ class RunOptions(Options):
     """
     Those of the daemon that make sense for one command.
 
+    @ivar refused: flags of the daemon's that are an error here.
     @ivar command: the command and its arguments.
     @ivar user: whom it runs as; L{None} for whoever called.
     @ivar tellsAll: whether log lines were asked for.
@@ -75,6 +76,7 @@ class RunOptions(Options):
         ["user", "u", None, "run COMMAND as this user, a name or a number; its groups and HOME too"]
     ]
 
+    refused = REFUSED
     command: tuple[str, ...] = ()
     user: CommandUser | None = None
     tellsAll = False
@@ -106,7 +108,7 @@ class RunOptions(Options):
         See L{Options.readSettings}.  What a file says of the machine is left out: the
         daemon's own file can be used.
         """
-        for flag in REFUSED:
+        for flag in self.refused:
             if self[flag] is not None:
                 raise ConfigError(
                     f"--{flag} has no meaning for 'nanotun run': COMMAND has a network of its "

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import Application
+from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
 from nanotun.console.asking import run
-from nanotun.console.statuses import GOOD
+from nanotun.console.statuses import FAILED, GOOD
 from nanotun.control.directory import makeRunDir
 from nanotun.control.lock import findHolder, runsAlready
-from nanotun.errors import DeviceError
+from nanotun.errors import ConfigError, DeviceError
 from nanotun.options import Options
 from nanotun.rundir import PIDFILE
 from nanotun.service import NEEDS_ROOT
@@ -68,6 +70,17 @@ class Runner(UnixApplicationRunner):  # type: ignore[misc]
         super().__init__(config)
         self._options = options
 
+    def _waitForStart(self, readPipe: int) -> int:
+        """
+        As twistd's, which would show a piece of the exception, as bytes, below the
+        sentence that says it all.
+        """
+        if untilConcludes(os.read, readPipe, 100) == b"0":
+            return GOOD
+        if self.config["syslog"] or self.config["logfile"]:
+            print("nanotun: it did not start; its log says why.", file=sys.__stderr__)
+        return FAILED
+
     def createOrGetApplication(self) -> Any:
         """See L{twisted.application.app.ApplicationRunner.createOrGetApplication}."""
         # Imported here: it installs the reactor.
@@ -93,12 +106,24 @@ def prepare(options: StartOptions, uid: int) -> bool:
         raise runsAlready(holder, runDir)
     if uid != 0:
         raise DeviceError(NEEDS_ROOT)
-    if not options["daemon"] or options["pidfile"] is not None:
+    pidfile = options["pidfile"]
+    if pidfile:
+        _checkPidfile(pidfile)
+    if not options["daemon"] or pidfile is not None:
         return False
     made = makeRunDir(runDir, uid)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(runDir, PIDFILE))
     return made
+
+
+def _checkPidfile(path: str) -> None:
+    """twistd would say it with a traceback."""
+    directory = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(directory):
+        raise ConfigError(
+            f"--pidfile {path} cannot be written; choose a file in a directory that is there."
+        )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from nanotun.control.lock import Holder, findHolder
 from nanotun.control.messages import NO_RESPONSE, RESPONSE_LIMIT, readResponse, requestLine
 from nanotun.errors import NotRunning, RunningError
-from nanotun.rundir import SOCKET
+from nanotun.rundir import JOURNAL, SOCKET
 
 #: Seconds for one answer.  A busy daemon takes milliseconds; a reload that looks
 #: something up takes longer.
@@ -107,8 +107,14 @@ class Client:
 
 
 def notRunning(runDir: str) -> NotRunning:
-    """The error for a directory where nobody runs."""
-    return NotRunning(f"No nanotun runs with runDir {runDir}.")
+    """The error for a directory where nobody runs; a journal there is a crash's."""
+    sentence = f"No nanotun runs with runDir {runDir}."
+    if os.path.exists(os.path.join(runDir, JOURNAL)):
+        sentence += (
+            " One that was killed has left changes on this machine: 'nanotun recover' takes them "
+            "back, and so does the next start."
+        )
+    return NotRunning(sentence)
 
 
 def _absent(runDir: str, error: OSError) -> RunningError:

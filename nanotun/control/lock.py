@@ -9,6 +9,7 @@ by nobody and taken over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -85,8 +86,9 @@ def findHolder(runDir: str) -> Holder | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        cure = "try it as root" if error.errno == errno.EACCES else "set runDir to a directory"
         raise RunningError(
-            f"The lock {path} cannot be looked at ({error.strerror}); try it as root."
+            f"The lock {path} cannot be looked at ({error.strerror}); {cure}."
         ) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
