@@ -61,6 +61,22 @@ class ResolvedTests(FirewallCase, ChangeContract):
         change.apply()
         self.assertTrue(change.holds())
 
+    def test_hung(self) -> None:
+        """One that does not answer is left alone, and asked again only after a while."""
+        now = [0.0]
+        change = ResolvedLink(self.tools, "lo", lambda name: 1, lambda: now[0])
+        change.apply()
+        self.tools.resolved.hung = True
+        for _ in range(3):
+            self.assertTrue(change.holds())
+        self.assertEqual(self.tools.resolved.asked, 1)
+        # It was started again, and has forgotten.
+        self.tools.resolved.hung = False
+        self.tools.resolved.links.clear()
+        self.assertTrue(change.holds())
+        now[0] = 15.0
+        self.assertFalse(change.holds())
+
     def test_refused(self) -> None:
         """If it refuses one part, all is taken back and the error says why."""
         self.tools.resolved.refused.add("SetLinkDefaultRoute")

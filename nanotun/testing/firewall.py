@@ -151,6 +151,8 @@ class FakeResolved:
     @ivar links: by number, what it was told by each method.
     @ivar refused: methods that it answers with an error.
     @ivar unknown: methods that it does not have.
+    @ivar hung: whether it answers nothing.
+    @ivar asked: how often it was asked for a link.
     """
 
     def __init__(self) -> None:
@@ -158,20 +160,25 @@ class FakeResolved:
         self.links: dict[str, dict[str, list[str]]] = {}
         self.refused: set[str] = set()
         self.unknown: set[str] = set()
+        self.hung = False
+        self.asked = 0
 
     def call(self, words: Sequence[str]) -> Ran:
         """What comes after the options of C{busctl}."""
-        verb, service, path, _, method, *values = words
+        _, service, path, _, method, *values = words
         if service == "org.freedesktop.DBus":
             return Ran(0, f"b {'true' if self.running else 'false'}\n", "")
+        self.asked += method == "Get"
+        if self.hung:
+            return Ran(1, "", "Call failed: Connection timed out\n")
         if not self.running or method in self.refused:
             return Ran(1, "", "Call failed: no\n")
         if method in self.unknown:
             return Ran(1, "", f"Call failed: Unknown method {method} or interface {path}.\n")
-        if verb == "get-property":
+        if method == "Get":
             link = self.links.get(path.rpartition("/")[2], {})
             told = link.get("SetLinkDNS", ["0"])
-            return Ran(0, f"a(iay) {' '.join(told)}\n", "")
+            return Ran(0, f"v a(iay) {' '.join(told)}\n", "")
         index = f"_{ord(values[1][0]):x}{values[1][1:]}"
         if method == "RevertLink":
             self.links.pop(index, None)

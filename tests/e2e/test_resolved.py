@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,17 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
     def state(self) -> str:
         """What it was told, and has not forgotten."""
         return self.service.output().splitlines()[-1]
+
+    def test_hung(self) -> None:
+        """One that does not answer holds nobody up for longer than a second or so."""
+        change = self.makeChange()
+        change.apply()
+        os.kill(self.service.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, self.service.pid, signal.SIGCONT)
+        begun = time.monotonic()
+        for _ in range(3):
+            self.assertTrue(change.holds())
+        self.assertLess(time.monotonic() - begun, 5)
 
     def links(self) -> dict[str, Any]:
         """The same by link and method."""

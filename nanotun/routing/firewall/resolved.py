@@ -10,6 +10,7 @@ it is told it forgets with the device, or with C{RevertLink}.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -31,8 +32,14 @@ FOLDER = "/run/systemd/resolve"
 #: What busctl says of a method that there is not (org.freedesktop.DBus.Error.UnknownMethod).
 _UNKNOWN = "Unknown method"
 
+#: What busctl says where no answer came in time.
+_TIMED_OUT = "timed out"
+
 #: Seconds; it answers at once or is not well.
 _TIME_LIMIT = "1"
+
+#: Seconds until it is asked again after it did not answer.
+_HUNG_PAUSE = 15.0
 
 
 def linkPath(index: int) -> str:
@@ -61,6 +68,7 @@ class ResolvedLink:
     L{holds} and L{undo} may be called in any thread.
 
     @param indexOf: an interface's number; raises L{OSError} without it.
+    @param seconds: a clock that only goes forward.
     """
 
     kind = "resolved"
@@ -70,10 +78,13 @@ class ResolvedLink:
         tools: Tools,
         device: str,
         indexOf: Callable[[str], int] = socket.if_nametoindex,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tools = tools
         self._device = device
         self._indexOf = indexOf
+        self._seconds = seconds
+        self._askAgain = -_HUNG_PAUSE
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
@@ -143,12 +154,18 @@ class ResolvedLink:
             path = linkPath(self._indexOf(self._device))
         except OSError:
             return not isRunning(self._tools)
-        ran = self._tools.run(
-            [*self._busctl(), "get-property", SERVICE, path, f"{SERVICE}.Link", "DNS"]
-        )
+        if self._seconds() < self._askAgain:
+            return True
+        # The verb get-property knows no time limit.
+        get = (SERVICE, path, "org.freedesktop.DBus.Properties", "Get", "ss", f"{SERVICE}.Link")
+        ran = self._tools.run([*self._busctl(), "call", *get, "DNS"])
+        if _TIMED_OUT in ran.error:
+            # To tell it again would work no better, and everybody here waits meanwhile.
+            self._askAgain = self._seconds() + _HUNG_PAUSE
+            return True
         if ran.status:
             return not isRunning(self._tools)
-        return ran.output.split() == ["a(iay)", *servers((4, 6))]
+        return ran.output.split() == ["v", "a(iay)", *servers((4, 6))]
 
     def _revert(self, index: int) -> str:
         return self._call("RevertLink", "i", str(index))
