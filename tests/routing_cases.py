@@ -170,7 +170,7 @@ class RoutesCase(RoutingCase):
         """The part, as a new process has it."""
         cached = CachedRoutes(self.kernel)
         changes = self.changes(cached)
-        wanted = Wishes("nano0", **wishes)
+        wanted = Wishes(**{"device": "nano0", **wishes})
 
         def lookUp(name: str) -> Deferred[list[str]]:
             return succeed(list(self.addresses))

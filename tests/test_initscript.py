@@ -12,6 +12,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.e2e.lab.process import waitUntil
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "etc" / "init.d" / "nanotun"
 
@@ -130,6 +132,8 @@ class InitScriptTests(SynchronousTestCase):
             self.check(
                 action, 0, f"nanotun: reloads {self.config}; its log says what has become of that."
             )
+            # Two signals that wait at a time are taken in an order of their own.
+            waitUntil(lambda: "HUP" in self.said("signals"), 10, "it has taken the signal")
         for action in ("restart", "try-restart"):
             said = self.run_(action)[1]
             self.assertEqual(said.splitlines()[0], "nanotun: stopped.")

@@ -94,6 +94,18 @@ class RoutesTests(RoutesCase):
         self.routes(ipv6="auto").start()
         self.assertEqual(self.blocked(), [6])
 
+    def test_another(self) -> None:
+        """While another daemon's routes are set the start fails, and touches nothing of it."""
+        self.routes().start()
+        before = self.kernel.rules(), self.kernel.routes(), list(self.there)
+        self.runDir = self.directory / "another"
+        self.kernel.devices["nano1"] = TUNNEL._replace(name="nano1")
+        another = self.routes(device="nano1")
+        error = self.assertRaises(RoutingError, another.start)
+        self.assertIn("through nano0", str(error))
+        self.assertEqual((self.kernel.rules(), self.kernel.routes(), self.there), before)
+        self.assertEqual(self.written(), [])
+
     def test_losesIPv6(self) -> None:
         """A device that loses its IPv6 while it is captured leaks none, and IPv4 is followed."""
         routes = self.routes(ipv6="capture")
@@ -125,6 +137,26 @@ class RoutesTests(RoutesCase):
         self.assertEqual(self.there, ["firewall"])
         routes.stop()
         self.assertClean()
+
+    def test_lostJournal(self) -> None:
+        """What a crash left is known without its journal, and none of it outlives a stop."""
+        for killSwitch in (False, True):
+            self.routes(killSwitch=killSwitch).start()
+            self.clock.calls.clear()
+            self.kernel.removeDevice("nano0")
+            self.kernel.devices["nano0"] = TUNNEL
+            self.there.clear()
+            self.journal().remove()
+            # A start that fails leaves a kill switch in force.
+            self.fails.add("do firewall")
+            self.assertRaises(RoutingError, self.routes().start)
+            self.assertEqual(bool(self.blocked()), killSwitch)
+            self.fails.clear()
+            routes = self.routes()
+            routes.start()
+            self.assertEqual(self.blocked(), [])
+            routes.stop()
+            self.assertClean()
 
     def test_failureAfterCrash(self) -> None:
         """A start that fails after a crash gives everything back, but for a kill switch."""

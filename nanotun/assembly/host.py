@@ -61,10 +61,11 @@ class HostParts:
         self._config = config
         self.owners = CurrentOwners(self.ownersFor(settings))
         self.notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
-        self.routes: Routes | None = None
         self._leftovers = makeLeftovers(settings)
-        owners, leftovers = self.owners.owners is not None, self._leftovers is not None
-        self._privileges = makePrivileges(options, owners, leftovers)
+        self._privileges = makePrivileges(
+            options, self.owners.owners is not None, self._leftovers is not None
+        )
+        self.routes: Routes | None = None
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
                 settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
@@ -86,7 +87,8 @@ class HostParts:
         @param control: the control socket.
         """
         routes = self.routes or self._leftovers
-        return (control, self.notifier) if routes is None else (routes, control, self.notifier)
+        parts = (control, self.notifier)
+        return parts if routes is None else (routes, *parts)
 
     def ownersFor(self, settings: Settings) -> Owners | None:
         """

@@ -244,10 +244,13 @@ class Changes:
         What carries our protocol number or our name, whatever the journal says, in the
         order to undo it: what catches traffic first.
         """
-        rules = [RuleChange(self._kernel, each) for each in self._kernel.rules()]
-        rules.sort(key=lambda change: _undoOrder(change.rule))
         routes = [RouteChange(self._kernel, each) for each in self._kernel.routes()]
-        return [*routes, *rules, *self._leftovers()]
+        return [*routes, *self.taggedRules(), *self._leftovers()]
+
+    def taggedRules(self) -> list[RuleChange]:
+        """The rules of L{tagged}."""
+        rules = [RuleChange(self._kernel, each) for each in self._kernel.rules()]
+        return sorted(rules, key=lambda change: _undoOrder(change.rule))
 
 
 def _undoOrder(rule: Rule) -> tuple[int, bool, int]:

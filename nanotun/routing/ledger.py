@@ -59,6 +59,18 @@ class Ledger:
                 ) from None
         self._loaded = {id(change) for change in self.made}
 
+    def adopt(self, found: Iterable[IChange]) -> None:
+        """
+        Take over what is there and is ours, though the journal does not name it: it was
+        lost, or is in another directory.
+
+        @param found: in the order in which it was done.
+        """
+        known = set(map(_key, self.made))
+        adopted = [change for change in found if _key(change) not in known]
+        self._loaded.update(map(id, adopted))
+        self.made = [*self.made, *adopted]
+
     def valuesBefore(self) -> dict[str, str]:
         """For each setting that is as we made it, its name and its value before."""
         return {

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange, IPart
+from nanotun.routing.alone import checkAlone
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.follower import Follower
@@ -22,7 +23,7 @@ from nanotun.routing.host import HostReader
 from nanotun.routing.ledger import Ledger
 from nanotun.routing.plan import plan
 from nanotun.routing.surroundings import Surroundings
-from nanotun.routing.values import Host, Wishes
+from nanotun.routing.values import Host, Rule, Wishes
 
 #: Seconds between two looks at what takes a while to find out.  As long as a
 #: proxy's address is used without a new lookup (L{nanotun.upstream.resolver}).
@@ -104,7 +105,12 @@ class Routes:
         self._ledger.load()
         # What keeps traffic in after a crash goes on doing so, whatever becomes of this.
         keeps = self._ledger.killSwitch
+        checkAlone(self._kernel, self._ledger, self._wishes.device)
         try:
+            # Nobody else would ever undo them.
+            left = self._changes.taggedRules()
+            self._ledger.adopt(reversed(left))
+            keeps = keeps or any(_isKillSwitch(change.rule) for change in left)
             self._surroundings.readNow()
             # From here on no change is missed.
             self._monitor.start()
@@ -288,6 +294,11 @@ class Routes:
 
     def _bug(self, failure: Any) -> None:
         self._log.failure("While following the network", failure)
+
+
+def _isKillSwitch(rule: Rule) -> bool:
+    """IPv6 is unreachable where it is blocked, too."""
+    return rule.action == "unreachable" and rule.family == 4
 
 
 def _lacksIPv6(wishes: Wishes, host: Host | None) -> bool:

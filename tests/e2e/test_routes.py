@@ -9,6 +9,7 @@ import socket
 import time
 
 from tests.e2e.lab import curl, toydns
+from tests.e2e.lab.daemon import launch
 from tests.e2e.lab.host import (
     DNS4,
     GATEWAY4,
@@ -58,6 +59,22 @@ class RoutesTests(RoutesCase):
         self.assertLess(seconds, 3.0)
         self.assertNothingLeft()
         self.assertDirect(server)
+
+    def test_second(self) -> None:
+        """A second daemon with a runDir of its own changes nothing of the first, and says why."""
+        proxy = self.socks()
+        daemon = self.daemon(proxy)
+        before = self.lab.state()
+        runDir = str(self.directory / "second")
+        settings = self.settings(proxy, tunName="nano1", runDir=runDir)
+        child = launch(self.lab.host, self.directory / "daemon-second", settings)
+        self.addCleanup(child.stop)
+        self.assertEqual(child.wait(20), 1)
+        self.assertIn("Another nanotun has its routes set, through nano0", child.output())
+        self.assertEqual(self.lab.state(), before)
+        self.assertNotIn("had been taken away", daemon.log())
+        daemon.stop()
+        self.assertNothingLeft()
 
     def test_foreign(self) -> None:
         """Other people's rules and routes, even ones like ours, are as they were."""

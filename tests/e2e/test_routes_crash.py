@@ -114,7 +114,7 @@ class CrashTests(RoutesCase):
         """Without its journal, --force finds what is ours, and the next start takes it over."""
         server, proxy = self.world(), self.socks()
         for force in (True, False):
-            self.daemon(proxy).kill()
+            self.daemon(proxy, killSwitch=True).kill()
             (self.directory / "run" / "journal.json").unlink()
             if force:
                 self.assertEqual(self.recover("--force")[0], 0)

@@ -137,11 +137,8 @@ class UnitTests(LabCase):
         # The kernel's own routes of a link that comes and goes are not of interest.
         return "".join(self.machine.run(*look.split())[1] for look in looks)
 
-    def test_routes(self) -> None:
-        """
-        It changes routes and firewall with all that is forbidden, and what a crash leaves
-        is taken back, but for a kill switch.
-        """
+    def connect(self) -> None:
+        """Give the machine an uplink, and have its routes changed."""
         for command in (
             "sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
             "ip link add up0 type veth peer name up1",
@@ -152,6 +149,29 @@ class UnitTests(LabCase):
             "sed -i s/^autoDefaultRoute:.*/autoDefaultRoute:\\x20true/ /etc/nanotun.yaml",
         ):
             self.assertEqual(self.machine.run(*command.split()), (0, ""), command)
+
+    def test_oldIptables(self) -> None:
+        """It loads and removes the rules of the old iptables where there is no nft."""
+        self.connect()
+        self.machine.run("rm", "/usr/sbin/nft")
+        for name in ("iptables", "ip6tables"):
+            for command in ("", "-save", "-restore"):
+                place = f"/usr/sbin/{name}{command}"
+                self.machine.run("ln", "-sf", f"{name}-legacy{command}", place)
+        self.assertEqual(self.systemctl("start"), 0, self.log())
+        self.assertIn("NANOTUN_", self.machine.run("iptables-save")[1])
+        self.kill(signal.SIGKILL)
+        waitUntil(partial(self.restarted, "1"), 15, "a restart")
+        self.assertEqual(self.systemctl("stop"), 0)
+        for tables in ("iptables-save", "ip6tables-save"):
+            self.assertNotIn("NANOTUN_", self.machine.run(tables)[1])
+
+    def test_routes(self) -> None:
+        """
+        It changes routes and firewall with all that is forbidden, and what a crash leaves
+        is taken back, but for a kill switch.
+        """
+        self.connect()
         before = self.state()
         self.assertEqual(self.systemctl("start"), 0, self.machine.console())
         changed = self.state()
