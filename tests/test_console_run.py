@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -288,6 +289,14 @@ class RunnerTests(SynchronousTestCase):
         self.reactor.addReader(self.runner)
         self.runner.signalReceived(signal.SIGINT, False)
         self.assertEnded(130)
+
+    def test_earlier(self) -> None:
+        """After a signal that came while the tunnel was made no command is started."""
+        self.runner.early = signal.SIGINT
+        self.runner.start()
+        self.runner.signalReceived(signal.SIGINT, False)
+        self.assertEnded(130)
+        self.assertEqual(select.select([self.helper.fileno()], [], [], 0), ([], [], []))
 
     def test_deviceLost(self) -> None:
         """Without the device there is no use in going on."""

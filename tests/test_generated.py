@@ -106,6 +106,14 @@ class ManualTests(SynchronousTestCase):
         for word in TABLE:
             self.assertIn(f".SS {word.name}\n", text)
 
+    def test_run(self) -> None:
+        """What it says of run is not what it says of the daemon."""
+        run = manpage.page(words()).partition(".SS run\n")[2].partition(".SS ")[0]
+        self.assertIn("whose only way out is the proxy", run)
+        self.assertIn("125: nanotun", run)
+        self.assertIn("no \\-\\-tun", run)
+        self.assertNotIn("Every option but", run)
+
     def test_lint(self) -> None:
         """mandoc finds nothing to say of it, whatever the words are."""
         for text in (manpage.page(words()), manpage.page(TABLE)):

@@ -38,6 +38,7 @@ class Runner:
 
     @ivar status: what to exit with.
     @ivar started: whether the command was asked for.
+    @ivar early: a signal that came before that; 0 if none did.
     @param stop: stops the service and then the reactor; called once.
     @param say: shows a sentence to the user.
     """
@@ -55,6 +56,7 @@ class Runner:
         self._stop = stop
         self._say = say
         self.started = False
+        self.early = 0
         self._ended = False
 
     def start(self) -> None:
@@ -62,6 +64,10 @@ class Runner:
         # From here on signals are the command's: it gets those that come before it runs.
         self.started = True
         self._reactor.addReader(self)
+        if self.early:
+            # It came before the reactor ran, which has it after this.
+            self._end(SIGNAL_BASE + self.early)
+            return
         try:
             self._channel.send(run=True)
         except ChannelClosed:
@@ -207,6 +213,8 @@ def run(
 
     def received(number: int, fromKernel: bool) -> None:
         # Before there is a command, the terminal's signal is for us alone.
+        if not runner.started:
+            runner.early = number
         reactor.callFromThread(runner.signalReceived, number, fromKernel and runner.started)
 
     signals.watch(watched, received)

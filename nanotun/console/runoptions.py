@@ -72,6 +72,14 @@ class RunOptions(Options):
 
     synopsis = "Usage: nanotun run [options] -- COMMAND [ARGUMENT ...]"
 
+    # For the manual; the help has its own way to say so.
+    longdesc = (
+        "Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing of this "
+        f"machine's is changed, so there is no --{', --'.join(REFUSED[:-1])} or --{REFUSED[-1]}. "
+        "Exit status: COMMAND's, or 128 and the number of the signal that ended it; 127: not "
+        "found; 126: not executable; 125: nanotun's own trouble."
+    )
+
     optParameters = [
         ["user", "u", None, "run COMMAND as this user, a name or a number; its groups and HOME too"]
     ]
