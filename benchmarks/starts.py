@@ -83,6 +83,8 @@ def main() -> int:
     if reason:
         print(f"This needs more: {reason}.")
         return 1
+    # A shell's background jobs ignore it, and so would all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
         starts = Starts(bench)
