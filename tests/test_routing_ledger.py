@@ -127,6 +127,18 @@ class LedgerTests(RoutingCase):
         ledger.reconcile(self.wanted("b"), False)
         self.assertEqual((self.there, self.written()), (["b"], ["do b"]))
 
+    def test_othersAreRepaired(self) -> None:
+        """A change that is no rule and cannot be put back keeps none behind it from that."""
+        ledger = self.ledger()
+        ledger.reconcile(self.wanted("abc"), False)
+        self.there.clear()
+        self.fails.add("do a")
+        self.assertRaises(RoutingError, ledger.reconcile, self.wanted("abc"), False)
+        self.assertEqual(self.there, ["b", "c"])
+        self.assertEqual(self.written(), ["do a", "do b", "do c"])
+        self.fails.clear()
+        self.assertEqual(ledger.reconcile(self.wanted("abc"), False), (0, 1))
+
     def test_bothFail(self) -> None:
         """If one fails and one before it cannot be undone, that stays in the journal."""
         ledger = self.ledger()

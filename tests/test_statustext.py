@@ -18,7 +18,7 @@ nanotun    0.1, process 4711, up 1 d 2 h
 config     /etc/nanotun.yaml
 device     nano0, MTU 1500, offload on, engine gvisor
 proxy      socks5://192.0.2.1:1080
-flows      1 open, 2 being decided, 3 in all, 4 refused
+flows      1 open, 2 being decided, 3 opened, 4 refused
 bytes      5 B up, 6 B down
 datagrams  24 up, 25 down, 20 associations, 21 flows
 drops      pendingLimit 9, sourceLimit 10, flowLimit 11, malformed 12, gateway

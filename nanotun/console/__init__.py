@@ -56,7 +56,8 @@ def helpText() -> str:
         f"{words}\n\n"
         "  nanotun WORD --help   the options of a word\n"
         "  nanotun --version     the version\n\n"
-        "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run."
+        "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run;\n"
+        "run and doctor have their own."
     )
 
 

@@ -132,7 +132,7 @@ def _engine(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     flows, datagrams = engine["flows"], engine["datagrams"]
     yield (
         "flows",
-        f"{flows['open']} open, {flows['deciding']} being decided, {flows['total']} in all, "
+        f"{flows['open']} open, {flows['deciding']} being decided, {flows['total']} opened, "
         f"{flows['refused']} refused",
     )
     up, down = sizeText(engine["bytes"]["up"]), sizeText(engine["bytes"]["down"])

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IChange
-from nanotun.routing.changes import Changes, SysctlChange
+from nanotun.routing.changes import Changes, RouteChange, RuleChange, SysctlChange
 from nanotun.routing.journal import Entry, Journal
 
 
@@ -86,7 +86,8 @@ class Ledger:
         @param wanted: in the order in which to do it.
         @return: how many were new, and how many of ours had been taken away.
         @raise RoutingError: one cannot be done; the new ones are undone, and what was
-            there is there.
+            there is there.  Of the firewall's, one that was there and cannot be put back
+            keeps nothing else from being done.
         """
         had = {_key(change): change for change in self.made}
         target: list[IChange] = []
@@ -102,12 +103,14 @@ class Ledger:
             return 0, 0
         if new or killSwitch != self.killSwitch:
             self._write([*self.made, *new], killSwitch or self.killSwitch)
-        self._apply(target, new, missing)
+        failures = self._apply(target, new, missing)
         failed = self._undo(surplus)
         self.made = [*failed, *target]
         self.killSwitch = killSwitch
         self._loaded.intersection_update(map(id, self.made))
         self._write(self.made, killSwitch)
+        if failures:
+            raise failures[0]
         return len(new), len(missing)
 
     def undoAll(self) -> bool:
@@ -131,7 +134,16 @@ class Ledger:
         """What is done, and is not so any more."""
         return [change for change in self.made if not change.holds()]
 
-    def _apply(self, target: list[IChange], new: list[IChange], missing: list[IChange]) -> None:
+    def _apply(
+        self, target: list[IChange], new: list[IChange], missing: list[IChange]
+    ) -> list[RoutingError]:
+        """
+        Do what is new or missing, in order.
+
+        @return: why some of what was missing is missing still.
+        @raise RoutingError: as from L{reconcile}.
+        """
+        failures: list[RoutingError] = []
         todo = {id(change) for change in (*new, *missing)}
         isNew = {id(change) for change in new}
         done: list[IChange] = []
@@ -140,13 +152,28 @@ class Ledger:
                 continue
             try:
                 change.apply()
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, RoutingError) and self._isBeside(change, isNew):
+                    failures.append(error)
+                    continue
                 # What is still there is for the next look, or for recover.
                 self.made = [*self.made, *self._undo(done)]
                 self._write(self.made, self.killSwitch)
                 raise
             if id(change) in isNew:
                 done.append(change)
+        return failures
+
+    def _isBeside(self, change: IChange, isNew: set[int]) -> bool:
+        """
+        Whether a change that cannot be put back does not keep others from it.  A rule
+        does: the one that catches all must not stand without those that let something
+        past.  The firewall and systemd-resolved do not: without them DNS still goes into
+        the tunnel, but not without that rule.
+        """
+        return id(change) not in isNew and not isinstance(
+            change, (RuleChange, RouteChange, SysctlChange)
+        )
 
     def _undo(self, changes: list[IChange]) -> list[IChange]:
         """Undo, last first; returns what could not be undone, first first."""

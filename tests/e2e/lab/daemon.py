@@ -117,6 +117,7 @@ class Daemon:
         self.directory = directory
         self.name = str(settings.get("tunName", TUN_NAME))
         self._namespace = namespace
+        self._control = Path(str(settings.get("runDir", directory / "run")), "control.sock")
         started = time.monotonic()
         self._child = launch(namespace, directory, settings)
         self.pid = self._child.pid
@@ -133,6 +134,9 @@ class Daemon:
         if self._child.status() is not None:
             return True
         if self.name not in self._namespace.interfaces():
+            return False
+        # The last of what it opens; the offload probe answers pings, too.
+        if not self._control.exists():
             return False
         return all(answers(self._namespace, family, self.name) for family in FAMILIES)
 
