@@ -356,16 +356,20 @@ class StartTests(ConsoleCase):
         return options
 
     def test_twistd(self) -> None:
-        """What twistd is told."""
-        for arguments, expected in (
-            ((), ["--pidfile=", "--prefix=nanotun", "--nodaemon"]),
-            (("-d",), ["--pidfile=/run/x/nanotun.pid", "--prefix=nanotun"]),
+        """What twistd is told, and where the pidfile is, of which it is not."""
+        for arguments, pidfile, expected in (
+            ((), "", ["--prefix=nanotun", "--nodaemon"]),
+            (("-d",), "/run/x/nanotun.pid", ["--prefix=nanotun"]),
+            (("-d", "--pidfile="), "", ["--prefix=nanotun"]),
             (
                 ("-d", "--pidfile", "p", "--logfile", "-", "--syslog", "--prefix", "q"),
-                ["--pidfile=p", "--prefix=q", "--syslog", "--logfile=-"],
+                os.path.abspath("p"),
+                ["--prefix=q", "--syslog", "--logfile=-"],
             ),
         ):
-            self.assertEqual(self.options(*arguments).twistdArguments(), ["--no_save", *expected])
+            options = self.options(*arguments)
+            self.assertEqual(options.twistdArguments(), ["--no_save", "--pidfile=", *expected])
+            self.assertEqual(options.pidfile, pidfile)
 
     def test_second(self) -> None:
         """Where one runs another is not even begun."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import Application
+from twisted.logger import Logger
 from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
@@ -44,13 +45,18 @@ class StartOptions(Options):
     def postOptions(self) -> None:
         """The settings are read by L{main}, which says what is wrong."""
 
+    @property
+    def pidfile(self) -> str:
+        """Its whole path, or the empty string; settings are read."""
+        given: str | None = self["pidfile"]
+        if given is not None:
+            return os.path.abspath(given) if given else ""
+        # Nobody needs one to stop what is in the foreground.
+        return os.path.join(self.settings.runDir, PIDFILE) if self["daemon"] else ""
+
     def twistdArguments(self) -> list[str]:
-        """The same for twistd; settings are read."""
-        pidfile = self["pidfile"]
-        if pidfile is None:
-            # Nobody needs one to stop what is in the foreground.
-            pidfile = os.path.join(self.settings.runDir, PIDFILE) if self["daemon"] else ""
-        arguments = ["--no_save", f"--pidfile={pidfile}", f"--prefix={self['prefix']}"]
+        """The same for twistd, which is not told of the pidfile: L{Runner} is."""
+        arguments = ["--no_save", "--pidfile=", f"--prefix={self['prefix']}"]
         if not self["daemon"]:
             arguments.append("--nodaemon")
         if self["syslog"]:
@@ -64,11 +70,45 @@ class Runner(UnixApplicationRunner):  # type: ignore[misc]
     """
     twistd's own way to run an application, which is made of options that are parsed
     already.
+
+    The pidfile is the lock's holder's: it is written once all has started, and whoever
+    else tries to start meanwhile leaves it alone.  What a crash left is overwritten.
     """
+
+    _log = Logger()
 
     def __init__(self, config: ServerOptions, options: StartOptions) -> None:
         super().__init__(config)
         self._options = options
+        self._written = False
+
+    def setupEnvironment(
+        self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: str
+    ) -> None:
+        """As twistd's, but for the pidfile."""
+        super().setupEnvironment(chroot, rundir, nodaemon, umask, "")
+
+    def startApplication(self, application: Any) -> None:
+        """As twistd's, and then the pidfile."""
+        super().startApplication(application)
+        pidfile = self.config["pidfile"]
+        if not pidfile:
+            return
+        try:
+            with open(pidfile, "wb") as file:
+                file.write(b"%d" % os.getpid())
+            self._written = True
+        except OSError as error:
+            self._log.warn(
+                "The pidfile {path} cannot be written ({error}); everything else works.",
+                path=pidfile,
+                error=error.strerror,
+            )
+
+    def removePID(self, pidfile: str) -> None:
+        """As twistd's, if it is ours."""
+        if self._written:
+            super().removePID(pidfile)
 
     def _waitForStart(self, readPipe: int) -> int:
         """
@@ -86,6 +126,8 @@ class Runner(UnixApplicationRunner):  # type: ignore[misc]
         # Imported here: it installs the reactor.
         from nanotun.tap import makeService
 
+        # Not before: of a file that a crash left twistd would say that it runs already.
+        self.config["pidfile"] = self._options.pidfile
         application = Application("nanotun")
         makeService(self._options).setServiceParent(application)
         return application
@@ -93,8 +135,7 @@ class Runner(UnixApplicationRunner):  # type: ignore[misc]
 
 def prepare(options: StartOptions, uid: int) -> bool:
     """
-    Look who runs before twistd looks at its pidfile: the lock knows better, and a
-    pidfile that a crash left may by now have the number of somebody else.
+    Look who runs, for a sentence without a log line's head, and at the directories.
 
     @return: whether runDir was made.
     @raise nanotun.errors.NanotunError: a nanotun runs already, or the directory for
@@ -111,10 +152,7 @@ def prepare(options: StartOptions, uid: int) -> bool:
         _checkPidfile(pidfile)
     if not options["daemon"] or pidfile is not None:
         return False
-    made = makeRunDir(runDir, uid)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(runDir, PIDFILE))
-    return made
+    return makeRunDir(runDir, uid)
 
 
 def _checkPidfile(path: str) -> None:

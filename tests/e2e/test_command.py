@@ -99,6 +99,22 @@ class StartTests(TunnelCase):
         self.assertIn("Z" if stat.exists() else "", stat.read_text() if stat.exists() else "")
         self.assertFalse(self.runDir.exists())
 
+    def test_startsAtATime(self) -> None:
+        """Of several starts at a time one wins, and the pidfile is its own."""
+        argv = self.lab.app.argv(nanotun("start", "-d", "-c", str(self.config)))
+        children = [
+            Child(argv, self.place / f"start-{number}.log", environment(), cwd=self.place)
+            for number in range(3)
+        ]
+        statuses = sorted(child.wait(30) for child in children)
+        self.assertEqual(statuses, [0, 1, 1], [child.output() for child in children])
+        self.addCleanup(endIfThere, self.pid())
+        self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(self.pid()))
+        said = "".join(child.output() for child in children)
+        self.assertNotIn("Traceback", said)
+        self.stop()
+        self.assertFalse(self.runDir.exists())
+
     def test_stalePidfile(self) -> None:
         """A pidfile that a crash left is no obstacle, even if its number is in use."""
         self.runDir.mkdir()
