@@ -70,7 +70,7 @@ class ControlTests(TunnelCase):
         self.assertEqual(report["resources"]["threads"], daemon.threads())
         text = say("status", "--config", str(daemon.directory / "nanotun.yaml"))
         self.assertEqual(text.returncode, 0)
-        self.assertIn("3 in all", text.stdout)
+        self.assertIn("3 opened", text.stdout)
         self.assertIn("293 KiB up, 293 KiB down", text.stdout)
         self.assertLessEqual(max(map(len, text.stdout.splitlines())), 80)
         self.assertEndsWell(daemon)

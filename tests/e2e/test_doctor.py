@@ -127,7 +127,7 @@ class WellTests(DoctorCase):
             self.addCleanup(running.kill)
             done = running.done(timeout=LIMIT)
             self.assertEqual((done.status, done.out), (64, ""))
-            self.assertRegex(done.err, r"\Ananotun: .*\n\Z")
+            self.assertRegex(done.err, r"\Ananotun( doctor)?: .*\n\Z")
 
 
 class RightsTests(DoctorCase):
