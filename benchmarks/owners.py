@@ -31,8 +31,8 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall, react
 
-from nanotun.config import makeSettings
-from nanotun.configfile import Given
+from nanotun.config.file import Given
+from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow
 from nanotun.flow import Protocol as IPProtocol
 from nanotun.owners import Owners, makeOwners

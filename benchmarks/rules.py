@@ -10,12 +10,12 @@ import time
 import timeit
 from collections.abc import Callable
 
-from nanotun.config import makeSettings
-from nanotun.configfile import Given
+from nanotun.config.file import Given
+from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow, Protocol
-from nanotun.gateway.locality import Locality
-from nanotun.judge import Judge
-from nanotun.tun.ways import MarkedWays
+from nanotun.linux.locality import Locality
+from nanotun.linux.markedroute import MarkedWays
+from nanotun.policy.judge import Judge
 
 FLOWS = 20_000
 """Of each case and run; the best of L{RUNS} runs counts."""

@@ -61,7 +61,7 @@ class FlowLimitError(NanotunError):
 class UpstreamError(NanotunError):
     """
     A flow cannot go out.  Each subclass is one thing that the app should see;
-    L{nanotun.router} has the table.
+    L{nanotun.router.router} has the table.
     """
 
 

@@ -8,10 +8,7 @@ named tuple costs a third of a frozen dataclass.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from nanotun.interfaces import ILegControl
+from typing import NamedTuple
 
 
 class Protocol(enum.IntEnum):
@@ -127,41 +124,6 @@ class FlowEnd(NamedTuple):
     error: int
     bytesUp: int
     bytesDown: int
-
-
-class Connection(NamedTuple):
-    """
-    An upstream leg that is ready to carry.
-
-    @ivar fd: a connected, non-blocking stream socket; whoever holds this value
-        owns it.
-    @ivar leftover: bytes for the app that came with the end of the handshake.
-    """
-
-    fd: int
-    leftover: bytes
-
-
-class LegKind(enum.IntEnum):
-    """What datagrams look like on a leg's socket (netstack.h, NS_LEG_...)."""
-
-    DIRECT = 1
-    SOCKS5 = 2
-
-
-class DatagramLeg(NamedTuple):
-    """
-    An upstream leg for datagrams that is ready to carry.
-
-    @ivar fd: a non-blocking datagram socket; whoever holds this value owns it.
-        Connected to the proxy's relay for SOCKS5, not connected for DIRECT.
-    @ivar control: what keeps the leg alive, owned likewise: the connection that
-        the association was asked for on, or L{None}.
-    """
-
-    fd: int
-    kind: LegKind
-    control: ILegControl | None
 
 
 class Datagram(NamedTuple):

@@ -13,45 +13,32 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
 
 #: From the bottom to the top.  A module may import from its own part and from
-#: lines below its own, but for PORTS.
+#: lines below its own, but for PORTS.  The longest name that fits is a module's part.
 LAYERS = (
     ("nanotun",),
     ("nanotun.flow", "nanotun.errors", "nanotun.addresses", "nanotun.rundir"),
     ("nanotun.interfaces",),
-    ("nanotun.configfile", "nanotun.proxyurl", "nanotun.checks", "nanotun.policy"),
-    ("nanotun.keys",),
-    ("nanotun.config", "nanotun.password", "nanotun.plugin"),
-    ("nanotun.logfile", "nanotun.logformat", "nanotun.logsinks"),
-    (
-        "nanotun.logs",
-        "nanotun.trouble",
-        "nanotun.pauses",
-        "nanotun.notify",
-        "nanotun.privileges",
-        "nanotun.reach",
-    ),
+    ("nanotun.linux", "nanotun.log.trouble", "nanotun.upstream.url"),
+    ("nanotun.upstream",),
+    ("nanotun.upstream.schemes",),
+    ("nanotun.config",),
+    ("nanotun.log",),
+    ("nanotun.policy",),
     (
         "nanotun.tun",
         "nanotun.engine",
-        "nanotun.upstream",
+        "nanotun.upstream.make",
         "nanotun.gateway",
         "nanotun.owners",
         "nanotun.routing",
         "nanotun.control",
         "nanotun.cell",
     ),
-    ("nanotun.judge",),
-    ("nanotun.legs", "nanotun.naming", "nanotun.ledger"),
-    ("nanotun.associations",),
-    ("nanotun.redirection",),
     ("nanotun.router",),
-    ("nanotun.service", "nanotun.signals", "nanotun.reload"),
-    ("nanotun.options",),
-    ("nanotun.assembly",),
-    ("nanotun.tap",),
+    ("nanotun.daemon",),
     ("nanotun.doctor",),
     ("nanotun.console",),
     ("nanotun.testing",),
@@ -59,10 +46,9 @@ LAYERS = (
 
 #: What touches the world is known to the others by its interface only: these
 #: are named by the composition root and by nobody else.
-PORTS = LAYERS[8]
+PORTS = (*LAYERS[9], "nanotun.upstream")
 ROOTS = (
-    "nanotun.assembly",
-    "nanotun.tap",
+    "nanotun.daemon",
     "nanotun.doctor",
     "nanotun.console",
     "nanotun.testing",
@@ -75,45 +61,45 @@ PURE = (
     "nanotun.addresses",
     "nanotun.rundir",
     "nanotun.interfaces",
-    "nanotun.pauses",
-    "nanotun.configfile",
-    "nanotun.proxyurl",
-    "nanotun.checks",
-    "nanotun.keys",
-    "nanotun.config",
-    "nanotun.password",
+    "nanotun.router.udp.pauses",
+    "nanotun.config.file",
+    "nanotun.upstream.url",
+    "nanotun.config.values",
+    "nanotun.config.keys",
+    "nanotun.config.settings",
+    "nanotun.config.password",
     "nanotun.policy",
-    "nanotun.owners.allowance",
-    "nanotun.owners.kinship",
+    "nanotun.owners.budget",
+    "nanotun.owners.inheritance",
     "nanotun.owners.matching",
     "nanotun.owners.names",
     "nanotun.owners.values",
     "nanotun.routing.values",
     "nanotun.routing.plan",
-    "nanotun.reload",
+    "nanotun.config.change",
     "nanotun.control.messages",
     "nanotun.console.statustext",
-    "nanotun.upstream.breaker",
-    "nanotun.upstream.challenge",
-    "nanotun.upstream.digest",
-    "nanotun.upstream.http",
-    "nanotun.upstream.httpstatus",
-    "nanotun.upstream.lifetimes",
-    "nanotun.upstream.login",
-    "nanotun.upstream.socks4",
-    "nanotun.upstream.policies",
-    "nanotun.upstream.relay",
-    "nanotun.upstream.socks5",
-    "nanotun.upstream.tls",
-    "nanotun.gateway.wire",
-    "nanotun.gateway.records",
-    "nanotun.gateway.cache",
-    "nanotun.gateway.servers",
-    "nanotun.gateway.counters",
-    "nanotun.gateway.chain",
-    "nanotun.gateway.names",
-    "nanotun.gateway.fakepool",
-    "nanotun.gateway.fakeanswers",
+    "nanotun.upstream.group.breaker",
+    "nanotun.upstream.handshakes.challenge",
+    "nanotun.upstream.handshakes.digest",
+    "nanotun.upstream.handshakes.http",
+    "nanotun.upstream.handshakes.httpstatus",
+    "nanotun.upstream.pool.lifetimes",
+    "nanotun.upstream.handshakes.httplogin",
+    "nanotun.upstream.handshakes.socks4",
+    "nanotun.upstream.group.policies",
+    "nanotun.upstream.handshakes.socks5relay",
+    "nanotun.upstream.handshakes.socks5",
+    "nanotun.upstream.handshakes.tls",
+    "nanotun.gateway.dns.message",
+    "nanotun.gateway.dns.records",
+    "nanotun.gateway.dns.cache",
+    "nanotun.gateway.dns.servers",
+    "nanotun.gateway.dns.counters",
+    "nanotun.gateway.dns.addresses",
+    "nanotun.gateway.dns.answered",
+    "nanotun.gateway.fakeip.pool",
+    "nanotun.gateway.fakeip.answers",
     "nanotun.routing.firewall.rules",
     "nanotun.routing.firewall.nfttext",
     "nanotun.routing.firewall.iptablestext",
@@ -134,23 +120,24 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
     # The native library; capset(2) and prctl(2), for which no package is kept up.
-    "ctypes": ("nanotun.engine", "nanotun.privileges"),
+    "ctypes": ("nanotun.engine", "nanotun.daemon.privileges"),
     "pyroute2": (
+        "nanotun.linux",
         "nanotun.tun",
         "nanotun.routing",
         "nanotun.owners",
         "nanotun.cell",
         "nanotun.doctor",
     ),
-    "yaml": "nanotun.configfile",
-    "h11": "nanotun.upstream.http",
-    "hyperlink": "nanotun.proxyurl",
+    "yaml": "nanotun.config.file",
+    "h11": "nanotun.upstream.handshakes.http",
+    "hyperlink": "nanotun.upstream.url",
     "psutil": ("nanotun.owners", "nanotun.doctor"),
     "rich": "nanotun.console",
 }
 
 #: The aim is 100 to 300; a file need not be torn in two for its last lines.
-LINES_LIMIT = 320
+LINES_LIMIT = 500
 
 
 def within(module: str, parents: str | tuple[str, ...]) -> bool:
@@ -166,11 +153,15 @@ def layer(module: str) -> tuple[int, str]:
     @return: the layer's number and the part's name.
     @raise LookupError: it has none yet.
     """
-    for number, parts in enumerate(LAYERS):
-        for part in parts:
-            if module == part or (part != "nanotun" and within(module, part)):
-                return number, part
-    raise LookupError(f"{module} has no place in LAYERS yet; give it one")
+    places = [
+        (number, part)
+        for number, parts in enumerate(LAYERS)
+        for part in parts
+        if module == part or (part != "nanotun" and within(module, part))
+    ]
+    if not places:
+        raise LookupError(f"{module} has no place in LAYERS yet; give it one")
+    return max(places, key=lambda place: len(place[1]))
 
 
 def sources(*folders: str) -> Iterator[tuple[str, str, ast.Module]]:
@@ -183,22 +174,27 @@ def sources(*folders: str) -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def forTypesOnly(node: ast.AST) -> bool:
-    """Whether this is C{if TYPE_CHECKING:}, which imports nothing."""
+    """Whether this is C{if TYPE_CHECKING:}."""
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
 
 
-def imports(tree: ast.AST, inFunctions: bool = True) -> Iterator[str]:
-    """The full names that a module imports when it runs."""
+def imports(tree: ast.AST, inFunctions: bool = True, forTypes: bool = True) -> Iterator[str]:
+    """
+    The full names that a module imports.
+
+    @param inFunctions: whether those count that a function imports when it is called.
+    @param forTypes: whether those count that only a type checker sees.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif not forTypesOnly(node):
+        elif forTypes or not forTypesOnly(node):
             isFunction = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             if inFunctions or not isFunction:
-                yield from imports(node, inFunctions)
+                yield from imports(node, inFunctions, forTypes)
 
 
 def wrongArrow(module: str, name: str) -> str:
@@ -211,7 +207,8 @@ def wrongArrow(module: str, name: str) -> str:
         return ""
     if target >= number:
         return f"{module} imports {name}, which is not below it"
-    if targetPart in PORTS and not within(module, ROOTS):
+    sameRoom = name.split(".")[:2] == module.split(".")[:2]
+    if targetPart in PORTS and not sameRoom and not within(module, ROOTS):
         return f"{module} imports {name}; it should know its interface only"
     return ""
 
@@ -237,13 +234,16 @@ class ArrowTests(SynchronousTestCase):
 
     def test_arrowsAreRead(self) -> None:
         """The test of the arrows sees a wrong one."""
-        self.assertIn("not below", wrongArrow("nanotun.config", "nanotun.options.Options"))
-        self.assertIn("interface", wrongArrow("nanotun.service", "nanotun.tun.port.TunPort"))
+        self.assertIn("not below", wrongArrow("nanotun.config.settings", "nanotun.router.router"))
+        self.assertIn("interface", wrongArrow("nanotun.router.router", "nanotun.tun.port.TunPort"))
         self.assertIn("not below", wrongArrow("nanotun.tun.port", "nanotun.engine.native"))
-        self.assertEqual(wrongArrow("nanotun.tap", "nanotun.tun.port.TunPort"), "")
+        self.assertEqual(wrongArrow("nanotun.daemon.tap", "nanotun.tun.port.TunPort"), "")
         self.assertRaises(LookupError, wrongArrow, "nanotun.unheard", "nanotun.flow")
-        tree = ast.parse("import a\nif 1:\n from b import c\ndef f():\n import d\n")
-        self.assertEqual(list(imports(tree)), ["a", "b.c", "d"])
+        tree = ast.parse(
+            "import a\nif 1:\n from b import c\ndef f():\n import d\nif TYPE_CHECKING:\n import e\n"
+        )
+        self.assertEqual(list(imports(tree)), ["a", "b.c", "d", "e"])
+        self.assertEqual(list(imports(tree, forTypes=False)), ["a", "b.c", "d"])
 
     def test_homes(self) -> None:
         """ctypes, pyroute2, yaml, hyperlink and psutil are used in one place each."""
@@ -262,7 +262,7 @@ class ArrowTests(SynchronousTestCase):
             f"{module} imports {name}"
             for module, _, tree in sources("nanotun")
             if within(module, PURE)
-            for name in imports(tree)
+            for name in imports(tree, forTypes=False)
             if within(name, IMPURE) and name not in HARMLESS
         ]
         self.assertEqual(wrong, [])
@@ -275,7 +275,7 @@ class HabitTests(SynchronousTestCase):
         """The reactor is imported inside functions of the composition roots only."""
         wrong = []
         for module, _, tree in sources("nanotun", "twisted"):
-            inFunctions = not within(module, ("nanotun.tap", "nanotun.console"))
+            inFunctions = not within(module, ("nanotun.daemon.tap", "nanotun.console"))
             if "twisted.internet.reactor" in imports(tree, inFunctions=inFunctions):
                 wrong.append(module)
         self.assertEqual(wrong, [])
@@ -320,6 +320,7 @@ class HabitTests(SynchronousTestCase):
         wrong = [
             module
             for module, _, tree in sources("tests")
-            if module.startswith("tests.test_") and "time.sleep" in ast.unparse(tree)
+            if module.startswith(("tests.unit.", "tests.contracts.", "tests.test_"))
+            and "time.sleep" in ast.unparse(tree)
         ]
         self.assertEqual(wrong, ["tests.test_imports"])

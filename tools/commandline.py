@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
 from twisted.python import usage
 
-from nanotun import checks
+from nanotun.config import values as checks
+from nanotun.config.keys import KEYS
+from nanotun.config.options import Options
 from nanotun.console import COMMANDS
-from nanotun.keys import KEYS
-from nanotun.options import Options
 
 #: Kinds of a value that are not one of some words.
 FILE, DIRECTORY = "FILE", "DIR"
@@ -111,8 +110,10 @@ def words() -> tuple[Word, ...]:
     made = []
     for name, command in COMMANDS.items():
         module = f"nanotun.console.{command.module}"
-        # Some words have their options in a module of its own.
-        found = [each for each in (module, f"{module}options") if find_spec(each)]
+        # A word that is a folder has its options in a module of their own.
+        found = [module]
+        if hasattr(import_module(module), "__path__"):
+            found.append(f"{module}.options")
         cls = optionsClass(name, *map(import_module, found))
         if cls is None:
             made.append(Word(name, command.summary))

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from commandline import Option, Word, daemonOptions, words  # noqa: E402
 
 from nanotun import __version__  # noqa: E402
-from nanotun.keys import KEYS  # noqa: E402
+from nanotun.config.keys import KEYS  # noqa: E402
 
 #: A word with more of the daemon's options than these has them all: it reads its settings.
 FEW = len(("config", "help", "run-dir", "version"))

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
-from nanotun.config import Settings
-from nanotun.console.asking import run
+from nanotun.config.options import Options
+from nanotun.config.settings import Settings
+from nanotun.console.command import run
 from nanotun.console.statuses import GOOD
-from nanotun.options import Options
 
 
 class CheckOptions(Options):
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
         # Imported here: it takes a moment, which a wrong command line need not wait for.
-        from nanotun.tap import checkFiles
+        from nanotun.daemon.tap import checkFiles
 
         checkFiles(options.settings)
         for notice in options.notices:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanotun.console.asking import AskOptions, run
+from nanotun.console.command import AskOptions, run
 from nanotun.console.statuses import GOOD
 from nanotun.control.client import Client
 

@@ -14,14 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
+from nanotun.config.options import Options
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.examination import examine
-from nanotun.doctor.finding import Finding, Level, exitStatus
+from nanotun.doctor.finding import Finding, ICheck, Level, exitStatus
 from nanotun.doctor.machine import Machine
 from nanotun.doctor.report import asJSON, asText
 from nanotun.errors import ConfigError
-from nanotun.interfaces import ICheck
-from nanotun.options import Options
 
 #: Exit status of a command line that makes no sense.
 USAGE = 64

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from nanotun.console.asking import run
+from nanotun.config.options import Options
+from nanotun.console.command import run
 from nanotun.console.statuses import GOOD
-from nanotun.options import Options
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.preview import plannedChanges

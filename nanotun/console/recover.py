@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanotun.console.asking import AskOptions, run
+from nanotun.console.command import AskOptions, run
 from nanotun.console.statuses import GOOD
 from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.make import makeChanges
 from nanotun.routing.netlink import NetlinkRoutes
-from nanotun.routing.parts import makeChanges
-from nanotun.routing.recovering import recover
+from nanotun.routing.recover import recover
 
 
 class RecoverOptions(AskOptions):

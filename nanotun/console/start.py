@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
-from nanotun.console.asking import run
+from nanotun.config.options import Options
+from nanotun.console.command import run
 from nanotun.console.statuses import FAILED, GOOD
 from nanotun.control.directory import makeRunDir
 from nanotun.control.lock import findHolder, runsAlready
+from nanotun.daemon.service import NEEDS_ROOT
 from nanotun.errors import ConfigError, DeviceError
-from nanotun.options import Options
 from nanotun.rundir import PIDFILE
-from nanotun.service import NEEDS_ROOT
 
 
 class StartOptions(Options):
@@ -124,7 +124,7 @@ class Runner(UnixApplicationRunner):  # type: ignore[misc]
     def createOrGetApplication(self) -> Any:
         """See L{twisted.application.app.ApplicationRunner.createOrGetApplication}."""
         # Imported here: it installs the reactor.
-        from nanotun.tap import makeService
+        from nanotun.daemon.tap import makeService
 
         # Not before: of a file that a crash left twistd would say that it runs already.
         self.config["pidfile"] = self._options.pidfile

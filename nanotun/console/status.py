@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from nanotun.console.asking import AskOptions, run
+from nanotun.console.command import AskOptions, run
 from nanotun.console.statuses import GOOD
 from nanotun.console.statustext import statusLines
 from nanotun.control.client import Client

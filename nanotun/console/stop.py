@@ -9,7 +9,7 @@ import select
 import signal
 from collections.abc import Sequence
 
-from nanotun.console.asking import AskOptions, run
+from nanotun.console.command import AskOptions, run
 from nanotun.console.statuses import GOOD
 from nanotun.control.client import Client, notRunning
 from nanotun.control.lock import findHolder

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nanotun.config import Settings
+from nanotun.config.settings import Settings
 from nanotun.doctor import local, neighbours, network, trial, upstreams
-from nanotun.doctor.landscape import Landscape, readLandscape
+from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import ICheck
-from nanotun.upstream import upstreamFor
-from nanotun.upstream.sockets import openDatagram
+from nanotun.linux.network import Landscape, readLandscape
+from nanotun.upstream.dial.sockets import openDatagram
+from nanotun.upstream.make import upstreamFor
 
 #: Seconds for one step of a conversation with a proxy; of a longer connectTimeout no
 #: more is spent here.

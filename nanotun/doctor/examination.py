@@ -10,9 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 
-from nanotun.doctor.finding import Finding, Level
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import NanotunError
-from nanotun.interfaces import ICheck
 
 #: Seconds for one check; the whole is no longer, as they run at the same time.
 CHECK_LIMIT = 12.0

@@ -4,6 +4,13 @@ What a check found.  Pure.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
 import enum
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -36,3 +43,19 @@ def exitStatus(findings: Iterable[Finding]) -> int:
     """0: all well; 1: warnings; 2: failures."""
     worst = max((finding.level for finding in findings), default=Level.OK)
     return max(0, worst - Level.INFO)
+
+
+class ICheck(Interface):
+    """
+    One thing that can be wrong.  The doctor runs each once, all at the same time; one
+    that takes too long is cancelled, and that is its finding.
+    """
+
+    name = Attribute("What it is about, in one or two words (L{str}).")
+
+    def run() -> list[Finding] | Deferred[list[Finding]]:
+        """
+        Look, and change nothing.
+
+        @return: what was found, at least one finding; that all is well is one.
+        """

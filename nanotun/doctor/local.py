@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from zope.interface import implementer
 
 from nanotun import __version__
-from nanotun.doctor.finding import Finding, Level
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.interfaces import ICheck
 
 PYTHON_MIN = (3, 10)
 

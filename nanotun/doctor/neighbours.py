@@ -11,11 +11,10 @@ from typing import Any
 
 from zope.interface import implementer
 
-from nanotun.config import Settings
-from nanotun.doctor.finding import Finding, Level
-from nanotun.doctor.landscape import Landscape
+from nanotun.config.settings import Settings
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.interfaces import ICheck
+from nanotun.linux.network import Landscape
 from nanotun.rundir import JOURNAL, LOCK
 
 

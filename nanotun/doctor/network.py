@@ -10,11 +10,10 @@ from collections.abc import Callable
 from zope.interface import implementer
 
 from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
-from nanotun.config import Settings
-from nanotun.doctor.finding import Finding, Level
-from nanotun.doctor.landscape import TABLE_MAIN, Landscape
+from nanotun.config.settings import Settings
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.interfaces import ICheck
+from nanotun.linux.network import TABLE_MAIN, Landscape
 
 #: What IFLA_INFO_KIND says of devices that lead into somebody's tunnel.
 TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")

@@ -12,13 +12,12 @@ from zope.interface import implementer
 
 from nanotun.cell.device import CellTunOpener
 from nanotun.cell.launch import Cell
-from nanotun.config import Settings
-from nanotun.doctor.finding import Finding, Level
+from nanotun.config.settings import Settings
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import NanotunError, RoutingError
-from nanotun.interfaces import ICheck
 
 #: With the helper's C{main}.
-HELPER = "nanotun.console.cellhelper"
+HELPER = "nanotun.console.run.helper"
 
 
 def openAndClose(settings: Settings) -> bool:

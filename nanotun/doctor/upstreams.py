@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface import implementer
 
 from nanotun.doctor.datagrams import Exchange, dnsQuery, isDnsAnswer
-from nanotun.doctor.finding import Finding, Level
+from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import DatagramsUnsupported, UpstreamError
-from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import ICheck, IHealthCheck, IUpstream
+from nanotun.flow import Endpoint
+from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream, LegKind
 
 #: The header of a datagram to a SOCKS5 relay (RFC 1928, section 7): RSV, FRAG, and the
 #: address by kind.

@@ -12,7 +12,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
-from nanotun.flow import DatagramLeg, Endpoint, Protocol, Refusal
+from nanotun.flow import Endpoint, Protocol, Refusal
+from nanotun.interfaces import DatagramLeg
 
 #: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has
 #: no more than 64,512 ports towards one proxy anyway.

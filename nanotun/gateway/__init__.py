@@ -12,21 +12,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway.answering import Answering
-from nanotun.gateway.counters import Counters, GatewayStats
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
-from nanotun.gateway.fakeanswers import FakeAnswers
-from nanotun.gateway.fakeip import FakeDns, FakeNames
-from nanotun.gateway.fakepool import FakePool
-from nanotun.gateway.fakestore import FakeStore
-from nanotun.gateway.locality import Locality
-from nanotun.gateway.lookup import Lookup
-from nanotun.gateway.names import AnsweredNames
-from nanotun.gateway.realnames import RealNames
-from nanotun.gateway.relay import DnsRelay
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.answering import Answering
+from nanotun.gateway.dns.ask import ServerWays
+from nanotun.gateway.dns.counters import Counters, GatewayStats
+from nanotun.gateway.dns.lookup import Lookup
+from nanotun.gateway.dns.realnames import RealNames
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.front import FakeDns, FakeNames
+from nanotun.gateway.fakeip.pool import FakePool
+from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
-from nanotun.gateway.ways import ServerWays
 from nanotun.interfaces import IFlowRequest, IPacketEngine
+from nanotun.linux.locality import Locality
 
 __all__ = ["Gateway", "GatewayStats", "NameOptions", "makeGateway"]
 
@@ -65,7 +65,7 @@ class Gateway:
     """
     The gateway's services.
 
-    @ivar names: what addresses stand for; a L{nanotun.naming.Names}.
+    @ivar names: what addresses stand for; a L{nanotun.router.named.Names}.
     @ivar services: where datagram services listen.
     """
 

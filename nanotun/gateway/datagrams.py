@@ -21,10 +21,10 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway.answering import Answering
-from nanotun.gateway.counters import Counters
-from nanotun.gateway.locality import Locality
+from nanotun.gateway.dns.answering import Answering
+from nanotun.gateway.dns.counters import Counters
 from nanotun.interfaces import IPacketEngine
+from nanotun.linux.locality import Locality
 
 #: Bytes of payload: 65,535 less the headers of IPv4 and UDP.
 LARGEST_DATAGRAM = 65507

@@ -22,11 +22,11 @@ from zope.interface import implementer
 
 from nanotun.errors import FlowLimitError
 from nanotun.flow import Refusal
-from nanotun.gateway.answering import Answering
-from nanotun.gateway.connecting import GivenFactory
-from nanotun.gateway.locality import Locality
+from nanotun.gateway.dns.answering import Answering
+from nanotun.gateway.dns.connecting import GivenFactory
 from nanotun.interfaces import IFlowRequest
-from nanotun.trouble import TroubleLog
+from nanotun.linux.locality import Locality
+from nanotun.log.trouble import TroubleLog
 
 #: Seconds without a whole query or an answer (RFC 7766, section 6.2.3).
 IDLE = 10

@@ -1,5 +1,6 @@
 """
-Every zope interface of nanotun, and nothing else.
+What the parts of nanotun are to each other.  An interface that one part keeps to
+itself is in that part.
 
 All methods are called on the reactor's thread.
 """
@@ -7,7 +8,6 @@ All methods are called on the reactor's thread.
 from __future__ import annotations
 
 from nanotun.interfaces.device import ITunDevice, ITunOpener
-from nanotun.interfaces.diagnosis import ICheck
 from nanotun.interfaces.engine import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -16,13 +16,21 @@ from nanotun.interfaces.engine import (
     IPacketEngine,
     IPacketEngineFactory,
 )
+from nanotun.interfaces.part import IPart
 from nanotun.interfaces.policy import IJudge, IOwners
-from nanotun.interfaces.routing import IChange, IKernelRoutes, IPart
-from nanotun.interfaces.upstream import IHandshake, IHealthCheck, ILegControl, IUpstream
+from nanotun.interfaces.upstream import (
+    Connection,
+    DatagramLeg,
+    IHandshake,
+    IHealthCheck,
+    ILegControl,
+    IUpstream,
+    LegKind,
+)
 
 __all__ = [
-    "IChange",
-    "ICheck",
+    "Connection",
+    "DatagramLeg",
     "IDatagramFlowRequest",
     "IFlowHandler",
     "IFlowRequest",
@@ -30,7 +38,6 @@ __all__ = [
     "IHandshake",
     "IHealthCheck",
     "IJudge",
-    "IKernelRoutes",
     "ILegControl",
     "IOwners",
     "IPacketEngine",
@@ -39,4 +46,5 @@ __all__ = [
     "ITunDevice",
     "ITunOpener",
     "IUpstream",
+    "LegKind",
 ]

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Datagram, DatagramLeg, Endpoint, FlowEnd, Protocol, Refusal, Stats
+    from nanotun.flow import Datagram, Endpoint, FlowEnd, Protocol, Refusal, Stats
     from nanotun.interfaces.device import ITunDevice
+    from nanotun.interfaces.upstream import DatagramLeg
 
 
 class IFlowRequest(Interface):

@@ -1,10 +1,11 @@
 """
-The ways out.
+Upstreams, and the values that come out of them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import Attribute, Interface
 
@@ -13,7 +14,42 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Connection, DatagramLeg, Endpoint
+    from nanotun.flow import Endpoint
+
+
+class Connection(NamedTuple):
+    """
+    An upstream leg that is ready to carry.
+
+    @ivar fd: a connected, non-blocking stream socket; whoever holds this value
+        owns it.
+    @ivar leftover: bytes for the app that came with the end of the handshake.
+    """
+
+    fd: int
+    leftover: bytes
+
+
+class LegKind(enum.IntEnum):
+    """What datagrams look like on a leg's socket (netstack.h, NS_LEG_...)."""
+
+    DIRECT = 1
+    SOCKS5 = 2
+
+
+class DatagramLeg(NamedTuple):
+    """
+    An upstream leg for datagrams that is ready to carry.
+
+    @ivar fd: a non-blocking datagram socket; whoever holds this value owns it.
+        Connected to the proxy's relay for SOCKS5, not connected for DIRECT.
+    @ivar control: what keeps the leg alive, owned likewise: the connection that
+        the association was asked for on, or L{None}.
+    """
+
+    fd: int
+    kind: LegKind
+    control: ILegControl | None
 
 
 class IHandshake(Interface):
@@ -77,7 +113,7 @@ class IUpstream(Interface):
         """
         Open a leg to C{destination}, its sockets marked.
 
-        @return: fires with a L{nanotun.flow.Connection}, or fails with a
+        @return: fires with a L{Connection}, or fails with a
             L{nanotun.errors.UpstreamError}.  Cancelling it gives up and leaves
             no socket behind.
         """
@@ -87,7 +123,7 @@ class IUpstream(Interface):
         Open a leg for datagrams, its sockets marked.
 
         @param family: the app's, 4 or 6.
-        @return: fires with a L{nanotun.flow.DatagramLeg}, or fails with a
+        @return: fires with a L{DatagramLeg}, or fails with a
             L{nanotun.errors.UpstreamError};
             L{nanotun.errors.DatagramsUnsupported} where there is no use in asking
             again soon.  Cancelling it gives up and leaves no socket behind.

@@ -12,7 +12,8 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
-from nanotun.config import Settings
+from nanotun.config.settings import Settings
+from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree, findMount
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
@@ -21,10 +22,9 @@ from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
-from nanotun.owners.scans import Scans
+from nanotun.owners.schedule import Scans
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
-from nanotun.trouble import TroubleLog
 
 __all__ = ["Owners", "makeOwners"]
 

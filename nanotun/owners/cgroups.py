@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from zope.interface import implementer
 
-from nanotun.owners.system import ICgroups
+from nanotun.owners.interfaces import ICgroups
 
 #: Cgroups that are read in one walk; a machine of many containers has thousands.
 CGROUP_LIMIT = 20_000

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from nanotun.owners.system import IProcesses
+from nanotun.owners.interfaces import IProcesses
 
 #: Processes of which something is remembered, and sockets of one.
 PROCESS_LIMIT = 4096
@@ -58,7 +58,7 @@ class Descriptors:
     Searches processes for sockets.  Scans do so on their thread, too: what two searches
     of one process note down at a time is right, whichever is last.
 
-    @param spent: see L{nanotun.owners.allowance.Allowance}.
+    @param spent: see L{nanotun.owners.budget.Allowance}.
     """
 
     def __init__(self, processes: IProcesses, spent: Callable[[], float]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from nanotun.flow import Endpoint
-from nanotun.owners.system import ISockets
-from nanotun.proxyurl import ProxyURL
+from nanotun.owners.interfaces import ISockets
+from nanotun.upstream.url import ProxyURL
 
 #: RFC 6761, section 6.3: it and all below it are this machine.
 _LOCALHOST = "localhost"

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.errors import ConfigError
 from nanotun.owners.values import Process, Program
-from nanotun.policy.selector import Selector, SelectorKind
 
 
 class Matcher:

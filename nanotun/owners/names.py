@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from posixpath import basename
 
-from nanotun.policy.selector import processName
+from nanotun.config.selectors import processName
 
 #: Programs that run other programs' text, whose name users mean; with a version behind
 #: them, or none.

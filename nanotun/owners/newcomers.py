@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nanotun.owners.kinship import GENERATIONS, inherits
+from nanotun.owners.inheritance import GENERATIONS, inherits
+from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import YOUNG
-from nanotun.owners.system import IProcesses
 from nanotun.owners.values import EMPTY, Excluded, Glance, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
@@ -32,7 +32,7 @@ class Newcomers:
     @ivar overflowed: whether some were left out since the last table.
     @param children: the setting C{excludeChildren}.
     @param seconds: the clock.
-    @param spent: see L{nanotun.owners.allowance.Allowance}.
+    @param spent: see L{nanotun.owners.budget.Allowance}.
     """
 
     def __init__(

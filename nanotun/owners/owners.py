@@ -16,16 +16,16 @@ from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.interfaces import IOwners, IPart
-from nanotun.owners.allowance import Allowance
+from nanotun.log.trouble import TroubleLog
+from nanotun.owners.budget import Allowance
 from nanotun.owners.descriptors import OutOfTime
+from nanotun.owners.handover import Passing
+from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
-from nanotun.owners.passing import Passing
-from nanotun.owners.scans import Scans
+from nanotun.owners.schedule import Scans
 from nanotun.owners.search import Search
-from nanotun.owners.system import ICgroups, IProcesses, ISockets
 from nanotun.owners.values import FlowSocket, Table
-from nanotun.trouble import TroubleLog
 
 #: Seconds between two looks at what was started meanwhile, so that little is left to look
 #: at when a flow comes.

@@ -17,8 +17,8 @@ from typing import Any
 
 from zope.interface import implementer
 
+from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.names import mayRunScripts, namesOf
-from nanotun.owners.system import IProcesses
 from nanotun.owners.values import Glance, Process, Program
 
 #: Bytes of a small file of /proc; /proc/pid/stat has some 350.

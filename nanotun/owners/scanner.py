@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Collection, Iterable
 
 from nanotun.owners.descriptors import Descriptors
-from nanotun.owners.kinship import spread
+from nanotun.owners.inheritance import spread
+from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
-from nanotun.owners.system import IProcesses
 from nanotun.owners.values import (
     Excluded,
     Glance,

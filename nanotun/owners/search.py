@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from nanotun.owners.descriptors import Descriptors, OutOfTime
+from nanotun.owners.interfaces import ICgroups, IProcesses
 from nanotun.owners.newcomers import Newcomers
-from nanotun.owners.system import ICgroups, IProcesses
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
@@ -51,7 +51,7 @@ class Search:
     Looks at excluded processes only: at those of the last scan that can have made
     the socket, and at those that came later.
 
-    @param spent: see L{nanotun.owners.allowance.Allowance}.
+    @param spent: see L{nanotun.owners.budget.Allowance}.
     """
 
     def __init__(

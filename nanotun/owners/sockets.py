@@ -12,6 +12,7 @@ from socket import AF_INET, AF_INET6
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.interfaces import ISockets
 from nanotun.owners.sockdiag import (
     ALL_STATES,
     LISTENING,
@@ -22,7 +23,6 @@ from nanotun.owners.sockdiag import (
     sends,
     takes,
 )
-from nanotun.owners.system import ISockets
 from nanotun.owners.values import FlowSocket
 
 #: linux/netlink.h; Python has neither name.

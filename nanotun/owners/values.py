@@ -39,7 +39,7 @@ class Program(NamedTuple):
     What a process runs.
 
     @ivar names: what it is called, in the form of
-        L{nanotun.policy.selector.processName}.
+        L{nanotun.config.selectors.processName}.
     @ivar path: the executable's absolute path, or empty.
     """
 
@@ -53,7 +53,7 @@ class Process(NamedTuple):
 
     @ivar uids: its real, effective and saved user id, in this order.
     @ivar names: what it is called, in the form of
-        L{nanotun.policy.selector.processName}.
+        L{nanotun.config.selectors.processName}.
     @ivar name: what it is called first, as it is written.
     @ivar path: the executable's absolute path, or empty.
     @ivar cgroup: its path below the root of cgroup version 2, or empty.

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Generic, TypeVar
 
-from nanotun.policy.targets import Network
+from nanotun.config.networks import Network
 
 T = TypeVar("T")
 

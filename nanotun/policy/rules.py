@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, isFake, isUnicast, mayDial
+from nanotun.config.networks import Network
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.reserved import SPECIALS, Reach, specialOf
-from nanotun.policy.targets import Network
 
 #: What L{Owner.excluded} says of the process that is the proxy on this machine.
 LOCAL_PROXY = "local proxy"
@@ -41,7 +41,7 @@ RULES = {
     "proxy": "all the rest",
 }
 
-#: What the way out can make of a decision; see L{nanotun.judge}.
+#: What the way out can make of a decision; see L{nanotun.policy.judge}.
 OUTCOMES = {
     "reserved-routed": "reserved addresses that somebody has routed into the tunnel",
     "no-way": "what is to go past the tunnel and has no way but into it",

@@ -6,9 +6,9 @@ not keep us from starting.
 from __future__ import annotations
 
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IKernelRoutes
+from nanotun.routing.applied import Ledger
 from nanotun.routing.changes import RouteChange
-from nanotun.routing.ledger import Ledger
+from nanotun.routing.interfaces import IKernelRoutes
 
 
 def checkAlone(kernel: IKernelRoutes, ledger: Ledger, device: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from nanotun.interfaces import IKernelRoutes
+from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import Interface, Route, Rule
 
 

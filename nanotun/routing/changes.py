@@ -15,7 +15,7 @@ from typing import Any
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange, IKernelRoutes
+from nanotun.routing.interfaces import IChange, IKernelRoutes
 from nanotun.routing.values import LAST, TABLE, Route, Rule, Sysctl
 
 #: errno of an undo where there is nothing to undo.

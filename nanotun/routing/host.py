@@ -10,11 +10,11 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 
-from nanotun.config import Settings
+from nanotun.config.selectors import SelectorKind
+from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IKernelRoutes
-from nanotun.policy.selector import SelectorKind
 from nanotun.routing.changes import readSysctl
+from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import Host, Interface, Wishes
 
 #: Somewhere on the Internet, of each family: where packets to there would leave is

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.interfaces import IKernelRoutes
-from nanotun.routing.tables import Interrupted, defaultRoutes
+from nanotun.linux.tables import Interrupted, defaultRoutes
+from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import PROTOCOL, TABLE, Interface, Route, Rule
 
 _Found = TypeVar("_Found")

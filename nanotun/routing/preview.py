@@ -9,15 +9,15 @@ from collections.abc import Mapping
 
 from twisted.internet.defer import succeed
 
-from nanotun.config import Settings
-from nanotun.interfaces import IChange, IKernelRoutes
+from nanotun.config.settings import Settings
 from nanotun.routing.changes import readSysctl
+from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.firewall import Firewall
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
-from nanotun.routing.parts import makeChanges
+from nanotun.routing.interfaces import IChange, IKernelRoutes
+from nanotun.routing.make import makeChanges
 from nanotun.routing.plan import plan
 from nanotun.routing.ssh import sshPorts
-from nanotun.routing.surroundings import Surroundings
 
 _IPV6_OFF = "net/ipv6/conf/default/disable_ipv6"
 _RP_FILTER = "net/ipv4/conf/default/rp_filter"

@@ -14,19 +14,20 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange, IPart
+from nanotun.interfaces import IPart
 from nanotun.routing.alone import checkAlone
+from nanotun.routing.applied import Ledger
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes, RuleChange
+from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.follower import Follower
 from nanotun.routing.host import HostReader
-from nanotun.routing.ledger import Ledger
+from nanotun.routing.interfaces import IChange
 from nanotun.routing.plan import plan
-from nanotun.routing.surroundings import Surroundings
 from nanotun.routing.values import Host, Rule, Wishes
 
 #: Seconds between two looks at what takes a while to find out.  As long as a
-#: proxy's address is used without a new lookup (L{nanotun.upstream.resolver}).
+#: proxy's address is used without a new lookup (L{nanotun.upstream.dial.resolver}).
 REFRESH = 60.0
 
 #: Seconds by which the time of day may run away from the machine's own clock.  More

@@ -14,17 +14,8 @@ from zope.interface import implementer
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.engine.request import DatagramFlowRequest, FlowRequest
 from nanotun.errors import EngineError, FlowLimitError
-from nanotun.flow import (
-    Datagram,
-    DatagramLeg,
-    Endpoint,
-    Flow,
-    FlowEnd,
-    Protocol,
-    Refusal,
-    Stats,
-)
-from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.flow import Datagram, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
+from nanotun.interfaces import DatagramLeg, IFlowHandler, IPacketEngine, ITunDevice
 
 WEB = Endpoint("192.0.2.1", 80)
 SOURCE = Endpoint("198.18.0.2", 40000)

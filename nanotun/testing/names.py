@@ -11,9 +11,9 @@ from nanotun.addresses import isFake
 
 class FakeNames:
     """
-    See L{nanotun.naming.Names}.
+    See L{nanotun.router.named.Names}.
 
-    @ivar followsFlows: see L{nanotun.naming.Names}.
+    @ivar followsFlows: see L{nanotun.router.named.Names}.
     @ivar known: address to name.
     @ivar asked: lookups: name and family, in order.
     @ivar open: addresses of flows that were joined and have not ended.
@@ -27,26 +27,26 @@ class FakeNames:
         self._lookups: list[Deferred[list[str]]] = []
 
     def isFake(self, host: str) -> bool:
-        """See L{nanotun.naming.Names.isFake}."""
+        """See L{nanotun.router.named.Names.isFake}."""
         return isFake(host)
 
     def nameOf(self, host: str) -> str | None:
-        """See L{nanotun.naming.Names.nameOf}."""
+        """See L{nanotun.router.named.Names.nameOf}."""
         return self.known.get(host)
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """See L{nanotun.naming.Names.resolve}."""
+        """See L{nanotun.router.named.Names.resolve}."""
         self.asked.append((name, family))
         lookup: Deferred[list[str]] = Deferred(self._lookups.remove)
         self._lookups.append(lookup)
         return lookup
 
     def flowJoined(self, host: str) -> None:
-        """See L{nanotun.naming.Names.flowJoined}."""
+        """See L{nanotun.router.named.Names.flowJoined}."""
         self.open.append(host)
 
     def flowClosed(self, host: str) -> None:
-        """See L{nanotun.naming.Names.flowClosed}."""
+        """See L{nanotun.router.named.Names.flowClosed}."""
         self.open.remove(host)
 
     def answer(self, *addresses: str) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.names import namesOf
-from nanotun.owners.system import ICgroups, IProcesses, ISockets
 from nanotun.owners.values import FlowSocket, Glance, Process, Program
 
 _images = itertools.count(0x7FFC00000000, 4096)

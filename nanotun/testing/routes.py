@@ -9,7 +9,7 @@ import os
 
 from zope.interface import implementer
 
-from nanotun.interfaces import IKernelRoutes
+from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import Interface, Route, Rule
 
 

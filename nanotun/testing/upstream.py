@@ -11,8 +11,15 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHealthCheck, ILegControl, IUpstream
+from nanotun.flow import Endpoint
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IHealthCheck,
+    ILegControl,
+    IUpstream,
+    LegKind,
+)
 
 
 @implementer(ILegControl)

@@ -21,11 +21,11 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHealthCheck, IUpstream
-from nanotun.upstream.connector import Connector
-from nanotun.upstream.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.sockets import openDatagram, openStream
+from nanotun.flow import Endpoint
+from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream, LegKind
+from nanotun.upstream.dial.connector import Connector
+from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.dial.sockets import openDatagram, openStream
 
 #: What connect(2) fails with, and what the app is to see of it.  EACCES and
 #: EPERM come from a firewall or a "prohibit" route of this machine.

@@ -15,18 +15,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, ProxyClosedError, ProxyError, UpstreamError
-from nanotun.flow import Connection, DatagramLeg, Endpoint, LegKind
-from nanotun.interfaces import IHandshake, IHealthCheck, IUpstream
-from nanotun.proxyurl import ProxyURL
-from nanotun.upstream.connector import Connector
-from nanotun.upstream.control import ControlConnection
-from nanotun.upstream.pool import WarmPool
-from nanotun.upstream.proceeding import proceed
-from nanotun.upstream.protocol import UpstreamFactory
-from nanotun.upstream.relay import relayEndpoint
-from nanotun.upstream.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.sockets import openDatagram, openStream
-from nanotun.upstream.socks5 import Socks5Handshake
+from nanotun.flow import Endpoint
+from nanotun.interfaces import Connection, DatagramLeg, IHandshake, IHealthCheck, IUpstream, LegKind
+from nanotun.upstream.dial.connector import Connector
+from nanotun.upstream.dial.control import ControlConnection
+from nanotun.upstream.dial.protocol import UpstreamFactory
+from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.handshakes.socks5 import Socks5Handshake
+from nanotun.upstream.handshakes.socks5relay import relayEndpoint
+from nanotun.upstream.pool.pool import WarmPool
+from nanotun.upstream.pool.reuse import proceed
+from nanotun.upstream.url import ProxyURL
 
 #: Seconds that a proxy's "no UDP here" is believed.  Long enough to cost no
 #: connection for each attempt of a browser, short enough to notice a proxy that

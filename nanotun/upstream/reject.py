@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, UpstreamRefused
-from nanotun.flow import Connection, DatagramLeg, Endpoint
-from nanotun.interfaces import IHealthCheck, IUpstream
+from nanotun.flow import Endpoint
+from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream
 
 
 @implementer(IUpstream, IHealthCheck)

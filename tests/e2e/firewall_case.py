@@ -9,12 +9,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from nanotun.config import Settings, flagValue, makeSettings
-from nanotun.interfaces import IChange
-from nanotun.keys import KEYS
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.routing.firewall import Firewall
 from nanotun.routing.firewall.cgroups import MOUNTS, hierarchy
 from nanotun.routing.firewall.tools import SystemTools
+from nanotun.routing.interfaces import IChange
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.namespace import Namespace

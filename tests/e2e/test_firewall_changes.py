@@ -13,11 +13,11 @@ import sys
 
 from twisted.trial.unittest import SkipTest
 
-from nanotun.interfaces import IChange
 from nanotun.routing.firewall import Firewall, firewallKinds
 from nanotun.routing.firewall.generation import generation
 from nanotun.routing.firewall.rules import TABLE
-from tests.contracts_firewall import ChangeContract
+from nanotun.routing.interfaces import IChange
+from tests.contracts.firewall import ChangeContract
 from tests.e2e.firewall_case import (
     ByIptablesNft,
     ByLegacy,
@@ -61,8 +61,8 @@ COMMIT
 #: Makes the change, and waits to be killed.
 DAEMON = """
 import sys, time
-from nanotun.config import flagValue, makeSettings
-from nanotun.keys import KEYS
+from nanotun.config.settings import flagValue, makeSettings
+from nanotun.config.keys import KEYS
 from nanotun.routing.firewall import Firewall
 flags = {"proxy": flagValue(KEYS["proxy"], "direct://"),
          "killSwitch": flagValue(KEYS["killSwitch"], sys.argv[1])}

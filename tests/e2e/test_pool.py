@@ -27,8 +27,8 @@ STALL_SECONDS = 3
 
 _SHORT_STALL = """\
 #!{python}
-import nanotun.upstream.sockets
-nanotun.upstream.sockets.STALL_TIME = {seconds}
+import nanotun.upstream.dial.sockets
+nanotun.upstream.dial.sockets.STALL_TIME = {seconds}
 from twisted.scripts.twistd import run
 run()
 """

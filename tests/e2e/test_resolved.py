@@ -16,11 +16,11 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange
 from nanotun.routing.firewall import firewallKinds
 from nanotun.routing.firewall.resolved import FOLDER, ResolvedLink, isRunning
 from nanotun.routing.firewall.tools import SystemTools
-from tests.contracts_firewall import ChangeContract
+from nanotun.routing.interfaces import IChange
+from tests.contracts.firewall import ChangeContract
 from tests.e2e.lab import resolved
 from tests.e2e.lab.process import Child, run, waitUntil
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.values import Interface
-from tests.contracts_routes import DEVICE, KernelRoutesContract
+from tests.contracts.routes import DEVICE, KernelRoutesContract
 from tests.e2e.case import LabCase
 from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
 
@@ -50,7 +50,7 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
 
     def test_foreign(self) -> None:
         """Rules and routes of others are not seen and not deleted."""
-        from tests.contracts_routes import ROUTES, RULES
+        from tests.contracts.routes import ROUTES, RULES
 
         self.host.host.ip(
             "rule add pref 7499 nop",

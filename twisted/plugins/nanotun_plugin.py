@@ -6,11 +6,11 @@ file, so it names things and imports next to nothing.
 
 from twisted.application.service import ServiceMaker
 
-from nanotun.plugin import EngineFactory
+from nanotun.engine.plugin import EngineFactory
 
 nanotun = ServiceMaker(
-    "nanotun", "nanotun.tap", "Send what arrives on a TUN device through a proxy.", "nanotun"
+    "nanotun", "nanotun.daemon.tap", "Send what arrives on a TUN device through a proxy.", "nanotun"
 )
 
 nanotunGVisor = EngineFactory("gvisor", "nanotun.engine.gvisor.GVisorEngineFactory")
-nanotunSimple = EngineFactory("simple", "nanotun.engine.simple.SimpleEngineFactory")
+nanotunSimple = EngineFactory("simple", "nanotun.engine.factories.SimpleEngineFactory")

@@ -15,13 +15,13 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config import Settings
-from nanotun.interfaces import IChange
-from nanotun.policy.selector import Selector, SelectorKind
+from nanotun.config.selectors import Selector, SelectorKind
+from nanotun.config.settings import Settings
 from nanotun.routing.firewall import iptables, nft, resolved
 from nanotun.routing.firewall.cgroups import MOUNTS, Cgroups, hierarchy
 from nanotun.routing.firewall.rules import Exclusions
 from nanotun.routing.firewall.tools import SystemTools, Tools
+from nanotun.routing.interfaces import IChange
 
 _log = Logger()
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from nanotun.policy.selector import Selector, SelectorKind
+from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.routing.firewall.rules import Cgroup
 
 MOUNTS = "/proc/self/mountinfo"

@@ -12,13 +12,13 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange
-from nanotun.policy.selector import selectors
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.rules import Exclusions, Rules, digest, keyIn
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
+from nanotun.routing.interfaces import IChange
 
 #: Seconds to wait for somebody else who is changing rules.
 LOCK_LIMIT = "5"

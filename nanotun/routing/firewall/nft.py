@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange
-from nanotun.policy.selector import selectors
 from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
+from nanotun.routing.interfaces import IChange
 
 #: What C{nft -i} is asked after a script, and what only the answer has in it.
 QUESTION = "describe meta mark"

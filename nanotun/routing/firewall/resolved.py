@@ -19,8 +19,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IChange
 from nanotun.routing.firewall.tools import Tools
+from nanotun.routing.interfaces import IChange
 
 SERVICE = "org.freedesktop.resolve1"
 _MANAGER = (SERVICE, "/org/freedesktop/resolve1", f"{SERVICE}.Manager")

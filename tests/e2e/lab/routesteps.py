@@ -21,16 +21,16 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
 from nanotun.routing import changes
+from nanotun.routing.applied import Ledger
 from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
-from nanotun.routing.ledger import Ledger
+from nanotun.routing.make import makeChanges
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import NetlinkRoutes
-from nanotun.routing.parts import makeChanges
-from nanotun.routing.recovering import recover
+from nanotun.routing.recover import recover
 from nanotun.routing.routes import Routes
-from nanotun.routing.surroundings import Surroundings
 from nanotun.routing.values import Wishes
 
 

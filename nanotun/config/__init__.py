@@ -1,0 +1,1 @@
+"""Text from file, flags and environment to one frozen Settings."""

@@ -1,0 +1,100 @@
+"""
+What the words have in common that ask a running daemon.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from twisted.python import usage
+
+from nanotun import __version__
+from nanotun.config.file import parseFile
+from nanotun.config.keys import KEYS
+from nanotun.config.options import readFile
+from nanotun.console.statuses import FAILED, NOT_RUNNING, WRONG_USAGE
+from nanotun.errors import ConfigError, NanotunError, NotRunning
+
+
+class AskOptions(usage.Options):
+    """Which daemon."""
+
+    optParameters = [
+        ["config", "c", None, "the daemon's configuration file, for its runDir"],
+        ["run-dir", None, None, f"the daemon's runDir [default: {KEYS['runDir'].default}]"],
+    ]
+
+    def runDir(self) -> str:
+        """
+        The directory of the daemon's lock and socket.
+
+        @raise ConfigError: the file or the directory is no good.
+        """
+        key = KEYS["runDir"]
+        where: str = "--run-dir"
+        value: object = self["run-dir"]
+        if value is None and self["config"] is not None:
+            text, _ = readFile(self["config"], os.geteuid())
+            given = parseFile(text, self["config"], KEYS).get(key.name)
+            if given is not None:
+                where, value = given.where, given.value
+        try:
+            return str(key.check(key.default if value is None else value))
+        except ConfigError as error:
+            raise ConfigError(f"{where} {error}.") from None
+
+    def opt_version(self) -> None:
+        """Display nanotun's version and exit."""
+        print(f"nanotun {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *args: str) -> None:
+        """There are options only."""
+        if args:
+            raise usage.UsageError(f"there is no argument {args[0][:40]!a}")
+
+
+def inOrder(options: usage.Options, arguments: Sequence[str]) -> list[str]:
+    """
+    Put flags before arguments: L{usage.Options} takes no flag behind one, where people
+    write them.  A command line that is wrong stays as it is.
+    """
+    try:
+        flags, rest = getopt.gnu_getopt(list(arguments), options.shortOpt, options.longOpt)
+    except getopt.GetoptError:
+        return list(arguments)
+    ordered = []
+    for flag, value in flags:
+        if f"{flag[2:]}=" in options.longOpt:
+            ordered.append(f"{flag}={value}")
+        else:
+            ordered.append(flag + value)
+    return [*ordered, "--", *rest] if rest else ordered
+
+
+def run(
+    word: str, options: usage.Options, arguments: Sequence[str], work: Callable[[], int]
+) -> int:
+    """
+    Parse the command line and do the work; every error is one sentence.
+
+    @param work: returns the exit status; may raise L{NanotunError}.
+    @return: the exit status.
+    """
+    try:
+        options.parseOptions(inOrder(options, arguments))
+    except usage.UsageError as error:
+        text = str(error).rstrip(".")
+        print(f"nanotun {word}: {text}; see 'nanotun {word} --help'.", file=sys.stderr)
+        return WRONG_USAGE
+    try:
+        return work()
+    except NotRunning as error:
+        print(f"nanotun: {error}", file=sys.stderr)
+        return NOT_RUNNING
+    except NanotunError as error:
+        print(f"nanotun: {error}", file=sys.stderr)
+        return FAILED

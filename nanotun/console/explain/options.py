@@ -1,0 +1,153 @@
+"""
+The command line of C{nanotun explain}: a flow, described in words.
+"""
+
+from __future__ import annotations
+
+import getopt
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_interface
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Any, NamedTuple
+
+from twisted.python import usage
+
+from nanotun.addresses import KERNEL4, KERNEL6
+from nanotun.config.options import Options
+from nanotun.console.explain.owner import describedOwner
+from nanotun.flow import Endpoint, Flow, Owner, Protocol
+
+#: A proxy for those who give no configuration: any remote one.
+SOME_PROXY = "socks5://proxy.invalid"
+
+#: The port that the described flow comes from; no rule looks at it.
+SOURCE_PORT = 40000
+
+
+class Described(NamedTuple):
+    """
+    The flow.
+
+    @ivar owner: L{None} where nothing was said of its process.
+    @ivar localSource: its source's address if that stands for this machine; empty
+        where C{--from} was given.
+    """
+
+    flow: Flow
+    owner: Owner | None
+    localSource: str
+
+
+class ExplainOptions(Options):
+    """
+    The daemon's options, and those that describe a flow.
+
+    @ivar described: once L{readAll} was called.
+    @ivar assumed: whether there is no configuration, so that the defaults are shown.
+    """
+
+    synopsis = "Usage: nanotun explain [options] tcp|udp ADDRESS:PORT"
+
+    longdesc = (
+        "Says where a connection, or datagrams, would go, which rule decides that, and why; "
+        "nothing is sent. Of the daemon's options those about rules are of interest here."
+    )
+
+    optParameters = [
+        ["process", None, None, "name or /path of the process whose flow it is"],
+        ["pid", None, None, "the process that has this number now"],
+        ["uid", None, None, "the user whose flow it is, a name or a number"],
+        ["cgroup", None, None, "path of the flow's cgroup, such as /system.slice/x.service"],
+        ["from", None, None, "source address, for the flow of another machine"],
+    ]
+
+    optFlags = [["json", None, "print one JSON object"]]
+
+    described: Described
+    assumed = False
+
+    _words: tuple[str, ...] = ()
+
+    def parseOptions(self, options: Any = None) -> None:
+        """As Twisted's, but options may stand behind the arguments."""
+        try:
+            given, words = getopt.gnu_getopt(options, self.shortOpt, self.longOpt)
+        except getopt.GetoptError as error:
+            raise usage.UsageError(str(error)) from None
+        flags: list[str] = []
+        for flag, value in given:
+            flags += [flag, value] if value or f"{flag[2:]}=" in self.longOpt else [flag]
+        super().parseOptions([*flags, "--", *words])
+
+    def parseArgs(self, *args: str) -> None:
+        """The flow's protocol and destination."""
+        if len(args) != 2:
+            raise usage.UsageError("give a protocol and a destination, as in tcp 192.0.2.1:443")
+        self._words = args
+
+    def postOptions(self) -> None:
+        """Nothing: L{readAll} raises what is wrong in place of ending the process."""
+
+    def readAll(self, uid: int, environment: Mapping[str, str]) -> None:
+        """
+        Read the settings, and the flow's description.
+
+        @raise ConfigError, usage.UsageError: with one sentence.
+        """
+        if self["config"] is None and self["proxy"] is None:
+            self["proxy"], self.assumed = SOME_PROXY, True
+        self.readSettings(uid, environment)
+        protocol, destination = _protocol(self._words[0]), _endpoint(self._words[1])
+        source, local = self._source(destination)
+        owner = self._owner()
+        if owner is not None and not local:
+            raise usage.UsageError("a flow of another machine (--from) has no process here")
+        flow = Flow(1, protocol, Endpoint(source, SOURCE_PORT), destination)
+        self.described = Described(flow, owner, source if local else "")
+
+    def _source(self, destination: Endpoint) -> tuple[str, bool]:
+        """The source's address, and whether it stands for this machine."""
+        given: str | None = self["from"]
+        if given is None:
+            own = KERNEL6 if ":" in destination.host else KERNEL4
+            return str(ip_interface(own).ip), True
+        try:
+            source = ip_address(given)
+        except ValueError:
+            raise usage.UsageError(f"--from must be an IP address, not {given[:60]!a}") from None
+        if source.version != ip_address(destination.host).version:
+            raise usage.UsageError("--from and the destination must be of one IP version")
+        return str(source), False
+
+    def _owner(self) -> Owner | None:
+        words = {name: self[name] for name in ("process", "pid", "uid", "cgroup")}
+        if all(word is None for word in words.values()):
+            return None
+        return describedOwner(self.settings, **words)
+
+
+def _protocol(word: str) -> Protocol:
+    try:
+        return Protocol[word.upper()]
+    except KeyError:
+        raise usage.UsageError(f"the protocol must be tcp or udp, not {word[:40]!a}") from None
+
+
+def _endpoint(text: str) -> Endpoint:
+    match = re.fullmatch(r"\[([^\]]+)\]:([0-9]{1,5})", text) or re.fullmatch(
+        r"([^:\[\]]+):([0-9]{1,5})", text
+    )
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise usage.UsageError(
+            "the destination must be an address and a port, such as 192.0.2.1:443 or "
+            f"'[2001:db8::1]:443', not {text[:60]!a}"
+        )
+    family = AF_INET6 if ":" in match[1] else AF_INET
+    try:
+        return Endpoint(inet_ntop(family, inet_pton(family, match[1])), int(match[2]))
+    except (OSError, ValueError):
+        raise usage.UsageError(
+            f"{match[1][:60]!a} is not an IP address; rules go by addresses, so look a name up "
+            "first, with 'getent ahosts NAME'"
+        ) from None

@@ -1,0 +1,111 @@
+"""
+The process of a flow that C{nanotun explain} is asked about: described in words, or one
+that runs, which is looked at as the daemon looks at it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+
+from twisted.python import usage
+
+from nanotun.config.selectors import processName
+from nanotun.config.settings import Settings
+from nanotun.errors import ConfigError
+from nanotun.flow import Owner
+from nanotun.owners.descriptors import Descriptors
+from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.matching import Matcher
+from nanotun.owners.names import namesOf
+from nanotun.owners.processes import ProcProcesses
+from nanotun.owners.scanner import Scanner
+from nanotun.owners.sockets import KernelSockets
+from nanotun.owners.values import EMPTY, Glance, Process
+
+#: What a user that was not described has for a number.
+NOBODY = -1
+
+
+def describedOwner(
+    settings: Settings, process: str | None, pid: str | None, uid: str | None, cgroup: str | None
+) -> Owner:
+    """
+    The owner that the words of the command line mean; what they say goes before what
+    the machine says of C{pid}.
+
+    @raise ConfigError, usage.UsageError: with one sentence.
+    """
+    matcher = Matcher(
+        settings.excludedProcesses,
+        settings.excludeChildren,
+        lambda name: pwd.getpwnam(name).pw_uid,
+        os.path.realpath,
+    )
+    found = Process(0, Glance(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
+    text = ""
+    if pid is not None:
+        found = _running(pid)
+        text = _scanned(settings, matcher, found.pid)
+    if process is not None:
+        path = process if process.startswith("/") else ""
+        name = os.path.basename(process)
+        names = namesOf(path, name, ()) if path else frozenset({processName(process)})
+        found = found._replace(names=names, name=name, path=path)
+    if uid is not None:
+        found = found._replace(uids=(_user(uid),) * 3)
+    if cgroup is not None:
+        if not cgroup.startswith("/"):
+            raise usage.UsageError("--cgroup must be a path, such as /system.slice/x.service")
+        found = found._replace(cgroup=cgroup.rstrip("/") or "/")
+    user = found.uids[1]
+    text = matcher.socketText(user, found.cgroup) or text or matcher.processText(found)
+    return Owner(found.pid, user, found.name, found.path, found.cgroup, text)
+
+
+def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
+    """What excludes a process by the daemon's scan, which knows its forebears and the proxy."""
+    processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
+    proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
+    descriptors = Descriptors(processes, time.thread_time)
+    scanner = Scanner(
+        processes, descriptors, matcher, settings.excludeChildren, lambda: 0, time.sleep
+    )
+
+    def startOf(pid: int) -> int | None:
+        glance = processes.glance(pid)
+        return None if glance is None else glance.started
+
+    matcher.bindPids(startOf)
+    try:
+        sockets.start()
+        try:
+            proxies.readAddresses()
+            table = scanner.scan(EMPTY, proxies.listeners())
+        finally:
+            sockets.close()
+    except OSError as error:
+        raise ConfigError(f"The processes cannot be looked at ({error}); try as root.") from None
+    excluded = table.excluded.get(pid)
+    return "" if excluded is None else excluded.text
+
+
+def _running(text: str) -> Process:
+    """A process of this machine."""
+    if not re.fullmatch("[1-9][0-9]{0,9}", text):
+        raise usage.UsageError(f"--pid must be a process's number, not {text[:40]!a}")
+    process = ProcProcesses().process(int(text))
+    if process is None:
+        raise ConfigError(f"There is no process {text}, or it may not be looked at; try as root.")
+    return process
+
+
+def _user(text: str) -> int:
+    if re.fullmatch("[0-9]{1,10}", text):
+        return int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise usage.UsageError(f"this machine has no user {text[:40]!a}") from None

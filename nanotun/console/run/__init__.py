@@ -1,0 +1,51 @@
+"""
+C{nanotun run}: one command in a network of its own, whose only way out is the tunnel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from nanotun.console.run import signals
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Run it.
+
+    @param arguments: those behind C{run}.
+    @return: the exit status.
+    """
+    # Before the imports that take time: Ctrl-C is not to end in the middle of one.
+    watched = signals.block()
+    from twisted.python import usage
+
+    from nanotun.cell.launch import Cell
+    from nanotun.console.run.options import RunOptions, fail, say
+    from nanotun.errors import NanotunError
+
+    options = RunOptions()
+    try:
+        options.parseOptions(list(arguments))
+    except usage.UsageError as error:
+        sentence = str(error).rstrip(".")
+        fail(f"{sentence}; see 'nanotun run --help'.")
+    if os.geteuid() != 0:
+        fail("only root may make a network for a command; run it with sudo.")
+    try:
+        cell = Cell(options.command, options.user, "nanotun.console.run.helper")
+    except NanotunError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(
+            f"the command's network cannot be made ({error.strerror}); look at the limits of open "
+            "files and of memory."
+        )
+    try:
+        # Imported while the helper starts, which takes as long.
+        from nanotun.console.run.runner import run
+
+        return run(options, cell, watched, say)
+    finally:
+        cell.end()

@@ -1,0 +1,227 @@
+"""
+The tunnel and the command of C{nanotun run}, from start to end.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
+from twisted.logger import FilteringLogObserver, LogPublisher, globalLogBeginner
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.cell.channel import Channel, ChannelClosed
+from nanotun.cell.command import OWN_FAULT, SIGNAL_BASE
+from nanotun.cell.device import CellTunOpener
+from nanotun.cell.launch import Cell
+from nanotun.console.run import signals
+from nanotun.console.run.options import RunOptions
+from nanotun.daemon.service import StartFailed
+from nanotun.daemon.tap import makeService
+from nanotun.errors import NanotunError
+from nanotun.log.file import DailyLogFile
+from nanotun.log.service import LineObserver, levelFilter
+
+#: How the service begins its sentence about a start that failed.
+PROLOGUE = "nanotun cannot start: "
+
+
+@implementer(IReadDescriptor, ILoggingContext)
+class Runner:
+    """
+    Watches the helper and the signals while the reactor runs.
+
+    @ivar status: what to exit with.
+    @ivar started: whether the command was asked for.
+    @ivar early: a signal that came before that; 0 if none did.
+    @param stop: stops the service and then the reactor; called once.
+    @param say: shows a sentence to the user.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        reactor: Any,
+        stop: Callable[[], object],
+        say: Callable[[str], None],
+    ) -> None:
+        self.status = OWN_FAULT
+        self._channel = channel
+        self._reactor = reactor
+        self._stop = stop
+        self._say = say
+        self.started = False
+        self.early = 0
+        self._ended = False
+
+    def start(self) -> None:
+        """The tunnel is up: have the command started."""
+        # From here on signals are the command's: it gets those that come before it runs.
+        self.started = True
+        self._reactor.addReader(self)
+        if self.early:
+            # It came before the reactor ran, which has it after this.
+            self._end(SIGNAL_BASE + self.early)
+            return
+        try:
+            self._channel.send(run=True)
+        except ChannelClosed:
+            self.doRead()
+
+    def fileno(self) -> int:
+        """See L{IFileDescriptor.fileno}."""
+        return self._channel.fileno()
+
+    def logPrefix(self) -> str:
+        """See L{ILoggingContext.logPrefix}."""
+        return "run"
+
+    def doRead(self) -> None:
+        """See L{IReadDescriptor.doRead}."""
+        try:
+            message, _ = self._channel.receive()
+        except ChannelClosed:
+            self._say("the process beside the command was killed; the command is ended with it.")
+            self._end(OWN_FAULT)
+            return
+        if "failed" in message:
+            self._say(message["failed"])
+            self._end(message.get("status", OWN_FAULT))
+        elif "ended" in message:
+            self._tellLeft(message["left"], message["leftMore"])
+            self._end(message["ended"])
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See L{IReadDescriptor.connectionLost}: the reactor stops."""
+
+    def deviceLost(self, status: int) -> None:
+        """The service said why already."""
+        self._end(OWN_FAULT)
+
+    def signalReceived(self, number: int, fromKernel: bool) -> None:
+        """
+        Pass a signal on to the command, unless the terminal sent it, which sent it to
+        the command as well.
+        """
+        if self._ended:
+            return
+        if not self.started:
+            self._end(SIGNAL_BASE + number)
+        elif not fromKernel:
+            try:
+                self._channel.send(signal=number)
+            except ChannelClosed:
+                return  # doRead will hear of it.
+
+    def _tellLeft(self, left: list[str], more: int) -> None:
+        if left:
+            names = ", ".join(left) + (f" and {more} more" if more else "")
+            self._say(
+                f"the command left {names}, ended now, because the network goes with the command."
+            )
+
+    def _end(self, status: int) -> None:
+        if not self._ended:
+            self._ended = True
+            self.status = status
+            self._reactor.removeReader(self)
+            self._stop()
+
+
+class Sentences:
+    """
+    Shows log lines to the user.
+
+    @param whole: whether with time, level and origin, or the sentence alone.
+    """
+
+    def __init__(self, say: Callable[[str], None], whole: bool) -> None:
+        self._say = say
+        self._whole = whole
+
+    def write(self, text: str) -> None:
+        """Take one line, as L{LineObserver} makes it."""
+        line = text.rstrip("\n")
+        if not self._whole:
+            line = line.partition("] ")[2].removeprefix(PROLOGUE)
+        self._say(line)
+
+
+def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) -> None:
+    """
+    Show what is logged as the options say; C{stdout} stays the command's.  On the
+    terminal lines are for people; C{logFormat} is that of files.
+    """
+    settings = options.settings
+    terminal = LineObserver()
+    terminal.add(Sentences(say, options.tellsAll).write)
+    observers = [terminal]
+    if settings.logDir:
+        files = LineObserver(settings.logFormat)
+        files.add(DailyLogFile(settings.logDir, reactor, say).write)
+        observers.append(files)
+    wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
+    globalLogBeginner.beginLoggingTo([wanted], redirectStandardIO=False)
+
+
+def _reactor() -> Any:
+    from twisted.internet import reactor  # type: ignore[import-not-found]
+
+    return reactor
+
+
+def run(
+    options: RunOptions,
+    cell: Cell,
+    watched: set[signal.Signals],
+    say: Callable[[str], None],
+) -> int:
+    """
+    Bring the tunnel up, run the command, and take the tunnel down.
+
+    @param watched: from L{signals.block}.
+    @param say: shows a sentence to the user.
+    @return: the exit status.
+    """
+    reactor = _reactor()
+
+    beginLogging(options, reactor, say)
+    try:
+        cell.ready()
+    except NanotunError as error:
+        say(str(error))
+        return OWN_FAULT
+
+    def stop() -> None:
+        def stopped(result: object) -> None:
+            if reactor.running:
+                reactor.stop()
+
+        maybeDeferred(service.stopService).addBoth(stopped)
+
+    runner = Runner(cell.channel, reactor, stop, say)
+    try:
+        service: IService = makeService(options, CellTunOpener(cell.channel), runner.deviceLost)
+    except SystemExit as error:
+        say(str(error).removeprefix("nanotun: "))
+        return OWN_FAULT
+
+    def received(number: int, fromKernel: bool) -> None:
+        # Before there is a command, the terminal's signal is for us alone.
+        if not runner.started:
+            runner.early = number
+        reactor.callFromThread(runner.signalReceived, number, fromKernel and runner.started)
+
+    signals.watch(watched, received)
+    try:
+        service.startService()
+    except StartFailed:
+        return OWN_FAULT  # It has said why.
+    reactor.callWhenRunning(runner.start)
+    reactor.run(installSignalHandlers=False)
+    return runner.status

@@ -1,0 +1,83 @@
+"""
+Which files root reaches only because it may override permissions.
+
+Most of a daemon's files are root's own.  But started with sudo in somebody's home,
+nanotun keeps its pidfile and its logs there, and must be able to remove them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import nanotun
+from nanotun.config.settings import Settings
+
+READ, WRITE, SEARCH = 4, 2, 1  #: As in a mode, inode(7).
+
+Stat = Callable[[str], os.stat_result]
+
+
+def isForeign(path: str, want: int, stat: Stat = os.stat) -> bool:
+    """
+    Whether root needs CAP_DAC_OVERRIDE for a file.
+
+    @param path: of a file, a directory or a socket; if it is not there yet, the
+        directory to make it in is looked at.
+    @param want: L{READ} or L{WRITE}.
+    """
+    path = os.path.realpath(path)
+    here, allowed = "/", 0
+    for part in ("", *path.strip("/").split("/")):
+        here = os.path.join(here, part)
+        try:
+            status = stat(here)
+        except OSError:
+            # Not there, so it will be made, if at all, in what was looked at last.
+            return want == WRITE and not allowed & WRITE
+        allowed = _allowed(status)
+        if here.rstrip("/") != path.rstrip("/") and not allowed & SEARCH:
+            return True
+    return not allowed & want
+
+
+def _allowed(status: os.stat_result) -> int:
+    """What root may do with a file by its mode alone."""
+    if status.st_uid == 0:
+        return status.st_mode >> 6 & 7
+    return (status.st_mode >> 3 if status.st_gid == 0 else status.st_mode) & 7
+
+
+def pathsOf(
+    settings: Settings, twistd: Mapping[str, Any], config: str | None
+) -> tuple[set[str], set[str]]:
+    """
+    The files of a daemon.
+
+    @param twistd: twistd's own options.
+    @param config: the configuration file, if there is one.
+    @return: what is read while it runs, and what is written.
+    """
+    read = {os.path.dirname(os.path.abspath(nanotun.__file__))}
+    read.update(path for path in (config, settings.proxyPasswordFile) if path)
+    read.update(proxy.ca for proxy in settings.proxy if proxy.ca)
+    written = {settings.runDir}
+    # connect(2) to a socket takes the right to write to it.
+    written.update(proxy.host for proxy in settings.proxy if proxy.host.startswith("/"))
+    if settings.logDir:
+        written.add(settings.logDir)
+    logfile = twistd.get("logfile")
+    files = [twistd.get("pidfile"), None if logfile == "-" else logfile]
+    if settings.dnsMode == "fake-ip":
+        files.append(settings.dnsStateFile)
+    # Each is made anew, moved or removed in its directory.
+    written.update(os.path.dirname(os.path.abspath(path)) for path in files if path)
+    return read, written
+
+
+def hasForeign(read: Iterable[str], written: Iterable[str], stat: Stat = os.stat) -> bool:
+    """Whether any of these L{needs<isForeign>} CAP_DAC_OVERRIDE."""
+    return any(isForeign(path, READ, stat) for path in read) or any(
+        isForeign(path, WRITE, stat) for path in written
+    )

@@ -1,0 +1,200 @@
+"""
+Gives up what root may do and nanotun need not.
+
+Capabilities belong to threads (capabilities(7)), and a new thread has those of the
+one that made it.  So they are given up on the main thread before there is any other:
+before the reactor runs, and before the native library with its threads is loaded.
+ctypes is used because no package for this is kept up, and the C library has both
+calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.config.settings import Settings
+from nanotun.interfaces import IPart
+
+#: By the kernel's name, without its CAP_: the number in linux/capability.h.
+CAPABILITIES = {
+    "DAC_OVERRIDE": 1,
+    "DAC_READ_SEARCH": 2,
+    "SETPCAP": 8,
+    "NET_ADMIN": 12,
+    "NET_RAW": 13,
+    "SYS_PTRACE": 19,
+}
+
+NUMBERS = range(64)  #: What a set has room for; the kernel of today knows 41.
+
+_VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class Kernel(Protocol):
+    """What the kernel is asked for; all of it about the calling thread."""
+
+    def permitted(self) -> int:
+        """The permitted set: bit C{n} for capability C{n}."""
+
+    def keep(self, capabilities: int) -> None:
+        """
+        Have C{capabilities} as the permitted and the effective set, and inherit none.
+
+        @raise OSError: capset(2) refuses.
+        """
+
+    def unbind(self, number: int) -> None:
+        """
+        Take a capability out of the bounding set: no child can have it either.
+
+        @raise OSError: prctl(2) refuses; EINVAL if there is no such capability.
+        """
+
+    def noNewPrivileges(self) -> None:
+        """
+        Let no program that is started have more than this process.
+
+        @raise OSError: prctl(2) refuses.
+        """
+
+    def threads(self) -> int:
+        """How many threads this process has."""
+
+
+class LinuxKernel:
+    """The real one."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def permitted(self) -> int:
+        """See L{Kernel.permitted}."""
+        _, low, _, _, high, _ = self._capget()
+        return int(low) | int(high) << 32
+
+    def keep(self, capabilities: int) -> None:
+        """See L{Kernel.keep}."""
+        low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+        # Twice: effective, permitted, inheritable.
+        data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+        self._call("capset", self._header(), data)
+
+    def unbind(self, number: int) -> None:
+        """See L{Kernel.unbind}."""
+        self._call("prctl", _PR_CAPBSET_DROP, *map(ctypes.c_ulong, (number, 0, 0, 0)))
+
+    def noNewPrivileges(self) -> None:
+        """See L{Kernel.noNewPrivileges}."""
+        self._call("prctl", _PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+
+    def threads(self) -> int:
+        """See L{Kernel.threads}."""
+        return len(os.listdir("/proc/self/task"))
+
+    def _capget(self) -> Iterable[int]:
+        data = (ctypes.c_uint32 * 6)()
+        self._call("capget", self._header(), data)
+        return data
+
+    def _header(self) -> object:
+        return (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+
+    def _call(self, function: str, *arguments: object) -> None:
+        if getattr(self._libc, function)(*arguments) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+
+def needed(
+    settings: Settings, owners: bool, foreign: bool, leftovers: bool = False
+) -> frozenset[str]:
+    """
+    Which capabilities a daemon with C{settings} needs.
+
+     - NET_ADMIN: the device, marks, routes, rules and firewalls.
+     - NET_RAW: iptables, where a machine has no nft.
+     - SYS_PTRACE, DAC_READ_SEARCH: whose a socket is, which stands in C{/proc/PID/fd};
+       for processes that go past the proxy, and for the SSH servers whose answers keep
+       their routes.
+     - DAC_OVERRIDE: files that root alone could not reach.
+
+    @param owners: whether flows' processes are looked for.
+    @param foreign: whether there are such files, see L{nanotun.daemon.files}.
+    @param leftovers: whether firewalls of an earlier daemon are to be taken back.
+    """
+    names = {"NET_ADMIN"}
+    if settings.autoDefaultRoute or leftovers:
+        names.add("NET_RAW")
+    if owners or settings.autoDefaultRoute:
+        names |= {"SYS_PTRACE", "DAC_READ_SEARCH"}
+    if foreign:
+        names.add("DAC_OVERRIDE")
+    return frozenset(names)
+
+
+@implementer(IPart)
+class Privileges:
+    """Keeps the capabilities that are needed, on this thread and all to come."""
+
+    _log = Logger()
+
+    name = "the giving up of privileges"
+
+    def __init__(self, names: frozenset[str], kernel: Kernel) -> None:
+        """@param names: what to keep, of L{CAPABILITIES}."""
+        self._names = names
+        self._kernel = kernel
+
+    def lacking(self, names: frozenset[str]) -> frozenset[str]:
+        """What of C{names} was given up: a reload that needs it needs a restart."""
+        return names - self._names
+
+    def start(self) -> None:
+        """
+        See L{IPart.start}.  A kernel or a container that refuses leaves the daemon with
+        more than it needs, which is no reason not to run.
+        """
+        kernel = self._kernel
+        try:
+            have = kernel.permitted()
+            keep = have & sum(1 << CAPABILITIES[name] for name in self._names)
+            if have >> CAPABILITIES["SETPCAP"] & 1:
+                self._unbind(keep)
+            kernel.noNewPrivileges()
+            kernel.keep(keep)
+        except OSError as error:
+            self._log.warn(
+                "Capabilities cannot be given up ({error}): nanotun keeps all that root has. "
+                "Let its unit or container allow capset and prctl.",
+                error=error.strerror,
+            )
+            return
+        others = kernel.threads() - 1
+        if others:
+            self._log.warn(
+                "Threads that were there before nanotun keep all capabilities: {threads}. "
+                "Start it without what makes them.",
+                threads=others,
+            )
+        self._log.debug("Capabilities kept: {names}", names=", ".join(sorted(self._names)))
+
+    def stop(self) -> None:
+        """See L{IPart.stop}.  What is given up stays so."""
+
+    def _unbind(self, keep: int) -> None:
+        for number in NUMBERS:
+            if not keep >> number & 1:
+                try:
+                    self._kernel.unbind(number)
+                except OSError:
+                    if number <= max(CAPABILITIES.values()):
+                        raise
+                    return  # The kernel knows no more.

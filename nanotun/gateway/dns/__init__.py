@@ -1,0 +1,1 @@
+"""The DNS relay: messages, cache, servers and the queries to them."""

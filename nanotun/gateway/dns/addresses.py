@@ -1,0 +1,178 @@
+"""
+The addresses that an answer gives to the name that was asked for: those at the
+end of its chain of aliases (RFC 1034, section 3.6.2).
+
+Rules: names are compared without case and without compression; a compression
+pointer goes back, each further than the one before, so that no bytes make a loop;
+the aliases may stand in any order.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from socket import AF_INET, AF_INET6, inet_ntop
+
+from nanotun.gateway.dns.message import (
+    AAAA,
+    CNAME,
+    HEADER,
+    HEADER_SIZE,
+    IN,
+    NAME_LIMIT,
+    NOERROR,
+    OPCODE,
+    QR,
+    RCODE,
+    RECORD,
+    TC,
+    A,
+    Query,
+    WireError,
+)
+from nanotun.gateway.dns.records import LONGEST, readRecords
+
+#: Aliases that are followed; resolvers give up at about as many.
+ALIASES_LIMIT = 16
+
+#: Addresses of one answer that are looked at; no app tries more.
+ADDRESSES_LIMIT = 32
+
+#: Bytes of a name as text (RFC 1035, section 2.3.4, less length and root).
+_TEXT_LIMIT = 253
+
+_LABEL = rb"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rb"%b(?:\.%b)*" % (_LABEL, _LABEL))
+#: What many take for an address (WHATWG URL, "ends in a number").
+_NUMBER = re.compile(rb"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+_FAMILIES = {A: (AF_INET, 4), AAAA: (AF_INET6, 16)}
+
+
+def readName(message: bytes, offset: int) -> bytes:
+    """
+    A name's labels, lower case, without compression and the root.
+
+    @raise WireError: it does not end, or is too long, or a pointer goes forward.
+    """
+    found = b""
+    limit = offset
+    size = len(message)
+    while offset < size:
+        length = message[offset]
+        if length == 0:
+            return found.lower()
+        if length >= 0xC0:
+            if offset + 2 > size:
+                break
+            offset = (length & 0x3F) << 8 | message[offset + 1]
+            if offset >= limit:
+                raise WireError("A compression pointer goes forward.")
+            limit = offset
+            continue
+        end = offset + 1 + length
+        found += message[offset:end]
+        if length > 63 or end > size or len(found) >= NAME_LIMIT:
+            break
+        offset = end
+    raise WireError("A name has no end.")
+
+
+def nameText(labels: bytes) -> str:
+    """
+    A name as text, if it is a host's: letters, digits, hyphens and underscores
+    (RFC 952, RFC 1123, and what is in use), and nothing that could be taken for an
+    address.
+
+    @param labels: from L{readName}.
+    @return: lower case, without the final dot; empty if it is no such name.
+    """
+    parts = []
+    offset = 0
+    while offset < len(labels):
+        end = offset + 1 + labels[offset]
+        parts.append(labels[offset + 1 : end])
+        # A dot inside a label is no separator.
+        if b"." in parts[-1]:
+            return ""
+        offset = end
+    return checkName(b".".join(parts))
+
+
+def checkName(name: bytes) -> str:
+    """
+    A host's name that was checked, or the empty text; see L{nameText}.
+
+    @param name: lower case, with dots.
+    """
+    if len(name) > _TEXT_LIMIT or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
+        return ""
+    return name.decode("ascii")
+
+
+def packName(name: str) -> bytes:
+    """
+    A name as it stands in a message.
+
+    @param name: from L{nameText}.
+    """
+    labels = name.encode("ascii").split(b".")
+    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+
+
+def questionName(query: Query) -> str:
+    """The name that is asked for, as L{nameText} has it."""
+    question = query.question
+    return nameText(question[:-5].lower()) if question else ""
+
+
+def readAddresses(answer: bytes, query: Query) -> tuple[list[str], int]:
+    """
+    The addresses that an answer gives to a question for A or AAAA.
+
+    @param answer: matches C{query}.
+    @return: in their canonical text form, and the seconds that they and the aliases
+        on the way to them are valid; none for other questions, for errors, and for
+        what is truncated or broken.
+    """
+    question = query.question
+    _, flags, _, answers, authorities, additionals = HEADER.unpack_from(answer)
+    kind, klass = struct.unpack_from("!HH", question, len(question) - 4) if question else (0, 0)
+    if (
+        kind not in _FAMILIES
+        or klass != IN
+        or not answers
+        or flags & (QR | TC | OPCODE | RCODE) != QR | NOERROR
+    ):
+        return [], 0
+    try:
+        return _follow(answer, question, kind, answers, answers + authorities + additionals)
+    except WireError:
+        return [], 0
+
+
+def _follow(
+    answer: bytes, question: bytes, kind: int, answers: int, count: int
+) -> tuple[list[str], int]:
+    family, size = _FAMILIES[kind]
+    aliases: dict[bytes, tuple[bytes, int]] = {}
+    addresses: dict[bytes, list[tuple[bytes, int]]] = {}
+    for record in readRecords(answer, HEADER_SIZE + len(question), count)[:answers]:
+        data = record.fields + RECORD.size
+        if answer[record.fields + 2 : record.fields + 4] != b"\0\1" or record.ttl >> 31:
+            continue
+        if record.kind == CNAME:
+            owner = readName(answer, record.start)
+            aliases.setdefault(owner, (readName(answer, data), record.ttl))
+        elif record.kind == kind and record.end - data == size:
+            owner = readName(answer, record.start)
+            addresses.setdefault(owner, []).append((answer[data : record.end], record.ttl))
+    name, seconds = question[:-5].lower(), LONGEST
+    for _ in range(ALIASES_LIMIT):
+        if name in addresses or name not in aliases:
+            break
+        name, ttl = aliases[name]
+        seconds = min(seconds, ttl)
+    found = addresses.get(name, ())[:ADDRESSES_LIMIT]
+    seconds = min((seconds, *(ttl for _, ttl in found)))
+    return [inet_ntop(family, packed) for packed, _ in found], seconds

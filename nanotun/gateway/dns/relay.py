@@ -1,0 +1,240 @@
+"""
+The DNS relay: queries of apps to the configured servers and back, as they are.
+
+What is changed is the id; in an answer from the cache the TTLs, the AA bit and the
+question's spelling; and an answer that is too large for its asker is cut, with TC set
+(L{nanotun.gateway.dns.records}).
+
+Queries of the same bytes but for the id share one exchange, whoever sent them:
+servers hear nothing of our clients but those bytes, so the answer is the same.
+It is also safer: a forger gains nothing by having one question asked many times
+(RFC 5452, section 5).  A query that its client repeats joins the one under way
+and gets one answer.
+
+Over a limit the answer is SERVFAIL and not silence: the app, on this machine, can
+try another server or give up now, and does not add repetitions to the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.cache import AnswerCache
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter, Ways
+from nanotun.gateway.dns.message import (
+    FORMERR,
+    HEADER_SIZE,
+    LARGEST,
+    PLAIN_SIZE,
+    SERVFAIL,
+    Query,
+    WireError,
+    errorReply,
+    readQuery,
+)
+from nanotun.gateway.dns.records import truncate
+
+#: Queries that wait for a server.  Each may hold three sockets when servers are
+#: silent, and flows need file descriptors too; with answers within 0.2 s it lets
+#: 10,000 queries a second pass.
+IN_FLIGHT_LIMIT = 2000
+
+#: Bytes of queries under way that are larger than L{PLAIN_SIZE}, which few are: who
+#: sends many of them takes nothing from the others.  We hold them twice.
+LARGE_LIMIT = 1 << 20
+
+#: Of one host, by however many sockets; the rest is for this machine's other
+#: addresses.  Programs with the same address are not told apart: each can take this.
+CLIENT_LIMIT = 1800
+
+
+class DnsRelay:
+    """
+    See the module.
+
+    @param cacheSize: answers that are kept, or 0.
+    @param cacheBytes: what they may take.
+    @param names: is told of the answers, if anybody wants to know.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        ways: Ways,
+        counters: Counters,
+        cacheSize: int,
+        cacheBytes: int,
+        inFlightLimit: int = IN_FLIGHT_LIMIT,
+        clientLimit: int = CLIENT_LIMIT,
+        names: AnsweredNames | None = None,
+    ) -> None:
+        self._clock = clock
+        self._ways = ways
+        self.counters = counters
+        self.cache = AnswerCache(cacheSize, cacheBytes)
+        self._inFlightLimit = inFlightLimit
+        self._clientLimit = clientLimit
+        self._names = names
+        self._deadlines = Deadlines(clock)
+        self._exchanges: dict[bytes, Exchange] = {}
+        self._clients: dict[Hashable, int] = {}
+        self._large = 0
+        self.inFlight = 0
+
+    def query(
+        self,
+        wire: bytes,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        overTCP: bool = False,
+        largest: int = LARGEST,
+    ) -> bool:
+        """
+        Answer a query.
+
+        @param client: whose it is: repetitions are told by it, limits by its C{host},
+            or by itself if it has none.
+        @param reply: called with the answer, once, perhaps before this returns; not
+            after L{stop}.
+        @param largest: bytes that C{reply} can carry.
+        @return: whether C{reply} is or will be called: not for a repetition, nor for
+            what is no query.
+        """
+        counters = self.counters
+        counters.queries += 1
+        now = self._clock.seconds()
+        answer = self.cache.hit(wire, now)
+        if answer is not None and len(answer) <= PLAIN_SIZE:
+            counters.hits += 1
+            reply(answer)
+            return True
+        try:
+            query = readQuery(wire)
+        except WireError:
+            return self._malformed(wire, reply)
+        limit = largest if overTCP else min(largest, query.limit)
+        if answer is None and query.key:
+            answer = self.cache.find(wire, query, now)
+        if answer is not None:
+            counters.hits += 1
+            reply(self._fit(answer, query, limit))
+            return True
+        return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply))
+
+    def clearCache(self) -> None:
+        """Keep no answer to anything that was asked until now, nor names by address."""
+        self.cache.clear()
+        if self._names is not None:
+            self._names.clear()
+        for exchange in self._exchanges.values():
+            exchange.query = exchange.query._replace(key=b"")
+
+    def reconfigure(self, ways: Ways, cacheSize: int, cacheBytes: int) -> None:
+        """
+        Ask other servers from now on, and forget what those before said.  Queries under
+        way go on as they were.
+        """
+        self.clearCache()
+        self._ways = ways
+        self.cache = AnswerCache(cacheSize, cacheBytes)
+
+    def stop(self) -> None:
+        """Give up all queries; nobody hears anything more."""
+        exchanges = list(self._exchanges.values())
+        self._exchanges.clear()
+        self._clients.clear()
+        self._large = 0
+        self.inFlight = 0
+        for exchange in exchanges:
+            exchange.cancel()
+        self._deadlines.stop()
+
+    def _malformed(self, wire: bytes, reply: Callable[[bytes], None]) -> bool:
+        self.counters.malformed += 1
+        # An answer to an answer would go round for ever.
+        if len(wire) < HEADER_SIZE or wire[2] & 0x80:
+            return False
+        reply(errorReply(wire, None, FORMERR))
+        return True
+
+    def _fit(self, answer: bytes, query: Query, limit: int) -> bytes:
+        if len(answer) <= limit:
+            return answer
+        self.counters.truncated += 1
+        return truncate(answer, query, limit)
+
+    def _wait(self, wire: bytes, query: Query, waiter: Waiter) -> bool:
+        client = waiter.client
+        exchange = self._exchanges.get(wire[2:])
+        if exchange is not None:
+            self.counters.joined += 1
+            for other in exchange.waiters:
+                if other.ident == waiter.ident and other.client == client:
+                    return False
+        host = _hostOf(client)
+        ofClient = self._clients.get(host, 0)
+        large = _largeSize(wire) if exchange is None else 0
+        if (
+            self.inFlight >= self._inFlightLimit
+            or ofClient >= self._clientLimit
+            or self._large + large > LARGE_LIMIT
+        ):
+            self.counters.limited += 1
+            waiter.reply(errorReply(wire, query, SERVFAIL))
+            return True
+        self._large += large
+        self._clients[host] = ofClient + 1
+        self.inFlight += 1
+        if exchange is not None:
+            exchange.waiters.append(waiter)
+            return True
+        exchange = Exchange(wire, query, self._ways, self._deadlines, self._done, self._truncated)
+        exchange.waiters.append(waiter)
+        self._exchanges[wire[2:]] = exchange
+        # A query that is too large for UDP (RFC 1035, section 4.2.1) goes as it came.
+        exchange.begin(waiter.overTCP and len(wire) > PLAIN_SIZE)
+        return True
+
+    def _done(self, exchange: Exchange, answer: bytes | None) -> None:
+        wire, query = exchange.wire, exchange.query
+        del self._exchanges[wire[2:]]
+        self._large -= _largeSize(wire)
+        if answer is None:
+            self.counters.servfail += len(exchange.waiters)
+            answer = errorReply(wire, query, SERVFAIL)
+        else:
+            now = self._clock.seconds()
+            grant = None if self._names is None else self._names.note(answer, query, now)
+            self.cache.store(wire, query, answer, now, grant)
+        self._give(exchange, exchange.waiters, answer)
+
+    def _truncated(self, exchange: Exchange, answer: bytes) -> None:
+        waiters = exchange.waiters
+        exchange.waiters = [waiter for waiter in waiters if waiter.overTCP]
+        self._give(exchange, [waiter for waiter in waiters if not waiter.overTCP], answer)
+
+    def _give(self, exchange: Exchange, waiters: list[Waiter], answer: bytes) -> None:
+        rest = answer[2:]
+        for client, ident, _, limit, reply in waiters:
+            self.inFlight -= 1
+            host = _hostOf(client)
+            left = self._clients[host] - 1
+            if left:
+                self._clients[host] = left
+            else:
+                del self._clients[host]
+            reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _hostOf(client: Any) -> Hashable:
+    """Whom a client's queries are counted for."""
+    host: Hashable = getattr(client, "host", client)
+    return host
+
+
+def _largeSize(wire: bytes) -> int:
+    """What a query under way adds to the bytes of L{LARGE_LIMIT}."""
+    return len(wire) if len(wire) > PLAIN_SIZE else 0

@@ -1,0 +1,1 @@
+"""fake-ip: addresses that stand for names."""

@@ -1,0 +1,198 @@
+"""
+What C{dnsMode: fake-ip} answers itself: a query in, the answer out, or nothing
+where the servers are to be asked.
+
+Rules::
+
+    question                       answer
+    A, AAAA                        the name's address of the pool, whether the name
+                                   exists or not: that is found out by who dials it
+    HTTPS, SVCB                    no data (RFC 9460): hints would be real addresses
+    PTR of an address of the pool  its name, or NXDOMAIN
+    resolver.arpa, any type        no data: nobody moves to a resolver that is
+                                   discovered (RFC 9462, section 6.1)
+    use-application-dns.net        NXDOMAIN: Firefox then leaves its own DNS over
+                                   HTTPS off (Mozilla, "canary domain")
+    any other type, class, opcode  the servers'
+
+The names of L{LOCAL}, names of one label, those that are excluded, and what is no
+host's name are the servers', whatever the type.
+"""
+
+from __future__ import annotations
+
+import struct
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+from nanotun.gateway.dns.addresses import packName, questionName
+from nanotun.gateway.dns.message import (
+    AAAA,
+    HEADER_SIZE,
+    HTTPS,
+    IN,
+    NOERROR,
+    NXDOMAIN,
+    OPCODE,
+    PTR,
+    RECORD,
+    SERVFAIL,
+    SOA,
+    SVCB,
+    A,
+    Query,
+    WireError,
+    errorReply,
+    readQuery,
+)
+from nanotun.gateway.fakeip.pool import Fake, FakePool, numberOf, packed4, packed6
+
+#: Seconds.  An app that has an address when nanotun ends, or forgets, is wrong for
+#: as long; to ask again costs it a moment.
+TTL = 10
+
+#: Names that mean something here and nothing to a proxy, with all below (RFC 6761,
+#: 6762, 8375; what C{arpa} says of the pool's addresses is answered here).
+LOCAL = ("localhost", "local", "arpa")
+
+#: Queries that are remembered with their answers, and the bytes that each has at
+#: most: a name's, and what EDNS needs.
+KNOWN_LIMIT = 4096
+KNOWN_SIZE = 320
+
+_CANARY = "use-application-dns.net"
+_DISCOVERY = "resolver.arpa"
+
+#: A pointer to the question's name.
+_OWNER = b"\xc0\x0c"
+#: Serial, refresh, retry, expire, minimum (RFC 1035, section 3.3.13).
+_TIMES = struct.pack("!IIIII", 1, 3600, 600, 86400, TTL)
+_COUNTS = struct.Struct("!HH")
+
+
+class FakeAnswers:
+    """
+    See the module.
+
+    @param exclude: names that are the servers', with all below; lower case.
+    @param real: names that are, and nothing below.
+    @ivar exhausted: answers that were refused because all addresses are in use.
+    """
+
+    def __init__(
+        self, pool: FakePool, exclude: tuple[str, ...] = (), real: tuple[str, ...] = ()
+    ) -> None:
+        self._pool = pool
+        self._excluded = {*LOCAL, *exclude}
+        self._real = set(real)
+        self._known: dict[bytes, tuple[Fake, bytes]] = {}
+        self.exhausted = 0
+
+    def setReal(self, real: tuple[str, ...]) -> None:
+        """Have other names with real addresses; see C{real} above."""
+        self._real = set(real)
+        self._known.clear()
+
+    def answer(self, wire: bytes, now: float) -> bytes | None:
+        """
+        Answer a query.
+
+        @param now: seconds, of the pool's clock.
+        @return: L{None} if the servers are to be asked.
+        """
+        known = self._known.get(wire[2:])
+        if known is not None and known[0].number:
+            self._pool.hold(known[0], now)
+            return wire[:2] + known[1]
+        try:
+            query = readQuery(wire)
+        except WireError:
+            return None
+        if not query.question or query.flags & OPCODE:
+            return None
+        kind, klass = _COUNTS.unpack(query.question[-4:])
+        name = questionName(query)
+        if klass != IN or not name:
+            return None
+        if _isWithin(name, (_DISCOVERY,)):
+            return _deny(wire, query, NOERROR)
+        if name == _CANARY:
+            return _deny(wire, query, NXDOMAIN)
+        if kind == PTR:
+            return self._pointer(wire, query, name)
+        if kind not in (A, AAAA, HTTPS, SVCB) or not self._isFaked(name):
+            return None
+        if kind in (HTTPS, SVCB):
+            return _deny(wire, query, NOERROR)
+        return self._address(wire, query, kind, name, now)
+
+    def _isFaked(self, name: str) -> bool:
+        return "." in name and name not in self._real and not _isWithin(name, self._excluded)
+
+    def _address(self, wire: bytes, query: Query, kind: int, name: str, now: float) -> bytes:
+        fake = self._pool.give(name, now)
+        if fake is None:
+            self.exhausted += 1
+            return errorReply(wire, query, SERVFAIL)
+        data = packed4(fake.number) if kind == A else packed6(fake.number)
+        reply = _reply(wire, query, NOERROR, _record(kind, data), b"")
+        if len(wire) <= KNOWN_SIZE:
+            if len(self._known) >= KNOWN_LIMIT:
+                self._known.clear()
+            self._known[wire[2:]] = fake, reply[2:]
+        return reply
+
+    def _pointer(self, wire: bytes, query: Query, name: str) -> bytes | None:
+        host = _reversed(name)
+        if not numberOf(host):
+            return None
+        fake = self._pool.find(host)
+        if fake is None:
+            return _deny(wire, query, NXDOMAIN)
+        return _reply(wire, query, NOERROR, _record(PTR, packName(fake.name)), b"")
+
+
+def _isWithin(name: str, zones: set[str] | tuple[str, ...]) -> bool:
+    """Whether a name is one of C{zones} or below one."""
+    while name not in zones:
+        _, dot, name = name.partition(".")
+        if not dot:
+            return False
+    return True
+
+
+def _reversed(name: str) -> str:
+    """
+    The address whose PTR record a name has (RFC 1035, section 3.5; RFC 3596,
+    section 2.5), or the empty text.
+    """
+    labels = name.split(".")
+    if len(labels) == 6 and labels[4:] == ["in-addr", "arpa"]:
+        host = ".".join(reversed(labels[:4]))
+        family = AF_INET
+    elif len(labels) == 34 and labels[32:] == ["ip6", "arpa"]:
+        digits = "".join(reversed(labels[:32]))
+        host = ":".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+        family = AF_INET6
+    else:
+        return ""
+    try:
+        return inet_ntop(family, inet_pton(family, host))
+    except OSError:
+        return ""
+
+
+def _record(kind: int, data: bytes) -> bytes:
+    return _OWNER + RECORD.pack(kind, IN, TTL, len(data)) + data
+
+
+def _deny(wire: bytes, query: Query, rcode: int) -> bytes:
+    """No data, or no such name, for as long as an address is valid (RFC 2308)."""
+    return _reply(wire, query, rcode, b"", _record(SOA, _OWNER + _OWNER + _TIMES))
+
+
+def _reply(wire: bytes, query: Query, rcode: int, answer: bytes, authority: bytes) -> bytes:
+    """An answer with a record or none in either section."""
+    bare = errorReply(wire, query, rcode)
+    end = HEADER_SIZE + len(query.question)
+    counts = _COUNTS.pack(bool(answer), bool(authority))
+    return bare[:6] + counts + bare[10:end] + answer + authority + bare[end:]

@@ -1,0 +1,124 @@
+"""
+C{dnsMode: fake-ip}: what stands before the relay, and what the rest of nanotun
+learns of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from nanotun.addresses import isFake
+from nanotun.gateway.dns.answering import Answering
+from nanotun.gateway.dns.lookup import Resolving
+from nanotun.gateway.dns.message import LARGEST
+from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.pool import HOLD, FakePool
+from nanotun.gateway.fakeip.store import FakeStore
+
+#: Seconds between two looks at whether there is anything to save.  A crash costs
+#: the names of as long; a full pool takes some 50 ms to write.
+SAVE_INTERVAL = 60.0
+
+
+class FakeDns:
+    """
+    Answers what L{FakeAnswers} has an answer for, and lets the relay do the rest.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, answers: FakeAnswers, relay: Answering) -> None:
+        self.counters = relay.counters
+        self._clock = clock
+        self._answers = answers
+        self._relay = relay
+        self._complained = False
+
+    def query(
+        self,
+        wire: bytes,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        overTCP: bool = False,
+        largest: int = LARGEST,
+    ) -> bool:
+        """See L{nanotun.gateway.dns.relay.DnsRelay.query}."""
+        answer = self._answers.answer(wire, self._clock.seconds())
+        if answer is None:
+            return self._relay.query(wire, client, reply, overTCP, largest)
+        self.counters.queries += 1
+        self.counters.faked += 1
+        if self._answers.exhausted and not self._complained:
+            self._complained = True
+            self._log.error(
+                "All fake addresses are in use; names that are new get no answer until some are "
+                "free. Look for a program that asks for a great many names."
+            )
+        # At most 310 bytes: it fits everywhere.
+        reply(answer)
+        return True
+
+
+class FakeNames:
+    """
+    See L{nanotun.router.named.Names}.
+
+    @param flowHold: seconds that a name keeps its address after the beginning of a
+        flow, whose end may be nothing that one hears of.
+    """
+
+    followsFlows = True
+
+    def __init__(
+        self, clock: Any, pool: FakePool, store: FakeStore, lookup: Resolving, flowHold: float
+    ) -> None:
+        self._clock = clock
+        self._pool = pool
+        self._store = store
+        self._lookup = lookup
+        self._flowHold = max(flowHold, HOLD)
+        self._call: Any = None
+
+    def start(self) -> None:
+        """Read the file, and write it from time to time."""
+        self._store.load(self._pool, self._clock.seconds())
+        self._call = self._clock.callLater(SAVE_INTERVAL, self._save)
+
+    def stop(self) -> None:
+        """Write the file for the next run."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+            self._store.save(self._pool)
+
+    def isFake(self, host: str) -> bool:
+        """See L{nanotun.router.named.Names.isFake}."""
+        return isFake(host)
+
+    def nameOf(self, host: str) -> str | None:
+        """See L{nanotun.router.named.Names.nameOf}."""
+        fake = self._pool.find(host)
+        if fake is None:
+            return None
+        self._pool.hold(fake, self._clock.seconds(), self._flowHold)
+        return fake.name
+
+    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
+        """See L{nanotun.router.named.Names.resolve}."""
+        return self._lookup.resolve(name, family)
+
+    def flowJoined(self, host: str) -> None:
+        """See L{nanotun.router.named.Names.flowJoined}."""
+        self._pool.flowJoined(host)
+
+    def flowClosed(self, host: str) -> None:
+        """See L{nanotun.router.named.Names.flowClosed}."""
+        self._pool.flowClosed(host, self._clock.seconds())
+
+    def _save(self) -> None:
+        self._call = self._clock.callLater(SAVE_INTERVAL, self._save)
+        self._store.save(self._pool)

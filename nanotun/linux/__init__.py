@@ -1,0 +1,1 @@
+"""What the other parts ask of this Linux machine: netlink, networks, addresses."""

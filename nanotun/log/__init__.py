@@ -1,0 +1,1 @@
+"""Which log lines go where, and in what form."""

@@ -1,0 +1,254 @@
+"""
+Where log lines go and which.
+
+twistd would log to stdout or to C{twistd.log}.  nanotun logs to stderr and to
+L{files by date<nanotun.log.file>}, as text or JSON, and leaves out what C{logLevel}
+does not want before a line is made of it.  C{--logfile} and C{--syslog} of twistd
+take the place of stderr; C{--logger} takes the place of everything here.
+
+In a daemon stderr is gone, but whoever typed the command still waits for it to
+start: until then warnings and errors reach the terminal.
+
+Any thread may log: lines are made and written one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import IServiceCollection, MultiService
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    LogPublisher,
+)
+from twisted.python.components import Componentized
+from zope.interface import implementer
+
+from nanotun.config.settings import Settings
+from nanotun.errors import ConfigError
+from nanotun.log.file import DailyLogFile
+from nanotun.log.format import FORMATS, forJournal
+from nanotun.log.sinks import STDERR, Terminal, openLogfile
+
+if TYPE_CHECKING:
+    from constantly import NamedConstant
+
+
+LEVELS = {
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "warn": LogLevel.warn,
+    "error": LogLevel.error,
+}
+
+
+def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
+    """
+    What passes at a C{logLevel}.
+
+    Twisted's own lines are about Twisted (a factory starts, a factory stops):
+    unless everything is asked for, only its warnings pass.
+    """
+    level = LEVELS[logLevel]
+    predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+    if level is not LogLevel.debug:
+        for namespace in ("twisted", "log_legacy"):
+            predicate.setLogLevelForNamespace(namespace, max(level, LogLevel.warn))
+    return predicate
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """
+    Makes a line of each event and hands it to each sink with a level for it.
+
+    @ivar format: makes the line.
+    @ivar lock: held while an event is under way; whoever changes what is here holds it.
+    """
+
+    def __init__(self, logFormat: str = "text") -> None:
+        self.format = FORMATS[logFormat]
+        # A sink may log about itself.
+        self.lock = threading.RLock()
+        self._sinks: list[tuple[NamedConstant, Callable[[str], None], bool]] = []
+
+    def add(
+        self,
+        write: Callable[[str], None],
+        level: NamedConstant = LogLevel.debug,
+        journal: bool = False,
+    ) -> None:
+        """
+        Add a sink.
+
+        @param write: takes a line; an L{OSError} from it loses the line.
+        @param level: less important events are not for this sink.
+        @param journal: its lines are for the systemd journal.
+        """
+        self._sinks.append((level, write, journal))
+
+    def remove(self, write: Callable[[str], None]) -> None:
+        """Forget a sink."""
+        self._sinks = [sink for sink in self._sinks if sink[1] != write]
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take an event, see L{ILogObserver}."""
+        eventLevel = event.get("log_level", LogLevel.info)
+        with self.lock:
+            line = self.format(event)
+            for level, write, journal in self._sinks:
+                if line and eventLevel >= level:
+                    try:
+                        write(forJournal(line, eventLevel) if journal else line)
+                    except OSError:
+                        continue
+
+
+@implementer(ILogFilterPredicate)
+class LevelSwitch:
+    """
+    A filter that can be set anew.
+
+    @ivar predicate: what it does now.
+    """
+
+    def __init__(self, logLevel: str) -> None:
+        self.predicate = levelFilter(logLevel)
+
+    def __call__(self, event: LogEvent) -> NamedConstant:
+        """See L{ILogFilterPredicate}."""
+        return self.predicate(event)
+
+
+def _workingDirectory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # Somebody has removed it.
+        return "/"
+
+
+class LoggedService(MultiService):
+    """
+    The outermost service: brings its own log observer along.
+
+    twistd asks the application for its observer after C{makeService} and
+    before it forks, so the observer is set when this service gets the
+    application as its parent.
+    """
+
+    _terminal: Terminal | None = None
+    _files: DailyLogFile | None = None
+
+    def __init__(
+        self,
+        settings: Settings,
+        twistd: Mapping[str, Any],
+        clock: IReactorTime,
+        stderr: int = STDERR,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """
+        @param twistd: twistd's own options.
+        @param stderr: the fd of the terminal.
+        @param environment: the process's.
+        """
+        super().__init__()
+        self._settings = settings
+        self._twistd = twistd
+        self._clock = clock
+        self._stderr = stderr
+        self._environment = environment
+        self._keepTerminal = False
+        # Relative paths stay relative to this, wherever twistd goes.
+        self._base = _workingDirectory()
+        self._lines = LineObserver(settings.logFormat)
+        self._levels = LevelSwitch(settings.logLevel)
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Give the application its observer, then proceed as usual."""
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._makeObserver())
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Start what is inside and then let go of the daemon's terminal."""
+        super().startService()
+        if self._terminal is not None and not self._keepTerminal:
+            self._terminal.release()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """
+        Take over C{logLevel}, C{logFormat} and C{logDir} of a running daemon.  A line is
+        either as before or as from now on, and none is lost.
+
+        @raise ConfigError: the new directory cannot be written to; nothing has changed.
+        """
+        files = old = self._files
+        if settings.logDir != self._settings.logDir:
+            files = self._makeFiles(settings.logDir)
+            try:
+                if files is not None:
+                    files.open()
+            except OSError as error:
+                raise ConfigError(
+                    f"logDir {settings.logDir} cannot be written to ({error.strerror}); choose "
+                    "another directory."
+                ) from None
+        with self._lines.lock:
+            self._settings = settings
+            self._levels.predicate = levelFilter(settings.logLevel)
+            self._lines.format = FORMATS[settings.logFormat]
+            self._files = files
+            if files is not old:
+                if old is not None:
+                    self._lines.remove(old.write)
+                    old.close()
+                if files is not None:
+                    self._lines.add(files.write)
+
+    def _makeObserver(self) -> ILogObserver:
+        lines = self._lines
+        self._terminal = terminal = Terminal(self._stderr)
+        logfile, syslog = self._twistd.get("logfile"), self._twistd.get("syslog")
+        foreground = bool(self._twistd.get("nodaemon") or self._twistd.get("debug"))
+        self._keepTerminal = foreground and not logfile and not syslog
+        lines.add(
+            terminal.write,
+            LogLevel.debug if self._keepTerminal else LogLevel.warn,
+            terminal.isJournal(self._environment),
+        )
+        observers: list[ILogObserver] = [lines]
+        if syslog:
+            # Imported here: a Python may be built without syslog.
+            from twisted.python.syslog import SyslogObserver
+
+            prefix = self._twistd.get("prefix", "nanotun")
+            observers.append(LegacyLogObserverWrapper(SyslogObserver(prefix).emit))  # type: ignore[arg-type]
+        elif logfile:
+            lines.add(openLogfile(logfile, foreground))
+        observer = FilteringLogObserver(LogPublisher(*observers), [self._levels])
+        self._log = Logger(namespace="nanotun.log.file", observer=observer)
+        self._files = self._makeFiles(self._settings.logDir)
+        if self._files is not None:
+            lines.add(self._files.write)
+        return observer
+
+    def _makeFiles(self, directory: str) -> DailyLogFile | None:
+        if not directory:
+            return None
+        return DailyLogFile(
+            os.path.join(self._base, directory),
+            self._clock,
+            lambda sentence: self._log.error("{sentence}", sentence=sentence),
+        )

@@ -1,0 +1,151 @@
+"""
+When processes are scanned: again and again, on a thread, and sooner where a flow shows
+that something has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nanotun.log.trouble import TroubleLog
+from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.scanner import Scanner, ScanStopped
+from nanotun.owners.values import EMPTY, Table
+
+#: Seconds between the starts of two scans that are not due yet.
+EARLY_INTERVAL = 1.0
+
+#: Calls a function on another thread, as C{deferToThread}.
+InThread = Callable[[Callable[[], Any]], Deferred[Any]]
+
+
+class Scans:
+    """
+    @ivar table: the last scan's; never changed, but replaced.
+    @ivar swapped: called with each new table, and with the inodes of the sockets that
+        listened on the proxy's address when its scan began.
+    @param refresh: seconds between two scans.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        proxies: LocalProxies,
+        refresh: float,
+        clock: IReactorTime,
+        inThread: InThread,
+        trouble: TroubleLog,
+    ) -> None:
+        self.table = EMPTY
+        self.swapped: Callable[[Table, frozenset[int]], object] = lambda table, listeners: None
+        self._scanner = scanner
+        self._proxies = proxies
+        self._refresh = refresh
+        self._clock = clock
+        self._inThread = inThread
+        self._trouble = trouble
+        self._began = -EARLY_INTERVAL
+        self._scanning = self._learning = self._stopped = False
+        self._soon: IDelayedCall | None = None
+        self._loop = LoopingCall(self._scan)
+        self._loop.clock = clock
+
+    def start(self) -> None:
+        """
+        Do the first scan, here and now, and begin with the others.
+
+        @raise OSError: there is no /proc, or no kernel, to ask.
+        """
+        self._proxies.readAddresses()
+        listeners = self._proxies.listeners()
+        self._began = self._clock.seconds()
+        self._swap(self._scanner.scan(EMPTY, listeners), listeners)
+        self._loop.start(self._refresh, now=False)
+
+    def stop(self) -> None:
+        """End; a scan that is under way ends soon, and is not waited for."""
+        self._stopped = True
+        self._scanner.stop()
+        self._loop.stop()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    def soon(self) -> None:
+        """Scan as soon as L{EARLY_INTERVAL} allows."""
+        if self._soon is None and not self._stopped:
+            wait = max(0.0, self._began + EARLY_INTERVAL - self._clock.seconds())
+            self._soon = self._clock.callLater(min(wait, EARLY_INTERVAL), self._scanNow)
+
+    def learn(self, inode: int, note: Callable[[int], object]) -> None:
+        """
+        Find on the thread who has a socket, one at a time.
+
+        @param note: called with the pid, if it was found.
+        """
+        if self._learning or self._stopped:
+            return
+        self._learning = True
+        learned = self._inThread(lambda: self._scanner.holder(inode))
+        learned.addBoth(self._learned, note)
+
+    def _learned(self, result: int | Failure, note: Callable[[int], object]) -> None:
+        self._learning = False
+        if not isinstance(result, Failure):
+            if result:
+                note(result)
+        elif not result.check(OSError, ScanStopped):
+            self._broke(result)
+
+    def _scanNow(self) -> None:
+        self._soon = None
+        if self._scanning:
+            # That one may have begun before what this one is for.
+            self.soon()
+        else:
+            self._scan()
+
+    def _scan(self) -> Deferred[None] | None:
+        """One scan; what it returns never fails."""
+        if self._scanning:
+            return None
+        self._scanning = True
+        self._began = self._clock.seconds()
+        scan: Deferred[Any] = maybeDeferred(self._begin)
+        scan.addErrback(self._failed)
+        scan.addErrback(self._broke)
+        return scan
+
+    def _begin(self) -> Deferred[None]:
+        self._proxies.readAddresses()
+        listeners = self._proxies.listeners()
+        table = self.table
+        scan = self._inThread(lambda: self._scanner.scan(table, listeners))
+        return scan.addCallback(self._swap, listeners)
+
+    def _swap(self, table: Table, listeners: frozenset[int]) -> None:
+        self._scanning = False
+        if not self._stopped:
+            self.table = table
+            self.swapped(table, listeners)
+
+    def _failed(self, reason: Failure) -> None:
+        self._scanning = False
+        error = reason.trap(OSError, ScanStopped)
+        if error is OSError and not self._stopped:
+            self._trouble.report(
+                f"The processes cannot be looked at ({reason.value}); the last table of excluded "
+                "ones stays in use."
+            )
+
+    def _broke(self, reason: Failure) -> None:
+        self._log.failure("A scan of the processes failed by a mistake of ours", failure=reason)

@@ -1,0 +1,1 @@
+"""Takes each flow where its decision says."""

@@ -1,0 +1,1 @@
+"""UDP flows: associations, their pauses, and datagrams to names."""

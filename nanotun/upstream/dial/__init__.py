@@ -1,0 +1,1 @@
+"""Opens connections: addresses, marked sockets, handshakes, deadlines."""

@@ -1,0 +1,94 @@
+"""
+The connection that a relay for UDP was asked for on, kept for as long as the
+relay is used: RFC 1928, section 7, ends the one with the other.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.interfaces import ILegControl
+from nanotun.upstream.dial.transport import receive
+
+#: Seconds of silence before the kernel asks whether the proxy is still there,
+#: seconds between two questions, and how many may stay unanswered.  Nothing else
+#: passes on this connection, and a proxy that was switched off says no word.
+KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+@implementer(ILegControl, IReadDescriptor, ILoggingContext)
+class ControlConnection:
+    """
+    See L{ILegControl}.
+
+    @param fd: a connected, non-blocking stream socket; owned from here.
+    @param proxy: the proxy's URL without its password, for sentences.
+    """
+
+    def __init__(self, fd: int, reactor: Any, proxy: str) -> None:
+        self._socket: socket.socket | None = socket.socket(fileno=fd)
+        self._reactor = reactor
+        self._proxy = proxy
+        self._lost: Callable[[str], None] | None = None
+
+    def peer(self) -> tuple[Any, ...]:
+        """
+        The proxy's own address, as L{socket.socket.getpeername} gives it.
+
+        @raise OSError: the connection has ended already.
+        """
+        assert self._socket is not None
+        return tuple(self._socket.getpeername())
+
+    def watch(self, lost: Callable[[str], None]) -> None:
+        """See L{ILegControl.watch}."""
+        stream = self._socket
+        assert stream is not None and self._lost is None
+        self._lost = lost
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE:
+            if hasattr(socket, name):
+                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        # An end that has come already makes it readable.
+        self._reactor.addReader(self)
+
+    def close(self) -> None:
+        """See L{ILegControl.close}."""
+        stream, self._socket = self._socket, None
+        if stream is not None:
+            if self._lost is not None:
+                self._reactor.removeReader(self)
+            stream.close()
+
+    # For the reactor.
+
+    def fileno(self) -> int:
+        """See L{IFileDescriptor.fileno}."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """See L{ILoggingContext.logPrefix}."""
+        return "control"
+
+    def doRead(self) -> Failure | None:
+        """See L{IReadDescriptor.doRead}."""
+        assert self._socket is not None
+        got = receive(self._socket)
+        # A proxy has nothing to say here.
+        return None if isinstance(got, bytes) else got
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor removed this descriptor."""
+        lost = self._lost
+        if self._socket is None or lost is None:
+            return
+        self.close()
+        how = "closed" if reason.check(type(CONNECTION_DONE)) else "broke"
+        lost(f"The proxy {self._proxy} {how} the connection that a relay for UDP lives on.")

@@ -1,0 +1,1 @@
+"""Several upstreams as one: which is tried, and how healthy each is."""

@@ -1,0 +1,1 @@
+"""What is said to a proxy, as sans-io protocols: bytes in, bytes out."""

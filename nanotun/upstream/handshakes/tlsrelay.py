@@ -1,0 +1,263 @@
+"""
+Carries a connection whose other side speaks TLS.
+
+The engine copies plain bytes between an app and a socket.  Here that socket is
+one end of a pair; the bytes at the other end go through TLS to the proxy::
+
+    engine -- (pair) -- AppSide -- TlsStream -- WireSide -- proxy
+
+Rules::
+
+    app      data            written to the wire
+             ends            close_notify on the wire; the other way goes on
+             reset           reset of the wire, without close_notify
+    wire     data            written to the app
+             close_notify    the app hears the end; the other way goes on
+             end without it  end of the app: many servers leave it out
+             reset, wrong    reset of the app
+    both     ended           end of both
+
+The pair is TCP of the loopback interface: a unix pair knows no reset, and what
+was cut off would look complete.
+
+Each side pauses the other while it cannot write (L{IPushProducer}).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import UpstreamError
+from nanotun.interfaces import Connection
+from nanotun.upstream.handshakes.tls import TlsStream
+
+#: Seconds of silence before the kernel asks whether the proxy is still there,
+#: seconds between two questions, and how many may stay unanswered: what the engine
+#: sets on the sockets it joins, which here is the pair's.
+KEEPALIVE = (("TCP_KEEPIDLE", 300), ("TCP_KEEPINTVL", 75), ("TCP_KEEPCNT", 4))
+
+#: Bytes, of each of the pair's four buffers; the kernel doubles it.
+BUFFER = 1 << 17
+
+#: Seconds.  It takes microseconds, unless a filter drops what passes on the
+#: loopback interface.
+PAIR_TIME = 0.5
+
+
+def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connection:
+    """
+    Put a relay behind a connection.
+
+    @param stream: past its handshake.
+    @param connection: to the proxy; its fd is owned from here.
+    @return: what the engine can join.
+    @raise UpstreamError: there are no more descriptors, or the proxy is gone.
+    """
+    with socket.socket(fileno=connection.fd) as wire:
+        try:
+            near, far = makePair()
+        except OSError as error:
+            raise _noRelay(error) from None
+        with near:
+            appSide, wireSide = AppSide(stream), WireSide(stream)
+            appSide.peer, wireSide.peer = wireSide, appSide
+            try:
+                _keepAlive(wire)
+                # These duplicate the descriptors.
+                reactor.adoptStreamConnection(wire.fileno(), wire.family, _Once(wireSide))
+                reactor.adoptStreamConnection(near.fileno(), near.family, _Once(appSide))
+            except OSError as error:
+                far.close()
+                # Neither side is to look for the other.
+                appSide.ended = wireSide.ended = True
+                wireSide.abort()
+                raise _noRelay(error) from None
+    wireSide.begin()
+    appSide.begin()
+    # It may have come with the last bytes of the handshake.
+    wireSide.lookForEnd()
+    return Connection(far.detach(), connection.leftover)
+
+
+def makePair() -> tuple[socket.socket, socket.socket]:
+    """
+    Two ends of one TCP connection, non-blocking, whose buffers are small: each
+    flow of an app that reads slowly fills them.
+
+    @raise OSError: there are no more descriptors, or no loopback interface.
+    """
+    with socket.socket() as listener, contextlib.ExitStack() as undo:
+        far = undo.enter_context(socket.socket())
+        for each in (listener, far):
+            # Before connect and accept, or the window is scaled for more.
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            each.settimeout(PAIR_TIME)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        far.connect(listener.getsockname())
+        near, peer = listener.accept()
+        while peer != far.getsockname():
+            # Any program of this machine can connect.
+            near.close()
+            near, peer = listener.accept()
+        undo.enter_context(near)
+        for each in (near, far):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            each.setblocking(False)
+        undo.pop_all()
+    return near, far
+
+
+def _keepAlive(wire: socket.socket) -> None:
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _noRelay(error: OSError) -> UpstreamError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "raise the limit of descriptors (ulimit -n, LimitNOFILE)"
+    elif error.errno == errno.ENOTCONN:
+        return UpstreamError(
+            "The proxy reset the connection at the end of its handshake; look at its log."
+        )
+    else:
+        advice = "check that the loopback interface is up and not filtered"
+    return UpstreamError(f"A relay for TLS cannot be made ({error.strerror or error}); {advice}.")
+
+
+class _Once(Factory):
+    """Hands out the one protocol."""
+
+    noisy = False
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """See L{IProtocolFactory.buildProtocol}."""
+        return self._protocol
+
+
+class _Side(Protocol):
+    """
+    What both sides have.
+
+    @ivar peer: the other side.
+    @ivar ended: whether no more comes from this side.
+    """
+
+    transport: Any
+    peer: _Side
+
+    def __init__(self, stream: TlsStream) -> None:
+        self.stream = stream
+        self.ended = False
+
+    def begin(self) -> None:
+        """Both sides are connected."""
+        self.transport.registerProducer(self.peer.transport, True)
+
+    def noMore(self) -> None:
+        """No more comes from this side."""
+        if not self.ended:
+            self.ended = True
+            # A paused producer that ended must not be told to resume.
+            self.peer.transport.unregisterProducer()
+        if self.peer.ended:
+            self.finish()
+            self.peer.finish()
+
+    def finish(self) -> None:
+        """Close, once all is written."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def reset(self) -> None:
+        """Close at once, behind what can still be written."""
+        if self.transport is not None and self.transport.connected:
+            self.transport.doWrite()
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See L{IProtocol.connectionLost}."""
+        if not self.ended:
+            self.ended = True
+            self.peer.transport.unregisterProducer()
+        # Also a peer that has ended: it may still wait for what comes from here.
+        self.peer.ended = True
+        if reason.check(ConnectionDone) is None:
+            self.peer.reset()
+        else:
+            self.peer.finish()
+
+
+@implementer(IHalfCloseableProtocol)
+class AppSide(_Side):
+    """The end of the pair that is ours."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """See L{IProtocol.dataReceived}."""
+        try:
+            self.stream.write(data)
+        except ssl.SSLError:
+            self.peer.abort()
+            return
+        self.peer.transport.write(self.stream.outgoing())
+
+    def readConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.readConnectionLost}."""
+        try:
+            self.stream.close()
+        except ssl.SSLError:
+            self.peer.abort()
+            return
+        self.peer.transport.write(self.stream.outgoing())
+        self.noMore()
+
+    def writeConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.writeConnectionLost}."""
+
+
+class WireSide(_Side):
+    """The connection to the proxy."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """See L{IProtocol.dataReceived}."""
+        stream = self.stream
+        stream.feed(data)
+        try:
+            while plain := stream.read():
+                self.peer.transport.write(plain)
+        except ssl.SSLError:
+            self.abort()
+            return
+        answer = stream.outgoing()
+        if answer:
+            self.transport.write(answer)
+        self.lookForEnd()
+
+    def lookForEnd(self) -> None:
+        """Tell the app, once, if the proxy has said that no more comes."""
+        if self.stream.ended and not self.ended:
+            self.noMore()
+            if not self.peer.ended:
+                self.peer.transport.loseWriteConnection()

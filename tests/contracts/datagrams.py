@@ -1,0 +1,191 @@
+"""
+What every packet engine does with datagrams, as a mixin; see tests/contracts.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.errors import FlowDecidedError
+from nanotun.flow import Datagram, Endpoint, Protocol, Refusal
+from nanotun.interfaces import DatagramLeg, IDatagramFlowRequest, IPacketEngine, LegKind
+from tests.contracts.tunnel import App, WaitingHandler
+
+# What the mixin is mixed into, for mypy.
+if TYPE_CHECKING:
+    Base = TestCase
+else:
+    Base = object
+
+#: Where programs can send to.
+DESTINATIONS = (Endpoint("192.0.2.1", 80), Endpoint("2001:db8::1", 443))
+GATEWAYS = (Endpoint(GATEWAY4, 53), Endpoint(GATEWAY6, 53))
+
+
+class DatagramApp:
+    """
+    A program that sends to one destination.
+    """
+
+    def send(self, payload: bytes) -> None:
+        """Send a datagram."""
+        raise NotImplementedError
+
+    def received(self) -> Deferred[bytes]:
+        """Fires with the next datagram that the destination sends."""
+        raise NotImplementedError
+
+    def refused(self) -> Deferred[int]:
+        """Fires with the errno that the program sees."""
+        raise NotImplementedError
+
+
+class DatagramContract(Base):
+    """
+    What L{IPacketEngine} and L{IDatagramFlowRequest} promise of datagrams.
+
+    @ivar engine: started with C{handler}; a test may stop it.
+    @ivar ends: what was heard of associations.
+    """
+
+    engine: IPacketEngine
+    handler: WaitingHandler
+    ends: DeferredQueue[int]
+
+    def sender(self, destination: Endpoint) -> DatagramApp:
+        """A program that is to send there."""
+        raise NotImplementedError
+
+    def dial(self, destination: Endpoint) -> App:
+        """A program asks for a connection."""
+        raise NotImplementedError
+
+    def openLeg(self, shared: bool = False) -> tuple[int, socket.socket]:
+        """An association by a SOCKS5 relay, and the relay."""
+        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(relay.close)
+        relay.bind(("127.0.0.1", 0))
+        near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        near.connect(relay.getsockname())
+        relay.connect(near.getsockname())
+        near.setblocking(False)
+        leg = DatagramLeg(near.detach(), LegKind.SOCKS5, None)
+        return self.engine.openAssociation(leg, self.ends.put, shared), relay
+
+    def serve(self) -> DeferredQueue[list[Datagram]]:
+        """Listen as services do; returns where the batches come."""
+        batches: DeferredQueue[list[Datagram]] = DeferredQueue()
+        self.engine.receiveDatagrams(batches.put)
+        for protocol in Protocol:
+            self.engine.listen(protocol, GATEWAYS[0].port)
+        return batches
+
+    async def test_attach(self) -> None:
+        """
+        A program that sends to somebody is a request, decided once an association
+        takes it.
+        """
+        for count, destination in enumerate(DESTINATIONS):
+            self.sender(destination).send(b"x")
+            request = await self.handler.next(self.handler.datagramRequests)
+            verifyObject(IDatagramFlowRequest, request)
+            self.assertEqual(request.flow.protocol, Protocol.UDP)
+            self.assertEqual(request.flow.destination, destination)
+            self.assertTrue(request.attach(self.openLeg()[0]))
+            self.assertRaises(FlowDecidedError, request.drop)
+            self.assertEqual(self.engine.stats().associations, count + 1)
+        self.assertEqual(self.ends.pending, [])
+
+    async def test_attachGone(self) -> None:
+        """
+        An association that was closed takes nothing and says nothing; the request
+        still waits for another.
+        """
+        self.sender(DESTINATIONS[0]).send(b"x")
+        request = await self.handler.next(self.handler.datagramRequests)
+        association, _ = self.openLeg()
+        self.engine.closeAssociation(association)
+        self.engine.closeAssociation(association)
+        self.assertFalse(request.attach(association))
+        self.assertTrue(request.attach(self.openLeg()[0]))
+        self.assertEqual(self.ends.pending, [])
+
+    async def test_refuseDatagrams(self) -> None:
+        """
+        A program that is refused sees what it sees of a closed port.
+        """
+        for destination in DESTINATIONS:
+            app = self.sender(destination)
+            app.send(b"x")
+            request = await self.handler.next(self.handler.datagramRequests)
+            request.refuse(Refusal.PORT_UNREACHABLE)
+            self.assertEqual(await app.refused(), errno.ECONNREFUSED)
+
+    async def test_services(self) -> None:
+        """
+        What is sent to a port of the gateway that a service listens on comes to it
+        without a request, and its answers go back.
+        """
+        batches = self.serve()
+        for gateway in GATEWAYS:
+            app = self.sender(gateway)
+            app.send(b"query")
+            (datagram,) = await batches.get()
+            self.assertEqual((datagram.destination, datagram.payload), (gateway, b"query"))
+            answer = Datagram(gateway, datagram.source, b"answer")
+            self.engine.sendDatagrams([answer])
+            self.assertEqual(await app.received(), b"answer")
+        self.assertEqual(self.handler.datagramRequests, [])
+
+    async def test_serve(self) -> None:
+        """
+        So does what was sent to somebody else and was given to the services; the
+        answer comes from whom the program asked.
+        """
+        batches = self.serve()
+        for destination in DESTINATIONS:
+            app = self.sender(destination)
+            app.send(b"query")
+            request = await self.handler.next(self.handler.datagramRequests)
+            request.serve()
+            self.assertRaises(FlowDecidedError, request.serve)
+            (datagram,) = await batches.get()
+            self.assertEqual(datagram, Datagram(request.flow.source, destination, b"query"))
+            self.engine.sendDatagrams([Datagram(destination, datagram.source, b"answer")])
+            self.assertEqual(await app.received(), b"answer")
+
+    async def test_stream(self) -> None:
+        """
+        A connection to such a port is a request.
+        """
+        self.serve()
+        for gateway in GATEWAYS:
+            self.dial(gateway)
+            request = await self.handler.next(self.handler.requests)
+            self.assertEqual(request.flow.destination, gateway)
+            request.drop()
+
+    async def test_stopDatagrams(self) -> None:
+        """
+        The stop ends associations without a word; none can be opened after it, and
+        decisions harm nobody.
+        """
+        self.sender(DESTINATIONS[0]).send(b"x")
+        request = await self.handler.next(self.handler.datagramRequests)
+        association, _ = self.openLeg()
+        await self.engine.stop()
+        self.assertTrue(request.attach(association))
+        self.engine.closeAssociation(association)
+        self.engine.sendDatagrams([Datagram(DESTINATIONS[0], DESTINATIONS[1], b"")])
+        leg = DatagramLeg(os.dup(0), LegKind.DIRECT, None)
+        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.put)
+        self.assertRaises(OSError, os.fstat, leg.fd)
+        self.assertEqual(self.ends.pending, [])

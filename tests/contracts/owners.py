@@ -1,0 +1,237 @@
+"""
+What L{IProcesses} and L{ISockets} promise, as mixins: tests/test_owners_testing.py runs
+them against the fakes, tests/test_owners_real.py against the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.interfaces import IProcesses, ISockets
+from nanotun.owners.values import FlowSocket, sameProgram
+
+if TYPE_CHECKING:
+    Base = SynchronousTestCase
+else:
+    Base = object
+
+
+class ProcessesContract(Base):
+    """
+    What L{IProcesses} promises.
+
+    @cvar program: the path of what L{spawn} starts and L{execute} does not.
+    """
+
+    program = ""
+
+    def makeProcesses(self) -> IProcesses:
+        """The processes to test."""
+        raise NotImplementedError
+
+    def spawn(self) -> tuple[int, int]:
+        """Start a process that has a socket; returns its pid and the socket's inode."""
+        raise NotImplementedError
+
+    def execute(self, pid: int) -> None:
+        """Let that process become another program."""
+        raise NotImplementedError
+
+    def settle(self, pid: int) -> None:
+        """Wait until that process waits."""
+
+    def end(self, pid: int) -> None:
+        """Let that process end."""
+        raise NotImplementedError
+
+    def test_interface(self) -> None:
+        """It provides the interface."""
+        verifyObject(IProcesses, self.makeProcesses())
+
+    def test_pids(self) -> None:
+        """A process is among all, and among those above its forerunner, not above itself."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.assertIn(pid, processes.pids())
+        self.assertEqual(min(processes.pids(pid - 1)), pid)
+        self.assertNotIn(pid, processes.pids(pid))
+        self.assertEqual(processes.pids(pid - 1, pid), [pid])
+        self.assertEqual(processes.pids(pid - 1, pid - 1), [])
+        self.assertGreaterEqual(processes.newest(), pid)
+
+    def test_glance(self) -> None:
+        """A short look sees the same program again, until it is another one."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        first, second = processes.glance(pid), processes.glance(pid)
+        assert first is not None and second is not None
+        self.assertTrue(sameProgram(first, second))
+        self.assertTrue(-0.1 < processes.age(first) < 60, processes.age(first))
+        self.execute(pid)
+        third = processes.glance(pid)
+        assert third is not None
+        self.assertFalse(sameProgram(first, third))
+        self.assertEqual((third.started, third.parent), (first.started, first.parent))
+
+    def test_process(self) -> None:
+        """A long look tells the executable, its name and the users."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        process = processes.process(pid)
+        assert process is not None
+        self.assertEqual(process.path, self.program)
+        self.assertEqual(process.name, self.program.rpartition("/")[2])
+        self.assertIn(process.name, process.names)
+        self.assertEqual(len(process.uids), 3)
+        self.assertEqual(process.glance, processes.glance(pid))
+
+    def test_descriptors(self) -> None:
+        """A process's sockets are found at one of its descriptors, which ascend."""
+        processes = self.makeProcesses()
+        pid, inode = self.spawn()
+        descriptors = processes.descriptors(pid)
+        self.assertEqual(descriptors, sorted(descriptors))
+        self.assertIn(inode, [processes.socketAt(pid, each) for each in descriptors])
+        self.assertEqual(processes.socketAt(pid, 2), 0)
+        self.assertEqual(processes.socketAt(pid, 999), 0)
+
+    def test_turns(self) -> None:
+        """A process that waits sleeps, and when it has run since that can be told."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.settle(pid)
+        before = processes.turns(pid)
+        self.assertTrue(processes.asleep(pid))
+        self.assertEqual(processes.turns(pid), before)
+        self.execute(pid)
+        self.assertNotEqual(processes.turns(pid), before)
+
+    def test_gone(self) -> None:
+        """Of a process that is gone nothing is told, and nothing raises."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.end(pid)
+        self.assertIsNone(processes.glance(pid))
+        self.assertIsNone(processes.process(pid))
+        self.assertEqual(processes.descriptors(pid), [])
+        self.assertEqual(processes.socketAt(pid, 0), 0)
+        self.assertFalse(processes.asleep(pid))
+        self.assertEqual(processes.turns(pid), b"")
+        self.assertNotIn(pid, processes.pids())
+
+    def test_addresses(self) -> None:
+        """The loopback's address is this machine's."""
+        self.assertIn("127.0.0.1", self.makeProcesses().ownAddresses())
+
+
+#: Addresses to connect from and to, and to listen on.
+LOOPBACKS = ("127.0.0.1", "::1")
+
+
+class SocketsContract(Base):
+    """What L{ISockets} promises."""
+
+    def makeSockets(self) -> ISockets:
+        """The sockets to test, started."""
+        raise NotImplementedError
+
+    def connect(self, protocol: Protocol, host: str, mapped: bool = False) -> tuple[Flow, int]:
+        """
+        Open a socket that is connected to a port of C{host}.
+
+        @param mapped: by an IPv6 socket, to an IPv4 address.
+        @return: the flow from it, and its inode.
+        """
+        raise NotImplementedError
+
+    def bind(self, host: str, port: int = 0, share: bool = False) -> tuple[Endpoint, int]:
+        """
+        Open a UDP socket that has no peer.
+
+        @param share: whether others may have the same port.
+        @return: where it is bound to, and its inode.
+        """
+        raise NotImplementedError
+
+    def listen(self, host: str) -> tuple[Endpoint, int]:
+        """Open a TCP socket that listens; returns where, and its inode."""
+        raise NotImplementedError
+
+    def found(self, flow: Flow) -> FlowSocket:
+        """The socket that must be found."""
+        found = self.makeSockets().find(flow)
+        assert found is not None, f"no socket of {flow}"
+        return found
+
+    def test_interface(self) -> None:
+        """It provides the interface."""
+        verifyObject(ISockets, self.makeSockets())
+
+    def test_connected(self) -> None:
+        """A connected socket is found by its flow: TCP, UDP, IPv4, IPv6, and one by the other."""
+        for protocol in Protocol:
+            for host, mapped in (("127.0.0.1", False), ("127.0.0.1", True), ("::1", False)):
+                flow, inode = self.connect(protocol, host, mapped)
+                found = self.found(flow)
+                self.assertEqual((found.inode, found.connected), (inode, True), flow)
+
+    def test_bound(self) -> None:
+        """A UDP socket without a peer is found whatever address of its own it is bound to."""
+        for host, own in (("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("127.0.0.1", "127.0.0.1")):
+            bound, inode = self.bind(host)
+            remote = Endpoint("2001:db8::7" if ":" in host else "192.0.2.7", 53)
+            flow = Flow(1, Protocol.UDP, Endpoint(own, bound.port), remote)
+            found = self.found(flow)
+            self.assertEqual((found.inode, found.connected), (inode, False), flow)
+            self.assertEqual([each.inode for each in self.makeSockets().sharing(flow)], [inode])
+
+    def test_nobody(self) -> None:
+        """A flow that no socket has, though somebody listens on its port, has none."""
+        for host in LOOPBACKS:
+            listening, _ = self.listen(host)
+            remote = Endpoint(host, 9)
+            for protocol in Protocol:
+                flow = Flow(1, protocol, listening, remote)
+                self.assertIsNone(self.makeSockets().find(flow), flow)
+
+    def test_sharing(self) -> None:
+        """All sockets that share a UDP port are told of."""
+        first, one = self.bind("127.0.0.1", share=True)
+        _, two = self.bind("127.0.0.1", first.port, share=True)
+        flow = Flow(1, Protocol.UDP, first, Endpoint("192.0.2.7", 53))
+        found = [each.inode for each in self.makeSockets().sharing(flow)]
+        self.assertEqual(sorted(found), sorted([one, two]))
+        self.assertIn(self.found(flow).inode, (one, two))
+
+    def test_listening(self) -> None:
+        """Who listens is found by the address, and by the one that stands for all."""
+        for bound, host in (
+            ("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1"),
+        ):  # fmt: skip
+            place, inode = self.listen(bound)
+            sockets = self.makeSockets()
+            there = Endpoint(host, place.port)
+            self.assertEqual(sockets.listening(there), [inode], bound)
+            self.assertEqual(sockets.listener(there), inode, bound)
+        self.assertEqual(sockets.listening(Endpoint("127.0.0.1", 1)), [])
+        self.assertEqual(sockets.listener(Endpoint("127.0.0.1", 1)), 0)
+
+    def test_elsewhere(self) -> None:
+        """Who listens on another address does not count."""
+        place, _ = self.listen("127.0.0.1")
+        sockets = self.makeSockets()
+        for host in ("127.0.0.2", "::1"):
+            self.assertEqual(sockets.listening(Endpoint(host, place.port)), [])
+            self.assertEqual(sockets.listener(Endpoint(host, place.port)), 0)
+
+    def test_close(self) -> None:
+        """After the end nothing is found, and a second end is harmless."""
+        flow, _ = self.connect(Protocol.TCP, "127.0.0.1")
+        sockets = self.makeSockets()
+        sockets.close()
+        sockets.close()
+        self.assertIsNone(sockets.find(flow))

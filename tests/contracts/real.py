@@ -1,0 +1,271 @@
+"""
+The contracts, against the kernel's TUN and the native library.
+
+Not for the host: tests/test_testing.py runs this module in a network namespace
+of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredQueue, inlineCallbacks
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL6
+from nanotun.engine import native
+from nanotun.engine.factories import SimpleEngine
+from nanotun.engine.gvisor import GVisorEngine
+from nanotun.engine.probe import offloadWorks
+from nanotun.errors import DeviceError
+from nanotun.flow import Endpoint
+from nanotun.interfaces import ITunOpener
+from nanotun.tun.device import LinuxTunOpener
+from nanotun.tun.port import TunPort
+from tests.contracts.native import ASSOCIATION_LIMIT, UDP_TIMEOUT, NativeDatagramContract
+from tests.contracts.tunnel import App, EngineContract, TunOpenerContract, WaitingHandler
+
+#: Each takes a millisecond or two.
+LOOKS = 500
+
+
+def ip(*arguments: str) -> str:
+    """Run ip(8)."""
+    done = subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE)
+    return done.stdout.decode()
+
+
+class LinuxTunTests(TunOpenerContract, TestCase):
+    """
+    L{LinuxTunOpener} with the kernel.
+    """
+
+    def makeOpener(self) -> ITunOpener:
+        """The real one."""
+        return LinuxTunOpener(offloadWorks)
+
+    def test_configured(self) -> None:
+        """
+        The device is up with its addresses and has nothing of its own to say.
+        """
+        device = self.makeOpener().open("nantest0", 1400, "auto")
+        self.addCleanup(device.close)
+        shown = ip("address", "show", "dev", "nantest0")
+        self.assertIn(",UP,", shown)
+        self.assertIn("mtu 1400", shown)
+        self.assertIn("qlen 4096", shown)
+        self.assertIn("inet 198.18.0.2/30 ", shown)
+        self.assertIn("inet6 fdfe:dcba:9876::2/126 ", shown)
+        self.assertNotIn("fe80:", shown)
+        self.assertNotIn("tentative", shown)
+
+    def test_downAndUp(self) -> None:
+        """
+        The addresses survive a link that is set down and up again.
+        """
+        device = self.makeOpener().open("nantest0", 1500, "off")
+        self.addCleanup(device.close)
+        ip("link", "set", "nantest0", "down")
+        ip("link", "set", "nantest0", "up")
+        shown = ip("address", "show", "dev", "nantest0")
+        self.assertIn("inet 198.18.0.2/30 ", shown)
+        self.assertIn("inet6 fdfe:dcba:9876::2/126 ", shown)
+
+    def test_closed(self) -> None:
+        """
+        Nothing is left of it, nor of one that could not be made.
+        """
+        opener = self.makeOpener()
+        # The first one loads the library, which has descriptors of its own.
+        opener.open("nantest0", 1500, "auto").close()
+        before = set(os.listdir("/proc/self/fd"))
+        opener.open("nantest0", 1500, "auto").close()
+        self.assertRaises(DeviceError, opener.open, "lo", 1500, "auto")
+        # The kernel refuses this MTU when the device exists already.
+        self.assertRaises(DeviceError, opener.open, "nantest1", 70000, "auto")
+        self.assertNotIn("nantest", ip("link", "show"))
+        self.assertEqual(set(os.listdir("/proc/self/fd")), before)
+
+    def test_withoutIPv6(self) -> None:
+        """
+        Where IPv6 is disabled the device carries IPv4.
+        """
+        setting = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
+        with open(setting, "w") as file:
+            file.write("1")
+        try:
+            device = self.makeOpener().open("nantest0", 1500, "off")
+        finally:
+            with open(setting, "w") as file:
+                file.write("0")
+        self.addCleanup(device.close)
+        shown = ip("address", "show", "dev", "nantest0")
+        self.assertIn("inet 198.18.0.2/30 ", shown)
+        self.assertNotIn("inet6", shown)
+
+
+class SocketApp(App, Protocol):
+    """An app with a socket of the kernel's."""
+
+    def __init__(self) -> None:
+        self.result: int | None = None
+        self.data = b""
+        self.waiting: list[tuple[int | None, Deferred[Any]]] = []
+
+    def outcome(self) -> Deferred[int]:
+        """See L{App.outcome}."""
+        return self._wait(None)
+
+    def read(self, count: int) -> Deferred[bytes]:
+        """See L{App.read}."""
+        return self._wait(count)
+
+    def close(self) -> None:
+        """See L{App.close}."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def _wait(self, count: int | None) -> Deferred[Any]:
+        waiter: Deferred[Any] = Deferred()
+        self.waiting.append((count, waiter))
+        self._look()
+        return waiter
+
+    def _look(self) -> None:
+        for count, waiter in self.waiting[:]:
+            if count is None and self.result is not None:
+                self.waiting.remove((count, waiter))
+                waiter.callback(self.result)
+            elif count is not None and len(self.data) >= count:
+                self.waiting.remove((count, waiter))
+                result, self.data = self.data[:count], self.data[count:]
+                waiter.callback(result)
+
+    def settle(self, result: int) -> None:
+        """The connect is over."""
+        self.result = result
+        self._look()
+
+    def connectionMade(self) -> None:
+        """Connected."""
+        self.settle(0)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self.data += data
+        self._look()
+
+
+class AppFactory(ClientFactory):
+    """Makes one app's protocol."""
+
+    noisy = False
+
+    def __init__(self, app: SocketApp) -> None:
+        self.app = app
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """The app."""
+        return self.app
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        """Tell the app."""
+        self.app.settle(getattr(reason.value, "osError", None) or errno.EIO)
+
+
+class NativeEngineContract(NativeDatagramContract, EngineContract):
+    """
+    The engines with the kernel.
+    """
+
+    timeout = 10
+    kind: type[native.NativeEngine]
+    engine: native.NativeEngine
+    offload = "auto"
+
+    def setUp(self) -> None:
+        """A device with a route to where the programs want."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.device = LinuxTunOpener(offloadWorks).open("nantest0", 1500, self.offload)
+        # The kernel makes an IPv6 address its own in a worker of its own: until
+        # then it drops what is sent to it.
+        for _ in range(LOOKS):
+            if KERNEL6.partition("/")[0] in ip("-6", "route", "show", "table", "local"):
+                break
+        ip("route", "add", "192.0.2.0/24", "via", GATEWAY4)
+        ip("-6", "route", "add", "2001:db8::/32", "via", GATEWAY6, "dev", "nantest0")
+        ip("link", "set", "lo", "up")
+        ip("route", "add", "198.51.100.0/24", "via", GATEWAY4)
+        self.engine = self.kind(reactor, UDP_TIMEOUT)
+        self.engine.flowLimit = self.FLOW_LIMIT
+        self.engine.associationLimit = ASSOCIATION_LIMIT
+        self.ends = DeferredQueue()
+        self.handler = WaitingHandler()
+        self.engine.start(self.device, self.handler)
+        self.port = TunPort(self.device, self.engine, reactor, lambda error: None)
+        self.port.startReading()
+        self.connectors: list[Any] = []
+        self.addCleanup(self.finish)
+
+    @inlineCallbacks
+    def finish(self) -> Any:
+        """Take it all away."""
+        for connector in self.connectors:
+            connector.disconnect()
+        yield self.engine.stop()
+        self.port.stopReading()
+        self.device.close()
+
+    def dial(self, destination: Endpoint) -> App:
+        """See L{EngineContract.dial}."""
+        app = SocketApp()
+        self.connectors.append(
+            self.reactor.connectTCP(destination.host, destination.port, AppFactory(app))
+        )
+        return app
+
+    def test_ping(self) -> Deferred[None]:
+        """
+        The gateway answers, IPv4 and IPv6.
+        """
+        from twisted.internet.utils import getProcessValue
+
+        done = getProcessValue("ping", ["-c1", "-W2", GATEWAY4], os.environ)
+        done.addCallback(self.assertEqual, 0)
+        done.addCallback(
+            lambda _: getProcessValue("ping", ["-6", "-c1", "-W2", GATEWAY6], os.environ)
+        )
+        done.addCallback(self.assertEqual, 0)
+        return done
+
+
+class GVisorTests(NativeEngineContract, TestCase):
+    """
+    L{GVisorEngine}.
+    """
+
+    kind = GVisorEngine
+
+
+class SimpleTests(NativeEngineContract, TestCase):
+    """
+    L{SimpleEngine}.
+    """
+
+    kind = SimpleEngine
+
+
+class PlainTests(NativeEngineContract, TestCase):
+    """
+    L{GVisorEngine} without offload.
+    """
+
+    kind = GVisorEngine
+    offload = "off"

@@ -1,0 +1,1 @@
+"""Unit tests, one folder for each part of nanotun."""

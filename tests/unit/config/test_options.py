@@ -1,0 +1,227 @@
+"""Tests of L{nanotun.config.options}."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun import __version__
+from nanotun.config.keys import KEYS
+from nanotun.config.options import FILE_LIMIT, SWITCHES, Options, readFile
+from nanotun.errors import ConfigError
+
+
+class FileCase(SynchronousTestCase):
+    """With a configuration file."""
+
+    def write(self, text: str | bytes, mode: int = 0o600) -> str:
+        """Make a file and return its path."""
+        path: str = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        os.chmod(path, mode)
+        return path
+
+
+class ReadFileTests(FileCase):
+    """L{readFile}."""
+
+    def fails(self, path: str, uid: int | None = None) -> str:
+        """The error for C{path}."""
+        uid = os.geteuid() if uid is None else uid
+        return str(self.assertRaises(ConfigError, readFile, path, uid))
+
+    def test_text(self) -> None:
+        """A safe file gives its text, without a byte order mark."""
+        path = self.write(b"\xef\xbb\xbfproxy: \xc3\xa9")
+        self.assertEqual(readFile(path, os.geteuid()), ("proxy: é", False))
+
+    def test_readableByOthers(self) -> None:
+        """It is told when everybody can read the file, for a group alone it is not."""
+        self.assertTrue(readFile(self.write("", 0o644), os.geteuid())[1])
+        self.assertFalse(readFile(self.write("", 0o640), os.geteuid())[1])
+
+    def test_missing(self) -> None:
+        """A file that is not there, or is a directory, is one sentence with its path."""
+        for path in (self.mktemp(), "."):
+            self.assertIn(f"The configuration file {path} cannot be read", self.fails(path))
+
+    def test_writable(self) -> None:
+        """A file that others can write is refused, with what to do."""
+        for mode in (0o620, 0o602, 0o666):
+            path = self.write("", mode)
+            self.assertIn(f"chmod go-w {path}", self.fails(path))
+
+    def test_foreign(self) -> None:
+        """A file of another user who is not root is refused, with what to do."""
+        path = self.write("")
+        if os.geteuid() == 0:
+            os.chown(path, 12345, -1)
+        self.assertIn(f"chown root {path}", self.fails(path, uid=54321))
+
+    def test_tooLong(self) -> None:
+        """A file that is certainly no configuration is refused."""
+        path = self.write("#" * (FILE_LIMIT + 1))
+        self.assertIn("longer than 1 MiB", self.fails(path))
+
+    def test_notUTF8(self) -> None:
+        """The error for another encoding names the line."""
+        path = self.write(b"a: 1\nb: \xff")
+        self.assertIn(f"{path}, line 2: this is not UTF-8", self.fails(path))
+
+
+class OptionsTests(FileCase):
+    """L{Options}."""
+
+    def parse(self, *arguments: str) -> Options:
+        """Parse a command line."""
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def test_noFile(self) -> None:
+        """Everything works without a file."""
+        settings = self.parse("--proxy", "h", "--mtu=1400", "--stack", "simple").settings
+        self.assertEqual((settings.mtu, settings.stackMode), (1400, "simple"))
+
+    def test_file(self) -> None:
+        """Values come from the file, and flags win over it."""
+        path = self.write("proxy: h\nmtu: 1400\ntunName: t0\n")
+        settings = self.parse("-c", path, "--mtu", "1300").settings
+        self.assertEqual((settings.mtu, settings.tunName), (1300, "t0"))
+
+    def test_everyKey(self) -> None:
+        """Every setting has a flag, and the help shows its default."""
+        help = " ".join(str(self.parse("--proxy", "h")).split())
+        for key in KEYS.values():
+            switch = key.flag in SWITCHES
+            self.assertIn(f"--{key.flag} " if switch else f"--{key.flag}=", help)
+            if key.default and not switch:
+                self.assertIn(f"[default: {key.default}]", help)
+
+    def test_servers(self) -> None:
+        """DNS servers stand behind one flag or several, and win over the file's."""
+        path = self.write("proxy: h\ndns: [192.0.2.1, '[::1]:54']\n")
+        self.assertEqual(self.parse("-c", path).settings.dns, (("192.0.2.1", 53), ("::1", 54)))
+        settings = self.parse("-c", path, "--dns", "9.9.9.9", "--dns=8.8.8.8,::1").settings
+        self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "8.8.8.8", "::1"])
+
+    def test_excluded(self) -> None:
+        """So do the names that fake addresses are not for."""
+        path = self.write("proxy: h\nfakeIpExclude: [lan]\n")
+        self.assertEqual(self.parse("-c", path).settings.fakeIpExclude, ("lan",))
+        flags = ("--fake-ip-exclude", "a", "--fake-ip-exclude=b.example,c")
+        settings = self.parse("-c", path, *flags).settings
+        self.assertEqual(settings.fakeIpExclude, ("a", "b.example", "c"))
+        self.assertIn("below; more behind commas; may be given", " ".join(str(Options()).split()))
+
+    def test_error(self) -> None:
+        """A wrong setting ends the program with status 1 and the sentence, and no help."""
+        for arguments in ([], ["--proxy", "h", "--mtu", "1"], ["-c", self.mktemp()]):
+            error = self.assertRaises(SystemExit, self.parse, *arguments)
+            # A text as the code is what Python prints before it exits with 1.
+            self.assertTrue(str(error.code).startswith("nanotun: "), error.code)
+            self.assertEqual(str(error.code).count("\n"), 0)
+
+    def test_version(self) -> None:
+        """--version tells nanotun's version, not Twisted's."""
+        output = io.StringIO()
+        self.patch(sys, "stdout", output)
+        error = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual((error.code, output.getvalue()), (0, f"nanotun {__version__}\n"))
+
+    def test_strayArgument(self) -> None:
+        """A word without an option is an error."""
+        self.assertRaises(usage.UsageError, self.parse, "--proxy", "h", "start")
+
+    def test_noticeForFlag(self) -> None:
+        """A password on the command line is worth a warning that does not repeat it."""
+        (notice,) = self.parse("--proxy", "h", "--proxy", "a:hunter2@h").notices
+        self.assertIn("command line", notice)
+        self.assertNotIn("hunter2", notice)
+
+    def test_noticeForFile(self) -> None:
+        """So is a file that everybody can read, but only if it holds a password."""
+        path = self.write("proxy: a:hunter2@h", 0o644)
+        (notice,) = self.parse("-c", path).notices
+        self.assertIn(f"chmod o-r {path}", notice)
+        self.assertEqual(self.parse("-c", self.write("proxy: a:hunter2@h", 0o600)).notices, ())
+        self.assertEqual(self.parse("-c", self.write("proxy: h", 0o644)).notices, ())
+
+
+class PasswordTests(FileCase):
+    """The password from a file or the environment."""
+
+    def read(self, proxy: str, file: str = "", **environment: str) -> Options:
+        """Read the settings of a proxy and, if there is one, its password file."""
+        options = Options()
+        options["proxy"] = proxy
+        options["proxy-password-file"] = file or None
+        options.readSettings(os.geteuid(), environment)
+        return options
+
+    def test_precedence(self) -> None:
+        """The URL's own wins over the file's, and that over the environment's."""
+        file = self.write("file\n")
+        for proxy, path, environment, expected in (
+            ("socks5://ann:url@h", file, "variable", "url"),
+            ("socks5://ann:@h", file, "variable", ""),
+            ("socks5://ann@h", file, "variable", "file"),
+            ("socks5://ann@h", "", "variable", "variable"),
+            ("socks5://ann@h", "", "", None),
+            ("socks5://h", "", "variable", None),
+            ("socks4://ann@h", "", "variable", None),
+            ("direct://", "", "variable", None),
+        ):
+            (found,) = self.read(proxy, path, NANOTUN_PROXY_PASSWORD=environment).settings.proxy
+            self.assertEqual(found.password, expected, (proxy, path, environment))
+
+    def test_several(self) -> None:
+        """It is for all proxies that lack one, and warnings add up."""
+        options = self.read("ann@a,bob:own@b,c", self.write("file", 0o644))
+        self.assertEqual([each.password for each in options.settings.proxy], ["file", "own", None])
+        self.assertEqual(len(options.notices), 2)
+
+    def test_fromConfiguration(self) -> None:
+        """The file's path may stand in the configuration file."""
+        file = self.write("hunter2\r\n")
+        path = self.write(f"proxy: http://ann@h\nproxyPasswordFile: {file}\n")
+        options = Options()
+        options.parseOptions(["-c", path])
+        self.assertEqual(options.settings.proxy[0].password, "hunter2")
+        self.assertEqual(options.notices, ())
+
+    def test_unsafe(self) -> None:
+        """A password file that others can write is refused; for one that they can
+        read there is a warning."""
+        error = self.assertRaises(ConfigError, self.read, "socks5://ann@h", self.write("x", 0o622))
+        self.assertIn("The password file", str(error))
+        self.assertIn("chmod go-w", str(error))
+        (notice,) = self.read("socks5://ann@h", self.write("hunter2", 0o644)).notices
+        self.assertIn("chmod o-r", notice)
+        self.assertNotIn("hunter2", notice)
+
+    def test_unused(self) -> None:
+        """A password file without use is worth a warning."""
+        for proxy in ("socks5://h", "direct://", "socks4://ann@h"):
+            (notice,) = self.read(proxy, self.write("hunter2")).notices
+            self.assertIn("is not used", notice)
+
+    def test_wrong(self) -> None:
+        """What cannot be the password is an error that does not show it."""
+        missing = self.mktemp()
+        for file, complaint in (
+            (self.write(""), "nothing else"),
+            (self.write("\n"), "nothing else"),
+            (self.write("hunter2\nhunter3\n"), "nothing else"),
+            (self.write("hunter2" * 40), "255 bytes"),
+            (missing, "check the path after proxyPasswordFile"),
+        ):
+            error = self.assertRaises(ConfigError, self.read, "socks5://ann@h", file)
+            self.assertIn(complaint, str(error))
+            self.assertIn(file, str(error))
+            self.assertNotIn("hunter", str(error))

@@ -1,0 +1,244 @@
+"""Tests of L{nanotun.config.settings}."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.file import Given, parseFile
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint, Protocol
+from nanotun.upstream.url import ProxyURL
+
+
+def settingsFrom(text: str = "proxy: h", **flags: str) -> Settings:
+    """The settings that a file's text and flags give."""
+    given = {name: flagValue(KEYS[name], value) for name, value in flags.items()}
+    return makeSettings(parseFile(text, "n.yaml", KEYS), given, "n.yaml")
+
+
+class SettingsTests(SynchronousTestCase):
+    """L{makeSettings}."""
+
+    def fails(self, text: str = "proxy: h", **flags: str) -> str:
+        """The error for a file's text and flags."""
+        return str(self.assertRaises(ConfigError, settingsFrom, text, **flags))
+
+    def test_table(self) -> None:
+        """The table has exactly one entry for each field of the settings."""
+        self.assertEqual(sorted(KEYS), sorted(f.name for f in dataclasses.fields(Settings)))
+
+    def test_defaults(self) -> None:
+        """A proxy is enough; everything else has the documented default."""
+        self.assertEqual(
+            settingsFrom(),
+            Settings(
+                proxy=(ProxyURL("socks5", "h", 1080),),
+                proxyPolicy="failover",
+                proxyCheckInterval=30.0,
+                proxyPasswordFile="",
+                upstreamPool=0,
+                tunName="nano0",
+                mtu=1500,
+                stackMode="gvisor",
+                offload="auto",
+                connectTimeout=10.0,
+                udpTimeout=60.0,
+                dns=(Endpoint("8.8.8.8", 53),),
+                dnsOverride=False,
+                dnsCache=True,
+                dnsCacheSize=4096,
+                dnsMode="normal",
+                dnsStateFile="/var/lib/nanotun/fakeip.json",
+                fakeIpExclude=(),
+                excludedProcesses=(),
+                excludeChildren=False,
+                excludeRefresh=15.0,
+                excludedIPs=(),
+                lan="direct",
+                lanOnlyPorts=frozenset(
+                    (
+                        (Protocol.TCP, 139),
+                        (Protocol.TCP, 445),
+                        (Protocol.UDP, 137),
+                        (Protocol.UDP, 138),
+                        (Protocol.UDP, 445),
+                        (Protocol.UDP, 5353),
+                    )
+                ),
+                autoDefaultRoute=False,
+                ipv6="auto",
+                killSwitch=False,
+                runDir="/run/nanotun",
+                logLevel="info",
+                logDir="logs",
+                logFormat="text",
+            ),
+        )
+
+    def test_frozen(self) -> None:
+        """Nobody changes a setting afterwards."""
+        self.assertRaises(dataclasses.FrozenInstanceError, setattr, settingsFrom(), "mtu", 1400)
+
+    def test_flagWins(self) -> None:
+        """A flag wins over the file, also where the file's value is wrong."""
+        text = "proxy: h\nmtu: nonsense\nstackMode: gvisor"
+        settings = settingsFrom(text, mtu="1400", stackMode="simple", connectTimeout="500ms")
+        self.assertEqual(
+            (settings.mtu, settings.stackMode, settings.connectTimeout), (1400, "simple", 0.5)
+        )
+
+    def test_booleanFlag(self) -> None:
+        """A flag says true or false as the file does."""
+        settings = settingsFrom(dnsOverride="true", dnsCache="false")
+        self.assertEqual((settings.dnsOverride, settings.dnsCache), (True, False))
+
+    def test_missingProxy(self) -> None:
+        """Without a proxy the error says how to give one, in the file or by flag."""
+        message = self.fails("mtu: 1500")
+        self.assertIn("n.yaml: no proxy is set; add the line 'proxy: socks5://", message)
+        self.assertIn("--proxy", message)
+        noFile = str(self.assertRaises(ConfigError, makeSettings, {}, {}, None))
+        self.assertIn("--proxy", noFile)
+        self.assertIn("--config", noFile)
+
+    def test_accepted(self) -> None:
+        """The ends of every range, and every choice, are allowed."""
+        for line, value in {
+            "mtu: 1280": 1280,
+            "mtu: 65535": 65535,
+            "connectTimeout: 100ms": 0.1,
+            "connectTimeout: 5m": 300.0,
+            "udpTimeout: 1s": 1.0,
+            "udpTimeout: 1h": 3600.0,
+            "dnsOverride: true": True,
+            "dnsCache: false": False,
+            "upstreamPool: 0": 0,
+            "upstreamPool: 64": 64,
+            "dnsCacheSize: 1": 1,
+            "dnsCacheSize: 1000000": 1_000_000,
+            "dnsMode: fake-ip": "fake-ip",
+            "dnsStateFile: ''": "",
+            "fakeIpExclude: [Lan., 'a.example, lan']": ("lan", "a.example"),
+            "offload: on": "on",
+            "offload: off": "off",
+            "logLevel: warn": "warn",
+            "stackMode: simple": "simple",
+            "tunName: a": "a",
+            "tunName: abcdefghijklmno": "abcdefghijklmno",
+            "logDir: ''": "",
+        }.items():
+            name = line.partition(":")[0]
+            self.assertEqual(getattr(settingsFrom(f"proxy: h\n{line}"), name), value)
+
+    def test_rejected(self) -> None:
+        """A value of the wrong type or out of range names file, line, key and what is right."""
+        for line, rule in {
+            "mtu: 1279": "from 1280 to 65535, not 1279",
+            "mtu: 65536": "from 1280 to 65535",
+            "mtu: '1500'": "a whole number",
+            "mtu: 1500.0": "a whole number",
+            "mtu: true": "a whole number of bytes from 1280 to 65535, not true",
+            "mtu:": "not empty",
+            "mtu: [1500]": "not a list",
+            "connectTimeout: 10": "such as 10s",
+            "connectTimeout: 99ms": "from 100ms to 5m",
+            "connectTimeout: 301s": "from 100ms to 5m",
+            "connectTimeout: {s: 1}": "not a mapping",
+            "udpTimeout: 999ms": "from 1s to 1h, such as 1m",
+            "udpTimeout: 61m": "from 1s to 1h",
+            "dnsOverride: on": "true or false, not 'on' (did you mean true?)",
+            "dnsCache: 0": "true or false, not 0 (did you mean false?)",
+            "dnsCache: maybe": "true or false, not 'maybe'",
+            "dnsCacheSize: 0": "a whole number of answers from 1 to 1000000, not 0",
+            "dnsCacheSize: 1000001": "from 1 to 1000000",
+            "upstreamPool: 65": "a whole number of connections from 0 to 64, not 65",
+            "upstreamPool: -1": "from 0 to 64",
+            "dnsMode: fakeip": "must be normal or fake-ip, not 'fakeip' (did you mean fake-ip?)",
+            "dnsStateFile: 5": "a file's path, or '' for none, not 5",
+            "fakeIpExclude: 5": "domain names, such as lan or intern.example.com, not 5",
+            "fakeIpExclude: '*.lan'": "not '*.lan'",
+            "dns: dns.google": "a name would itself need DNS",
+            "offload: true": "auto, on or off, not true",
+            "stackMode: gviser": "did you mean gvisor?",
+            "logLevel: warning": "did you mean warn?",
+            "logLevel: 3": "debug, info, warn or error",
+            "tunName: abcdefghijklmnop": "1 to 15",
+            "tunName: ''": "1 to 15",
+            "tunName: 'a b'": "without spaces",
+            "tunName: a/b": "'/'",
+            "tunName: '..'": "1 to 15",
+            "tunName: n%d": "'%'",
+            "tunName: 5": "not 5",
+            "logDir: 5": "directory",
+        }.items():
+            message = self.fails(f"proxy: h\n{line}")
+            name = line.partition(":")[0]
+            self.assertTrue(message.startswith(f"n.yaml, line 2: {name} must be "), message)
+            self.assertIn(rule, message)
+
+    def test_rejectedFlag(self) -> None:
+        """The error for a flag names the flag and not the file."""
+        for name, flag, value in (
+            ("mtu", "--mtu", "big"),
+            ("mtu", "--mtu", "-1"),
+            ("mtu", "--mtu", ""),
+            ("connectTimeout", "--connect-timeout", "10"),
+            ("proxy", "--proxy", "gopher://x"),
+            ("dns", "--dns", "8.8.8.8,"),
+            ("dnsOverride", "--dns-override", "yes"),
+            ("dnsCacheSize", "--dns-cache-size", "0"),
+            ("tunName", "--tun", "a b"),
+        ):
+            message = self.fails(**{name: value})
+            self.assertTrue(message.startswith(f"{flag} must "), message)
+            self.assertNotIn("n.yaml", message)
+
+    def test_oneLine(self) -> None:
+        """An error stays one short sentence whatever the value is."""
+        message = self.fails("proxy: h", tunName="x\n\x1b[31m" + "y" * 500)
+        self.assertTrue(message.isprintable())
+        self.assertLess(len(message), 200)
+
+    def test_proxies(self) -> None:
+        """The file has one proxy or a list of them, a flag has commas; each counts once."""
+        one = settingsFrom("proxy: 'socks5://u:a,b@h'").proxy
+        self.assertEqual(one, (ProxyURL("socks5", "h", 1080, "u", "a,b"),))
+        urls = (ProxyURL("socks5", "a", 1), ProxyURL("direct", "", 0))
+        self.assertEqual(settingsFrom("proxy: [a:1, direct://, socks5://a:1]").proxy, urls)
+        flags = settingsFrom(proxy="a:1, direct://", proxyPolicy="round-robin")
+        self.assertEqual((flags.proxy, flags.proxyPolicy), (urls, "round-robin"))
+
+    def test_wrongProxies(self) -> None:
+        """What is wrong with one of several is said of that one."""
+        self.assertEqual(
+            self.fails("proxy:\n- a\n- b:0"),
+            "n.yaml, line 1: proxy must have a port from 1 to 65535 (in URL 2 of 2; a comma in "
+            "one is written %2C).",
+        )
+        for text in ("proxy: []", "proxy: [a, 1]", "proxy: 1", f"proxy: [{'a,' * 17}]"):
+            self.assertIn("or a list of 1 to 16 of them", self.fails(text))
+        self.assertIn("failover, round-robin or least-latency", self.fails(proxyPolicy="random"))
+        self.assertIn("from 1s to 1h", self.fails(proxyCheckInterval="0s"))
+
+    def test_noPassword(self) -> None:
+        """No error shows a password, wherever the URL went."""
+        for text in (
+            "proxy: gopher://a:hunter2@h",
+            "proxy: socks5://a:hunter2@h:99999",
+            "proxy: [socks5://a:hunter2@h, 1]",
+            "proxy: [h, socks5://a:hunter2@h:99999]",
+            "proxy: {socks5: a:hunter2@h}",
+            "proxy: h\ntunName: socks5://a:hunter2@h",
+            "proxy: h\nlogLevel: a:hunter2@h",
+        ):
+            self.assertNotIn("hunter2", self.fails(text))
+        self.assertNotIn("hunter2", repr(settingsFrom("proxy: a:hunter2@h")))
+
+    def test_typeOfGiven(self) -> None:
+        """Digits are a number only for a flag whose setting is one."""
+        self.assertEqual(flagValue(KEYS["mtu"], "1500"), Given(1500, "--mtu"))
+        self.assertEqual(flagValue(KEYS["tunName"], "15"), Given("15", "--tun"))

@@ -1,0 +1,435 @@
+"""Tests of L{nanotun.console}: its words, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from twisted.scripts._twistd_unix import ServerOptions
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun import __version__, console
+from nanotun.config.options import Options
+from nanotun.console import check, confirm, start, status, stop
+from nanotun.console import command as asking
+from nanotun.console.run import signals
+from nanotun.console.watching import showLive
+from nanotun.control.lock import InstanceLock
+from nanotun.errors import NotRunning, RunningError
+from tests.unit.console.status_cases import REPORT
+
+
+class ConsoleCase(SynchronousTestCase):
+    """Runs words and keeps what they say."""
+
+    def say(self, main: Callable[[Sequence[str]], int], *arguments: str) -> tuple[int, str, str]:
+        """The exit status, and what went to stdout and stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                result = main(list(arguments))
+            except SystemExit as error:
+                result = int(error.code or 0)
+        return result, out.getvalue(), err.getvalue()
+
+
+class MainTests(ConsoleCase):
+    """L{console.main}."""
+
+    def test_help(self) -> None:
+        """The help fits a screen, has every word and the exit statuses."""
+        for word in ("--help", "-h", "help"):
+            result, said, error = self.say(console.main, word)
+            self.assertEqual((result, error), (0, ""))
+        lines = said.splitlines()
+        self.assertLessEqual(len(lines), 24)
+        self.assertLessEqual(max(map(len, lines)), 80)
+        for word in console.COMMANDS:
+            self.assertIn(f"\n  {word} ", said)
+        self.assertIn("3 nanotun does not run", said)
+
+    def test_nothing(self) -> None:
+        """Without a word the help goes to stderr, and the status is 2."""
+        self.assertEqual(self.say(console.main), (2, "", console.helpText() + "\n"))
+
+    def test_version(self) -> None:
+        """The version is one line."""
+        self.assertEqual(self.say(console.main, "--version"), (0, f"nanotun {__version__}\n", ""))
+
+    def test_unknown(self) -> None:
+        """A word that is none is one sentence, with the nearest that is one."""
+        for word, sentence in (
+            ("stat", "did you mean 'nanotun status'?"),
+            ("chekc", "did you mean 'nanotun check'?"),
+            ("STOP", "there is no word 'STOP'; see 'nanotun --help'."),
+            ("x\x1b[2J", "there is no word 'x\\x1b[2J'; see 'nanotun --help'."),
+        ):
+            result, said, error = self.say(console.main, word)
+            self.assertEqual((result, said), (2, ""))
+            self.assertIn(sentence, error)
+            self.assertEqual(error.count("\n"), 1)
+
+    def test_words(self) -> None:
+        """Each word has a module, a help on stdout, and takes no argument that it knows not."""
+        self.patch(signals, "block", set)
+        for word in console.COMMANDS:
+            for help in ("--help", "-h"):
+                result, said, error = self.say(console.main, word, help)
+                self.assertEqual((result, error), (0, ""), word)
+                self.assertIn(f"nanotun {word}", said)
+            result, said, error = self.say(console.main, word, "--version")
+            self.assertEqual((result, said, error), (0, f"nanotun {__version__}\n", ""), word)
+            if word == "run":
+                continue  # Writes to the descriptor, and says so with a status of its own.
+            result, said, error = self.say(console.main, word, "--nonsense")
+            self.assertEqual((result, said), (64 if word == "doctor" else 2, ""), word)
+            self.assertIn(f"nanotun {word}: ", error)
+            self.assertIn(f"; see 'nanotun {word} --help'.", error)
+
+    def test_streams(self) -> None:
+        """Output that is closed, or cannot be written, is no traceback."""
+        command = f"exec '{sys.executable}' -c 'import nanotun.console as c; exit(c.main())' --help"
+        for redirection, expected in (
+            (">&-", (0, "")),
+            (">&- 2>&-", (0, "")),
+            (
+                ">/dev/full",
+                (1, "nanotun: the output cannot be written (No space left on device).\n"),
+            ),
+        ):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{command} {redirection}"], capture_output=True, text=True
+            )
+            self.assertEqual((done.returncode, done.stderr), expected, redirection)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C is no traceback."""
+
+        def interrupt(arguments: Sequence[str]) -> int:
+            raise KeyboardInterrupt
+
+        self.patch(stop, "main", interrupt)
+        self.assertEqual(self.say(console.main, "stop"), (1, "", ""))
+
+
+class AskingTests(ConsoleCase):
+    """L{asking}."""
+
+    def runDir(self, *arguments: str) -> str:
+        """What the options come to."""
+        options = asking.AskOptions()
+        options.parseOptions(list(arguments))
+        return options.runDir()
+
+    def test_runDir(self) -> None:
+        """The directory is the flag's, else the file's, else the default."""
+        self.assertEqual(self.runDir(), "/run/nanotun")
+        self.assertEqual(self.runDir("--run-dir", "/a"), "/a")
+        path = Path(self.mktemp())
+        path.write_text("proxy: h\n")
+        self.assertEqual(self.runDir("-c", str(path)), "/run/nanotun")
+        path.write_text("proxy: h\nrunDir: /b\n")
+        self.assertEqual(self.runDir("-c", str(path)), "/b")
+        self.assertEqual(self.runDir("-c", str(path), "--run-dir", "/a"), "/a")
+
+    def test_errors(self) -> None:
+        """What is wrong is one sentence, and the status says what kind it is."""
+        options = asking.AskOptions()
+
+        def fail(error: Exception) -> Callable[[], int]:
+            def work() -> int:
+                raise error
+
+            return work
+
+        for error, expected in ((NotRunning("None runs."), 3), (RunningError("No."), 1)):
+            result = self.say(lambda a, e=error: asking.run("x", options, a, fail(e)))  # type: ignore[misc]
+            self.assertEqual(result, (expected, "", f"nanotun: {error}\n"))
+
+    def test_arguments(self) -> None:
+        """There are no arguments."""
+        result, _, error = self.say(stop.main, "now")
+        self.assertEqual(result, 2)
+        self.assertIn("there is no argument 'now'; see 'nanotun stop --help'.", error)
+
+    def test_badDirectory(self) -> None:
+        """A file without sense, or a directory that is none, is one sentence."""
+        for runDir in ("", "run"):
+            result, _, error = self.say(stop.main, "--run-dir", runDir)
+            self.assertEqual((result, error.count("\n")), (1, 1))
+            self.assertIn("--run-dir must be a directory's path that begins with /", error)
+        result, _, error = self.say(stop.main, "-c", "/nowhere/n.yaml")
+        self.assertIn("/nowhere/n.yaml cannot be read", error)
+        self.assertEqual(result, 1)
+
+    def test_order(self) -> None:
+        """Flags may stand behind arguments, with their values, be they empty."""
+        options = status.StatusOptions()
+        for given, expected in (
+            (["--watch", "5", "--json"], ["--watch", "--json", "--", "5"]),
+            (["5", "-wc", "f", "--run-dir", ""], ["-w", "-cf", "--run-dir=", "--", "5"]),
+            (["--run-dir=--x", "--", "--y"], ["--run-dir=--x", "--", "--y"]),
+            (["--bad", "5"], ["--bad", "5"]),
+            (["--js"], ["--json"]),
+        ):
+            self.assertEqual(asking.inOrder(options, given), expected)
+
+    def test_nobody(self) -> None:
+        """Where nobody runs that is the sentence, and the status is 3."""
+        for main in (status.main, stop.main, confirm.main):
+            for runDir in (os.path.realpath(self.mktemp()), "/"):
+                result = self.say(main, "--run-dir", runDir)
+                self.assertEqual(
+                    result, (3, "", f"nanotun: No nanotun runs with runDir {runDir}.\n")
+                )
+
+
+class FakeClient:
+    """Answers with the report."""
+
+    asked: list[str] = []
+    pid = 1
+
+    def __init__(self, runDir: str) -> None:
+        self.asked = FakeClient.asked = []
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        return None
+
+    def ask(self, name: str) -> Any:
+        """One answer."""
+        self.asked.append(name)
+        return REPORT
+
+
+class StatusTests(ConsoleCase):
+    """L{status} and the live table."""
+
+    def setUp(self) -> None:
+        self.patch(status, "Client", FakeClient)
+
+    def test_json(self) -> None:
+        """--json is the report as it is."""
+        result, said, _ = self.say(status.main, "--json")
+        self.assertEqual((result, json.loads(said)), (0, REPORT))
+
+    def test_text(self) -> None:
+        """Otherwise it is text."""
+        result, said, _ = self.say(status.main)
+        self.assertEqual(result, 0)
+        self.assertTrue(said.startswith("nanotun    "))
+
+    def test_watchPlain(self) -> None:
+        """Who is no terminal gets one report after the other, with the pause asked for."""
+        pauses: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                raise KeyboardInterrupt
+
+        for flags, count in ((["--json"], 3), ([], 3)):
+            pauses.clear()
+            options = status.StatusOptions()
+            options.parseOptions([*flags, "--watch", "0.5"])
+
+            def watch(arguments: Sequence[str], options: Any = options) -> int:
+                status.watch(lambda: REPORT, options, sleep)
+                return 0
+
+            out = io.StringIO()
+            with redirect_stdout(out):
+                self.assertRaises(KeyboardInterrupt, watch, [])
+            self.assertEqual(pauses, [0.5] * 3)
+            self.assertEqual(out.getvalue().count("192.0.2.1"), count)
+
+    def test_seconds(self) -> None:
+        """Seconds that are none, or that nothing is watched in, are one sentence."""
+        for arguments, sentence in (
+            (("5",), "there is no argument '5'"),
+            (("--watch", "5", "6"), "there is no argument '6'"),
+            (("--watch", "0"), "--watch takes 0.2 to 3600 seconds, not '0'"),
+            (("--watch", "x"), "not 'x'"),
+        ):
+            result, _, error = self.say(status.main, *arguments)
+            self.assertEqual(result, 2)
+            self.assertIn(sentence, error)
+
+    def test_live(self) -> None:
+        """On a terminal the table is drawn anew, with what is going through now."""
+        output = io.StringIO()
+        screen = Console(file=output, force_terminal=True, width=80)
+        later = json.loads(json.dumps(REPORT))
+        later["engine"]["bytes"]["down"] += 2 * 1024 * 1024
+        later["upstream"]["proxies"][0]["url"] = "socks5://[bold]\x1b[2J"
+        reports, times = iter([REPORT, later]), iter([0.0, 2.0])
+        left = [1.0]
+
+        def sleep(seconds: float) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+
+        self.assertRaises(
+            KeyboardInterrupt,
+            showLive,
+            lambda: next(reports),
+            2.0,
+            sleep,
+            lambda: next(times),
+            screen,
+        )
+        said = output.getvalue()
+        self.assertIn("1.0 MiB/s down", said)
+        self.assertIn("[bold]\\x1b[2J", said)
+
+
+class CheckTests(ConsoleCase):
+    """L{check}."""
+
+    def write(self, text: str) -> str:
+        """A configuration file."""
+        path = Path(self.mktemp())
+        path.write_text(text)
+        path.chmod(0o600)
+        return str(path)
+
+    def test_good(self) -> None:
+        """A file that is good is OK, with a summary that has no password."""
+        path = self.write("proxy: [socks5://ann:hunter2@h, direct://]\nexcludedProcesses: curl\n")
+        result, said, error = self.say(check.main, path)
+        self.assertEqual((result, error), (0, ""))
+        self.assertIn(f"OK: {path}\n", said)
+        self.assertIn("socks5://ann:***@h:1080, direct:// (failover)", said)
+        self.assertIn("processes: 1", said)
+        self.assertNotIn("hunter2", said)
+        self.assertLessEqual(max(map(len, said.splitlines()[1:])), 80)
+
+    def test_bad(self) -> None:
+        """What is wrong is one sentence: of the file, or of what it names."""
+        for text, sentence in (
+            ("proxy: h\nmtu: 1\n", "line 2: mtu must be"),
+            ("proxy: https://h?ca=/nowhere.pem\n", "/nowhere.pem"),
+            ("", "no proxy is set"),
+        ):
+            result, said, error = self.say(check.main, self.write(text))
+            self.assertEqual((result, said, error.count("\n")), (1, "", 1))
+            self.assertIn(sentence, error)
+
+    def test_usage(self) -> None:
+        """It takes one file."""
+        for arguments, sentence in (
+            ((), "a FILE is missing"),
+            (("a", "b"), "one FILE at a time"),
+            (("a", "-c", "b"), "one FILE at a time"),
+        ):
+            result, _, error = self.say(check.main, *arguments)
+            self.assertEqual(result, 2)
+            self.assertIn(sentence, error)
+
+    def test_flags(self) -> None:
+        """Flags win, as at a start."""
+        path = self.write("proxy: h\nautoDefaultRoute: true\n")
+        _, said, _ = self.say(check.main, path, "--no-auto-route")
+        self.assertIn("routes   left as they are", said)
+        _, said, _ = self.say(check.main, path)
+        self.assertIn("routes   changed", said)
+
+
+class StartTests(ConsoleCase):
+    """L{start}, as far as it goes without a daemon."""
+
+    def options(self, *arguments: str) -> start.StartOptions:
+        """Options with their settings."""
+        options = start.StartOptions()
+        options.parseOptions(["--proxy", "h", "--run-dir", "/run/x", *arguments])
+        options.readSettings(0, {})
+        return options
+
+    def test_twistd(self) -> None:
+        """What twistd is told, and where the pidfile is, of which it is not."""
+        for arguments, pidfile, expected in (
+            ((), "", ["--prefix=nanotun", "--nodaemon"]),
+            (("-d",), "/run/x/nanotun.pid", ["--prefix=nanotun"]),
+            (("-d", "--pidfile="), "", ["--prefix=nanotun"]),
+            (
+                ("-d", "--pidfile", "p", "--logfile", "-", "--syslog", "--prefix", "q"),
+                os.path.abspath("p"),
+                ["--prefix=q", "--syslog", "--logfile=-"],
+            ),
+        ):
+            options = self.options(*arguments)
+            self.assertEqual(options.twistdArguments(), ["--no_save", "--pidfile=", *expected])
+            self.assertEqual(options.pidfile, pidfile)
+
+    def test_second(self) -> None:
+        """Where one runs another is not even begun."""
+        runDir = os.path.realpath(self.mktemp())
+        lock = InstanceLock(runDir, "/etc/n.yaml")
+        lock.start()
+        self.addCleanup(lock.stop)
+        result, _, error = self.say(start.main, "--proxy", "h", "--run-dir", runDir)
+        self.assertEqual(result, 1)
+        self.assertIn(f"nanotun: nanotun runs as process {os.getpid()} since ", error)
+
+    def test_pidfile(self) -> None:
+        """A pidfile that cannot be is one sentence, before anything is made."""
+        runDir = os.path.realpath(self.mktemp())
+        self.patch(os, "geteuid", lambda: 0)
+        for pidfile in ("/nonexistent/x", "/"):
+            result, _, error = self.say(
+                start.main, "-d", "--proxy", "h", "--run-dir", runDir, "--pidfile", pidfile
+            )
+            self.assertEqual((result, error.count("\n")), (1, 1))
+            self.assertIn(f"--pidfile {pidfile} cannot be written", error)
+        self.assertFalse(os.path.exists(runDir))
+
+    def test_failed(self) -> None:
+        """The waiting parent of a daemon that failed adds no piece of an exception."""
+        for arguments, answer, expected in (
+            ((), b"0", (0, "")),
+            ((), b"1 builtins.ValueError", (1, "")),
+            (("--syslog",), b"1 x", (1, "nanotun: it did not start; its log says why.\n")),
+        ):
+            config = ServerOptions()
+            config.parseOptions(["--no_save", *arguments])
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, reading)
+            os.write(writing, answer)
+            os.close(writing)
+            err = io.StringIO()
+            self.patch(sys, "__stderr__", err)
+            runner = start.Runner.__new__(start.Runner)
+            runner.config = config
+            self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
+
+    def test_notRoot(self) -> None:
+        """Only root may; that is said before anything is made."""
+        runDir = os.path.realpath(self.mktemp())
+        self.patch(os, "geteuid", lambda: 1000)
+        result, _, error = self.say(start.main, "-d", "--proxy", "h", "--run-dir", runDir)
+        self.assertEqual(result, 1)
+        self.assertIn("only root may make a TUN device", error)
+        self.assertFalse(os.path.exists(runDir))
+
+    def test_badConfiguration(self) -> None:
+        """A configuration that is no good is one sentence."""
+        result, said, error = self.say(start.main)
+        self.assertEqual((result, said), (1, ""))
+        self.assertTrue(error.startswith("nanotun: No proxy is set"))
+
+    def test_seedFlags(self) -> None:
+        """Every flag of twistd nanotun is one of this."""
+        ours = set(start.StartOptions().longOpt)
+        self.assertEqual(set(Options().longOpt) - ours, set())

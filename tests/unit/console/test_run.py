@@ -1,0 +1,354 @@
+"""Tests of L{nanotun.console.run}, C{runoptions}, C{runner} and C{signals}."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.cell import launch
+from nanotun.cell.channel import Channel
+from nanotun.console import run as runCommand
+from nanotun.console.run import options as runoptions
+from nanotun.console.run import signals
+from nanotun.console.run.options import REFUSED, RunOptions
+from nanotun.console.run.runner import Runner, Sentences
+from nanotun.errors import RoutingError
+
+
+class ConsoleCase(SynchronousTestCase):
+    """Collects what is said."""
+
+    def setUp(self) -> None:
+        """Say nothing to the terminal."""
+        self.said: list[str] = []
+        self.patch(runoptions, "say", self.said.append)
+        self.patch(signals, "block", set)
+
+
+class OptionsTests(ConsoleCase):
+    """L{RunOptions}."""
+
+    def parse(self, *arguments: str) -> RunOptions:
+        """Options that are right."""
+        options = RunOptions()
+        options.parseOptions(["--proxy", "socks5://proxy.example", *arguments])
+        return options
+
+    def refused(self, *arguments: str) -> str:
+        """The sentence for options that are wrong."""
+        error = self.assertRaises(SystemExit, self.parse, *arguments)
+        self.assertEqual(error.code, 125)
+        return self.said[-1]
+
+    def test_command(self) -> None:
+        """The command is what follows, with the two dashes or without; its options are its own."""
+        for arguments in (["--", "curl", "--proxy", "x"], ["curl", "--proxy", "x"]):
+            self.assertEqual(self.parse(*arguments).command, ("curl", "--proxy", "x"))
+        self.assertIn("there is no command to run", self.refused())
+        self.assertIn("there is no command to run", self.refused("--"))
+
+    def test_quiet(self) -> None:
+        """Errors only and no files, unless the command line asks for more."""
+        options = self.parse("true")
+        self.assertEqual((options.settings.logLevel, options.settings.logDir), ("error", ""))
+        self.assertFalse(options.tellsAll)
+        options = self.parse("--log-level", "debug", "--log-dir", "/x", "true")
+        self.assertEqual((options.settings.logLevel, options.settings.logDir), ("debug", "/x"))
+        self.assertTrue(options.tellsAll)
+
+    def test_file(self) -> None:
+        """From a file nothing is taken that would touch the machine or the daemon's files."""
+        path = Path(self.mktemp())
+        path.touch(0o600)
+        path.write_text(
+            "proxy: direct://\nautoDefaultRoute: true\nkillSwitch: true\ntunName: x0\nmtu: 1400\n"
+            "excludedProcesses: curl\nlogLevel: debug\nlogDir: /logs\n"
+        )
+        settings = self.parse("--config", str(path), "true").settings
+        self.assertEqual(settings.mtu, 1400)
+        self.assertEqual(settings.tunName, "nano0")
+        self.assertFalse(settings.autoDefaultRoute or settings.killSwitch)
+        self.assertEqual(settings.excludedProcesses, ())
+        self.assertEqual((settings.logLevel, settings.logDir), ("error", ""))
+        self.assertEqual(settings.dnsStateFile, "")
+
+    def test_refused(self) -> None:
+        """What has no meaning here is refused, each by its name."""
+        for flag in REFUSED:
+            arguments = [f"--{flag}"] if flag == "auto-route" else [f"--{flag}", "5"]
+            self.assertEqual(
+                self.refused(*arguments, "true"),
+                f"--{flag} has no meaning for 'nanotun run': COMMAND has a network of its own, "
+                "and nothing of this machine's is changed; leave it out.",
+            )
+
+    def test_user(self) -> None:
+        """The user is looked up."""
+        user = self.parse("-u", "root", "id").user
+        assert user is not None
+        self.assertEqual(user.uid, 0)
+        self.assertIn(
+            "no user 'nobody-of-that-name'", self.refused("-u", "nobody-of-that-name", "x")
+        )
+
+    def test_help(self) -> None:
+        """The help fits a screen and names every option that is taken, and none that is not."""
+        text = str(RunOptions())
+        self.assertLess(len(text.splitlines()), 40)
+        self.assertLessEqual(max(map(len, text.splitlines())), 80)
+        for flag in ("--proxy", "--config", "--user", "--mtu", "--log-format", "--connect-timeout"):
+            self.assertIn(flag, text)
+        for flag in REFUSED:
+            self.assertNotIn(f"--{flag},", text)
+
+    def test_say(self) -> None:
+        """A sentence goes to stderr, whatever its letters, whether anybody listens or not."""
+        code = (
+            "from nanotun.console.run.options import say\n"
+            "say('a \\udcff\\x1b[2J\\n\\tb'); import os; os.close(2); say('b')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        self.assertEqual((done.returncode, done.stderr), (0, b"nanotun: a \\udcff\\x1b[2J\n\tb\n"))
+
+
+class MainTests(ConsoleCase):
+    """L{runCommand.main}."""
+
+    def test_wrongLine(self) -> None:
+        """An option that there is not is one sentence."""
+        error = self.assertRaises(SystemExit, runCommand.main, ["--nonsense"])
+        self.assertEqual(error.code, 125)
+        self.assertEqual(
+            self.said,
+            ["option --nonsense not recognized; see 'nanotun run --help'."],
+        )
+
+    def test_notRoot(self) -> None:
+        """Who is not root is told what to do."""
+        self.patch(os, "geteuid", lambda: 1000)
+        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertEqual(
+            self.said, ["only root may make a network for a command; run it with sudo."]
+        )
+
+    def test_noCell(self) -> None:
+        """What keeps it from a cell is one sentence."""
+
+        def cell(*arguments: object) -> None:
+            raise RoutingError("no cell here.")
+
+        self.patch(os, "geteuid", lambda: 0)
+
+        def broken(*arguments: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(launch, "Cell", cell)
+        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.patch(launch, "Cell", broken)
+        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertEqual(
+            self.said,
+            [
+                "no cell here.",
+                "the command's network cannot be made (Too many open files); look at the limits "
+                "of open files and of memory.",
+            ],
+        )
+
+    def test_closedStreams(self) -> None:
+        """With its standard streams closed nothing of ours gets their numbers."""
+        code = (
+            "import os; [os.close(fd) for fd in (0, 1, 2)]\n"
+            "from nanotun.console.streams import fillStreams; fillStreams()\n"
+            "fd = os.open('/', 0); os._exit(fd != 3 or not all(map(os.get_inheritable, (0, 1, 2))))"
+        )
+        self.assertEqual(subprocess.run([sys.executable, "-c", code]).returncode, 0)
+
+
+class FakeReactor:
+    """Keeps the readers."""
+
+    def __init__(self) -> None:
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:
+        """Watch it."""
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        """Watch it no more."""
+        self.readers.remove(reader)
+
+
+class RunnerTests(SynchronousTestCase):
+    """L{Runner}."""
+
+    def setUp(self) -> None:
+        """One that has begun."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.helper = Channel(theirs)
+        self.addCleanup(self.helper.close)
+        channel = Channel(ours)
+        self.addCleanup(channel.close)
+        self.reactor = FakeReactor()
+        self.stops: list[int] = []
+        self.said: list[str] = []
+        self.runner = Runner(channel, self.reactor, lambda: self.stops.append(1), self.said.append)
+
+    def hear(self, **message: Any) -> None:
+        """The helper says something."""
+        self.helper.send(**message)
+        self.runner.doRead()
+
+    def assertEnded(self, status: int, *said: str) -> None:
+        """It has ended, once."""
+        self.assertEqual((self.runner.status, self.stops, self.said), (status, [1], list(said)))
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_interface(self) -> None:
+        """It is a reader."""
+        verifyObject(IReadDescriptor, self.runner)
+        self.assertEqual(self.runner.logPrefix(), "run")
+        self.assertGreater(self.runner.fileno(), 2)
+        self.runner.connectionLost(Failure(Exception()))
+
+    def test_ended(self) -> None:
+        """The command is asked for, and its status is ours."""
+        self.runner.start()
+        self.assertEqual(self.helper.receive(), ({"run": True}, None))
+        self.assertEqual(self.reactor.readers, [self.runner])
+        self.hear(ended=7, left=[], leftMore=0)
+        self.assertEnded(7)
+
+    def test_left(self) -> None:
+        """Who was left is told of."""
+        self.runner.start()
+        self.hear(ended=0, left=["a (pid 1)", "b (pid 2)"], leftMore=3)
+        self.assertEnded(
+            0,
+            "the command left a (pid 1), b (pid 2) and 3 more, ended now, because the network "
+            "goes with the command.",
+        )
+
+    def test_failed(self) -> None:
+        """A command that could not be started, and a cell that could not go on."""
+        self.runner.start()
+        self.hear(failed="x: command not found.", status=127)
+        self.assertEnded(127, "x: command not found.")
+        self.setUp()
+        self.runner.start()
+        self.hear(failed="no mounts.")
+        self.assertEnded(125, "no mounts.")
+
+    def test_helperGone(self) -> None:
+        """The end of the helper is told of, before the start and after it."""
+        text = "the process beside the command was killed; the command is ended with it."
+        self.runner.start()
+        self.helper.close()
+        self.runner.doRead()
+        self.assertEnded(125, text)
+        self.setUp()
+        self.helper.close()
+        self.runner.start()
+        self.assertEnded(125, text)
+
+    def test_signals(self) -> None:
+        """What somebody sent is passed on; what the terminal sent the command has got already."""
+        self.runner.start()
+        self.helper.receive()
+        self.runner.signalReceived(signal.SIGTERM, False)
+        self.assertEqual(self.helper.receive(), ({"signal": signal.SIGTERM}, None))
+        self.runner.signalReceived(signal.SIGINT, True)
+        self.assertRaises(TimeoutError, self.helper.receive, 0.0001)
+        self.assertEqual(self.stops, [])
+        self.hear(ended=143, left=[], leftMore=0)
+        self.runner.signalReceived(signal.SIGTERM, False)
+        self.assertEnded(143)
+
+    def test_signalGone(self) -> None:
+        """A signal for a helper that is gone does no harm."""
+        self.runner.start()
+        self.helper.close()
+        self.runner.signalReceived(signal.SIGTERM, False)
+        self.assertEqual(self.stops, [])
+
+    def test_early(self) -> None:
+        """Before there is a command a signal ends nanotun."""
+        self.reactor.addReader(self.runner)
+        self.runner.signalReceived(signal.SIGINT, False)
+        self.assertEnded(130)
+
+    def test_earlier(self) -> None:
+        """After a signal that came while the tunnel was made no command is started."""
+        self.runner.early = signal.SIGINT
+        self.runner.start()
+        self.runner.signalReceived(signal.SIGINT, False)
+        self.assertEnded(130)
+        self.assertEqual(select.select([self.helper.fileno()], [], [], 0), ([], [], []))
+
+    def test_deviceLost(self) -> None:
+        """Without the device there is no use in going on."""
+        self.runner.start()
+        self.runner.deviceLost(1)
+        self.runner.deviceLost(1)
+        self.assertEnded(125)
+
+
+class SentencesTests(SynchronousTestCase):
+    """L{Sentences}."""
+
+    def test_lines(self) -> None:
+        """A line is its sentence, or the whole of it."""
+        said: list[str] = []
+        line = "2026-01-01T00:00:00+0000 error [nanotun.service] nanotun cannot start: no [x] y.\n"
+        Sentences(said.append, False).write(line)
+        Sentences(said.append, True).write(line)
+        self.assertEqual(said, ["no [x] y.", line.rstrip()])
+
+
+Info = namedtuple("Info", "si_signo si_code")
+
+
+class SignalTests(SynchronousTestCase):
+    """L{signals}."""
+
+    def test_watch(self) -> None:
+        """Who sent a signal is told with it."""
+        infos = [Info(signal.SIGINT, signals.SI_KERNEL), Info(signal.SIGTERM, 0), None]
+        heard: list[tuple[int, bool]] = []
+        thread = signals.watch(
+            {signal.SIGINT},
+            lambda number, fromKernel: heard.append((number, fromKernel)),
+            lambda watched: cast(Any, infos.pop(0)),
+        )
+        thread.join(10)
+        self.assertEqual(heard, [(signal.SIGINT, True), (signal.SIGTERM, False)])
+        self.assertTrue(thread.daemon)
+
+    def test_block(self) -> None:
+        """Signals wait, but for those that are ignored."""
+        code = (
+            "import signal\n"
+            "from nanotun.console.run import signals\n"
+            "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+            "watched = signals.block()\n"
+            "assert signal.SIGHUP not in watched, watched\n"
+            "assert watched == signal.pthread_sigmask(signal.SIG_BLOCK, []), watched\n"
+            "assert {signal.SIGINT, signal.SIGTERM} < watched, watched\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))

@@ -1,0 +1,163 @@
+"""Tests of L{nanotun.console.statustext} and of the report's parts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.console.statustext import ratesOf, sizeText, statusLines, timeText
+from nanotun.control.process import resources
+from nanotun.control.report import Report, engineReport
+from nanotun.flow import Stats
+from tests.unit.console.status_cases import REPORT, STATS
+
+TEXT = """\
+nanotun    0.1, process 4711, up 1 d 2 h
+config     /etc/nanotun.yaml
+device     nano0, MTU 1500, offload on, engine gvisor
+proxy      socks5://192.0.2.1:1080
+flows      1 open, 2 being decided, 3 opened, 4 refused
+bytes      5 B up, 6 B down
+datagrams  24 up, 25 down, 20 associations, 21 flows
+drops      pendingLimit 9, sourceLimit 10, flowLimit 11, malformed 12, gateway
+           13, write 14, undecided 26, send 27, reply 28, service 29, stack 15
+dns        normal, servers 8.8.8.8:53
+           0 queries, 1 from the cache (19 answers), 8 failed, 6 timeouts
+resources  60.0 MiB memory, 19 B heap, 18 goroutines, 9 threads, 23 fds"""
+
+
+ROUTES = {"changes": 7, "killSwitch": True, "unconfirmed": False, "trouble": ""}
+
+
+class TextTests(SynchronousTestCase):
+    """L{statusLines}."""
+
+    def setUp(self) -> None:
+        self.report: Any = copy.deepcopy(REPORT)
+
+    def line(self, name: str) -> str:
+        """What there is to say of C{name}."""
+        lines = "\n".join(statusLines(self.report)).split("\n")
+        return next(line for line in lines if line.startswith(name))[11:]
+
+    def test_whole(self) -> None:
+        """A report is rows of a name and what there is to say."""
+        self.assertEqual("\n".join(statusLines(self.report)), TEXT)
+
+    def test_width(self) -> None:
+        """No line is wider than a terminal, whatever has to go into it."""
+        self.report["verdicts"] = {
+            "verdicts": {"proxy": 10**9, "direct": 10**9},
+            "rules": {f"rule-number-{number}": 10**12 for number in range(30)},
+        }
+        self.report["daemon"]["config"] = "/long" * 50
+        self.report["routes"] = {**ROUTES, "unconfirmed": True, "trouble": "so long " * 30}
+        lines = statusLines(self.report)
+        self.assertLessEqual(max(map(len, lines)), 80)
+        self.assertIn("proxy 1000000000, direct 1000000000", "\n".join(lines))
+        self.assertIn("taken back soon unless 'nanotun confirm'", " ".join(" ".join(lines).split()))
+
+    def test_parts(self) -> None:
+        """Parts that there need not be tell what matters of them."""
+        self.report["processes"] = {"known": 200, "excluded": 3, "misses": 1}
+        self.report["routes"] = ROUTES
+        self.assertEqual(
+            self.line("processes"),
+            "3 of 200 go past the proxy, 1 flows whose process was not found",
+        )
+        self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
+
+    def test_proxies(self) -> None:
+        """Of several proxies each says how it does."""
+        one = self.report["upstream"]["proxies"][0]
+        self.report["upstream"]["policy"] = "failover"
+        self.report["upstream"]["proxies"] = [
+            {**one, "state": "closed", "latency": 0.0123, "pool": {"idle": 2, "dialling": 1}},
+            {**one, "state": "open", "udp": False},
+            {**one, "state": "half open"},
+        ]
+        text = "\n".join(statusLines(self.report))
+        self.assertIn(
+            "proxies    failover\n           socks5://192.0.2.1:1080, up, 12 ms, 2 conn", text
+        )
+        self.assertIn("1080, down, no UDP\n", text)
+        self.assertIn("1080, tried again\n", text)
+
+    def test_nothing(self) -> None:
+        """What the report lacks is not told; what there was none of is."""
+        self.assertEqual(statusLines(dict.fromkeys(REPORT)), [])
+        self.report["engine"]["drops"] = dict.fromkeys(self.report["engine"]["drops"], 0)
+        self.report["verdicts"] = {"verdicts": {}, "rules": {}}
+        self.assertEqual(self.line("drops"), "none")
+        self.assertEqual(self.line("verdicts"), "none yet")
+        self.report["engine"] = None
+        self.assertEqual(self.line("device"), "nano0, MTU 1500, offload on")
+        self.assertEqual(self.line("resources"), "60.0 MiB memory, 9 threads, 23 fds")
+
+    def test_control(self) -> None:
+        """Nothing steers the terminal."""
+        self.report["daemon"]["config"] = "/a\x1b[2J\n\x9b"
+        self.report["routes"] = {**ROUTES, "trouble": "a\x07\r"}
+        text = "\n".join(statusLines(self.report))
+        self.assertTrue(all(line.isprintable() for line in text.split("\n")))
+        self.assertIn(r"/a\x1b[2J\n\x9b", text)
+
+    def test_sizes(self) -> None:
+        """Bytes are told in the unit that makes them short."""
+        for size, text in (
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (300_000, "293 KiB"),
+            (5 * 1024**4, "5.0 TiB"),
+            (10**20, "88818 PiB"),
+        ):
+            self.assertEqual(sizeText(size), text)
+
+    def test_times(self) -> None:
+        """Seconds are told in two units."""
+        for seconds, text in (
+            (0.9, "0 s"),
+            (59, "59 s"),
+            (61.5, "1 min 1 s"),
+            (7300, "2 h 1 min"),
+            (90000, "1 d 1 h"),
+        ):
+            self.assertEqual(timeText(seconds), text)
+
+    def test_rates(self) -> None:
+        """What went through between two reports, in a second; nothing if that is not known."""
+        later = copy.deepcopy(self.report)
+        later["engine"]["bytes"]["up"] += 4096
+        later["engine"]["flows"]["total"] += 3
+        self.assertEqual(ratesOf(self.report, later, 2), "2.0 KiB/s up, 0 B/s down, 1.5 flows/s")
+        self.assertEqual(ratesOf(self.report, later, 0), "")
+        self.assertEqual(ratesOf({"engine": None}, later, 2), "")
+
+
+class ReportTests(SynchronousTestCase):
+    """L{Report}, L{engineReport} and L{resources}."""
+
+    def test_sections(self) -> None:
+        """Each part is asked; one that makes trouble keeps nothing from the others."""
+        report = Report({"a": lambda: {"x": 1}, "b": lambda: 1 // 0, "c": lambda: None})
+        self.assertEqual(report(), {"a": {"x": 1}, "b": None, "c": None})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_everyCounter(self) -> None:
+        """Every counter of the engine is in its report, once."""
+        values = [value for section in engineReport(STATS).values() for value in section.values()]
+        self.assertEqual(sorted(values), list(range(1, len(Stats._fields) + 1)))
+
+    def test_drops(self) -> None:
+        """Drops have names as the rest of the report."""
+        self.assertIn("pendingLimit", engineReport(STATS)["drops"])
+
+    def test_resources(self) -> None:
+        """A process has memory, files and threads."""
+        found = resources()
+        self.assertEqual(set(found), {"fds", "rss", "threads"})
+        self.assertGreater(found["rss"], 1 << 20)
+        self.assertGreater(min(found.values()), 0)

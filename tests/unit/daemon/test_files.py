@@ -1,0 +1,123 @@
+"""Tests of L{nanotun.daemon.files}."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import flagValue, makeSettings
+from nanotun.daemon.files import READ, WRITE, hasForeign, isForeign, pathsOf
+
+SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "h")}, None)
+ANN = 1000
+
+
+class Files:
+    """A file system of modes and owners."""
+
+    def __init__(self, **files: tuple[int, int, int]) -> None:
+        self._files = {"/": (0o755, 0, 0)}
+        self._files.update({f"/{name.replace('_', '/')}": value for name, value in files.items()})
+
+    def stat(self, path: str) -> os.stat_result:
+        """As L{os.stat}."""
+        try:
+            mode, uid, gid = self._files[path]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+        return os.stat_result((mode, 0, 0, 0, uid, gid, 0, 0, 0, 0))
+
+
+class IsForeignTests(SynchronousTestCase):
+    """L{isForeign}."""
+
+    files = Files(
+        nt=(0o755, 0, 0),
+        nt_a=(0o600, 0, 0),
+        nt_readonly=(0o555, 0, 0),
+        nt_ann=(0o755, ANN, ANN),
+        nt_ann_a=(0o644, ANN, ANN),
+        nt_ann_secret=(0o600, ANN, ANN),
+        nt_ann_roots=(0o755, 0, 0),
+        nt_closed=(0o700, ANN, ANN),
+        nt_closed_roots=(0o755, 0, 0),
+        nt_group=(0o770, ANN, 0),
+        nt_sticky=(0o1777, ANN, ANN),
+    )
+
+    def check(self, want: int, expected: bool, *paths: str) -> None:
+        """Each of C{paths} is foreign, or is not."""
+        for path in paths:
+            self.assertIs(isForeign(f"/nt{path}", want, self.files.stat), expected, path)
+
+    def test_own(self) -> None:
+        """What is root's, and what everybody may use, is not foreign."""
+        self.check(WRITE, False, "", "/a", "/new", "/new/new", "/ann/roots/new", "/sticky/new")
+        self.check(WRITE, False, "/group/new")
+        self.check(READ, False, "/a", "/ann/a", "/new", "/ann/roots/new")
+
+    def test_foreign(self) -> None:
+        """What is another's alone, lies behind it or is read-only for root is foreign."""
+        self.check(WRITE, True, "/ann", "/ann/new", "/ann/a", "/closed/roots", "/readonly/new")
+        self.check(READ, True, "/ann/secret", "/closed/roots", "/closed/new")
+
+    def test_real(self) -> None:
+        """The real file system is looked at, and links are followed."""
+        path = self.mktemp()
+        os.symlink("/", path)
+        self.assertFalse(isForeign(path, READ))
+
+
+class PathsTests(SynchronousTestCase):
+    """L{pathsOf} and L{hasForeign}."""
+
+    def test_few(self) -> None:
+        """A daemon reads its own code and uses its run directory."""
+        read, written = pathsOf(replace(SETTINGS, logDir=""), {}, None)
+        self.assertEqual(len(read), 1)
+        self.assertEqual(written, {"/run/nanotun"})
+
+    def test_all(self) -> None:
+        """Whatever else the settings name counts."""
+        proxies = "https://h?ca=/c/a.pem,socks5:///s/sock"
+        settings = makeSettings(
+            {},
+            {
+                name: flagValue(KEYS[name], value)
+                for name, value in {
+                    "proxy": proxies,
+                    "proxyPasswordFile": "/p/word",
+                    "logDir": "/l/ogs",
+                    "runDir": "/r/un",
+                    "dnsMode": "fake-ip",
+                    "dnsStateFile": "/d/ns/state",
+                }.items()
+            },
+            None,
+        )
+        twistd = {"pidfile": "/pid/file", "logfile": "/log/file"}
+        read, written = pathsOf(settings, twistd, "/c/onfig")
+        self.assertEqual(
+            {path for path in read if "nanotun" not in path},
+            {
+                "/c/onfig",
+                "/p/word",
+                "/c/a.pem",
+            },
+        )
+        self.assertEqual(written, {"/r/un", "/s/sock", "/l/ogs", "/pid", "/log", "/d/ns"})
+
+    def test_stdout(self) -> None:
+        """A --logfile of - is no file."""
+        _, written = pathsOf(SETTINGS, {"logfile": "-"}, None)
+        self.assertEqual(written, {"/run/nanotun", "logs"})
+
+    def test_hasForeign(self) -> None:
+        """One foreign file is enough."""
+        files = Files(ann=(0o750, ANN, ANN))
+        self.assertFalse(hasForeign(["/"], ["/new"], files.stat))
+        self.assertTrue(hasForeign(["/ann/x"], ["/new"], files.stat))
+        self.assertTrue(hasForeign(["/"], ["/new", "/ann/x"], files.stat))

@@ -1,0 +1,208 @@
+"""Tests of L{nanotun.daemon.tap}, L{nanotun.engine.plugin} and the plugin file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any, cast
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.config.options import Options
+from nanotun.control.lock import InstanceLock
+from nanotun.daemon import host
+from nanotun.daemon.host import makePrivileges
+from nanotun.daemon.notify import Notifier
+from nanotun.daemon.owning import CurrentOwners
+from nanotun.daemon.privileges import Privileges
+from nanotun.daemon.service import NanotunService
+from nanotun.daemon.signals import Signals
+from nanotun.daemon.tap import engineFactory, makeService
+from nanotun.errors import EngineError
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from tests import ROOT
+
+
+def python(code: str) -> str:
+    """Run C{code} in a Python of its own and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+class PluginTests(SynchronousTestCase):
+    """What Twisted finds."""
+
+    def test_command(self) -> None:
+        """twistd has one command called nanotun."""
+        (maker,) = (p for p in getPlugins(IServiceMaker) if p.tapname == "nanotun")
+        self.assertIs(maker.options, Options)
+        self.assertIs(maker.makeService, makeService)
+
+    def test_engines(self) -> None:
+        """There is a plugin for each engine, and it makes an engine of its mode."""
+        found = {factory.stackMode: factory for factory in getPlugins(IPacketEngineFactory)}
+        self.assertEqual({"gvisor", "simple"} - set(found), set())
+        for mode in ("gvisor", "simple"):
+            verifyObject(IPacketEngineFactory, found[mode])
+            verifyObject(IPlugin, found[mode])
+            engine = found[mode].createEngine(object(), 60.0)
+            verifyObject(IPacketEngine, engine)
+            self.assertEqual(engine.stackMode, mode)
+            self.assertIs(engineFactory(mode), found[mode])
+
+    def test_noEngine(self) -> None:
+        """A mode without a plugin is one sentence."""
+        self.assertIn("no packet engine x", str(self.assertRaises(EngineError, engineFactory, "x")))
+
+    def test_cheap(self) -> None:
+        """The plugin file, which every twistd reads, brings in nothing that costs or decides."""
+        loaded = python(
+            "import sys, twisted.plugins.nanotun_plugin\n"
+            "print(*(m for m in ('yaml', 'pyroute2', 'twisted.internet.reactor',"
+            " 'nanotun.daemon.tap', 'nanotun.engine.abi') if m in sys.modules))"
+        )
+        self.assertEqual(loaded, "")
+
+
+class MakeServiceTests(SynchronousTestCase):
+    """L{makeService}."""
+
+    def options(self, proxy: str = "direct://", *more: str) -> Options:
+        """Parsed options."""
+        options = Options()
+        options.parseOptions(["--proxy", proxy, "--log-dir", "", *more])
+        cast(Any, options).parent = {}
+        return options
+
+    def test_service(self) -> None:
+        """It gives a service that is not running and holds the tunnel."""
+        root = makeService(self.options())
+        verifyObject(IService, root)
+        tunnel, ways = cast(Any, root)
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertFalse(tunnel.running)
+        self.assertEqual(list(ways), [])
+
+    def test_order(self) -> None:
+        """
+        Signals are minded and rights given up before anything else starts, nothing is
+        done before the lock is had, and systemd hears last.
+        """
+        (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
+        parts = tunnel._parts
+        first = [type(part) for part in parts.before[:3]]
+        self.assertEqual(first, [Signals, Privileges, InstanceLock])
+        self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_privileges(self) -> None:
+        """What a daemon keeps follows from its settings and from where its files are."""
+        self.patch(host, "hasForeign", lambda read, written: "/nobody's" in written)
+        self.assertEqual(makePrivileges(self.options(), False)._names, {"NET_ADMIN"})
+        options = self.options("direct://", "--auto-route")
+        cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
+        self.assertEqual(
+            makePrivileges(options, True)._names,
+            {"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"},
+        )
+
+    def test_group(self) -> None:
+        """Several proxies are a service beside the tunnel, started after it."""
+        tunnel, ways = cast(Any, makeService(self.options("h:1,direct://")))
+        (group,) = ways
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
+        self.assertFalse(group.running)
+
+    def test_pools(self) -> None:
+        """Each proxy has its pool; they are started after the tunnel too."""
+        options = self.options("h:1,http://h:2,direct://", "--upstream-pool", "2")
+        tunnel, ways = cast(Any, makeService(options))
+        group, pools = ways
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertEqual(len(list(pools)), 2)
+        self.assertFalse(pools.running or group.running)
+
+    def test_noDatagrams(self) -> None:
+        """What carries no UDP by its URL is told at the start, if nothing else does."""
+        for proxy, told in (
+            ("http://h", True),
+            ("socks4://h,reject://", True),
+            ("h", False),
+            ("http://h,h", False),
+            ("direct://", False),
+        ):
+            tunnel = next(iter(cast(Any, makeService(self.options(proxy)))))
+            self.assertEqual("carries no UDP" in "".join(tunnel._notices), told, proxy)
+
+    def test_insecure(self) -> None:
+        """Each proxy whose certificate nobody checks is told at the start."""
+        proxies = "https://a,https://u:secret@b?insecure=1,https://c?insecure=1"
+        tunnel = next(iter(cast(Any, makeService(self.options(proxies)))))
+        told = [notice for notice in tunnel._notices if "certificate" in notice]
+        self.assertEqual(len(told), 2)
+        self.assertIn("https://u:***@b", told[0])
+        self.assertNotIn("secret", told[0])
+
+    def test_noCertificates(self) -> None:
+        """A file of certificates that is not there ends it with one sentence."""
+        options = self.options("https://h?ca=/nowhere/ca.pem")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("/nowhere/ca.pem", str(error.code))
+
+    def test_owners(self) -> None:
+        """Flows' owners are found where a rule is about them, and only there."""
+        for arguments, expected in (
+            (("192.0.2.1:1080",), False),
+            (("192.0.2.1:1080", "--exclude", "curl"), True),
+            (("127.0.0.1:1080",), True),
+            (("socks5:///run/proxy.sock",), True),
+        ):
+            tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
+            (part,) = (p for p in tunnel._parts.before if isinstance(p, CurrentOwners))
+            self.assertEqual(part.owners is not None, expected, arguments)
+
+    def test_noUser(self) -> None:
+        """A user that nobody knows ends it with one sentence."""
+        options = self.options("h", "--exclude", "uid:no-such-user")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("no user no-such-user", str(error.code))
+
+    def test_opensNothing(self) -> None:
+        """Before the fork nothing native is loaded, no thread runs and nothing is open."""
+        output = python(
+            "import os, threading\n"
+            "from twisted.internet import reactor\n"
+            "before = os.listdir('/proc/self/fd')\n"
+            "from nanotun.daemon.tap import Options, makeService\n"
+            "o = Options(); o.parseOptions(['--proxy', 'h,direct://', '--exclude', 'curl'])\n"
+            "o.parent = {}\n"
+            "makeService(o)\n"
+            "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
+            " len(os.listdir('/proc/self/fd')) - len(before))"
+        )
+        self.assertEqual(output, "False 1 0")
+
+
+class ExitTests(SynchronousTestCase):
+    """L{nanotun.daemon.tap.exitWith}."""
+
+    def test_status(self) -> None:
+        """The process ends with the status that was asked for, after everything else."""
+        code = (
+            "import atexit\n"
+            "from twisted.internet import reactor\n"
+            "from nanotun.daemon.tap import exitWith\n"
+            "reactor.addSystemEventTrigger('after', 'shutdown', print, 'shut down')\n"
+            "reactor.callWhenRunning(exitWith, reactor, 3)\n"
+            "reactor.run()\n"
+            "print('after the reactor')\n"
+        )
+        error = self.assertRaises(subprocess.CalledProcessError, python, code)
+        self.assertEqual(error.returncode, 3)
+        self.assertEqual(error.stdout, "shut down\nafter the reactor\n")

@@ -1,0 +1,210 @@
+"""Tests of L{nanotun.doctor.local}, C{machine} and C{neighbours}."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+from nanotun.doctor.finding import Level
+from nanotun.doctor.local import (
+    ClockCheck,
+    ConfigurationCheck,
+    DescriptorCheck,
+    DeviceNodeCheck,
+    PrivilegeCheck,
+    ProgramCheck,
+)
+from nanotun.doctor.machine import Machine
+from nanotun.doctor.neighbours import DaemonCheck, FirewallCheck, ManagerCheck
+from nanotun.errors import EngineError
+from tests.unit.doctor.doctor_cases import HOME, CheckCase, link, settings
+
+
+class ProgramTests(CheckCase):
+    """L{ProgramCheck}."""
+
+    def test_well(self) -> None:
+        """A library that loads is well."""
+        self.assertFinds(ProgramCheck(lambda: None), Level.OK, "Python 3", "library fits")
+
+    def test_old(self) -> None:
+        """An old Python is named, with what is needed."""
+        check = ProgramCheck(lambda: None, (3, 9, 2))
+        self.assertFinds(check, Level.FAIL, "3.9.2", "3.10 or newer", "make build PYTHON=")
+
+    def test_library(self) -> None:
+        """A library that does not load is an error, whose sentence is shown."""
+
+        def load() -> None:
+            raise EngineError("not built; run make.")
+
+        self.assertRaises(EngineError, ProgramCheck(load).run)
+
+
+class PrivilegeTests(CheckCase):
+    """L{PrivilegeCheck}."""
+
+    def can(self, *capabilities: int) -> None:
+        """Set what the process can do."""
+        value = sum(1 << each for each in capabilities)
+        self.write("proc/self/status", f"Name:\tx\nCapEff:\t{value:016x}\nThreads:\t1\n")
+
+    def test_levels(self) -> None:
+        """Not root, root that lacks what is needed or what run needs, and all of it."""
+        self.can(12, 21)
+        self.assertFinds(PrivilegeCheck(self.machine), Level.OK)
+        self.can(12)
+        self.assertFinds(PrivilegeCheck(self.machine), Level.INFO, "CAP_SYS_ADMIN", "nanotun run")
+        self.can(21)
+        self.assertFinds(PrivilegeCheck(self.machine), Level.FAIL, "CAP_NET_ADMIN", "--cap-add")
+        self.uid = 1000
+        self.assertFinds(PrivilegeCheck(self.machine), Level.FAIL, "not root", "sudo")
+
+
+class NodeTests(CheckCase):
+    """L{DeviceNodeCheck}."""
+
+    def test_missing(self) -> None:
+        """No node is told apart from one that does not open."""
+        self.assertFinds(DeviceNodeCheck(self.machine), Level.FAIL, "There is no", "modprobe tun")
+        self.write("dev/net/tun", "")
+        self.assertFinds(DeviceNodeCheck(self.machine), Level.FAIL, "does not open (no device)")
+
+    def test_there(self) -> None:
+        """A character device that opens is well."""
+        (self.root / "dev/net").mkdir(parents=True)
+        (self.root / "dev/net/tun").symlink_to("/dev/null")
+        self.assertFinds(DeviceNodeCheck(self.machine), Level.OK)
+
+
+class SmallTests(CheckCase):
+    """Checks of one number."""
+
+    def test_files(self) -> None:
+        """Few open files are a warning, many and no limit are not."""
+        for limit, level in ((1024, Level.WARN), (4096, Level.OK), (-1, Level.OK)):
+            self.files = (1024, limit)
+            self.assertFinds(DescriptorCheck(self.machine), level)
+
+    def test_clock(self) -> None:
+        """A clock that is before the program's own date is a warning."""
+        self.assertFinds(ClockCheck(lambda: 1e9, 1e9 + 1e6), Level.WARN, "behind", "set-ntp")
+        self.assertFinds(ClockCheck(lambda: 1e9, 1e9 + 1000), Level.OK)
+        self.assertFinds(ClockCheck(lambda: 1e9, 0.0), Level.OK)
+
+    def test_configuration(self) -> None:
+        """Each notice is a warning."""
+        self.assertFinds(ConfigurationCheck(()), Level.OK)
+        found = self.findings(ConfigurationCheck(("a; do b.", "c; do d.")))
+        self.assertEqual([each.level for each in found], [Level.WARN, Level.WARN])
+
+
+class MachineTests(CheckCase):
+    """L{Machine}."""
+
+    def test_locked(self) -> None:
+        """A lock that somebody holds is seen, and not taken."""
+        self.write("lock", "")
+        here = Machine()
+        path = str(self.root / "lock")
+        self.assertFalse(here.locked(path))
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.assertTrue(here.locked(path))
+        self.assertFalse(here.locked(path))
+        self.assertFalse(here.locked("/no/such/file"))
+
+    def test_files(self) -> None:
+        """What cannot be read is empty, and what is not there is old."""
+        self.write("a", " x\n")
+        self.assertEqual((self.machine.read("/a"), self.machine.read("/b")), ("x", ""))
+        self.assertGreater(self.machine.modified("/a"), 0)
+        self.assertEqual(self.machine.modified("/b"), 0)
+        self.assertEqual(self.machine.missing("CAP_NET_ADMIN"), ["CAP_NET_ADMIN"])
+
+    def test_real(self) -> None:
+        """The real one answers."""
+        here = Machine()
+        self.assertEqual(here.geteuid(), os.geteuid())
+        self.assertEqual(len(here.fileLimits()), 2)
+        self.assertTrue(here.program("sh").endswith("/sh"))
+
+
+class DaemonTests(CheckCase):
+    """L{DaemonCheck}."""
+
+    def setUp(self) -> None:
+        """A boot."""
+        super().setUp()
+        self.check = DaemonCheck(self.machine, settings("--run-dir", "/run/x"))
+        self.write("proc/sys/kernel/random/boot_id", "this\n")
+
+    def test_none(self) -> None:
+        """Without lock and journal nothing is found."""
+        self.assertFinds(self.check, Level.OK)
+
+    def test_running(self) -> None:
+        """A lock that is held is a nanotun that runs."""
+        self.write("run/x/lock", "")
+        self.write("run/x/journal.json", "{}")
+        status = os.stat(self.root / "run/x/lock")
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        self.write("proc/locks", f"1: FLOCK  ADVISORY  WRITE 77 {device} 0 EOF\n")
+        self.assertFinds(self.check, Level.INFO, "runs already", "/run/x", "nanotun status")
+
+    def test_leftovers(self) -> None:
+        """A journal of this boot, or one that cannot be read, is what a crash left."""
+        for text in (json.dumps({"boot": "this"}), "{", "[]", "{}"):
+            self.write("run/x/journal.json", text)
+            self.assertFinds(self.check, Level.WARN, "/run/x/journal.json", "nanotun recover")
+
+    def test_killSwitch(self) -> None:
+        """A kill switch that is in force is told apart from what a crash left."""
+        self.write("run/x/journal.json", json.dumps({"boot": "this", "killSwitch": True}))
+        self.assertFinds(self.check, Level.WARN, "keeps this machine's traffic in", "let traffic")
+        self.write("run/x/journal.json", json.dumps({"boot": "former", "killSwitch": True}))
+        self.assertFinds(self.check, Level.OK)
+
+    def test_otherBoot(self) -> None:
+        """What was done before this boot is gone with it."""
+        self.write("run/x/journal.json", json.dumps({"boot": "former"}))
+        self.assertFinds(self.check, Level.OK)
+
+
+class FirewallTests(CheckCase):
+    """L{FirewallCheck}."""
+
+    def program(self, name: str) -> None:
+        """Install one."""
+        (self.root / "bin" / name).touch(0o755)
+
+    def test_levels(self) -> None:
+        """None is bad only where it is needed; iptables does; nft is better."""
+        with_, without = settings("--auto-route"), settings()
+        self.assertFinds(FirewallCheck(self.machine, with_), Level.FAIL, "neither", "nftables")
+        self.assertFinds(FirewallCheck(self.machine, without), Level.INFO, "neither")
+        self.program("iptables")
+        self.assertFinds(FirewallCheck(self.machine, with_), Level.INFO, "iptables serves")
+        self.program("nft")
+        self.assertFinds(FirewallCheck(self.machine, with_), Level.OK)
+
+
+class ManagerTests(CheckCase):
+    """L{ManagerCheck}."""
+
+    def test_none(self) -> None:
+        """Where none is none is told of."""
+        self.assertFinds(ManagerCheck(lambda: HOME, self.machine, settings()), Level.OK)
+
+    def test_each(self) -> None:
+        """NetworkManager, systemd-resolved and Docker are told of, with what it means."""
+        self.write("run/NetworkManager/x", "")
+        self.write("run/systemd/resolve/stub-resolv.conf", "")
+        for name in ("docker0", "br-0123"):
+            home = HOME._replace(links=(*HOME.links, link(3, name, "bridge")))
+            found = self.findings(ManagerCheck(lambda home=home: home, self.machine, settings()))  # type: ignore[misc]
+            self.assertEqual([each.level for each in found], [Level.INFO] * 3)
+        texts = " ".join(f"{each.text} {each.cure}" for each in found)
+        for word in ("interface-name:nano0", "systemd-resolved", "Docker"):
+            self.assertIn(word, texts)

@@ -1,0 +1,156 @@
+"""Tests of L{nanotun.doctor.network} and L{nanotun.linux.network}."""
+
+from __future__ import annotations
+
+import socket
+
+from nanotun.doctor.finding import Level
+from nanotun.doctor.network import (
+    TUNNELS,
+    AddressCheck,
+    Ipv6Check,
+    MtuCheck,
+    ReversePathCheck,
+    VpnCheck,
+)
+from nanotun.linux.network import Landscape, readLandscape
+from tests.unit.doctor.doctor_cases import HOME, CheckCase, address, link, route, settings
+
+
+def also(*parts: object) -> Landscape:
+    """L{HOME} with more in it."""
+    grown = HOME
+    for part in parts:
+        field = {"Link": "links", "Address": "addresses", "Route": "routes"}[type(part).__name__]
+        grown = grown._replace(**{field: (*getattr(grown, field), part)})
+    return grown
+
+
+class AddressTests(CheckCase):
+    """L{AddressCheck}."""
+
+    def check(self, landscape: Landscape, running: bool = False) -> AddressCheck:
+        """Of a machine."""
+        return AddressCheck(lambda: landscape, settings(), lambda: running)
+
+    def test_free(self) -> None:
+        """A machine without any of it is well; so is one that routes all of 0.0.0.0/1."""
+        self.assertFinds(self.check(HOME), Level.OK, "nano0")
+        self.assertFinds(self.check(also(route("128.0.0.0/1", "eth0"))), Level.OK)
+
+    def test_name(self) -> None:
+        """A device of our name is a failure, unless it is that of a nanotun that runs."""
+        taken = also(link(3, "nano0", "tun"), address("nano0", "198.18.0.2", 30))
+        self.assertFinds(self.check(taken), Level.FAIL, "nano0 exists already", "of the kind tun")
+        self.assertFinds(self.check(taken, running=True), Level.OK)
+
+    def test_addresses(self) -> None:
+        """Somebody's addresses or routes that overlap ours are a failure each."""
+        for part, network in (
+            (address("tun5", "198.18.0.1", 16), "198.18.0.0/16 on tun5"),
+            (address("tun5", "fdfe:dcba:9876::1", 126), "fdfe:dcba:9876::/126 on tun5"),
+            (route("198.18.0.0/15", "tun5"), "198.18.0.0/15 on tun5"),
+        ):
+            self.assertFinds(self.check(also(part)), Level.FAIL, network, "sing-box")
+
+    def test_once(self) -> None:
+        """An address and its route are one finding."""
+        both = also(address("t", "198.18.0.1", 16), route("198.18.0.0/16", "t"))
+        self.assertFinds(self.check(both), Level.FAIL)
+
+
+class VpnTests(CheckCase):
+    """L{VpnCheck}."""
+
+    def check(self, landscape: Landscape) -> VpnCheck:
+        """Of a machine."""
+        return VpnCheck(lambda: landscape, settings())
+
+    def test_kinds(self) -> None:
+        """Each kind of tunnel with a default or a half route, in whatever table, is a warning."""
+        for kind in TUNNELS:
+            for network in ("0.0.0.0/0", "128.0.0.0/1", "::/0", "8000::/1"):
+                other = also(link(3, "wg0", kind), route(network, "wg0", 51820))
+                self.assertFinds(
+                    self.check(other), Level.WARN, network, f"wg0 ({kind})", "table 51820"
+                )
+
+    def test_harmless(self) -> None:
+        """A tunnel to one network, hardware with the default route, and our device are not."""
+        self.assertFinds(
+            self.check(
+                also(
+                    link(3, "wg0", "wireguard"),
+                    route("10.9.0.0/16", "wg0"),
+                    link(4, "nano0", "tun"),
+                    route("0.0.0.0/0", "nano0", 28276),
+                    route("0.0.0.0/0", ""),
+                )
+            ),
+            Level.OK,
+        )
+
+
+class Ipv6Tests(CheckCase):
+    """L{Ipv6Check}."""
+
+    def test_levels(self) -> None:
+        """Off, on without a way out, and on."""
+        lonely = HOME._replace(routes=HOME.routes[:2])
+        self.assertFinds(Ipv6Check(lambda: HOME, self.machine), Level.INFO, "disabled")
+        self.write("proc/sys/net/ipv6/conf/default/disable_ipv6", "0\n")
+        self.assertFinds(Ipv6Check(lambda: HOME, self.machine), Level.OK)
+        self.assertFinds(Ipv6Check(lambda: lonely, self.machine), Level.INFO, "no default route")
+        self.write("proc/sys/net/ipv6/conf/default/disable_ipv6", "1\n")
+        self.assertFinds(Ipv6Check(lambda: HOME, self.machine), Level.INFO, "disabled")
+
+
+class MtuTests(CheckCase):
+    """L{MtuCheck}."""
+
+    def test_levels(self) -> None:
+        """No uplink, a narrow one, and one that is wide enough."""
+        self.assertFinds(MtuCheck(lambda: HOME, settings()), Level.OK, "eth0 carries 1500")
+        check = MtuCheck(lambda: HOME, settings("--mtu", "9000"))
+        self.assertFinds(check, Level.INFO, "mtu is 9000", "set mtu to 1500")
+        narrow = HOME._replace(links=(HOME.links[0], link(2, "eth0", mtu=1000)))
+        self.assertFinds(MtuCheck(lambda: narrow, settings()), Level.INFO, "set mtu to 1280")
+        nowhere = HOME._replace(routes=())
+        self.assertFinds(MtuCheck(lambda: nowhere, settings()), Level.WARN, "no default route")
+
+
+class ReversePathTests(CheckCase):
+    """L{ReversePathCheck}."""
+
+    def set(self, name: str, value: int) -> None:
+        """A setting."""
+        self.write(f"proc/sys/net/ipv4/conf/{name}", f"{value}\n")
+
+    def test_levels(self) -> None:
+        """Strict on the uplink or for all is a warning, loose or with the mark valid is not."""
+        check = ReversePathCheck(lambda: HOME, self.machine)
+        self.assertFinds(check, Level.OK)
+        self.set("eth0/rp_filter", 1)
+        self.assertFinds(check, Level.WARN, "strict on eth0", "src_valid_mark=1")
+        self.set("all/rp_filter", 2)
+        self.assertFinds(check, Level.OK)
+        self.set("eth0/rp_filter", 0)
+        self.set("all/rp_filter", 1)
+        self.assertFinds(check, Level.WARN)
+        self.set("all/src_valid_mark", 1)
+        self.assertFinds(check, Level.OK)
+
+
+class LandscapeTests(CheckCase):
+    """L{readLandscape}, of this machine."""
+
+    def test_real(self) -> None:
+        """It has the kernel's own interfaces, and the loopback's address."""
+        landscape = readLandscape()
+        self.assertEqual(
+            {each.name for each in landscape.links}, {name for _, name in socket.if_nameindex()}
+        )
+        self.assertIn(("lo", "127.0.0.1"), [each[:2] for each in landscape.addresses])
+        self.assertIsNone(landscape.link("no-such-link"))
+        for each in landscape.routes:
+            self.assertIn(each.network.version, (4, 6))

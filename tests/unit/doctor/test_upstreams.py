@@ -1,0 +1,416 @@
+"""Tests of L{nanotun.doctor.upstreams}, C{datagrams}, C{trial} and C{checks}."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
+from nanotun.doctor.datagrams import RETRY, TRIES, Exchange, dnsQuery, isDnsAnswer
+from nanotun.doctor.finding import Finding, ICheck, Level
+from nanotun.doctor.trial import TrialCheck
+from nanotun.doctor.upstreams import DnsCheck, ProxyCheck
+from nanotun.errors import (
+    ConfigError,
+    DatagramsUnsupported,
+    DeviceError,
+    ProxyError,
+    RoutingError,
+    UpstreamError,
+    UpstreamRefused,
+)
+from nanotun.flow import Endpoint
+from nanotun.interfaces import DatagramLeg, LegKind
+from nanotun.testing import FakeControl, FakeUpstream
+from tests.unit.doctor.doctor_cases import HOME, CheckCase, settings
+
+SERVER = Endpoint("127.0.0.1", 53)
+IDENT = 0x1234
+ANSWER = b"\x12\x34\x81\x80" + bytes(8)
+
+
+class ReaderClock(Clock):
+    """A clock with readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        """Watch it."""
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """Watch it no more; it may not be watched."""
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+
+class PeerCase(CheckCase):
+    """A datagram socket that answers from the loopback."""
+
+    def setUp(self) -> None:
+        """Bind it."""
+        super().setUp()
+        self.clock = ReaderClock()
+        self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(self.peer.close)
+        self.peer.bind(("127.0.0.1", 0))
+        self.peer.settimeout(5)
+
+    def client(self) -> socket.socket:
+        """A socket that is connected to it."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect(self.peer.getsockname())
+        sock.setblocking(False)
+        return sock
+
+    def answer(self, data: bytes) -> bytes:
+        """Answer the oldest datagram; returns it."""
+        heard, source = self.peer.recvfrom(1000)
+        self.peer.sendto(data, source)
+        for reader in list(self.clock.readers):
+            reader.doRead()
+        return heard
+
+    def exhaust(self) -> None:
+        """Let time pass until nobody waits any more."""
+        for _ in range(TRIES):
+            self.clock.advance(RETRY)
+
+    def assertClean(self) -> None:
+        """Nothing is watched or planned."""
+        self.assertEqual((self.clock.readers, self.clock.getDelayedCalls()), ([], []))
+
+
+class ExchangeTests(PeerCase):
+    """L{Exchange}."""
+
+    def begin(self) -> Deferred[None]:
+        """Ask."""
+        self.sock = self.client()
+        self.exchange = Exchange(self.clock, self.sock, b"question", lambda data: data == b"yes")
+        return self.exchange.start()
+
+    def test_answered(self) -> None:
+        """The answer ends it; anything else is passed over."""
+        done = self.begin()
+        verifyObject(IReadDescriptor, self.exchange)
+        self.assertEqual(self.exchange.logPrefix(), "doctor")
+        self.exchange.doRead()
+        self.assertEqual(self.answer(b"no"), b"question")
+        self.assertNoResult(done)
+        self.clock.advance(RETRY)
+        self.answer(b"yes")
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(self.sock.fileno(), -1)
+        self.assertClean()
+
+    def test_silence(self) -> None:
+        """It asks a few times and then gives up."""
+        done = self.begin()
+        self.exhaust()
+        self.failureResultOf(done, TimeoutError)
+        for _ in range(TRIES):
+            self.assertEqual(self.peer.recv(100), b"question")
+        self.assertClean()
+
+    def test_refused(self) -> None:
+        """What the kernel says ends it."""
+        sock = self.client()
+        self.peer.close()
+        done = Exchange(self.clock, sock, b"q", bool).start()
+        (reader,) = self.clock.readers
+        reader.doRead()
+        self.failureResultOf(done, ConnectionRefusedError)
+        self.assertClean()
+
+    def test_cancelled(self) -> None:
+        """Who gives up leaves nothing behind; so does a lost reader."""
+        done = self.begin()
+        done.cancel()
+        self.failureResultOf(done)
+        self.assertClean()
+        done = self.begin()
+        self.exchange.connectionLost(Failure(OSError(errno.EBADF, "x")))
+        self.exchange.connectionLost(Failure(OSError(errno.EBADF, "x")))
+        self.failureResultOf(done, OSError)
+        self.assertClean()
+
+    def test_wire(self) -> None:
+        """The question is a query for NS of the root; an answer has its number and QR."""
+        self.assertEqual(dnsQuery(IDENT).hex(), "1234010000010000000000000000020001")
+        isAnswer = isDnsAnswer(IDENT)
+        self.assertTrue(isAnswer(ANSWER))
+        for wrong in (dnsQuery(IDENT), b"\0" + ANSWER, ANSWER[:11], b""):
+            self.assertFalse(isAnswer(wrong))
+
+
+class ProxyTests(PeerCase):
+    """L{ProxyCheck}."""
+
+    def setUp(self) -> None:
+        """A proxy whose answers the test gives."""
+        super().setUp()
+        self.upstream = FakeUpstream("socks5://proxy:1080")
+
+    def begin(self, target: Endpoint | None = None, server: Endpoint = SERVER) -> None:
+        """Run the check."""
+        check = ProxyCheck(self.upstream, self.clock, target, server, lambda: IDENT)
+        verifyObject(ICheck, check)
+        self.check = check
+        self.found: Deferred[list[Finding]] = check.run()
+
+    def assertLast(self, level: Level, *words: str) -> list[Finding]:
+        """The last finding's level and words."""
+        found = self.successResultOf(self.found)
+        self.assertSentences(found, self.check)
+        self.assertEqual(found[-1].level, level, found)
+        for word in words:
+            self.assertIn(word, f"{found[-1].text} {found[-1].cure}")
+        self.assertClean()
+        return found
+
+    def leg(self, kind: LegKind = LegKind.SOCKS5) -> FakeControl:
+        """A leg to the peer."""
+        control = FakeControl()
+        sock = self.client() if kind is LegKind.SOCKS5 else socket.socket(type=socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        self.upstream._datagramLegs.pop().callback(DatagramLeg(sock.detach(), kind, control))
+        return control
+
+    def test_down(self) -> None:
+        """A proxy that does not answer is one failure, with the upstream's own sentence."""
+        self.begin()
+        self.upstream.answerCheck(ProxyError("The proxy is down; start it."))
+        found = self.assertLast(Level.FAIL, "The proxy is down; start it.")
+        self.assertEqual(len(found), 1)
+
+    def test_well(self) -> None:
+        """A proxy that carries both is asked for both; a datagram goes all the way."""
+        self.begin(Endpoint("example.org", 443))
+        self.upstream.answerCheck()
+        self.upstream.answer().close()
+        self.assertEqual(self.upstream.asked, [Endpoint("example.org", 443)])
+        control = self.leg()
+        header = b"\0\0\0\x01\x7f\0\0\x01\0\x35"
+        self.assertEqual(self.answer(header + ANSWER), header + dnsQuery(IDENT))
+        found = self.assertLast(Level.OK, "UDP works: 127.0.0.1:53")
+        self.assertEqual([each.level for each in found], [Level.OK] * 3)
+        self.assertTrue(control.closed)
+
+    def test_otherHeaders(self) -> None:
+        """A reply may name its sender by IPv6 or by name; nonsense is no answer."""
+        for header in (b"\0\0\0\x04" + bytes(18), b"\0\0\0\x03\x04host\0\x35"):
+            self.begin(server=Endpoint("2001:db8::1", 53))
+            self.upstream.answerCheck()
+            self.assertEqual(self.upstream.families.pop(), 6)
+            self.leg()
+            for nonsense in (b"", b"\0\0\0\x09", b"\0\0\0\x03"):
+                self.answer(nonsense)
+                self.clock.advance(RETRY / TRIES)
+                self.exchangeAgain()
+            self.answer(header + ANSWER)
+            self.assertLast(Level.OK)
+
+    def exchangeAgain(self) -> None:
+        """Have the question sent once more."""
+        for reader in self.clock.readers:
+            reader._socket.send(reader._payload)
+
+    def test_target(self) -> None:
+        """A proxy that does not connect is a failure; UDP is tried all the same."""
+        self.begin(Endpoint("192.0.2.1", 9))
+        self.upstream.answerCheck()
+        self.upstream.fail(UpstreamRefused("Refused."))
+        self.upstream.failDatagrams(DatagramsUnsupported("No UDP here."))
+        found = self.assertLast(Level.WARN, "refuses UDP ASSOCIATE: No UDP here.")
+        self.assertEqual(found[1].level, Level.FAIL)
+        self.assertIn("does not connect to 192.0.2.1:9: Refused.", found[1].text)
+
+    def test_noDatagrams(self) -> None:
+        """A scheme without UDP is told of, as no fault."""
+        self.upstream.carriesDatagrams = False
+        self.begin()
+        self.upstream.answerCheck()
+        self.assertLast(Level.INFO, "carries no UDP")
+
+    def test_associateFails(self) -> None:
+        """Another trouble with the association is a warning."""
+        self.begin()
+        self.upstream.answerCheck()
+        self.upstream.failDatagrams(ProxyError("Closed; look."))
+        self.assertLast(Level.WARN, "UDP ASSOCIATE failed: Closed; look.")
+
+    def test_silentRelay(self) -> None:
+        """A relay that says nothing is a warning, and the association is let go of."""
+        self.begin()
+        self.upstream.answerCheck()
+        control = self.leg()
+        self.exhaust()
+        self.assertLast(Level.WARN, "did not answer through it", "firewalls")
+        self.assertTrue(control.closed)
+
+    def test_relayRefuses(self) -> None:
+        """A relay's port that is closed is a warning that says so."""
+        self.begin()
+        self.upstream.answerCheck()
+        self.leg()
+        self.peer.recv(100)
+        self.clock.readers[0].connectionLost(Failure(ConnectionRefusedError(111, "Refused")))
+        self.assertLast(Level.WARN, "cannot be reached (Refused)")
+
+    def test_direct(self) -> None:
+        """Without a proxy the datagram has no header."""
+        self.begin(server=Endpoint(*self.peer.getsockname()))
+        self.upstream.answerCheck()
+        self.leg(LegKind.DIRECT)
+        self.assertEqual(self.answer(ANSWER), dnsQuery(IDENT))
+        self.assertLast(Level.OK)
+
+
+class DnsTests(PeerCase):
+    """L{DnsCheck}."""
+
+    def begin(
+        self, make: Callable[[int], socket.socket] | None = None, host: str = "127.0.0.1"
+    ) -> Deferred[list[Finding]]:
+        """Run the check."""
+
+        def makeDatagram(family: int) -> socket.socket:
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            return sock
+
+        server = Endpoint(host, self.peer.getsockname()[1])
+        self.check = DnsCheck(server, self.clock, make or makeDatagram, lambda: IDENT)
+        verifyObject(ICheck, self.check)
+        return cast(Any, self.check.run())
+
+    def assertFound(self, found: Deferred[list[Finding]], level: Level, *words: str) -> None:
+        """Its one finding."""
+        (one,) = self.successResultOf(found)
+        self.assertSentences([one], self.check)
+        self.assertEqual(one.level, level)
+        for word in words:
+            self.assertIn(word, one.text)
+        self.assertClean()
+
+    def test_answers(self) -> None:
+        """A server that answers is well."""
+        found = self.begin()
+        self.answer(ANSWER)
+        self.assertFound(found, Level.OK)
+
+    def test_silent(self) -> None:
+        """One that does not is a failure."""
+        found = self.begin()
+        self.exhaust()
+        self.assertFound(found, Level.FAIL, "does not answer", "past the proxy")
+
+    def test_unreachable(self) -> None:
+        """One that there is no way to is a failure with the kernel's reason."""
+
+        class NoWay(socket.socket):
+            def connect(self, address: object) -> None:
+                raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        found = self.begin(lambda family: NoWay(family, socket.SOCK_DGRAM))
+        self.assertFound(found, Level.FAIL, "cannot be reached (Network is unreachable)")
+
+    def test_noSocket(self) -> None:
+        """A socket that cannot be made is a failure with its sentence."""
+
+        def make(family: int) -> socket.socket:
+            raise UpstreamError("No sockets; be root.")
+
+        self.assertFound(self.begin(make), Level.FAIL, "No sockets; be root.")
+
+
+class TrialTests(CheckCase):
+    """L{TrialCheck}."""
+
+    def check(self, result: Any, *flags: str) -> Finding:
+        """What it finds when the attempt ends like this."""
+        outcome = fail(result) if isinstance(result, Exception) else succeed(result)
+        check = TrialCheck(settings(*flags), lambda call: outcome, True)
+        verifyObject(ICheck, check)
+        (found,) = self.successResultOf(cast(Any, check.run()))
+        self.assertSentences([found], check)
+        return cast(Finding, found)
+
+    def test_levels(self) -> None:
+        """With offload, without, and without because it was asked for."""
+        self.assertEqual(self.check(True).level, Level.OK)
+        self.assertEqual(self.check(False).level, Level.WARN)
+        self.assertEqual(self.check(False, "--offload", "off").level, Level.OK)
+
+    def test_failures(self) -> None:
+        """No device is a failure; no namespace to try it in is not."""
+        found = self.check(DeviceError("no device; get one."))
+        self.assertEqual((found.level, found.text), (Level.FAIL, "No device; get one."))
+        found = self.check(RoutingError("no namespace; be privileged."))
+        self.assertEqual(found.level, Level.INFO)
+        self.assertIn("'nanotun run' cannot work here: no namespace", found.text)
+
+    def test_attempt(self) -> None:
+        """The attempt is made in the thread, with the settings."""
+        given: list[object] = []
+        wanted = settings()
+
+        def attempt(each: object) -> bool:
+            given.append(each)
+            return True
+
+        check = TrialCheck(wanted, lambda call: succeed(call()), True, attempt)
+        self.assertEqual(self.successResultOf(cast(Any, check.run()))[0].level, Level.OK)
+        self.assertEqual(given, [wanted])
+
+    def test_notRoot(self) -> None:
+        """Without root nothing is tried."""
+        check = TrialCheck(settings(), lambda call: succeed(call()), False, lambda _: 1 // 0 == 0)
+        self.assertFinds(check, Level.INFO, "Not tried")
+
+
+class ChecksTests(CheckCase):
+    """L{allChecks}, L{basicChecks} and L{parseTarget}."""
+
+    def test_all(self) -> None:
+        """There is one for each proxy and each DNS server, and each is a check."""
+        wanted = settings("--proxy", "http://10.0.0.2", "--dns", "192.0.2.1,192.0.2.2,2001:db8::1")
+        checks = allChecks(wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME)
+        for check in checks:
+            verifyObject(ICheck, check)
+        names = [check.name for check in checks]
+        self.assertEqual((names.count("proxy"), names.count("DNS")), (2, 3))
+        self.assertEqual(len(set(names)), len(checks) - 3)
+
+    def test_basic(self) -> None:
+        """Those that need no configuration are among them."""
+        names = {check.name for check in basicChecks(self.machine)}
+        self.assertEqual(names, {"program", "privileges", "/dev/net/tun", "open files", "clock"})
+
+    def test_badFile(self) -> None:
+        """A file that a proxy's URL names and that is no good is an error."""
+        wanted = settings("--proxy", f"https://10.0.0.2?ca={os.path.abspath('no-such-file')}")
+        self.assertRaises(ConfigError, allChecks, wanted, (), None, Clock(), None, self.machine)
+
+    def test_targets(self) -> None:
+        """A target has a host and a port."""
+        self.assertEqual(parseTarget("example.org:443"), Endpoint("example.org", 443))
+        self.assertEqual(parseTarget("[2001:db8::1]:53"), Endpoint("2001:db8::1", 53))
+        for text in ("", "host", ":1", "host:", "host:0", "host:65536", "host:x", "host:-1"):
+            error = self.assertRaises(ConfigError, parseTarget, text)
+            self.assertEqual(
+                str(error),
+                f"--target must be HOST:PORT, such as example.org:443, not {text!a}.",
+            )

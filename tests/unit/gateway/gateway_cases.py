@@ -1,0 +1,211 @@
+"""
+What the tests of L{nanotun.gateway} share: DNS messages written from the RFC's
+tables, a reactor of memory and servers that the test answers for.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from nanotun.errors import UpstreamError
+from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.dns.exchange import Exchange
+from nanotun.gateway.dns.message import Query, readQuery
+
+A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS = 1, 2, 5, 6, 16, 28, 41, 65
+
+FIRST = Endpoint("127.0.0.1", 53)
+SECOND = Endpoint("127.0.0.2", 53)
+
+
+def name(text: str) -> bytes:
+    """A name's labels."""
+    labels = [label.encode() for label in text.split(".") if label]
+    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+
+
+def question(text: str, kind: int = A) -> bytes:
+    """A question section."""
+    return name(text) + struct.pack("!HH", kind, 1)
+
+
+def edns(size: int = 1232, flags: int = 0, options: bytes = b"") -> bytes:
+    """An OPT record."""
+    return b"\0" + struct.pack("!HHIH", OPT, size, flags, len(options)) + options
+
+
+def ask(
+    text: str = "www.example.com",
+    kind: int = A,
+    ident: int = 1,
+    flags: int = 0x0100,
+    extension: bytes = b"",
+) -> bytes:
+    """A query."""
+    header = struct.pack("!HHHHHH", ident, flags, 1, 0, 0, bool(extension))
+    return header + question(text, kind) + extension
+
+
+def record(
+    kind: int, ttl: int, data: bytes = b"\xc0\0\x02\x01", owner: bytes = b"\xc0\x0c"
+) -> bytes:
+    """A record; its owner is the question's name."""
+    return owner + struct.pack("!HHIH", kind, 1, ttl, len(data)) + data
+
+
+def soa(ttl: int, minimum: int) -> bytes:
+    """A SOA record."""
+    return record(SOA, ttl, b"\xc0\x0c\xc0\x0c" + struct.pack("!IIIII", 1, 2, 3, 4, minimum))
+
+
+def answer(
+    query: bytes,
+    answers: list[bytes] | None = None,
+    authorities: list[bytes] | None = None,
+    additionals: list[bytes] | None = None,
+    flags: int = 0x8180,
+) -> bytes:
+    """The answer to a query with one question; one address by default."""
+    answers = [record(A, 300)] if answers is None else answers
+    authorities, additionals = authorities or [], additionals or []
+    counts = 1, len(answers), len(authorities), len(additionals)
+    end = query.index(b"\0", 12) + 5
+    body = b"".join(answers + authorities + additionals)
+    return query[:2] + struct.pack("!HHHHH", flags, *counts) + query[12:end] + body
+
+
+def rcode(message: bytes) -> int:
+    """The header's RCODE."""
+    return message[3] & 15
+
+
+def isTruncated(message: bytes) -> bool:
+    """The header's TC."""
+    return bool(message[2] & 2)
+
+
+def read(query: bytes) -> Query:
+    """L{readQuery}."""
+    return readQuery(query)
+
+
+class FakeReactor(Clock):
+    """
+    A clock that knows who wants to read and write.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: set[Any] = set()
+        self.writers: set[Any] = set()
+        self.addReader = self.readers.add
+        self.removeReader = self.readers.discard
+        self.addWriter = self.writers.add
+        self.removeWriter = self.writers.discard
+
+    def turn(self) -> None:
+        """Whoever reads may read once; one reader may end another."""
+        for reader in list(self.readers):
+            if reader in self.readers:
+                reader.doRead()
+        self.advance(0)
+
+
+class FakeAttempt:
+    """An attempt that goes nowhere."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """See L{nanotun.gateway.dns.udp.Attempt.cancel}."""
+        self.cancelled = True
+
+
+class FakeWays:
+    """
+    Servers that the test answers for.
+
+    @ivar asked: server, whether over TCP, exchange and number of each attempt.
+    @ivar error: raised by each attempt, if set.
+    """
+
+    def __init__(self, *servers: Endpoint) -> None:
+        self.servers = servers or (FIRST,)
+        self.asked: list[tuple[Endpoint, bool, Exchange, int]] = []
+        self.attempts: list[FakeAttempt] = []
+        self.events: list[tuple[str, Endpoint]] = []
+        self.error: OSError | UpstreamError | None = None
+
+    def order(self) -> tuple[Endpoint, ...]:
+        """See L{Ways.order}."""
+        return self.servers
+
+    def ask(self, server: Endpoint, overTCP: bool, exchange: Exchange, number: int) -> FakeAttempt:
+        """See L{Ways.ask}."""
+        if self.error is not None:
+            raise self.error
+        self.asked.append((server, overTCP, exchange, number))
+        self.attempts.append(FakeAttempt())
+        return self.attempts[-1]
+
+    def answered(self, server: Endpoint) -> None:
+        """See L{Ways.answered}."""
+        self.events.append(("answered", server))
+
+    def timedOut(self, server: Endpoint) -> None:
+        """See L{Ways.timedOut}."""
+        self.events.append(("timedOut", server))
+
+    def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
+        """See L{Ways.failed}."""
+        self.events.append(("failed", server))
+
+    def answer(self, message: bytes, attempt: int = -1) -> None:
+        """The server answers an attempt, by default the latest."""
+        _, _, exchange, number = self.asked[attempt]
+        exchange.answered(number, b"??" + message[2:])
+
+
+class FakeEngine:
+    """
+    The engine's side of the datagram services.
+
+    @ivar sent: the calls of C{sendDatagrams}.
+    @ivar listening: protocol and port.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[list[Datagram]] = []
+        self.listening: list[tuple[Protocol, int]] = []
+        self.receiver: Any = None
+
+    def receiveDatagrams(self, receiver: Any) -> None:
+        """See L{IPacketEngine.receiveDatagrams}."""
+        self.receiver = receiver
+
+    def listen(self, protocol: Protocol, port: int) -> None:
+        """See L{IPacketEngine.listen}."""
+        self.listening.append((protocol, port))
+
+    def sendDatagrams(self, datagrams: list[Datagram]) -> None:
+        """See L{IPacketEngine.sendDatagrams}."""
+        self.sent.append(datagrams)
+
+
+def makeDatagram(family: int) -> socket.socket:
+    """A UDP socket without a mark."""
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
+
+
+def makeStream(family: int) -> socket.socket:
+    """A TCP socket without a mark."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)
+    return made

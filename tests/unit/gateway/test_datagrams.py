@@ -1,0 +1,165 @@
+"""
+Tests for L{nanotun.gateway.datagrams}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import MessageLengthError
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.linux.locality import Locality
+from tests.unit.gateway.gateway_cases import FIRST, FakeEngine, FakeReactor, FakeWays, answer, ask
+
+APP = Endpoint("127.0.0.1", 40000)
+GATEWAY = Endpoint(GATEWAY4, 53)
+OTHER = Endpoint("192.0.2.53", 53)
+
+
+class Echo(DatagramProtocol):
+    """Says everything again; knows nothing of us."""
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Reply, or fail."""
+        if datagram == b"fail":
+            raise ValueError("as it was told to")
+        host, port = addr
+        assert self.transport is not None and host and port
+        self.transport.write(datagram, addr)
+
+
+class ServicesTests(SynchronousTestCase):
+    """Tests for L{DatagramServices}."""
+
+    def setUp(self) -> None:
+        """An echo on port 7."""
+        self.reactor = FakeReactor()
+        self.engine = FakeEngine()
+        self.counters = Counters()
+        engine: Any = self.engine
+        self.services = DatagramServices(self.reactor, engine, self.counters)
+        self.echo = Echo()
+        self.transport = self.services.listenUDP(7, self.echo)
+
+    def test_interface(self) -> None:
+        """It is a datagram transport on the gateway's address."""
+        verifyObject(IUDPTransport, self.transport)
+        self.assertEqual(self.engine.listening, [(Protocol.UDP, 7)])
+        host = self.transport.getHost()
+        self.assertEqual((host.host, host.port), (GATEWAY4, 7))
+        self.transport.setBroadcastAllowed(True)
+        self.assertFalse(self.transport.getBroadcastAllowed())
+        self.assertRaises(RuntimeError, self.transport.connect, "192.0.2.1", 1)
+
+    def test_batch(self) -> None:
+        """What is written while a batch is handled goes out at once, from whom was asked."""
+        asked = [Endpoint(GATEWAY4, 7), Endpoint("192.0.2.9", 7), Endpoint(GATEWAY6, 7)]
+        batch = [Datagram(APP, each, b"hello") for each in asked]
+        self.services.datagramsReceived(batch)
+        self.assertEqual(self.engine.sent, [[Datagram(each, APP, b"hello") for each in asked]])
+
+    def test_later(self) -> None:
+        """What is written later goes out together, from the gateway if nobody was asked."""
+        for host in ("198.18.0.2", "fdfe:dcba:9876::2"):
+            self.transport.write(b"x", (host, 5))
+        self.assertEqual(self.engine.sent, [])
+        self.reactor.advance(0)
+        sources = [(each.source, each.destination.host) for each in self.engine.sent[0]]
+        expected = [(Endpoint(GATEWAY4, 7), "198.18.0.2")]
+        expected += [(Endpoint(GATEWAY6, 7), "fdfe:dcba:9876::2")]
+        self.assertEqual(sources, expected)
+
+    def test_wrongWrites(self) -> None:
+        """Without an address, or with too much, nothing is sent."""
+        self.assertRaises(ValueError, self.transport.write, b"x")
+        self.assertRaises(MessageLengthError, self.transport.write, bytes(65508), ("::1", 1))
+
+    def test_failure(self) -> None:
+        """A service that fails takes nothing from the others of its batch."""
+        asked = Endpoint(GATEWAY4, 7)
+        batch = [Datagram(APP, asked, each) for each in (b"fail", b"fine")]
+        self.services.datagramsReceived(batch)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.engine.sent, [[Datagram(asked, APP, b"fine")]])
+
+    def test_unserved(self) -> None:
+        """A port that nothing serves is counted; one is served by one protocol."""
+        self.services.datagramsReceived([Datagram(APP, GATEWAY, b"x")])
+        self.assertEqual((self.engine.sent, self.counters.unserved), ([], 1))
+        self.assertRaises(ValueError, self.services.listenUDP, 7, Echo())
+
+    def test_stop(self) -> None:
+        """After the stop the protocols have no transport, and nothing is sent."""
+        self.transport.write(b"x", ("127.0.0.1", 5))
+        self.services.stop()
+        self.services.datagramsReceived([Datagram(APP, Endpoint(GATEWAY4, 7), b"x")])
+        self.reactor.advance(1)
+        self.assertIsNone(self.echo.transport)
+        self.assertEqual((self.engine.sent, self.reactor.getDelayedCalls()), ([], []))
+
+
+class DnsTests(SynchronousTestCase):
+    """Tests for L{DnsDatagramProtocol}."""
+
+    def setUp(self) -> None:
+        """The relay on port 53."""
+        self.reactor = FakeReactor()
+        self.engine = FakeEngine()
+        self.ways = FakeWays(FIRST)
+        self.counters = Counters()
+        engine: Any = self.engine
+        self.services = DatagramServices(self.reactor, engine, self.counters)
+        relay = DnsRelay(self.reactor, self.ways, self.counters, 10, 100_000, 6, 4)
+        locality = Locality(self.reactor.seconds)
+        self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
+
+    def test_whoeverIsAsked(self) -> None:
+        """The answer comes from the address that was asked, also for one query to two."""
+        batch = [Datagram(APP, each, ask()) for each in (GATEWAY, OTHER, OTHER)]
+        self.services.datagramsReceived(batch)
+        self.ways.answer(answer(ask()))
+        self.reactor.advance(0)
+        expected = [Datagram(each, APP, answer(ask())) for each in (GATEWAY, OTHER)]
+        self.assertEqual(self.engine.sent, [expected])
+
+    def test_sockets(self) -> None:
+        """Many sockets of one host have its limit together; another address has its own."""
+        many = [Endpoint(APP.host, port) for port in range(40000, 40005)]
+        asked = [OTHER, GATEWAY, GATEWAY, GATEWAY, GATEWAY]
+        for number, (source, destination) in enumerate(zip(many, asked, strict=True)):
+            query = Datagram(source, destination, ask(f"a{number}"))
+            self.services.datagramsReceived([query])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (4, 1))
+        other = Datagram(Endpoint("127.0.0.2", 40000), GATEWAY, ask("b"))
+        self.services.datagramsReceived([other])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (5, 1))
+        self.ways.answer(answer(ask("a0")), attempt=0)
+        self.services.datagramsReceived([Datagram(APP, GATEWAY, ask("c"))])
+        self.assertEqual((len(self.ways.asked), self.counters.limited), (6, 1))
+
+    def test_outside(self) -> None:
+        """Other hosts' queries are not answered, not even from the cache."""
+        self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
+        self.ways.answer(answer(ask()))
+        stranger = Datagram(Endpoint("192.0.2.66", 40000), GATEWAY, ask())
+        self.services.datagramsReceived([stranger])
+        self.reactor.advance(0)
+        self.assertEqual([len(batch) for batch in self.engine.sent], [1])
+        self.assertEqual(self.counters.outside, 1)
+
+    def test_afterStop(self) -> None:
+        """An answer that comes too late goes nowhere."""
+        self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
+        self.services.stop()
+        self.ways.answer(answer(ask()))
+        self.reactor.advance(0)
+        self.assertEqual(self.engine.sent, [])

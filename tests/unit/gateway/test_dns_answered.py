@@ -1,0 +1,121 @@
+"""
+Tests for L{nanotun.gateway.dns.answered}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.gateway.dns.answered import ADDRESSES_LIMIT, GRACE, NAMES_LIMIT, AnsweredNames, Grant
+from nanotun.gateway.dns.cache import AnswerCache
+from tests.unit.gateway.gateway_cases import CNAME, A, answer, ask, name, read, record
+
+
+def packed(last: int) -> bytes:
+    """An address of a network for examples, and many more."""
+    return b"\x0a" + last.to_bytes(3, "big")
+
+
+class NamesTests(SynchronousTestCase):
+    """Tests for L{AnsweredNames}."""
+
+    def setUp(self) -> None:
+        """A map with room."""
+        self.names = AnsweredNames(4)
+
+    def note(self, text: str, *lasts: int, ttl: int = 60, now: float = 0) -> Grant | None:
+        """A client gets an answer with addresses of 10.0.0.0/8."""
+        query = ask(text)
+        message = answer(query, [record(A, ttl, packed(last)) for last in lasts])
+        return self.names.note(message, read(query), now)
+
+    def test_found(self) -> None:
+        """Each address of an answer stands for the name that was asked for."""
+        self.note("WWW.Example.com", 1, 2)
+        self.assertEqual(self.names.find("10.0.0.1", 0), "www.example.com")
+        self.assertEqual(self.names.find("10.0.0.2", 0), "www.example.com")
+        self.assertIsNone(self.names.find("10.0.0.3", 0))
+
+    def test_alias(self) -> None:
+        """It is the name that was asked for, not the one at the end of the chain."""
+        query = ask("www.example.com")
+        records = [
+            record(CNAME, 9, name("cdn.example")),
+            record(A, 9, packed(1), name("cdn.example")),
+        ]
+        self.names.note(answer(query, records), read(query), 0)
+        self.assertEqual(self.names.find("10.0.0.1", 0), "www.example.com")
+
+    def test_expires(self) -> None:
+        """A name lives for its TTL and the grace, whatever is told meanwhile."""
+        grant = self.note("a.example", 1, ttl=60)
+        assert grant is not None
+        grant.asked = 50
+        self.assertEqual(self.names.find("10.0.0.1", 59.9 + GRACE), "a.example")
+        self.assertIsNone(self.names.find("10.0.0.1", 60 + GRACE))
+
+    def test_newest(self) -> None:
+        """Of an address's names the one asked for last is taken, also from the cache."""
+        first = self.note("a.example", 1, now=1)
+        self.note("b.example", 1, now=2)
+        self.assertEqual(self.names.find("10.0.0.1", 3), "b.example")
+        assert first is not None
+        first.asked = 3
+        self.assertEqual(self.names.find("10.0.0.1", 3), "a.example")
+        self.note("c.example", 1, now=3)
+        self.assertEqual(self.names.find("10.0.0.1", 3), "c.example")
+
+    def test_otherName(self) -> None:
+        """When the newest name has run out the one before it counts again."""
+        self.note("a.example", 1, ttl=600)
+        self.note("b.example", 1, ttl=0, now=1)
+        self.assertEqual(self.names.find("10.0.0.1", GRACE), "b.example")
+        self.assertEqual(self.names.find("10.0.0.1", GRACE + 1), "a.example")
+
+    def test_cache(self) -> None:
+        """An answer from the cache tells that it was given."""
+        cache = AnswerCache(10, 100_000)
+        wire = ask("a.example")
+        message = answer(wire, [record(A, 60, packed(1))])
+        cache.store(wire, read(wire), message, 0, self.names.note(message, read(wire), 0))
+        self.note("b.example", 1, now=1)
+        self.assertIsNotNone(cache.hit(wire, 2))
+        self.assertEqual(self.names.find("10.0.0.1", 2), "a.example")
+        self.note("b.example", 1, now=3)
+        other = ask("A.example")
+        self.assertIsNotNone(cache.find(other, read(other), 4))
+        self.assertEqual(self.names.find("10.0.0.1", 4), "a.example")
+
+    def test_notHosts(self) -> None:
+        """A name that must not be sent to anybody is none."""
+        for text in ("1.2.3.4", "a b.example", "*.example", "x.0x1"):
+            self.assertIsNone(self.note(text, 1))
+        self.assertEqual(len(self.names), 0)
+
+    def test_bounded(self) -> None:
+        """The address handed out least lately goes; one given from the cache since stays."""
+        grants = [self.note(f"n{number}.example", number, now=number) for number in range(4)]
+        assert grants[0] is not None
+        grants[0].asked = 10
+        self.note("new.example", 9, now=11)
+        self.assertEqual(len(self.names), 4)
+        self.assertEqual(self.names.find("10.0.0.0", 12), "n0.example")
+        self.assertIsNone(self.names.find("10.0.0.1", 12))
+        self.note("many.example", *range(100, 120), now=12)
+        self.assertEqual(len(self.names), 4)
+
+    def test_shared(self) -> None:
+        """Of one address's names the last few are kept, each once."""
+        for turn in range(3):
+            for number in range(2 * NAMES_LIMIT):
+                self.note(f"n{number}.example", 1, now=turn * 100 + number)
+        address = self.names._byHost["10.0.0.1"]
+        expected = [f"n{number}.example" for number in range(NAMES_LIMIT, 2 * NAMES_LIMIT)]
+        self.assertEqual([grant.name for grant in address.grants], expected)
+
+    def test_clear(self) -> None:
+        """Nothing is left."""
+        self.note("a.example", 1)
+        self.names.clear()
+        self.assertIsNone(self.names.find("10.0.0.1", 0))
+        self.assertGreater(ADDRESSES_LIMIT, 1000)

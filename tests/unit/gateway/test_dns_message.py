@@ -1,0 +1,189 @@
+"""
+Tests for L{nanotun.gateway.dns.message}.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.gateway.dns.message import (
+    FORMERR,
+    LARGEST,
+    SERVFAIL,
+    WireError,
+    errorReply,
+    matches,
+    nameEnd,
+    readQuery,
+)
+from tests.unit.gateway.gateway_cases import (
+    HTTPS,
+    OPT,
+    A,
+    answer,
+    ask,
+    edns,
+    name,
+    question,
+    rcode,
+    record,
+)
+
+
+class QueryTests(SynchronousTestCase):
+    """Tests for L{readQuery}."""
+
+    def test_plain(self) -> None:
+        """A query without EDNS takes 512 bytes by UDP."""
+        query = readQuery(ask("a.example"))
+        self.assertEqual(query.question, question("a.example"))
+        self.assertEqual((query.limit, query.edns), (512, -1))
+
+    def test_edns(self) -> None:
+        """The OPT record tells how much fits, never less than 512 bytes."""
+        self.assertEqual(readQuery(ask(extension=edns(4096))).limit, 4096)
+        self.assertEqual(readQuery(ask(extension=edns(100))).limit, 512)
+        self.assertEqual(readQuery(ask(extension=edns(1232, 0x8000))).edns, 0x8000)
+
+    def test_key(self) -> None:
+        """Spelling, id and size make no other question; all else does."""
+        same = {
+            readQuery(each).key
+            for each in (
+                ask("a.example", ident=7, extension=edns()),
+                ask("A.exAMPle", ident=8, extension=edns(4096)),
+            )
+        }
+        self.assertEqual(len(same), 1)
+        others = [
+            ask("a.example"),
+            ask("b.example"),
+            ask("a.example", HTTPS),
+            ask("a.example", HTTPS + 32),
+            ask("a.example", flags=0),
+            ask("a.example", flags=0x0110),
+            ask("a.example", flags=0x0120),
+            ask("a.example", extension=edns()),
+            ask("a.example", extension=edns(flags=0x8000)),
+        ]
+        self.assertEqual(len({readQuery(each).key for each in others}), len(others))
+
+    def test_noKey(self) -> None:
+        """What may have an answer of its own is not shared."""
+        cookie = struct.pack("!HH", 10, 8) + bytes(8)
+        for wire in (
+            ask(extension=edns(options=cookie)),
+            ask(extension=edns(flags=0x00010000)),
+            ask(extension=edns()) + b"more",
+            ask(extension=record(A, 0)),
+            ask(flags=0x2800),
+            ask(flags=0x0140),
+            ask(kind=252),
+            ask(kind=OPT),
+            ask()[:4] + struct.pack("!HHHH", 1, 0, 0, 2) + question("a") + edns() + edns(),
+            ask()[:4] + bytes(8),
+        ):
+            self.assertEqual(readQuery(wire).key, b"", wire)
+
+    def test_notUnderstood(self) -> None:
+        """Records that cannot be read are the server's affair; any answer fits."""
+        query = readQuery(ask(extension=edns()[:-1]))
+        self.assertEqual((query.limit, query.key), (LARGEST, b""))
+        many = ask()[:4] + struct.pack("!HHHH", 1, 0, 0, 500) + question("a") + edns() * 500
+        self.assertEqual(readQuery(many).limit, LARGEST)
+
+    def test_broken(self) -> None:
+        """No header, an answer, several questions, a question without an end."""
+        for wire in (
+            b"",
+            ask()[:11],
+            answer(ask()),
+            ask()[:4] + struct.pack("!HHHH", 2, 0, 0, 0) + question("a") * 2,
+            ask()[:-1],
+            ask()[:12] + b"\xc0\x0c\0\1\0\1",
+            ask()[:12] + b"\x40" + bytes(90),
+        ):
+            self.assertRaises(WireError, readQuery, wire)
+
+    def test_nameEnd(self) -> None:
+        """A name ends within 255 bytes and within the message."""
+        self.assertEqual(nameEnd(name("a.bc") + b"x", 0), 6)
+        self.assertEqual(nameEnd(b"\1a\xc0\0x", 0), 4)
+        longest = (b"\x3f" + b"x" * 63) * 3 + b"\x3d" + b"x" * 61 + b"\0"
+        self.assertEqual(nameEnd(longest, 0), 255)
+        for wire in (b"", b"\1", b"\xc0", b"\x80\0", b"\1a" * 130 + b"\0"):
+            self.assertRaises(WireError, nameEnd, wire, 0)
+
+
+class MatchTests(SynchronousTestCase):
+    """Tests for L{matches}."""
+
+    def test_right(self) -> None:
+        """The same id and question is the answer, in whatever spelling."""
+        wire = ask("www.example.com", ident=0x1234)
+        query = readQuery(wire)
+        self.assertTrue(matches(answer(wire), b"\x12\x34", query))
+        self.assertTrue(matches(answer(ask("WWW.example.com", ident=0x1234)), b"\x12\x34", query))
+
+    def test_wrong(self) -> None:
+        """Another id, name, type or class, a query, another opcode: no answer."""
+        wire = ask("www.example.com", HTTPS, ident=0x1234)
+        good, query = answer(wire), readQuery(wire)
+        for wrong in (
+            b"",
+            good[:11],
+            good[:20],
+            answer(ask("www.example.com", HTTPS, ident=0x1235)),
+            answer(ask("wwx.example.com", HTTPS, ident=0x1234)),
+            # The letter A, as a number, and its lower case.
+            answer(ask("www.example.com", HTTPS + 32, ident=0x1234)),
+            good[:2] + bytes((good[2] & 0x7F,)) + good[3:],
+            good[:2] + bytes((good[2] | 0x08,)) + good[3:],
+            good[:4] + b"\0\0" + good[6:],
+        ):
+            self.assertFalse(matches(wrong, b"\x12\x34", query), wrong)
+
+    def test_withoutQuestion(self) -> None:
+        """A message that asks nothing is answered by one that answers nothing."""
+        wire = struct.pack("!HHHHHH", 5, 0x3000, 0, 0, 0, 0)
+        reply = struct.pack("!HHHHHH", 5, 0xB004, 0, 0, 0, 0)
+        self.assertTrue(matches(reply, wire[:2], readQuery(wire)))
+
+
+class ErrorTests(SynchronousTestCase):
+    """Tests for L{errorReply}."""
+
+    def test_servfail(self) -> None:
+        """It repeats id, question, RD and CD, and has EDNS if the query has."""
+        wire = ask("a.example", ident=9, flags=0x0110, extension=edns(4096, 0x8000))
+        reply = errorReply(wire, readQuery(wire), SERVFAIL)
+        expected = struct.pack("!HHHHHH", 9, 0x8192, 1, 0, 0, 1) + question("a.example")
+        self.assertEqual(reply, expected + edns(1232, 0x8000))
+
+    def test_formerr(self) -> None:
+        """Without knowledge of the question it is a header."""
+        reply = errorReply(ask()[:-3], None, FORMERR)
+        self.assertEqual((len(reply), rcode(reply)), (12, FORMERR))
+
+
+class HostileTests(SynchronousTestCase):
+    """Mutated messages."""
+
+    def test_mutatedQueries(self) -> None:
+        """10,000 broken queries are read, or are no queries; nothing else happens."""
+        chance = random.Random(1)
+        seeds = [ask(), ask(extension=edns(options=b"\0\1\0\1x")), ask("a." * 100)]
+        for _ in range(10_000):
+            wire = bytearray(chance.choice(seeds))
+            for _ in range(chance.randrange(1, 6)):
+                wire[chance.randrange(len(wire))] = chance.choice((0, 0xC0, 0xFF, 63))
+            wire = wire[: chance.randrange(len(wire) + 1)]
+            try:
+                query = readQuery(bytes(wire))
+            except WireError:
+                continue
+            self.assertGreaterEqual(query.limit, 512)
+            self.assertGreaterEqual(len(errorReply(bytes(wire), query, SERVFAIL)), 12)

@@ -1,0 +1,295 @@
+"""
+Tests for L{nanotun.gateway.dns.relay} and L{nanotun.gateway.dns.exchange}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.errors import UpstreamError
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
+from nanotun.gateway.dns.message import FORMERR, SERVFAIL
+from nanotun.gateway.dns.relay import LARGE_LIMIT, DnsRelay
+from tests.unit.gateway.gateway_cases import (
+    FIRST,
+    SECOND,
+    A,
+    FakeWays,
+    answer,
+    ask,
+    edns,
+    isTruncated,
+    rcode,
+    record,
+)
+
+
+class RelayCase(SynchronousTestCase):
+    """A relay between the test's clients and the test's servers."""
+
+    def setUp(self) -> None:
+        """With a small cache, two servers and small limits."""
+        self.clock = Clock()
+        self.ways = FakeWays(FIRST, SECOND)
+        self.counters = Counters()
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 100_000, 6, 4)
+        self.got: list[tuple[Hashable, bytes]] = []
+
+    def query(self, wire: bytes, client: Hashable = "c", overTCP: bool = False) -> bool:
+        """A client asks."""
+
+        def reply(message: bytes) -> None:
+            self.got.append((client, message))
+
+        return self.relay.query(wire, client, reply, overTCP)
+
+    def messages(self) -> list[bytes]:
+        """What the clients got."""
+        return [message for _, message in self.got]
+
+
+class RelayTests(RelayCase):
+    """Tests for L{DnsRelay}."""
+
+    def test_answer(self) -> None:
+        """An answer comes back with the query's id; then the cache has it."""
+        wire = ask(ident=0x4142)
+        self.assertTrue(self.query(wire))
+        self.assertEqual([each[:2] for each in self.ways.asked], [(FIRST, False)])
+        self.ways.answer(answer(wire))
+        self.assertTrue(self.query(ask(ident=5)))
+        self.assertTrue(self.query(ask("WWW.example.com", ident=6)))
+        expected = [wire, ask(ident=5), ask("WWW.example.com", ident=6)]
+        self.assertEqual(self.messages(), [answer(each) for each in expected])
+        self.assertEqual((self.counters.queries, self.counters.hits), (3, 2))
+        self.assertEqual(self.relay.inFlight, 0)
+
+    def test_repeated(self) -> None:
+        """A repeated query makes no second one, and gets one answer."""
+        self.assertTrue(self.query(ask()))
+        self.assertFalse(self.query(ask()))
+        self.ways.answer(answer(ask()))
+        self.assertEqual(len(self.ways.asked), 1)
+        self.assertEqual(self.messages(), [answer(ask())])
+
+    def test_shared(self) -> None:
+        """The same question of several clients is asked once, and each gets its id."""
+        for number, client in enumerate("abc"):
+            self.query(ask(ident=number), client)
+        self.query(ask(ident=9), "a")
+        self.ways.answer(answer(ask()))
+        self.assertEqual(len(self.ways.asked), 1)
+        idents = [(client, message[1]) for client, message in self.got]
+        self.assertEqual(idents, [("a", 0), ("b", 1), ("c", 2), ("a", 9)])
+
+    def test_notShared(self) -> None:
+        """A query that differs in anything but its id is asked for itself."""
+        self.query(ask(), "a")
+        self.query(ask(extension=edns()), "b")
+        self.assertEqual(len(self.ways.asked), 2)
+
+    def test_nextServer(self) -> None:
+        """A silent server is followed by the next; the first may still answer."""
+        self.query(ask())
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND])
+        self.assertFalse(self.ways.attempts[0].cancelled)
+        self.ways.answer(answer(ask()), attempt=0)
+        self.assertEqual(self.messages(), [answer(ask())])
+        self.assertTrue(all(attempt.cancelled for attempt in self.ways.attempts))
+        self.assertEqual(self.ways.events, [("timedOut", FIRST), ("answered", FIRST)])
+
+    def test_allSilent(self) -> None:
+        """When all were silent the answer is SERVFAIL, before the client gives up."""
+        self.query(ask(extension=edns()))
+        for _ in range(ATTEMPTS):
+            self.assertEqual(self.got, [])
+            self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND, FIRST])
+        self.assertLess(self.clock.seconds(), 5)
+        self.assertEqual((self.counters.servfail, self.relay.inFlight), (1, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refused(self) -> None:
+        """A server that refuses is followed by the next at once."""
+        self.query(ask())
+        _, _, exchange, number = self.ways.asked[0]
+        exchange.failed(number)
+        exchange.failed(number)
+        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND])
+        self.clock.advance(ATTEMPT_TIMEOUT - 0.1)
+        self.assertEqual(len(self.ways.asked), 2)
+
+    def test_noWay(self) -> None:
+        """If nothing can be sent the answer is SERVFAIL at once."""
+        for error in (OSError("unreachable"), UpstreamError("no more descriptors")):
+            self.ways.error = error
+            self.query(ask())
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL] * 2)
+        self.assertEqual(self.relay.inFlight, 0)
+
+    def test_manyDeadlines(self) -> None:
+        """Each exchange has its own time, and one delayed call does for all."""
+        self.query(ask("a"))
+        self.clock.advance(1)
+        self.query(ask("b"))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(ATTEMPT_TIMEOUT - 1)
+        self.assertEqual(len(self.ways.asked), 3)
+        self.clock.advance(1)
+        self.assertEqual(len(self.ways.asked), 4)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_errorPasses(self) -> None:
+        """A server's SERVFAIL is its answer; no other server is asked, none kept."""
+        message = answer(ask(), [], flags=0x8182)
+        for _ in range(2):
+            self.query(ask())
+            self.ways.answer(message)
+        self.assertEqual(self.messages(), [message] * 2)
+        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, FIRST])
+
+    def test_unknownPasses(self) -> None:
+        """What is not understood goes there and back as it is."""
+        wire = ask(flags=0x2800) + b"whatever"
+        self.query(wire)
+        self.assertEqual(self.ways.asked[0][2].wire, wire)
+        message = answer(ask(), flags=0xA885) + b"as well"
+        self.ways.answer(message)
+        self.assertEqual(self.messages(), [message])
+
+
+class LimitTests(RelayCase):
+    """Sizes and limits."""
+
+    def large(self, wire: bytes) -> bytes:
+        """An answer of more than 512 bytes."""
+        return answer(wire, [record(A, 300)] * 60)
+
+    def test_sizes(self) -> None:
+        """An answer that is too large is cut by UDP, by EDNS's size, and not by TCP."""
+        small, roomy = ask(), ask(extension=edns(4096))
+        for _ in range(2):
+            # The second time from the cache.
+            self.query(small)
+            self.query(small, overTCP=True, client="t")
+            self.query(roomy)
+            for wire in (small, roomy):
+                if len(self.got) < 3:
+                    self.ways.answer(self.large(wire), attempt=[small, roomy].index(wire))
+        sizes = sorted((isTruncated(message), len(message)) for message in self.messages())
+        full = len(self.large(small))
+        self.assertEqual(sizes, [(False, full)] * 4 + [(True, 33)] * 2)
+        self.assertEqual(self.counters.truncated, 2)
+
+    def test_truncatedByServer(self) -> None:
+        """TC is passed on to who asked by UDP; for TCP the same server is asked by TCP."""
+        cut = answer(ask(), [], flags=0x8380)
+        self.query(ask(ident=1), "udp")
+        self.query(ask(ident=2), "tcp", overTCP=True)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.ways.answer(cut)
+        self.assertEqual(self.got, [("udp", cut)])
+        self.assertEqual(self.ways.asked[-1][:2], (SECOND, True))
+        self.ways.answer(self.large(ask()), attempt=0)
+        self.assertEqual(len(self.got), 1, "UDP is over")
+        self.ways.answer(self.large(ask()))
+        self.assertEqual(self.got[1:], [("tcp", self.large(ask(ident=2)))])
+        self.assertEqual(self.relay.inFlight, 0)
+
+    def test_truncatedForAll(self) -> None:
+        """Without anybody on TCP a truncated answer is the end, and not kept."""
+        cut = answer(ask(), [], flags=0x8380)
+        self.query(ask())
+        self.ways.answer(cut)
+        self.query(ask())
+        self.assertEqual([each[1] for each in self.ways.asked], [False, False])
+        self.assertEqual(self.counters.servfail, 0)
+
+    def test_tcpFails(self) -> None:
+        """Servers that cannot be asked by TCP end in SERVFAIL."""
+        self.query(ask(), overTCP=True)
+        self.ways.answer(answer(ask(), [], flags=0x8380))
+        for _ in range(ATTEMPTS):
+            _, overTCP, exchange, number = self.ways.asked[-1]
+            self.assertTrue(overTCP)
+            exchange.failed(number)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+
+    def test_largeQuery(self) -> None:
+        """A query too large for UDP goes by TCP at once."""
+        self.query(ask(extension=edns(options=bytes(1000))), overTCP=True)
+        self.assertEqual(self.ways.asked[0][:2], (FIRST, True))
+
+    def test_inFlight(self) -> None:
+        """Over the limits of a client and of all the answer is SERVFAIL, at once."""
+        for number in range(5):
+            self.query(ask(f"a{number}"), "a")
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+        for number in range(3):
+            self.query(ask(f"b{number}"), "b")
+        self.assertEqual(len(self.got), 2)
+        self.assertEqual((self.counters.limited, self.relay.inFlight), (2, 6))
+        self.ways.answer(answer(ask("a0")), attempt=0)
+        self.query(ask("a9"), "a")
+        self.assertEqual((self.counters.limited, len(self.ways.asked)), (2, 7))
+
+    def test_large(self) -> None:
+        """Queries that are large are bounded in bytes; small ones pass all the same."""
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 100_000)
+        size = 60_000
+        wires = [
+            ask(f"a{number}", extension=edns(options=bytes(size)))
+            for number in range(LARGE_LIMIT // size + 1)
+        ]
+        for wire in wires:
+            self.query(wire, overTCP=True)
+        self.query(wires[0], "b", overTCP=True)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+        self.assertEqual((self.counters.limited, self.counters.joined), (1, 1))
+        self.query(ask("small"))
+        self.assertEqual((len(self.got), len(self.ways.asked)), (1, len(wires)))
+        self.ways.answer(answer(wires[0]), attempt=0)
+        self.query(wires[-1], overTCP=True)
+        self.assertEqual((len(self.got), len(self.ways.asked)), (3, len(wires) + 1))
+        self.relay.stop()
+        self.query(wires[-1], overTCP=True)
+        self.assertEqual(self.counters.limited, 1)
+
+    def test_forgotten(self) -> None:
+        """What remains of an exchange until its deadline has no query in it."""
+        self.query(ask())
+        self.ways.answer(answer(ask()))
+        self.assertEqual(self.messages(), [answer(ask())])
+        self.assertEqual(self.ways.asked[0][2].wire, b"")
+
+    def test_malformed(self) -> None:
+        """A broken question is FORMERR; what is no query gets nothing."""
+        self.assertTrue(self.query(ask()[:-1]))
+        self.assertFalse(self.query(b"short"))
+        self.assertFalse(self.query(answer(ask())))
+        self.assertEqual([rcode(message) for message in self.messages()], [FORMERR])
+        self.assertEqual((self.counters.malformed, self.ways.asked), (3, []))
+
+    def test_clearCache(self) -> None:
+        """What was asked before the cache was cleared is answered and not kept."""
+        self.query(ask("a"))
+        self.ways.answer(answer(ask("a")))
+        self.query(ask("b"))
+        self.relay.clearCache()
+        self.ways.answer(answer(ask("b")))
+        self.assertEqual((len(self.got), len(self.relay.cache)), (2, 0))
+
+    def test_stop(self) -> None:
+        """After the stop nothing is under way and nobody hears anything."""
+        self.query(ask())
+        self.relay.stop()
+        self.assertTrue(self.ways.attempts[0].cancelled)
+        self.ways.answer(answer(ask()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.got, self.relay.inFlight), ([], 0))

@@ -1,0 +1,292 @@
+"""
+Tests for L{nanotun.gateway.dns.tcp} and L{nanotun.gateway.dns.connecting}, with a real server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import Any
+
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import Clock, deferLater
+from twisted.protocols.basic import Int16StringReceiver
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.flow import Endpoint
+from nanotun.gateway.dns.connecting import ConnectWaiter
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.tcp import IDLE, StreamQuery, StreamUpstream
+from tests.unit.gateway.gateway_cases import A, FakeReactor, answer, ask, makeStream, read, record
+
+
+class Server(Int16StringReceiver):
+    """
+    A server that the test answers for.
+
+    @ivar heard: the queries.
+    """
+
+    MAX_LENGTH = 65535
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.lost = False
+
+    def stringReceived(self, string: bytes) -> None:
+        """Remember."""
+        self.heard.append(string)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Remember."""
+        self.lost = True
+
+
+class ReactorWithClock:
+    """The real reactor with a clock that the test moves."""
+
+    def __init__(self, reactor: Any, clock: Clock) -> None:
+        self.addWriter = reactor.addWriter
+        self.removeWriter = reactor.removeWriter
+        self.adoptStreamConnection = reactor.adoptStreamConnection
+        self.callLater = clock.callLater
+
+
+class PipelineTests(TestCase):
+    """Tests for L{StreamUpstream}."""
+
+    timeout = 5
+
+    def setUp(self) -> None:
+        """A server that listens."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.clock = Clock()
+        self.servers: list[Server] = []
+        self.heard: list[object] = []
+        self.counters = Counters()
+        port: Any = self.reactor.listenTCP(0, self.factory(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port = port
+        self.upstream = self.make(port.getHost().port)
+        self.addCleanup(self.settle)
+
+    def make(self, port: int) -> StreamUpstream:
+        """An upstream whose ids count from 0."""
+        idents = itertools.count()
+        return StreamUpstream(
+            makeStream,
+            lambda: (next(idents) // 2).to_bytes(2, "big"),
+            ReactorWithClock(self.reactor, self.clock),
+            self.counters,
+            Endpoint("127.0.0.1", port),
+        )
+
+    def factory(self) -> ServerFactory:
+        """Makes servers and remembers them."""
+
+        class Remember(ServerFactory):
+            noisy = False
+
+            def buildProtocol(inner, addr: object) -> Server:
+                self.servers.append(Server())
+                return self.servers[-1]
+
+        return Remember()
+
+    async def settle(self) -> None:
+        """At the end nothing is open, and no call is left."""
+        self.upstream.stop()
+        await self.until(lambda: all(server.lost for server in self.servers))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def until(self, condition: Any) -> None:
+        """Let the reactor turn."""
+        while not condition():
+            await deferLater(self.reactor, 0)
+
+    def answered(self, number: int, message: bytes) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
+        self.heard.append((number, message[2:]))
+
+    def failed(self, number: int) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
+        self.heard.append(number)
+
+    def ask(self, number: int) -> Any:
+        """Ask for the name of that number."""
+        wire = ask(f"a{number}")
+        return self.upstream.ask(wire, read(wire), self, number)
+
+    async def queries(self, count: int, server: int = 0) -> list[bytes]:
+        """The first queries of a connection."""
+        await self.until(lambda: len(self.servers) > server)
+        await self.until(lambda: len(self.servers[server].heard) >= count)
+        return self.servers[server].heard
+
+    async def test_pipelined(self) -> None:
+        """Queries share a connection, with ids of their own; answers come in any order."""
+        for number in range(3):
+            self.ask(number)
+        heard = await self.queries(3)
+        self.assertEqual(len({query[:2] for query in heard}), 3)
+        for number in (2, 0, 1):
+            self.servers[0].sendString(answer(heard[number]))
+        await self.until(lambda: len(self.heard) == 3)
+        expected = [(number, answer(ask(f"a{number}"))[2:]) for number in (2, 0, 1)]
+        self.assertEqual(self.heard, expected)
+        self.ask(3)
+        await self.queries(4)
+        self.assertEqual(len(self.servers), 1)
+
+    async def test_largest(self) -> None:
+        """An answer of 65,535 bytes comes whole."""
+        self.ask(0)
+        (query,) = await self.queries(1)
+        padding = 65535 - len(answer(query, [])) - 12
+        large = answer(query, [record(A, 300, bytes(padding))])
+        self.assertEqual(len(large), 65535)
+        self.servers[0].sendString(large)
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [(0, large[2:])])
+
+    async def test_wrong(self) -> None:
+        """What answers nothing asked is ignored, as is the answer to what was given up."""
+        given = self.ask(0)
+        self.ask(1)
+        first, second = await self.queries(2)
+        given.cancel()
+        given.cancel()
+        for wrong in (b"", first, answer(first), second[:2] + answer(first)[2:]):
+            self.servers[0].sendString(wrong)
+        self.servers[0].sendString(answer(second))
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [(1, answer(ask("a1"))[2:])])
+        self.assertEqual(self.counters.ignored, 4)
+
+    async def test_keptAndClosed(self) -> None:
+        """On a connection that worked and was closed, a query is asked again, once."""
+        self.ask(0)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        self.ask(1)
+        await self.queries(2)
+        self.servers[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.queries(1, server=1)
+        self.assertEqual(len(self.heard), 1)
+        self.servers[1].transport.loseConnection()  # type: ignore[union-attr]
+        await self.until(lambda: len(self.heard) == 2)
+        self.assertEqual(self.heard[1:], [1])
+
+    async def test_freshAndClosed(self) -> None:
+        """On a fresh connection the end is a failure."""
+        self.ask(0)
+        await self.queries(1)
+        self.servers[0].transport.abortConnection()  # type: ignore[union-attr]
+        await self.until(lambda: self.heard)
+        self.assertEqual((self.heard, len(self.servers)), ([0], 1))
+
+    async def test_manyAndClosed(self) -> None:
+        """However many are under way at the end, each is looked at once."""
+        count = 500
+        self.ask(count)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        for number in range(count):
+            self.ask(number).retried = bool(number % 2)
+        await self.queries(count + 1)
+        compared = 0
+
+        def isSame(one: object, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return one is other
+
+        self.patch(StreamQuery, "__eq__", isSame)
+        self.servers[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.queries(count // 2, server=1)
+        self.assertEqual(self.heard[1:], list(range(1, count, 2)))
+        self.assertLess(compared, count)
+
+    async def test_idle(self) -> None:
+        """A connection that has nothing to do is closed, and the next query makes one."""
+        self.ask(0)
+        (query,) = await self.queries(1)
+        self.clock.advance(IDLE - 1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        self.clock.advance(IDLE - 1)
+        self.assertFalse(self.servers[0].lost)
+        self.clock.advance(1)
+        await self.until(lambda: self.servers[0].lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.ask(1)
+        await self.queries(1, server=1)
+
+    async def test_silent(self) -> None:
+        """A connection that does not answer is given up, however much is asked."""
+        self.ask(0)
+        await self.queries(1)
+        self.clock.advance(IDLE / 2)
+        self.ask(1)
+        self.clock.advance(IDLE / 2)
+        await self.until(lambda: self.servers[0].lost)
+        self.assertEqual(self.heard, [0, 1])
+
+    async def test_refused(self) -> None:
+        """A server that does not listen is a failure."""
+        await self.port.stopListening()
+        self.ask(0)
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [0])
+
+    async def test_stop(self) -> None:
+        """A stop while connecting leaves nothing."""
+        self.ask(0)
+        self.upstream.stop()
+        await deferLater(self.reactor, 0)
+        self.assertEqual(self.heard, [])
+
+    def test_noWay(self) -> None:
+        """An address that cannot be reached raises, and nothing waits."""
+        upstream = StreamUpstream(
+            makeStream, bytes, FakeReactor(), self.counters, Endpoint("255.255.255.255", 53)
+        )
+        self.assertRaises(OSError, upstream.ask, ask(), read(ask()), self, 0)
+
+
+class ConnectWaiterTests(SynchronousTestCase):
+    """Tests for L{ConnectWaiter}."""
+
+    def setUp(self) -> None:
+        """A socket that is not connected yet."""
+        self.reactor = FakeReactor()
+        self.done: list[socket.socket | None] = []
+        self.socket = makeStream(socket.AF_INET)
+        self.waiter = ConnectWaiter(self.socket, self.reactor, self.done.append)
+        self.addCleanup(self.socket.close)
+
+    def test_connected(self) -> None:
+        """The socket is handed over, and the waiter is through."""
+        verifyObject(IWriteDescriptor, self.waiter)
+        self.waiter.doWrite()
+        self.assertEqual(self.done, [self.socket])
+        self.assertEqual((self.reactor.writers, self.waiter.fileno()), (set(), -1))
+
+    def test_lost(self) -> None:
+        """If the reactor throws it out, there is no connection; told once."""
+        for _ in range(2):
+            self.waiter.connectionLost(Failure(ConnectionRefusedError()))
+        self.assertEqual((self.done, self.socket.fileno()), ([None], -1))
+
+    def test_cancel(self) -> None:
+        """Who gives up hears nothing."""
+        self.waiter.cancel()
+        self.waiter.cancel()
+        self.assertEqual((self.done, self.socket.fileno()), ([], -1))

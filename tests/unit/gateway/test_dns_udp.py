@@ -1,0 +1,295 @@
+"""
+Tests for L{nanotun.gateway.dns.udp} and L{nanotun.gateway.dns.ask}, on real sockets of
+the loopback interface.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import UpstreamError
+from nanotun.flow import Endpoint
+from nanotun.gateway.dns.ask import ServerWays
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.udp import BUDGET, ERRORS_LIMIT, QuerySocket
+from tests.unit.gateway.gateway_cases import (
+    FakeReactor,
+    answer,
+    ask,
+    makeDatagram,
+    makeStream,
+    read,
+)
+
+
+class QuerySocketTests(SynchronousTestCase):
+    """Tests for L{QuerySocket}."""
+
+    def setUp(self) -> None:
+        """A server's socket, which the test reads and writes."""
+        self.reactor = FakeReactor()
+        self.counters = Counters()
+        self.server = makeDatagram(socket.AF_INET)
+        self.server.bind(("127.0.0.1", 0))
+        self.addCleanup(self.server.close)
+        self.heard: list[object] = []
+
+    def answered(self, number: int, message: bytes) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
+        self.heard.append((number, message))
+
+    def failed(self, number: int) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
+        self.heard.append(number)
+
+    def send(self, wire: bytes, server: Endpoint | None = None) -> QuerySocket:
+        """Ask the server, with the id 0xabcd."""
+        made = QuerySocket(
+            makeDatagram,
+            self.reactor,
+            self.counters,
+            server or Endpoint(*self.server.getsockname()),
+            wire,
+            read(wire),
+            b"\xab\xcd",
+            self,
+            3,
+        )
+        self.addCleanup(made.cancel)
+        return made
+
+    def test_answer(self) -> None:
+        """The query goes out with the new id; the answer ends it."""
+        made = self.send(ask(ident=1))
+        verifyObject(IReadDescriptor, made)
+        self.assertEqual(self.reactor.readers, {made})
+        wire, address = self.server.recvfrom(600)
+        self.assertEqual(wire, ask(ident=0xABCD))
+        made.doRead()
+        self.assertEqual(self.heard, [])
+        self.server.sendto(answer(wire), address)
+        made.doRead()
+        self.assertEqual(self.heard, [(3, answer(wire))])
+        self.assertEqual((self.reactor.readers, made.fileno()), (set(), -1))
+
+    def test_forger(self) -> None:
+        """
+        Of 10,000 wrong replies from the right address none is taken, and the right
+        one afterwards is.
+        """
+        made = self.send(ask("www.example.com", 65))
+        wire, address = self.server.recvfrom(600)
+        other = makeDatagram(socket.AF_INET)
+        self.addCleanup(other.close)
+        wrong = itertools.cycle(
+            (
+                answer(ask("wwx.example.com", 65, ident=0xABCD)),
+                answer(ask("www.example.com", 97, ident=0xABCD)),
+                wire,
+                answer(wire)[:20],
+                b"\xab\xcd",
+                b"",
+            )
+        )
+        for number in range(10_000):
+            ident = number % 65536
+            if number % 2 or ident == 0xABCD:
+                forged = next(wrong)
+            else:
+                forged = struct.pack("!H", ident) + answer(wire)[2:]
+            self.server.sendto(forged, address)
+            other.sendto(answer(wire), address)
+            if number % 50 == 49:
+                made.doRead()
+        self.assertEqual(self.heard, [])
+        self.assertEqual(self.counters.ignored, 10_000)
+        self.server.sendto(answer(wire), address)
+        made.doRead()
+        self.assertEqual(self.heard, [(3, answer(wire))])
+
+    def test_budget(self) -> None:
+        """A flood is read in portions."""
+        made = self.send(ask())
+        _, address = self.server.recvfrom(600)
+        for _ in range(BUDGET + 10):
+            self.server.sendto(b"flood", address)
+        made.doRead()
+        self.assertEqual(self.counters.ignored, BUDGET)
+
+    def test_refused(self) -> None:
+        """A closed port is told when something can be read, too; the socket stays open."""
+        server = Endpoint(*self.server.getsockname())
+        self.server.close()
+        made = self.send(ask(), server)
+        made.doRead()
+        self.assertEqual(self.heard, [3])
+        self.assertNotEqual(made.fileno(), -1)
+
+    def test_notSent(self) -> None:
+        """What cannot be sent raises and leaves no socket."""
+        made: list[socket.socket] = []
+
+        def remember(family: int) -> socket.socket:
+            made.append(makeDatagram(family))
+            return made[-1]
+
+        with self.assertRaises(OSError):
+            QuerySocket(
+                remember,
+                self.reactor,
+                self.counters,
+                Endpoint("127.0.0.1", 53),
+                ask() + bytes(66_000),
+                read(ask()),
+                b"ab",
+                self,
+                0,
+            )
+        self.assertEqual((made[0].fileno(), self.reactor.readers), (-1, set()))
+
+    def test_lost(self) -> None:
+        """If the reactor throws it out, that is a failure."""
+        made = self.send(ask())
+        made.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual((self.heard, made.fileno()), ([3], -1))
+
+
+class RefusedTests(TestCase):
+    """Tests for L{QuerySocket} and ICMP messages, in the real reactor."""
+
+    timeout = 5
+
+    def setUp(self) -> None:
+        """Ask a port that is closed."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.heard: list[object] = []
+        self.sockets: list[socket.socket] = []
+        with makeDatagram(socket.AF_INET) as closed:
+            closed.bind(("127.0.0.1", 0))
+            self.server = Endpoint(*closed.getsockname())
+        self.made = QuerySocket(
+            self.remember,
+            self.reactor,
+            Counters(),
+            self.server,
+            ask(),
+            read(ask()),
+            b"\xab\xcd",
+            self,
+            3,
+        )
+        self.addCleanup(self.made.cancel)
+
+    def remember(self, family: int) -> socket.socket:
+        """Make a socket that the test knows as well."""
+        self.sockets.append(makeDatagram(family))
+        return self.sockets[-1]
+
+    def answered(self, number: int, message: bytes) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
+        self.heard.append((number, message))
+
+    def failed(self, number: int) -> None:
+        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
+        self.heard.append(number)
+
+    async def until(self, condition: Any) -> None:
+        """Let the reactor turn."""
+        while not condition():
+            await deferLater(self.reactor, 0)
+
+    async def test_answer(self) -> None:
+        """A refusal is told, and the answer after it is taken."""
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [3])
+        server = makeDatagram(socket.AF_INET)
+        self.addCleanup(server.close)
+        server.bind(self.server)
+        server.sendto(answer(ask(ident=0xABCD)), self.sockets[0].getsockname())
+        await self.until(lambda: len(self.heard) > 1)
+        self.assertEqual(self.heard, [3, (3, answer(ask(ident=0xABCD)))])
+        self.assertEqual(self.made.fileno(), -1)
+
+    async def test_flood(self) -> None:
+        """Refusals without end are an end."""
+        for count in range(1, ERRORS_LIMIT):
+            await self.until(lambda count=count: len(self.heard) == count)
+            self.assertNotEqual(self.made.fileno(), -1)
+            self.sockets[0].send(b"\xab\xcd")
+        await self.until(lambda: len(self.heard) == ERRORS_LIMIT)
+        self.assertEqual(self.made.fileno(), -1)
+
+    async def test_cancelled(self) -> None:
+        """An asker that gives up when it is told leaves nothing in the reactor."""
+        self.patch(self, "failed", lambda number: self.made.cancel())
+        await self.until(lambda: self.made.fileno() == -1)
+        self.assertNotIn(self.made, self.reactor.getReaders())
+
+
+class WaysTests(SynchronousTestCase):
+    """Tests for L{ServerWays}, below a relay."""
+
+    def setUp(self) -> None:
+        """Two servers of which none reads."""
+        self.reactor = FakeReactor()
+        self.sockets = [makeDatagram(socket.AF_INET) for _ in range(2)]
+        for each in self.sockets:
+            each.bind(("127.0.0.1", 0))
+            self.addCleanup(each.close)
+        self.servers = [Endpoint(*each.getsockname()) for each in self.sockets]
+        self.counters = Counters()
+        self.ways = ServerWays(self.reactor, self.servers, makeDatagram, makeStream, self.counters)
+        self.relay = DnsRelay(self.reactor, self.ways, self.counters, 0, 0)
+        self.addCleanup(self.relay.stop)
+        self.addCleanup(self.ways.stop)
+        self.got: list[bytes] = []
+
+    def test_ports(self) -> None:
+        """Each query has its own id and its own port."""
+        seen = set()
+        for number in range(20):
+            self.relay.query(ask(f"a{number}", ident=7), "c", self.got.append)
+            wire, (_, port) = self.sockets[0].recvfrom(600)
+            seen.add((wire[:2], port))
+        self.assertGreater(len({ident for ident, _ in seen}), 15)
+        self.assertEqual(len({port for _, port in seen}), 20)
+
+    def test_health(self) -> None:
+        """A server that stays silent is asked last, and an answer brings it back."""
+        for number in range(3):
+            self.relay.query(ask(f"a{number}"), "c", self.got.append)
+        self.reactor.advance(1.5)
+        self.assertEqual(self.ways.order(), (self.servers[1], self.servers[0]))
+        self.assertEqual(self.counters.timeouts, 3)
+        wire, address = self.sockets[0].recvfrom(600)
+        self.sockets[0].sendto(answer(wire), address)
+        self.reactor.turn()
+        self.assertEqual(len(self.got), 1)
+        self.assertEqual(self.ways.order(), tuple(self.servers))
+
+    def test_noSocket(self) -> None:
+        """A system without sockets is no fault of the server's."""
+
+        def none(family: int) -> socket.socket:
+            raise UpstreamError("There are no more file descriptors.")
+
+        ways = ServerWays(self.reactor, self.servers, none, none, self.counters)
+        relay = DnsRelay(self.reactor, ways, self.counters, 0, 0)
+        for number in range(5):
+            relay.query(ask(f"a{number}"), "c", self.got.append)
+        self.assertEqual(len(self.got), 5)
+        self.assertEqual(self.counters.failures, 15)
+        self.assertEqual(ways.order(), tuple(self.servers))

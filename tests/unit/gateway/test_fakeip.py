@@ -1,0 +1,150 @@
+"""
+Tests for L{nanotun.gateway.fakeip.front} and L{nanotun.gateway.dns.realnames}.
+"""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.realnames import RealNames
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeNames
+from nanotun.gateway.fakeip.pool import HOLD, FakePool
+from nanotun.gateway.fakeip.store import FakeStore
+from tests.unit.gateway.gateway_cases import FakeWays, answer, ask, rcode, read
+
+
+class FakeLookup:
+    """Knows every name."""
+
+    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
+        """See L{Resolving.resolve}."""
+        return succeed([f"{name}/{family}"])
+
+
+class FakeDnsTests(SynchronousTestCase):
+    """Tests for L{FakeDns}."""
+
+    def setUp(self) -> None:
+        """Before a relay, with a pool of one."""
+        self.ways = FakeWays()
+        self.counters = Counters()
+        self.relay = DnsRelay(Clock(), self.ways, self.counters, 10, 100_000)
+        self.addCleanup(self.relay.stop)
+        self.dns = FakeDns(Clock(), FakeAnswers(FakePool(1)), self.relay)
+        self.got: list[bytes] = []
+
+    def test_own(self) -> None:
+        """What it can answer it does, and no server is asked."""
+        self.assertTrue(self.dns.query(ask(), "c", self.got.append))
+        self.assertTrue(self.got[0].endswith(b"\xc6\x13\0\1"))
+        self.assertEqual((self.counters.queries, self.counters.faked), (1, 1))
+        self.assertEqual(self.ways.asked, [])
+
+    def test_relayed(self) -> None:
+        """All else goes to the relay, with all that was said about it."""
+        wire = ask("printer.local")
+        self.assertTrue(self.dns.query(wire, "c", self.got.append))
+        self.assertFalse(self.dns.query(wire, "c", self.got.append, overTCP=True, largest=600))
+        self.ways.answer(answer(wire))
+        self.assertEqual(self.got, [answer(wire)])
+        self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
+
+    def test_exhausted(self) -> None:
+        """That there is no address left is told once."""
+        for number in range(3):
+            self.dns.query(ask(f"n{number}.example"), "c", self.got.append)
+        self.assertEqual([rcode(each) for each in self.got], [0, 2, 2])
+
+
+class FakeNamesTests(SynchronousTestCase):
+    """Tests for L{FakeNames}."""
+
+    def setUp(self) -> None:
+        """Names of a pool of two, with a file."""
+        self.clock = Clock()
+        self.path = self.mktemp()
+        self.pool = FakePool(2)
+        self.names = self.make(self.pool)
+
+    def make(self, pool: FakePool) -> FakeNames:
+        """Of another run."""
+        return FakeNames(self.clock, pool, FakeStore(self.path), FakeLookup(), 1000.0)
+
+    def test_names(self) -> None:
+        """A fake address has its name, others have none."""
+        self.pool.give("a.example", 0)
+        self.assertTrue(self.names.followsFlows)
+        self.assertEqual(self.names.nameOf("198.19.0.1"), "a.example")
+        self.assertEqual(self.names.nameOf("fdfe:dcba:9876:1::1"), "a.example")
+        self.assertIsNone(self.names.nameOf("198.19.0.2"))
+        self.assertIsNone(self.names.nameOf("192.0.2.1"))
+        self.assertTrue(self.names.isFake("198.19.0.2"))
+        self.assertFalse(self.names.isFake("192.0.2.1"))
+        self.assertEqual(self.successResultOf(self.names.resolve("b", 6)), ["b/6"])
+
+    def test_held(self) -> None:
+        """A name keeps its address for the time of a flow after it was looked at."""
+        for text in ("a.example", "b.example"):
+            self.pool.give(text, 0)
+        self.clock.advance(HOLD - 1)
+        self.names.nameOf("198.19.0.1")
+        self.clock.advance(HOLD)
+        fake = self.pool.give("c.example", self.clock.seconds())
+        self.assertTrue(fake is not None and fake.number == 2)
+        self.assertIsNone(self.pool.give("d.example", self.clock.seconds()))
+
+    def test_flows(self) -> None:
+        """Flows are told to the pool."""
+        fake = self.pool.give("a.example", 0)
+        assert fake is not None
+        self.names.flowJoined("198.19.0.1")
+        self.assertEqual(fake.flows, 1)
+        self.names.flowClosed("198.19.0.1")
+        self.assertEqual(fake.flows, 0)
+
+    def test_saved(self) -> None:
+        """New names are saved together, and at the stop; the next run has them."""
+        self.names.start()
+        self.pool.give("a.example", 0)
+        self.assertFalse(os.path.exists(self.path))
+        self.clock.advance(SAVE_INTERVAL)
+        self.assertTrue(os.path.exists(self.path))
+        self.pool.give("b.example", 0)
+        self.names.stop()
+        self.names.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        pool = FakePool(2)
+        names = self.make(pool)
+        names.start()
+        self.assertEqual(names.nameOf("198.19.0.2"), "b.example")
+        names.stop()
+
+
+class RealNamesTests(SynchronousTestCase):
+    """Tests for L{RealNames}."""
+
+    def test_answered(self) -> None:
+        """The names are those of the relay's answers; none is fake."""
+        answered = AnsweredNames()
+        names = RealNames(Clock(), answered, FakeLookup())
+        names.start()
+        answered.note(answer(ask("a.example")), read(ask("a.example")), 0)
+        self.assertEqual(names.nameOf("192.0.2.1"), "a.example")
+        self.assertFalse(names.isFake("198.19.0.1"))
+        self.assertFalse(names.followsFlows)
+        names.flowJoined("192.0.2.1")
+        names.flowClosed("192.0.2.1")
+        self.assertEqual(self.successResultOf(names.resolve("b", 4)), ["b/4"])
+        names.stop()
+
+    def test_none(self) -> None:
+        """Where nobody wants names none is known."""
+        self.assertIsNone(RealNames(Clock(), None, FakeLookup()).nameOf("192.0.2.1"))

@@ -1,0 +1,197 @@
+"""
+Tests for L{nanotun.gateway.fakeip.answers}.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.gateway.dns.addresses import readAddresses
+from nanotun.gateway.dns.message import NXDOMAIN, PTR, SERVFAIL, SVCB
+from nanotun.gateway.dns.records import readLifetime
+from nanotun.gateway.fakeip.answers import KNOWN_LIMIT, TTL, FakeAnswers
+from nanotun.gateway.fakeip.pool import HOLD, FakePool
+from tests.unit.gateway.gateway_cases import (
+    AAAA,
+    HTTPS,
+    NS,
+    OPT,
+    TXT,
+    A,
+    ask,
+    edns,
+    name,
+    rcode,
+    read,
+    record,
+)
+
+
+def reverse6(number: int) -> str:
+    """The name of the PTR record of an address of the pool."""
+    digits = f"fdfedcba98760001{number:016x}"
+    return ".".join(reversed(digits)) + ".ip6.arpa"
+
+
+class AnswerTests(SynchronousTestCase):
+    """Tests for L{FakeAnswers}."""
+
+    def setUp(self) -> None:
+        """Answers from a small pool."""
+        self.pool = FakePool(4)
+        self.answers = FakeAnswers(self.pool, ("corp.example",), ("proxy.example",))
+
+    def addresses(self, wire: bytes, now: float = 0) -> list[str]:
+        """What a question is answered with."""
+        message = self.answers.answer(wire, now)
+        assert message is not None
+        return readAddresses(message, read(wire))[0]
+
+    def test_setReal(self) -> None:
+        """Names that have real addresses may become others; one that was faked is no more."""
+        self.assertEqual(self.addresses(ask("new.example")), ["198.19.0.1"])
+        self.assertIs(self.answers.answer(ask("proxy.example"), 0), None)
+        self.answers.setReal(("new.example",))
+        self.assertIs(self.answers.answer(ask("new.example"), 0), None)
+        self.assertEqual(self.addresses(ask("proxy.example")), ["198.19.0.2"])
+
+    def test_bytes(self) -> None:
+        """The answer, byte by byte: the question as it came, one record, EDNS if asked."""
+        wire = ask("WWW.example.com", ident=0x4142, extension=edns(4096, 0x8000))
+        self.assertEqual(
+            self.answers.answer(wire, 0),
+            struct.pack("!HHHHHH", 0x4142, 0x8180, 1, 1, 0, 1)
+            + wire[12:-11]
+            + record(A, TTL, b"\xc6\x13\0\1")
+            + edns(1232, 0x8000),
+        )
+
+    def test_families(self) -> None:
+        """A name has one address of each family, in whatever spelling it is asked for."""
+        for wire in (ask("a.example"), ask("A.exAMPle", ident=9), ask("a.example", flags=0)):
+            self.assertEqual(self.addresses(wire), ["198.19.0.1"])
+            self.assertEqual(self.addresses(wire, 1), ["198.19.0.1"])
+        self.assertEqual(self.addresses(ask("a.example", AAAA)), ["fdfe:dcba:9876:1::1"])
+        self.assertEqual(self.addresses(ask("b.example", AAAA)), ["fdfe:dcba:9876:1::2"])
+
+    def test_repeated(self) -> None:
+        """A repeated query has its own id and holds the name."""
+        self.answers.answer(ask("a.example"), 0)
+        message = self.answers.answer(ask("a.example", ident=77), HOLD - 1)
+        assert message is not None
+        self.assertEqual(message[:2], b"\0\x4d")
+        for number in range(4):
+            self.answers.answer(ask(f"n{number}.example"), HOLD)
+        self.assertEqual(self.addresses(ask("a.example"), HOLD), ["198.19.0.1"])
+
+    def test_reused(self) -> None:
+        """An answer that was remembered is not given when the address is another name's."""
+        self.addresses(ask("a.example"))
+        for number in range(4):
+            self.addresses(ask(f"n{number}.example"), HOLD)
+        self.assertEqual(self.addresses(ask("a.example"), 3 * HOLD), ["198.19.0.2"])
+        self.assertEqual(self.addresses(ask("n3.example"), 3 * HOLD), ["198.19.0.1"])
+
+    def test_exhausted(self) -> None:
+        """When all addresses are in use a new name gets SERVFAIL, the others theirs."""
+        for number in range(4):
+            self.addresses(ask(f"n{number}.example"))
+        message = self.answers.answer(ask("new.example"), 0)
+        assert message is not None
+        self.assertEqual((rcode(message), self.answers.exhausted), (SERVFAIL, 1))
+        self.assertEqual(self.addresses(ask("n0.example")), ["198.19.0.1"])
+
+    def test_hints(self) -> None:
+        """HTTPS and SVCB have no data, which is kept for a while and costs no address."""
+        for kind in (HTTPS, SVCB):
+            for text in ("a.example", "_8443._https.a.example"):
+                wire = ask(text, kind)
+                message = self.answers.answer(wire, 0)
+                assert message is not None
+                life = readLifetime(message, read(wire))
+                assert life is not None
+                self.assertEqual((rcode(message), message[6:12]), (0, b"\0\0\0\1\0\0"))
+                self.assertEqual(life.seconds, TTL)
+        self.assertEqual(len(self.pool), 0)
+
+    def test_relayed(self) -> None:
+        """Local and excluded names, other types and classes, and oddities are the servers'."""
+        for wire in (
+            ask("localhost"),
+            ask("a.localhost"),
+            ask("printer.local"),
+            ask("host"),
+            ask(""),
+            ask("1.0.0.127.in-addr.arpa"),
+            ask("home.arpa", HTTPS),
+            ask("corp.example"),
+            ask("a.b.corp.example", HTTPS),
+            ask("proxy.example"),
+            ask("192.0.2.1"),
+            ask("a b.example"),
+            ask("a.example", TXT),
+            ask("a.example", NS),
+            ask("a.example", OPT),
+            ask("a.example", 255),
+            ask("a.example")[:-1] + b"\3",
+            ask("a.example", flags=0x2800),
+            ask("a.example", flags=0x8000),
+            ask("4.3.2.1.in-addr.arpa", PTR),
+            ask("1.1.1.in-addr.arpa", PTR),
+            ask("x.3.2.1.in-addr.arpa", PTR),
+            ask("1.ip6.arpa", PTR),
+            ask("a.example", PTR),
+            struct.pack("!HHHHHH", 1, 0x0100, 0, 0, 0, 0),
+            b"",
+            ask("a.example")[:-1],
+        ):
+            self.assertIsNone(self.answers.answer(wire, 0), wire)
+        self.assertEqual(len(self.pool), 0)
+        # What only looks like an excluded name is none.
+        self.assertEqual(self.addresses(ask("xcorp.example")), ["198.19.0.1"])
+        self.assertEqual(self.addresses(ask("www.proxy.example")), ["198.19.0.2"])
+
+    def test_pointer(self) -> None:
+        """The PTR record of an address of the pool is its name, or there is none."""
+        self.addresses(ask("a.example"))
+        for text in ("1.0.19.198.in-addr.arpa", reverse6(1)):
+            message = self.answers.answer(ask(text, PTR), 0)
+            assert message is not None
+            self.assertTrue(message.endswith(record(PTR, TTL, name("a.example"))))
+        for text in ("2.0.19.198.in-addr.arpa", reverse6(2)):
+            message = self.answers.answer(ask(text, PTR), 0)
+            assert message is not None
+            self.assertEqual(rcode(message), NXDOMAIN)
+
+    def test_roundabout(self) -> None:
+        """Nobody is told of a resolver to move to, and Firefox is asked to stay."""
+        message = self.answers.answer(ask("_dns.resolver.arpa", SVCB), 0)
+        assert message is not None
+        self.assertEqual((rcode(message), message[6:8]), (0, b"\0\0"))
+        for kind in (A, AAAA):
+            message = self.answers.answer(ask("use-application-dns.net", kind), 0)
+            assert message is not None
+            self.assertEqual(rcode(message), NXDOMAIN)
+
+    def test_bounded(self) -> None:
+        """What is remembered of queries has a limit, in number and size."""
+        self.answers.answer(ask("a.example", extension=edns(options=bytes(400))), 0)
+        self.assertEqual(len(self.answers._known), 0)
+        for ident in range(KNOWN_LIMIT + 10):
+            extension = edns(options=struct.pack("!HHH", 10, 2, ident))
+            self.answers.answer(ask("a.example", extension=extension), 0)
+        self.assertEqual(len(self.answers._known), 10)
+
+    def test_hostile(self) -> None:
+        """10,000 mutated queries: an answer that fits, or none, and no error."""
+        chance = random.Random(9)
+        seeds = [ask("a.example"), ask("b.example", AAAA, extension=edns()), ask(reverse6(1), PTR)]
+        for _ in range(10_000):
+            wire = bytearray(chance.choice(seeds))
+            for _ in range(chance.randrange(1, 5)):
+                wire[chance.randrange(2, len(wire))] = chance.randrange(256)
+            message = self.answers.answer(bytes(wire[: chance.choice((len(wire), 30))]), 0)
+            self.assertTrue(message is None or (message[:2] == wire[:2] and len(message) <= 512))

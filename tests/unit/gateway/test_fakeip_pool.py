@@ -1,0 +1,172 @@
+"""
+Tests for L{nanotun.gateway.fakeip.pool}.
+"""
+
+from __future__ import annotations
+
+import random
+from ipaddress import ip_address, ip_network
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.addresses import FAKE4, FAKE6
+from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool, addresses, numberOf
+
+
+class AddressTests(SynchronousTestCase):
+    """Tests for numbers and addresses."""
+
+    def test_both(self) -> None:
+        """A number has an address of either network, and each leads back to it."""
+        for number in (1, 2, 255, 256, 65533, SIZE):
+            for host, network in zip(addresses(number), (FAKE4, FAKE6), strict=True):
+                self.assertIn(ip_address(host), ip_network(network))
+                self.assertEqual(str(ip_address(host)), host)
+                self.assertEqual(numberOf(host), number)
+        self.assertEqual(addresses(1), ("198.19.0.1", "fdfe:dcba:9876:1::1"))
+        self.assertEqual(SIZE, 65534)
+
+    def test_others(self) -> None:
+        """No other address has a number, and none of the network's two ends a name."""
+        pool = FakePool()
+        for host in (
+            "198.18.0.1",
+            "198.20.0.1",
+            "198.19.0.0",
+            "198.19.255.255",
+            "fdfe:dcba:9876::1",
+            "fdfe:dcba:9876:1::",
+            "fdfe:dcba:9876:11::1",
+            "fdfe:dcba:9876:1:1::1",
+            "2001:db8::1",
+        ):
+            self.assertIsNone(pool.find(host), host)
+
+
+class PoolTests(SynchronousTestCase):
+    """Tests for L{FakePool}."""
+
+    def number(self, pool: FakePool, name: str, now: float = 0) -> int:
+        """What a name gets; 0 for none."""
+        fake = pool.give(name, now)
+        return 0 if fake is None else fake.number
+
+    def test_kept(self) -> None:
+        """A name keeps its number, and its address leads to it."""
+        pool = FakePool()
+        self.assertEqual([self.number(pool, each) for each in "abab"], [1, 2, 1, 2])
+        fake = pool.find("fdfe:dcba:9876:1::2")
+        assert fake is not None
+        self.assertEqual(fake.name, "b")
+        self.assertIsNone(pool.find("198.19.0.3"))
+
+    def test_oldest(self) -> None:
+        """A full pool takes the number of the name not heard of for longest."""
+        pool = FakePool(3)
+        for now, name in enumerate("abca"):
+            self.number(pool, name, now)
+        self.assertEqual(self.number(pool, "d", 1000), 2)
+        self.assertEqual(self.number(pool, "b", 1000), 3)
+        self.assertEqual(len(pool), 3)
+
+    def test_exhausted(self) -> None:
+        """When all numbers are in use nobody loses one; later there is one again."""
+        pool = FakePool(2)
+        self.number(pool, "a", 0)
+        self.number(pool, "b", 10)
+        self.assertEqual(self.number(pool, "c", HOLD - 1), 0)
+        self.assertEqual([self.number(pool, "a", 20), self.number(pool, "b", 20)], [1, 2])
+        self.assertEqual(self.number(pool, "c", 20 + HOLD), 1)
+
+    def test_flows(self) -> None:
+        """A flow keeps a number from others until it has ended, and a while longer."""
+        pool = FakePool(1)
+        self.number(pool, "a", 0)
+        pool.flowJoined("198.19.0.1")
+        pool.flowJoined("fdfe:dcba:9876:1::1")
+        self.assertEqual(self.number(pool, "b", 10 * HOLD), 0)
+        pool.flowClosed("198.19.0.1", 10 * HOLD)
+        self.assertEqual(self.number(pool, "b", 20 * HOLD), 0)
+        pool.flowClosed("fdfe:dcba:9876:1::1", 20 * HOLD)
+        self.assertEqual(self.number(pool, "b", 21 * HOLD - 1), 0)
+        self.assertEqual(self.number(pool, "b", 21 * HOLD), 1)
+        pool.flowJoined("192.0.2.1")
+        pool.flowClosed("198.19.0.9", 0)
+
+    def test_restart(self) -> None:
+        """What was saved is there again, in the same order, and held for a while."""
+        pool = FakePool(3)
+        for now, name in enumerate("abca"):
+            self.number(pool, name, now)
+        self.assertTrue(pool.changed)
+        saved = pool.saved()
+        again = FakePool(3)
+        again.restore(saved, 0)
+        self.assertEqual(again.saved(), saved)
+        self.assertEqual(self.number(again, "d", HOLD - 1), 0)
+        self.assertEqual([self.number(again, each, HOLD) for each in "dac"], [2, 1, 3])
+
+    def test_free(self) -> None:
+        """Numbers that were not saved are given to new names."""
+        pool = FakePool(3)
+        pool.restore([(2, "b")], 0)
+        self.assertEqual([self.number(pool, each) for each in "abc"], [1, 2, 3])
+
+    def test_nonsense(self) -> None:
+        """What makes no sense is refused as a whole."""
+        for saved in (
+            [(0, "a")],
+            [(4, "a")],
+            [(1, "")],
+            [(1, "A")],
+            [(1, "a b")],
+            [(1, "127.0.0.1")],
+            [(1, "b\u00fc")],
+            [(1, "a"), (1, "b")],
+            [(1, "a"), (2, "a")],
+            [(1, "a"), (2, "b"), (1, "b")],
+        ):
+            pool = FakePool(3)
+            self.number(pool, "kept")
+            self.assertRaises(ValueError, pool.restore, saved, 0)
+            self.assertEqual(self.number(pool, "kept"), 1)
+
+    def test_property(self) -> None:
+        """
+        Whatever happens, a name never has two numbers, no two names share one, and a
+        number in use stays its name's.
+        """
+        chance = random.Random(7)
+        pool, now = FakePool(20), 0.0
+        held: dict[str, tuple[int, float]] = {}
+        flows: list[tuple[str, int]] = []
+        for _ in range(20_000):
+            now += chance.random() * 10
+            name = f"n{chance.randrange(40)}.example"
+            step = chance.randrange(10)
+            if step < 6:
+                number = self.number(pool, name, now)
+                if number:
+                    held[name] = number, now + HOLD
+                else:
+                    inUse = {each for each, (_, until) in held.items() if until > now}
+                    self.assertEqual(len(inUse | {each for each, _ in flows}), 20)
+            elif step < 8 and name in held and held[name][1] > now and len(flows) < 25:
+                flows.append((name, held[name][0]))
+                pool.flowJoined(addresses(held[name][0])[chance.randrange(2)])
+            elif flows:
+                gone, number = flows.pop(chance.randrange(len(flows)))
+                pool.flowClosed(addresses(number)[0], now)
+                held[gone] = number, now + HOLD
+            if chance.randrange(500) == 0:
+                saved = pool.saved()
+                pool = FakePool(20)
+                pool.restore(saved, now)
+                flows.clear()
+                held = {each: (number, now + HOLD) for number, each in saved}
+            numbers = [number for number, _ in pool.saved()]
+            self.assertEqual(len(numbers), len(set(numbers)))
+            mine = {each: number for each, (number, until) in held.items() if until > now}
+            for each, number in [*mine.items(), *flows]:
+                fake = pool.find(addresses(number)[0])
+                self.assertTrue(fake is not None and fake.name == each, (each, number))

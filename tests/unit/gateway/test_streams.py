@@ -1,0 +1,315 @@
+"""
+Tests for L{nanotun.gateway.streams}.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import FlowLimitError
+from nanotun.flow import Endpoint, Flow, Protocol, Refusal
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.streams import IDLE, QUERIES_LIMIT, DnsStreamProtocol, DnsStreams
+from nanotun.interfaces import IFlowRequest
+from nanotun.linux.locality import Locality
+from tests.unit.gateway.gateway_cases import FIRST, A, FakeWays, answer, ask, record
+
+
+def framed(*messages: bytes) -> bytes:
+    """Messages as they stand on a stream (RFC 1035, section 4.2.2)."""
+    return b"".join(struct.pack("!H", len(message)) + message for message in messages)
+
+
+class Transport(StringTransport):
+    """A connection of memory that knows whether it was cut."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        """Remember."""
+        self.aborted = True
+
+
+class StreamTests(SynchronousTestCase):
+    """Tests for L{DnsStreamProtocol}."""
+
+    def setUp(self) -> None:
+        """A connection to the relay."""
+        self.clock = Clock()
+        self.ways = FakeWays(FIRST)
+        self.counters = Counters()
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 1_000_000)
+        self.ended: list[DnsStreamProtocol] = []
+        self.transport = Transport()
+        self.protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
+        self.protocol.makeConnection(self.transport)
+
+    def test_connections(self) -> None:
+        """Connections of one host have its limit together, and no repetitions."""
+        self.relay = DnsRelay(self.clock, self.ways, self.counters, 0, 0, 4, 2)
+        for number in range(3):
+            transport = Transport()
+            protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
+            protocol.makeConnection(transport)
+            protocol.dataReceived(framed(ask()))
+            self.assertEqual(len(transport.value()) > 0, number == 2)
+            self.addCleanup(protocol.connectionLost, Failure(ConnectionResetError()))
+        self.assertEqual((self.counters.joined, self.counters.limited), (2, 1))
+
+    def lose(self) -> None:
+        """The connection ends."""
+        self.protocol.connectionLost(Failure(ConnectionResetError()))
+
+    def test_interfaces(self) -> None:
+        """It hears of half-closes and of a client that does not read."""
+        verifyObject(IHalfCloseableProtocol, self.protocol)
+        verifyObject(IPushProducer, self.protocol)
+        self.assertIs(self.transport.producer, self.protocol)
+
+    def test_outOfOrder(self) -> None:
+        """Several queries in one go; each answer goes back when it is there."""
+        queries = [ask(f"a{number}", ident=number) for number in range(3)]
+        self.protocol.dataReceived(framed(*queries))
+        for number in (2, 0, 1):
+            self.ways.answer(answer(queries[number]), attempt=number)
+        expected = framed(*(answer(queries[number]) for number in (2, 0, 1)))
+        self.assertEqual(self.transport.value(), expected)
+
+    def test_bytewise(self) -> None:
+        """However the stream is cut, the queries are the same."""
+        for byte in framed(ask("a"), ask("b")):
+            self.protocol.dataReceived(bytes((byte,)))
+        self.assertEqual(len(self.ways.asked), 2)
+
+    def test_largest(self) -> None:
+        """An answer of 65,535 bytes passes whole."""
+        self.protocol.dataReceived(framed(ask()))
+        padding = 65535 - len(answer(ask(), [])) - 12
+        large = answer(ask(), [record(A, 300, bytes(padding))])
+        self.assertEqual(len(large), 65535)
+        self.ways.answer(large)
+        self.assertEqual(self.transport.value(), framed(large))
+
+    def test_idle(self) -> None:
+        """Ten seconds without a whole query or an answer are the end."""
+        self.clock.advance(IDLE - 1)
+        self.protocol.dataReceived(framed(ask()))
+        self.clock.advance(1)
+        self.ways.answer(answer(ask()))
+        self.clock.advance(IDLE - 1)
+        self.protocol.dataReceived(framed(ask("b"))[:-1])
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborted)
+        self.lose()
+        self.assertEqual((self.ended, self.clock.getDelayedCalls()), ([self.protocol], []))
+
+    def test_queriesLimit(self) -> None:
+        """With many queries under way the next waits, and none is lost."""
+        queries = [ask(f"a{number}", ident=number) for number in range(QUERIES_LIMIT + 3)]
+        self.protocol.dataReceived(framed(*queries))
+        self.assertEqual(len(self.ways.asked), QUERIES_LIMIT)
+        self.assertEqual(self.transport.producerState, "paused")
+        for number, query in enumerate(queries):
+            self.ways.answer(answer(query), attempt=number)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.transport.value(), framed(*map(answer, queries)))
+
+    def test_queriesLimitFromCache(self) -> None:
+        """Answers that are there at once do not confuse what was read."""
+        self.protocol.dataReceived(framed(ask()))
+        self.ways.answer(answer(ask()))
+        self.protocol.dataReceived(framed(*[ask()] * 100))
+        self.assertEqual(self.transport.value(), framed(*[answer(ask())] * 101))
+
+    def test_doesNotRead(self) -> None:
+        """A client that does not read is not read from, until it does."""
+        self.protocol.pauseProducing()
+        self.assertEqual(self.transport.producerState, "paused")
+        self.protocol.dataReceived(framed(ask()))
+        self.assertEqual(self.ways.asked, [])
+        self.protocol.resumeProducing()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(len(self.ways.asked), 1)
+
+    def test_halfClose(self) -> None:
+        """A client that has shut its side gets its answers, then the end."""
+        self.protocol.dataReceived(framed(ask("a"), ask("b")))
+        self.protocol.readConnectionLost()
+        self.ways.answer(answer(ask("a")), attempt=0)
+        self.assertFalse(self.transport.disconnecting)
+        self.ways.answer(answer(ask("b")), attempt=1)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.transport.value(), framed(answer(ask("a")), answer(ask("b"))))
+
+    def test_halfCloseIdle(self) -> None:
+        """With nothing under way a half-close is the end; so is the other half."""
+        self.protocol.readConnectionLost()
+        self.assertTrue(self.transport.disconnecting)
+        self.protocol.writeConnectionLost()
+        self.assertTrue(self.transport.aborted)
+
+    def test_notAnswered(self) -> None:
+        """What gets no answer does not count as under way."""
+        self.protocol.dataReceived(framed(b"", b"short", answer(ask()), ask(), ask()))
+        self.ways.answer(answer(ask()))
+        self.protocol.readConnectionLost()
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_lateAnswer(self) -> None:
+        """An answer after the end goes nowhere."""
+        self.protocol.dataReceived(framed(ask()))
+        self.lose()
+        self.ways.answer(answer(ask()))
+        self.assertEqual(self.transport.value(), b"")
+
+
+@implementer(IFlowRequest)
+class App:
+    """
+    An app that wants a connection, and the app's end if it was joined.
+
+    @param there: whether it waits still.
+    @param error: raised by L{join}, if set.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", there: bool = True, error: Exception | None = None
+    ) -> None:
+        gateway = Endpoint("198.18.0.1", 53)
+        self.flow = Flow(1, Protocol.TCP, Endpoint(host, 40000), gateway)
+        self.events: list[object] = []
+        self.end: socket.socket | None = None
+        self._there = there
+        self._error = error
+
+    def join(self, fd: int, leftover: bytes = b"") -> bool:
+        """See L{IFlowRequest.join}."""
+        end = socket.socket(fileno=fd)
+        if not self._there or self._error is not None:
+            end.close()
+        else:
+            self.end = end
+        if self._error is not None:
+            raise self._error
+        return self._there
+
+    def refuse(self, reason: Refusal) -> None:
+        """See L{IFlowRequest.refuse}."""
+        self.events.append(reason)
+
+    def drop(self) -> None:
+        """See L{IFlowRequest.drop}."""
+        self.events.append("drop")
+
+
+class StreamsTests(TestCase):
+    """Tests for L{DnsStreams}, with real pairs of sockets."""
+
+    timeout = 5
+
+    def setUp(self) -> None:
+        """Two connections at most, one of a host."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.ways = FakeWays(FIRST)
+        self.counters = Counters()
+        self.relay = DnsRelay(Clock(), self.ways, self.counters, 10, 1_000_000)
+        locality = Locality(Clock().seconds)
+        self.streams = DnsStreams(self.relay, locality, reactor, limit=2, hostLimit=1)
+        self.addCleanup(self.streams.stop)
+
+    def accept(self, app: App) -> App:
+        """An app wants a connection."""
+        self.streams.acceptStream(app)
+        return app
+
+    async def until(self, condition: Any) -> None:
+        """Let the reactor turn."""
+        while not condition():
+            await deferLater(self.reactor, 0)
+
+    async def read(self, end: socket.socket, size: int) -> bytes:
+        """Read so many bytes, or to the end."""
+        got = b""
+        while len(got) < size:
+            try:
+                data = end.recv(size - len(got))
+            except BlockingIOError:
+                await deferLater(self.reactor, 0)
+                continue
+            if not data:
+                break
+            got += data
+        return got
+
+    async def test_served(self) -> None:
+        """An app's queries are answered through the pair, to the half-close and the end."""
+        app = self.accept(App())
+        assert app.end is not None
+        app.end.send(framed(ask()))
+        await self.until(lambda: self.ways.asked)
+        app.end.shutdown(socket.SHUT_WR)
+        large = answer(ask(), [record(A, 300, bytes(60_000))])
+        self.ways.answer(large)
+        self.assertEqual(await self.read(app.end, 70_000), framed(large))
+        await self.until(lambda: not len(self.streams))
+        app.end.close()
+        self.assertEqual(self.counters.streams, 1)
+
+    async def test_limits(self) -> None:
+        """Over the limit of one host, or of all, the app is refused."""
+        first = self.accept(App())
+        self.assertEqual(self.accept(App()).events, [Refusal.RESET])
+        second = self.accept(App("127.0.0.2"))
+        self.assertEqual(self.accept(App("127.0.0.3")).events, [Refusal.RESET])
+        self.assertEqual((len(self.streams), self.counters.streamsLimited), (2, 2))
+        self.streams.stop()
+        await self.until(lambda: not len(self.streams))
+        for app in (first, second):
+            assert app.end is not None
+            self.assertEqual(await self.read(app.end, 1), b"")
+            app.end.close()
+
+    def test_outside(self) -> None:
+        """Another host hears nothing."""
+        self.assertEqual(self.accept(App("192.0.2.66")).events, ["drop"])
+        self.assertEqual(self.counters.outside, 1)
+
+    def test_noDescriptor(self) -> None:
+        """Without file descriptors, or room for flows, one line says so and counts."""
+
+        def full(*arguments: Any) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with capturedLogs() as seen:
+            for _ in range(5):
+                self.accept(App(error=FlowLimitError(1)))
+            self.patch(socket, "socketpair", full)
+            for _ in range(5):
+                self.assertEqual(self.accept(App()).events, [Refusal.RESET])
+        lines = [formatEvent(event) for event in seen]
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(
+            lines[1], "A DNS connection cannot be served: [Errno 24] Too many open files"
+        )
+
+    def test_gone(self) -> None:
+        """An app that has gone, or a flow too many, leaves nothing behind."""
+        for app in (App(there=False), App(error=FlowLimitError(1)), App(error=OSError("no"))):
+            self.accept(app)
+        self.assertEqual((len(self.streams), self.counters.streams), (0, 0))

@@ -1,0 +1,77 @@
+"""
+Tests for L{nanotun.log.trouble}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.log.trouble import CAUSE_LIMIT, REPORT_INTERVAL, TroubleLog
+
+
+class TroubleTests(SynchronousTestCase):
+    """
+    Tests for L{TroubleLog}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.clock = Clock()
+        self.logged: list[str] = []
+        log = Logger(
+            observer=lambda event: self.logged.append(formatEvent(event)),  # type: ignore[arg-type]
+            namespace="test",
+        )
+        self.trouble = TroubleLog(self.clock, log)
+
+    def report(self, cause: str, times: int = 1) -> list[str]:
+        """Report, and take what was logged since the last time."""
+        for _ in range(times):
+            self.trouble.report(cause)
+        logged, self.logged[:] = self.logged[:], []
+        return logged
+
+    def pass_(self) -> list[str]:
+        """An interval passes."""
+        self.clock.advance(REPORT_INTERVAL)
+        return self.report("", 0)
+
+    def test_flood(self) -> None:
+        """
+        The first is told at once, the others as a number.
+        """
+        self.assertEqual(self.report("down", 2000), ["down"])
+        self.assertEqual(self.pass_(), ["down (1999 more in 10 s)"])
+        self.assertEqual(self.report("down", 3), [])
+        self.assertEqual(self.pass_(), ["down (3 more in 10 s)"])
+
+    def test_over(self) -> None:
+        """
+        Once it is over it is forgotten, and its return is news.
+        """
+        self.report("down")
+        self.assertEqual(self.pass_(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.report("down"), ["down"])
+
+    def test_causes(self) -> None:
+        """
+        Each cause has its lines, up to a limit.
+        """
+        for number in range(CAUSE_LIMIT):
+            self.assertEqual(self.report(f"cause {number}"), [f"cause {number}"])
+        self.assertEqual(self.report("one more", 5), [])
+        self.assertEqual(self.pass_(), ["5 more flows failed of other causes"])
+
+    def test_stop(self) -> None:
+        """
+        The stop tells the rest.
+        """
+        self.report("down", 4)
+        self.trouble.stop()
+        self.assertEqual(self.report("", 0), ["down (3 more)"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.trouble.stop()
+        self.assertEqual(self.report("", 0), [])

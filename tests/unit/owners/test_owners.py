@@ -1,0 +1,460 @@
+"""
+Tests for L{nanotun.owners.owners}, with a machine that is not there.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.addresses import SOCKET_MARK
+from nanotun.config.selectors import selectors
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint, Flow, Owner, Protocol
+from nanotun.interfaces import IOwners, IPart
+from nanotun.log.trouble import TroubleLog
+from nanotun.owners.descriptors import Descriptors, OutOfTime
+from nanotun.owners.handover import BREED_COUNT
+from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.matching import Matcher
+from nanotun.owners.newcomers import Newcomers
+from nanotun.owners.owners import LISTENER_INTERVAL, LOOK_INTERVAL, Owners
+from nanotun.owners.scanner import Scanner, ScanStopped
+from nanotun.owners.schedule import EARLY_INTERVAL, Scans
+from nanotun.owners.search import Search
+from nanotun.owners.values import Table
+from nanotun.policy.rules import LOCAL_PROXY
+from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets
+from nanotun.upstream.url import parseProxyURL
+
+OWN = 50
+REFRESH = 15.0
+SOURCE = Endpoint("192.0.2.1", 4000)
+TARGET = Endpoint("198.51.100.7", 443)
+TCP = Flow(1, Protocol.TCP, SOURCE, TARGET)
+UDP = Flow(1, Protocol.UDP, SOURCE, TARGET)
+
+
+class OwnersCase(SynchronousTestCase):
+    """
+    Owners whose scans are done when the test says so.
+    """
+
+    proxy = "192.0.2.99:1080"
+
+    def setUp(self) -> None:
+        """Some processes."""
+        self.clock = Clock()
+        self.processes = FakeProcesses()
+        self.processes.spawn(1, "/sbin/init", parent=0, uid=0)
+        self.processes.spawn(OWN, "/usr/bin/python3", uid=0)
+        self.processes.now += 100
+        self.sockets = FakeSockets()
+        self.cgroups = FakeCgroups()
+        self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
+        """Make some that are started."""
+        owners = self.make(excluded, children)
+        owners.start()
+        self.addCleanup(self.stop, owners)
+        return owners
+
+    def stop(self, owners: Owners) -> None:
+        """Stop them, unless the test did."""
+        if owners._loop.running:
+            owners.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def make(self, excluded: str, children: bool = False) -> Owners:
+        """Make some."""
+        matcher = Matcher(selectors(excluded), children, {"alice": 7}.__getitem__, str)
+        descriptors = Descriptors(self.processes, self.clock.seconds)
+        newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
+        search = Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds)
+        scanner = Scanner(
+            self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
+        )
+        proxies = LocalProxies(
+            [parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses
+        )
+        trouble = TroubleLog(self.clock, Owners._log)
+        return Owners(
+            self.processes,
+            self.sockets,
+            self.cgroups,
+            matcher,
+            search,
+            proxies,
+            Scans(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
+            trouble,
+            self.clock,
+            self.clock.seconds,
+            lambda: OWN,
+        )
+
+    def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
+        """Instead of a thread."""
+        self.scans.append((scan, Deferred()))
+        return self.scans[-1][1]
+
+    def finish(self) -> None:
+        """Do the scan that was begun."""
+        scan, done = self.scans.pop(0)
+        done.callback(scan())
+
+    def program(self, pid: int, path: str, flow: Flow = TCP, **what: Any) -> int:
+        """Start a process that has a flow's socket; returns the socket's inode."""
+        self.processes.spawn(pid, path)
+        inode = self.sockets.add(flow.protocol, flow.source, flow.destination, **what)
+        self.processes.open(pid, inode)
+        return inode
+
+
+class OwnerTests(OwnersCase):
+    """Tests for L{Owners.ownerOf}."""
+
+    def test_interfaces(self) -> None:
+        """It provides both interfaces."""
+        owners = self.owners()
+        verifyObject(IOwners, owners)
+        verifyObject(IPart, owners)
+
+    def test_excluded(self) -> None:
+        """An excluded process's flow has it as its owner."""
+        self.program(60, "/usr/bin/curl")
+        expected = Owner(60, 1000, "curl", "/usr/bin/curl", "/", "curl")
+        self.assertEqual(self.owners().ownerOf(TCP), expected)
+
+    def test_others(self) -> None:
+        """Of another process's flow only the user and the cgroup are known."""
+        self.program(60, "/usr/bin/wget")
+        owners = self.owners()
+        self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
+        self.assertEqual(owners.misses, 0)
+
+    def test_nobody(self) -> None:
+        """A flow that no socket has is missed."""
+        owners = self.owners()
+        self.assertIsNone(owners.ownerOf(TCP))
+        self.assertEqual(owners.misses, 1)
+
+    def test_ourselves(self) -> None:
+        """A marked socket is ours, whoever has it, and no process is looked at."""
+        self.program(60, "/usr/bin/curl", mark=SOCKET_MARK)
+        owners = self.owners()
+        self.patch(self.processes, "descriptors", lambda pid: self.fail("it looks"))
+        self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000))
+
+    def test_libraries(self) -> None:
+        """A socket of ours that is not marked, a library's, goes where others' go."""
+        inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
+        owners = self.owners()
+        self.processes.open(OWN, inode)
+        owners._search.note(OWN)
+        self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
+
+    def test_learned(self) -> None:
+        """Who is not excluded, and was searched long for, is found on the thread, once."""
+        self.processes.spawn(60, "/usr/bin/wget")
+        self.processes.now += 100
+        owners = self.owners()
+        self.processes.open(60, self.sockets.add(Protocol.TCP, SOURCE, TARGET))
+        with mock.patch.object(owners._allowance, "isLong", return_value=True):
+            for _ in range(3):
+                self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+        self.assertEqual(owners._search._recent, [60])
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/usr/bin/curl")
+        self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
+
+    def test_bySocket(self) -> None:
+        """Users and cgroups are decided by the socket: no process is looked at, ever."""
+        self.cgroups.paths[77] = "/system.slice/x.service/y"
+        owners = self.owners("uid:alice, unit:x.service")
+        self.patch(self.processes, "newest", lambda: self.fail("it looks"))
+        self.program(60, "/usr/bin/curl", uid=7)
+        self.assertEqual(owners.ownerOf(TCP), Owner(0, 7, cgroup="/", excluded="uid:alice"))
+        self.program(61, "/usr/bin/curl", UDP, cgroup=77)
+        path = self.cgroups.paths[77]
+        expected = Owner(0, 1000, cgroup=path, excluded="unit:x.service")
+        self.assertEqual(owners.ownerOf(UDP), expected)
+        self.program(62, "/usr/bin/curl", TCP._replace(source=Endpoint("192.0.2.1", 4001)))
+        other = owners.ownerOf(TCP._replace(source=Endpoint("192.0.2.1", 4001)))
+        self.assertEqual(other, Owner(0, 1000, cgroup="/"))
+
+    def test_sharedPort(self) -> None:
+        """Where a UDP port is shared all have to be excluded."""
+        self.processes.spawn(60, "/usr/bin/curl")
+        self.processes.spawn(61, "/usr/bin/wget")
+        mine = self.sockets.add(Protocol.UDP, SOURCE)
+        self.processes.open(60, mine)
+        owners = self.owners()
+        owner = owners.ownerOf(UDP)
+        assert owner is not None
+        self.assertEqual(owner.excluded, "curl")
+        self.processes.open(61, self.sockets.add(Protocol.UDP, SOURCE))
+        owner = owners.ownerOf(UDP)
+        assert owner is not None
+        self.assertEqual(owner.excluded, "")
+
+    def test_failures(self) -> None:
+        """Nothing raises: whatever fails is a miss, and told once."""
+        self.program(60, "/usr/bin/curl")
+        owners = self.owners()
+        self.sockets.failure = OSError(errno.ENOBUFS, "No buffer space available")
+        for _ in range(3):
+            self.assertIsNone(owners.ownerOf(TCP))
+        self.sockets.failure = None
+        self.processes.failure = OSError(errno.EMFILE, "Too many open files")
+        self.assertIsNone(owners.ownerOf(TCP))
+        self.assertEqual(owners.misses, 4)
+        self.processes.failure = None
+
+    def test_mistake(self) -> None:
+        """A mistake of ours is a miss, and logged with its traceback."""
+        owners = self.owners()
+        with mock.patch.object(self.sockets, "find", side_effect=ZeroDivisionError):
+            self.assertIsNone(owners.ownerOf(TCP))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(owners.misses, 1)
+
+    def test_tooLong(self) -> None:
+        """What takes too long is a miss, and asks for a scan."""
+        owners = self.owners()
+        self.program(60, "/usr/bin/wget")
+        real = self.processes.newest
+
+        def slow() -> int:
+            self.clock.rightNow += 1
+            return real()
+
+        self.patch(self.processes, "newest", slow)
+        self.assertIsNone(owners.ownerOf(TCP))
+        self.assertEqual(owners.misses, 1)
+        self.clock.advance(EARLY_INTERVAL)
+        # The other one finds out whose it was.
+        self.assertEqual(len(self.scans), 2)
+        self.finish()
+        self.finish()
+        self.assertEqual(owners._search._recent, [60])
+
+
+class LocalCase(OwnersCase):
+    """Owners with a proxy on this machine."""
+
+    proxy = "127.0.0.1:1080"
+
+    def listen(self, pid: int) -> None:
+        """Let a process listen on the proxy's address."""
+        place = Endpoint("127.0.0.1", 1080)
+        self.processes.open(pid, self.sockets.add(Protocol.TCP, place, listens=True))
+
+    def excluded(self, owners: Owners) -> str:
+        """What the flow's owner is excluded by."""
+        owner = owners.ownerOf(TCP)
+        assert owner is not None
+        return owner.excluded
+
+
+class LocalProxyTests(LocalCase):
+    """Tests for L{Owners} with a proxy on this machine."""
+
+    def test_runs(self) -> None:
+        """A proxy that runs at the start is known."""
+        self.program(60, "/usr/bin/microsocks")
+        self.listen(60)
+        owners = self.owners("")
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_starts(self) -> None:
+        """A proxy that starts later is known with its first flow; a scan follows."""
+        owners = self.owners("")
+        self.program(60, "/usr/bin/microsocks")
+        self.assertEqual(self.excluded(owners), "")
+        self.listen(60)
+        self.clock.advance(2 * LISTENER_INTERVAL)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        self.clock.advance(EARLY_INTERVAL)
+        self.finish()
+        self.assertEqual(set(owners.table.excluded), {60})
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_unix(self) -> None:
+        """A proxy that listens on a unix socket after the start is known soon, too."""
+        self.proxy = "socks5:///run/proxy.sock"
+        owners = self.owners("")
+        self.program(60, "/usr/bin/proxy")
+        self.sockets.paths["/run/proxy.sock"] = [900]
+        self.processes.open(60, 900)
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_begins(self) -> None:
+        """A process that begins to listen long after its start is known after a scan."""
+        self.program(60, "/usr/bin/microsocks")
+        self.processes.now += 100
+        owners = self.owners("")
+        self.listen(60)
+        self.assertEqual(self.excluded(owners), "")
+        self.clock.advance(EARLY_INTERVAL)
+        self.finish()
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_startsAgain(self) -> None:
+        """A proxy that was started again is known, and its forerunner forgotten."""
+        self.processes.spawn(60, "/usr/bin/microsocks")
+        self.listen(60)
+        owners = self.owners("")
+        self.processes.end(60)
+        self.sockets.open.clear()
+        self.program(61, "/usr/bin/microsocks")
+        self.listen(61)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        self.clock.advance(EARLY_INTERVAL)
+        self.finish()
+        self.assertEqual(set(owners.table.excluded), {61})
+
+    def test_startsInScan(self) -> None:
+        """A proxy that starts while a scan runs is not lost when that is done."""
+        owners = self.owners("")
+        self.clock.advance(REFRESH)
+        scan, done = self.scans.pop()
+        table = scan()
+        self.program(60, "/usr/bin/microsocks")
+        self.listen(60)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        done.callback(table)
+        self.clock.advance(2 * LISTENER_INTERVAL)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+
+class PassingTests(LocalCase):
+    """Tests for L{Owners} with a proxy of several processes."""
+
+    def setUp(self) -> None:
+        """One that listens with two processes."""
+        super().setUp()
+        self.processes.spawn(70, "/usr/sbin/danted")
+        self.listen(70)
+        self.processes.spawn(71, "/usr/sbin/danted", parent=70)
+        self.processes.open(71, self.processes.socketAt(70, 3))
+
+    def test_onItsWay(self) -> None:
+        """A connection that nobody has, to where the proxy was asked to go, is the proxy's."""
+        owners = self.owners("")
+        inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        self.assertEqual(self.excluded(owners), "")
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        self.processes.open(1, inode)
+        self.assertEqual(owners.ownerOf(TCP), Owner(1, 1000, cgroup="/"))
+
+    def test_breeds(self) -> None:
+        """Where there is no time to find out, what comes again and again is refused."""
+        owners = self.owners("")
+        self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
+            for _ in range(BREED_COUNT):
+                self.assertIsNone(owners.ownerOf(TCP))
+            with capturedLogs() as events:
+                self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000, cgroup="/"))
+        self.assertIn("as a service", formatEvent(events[0]))
+
+
+class ScanTests(OwnersCase):
+    """Tests for the scans of L{Owners}."""
+
+    def test_refresh(self) -> None:
+        """The table is made anew on the thread, again and again, and swapped whole."""
+        owners = self.owners()
+        before = owners.table
+        self.processes.spawn(60, "/usr/bin/curl")
+        for _ in range(3):
+            self.clock.advance(REFRESH)
+            self.assertEqual(len(self.scans), 1)
+            self.finish()
+        self.assertEqual(set(before.excluded), set())
+        self.assertEqual(set(owners.table.excluded), {60})
+
+    def test_slow(self) -> None:
+        """A scan that takes long is waited for: there is never a second one."""
+        self.owners()
+        self.clock.pump([REFRESH] * 5)
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+        self.clock.advance(REFRESH)
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+
+    def test_fails(self) -> None:
+        """A scan that fails leaves the table as it was, is told, and is tried again."""
+        self.processes.spawn(60, "/usr/bin/curl")
+        owners = self.owners()
+        self.clock.advance(REFRESH)
+        with capturedLogs() as events:
+            self.scans.pop()[1].errback(OSError(errno.EMFILE, "Too many open files"))
+        self.assertEqual(set(owners.table.excluded), {60})
+        self.assertIn("the last table", formatEvent(events[0]))
+        self.sockets.failure = OSError(errno.ENOBUFS, "No buffer space available")
+        self.clock.advance(REFRESH)
+        self.sockets.failure = None
+        self.clock.advance(REFRESH)
+        self.finish()
+
+    def test_stop(self) -> None:
+        """After the stop nothing runs, and a scan that ends late changes nothing."""
+        owners = self.owners()
+        table = owners.table
+        self.clock.advance(REFRESH)
+        scan, done = self.scans.pop()
+        late = scan()
+        owners.stop()
+        self.assertTrue(self.sockets.closed)
+        self.assertRaises(ScanStopped, self.manyScanned, scan)
+        done.callback(late)
+        self.assertIs(owners.table, table)
+        self.clock.advance(10 * REFRESH)
+        self.assertEqual(self.scans, [])
+
+    def manyScanned(self, scan: Callable[[], Table]) -> None:
+        """Scan when there are many processes."""
+        for pid in range(100, 200):
+            self.processes.spawn(pid, "/bin/sleep")
+        scan()
+
+
+class StartTests(OwnersCase):
+    """Tests for L{Owners.start}."""
+
+    def test_refused(self) -> None:
+        """Where the kernel does not tell of sockets it does not start, and says why."""
+        self.sockets.failure = PermissionError(1, "Operation not permitted")
+        owners = self.make("curl")
+        error = self.assertRaises(ConfigError, owners.start)
+        self.assertIn("Operation not permitted", str(error))
+        self.assertTrue(self.sockets.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_noCgroups(self) -> None:
+        """Where there are no cgroups it does not start if they are asked for."""
+        self.cgroups.mount = ""
+        self.assertRaises(ConfigError, self.make("unit:x.service").start)
+        self.owners("uid:7")
+
+    def test_noPid(self) -> None:
+        """A pid that nobody has is worth a warning."""
+        with capturedLogs() as events:
+            self.owners("pid:4711")
+        self.assertIn("no process pid:4711", formatEvent(events[0]))

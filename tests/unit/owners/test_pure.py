@@ -1,0 +1,376 @@
+"""
+Tests for what is pure in L{nanotun.owners}: names, matching, kinship, messages,
+time, mounts and proxies' addresses.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.selectors import selectors
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint, Protocol
+from nanotun.owners.budget import BURST, LEAST, LOOKUP_LIMIT, SHARE, Allowance
+from nanotun.owners.cgroups import findMount
+from nanotun.owners.inheritance import spread
+from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.matching import Matcher
+from nanotun.owners.names import namesOf
+from nanotun.owners.sockdiag import Answer, askForOne, messages, packAddress, sends, takes
+from nanotun.owners.values import Excluded, FlowSocket, Glance, Process
+from nanotun.policy.rules import LOCAL_PROXY
+from nanotun.testing import FakeSockets
+from nanotun.upstream.url import parseProxyURL
+
+
+class NameTests(SynchronousTestCase):
+    """Tests for L{namesOf}."""
+
+    def test_executable(self) -> None:
+        """A program is called by its file, and by what the kernel calls it."""
+        self.assertEqual(namesOf("/usr/bin/Curl", "Curl", ["curl"]), {"curl"})
+        self.assertEqual(namesOf("/bin/busybox", "wget", ["wget"]), {"busybox", "wget"})
+        self.assertEqual(namesOf("", "kworker/0:1", []), {"kworker/0:1"})
+
+    def test_exe(self) -> None:
+        """What runs under Wine is called as in Windows, with or without .exe."""
+        names = namesOf("/usr/bin/wine64-preloader", "C:\\x\\Game.EXE", ["Game.EXE"])
+        self.assertEqual(names, {"wine64-preloader", "game"})
+
+    def test_script(self) -> None:
+        """A script is called by its file, however its interpreter was started."""
+        for arguments in (
+            ["python3", "/opt/foo.py", "-v"],
+            ["python3", "-u", "foo.py"],
+            ["/usr/bin/python3.11", "-I", "-u", "dir/foo.py", "bar.py"],
+        ):
+            self.assertIn("foo.py", namesOf("/usr/bin/python3.11", "python3", arguments))
+        self.assertIn("foo", namesOf("/usr/bin/dash", "sh", ["sh", "foo"]))
+
+    def test_noScript(self) -> None:
+        """Text on the command line is no name, nor are other programs' arguments."""
+        self.assertEqual(
+            namesOf("/usr/bin/python3.11", "python3", ["python3", "-c", "curl"]),
+            {"python3.11", "python3"},
+        )
+        self.assertEqual(namesOf("/usr/bin/tail", "tail", ["tail", "curl"]), {"tail"})
+        self.assertEqual(namesOf("/usr/bin/dash", "dash", ["dash"]), {"dash"})
+
+
+def glance(started: int = 5, session: int = 1, parent: int = 1) -> Glance:
+    """A glance at something."""
+    return Glance(started, 7, b"x", session, parent)
+
+
+def process(
+    pid: int = 9, path: str = "/usr/bin/curl", uid: int = 1000, group: str = "/"
+) -> Process:
+    """A process of something."""
+    name = path.rpartition("/")[2]
+    return Process(pid, glance(), (uid,) * 3, namesOf(path, name, []), name, path, group)
+
+
+class MatcherTests(SynchronousTestCase):
+    """Tests for L{Matcher}."""
+
+    def matcher(self, text: str, children: bool = False) -> Matcher:
+        """One that knows a user and a link."""
+        return Matcher(
+            selectors(text),
+            children,
+            {"alice": 1000}.__getitem__,
+            {"/usr/bin/py": "/usr/bin/py3"}.get,  # type: ignore[arg-type]
+        )
+
+    def test_name(self) -> None:
+        """A name means the executable's, in any case."""
+        matcher = self.matcher("Curl.EXE, wget")
+        self.assertEqual(matcher.processText(process(path="/opt/CURL")), "curl")
+        self.assertEqual(matcher.processText(process(path="/opt/curl7")), "")
+        self.assertTrue(matcher.byProcesses)
+        self.assertFalse(matcher.bySockets)
+
+    def test_path(self) -> None:
+        """A path means the file itself, and what a link leads to."""
+        matcher = self.matcher("/usr/bin/py, /opt/curl")
+        matcher.resolvePaths()
+        self.assertEqual(matcher.processText(process(path="/usr/bin/py3")), "/usr/bin/py")
+        self.assertEqual(matcher.processText(process(path="/opt/curl")), "/opt/curl")
+        self.assertEqual(matcher.processText(process(path="/usr/bin/curl")), "")
+
+    def test_pid(self) -> None:
+        """A pid means the process that had it at the start, and nobody if none had."""
+        matcher = self.matcher("pid:9, pid:10")
+        self.assertEqual(matcher.processText(process(9)), "")
+        self.assertEqual(matcher.bindPids({9: 5}.get), ["pid:10"])
+        self.assertEqual(matcher.processText(process(9)), "pid:9")
+        self.assertEqual(matcher.processText(process(10)), "")
+        later = process(9)._replace(glance=glance(started=6))
+        self.assertEqual(matcher.processText(later), "")
+
+    def test_uid(self) -> None:
+        """Users are known by number and by name; their sockets are enough."""
+        matcher = self.matcher("uid:alice, uid:7")
+        self.assertEqual(matcher.socketText(1000, ""), "uid:alice")
+        self.assertEqual(matcher.socketText(7, "/"), "uid:7")
+        self.assertEqual(matcher.socketText(0, "/"), "")
+        self.assertFalse(matcher.byProcesses)
+        self.assertEqual(matcher.processText(process()), "")
+        self.assertIn("no user bob", str(self.assertRaises(ConfigError, self.matcher, "uid:bob")))
+
+    def test_cgroup(self) -> None:
+        """A cgroup means all below it, and not what only begins alike."""
+        matcher = self.matcher("cgroup:/a/b")
+        for path, text in (("/a/b", "cgroup:/a/b"), ("/a/b/c", "cgroup:/a/b"), ("/a/bc", "")):
+            self.assertEqual(matcher.socketText(0, path), text, path)
+        self.assertEqual(matcher.socketText(0, ""), "")
+        self.assertEqual(self.matcher("cgroup:/").socketText(0, "/x"), "cgroup:/")
+
+    def test_unit(self) -> None:
+        """A unit is found anywhere in the path, by its whole name."""
+        matcher = self.matcher("unit:x.service")
+        for path in ("/system.slice/x.service", "/user.slice/x.service/y"):
+            self.assertEqual(matcher.socketText(0, path), "unit:x.service")
+        self.assertEqual(matcher.socketText(0, "/system.slice/xx.service"), "")
+
+    def test_children(self) -> None:
+        """With children the processes of users and cgroups have to be known as well."""
+        matcher = self.matcher("uid:alice, unit:x.service", children=True)
+        self.assertTrue(matcher.byProcesses)
+        self.assertEqual(matcher.processText(process(uid=1000)), "uid:alice")
+        self.assertEqual(matcher.processText(process(uid=0, group="/x.service")), "unit:x.service")
+
+
+class SpreadTests(SynchronousTestCase):
+    """Tests for L{spread}."""
+
+    family = {
+        1: glance(0, parent=0),
+        10: glance(10, session=10, parent=1),
+        11: glance(11, session=10, parent=10),
+        12: glance(12, session=12, parent=11),
+        13: glance(13, session=13, parent=1),
+    }
+
+    def test_alone(self) -> None:
+        """Without children only the process itself is meant."""
+        self.assertEqual(spread({10: "x"}, self.family, False, {}), {10: ("x", False)})
+
+    def test_descendants(self) -> None:
+        """With children all descendants are meant, and nobody else."""
+        self.assertEqual(
+            spread({10: "x"}, self.family, True, {}),
+            {10: ("x", False), 11: ("x", True), 12: ("x", True)},
+        )
+
+    def test_proxy(self) -> None:
+        """What the proxy starts in its session is the proxy; sessions it opens are not."""
+        self.assertEqual(
+            spread({10: LOCAL_PROXY}, self.family, True, {}),
+            {10: (LOCAL_PROXY, False), 11: (LOCAL_PROXY, True)},
+        )
+
+    def test_orphan(self) -> None:
+        """Who was a child before stays one when its parent dies, and its children are too."""
+        before = {11: Excluded(process(11)._replace(glance=self.family[11]), "x", inherited=True)}
+        family = {
+            1: self.family[1],
+            11: self.family[11]._replace(parent=1),
+            12: self.family[12],
+        }
+        self.assertEqual(spread({}, family, True, before), {11: ("x", True), 12: ("x", True)})
+        family[11] = family[11]._replace(started=99)
+        self.assertEqual(spread({}, family, True, before), {})
+
+    def test_orphanOfProxy(self) -> None:
+        """What a proxy has left behind is no proxy."""
+        before = {
+            11: Excluded(process(11)._replace(glance=self.family[11]), LOCAL_PROXY, inherited=True)
+        }
+        self.assertEqual(spread({}, self.family, True, before), {})
+
+    def test_newPid(self) -> None:
+        """Who is older than its parent is not its child: the pid was given anew."""
+        family = {10: glance(20), 11: glance(11, parent=10)}
+        self.assertEqual(spread({10: "x"}, family, True, {}), {10: ("x", False)})
+
+    def test_circle(self) -> None:
+        """Pids that were given anew while they were read do not make it go round for ever."""
+        family = {10: glance(parent=11), 11: glance(parent=10)}
+        self.assertEqual(spread({10: "x"}, family, True, {}), {10: ("x", False), 11: ("x", True)})
+
+
+HERE, THERE = Endpoint("192.0.2.1", 4000), Endpoint("192.0.2.2", 443)
+
+
+class MessageTests(SynchronousTestCase):
+    """Tests for L{nanotun.owners.sockdiag}."""
+
+    def test_mapped(self) -> None:
+        """An IPv4-mapped address is asked for as IPv4, and a scope is left out."""
+        self.assertEqual(packAddress("::ffff:192.0.2.1"), packAddress("192.0.2.1"))
+        self.assertEqual(packAddress("fe80::1%eth0"), packAddress("fe80::1"))
+
+    def test_swapped(self) -> None:
+        """TCP is asked with our end first, UDP with the other's."""
+        tcp = askForOne(1, Protocol.TCP, HERE, THERE, 3)
+        udp = askForOne(1, Protocol.UDP, HERE, THERE, 3)
+        self.assertEqual(len(tcp), 72)
+        self.assertEqual(tcp[24:28], struct.pack("!HH", 4000, 443))
+        self.assertEqual(udp[24:28], struct.pack("!HH", 443, 4000))
+        self.assertEqual(tcp[28:44], udp[44:60])
+
+    def test_broken(self) -> None:
+        """Cut, short and foreign messages are passed over."""
+        answer = struct.pack("=IHHII", 88, 20, 0, 5, 0) + b"\2\1" + b"\0" * 70
+        self.assertEqual(len(list(messages(answer, 5))), 1)
+        self.assertEqual(list(messages(answer, 6)), [])
+        for length in range(len(answer)):
+            self.assertEqual(list(messages(answer[:length], 5)), [])
+        self.assertEqual(list(messages(struct.pack("=IHHII", 4, 20, 0, 5, 0), 5)), [])
+        short = struct.pack("=IHHII", 20, 20, 0, 5, 0) + b"\0" * 4
+        self.assertEqual(next(messages(short + answer, 5)), next(messages(answer, 5)))
+
+    def test_badAttribute(self) -> None:
+        """An attribute that claims no length ends the reading of attributes."""
+        answer = struct.pack("=IHHII", 96, 20, 0, 5, 0) + b"\2\1" + b"\0" * 70
+        self.assertEqual(len(list(messages(answer + b"\0" * 8, 5))), 1)
+
+    def test_refusal(self) -> None:
+        """A refusal is raised; that there is no such socket is none."""
+        error = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -1)
+        self.assertRaises(PermissionError, list, messages(error, 5))
+        absent = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -2)
+        self.assertEqual(list(messages(absent, 5)), [None])
+
+    def answer(self, remotePort: int = 443, inode: int = 8) -> Answer:
+        """An answer about a socket on HERE's port."""
+        found = FlowSocket(inode, 0, 0, 0, remotePort != 0)
+        return Answer(2, packAddress(HERE.host)[1], 4000, remotePort, found)
+
+    def test_sends(self) -> None:
+        """Sockets that listen, that have another peer or that are no file send nothing."""
+        for protocol in Protocol:
+            self.assertTrue(sends(self.answer(), protocol, HERE, THERE))
+            self.assertFalse(sends(self.answer(inode=0), protocol, HERE, THERE))
+            self.assertFalse(sends(self.answer(80), protocol, HERE, THERE))
+            self.assertFalse(sends(self.answer(), protocol, THERE, THERE))
+        self.assertFalse(sends(self.answer(0), Protocol.TCP, HERE, THERE))
+        self.assertTrue(sends(self.answer(0), Protocol.UDP, HERE, THERE))
+
+    def test_takes(self) -> None:
+        """A socket takes what comes to its address, or to any where it has none."""
+        answer = self.answer(0)
+        self.assertTrue(takes(answer, HERE.host))
+        self.assertFalse(takes(answer, THERE.host))
+        self.assertTrue(takes(answer._replace(local=b"\0" * 16), THERE.host))
+        mapped = answer._replace(family=10, local=b"\0" * 10 + b"\xff\xff" + b"\xc0\0\2\1")
+        self.assertTrue(takes(mapped, HERE.host))
+        self.assertFalse(takes(mapped, THERE.host))
+
+
+class AllowanceTests(SynchronousTestCase):
+    """Tests for L{Allowance}."""
+
+    def test_spent(self) -> None:
+        """Lookups that come at once share a burst, and each has a least."""
+        clock, spent = Clock(), Clock()
+        allowance = Allowance(clock.seconds, spent.seconds)
+        for limit in (LOOKUP_LIMIT, BURST - LOOKUP_LIMIT, LEAST, LEAST):
+            granted = allowance.begin() - spent.seconds()
+            self.assertAlmostEqual(granted, limit)
+            spent.advance(granted)
+            allowance.end()
+
+    def test_saved(self) -> None:
+        """What was spent comes back with time, and no more than that."""
+        clock, spent = Clock(), Clock()
+        allowance = Allowance(clock.seconds, spent.seconds)
+        for _ in range(5):
+            spent.advance(allowance.begin() - spent.seconds())
+            allowance.end()
+        clock.advance(0.004 / SHARE)
+        self.assertAlmostEqual(allowance.begin() - spent.seconds(), 0.004)
+        clock.advance(1000)
+        self.assertAlmostEqual(allowance.begin() - spent.seconds(), LOOKUP_LIMIT)
+
+    def test_waits(self) -> None:
+        """Waiting for a processor costs nothing, nor does a clock that is set back."""
+        clock, spent = Clock(), Clock()
+        clock.advance(1000)
+        allowance = Allowance(clock.seconds, spent.seconds)
+        allowance.begin()
+        clock.advance(5)
+        allowance.end()
+        clock.rightNow = 0.0
+        self.assertAlmostEqual(allowance.begin(), LOOKUP_LIMIT)
+
+
+class MountTests(SynchronousTestCase):
+    """Tests for L{findMount}."""
+
+    def test_found(self) -> None:
+        """The mount of version 2 is found beside those of version 1."""
+        text = (
+            "36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
+            "41 31 0:38 / /sys/fs/my\\040cgroup rw shared:4 - cgroup2 cgroup2 rw\n"
+        )
+        self.assertEqual(findMount(text), "/sys/fs/my cgroup")
+        self.assertEqual(findMount(text.splitlines()[0]), "")
+
+
+class LocalProxyTests(SynchronousTestCase):
+    """Tests for L{nanotun.owners.localproxy}."""
+
+    def setUp(self) -> None:
+        """Sockets, and addresses that the test changes."""
+        self.sockets = FakeSockets()
+        self.sockets.start()
+        self.addresses = frozenset({"127.0.0.1", "::1"})
+
+    def own(self) -> frozenset[str]:
+        """This machine's addresses."""
+        return self.addresses
+
+    def proxies(self, *texts: str) -> LocalProxies:
+        """For these URLs."""
+        return LocalProxies(tuple(map(parseProxyURL, texts)), self.sockets, self.own)
+
+    def test_any(self) -> None:
+        """Loopback addresses, localhost, own addresses and unix sockets are here."""
+        self.addresses |= {"192.0.2.1"}
+        for text, expected in (
+            ("127.0.0.1:1080", True), ("127.1.2.3:1080", True), ("[::1]:1080", True),
+            ("localhost:1080", True), ("LocalHost:1080", True), ("x.localhost:1080", True),
+            ("192.0.2.1:1080", True), ("socks5:///run/proxy", True), ("192.0.2.9:1080", False),
+            ("proxy.example:1080", False), ("direct://", False), ("reject://", False),
+        ):  # fmt: skip
+            proxies = self.proxies(text)
+            proxies.readAddresses()
+            self.assertEqual(proxies.any, expected, text)
+
+    def test_listeners(self) -> None:
+        """Who listens on the address, or on localhost by either family, is found."""
+        proxies = self.proxies("127.0.0.1:1080", "localhost:1081", "socks5:///run/x%20y")
+        self.assertEqual(proxies.listeners(), frozenset())
+        self.assertEqual(proxies.glance(), frozenset())
+        expected = {
+            self.sockets.add(Protocol.TCP, Endpoint("0.0.0.0", 1080), listens=True),
+            self.sockets.add(Protocol.TCP, Endpoint("::1", 1081), listens=True),
+        }
+        self.sockets.add(Protocol.TCP, Endpoint("::1", 1080), listens=True)
+        self.assertEqual(proxies.glance(), expected)
+        self.sockets.paths["/run/x y"] = [77]
+        self.assertEqual(proxies.listeners(), expected | {77})
+
+    def test_addressComes(self) -> None:
+        """A proxy's address counts as long as it is this machine's."""
+        proxies = self.proxies("192.0.2.1:1080")
+        inode = self.sockets.add(Protocol.TCP, Endpoint("0.0.0.0", 1080), listens=True)
+        for addresses, expected in ((set(), set()), ({"192.0.2.1"}, {inode}), (set(), set())):
+            self.addresses = frozenset(addresses)
+            proxies.readAddresses()
+            self.assertEqual(proxies.listeners(), expected)

@@ -1,0 +1,1 @@
+"""Tests of what is installed: packages, generated files, init script, unit."""

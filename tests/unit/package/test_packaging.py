@@ -1,0 +1,147 @@
+"""
+Tests of the build's own tools, in tools/, and of what the documents say about
+the configuration.  The build itself is run by C{make build} and C{make wheel}.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from nanotun.config.file import parseFile
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import makeSettings
+from tests import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import golang
+from run_tests import Counts, goCounts, trialCounts
+
+
+class TrialCountsTests(SynchronousTestCase):
+    """L{run_tests.trialCounts}."""
+
+    def test_passed(self) -> None:
+        """Successes and expected failures passed; skips are counted apart."""
+        output = "Ran 5 tests in 0.1s\n\nPASSED (skips=1, expectedFailures=1, successes=3)\n"
+        self.assertEqual(trialCounts(output), Counts(4, 0, 1))
+
+    def test_failed(self) -> None:
+        """Failures, errors and unexpected successes failed."""
+        output = (
+            "Ran 6 tests in 0.1s\n\n"
+            "FAILED (failures=1, errors=2, unexpectedSuccesses=1, successes=2)\n"
+        )
+        self.assertEqual(trialCounts(output), Counts(2, 4, 0))
+
+    def test_nothing(self) -> None:
+        """No summary, or no tests, is a failure and not a success."""
+        for output in ("", "Segmentation fault\n", "Ran 0 tests in 0.0s\n\nPASSED\n"):
+            self.assertEqual(trialCounts(output), Counts(0, 1, 0))
+
+
+class GoCountsTests(SynchronousTestCase):
+    """L{run_tests.goCounts}."""
+
+    def test_counts(self) -> None:
+        """Tests count, packages do not, and a package that does not build is a failure."""
+        events = [
+            {"Action": "pass", "Package": "a", "Test": "T1"},
+            {"Action": "skip", "Package": "a", "Test": "T2"},
+            {"Action": "pass", "Package": "a"},
+            {"Action": "fail", "Package": "b", "Test": "T3"},
+            {"Action": "fail", "Package": "b"},
+            {"Action": "fail", "Package": "c"},
+        ]
+        self.assertEqual(goCounts(events), Counts(1, 2, 1))
+
+    def test_nothing(self) -> None:
+        """No tests at all is a failure."""
+        self.assertEqual(goCounts([{"Action": "pass", "Package": "a"}]), Counts(0, 1, 0))
+
+
+class FindGoTests(SynchronousTestCase):
+    """L{golang.findGo}."""
+
+    def fakeGo(self, version: str) -> str:
+        """Make a go of some version and return its directory."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        script = directory / "go"
+        script.write_text(f"#!/bin/sh\necho go version {version} linux/amd64\n")
+        script.chmod(0o755)
+        return str(directory.resolve())
+
+    def test_newEnough(self) -> None:
+        """The first go on the path that is new enough is taken, an old one passed over."""
+        old, broken, new = (self.fakeGo(v) for v in ("go1.26.2", "nonsense", "go1.27rc1"))
+        self.patch(os, "environ", {"PATH": f"{old}:{broken}:{new}"})
+        self.assertEqual(golang.findGo(), os.path.join(new, "go"))
+
+    def test_minimumIsOfGoMod(self) -> None:
+        """The minimum is what netstack/go.mod asks for."""
+        minimum = "go {}.{}.{}\n".format(*golang.MINIMUM)
+        self.assertIn(minimum, (ROOT / "netstack" / "go.mod").read_text())
+
+
+class BuildLibraryTests(SynchronousTestCase):
+    """L{golang.buildLibrary}."""
+
+    def test_replaced(self) -> None:
+        """
+        The library is another file than before, complete when it appears, and
+        never writable by others; nothing else is left beside it.
+        """
+        output = Path(self.mktemp(), "lib.so")
+        output.parent.mkdir()
+        output.write_text("old")
+        # As a daemon has it mapped.
+        mapped = output.open()
+        self.addCleanup(mapped.close)
+        seen: list[str] = []
+
+        def run(command: list[str], **_: object) -> None:
+            made = Path(command[command.index("-o") + 1])
+            seen.append(output.read_text())
+            made.write_text("new")
+            made.chmod(0o777)
+
+        self.patch(golang, "findGo", lambda: "go")
+        self.patch(shutil, "which", lambda name: name)
+        self.patch(subprocess, "run", run)
+        self.addCleanup(os.umask, os.umask(0))
+        golang.buildLibrary(output)
+        self.assertEqual(seen, ["old"])
+        self.assertEqual((output.read_text(), mapped.read()), ("new", "old"))
+        self.assertEqual(output.stat().st_mode & 0o7777, 0o755)
+        self.assertEqual(os.listdir(output.parent), ["lib.so"])
+
+
+class DocumentTests(SynchronousTestCase):
+    """etc/nanotun.yaml."""
+
+    def setUp(self) -> None:
+        path = ROOT / "etc" / "nanotun.yaml"
+        if not path.exists():
+            raise SkipTest("not run from a checkout")
+        self.text = path.read_text()
+
+    def test_valid(self) -> None:
+        """The example is a valid configuration as it stands."""
+        makeSettings(parseFile(self.text, "nanotun.yaml", KEYS), {}, "nanotun.yaml")
+
+    def test_complete(self) -> None:
+        """It shows every setting; those behind a # have their default and parse as well."""
+        lines = [line.lstrip("# ") for line in self.text.splitlines()]
+        for key in KEYS.values():
+            if key.default is not None:
+                shown = "''" if key.default == "" else key.default
+                self.assertIn(f"{key.name}: {shown}", lines)
+        uncommented = "\n".join(line for line in lines if line.partition(":")[0] in KEYS)
+        self.assertEqual(set(parseFile(uncommented, "n", KEYS)), set(KEYS))

@@ -1,0 +1,284 @@
+"""Tests of L{nanotun.policy.judge}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.config.file import Given
+from nanotun.config.settings import Settings, makeSettings
+from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
+from nanotun.interfaces import IJudge, IOwners
+from nanotun.policy.judge import Judge, rulesFor, runsLocally
+from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES
+from nanotun.testing import FakeJudge, FakeOwners
+from tests.contracts.policy import JudgeContract
+
+ME, NEIGHBOUR = "198.18.0.2", "10.7.7.7"
+PROXY = "socks5://proxy.example:1080"
+
+
+def settings(**values: object) -> Settings:
+    """Settings as from a file."""
+    given = {"proxy": PROXY, **values}
+    return makeSettings({key: Given(value, key) for key, value in given.items()}, {}, "file")
+
+
+class FakeJudgeTests(JudgeContract, SynchronousTestCase):
+    """The fake keeps the contract."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        self.judge = FakeJudge()
+
+
+class FakeOwnersTests(SynchronousTestCase):
+    """L{FakeOwners}."""
+
+    def test_interface(self) -> None:
+        """They provide their interface and count what they do not know."""
+        owners = FakeOwners()
+        verifyObject(IOwners, owners)
+        owner = owners.known[1] = Owner(2, 3)
+        for port, expected in ((1, owner), (2, None)):
+            flow = Flow(1, Protocol.TCP, Endpoint(ME, port), Endpoint("1.1.1.1", 1))
+            self.assertIs(owners.ownerOf(flow), expected)
+        self.assertEqual(owners.misses, 1)
+
+
+class JudgeCase(SynchronousTestCase):
+    """A judge whose world the test makes up."""
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.owners = FakeOwners()
+        self.inside: set[str] = set()
+        self.asked: list[str] = []
+        self.judge = self.makeJudge()
+
+    def makeJudge(self, **values: object) -> Judge:
+        """One for some settings."""
+
+        def leadsIn(host: str) -> bool:
+            self.asked.append(host)
+            return host in self.inside
+
+        return Judge(settings(**values), self.owners, lambda host: host == ME, leadsIn, pid=42)
+
+    def decide(self, judge: Judge, destination: str, source: str = ME, port: int = 1) -> Decision:
+        """What is decided of C{"tcp 192.0.2.1:443"}."""
+        protocol, _, place = destination.partition(" ")
+        host, _, number = place.rpartition(":")
+        ends = Endpoint(source, port), Endpoint(host, int(number))
+        return judge.judge(Flow(1, Protocol[protocol.upper()], *ends))
+
+    def assertRule(self, decision: Decision, expected: str) -> None:
+        """A decision is C{"VERDICT rule"}."""
+        self.assertEqual(f"{decision.verdict.name} {decision.rule}", expected, decision.reason)
+        self.assertIn(decision.rule, {**RULES, **OUTCOMES})
+        if decision.rule in ("no-way", "loop"):
+            self.assertRegex(decision.trouble, r"nano0.*autoDefaultRoute.*\.$")
+        else:
+            self.assertEqual(decision.trouble, "")
+
+
+class JudgeTests(JudgeContract, JudgeCase):
+    """Rules, owners and ways together."""
+
+    judge: Any
+
+    def test_class(self) -> None:
+        """It is a judge."""
+        verifyClass(IJudge, Judge)
+
+    def test_noProcessRules(self) -> None:
+        """Nobody is asked for owners where no rule is about any, nor for a way to a proxy."""
+        self.assertRule(self.decide(self.judge, "tcp 1.1.1.1:443"), "PROXY proxy")
+        self.assertEqual((self.owners.asked, self.asked), ([], []))
+
+    def test_owner(self) -> None:
+        """An excluded process goes direct; another one is proxied, and named all the same."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        curl = self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        wget = self.owners.known[6] = Owner(10, 0, "wget")
+        decision = self.decide(judge, "tcp 1.1.1.1:443", port=5)
+        self.assertRule(decision, "DIRECT excluded-process")
+        self.assertIs(decision.owner, curl)
+        decision = self.decide(judge, "tcp 1.1.1.1:443", port=6)
+        self.assertRule(decision, "PROXY proxy")
+        self.assertIs(decision.owner, wget)
+
+    def test_unknownOwner(self) -> None:
+        """A flow whose process is not found goes to the proxy."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443"), "PROXY proxy")
+        self.assertEqual(len(self.owners.asked), 1)
+
+    def test_askedOnlyIfItMatters(self) -> None:
+        """The dear question is not asked of other machines' flows, nor if it changes nothing."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        for destination, source in (
+            ("tcp 1.1.1.1:443", NEIGHBOUR),
+            ("tcp 10.0.0.1:443", ME),
+            ("udp 1.1.1.1:137", ME),
+            ("tcp 198.18.0.1:53", ME),
+            ("tcp 127.0.0.1:53", ME),
+        ):
+            self.decide(judge, destination, source)
+        self.assertEqual(self.owners.asked, [])
+        self.decide(judge, "udp 1.1.1.1:443")
+        self.assertEqual(len(self.owners.asked), 1)
+
+    def test_localProxy(self) -> None:
+        """The process of a proxy on this machine goes direct without being excluded."""
+        judge = self.makeJudge(proxy="socks5://localhost:1080")
+        self.owners.known[5] = Owner(9, 0, "danted", excluded=LOCAL_PROXY)
+        decision = self.decide(judge, "tcp 1.1.1.1:443", port=5)
+        self.assertRule(decision, "DIRECT local-proxy")
+
+    def test_ownFlow(self) -> None:
+        """The daemon's own flow is refused, with a line for all of them."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        self.owners.known[5] = Owner(42, 0, "python3")
+        lines = set()
+        for host in ("1.1.1.1", "2.2.2.2"):
+            decision = self.decide(judge, f"tcp {host}:443", port=5)
+            self.assertRule(decision, "REJECT loop")
+            lines.add(decision.trouble)
+        self.assertEqual(len(lines), 1)
+
+
+class WayTests(JudgeCase):
+    """Ways that lead into the device again."""
+
+    def test_reserved(self) -> None:
+        """A private network that is routed here by hand is proxied."""
+        self.assertRule(self.decide(self.judge, "tcp 10.0.0.1:80"), "DIRECT reserved")
+        self.inside = {"10.0.0.1"}
+        decision = self.decide(self.judge, "tcp 10.0.0.1:80")
+        self.assertRule(decision, "PROXY reserved-routed")
+        self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
+
+    def test_reservedOfExcluded(self) -> None:
+        """An excluded process is not proxied there either, and our own flow is a loop."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        self.owners.known[6] = Owner(42, 0)
+        self.inside = {"10.0.0.1"}
+        for port, expected in (
+            (5, "REJECT no-way"),
+            (6, "REJECT loop"),
+            (7, "PROXY reserved-routed"),
+        ):
+            self.assertRule(self.decide(judge, "tcp 10.0.0.1:80", port=port), expected)
+
+    def test_refused(self) -> None:
+        """Everything else that is to go direct is refused; the line says what and the cure."""
+        judge = self.makeJudge(excludedProcesses="curl", excludedIPs="9.9.9.0/24")
+        self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        self.inside = {"9.9.9.9", "8.8.8.8", "169.254.169.254"}
+        for destination, port, told in (
+            ("tcp 9.9.9.9:443", 1, "9.9.9.0/24 is one of excludedIPs"),
+            ("tcp 8.8.8.8:445", 1, "TCP port 445 is one of lanOnlyPorts"),
+            ("tcp 8.8.8.8:443", 5, "curl is excluded by curl"),
+            ("tcp 169.254.169.254:80", 1, "link local"),
+        ):
+            decision = self.decide(judge, destination, port=port)
+            self.assertRule(decision, "REJECT no-way")
+            self.assertIn(told, decision.trouble)
+            self.assertNotIn("pid", decision.trouble)
+            self.assertIn("0x6e74", decision.trouble)
+
+    def test_fakeAddress(self) -> None:
+        """Whether there is a way to an address that stands for a name says nothing."""
+        judge = self.makeJudge(dnsMode="fake-ip")
+        self.inside = {"198.19.0.7"}
+        self.assertRule(self.decide(judge, "tcp 198.19.0.7:445"), "DIRECT lan-only-port")
+        self.assertRule(self.decide(judge, "tcp 198.19.0.7:443"), "PROXY fake-ip")
+        judge = self.makeJudge(dnsMode="fake-ip", proxy="direct://")
+        self.assertRule(self.decide(judge, "tcp 198.19.0.7:443"), "PROXY fake-ip")
+
+    def test_proxyRoutedHere(self) -> None:
+        """The way to the proxy leads into the device: its flows are loops, others are not."""
+        judge = self.makeJudge(proxy=["socks5://u:secret@[2001:DB8:0::1]:1080", "5.5.5.5:1080"])
+        self.inside = {"2001:db8::1", "5.5.5.5"}
+        for host in self.inside:
+            decision = self.decide(judge, f"tcp {host}:1080")
+            # One is of a reserved network, but cannot be proxied.
+            self.assertRule(decision, "REJECT loop")
+            self.assertNotIn("secret", decision.trouble)
+        self.assertRule(self.decide(judge, "tcp 5.5.5.5:443"), "PROXY proxy")
+        self.inside.clear()
+        self.assertRule(self.decide(judge, "tcp 5.5.5.5:1080"), "PROXY proxy")
+
+    def test_namedProxyRoutedHere(self) -> None:
+        """So it is with a proxy whose name leads to an address that is routed here."""
+        dialled = Endpoint("5.5.5.5", 1080)
+        self.inside = {"5.5.5.5", "6.6.6.6"}
+        judge = Judge(settings(), None, lambda host: True, self.inside.__contains__, dialled.__eq__)
+        decision = self.decide(judge, "tcp 5.5.5.5:1080")
+        self.assertRule(decision, "REJECT loop")
+        self.assertIn("The way to the proxy at 5.5.5.5:1080 leads into", decision.trouble)
+        self.assertRule(self.decide(judge, "tcp 6.6.6.6:1080"), "PROXY proxy")
+        self.assertRule(self.decide(judge, "tcp 5.5.5.5:1081"), "PROXY proxy")
+
+    def test_noProxy(self) -> None:
+        """With C{direct://} what has no way out is refused."""
+        judge = self.makeJudge(proxy="direct://")
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443"), "PROXY proxy")
+        self.inside = {"1.1.1.1", "10.0.0.1"}
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443"), "REJECT no-way")
+        self.assertRule(self.decide(judge, "tcp 10.0.0.1:443"), "REJECT no-way")
+
+    def test_relaysServer(self) -> None:
+        """A query to the relay's own server, which is routed here, is not served again."""
+        judge = self.makeJudge(dns="9.9.9.9,8.8.8.8", dnsOverride=True)
+        self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "RELAY dns-override")
+        self.inside = {"9.9.9.9"}
+        self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "REJECT loop")
+        self.assertRule(self.decide(judge, "udp 8.8.8.8:53"), "RELAY dns-override")
+        self.assertRule(self.decide(judge, "udp 7.7.7.7:53"), "RELAY dns-override")
+
+
+class SettingsTests(SynchronousTestCase):
+    """From settings to rules."""
+
+    def test_runsLocally(self) -> None:
+        """A proxy behind the loopback, an own address or a unix socket is on this machine."""
+        for proxy, local in (
+            ("socks5://127.0.0.1", True),
+            ("socks5://[::1]:9", True),
+            ("socks5://LocalHost:9", True),
+            ("socks5:///run/proxy", True),
+            ("socks5://a.localhost:9", True),
+            ("socks5://alocalhost:9", False),
+            ("socks5://10.0.0.5", True),
+            ("socks5://10.0.0.6", False),
+            ("socks5://proxy.example", False),
+            (["10.0.0.6:1", "10.0.0.5:1"], True),
+            ("direct://", False),
+        ):
+            own = ("127.0.0.1", "::1", "10.0.0.5")
+            found = runsLocally(settings(proxy=proxy), lambda host, own=own: host in own)  # type: ignore[misc]
+            self.assertEqual(found, local, proxy)
+
+    def test_rules(self) -> None:
+        """Each setting reaches its rule."""
+        flow = Flow(1, Protocol.UDP, Endpoint(ME, 1), Endpoint("198.19.0.1", 53))
+        for given, address, expected in (
+            ({}, Endpoint("1.1.1.1", 445), "DIRECT"),
+            ({"lanOnlyPorts": ""}, Endpoint("1.1.1.1", 445), "PROXY"),
+            ({"dnsOverride": True}, Endpoint("1.1.1.1", 53), "RELAY"),
+            ({"dnsMode": "fake-ip"}, Endpoint("198.19.0.1", 1), "PROXY"),
+            ({}, Endpoint("198.19.0.1", 1), "DIRECT"),
+            ({"lan": "proxy"}, Endpoint("198.19.0.1", 1), "PROXY"),
+            ({"excludedIPs": "1.0.0.0/8"}, Endpoint("1.1.1.1", 1), "DIRECT"),
+        ):
+            rules = rulesFor(settings(**given), False)
+            decision = rules.decide(flow._replace(destination=address), lambda host: host == ME)
+            self.assertEqual(decision.verdict, Verdict[expected], given)
+        self.assertTrue(rulesFor(settings(excludedProcesses="x"), False).needsOwner)
+        self.assertTrue(rulesFor(settings(), True).needsOwner)
+        self.assertFalse(rulesFor(settings(), False).needsOwner)

@@ -1,0 +1,283 @@
+"""Tests of L{nanotun.policy.rules}, L{nanotun.policy.reserved} and their map."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.networks import lanPorts, networks
+from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol
+from nanotun.policy.networkmap import NetworkMap
+from nanotun.policy.reserved import SPECIALS, Reach, specialOf
+from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules, named
+from tests import ROOT
+
+ME, NEIGHBOUR = "198.18.0.2", "192.168.1.77"
+OWN = (ME, "192.168.1.2", "fdfe:dcba:9876::2", "2001:db8:aaaa::2")
+CURL = Owner(77, 1000, "curl", "/usr/bin/curl", excluded="curl")
+OTHER = Owner(78, 1000, "wget")
+PROXY = Owner(79, 13, "danted", excluded=LOCAL_PROXY)
+PORTS = lanPorts("tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353")
+
+
+def isLocal(host: str) -> bool:
+    """Whether it is one of L{OWN}."""
+    return host in OWN
+
+
+def flow(destination: str, source: str = ME) -> Flow:
+    """A flow from C{"tcp 192.0.2.1:443"}."""
+    protocol, _, place = destination.partition(" ")
+    host, _, port = place.rpartition(":")
+    ends = Endpoint(source, 40000), Endpoint(host.strip("[]"), int(port))
+    return Flow(1, Protocol[protocol.upper()], *ends)
+
+
+def rules(**changes: Any) -> Rules:
+    """Rules with everything on, but for C{lan: proxy}."""
+    given: dict[str, Any] = {
+        "pid": 42,
+        "processes": True,
+        "dnsOverride": True,
+        "fakes": True,
+        "excludedIPs": networks("203.0.113.0/24, 8.8.4.4, 2001:4860::/32"),
+        "lanOnlyPorts": PORTS,
+    }
+    return Rules(**{**given, **changes})
+
+
+class RuleTests(SynchronousTestCase):
+    """Which rule decides, and what."""
+
+    def assertDecided(self, decision: Decision, expected: str) -> None:
+        """A decision is C{"VERDICT rule"} and has a reason."""
+        self.assertEqual(f"{decision.verdict.name} {decision.rule}", expected, decision.reason)
+        self.assertTrue(decision.reason)
+        self.assertIn(decision.rule, RULES)
+
+    def test_byDestination(self) -> None:
+        """Each destination of a process that no rule is about falls under its rule."""
+        for destination, expected in (
+            ("tcp 1.1.1.1:443", "PROXY proxy"),
+            ("udp 1.1.1.1:443", "PROXY proxy"),
+            ("tcp 2606:4700::1:443", "PROXY proxy"),
+            ("tcp 198.18.0.1:53", "RELAY gateway"),
+            ("tcp fdfe:dcba:9876::1:53", "RELAY gateway"),
+            ("udp 198.18.0.1:99", "DROP gateway"),
+            ("udp 224.0.0.251:5353", "DROP no-host"),
+            ("udp 255.255.255.255:67", "DROP no-host"),
+            ("udp ff02::fb:5353", "DROP no-host"),
+            ("tcp 240.0.0.1:1", "DROP no-host"),
+            ("tcp 0.0.0.0:1", "DROP no-host"),
+            ("tcp :::1", "DROP no-host"),
+            ("tcp 127.0.0.1:80", "REJECT host-only"),
+            ("tcp 127.9.9.9:80", "REJECT host-only"),
+            ("tcp ::1:80", "REJECT host-only"),
+            ("tcp ::ffff:127.0.0.1:80", "REJECT host-only"),
+            ("tcp ::ffff:1.1.1.1:80", "REJECT host-only"),
+            ("udp 1.1.1.1:53", "RELAY dns-override"),
+            ("udp 192.168.1.1:53", "RELAY dns-override"),
+            ("udp 203.0.113.9:53", "RELAY dns-override"),
+            ("tcp 1.1.1.1:53", "PROXY proxy"),
+            ("tcp 1.1.1.1:445", "DIRECT lan-only-port"),
+            ("tcp 198.19.0.7:445", "DIRECT lan-only-port"),
+            ("udp 1.1.1.1:5353", "DIRECT lan-only-port"),
+            ("tcp 1.1.1.1:5353", "PROXY proxy"),
+            ("tcp 198.19.0.7:443", "PROXY fake-ip"),
+            ("tcp fdfe:dcba:9876:1::7:443", "PROXY fake-ip"),
+            ("tcp 203.0.113.9:443", "DIRECT excluded-ip"),
+            ("tcp 8.8.4.4:443", "DIRECT excluded-ip"),
+            ("tcp 8.8.4.5:443", "PROXY proxy"),
+            ("udp 2001:4860::8888:443", "DIRECT excluded-ip"),
+            ("tcp 169.254.169.254:80", "DIRECT link-local"),
+            ("tcp fe80::1:80", "DIRECT link-local"),
+            ("tcp 10.1.2.3:80", "DIRECT reserved"),
+            ("tcp 172.31.255.255:80", "DIRECT reserved"),
+            ("tcp 172.32.0.0:80", "PROXY proxy"),
+            ("tcp 192.168.1.1:80", "DIRECT reserved"),
+            ("tcp 100.127.0.1:80", "DIRECT reserved"),
+            ("tcp fd00::1:80", "DIRECT reserved"),
+            ("tcp 198.51.100.1:80", "DIRECT reserved"),
+            ("tcp 192.0.0.9:80", "PROXY proxy"),
+            ("tcp 192.0.0.8:80", "DIRECT reserved"),
+            ("tcp 64:ff9b::102:304:80", "PROXY proxy"),
+        ):
+            with self.subTest(destination):
+                for owner in (None, OTHER):
+                    decision = rules().decide(flow(destination), isLocal, owner)
+                    self.assertDecided(decision, expected)
+
+    def test_lanProxy(self) -> None:
+        """With C{lan: proxy} private networks are proxied; what is on no network is not."""
+        for destination, expected in (
+            ("tcp 10.1.2.3:80", "PROXY proxy"),
+            ("tcp fd00::1:80", "PROXY proxy"),
+            ("tcp 198.51.100.1:80", "PROXY proxy"),
+            ("tcp 169.254.169.254:80", "DIRECT link-local"),
+            ("tcp fe80::1:80", "DIRECT link-local"),
+            ("tcp 127.0.0.1:80", "REJECT host-only"),
+            ("tcp 203.0.113.9:443", "DIRECT excluded-ip"),
+        ):
+            with self.subTest(destination):
+                decision = rules(lanDirect=False).decide(flow(destination), isLocal)
+                self.assertDecided(decision, expected)
+
+    def test_nothingSet(self) -> None:
+        """What is not configured decides nothing."""
+        for destination, expected in (
+            ("udp 1.1.1.1:53", "PROXY proxy"),
+            ("tcp 1.1.1.1:445", "PROXY proxy"),
+            ("tcp 198.19.0.7:443", "DIRECT reserved"),
+            ("tcp 8.8.4.4:443", "PROXY proxy"),
+        ):
+            with self.subTest(destination):
+                self.assertDecided(Rules().decide(flow(destination), isLocal), expected)
+
+    def test_byOwner(self) -> None:
+        """An excluded process, and the proxy, go direct wherever a host can be."""
+        for destination, expected in (
+            ("tcp 1.1.1.1:443", "DIRECT"),
+            ("tcp 198.19.0.7:443", "DIRECT"),
+            ("udp 1.1.1.1:53", "DIRECT"),
+            ("tcp 10.0.0.1:80", "DIRECT"),
+            ("tcp 198.18.0.1:53", "RELAY gateway"),
+            ("udp 239.1.1.1:1", "DROP no-host"),
+            ("tcp 127.0.0.1:1", "REJECT host-only"),
+        ):
+            for owner, rule in ((CURL, "excluded-process"), (PROXY, "local-proxy")):
+                decision = rules().decide(flow(destination), isLocal, owner)
+                whole = f"{expected} {rule}" if expected == "DIRECT" else expected
+                self.assertDecided(decision, whole)
+                self.assertIs(decision.owner, owner)
+
+    def test_loop(self) -> None:
+        """The daemon's own flow is refused, wherever it goes, and nobody else's."""
+        for destination in ("tcp 1.1.1.1:443", "udp 1.1.1.1:53", "tcp 10.0.0.1:445"):
+            decision = rules().decide(flow(destination), isLocal, Owner(42, 0, "twistd"))
+            self.assertDecided(decision, "REJECT loop")
+        nobody = Owner(0, 0)
+        decision = rules(pid=0).decide(flow("tcp 1.1.1.1:443"), isLocal, nobody)
+        self.assertDecided(decision, "PROXY proxy")
+
+    def test_forwarded(self) -> None:
+        """Another machine's flows reach nothing of this one, and no DNS of its relay."""
+        for destination, expected in (
+            ("tcp 1.1.1.1:443", "PROXY proxy"),
+            ("udp 1.1.1.1:53", "PROXY proxy"),
+            ("tcp 198.19.0.7:443", "PROXY fake-ip"),
+            ("tcp 10.1.2.3:80", "DIRECT reserved"),
+            ("tcp 203.0.113.9:80", "DIRECT excluded-ip"),
+            ("tcp 127.0.0.1:80", "REJECT host-only"),
+            ("tcp 169.254.169.254:80", "REJECT forwarded"),
+            ("tcp 64:ff9b::a9fe:a9fe:80", "REJECT forwarded"),
+            ("tcp 2002:7f00:1::1:80", "REJECT forwarded"),
+            ("tcp fe80::1:80", "REJECT forwarded"),
+            ("tcp 192.168.1.2:22", "REJECT forwarded"),
+            ("tcp 2001:db8:aaaa::2:22", "REJECT forwarded"),
+            ("tcp 198.18.0.2:22", "REJECT forwarded"),
+            ("tcp 192.168.1.2:445", "REJECT forwarded"),
+        ):
+            with self.subTest(destination):
+                decision = rules().decide(flow(destination, NEIGHBOUR), isLocal)
+                self.assertDecided(decision, expected)
+
+    def test_needsOwner(self) -> None:
+        """Owners are asked for only if a rule is about one, and where it can matter."""
+        self.assertFalse(rules(processes=False).needsOwner)
+        self.assertTrue(rules(processes=False, localProxy=True).needsOwner)
+        both, none = rules(), rules(processes=False)
+        for destination, matters in (
+            ("tcp 1.1.1.1:443", True),
+            ("udp 1.1.1.1:53", True),
+            ("tcp 198.19.0.7:443", True),
+            ("tcp 10.0.0.1:443", False),
+            ("tcp 1.1.1.1:445", False),
+            ("tcp 198.18.0.1:53", False),
+            ("udp 224.0.0.1:1", False),
+            ("tcp 127.0.0.1:1", False),
+        ):
+            decision = both.decide(flow(destination), isLocal)
+            self.assertEqual(both.ownerMatters(decision), matters, destination)
+            self.assertFalse(none.ownerMatters(decision))
+
+    def test_ownerMattersNowhereElse(self) -> None:
+        """Where an owner is said not to matter, none of them changes the verdict."""
+        hosts = ("1.1.1.1", "10.0.0.1", "198.18.0.1", "127.0.0.1", "198.19.0.7", "224.0.0.1")
+        for protocol, host, port in itertools.product(("tcp", "udp"), hosts, (53, 80, 445)):
+            asked = flow(f"{protocol} {host}:{port}")
+            without = rules().decide(asked, isLocal)
+            if not rules().ownerMatters(without):
+                for owner in (CURL, PROXY, OTHER):
+                    verdict = rules().decide(asked, isLocal, owner).verdict
+                    self.assertIs(verdict, without.verdict, f"{asked} {owner.name}")
+
+    def test_documented(self) -> None:
+        """The document for users has every rule, in the order in which they are asked."""
+        text = (ROOT / "docs" / "rules.md").read_text()
+        self.assertEqual(
+            re.findall(r"^\| [0-9]+ \| `([a-z-]+)` \|", text, re.MULTILINE), list(RULES)
+        )
+        for outcome in OUTCOMES:
+            self.assertIn(f"`{outcome}`", text)
+
+    def test_named(self) -> None:
+        """An owner is called by what is known of it."""
+        self.assertEqual(named(CURL), "curl (pid 77)")
+        self.assertEqual(named(Owner(0, 1000)), "uid 1000")
+        self.assertEqual(named(Owner(5, 1000)), "pid 5")
+        self.assertEqual(named(Owner(0, 0, "x")), "x")
+
+
+class ReservedTests(SynchronousTestCase):
+    """The table."""
+
+    def test_rows(self) -> None:
+        """Each row is a network in its canonical form, once, with a source."""
+        found = [str(ip_network(special.network)) for special in SPECIALS]
+        self.assertEqual(found, [special.network for special in SPECIALS])
+        self.assertEqual(len(set(found)), len(found))
+        for special in SPECIALS:
+            self.assertRegex(special.source, r"^RFC [0-9]+$")
+
+    def test_asPython(self) -> None:
+        """
+        The table agrees with the standard library's copy of the registries, but for
+        newer rows.
+        """
+        newer = ("192.88.99.2/32", "100:0:0:1::/64", "3fff::/20", "5f00::/16", "64:ff9b:1::/48")
+        shared = ("100.64.0.0/10", "192.0.0.9/32", "192.0.0.10/32", *newer)
+        for special in SPECIALS:
+            address = ip_address(special.network.partition("/")[0])
+            if special.network in shared or special.network.startswith("2001:"):
+                continue
+            self.assertTrue(address.is_private or not address.is_global, special.network)
+
+    def test_edges(self) -> None:
+        """A network's first and last address are in it, those beside it are not."""
+        for special in SPECIALS:
+            network = ip_network(special.network)
+            for address in (network[0], network[-1]):
+                found = specialOf(str(address))
+                assert found is not None
+                self.assertTrue(ip_network(found.network).subnet_of(network))  # type: ignore[arg-type]
+        for host in ("9.255.255.255", "11.0.0.0", "100.128.0.0", "fec0::1", "2001:200::1"):
+            self.assertIsNone(specialOf(host), host)
+
+    def test_exceptions(self) -> None:
+        """What is on the Internet inside a reserved network is found as such."""
+        for host in ("192.0.0.9", "2001:20::1", "2001:0:1::1"):
+            found = specialOf(host)
+            assert found is not None
+            self.assertIs(found.reach, Reach.GLOBAL, host)
+
+    def test_narrowest(self) -> None:
+        """The narrowest network wins, and of equal ones the first."""
+        found = NetworkMap((("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.0.0.0/8", 3)))
+        self.assertEqual([found.find(f"10.{x}.0.1") for x in (0, 1)], [1, 2])
+        self.assertIsNone(found.find("11.0.0.1"))
+        self.assertIsNone(found.find("::a00:1"))
+        self.assertEqual(NetworkMap((("::/0", 1),)).find("2001:db8::1"), 1)

@@ -1,0 +1,101 @@
+"""
+What the tests of L{nanotun.router.udp.associations} and L{nanotun.router.udp.association} share.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from nanotun.engine.request import DatagramFlowRequest
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
+from nanotun.log.trouble import TroubleLog
+from nanotun.router.udp.associations import Associations
+from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTunOpener
+
+WEB = Endpoint("192.0.2.1", 443)
+DNS = Endpoint("192.0.2.53", 53)
+
+
+@implementer(IFlowHandler)
+class Handler:
+    """Sends all datagrams by one upstream."""
+
+    followsFlows = False
+
+    def __init__(self, case: AssociationCase) -> None:
+        self.case = case
+
+    def flowRequested(self, request: Any) -> None:
+        raise NotImplementedError
+
+    def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
+        self.case.table.send(request, self.case.upstream)
+
+    def flowAbandoned(self, flowID: int) -> None:
+        raise NotImplementedError
+
+    def flowClosed(self, end: Any) -> None:
+        raise NotImplementedError
+
+
+class AssociationCase(SynchronousTestCase):
+    """A table between an engine and an upstream of memory."""
+
+    sharesLegs = False
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.clock = Clock()
+        self.engine = MemoryEngine()
+        self.upstream = FakeUpstream()
+        self.upstream.sharesLegs = self.sharesLegs
+        self.logged: list[str] = []
+        log = Logger(
+            observer=lambda event: self.logged.append(formatEvent(event)),  # type: ignore[arg-type]
+            namespace="test",
+        )
+        self.trouble = TroubleLog(self.clock, log)
+        self.chosen: list[int] = []
+        self.patch(Associations, "_log", log)
+        self.table = Associations(self.engine, self.clock, self.trouble, self.choose)
+        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
+        self.addCleanup(self.engine.stop)
+
+    def choose(self, count: int) -> int:
+        """The first shared leg, unless the test says which."""
+        return self.chosen.pop(0) if self.chosen else 0
+
+    def ask(self, port: int = 40000, destination: Endpoint = WEB) -> DatagramFlowRequest:
+        """The app on a port sends to somebody."""
+        return self.engine.requestDatagrams(destination, Endpoint("198.18.0.2", port))
+
+    def stand(self) -> int:
+        """A leg stands; returns its association."""
+        self.upstream.answerDatagrams()
+        return max(self.engine.associations)
+
+    def endLeg(self, error: int = errno.ETIMEDOUT) -> None:
+        """The engine ends the newest association."""
+        self.engine.endAssociation(max(self.engine.associations), error)
+
+    def breakLeg(self, times: int = 1, destination: Endpoint = WEB) -> None:
+        """An app sends, and its leg breaks as soon as it stands."""
+        for _ in range(times):
+            self.ask(destination=destination)
+            self.stand()
+            self.endLeg(errno.ECONNREFUSED)
+
+    def assertIdle(self) -> None:
+        """Nothing is left."""
+        self.table.stop()
+        self.trouble.stop()
+        self.assertEqual(self.table.legs, set())
+        self.assertEqual(self.engine.associations, {})
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,345 @@
+"""
+Tests for L{nanotun.router.udp}: a source's own associations.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from nanotun.errors import DatagramsUnsupported, ProxyError
+from nanotun.flow import Endpoint, Refusal
+from nanotun.interfaces import LegKind
+from nanotun.router.udp import associations
+from nanotun.router.udp.association import MATURE_AGE
+from nanotun.router.udp.pauses import ENDS, PAUSE_FIRST
+from nanotun.testing import FakeControl
+from tests.unit.router.association_cases import DNS, AssociationCase
+
+
+class OwnTests(AssociationCase):
+    """
+    Tests for the leg that a source has for itself.
+    """
+
+    def test_one(self) -> None:
+        """
+        A source has one leg for whatever it talks to: flows that come while it
+        opens wait, later ones are attached at once.
+        """
+        first, second = self.ask(), self.ask(destination=DNS)
+        self.assertEqual((self.upstream.families, self.engine.attached), ([4], {}))
+        self.upstream.answerDatagrams()
+        third = self.ask(destination=Endpoint("198.51.100.1", 1))
+        (association,) = self.engine.associations
+        self.assertEqual(
+            self.engine.attached, {each.flow.id: association for each in (first, second, third)}
+        )
+        self.assertEqual((self.upstream.families, self.engine.shared), ([4], set()))
+        self.assertIdle()
+
+    def test_each(self) -> None:
+        """
+        Each source has its own, also where the address is the same.
+        """
+        self.ask(1)
+        self.ask(2)
+        self.engine.requestDatagrams(
+            Endpoint("2001:db8::1", 1), Endpoint("fdfe:dcba:9876::2", 40000)
+        )
+        self.assertEqual(self.upstream.families, [4, 4, 6])
+        for _ in range(3):
+            self.upstream.answerDatagrams()
+        self.assertEqual(sorted(self.engine.attached.values()), sorted(self.engine.associations))
+        self.assertIdle()
+
+    def test_direct(self) -> None:
+        """
+        A direct leg has no control to look after.
+        """
+        self.ask()
+        self.upstream.answerDatagrams(LegKind.DIRECT)
+        (association,) = self.engine.associations
+        self.engine.endAssociation(association)
+        self.ask()
+        self.upstream.answerDatagrams(LegKind.DIRECT)
+        self.assertEqual(len(self.engine.attached), 2)
+        self.assertIdle()
+
+    def test_ended(self) -> None:
+        """
+        An association that the engine ended lets go of its control; the next flow
+        has a new one.
+        """
+        self.ask()
+        control = self.upstream.answerDatagrams()
+        (association,) = self.engine.associations
+        self.engine.endAssociation(association)
+        self.assertTrue(control.closed)
+        self.assertEqual(self.table.legs, set())
+        self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.logged, [])
+        self.assertIdle()
+
+    def test_harmlessEnds(self) -> None:
+        """
+        That it was idle, or made room for another, is no trouble however often.
+        """
+        for _ in range(ENDS):
+            for error in (errno.ETIMEDOUT, errno.ENOBUFS):
+                self.ask()
+                self.stand()
+                self.endLeg(error)
+        self.assertEqual((self.logged, self.engine.refused), ([], {}))
+        self.assertIdle()
+
+    def test_broken(self) -> None:
+        """
+        Legs that break as soon as they stand are told of once; after a few their
+        source is refused for a while, longer each time.  Others have theirs.
+        """
+        seconds = PAUSE_FIRST
+        self.breakLeg(ENDS - 1)
+        for number in range(3):
+            self.breakLeg()
+            self.clock.advance(seconds - 0.01)
+            request = self.ask()
+            self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+            self.assertEqual(len(self.upstream.families), ENDS + number)
+            self.clock.advance(0.02)
+            seconds *= 2
+        self.breakLeg()
+        self.ask(1)
+        self.assertEqual(len(self.upstream.families), ENDS + 4)
+        self.assertEqual(
+            self.logged,
+            [
+                "A leg for UDP by fake:// broke: Connection refused; if it happens often, "
+                "look whether the proxy's ports for UDP are open.",
+            ],
+        )
+        self.assertIdle()
+
+    def test_lives(self) -> None:
+        """
+        A leg that lives for a while ends that: when it is lost after all, the next
+        flow has a new one at once.
+        """
+        self.breakLeg(ENDS)
+        self.clock.advance(PAUSE_FIRST)
+        for _ in range(2 * ENDS):
+            self.ask()
+            control = self.upstream.answerDatagrams()
+            self.clock.advance(MATURE_AGE)
+            control.lose()
+        self.assertEqual(self.engine.refused, {})
+        self.assertIdle()
+
+    def test_lost(self) -> None:
+        """
+        A control that is lost takes the association with it, and is told of.
+        """
+        self.ask()
+        control = self.upstream.answerDatagrams()
+        control.lose()
+        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertEqual(self.logged, ["The proxy closed it."])
+        self.assertIdle()
+
+    def test_lostOften(self) -> None:
+        """
+        So it is when the proxy ends the control connection as soon as it stands.
+        """
+        for _ in range(ENDS):
+            self.ask()
+            self.upstream.answerDatagrams().lose()
+        requests = [self.ask() for _ in range(10)]
+        self.assertEqual(len(self.upstream.families), ENDS)
+        self.assertEqual(list(self.engine.refused), [each.flow.id for each in requests])
+        self.assertEqual(self.logged, ["The proxy closed it."])
+        self.clock.advance(PAUSE_FIRST)
+        self.ask()
+        self.assertEqual(len(self.upstream.families), ENDS + 1)
+        self.assertIdle()
+
+    def test_lostAtOnce(self) -> None:
+        """
+        A control that was lost before the leg stood leaves nothing to attach to.
+        """
+        request = self.ask()
+        original = self.engine.openAssociation
+
+        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+            leg.control.lose()
+            return original(leg, ended, shared)
+
+        self.patch(self.engine, "openAssociation", openAssociation)
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.dropped, [request.flow.id])
+        self.assertIdle()
+
+    def test_endUnderWay(self) -> None:
+        """
+        A flow that the association does not take, because it has just ended, gets a
+        new one; if that does not take it either, it is dropped.
+        """
+        self.ask()
+        self.upstream.answerDatagrams()
+        (first,) = self.engine.associations
+        self.engine.busy.add(first)
+        request = self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.engine.busy.add(self.engine._lastID + 1)
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.dropped, [request.flow.id])
+        # The late word of the first one's end does not harm the second.
+        self.engine.endAssociation(first)
+        self.engine.busy.clear()
+        self.ask()
+        self.assertEqual(self.upstream.families, [4, 4])
+        self.assertIdle()
+
+    def test_fails(self) -> None:
+        """
+        Every flow that waited is refused; the cause is told once; a new flow asks
+        anew.
+        """
+        requests = [self.ask(), self.ask(), self.ask()]
+        self.upstream.failDatagrams(ProxyError("The proxy is down."))
+        self.assertEqual(
+            self.engine.refused, {each.flow.id: Refusal.PORT_UNREACHABLE for each in requests}
+        )
+        self.assertEqual(self.logged, ["The proxy is down."])
+        self.ask()
+        self.upstream.failDatagrams(ProxyError("The proxy is down."))
+        self.assertEqual(len(self.logged), 1)
+        self.assertIdle()
+
+    def test_unsupported(self) -> None:
+        """
+        That an upstream carries no UDP is told once, until it did carry some.
+        """
+        for _ in range(2):
+            for _ in range(3):
+                request = self.ask()
+                self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+                self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+            self.assertEqual(self.logged, ["It carries no UDP."])
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.logged.clear()
+            self.ask(1)
+            self.stand()
+            self.endLeg()
+        self.assertIdle()
+
+    def test_unsupportedByNature(self) -> None:
+        """
+        What an upstream's URL says already was told at the start.
+        """
+        self.upstream.carriesDatagrams = False
+        self.ask()
+        self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+        self.assertEqual(self.logged, [])
+
+    def test_unusable(self) -> None:
+        """
+        So it is if the engine cannot take the leg, and the control is closed.
+        """
+        request = self.ask()
+        self.engine.associationError = OSError(errno.EMFILE, "Too many open files")
+        control = self.upstream.answerDatagrams()
+        self.assertTrue(control.closed)
+        self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
+        self.assertEqual(self.logged, ["A leg for UDP cannot be used: Too many open files."])
+        self.assertIdle()
+
+    def test_bug(self) -> None:
+        """
+        A mistake of ours is logged as such.
+        """
+        request = self.ask()
+        bug: Any = ZeroDivisionError()
+        self.upstream.failDatagrams(bug)
+        self.assertIn(request.flow.id, self.engine.refused)
+        self.assertIn("mistake of ours", self.logged[0])
+
+    def test_bugAtOnce(self) -> None:
+        """
+        One that comes before there is anything to wait for is no different, and is
+        not counted among the legs that are opening.
+        """
+        self.patch(associations, "OPENING_LIMIT", 1)
+
+        def associate(family: int) -> Any:
+            raise ZeroDivisionError
+
+        self.upstream.associate = associate  # type: ignore[method-assign]
+        requests = [self.ask(), self.ask()]
+        self.assertEqual(list(self.engine.refused), [each.flow.id for each in requests])
+        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIdle()
+
+    def test_bugInControl(self) -> None:
+        """
+        One in the control drops those that waited, and nothing stays open.
+        """
+        requests = [self.ask(), self.ask()]
+
+        def watch(control: FakeControl, lost: Any) -> None:
+            raise ZeroDivisionError
+
+        self.patch(FakeControl, "watch", watch)
+        self.assertTrue(self.upstream.answerDatagrams().closed)
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests])
+        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIdle()
+
+    def test_bugInEngine(self) -> None:
+        """
+        One flow that cannot be attached leaves none undecided, itself included.
+        """
+        requests = [self.ask(), self.ask(), self.ask()]
+        original = self.engine.attachFlow
+
+        def attachFlow(flowID: int, association: int, real: Endpoint | None) -> bool:
+            if flowID == requests[1].flow.id:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return original(flowID, association, real)
+
+        self.patch(self.engine, "attachFlow", attachFlow)
+        self.upstream.answerDatagrams()
+        self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests[1:]])
+        self.assertIdle()
+
+    def test_openingLimit(self) -> None:
+        """
+        Over the limit datagrams are dropped, until some legs stand or fail.
+        """
+        self.patch(associations, "OPENING_LIMIT", 3)
+        requests = [self.ask(port) for port in range(1, 6)]
+        self.assertEqual(self.engine.dropped, [each.flow.id for each in requests[3:]])
+        self.upstream.answerDatagrams()
+        self.upstream.failDatagrams(ProxyError("why"))
+        for port in (6, 7, 8):
+            self.ask(port)
+        self.assertEqual((len(self.upstream.families), len(self.engine.dropped)), (5, 3))
+        self.assertIdle()
+
+    def test_stop(self) -> None:
+        """
+        The stop gives up what is opening and closes what is open; flows are dropped,
+        those to come as well.
+        """
+        self.ask(1)
+        control = self.upstream.answerDatagrams()
+        waiting = self.ask(2)
+        self.table.stop()
+        late = self.ask(3)
+        self.assertEqual(self.upstream.cancelled, 1)
+        self.assertTrue(control.closed)
+        self.assertEqual(self.engine.dropped, [waiting.flow.id, late.flow.id])
+        self.assertIdle()

@@ -1,0 +1,80 @@
+"""
+Tests for L{nanotun.router.udp.pauses}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.router.udp.pauses import ENDS, MEMORY, PAUSE_FIRST, PAUSE_LIMIT, RECORDS_LIMIT, Pauses
+
+
+class PausesTests(SynchronousTestCase):
+    """
+    Tests for L{Pauses}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.pauses = Pauses()
+
+    def end(self, now: float, times: int = 1) -> None:
+        """Young legs end."""
+        for _ in range(times):
+            self.pauses.ended("who", now)
+
+    def assertPause(self, start: float, seconds: float) -> None:
+        """A pause has begun, and is over after a time."""
+        self.assertTrue(self.pauses.holds("who", start + seconds - 0.01))
+        self.assertFalse(self.pauses.holds("who", start + seconds))
+
+    def test_ends(self) -> None:
+        """
+        A few in a row make no pause; then there is one, longer each time.
+        """
+        self.end(0, ENDS - 1)
+        self.assertFalse(self.pauses.holds("who", 0))
+        now, seconds = 1.0, PAUSE_FIRST
+        for _ in range(10):
+            self.end(now)
+            self.assertPause(now, seconds)
+            now, seconds = now + seconds, min(2 * seconds, PAUSE_LIMIT)
+        self.assertEqual(seconds, PAUSE_LIMIT)
+
+    def test_together(self) -> None:
+        """
+        Legs that end during a pause make it no longer.
+        """
+        self.end(0, 100)
+        self.end(PAUSE_FIRST / 2)
+        self.assertPause(0, PAUSE_FIRST)
+
+    def test_grown(self) -> None:
+        """
+        A leg that lives ends all that.
+        """
+        self.pauses.grown("who")
+        self.end(0, ENDS)
+        self.end(PAUSE_FIRST)
+        self.pauses.grown("who")
+        self.assertEqual(len(self.pauses), 0)
+        self.end(PAUSE_FIRST, ENDS - 1)
+        self.assertFalse(self.pauses.holds("who", PAUSE_FIRST))
+
+    def test_others(self) -> None:
+        """
+        One's trouble is not another's.
+        """
+        self.end(0, ENDS)
+        self.assertFalse(self.pauses.holds("another", 0))
+
+    def test_forgotten(self) -> None:
+        """
+        Old trouble is forgotten, whoever had it; so is the oldest of too much.
+        """
+        self.end(0, ENDS)
+        self.pauses.ended("another", MEMORY)
+        self.assertEqual(len(self.pauses), 1)
+        for number in range(RECORDS_LIMIT):
+            self.pauses.ended(number, MEMORY)
+        self.assertEqual(len(self.pauses), RECORDS_LIMIT)

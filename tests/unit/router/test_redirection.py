@@ -1,0 +1,158 @@
+"""
+Tests for L{nanotun.router.udp.redirection}, by way of the router.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass
+
+from nanotun.engine.request import DatagramFlowRequest
+from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.flow import Endpoint, Refusal
+from nanotun.interfaces import IDatagramFlowRequest
+from nanotun.router.router import FlowRouter
+from nanotun.router.udp import redirection
+from nanotun.router.udp.redirection import RedirectedRequest
+from nanotun.testing import (
+    FakeGateway,
+    FakeJudge,
+    FakeNames,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTunOpener,
+)
+
+FAKE = Endpoint("198.19.0.1", 443)
+
+
+class RedirectionTests(SynchronousTestCase):
+    """Tests for datagrams to fake addresses."""
+
+    def setUp(self) -> None:
+        """A router that knows one name."""
+        self.upstream, self.engine, self.names = FakeUpstream(), MemoryEngine(), FakeNames()
+        self.names.known = {"198.19.0.1": "a.example", "fdfe:dcba:9876:1::1": "a.example"}
+        self.router = FlowRouter(
+            FakeJudge(),
+            self.upstream,
+            FakeUpstream("direct://"),
+            self.engine,
+            FakeGateway(),
+            Clock(),
+            names=self.names,
+        )
+        self.logged: list[LogEvent] = []
+        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
+        self.router._trouble._log = log
+        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
+        self.addCleanup(self.engine.stop)
+        self.addCleanup(self.router.stop)
+
+    def ask(self, destination: Endpoint = FAKE, port: int = 40000) -> DatagramFlowRequest:
+        """An app on a port sends to somebody."""
+        source = "fdfe:dcba:9876::2" if ":" in destination.host else "198.18.0.2"
+        return self.engine.requestDatagrams(destination, Endpoint(source, port))
+
+    def test_interface(self) -> None:
+        """What goes to the legs is a request as any other."""
+        verifyClass(IDatagramFlowRequest, RedirectedRequest)
+
+    def test_redirected(self) -> None:
+        """The leg first, then the lookup; then the flow has its real destination."""
+        request = self.ask()
+        self.assertEqual(self.names.asked, [])
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.names.asked, [("a.example", 4)])
+        self.assertEqual(self.engine.attached, {})
+        self.names.answer("192.0.2.7", "192.0.2.8")
+        (association,) = self.engine.associations
+        self.assertEqual(self.engine.attached, {request.flow.id: association})
+        self.assertEqual(self.engine.redirected, {request.flow.id: Endpoint("192.0.2.7", 443)})
+
+    def test_six(self) -> None:
+        """The family is the app's."""
+        request = self.ask(Endpoint("fdfe:dcba:9876:1::1", 443))
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.names.asked, [("a.example", 6)])
+        self.names.answer("2001:db8::1")
+        self.assertEqual(self.engine.redirected[request.flow.id].host, "2001:db8::1")
+
+    def test_real(self) -> None:
+        """A flow to a real address, by the same leg, is nothing special."""
+        self.ask()
+        other = self.ask(Endpoint("192.0.2.9", 53))
+        self.upstream.answerDatagrams()
+        self.assertEqual(list(self.engine.attached), [other.flow.id])
+        self.assertEqual(self.engine.redirected, {})
+
+    def test_noUdp(self) -> None:
+        """Where there is no UDP the app hears so and no name is looked up."""
+        request = self.ask()
+        self.upstream.failDatagrams(DatagramsUnsupported("none"))
+        self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
+        self.assertEqual(self.names.asked, [])
+
+    def test_noAddress(self) -> None:
+        """A name without an address is a host that cannot be reached."""
+        request = self.ask()
+        self.upstream.answerDatagrams()
+        self.names.answer()
+        self.assertEqual(self.engine.refused, {request.flow.id: Refusal.HOST_UNREACHABLE})
+
+    def test_noServer(self) -> None:
+        """A lookup that fails refuses the flow and is told."""
+        request = self.ask()
+        self.upstream.answerDatagrams()
+        self.names.fail(UpstreamError("no DNS"))
+        self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
+        self.assertEqual([formatEvent(each) for each in self.logged], ["no DNS"])
+
+    def test_forgotten(self) -> None:
+        """An address without a name is refused, with one line, and opens no leg."""
+        request = self.ask(Endpoint("198.19.0.9", 443))
+        self.ask(Endpoint("198.19.0.9", 443), 40001)
+        self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+        (line,) = [formatEvent(each) for each in self.logged]
+        self.assertIn("198.19.0.9", line)
+        self.assertEqual(self.upstream.families, [])
+
+    def test_legEnded(self) -> None:
+        """A leg that ended during the lookup is replaced; nothing is looked up again."""
+        request = self.ask()
+        self.upstream.answerDatagrams()
+        (association,) = self.engine.associations
+        self.engine.endAssociation(association)
+        self.names.answer("192.0.2.7")
+        self.assertEqual(self.engine.attached, {})
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.redirected, {request.flow.id: Endpoint("192.0.2.7", 443)})
+        self.assertEqual(len(self.names.asked), 1)
+
+    def test_shared(self) -> None:
+        """A shared leg takes such flows as well."""
+        self.upstream.sharesLegs = True
+        request = self.ask(Endpoint("198.19.0.1", 53))
+        self.upstream.answerDatagrams()
+        self.names.answer("192.0.2.7")
+        self.assertEqual(self.engine.attached, {request.flow.id: next(iter(self.engine.shared))})
+
+    def test_bounded(self) -> None:
+        """Above a number of lookups flows are dropped."""
+        self.patch(redirection, "WAITING_LIMIT", 2)
+        requests = [self.ask(port=40000 + number) for number in range(3)]
+        for _ in requests:
+            self.upstream.answerDatagrams()
+        self.assertEqual((self.names.pending, self.engine.dropped), (2, [requests[2].flow.id]))
+        self.names.answer("192.0.2.7")
+        self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
+
+    def test_stop(self) -> None:
+        """At the stop lookups are given up and flows dropped."""
+        looking, waiting = self.ask(), self.ask(port=40001)
+        self.upstream.answerDatagrams()
+        self.router.stop()
+        self.assertEqual(sorted(self.engine.dropped), [looking.flow.id, waiting.flow.id])
+        self.assertEqual(self.names.pending, 0)

@@ -1,0 +1,424 @@
+"""
+Tests for L{nanotun.router.router}.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.errors import (
+    AuthenticationError,
+    HandshakeError,
+    ProxyError,
+    UpstreamError,
+    UpstreamHostUnreachable,
+    UpstreamNetUnreachable,
+    UpstreamProhibited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.flow import Decision, Endpoint, Owner, Refusal, Verdict
+from nanotun.interfaces import IFlowHandler, LegKind
+from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.router.router import FlowRouter
+from nanotun.testing import (
+    FakeGateway,
+    FakeJudge,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTunOpener,
+)
+
+
+class RouterCase(SynchronousTestCase):
+    """A router between an engine and an upstream of memory."""
+
+    logFlows = False
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.clock = Clock()
+        self.judge = FakeJudge()
+        self.upstream = FakeUpstream()
+        self.direct = FakeUpstream("direct://")
+        self.engine = MemoryEngine()
+        self.gateway = FakeGateway()
+        self.router = FlowRouter(
+            self.judge,
+            self.upstream,
+            self.direct,
+            self.engine,
+            self.gateway,
+            self.clock,
+            self.logFlows,
+        )
+        self.logged: list[LogEvent] = []
+        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
+        self.router._log = log  # type: ignore[misc]
+        self.router._trouble._log = log
+        self.router._ledger._log = log
+        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
+        self.addCleanup(self.engine.stop)
+
+    def lines(self, level: str = "error") -> list[str]:
+        """What was logged at a level."""
+        return [formatEvent(each) for each in self.logged if each["log_level"].name == level]
+
+
+class FlowTests(RouterCase):
+    """
+    Tests for a flow's life.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It is what an engine calls.
+        """
+        verifyClass(IFlowHandler, FlowRouter)
+        verifyObject(IFlowHandler, self.router)
+
+    def test_joined(self) -> None:
+        """
+        The destination is dialled first, then the flow is joined to the leg.
+        """
+        request = self.engine.request(Endpoint("192.0.2.7", 443))
+        self.assertEqual(self.upstream.asked, [Endpoint("192.0.2.7", 443)])
+        self.assertEqual(self.engine.joined, {})
+        self.assertEqual(self.router.pending, 1)
+        far = self.upstream.answer(b"220 hello")
+        self.addCleanup(far.close)
+        fd, leftover = self.engine.joined[request.flow.id]
+        self.assertEqual(leftover, b"220 hello")
+        os.write(fd, b"x")
+        self.assertEqual(far.recv(10), b"x")
+        self.assertEqual(self.router.pending, 0)
+        # Nobody needs to hear of the end but those lines.
+        self.assertEqual(self.router.followsFlows, self.logFlows)
+        self.engine.end(request.flow.id)
+        self.assertEqual(self.lines(), [])
+
+    def test_refusals(self) -> None:
+        """
+        Each error becomes what the app is to see.
+        """
+        for kind, refusal in (
+            (UpstreamRefused, Refusal.RESET),
+            (UpstreamHostUnreachable, Refusal.HOST_UNREACHABLE),
+            (UpstreamNetUnreachable, Refusal.NET_UNREACHABLE),
+            (UpstreamProhibited, Refusal.PROHIBITED),
+            (UpstreamTimeout, Refusal.RESET),
+            (ProxyError, Refusal.RESET),
+            (HandshakeError, Refusal.RESET),
+            (AuthenticationError, Refusal.RESET),
+            (UpstreamError, Refusal.RESET),
+        ):
+            request = self.engine.request()
+            self.upstream.fail(kind("why"))
+            self.assertEqual(self.engine.refused[request.flow.id], refusal, kind)
+        self.assertEqual(self.router.pending, 0)
+
+    def test_logged(self) -> None:
+        """
+        What the app sees itself is no trouble of ours; the rest is an error.
+        """
+        for kind in (UpstreamRefused, UpstreamHostUnreachable, UpstreamProhibited):
+            self.engine.request()
+            self.upstream.fail(kind("not logged"))
+        self.engine.request()
+        self.upstream.fail(AuthenticationError("The proxy wants a password."))
+        self.assertEqual(self.lines(), ["The proxy wants a password."])
+
+    def test_abandoned(self) -> None:
+        """
+        The app gives up: so does the dial.
+        """
+        request = self.engine.request()
+        self.engine.abandon(request.flow.id)
+        self.assertEqual(self.upstream.cancelled, 1)
+        self.assertEqual(self.router.pending, 0)
+        self.assertEqual(self.engine.refused, {})
+        # An id that is not waiting is no trouble.
+        self.router.flowAbandoned(99)
+
+    def test_goneAtJoin(self) -> None:
+        """
+        The app gives up at the last moment.
+        """
+        request = self.engine.request()
+        self.engine._waiting.clear()
+        far = self.upstream.answer()
+        self.addCleanup(far.close)
+        self.assertEqual(far.recv(1), b"")
+        self.assertNotIn(request.flow.id, self.engine.joined)
+
+    def test_joinFails(self) -> None:
+        """
+        An engine that cannot join is reported.
+        """
+
+        def joinFlow(flowID: int, fd: int, leftover: bytes) -> bool:
+            os.close(fd)
+            raise OSError(errno.EINVAL, "ns_join: Invalid argument")
+
+        self.engine.joinFlow = joinFlow  # type: ignore[method-assign]
+        self.engine.request()
+        self.upstream.answer().close()
+        self.assertIn("cannot be joined", self.lines()[0])
+
+    def test_flowLimit(self) -> None:
+        """
+        That the limit is reached is told once, not for each flow; no flow is
+        refused for it.
+        """
+        self.engine.flowLimit = 2
+        for _ in range(5):
+            self.engine.request()
+            self.upstream.answer().close()
+        (line,) = self.lines()
+        self.assertIn("2 connections are open", line)
+        self.assertEqual((len(self.engine.joined), len(self.engine.dropped)), (2, 3))
+        self.assertEqual((self.engine.refused, self.router.pending), ({}, 0))
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertIn("(2 more in 10 s)", self.lines()[1])
+        self.router.stop()
+
+    def test_bug(self) -> None:
+        """
+        A mistake of ours costs one flow and is logged as such.
+        """
+        request = self.engine.request()
+        bug: Any = ZeroDivisionError()
+        self.upstream.fail(bug)
+        self.assertEqual(self.engine.refused[request.flow.id], Refusal.RESET)
+        self.assertIn("mistake of ours", self.lines("critical")[0])
+
+    def test_stop(self) -> None:
+        """
+        The stop ends all dials, and refuses their flows and those to come.
+        """
+        first, second = self.engine.request(), self.engine.request()
+        self.router.stop()
+        third = self.engine.request()
+        self.assertEqual(self.upstream.cancelled, 2)
+        self.assertEqual(
+            self.engine.refused,
+            {each.flow.id: Refusal.RESET for each in (first, second, third)},
+        )
+        self.assertEqual(len(self.upstream.asked), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class WayTests(RouterCase):
+    """
+    Tests for which flow goes where.
+    """
+
+    ELSEWHERE = Endpoint("192.0.2.7", 443)
+
+    def decide(self, verdict: Verdict, trouble: str = "") -> None:
+        """Have the judge decide so of flows to L{ELSEWHERE}."""
+        decision = Decision(verdict, verdict.value, "the test says so", trouble=trouble)
+        self.judge.decisions[self.ELSEWHERE.host] = decision
+
+    def assertEachWay(self, ask: Callable[[Endpoint], object], *places: Any) -> None:
+        """
+        What is asked for ends in the place of its verdict and in no other.
+
+        @param places: one per verdict, in their order.
+        """
+        for number, verdict in enumerate(Verdict):
+            self.decide(verdict)
+            ask(self.ELSEWHERE)
+            found = [len(place) for place in places]
+            self.assertEqual(found, [int(number == x) for x in range(len(places))], verdict)
+            places[number].clear()
+        self.assertEqual(len(self.judge.judged), len(places))
+        self.router.stop()
+
+    def test_stream(self) -> None:
+        """
+        A connection goes where the judge says, and each is judged once.
+        """
+        engine = self.engine
+        ways = self.upstream.asked, self.direct.asked, self.gateway.accepted
+        self.assertEachWay(engine.request, *ways, engine.refused, engine.dropped)
+
+    def test_datagramsEachWay(self) -> None:
+        """
+        So do datagrams.
+        """
+        engine = self.engine
+        ways = self.upstream.families, self.direct.families, engine.served
+        self.assertEachWay(engine.requestDatagrams, *ways, engine.refused, engine.dropped)
+
+    def test_twoLegs(self) -> None:
+        """
+        A source whose datagrams go both ways has a leg for each.
+        """
+        self.decide(Verdict.DIRECT)
+        first = self.engine.requestDatagrams(self.ELSEWHERE)
+        second = self.engine.requestDatagrams(Endpoint("192.0.2.8", 443))
+        self.direct.answerDatagrams(LegKind.DIRECT)
+        self.upstream.answerDatagrams()
+        self.assertEqual(set(self.engine.attached), {first.flow.id, second.flow.id})
+        self.assertEqual(self.router.report()["legs"], 2)
+        self.router.stop()
+
+    def test_refused(self) -> None:
+        """
+        What is refused is prohibited, as the app sees it; trouble is told once for all.
+        """
+        self.decide(Verdict.REJECT, "Do something.")
+        requests = [self.engine.request(self.ELSEWHERE) for _ in range(3)]
+        requests.append(self.engine.request(self.ELSEWHERE))
+        self.assertEqual(set(self.engine.refused.values()), {Refusal.PROHIBITED})
+        self.assertEqual(self.lines(), ["Do something."])
+        self.router.stop()
+
+    def test_report(self) -> None:
+        """
+        Flows are counted by verdict and by rule.
+        """
+        self.decide(Verdict.REJECT)
+        self.engine.request(self.ELSEWHERE)
+        self.engine.requestDatagrams(self.ELSEWHERE)
+        self.engine.request()
+        self.assertEqual(
+            self.router.report(),
+            {
+                "verdicts": {"reject": 2, "proxy": 1},
+                "rules": {"reject": 2, "proxy": 1},
+                "dialling": 1,
+                "legs": 0,
+            },
+        )
+
+    def test_reconfigure(self) -> None:
+        """
+        Flows to come are judged by the new judge and go the new way; those under way
+        go on.
+        """
+        first = self.engine.request()
+        upstream, judge = FakeUpstream("new://"), FakeJudge()
+        self.router.reconfigure(judge, upstream, FakeUpstream("direct://"), True)
+        self.assertTrue(self.router.logFlows)
+        second = self.engine.request()
+        self.assertEqual(
+            (len(self.judge.judged), len(judge.judged), len(upstream.asked)), (1, 1, 1)
+        )
+        for way in (self.upstream, upstream):
+            self.addCleanup(way.answer().close)
+        self.assertEqual(set(self.engine.joined), {first.flow.id, second.flow.id})
+        self.assertEqual(self.upstream.cancelled, 0)
+
+    def test_datagrams(self) -> None:
+        """
+        Datagrams leave by a leg of the upstream.
+        """
+        request = self.engine.requestDatagrams(Endpoint("192.0.2.7", 443))
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.upstream.families, [4])
+        self.assertEqual(list(self.engine.attached), [request.flow.id])
+        self.router.stop()
+        self.assertEqual(self.lines(), [])
+
+    def test_proxyDown(self) -> None:
+        """
+        An app whose datagrams the upstream cannot carry is told; the log has one
+        line for all of them, and a number.
+        """
+        for _ in range(5):
+            request = self.engine.requestDatagrams()
+            self.upstream.failDatagrams(ProxyError("It is down."))
+            self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+        self.assertEqual(self.lines(), ["It is down."])
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertEqual(self.lines()[1], "It is down. (4 more in 10 s)")
+        self.router.stop()
+
+    def test_dns(self) -> None:
+        """
+        A query to another server leaves as all datagrams do.
+        """
+        request = self.engine.requestDatagrams(Endpoint("192.0.2.53", 53))
+        self.upstream.answerDatagrams()
+        self.assertIn(request.flow.id, self.engine.attached)
+        self.router.stop()
+
+    def test_stop(self) -> None:
+        """
+        The stop lets go of every leg and of those to come.
+        """
+        self.engine.requestDatagrams()
+        self.router.stop()
+        self.engine.requestDatagrams()
+        self.assertEqual((self.upstream.cancelled, self.upstream.families), (1, [4]))
+        self.assertEqual(len(self.engine.dropped), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LoggingFlowTests(FlowTests):
+    """
+    The same with a debug line for each flow.
+    """
+
+    logFlows = True
+
+    def test_lines(self) -> None:
+        """
+        The lines say which flow went where, and when it ended.
+        """
+        owner = Owner(77, 1000, "curl")
+        self.judge.decisions["192.0.2.1"] = Decision(Verdict.PROXY, "some-rule", "", owner)
+        request = self.engine.request()
+        far = self.upstream.answer()
+        self.addCleanup(far.close)
+        self.clock.advance(1.5)
+        self.engine.end(request.flow.id, errno.EPIPE)
+        way = "from 198.18.0.2:40000 to 192.0.2.1:80 by fake:// (rule some-rule)"
+        self.assertEqual(
+            self.lines("debug"),
+            [
+                f"TCP flow 1 of curl (pid 77) {way}",
+                f"TCP flow 1 of curl (pid 77) {way} ended: 0 bytes up, 0 down, 1.500 s, "
+                "errno EPIPE",
+            ],
+        )
+
+    def test_switchedOff(self) -> None:
+        """
+        Where the lines are switched off, the ends of flows that were told of are heard
+        of still, and nothing is kept of them.
+        """
+        request = self.engine.request()
+        self.addCleanup(self.upstream.answer().close)
+        self.router.logFlows = False
+        self.assertTrue(self.router.followsFlows)
+        self.engine.end(request.flow.id)
+        self.assertFalse(self.router.followsFlows)
+
+    def test_haltLine(self) -> None:
+        """
+        A flow that goes nowhere has a line that says why.
+        """
+        self.judge.decisions["192.0.2.1"] = Decision(Verdict.DROP, "no-host", "it is nobody's")
+        self.engine.request()
+        (line,) = self.lines("debug")
+        self.assertIn("192.0.2.1:80: drop (rule no-host), because it is nobody's", line)
+
+    def test_datagramLine(self) -> None:
+        """
+        So do they of datagrams.
+        """
+        self.engine.requestDatagrams(Endpoint("192.0.2.1", 443))
+        (line,) = self.lines("debug")
+        self.assertIn("UDP flow 1 from 198.18.0.2:40000 to 192.0.2.1:443 by fake://", line)
+        self.router.stop()

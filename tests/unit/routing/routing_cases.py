@@ -1,0 +1,205 @@
+"""
+What tests of the routes have in common.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from nanotun.errors import RoutingError
+from nanotun.routing.applied import Ledger
+from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.changes import Changes
+from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.host import HostReader
+from nanotun.routing.interfaces import IChange
+from nanotun.routing.journal import Journal
+from nanotun.routing.routes import Monitor, Routes
+from nanotun.routing.values import Interface, Wishes
+from nanotun.testing import MemoryRoutes
+
+PLACE = ("boot", 7)
+UPLINK = Interface("up0", ("192.168.1.0/24", "2001:db8::/64"), ("192.168.1.1", "2001:db8::1"))
+TUNNEL = Interface("nano0", ("198.18.0.0/30", "fdfe:dcba:9876::/126"))
+
+
+@implementer(IChange)
+class FakeChange:
+    """
+    A change of another kind: its name is there, or not.
+
+    @cvar there: the names of those that are done, in this order.
+    """
+
+    kind = "fake"
+
+    def __init__(self, name: str, there: list[str], fails: set[str]) -> None:
+        self.name, self.there, self.fails = name, there, fails
+
+    def describe(self) -> str:
+        """See L{IChange.describe}."""
+        return f"do {self.name}"
+
+    def describeUndo(self) -> str:
+        """See L{IChange.describeUndo}."""
+        return f"undo {self.name}"
+
+    def record(self) -> dict[str, Any]:
+        """See L{IChange.record}."""
+        return {"name": self.name}
+
+    def apply(self) -> None:
+        """See L{IChange.apply}."""
+        if f"do {self.name}" in self.fails:
+            raise RoutingError(f"{self.name} cannot be done.")
+        self.there.append(self.name)
+
+    def undo(self) -> None:
+        """See L{IChange.undo}."""
+        if f"undo {self.name}" in self.fails:
+            raise RoutingError(f"{self.name} cannot be undone.")
+        if self.name in self.there:
+            self.there.remove(self.name)
+
+    def holds(self) -> bool:
+        """See L{IChange.holds}."""
+        return self.name in self.there
+
+
+class RoutingCase(SynchronousTestCase):
+    """
+    A machine of memory.
+
+    @ivar kernel: its rules and routes.
+    @ivar root: its C{/proc/sys}.
+    @ivar there: what changes of another kind are done.
+    @ivar fails: what of them does not work, such as C{"do x"}.
+    """
+
+    def setUp(self) -> None:
+        """Make the machine."""
+        self.kernel = MemoryRoutes(UPLINK, TUNNEL)
+        self.directory = Path(self.mktemp())
+        self.runDir = self.directory / "run"
+        self.root = self.directory / "sys"
+        for name in ("all", "up0", "nano0"):
+            self.sysctl(name).parent.mkdir(parents=True)
+            self.sysctl(name).write_text("0\n")
+        (self.root / "net/ipv6").mkdir()
+        self.there: list[str] = []
+        self.fails: set[str] = set()
+        self.place = PLACE
+        self.clock = Clock()
+
+    def sysctl(self, name: str) -> Path:
+        """The file of an interface's rp_filter."""
+        return self.root / f"net/ipv4/conf/{name}/rp_filter"
+
+    def fake(self, name: str) -> FakeChange:
+        """A change of another kind."""
+        return FakeChange(name, self.there, self.fails)
+
+    def journal(self) -> Journal:
+        """The journal, as a new process finds it."""
+        return Journal(str(self.runDir), lambda: self.place)
+
+    def changes(self, cached: CachedRoutes | None = None) -> Changes:
+        """What makes changes."""
+        kinds = {"fake": lambda record: self.fake(record["name"])}
+        return Changes(cached or CachedRoutes(self.kernel), kinds, root=str(self.root))
+
+    def ledger(self) -> Ledger:
+        """A ledger, as a new process has it."""
+        return Ledger(self.journal(), self.changes())
+
+    def written(self) -> list[str]:
+        """What the journal says, as commands."""
+        ledger = self.ledger()
+        ledger.load()
+        return [change.describe() for change in ledger.made]
+
+
+class FakeMonitor(Monitor):
+    """
+    @ivar changed: what is to be called.
+    @ivar listening: whether it was started.
+    """
+
+    def __init__(self, changed: Any) -> None:
+        self.changed = changed
+        self.listening = False
+
+    def start(self) -> None:
+        """Note it."""
+        self.listening = True
+
+    def stop(self) -> None:
+        """Note it."""
+        self.listening = False
+
+
+class RoutesCase(RoutingCase):
+    """
+    With the part made of it.
+
+    @ivar addresses: what the proxy's name leads to.
+    @ivar ports: where SSH is served.
+    @ivar statuses: with which the daemon was ended.
+    @ivar networks: how often the network changed.
+    @ivar extra: what the firewall does.
+    """
+
+    def setUp(self) -> None:
+        """Make what it needs."""
+        super().setUp()
+        self.addresses = ["9.9.9.9"]
+        self.ports: tuple[int, ...] = (22,)
+        self.statuses: list[int] = []
+        self.networks = 0
+        self.extra = ["firewall"]
+        self.wall = 1000.0
+        self.monitor: FakeMonitor
+
+    def routes(self, confirm: int = 0, **wishes: Any) -> Routes:
+        """The part, as a new process has it."""
+        cached = CachedRoutes(self.kernel)
+        changes = self.changes(cached)
+        wanted = Wishes(**{"device": "nano0", **wishes})
+
+        def lookUp(name: str) -> Deferred[list[str]]:
+            return succeed(list(self.addresses))
+
+        def makeMonitor(changed: Any) -> FakeMonitor:
+            self.monitor = FakeMonitor(changed)
+            return self.monitor
+
+        def networkChanged() -> None:
+            self.networks += 1
+
+        return Routes(
+            wanted,
+            cached,
+            HostReader(cached, wanted, root=str(self.root)),
+            Surroundings(
+                ("proxy.example",),
+                lambda name: list(self.addresses),
+                lookUp,
+                lambda: self.ports,
+                lambda function: succeed(function()),
+            ),
+            changes,
+            Ledger(self.journal(), changes),
+            lambda killSwitch: [self.fake(name) for name in self.extra],
+            makeMonitor,
+            self.clock,
+            networkChanged,
+            confirm,
+            self.statuses.append,
+            lambda: self.wall + self.clock.seconds(),
+        )

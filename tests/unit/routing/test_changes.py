@@ -1,0 +1,108 @@
+"""
+Tests for L{nanotun.routing.changes}.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import RoutingError
+from nanotun.routing.interfaces import IChange
+from nanotun.routing.values import Route, Rule, Sysctl
+from tests.unit.routing.routing_cases import RoutingCase
+
+RULE = Rule(4, 7430, "goto", 7499, uids=(7, 7))
+LAST = Rule(4, 7499, "nop")
+CATCH = Rule(4, 7450, "lookup", 28276, mark=0x6E74, invert=True)
+ROUTE = Route(6, "nano0")
+SETTING = Sysctl("net/ipv4/conf/up0/rp_filter", "2", "1")
+
+
+class ChangeTests(RoutingCase):
+    """Each kind of change."""
+
+    def test_roundTrip(self) -> None:
+        """Each is done, holds, is undone by another process from its record, and holds no more."""
+        self.sysctl("up0").write_text("1\n")
+        changes = self.changes()
+        for value in (RULE, ROUTE, SETTING):
+            change = changes.make(value)
+            verifyObject(IChange, change)
+            self.assertFalse(change.holds())
+            change.apply()
+            change.apply()
+            self.assertTrue(change.holds())
+            record = json.loads(json.dumps(change.record()))
+            other = self.changes().fromRecord(change.kind, record)
+            self.assertEqual(other.describe(), change.describe())
+            self.assertEqual(other.describeUndo(), change.describeUndo())
+            other.undo()
+            self.assertFalse(self.changes().make(value).holds())
+            other.undo()
+        self.assertEqual(self.sysctl("up0").read_text(), "1")
+
+    def test_errors(self) -> None:
+        """What the kernel refuses is one sentence with the command to type."""
+        changes = self.changes()
+        for value in (RULE, ROUTE):
+            self.kernel.fails[value.command("add")] = errno.EPERM
+            error = self.assertRaises(RoutingError, changes.make(value).apply)
+            self.assertIn(value.command("add"), str(error))
+            changes.make(value)
+            self.kernel.fails[value.command("del")] = errno.EPERM
+            error = self.assertRaises(RoutingError, changes.make(value).undo)
+            self.assertIn(value.command("del"), str(error))
+
+    def test_foreignRoute(self) -> None:
+        """Somebody else's default route in our table is an error, and stays."""
+        self.kernel.foreignDefault.add(6)
+        error = self.assertRaises(RoutingError, self.changes().make(ROUTE).apply)
+        self.assertIn("28276 is in use", str(error))
+
+    def test_settingOfSomebodyElse(self) -> None:
+        """A setting that somebody has changed since is left as it is."""
+        self.sysctl("up0").write_text("1\n")
+        change = self.changes().make(SETTING)
+        change.apply()
+        self.sysctl("up0").write_text("0\n")
+        change.undo()
+        self.assertEqual(self.sysctl("up0").read_text(), "0\n")
+
+    def test_settingGone(self) -> None:
+        """With its interface a setting is gone, which is no error."""
+        change = self.changes().make(Sysctl("net/ipv4/conf/gone0/rp_filter", "2", "1"))
+        change.apply()
+        change.undo()
+        self.assertFalse(change.holds())
+
+    def test_settingReadOnly(self) -> None:
+        """Where settings cannot be written, that is one sentence."""
+        self.sysctl("up0").unlink()
+        self.sysctl("up0").mkdir()
+        error = self.assertRaises(RoutingError, self.changes().make(SETTING).apply)
+        self.assertIn("net/ipv4/conf/up0/rp_filter", str(error))
+
+    def test_badRecords(self) -> None:
+        """A record that is none, or leads out of the settings, is refused."""
+        changes = self.changes()
+        for kind, record in (
+            ("unheard", {}),
+            ("rule", {"family": 4}),
+            ("route", {"nonsense": 1}),
+            ("sysctl", {"name": "../../etc/passwd", "value": "", "before": ""}),
+            ("sysctl", {"name": "/etc/passwd", "value": "", "before": ""}),
+        ):
+            self.assertRaises((KeyError, TypeError, ValueError), changes.fromRecord, kind, record)
+
+    def test_tagged(self) -> None:
+        """What carries our number is undone in an order in which nothing is caught for long."""
+        for rule in (LAST, RULE, CATCH):
+            self.kernel.addRule(rule)
+        self.kernel.addRoute(ROUTE)
+        self.assertEqual(
+            [change.describeUndo() for change in self.changes().tagged()],
+            [each.command("del") for each in (ROUTE, CATCH, RULE, LAST)],
+        )

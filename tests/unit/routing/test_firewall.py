@@ -1,0 +1,158 @@
+"""Tests of L{nanotun.routing.firewall}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotun.config.keys import KEYS
+from nanotun.config.selectors import selectors
+from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.errors import RoutingError
+from nanotun.routing.firewall import (
+    Firewall,
+    excludedGroups,
+    excludedUsers,
+    firewallKinds,
+    firewallLeftovers,
+)
+from nanotun.routing.firewall.rules import keyIn, signature
+from nanotun.routing.interfaces import IChange
+from tests.unit.routing.firewall_cases import FirewallCase
+
+
+def settingsWith(**values: str) -> Settings:
+    """Settings, the rest of them the default."""
+    given = {"proxy": "direct://", "tunName": "tun9", **values}
+    return makeSettings({}, {name: flagValue(KEYS[name], each) for name, each in given.items()}, "")
+
+
+class ChangesTests(FirewallCase):
+    """L{Firewall} and L{firewallKinds}."""
+
+    def kinds(self, hasIPv6: bool = True, **values: str) -> list[str]:
+        """What would be changed."""
+        return [each.kind for each in self.firewall(hasIPv6, **values).changes()]
+
+    def firewall(self, hasIPv6: bool = True, **values: str) -> Firewall:
+        """For these settings, on a machine with our tools."""
+        return Firewall(settingsWith(**values), self.tools, self.mounts, hasIPv6)
+
+    def test_nft(self) -> None:
+        """nft is taken where it works, and systemd-resolved is told where there can be one."""
+        self.assertEqual(self.kinds(), ["nft", "resolved"])
+        self.tools.installed.discard("busctl")
+        self.assertEqual(self.kinds(), ["nft"])
+
+    def test_iptables(self) -> None:
+        """Where nft does not work it is iptables, for the families that there are."""
+        self.tools.nft.refused["chain"] = "Error: no"
+        self.assertEqual(self.kinds(), ["iptables", "resolved"])
+        self.tools.installed.discard("nft")
+        for hasIPv6, versions in ((True, [4, 6]), (False, [4])):
+            (change, _) = self.firewall(hasIPv6).changes()
+            record = change.record()
+            self.assertEqual((record["versions"], record["variant"]), (versions, "nft"))
+
+    def test_neither(self) -> None:
+        """Without both there is an error that says what to install."""
+        self.tools.installed.clear()
+        self.assertIn("install nftables", str(self.assertRaises(RoutingError, self.kinds)))
+
+    def test_theSameChanges(self) -> None:
+        """Who asks again gets the same changes, and the machine is not looked at again."""
+        firewall = self.firewall()
+        first = firewall.changes()
+        self.tools.installed.clear()
+        self.assertEqual(firewall.changes(), first)
+
+    def test_confirmed(self) -> None:
+        """
+        From a table with an owner to the kill switch's, and back: the new is applied,
+        then the old undone, and there is never none.
+        """
+        firewall = self.firewall(killSwitch="true")
+        before, after = firewall.changes(False)[0], firewall.changes()[0]
+        self.assertEqual(firewall.changes(True)[0], after)
+        before.apply()
+        self.assertEqual(len(self.tools.nft.owners), 1)
+        after.apply()
+        before.undo()
+        self.assertTrue(after.holds())
+        self.assertEqual((len(self.tools.nft.tables), self.tools.nft.owners), (1, {}))
+        self.assertFalse(self.tools.held[0].isRunning())
+        before.apply()
+        after.undo()
+        self.assertTrue(before.holds())
+        before.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_settings(self) -> None:
+        """The device, the kill switch and who is excluded come from the settings."""
+        (change, _) = self.firewall(
+            excludedProcesses="uid:33,cgroup:/games,curl,unit:x.service", killSwitch="true"
+        ).changes()
+        self.assertEqual(
+            change.record(),
+            {
+                "device": "tun9",
+                "killSwitch": True,
+                "uids": [33],
+                "selectors": ["cgroup:/games", "unit:x.service"],
+            },
+        )
+        self.assertIn("tun9", change.describe())
+
+    def test_kinds(self) -> None:
+        """Each kind of change can be made from its record."""
+        made = [*self.firewall().changes()]
+        self.tools.installed.discard("nft")
+        made += self.firewall().changes()
+        kinds = firewallKinds(self.tools, self.mounts)
+        self.assertEqual(set(kinds), {each.kind for each in made})
+        for change in made:
+            again: IChange = kinds[change.kind](change.record())
+            self.assertEqual(again.describe(), change.describe())
+
+    def test_badRecords(self) -> None:
+        """A record that is none is refused, whatever is wrong about it."""
+        for kind, make in firewallKinds(self.tools, self.mounts).items():
+            record: dict[str, Any] = {}
+            error = self.assertRaises((ValueError, TypeError, KeyError), make, record)
+            self.assertIsNotNone(error, kind)
+
+    def test_leftovers(self) -> None:
+        """What is ours by its name is undone without a journal."""
+        before = [rules.save() for rules in self.tools.iptables.values()]
+        self.firewall(killSwitch="true").changes()[0].apply()
+        self.tools.nft.refused["chain"] = "Error: no"
+        self.firewall().changes()[0].apply()
+        self.tools.installed.add("iptables-legacy")  # but no iptables-legacy-save
+        for change in firewallLeftovers(self.tools):
+            change.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+        self.assertEqual([rules.save() for rules in self.tools.iptables.values()], before)
+
+
+class ExcludedTests(FirewallCase):
+    """L{excludedUsers} and L{excludedGroups}."""
+
+    def test_users(self) -> None:
+        """Users by number and by name, each once; one that there is not is passed over."""
+        chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,uid:4294967295,curl")
+        self.assertEqual(excludedUsers(chosen, {"ann": 12}.__getitem__), (7, 12))
+        self.assertEqual(excludedUsers(selectors("uid:root")), (0,))
+
+    def test_groups(self) -> None:
+        """Groups and units as they are written."""
+        chosen = selectors("uid:7,cgroup:/a/,unit:b.slice")
+        self.assertEqual(excludedGroups(chosen), ("cgroup:/a", "unit:b.slice"))
+
+
+class SignatureTests(FirewallCase):
+    """L{signature} and L{keyIn}."""
+
+    def test_key(self) -> None:
+        """The key is found in what was signed with it, and nowhere else."""
+        self.assertEqual(keyIn(f'drop comment "{signature("12ab", "text")}"'), "12ab")
+        self.assertEqual(keyIn(signature("", "text")), "")
+        self.assertIsNone(keyIn("table inet nanotun { # progname nft"))

@@ -1,0 +1,97 @@
+"""Tests of L{nanotun.routing.firewall.cgroups}."""
+
+from __future__ import annotations
+
+import os
+
+from nanotun.config.selectors import selectors
+from nanotun.routing.firewall import cgroups
+from nanotun.routing.firewall.cgroups import Cgroups, hierarchy, usualPath
+from tests.unit.routing.firewall_cases import FirewallCase
+
+
+class HierarchyTests(FirewallCase):
+    """L{hierarchy} and L{usualPath}."""
+
+    def test_hierarchy(self) -> None:
+        """The mount of version 2 is found, also with a blank in its path."""
+        with open(self.mounts) as file:
+            self.assertEqual(hierarchy(file.read()), self.folder)
+        line = "33 24 0:28 / /sys/fs/a\\040b rw - cgroup2 cgroup2 rw"
+        self.assertEqual(hierarchy(line), "/sys/fs/a b")
+        self.assertEqual(hierarchy("24 30 0:22 / /cg rw - cgroup cgroup rw\nx\n"), "")
+
+    def test_usualPath(self) -> None:
+        """Services are in system.slice, and slices in each other."""
+        self.assertEqual(usualPath("ssh.service"), "/system.slice/ssh.service")
+        self.assertEqual(usualPath("user.slice"), "/user.slice")
+        self.assertEqual(usualPath("user-1000.slice"), "/user.slice/user-1000.slice")
+
+
+class CgroupsTests(FirewallCase):
+    """L{Cgroups}."""
+
+    def paths(self, finder: Cgroups, search: bool = False) -> list[str]:
+        """The paths of those that exist."""
+        return [each.path for each in finder.existing(search)]
+
+    def test_existing(self) -> None:
+        """Those that exist are found, with their number and level."""
+        self.makeGroup("/system.slice/a.service")
+        finder = self.cgroups("cgroup:/games,cgroup:/none,unit:a.service,unit:b.service,curl")
+        found = finder.existing()
+        self.assertEqual([each.path for each in found], ["/games", "/system.slice/a.service"])
+        self.assertEqual([each.level for each in found], [1, 2])
+        self.assertEqual(found[0].id, os.stat(f"{self.folder}/games").st_ino)
+
+    def test_search(self) -> None:
+        """A unit that is elsewhere is found by a search, and then known."""
+        path = "/user.slice/user-1.slice/app.slice/game.service"
+        self.makeGroup(path)
+        finder = self.cgroups("unit:game.service")
+        self.assertEqual(self.paths(finder), [])
+        self.assertEqual(self.paths(finder, search=True), [path])
+        self.assertEqual(self.paths(finder), [path])
+        self.removeGroup(path)
+        self.assertEqual(self.paths(finder), [])
+
+    def test_searchIsBounded(self) -> None:
+        """A search ends after so many groups."""
+        self.makeGroup("/a/b/c/far.service")
+        self.patch(cgroups, "SEARCH_LIMIT", 3)
+        self.assertEqual(self.paths(self.cgroups("unit:far.service"), search=True), [])
+
+    def test_unusable(self) -> None:
+        """What could not be matched, or is not a group's name, is not found."""
+        self.makeGroup('/x"y')
+        finder = self.cgroups('cgroup:/,cgroup:/games/../games,cgroup:/x"y')
+        self.assertEqual(self.paths(finder), [])
+        self.assertEqual([each.path for each in finder.usual()], ["/games/../games", '/x"y'])
+
+    def test_noHierarchy(self) -> None:
+        """Without a hierarchy there are no groups."""
+        finder = Cgroups(selectors("cgroup:/games,unit:a.service"), "")
+        self.assertEqual(self.paths(finder, search=True), [])
+        self.assertEqual(len(finder.usual()), 2)
+
+    def test_namesForNft(self) -> None:
+        """nft is told what is below its own folder."""
+        for folder, tool in (
+            ("/sys/fs/cgroup", "games"),
+            ("/sys/fs/cgroup/unified", "unified/games"),
+            ("/mnt/cg", ""),
+            ("/sys/fs/cgroup2", ""),
+        ):
+            (group,) = Cgroups(selectors("cgroup:/games"), folder).usual()
+            self.assertEqual(group.tool, tool)
+
+    def test_hidden(self) -> None:
+        """Groups are hidden where the hierarchy is nowhere, or not where it is looked for."""
+        for text, folder, below, hidden in (
+            ("cgroup:/a", "/mnt/cg", "/sys/fs/cgroup", True),
+            ("cgroup:/a", "/mnt/cg", "", False),
+            ("cgroup:/a", "", "", True),
+            ("unit:a.service", "/sys/fs/cgroup/unified", "/sys/fs/cgroup", False),
+            ("curl", "", "", False),
+        ):
+            self.assertEqual(Cgroups(selectors(text), folder).hidden(below), hidden)

@@ -1,0 +1,260 @@
+"""Tests of L{nanotun.routing.firewall.iptables} and L{nanotun.routing.firewall.iptablestext}."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.errors import RoutingError
+from nanotun.routing.firewall.iptables import IptablesChains, variantOf
+from nanotun.routing.firewall.iptablestext import JUMPS, TABLES, loading, removing, tablesOf
+from nanotun.routing.firewall.rules import Cgroup, Rules
+from nanotun.routing.interfaces import IChange
+from tests.contracts.firewall import ChangeContract
+from tests.unit.routing.firewall_cases import FirewallCase
+
+RULES = Rules("tun9", (5,), (Cgroup('/a/b\\"c', "", 7),))
+EMPTY = dict.fromkeys(TABLES, "")
+
+
+class TextTests(SynchronousTestCase):
+    """L{loading} and L{removing}."""
+
+    def chain(self, name: str, version: int = 4) -> list[str]:
+        """The rules of a chain."""
+        begin = f"-A NANOTUN_{name} "
+        lines = loading(RULES, version, EMPTY).splitlines()
+        return [line.removeprefix(begin) for line in lines if line.startswith(begin)]
+
+    def test_redirect(self) -> None:
+        """DNS of each family goes to its gateway, but what is marked or ours."""
+        for version, gateway, own in (
+            (4, "198.18.0.1", "198.18.0.0/15"),
+            (6, "fdfe:dcba:9876::1", "fdfe:dcba:9876::/48"),
+        ):
+            for name, ourselves in (
+                ("DNS_SENT", "-o lo"),
+                ("DNS_FORWARDED", "-m addrtype --dst-type LOCAL"),
+            ):
+                self.assertEqual(
+                    self.chain(name, version),
+                    [
+                        "-m mark --mark 0x6e74 -j RETURN",
+                        f"{ourselves} -j RETURN",
+                        f"-d {own} -j RETURN",
+                        f"-p udp --dport 53 -j DNAT --to-destination {gateway}",
+                        f"-p tcp --dport 53 -j DNAT --to-destination {gateway}",
+                    ],
+                )
+
+    def test_guard(self) -> None:
+        """Unmarked DNS leaves by the tunnel and the loopback only."""
+        lines = self.chain("GUARD")
+        self.assertEqual(lines[:2], ["-m mark --mark 0x6e74 -j RETURN", "-o lo -j RETURN"])
+        self.assertTrue(lines[2].startswith("-o tun9 ") and lines[2].endswith(" -j RETURN"))
+        self.assertEqual(lines[3:], ["-p udp --dport 53 -j DROP", "-p tcp --dport 53 -j DROP"])
+
+    def test_excluded(self) -> None:
+        """Users and groups are marked; a name is quoted as iptables-restore reads it."""
+        lines = self.chain("SENDING")
+        self.assertIn("-m owner --uid-owner 5 -g NANOTUN_UPLINK", lines)
+        self.assertIn('-m cgroup --path "/a/b\\\\\\"c" -g NANOTUN_UPLINK', lines)
+
+    def test_families(self) -> None:
+        """The two versions differ in addresses, and in link-local servers, which IPv4 lacks."""
+        four, six = self.chain("SENDING"), self.chain("SENDING", 6)
+        known = "-p tcp --sport 1:1023 --tcp-flags FIN,SYN,RST NONE -m conntrack --ctstate NEW"
+        for lines, kernel in ((four, "198.18.0.2"), (six, "fdfe:dcba:9876::2")):
+            self.assertIn(f"! -s {kernel} {known} -g NANOTUN_UPLINK", lines)
+        local = [f"-p {each} --dport 53 ! -o lo -d fe80::/10 -j DROP" for each in ("udp", "tcp")]
+        self.assertEqual([line for line in six if "DROP" in line], local)
+        self.assertEqual(len(six) - len(four), 2)
+
+    def test_order(self) -> None:
+        """In each table the rules stand before something leads to them, in one commit."""
+        for part in loading(RULES, 4, EMPTY).split("*")[1:]:
+            lines = part.splitlines()
+            first = min(n for n, line in enumerate(lines) if line.startswith("-I "))
+            self.assertFalse([line for line in lines[first:] if line.startswith("-A ")])
+            self.assertEqual((lines.count("COMMIT"), lines[-1]), (1, "COMMIT"))
+
+    def test_again(self) -> None:
+        """What leads to us already is removed in the same commit."""
+        present = {"mangle": "-A OUTPUT -p tcp -j NANOTUN_SENDING\n-A OUTPUT -j X", "nat": ""}
+        deleted = [line for line in loading(RULES, 4, present).splitlines() if line[:2] == "-D"]
+        self.assertEqual(deleted, ["-D OUTPUT -p tcp -j NANOTUN_SENDING"])
+
+    def test_removing(self) -> None:
+        """Only what is there and ours is removed."""
+        self.assertEqual(removing(EMPTY), "")
+        saved = (
+            "*filter\n:NANOTUN_NOT_HERE - [0:0]\nCOMMIT\n"
+            "*nat\n:OUTPUT ACCEPT [0:0]\n:SOMEBODY - [0:0]\n:NANOTUN_SOURCE - [0:0]\n"
+            "-A POSTROUTING -j SOMEBODY\n-A POSTROUTING -j NANOTUN_SOURCE\n"
+            "-A NANOTUN_SOURCE -j RETURN\nCOMMIT\n"
+        )
+        self.assertEqual(
+            removing(tablesOf(saved)),
+            "*nat\n-D POSTROUTING -j NANOTUN_SOURCE\n-F NANOTUN_SOURCE\n-X NANOTUN_SOURCE\n"
+            "COMMIT\n",
+        )
+
+
+class IptablesTests(FirewallCase, ChangeContract):
+    """L{IptablesChains}."""
+
+    device = "tun9"
+
+    def makeChange(self) -> IChange:
+        """The rules of both families."""
+        return IptablesChains(
+            self.tools, self.device, self.exclusions(), "", (4, 6), self.cgroups()
+        )
+
+    def state(self) -> str:
+        """All rules."""
+        return repr([self.tools.iptables[version].lines for version in (4, 6)])
+
+    def test_jumps(self) -> None:
+        """The kernel's chains lead to ours first, and both families have all."""
+        self.makeChange().apply()
+        for rules in self.tools.iptables.values():
+            for jump in JUMPS:
+                lines = [x for x in rules.lines[jump.table] if x.startswith(f"-A {jump.hook} ")]
+                self.assertEqual(lines[0], f"-A {jump.rule}")
+
+    def test_flushed(self) -> None:
+        """It does not hold when somebody has removed a rule that leads to us, or one of ours."""
+        for table, part in (("nat", "-A OUTPUT -j NANOTUN"), ("mangle", "-A NANOTUN_GUARD -p udp")):
+            change = self.makeChange()
+            change.apply()
+            lines = self.tools.iptables[6].lines[table]
+            lines.remove(next(line for line in lines if line.startswith(part)))
+            self.assertFalse(change.holds())
+            change.apply()
+            self.assertTrue(change.holds())
+
+    def test_cheap(self) -> None:
+        """Where rules are nft's, nothing is run while nobody changes any."""
+        for variant, runs in (("nft", 0), ("legacy", 2), ("", 2)):
+            change = IptablesChains(
+                self.tools, self.device, self.exclusions(), variant, (4, 6), self.cgroups()
+            )
+            change.apply()
+            self.assertTrue(change.holds())
+            self.tools.ran.clear()
+            self.assertTrue(change.holds())
+            self.assertEqual(len(self.tools.ran), runs, variant)
+            self.tools.iptables[4].lines["nat"].clear()
+            self.assertFalse(change.holds())
+            change.undo()
+
+    def test_cannotLook(self) -> None:
+        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.broken = "Too many open files"
+        self.tools.nft.loads += 1  # something has changed
+        self.assertTrue(change.holds())
+        self.assertIn("Too many open files", str(self.assertRaises(RoutingError, change.apply)))
+        self.tools.broken = ""
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
+    def test_secondFamilyFails(self) -> None:
+        """If one family's rules cannot be loaded the other's are taken back."""
+        before = self.state()
+        self.tools.iptables[6].refused["*nat"] = "ip6tables: no table `nat'\nmore"
+        error = self.assertRaises(RoutingError, self.makeChange().apply)
+        self.assertEqual(
+            str(error),
+            "DNS cannot be redirected: ip6tables-restore: ip6tables: no table `nat'",
+        )
+        self.assertEqual(self.state(), before)
+
+    def test_failedReload(self) -> None:
+        """If they cannot be loaded again the old rules stay."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.iptables[6].refused["*nat"] = "Another app is currently holding the lock"
+        self.assertIn("the lock", str(self.assertRaises(RoutingError, change.apply)))
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
+    def test_noGroups(self) -> None:
+        """Where groups cannot be matched the rest is loaded."""
+        self.tools.iptables[4].refused["cgroup"] = "iptables-restore: no such match"
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertFalse([x for x in self.tools.iptables[6].lines["mangle"] if "cgroup" in x])
+
+    def test_otherSettings(self) -> None:
+        """The undo of a change whose place another has taken leaves that alone."""
+        before = self.state()
+        old = self.makeChange()
+        old.apply()
+        self.device = "tun8"
+        new = self.makeChange()
+        new.apply()
+        self.remake(old).undo()
+        self.assertTrue(new.holds())
+        new.undo()
+        self.assertEqual(self.state(), before)
+
+    def test_halfUndone(self) -> None:
+        """What a killed undo has left is undone."""
+        before = self.state()
+        change = self.makeChange()
+        change.apply()
+        rules = self.tools.iptables[4]
+        rules.restore(removing({**tablesOf(rules.save()), "nat": ""}))
+        self.assertNotEqual(self.state(), before)
+        self.remake(change).undo()
+        self.assertEqual(self.state(), before)
+
+    def test_missing(self) -> None:
+        """Without the tools the error says what to install."""
+        self.tools.installed.discard("ip6tables-save")
+        error = self.assertRaises(RoutingError, self.makeChange().apply)
+        self.assertIn("install iptables", str(error))
+
+    def test_badRecord(self) -> None:
+        """A record that is none is refused."""
+        record = self.makeChange().record()
+        for wrong in ({"variant": "x"}, {"versions": [5]}, {"versions": None}):
+            change = IptablesChains(
+                self.tools, self.device, self.exclusions(), "", (4,), self.cgroups()
+            )
+            self.patch(change, "record", lambda wrong=wrong: {**record, **wrong})
+            self.assertRaises((ValueError, TypeError), self.remake, change)
+
+
+class VariantTests(FirewallCase):
+    """L{variantOf}."""
+
+    def test_variants(self) -> None:
+        """What iptables says of itself tells which it is."""
+        for said, variant in (
+            ("iptables v1.8.9 (legacy)", "legacy"),
+            ("iptables v1.8.9 (nf_tables)", "nft"),
+            ("iptables v1.6.1", ""),
+        ):
+            self.tools.version = said
+            self.assertEqual(variantOf(self.tools), variant)
+
+    def test_none(self) -> None:
+        """Without iptables the error says what to do."""
+        self.tools.installed.clear()
+        error = self.assertRaises(RoutingError, variantOf, self.tools)
+        self.assertIn("install nftables", str(error))
+
+    def test_byItsFullName(self) -> None:
+        """The variant that was found is used, whatever the plain name comes to mean."""
+        change = IptablesChains(
+            self.tools, "tun9", self.exclusions(), "legacy", (4,), self.cgroups()
+        )
+        self.assertIn("iptables-restore", change.describe())
+        self.tools.installed.add("iptables-legacy")
+        self.assertIn("iptables-legacy-restore", change.describe())

@@ -1,0 +1,399 @@
+"""Tests of L{nanotun.routing.firewall.nft} and L{nanotun.routing.firewall.nfttext}."""
+
+from __future__ import annotations
+
+import shutil
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.errors import RoutingError
+from nanotun.routing.firewall import cgroups, nft
+from nanotun.routing.firewall.nft import NftLoader, NftTable, works
+from nanotun.routing.firewall.nfttext import oneLine, signatureOf, tableText
+from nanotun.routing.firewall.rules import TABLE, Cgroup, Rules
+from nanotun.testing.firewall import DENIED, FakeHeld
+from tests.contracts.firewall import ChangeContract
+from tests.unit.routing.firewall_cases import FirewallCase
+
+RULES = Rules("tun9", (5,), (Cgroup("/a/b", "unified/a/b", 7), Cgroup("/c", "", 8)))
+
+
+class TextTests(SynchronousTestCase):
+    """L{tableText} and what goes with it."""
+
+    def chain(self, name: str, rules: Rules = RULES) -> list[str]:
+        """The lines of a chain."""
+        body = tableText(rules, True).partition(f"chain {name} {{\n")[2].partition("\n\t}")[0]
+        return [line.strip() for line in body.splitlines()]
+
+    def test_redirect(self) -> None:
+        """DNS of both families and protocols goes to the gateway, but what is marked or ours."""
+        for name, ourselves in (
+            ("dns-sent", 'oifname "lo" accept'),
+            ("dns-forwarded", "fib daddr type local accept"),
+        ):
+            lines = self.chain(name)
+            self.assertEqual(lines[1:3], ["meta mark 0x6e74 accept", ourselves])
+            self.assertEqual(
+                lines[-2:],
+                [
+                    "meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to 198.18.0.1",
+                    "meta nfproto ipv6 meta l4proto { tcp, udp } th dport 53 "
+                    "dnat ip6 to fdfe:dcba:9876::1",
+                ],
+            )
+
+    def test_neighboursAreNotServed(self) -> None:
+        """A query to the gateway itself is not redirected, and so keeps its source."""
+        for line in ("ip daddr 198.18.0.0/15 accept", "ip6 daddr fdfe:dcba:9876::/48 accept"):
+            self.assertIn(line, self.chain("dns-forwarded"))
+        for line in self.chain("source")[1:]:
+            self.assertTrue("ct status dnat" in line or "meta mark 0x6e74" in line)
+
+    def test_guard(self) -> None:
+        """Unmarked DNS leaves by the tunnel and the loopback only."""
+        (_, line) = self.chain("guard")
+        self.assertTrue(
+            line.startswith(
+                'oifname != { "lo", "tun9" } meta mark != 0x6e74 '
+                "meta l4proto { tcp, udp } th dport 53 counter drop"
+            )
+        )
+
+    def test_excluded(self) -> None:
+        """Users and groups are marked; a group out of nft's reach is left out."""
+        lines = self.chain("sending")
+        self.assertIn("meta skuid { 5 } goto uplink", lines)
+        self.assertIn('socket cgroupv2 level 2 "unified/a/b" goto uplink', lines)
+        self.assertFalse([line for line in lines if "level 1" in line])
+        nobody = self.chain("sending", Rules("tun9"))
+        self.assertFalse([line for line in nobody if "skuid" in line or "cgroup" in line])
+
+    def test_connectedBefore(self) -> None:
+        """What a server sends on a connection that is new to the kernel only is marked."""
+        lines = [line for line in self.chain("sending") if "tcp sport 1-1023" in line]
+        for line, version, kernel in zip(
+            lines, ("ip", "ip6"), ("198.18.0.2", "fdfe:dcba:9876::2"), strict=True
+        ):
+            self.assertEqual(
+                line,
+                f"{version} saddr != {kernel} tcp sport 1-1023 "
+                "tcp flags & (fin|syn|rst) == 0 ct state new goto uplink",
+            )
+
+    def test_markedFirst(self) -> None:
+        """A marked packet is let pass before anything else is asked."""
+        for name in ("sending", "dns-sent", "dns-forwarded"):
+            self.assertEqual(self.chain(name)[1], "meta mark 0x6e74 accept")
+
+    def test_owner(self) -> None:
+        """The flag is there if wanted."""
+        self.assertIn("\n\tflags owner\n", tableText(RULES, True))
+        self.assertNotIn("flags owner", tableText(RULES, False))
+
+    def test_signatureOf(self) -> None:
+        """Other rules have another signature, and so has a group that was made anew."""
+        again = (Cgroup("/a/b", "unified/a/b", 9),)
+        others = [Rules("tun8", (5,)), Rules("tun9", (6,)), RULES._replace(cgroups=again)]
+        self.assertEqual(len({signatureOf(each) for each in [RULES, *others]}), 4)
+        self.assertEqual(signatureOf(RULES), signatureOf(Rules(*RULES)))
+        self.assertIn(signatureOf(RULES), tableText(RULES, False))
+
+    def test_oneLine(self) -> None:
+        """The line has everything and no newline."""
+        line = oneLine(tableText(Rules("tun9"), True))
+        self.assertNotIn("\n", line)
+        self.assertTrue(line.startswith(f"table inet {TABLE} {{; flags owner; chain arriving {{;"))
+
+
+class NftCase(FirewallCase):
+    """A table, and the fake tools that it is loaded by."""
+
+    killSwitch = False
+
+    def makeChange(self) -> NftTable:
+        """The table."""
+        return NftTable(
+            NftLoader(self.tools),
+            "tun9",
+            self.exclusions(),
+            self.killSwitch,
+            self.cgroups(),
+            sleep=lambda seconds: None,
+        )
+
+    def state(self) -> str:
+        """All tables."""
+        return repr(self.tools.nft.tables)
+
+
+class OwnedTableTests(NftCase, ChangeContract):
+    """L{NftTable} where the table has an owner."""
+
+    owned = True
+
+    def test_goesWithItsHolder(self) -> None:
+        """If somebody ends the holder it does not hold, and can be applied again."""
+        change = self.makeChange()
+        change.apply()
+        self.tools.held[0].close()
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+        change.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_oneHolder(self) -> None:
+        """Only who has loaded it may replace it, so the same holder does."""
+        change = self.makeChange()
+        change.apply()
+        change.apply()
+        self.assertEqual(len(self.tools.held), 1)
+
+    def test_noOwnerFlag(self) -> None:
+        """Where the kernel or nft knows no owner the table is loaded without one."""
+        self.tools.nft.refused["flags owner"] = "Error: Operation not supported"
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.nft.owners, {})
+        self.assertFalse(self.tools.held[0].isRunning())
+        self.remake(change).undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_holderDoesNotWork(self) -> None:
+        """Nor does an nft that has no interactive mode matter."""
+
+        def fail(line: str, question: str, answer: str) -> str:
+            raise RoutingError("nft has ended.")
+
+        self.patch(FakeHeld, "ask", staticmethod(fail))
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertFalse(self.tools.held[0].isRunning())
+
+    def test_somebodyElsesTable(self) -> None:
+        """While another process owns it, it can be neither loaded nor removed."""
+        self.makeChange().apply()
+        other = self.makeChange()
+        error = self.assertRaises(RoutingError, other.apply)
+        self.assertIn("not permitted", str(error))
+        self.assertIn("not permitted", str(self.assertRaises(RoutingError, other.undo)))
+        self.assertEqual(len(self.tools.nft.tables), 1)
+
+    def test_ownerThatIsJustEnding(self) -> None:
+        """An undo waits for the kernel to remove what belonged to a killed daemon."""
+        self.makeChange().apply()
+        other = NftTable(
+            NftLoader(self.tools),
+            "tun9",
+            self.exclusions(),
+            False,
+            self.cgroups(),
+            sleep=lambda seconds: self.tools.held[0].close(),
+        )
+        other.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_failedReload(self) -> None:
+        """If it cannot be replaced the old table stays."""
+        change = self.makeChange()
+        change.apply()
+        self.tools.nft.refused["chain"] = "Error: no\n  quoted"
+        error = self.assertRaises(RoutingError, change.apply)
+        self.assertEqual(str(error), "nft cannot load the table inet nanotun: no")
+        self.assertTrue(change.holds())
+
+    def test_failedLoad(self) -> None:
+        """If it cannot be loaded nothing is there, and no holder runs."""
+        self.tools.nft.refused["chain"] = "Error: no"
+        self.assertRaises(RoutingError, self.makeChange().apply)
+        self.assertEqual(self.tools.nft.tables, {})
+        self.assertFalse(any(held.isRunning() for held in self.tools.held))
+
+    def test_survivesAFlush(self) -> None:
+        """Somebody else's flush of all rules leaves it alone."""
+        change = self.makeChange()
+        change.apply()
+        self.tools.nft.flush()
+        self.assertTrue(change.holds())
+
+
+class KillSwitchTableTests(NftCase, ChangeContract):
+    """L{NftTable} that stays when the daemon is gone."""
+
+    killSwitch = True
+
+    def test_noHolder(self) -> None:
+        """Nobody owns it."""
+        change = self.makeChange()
+        change.apply()
+        self.assertEqual((self.tools.held, self.tools.nft.owners), ([], {}))
+        self.assertNotIn("flags owner", change.describe())
+
+    def test_flushed(self) -> None:
+        """If somebody flushes all rules it does not hold any more."""
+        change = self.makeChange()
+        change.apply()
+        self.tools.nft.flush()
+        self.assertFalse(change.holds())
+
+    def test_otherSettings(self) -> None:
+        """The undo of a change whose place another has taken leaves that alone."""
+        old = self.makeChange()
+        old.apply()
+        new = NftTable(NftLoader(self.tools), "tun8", self.exclusions(), True, self.cgroups())
+        new.apply()
+        self.remake(old).undo()
+        self.assertTrue(new.holds())
+        new.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_cheap(self) -> None:
+        """While nobody changes any rules nothing is run to see that it holds."""
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.tools.ran.clear()
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, [])
+        self.tools.nft.tables["somebody"] = "table inet somebody {}"
+        self.assertTrue(change.holds())
+        self.assertEqual(self.tools.ran, ["nft"])
+
+    def test_cannotLook(self) -> None:
+        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        change = self.makeChange()
+        change.apply()
+        before = self.state()
+        self.tools.broken = "Too many open files"
+        self.tools.nft.loads += 1  # something has changed
+        self.assertTrue(change.holds())
+        self.assertIn("Too many open files", str(self.assertRaises(RoutingError, change.apply)))
+        self.tools.broken = ""
+        self.assertEqual(self.state(), before)
+        self.assertTrue(change.holds())
+
+    def test_altered(self) -> None:
+        """If somebody takes a rule out of it, it does not hold."""
+        change = self.makeChange()
+        change.apply()
+        text = self.tools.nft.tables[TABLE]
+        self.tools.nft.tables[TABLE] = text.replace('oifname "lo" accept', "")
+        self.assertFalse(change.holds())
+
+    def test_thenWithoutIt(self) -> None:
+        """A start without the kill switch takes over what one with it has left."""
+        self.makeChange().apply()
+        self.killSwitch = False
+        change = self.makeChange()
+        change.apply()
+        self.assertEqual(list(self.tools.nft.owners), [TABLE])
+        change.undo()
+        self.assertEqual(self.tools.nft.tables, {})
+
+
+class GroupTests(NftCase):
+    """Control groups in the table."""
+
+    killSwitch = True
+
+    def setUp(self) -> None:
+        """The folder counts as one that nft looks into."""
+        super().setUp()
+        self.lookInto(self.folder)
+        self.warned: list[str] = []
+        case = self
+
+        class Log:
+            def warn(self, text: str, **fields: object) -> None:
+                case.warned.append(text)
+
+        self.patch(NftTable, "_log", Log())
+
+    def lookInto(self, folder: str) -> None:
+        """Where nft looks for groups."""
+        self.patch(cgroups, "SYSTEM_FOLDER", folder)
+        self.patch(nft, "SYSTEM_FOLDER", folder)
+
+    def test_whatExists(self) -> None:
+        """Only groups that exist are loaded; all are described."""
+        change = self.makeChange()
+        change.apply()
+        self.assertIn('level 1 "games"', self.tools.nft.tables[TABLE])
+        self.assertNotIn("backup", self.tools.nft.tables[TABLE])
+        self.assertIn('level 2 "system.slice/backup.service"', change.describe())
+
+    def test_unitStarts(self) -> None:
+        """When a unit starts the table is to be loaded again."""
+        change = self.makeChange()
+        change.apply()
+        self.makeGroup("/system.slice/backup.service")
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertIn("backup", self.tools.nft.tables[TABLE])
+
+    def test_groupMadeAnew(self) -> None:
+        """A group that was removed and made again has another number."""
+        change = self.makeChange()
+        change.apply()
+        # Another one in between, or the folder would get the same number again.
+        self.removeGroup("/games")
+        self.assertFalse(change.holds())
+
+    def test_outOfReach(self) -> None:
+        """Where nft does not look for groups none is loaded, and that is said once."""
+        self.lookInto("/nowhere")
+        change = self.makeChange()
+        for _ in range(2):
+            change.apply()
+            self.assertTrue(change.holds())
+        self.assertNotIn("cgroupv2", self.tools.nft.tables[TABLE])
+        self.assertEqual(len(self.warned), 1)
+
+    def test_goneMeanwhile(self) -> None:
+        """A group that has gone while the table was loaded is no reason to give up all."""
+        self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
+        self.tools.nft.meanwhile = lambda: shutil.rmtree(f"{self.folder}/games", ignore_errors=True)
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        self.tools.nft.refused.clear()
+        self.makeGroup("/games")
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+        self.assertIn("cgroupv2", self.tools.nft.tables[TABLE])
+        self.assertEqual(self.warned, [])
+
+    def test_refused(self) -> None:
+        """Where the kernel cannot match groups the rest is loaded, and said once."""
+        self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+        change.apply()
+        self.assertEqual(len(self.warned), 1)
+
+
+class WorksTests(FirewallCase):
+    """L{works}."""
+
+    def test_works(self) -> None:
+        """nft is there, and what it would load is accepted but not loaded."""
+        self.assertTrue(works(self.tools))
+        self.assertEqual(self.tools.nft.tables, {})
+
+    def test_missing(self) -> None:
+        """Without nft it does not."""
+        self.tools.installed.discard("nft")
+        self.assertFalse(works(self.tools))
+
+    def test_refused(self) -> None:
+        """A kernel that lacks a part cannot have it; who may not ask is not told so."""
+        self.tools.nft.refused["fib"] = "Error: Operation not supported"
+        self.assertFalse(works(self.tools))
+        self.tools.nft.refused["fib"] = DENIED
+        self.assertTrue(works(self.tools))

@@ -1,0 +1,119 @@
+"""
+Tests of L{nanotun.routing.firewall.resolved}, with a systemd-resolved in memory; one on
+a real bus is in tests/e2e/test_resolved.py.
+"""
+
+from __future__ import annotations
+
+from nanotun.errors import RoutingError
+from nanotun.routing.firewall.resolved import ResolvedLink, isRunning, linkPath
+from nanotun.routing.interfaces import IChange
+from tests.contracts.firewall import ChangeContract
+from tests.unit.routing.firewall_cases import FirewallCase
+
+
+def noDevice(name: str) -> int:
+    """As C{socket.if_nametoindex} without the device."""
+    raise OSError("no interface with this name")
+
+
+class ResolvedTests(FirewallCase, ChangeContract):
+    """L{ResolvedLink}."""
+
+    def setUp(self) -> None:
+        """systemd-resolved runs."""
+        super().setUp()
+        self.tools.resolved.running = True
+
+    def makeChange(self) -> IChange:
+        """The link."""
+        return ResolvedLink(self.tools, "lo", lambda name: 1)
+
+    def state(self) -> str:
+        """What was told."""
+        return repr(self.tools.resolved.links)
+
+    def test_told(self) -> None:
+        """All names are asked by way of the gateway's two addresses, and without TLS."""
+        self.makeChange().apply()
+        six = "10 16 253 254 220 186 152 118 0 0 0 0 0 0 0 0 0 1"
+        self.assertEqual(
+            self.tools.resolved.links,
+            {
+                "_31": {
+                    "SetLinkDNS": f"2 2 4 198 18 0 1 {six}".split(),
+                    "SetLinkDomains": ["1", ".", "true"],
+                    "SetLinkDefaultRoute": ["true"],
+                    "SetLinkDNSOverTLS": ["no"],
+                }
+            },
+        )
+
+    def test_notRunning(self) -> None:
+        """While it does not run nothing is wrong; once it does it is to be told."""
+        self.tools.resolved.running = False
+        change = self.makeChange()
+        change.apply()
+        change.undo()
+        self.assertTrue(change.holds())
+        self.tools.resolved.running = True
+        self.assertFalse(change.holds())
+        change.apply()
+        self.assertTrue(change.holds())
+
+    def test_hung(self) -> None:
+        """One that does not answer is left alone, and asked again only after a while."""
+        now = [0.0]
+        change = ResolvedLink(self.tools, "lo", lambda name: 1, lambda: now[0])
+        change.apply()
+        self.tools.resolved.hung = True
+        for _ in range(3):
+            self.assertTrue(change.holds())
+        self.assertEqual(self.tools.resolved.asked, 1)
+        # It was started again, and has forgotten.
+        self.tools.resolved.hung = False
+        self.tools.resolved.links.clear()
+        self.assertTrue(change.holds())
+        now[0] = 15.0
+        self.assertFalse(change.holds())
+
+    def test_refused(self) -> None:
+        """If it refuses one part, all is taken back and the error says why."""
+        self.tools.resolved.refused.add("SetLinkDefaultRoute")
+        error = self.assertRaises(RoutingError, self.makeChange().apply)
+        self.assertIn("Call failed: no", str(error))
+        self.assertEqual(self.tools.resolved.links, {})
+
+    def test_old(self) -> None:
+        """One that does not know all methods is told what it knows."""
+        self.tools.resolved.unknown.add("SetLinkDNSOverTLS")
+        change = self.makeChange()
+        change.apply()
+        self.assertTrue(change.holds())
+
+    def test_cannotUndo(self) -> None:
+        """If it does not forget, the error says what to type."""
+        change = self.makeChange()
+        change.apply()
+        self.tools.resolved.refused.add("RevertLink")
+        self.assertIn("resolvectl revert lo", str(self.assertRaises(RoutingError, change.undo)))
+
+    def test_deviceGone(self) -> None:
+        """With the device everything was forgotten: there is nothing to undo."""
+        self.makeChange().apply()
+        change = ResolvedLink(self.tools, "tun9", noDevice)
+        self.assertFalse(change.holds())
+        change.undo()
+        self.assertIn("gone", str(self.assertRaises(RoutingError, change.apply)))
+
+    def test_linkPath(self) -> None:
+        """Links have the path that systemd gives them."""
+        self.assertEqual(linkPath(3), "/org/freedesktop/resolve1/link/_33")
+        self.assertEqual(linkPath(12), "/org/freedesktop/resolve1/link/_312")
+
+    def test_isRunning(self) -> None:
+        """Without busctl, or without a bus, it does not run."""
+        self.assertTrue(isRunning(self.tools))
+        self.tools.installed.discard("busctl")
+        self.assertFalse(isRunning(self.tools))
+        self.makeChange().undo()

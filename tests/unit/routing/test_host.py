@@ -1,0 +1,251 @@
+"""
+Tests for L{nanotun.routing.host}, L{nanotun.routing.ssh} and
+L{nanotun.routing.exceptions}.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.file import Given
+from nanotun.config.settings import Settings, makeSettings
+from nanotun.errors import RoutingError
+from nanotun.routing.cached import CachedRoutes
+from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.host import HostReader, isAddress, lookUp, proxyHosts, wishesOf
+from nanotun.routing.ssh import sessionPort, sshPorts
+from nanotun.routing.values import Interface, Wishes
+from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase
+
+
+def settings(**values: object) -> Settings:
+    """Settings with these values."""
+    given = {"proxy": "socks5://proxy.example:1080", **values}
+    return makeSettings({key: Given(value, key) for key, value in given.items()}, {}, None)
+
+
+class WishesTests(SynchronousTestCase):
+    """Tests for L{wishesOf} and L{proxyHosts}."""
+
+    def test_wishes(self) -> None:
+        """What settings say, with users by number and by name; other selectors are not for here."""
+
+        def getpwnam(name: str) -> Any:
+            if name != "nobody":
+                raise KeyError(name)
+            return SimpleNamespace(pw_uid=65534)
+
+        found = wishesOf(
+            settings(
+                excludedProcesses=["uid:7", "uid:nobody", "uid:unheard", "curl", "pid:3"],
+                lan="proxy",
+                ipv6="block",
+                killSwitch=True,
+            ),
+            getpwnam,
+        )
+        self.assertEqual(found, Wishes("nano0", "proxy", "block", True, (7, 65534)))
+
+    def test_hosts(self) -> None:
+        """The hosts of all proxies, once each; a unix socket has none."""
+        found = proxyHosts(
+            settings(
+                proxy=[
+                    "socks5://Proxy.Example:1080",
+                    "http://proxy.example",
+                    "socks5://[2001:db8::1]:1",
+                    "socks5:///run/proxy.sock",
+                ]
+            )
+        )
+        self.assertEqual(found, ("proxy.example", "2001:db8::1"))
+        self.assertEqual(proxyHosts(settings(proxy="direct://")), ())
+
+    def test_addresses(self) -> None:
+        """Addresses are told from names, and looked up without a server."""
+        self.assertTrue(isAddress("::1"))
+        self.assertFalse(isAddress("proxy.example"))
+        self.assertEqual(lookUp("192.0.2.1"), ["192.0.2.1"])
+        self.assertEqual(lookUp("x" * 64 + ".example"), [])
+
+
+class ReaderTests(RoutingCase):
+    """Tests for L{HostReader}."""
+
+    def read(self, before: dict[str, str] | None = None) -> Any:
+        """Look at the machine."""
+        cached = CachedRoutes(self.kernel)
+        reader = HostReader(cached, Wishes("nano0"), ("192.0.2.53",), str(self.root))
+        return reader.read(("9.9.9.9",), (22,), before or {})
+
+    def test_host(self) -> None:
+        """The tunnel is no uplink, and IPv6 is used where there is an address or a way."""
+        self.sysctl("up0").write_text("1\n")
+        self.sysctl("nano0").write_text("2\n")
+        host = self.read()
+        self.assertEqual(host.interfaces, (UPLINK._replace(rpFilter=1),))
+        self.assertEqual((host.rpFilterAll, host.rpFilterTunnel), (0, 2))
+        self.assertTrue(host.hasIPv6 and host.usesIPv6 and host.tunnelHasIPv6)
+        self.assertEqual((host.proxies, host.sshPorts), (("9.9.9.9",), (22,)))
+
+    def test_valuesBefore(self) -> None:
+        """What we made of a setting is not taken for what it was."""
+        self.sysctl("up0").write_text("2\n")
+        host = self.read({"net/ipv4/conf/up0/rp_filter": "1"})
+        self.assertEqual(host.interfaces[0].rpFilter, 1)
+
+    def test_noIPv6(self) -> None:
+        """Machine, tunnel and kernel without IPv6."""
+        (self.root / "net/ipv6").rmdir()
+        self.kernel.devices["up0"] = Interface("up0", ("192.168.1.0/24",), ("192.168.1.1",))
+        self.kernel.devices["nano0"] = TUNNEL._replace(networks=("198.18.0.0/30",))
+        host = self.read()
+        self.assertFalse(host.hasIPv6 or host.usesIPv6 or host.tunnelHasIPv6)
+        self.kernel.devices["ppp0"] = Interface("ppp0", (), ("::",))
+        self.assertTrue(self.read().usesIPv6)
+
+    def test_refused(self) -> None:
+        """A kernel that does not tell is one sentence."""
+
+        def refuse(probes: object) -> Any:
+            raise OSError(1, "Operation not permitted")
+
+        self.kernel.interfaces = refuse  # type: ignore[method-assign]
+        self.assertIn("not permitted", str(self.assertRaises(RoutingError, self.read)))
+
+
+def row(number: int, host: str, port: int, state: str, inode: int) -> str:
+    """A line of /proc/net/tcp."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    text = "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+    return (
+        f"{number:4}: {text}:{port:04X} {'0' * len(text)}:0000 {state} 00000000:00000000 "
+        f"00:00000000 00000000 0 0 {inode} 1 0000000000000000 100 0 0 10 0\n"
+    )
+
+
+TCP = "  sl  local_address rem_address   st ...\n" + "".join(
+    (
+        row(0, "0.0.0.0", 22, "0A", 101),
+        row(1, "0.0.0.0", 2222, "0A", 102),
+        row(2, "127.0.0.1", 8080, "0A", 103),
+        row(3, "192.168.0.2", 2222, "01", 104),
+        row(4, "192.168.0.2", 3003, "06", 105),
+        # What a user forwards.
+        row(5, "192.168.0.2", 40000, "01", 106),
+        row(6, "127.0.0.1", 6010, "0A", 107),
+    )
+)
+TCP6 = "  sl  local_address remote_address   st ...\n" + "".join(
+    (
+        row(0, "::1", 6010, "0A", 108),
+        row(1, "::ffff:127.0.0.1", 6011, "0A", 109),
+        row(2, "2001:db8::1", 2022, "0A", 110),
+    )
+)
+
+
+class SSHTests(SynchronousTestCase):
+    """Tests for L{nanotun.routing.ssh}."""
+
+    def setUp(self) -> None:
+        """Make a proc(5)."""
+        self.proc = Path(self.mktemp())
+        (self.proc / "net").mkdir(parents=True)
+        (self.proc / "net/tcp").write_text(TCP)
+        (self.proc / "net/tcp6").write_text(TCP6)
+
+    def process(self, pid: int, comm: str, *inodes: int) -> None:
+        """A process that holds sockets."""
+        (self.proc / f"{pid}/fd").mkdir(parents=True)
+        (self.proc / f"{pid}/comm").write_text(f"{comm}\n")
+        for fd, inode in enumerate(inodes):
+            os.symlink(f"socket:[{inode}]", self.proc / f"{pid}/fd/{fd}")
+        os.symlink("/dev/null", self.proc / f"{pid}/fd/99")
+
+    def test_ports(self) -> None:
+        """Where SSH servers listen, port 22 whoever listens there, and our own session's."""
+        self.process(1, "systemd", 101)
+        self.process(20, "sshd", 102, 110)
+        self.process(21, "sshd-session", 104, 106, 107, 108, 109)
+        self.process(22, "nginx", 103)
+        self.process(23, "sshd", 105, 999)
+        environment = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 7022"}
+        self.assertEqual(sshPorts(environment, str(self.proc)), (22, 2022, 2222, 7022))
+        self.assertEqual(sshPorts({}, str(self.proc)), (22, 2022, 2222))
+
+    def test_sessionOnly(self) -> None:
+        """A session on port 22 counts without a listener, as while the server is started anew."""
+        (self.proc / "net/tcp").write_text(
+            TCP.splitlines()[0] + "\n" + row(0, "9.9.9.9", 22, "01", 7)
+        )
+        self.process(20, "sshd", 7)
+        self.assertEqual(sshPorts({}, str(self.proc)), (22,))
+
+    def test_none(self) -> None:
+        """Without SSH there is no port."""
+        (self.proc / "net/tcp").unlink()
+        (self.proc / "net/tcp6").unlink()
+        self.process(20, "sshd", 102)
+        self.assertEqual(sshPorts({}, str(self.proc)), ())
+
+    def test_gone(self) -> None:
+        """A process that ends meanwhile does not matter."""
+        (self.proc / "30").mkdir()
+        self.assertEqual(sshPorts({}, str(self.proc)), (22,))
+
+    def test_session(self) -> None:
+        """What is no such variable says nothing."""
+        for text in ("", "a b c", "1.2.3.4 1 1.2.3.4 x", "1.2.3.4 1 1.2.3.4 0", "a b c 99999"):
+            self.assertIsNone(sessionPort({"SSH_CONNECTION": text}))
+
+
+class SurroundingsTests(SynchronousTestCase):
+    """Tests for L{Surroundings}."""
+
+    def setUp(self) -> None:
+        """Make one."""
+        self.now = {"a.example": ["9.0.0.2", "9.0.0.1"], "b.example": []}
+        self.later: dict[str, Any] = {}
+        self.ports: tuple[int, ...] = (22,)
+        self.around = Surroundings(
+            ("a.example", "b.example", "2001:db8::1"),
+            lambda name: self.now[name],
+            self.lookUp,
+            lambda: self.ports,
+            lambda function: succeed(function()),
+        )
+
+    def lookUp(self, name: str) -> Deferred[list[str]]:
+        """A lookup's end."""
+        found = self.later.get(name, [])
+        return fail(found) if isinstance(found, Exception) else succeed(found)
+
+    def test_now(self) -> None:
+        """At the start addresses and names are found, those of several servers in one order."""
+        self.around.readNow()
+        self.assertEqual(self.around.proxies, ("2001:db8::1", "9.0.0.1", "9.0.0.2"))
+        self.assertEqual(self.around.sshPorts, (22,))
+        self.assertFalse(self.around.complete)
+
+    def test_refresh(self) -> None:
+        """Later on, what is found counts, and what is not found stays."""
+        self.around.readNow()
+        self.later = {"b.example": ["9.0.0.3"]}
+        self.assertTrue(self.successResultOf(self.around.refresh()))
+        self.assertEqual(self.around.proxies, ("2001:db8::1", "9.0.0.1", "9.0.0.2", "9.0.0.3"))
+        self.assertTrue(self.around.complete)
+        self.assertFalse(self.successResultOf(self.around.refresh()))
+        self.later = {"a.example": ["9.0.0.9"], "b.example": ValueError("a mistake")}
+        self.assertTrue(self.successResultOf(self.around.refresh()))
+        self.assertEqual(self.around.proxies, ("2001:db8::1", "9.0.0.3", "9.0.0.9"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

@@ -1,0 +1,89 @@
+"""
+Tests for L{nanotun.routing.journal}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+from nanotun.errors import RoutingError
+from nanotun.routing.journal import Entry, Journal, currentPlace
+from tests.unit.routing.routing_cases import RoutingCase
+
+ENTRIES = [Entry("rule", {"priority": 1}), Entry("fake", {"name": "x"})]
+
+
+class JournalTests(RoutingCase):
+    """Tests for L{Journal}."""
+
+    def test_roundTrip(self) -> None:
+        """What is written is read, by another process."""
+        self.journal().write(ENTRIES, True)
+        self.assertEqual(self.journal().read(), (ENTRIES, True))
+        mode = os.stat(self.journal().path).st_mode
+        self.assertEqual(stat.S_IMODE(mode), 0o600)
+        self.assertEqual(os.listdir(self.runDir), ["journal.json"])
+
+    def test_none(self) -> None:
+        """Without a file there is nothing to undo."""
+        self.assertEqual(self.journal().read(), ([], False))
+        self.journal().remove()
+
+    def test_empty(self) -> None:
+        """Nothing to undo is no file."""
+        self.journal().write(ENTRIES, True)
+        self.journal().write([], False)
+        self.assertEqual(os.listdir(self.runDir), [])
+
+    def test_leftover(self) -> None:
+        """Half a new journal, of a process that was killed, does not matter."""
+        self.journal().write(ENTRIES, False)
+        with open(f"{self.journal().path}.new", "w") as file:
+            file.write('{"half')
+        self.assertEqual(self.journal().read()[0], ENTRIES)
+        self.journal().write(ENTRIES[:1], False)
+        self.assertEqual(self.journal().read()[0], ENTRIES[:1])
+        self.journal().remove()
+        with open(f"{self.journal().path}.new", "w") as file:
+            file.write('{"half')
+        self.journal().remove()
+        self.assertEqual(os.listdir(self.runDir), [])
+
+    def test_otherBoot(self) -> None:
+        """After a reboot there is nothing to undo."""
+        self.journal().write(ENTRIES, True)
+        self.place = ("another boot", 7)
+        self.assertEqual(self.journal().read(), ([], False))
+
+    def test_otherNamespace(self) -> None:
+        """A journal of another network namespace is an error that says what to do."""
+        self.journal().write(ENTRIES, True)
+        self.place = ("boot", 8)
+        error = self.assertRaises(RoutingError, self.journal().read)
+        self.assertIn("another network namespace", str(error))
+
+    def test_damaged(self) -> None:
+        """What is no journal is an error that says what to do."""
+        self.journal().write(ENTRIES, True)
+        whole = json.loads(self.runDir.joinpath("journal.json").read_text())
+        for text in ("", "[]", "{}", json.dumps({**whole, "version": 2}), "\0\xff"):
+            self.runDir.joinpath("journal.json").write_text(text)
+            error = self.assertRaises(RoutingError, self.journal().read)
+            self.assertIn("--force", str(error))
+
+    def test_unwritable(self) -> None:
+        """Where it cannot be written, that is one sentence and the old one stays."""
+        self.runDir.write_text("a file")
+        error = self.assertRaises(RoutingError, self.journal().write, ENTRIES, False)
+        self.assertIn("cannot be written", str(error))
+        self.assertRaises(RoutingError, self.journal().read)
+
+    def test_place(self) -> None:
+        """This boot and this network namespace have numbers."""
+        boot, namespace = currentPlace()
+        self.assertEqual(len(boot), 36)
+        self.assertEqual(namespace, os.stat("/proc/self/ns/net").st_ino)
+        Journal(str(self.runDir)).write(ENTRIES, False)
+        self.assertEqual(Journal(str(self.runDir)).read(), (ENTRIES, False))

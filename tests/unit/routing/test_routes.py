@@ -1,0 +1,348 @@
+"""
+Tests for L{nanotun.routing.routes}.
+"""
+
+from __future__ import annotations
+
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import RoutingError
+from nanotun.interfaces import IPart
+from nanotun.routing.follower import CHECK, SETTLE
+from nanotun.routing.routes import REFRESH
+from nanotun.routing.values import Interface, Rule
+from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
+
+
+class RoutesTests(RoutesCase):
+    """Tests for L{Routes}."""
+
+    def proxies(self) -> list[str]:
+        """The addresses that have a rule."""
+        return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
+
+    def blocked(self) -> list[int]:
+        """The families with a rule that makes everything unreachable."""
+        return [rule.family for rule in self.kernel.rules() if rule.action == "unreachable"]
+
+    def assertClean(self) -> None:
+        """Nothing is left anywhere."""
+        self.assertEqual(self.kernel.rules() + self.kernel.routes(), [])
+        self.assertEqual(self.there, [])
+        self.assertEqual(self.written(), [])
+        self.assertFalse(self.monitor.listening)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_wholeLife(self) -> None:
+        """A start sets everything, a stop takes everything back."""
+        routes = self.routes()
+        verifyObject(IPart, routes)
+        routes.start()
+        self.assertTrue(self.monitor.listening)
+        self.assertEqual(len(self.kernel.routes()), 2)
+        self.assertEqual(self.proxies(), ["9.9.9.9/32"])
+        self.assertEqual(self.there, ["firewall"])
+        routes.stop()
+        self.assertClean()
+        self.assertTrue(self.kernel.closed)
+
+    def test_firewallBeforeTraffic(self) -> None:
+        """The firewall is there before the rule that catches, and until that is gone."""
+        routes = self.routes()
+        caught: list[bool] = []
+        change = self.fake("firewall")
+
+        def note() -> None:
+            caught.append(any(rule.invert for rule in self.kernel.rules()))
+
+        change.apply = note  # type: ignore[method-assign]
+        change.undo = note  # type: ignore[method-assign]
+        routes._firewall = lambda killSwitch: [change]
+        routes.start()
+        routes.stop()
+        self.assertEqual(caught, [False, False])
+
+    def test_failures(self) -> None:
+        """Whichever change fails, the start fails and nothing is left."""
+        routes = self.routes()
+        routes.start()
+        commands = [line for line in self.kernel.log if " add " in line]
+        routes.stop()
+        self.assertGreater(len(commands), 20)
+        for command in commands:
+            self.kernel.fails = {command: 1}
+            self.assertRaises(RoutingError, self.routes().start)
+            self.assertClean()
+        self.kernel.fails = {}
+        self.fails.add("do firewall")
+        self.assertRaises(RoutingError, self.routes().start)
+        self.assertClean()
+
+    def test_oldKernel(self) -> None:
+        """A kernel that takes a rule and makes another of it is an error."""
+        self.kernel.ignores = True
+        error = self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
+        self.assertIn("4.17", str(error))
+        self.assertClean()
+
+    def test_noIPv6(self) -> None:
+        """ipv6: capture on a device without IPv6 is an error that says what to do."""
+        self.kernel.devices["nano0"] = TUNNEL._replace(networks=("198.18.0.0/30",))
+        error = self.assertRaises(RoutingError, self.routes(ipv6="capture").start)
+        self.assertIn("disable_ipv6", str(error))
+        self.assertClean()
+        self.routes(ipv6="auto").start()
+        self.assertEqual(self.blocked(), [6])
+
+    def test_another(self) -> None:
+        """While another daemon's routes are set the start fails, and touches nothing of it."""
+        self.routes().start()
+        before = self.kernel.rules(), self.kernel.routes(), list(self.there)
+        self.runDir = self.directory / "another"
+        self.kernel.devices["nano1"] = TUNNEL._replace(name="nano1")
+        another = self.routes(device="nano1")
+        error = self.assertRaises(RoutingError, another.start)
+        self.assertIn("through nano0", str(error))
+        self.assertEqual((self.kernel.rules(), self.kernel.routes(), self.there), before)
+        self.assertEqual(self.written(), [])
+
+    def test_losesIPv6(self) -> None:
+        """A device that loses its IPv6 while it is captured leaks none, and IPv4 is followed."""
+        routes = self.routes(ipv6="capture")
+        routes.start()
+        self.kernel.devices["nano0"] = TUNNEL._replace(networks=("198.18.0.0/30",))
+        self.kernel.flush()
+        self.clock.advance(CHECK)
+        self.assertEqual(self.blocked(), [6])
+        caught = [rule.family for rule in self.kernel.rules() if rule.priority == 7450]
+        self.assertEqual(caught, [4])
+        self.assertIn("lost its IPv6", routes.report()["trouble"])
+        self.kernel.devices["nano0"] = TUNNEL
+        self.clock.advance(CHECK)
+        self.assertEqual(self.blocked(), [])
+        self.assertEqual(routes.report()["trouble"], "")
+        routes.stop()
+        self.assertClean()
+
+    def test_crash(self) -> None:
+        """After a crash the next start takes over what was left, and its stop leaves nothing."""
+        self.routes().start()
+        self.clock.calls.clear()
+        self.kernel.removeDevice("nano0")
+        self.kernel.devices["nano0"] = TUNNEL
+        self.addresses = ["9.9.9.8"]
+        routes = self.routes()
+        routes.start()
+        self.assertEqual(self.proxies(), ["9.9.9.8/32"])
+        self.assertEqual(self.there, ["firewall"])
+        routes.stop()
+        self.assertClean()
+
+    def test_lostJournal(self) -> None:
+        """What a crash left is known without its journal, and none of it outlives a stop."""
+        for killSwitch in (False, True):
+            self.routes(killSwitch=killSwitch).start()
+            self.clock.calls.clear()
+            self.kernel.removeDevice("nano0")
+            self.kernel.devices["nano0"] = TUNNEL
+            self.there.clear()
+            self.journal().remove()
+            # A start that fails leaves a kill switch in force.
+            self.fails.add("do firewall")
+            self.assertRaises(RoutingError, self.routes().start)
+            self.assertEqual(bool(self.blocked()), killSwitch)
+            self.fails.clear()
+            routes = self.routes()
+            routes.start()
+            self.assertEqual(self.blocked(), [])
+            routes.stop()
+            self.assertClean()
+
+    def test_failureAfterCrash(self) -> None:
+        """A start that fails after a crash gives everything back, but for a kill switch."""
+        self.extra, self.fails = ["other"], {"do other"}
+        self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
+        self.assertClean()
+        self.extra = ["firewall"]
+        for killSwitch in (False, True):
+            self.clock.calls.clear()
+            self.routes(killSwitch=killSwitch).start()
+            self.fails.add("do other")
+            self.extra = ["other"]
+            self.assertRaises(RoutingError, self.routes(killSwitch=killSwitch).start)
+            self.assertEqual(bool(self.blocked()), killSwitch)
+            self.extra, self.fails = ["firewall"], set()
+
+    def test_flushed(self) -> None:
+        """What somebody takes away is put back, after a message or at the next check."""
+        routes = self.routes()
+        routes.start()
+        before = set(self.kernel.rules())
+        self.kernel.flush()
+        self.monitor.changed()
+        self.assertEqual(self.kernel.rules(), [])
+        self.clock.advance(SETTLE)
+        self.assertEqual(set(self.kernel.rules()), before)
+        self.kernel.flush()
+        self.clock.advance(CHECK)
+        self.assertEqual(set(self.kernel.rules()), before)
+        self.assertEqual(self.networks, 0)
+        routes.stop()
+        self.assertClean()
+
+    def test_networkChanges(self) -> None:
+        """Another network has its rules, and those who remember the old one are told."""
+        routes = self.routes()
+        routes.start()
+        self.kernel.devices["up0"] = UPLINK._replace(ways=("192.168.1.254",))
+        self.kernel.devices["up1"] = Interface("up1", ("203.0.113.0/24",))
+        self.addresses = ["9.9.9.7"]
+        self.monitor.changed()
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.networks, 1)
+        self.assertIn("203.0.113.0/24", [rule.to for rule in self.kernel.rules()])
+        # The proxy was looked up anew.
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.proxies(), ["9.9.9.7/32"])
+        del self.kernel.devices["up1"]
+        self.clock.advance(CHECK)
+        self.assertNotIn("203.0.113.0/24", [rule.to for rule in self.kernel.rules()])
+        routes.stop()
+
+    def test_proxyMoves(self) -> None:
+        """A proxy's name and SSH's ports are looked up again and again; ports are kept."""
+        routes = self.routes()
+        routes.start()
+        self.addresses, self.ports = ["9.9.9.6", "2001:db8::6"], (2222,)
+        self.clock.advance(REFRESH)
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.proxies(), ["9.9.9.6/32", "2001:db8::6/128"])
+        self.assertEqual(
+            {rule.sourcePort for rule in self.kernel.rules() if rule.priority == 7410}, {22, 2222}
+        )
+        self.addresses = []
+        self.clock.advance(REFRESH)
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.proxies(), ["9.9.9.6/32", "2001:db8::6/128"])
+        routes.stop()
+
+    def test_nameUnknownAtFirst(self) -> None:
+        """A name that cannot be looked up at the start is, at once, when the tunnel carries."""
+        self.addresses = []
+        routes = self.routes()
+        lookUp = routes._surroundings._lookUp
+
+        def late(name: str) -> object:
+            self.addresses = ["9.9.9.5"]
+            return lookUp(name)
+
+        routes._surroundings._lookUp = late  # type: ignore[assignment]
+        routes.start()
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.proxies(), ["9.9.9.5/32"])
+        routes.stop()
+
+    def test_sleep(self) -> None:
+        """A machine that slept may be elsewhere."""
+        routes = self.routes()
+        routes.start()
+        self.wall += 3600
+        self.clock.advance(CHECK)
+        self.assertEqual(self.networks, 1)
+        self.clock.advance(CHECK)
+        self.assertEqual(self.networks, 1)
+        routes.stop()
+
+    def test_cannotFollow(self) -> None:
+        """While a change cannot be made it is tried again, with one line in the log."""
+        routes = self.routes()
+        routes.start()
+        self.kernel.flush()
+        catch = next(line for line in self.kernel.log if "7450" in line)
+        self.kernel.fails[catch] = 1
+        for _ in range(5):
+            self.clock.advance(CHECK)
+        self.kernel.fails.clear()
+        self.clock.advance(CHECK)
+        self.assertTrue(any(rule.invert for rule in self.kernel.rules()))
+        routes.stop()
+        self.assertClean()
+
+    def test_undoFails(self) -> None:
+        """What cannot be undone stays in the journal for recover."""
+        routes = self.routes()
+        routes.start()
+        self.fails.add("undo firewall")
+        routes.stop()
+        self.assertEqual(self.written(), ["do firewall"])
+
+
+class ProxiesTests(RoutesCase):
+    """Other proxies, of a configuration that was read again."""
+
+    def proxies(self) -> list[str]:
+        """The addresses that have a rule."""
+        return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
+
+    def test_setProxies(self) -> None:
+        """The rules follow other proxies, be they names or addresses."""
+        routes = self.routes()
+        routes.start()
+        self.assertEqual(self.proxies(), ["9.9.9.9/32"])
+        self.addresses = ["9.9.9.8"]
+        routes.setProxies(["other.example", "192.0.2.7"])
+        self.clock.advance(SETTLE)
+        self.assertEqual(sorted(self.proxies()), ["192.0.2.7/32", "9.9.9.8/32"])
+        routes.stop()
+
+
+class ConfirmTests(RoutesCase):
+    """C{--confirm}."""
+
+    def test_confirmed(self) -> None:
+        """Confirmed in time, everything stays, and now the kill switch too."""
+        routes = self.routes(confirm=60, killSwitch=True)
+        routes.start()
+        self.assertFalse(self.unreachable())
+        self.clock.advance(59)
+        self.assertTrue(routes.confirm())
+        self.assertFalse(routes.confirm())
+        self.clock.advance(SETTLE)
+        self.assertTrue(self.unreachable())
+        self.clock.advance(120)
+        self.assertEqual(self.statuses, [])
+        self.assertTrue(self.kernel.rules())
+        routes.stop()
+
+    def test_notConfirmed(self) -> None:
+        """Not confirmed, everything is taken back, and the daemon ends with status 1."""
+        routes = self.routes(confirm=60)
+        routes.start()
+        self.clock.advance(60)
+        self.assertEqual(self.kernel.rules() + self.kernel.routes(), [])
+        self.assertEqual(self.statuses, [1])
+        self.assertFalse(routes.confirm())
+        self.clock.advance(CHECK * 3)
+        self.assertEqual(self.kernel.rules(), [])
+        # The daemon's end.
+        routes.stop()
+        self.assertEqual(self.written(), [])
+
+    def test_stopped(self) -> None:
+        """A stop before the confirmation is a stop."""
+        routes = self.routes(confirm=60)
+        routes.start()
+        routes.stop()
+        self.clock.advance(120)
+        self.assertEqual(self.statuses, [])
+
+    def test_notAsked(self) -> None:
+        """Without --confirm there is nothing to confirm."""
+        routes = self.routes()
+        routes.start()
+        self.assertFalse(routes.confirm())
+        routes.stop()
+
+    def unreachable(self) -> list[Rule]:
+        """The rules of a kill switch."""
+        return [rule for rule in self.kernel.rules() if rule.action == "unreachable"]

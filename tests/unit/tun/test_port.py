@@ -1,0 +1,161 @@
+"""
+Tests for L{nanotun.tun.port}.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.router.router import FlowRouter
+from nanotun.testing import (
+    FAKE_FD,
+    FakeGateway,
+    FakeJudge,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryTunOpener,
+)
+from nanotun.tun.port import BUDGET, BUSY_GAP, BUSY_READS, DOWN_INTERVAL, TunPort
+
+
+class TunPortTests(SynchronousTestCase):
+    """
+    Tests for L{TunPort}.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.reactor = MemoryReactorClock()
+        self.engine = MemoryEngine()
+        self.lost: list[int] = []
+        device = MemoryTunOpener().open("nano0", 1500, "off")
+        upstreams = FakeUpstream(), FakeUpstream()
+        router = FlowRouter(FakeJudge(), *upstreams, self.engine, FakeGateway(), self.reactor)
+        self.engine.start(device, router)
+        self.port = TunPort(device, self.engine, self.reactor, self.lost.append)
+
+    def test_interfaces(self) -> None:
+        """
+        It is a descriptor that the reactor can read and log about.
+        """
+        verifyClass(IReadDescriptor, TunPort)
+        verifyObject(IReadDescriptor, self.port)
+        verifyObject(ILoggingContext, self.port)
+        self.assertEqual((self.port.fileno(), self.port.logPrefix()), (FAKE_FD, "tun"))
+
+    def test_startStop(self) -> None:
+        """
+        It reads between start and stop; each may be repeated.
+        """
+        for _ in range(2):
+            self.port.startReading()
+            self.assertEqual(self.reactor.getReaders(), [self.port])
+        for _ in range(2):
+            self.port.stopReading()
+            self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_budget(self) -> None:
+        """
+        One turn takes a bounded number of packets.
+        """
+        self.engine.packets = BUDGET + 1
+        self.assertIsNone(self.port.doRead())
+        self.assertEqual(self.engine.packets, 1)
+
+    def test_down(self) -> None:
+        """
+        A link that is down is looked at again, quietly.
+        """
+        self.port.startReading()
+        self.engine.pumpError = OSError(errno.EIO, "down")
+        self.assertIsNone(self.port.doRead())
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.reactor.advance(DOWN_INTERVAL)
+        self.assertEqual(self.reactor.getReaders(), [self.port])
+        self.assertEqual(self.lost, [])
+
+    def test_stopWhileDown(self) -> None:
+        """
+        Stopping ends that too.
+        """
+        self.port.startReading()
+        self.engine.pumpError = OSError(errno.EIO, "down")
+        self.port.doRead()
+        self.port.stopReading()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_lost(self) -> None:
+        """
+        An error for good ends the reading and is told once.
+        """
+        self.port.startReading()
+        self.engine.pumpError = OSError(errno.EBADFD, "gone")
+        why = self.port.doRead()
+        assert why is not None
+        # What the reactor does with it.
+        self.port.connectionLost(Failure(why))
+        self.port.connectionLost(Failure(why))
+        self.assertEqual(self.lost, [errno.EBADFD])
+        self.port.startReading()
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_pollError(self) -> None:
+        """
+        The kernel may say it by an error on the fd alone.
+        """
+        self.port.startReading()
+        self.port.connectionLost(Failure(CONNECTION_LOST))
+        self.assertEqual(self.lost, [errno.EBADFD])
+
+    def readOften(self, gap: float = BUSY_GAP / 2) -> None:
+        """The device is readable again and again."""
+        for _ in range(BUSY_READS + 1):
+            self.reactor.advance(gap)
+            self.port.doRead()
+
+    def test_busy(self) -> None:
+        """
+        A busy device is lent, and read again once it is back.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [self.port])
+
+    def test_notBusy(self) -> None:
+        """
+        Reads that are far apart are the reactor's.
+        """
+        self.port.startReading()
+        self.readOften(BUSY_GAP * 2)
+        self.assertEqual(self.reactor.getReaders(), [self.port])
+
+    def test_stopWhileLent(self) -> None:
+        """
+        A port that stopped meanwhile does not read when the device is back.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.port.stopReading()
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_startWhileLent(self) -> None:
+        """
+        Nor before.
+        """
+        self.port.startReading()
+        self.readOften()
+        self.port.stopReading()
+        self.port.startReading()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.engine.giveBack()
+        self.assertEqual(self.reactor.getReaders(), [self.port])

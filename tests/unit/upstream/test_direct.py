@@ -1,0 +1,81 @@
+"""
+Tests for L{nanotun.upstream.direct}.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.errors import (
+    UpstreamError,
+    UpstreamHostUnreachable,
+    UpstreamNetUnreachable,
+    UpstreamProhibited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IUpstream
+from nanotun.upstream.dial.resolver import SocketAddress
+from nanotun.upstream.direct import ERRORS, DirectUpstream
+from tests.unit.upstream.upstream_cases import ReactorCase, unmarked
+
+
+class DirectTests(ReactorCase):
+    """
+    Tests for L{DirectUpstream}.
+    """
+
+    async def test_connects(self) -> None:
+        """
+        The destination itself is dialled.
+        """
+        port = self.listen()
+        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        verifyClass(IUpstream, DirectUpstream)
+        verifyObject(IUpstream, upstream)
+        connection = await upstream.connect(Endpoint("127.0.0.1", port))
+        self.assertEqual(connection.leftover, b"")
+        self.assertClean()
+        os.close(connection.fd)
+        await self.ended()
+
+    async def test_refused(self) -> None:
+        """
+        Nobody listens.
+        """
+        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        leg = upstream.connect(Endpoint("127.0.0.1", self.closedPort()))
+        self.assertIn("Connection refused", await self.failure(UpstreamRefused, leg))
+
+    async def test_leadsIn(self) -> None:
+        """
+        What would come back is not dialled; the network is unreachable.
+        """
+        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        upstream.leadsIn = "127.0.0.1".__eq__
+        leg = upstream.connect(Endpoint("127.0.0.1", self.listen()))
+        self.assertIn("into the tunnel", await self.failure(UpstreamNetUnreachable, leg))
+
+    def test_errors(self) -> None:
+        """
+        What the kernel says is what the app will see.
+        """
+        upstream = DirectUpstream(Clock(), 5.0)
+        for code, kind in (
+            (errno.EHOSTUNREACH, UpstreamHostUnreachable),
+            (errno.ENETUNREACH, UpstreamNetUnreachable),
+            (errno.EACCES, UpstreamProhibited),
+            (errno.ETIMEDOUT, UpstreamTimeout),
+            (errno.EADDRNOTAVAIL, UpstreamError),
+        ):
+            address = SocketAddress(socket.AF_INET6, ("2001:db8::1", 80))
+            error = upstream._notReached(code, address)
+            self.assertEqual(type(error), kind)
+            self.assertIn("[2001:db8::1]:80", str(error))
+        self.assertEqual(ERRORS[errno.ECONNREFUSED], UpstreamRefused)

@@ -1,0 +1,303 @@
+"""
+Tests for L{nanotun.upstream.group.group} and L{nanotun.upstream.group.members}.
+"""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+from twisted.logger import LogLevel
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamRefused, UpstreamTimeout
+from nanotun.interfaces import IUpstream, LegKind
+from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.testing import FakeUpstream
+from nanotun.upstream.group.breaker import FAULTS, SUCCESSES
+from nanotun.upstream.group.group import GroupUpstream
+from nanotun.upstream.group.tries import PATIENCE
+from tests.unit.upstream.group_cases import DESTINATION, GroupCase, fault
+from tests.unit.upstream.upstream_cases import ReactorCase, UpstreamContract
+
+
+class GroupTests(GroupCase):
+    """
+    Tests for L{GroupUpstream} with failover.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It is an upstream and a service, and its description names all.
+        """
+        verifyClass(IUpstream, GroupUpstream)
+        verifyObject(IUpstream, self.group)
+        self.assertTrue(IService.providedBy(self.group))
+        self.assertEqual(self.group.describe(), "failover of a, b")
+
+    def test_sharesLegs(self) -> None:
+        """
+        Legs are dear if those of any member are.
+        """
+        self.assertFalse(self.group.sharesLegs)
+        self.fakes[1].sharesLegs = True
+        self.assertTrue(self.makeGroup().sharesLegs)
+
+    def test_sendsNames(self) -> None:
+        """
+        Names matter if any member is sent them.
+        """
+        self.assertFalse(self.group.sendsNames)
+        self.fakes[1].sendsNames = True
+        self.assertTrue(self.makeGroup().sendsNames)
+
+    def test_down(self) -> None:
+        """
+        After some faults in a row new connections go by the other proxy at once, and
+        one line says so.
+        """
+        for number in range(1, FAULTS + 1):
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(fault())
+            self.answer(1)
+            self.took(leg)
+            self.assertEqual(self.asked(), [number, number])
+        self.through(1)
+        self.assertEqual(self.asked(), [FAULTS, FAULTS + 1])
+        (line,) = self.lines()
+        self.assertEqual(
+            line, "The proxy a is down, new connections go by b. The proxy a cannot be reached."
+        )
+
+    def test_silent(self) -> None:
+        """
+        So it is with one that says nothing.
+        """
+        for _ in range(FAULTS):
+            leg = self.group.connect(DESTINATION)
+            self.clock.advance(PATIENCE)
+            self.answer(1)
+            self.took(leg)
+        (line,) = self.lines()
+        self.assertIn("The proxy a is down, new connections go by b. It was silent", line)
+
+    def test_back(self) -> None:
+        """
+        A proxy that is back is used again, and one line says so.
+        """
+        self.bringDown(0)
+        self.lines()
+        for _ in range(SUCCESSES):
+            self.through(1)
+            self.group.members.succeeded(self.member(0))
+        self.through(0)
+        self.assertEqual(self.lines(), ["The proxy a is back."])
+
+    def test_allDown(self) -> None:
+        """
+        When all are down, connections are tried all the same: first by the one whose
+        time comes first.  One that gets through often enough is back.
+        """
+        self.bringDown(1)
+        self.clock.advance(1.0)
+        self.bringDown(0)
+        self.assertIn("a is down, and so are all others", self.lines()[-1])
+        for number in range(1, SUCCESSES + 1):
+            leg = self.group.connect(DESTINATION)
+            self.assertEqual(self.asked(), [0, number])
+            self.answer(1)
+            self.took(leg)
+        self.assertEqual(self.lines(), ["The proxy b is back."])
+
+    def test_flapping(self) -> None:
+        """
+        The same line over and over is told once, then counted.
+        """
+        for _ in range(5):
+            self.bringDown(0)
+            for _ in range(SUCCESSES):
+                self.group.members.succeeded(self.member(0))
+        self.assertEqual(len([line for line in self.lines() if "down" in line]), 1)
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertIn("(4 more in 10 s)", self.lines()[-1])
+        self.group.members.stop()
+
+    def test_liveFlows(self) -> None:
+        """
+        A connection that stands is its owner's: nothing is done to it when its proxy
+        goes down.
+        """
+        leg = self.group.connect(DESTINATION)
+        far = self.fakes[0].answer()
+        self.addCleanup(far.close)
+        self.bringDown(0)
+        far.setblocking(False)
+        self.assertRaises(BlockingIOError, far.recv, 1)
+        self.took(leg)
+
+    def test_logFlows(self) -> None:
+        """
+        On request a debug line names the upstream of each try.
+        """
+        self.group.logFlows = True
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(fault())
+        self.answer(1)
+        self.took(leg)
+        self.group.associate(4).cancel()
+        self.flushLoggedErrors()
+        self.assertEqual(
+            self.lines(LogLevel.debug)[:3],
+            [
+                "A connection to 192.0.2.1:443 goes by a",
+                "A connection to 192.0.2.1:443 goes by b",
+                "A leg for UDP goes by a",
+            ],
+        )
+
+
+class PolicyTests(GroupCase):
+    """
+    Tests for L{GroupUpstream} with the other policies.
+    """
+
+    count = 3
+
+    def test_roundRobin(self) -> None:
+        """
+        Flows go by all that are healthy in turn.
+        """
+        self.policy = "round-robin"
+        self.group = self.makeGroup()
+        for index in (0, 1, 2, 0):
+            self.through(index)
+        self.bringDown(1)
+        for index in (0, 2, 0, 2):
+            self.through(index)
+        self.assertIn("new connections go by a, c.", self.lines()[0])
+
+    def test_leastLatency(self) -> None:
+        """
+        Each is measured once, then flows go by the fastest, by the average of the
+        times that handshakes took.
+        """
+        self.policy = "least-latency"
+        self.group = self.makeGroup()
+        for index, seconds in ((0, 0.3), (1, 0.1), (2, 0.2), (1, 0.9), (2, 0.2), (2, 0.9)):
+            leg = self.group.connect(DESTINATION)
+            self.clock.advance(seconds)
+            self.answer(index)
+            self.took(leg)
+        self.assertAlmostEqual(self.member(1).latency or 0, 0.26)
+        self.assertAlmostEqual(self.member(2).latency or 0, 0.34)
+        self.through(1)
+
+
+class DatagramTests(GroupCase):
+    """
+    Tests for L{GroupUpstream.associate}.
+    """
+
+    count = 3
+
+    def test_first(self) -> None:
+        """
+        The first is asked, with the app's family, and is known to carry UDP then.
+        """
+        leg = self.group.associate(6)
+        self.fakes[0].answerDatagrams(LegKind.DIRECT)
+        self.tookDatagrams(leg)
+        self.assertEqual([fake.families for fake in self.fakes], [[6], [], []])
+        self.assertTrue(self.member(0).datagrams)
+
+    def test_next(self) -> None:
+        """
+        One that carries none is passed over, now and from then on.
+        """
+        leg = self.group.associate(4)
+        self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
+        self.fakes[1].failDatagrams(DatagramsUnsupported("x"))
+        self.fakes[2].answerDatagrams()
+        self.tookDatagrams(leg)
+        leg = self.group.associate(4)
+        self.fakes[2].answerDatagrams()
+        self.tookDatagrams(leg)
+        self.assertEqual([len(fake.families) for fake in self.fakes], [1, 1, 2])
+
+    def test_none(self) -> None:
+        """
+        If none carries UDP, that is said of all.
+        """
+        leg = self.group.associate(4)
+        for fake in self.fakes:
+            fake.failDatagrams(DatagramsUnsupported("x"))
+        text = str(self.failureResultOf(leg, DatagramsUnsupported).value)
+        self.assertIn("None of the proxies a, b, c carries UDP", text)
+
+    def test_fault(self) -> None:
+        """
+        If one that might carry it is at fault, that is told instead; connections
+        still go by it.
+        """
+        leg = self.group.associate(4)
+        self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
+        self.fakes[1].failDatagrams(fault("b"))
+        self.fakes[2].failDatagrams(DatagramsUnsupported("x"))
+        self.failureResultOf(leg, ProxyError)
+        self.assertEqual(
+            [member.datagrams for member in self.group.members.all], [False, None, False]
+        )
+        self.assertEqual(self.member(1).breaker.faults, 0)
+
+    def test_silent(self) -> None:
+        """
+        A silent one is not waited for alone, and a late destination error of none
+        harms nobody.
+        """
+        leg = self.group.associate(4)
+        self.clock.advance(PATIENCE)
+        self.fakes[1].answerDatagrams(LegKind.DIRECT)
+        self.tookDatagrams(leg)
+        self.assertEqual(self.fakes[0].cancelled, 1)
+        self.assertTrue(self.member(0).healthy)
+        leg = self.group.associate(4)
+        self.fakes[1].failDatagrams(UpstreamRefused("x"))  # type: ignore[arg-type]
+        self.failureResultOf(leg, UpstreamRefused)
+
+
+class ContractTests(UpstreamContract, ReactorCase):
+    """
+    A group whose first proxy is off keeps what L{IUpstream} promises.
+    """
+
+    def makeUpstream(self, port: int, timeout: float = 5.0) -> IUpstream:
+        """The scripted proxy behind one that is not there."""
+        members = [self.proxy(each, timeout) for each in (self.closedPort(), port)]
+        return GroupUpstream(members, "failover", self.reactor, timeout, 30.0)
+
+    async def test_hangs(self) -> None:
+        """
+        One deadline is over all.
+        """
+        upstream = self.makeUpstream(self.listen(), 0.05)
+        await self.assertFailure(upstream.connect(DESTINATION), UpstreamTimeout, ProxyError)
+        self.assertClean()
+        await self.ended()
+
+
+class FakesTests(GroupCase):
+    """
+    Tests for the fakes of groups.
+    """
+
+    def test_checks(self) -> None:
+        """
+        A fake's checks are answered in order; one that is given up is out of it.
+        """
+        fake = FakeUpstream()
+        given, passed, failed = (fake.check() for _ in range(3))
+        given.cancel()
+        self.failureResultOf(given)
+        fake.answerCheck()
+        fake.answerCheck(fault())
+        self.successResultOf(passed)
+        self.failureResultOf(failed, ProxyError)
+        self.assertEqual((fake.cancelled, fake.checks), (1, []))

@@ -1,0 +1,391 @@
+"""
+Tests for L{nanotun.upstream.group.health} and the upstreams' checks, of which the
+greetings are a part.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from nanotun.errors import (
+    AuthenticationError,
+    DatagramsUnsupported,
+    ProxyError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from nanotun.interfaces import IHandshake, IHealthCheck
+from nanotun.testing import FakeUpstream
+from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.group.breaker import BACKOFF_FIRST, FAULTS, State
+from nanotun.upstream.group.health import (
+    CHECK_TIMEOUT,
+    DATAGRAMS_INTERVAL,
+    DOUBT_INTERVAL,
+    RECHECK_TIME,
+)
+from nanotun.upstream.group.tries import DOUBT_TIME
+from nanotun.upstream.handshakes.socks5 import Socks5Handshake
+from nanotun.upstream.handshakes.tls import TlsGreeting, makeContext
+from nanotun.upstream.proxy import Handshakes
+from nanotun.upstream.reject import RejectUpstream
+from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fault
+from tests.unit.upstream.tls_cases import CA, TlsServer
+from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase
+
+#: What a back-off is with the tests' chance of one half.
+FIRST = BACKOFF_FIRST * 0.75
+
+
+class WatchTests(GroupCase):
+    """
+    Tests for L{nanotun.upstream.group.health.Watch}, by way of a group that is started.
+    """
+
+    def setUp(self) -> None:
+        """Start; the checks of the start pass, and both carry UDP."""
+        super().setUp()
+        verifyClass(IHealthCheck, FakeUpstream)
+        self.group.startService()
+        self.addCleanup(self.stopAll)
+        for fake in self.fakes:
+            fake.answerCheck()
+            fake.answerDatagrams()
+
+    def stopAll(self) -> None:
+        """At the end nothing is left."""
+        if self.group.running:
+            self.group.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual([fake.checks for fake in self.fakes], [[], []])
+
+    def checks(self) -> list[int]:
+        """How many checks are under way, for each."""
+        return [len(fake.checks) for fake in self.fakes]
+
+    def failChecks(self, count: int, error: UpstreamError) -> None:
+        """Checks of the first fail, one after the other."""
+        for _ in range(count):
+            self.fakes[0].answerCheck(error)
+            if self.member(0).healthy:
+                self.clock.advance(RECHECK_TIME)
+
+    def test_start(self) -> None:
+        """
+        All are checked at the start, and again after the interval.
+        """
+        self.assertEqual(self.checks(), [0, 0])
+        self.clock.advance(INTERVAL - 0.1)
+        self.assertEqual(self.checks(), [0, 0])
+        self.clock.advance(0.1)
+        self.assertEqual(self.checks(), [1, 1])
+
+    def test_busy(self) -> None:
+        """
+        One that carries flows is not checked.
+        """
+        self.clock.advance(INTERVAL / 2)
+        self.through(0)
+        self.clock.advance(INTERVAL / 2)
+        self.assertEqual(self.checks(), [0, 1])
+
+    def test_down(self) -> None:
+        """
+        A check that fails is made again soon; as many as it takes open the breaker.
+        """
+        self.clock.advance(INTERVAL)
+        self.failChecks(FAULTS, fault())
+        self.assertIs(self.member(0).breaker.state, State.OPEN)
+        (line,) = self.lines()
+        self.assertIn("The proxy a is down, new connections go by b. The proxy a cannot", line)
+        self.through(1)
+
+    def test_silent(self) -> None:
+        """
+        So does one that is not answered in time.
+        """
+        self.clock.advance(INTERVAL)
+        self.fakes[1].answerCheck()
+        for _ in range(FAULTS):
+            self.assertEqual(self.checks(), [1, 0])
+            self.clock.advance(CHECK_TIMEOUT)
+            self.assertEqual(self.checks(), [0, 0])
+            self.clock.advance(RECHECK_TIME)
+        self.assertIs(self.member(0).breaker.state, State.OPEN)
+        self.assertIn("a did not answer a check in 4 s", self.lines()[0])
+
+    def test_back(self) -> None:
+        """
+        Once its back-off is over it is checked, and once more to be sure; then flows
+        go by it again, and what it carries is asked anew.
+        """
+        self.bringDown(0)
+        self.clock.advance(FIRST - 0.1)
+        self.assertEqual(self.checks(), [0, 0])
+        self.clock.advance(0.1)
+        self.fakes[0].answerCheck()
+        self.assertIs(self.member(0).breaker.state, State.HALF_OPEN)
+        self.through(1)
+        self.clock.advance(RECHECK_TIME)
+        self.fakes[0].answerCheck()
+        self.through(0)
+        self.assertEqual(self.lines()[-1], "The proxy a is back.")
+        self.assertEqual(self.fakes[0].families, [4, 4])
+        self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
+        self.assertIs(self.member(0).datagrams, False)
+
+    def test_stillDown(self) -> None:
+        """
+        A check that fails then doubles the back-off.
+        """
+        self.bringDown(0)
+        self.clock.advance(FIRST)
+        self.fakes[0].answerCheck(AuthenticationError("x"))
+        self.clock.advance(2 * FIRST - 0.1)
+        self.assertEqual(self.checks(), [0, 0])
+        self.clock.advance(0.1)
+        self.assertEqual(self.checks(), [1, 0])
+
+    def test_passedIsNoPardon(self) -> None:
+        """
+        A check that passes does not make good what flows found wrong.
+        """
+        for _ in range(FAULTS - 1):
+            self.group.members.failed(self.member(0), "x")
+        self.clock.advance(INTERVAL)
+        self.fakes[0].answerCheck()
+        self.assertEqual(self.member(0).breaker.faults, FAULTS - 1)
+
+    def test_ourOwnTrouble(self) -> None:
+        """
+        That this machine has no more sockets says nothing of a proxy; a mistake of
+        ours is logged as one, and the checks go on.
+        """
+        self.clock.advance(INTERVAL)
+        self.fakes[0].answerCheck(UpstreamError("no more"))
+        self.fakes[1].answerCheck(KeyError("x"))  # type: ignore[arg-type]
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 0])
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.checks(), [1, 1])
+
+    def test_doubt(self) -> None:
+        """
+        A timeout has the proxy checked at once, but not over and over.
+        """
+        self.clock.advance(DOUBT_INTERVAL)
+        for expected in (1, 0):
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(UpstreamTimeout("x"))
+            self.answer(1)
+            self.took(leg)
+            self.assertEqual(self.checks(), [expected, 0])
+            if expected:
+                self.fakes[0].answerCheck()
+
+    def test_oneAtATime(self) -> None:
+        """
+        A check or probe whose time comes while another is under way is not made.
+        """
+        self.clock.advance(INTERVAL - 1.0)
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(UpstreamTimeout("x"))
+        leg.cancel()
+        self.failureResultOf(leg, CancelledError)
+        self.clock.advance(1.0)
+        self.assertEqual(self.checks(), [1, 1])
+        self.bringDown(0)
+        self.group.members.succeeded(self.member(0))
+        self.group.members.succeeded(self.member(0))
+        self.fakes[0].answerCheck()
+        self.assertEqual(self.fakes[0].families, [4, 4])
+
+    def test_appGaveUp(self) -> None:
+        """
+        So does an app that gave up after a while, and not one that did so at once.
+        """
+        self.clock.advance(DOUBT_INTERVAL)
+        for seconds, expected in ((DOUBT_TIME / 2, 0), (DOUBT_TIME, 1)):
+            leg = self.group.connect(DESTINATION)
+            self.clock.advance(seconds)
+            leg.cancel()
+            self.failureResultOf(leg, CancelledError)
+            self.assertEqual(self.checks(), [expected, 0])
+
+    def test_datagramFault(self) -> None:
+        """
+        A relay that cannot be had has the proxy checked, and then asked for another
+        relay; until one stands, the proxies that are known to carry UDP are preferred.
+        """
+        self.clock.advance(DOUBT_INTERVAL)
+        leg = self.group.associate(4)
+        self.fakes[0].failDatagrams(fault())
+        self.fakes[1].answerDatagrams()
+        self.tookDatagrams(leg)
+        leg = self.group.associate(6)
+        self.assertEqual(self.fakes[1].families, [4, 4, 6])
+        self.fakes[1].answerDatagrams()
+        self.tookDatagrams(leg)
+        self.fakes[0].answerCheck()
+        self.fakes[0].answerDatagrams()
+        self.assertIs(self.member(0).datagrams, True)
+
+    def test_datagramProbe(self) -> None:
+        """
+        Now and then each is asked for a relay, which is let go of at once.
+        """
+        self.clock.pump([INTERVAL / 2] * int(2 * DATAGRAMS_INTERVAL / INTERVAL))
+        self.assertEqual([fake.families for fake in self.fakes], [[4, 4], [4, 4]])
+        before = len(os.listdir("/proc/self/fd"))
+        control = self.fakes[0].answerDatagrams()
+        self.assertTrue(control.closed)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.fakes[1].failDatagrams(fault("b"))
+        self.assertIs(self.member(1).datagrams, None)
+
+    def test_datagramProbeMistake(self) -> None:
+        """
+        A mistake of ours in it is logged as one.
+        """
+        self.bringDown(0)
+        self.group.members.succeeded(self.member(0))
+        self.group.members.succeeded(self.member(0))
+        self.fakes[0].failDatagrams(KeyError("x"))  # type: ignore[arg-type]
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_stop(self) -> None:
+        """
+        The stop gives up what is under way and says nothing of it.
+        """
+        self.bringDown(0)
+        self.lines()
+        for _ in range(2):
+            self.group.members.succeeded(self.member(0))
+        self.clock.advance(INTERVAL)
+        self.lines()
+        cancelled = [fake.cancelled for fake in self.fakes]
+        self.group.stopService()
+        self.assertEqual(
+            [fake.cancelled for fake in self.fakes],
+            [each + n for each, n in zip(cancelled, (1, 1), strict=True)],
+        )
+        self.assertEqual(self.lines(), [])
+        self.group._doubt(self.member(0))
+        self.bringDown(0)
+        self.group.members.stop()
+        self.assertEqual(self.checks(), [0, 0])
+
+
+class LogInTests(SynchronousTestCase):
+    """
+    Tests for L{Socks5Handshake} without a destination.
+    """
+
+    def play(self, logIn: Socks5Handshake, *answers: bytes) -> list[bytes]:
+        """What it sends, for each answer of the proxy's, a byte at a time."""
+        sent = [logIn.begin()]
+        for answer in answers:
+            self.assertFalse(logIn.done)
+            sent.append(b"".join(logIn.receive(bytes([each])) for each in answer))
+        return sent
+
+    def test_greeting(self) -> None:
+        """
+        Without a log-in it is done after the greeting, and sends no request.
+        """
+        logIn = Socks5Handshake(None, "p")
+        verifyObject(IHandshake, logIn)
+        self.assertEqual(self.play(logIn, b"\5\0"), [b"\5\1\0", b""])
+        self.assertTrue(logIn.done)
+
+    def test_password(self) -> None:
+        """
+        With one it is done after that.
+        """
+        logIn = Socks5Handshake(None, "p", (b"u", b"pw"))
+        sent = self.play(logIn, b"\5\2", b"\1\0")
+        self.assertEqual(sent, [b"\5\2\0\2", b"\1\1u\2pw", b""])
+        self.assertTrue(logIn.done)
+
+    def test_wrongPassword(self) -> None:
+        """
+        A wrong password is an error.
+        """
+        logIn = Socks5Handshake(None, "p", (b"u", b"pw"))
+        self.assertRaises(AuthenticationError, self.play, logIn, b"\5\2", b"\1\1")
+
+
+class TlsCheckTests(SynchronousTestCase):
+    """
+    Tests for L{TlsGreeting}.
+    """
+
+    def test_tls(self) -> None:
+        """
+        A TLS proxy passes once its certificate is found good, and hears nothing more.
+        """
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            server = TlsServer(version)
+            handshake = TlsGreeting("p", makeContext(CA, False), "proxy.example")
+            verifyObject(IHandshake, handshake)
+            sent = handshake.begin()
+            for _ in range(3):
+                if handshake.done:
+                    break
+                sent = handshake.receive(server.receive(sent))
+            self.assertTrue(handshake.done)
+            # Tickets may come while nothing is asked.
+            self.assertEqual(handshake.receive(server.receive(sent)), b"")
+            self.assertEqual((server.name, server.heard), ("proxy.example", b""))
+
+
+class CheckTests(ReactorCase):
+    """
+    Tests for the checks of real upstreams.
+    """
+
+    async def test_passes(self) -> None:
+        """
+        A proxy that greets passes; the connection is closed.
+        """
+        upstream = self.proxy(self.listen(b"\5\0"))
+        verifyObject(IHealthCheck, upstream)
+        await upstream.check()
+        self.assertClean()
+        await self.ended()
+        self.assertEqual(self.scripts[0].heard, b"\5\1\0")
+
+    async def test_fails(self) -> None:
+        """
+        One that is not there, or takes no log-in, does not.
+        """
+        await self.failure(ProxyError, self.proxy(self.closedPort()).check())
+        upstream = self.proxy(self.listen(b"\5\2", b"\1\1"), user="user:secret@")
+        await self.failure(AuthenticationError, upstream.check())
+        await self.ended()
+
+    async def test_connectOnly(self) -> None:
+        """
+        A scheme whose handshake begins with a destination is checked by a connect.
+        """
+        port = self.listen()
+        upstream = self.proxy(port)
+        upstream._handshakes = Handshakes(upstream._handshakes.connect)
+        await upstream.check()
+        self.assertClean()
+        upstream = self.proxy(self.closedPort())
+        upstream._handshakes = Handshakes(upstream._handshakes.connect)
+        await self.failure(ProxyError, upstream.check())
+
+    async def test_direct(self) -> None:
+        """
+        Without a proxy there is nothing that could be down.
+        """
+        for upstream in (DirectUpstream(FakeReactor(), 5.0), RejectUpstream()):
+            verifyObject(IHealthCheck, upstream)
+            await upstream.check()

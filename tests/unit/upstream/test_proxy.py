@@ -1,0 +1,152 @@
+"""
+Tests for L{nanotun.upstream.proxy}, L{nanotun.upstream.dial.protocol} and
+L{nanotun.upstream.upstreamFor}.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass
+
+from nanotun.errors import (
+    AuthenticationError,
+    ConfigError,
+    HandshakeError,
+    ProxyClosedError,
+    ProxyError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from nanotun.interfaces import IUpstream
+from nanotun.upstream.dial.protocol import UpstreamFactory
+from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.handshakes.socks5 import Socks5Handshake
+from nanotun.upstream.make import upstreamFor
+from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+from nanotun.upstream.url import parseProxyURL
+from tests.unit.upstream.upstream_cases import (
+    DESTINATION,
+    REPLY,
+    FakeReactor,
+    ReactorCase,
+    UpstreamContract,
+    unmarked,
+)
+
+
+class ProxyTests(UpstreamContract, ReactorCase):
+    """
+    Tests for L{ProxyUpstream}.
+    """
+
+    def makeUpstream(self, port: int) -> IUpstream:
+        """The real one."""
+        verifyClass(IUpstream, ProxyUpstream)
+        return self.proxy(port)
+
+    async def test_closesEarlyTold(self) -> None:
+        """
+        The end of the connection in mid-handshake is told as such.
+        """
+        text = await self.failure(
+            ProxyClosedError, self.proxy(self.listen(b"")).connect(DESTINATION)
+        )
+        self.assertIn("closed the connection before its answer", text)
+        await self.ended()
+
+    async def test_refused(self) -> None:
+        """
+        A proxy that is not there is named.
+        """
+        port = self.closedPort()
+        text = await self.failure(ProxyError, self.proxy(port).connect(DESTINATION))
+        self.assertIn(f"socks5://127.0.0.1:{port}", text)
+        self.assertIn("Connection refused", text)
+
+    async def test_nonsense(self) -> None:
+        """
+        A server of another protocol is recognised.
+        """
+        port = self.listen(b"HTTP/1.0 400 Bad Request\r\n")
+        await self.failure(HandshakeError, self.proxy(port).connect(DESTINATION))
+        await self.ended()
+
+    async def test_wrongPassword(self) -> None:
+        """
+        The password stays out of the text.
+        """
+        port = self.listen(b"\5\2", b"\1\1")
+        upstream = self.proxy(port, user="user:secret@")
+        text = await self.failure(AuthenticationError, upstream.connect(DESTINATION))
+        self.assertNotIn("secret", text + upstream.describe())
+        self.assertIn(b"secret", self.scripts[0].heard)
+        await self.ended()
+
+    async def test_hangs(self) -> None:
+        """
+        A proxy that says nothing has until the deadline.
+        """
+        port = self.listen()
+        text = await self.failure(UpstreamTimeout, self.proxy(port, 0.05).connect(DESTINATION))
+        self.assertIn("did not answer within 0.05 s", text)
+        self.assertIn("waiting for its answer", text)
+        await self.ended()
+
+    async def test_name(self) -> None:
+        """
+        The proxy may have a name.
+        """
+        port = self.listen(b"\5\0", REPLY)
+        url = parseProxyURL(f"socks5://localhost:{port}")
+        upstream = ProxyUpstream(
+            url,
+            Handshakes(lambda end: Socks5Handshake(end, str(url))),
+            self.reactor,
+            5.0,
+            unmarked,
+        )
+        for _ in range(2):
+            connection = await upstream.connect(DESTINATION)
+            os.close(connection.fd)
+        await self.ended()
+
+    async def test_noSockets(self) -> None:
+        """
+        A socket that cannot be made fails the leg.
+        """
+
+        def noStream(family: int) -> socket.socket:
+            raise UpstreamError("no more")
+
+        upstream = DirectUpstream(self.reactor, 5.0, noStream)
+        self.assertEqual(
+            await self.failure(UpstreamError, upstream.connect(DESTINATION)), "no more"
+        )
+
+
+class UpstreamForTests(SynchronousTestCase):
+    """
+    Tests for L{upstreamFor} and L{UpstreamFactory}.
+    """
+
+    def test_schemes(self) -> None:
+        """
+        Each scheme has its upstream, described without its password.
+        """
+        reactor = FakeReactor()
+        direct = upstreamFor(parseProxyURL("direct://"), reactor, 5.0)
+        self.assertEqual(direct.describe(), "direct://")
+        proxy = upstreamFor(parseProxyURL("socks5://u:secret@h:1"), reactor, 5.0)
+        self.assertNotIn("secret", proxy.describe())
+        self.assertIsInstance(proxy, ProxyUpstream)
+        unknown = parseProxyURL("direct://")._replace(scheme="gopher")
+        self.assertRaises(ConfigError, upstreamFor, unknown, reactor, 5.0)
+
+    def test_factory(self) -> None:
+        """
+        The factory makes no protocol that would not know its destination.
+        """
+        self.assertIsNone(UpstreamFactory("socks5://h:1").buildProtocol(None))

@@ -1,0 +1,57 @@
+"""Tests of L{nanotun.upstream.group.report}."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.interfaces import IUpstream
+from nanotun.upstream.group.group import GroupUpstream
+from nanotun.upstream.group.report import upstreamReport
+from nanotun.upstream.make import upstreamsFor
+from nanotun.upstream.url import parseProxyURL
+
+
+class ReportTests(SynchronousTestCase):
+    """L{upstreamReport}."""
+
+    def upstream(self, *urls: str, pool: int = 0) -> tuple[IUpstream, list[IUpstream]]:
+        """An upstream and what it is made of."""
+        single: list[IUpstream] = []
+
+        def around(upstream: IUpstream) -> IUpstream:
+            single.append(upstream)
+            return upstream
+
+        parsed = [parseProxyURL(url) for url in urls]
+        made = upstreamsFor(parsed, "failover", Clock(), 10, 30, False, around, pool)
+        return made, single
+
+    def test_one(self) -> None:
+        """One way out has its URL without the password, and its pool."""
+        report = upstreamReport(*self.upstream("socks5://ann:hunter2@h", pool=2))
+        self.assertIs(report["policy"], None)
+        (proxy,) = report["proxies"]
+        self.assertEqual(proxy["url"], "socks5://ann:***@h:1080")
+        self.assertEqual(proxy["pool"], {"idle": 0, "dialling": 0})
+        self.assertEqual((proxy["state"], proxy["latency"], proxy["udp"]), (None, None, None))
+
+    def test_several(self) -> None:
+        """Of several each has how it does, in the configuration's order."""
+        group, single = self.upstream("h:1", "direct://")
+        assert isinstance(group, GroupUpstream)
+        first, second = group.members.all
+        first.measure(0.5)
+        first.datagrams = False
+        for _ in range(3):
+            second.breaker.failed(0)
+        report = upstreamReport(group, single)
+        self.assertEqual(report["policy"], "failover")
+        self.assertEqual(
+            [
+                (each["url"], each["state"], each["latency"], each["udp"])
+                for each in report["proxies"]
+            ],
+            [("socks5://h:1", "closed", 0.5, False), ("direct://", "open", None, None)],
+        )
+        self.assertIs(report["proxies"][0]["pool"], None)

@@ -1,0 +1,406 @@
+"""
+Tests for handshakes that proceed where another ended, and for
+L{nanotun.upstream.pool.reuse}, on real sockets of the loopback interface.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from nanotun.errors import (
+    DatagramsUnsupported,
+    HandshakeError,
+    ProxyClosedError,
+    ProxyError,
+    UpstreamProhibited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IHandshake
+from nanotun.upstream.handshakes.http import HttpHandshake
+from nanotun.upstream.handshakes.socks4 import Socks4Handshake
+from nanotun.upstream.handshakes.socks5 import Socks5Handshake
+from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
+from nanotun.upstream.pool.pool import WarmPool
+from nanotun.upstream.pool.warm import WarmConnection
+from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.schemes.table import HANDSHAKES
+from nanotun.upstream.url import parseProxyURL
+from tests.unit.upstream.handshake_cases import ScriptCase
+from tests.unit.upstream.tls_cases import CA, TlsServer
+from tests.unit.upstream.upstream_cases import (
+    DESTINATION,
+    ReactorCase,
+    Script,
+    unmarked,
+    unmarkedDatagram,
+)
+
+PROXY = "p"
+USER = (b"user", b"pwd")
+
+# RFC 1928, sections 3, 4 and 6; RFC 1929, section 2.
+GREETING = bytes.fromhex("05 01 00")
+METHOD = bytes.fromhex("05 00")
+REQUEST = bytes.fromhex("05 01 00 01 c0000201 01bb")
+REPLY = bytes.fromhex("05 00 00 01 00000000 0000")
+RELAY = bytes.fromhex("05 00 00 01 00000000 1000")
+REFUSED = bytes.fromhex("05 05 00 01 00000000 0000")
+
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class WholeTests(ScriptCase):
+    """
+    The conversations, each answer in one piece.
+    """
+
+    def proceeds(self, handshake: IHandshake, request: bytes, answer: bytes) -> None:
+        """It sends the request, is resumable until the first byte, and ends well."""
+        self.assertEqual(handshake.proceed(None), request)
+        self.assertEqual((handshake.resumable, handshake.again), (True, False))
+        self.assertEqual(self.feed(handshake, answer + b"220 hello"), b"")
+        self.assertTrue(handshake.done)
+        self.assertEqual(handshake.leftover, b"220 hello")
+        self.assertFalse(handshake.resumable)
+
+    def test_socks5(self) -> None:
+        """
+        SOCKS5 greets and logs in, and the request is all that is left to send.
+        """
+        for credentials, sent, script in (
+            (None, GREETING, [(METHOD, b"")]),
+            (
+                USER,
+                bytes.fromhex("05 02 00 02"),
+                [(b"\5\2", b"\1\4user\3pwd"), (b"\1\0", b"")],
+            ),
+        ):
+            greeting = Socks5Handshake(None, PROXY, credentials)
+            self.play(greeting, sent, *script)
+            self.assertTrue(greeting.done)
+            self.assertRaises(HandshakeError, greeting.receive, b"x")
+            self.proceeds(Socks5Handshake(DESTINATION, PROXY, credentials), REQUEST, REPLY)
+
+    def test_pipeline(self) -> None:
+        """
+        In one flight goes what there is of it.
+        """
+        greeting = Socks5Handshake(None, PROXY, USER, pipeline=True)
+        self.play(greeting, b"\5\1\2\1\4user\3pwd", (b"\5\2\1\0", b""))
+        self.assertTrue(greeting.done)
+        self.proceeds(Socks5Handshake(DESTINATION, PROXY, USER, pipeline=True), REQUEST, REPLY)
+
+    def test_plain(self) -> None:
+        """
+        SOCKS4 and HTTP have nothing to say before the request.
+        """
+        for make, answer in (
+            (lambda: Socks4Handshake(DESTINATION, PROXY), bytes.fromhex("00 5a 0000 00000000")),
+            (lambda: HttpHandshake(DESTINATION, PROXY), OPEN),
+        ):
+            self.proceeds(make(), make().begin(), answer)  # type: ignore[arg-type]
+
+    def test_refused(self) -> None:
+        """
+        A no is a no, and nothing to try again.
+        """
+        handshake = Socks5Handshake(DESTINATION, PROXY)
+        handshake.proceed(None)
+        self.fails(UpstreamRefused, handshake, REFUSED)
+        self.assertFalse(handshake.resumable)
+
+    def test_beginsAnew(self) -> None:
+        """
+        After a connection that had ended, all of it is done on a new one.
+        """
+        handshake = Socks5Handshake(DESTINATION, PROXY)
+        handshake.proceed(None)
+        self.play(handshake, GREETING, (METHOD, REQUEST), (REPLY, b""))
+        self.assertTrue(handshake.done)
+
+    def test_timedOut(self) -> None:
+        """
+        HTTP's 408 speaks of the wait for a request; on a new connection it is an answer.
+        """
+        handshake = HttpHandshake(DESTINATION, PROXY)
+        handshake.proceed(None)
+        self.feed(handshake, TIMED_OUT)
+        self.assertTrue(handshake.again)
+        handshake.begin()
+        self.assertRaises(ProxyError, self.feed, handshake, TIMED_OUT)
+        self.assertFalse(handshake.again)
+
+
+class ByteTests(WholeTests):
+    """
+    The same, one byte at a time.
+    """
+
+    wholly = False
+
+
+class TlsTests(ScriptCase):
+    """
+    HTTP inside TLS.
+    """
+
+    def greeted(self) -> tuple[TlsServer, TlsGreeting]:
+        """A TLS connection on which nothing was said."""
+        server = TlsServer(ssl.TLSVersion.TLSv1_3)
+        greeting = TlsGreeting(PROXY, makeContext(CA, False), "proxy.example")
+        sent = greeting.begin()
+        while not greeting.done:
+            sent = greeting.receive(server.receive(sent))
+        self.assertEqual(greeting.receive(server.receive(sent)), b"")
+        return server, greeting
+
+    def proceeding(self) -> tuple[TlsServer, TlsHandshake]:
+        """One whose request the server has."""
+        server, greeting = self.greeted()
+        inner = HttpHandshake(DESTINATION, PROXY)
+        handshake = TlsHandshake(inner, PROXY, makeContext(CA, False), "proxy.example")
+        server.receive(handshake.proceed(greeting))
+        self.assertIn(b"CONNECT 192.0.2.1:443", server.heard)
+        self.assertTrue(handshake.resumable)
+        return server, handshake
+
+    def test_proceeds(self) -> None:
+        """
+        The request goes out at once, and the connection is carried by the same TLS.
+        """
+        server, handshake = self.proceeding()
+        handshake.receive(server.say(OPEN + b"220 hello"))
+        self.assertEqual((handshake.done, handshake.leftover), (True, b"220 hello"))
+        handshake.stream.write(b"app")
+        server.receive(handshake.stream.outgoing())
+        self.assertTrue(server.heard.endswith(b"app"))
+
+    def test_ended(self) -> None:
+        """
+        A server that ends it, in order or not, makes it begin again.
+        """
+        for end in (lambda server: server.end(), lambda server: b"\x17\3\3\0\5xxxxx"):
+            server, handshake = self.proceeding()
+            handshake.receive(end(server))  # type: ignore[no-untyped-call]
+            self.assertTrue(handshake.again)
+            handshake.begin()
+            self.assertFalse(handshake.again or handshake.resumable)
+
+    def test_idle(self) -> None:
+        """
+        While it waits, the server's end or word is an error.
+        """
+        for say in (lambda server: server.end(), lambda server: server.say(b"hello")):
+            server, greeting = self.greeted()
+            self.assertRaises(ProxyError, greeting.receive, say(server))  # type: ignore
+
+
+class LegTests(ReactorCase):
+    """
+    Legs by way of a pool and a proxy that follows scripts.
+    """
+
+    def each(self, *scripts: tuple[bytes, ...]) -> int:
+        """Listen; each connection has the next of the scripts."""
+        left = list(scripts)
+
+        def build(address: object) -> Script:
+            script = Script(list(left.pop(0)))
+            self.scripts.append(script)
+            return script
+
+        factory = Factory()
+        factory.noisy = False
+        factory.buildProtocol = build  # type: ignore[assignment, method-assign]
+        port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return int(port.getHost().port)
+
+    async def filled(self, text: str, timeout: float = 5.0) -> tuple[ProxyUpstream, WarmPool]:
+        """An upstream with one connection that waits, and no more to come."""
+        url = parseProxyURL(text)
+        handshakes = HANDSHAKES[url.scheme](url, self.reactor)
+        upstream = ProxyUpstream(
+            url, handshakes, self.reactor, timeout, unmarked, unmarkedDatagram, poolSize=1
+        )
+        pool = upstream.pool
+        assert pool is not None
+        pool.startService()
+        self.addCleanup(self.stopPool, pool)
+        await self.until(lambda: len(pool.idle) == 1)
+        pool.refill = lambda: None  # type: ignore[method-assign]
+        return upstream, pool
+
+    def stopPool(self, pool: WarmPool) -> None:
+        """Stop it, unless the test has."""
+        if pool.running:
+            pool.stopService()
+
+    def worked(self, pool: WarmPool) -> list[WarmConnection]:
+        """Those that the pool will be told of as having worked."""
+        found: list[WarmConnection] = []
+        self.patch(pool, "worked", found.append)
+        return found
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Turn the reactor until it holds."""
+        while not condition():
+            await deferLater(self.reactor, 0, lambda: None)
+
+    def assertClean(self) -> None:
+        """Nothing of ours is left with the reactor."""
+        super().assertClean()
+        readers = [each for each in self.reactor.getReaders() if isinstance(each, WarmConnection)]
+        self.assertEqual(readers, [])
+
+    async def test_request(self) -> None:
+        """
+        A leg on a connection that waited sends its request, and no more.
+        """
+        port = self.each((METHOD, REPLY + b"220 hello"))
+        upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
+        connection = await upstream.connect(DESTINATION)
+        self.assertEqual(connection.leftover, b"220 hello")
+        self.assertEqual(self.scripts[0].heard, GREETING + REQUEST)
+        self.assertFalse(os.get_blocking(connection.fd))
+        self.assertClean()
+        os.close(connection.fd)
+        await self.ended()
+
+    async def test_race(self) -> None:
+        """
+        Where the proxy ends it instead of answering, a new one is dialled.
+        """
+        port = self.each((METHOD, b""), (METHOD, REPLY))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        connection = await upstream.connect(DESTINATION)
+        os.close(connection.fd)
+        self.assertEqual(self.scripts[1].heard, GREETING + REQUEST)
+        self.assertClean()
+        pool.stopService()
+        await self.ended()
+
+    async def test_once(self) -> None:
+        """
+        A new one that ends as well is the end.
+        """
+        port = self.each((METHOD, b""), (METHOD, b""))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        text = await self.failure(ProxyClosedError, upstream.connect(DESTINATION))
+        self.assertIn(f"The proxy socks5://127.0.0.1:{port} closed the connection", text)
+        pool.stopService()
+        await self.ended()
+
+    async def test_halfAnswer(self) -> None:
+        """
+        A proxy that had begun to answer is not asked again.
+        """
+        port = self.each((METHOD, b"\5\0"))
+        upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
+        leg = upstream.connect(DESTINATION)
+        await self.until(lambda: not self.scripts[0].answers)
+        self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.failure(ProxyClosedError, leg)
+
+    async def test_deadline(self) -> None:
+        """
+        The one deadline covers both connections.
+        """
+        port = self.each((METHOD, b""), (METHOD,))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}", 0.3)
+        text = await self.failure(UpstreamTimeout, upstream.connect(DESTINATION))
+        self.assertIn("did not answer within 0.3 s", text)
+        pool.stopService()
+        await self.ended()
+
+    async def test_cancel(self) -> None:
+        """
+        Giving up closes the connection that had waited.
+        """
+        port = self.each((METHOD,))
+        upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
+        leg = upstream.connect(DESTINATION)
+        leg.addErrback(lambda reason: None)
+        leg.cancel()
+        self.assertClean()
+        await self.ended()
+
+    async def test_refused(self) -> None:
+        """
+        What the proxy says of the destination counts, and the connection did its work:
+        requests that were lost before are no longer in a row with those to come.
+        """
+        port = self.each((METHOD, REFUSED), (FORBIDDEN,))
+        for scheme, kind in (("socks5", UpstreamRefused), ("http", UpstreamProhibited)):
+            upstream, pool = await self.filled(f"{scheme}://127.0.0.1:{port}")
+            worked = self.worked(pool)
+            await self.failure(kind, upstream.connect(DESTINATION))
+            self.assertEqual(len(worked), 1)
+        await self.ended()
+
+    async def test_notWorked(self) -> None:
+        """
+        Half an answer or none by the deadline is no such thing.
+        """
+        port = self.each((METHOD, b"\5\0"), (METHOD,))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        worked = self.worked(pool)
+        leg = upstream.connect(DESTINATION)
+        await self.until(lambda: not self.scripts[0].answers)
+        self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.failure(ProxyClosedError, leg)
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}", 0.1)
+        late = self.worked(pool)
+        await self.failure(UpstreamTimeout, upstream.connect(DESTINATION))
+        self.assertEqual((worked, late), ([], []))
+        await self.ended()
+
+    async def test_associate(self) -> None:
+        """
+        A relay for datagrams is asked for on a connection of its own: some proxies, such
+        as OpenSSH's, end it, which says nothing of the ones that wait.
+        """
+        port = self.each((METHOD,), (METHOD, RELAY), (METHOD, b""))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        leg = await upstream.associate(4)
+        self.assertEqual(self.scripts[1].heard[len(GREETING) :][:2], b"\5\3")
+        os.close(leg.fd)
+        assert leg.control is not None
+        leg.control.close()
+        await self.assertFailure(upstream.associate(4), DatagramsUnsupported)
+        self.assertEqual((len(pool.idle), self.scripts[0].heard), (1, GREETING))
+        pool.stopService()
+        await self.ended()
+
+    async def test_again(self) -> None:
+        """
+        HTTP may need a new connection for its log-in, which begins anew.
+        """
+        ask = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=r\r\nConnection: close\r\n\r\n"
+        port = self.each((ask,), (OPEN,))
+        upstream, _ = await self.filled(f"http://ann:secret@127.0.0.1:{port}")
+        connection = await upstream.connect(Endpoint("example.com", 80))
+        os.close(connection.fd)
+        self.assertNotIn(b"Authorization", self.scripts[0].heard)
+        self.assertIn(b"Authorization", self.scripts[1].heard)
+        await self.ended()
+
+    async def test_notFilled(self) -> None:
+        """
+        With nothing that waits, a leg is one like any other.
+        """
+        port = self.each((METHOD,), (METHOD, REPLY))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        pool.stopService()
+        connection = await upstream.connect(DESTINATION)
+        os.close(connection.fd)
+        await self.ended()

@@ -1,0 +1,179 @@
+"""
+Tests of L{nanotun.upstream.schemes.table} and L{nanotun.upstream.reject}: from the
+URL to the connection, on real sockets of the loopback interface.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import (
+    AuthenticationError,
+    DatagramsUnsupported,
+    FamilyUnsupported,
+    ProxyError,
+    UpstreamError,
+    UpstreamRefused,
+)
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IUpstream
+from nanotun.upstream.make import upstreamFor
+from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.schemes.table import HANDSHAKES
+from nanotun.upstream.url import SCHEMES, parseProxyURL
+from tests.unit.upstream.upstream_cases import DESTINATION, FakeReactor, ReactorCase, unmarked
+
+GRANTED = bytes.fromhex("00 5a 0000 00000000")
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ASK = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=r\r\n"
+BASIC = b"Proxy-Authorization: Basic YW5uOnNlY3JldA=="
+
+
+class SchemeTests(ReactorCase):
+    """Legs by way of a proxy that follows a script."""
+
+    def upstream(self, text: str) -> ProxyUpstream:
+        """The upstream of a URL, without marks."""
+        url = parseProxyURL(text)
+        handshakes = HANDSHAKES[url.scheme](url, self.reactor)
+        return ProxyUpstream(url, handshakes, self.reactor, 5.0, unmarked)
+
+    def turn(self) -> Deferred[None]:
+        """Fires after the reactor's next turn."""
+        return deferLater(self.reactor, 0, lambda: None)
+
+    async def opens(self, upstream: ProxyUpstream, destination: Endpoint = DESTINATION) -> bytes:
+        """Open a leg; returns its leftover."""
+        connection = await upstream.connect(destination)
+        os.close(connection.fd)
+        self.assertClean()
+        return connection.leftover
+
+    async def test_socks4(self) -> None:
+        """SOCKS4 with its user id, and 4A with a name."""
+        port = self.listen(GRANTED + b"220 hello")
+        upstream = self.upstream(f"socks4://ann@127.0.0.1:{port}")
+        self.assertEqual(await self.opens(upstream), b"220 hello")
+        self.assertIn(b"ann\0", self.scripts[0].heard)
+        upstream = self.upstream(f"socks4a://127.0.0.1:{port}")
+        await self.opens(upstream, Endpoint("example.com", 80))
+        self.assertTrue(self.scripts[1].heard.endswith(b"example.com\0"))
+        await self.ended()
+
+    async def test_cannotBeAsked(self) -> None:
+        """A destination that the scheme cannot carry fails without a connection."""
+        upstream = self.upstream(f"socks4://127.0.0.1:{self.listen()}")
+        await self.failure(FamilyUnsupported, upstream.connect(Endpoint("::1", 80)))
+        upstream = self.upstream(f"http://127.0.0.1:{self.listen()}")
+        await self.failure(UpstreamError, upstream.connect(Endpoint("a b", 80)))
+        upstream = self.upstream(f"socks5://127.0.0.1:{self.listen()}")
+        await self.failure(UpstreamError, upstream.connect(Endpoint("x" * 256, 80)))
+        self.assertEqual(self.scripts, [])
+
+    async def test_http(self) -> None:
+        """CONNECT, with what comes behind its answer."""
+        port = self.listen(OPEN + b"220 hello")
+        upstream = self.upstream(f"http://127.0.0.1:{port}")
+        self.assertEqual(await self.opens(upstream), b"220 hello")
+        await self.ended()
+
+    async def test_again(self) -> None:
+        """A proxy that closes with its 407, or in the midst of it, is dialled
+        again, once; this one then says the same."""
+        for ending in (b"Connection: close\r\n\r\n", b"Content-Length: 9\r\n\r\ncut"):
+            self.scripts.clear()
+            port = self.listen(ASK + ending, b"")
+            leg = self.upstream(f"http://ann:secret@127.0.0.1:{port}").connect(DESTINATION)
+            while not self.scripts or not self.scripts[0].heard:
+                await self.turn()
+            if b"cut" in ending:
+                self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
+            await self.failure(AuthenticationError, leg)
+            first, second = self.scripts
+            self.assertNotIn(BASIC, first.heard)
+            self.assertIn(BASIC, second.heard)
+            await self.ended()
+
+    async def test_eager(self) -> None:
+        """With pipeline=1 the credentials are in the first flight."""
+        port = self.listen(OPEN)
+        upstream = self.upstream(f"http://ann:secret@127.0.0.1:{port}?pipeline=1")
+        await self.opens(upstream)
+        self.assertIn(BASIC, self.scripts[0].heard)
+        await self.ended()
+
+    def test_eagerWhereTrusted(self) -> None:
+        """So they are inside TLS, but not for a proxy that nobody knows for sure."""
+        for query, eager in (("", True), ("?insecure=1", False)):
+            url = parseProxyURL(f"https://ann:secret@h{query}")
+            handshake: Any = HANDSHAKES["https"](url, self.reactor).connect(DESTINATION)
+            self.assertEqual(BASIC in handshake._inner.begin(), eager, query)
+
+    async def test_unixSocket(self) -> None:
+        """A proxy on a unix socket, and one that is not there."""
+        path = os.path.abspath(self.mktemp())
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            leg = self.upstream(f"http://{path}").connect(DESTINATION)
+            proxy, _ = listener.accept()
+            with proxy:
+                self.assertIn(b"CONNECT 192.0.2.1:443", proxy.recv(4096))
+                proxy.send(OPEN)
+                connection = await leg
+                os.write(connection.fd, b"hello")
+                self.assertEqual(proxy.recv(4096), b"hello")
+                os.close(connection.fd)
+            upstream = self.upstream(f"socks5://{path}")
+            await self.assertFailure(upstream.associate(4), DatagramsUnsupported)
+        os.unlink(path)
+        text = await self.failure(ProxyError, upstream.connect(DESTINATION))
+        self.assertIn(f"cannot be reached at {path}", text)
+
+    async def test_noDatagrams(self) -> None:
+        """The schemes without UDP say so at once."""
+        for text in ("socks4://h", "socks4a://h", "http://h", "https://h"):
+            await self.assertFailure(self.upstream(text).associate(4), DatagramsUnsupported)
+
+
+class UpstreamForTests(SynchronousTestCase):
+    """L{upstreamFor}."""
+
+    def test_all(self) -> None:
+        """Every scheme that a URL may have makes an upstream that hides its password."""
+        for name, scheme in SCHEMES.items():
+            text = f"{name}://"
+            if scheme.defaultPort is not None:
+                text += "ann:secret@h" if scheme.password else "ann@h"
+            upstream = upstreamFor(parseProxyURL(text), FakeReactor(), 5.0)
+            verifyObject(IUpstream, upstream)
+            self.assertIn(f"{name}://", upstream.describe())
+            self.assertNotIn("secret", upstream.describe())
+
+    def test_sendsNames(self) -> None:
+        """Names go to proxies of the schemes that say so."""
+        sending = {
+            name
+            for name, scheme in SCHEMES.items()
+            if upstreamFor(
+                parseProxyURL(f"{name}://h" if scheme.defaultPort else f"{name}://"),
+                FakeReactor(),
+                5.0,
+            ).sendsNames
+        }
+        self.assertEqual(sending, {"socks5h", "socks4a", "http", "https"})
+
+    def test_reject(self) -> None:
+        """Nothing goes out by way of reject, and apps hear it at once."""
+        upstream = RejectUpstream()
+        error = self.failureResultOf(upstream.connect(DESTINATION), UpstreamRefused)
+        self.assertIn("192.0.2.1:443", str(error.value))
+        self.failureResultOf(upstream.associate(6), DatagramsUnsupported)

@@ -1,0 +1,261 @@
+"""
+Tests of L{nanotun.upstream.handshakes.tls}, against a server of the same library.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from nanotun.errors import ConfigError, HandshakeError, ProxyError, UpstreamProhibited
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IHandshake
+from nanotun.upstream.handshakes.http import HttpHandshake
+from nanotun.upstream.handshakes.httplogin import HttpLogin
+from nanotun.upstream.handshakes.tls import TlsHandshake, TlsStream, makeContext
+from tests.unit.upstream.handshake_cases import ScriptCase, survives
+from tests.unit.upstream.tls_cases import CA, CERTIFICATES, TlsServer
+
+PROXY = "https://proxy.example:443"
+DESTINATION = Endpoint("192.0.2.1", 443)
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ASK = (
+    b'HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm="r", nonce="n"\r\n'
+    b"Connection: close\r\n\r\n"
+)
+
+
+class WholeTests(ScriptCase):
+    """
+    Conversations, each flight in one piece.
+    """
+
+    def make(self, host: str = "proxy.example", **context: object) -> TlsHandshake:
+        """A handshake that trusts the tests' CA."""
+        settings = {"ca": CA, "insecure": False, **context}
+        login = HttpLogin(b"u", b"p", lambda: b"c")
+        inner = HttpHandshake(DESTINATION, PROXY, login)
+        return TlsHandshake(inner, PROXY, makeContext(**settings), host)  # type: ignore[arg-type]
+
+    def shake(self, handshake: TlsHandshake, server: TlsServer) -> None:
+        """Until the request is there."""
+        sent = handshake.begin()
+        for _ in range(5):
+            answer = server.receive(sent)
+            if b"\r\n\r\n" in server.heard:
+                # What a TLS 1.3 server sends after its handshake.
+                self.assertEqual(self.feed(handshake, answer) if answer else b"", b"")
+                return
+            sent = self.feed(handshake, answer)
+        self.fail("TLS did not get through")
+
+    def test_interface(self) -> None:
+        """
+        It is an L{IHandshake}.
+        """
+        handshake = self.make()
+        handshake.begin()
+        verifyObject(IHandshake, handshake)
+
+    def test_open(self) -> None:
+        """
+        The handshake inside goes through, by TLS 1.3 and 1.2, and bytes behind
+        its end are left over in plain text.
+        """
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            handshake, server = self.make(), TlsServer(version)
+            self.shake(handshake, server)
+            self.assertIn(b"CONNECT 192.0.2.1:443", server.heard)
+            self.assertEqual(server.name, "proxy.example")
+            self.assertFalse(handshake.done)
+            handshake.receive(server.say(OPEN + b"220 hello"))
+            self.assertTrue(handshake.done)
+            self.assertEqual(handshake.leftover, b"220 hello")
+
+    def test_address(self) -> None:
+        """
+        A proxy by its address has that checked, and no name is sent.
+        """
+        handshake, server = self.make("127.0.0.1"), TlsServer()
+        self.shake(handshake, server)
+        self.assertIs(server.name, None)
+
+    def test_untrusted(self) -> None:
+        """
+        A certificate of an unknown CA or for another name is refused before
+        anything is said, but not if any will do.
+        """
+        for host, ca in (("proxy.example", ""), ("other.example", CA), ("192.0.2.1", CA)):
+            handshake, server = self.make(host, ca=ca), TlsServer()
+            flight = server.receive(handshake.begin())
+            text = self.fails(HandshakeError, handshake, flight)
+            self.assertIn("not trusted", text)
+            self.assertEqual(server.heard, b"")
+        handshake, server = self.make("other.example", ca="", insecure=True), TlsServer()
+        self.shake(handshake, server)
+
+    def test_noTls(self) -> None:
+        """
+        A proxy without TLS is told apart.
+        """
+        for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\5\xff\0\0\0\0\0\0"):
+            handshake = self.make()
+            handshake.begin()
+            text = self.fails(HandshakeError, handshake, answer)
+            self.assertIn("does not speak TLS", text)
+
+    def test_refused(self) -> None:
+        """
+        What the proxy says inside is what counts.
+        """
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        answer = server.say(b"HTTP/1.1 403 No\r\n\r\n")
+        self.fails(UpstreamProhibited, handshake, answer)
+
+    def test_again(self) -> None:
+        """
+        The handshake inside may need a second connection, with TLS of its own;
+        that the first one ends is no error then.
+        """
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        handshake.receive(server.say(ASK) + server.end())
+        self.assertTrue(handshake.again)
+        server = TlsServer()
+        self.shake(handshake, server)
+        self.assertIn(b"Proxy-Authorization: Digest", server.heard)
+        handshake.receive(server.say(OPEN))
+        self.assertTrue(handshake.done)
+
+    def test_brokenBehindTheAnswer(self) -> None:
+        """
+        What is broken right behind the answer is an error, unless a second
+        connection is needed anyway.
+        """
+        wrong = b"\x17\3\3\0\x20" + bytes(32)
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        self.assertRaises(HandshakeError, handshake.receive, server.say(OPEN) + wrong)
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        handshake.receive(server.say(ASK) + wrong)
+        self.assertTrue(handshake.again)
+
+    def test_ended(self) -> None:
+        """
+        A proxy that ends TLS before its answer is an error.
+        """
+        handshake, server = self.make(), TlsServer()
+        self.shake(handshake, server)
+        self.assertIn("closed", self.fails(ProxyError, handshake, server.end()))
+
+
+class ByteTests(WholeTests):
+    """
+    The same, one byte at a time.
+    """
+
+    wholly = False
+
+
+class ContextTests(SynchronousTestCase):
+    """L{makeContext}."""
+
+    def test_wrongFile(self) -> None:
+        """
+        A file that is missing or holds no certificate is an error with its path.
+        """
+        for path, complaint in (
+            ("/nowhere/ca.pem", "No such file"),
+            (str(CERTIFICATES / "README"), "no certificate"),
+        ):
+            text = str(self.assertRaises(ConfigError, makeContext, path, False))
+            self.assertIn(path, text)
+            self.assertIn(complaint, text)
+
+
+class StreamTests(SynchronousTestCase):
+    """L{TlsStream}, past its handshake."""
+
+    def setUp(self) -> None:
+        """Connect."""
+        self.server = TlsServer()
+        self.stream = TlsStream(makeContext(CA, False), "proxy.example")
+        while not self.stream.handshake():
+            self.stream.feed(self.server.receive(self.stream.outgoing()))
+        self.stream.write(b"x")
+        self.stream.feed(self.server.receive(self.stream.outgoing()))
+        self.assertEqual(self.stream.read(), b"")
+
+    def test_large(self) -> None:
+        """
+        What takes many records goes through both ways.
+        """
+        data = bytes(range(256)) * 2000
+        self.stream.write(data)
+        self.server.receive(self.stream.outgoing())
+        self.assertEqual(self.server.heard, b"x" + data)
+        self.stream.feed(self.server.say(data))
+        self.assertEqual(self.stream.read(), data)
+
+    def test_halfClose(self) -> None:
+        """
+        Once we have ended, the server can go on, in pieces of any size, and end.
+        """
+        self.stream.close()
+        self.server.receive(self.stream.outgoing())
+        self.assertTrue(self.server.ended)
+        data = bytes(100_000)
+        wire = self.server.say(data)
+        found = b""
+        for start in range(0, len(wire), 1000):
+            self.stream.feed(wire[start : start + 1000])
+            found += self.stream.read()
+        self.assertEqual(found, data)
+        self.assertFalse(self.stream.ended)
+        self.stream.feed(self.server.end())
+        self.assertEqual(self.stream.read(), b"")
+        self.assertTrue(self.stream.ended)
+
+    def test_halfClosed(self) -> None:
+        """
+        Once the server has ended, we can go on and end.
+        """
+        self.stream.feed(self.server.say(b"last") + self.server.end())
+        self.assertEqual(self.stream.read(), b"last")
+        self.assertTrue(self.stream.ended)
+        self.stream.write(b"more")
+        self.stream.close()
+        self.server.receive(self.stream.outgoing())
+        self.assertEqual(self.server.heard, b"xmore")
+
+    def test_wrongBehindGood(self) -> None:
+        """
+        What came before a wrong record, or an alert, is not lost by it.
+        """
+        good = self.server.say(b"good")
+        self.stream.feed(good + b"\x17\3\3\0\x20" + bytes(32))
+        self.assertEqual(self.stream.read(), b"good")
+        self.assertRaises(ssl.SSLError, self.stream.read)
+
+
+class MutationTests(SynchronousTestCase):
+    """
+    Flights that no server should send.
+    """
+
+    def test_mutated(self) -> None:
+        """
+        Of 1,000 mutated flights, none does more than fail: OpenSSL has its own
+        tests, and a handshake takes its time.
+        """
+        context = makeContext("", True)
+
+        def make() -> TlsHandshake:
+            return TlsHandshake(HttpHandshake(DESTINATION, PROXY), PROXY, context, "h")
+
+        flight = TlsServer().receive(make().begin())
+        survives(6, [flight, OPEN], make, 1000)

@@ -1,0 +1,301 @@
+"""
+Tests for L{nanotun.upstream.group.tries} and L{nanotun.upstream.group.outcomes}, of the
+connections of a group.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from nanotun.errors import (
+    AuthenticationError,
+    FamilyUnsupported,
+    HandshakeError,
+    NameUnknown,
+    ProxyError,
+    UpstreamError,
+    UpstreamHostUnreachable,
+    UpstreamNetUnreachable,
+    UpstreamProhibited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.upstream.group.breaker import FAULTS
+from nanotun.upstream.group.tries import PATIENCE
+from tests.unit.upstream.group_cases import DESTINATION, TIMEOUT, GroupCase, fault
+
+
+class TriesTests(GroupCase):
+    """
+    Tests for L{nanotun.upstream.group.tries.Tries}.
+    """
+
+    count = 3
+
+    def tearDown(self) -> None:
+        """No timer is left."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first(self) -> None:
+        """
+        The first that is asked and answers is all that is asked.
+        """
+        self.through(0)
+        self.assertEqual(self.asked(), [1, 0, 0])
+
+    def test_fault(self) -> None:
+        """
+        A proxy's fault has the next one asked, with the same destination, at once.
+        """
+        for error in (ProxyError("x"), HandshakeError("x"), AuthenticationError("x")):
+            self.group = self.makeGroup()
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(error)
+            self.answer(1)
+            self.took(leg)
+            self.assertEqual(self.member(0).breaker.faults, 1)
+            self.assertEqual(self.member(1).breaker.faults, 0)
+        self.assertEqual(self.fakes[1].asked, [DESTINATION] * 3)
+
+    def test_once(self) -> None:
+        """
+        One more is asked, not all, and the first error is the one that is told.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(fault("a"))
+        self.fakes[1].fail(fault("b"))
+        self.assertEqual(str(self.failureResultOf(leg, ProxyError).value), str(fault("a")))
+        self.assertEqual(self.asked(), [1, 1, 0])
+
+    def test_failsAtOnce(self) -> None:
+        """
+        Upstreams that fail before their call returned are no different.
+        """
+
+        def connect(destination: object) -> Deferred[object]:
+            failed: Deferred[object] = Deferred()
+            failed.errback(fault())
+            return failed
+
+        for fake in self.fakes[:2]:
+            self.patch(fake, "connect", connect)
+        self.failureResultOf(self.group.connect(DESTINATION), ProxyError)
+
+    def test_destination(self) -> None:
+        """
+        What is wrong with the destination is final, and none of the proxy's fault.
+        """
+        kinds = (
+            UpstreamRefused,
+            UpstreamHostUnreachable,
+            UpstreamNetUnreachable,
+            UpstreamProhibited,
+        )
+        for kind in kinds * FAULTS:
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(kind("x"))
+            self.failureResultOf(leg, kind)
+        self.assertEqual(self.asked(), [len(kinds) * FAULTS, 0, 0])
+        self.assertTrue(self.member(0).healthy)
+
+    def test_destinationProvesHealth(self) -> None:
+        """
+        A proxy that answers about a destination works: faults before are forgotten.
+        """
+        for error in [fault()] * (FAULTS - 1) + [UpstreamRefused("x")] + [fault()] * (FAULTS - 1):
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(error)
+            if type(error) is ProxyError:
+                self.answer(1)
+                self.took(leg)
+            else:
+                self.failureResultOf(leg)
+        self.assertTrue(self.member(0).healthy)
+
+    def test_ourOwnTrouble(self) -> None:
+        """
+        That this machine has no more sockets is final, and says nothing of a proxy.
+        """
+        self.group.members.failed(self.member(0), "why")
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(UpstreamError("no more sockets"))
+        self.failureResultOf(leg, UpstreamError)
+        self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
+
+    def test_familyUnsupported(self) -> None:
+        """
+        One that carries no such addresses was not asked: the next one is, and nothing
+        is known of the first.
+        """
+        self.group.members.failed(self.member(0), "why")
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(FamilyUnsupported("x"))
+        self.answer(1)
+        self.took(leg)
+        self.assertEqual(self.member(0).breaker.faults, 1)
+        self.assertIsNone(self.member(0).heardAt)
+
+    def test_familyUnsupportedByAll(self) -> None:
+        """
+        Where none carries them the app is told so, and where another should have, what
+        is wrong with that one.
+        """
+        for error, kind in ((FamilyUnsupported("b"), FamilyUnsupported), (fault("b"), ProxyError)):
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(FamilyUnsupported("a"))
+            self.fakes[1].fail(error)
+            self.failureResultOf(leg, kind)
+        self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 1])
+
+    def test_deadWithMixedFlows(self) -> None:
+        """
+        A proxy that is away is given up although flows that it cannot carry come between
+        those that it could.
+        """
+        for error in [fault(), FamilyUnsupported("x")] * (FAULTS - 1) + [fault()]:
+            self.assertTrue(self.member(0).healthy)
+            leg = self.group.connect(DESTINATION)
+            self.fakes[0].fail(error)
+            self.answer(1)
+            self.took(leg)
+        self.assertFalse(self.member(0).healthy)
+        self.group.members.stop()
+
+    def test_nameUnknown(self) -> None:
+        """
+        A name without addresses is final, and says nothing of a proxy.
+        """
+        self.group.members.failed(self.member(0), "why")
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(NameUnknown("x"))
+        self.failureResultOf(leg, NameUnknown)
+        self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
+
+    def test_mistake(self) -> None:
+        """
+        So does a mistake of ours, which comes out as it is.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.fakes[0].fail(KeyError("x"))  # type: ignore[arg-type]
+        self.failureResultOf(leg, KeyError)
+
+    def test_silent(self) -> None:
+        """
+        When the first is silent the second is asked too, and the first of them that
+        stands is taken; the other is given up and was at fault.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE - 0.1)
+        self.assertEqual(self.asked(), [1, 0, 0])
+        self.clock.advance(0.1)
+        self.assertEqual(self.asked(), [1, 1, 0])
+        self.answer(1)
+        self.took(leg)
+        self.assertEqual(self.fakes[0].cancelled, 1)
+        self.assertEqual(self.member(0).breaker.faults, 1)
+        self.assertEqual(self.member(0).latency, PATIENCE)
+
+    def test_slow(self) -> None:
+        """
+        A first that is only slow is still waited for.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.clock.advance(1.0)
+        self.answer(0)
+        self.took(leg)
+        self.assertEqual(self.fakes[1].cancelled, 1)
+        self.assertEqual(self.member(0).latency, PATIENCE + 1)
+
+    def test_secondFails(self) -> None:
+        """
+        Nor does the second's fault end it, but what the second says of the
+        destination does.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.fakes[1].fail(fault("b"))
+        self.assertNoResult(leg)
+        self.answer(0)
+        self.took(leg)
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.fakes[1].fail(UpstreamRefused("x"))
+        self.failureResultOf(leg, UpstreamRefused)
+        self.assertEqual(self.fakes[0].cancelled, 1)
+
+    def test_deadline(self) -> None:
+        """
+        All tries share one deadline.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.clock.advance(TIMEOUT - PATIENCE - 0.1)
+        self.assertNoResult(leg)
+        self.clock.advance(0.2)
+        text = str(self.failureResultOf(leg, UpstreamTimeout).value)
+        self.assertEqual(text, "No answer came within 10 s by way of a or b.")
+        self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
+        # The destination may be the one that is silent.
+        self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 0])
+
+    def test_shortDeadline(self) -> None:
+        """
+        With little time in all, half of it is the second's.
+        """
+        self.group._timeout = 2.0
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(1.0)
+        self.assertEqual(self.asked(), [1, 1, 0])
+        leg.cancel()
+        self.failureResultOf(leg, CancelledError)
+
+    def test_ownDeadline(self) -> None:
+        """
+        An upstream's own deadline has the next one asked while there is time.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(1.0)
+        self.fakes[0].fail(UpstreamTimeout("x"))
+        self.assertEqual(self.asked(), [1, 1, 0])
+        self.answer(1)
+        self.took(leg)
+        self.assertEqual(self.member(0).breaker.faults, 0)
+
+    def test_cancel(self) -> None:
+        """
+        Giving up gives up all that is under way.
+        """
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        leg.cancel()
+        self.failureResultOf(leg, CancelledError)
+        self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
+
+    def test_noPatienceWithThoseDown(self) -> None:
+        """
+        One that is down is asked after a fault, but not because another is silent.
+        """
+        for index in (1, 2):
+            self.bringDown(index)
+        self.group.members.stop()
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.asked(), [1, 0, 0])
+        self.fakes[0].fail(fault())
+        self.assertEqual(self.asked(), [1, 1, 0])
+        self.fakes[1].fail(fault())
+        self.failureResultOf(leg, ProxyError)
+
+    def test_destinationOfLoser(self) -> None:
+        """
+        What comes of one that was given up is not heard.
+        """
+        lost: Deferred[object] = Deferred(lambda leg: leg.errback(Failure(UpstreamRefused("x"))))
+        self.patch(self.fakes[0], "connect", lambda destination: lost)
+        leg = self.group.connect(DESTINATION)
+        self.clock.advance(PATIENCE)
+        self.answer(1)
+        self.took(leg)
+        self.assertEqual(self.member(0).breaker.faults, 1)

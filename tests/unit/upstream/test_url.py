@@ -1,0 +1,188 @@
+"""Tests of L{nanotun.upstream.url}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.errors import ConfigError
+from nanotun.upstream.url import SCHEMES, ProxyURL, parseProxyURL, withPassword
+
+#: As long as a label may be.
+LABEL = "x" * 63
+
+
+class ParseProxyURLTests(SynchronousTestCase):
+    """L{parseProxyURL}."""
+
+    def test_accepted(self) -> None:
+        """Every form of URL that the documentation promises gives the right parts."""
+        urls: dict[str, tuple[Any, ...]] = {
+            "socks5://host:1081": ("socks5", "host", 1081, None, None),
+            "socks5://host": ("socks5", "host", 1080, None, None),
+            "SOCKS5://host/": ("socks5", "host", 1080, None, None),
+            "host": ("socks5", "host", 1080, None, None),
+            "127.0.0.1:9050": ("socks5", "127.0.0.1", 9050, None, None),
+            "proxy.example.": ("socks5", "proxy.example", 1080, None, None),
+            "https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example.:1": (
+                "https",
+                "xn--bcher-kva.example",
+                1,
+                None,
+                None,
+            ),
+            "my_proxy-1:1": ("socks5", "my_proxy-1", 1, None, None),
+            "3com.example": ("socks5", "3com.example", 1080, None, None),
+            f"{LABEL}.example": ("socks5", f"{LABEL}.example", 1080, None, None),
+            "[::1]:9050": ("socks5", "::1", 9050, None, None),
+            "socks5://[2001:db8::1]": ("socks5", "2001:db8::1", 1080, None, None),
+            "ann:secret@host": ("socks5", "host", 1080, "ann", "secret"),
+            "socks5://ann@host": ("socks5", "host", 1080, "ann", None),
+            "socks5://ann:@host": ("socks5", "host", 1080, "ann", ""),
+            "socks5://a%40b:p%3A%2F%25@host": ("socks5", "host", 1080, "a@b", "p:/%"),
+            "socks5://ann:a:b@host": ("socks5", "host", 1080, "ann", "a:b"),
+            "socks5://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example": (
+                "socks5",
+                "xn--bcher-kva.example",
+                1080,
+                None,
+                None,
+            ),
+            "direct://": ("direct", "", 0, None, None),
+            "reject://": ("reject", "", 0, None, None),
+            "socks5h://host": ("socks5h", "host", 1080, None, None),
+            "socks4://ann@host": ("socks4", "host", 1080, "ann", None),
+            "socks4a://host:1081": ("socks4a", "host", 1081, None, None),
+            "http://host": ("http", "host", 80, None, None),
+            "http://a%20b:c%3Ad@[::1]:8080": ("http", "::1", 8080, "a b", "c:d"),
+            "https://host": ("https", "host", 443, None, None),
+            "socks5:///run/my%20proxy": ("socks5", "/run/my proxy", 0, None, None),
+            "http://ann:secret@/run/proxy": ("http", "/run/proxy", 0, "ann", "secret"),
+            "socks5://host?pipeline=1": ("socks5", "host", 1080, None, None, "", False, True),
+            "https://host:8443/?insecure=1": ("https", "host", 8443, None, None, "", True),
+            "https://host?ca=/etc/a%20b.pem": ("https", "host", 443, None, None, "/etc/a b.pem"),
+        }
+        for text, expected in urls.items():
+            self.assertEqual(parseProxyURL(text), ProxyURL(*expected), text)
+
+    def test_rejected(self) -> None:
+        """A wrong URL is an error that says what is wrong and holds no password."""
+        for text, complaint in {
+            "": "a host",
+            "socks5://": "a host",
+            "socks5://:1080": "a host",
+            "socks5://ann:hunter2@a..b": "host's name",
+            "socks5://.proxy.example": "host's name",
+            "socks5://proxy.example..": "host's name",
+            "socks5://.": "host's name",
+            f"socks5://{LABEL}x.example": "host's name",
+            f"socks5://{LABEL}.{LABEL}.{LABEL}.{LABEL}": "host's name",
+            "socks5://%41b": "host's name",
+            "socks5://ho%0d%0ast": "host's name",
+            "socks5://1.2.3": "host's name",
+            "socks5://127.0.0.01": "host's name",
+            "socks5://2130706433": "host's name",
+            "socks5://127.0x1": "host's name",
+            "socks5://a.example,b.example": "several proxies are a list",
+            "socks5://host:0": "1 to 65535",
+            "socks5://host:65536": "1 to 65535",
+            "socks5://host:-1": "1 to 65535",
+            "socks5://host:port": "must look like",
+            "socks5://host:": "must look like",
+            "socks5://ann:hunter2@::1:1080": "brackets",
+            "socks5://ann:hunter2@[::1": "brackets",
+            "socks5://ann:hunter2@x@host": "%40",
+            "socks5://ann:hunter2/x@host": "%2F",
+            "socks5://ann:hunter2#x@host": "must look like",
+            "socks5://ann:hunter2@host?x=1": "%3F",
+            "socks5://ann:hunter2@ho st": "spaces",
+            "socks5://ann:hunter2@host\r\n": "control",
+            "socks5://ann:%ff@host": "must look like",
+            "socks5://:hunter2@host": "user name before",
+            "hunter2 ://host": "spaces",
+            "gopher://ann:hunter2@host": "not gopher://",
+            "Hunter2@ann://host": "must begin with one of",
+            "direct": "direct://",
+            "direct://host": "no address",
+            "direct://ann:hunter2@": "no address",
+            "reject://?pipeline=1": "no address",
+            "https:///run/hunter2": "https://host:port",
+            "socks5:///": "a host",
+            "socks5:///x%00y": "107 bytes",
+            "socks5:///" + "x" * 107: "107 bytes",
+            "socks5://ann:80?hunter2@host": "?pipeline=1 only",
+            "socks5://host/run/hunter2": "after the port",
+            "socks4://ann@host?pipeline=1": "after the port; a /",
+            "http://host?insecure=1": "?pipeline=1 only",
+            "https://host?pipeline=1": "?ca=FILE and ?insecure=1 only",
+            "https://host?insecure=0": "insecure=1 or leave",
+            "https://host?insecure": "insecure=1 or leave",
+            "https://host?ca=proxy.pem": "whole path",
+            "https://host?ca=/x&insecure=1": "either ca",
+            "socks4://ann:hunter2@host": "no password",
+            "socks4://a%00b@host": "user name without",
+            "http://a%3Ab:hunter2@host": "user name without",
+            "http://a%0Ab:hunter2@host": "user name without",
+        }.items():
+            error = self.assertRaises(ConfigError, parseProxyURL, text)
+            self.assertIn(complaint, str(error), text)
+            self.assertNotIn("hunter2", str(error).lower(), text)
+
+    def test_unknownSchemeListsKnown(self) -> None:
+        """The error for an unknown scheme names all that there are."""
+        error = self.assertRaises(ConfigError, parseProxyURL, "gopher://host")
+        for scheme in SCHEMES:
+            self.assertIn(f"{scheme}://", str(error))
+
+    def test_credentialLimit(self) -> None:
+        """A name or password of 255 bytes passes and of 256 does not, RFC 1929."""
+        longest = "%C3%A9" * 127 + "x"
+        self.assertEqual(len((parseProxyURL(f"{longest}@h").username or "").encode()), 255)
+        for text in (f"socks5://{longest}x:p@h", f"socks5://u:{longest}x@h"):
+            self.assertIn("255", str(self.assertRaises(ConfigError, parseProxyURL, text)))
+
+
+class WithPasswordTests(SynchronousTestCase):
+    """L{withPassword}."""
+
+    def test_accepted(self) -> None:
+        """The password is added, whatever characters it has."""
+        url = withPassword(parseProxyURL("http://ann@host"), "p@:/% \N{SNOWMAN}")
+        self.assertEqual(url.password, "p@:/% \N{SNOWMAN}")
+        self.assertEqual(str(url), "http://ann:***@host:80")
+
+    def test_rejected(self) -> None:
+        """It is checked as if it stood in the URL."""
+        for text, password, complaint in (
+            ("socks4://ann@host", "hunter2", "no password"),
+            ("socks5://ann@host", "hunter2" * 40, "255 bytes"),
+        ):
+            error = self.assertRaises(ConfigError, withPassword, parseProxyURL(text), password)
+            self.assertIn(complaint, str(error))
+            self.assertNotIn("hunter2", str(error))
+
+
+class ProxyURLTests(SynchronousTestCase):
+    """L{ProxyURL}."""
+
+    def test_hidesPassword(self) -> None:
+        """No text form of a URL shows its password, and all show the rest."""
+        url = ProxyURL("socks5", "::1", 1080, "ann", "hunter2")
+        for text in (str(url), repr(url), f"{url}", f"{url!r}", repr([url])):
+            self.assertNotIn("hunter2", text)
+            self.assertIn("socks5://ann:***@[::1]:1080", text)
+
+    def test_text(self) -> None:
+        """A URL without a password can be read back from its text."""
+        for text in (
+            "socks5://host:1080",
+            "socks5://[::1]:1080",
+            "direct://",
+            "socks5://a@h:1",
+            "http://a%40b@h:80?pipeline=1",
+            "socks4:///run/my%20proxy",
+            "https://h:443?ca=/etc/a%20b.pem",
+            "https://h:443?insecure=1",
+        ):
+            self.assertEqual(str(parseProxyURL(text)), text)

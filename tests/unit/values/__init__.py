@@ -1,0 +1,1 @@
+"""Tests of the values at the root of nanotun."""
