@@ -14,7 +14,7 @@ from nanotun.config.file import Given
 from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.linux.locality import Locality
-from nanotun.linux.markedroute import MarkedWays
+from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
 
 FLOWS = 20_000
@@ -54,7 +54,7 @@ def cost(decider: Judge, asked: list[Flow]) -> float:
 
 def main() -> None:
     """Measure all cases and print them."""
-    ways = MarkedWays("lo", time.monotonic)
+    ways = MarkedRoute("lo", time.monotonic)
     networks = [f"11.{number >> 8}.{number & 255}.0/24" for number in range(4000)]
     internet, private = flows("93.184.216"), flows("10.9.8")
     print("| a flow | us |\n|---|---|")

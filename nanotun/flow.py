@@ -57,7 +57,7 @@ class Verdict(enum.Enum):
 
     PROXY = "proxy"
     DIRECT = "direct"
-    RELAY = "relay"
+    SERVE = "serve"
     REJECT = "reject"
     DROP = "drop"
 

@@ -19,7 +19,7 @@ from tests import ROOT
 #: lines below its own, but for PORTS.  The longest name that fits is a module's part.
 LAYERS = (
     ("nanotun",),
-    ("nanotun.flow", "nanotun.errors", "nanotun.addresses", "nanotun.rundir"),
+    ("nanotun.flow", "nanotun.errors", "nanotun.addresses", "nanotun.rundir", "nanotun.timer"),
     ("nanotun.interfaces",),
     ("nanotun.linux", "nanotun.log.trouble", "nanotun.upstream.url"),
     ("nanotun.upstream",),

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.control.lock import InstanceLock
@@ -26,7 +24,6 @@ from nanotun.interfaces import IPart
 from nanotun.linux.locality import Locality
 from nanotun.owners import Owners, makeOwners
 from nanotun.policy.judge import rulesFor, runsLocally
-from nanotun.router.named import Naming
 from nanotun.routing.make import makeLeftovers, makeRoutes
 from nanotun.routing.routes import Routes
 
@@ -38,14 +35,13 @@ class HostParts:
     @ivar owners: who finds flows' processes.
     @ivar notifier: tells systemd.
     @ivar routes: the routes; L{None} where none is changed.
-    @ivar gateways: is to hold the gateway once it is made.
     """
 
     def __init__(
         self,
         options: Options,
         reactor: Any,
-        naming: Naming,
+        gateway: Gateway,
         config: str,
         exitWith: Callable[[int], None],
     ) -> None:
@@ -54,10 +50,8 @@ class HostParts:
         @raise nanotun.errors.ConfigError: a user that C{excludedProcesses} names is not
             known.
         """
-        self.gateways: list[Gateway] = []
         self._settings = settings = options.settings
         self._reactor = reactor
-        self._naming = naming
         self._config = config
         self.owners = CurrentOwners(self.ownersFor(settings))
         self.notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
@@ -68,7 +62,12 @@ class HostParts:
         self.routes: Routes | None = None
         if settings.autoDefaultRoute:
             self.routes = makeRoutes(
-                settings, reactor, self._ask, self._networkChanged, options.confirm, exitWith
+                settings,
+                reactor,
+                gateway.names.resolve,
+                gateway.clearCache,
+                options.confirm,
+                exitWith,
             )
 
     def before(self, signals: Signals) -> tuple[IPart, ...]:
@@ -101,13 +100,6 @@ class HostParts:
     def lacksRights(self, settings: Settings) -> bool:
         """Whether settings need rights that were given up at the start."""
         return bool(self._privileges.lacking(needed(settings, needsOwners(settings), False)))
-
-    def _ask(self, name: str, family: int) -> Deferred[list[str]]:
-        return self._naming.names.resolve(name, family)
-
-    def _networkChanged(self) -> None:
-        for gateway in self.gateways:
-            gateway.clearCache()
 
 
 def makePrivileges(options: Options, owners: bool, leftovers: bool = False) -> Privileges:

@@ -19,7 +19,7 @@ from nanotun.config.change import Change, changeTo
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.daemon.owning import CurrentOwners
-from nanotun.daemon.upstreams import WaysOut, noticesOf
+from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
 from nanotun.interfaces import IJudge
 from nanotun.owners import Owners
@@ -46,22 +46,10 @@ class Makers(NamedTuple):
     @ivar lacksRights: whether settings need rights that were given up.
     """
 
-    ways: Callable[[Settings], WaysOut]
-    judge: Callable[[Settings, WaysOut, Owners | None], IJudge]
+    ways: Callable[[Settings], Upstreams]
+    judge: Callable[[Settings, Upstreams, Owners | None], IJudge]
     owners: Callable[[Settings], Owners | None]
     lacksRights: Callable[[Settings], bool]
-
-
-class Running(Protocol):
-    """What is configured anew: L{nanotun.daemon.service.NanotunService}, once it is up."""
-
-    @property
-    def gateway(self) -> Any:
-        """The L{nanotun.gateway.Gateway}."""
-
-    @property
-    def router(self) -> Any:
-        """The L{nanotun.router.router.FlowRouter}."""
 
 
 class Logs(Protocol):
@@ -106,14 +94,21 @@ class Live:
         self,
         options: Options,
         makers: Makers,
-        ways: WaysOut,
+        ways: Upstreams,
         owners: CurrentOwners,
         routes: Routes | None,
+        router: Any,
+        gateway: Any,
+        logs: Logs,
+        services: Any,
     ) -> None:
         """
         @param options: those of the start, with the file's whole path.
         @param routes: L{None} where none is changed.
+        @param services: the parent of C{ways}.
         """
+        self._router, self._gateway = router, gateway
+        self._logs, self._services = logs, services
         self.settings: Settings = options.settings
         self.ways = ways
         self._options = options
@@ -123,16 +118,6 @@ class Live:
         self._base = "/"
         with suppress(OSError):  # Somebody has removed it.
             self._base = os.getcwd()
-
-    def attach(self, running: Running, logs: Logs, services: Any) -> None:
-        """
-        Before the first L{reload}.
-
-        @param services: the parent of L{ways}.
-        """
-        self._running = running
-        self._logs = logs
-        self._services = services
 
     def reload(self) -> dict[str, Any]:
         """
@@ -212,19 +197,19 @@ class Live:
             raise
         # From here on nothing fails.
         self.settings = new
-        self._running.router.reconfigure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
+        self._router.reconfigure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
         self._owners.replace(owners)
         self._replaceWays(ways)
         if changed & RELAY:
-            self._running.gateway.reconfigure(new.dns, new.dnsCacheSize if new.dnsCache else 0)
+            self._gateway.reconfigure(new.dns, new.dnsCacheSize if new.dnsCache else 0)
         if "proxy" not in changed:
             return ()
-        self._running.gateway.setReal(realNames(new))
+        self._gateway.setReal(realNames(new))
         if self._routes is not None:
             self._routes.setProxies(proxyHosts(new))
         return (*noticesOf(new, ways.upstream), *self._namesNotice(ways))
 
-    def _replaceWays(self, ways: WaysOut) -> None:
+    def _replaceWays(self, ways: Upstreams) -> None:
         before, self.ways = self.ways, ways
         ways.setServiceParent(self._services)
         stopped = before.disownServiceParent()
@@ -234,8 +219,8 @@ class Live:
     def _notStopped(self, reason: Failure) -> None:
         self._log.failure("The ways out of before could not be stopped", failure=reason)
 
-    def _namesNotice(self, ways: WaysOut) -> tuple[str, ...]:
-        if not ways.upstream.sendsNames or self._running.router.hasNames:
+    def _namesNotice(self, ways: Upstreams) -> tuple[str, ...]:
+        if not ways.upstream.sendsNames or self._router.hasNames:
             return ()
         return (
             f"The way out {ways.upstream.describe()} is sent addresses instead of names until "

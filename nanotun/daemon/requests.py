@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from nanotun import __version__
 from nanotun.config.settings import Settings
@@ -18,32 +18,19 @@ from nanotun.control.server import Handler
 from nanotun.daemon.host import HostParts
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.reload import Live
-from nanotun.daemon.service import NanotunService
+from nanotun.daemon.service import NanotunService, Parts
 from nanotun.errors import NanotunError, RunningError
-from nanotun.interfaces import IPacketEngine, ITunDevice
+from nanotun.gateway import Gateway
+from nanotun.interfaces import IPacketEngine
 from nanotun.owners import Owners
-
-
-class Running(Protocol):
-    """What is reported of the daemon: L{nanotun.daemon.service.NanotunService}, once it is up."""
-
-    @property
-    def device(self) -> ITunDevice:
-        """The TUN."""
-
-    @property
-    def engine(self) -> IPacketEngine:
-        """The engine."""
-
-    @property
-    def gateway(self) -> Any:
-        """The L{nanotun.gateway.Gateway}."""
 
 
 def makeReport(
     settings: Callable[[], Settings],
     config: str,
-    running: Running,
+    tunnel: NanotunService,
+    packets: IPacketEngine,
+    gateway: Gateway,
     sections: Mapping[str, Section],
     clock: Callable[[], float],
 ) -> Report:
@@ -67,15 +54,15 @@ def makeReport(
         }
 
     def device() -> dict[str, Any]:
-        tun = running.device
+        tun = tunnel.device
         return {"name": tun.name, "mtu": tun.mtu, "offload": bool(tun.vnetHeader)}
 
     def engine() -> dict[str, Any]:
-        return {"mode": settings().stackMode, **engineReport(running.engine.stats())}
+        return {"mode": settings().stackMode, **engineReport(packets.stats())}
 
     def dns() -> dict[str, Any]:
         servers = [str(server) for server in settings().dns]
-        return {"mode": settings().dnsMode, "servers": servers, **running.gateway.stats()._asdict()}
+        return {"mode": settings().dnsMode, "servers": servers, **gateway.stats()._asdict()}
 
     others = {name: sections.get(name, _nothing) for name in ("verdicts", "processes", "routes")}
     return Report(
@@ -115,6 +102,8 @@ def addHandlers(
     host: HostParts,
     live: Live,
     tunnel: NanotunService,
+    parts: Parts,
+    gateway: Gateway,
     config: str,
     reactor: Any,
 ) -> None:
@@ -133,9 +122,11 @@ def addHandlers(
         lambda: live.settings,
         config,
         tunnel,
+        parts.engine,
+        gateway,
         {
             "upstream": lambda: live.ways.report(),
-            "verdicts": lambda: tunnel.router.report(),
+            "verdicts": lambda: parts.router.report(),
             "processes": processes,
             "routes": lambda: None if routes is None else routes.report(),
         },

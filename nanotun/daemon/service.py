@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
 from nanotun.errors import DeviceError, NanotunError
-from nanotun.interfaces import IFlowHandler, IPacketEngine, IPart, ITunDevice, ITunOpener
+from nanotun.interfaces import IFlowHandler, IGateway, IPacketEngine, IPart, ITunDevice, ITunOpener
 
 #: Seconds for one part of the stop.  The engine grants its flows one; with this
 #: even an engine that hangs lets the daemon end within two.
@@ -59,25 +59,15 @@ class Port(Protocol):
         """Pump no more; harmless before the start."""
 
 
-class Gateway(Protocol):
-    """What the service needs of L{nanotun.gateway.Gateway}."""
-
-    def start(self) -> None:
-        """Serve; the engine is started."""
-
-    def stop(self) -> None:
-        """Serve no more; the engine still runs."""
-
-
 class Parts(NamedTuple):
     """
     What the service puts together.
 
     @ivar opener: makes the device.
-    @ivar makeEngine: makes an engine that is not started.
-    @ivar makeGateway: makes our services, for that engine.
-    @ivar makeRouter: makes the L{IFlowHandler}, for that engine and those
-        services; it also has a C{stop} that cancels everything undecided.
+    @ivar engine: not started.
+    @ivar gateway: our services, for that engine.
+    @ivar router: the L{IFlowHandler}, for that engine and those services; it also has
+        a C{stop} that cancels everything undecided.
     @ivar makePort: makes the reader of the device; takes what to call with an
         errno when the device is gone.
     @ivar before: what is started before the device is made.
@@ -85,9 +75,9 @@ class Parts(NamedTuple):
     """
 
     opener: ITunOpener
-    makeEngine: Callable[[], IPacketEngine]
-    makeGateway: Callable[[IPacketEngine], Gateway]
-    makeRouter: Callable[[IPacketEngine, Gateway], Any]
+    engine: IPacketEngine
+    gateway: IGateway
+    router: Any
     makePort: Callable[[ITunDevice, IPacketEngine, Callable[[int], None]], Port]
     before: tuple[IPart, ...] = ()
     after: tuple[IPart, ...] = ()
@@ -109,19 +99,13 @@ class NanotunService(Service):
     """
     The tunnel.
 
-    @ivar device: there is one while it runs; the same goes for what follows.
-    @ivar engine: likewise.
-    @ivar gateway: likewise.
-    @ivar router: likewise.
+    @ivar device: there is one while it runs.
     @param notices: sentences to log as warnings at the start.
     """
 
     _log = Logger()
 
     device: ITunDevice
-    engine: IPacketEngine
-    gateway: Gateway
-    router: Any
     _port: Port
 
     def __init__(
@@ -141,6 +125,7 @@ class NanotunService(Service):
         """
         self._settings = settings
         self._parts = parts
+        self._engine, self._gateway, self._router = parts.engine, parts.gateway, parts.router
         self._clock = clock
         self._exitWith = exitWith
         self._notices = notices
@@ -155,9 +140,9 @@ class NanotunService(Service):
             *(_Step(part.name, part.start, part.stop) for part in parts.before),
             _Step("the device", self._openDevice, lambda: self.device.close()),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),
-            _Step("the engine", self._startEngine, lambda: self.engine.stop()),
-            _Step("the gateway", lambda: self.gateway.start(), lambda: self.gateway.stop()),
-            _Step("the router", _nothing, lambda: self.router.stop()),
+            _Step("the engine", self._startEngine, self._engine.stop),
+            _Step("the gateway", self._gateway.start, self._gateway.stop),
+            _Step("the router", _nothing, self._router.stop),
             _Step("reading", lambda: self._port.startReading(), _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.after),
         )
@@ -249,7 +234,7 @@ class NanotunService(Service):
 
     def _openFlows(self) -> int:
         try:
-            return int(self.engine.stats().flows)
+            return int(self._engine.stats().flows)
         except Exception:
             self._log.failure("While stopping, the engine could not count its flows")
             return 0
@@ -273,10 +258,7 @@ class NanotunService(Service):
         self.device = self._parts.opener.open(settings.tunName, settings.mtu, settings.offload)
 
     def _makePort(self) -> None:
-        self.engine = self._parts.makeEngine()
-        self._port = self._parts.makePort(self.device, self.engine, self.deviceLost)
+        self._port = self._parts.makePort(self.device, self._engine, self.deviceLost)
 
     def _startEngine(self) -> None:
-        self.gateway = self._parts.makeGateway(self.engine)
-        self.router = self._parts.makeRouter(self.engine, self.gateway)
-        self.engine.start(self.device, IFlowHandler(self.router))
+        self._engine.start(self.device, IFlowHandler(self._router))

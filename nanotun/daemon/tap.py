@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
@@ -25,10 +25,10 @@ from nanotun.daemon.reload import Live, Makers, realNames
 from nanotun.daemon.requests import addHandlers, reloadHandler, silently
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
-from nanotun.daemon.upstreams import WaysOut, noticesOf
+from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.gateway import Gateway, NameOptions, makeGateway
+from nanotun.gateway import NameOptions, makeGateway
 from nanotun.interfaces import (
     IOwners,
     IPacketEngine,
@@ -37,15 +37,16 @@ from nanotun.interfaces import (
     ITunDevice,
     ITunOpener,
 )
-from nanotun.linux.markedroute import MarkedWays
+from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
 from nanotun.owners import makeOwners
 from nanotun.policy.judge import Judge
-from nanotun.router.named import Naming
 from nanotun.router.router import FlowRouter
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.make import upstreamFor
+from nanotun.upstream.proxy import sendsNames
 
 __all__ = ["Options", "makeService"]
 
@@ -92,7 +93,8 @@ def checkFiles(settings: Settings) -> None:
     """
     from twisted.internet import reactor
 
-    WaysOut(settings, reactor, Naming())
+    for url in settings.proxy:
+        upstreamFor(url, reactor, settings.connectTimeout)
     makeOwners(settings, reactor)
 
 
@@ -121,88 +123,72 @@ def makeService(
     debug = settings.logLevel == "debug"
     config = os.path.abspath(options["config"]) if options["config"] else ""
     options["config"] = config or None
-    fakes = settings.dnsMode == "fake-ip"
-    naming = Naming()
-    marked = MarkedWays(settings.tunName, reactor.seconds)
+    marked = MarkedRoute(settings.tunName, reactor.seconds)
+    try:
+        engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
+    except EngineError as error:
+        raise SystemExit(f"nanotun: {error}") from None
+    gateway = makeGateway(
+        reactor,
+        engine,
+        settings.dns,
+        settings.dnsCacheSize if settings.dnsCache else 0,
+        openDatagram,
+        openStream,
+        NameOptions(
+            noted=sendsNames(settings.proxy),
+            faked=settings.dnsMode == "fake-ip",
+            exclude=settings.fakeIpExclude,
+            # Proxies themselves are reached by their real addresses.
+            real=realNames(settings),
+            stateFile=settings.dnsStateFile,
+            flowHold=max(settings.connectTimeout, settings.udpTimeout),
+        ),
+    )
+
+    def makeWays(settings: Settings) -> Upstreams:
+        return Upstreams(settings, reactor, gateway.names, marked.leadsIn)
+
+    def makeJudge(settings: Settings, ways: Upstreams, owners: IOwners | None) -> Judge:
+        return Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid())
+
     host: HostParts | None = None
-
-    def makeWays(settings: Settings) -> WaysOut:
-        return WaysOut(settings, reactor, naming, marked.leadsIn)
-
-    def makeJudge(settings: Settings, ways: WaysOut, owners: IOwners | None) -> Judge:
-        isLocal = cast(Gateway, tunnel.gateway).isLocal
-        return Judge(settings, owners, isLocal, marked.leadsIn, ways.dials, os.getpid())
-
     try:
         ways = makeWays(settings)
         if opener is None:
-            host = HostParts(options, reactor, naming, config, exit)
+            host = HostParts(options, reactor, gateway, config, exit)
     except ConfigError as error:
         raise SystemExit(f"nanotun: {error}") from None
-    upstream = ways.upstream
-    nameOptions = NameOptions(
-        noted=bool(upstream.sendsNames),
-        faked=fakes,
-        exclude=settings.fakeIpExclude,
-        # Proxies themselves are reached by their real addresses.
-        real=realNames(settings),
-        stateFile=settings.dnsStateFile,
-        flowHold=max(settings.connectTimeout, settings.udpTimeout),
-    )
-
-    def makeEngine() -> IPacketEngine:
-        return engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
-
-    def makeServices(engine: IPacketEngine) -> Gateway:
-        cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
-        gateway = makeGateway(
-            reactor, engine, settings.dns, cacheSize, openDatagram, openStream, nameOptions
-        )
-        naming.names = gateway.names
-        if host is not None:
-            host.gateways.append(gateway)
-        return gateway
-
-    def makeRouter(engine: IPacketEngine, gateway: Any) -> FlowRouter:
-        names = gateway.names if fakes or upstream.sendsNames else None
-        judge = makeJudge(settings, ways, None if host is None else host.owners.owners)
-        return FlowRouter(judge, upstream, ways.direct, engine, gateway, reactor, debug, names)
+    owners = None if host is None else host.owners.owners
+    judge = makeJudge(settings, ways, owners)
+    named = settings.dnsMode == "fake-ip" or ways.upstream.sendsNames
+    names = gateway.names if named else None
+    router = FlowRouter(judge, ways.upstream, ways.direct, engine, gateway, reactor, debug, names)
+    root = LoggedService(settings, options.parent or {}, reactor)
+    handlers: dict[str, Handler] = {}
+    before: tuple[IPart, ...] = (marked,)
+    after: tuple[IPart, ...] = ()
+    live: Live | None = None
+    if host is not None:
+        makers = Makers(makeWays, makeJudge, host.ownersFor, host.lacksRights)
+        live = Live(options, makers, ways, host.owners, host.routes, router, gateway, root, root)
+        handlers["reload"] = reloadHandler(live, host.notifier)
+        signals = Signals(reactor, {signal.SIGHUP: silently(handlers["reload"])})
+        before = (*host.before(signals), marked)
+        after = host.after(ControlSocket(settings.runDir, handlers, reactor))
 
     def makePort(
         device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
     ) -> TunPort:
         return TunPort(device, engine, reactor, deviceLost)
 
-    root = LoggedService(settings, options.parent or {}, reactor)
-    handlers: dict[str, Handler] = {}
-    live: Live | None = None
-    before: tuple[IPart, ...] = (marked,)
-    after: tuple[IPart, ...] = ()
-    if host is not None:
-        makers = Makers(makeWays, makeJudge, host.ownersFor, host.lacksRights)
-        live = Live(options, makers, ways, host.owners, host.routes)
-        handlers["reload"] = reloadHandler(live, host.notifier)
-        signals = Signals(reactor, {signal.SIGHUP: silently(handlers["reload"])})
-        before = (*host.before(signals), marked)
-        after = host.after(ControlSocket(settings.runDir, handlers, reactor))
-    tunnel = NanotunService(
-        settings,
-        Parts(
-            opener or LinuxTunOpener(offloadWorks),
-            makeEngine,
-            makeServices,
-            makeRouter,
-            makePort,
-            before,
-            after,
-        ),
-        reactor,
-        leave or exit,
-        notices=(*options.notices, *noticesOf(settings, upstream)),
+    parts = Parts(
+        opener or LinuxTunOpener(offloadWorks), engine, gateway, router, makePort, before, after
     )
+    notices = (*options.notices, *noticesOf(settings, ways.upstream))
+    tunnel = NanotunService(settings, parts, reactor, leave or exit, notices)
     if host is not None and live is not None:
-        live.attach(tunnel, root, root)
-        addHandlers(handlers, host, live, tunnel, config, reactor)
+        addHandlers(handlers, host, live, tunnel, parts, gateway, config, reactor)
     tunnel.setServiceParent(root)
     # Started after the tunnel, which is what can fail.
     ways.setServiceParent(root)

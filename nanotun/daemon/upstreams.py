@@ -13,14 +13,14 @@ from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
-from nanotun.router.named import NamedUpstream, Naming
+from nanotun.router.named import NamedUpstream, Names
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.report import upstreamReport
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.proxy import ProxyUpstream
 
 
-class WaysOut(MultiService):
+class Upstreams(MultiService):
     """
     Where flows go, and as a service what looks after it: pools and the health of
     proxies.  Living flows need nothing of this, so a daemon that is configured anew
@@ -37,7 +37,7 @@ class WaysOut(MultiService):
         self,
         settings: Settings,
         reactor: Any,
-        naming: Naming,
+        names: Names,
         leadsIn: Callable[[str], bool] = lambda host: False,
     ) -> None:
         """
@@ -49,7 +49,7 @@ class WaysOut(MultiService):
         self.single: list[IUpstream] = []
         self._proxies: list[ProxyUpstream] = []
         self._reactor = reactor
-        self._naming = naming
+        self._names = names
         self._leadsIn = leadsIn
         self._fakes = settings.dnsMode == "fake-ip"
         self._timeout = settings.connectTimeout
@@ -90,7 +90,7 @@ class WaysOut(MultiService):
             upstream.leadsIn = self._leadsIn
         if not self._fakes and not upstream.sendsNames:
             return upstream
-        return NamedUpstream(upstream, self._naming, self._reactor, self._timeout)
+        return NamedUpstream(upstream, self._names, self._reactor, self._timeout)
 
 
 def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:

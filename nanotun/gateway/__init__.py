@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from zope.interface import implementer
+
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
@@ -25,7 +27,7 @@ from nanotun.gateway.fakeip.front import FakeDns, FakeNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
-from nanotun.interfaces import IFlowRequest, IPacketEngine
+from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine
 from nanotun.linux.locality import Locality
 
 __all__ = ["Gateway", "GatewayStats", "NameOptions", "makeGateway"]
@@ -61,6 +63,7 @@ class NameOptions(NamedTuple):
 PLAIN_NAMES = NameOptions()
 
 
+@implementer(IGateway)
 class Gateway:
     """
     The gateway's services.

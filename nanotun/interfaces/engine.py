@@ -194,7 +194,17 @@ class IPacketEngineFactory(Interface):
 
 
 class IGateway(Interface):
-    """Our services on the gateway's addresses, as the router knows them."""
+    """The services on the gateway's addresses, as the service and the router know them."""
+
+    def start() -> None:
+        """
+        Serve.  The engine has been started.
+
+        @raise nanotun.errors.EngineError, OSError: as the engine says.
+        """
+
+    def stop() -> None:
+        """Give up every query and connection.  The engine still runs."""
 
     def acceptStream(request: IFlowRequest) -> None:
         """An app connects to a port that L{IPacketEngine.listen} was told of."""

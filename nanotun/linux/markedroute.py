@@ -58,7 +58,7 @@ def openNetlink() -> socket.socket:
 
 
 @implementer(IPart)
-class MarkedWays:
+class MarkedRoute:
     """
     Asks the kernel, and remembers for a while.
 

@@ -50,7 +50,7 @@ OUTCOMES = {
 
 _PROXY = Decision(Verdict.PROXY, "proxy", "no other rule applies")
 _FAKE = Decision(Verdict.PROXY, "fake-ip", "the address stands for a name")
-_SERVED = Decision(Verdict.RELAY, "gateway", "the address is the gateway's")
+_SERVED = Decision(Verdict.SERVE, "gateway", "the address is the gateway's")
 _GATEWAY = Decision(
     Verdict.DROP, "gateway", "the address is the gateway's, and no service of it has this port"
 )
@@ -68,7 +68,7 @@ _RESERVED = {
     if special.reach is Reach.SITE
 }
 _OVERRIDE = Decision(
-    Verdict.RELAY, "dns-override", "dnsOverride has the relay answer this machine's DNS queries"
+    Verdict.SERVE, "dns-override", "dnsOverride has the relay answer this machine's DNS queries"
 )
 
 

@@ -3,8 +3,7 @@ Flows to addresses that stand for names: an upstream that is sent names gets the
 name, any other an address that the name is looked up as.
 
 Each way out has a L{NamedUpstream} around itself, so that where there are several
-each gets what it wants.  They are made before the gateway, which knows the names:
-L{Naming} is for that.
+each gets what it wants.
 """
 
 from __future__ import annotations
@@ -72,14 +71,6 @@ def forgotten(host: str) -> UpstreamError:
     )
 
 
-class Naming:
-    """
-    @ivar names: who knows the names; set before the first flow.
-    """
-
-    names: Names
-
-
 @implementer(IUpstream, IHealthCheck)
 class NamedUpstream:
     """
@@ -91,10 +82,10 @@ class NamedUpstream:
     """
 
     def __init__(
-        self, upstream: IUpstream, naming: Naming, clock: IReactorTime, timeout: float
+        self, upstream: IUpstream, names: Names, clock: IReactorTime, timeout: float
     ) -> None:
         self._upstream = upstream
-        self._naming = naming
+        self._names = names
         self._clock = clock
         self._timeout = timeout
 
@@ -116,7 +107,7 @@ class NamedUpstream:
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         host, port = destination
-        upstream, names = self._upstream, self._naming.names
+        upstream, names = self._upstream, self._names
         isFake = names.isFake(host)
         name = names.nameOf(host) if isFake or upstream.sendsNames else None
         if name is None:

@@ -148,7 +148,7 @@ class FlowRouter:
             self._dial(request, decision, self._upstream)
         elif verdict is Verdict.DIRECT:
             self._dial(request, decision, self._direct)
-        elif verdict is Verdict.RELAY:
+        elif verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request)
         else:
@@ -166,7 +166,7 @@ class FlowRouter:
             self._send(request, decision, self._upstream)
         elif verdict is Verdict.DIRECT:
             self._send(request, decision, self._direct)
-        elif verdict is Verdict.RELAY:
+        elif verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             request.serve()
         else:

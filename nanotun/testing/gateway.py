@@ -20,6 +20,12 @@ class FakeGateway:
         self.accepted: list[IFlowRequest] = []
         self.strangers: set[str] = set()
 
+    def start(self) -> None:
+        """See L{IGateway.start}."""
+
+    def stop(self) -> None:
+        """See L{IGateway.stop}."""
+
     def acceptStream(self, request: IFlowRequest) -> None:
         """See L{IGateway.acceptStream}."""
         self.accepted.append(request)

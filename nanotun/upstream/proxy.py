@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,6 +36,11 @@ UNSUPPORTED_TIME = 60.0
 #: The schemes whose proxies are sent names.  A SOCKS5 proxy takes them too, but who
 #: writes socks5:// wants names looked up here; curl(1) has it so.
 NAME_SCHEMES = {"socks5h", "socks4a", "http", "https"}
+
+
+def sendsNames(urls: Iterable[ProxyURL]) -> bool:
+    """Whether any of these proxies is sent names."""
+    return any(url.scheme in NAME_SCHEMES for url in urls)
 
 
 class Handshakes(NamedTuple):

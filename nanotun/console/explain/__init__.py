@@ -22,7 +22,7 @@ from nanotun.errors import ConfigError
 from nanotun.flow import Decision, Flow, Owner, Verdict
 from nanotun.interfaces import IOwners
 from nanotun.linux.locality import Locality
-from nanotun.linux.markedroute import MarkedWays
+from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
 from nanotun.policy.rules import named
 
@@ -30,7 +30,7 @@ from nanotun.policy.rules import named
 MEANINGS = {
     Verdict.PROXY: "through the proxy",
     Verdict.DIRECT: "past the proxy, from this machine itself",
-    Verdict.RELAY: "answered by nanotun's DNS relay",
+    Verdict.SERVE: "answered by nanotun's DNS relay",
     Verdict.REJECT: "refused; the app hears so at once",
     Verdict.DROP: "dropped without a word",
 }
@@ -67,7 +67,7 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
     def isLocal(host: str) -> bool:
         return host == described.localSource or locality.isLocal(host)
 
-    ways = MarkedWays(settings.tunName, time.monotonic)
+    ways = MarkedRoute(settings.tunName, time.monotonic)
     owners = DescribedOwner(described.owner)
     judge = Judge(settings, owners, isLocal, ways.leadsIn)
     try:

@@ -88,7 +88,7 @@ class ExplainTests(SynchronousTestCase):
         """Both versions of IP, both protocols."""
         self.assertRule("proxy proxy", "udp", "[2606:4700::1]:443")
         self.assertRule("direct reserved", "tcp", "[FD00:0::1]:443")
-        self.assertRule("relay dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
+        self.assertRule("serve dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
         self.assertRule("direct lan-only-port", "UDP", "1.1.1.1:5353")
 
     def test_process(self) -> None:

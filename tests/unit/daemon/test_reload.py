@@ -23,10 +23,10 @@ from nanotun.daemon.requests import (
     silently,
     stopHandler,
 )
-from nanotun.daemon.upstreams import WaysOut
+from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
-from nanotun.router.named import Naming
+from nanotun.testing import FakeNames
 
 
 class FakeOwners:
@@ -88,19 +88,29 @@ class LiveTests(SynchronousTestCase):
         ways = self.makeWays(options.settings)
         ways.setServiceParent(self.services)
         routes: Any = self.running
-        self.live = Live(options, makers, ways, self.owners, routes)
-        self.live.attach(self.running, self.running, self.services)
+        running = self.running
+        self.live = Live(
+            options,
+            makers,
+            ways,
+            self.owners,
+            routes,
+            running.router,
+            running.gateway,
+            running,
+            self.services,
+        )
 
     def write(self, text: str) -> None:
         """Write the configuration."""
         self.path.write_text(text)
         self.path.chmod(0o600)
 
-    def makeWays(self, settings: Settings) -> WaysOut:
+    def makeWays(self, settings: Settings) -> Upstreams:
         """Real ways out."""
-        return WaysOut(settings, Clock(), Naming())
+        return Upstreams(settings, Clock(), FakeNames())
 
-    def judge(self, settings: Settings, ways: WaysOut, owners: Any) -> Any:
+    def judge(self, settings: Settings, ways: Upstreams, owners: Any) -> Any:
         """A judge that says what it is made of."""
         return "judge", settings, owners
 
@@ -287,11 +297,18 @@ class NeighbourTests(SynchronousTestCase):
         class Tunnel:
             """No part of it works."""
 
-            device = engine = gateway = property(lambda self: 1 // 0)
+            device = property(lambda self: 1 // 0)
 
         times = iter([10.0, 12.5])
+        broken: Any = Tunnel()
         report = makeReport(
-            settings, "", Tunnel(), {"upstream": lambda: {"a": 1}}, lambda: next(times)
+            settings,
+            "",
+            broken,
+            broken,
+            broken,
+            {"upstream": lambda: {"a": 1}},
+            lambda: next(times),
         )()
         self.assertEqual(report["daemon"]["uptime"], 2.5)
         self.assertIs(report["daemon"]["config"], None)

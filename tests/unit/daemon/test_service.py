@@ -21,7 +21,7 @@ from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
 from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.log.format import formatText
-from nanotun.testing import MemoryEngine, MemoryTunOpener
+from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@proxy")}, None)
 
@@ -53,12 +53,13 @@ class FakeRouter:
         self.events.append("router.stop")
 
 
-class NotingGateway:
+class NotingGateway(FakeGateway):
     """Notes its start and end, and can refuse."""
 
     failure: Exception | None = None
 
     def __init__(self, events: list[str]) -> None:
+        super().__init__()
         self.events = events
 
     def start(self) -> None:
@@ -161,9 +162,9 @@ class ServiceCase(SynchronousTestCase):
         """Make the service."""
         parts = Parts(
             self.opener,
-            lambda: self.engine,
-            self.makeGateway,
-            self.makeRouter,
+            self.engine,
+            self.gateway,
+            FakeRouter(self.events),
             self.makePort,
         )
         return NanotunService(
@@ -173,16 +174,6 @@ class ServiceCase(SynchronousTestCase):
     def freeze(self) -> None:
         """The garbage collector is told."""
         self.events.append("freeze")
-
-    def makeGateway(self, engine: IPacketEngine) -> NotingGateway:
-        """The services, of this engine."""
-        self.assertIs(engine, self.engine)
-        return self.gateway
-
-    def makeRouter(self, engine: IPacketEngine, gateway: object) -> FakeRouter:
-        """The router, of this engine and these services."""
-        self.assertEqual((engine, gateway), (self.engine, self.gateway))
-        return FakeRouter(self.events)
 
     def makePort(
         self, device: ITunDevice, engine: IPacketEngine, lost: Callable[[int], None]

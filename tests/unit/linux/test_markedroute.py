@@ -19,7 +19,7 @@ from nanotun.linux.markedroute import (
     RTA_OIF,
     RTM_NEWROUTE,
     RTMSG,
-    MarkedWays,
+    MarkedRoute,
     openNetlink,
     routeInterface,
     routeRequest,
@@ -67,7 +67,7 @@ def answer(index: int, sequence: int, kind: int = RTM_NEWROUTE) -> bytes:
 
 
 class WaysTests(SynchronousTestCase):
-    """L{MarkedWays}, with a kernel of memory; C{lo} is the device."""
+    """L{MarkedRoute}, with a kernel of memory; C{lo} is the device."""
 
     def setUp(self) -> None:
         """Make what the tests use."""
@@ -75,7 +75,7 @@ class WaysTests(SynchronousTestCase):
         self.kernel = FakeKernel(socket.if_nametoindex("lo"))
         self.ways = self.makeWays("lo")
 
-    def makeWays(self, device: str) -> MarkedWays:
+    def makeWays(self, device: str) -> MarkedRoute:
         """Ways into a device."""
         self.made = 0
 
@@ -83,14 +83,14 @@ class WaysTests(SynchronousTestCase):
             self.made += 1
             return self.kernel
 
-        made = MarkedWays(device, self.clock.seconds, makeSocket=makeSocket)
+        made = MarkedRoute(device, self.clock.seconds, makeSocket=makeSocket)
         self.warnings: list[Any] = []
         made._log = Logger(observer=self.warnings.append)  # type: ignore[arg-type, misc]
         return made
 
     def test_interface(self) -> None:
         """It is a part of the daemon, which closes its socket, once."""
-        verifyClass(IPart, MarkedWays)
+        verifyClass(IPart, MarkedRoute)
         verifyObject(IPart, self.ways)
         self.ways.start()
         self.assertTrue(self.ways.leadsIn("192.0.2.1"))
@@ -180,7 +180,7 @@ class KernelTests(SynchronousTestCase):
 
     def test_loopback(self) -> None:
         """Its own addresses are reached by the loopback."""
-        found = MarkedWays("lo", Clock().seconds)
+        found = MarkedRoute("lo", Clock().seconds)
         self.addCleanup(found.stop)
         self.assertTrue(found.leadsIn("127.0.0.1"))
         if socket.has_ipv6:

@@ -235,11 +235,11 @@ class WayTests(JudgeCase):
     def test_relaysServer(self) -> None:
         """A query to the relay's own server, which is routed here, is not served again."""
         judge = self.makeJudge(dns="9.9.9.9,8.8.8.8", dnsOverride=True)
-        self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "RELAY dns-override")
+        self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "SERVE dns-override")
         self.inside = {"9.9.9.9"}
         self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "REJECT loop")
-        self.assertRule(self.decide(judge, "udp 8.8.8.8:53"), "RELAY dns-override")
-        self.assertRule(self.decide(judge, "udp 7.7.7.7:53"), "RELAY dns-override")
+        self.assertRule(self.decide(judge, "udp 8.8.8.8:53"), "SERVE dns-override")
+        self.assertRule(self.decide(judge, "udp 7.7.7.7:53"), "SERVE dns-override")
 
 
 class SettingsTests(SynchronousTestCase):
@@ -270,7 +270,7 @@ class SettingsTests(SynchronousTestCase):
         for given, address, expected in (
             ({}, Endpoint("1.1.1.1", 445), "DIRECT"),
             ({"lanOnlyPorts": ""}, Endpoint("1.1.1.1", 445), "PROXY"),
-            ({"dnsOverride": True}, Endpoint("1.1.1.1", 53), "RELAY"),
+            ({"dnsOverride": True}, Endpoint("1.1.1.1", 53), "SERVE"),
             ({"dnsMode": "fake-ip"}, Endpoint("198.19.0.1", 1), "PROXY"),
             ({}, Endpoint("198.19.0.1", 1), "DIRECT"),
             ({"lan": "proxy"}, Endpoint("198.19.0.1", 1), "PROXY"),

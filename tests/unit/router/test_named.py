@@ -22,7 +22,7 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, IHealthCheck, IUpstream
-from nanotun.router.named import ATTEMPTS, NamedUpstream, Naming
+from nanotun.router.named import ATTEMPTS, NamedUpstream
 from nanotun.testing import FakeNames, FakeUpstream
 
 FAKE4, FAKE6 = Endpoint("198.19.0.1", 443), Endpoint("fdfe:dcba:9876:1::1", 443)
@@ -41,10 +41,8 @@ class NamedCase(SynchronousTestCase):
         self.inner.sendsNames = self.sendsNames
         self.names = FakeNames()
         self.names.known = {FAKE4.host: "www.example.com", FAKE6.host: "www.example.com"}
-        naming = Naming()
-        naming.names = self.names
         self.clock = Clock()
-        self.upstream = NamedUpstream(self.inner, naming, self.clock, TIMEOUT)
+        self.upstream = NamedUpstream(self.inner, self.names, self.clock, TIMEOUT)
 
 
 class SendingTests(NamedCase):

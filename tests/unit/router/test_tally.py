@@ -29,12 +29,12 @@ class LedgerTests(SynchronousTestCase):
 
     def test_counted(self) -> None:
         """One rule may have several verdicts; all are counted."""
-        for verdict, rule in ((Verdict.RELAY, "gateway"), (Verdict.DROP, "gateway")) * 2:
+        for verdict, rule in ((Verdict.SERVE, "gateway"), (Verdict.DROP, "gateway")) * 2:
             self.ledger.count(Decision(verdict, rule))
         self.ledger.count(PROXIED)
         self.assertEqual(
             self.ledger.report(),
-            {"verdicts": {"relay": 2, "drop": 2, "proxy": 1}, "rules": {"gateway": 4, "proxy": 1}},
+            {"verdicts": {"serve": 2, "drop": 2, "proxy": 1}, "rules": {"gateway": 4, "proxy": 1}},
         )
 
     def test_end(self) -> None:

@@ -1,0 +1,62 @@
+"""Tests of L{nanotun.timer}."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.timer import Timer
+
+
+class TimerTests(SynchronousTestCase):
+    """L{Timer}."""
+
+    def setUp(self) -> None:
+        """A timer that counts its calls."""
+        self.clock = Clock()
+        self.calls = 0
+        self.timer = Timer(self.clock, self.called)
+
+    def called(self) -> None:
+        """One call; the timer is at rest by now."""
+        self.assertFalse(self.timer.active)
+        self.calls += 1
+
+    def test_calls(self) -> None:
+        """It calls once, when its time has come."""
+        self.timer.start(2.0)
+        self.clock.advance(1.9)
+        self.assertEqual((self.calls, self.timer.active), (0, True))
+        self.clock.advance(0.2)
+        self.clock.advance(10.0)
+        self.assertEqual((self.calls, self.timer.active), (1, False))
+
+    def test_cancel(self) -> None:
+        """A cancelled timer does not call and leaves nothing with the clock."""
+        self.timer.start(1.0)
+        self.timer.cancel()
+        self.assertEqual((self.clock.getDelayedCalls(), self.timer.active), ([], False))
+
+    def test_cancelIdle(self) -> None:
+        """Cancelling is harmless before the first start and after the call."""
+        self.timer.cancel()
+        self.timer.start(1.0)
+        self.clock.advance(1.0)
+        self.timer.cancel()
+        self.assertEqual(self.calls, 1)
+
+    def test_restart(self) -> None:
+        """Starting anew replaces the call that was still to come."""
+        self.timer.start(1.0)
+        self.timer.start(5.0)
+        self.clock.advance(4.9)
+        self.assertEqual(self.calls, 0)
+        self.clock.advance(0.1)
+        self.assertEqual(self.calls, 1)
+
+    def test_again(self) -> None:
+        """The function may start the timer again."""
+        timer = Timer(self.clock, lambda: timer.start(1.0))
+        timer.start(1.0)
+        self.clock.advance(1.0)
+        self.assertTrue(timer.active)
