@@ -65,6 +65,7 @@ PURE = (
     "nanotun.config.file",
     "nanotun.upstream.url",
     "nanotun.config.values",
+    "nanotun.config.entry",
     "nanotun.config.keys",
     "nanotun.config.settings",
     "nanotun.config.password",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from twisted.python import usage
 
-from nanotun.config import values as checks
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
+from nanotun.config.values import Choice, boolean
 from nanotun.console import COMMANDS
 
 #: Kinds of a value that are not one of some words.
@@ -97,9 +97,9 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
         kind = FILE if name == "config" else "VALUE"
         if takesValue and name in keys:
             check, kind = keys[name].check, keys[name].metavar
-            if isinstance(check, checks.Choice):
+            if isinstance(check, Choice):
                 values = check.choices
-            elif check is checks.boolean:
+            elif check is boolean:
                 values = ("true", "false")
         options.append(Option(name, letters.get(name, ""), takesValue, help, values, kind))
     return tuple(options)

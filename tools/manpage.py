@@ -99,6 +99,17 @@ The command line is wrong.
 Other statuses stand with the words above.
 .SH ENVIRONMENT
 .TP
+.BI NANOTUN_ NAME
+The value of a setting, where
+.I NAME
+is its name in capitals:
+.B NANOTUN_MTU
+for
+.BR mtu .
+It wins over the configuration file, and an option wins over it.
+An empty variable counts as not set; one that belongs to no setting is named in
+a warning.
+.TP
 .B NANOTUN_PROXY_PASSWORD
 The password for a proxy that has a user name but no password.
 .TP
@@ -186,8 +197,9 @@ def page(table: Sequence[Word]) -> str:
         ".SH WORDS",
         *(_word(word, common) for word in table),
         ".SH OPTIONS",
-        "Those of the daemon.\nAll but\n.B \\-\\-config\nand\n.B \\-\\-confirm\ncan stand in the "
-        "configuration file too;\nan option that is given wins.",
+        "Those of the daemon.\nAll but\n.B \\-\\-config\nand\n.B \\-\\-confirm\ncan also be given "
+        "in an environment variable or in the\nconfiguration file.\n"
+        "An option wins over a variable, and that over the file.",
         *map(_option, common),
         ".SH CONFIGURATION",
         'The file is YAML: one\n.IR name : " value"\na line.\n'

@@ -27,13 +27,13 @@ _nanotun() {
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--daemon[run in the background; returns once the tunnel carries]' \
                 '-d[run in the background; returns once the tunnel carries]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -42,10 +42,10 @@ _nanotun() {
                 '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
+                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
@@ -73,11 +73,11 @@ _nanotun() {
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -86,10 +86,10 @@ _nanotun() {
                 '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
+                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
@@ -143,17 +143,17 @@ _nanotun() {
         run)
             _arguments -S '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
@@ -178,11 +178,11 @@ _nanotun() {
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -192,11 +192,11 @@ _nanotun() {
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--from=[source address, for the flow of another machine]:VALUE:' \
                 '--help[Display this help and exit.]' \
-                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto \[default\: auto\]]:MODE:(auto capture block)' \
+                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print one JSON object]' \
-                '--kill-switch=[whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
@@ -222,11 +222,11 @@ _nanotun() {
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -235,11 +235,11 @@ _nanotun() {
                 '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto \[default\: auto\]]:MODE:(auto capture block)' \
+                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print an array of objects\: check, level, text, cure]' \
-                '--kill-switch=[whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
@@ -263,11 +263,11 @@ _nanotun() {
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
-                '--connect-timeout=[how long a connection may take to open, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server \[default\: false\]]:BOOL:(true false)' \
+                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -276,10 +276,10 @@ _nanotun() {
                 '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
-                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
+                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \

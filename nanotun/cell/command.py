@@ -17,8 +17,8 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 SIGNAL_BASE = 128
 
-#: Variables that are nanotun's own and no business of the command's.
-HIDDEN = ("NANOTUN_PROXY_PASSWORD",)
+#: Variables that may hold the proxy's password, which is no business of the command's.
+HIDDEN = ("NANOTUN_PROXY", "NANOTUN_PROXY_PASSWORD")
 
 #: What a terminal or a user sends to a command.  SIGTSTP and SIGCONT stay as they
 #: are: the terminal sends them to all of us.

@@ -1,314 +1,437 @@
 """
-Every setting, once: its name in the file, its flag, its range, its default and its
-help.
+Every setting, once.
+
+To add one, add a field to the class of its group below and run C{make texts}; L{entry}
+says what follows from it.  The fields' order is that of the sample file and the help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
-from nanotun.config import values as checks
-from nanotun.config.networks import lanPorts, networks
-from nanotun.config.selectors import selectors
-from nanotun.errors import ConfigError
-from nanotun.upstream.url import ProxyURL, parseProxyURL
+from nanotun.config import values
+from nanotun.config.entry import InRun, keysOf, setting
+from nanotun.config.networks import Network, lanPorts, networks
+from nanotun.config.selectors import Selector, selectors
+from nanotun.flow import Endpoint, Protocol
+from nanotun.upstream.url import ProxyURL
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
-PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
+#: The schemes of proxies, for help.
+SCHEMES = (
+    "`socks5`, `socks5h`, `socks4`, `socks4a`, `http` or `https` `://[user:password@]host[:port]`"
+)
 
-def _proxies(value: object) -> tuple[ProxyURL, ...]:
-    texts = value if isinstance(value, list) else [value]
-    if not 1 <= len(texts) <= PROXY_LIMIT or not all(isinstance(each, str) for each in texts):
-        raise ConfigError(
-            f"must be a URL, such as socks5://host:port, or a list of 1 to {PROXY_LIMIT} of them"
-        )
-    urls = []
-    for number, text in enumerate(texts, 1):
-        try:
-            urls.append(parseProxyURL(text))
-        except ConfigError as error:
-            if len(texts) == 1:
-                raise
-            raise ConfigError(
-                f"{error} (in URL {number} of {len(texts)}; a comma in one is written %2C)"
-            ) from None
-    return tuple(dict.fromkeys(urls))
+#: For a setting of this machine's routes or processes, or of the daemon's files.
+REFUSED = InRun(refused=True)
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class ProxySettings:
     """
-    One setting.
+    The proxies.
 
-    @ivar check: takes the value and returns what L{Settings} holds; raises
-        L{ConfigError} with the end of a sentence, C{"must be ..."}.
-    @ivar default: as it would stand in the file; L{None} if it must be given.
-    @ivar metavar: what the help calls the value.
+    @ivar proxy: at least one, in order of preference.
+    @ivar proxyPasswordFile: a path, or the empty string for none.
+    @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
+    @ivar upstreamPool: the number of connections kept ready.
+    @ivar connectTimeout: seconds for connect, handshake and reply together.
     """
 
-    name: str
-    flag: str
-    check: Callable[[object], Any]
-    default: str | int | None
-    metavar: str
-    help: str
-
-
-KEYS = {
-    key.name: key
-    for key in (
-        Key(
-            "proxy",
-            "proxy",
-            _proxies,
-            None,
-            "socks5://host:port",
-            "socks5, socks5h, socks4, socks4a, http or https ://[user:password@]host[:port]; "
-            "direct:// for no proxy, reject:// for no connections; more behind commas",
-        ),
-        Key(
-            "proxyPasswordFile",
-            "proxy-password-file",
-            checks.path("a file's path, or '' for none"),
-            "",
-            "FILE",
-            "file with the proxy's password, for a proxy with a user name only",
-        ),
-        Key(
-            "proxyPolicy",
-            "proxy-policy",
-            checks.Choice("failover", "round-robin", "least-latency"),
-            "failover",
-            "POLICY",
-            "which of several proxies: failover (the first that works), round-robin or "
-            "least-latency",
-        ),
-        Key(
-            "proxyCheckInterval",
-            "proxy-check-interval",
-            # Less is a load on the proxy; more finds out from a user's flow first.
-            checks.duration("1s", "1h", "30s or 5m"),
-            "30s",
-            "DURATION",
-            "how often an idle one of several proxies is checked, 1s to 1h",
-        ),
-        Key(
-            "upstreamPool",
-            "upstream-pool",
-            checks.number(0, POOL_LIMIT, "connections"),
-            0,
-            "CONNECTIONS",
-            f"connections to the proxy to keep ready for flows to come, 0 to {POOL_LIMIT}",
-        ),
-        Key("tunName", "tun", checks.tunName, "nano0", "NAME", "name of the TUN device"),
-        Key(
-            "mtu",
-            "mtu",
-            checks.number(MTU_MIN, MTU_MAX, "bytes"),
-            1500,
-            "BYTES",
-            f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}",
-        ),
-        Key(
-            "stackMode",
-            "stack",
-            checks.Choice("gvisor", "simple"),
-            "gvisor",
-            "MODE",
-            "packet engine: gvisor (everything) or simple (less overhead)",
-        ),
-        Key(
-            "offload",
-            "offload",
-            checks.Choice("auto", "on", "off"),
-            "auto",
-            "MODE",
-            "segmentation offload: auto (try it at start), on or off",
-        ),
-        Key(
-            "connectTimeout",
-            "connect-timeout",
-            # Less fails on proxies that are merely far away; no app waits longer.
-            checks.duration("100ms", "5m", "10s or 1m30s"),
-            "10s",
-            "DURATION",
-            "how long a connection may take to open, 100ms to 5m",
-        ),
-        Key(
-            "udpTimeout",
-            "udp-timeout",
-            # Less ends what is only thinking; RFC 4787, section 4.3, asks for two
-            # minutes, and an hour is more than any NAT on the way grants.
-            checks.duration("1s", "1h", "1m or 2m30s"),
-            "1m",
-            "DURATION",
-            "how long a UDP association lives without datagrams, 1s to 1h",
-        ),
-        Key(
-            "dns",
-            "dns",
-            checks.dnsServers,
-            "8.8.8.8",
-            "ADDRESS",
-            "DNS server for the gateway's relay, with a port or without; more behind commas",
-        ),
-        Key(
-            "dnsOverride",
-            "dns-override",
-            checks.boolean,
-            "false",
-            "BOOL",
-            "true: the relay answers DNS queries to any server",
-        ),
-        Key(
-            "dnsCache",
-            "dns-cache",
-            checks.boolean,
-            "true",
-            "BOOL",
-            "whether the relay remembers answers, true or false",
-        ),
-        Key(
-            "dnsCacheSize",
-            "dns-cache-size",
-            checks.number(1, DNS_CACHE_LIMIT, "answers"),
-            4096,
-            "ANSWERS",
-            f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
-        ),
-        Key(
-            "dnsMode",
-            "dns-mode",
-            checks.Choice("normal", "fake-ip"),
-            "normal",
-            "MODE",
-            "DNS answers of the relay: normal, or fake-ip (addresses that stand for names)",
-        ),
-        Key(
-            "dnsStateFile",
-            "dns-state-file",
-            checks.path("a file's path, or '' for none"),
-            "/var/lib/nanotun/fakeip.json",
-            "FILE",
-            "where fake-ip keeps its names across restarts; '' for nowhere",
-        ),
-        Key(
-            "fakeIpExclude",
-            "fake-ip-exclude",
-            checks.domains,
-            "",
-            "DOMAIN",
-            "names that fake-ip leaves alone, with all below; more behind commas",
-        ),
-        Key(
-            "excludedProcesses",
-            "exclude",
-            selectors,
-            "",
-            "PROCESS",
-            "processes that go past the proxy: a name, a /path, pid:N, uid:N or name, "
-            "cgroup:/PATH or unit:NAME; more behind commas",
-        ),
-        Key(
-            "excludeChildren",
-            "exclude-children",
-            checks.boolean,
-            "false",
-            "BOOL",
-            "whether what an excluded process has started is excluded too, true or false",
-        ),
-        Key(
-            "excludeRefresh",
-            "exclude-refresh",
-            # Less is a scan without end on a machine of many processes.
-            checks.duration("1s", "1h", "15s or 1m"),
-            "15s",
-            "DURATION",
-            "how often the table of excluded processes is made anew, 1s to 1h",
-        ),
-        Key(
-            "excludedIPs",
-            "exclude-ip",
-            networks,
-            "",
-            "ADDRESS",
-            "addresses and networks (CIDR) that go past the proxy; more behind commas",
-        ),
-        Key(
-            "lan",
-            "lan",
-            checks.Choice("direct", "proxy"),
-            "direct",
-            "WAY",
-            "local networks and reserved addresses: direct (past the proxy) or proxy",
-        ),
-        Key(
-            "lanOnlyPorts",
-            "lan-only-ports",
-            lanPorts,
-            "tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353",
-            "PORTS",
-            "ports that never reach the proxy; '' for none",
-        ),
-        Key(
-            "autoDefaultRoute",
-            "auto-route",
-            checks.boolean,
-            "false",
-            "BOOL",
-            "send the whole machine's traffic and DNS through the tunnel",
-        ),
-        Key(
-            "ipv6",
-            "ipv6",
-            checks.Choice("auto", "capture", "block"),
-            "auto",
-            "MODE",
-            "IPv6 under autoDefaultRoute: capture, block (unreachable) or auto",
-        ),
-        Key(
-            "killSwitch",
-            "kill-switch",
-            checks.boolean,
-            "false",
-            "BOOL",
-            "whether traffic stays in when the daemon is gone, true or false",
-        ),
-        Key(
-            "runDir",
-            "run-dir",
-            checks.wholePath,
-            "/run/nanotun",
-            "DIR",
-            "directory of the control socket, the lock and the routes' journal",
-        ),
-        Key(
-            "logLevel",
-            "log-level",
-            checks.Choice("debug", "info", "warn", "error"),
-            "info",
-            "LEVEL",
-            "what to log: debug, info, warn or error",
-        ),
-        Key(
-            "logDir",
-            "log-dir",
-            checks.path("a directory's path, or '' for no log files"),
-            "logs",
-            "DIR",
-            "directory of the log files; '' for none",
-        ),
-        Key(
-            "logFormat",
-            "log-format",
-            checks.Choice("text", "json"),
-            "text",
-            "FORMAT",
-            "log lines: text, or json (one object a line)",
+    proxy: tuple[ProxyURL, ...] = setting(
+        values.proxies,
+        None,
+        "socks5://host:port",
+        f"{SCHEMES}; `direct://` for no proxy, `reject://` for no connections; more behind commas",
+        doc="""
+Where all connections go: SCHEME://[user:password@]host[:port], where the scheme is socks5,
+socks5h, socks4, socks4a (port 1080), http (80) or https (443); or direct:// to let them
+out as they are, or reject:// to have none.  An IPv6 address is written in brackets, and
+@ : / ? or # in a password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix
+socket.
+  https://host?ca=/etc/ssl/proxy.pem   trust these certificates only
+  https://host?insecure=1              do not look at the certificate
+  socks5://host?pipeline=1             send everything at once: fewer round
+                                       trips, where the proxy can take it
+""",
+        example="socks5://127.0.0.1:1080",
+        live=True,
+        rights=True,
+        repeats=True,
+        run=InRun(
+            metavar="URL",
+            help=f"the proxy: {SCHEMES.replace('`', '')}; the only option that must be given",
         ),
     )
-}
+    proxyPasswordFile: str = setting(
+        values.path("a file's path, or '' for none"),
+        "",
+        "FILE",
+        "file with the proxy's password, for a proxy with a user name only",
+        doc="A file with the proxy's password, for a proxy with a user name and no password "
+        "above.  Without such a file, the environment variable NANOTUN_PROXY_PASSWORD.",
+        live=True,
+    )
+    proxyPolicy: str = setting(
+        values.Choice("failover", "round-robin", "least-latency"),
+        "failover",
+        "POLICY",
+        "which of several proxies: `failover` (the first that works), `round-robin` or "
+        "`least-latency`",
+        doc="There may be several proxies, [socks5://a.example, socks5://b.example], of which "
+        "each connection takes one that works: failover prefers them in this order, "
+        "round-robin takes them in turn, least-latency takes the one that answers soonest.  "
+        "A connection whose proxy fails is tried through another one; connections that are "
+        "open stay.",
+        live=True,
+    )
+    proxyCheckInterval: float = setting(
+        # More often is a load on the proxy; more rarely, a user's flow finds out first.
+        values.duration("1s", "1h", "30s or 5m"),
+        "30s",
+        "DURATION",
+        "how often an idle one of several proxies is checked, 1s to 1h",
+        doc="How often a proxy that no connection uses is checked, where there are several: 1s "
+        "to 1h.  One that is down is checked more often.",
+        live=True,
+    )
+    upstreamPool: int = setting(
+        values.number(0, POOL_LIMIT, "connections"),
+        0,
+        "CONNECTIONS",
+        f"connections to the proxy to keep ready for flows to come, 0 to {POOL_LIMIT}",
+        doc="How many connections to the proxy to keep ready, greeted and logged in, for flows "
+        f"to come: 0 to {POOL_LIMIT}.  Each flow then costs one round trip to the proxy, not "
+        "three or four.  Eight serve one user well.",
+        live=True,
+    )
+    connectTimeout: float = setting(
+        # Shorter fails on proxies that are merely far away; no app waits longer.
+        values.duration("100ms", "5m", "10s or 1m30s"),
+        "10s",
+        "DURATION",
+        "how long a connection may take to open, all steps together, 100ms to 5m",
+        live=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """
+    The TUN device and the packet engine.
+
+    @ivar mtu: bytes.
+    @ivar udpTimeout: seconds after which an idle association ends.
+    """
+
+    tunName: str = setting(
+        values.tunName,
+        "nano0",
+        "NAME",
+        "name of the TUN device",
+        flag="tun",
+        doc="The name of the TUN device: at most 15 characters.",
+        run=REFUSED,
+    )
+    mtu: int = setting(
+        values.number(MTU_MIN, MTU_MAX, "bytes"),
+        1500,
+        "BYTES",
+        f"MTU of the TUN device, {MTU_MIN} to {MTU_MAX}",
+        doc=f"The device's MTU in bytes, {MTU_MIN} to {MTU_MAX}.",
+    )
+    stackMode: str = setting(
+        values.Choice("gvisor", "simple"),
+        "gvisor",
+        "MODE",
+        "packet engine: `gvisor` (everything) or `simple` (less overhead)",
+        flag="stack",
+        doc="The packet engine: gvisor is the whole of gVisor's netstack, simple has less "
+        "overhead.",
+    )
+    offload: str = setting(
+        values.Choice("auto", "on", "off"),
+        "auto",
+        "MODE",
+        "segmentation offload: `auto` (try it at start), `on` or `off`",
+        doc="Segmentation offload, which makes the tunnel several times as fast: auto tests at "
+        "the start whether this kernel gets it right; on and off do not test.",
+    )
+    udpTimeout: float = setting(
+        # Shorter ends an app that is only thinking; RFC 4787, section 4.3, asks for two
+        # minutes, and no NAT on the path keeps a mapping for longer than an hour.
+        values.duration("1s", "1h", "1m or 2m30s"),
+        "1m",
+        "DURATION",
+        "how long a UDP association lives without datagrams, 1s to 1h",
+        doc="How long a UDP association lives without a datagram: 1s to 1h.  It is one outside "
+        "address for one port of one app, and takes a connection to the proxy.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DNSSettings:
+    """
+    The relay on the gateway.
+
+    @ivar dns: the servers to ask, at least one, in this order.
+    @ivar dnsOverride: whether queries to any server are answered by these.
+    @ivar dnsCacheSize: the number of answers.
+    @ivar dnsStateFile: a path, or the empty string for no file.
+    @ivar fakeIpExclude: names in lower case; each includes all names below it.
+    """
+
+    dns: tuple[Endpoint, ...] = setting(
+        values.dnsServers,
+        "8.8.8.8",
+        "ADDRESS",
+        "DNS server for the gateway's relay, with a port or without; more behind commas",
+        doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
+        "asks: IP addresses with a port or without, in this order.  A list is written in "
+        "brackets, and an IPv6 address with a port in quotes as well: "
+        "[9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53'].",
+        live=True,
+        routed=True,
+        repeats=True,
+        run=InRun(metavar="ADDRESS", help="the DNS server that is asked, past the proxy [8.8.8.8]"),
+    )
+    dnsOverride: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "`true`: the relay answers DNS queries to any server, if they would go to the proxy",
+        doc="Whether the relay answers DNS queries to any other server too, if they would go "
+        "to the proxy: true or false.",
+        live=True,
+    )
+    dnsCache: bool = setting(
+        values.boolean,
+        "true",
+        "BOOL",
+        "whether the relay remembers answers, `true` or `false`",
+        doc="Whether the relay remembers answers for as long as they are valid: true or false.",
+        live=True,
+    )
+    dnsCacheSize: int = setting(
+        values.number(1, DNS_CACHE_LIMIT, "answers"),
+        4096,
+        "ANSWERS",
+        f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
+        live=True,
+    )
+    dnsMode: str = setting(
+        values.Choice("normal", "fake-ip"),
+        "normal",
+        "MODE",
+        "DNS answers of the relay: `normal`, or `fake-ip` (addresses that stand for names)",
+        doc="What the relay answers: normal passes the servers' answers on.  fake-ip answers "
+        "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
+        "which has to be routed to the device; connections to it are made by name, through "
+        "a proxy that takes names (socks5h, socks4a, http, https).  For any other proxy the "
+        "name is looked up first.",
+        run=InRun(metavar="fake-ip", help="have the proxy look up the names instead"),
+    )
+    dnsStateFile: str = setting(
+        values.path("a file's path, or '' for none"),
+        "/var/lib/nanotun/fakeip.json",
+        "FILE",
+        "where fake-ip keeps its names across restarts; `''` for nowhere",
+        run=InRun(refused=True, fixed=""),
+    )
+    fakeIpExclude: tuple[str, ...] = setting(
+        values.domains,
+        "",
+        "DOMAIN",
+        "names that fake-ip leaves alone, with all below; more behind commas",
+        doc="Names that fake-ip leaves to the servers, with all below, such as "
+        "[lan, corp.example].  localhost, .local, .arpa and names without a dot are left to "
+        "them anyway.",
+        repeats=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSettings:
+    """
+    What goes past the proxy, and what never reaches it.
+
+    @ivar excludedProcesses: the processes whose flows go past the proxy.
+    @ivar excludeRefresh: seconds between two scans of the processes.
+    @ivar excludedIPs: the destinations that are reached past the proxy.
+    @ivar lanOnlyPorts: the ports that never reach the proxy, by protocol.
+    """
+
+    excludedProcesses: tuple[Selector, ...] = setting(
+        selectors,
+        "",
+        "PROCESS",
+        "processes that go past the proxy: a name, a `/path`, `pid:N`, `uid:N` or name, "
+        "`cgroup:/PATH` or `unit:NAME`; more behind commas",
+        flag="exclude",
+        doc="Programs whose connections go past the proxy, in a list or with commas: a name "
+        "such as curl, a path such as /usr/bin/curl, pid:123, uid:1000 or uid:ann, "
+        "cgroup:/system.slice/x.service or unit:x.service.",
+        live=True,
+        routed=True,
+        rights=True,
+        repeats=True,
+        run=REFUSED,
+    )
+    excludeChildren: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "whether what an excluded process has started is excluded too, `true` or `false`",
+        doc="Whether programs that such a program has started go past the proxy too.",
+        live=True,
+        run=REFUSED,
+    )
+    excludeRefresh: float = setting(
+        # More often is an endless scan on a machine of many processes.
+        values.duration("1s", "1h", "15s or 1m"),
+        "15s",
+        "DURATION",
+        "how often the table of excluded processes is made anew, 1s to 1h",
+        doc="How often the table of these programs is made anew, 1s to 1h.  One that has "
+        "started since is found all the same.",
+        live=True,
+        run=REFUSED,
+    )
+    excludedIPs: tuple[Network, ...] = setting(
+        networks,
+        "",
+        "ADDRESS",
+        "addresses and networks (CIDR) that go past the proxy; more behind commas",
+        flag="exclude-ip",
+        doc="Addresses and networks that go past the proxy, such as [192.0.2.7, 2001:db8::/32].",
+        live=True,
+        repeats=True,
+        run=InRun(metavar="NETWORK", help="addresses that are reached past the proxy"),
+    )
+    lan: str = setting(
+        values.Choice("direct", "proxy"),
+        "direct",
+        "MODE",
+        "local networks and reserved addresses: `direct` (past the proxy) or `proxy`",
+        doc="Local networks and all other addresses that belong to nobody on the Internet: "
+        "direct lets them go past the proxy, proxy sends them there.",
+        live=True,
+        routed=True,
+        run=InRun(metavar="proxy", help="send private addresses to the proxy as well [direct]"),
+    )
+    lanOnlyPorts: frozenset[tuple[Protocol, int]] = setting(
+        lanPorts,
+        "tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353",
+        "PORTS",
+        "ports that never reach the proxy (file shares, mDNS); `''` for none",
+        doc="Ports that are for the local network only: they never reach the proxy.",
+        live=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteSettings:
+    """What is changed about the machine."""
+
+    autoDefaultRoute: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "send the whole machine's traffic and DNS through the tunnel",
+        flag="auto-route",
+        doc="Whether to send the whole machine's traffic and DNS through the tunnel.  "
+        "Everything is taken back at the end; after a crash by the next start, or by "
+        "'nanotun recover'.",
+        off="Change no route, whatever the configuration file says.",
+        run=REFUSED,
+    )
+    ipv6: str = setting(
+        values.Choice("auto", "capture", "block"),
+        "auto",
+        "MODE",
+        "IPv6 under autoDefaultRoute: `capture`, `block` (unreachable) or `auto` (capture where "
+        "the machine has it)",
+        doc="What becomes of IPv6 under autoDefaultRoute: capture sends it through the tunnel, "
+        "block makes it unreachable, auto captures it where this machine has it.  It never "
+        "goes around the tunnel.",
+        run=REFUSED,
+    )
+    killSwitch: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "under autoDefaultRoute, whether traffic stays in when the daemon is gone, `true` or "
+        "`false`",
+        doc="Whether traffic stays in when the daemon is gone without having taken its routes "
+        "back: nothing gets out then until the next start or 'nanotun recover'.",
+        run=REFUSED,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonSettings:
+    """
+    The daemon's files and logs.
+
+    @ivar runDir: the directory of files that last as long as the daemon, or until a crash
+        is cleaned up.
+    @ivar logDir: a path, or the empty string for no log files.
+    """
+
+    runDir: str = setting(
+        values.wholePath,
+        "/run/nanotun",
+        "DIR",
+        "directory of the control socket, the lock and the routes' journal",
+        doc="The directory of files that last as long as the daemon: the control socket, the "
+        "lock that keeps a second one out, and the journal of changed routes.",
+        run=REFUSED,
+    )
+    logLevel: str = setting(
+        values.Choice("debug", "info", "warn", "error"),
+        "info",
+        "LEVEL",
+        "what to log: `debug`, `info`, `warn` or `error`",
+        live=True,
+        run=InRun(
+            fixed="error",
+            metavar="LEVEL",
+            help="show log lines: debug, info or warn [errors only]",
+        ),
+    )
+    logDir: str = setting(
+        values.path("a directory's path, or '' for no log files"),
+        "logs",
+        "DIR",
+        "directory of the log files; `''` for none",
+        doc="The directory of the log files, nanotun-YYYY-MM-DD.log, of which three days are "
+        "kept; '' for none.  A relative path begins in the directory that twistd is started "
+        "in.",
+        live=True,
+        run=InRun(fixed="", metavar="DIR", help="write log lines to files there [none]"),
+    )
+    logFormat: str = setting(
+        values.Choice("text", "json"),
+        "text",
+        "FORMAT",
+        "log lines: `text`, or `json` (one object a line)",
+        live=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    ProxySettings, DeviceSettings, DNSSettings, RuleSettings, RouteSettings, DaemonSettings
+):
+    """The whole configuration, checked; the names are those of the file."""
+
+
+#: The groups, in the order of the sample file.
+GROUPS: tuple[type, ...] = Settings.__bases__
+
+#: Every setting by its name, in the order of the sample file.
+KEYS = {key.name: key for group in GROUPS for key in keysOf(group)}

@@ -1,9 +1,9 @@
 """
 The command line: C{twistd nanotun [options]}.
 
-The flags come from L{nanotun.config.settings.KEYS}.  Reading the configuration file is
-here too, with the checks that its owner and mode deserve: nanotun runs as root
-and does what the file says.
+The flags come from L{nanotun.config.keys.KEYS}.  This module also reads the configuration
+file and checks its owner and mode, because nanotun runs as root and does what the file
+says.
 """
 
 from __future__ import annotations
@@ -11,30 +11,34 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from twisted.python import usage
 
 from nanotun import __version__
+from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
-from nanotun.config.keys import KEYS, Key
+from nanotun.config.keys import KEYS
 from nanotun.config.password import PASSWORD_VARIABLE, addPassword, wantsPassword
-from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.config.settings import (
+    Settings,
+    flagValue,
+    makeSettings,
+    strayVariables,
+    variableValues,
+)
 from nanotun.errors import ConfigError
 
-#: Bytes.  A configuration is a page of text; more is the wrong file, and YAML
+#: Bytes.  A configuration is a page of text; anything longer is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
-#: Seconds; who is cut off is not to wait longer for his machine.
+#: Seconds; a user who has cut himself off should not wait longer for his machine.
 CONFIRM_LIMIT = 3600
 
-#: The flags of settings of several values, which may be given several times.
-LISTS = ("proxy", "dns", "fake-ip-exclude", "exclude", "exclude-ip")
-
-#: The flags that take no value, and have a --no- of their own.
-SWITCHES = ("auto-route",)
+#: Variables that are not of a setting: the second is the init script's.
+OTHER_VARIABLES = (PASSWORD_VARIABLE, "NANOTUN_DEFAULTS")
 
 
 def readFile(
@@ -44,8 +48,8 @@ def readFile(
     Read a configuration or password file, if nobody else can have written it.
 
     @param uid: the effective user id of this process.
-    @param what: which kind, for errors.
-    @param flag: what names the file, for errors.
+    @param what: the kind of file, for errors.
+    @param flag: the option or setting that names the file, for errors.
     @return: the text, and whether others can read it.
     @raise ConfigError: the file is missing, unreadable, unsafe or too long.
     """
@@ -85,7 +89,15 @@ def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
 
 
 def _helpOf(key: Key) -> str:
-    return key.help if key.default in (None, "") else f"{key.help} [default: {key.default}]"
+    help = key.help
+    if key.default not in (None, "") and not key.off:
+        help = f"{help} [default: {key.default}]"
+    return f"{help}; may be given several times" if key.repeats else help
+
+
+def _isPlain(key: Key) -> bool:
+    """Whether its flag is one that L{usage.Options} can handle by itself."""
+    return not key.repeats and not key.off
 
 
 class Options(usage.Options):
@@ -93,24 +105,23 @@ class Options(usage.Options):
     twistd's view of the settings.
 
     @ivar settings: the L{Settings}, once the options were parsed.
-    @ivar confirm: seconds until everything is taken back if nobody confirms, or 0.
-    @ivar notices: sentences that are worth a warning once logging has begun.
+    @ivar given: the names of the settings that a flag or an environment variable sets.
+    @ivar confirm: seconds until all changes are taken back unless the user confirms them,
+        or 0.
+    @ivar notices: sentences to log as warnings once logging has begun.
     """
 
     longdesc = (
-        "Sends what arrives on a TUN device through a proxy. Every option but --config can also "
-        "stand in the configuration file; an option given here wins."
+        "Sends what arrives on a TUN device through a proxy. Every option but --config and "
+        "--confirm can also be given in an environment variable, such as NANOTUN_MTU for mtu, or "
+        "in the configuration file. An option wins over a variable, and that over the file."
     )
 
     optParameters = [
         ["config", "c", None, "YAML configuration file"],
         # The default is in the text: as a value it could not be told from a
         # flag that was given, and only that one may win over the file.
-        *(
-            [key.flag, None, None, _helpOf(key)]
-            for key in KEYS.values()
-            if key.flag not in LISTS + SWITCHES
-        ),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if _isPlain(key)),
         [
             "confirm",
             None,
@@ -121,56 +132,21 @@ class Options(usage.Options):
     ]
 
     settings: Settings
+    given: Collection[str] = ()
     confirm = 0
     notices: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self.update(dict.fromkeys(LISTS + SWITCHES))
-
-    def opt_dns(self, servers: str) -> None:
-        """Another server; the help is set below."""
-        self._extend("dns", servers)
-
-    def opt_fake_ip_exclude(self, names: str) -> None:
-        """More names; the help is set below."""
-        self._extend("fake-ip-exclude", names)
-
-    def opt_proxy(self, proxies: str) -> None:
-        """Another proxy; the help is set below."""
-        self._extend("proxy", proxies)
-
-    def opt_exclude(self, processes: str) -> None:
-        """More processes; the help is set below."""
-        self._extend("exclude", processes)
-
-    def opt_exclude_ip(self, networks: str) -> None:
-        """More networks; the help is set below."""
-        self._extend("exclude-ip", networks)
-
-    def opt_auto_route(self) -> None:
-        """The help is set below."""
-        self["auto-route"] = "true"
-
-    def opt_no_auto_route(self) -> None:
-        """Change no route, whatever the configuration file says."""
-        self["auto-route"] = "false"
-
-    opt_auto_route.__doc__ = KEYS["autoDefaultRoute"].help
-    opt_exclude.__doc__ = f"{_helpOf(KEYS['excludedProcesses'])}; may be given several times"
-    opt_exclude_ip.__doc__ = f"{_helpOf(KEYS['excludedIPs'])}; may be given several times"
-    opt_dns.__doc__ = f"{_helpOf(KEYS['dns'])}; may be given several times"
-    opt_fake_ip_exclude.__doc__ = f"{_helpOf(KEYS['fakeIpExclude'])}; may be given several times"
-    opt_proxy.__doc__ = f"{_helpOf(KEYS['proxy'])}; may be given several times"
-
-    def _extend(self, flag: str, text: str) -> None:
-        self[flag] = text if self[flag] is None else f"{self[flag]},{text}"
+        self.update((key.flag, None) for key in KEYS.values() if not _isPlain(key))
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the files, merge the flags and set L{settings} and L{notices}.
+        Read the files, merge them with flags and variables, and set L{settings}, L{given}
+        and L{notices}.
 
         @param uid: the effective user id of this process.
+        @param environment: the environment variables.
         @raise ConfigError: with one sentence for the user.
         """
         path: str | None = self["config"]
@@ -184,7 +160,10 @@ class Options(usage.Options):
             for key in KEYS.values()
             if self[key.flag] is not None
         }
-        self.settings = makeSettings(fileValues, flagValues, path)
+        given = {**variableValues(environment), **flagValues}
+        self.settings = makeSettings(fileValues, given, path)
+        self.given = given.keys()
+        self.notices += strayVariables(environment, OTHER_VARIABLES)
         self._readConfirm()
         inURL = any(proxy.password is not None for proxy in self.settings.proxy)
         if inURL and "proxy" in flagValues:
@@ -192,7 +171,7 @@ class Options(usage.Options):
                 "The proxy's password is on the command line, where every user of this machine "
                 "can read it; put the proxy into a configuration file.",
             )
-        elif inURL and readable:
+        elif inURL and readable and "proxy" not in given:
             self.notices += (
                 f"The configuration file {path} holds the proxy's password and every user of "
                 f"this machine can read it; run 'chmod o-r {path}'.",
@@ -213,7 +192,7 @@ class Options(usage.Options):
         self.confirm = int(text)
 
     def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
-        """Look for the password that proxies' URLs leave out."""
+        """Look for the password that the proxies' URLs leave out."""
         path = self.settings.proxyPasswordFile
         if not any(wantsPassword(proxy) for proxy in self.settings.proxy):
             if path:
@@ -260,3 +239,32 @@ class Options(usage.Options):
         """There are options only."""
         if args:
             raise usage.UsageError(f"there is no argument {args[0]!r}; every option begins with --")
+
+
+def _repeatedOption(key: Key) -> Callable[[Options, str], None]:
+    def option(options: Options, text: str) -> None:
+        before: str | None = options[key.flag]
+        options[key.flag] = text if before is None else f"{before},{text}"
+
+    option.__doc__ = _helpOf(key)
+    return option
+
+
+def _switch(key: Key, value: str, help: str) -> Callable[[Options], None]:
+    def option(options: Options) -> None:
+        options[key.flag] = value
+
+    option.__doc__ = help
+    return option
+
+
+def _addMethod(flag: str, method: Callable[..., None]) -> None:
+    setattr(Options, f"opt_{flag.replace('-', '_')}", method)
+
+
+for _key in KEYS.values():
+    if _key.repeats:
+        _addMethod(_key.flag, _repeatedOption(_key))
+    elif _key.off:
+        _addMethod(_key.flag, _switch(_key, "true", _helpOf(_key)))
+        _addMethod(f"no-{_key.flag}", _switch(_key, "false", _key.off))

@@ -1,118 +1,106 @@
 """
-The configuration: values from file and flags in, one frozen L{Settings} out.
+Values from flags, environment and file in, one frozen L{Settings} out.
 
-Every setting stands once, in L{nanotun.config.keys}.  Nothing here opens a file or looks
-at the machine; L{nanotun.config.options} does.
+Every setting is declared once, in L{nanotun.config.keys}.  Nothing here opens a file or
+looks at the machine; L{nanotun.config.options} does.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from nanotun.config.entry import Key
 from nanotun.config.file import Given
-from nanotun.config.keys import KEYS, Key
-from nanotun.config.networks import Network
-from nanotun.config.selectors import Selector
+from nanotun.config.keys import KEYS, Settings
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint, Protocol
-from nanotun.upstream.url import ProxyURL
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """
-    The whole configuration; the names are those of the file.
-
-    @ivar proxy: at least one, in the order to prefer them.
-    @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
-    @ivar proxyPasswordFile: a path, or the empty string for none.
-    @ivar upstreamPool: connections to the proxy that wait for a destination.
-    @ivar mtu: bytes.
-    @ivar connectTimeout: seconds for connect, handshake and reply together.
-    @ivar udpTimeout: seconds after which an idle association ends.
-    @ivar dns: the servers to ask, at least one, in this order.
-    @ivar dnsOverride: whether queries to any server are answered by these.
-    @ivar dnsCacheSize: answers.
-    @ivar dnsStateFile: a path, or the empty string for no file.
-    @ivar fakeIpExclude: names, lower case; each stands for all below it too.
-    @ivar excludedProcesses: who goes past the proxy.
-    @ivar excludeRefresh: seconds between two scans of the processes.
-    @ivar excludedIPs: where flows to go past the proxy.
-    @ivar lanOnlyPorts: what never reaches the proxy, by protocol and port.
-    @ivar runDir: a directory for what lives as long as the daemon, or a crash.
-    @ivar logDir: a path, or the empty string for no log files.
-    """
-
-    proxy: tuple[ProxyURL, ...]
-    proxyPasswordFile: str
-    proxyPolicy: str
-    proxyCheckInterval: float
-    upstreamPool: int
-    tunName: str
-    mtu: int
-    stackMode: str
-    offload: str
-    connectTimeout: float
-    udpTimeout: float
-    dns: tuple[Endpoint, ...]
-    dnsOverride: bool
-    dnsCache: bool
-    dnsCacheSize: int
-    dnsMode: str
-    dnsStateFile: str
-    fakeIpExclude: tuple[str, ...]
-    excludedProcesses: tuple[Selector, ...]
-    excludeChildren: bool
-    excludeRefresh: float
-    excludedIPs: tuple[Network, ...]
-    lan: str
-    lanOnlyPorts: frozenset[tuple[Protocol, int]]
-    autoDefaultRoute: bool
-    ipv6: str
-    killSwitch: bool
-    runDir: str
-    logLevel: str
-    logDir: str
-    logFormat: str
+__all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableValues"]
 
 
 def flagValue(key: Key, text: str) -> Given:
+    """Make a flag's text comparable to a value from the file."""
+    return _textValue(key, text, f"--{key.flag}")
+
+
+def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
     """
-    Make a flag's text comparable to a value from the file, where numbers are numbers
-    and proxies are a list.
+    The settings that environment variables give, by key.
+
+    An empty variable counts as not set.
     """
-    if key.name == "proxy":
-        return Given([each.strip() for each in text.split(",")], f"--{key.flag}")
+    return {
+        key.name: _textValue(key, text, key.variable)
+        for key in KEYS.values()
+        if (text := environment.get(key.variable, ""))
+    }
+
+
+def _textValue(key: Key, text: str, where: str) -> Given:
+    """As in the file, where numbers are numbers and several values are a list."""
+    if key.repeats:
+        return Given([each.strip() for each in text.split(",")], where)
     number = isinstance(key.default, int) and re.fullmatch(r"[0-9]{1,9}", text)
-    return Given(int(text) if number else text, f"--{key.flag}")
+    return Given(int(text) if number else text, where)
+
+
+def strayVariables(environment: Mapping[str, str], others: Collection[str]) -> tuple[str, ...]:
+    """
+    Find variables that look like a setting's and are none.
+
+    @param others: the names of variables that mean something else to nanotun.
+    @return: at most one sentence for the user.  It shows no value: that may be a password.
+    """
+    known = {_plain(name): name for name in others}
+    for key in KEYS.values():
+        known[_plain(key.flag)] = key.variable
+    for key in KEYS.values():
+        known[_plain(key.variable)] = key.variable
+    found = []
+    for name in sorted(environment):
+        if not name.upper().startswith("NANOTUN_") or name in known.values():
+            continue
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0.8)
+        hint = f" (did you mean {known[near[0]]}?)" if near else ""
+        found.append(ascii(name[:60])[1:-1] + hint)
+    if not found:
+        return ()
+    return (
+        f"No setting has the environment variable {', '.join(found)}; "
+        "a setting's variable is NANOTUN_ and its name in capitals.",
+    )
+
+
+def _plain(name: str) -> str:
+    """What is compared: no prefix, no case, and nothing between the words."""
+    return re.sub("^NANOTUN_|[_-]", "", name.upper())
 
 
 def makeSettings(
-    fileValues: Mapping[str, Given], flagValues: Mapping[str, Given], fileName: str | None
+    fileValues: Mapping[str, Given], given: Mapping[str, Given], fileName: str | None
 ) -> Settings:
     """
-    Merge and check: a flag wins over the file, the file over the default.
+    Merge and check: C{given} wins over the file, and the file over the default.
 
     @param fileValues: by key, from L{nanotun.config.file.parseFile}.
-    @param flagValues: by key, from L{flagValue}.
+    @param given: by key: what L{variableValues} and L{flagValue} return.
     @param fileName: the file's name, for errors; L{None} without a file.
     @raise ConfigError: with one sentence for the user.
     """
-    merged = {**fileValues, **flagValues}
+    merged = {**fileValues, **given}
     values: dict[str, Any] = {}
     for key in KEYS.values():
-        given = merged.get(key.name)
-        if given is None and key.default is None:
+        one = merged.get(key.name)
+        if one is None and key.default is None:
             raise ConfigError(_missing(key, fileName))
-        if given is None:
-            given = Given(key.default, f"The default of {key.name}")
+        if one is None:
+            one = Given(key.default, f"The default of {key.name}")
         try:
-            values[key.name] = key.check(given.value)
+            values[key.name] = key.check(one.value)
         except ConfigError as error:
-            raise ConfigError(f"{given.where} {error}.") from None
+            raise ConfigError(f"{one.where} {error}.") from None
     return Settings(**values)
 
 

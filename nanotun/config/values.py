@@ -13,10 +13,12 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
+from nanotun.upstream.url import ProxyURL, parseProxyURL
 
 TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ less the closing zero.
 DNS_SERVER_LIMIT = 8  #: No query is asked of more before its app gives up.
 DNS_PORT = 53
+PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -218,3 +220,27 @@ def _dnsServer(text: str) -> Endpoint:
     if not isUnicast(host):
         raise ConfigError(f"must be {_SERVERS}, and no server has the address {host}")
     return endpoint
+
+
+def proxies(value: object) -> tuple[ProxyURL, ...]:
+    """
+    One or more proxies: a URL, or a list of URLs.
+
+    @return: each once.
+    """
+    texts = value if isinstance(value, list) else [value]
+    if not 1 <= len(texts) <= PROXY_LIMIT or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(
+            f"must be a URL, such as socks5://host:port, or a list of 1 to {PROXY_LIMIT} of them"
+        )
+    urls = []
+    for number, text in enumerate(texts, 1):
+        try:
+            urls.append(parseProxyURL(text))
+        except ConfigError as error:
+            if len(texts) == 1:
+                raise
+            raise ConfigError(
+                f"{error} (in URL {number} of {len(texts)}; a comma in one is written %2C)"
+            ) from None
+    return tuple(dict.fromkeys(urls))

@@ -36,6 +36,8 @@ class AskOptions(usage.Options):
         key = KEYS["runDir"]
         where: str = "--run-dir"
         value: object = self["run-dir"]
+        if value is None:
+            where, value = key.variable, os.environ.get(key.variable) or None
         if value is None and self["config"] is not None:
             text, _ = readFile(self["config"], os.geteuid())
             given = parseFile(text, self["config"], KEYS).get(key.name)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from twisted.python import usage
 
 from nanotun.addresses import KERNEL4, KERNEL6
+from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
 from nanotun.console.explain.owner import describedOwner
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
@@ -95,7 +96,8 @@ class ExplainOptions(Options):
 
         @raise ConfigError, usage.UsageError: with one sentence.
         """
-        if self["config"] is None and self["proxy"] is None:
+        variable = environment.get(KEYS["proxy"].variable)
+        if self["config"] is None and self["proxy"] is None and not variable:
             self["proxy"], self.assumed = SOME_PROXY, True
         self.readSettings(uid, environment)
         protocol, destination = _protocol(self._words[0]), _endpoint(self._words[1])

@@ -8,6 +8,7 @@ import os
 import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
@@ -15,36 +16,27 @@ from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
 from nanotun.errors import ConfigError
 
-#: What is about this machine's routes, its processes and the daemon's files.
-REFUSED = (
-    "tun",
-    "exclude",
-    "exclude-children",
-    "exclude-refresh",
-    "auto-route",
-    "confirm",
-    "ipv6",
-    "kill-switch",
-    "run-dir",
-    "dns-state-file",
-)
+#: The daemon's options that are an error here.
+REFUSED = (*(key.flag for key in KEYS.values() if key.run.refused), "confirm")
 
 
-#: What the help explains; the others it only names.
-SHOWN = {
-    "--proxy URL": "the way out: socks5, socks5h, socks4, socks4a, http or https "
-    "://[user:password@]host[:port]; the only option that must be given",
-    "-c, --config FILE": "take the settings from a configuration file; what it says of routes, "
-    "processes and logs is not used",
-    "-u, --user NAME": "run COMMAND as this user, with his groups and HOME",
-    "--dns ADDRESS": "the DNS server that is asked, past the proxy [8.8.8.8]",
-    "--dns-mode fake-ip": "have the proxy look up the names instead",
-    "--lan proxy": "send private addresses to the proxy as well [direct]",
-    "--exclude-ip NETWORK": "addresses that are reached past the proxy",
-    "--log-level LEVEL": "show log lines: debug, info or warn [errors only]",
-    "--log-dir DIR": "write log lines to files there [none]",
-    "--help": "this text",
-}
+def _shown() -> dict[str, str]:
+    """What the help explains, in its order; it only names the other options."""
+    required: dict[str, str] = {}
+    optional: dict[str, str] = {}
+    for key in KEYS.values():
+        if key.run.help:
+            lines = required if key.default is None else optional
+            lines[f"--{key.flag} {key.run.metavar}"] = key.run.help
+    return {
+        **required,
+        "-c, --config FILE": "take the settings from a configuration file; what it says of "
+        "routes, processes and logs is not used",
+        "-u, --user NAME": "run COMMAND as this user, with his groups and HOME",
+        **optional,
+        "--help": "this text",
+    }
+
 
 _HELP = """\
 
@@ -62,17 +54,17 @@ Exit status: COMMAND's, or 128 and the number of the signal that ended it;
 
 class RunOptions(Options):
     """
-    Those of the daemon that make sense for one command.
+    The daemon's options that make sense for one command.
 
-    @ivar refused: flags of the daemon's that are an error here.
+    @ivar refused: the daemon's options that are an error here.
     @ivar command: the command and its arguments.
-    @ivar user: whom it runs as; L{None} for whoever called.
+    @ivar user: the user that the command runs as; L{None} for the caller.
     @ivar tellsAll: whether log lines were asked for.
     """
 
     synopsis = "Usage: nanotun run [options] -- COMMAND [ARGUMENT ...]"
 
-    # For the manual; the help has its own way to say so.
+    # For the manual; the help has a text of its own.
     longdesc = (
         "Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing of this "
         f"machine's is changed, so there is no --{', --'.join(REFUSED[:-1])} or --{REFUSED[-1]}. "
@@ -92,14 +84,11 @@ class RunOptions(Options):
     def getUsage(self, width: int | None = None) -> str:
         """The help: one screen."""
         shown = []
-        for flag, text in SHOWN.items():
+        for flag, text in _shown().items():
             first, *more = textwrap.wrap(text, 54)
             shown += [f"  {flag:22}{first}", *(" " * 24 + line for line in more)]
-        named = {word.strip(",").lstrip("-") for flag in SHOWN for word in flag.split()}
         others = [
-            f"--{key.flag}"
-            for key in KEYS.values()
-            if key.flag not in named and key.flag not in REFUSED
+            f"--{key.flag}" for key in KEYS.values() if not key.run.help and not key.run.refused
         ]
         text = _HELP.format(shown="\n".join(shown), others=", ".join(others))
         return "\n".join(
@@ -113,8 +102,8 @@ class RunOptions(Options):
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        See L{Options.readSettings}.  What a file says of the machine is left out: the
-        daemon's own file can be used.
+        See L{Options.readSettings}.  What the file, or the environment, says about this
+        machine is left out, so that those of the daemon can be used.
         """
         for flag in self.refused:
             if self[flag] is not None:
@@ -123,17 +112,13 @@ class RunOptions(Options):
                     "own, and nothing of this machine's is changed; leave it out."
                 )
         super().readSettings(uid, environment)
-        self.tellsAll = self["log-level"] is not None
-        self.settings = replace(
-            self.settings,
-            tunName="nano0",
-            excludedProcesses=(),
-            autoDefaultRoute=False,
-            killSwitch=False,
-            dnsStateFile="",
-            logLevel=self.settings.logLevel if self.tellsAll else "error",
-            logDir=self.settings.logDir if self["log-dir"] is not None else "",
-        )
+        self.tellsAll = "logLevel" in self.given
+        fixed: dict[str, Any] = {
+            key.name: key.check(key.fixedInRun)
+            for key in KEYS.values()
+            if key.fixedInRun is not None and (key.run.refused or key.name not in self.given)
+        }
+        self.settings = replace(self.settings, **fixed)
         if self["user"] is not None:
             self.user = findUser(self["user"])
         if not self.command:
@@ -156,7 +141,7 @@ class RunOptions(Options):
 
 def fail(sentence: str, status: int = OWN_FAULT) -> None:
     """
-    Say why, and end.
+    Print why, and exit.
 
     @raise SystemExit: always.
     """
@@ -166,12 +151,12 @@ def fail(sentence: str, status: int = OWN_FAULT) -> None:
 
 def say(sentence: str) -> None:
     """
-    One of nanotun's own sentences, beside the command's output.  Processes' names are
-    their own choice: no control character of theirs reaches the terminal.
+    Print one of nanotun's own sentences, beside the command's output.  A process chooses
+    its own name, so no control character in it may reach the terminal.
     """
     shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in sentence)
     line = f"nanotun: {shown}\n".encode("utf-8", "backslashreplace")
     try:
         os.write(2, line)
     except OSError:
-        return  # Nobody listens: the terminal is gone, say.
+        return  # Nobody reads it: perhaps the terminal is gone.

@@ -38,7 +38,7 @@ class StartTests(SynchronousTestCase):
         code = (
             "import os, sys; sys.exit(os.environ.get('A') != '1' or 'NANOTUN' in str(os.environ))"
         )
-        variables = {"A": "1", "NANOTUN_PROXY_PASSWORD": "x"}
+        variables = {"A": "1", "NANOTUN_PROXY": "a:x@h", "NANOTUN_PROXY_PASSWORD": "x"}
         process = startCommand([sys.executable, "-c", code], None, variables)
         self.assertEqual(process.wait(20), 0)
 

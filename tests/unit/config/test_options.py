@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__
 from nanotun.config.keys import KEYS
-from nanotun.config.options import FILE_LIMIT, SWITCHES, Options, readFile
+from nanotun.config.options import FILE_LIMIT, Options, readFile
 from nanotun.errors import ConfigError
 
 
@@ -41,12 +41,12 @@ class ReadFileTests(FileCase):
         self.assertEqual(readFile(path, os.geteuid()), ("proxy: é", False))
 
     def test_readableByOthers(self) -> None:
-        """It is told when everybody can read the file, for a group alone it is not."""
+        """The result says whether everybody can read the file; a group alone does not count."""
         self.assertTrue(readFile(self.write("", 0o644), os.geteuid())[1])
         self.assertFalse(readFile(self.write("", 0o640), os.geteuid())[1])
 
     def test_missing(self) -> None:
-        """A file that is not there, or is a directory, is one sentence with its path."""
+        """A file that is missing, or is a directory, is an error with its path."""
         for path in (self.mktemp(), "."):
             self.assertIn(f"The configuration file {path} cannot be read", self.fails(path))
 
@@ -57,14 +57,14 @@ class ReadFileTests(FileCase):
             self.assertIn(f"chmod go-w {path}", self.fails(path))
 
     def test_foreign(self) -> None:
-        """A file of another user who is not root is refused, with what to do."""
+        """A file of another user, except root, is refused, with what to do."""
         path = self.write("")
         if os.geteuid() == 0:
             os.chown(path, 12345, -1)
         self.assertIn(f"chown root {path}", self.fails(path, uid=54321))
 
     def test_tooLong(self) -> None:
-        """A file that is certainly no configuration is refused."""
+        """A file that is too long for a configuration is refused."""
         path = self.write("#" * (FILE_LIMIT + 1))
         self.assertIn("longer than 1 MiB", self.fails(path))
 
@@ -98,26 +98,43 @@ class OptionsTests(FileCase):
         """Every setting has a flag, and the help shows its default."""
         help = " ".join(str(self.parse("--proxy", "h")).split())
         for key in KEYS.values():
-            switch = key.flag in SWITCHES
-            self.assertIn(f"--{key.flag} " if switch else f"--{key.flag}=", help)
-            if key.default and not switch:
+            self.assertIn(f"--{key.flag} " if key.off else f"--{key.flag}=", help)
+            if key.default and not key.off:
                 self.assertIn(f"[default: {key.default}]", help)
 
+    def test_repeated(self) -> None:
+        """The flag of a setting with several values may be given several times."""
+        help = " ".join(str(Options()).split())
+        for key in KEYS.values():
+            several = f"{key.help}; may be given several times" in help or (
+                f"{key.help} [default: {key.default}]; may be given several times" in help
+            )
+            self.assertEqual(several, key.repeats, key.name)
+
+    def test_switch(self) -> None:
+        """A switch takes no value, has a --no- option, and the last one given counts."""
+        path = self.write("proxy: h\nautoDefaultRoute: true\n")
+        for flags, expected in (
+            ((), True),
+            (("--no-auto-route",), False),
+            (("--no-auto-route", "--auto-route"), True),
+        ):
+            self.assertEqual(self.parse("-c", path, *flags).settings.autoDefaultRoute, expected)
+
     def test_servers(self) -> None:
-        """DNS servers stand behind one flag or several, and win over the file's."""
+        """DNS servers are given by one flag or several, which win over the file."""
         path = self.write("proxy: h\ndns: [192.0.2.1, '[::1]:54']\n")
         self.assertEqual(self.parse("-c", path).settings.dns, (("192.0.2.1", 53), ("::1", 54)))
         settings = self.parse("-c", path, "--dns", "9.9.9.9", "--dns=8.8.8.8,::1").settings
         self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "8.8.8.8", "::1"])
 
     def test_excluded(self) -> None:
-        """So do the names that fake addresses are not for."""
+        """So are the names that fake-ip leaves alone."""
         path = self.write("proxy: h\nfakeIpExclude: [lan]\n")
         self.assertEqual(self.parse("-c", path).settings.fakeIpExclude, ("lan",))
         flags = ("--fake-ip-exclude", "a", "--fake-ip-exclude=b.example,c")
         settings = self.parse("-c", path, *flags).settings
         self.assertEqual(settings.fakeIpExclude, ("a", "b.example", "c"))
-        self.assertIn("below; more behind commas; may be given", " ".join(str(Options()).split()))
 
     def test_error(self) -> None:
         """A wrong setting ends the program with status 1 and the sentence, and no help."""
@@ -139,18 +156,113 @@ class OptionsTests(FileCase):
         self.assertRaises(usage.UsageError, self.parse, "--proxy", "h", "start")
 
     def test_noticeForFlag(self) -> None:
-        """A password on the command line is worth a warning that does not repeat it."""
+        """A password on the command line causes a warning that does not repeat it."""
         (notice,) = self.parse("--proxy", "h", "--proxy", "a:hunter2@h").notices
         self.assertIn("command line", notice)
         self.assertNotIn("hunter2", notice)
 
     def test_noticeForFile(self) -> None:
-        """So is a file that everybody can read, but only if it holds a password."""
+        """So does a file that everybody can read, but only if it holds a password."""
         path = self.write("proxy: a:hunter2@h", 0o644)
         (notice,) = self.parse("-c", path).notices
         self.assertIn(f"chmod o-r {path}", notice)
         self.assertEqual(self.parse("-c", self.write("proxy: a:hunter2@h", 0o600)).notices, ())
         self.assertEqual(self.parse("-c", self.write("proxy: h", 0o644)).notices, ())
+
+
+class EnvironmentTests(FileCase):
+    """Settings from environment variables."""
+
+    def read(self, *arguments: str, **environment: str) -> Options:
+        """Read the settings of a command line and an environment."""
+        options = Options()
+        options.postOptions = lambda: None  # type: ignore[method-assign]
+        options.parseOptions(list(arguments))
+        options.readSettings(os.geteuid(), environment)
+        return options
+
+    def test_precedence(self) -> None:
+        """A flag wins over a variable, and that over the file."""
+        path = self.write("proxy: h\nmtu: 1400\ntunName: t0\noffload: on\nudpTimeout: 2m\n")
+        options = self.read(
+            *("-c", path, "--mtu", "1300"),
+            NANOTUN_MTU="1350",
+            NANOTUN_TUNNAME="t1",
+            NANOTUN_OFFLOAD="",
+        )
+        settings = options.settings
+        self.assertEqual((settings.mtu, settings.tunName), (1300, "t1"))
+        self.assertEqual((settings.offload, settings.udpTimeout), ("on", 120.0))
+        self.assertEqual(sorted(options.given), ["mtu", "tunName"])
+        self.assertEqual(options.notices, ())
+
+    def test_kinds(self) -> None:
+        """Numbers, switches and several values are written as in flags."""
+        settings = self.read(
+            NANOTUN_PROXY="a:1, direct://",
+            NANOTUN_AUTODEFAULTROUTE="true",
+            NANOTUN_DNSCACHESIZE="7",
+            NANOTUN_DNS="9.9.9.9,::1",
+            NANOTUN_EXCLUDEDIPS="192.0.2.1",
+        ).settings
+        self.assertEqual([each.scheme for each in settings.proxy], ["socks5", "direct"])
+        self.assertTrue(settings.autoDefaultRoute)
+        self.assertEqual(settings.dnsCacheSize, 7)
+        self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "::1"])
+        self.assertEqual(list(map(str, settings.excludedIPs)), ["192.0.2.1/32"])
+        off = self.read("--proxy", "h", "--no-auto-route", NANOTUN_AUTODEFAULTROUTE="true")
+        self.assertFalse(off.settings.autoDefaultRoute)
+
+    def test_error(self) -> None:
+        """The error for a wrong value names the variable, and shows no password."""
+        for variable, value, rule in (
+            ("NANOTUN_MTU", "big", "must be a whole number of bytes"),
+            ("NANOTUN_MTU", "1", "must be a whole number of bytes"),
+            ("NANOTUN_LOGLEVEL", "loud", "must be debug, info, warn or error"),
+            ("NANOTUN_PROXY", "gopher://a:hunter2@h", "must"),
+            ("NANOTUN_AUTODEFAULTROUTE", "yes", "must be true or false"),
+        ):
+            given = {"NANOTUN_PROXY": "h", variable: value}
+            error = str(self.assertRaises(ConfigError, self.read, **given))
+            self.assertTrue(error.startswith(f"{variable} {rule}"), error)
+            self.assertNotIn("hunter2", error)
+
+    def test_password(self) -> None:
+        """A password in a variable is no reason for a warning: other users cannot read it."""
+        path = self.write("proxy: a:hunter2@h", 0o644)
+        options = self.read("-c", path, NANOTUN_PROXY="socks5://a:own@h")
+        self.assertEqual((options.settings.proxy[0].password, options.notices), ("own", ()))
+
+    def test_stray(self) -> None:
+        """A variable that belongs to no setting is named, with the likely meaning."""
+        for name, hint in (
+            ("NANOTUN_MTUU", " (did you mean NANOTUN_MTU?)"),
+            ("NANOTUN_LOG_LEVEL", " (did you mean NANOTUN_LOGLEVEL?)"),
+            ("nanotun_mtu", " (did you mean NANOTUN_MTU?)"),
+            ("NANOTUN_AUTO_ROUTE", " (did you mean NANOTUN_AUTODEFAULTROUTE?)"),
+            ("NANOTUN_EXCLUDE", " (did you mean NANOTUN_EXCLUDEDPROCESSES?)"),
+            ("NANOTUN_PROXYPASSWORD", " (did you mean NANOTUN_PROXY_PASSWORD?)"),
+            ("NANOTUN_COLOUR", ""),
+        ):
+            (notice,) = self.read(NANOTUN_PROXY="h", **{name: "hunter2"}).notices
+            self.assertEqual(
+                notice,
+                f"No setting has the environment variable {name}{hint}; a setting's variable is "
+                "NANOTUN_ and its name in capitals.",
+            )
+        (notice,) = self.read("--proxy=h", NANOTUN_A="", NANOTUN_MTUU="1", PATH="/bin").notices
+        self.assertIn("variable NANOTUN_A, NANOTUN_MTUU (did", notice)
+
+    def test_others(self) -> None:
+        """Variables that mean something else to nanotun are not strange."""
+        options = self.read("--proxy=h", NANOTUN_PROXY_PASSWORD="x", NANOTUN_DEFAULTS="/x")
+        self.assertEqual(options.notices, ())
+
+    def test_distinct(self) -> None:
+        """No two settings have one variable, and none that of the password."""
+        variables = {key.variable for key in KEYS.values()}
+        self.assertEqual(len(variables), len(KEYS))
+        self.assertNotIn("NANOTUN_PROXY_PASSWORD", variables)
 
 
 class PasswordTests(FileCase):
@@ -181,13 +293,13 @@ class PasswordTests(FileCase):
             self.assertEqual(found.password, expected, (proxy, path, environment))
 
     def test_several(self) -> None:
-        """It is for all proxies that lack one, and warnings add up."""
+        """It is used for all proxies that lack one, and warnings add up."""
         options = self.read("ann@a,bob:own@b,c", self.write("file", 0o644))
         self.assertEqual([each.password for each in options.settings.proxy], ["file", "own", None])
         self.assertEqual(len(options.notices), 2)
 
     def test_fromConfiguration(self) -> None:
-        """The file's path may stand in the configuration file."""
+        """The configuration file may name the password file."""
         file = self.write("hunter2\r\n")
         path = self.write(f"proxy: http://ann@h\nproxyPasswordFile: {file}\n")
         options = Options()
@@ -206,13 +318,13 @@ class PasswordTests(FileCase):
         self.assertNotIn("hunter2", notice)
 
     def test_unused(self) -> None:
-        """A password file without use is worth a warning."""
+        """A password file that no proxy needs causes a warning."""
         for proxy in ("socks5://h", "direct://", "socks4://ann@h"):
             (notice,) = self.read(proxy, self.write("hunter2")).notices
             self.assertIn("is not used", notice)
 
     def test_wrong(self) -> None:
-        """What cannot be the password is an error that does not show it."""
+        """A file that cannot hold a password is an error that does not show its text."""
         missing = self.mktemp()
         for file, complaint in (
             (self.write(""), "nothing else"),

@@ -23,7 +23,7 @@ from nanotun.console import command as asking
 from nanotun.console.run import signals
 from nanotun.console.watching import showLive
 from nanotun.control.lock import InstanceLock
-from nanotun.errors import NotRunning, RunningError
+from nanotun.errors import ConfigError, NotRunning, RunningError
 from tests.unit.console.status_cases import REPORT
 
 
@@ -130,7 +130,7 @@ class AskingTests(ConsoleCase):
         return options.runDir()
 
     def test_runDir(self) -> None:
-        """The directory is the flag's, else the file's, else the default."""
+        """The directory is the flag's, the variable's, the file's or the default, in this order."""
         self.assertEqual(self.runDir(), "/run/nanotun")
         self.assertEqual(self.runDir("--run-dir", "/a"), "/a")
         path = Path(self.mktemp())
@@ -139,6 +139,14 @@ class AskingTests(ConsoleCase):
         path.write_text("proxy: h\nrunDir: /b\n")
         self.assertEqual(self.runDir("-c", str(path)), "/b")
         self.assertEqual(self.runDir("-c", str(path), "--run-dir", "/a"), "/a")
+        self.patch(os, "environ", {"NANOTUN_RUNDIR": "/c"})
+        self.assertEqual(self.runDir("-c", str(path)), "/c")
+        self.assertEqual(self.runDir("--run-dir", "/a"), "/a")
+        self.patch(os, "environ", {"NANOTUN_RUNDIR": ""})
+        self.assertEqual(self.runDir("-c", str(path)), "/b")
+        self.patch(os, "environ", {"NANOTUN_RUNDIR": "c"})
+        error = self.assertRaises(ConfigError, self.runDir)
+        self.assertTrue(str(error).startswith("NANOTUN_RUNDIR must be a directory's path"), error)
 
     def test_errors(self) -> None:
         """What is wrong is one sentence, and the status says what kind it is."""

@@ -151,6 +151,8 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual(len(notes), 1)
         self.assertIn("no nosuch0", notes[0])
         self.assertEqual(self.found("tcp", "1.1.1.1:443", "--proxy", "p.example")["notes"], [])
+        self.patch(os, "environ", {**os.environ, "NANOTUN_PROXY": "p.example"})
+        self.assertEqual(self.found("tcp", "1.1.1.1:443")["notes"], [])
 
     def test_localProxy(self) -> None:
         """With a proxy on this machine processes matter without any being excluded."""

@@ -85,6 +85,15 @@ class OptionsTests(ConsoleCase):
         self.assertEqual((settings.logLevel, settings.logDir), ("error", ""))
         self.assertEqual(settings.dnsStateFile, "")
 
+    def test_environment(self) -> None:
+        """A variable counts as an option does, but one of a refused option is left out."""
+        variables = {"NANOTUN_MTU": "1400", "NANOTUN_TUNNAME": "x0", "NANOTUN_LOGLEVEL": "info"}
+        self.patch(os, "environ", {**variables, "NANOTUN_KILLSWITCH": "true"})
+        options = self.parse("true")
+        self.assertEqual((options.settings.mtu, options.settings.tunName), (1400, "nano0"))
+        self.assertFalse(options.settings.killSwitch)
+        self.assertEqual((options.settings.logLevel, options.tellsAll), ("info", True))
+
     def test_refused(self) -> None:
         """What has no meaning here is refused, each by its name."""
         for flag in REFUSED:
