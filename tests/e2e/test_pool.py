@@ -160,15 +160,15 @@ class StallChecks(TunnelCase):
         script = self.directory / "twistd"
         script.write_text(_SHORT_STALL.format(python=sys.executable, seconds=STALL_SECONDS))
         script.chmod(0o755)
-        before = os.environ.get("NANOTUN_TWISTD")
-        os.environ["NANOTUN_TWISTD"] = str(script)
+        before = os.environ.get("LAB_TWISTD")
+        os.environ["LAB_TWISTD"] = str(script)
         try:
             proxy = self.dante()
             self.daemon(proxy=proxy.url())
         finally:
-            del os.environ["NANOTUN_TWISTD"]
+            del os.environ["LAB_TWISTD"]
             if before is not None:
-                os.environ["NANOTUN_TWISTD"] = before
+                os.environ["LAB_TWISTD"] = before
         sock = self.connect(self.peer(repeat).port)
         self.assertEchoes(sock)
         self.lab.filter(proxy.port, "drop", "drop", self.lab.proxy)

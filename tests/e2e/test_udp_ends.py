@@ -24,7 +24,7 @@ UDP_TIMEOUT = 2.0
 SLACK = 3.0
 """Seconds that an end may be late: the engine looks now and then."""
 
-FLOWS = int(os.environ.get("NANOTUN_UDP_FLOWS", "5000"))
+FLOWS = int(os.environ.get("LAB_UDP_FLOWS", "5000"))
 AT_ONCE = 50
 
 MEMORY_MORE = 48 * 1024 * 1024

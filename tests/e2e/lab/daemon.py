@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 
 def twistd() -> str:
     """The twistd beside the Python that runs the tests."""
-    return os.environ.get("NANOTUN_TWISTD") or str(Path(sys.executable).with_name("twistd"))
+    return os.environ.get("LAB_TWISTD") or str(Path(sys.executable).with_name("twistd"))
 
 
 def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
