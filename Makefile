@@ -31,7 +31,8 @@ help:
 	@echo 'make wheel   a wheel in dist/'
 	@echo 'make install for the whole machine, below PREFIX=$(PREFIX) (root);'
 	@echo '             make uninstall removes all but the configuration and logs'
-	@echo 'make texts   the manual page and the completions, from the code'
+	@echo 'make texts   what follows from the code: the sample configuration, tables of'
+	@echo '             settings, the manual page and the completions'
 	@echo 'make clean   removes what the build made'
 
 build: $(VENV)/installed $(LIBRARY)
@@ -68,6 +69,7 @@ uninstall:
 	@tools/install.sh uninstall
 
 texts: build
+	$(BIN)/python tools/documents.py
 	$(BIN)/python tools/manpage.py
 	$(BIN)/python tools/completions.py
 

@@ -1,6 +1,6 @@
 """
-Tests of what tools/ generates from the command's own tables: the manual page and the
-shells' completions.
+Tests of what tools/ generates from the command's own tables: the sample configuration, the
+tables of settings, the manual page and the shells' completions.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 import completions
+import documents
 import manpage
 from commandline import Word, daemonOptions, optionsClass, words
 
@@ -87,6 +88,38 @@ class CommandLineTests(SynchronousTestCase):
         self.assertTrue({word.name for word in words() if word.takesCommand} == {"run"})
         for word in words():
             self.assertIn("help", found[word.name], word.name)
+
+
+class DocumentTests(SynchronousTestCase):
+    """etc/nanotun.yaml, and the tables in README.md and docs/command.md."""
+
+    def test_current(self) -> None:
+        """They are what the code says; 'make texts' makes it so."""
+        for path, text in documents.documents().items():
+            self.assertEqual(path.read_text(), text, path)
+
+    def test_complete(self) -> None:
+        """Each table has every setting once."""
+        settings, reload = documents.settingsTable(), documents.reloadTable()
+        for name in KEYS:
+            self.assertEqual(settings.count(f"| `{name}` | `--"), 1, name)
+            self.assertEqual(reload.count(f"`{name}`"), 1, name)
+
+    def test_lines(self) -> None:
+        """The sample fits a terminal, and a list in it is not broken."""
+        text = documents.sample()
+        self.assertLessEqual(max(map(len, text.splitlines())), 82)
+        self.assertIn("[9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53']", text)
+
+    def test_marks(self) -> None:
+        """Only what is between the marks is replaced; a document without them is an error."""
+        begin, end = documents.BEGIN, documents.END
+        self.assertEqual(
+            documents.filled(f"a\n{begin}\nold\n{end}\nb\n", "new\n"),
+            f"a\n{begin}\nnew\n{end}\nb\n",
+        )
+        for text in ("", begin, f"{begin}\nold\n"):
+            self.assertRaises(ValueError, documents.filled, text, "new\n")
 
 
 class ManualTests(SynchronousTestCase):
