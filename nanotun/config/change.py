@@ -13,6 +13,12 @@ from typing import NamedTuple
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
 
+_RIGHTS = tuple(name for name, key in KEYS.items() if key.rights)
+
+#: For L{changeTo}'s C{kept}, where new values need rights that the daemon dropped when it
+#: started: the first that avoids the need is to be taken.
+KEPT = tuple(_RIGHTS[len(_RIGHTS) - count :] for count in range(len(_RIGHTS) + 1))
+
 
 class Change(NamedTuple):
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.config.change import changeTo
+from nanotun.config.change import KEPT, changeTo
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 
@@ -77,6 +77,10 @@ class ChangeTests(SynchronousTestCase):
         for name in LIVE:
             change = changeTo(other(name, routed), routed)
             self.assertEqual(change.restart, (name,) if name in ROUTED else ())
+
+    def test_rights(self) -> None:
+        """Where rights are missing, the processes are kept before the proxy is."""
+        self.assertEqual(KEPT, ((), ("excludedProcesses",), ("proxy", "excludedProcesses")))
 
     def test_kept(self) -> None:
         """A setting that cannot be taken over this time needs a restart too."""
