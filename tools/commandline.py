@@ -1,6 +1,6 @@
 """
-What the C{nanotun} command understands, read from the code itself, for what is
-generated from it: the completions and the manual page.
+Reads the words and options of the C{nanotun} command from the code itself, for the
+texts that are generated from them: the completions and the manual page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nanotun.config.options import Options
 from nanotun.config.values import Choice, boolean
 from nanotun.console import COMMANDS
 
-#: Kinds of a value that are not one of some words.
+#: Kinds of values for which a shell completes names of files.
 FILE, DIRECTORY = "FILE", "DIR"
 
 
@@ -29,8 +29,8 @@ class Option(NamedTuple):
     @ivar letter: the short one, or the empty string.
     @ivar takesValue: whether a value follows.
     @ivar help: one line.
-    @ivar values: the words that its value can be; empty if it can be anything.
-    @ivar kind: L{FILE}, L{DIRECTORY}, or what the help calls its value.
+    @ivar values: the words that are valid as its value; empty if any text may be.
+    @ivar kind: L{FILE}, L{DIRECTORY}, or the name of its value in the help.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Word(NamedTuple):
     One word of the command.
 
     @ivar synopsis: without C{Usage:}.
-    @ivar description: what its help says first; may be empty.
+    @ivar description: the text at the head of its help; may be empty.
     """
 
     name: str
@@ -68,9 +68,10 @@ class Word(NamedTuple):
 
 def optionsClass(word: str, *modules: ModuleType) -> type[usage.Options] | None:
     """
-    The command line of a word: the one whose synopsis begins with it.
+    Find the command line of a word: the options class whose synopsis begins with it.
 
-    @param modules: those that may hold it.
+    @param modules: where to look.
+    @return: L{None} if there is none.
     """
     for module in modules:
         for each in vars(module).values():
@@ -82,7 +83,7 @@ def optionsClass(word: str, *modules: ModuleType) -> type[usage.Options] | None:
 
 
 def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
-    """All options of a command line, by name."""
+    """All options of a command line, sorted by name."""
     made = cls()
     letters = {made.synonyms[short]: short for short in made.shortOpt.replace(":", "")}
     keys = {key.flag: key for key in KEYS.values()}
@@ -106,11 +107,11 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
 
 
 def words() -> tuple[Word, ...]:
-    """Every word of the command, in its order."""
+    """Every word of the command, in the order of its help."""
     made = []
     for name, command in COMMANDS.items():
         module = f"nanotun.console.{command.module}"
-        # A word that is a folder has its options in a module of their own.
+        # A word that is a package has a module for its options.
         found = [module]
         if hasattr(import_module(module), "__path__"):
             found.append(f"{module}.options")
@@ -125,5 +126,5 @@ def words() -> tuple[Word, ...]:
 
 
 def daemonOptions() -> tuple[Option, ...]:
-    """Those of C{twistd nanotun}."""
+    """The options of C{twistd nanotun}."""
     return optionsOf(Options)

@@ -3,8 +3,8 @@ Writes the shells' completions of the C{nanotun} command into etc/completions:
 
     python tools/completions.py
 
-They are made of the command's own tables, so that they cannot know less or more than
-it does.
+They are generated from the command's own tables, so they offer exactly what the command
+takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTE = "made by tools/completions.py"
 
 
 def _allOptions(table: Iterable[Word]) -> list[Option]:
-    """Every option of any word once: one that several have means the same for all."""
+    """Every option of any word, once: an option means the same in every word that has it."""
     return list({option.name: option for word in table for option in word.options}.values())
 
 
@@ -31,7 +31,7 @@ def _flags(option: Option) -> list[str]:
 
 
 def bash(table: Sequence[Word]) -> str:
-    """The completion for bash, which needs nothing but bash 4."""
+    """The completion for bash; bash 4 is enough for it."""
     cases = []
     for option in _allOptions(table):
         if option.takesValue:
@@ -64,7 +64,7 @@ _nanotun() {{
         COMPREPLY=($(compgen -W "{names}" -- "$cur"))
         return
     fi
-    # Behind -- stands somebody else's command.
+    # After -- comes the command that nanotun is to run.
     for ((i = 2; i < COMP_CWORD; i++)); do
         if [[ ${{COMP_WORDS[i]}} == -- ]]; then
             case $word in {commands}) ;; *) return ;; esac
@@ -76,7 +76,7 @@ _nanotun() {{
             return
         fi
     done
-    # In --option=value bash takes the = for a word.
+    # In --option=value bash treats the = as a word.
     if [[ $cur == = ]]; then
         cur=
     elif [[ $prev == = ]] && ((COMP_CWORD > 2)); then
@@ -101,7 +101,7 @@ complete -F _nanotun nanotun
 
 
 def _quoted(text: str) -> str:
-    """For a shell, in single quotes."""
+    """C{text} in single quotes, for a shell."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -115,7 +115,7 @@ def _zshOption(option: Option) -> list[str]:
         values = f"({' '.join(option.values)})" if option.values else kinds.get(option.kind, "")
         kind = option.kind.replace(":", "\\:")
         action = f":{kind}:{values}"
-    # A list, such as of proxies, may be given in several pieces.
+    # The option of a list may be given several times.
     several = "*" if "several times" in option.help else ""
     made = [_quoted(f"{several}--{option.name}{'=' if action else ''}[{help}]{action}")]
     if option.letter:
@@ -137,7 +137,7 @@ def zsh(table: Sequence[Word]) -> str:
         elif word.takesFile:
             specs.append("'*:file:_files'")
         body = " \\\n                ".join(specs) or "':'"
-        # -S: options end at --, which is no argument itself.
+        # -S: options end at --, which is not an argument itself.
         cases.append(f"        {word.name})\n            _arguments -S {body}\n            ;;")
     return f"""#compdef nanotun
 # zsh completion for nanotun, {NOTE}

@@ -1,7 +1,7 @@
 """
 Finds a Go toolchain and builds the native library with it.
 
-Used by the package build, by the Makefile and by whoever changes C{netstack/}:
+For the package build, the Makefile and people who change C{netstack/}:
 
     python tools/golang.py go        prints the path of go, fails if there is none
     python tools/golang.py package   prints the Python package that brings one
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = Path("nanotun/engine/libnetstack.so")
 
-#: What netstack/go.mod asks for.
+#: The version that netstack/go.mod asks for.
 MINIMUM = (1, 26, 3)
 
 #: The same toolchain as a Python package, for machines without Go.
@@ -66,7 +66,7 @@ def buildLibrary(output: Path) -> None:
     @param output: the file to make, writable by its owner only.  It is replaced
         in one step, as a daemon may have the old one mapped.
     @raise RuntimeError: a tool is missing.
-    @raise subprocess.CalledProcessError: it does not compile; Go has said why.
+    @raise subprocess.CalledProcessError: it does not compile; Go has printed why.
     """
     go = findGo()
     if go is None:
@@ -78,8 +78,8 @@ def buildLibrary(output: Path) -> None:
         raise RuntimeError("Building nanotun needs a C compiler: install gcc and libc6-dev.")
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    # No VCS stamp: git refuses to look into a checkout of another user, and
-    # without it the same source gives the same file.
+    # No VCS stamp: git refuses to read the checkout of another user, and without the
+    # stamp the same source gives the same file.
     command = [go, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]
     environment = {**os.environ, "CGO_ENABLED": "1", "GOTOOLCHAIN": "local"}
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
@@ -90,13 +90,13 @@ def buildLibrary(output: Path) -> None:
             env=environment,
             check=True,
         )
-        # Whatever the umask: root does not load what others can write.
+        # Whatever the umask is: root must not load a file that others can write.
         made.chmod(0o755)
         os.replace(made, output)
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the module's docstring says."""
+    """Run one of the commands in the module's docstring."""
     if arguments == ["go"]:
         go = findGo()
         print(go or "")

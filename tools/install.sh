@@ -4,12 +4,12 @@
 #   tools/install.sh install PYTHON WHEEL
 #   tools/install.sh uninstall
 #
-# PYTHON is the one that the installed nanotun runs by, WHEEL what 'make wheel' made.
+# PYTHON is the interpreter for the installed nanotun, WHEEL the result of 'make wheel'.
 # From the environment: PREFIX (/usr/local), SYSCONFDIR (/etc), and DESTDIR, a
-# directory that stands for / while a package is made.
+# directory that takes the place of / while a package is made.
 #
-# The code gets an environment of its own in PREFIX/lib/nanotun, which only root can
-# write.  A configuration that is there is never touched.
+# The code is installed into a virtual environment of its own, PREFIX/lib/nanotun, which
+# only root can write.  An existing configuration is never changed.
 set -eu
 umask 022
 
@@ -24,7 +24,7 @@ fail() {
     exit 1
 }
 
-# These end up in scripts and units, some of which cannot quote.
+# These are written into scripts and units, some of which cannot quote.
 for path in "$PREFIX" "$SYSCONFDIR" "${DESTDIR:-/}"; do
     case $path in
         *[!A-Za-z0-9/._+-]*) fail "A path of letters, digits and / . _ + - is needed, not $path." ;;
@@ -33,10 +33,10 @@ for path in "$PREFIX" "$SYSCONFDIR" "${DESTDIR:-/}"; do
     esac
 done
 
-# Prints the number of a process that runs by the installed Python, if there is one.
+# Prints the pid of a process of the installed Python, if there is one.
 running() {
     for process in /proc/[0-9]*; do
-        # It may have ended since, which < would tell everybody.
+        # It may have ended meanwhile; < would print an error then.
         # shellcheck disable=SC2002
         if cat "$process/cmdline" 2>/dev/null | tr '\0' '\n' | head -n 1 |
             grep -Fqx "$lib/bin/python"; then
@@ -46,7 +46,7 @@ running() {
     done
 }
 
-# Everything but lib and the configuration, as: source, target, mode.
+# Every file except lib and the configuration, as: source, target, mode.
 files() {
     echo "etc/init.d/nanotun $SYSCONFDIR/init.d/nanotun 755"
     echo "etc/systemd/nanotun.service $PREFIX/lib/systemd/system/nanotun.service 644"
@@ -56,7 +56,7 @@ files() {
     echo "etc/completions/nanotun.fish $PREFIX/share/fish/vendor_completions.d/nanotun.fish 644"
 }
 
-# place SOURCE TARGET MODE: copies, with the paths of this installation.
+# place SOURCE TARGET MODE: copies a file and puts the paths of this installation into it.
 place() {
     mkdir -p "$DESTDIR${2%/*}"
     sed -e "s|/usr/local/lib/nanotun|$lib|g" -e "s|/etc/nanotun\.yaml|$config|g" \
@@ -67,19 +67,19 @@ place() {
 
 install_all() {
     python=$1 wheel=$2
-    # nanotun runs as root, and so does the Python that it is made of.
+    # nanotun runs as root, and so does this Python.
     base=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
     [ "$(stat -c %u "$base")" -eq 0 ] || fail "The Python $base belongs to another user than \
 root, who could change what runs as root; build with: make clean build PYTHON=/usr/bin/python3"
     mkdir -p "$DESTDIR$PREFIX/lib" "$DESTDIR$PREFIX/bin" "$DESTDIR$SYSCONFDIR/default"
-    # Made beside the old one, which a daemon may have mapped, and put in its place.
+    # Made next to the old one, which a daemon may have mapped, and then moved into its place.
     fresh=$DESTDIR$lib.new
     rm -rf "$fresh"
     trap 'rm -rf "$fresh"' EXIT
     "$python" -m venv --without-pip "$fresh"
     "$python" -m pip --python "$fresh/bin/python" install -q --no-compile \
         --disable-pip-version-check --root-user-action=ignore "$wheel"
-    # What is left names the place where it was made.
+    # The other scripts contain the path where they were made.
     rm -f "$fresh"/bin/[Aa]ctivate*
     grep -rIlF -e "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r file; do
         sed -i "s|$fresh|$lib|g" "$file"
@@ -88,8 +88,8 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
     [ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
     mv "$fresh" "$DESTDIR$lib"
     rm -rf "$DESTDIR$lib.old"
-    # Now, as root: later nobody can, and each start would take longer.  The cache of
-    # Twisted's plugins is made by looking for one.
+    # Compiled now, because the daemon cannot write here and each start would take longer.
+    # Looking for a plugin makes the cache of Twisted's plugins.
     "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" "$DESTDIR$lib/lib"
     "$DESTDIR$lib/bin/python" -c \
         'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))'
@@ -102,7 +102,7 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
     if [ -e "$DESTDIR$config" ]; then
         echo "$config is there already and stays as it is."
     else
-        # It will hold a password.
+        # It may hold a password later.
         (
             umask 077
             sed "s|^# logDir: logs|logDir: /var/log/nanotun|" etc/nanotun.yaml >"$DESTDIR$config"

@@ -3,7 +3,7 @@ Writes the manual page docs/nanotun.8, in the man(7) language:
 
     python tools/manpage.py
 
-Words, options and settings come from the command's own tables; the rest is below.
+Words, options and settings are generated from the command's own tables; the rest is below.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from commandline import Option, Word, daemonOptions, words  # noqa: E402
 from nanotun import __version__  # noqa: E402
 from nanotun.config.keys import KEYS  # noqa: E402
 
-#: A word with more of the daemon's options than these has them all: it reads its settings.
+#: A word that has more of the daemon's options than these reads the settings, and has them
+#: all.
 FEW = len(("config", "help", "run-dir", "version"))
 
 PAGE = ROOT / "docs" / "nanotun.8"
 DATE = "2026-11-27"
-LINE = 70  #: Characters; escapes come on top.
+LINE = 70  #: Characters, not counting escapes.
 
 HEAD = r"""
 .SH NAME
@@ -41,53 +42,52 @@ nanotun \- send traffic through a proxy, by way of a TUN device
 .B nanotun
 .RI [ OPTION " ...]"
 .SH DESCRIPTION
-What is routed to nanotun's TUN device ends in a TCP/IP stack of its own,
-and goes out again through an upstream proxy: SOCKS5, SOCKS4 or HTTP, with
-or without TLS.
+nanotun terminates the connections that are routed to its TUN device in a TCP/IP
+stack of its own, and opens them again through an upstream proxy: SOCKS5, SOCKS4
+or HTTP, with or without TLS.
 With
 .B autoDefaultRoute
-that is all the traffic and DNS of the machine; everything is taken back at
-the end.
+that is all the traffic and DNS of the machine; every change is taken back when
+the daemon stops.
 .PP
-The daemon needs root, and gives up the capabilities that its settings do
-not need.
+The daemon needs root, and drops the capabilities that its settings do not need.
 """
 
 TAIL = r"""
 .SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
-Stop, within two seconds: flows end, routes and the device go.
+Stop within two seconds: flows end, and routes and the device are removed.
 .TP
 .B SIGHUP
 Read the configuration again.
-Open flows live on.
+Open flows continue.
 A file with a mistake changes nothing; the log says what is wrong.
 .SH LOGS
-Lines go to standard error, unless the daemon is in the background, and to
-files in
+Lines are written to standard error, unless the daemon is in the background, and
+to files in
 .BR logDir :
 .IR nanotun\-YYYY\-MM\-DD.log ,
 and
 .I nanotun\-YYYY\-MM\-DD.1.log
-and so on for each MiB that a day has filled.
+and so on for each further MiB of a day.
 Three days are kept, 100 files at most.
-While a disk is full or the directory is lost, lines are lost and the tunnel
-runs on.
+While a disk is full or the directory is missing, lines are lost and the tunnel
+keeps running.
 .PP
-A line has time, level, who says it, and text.
+A line has the time, the level, the part of nanotun that logs it, and the text.
 With
 .B logFormat: json
 each line is one object with the keys
 .BR time ", " level ", " namespace " and " text ,
 .B fields
-with the values that the text was made of, and
+with the values in the text, and
 .B traceback
-for a mistake in nanotun's own code.
+for an internal error.
 .SH EXIT STATUS
 .TP
 .B 0
-All went well.
+Success.
 .TP
 .B 1
 Something went wrong; one sentence on standard error says what, and what to
@@ -96,7 +96,7 @@ do.
 .B 2
 The command line is wrong.
 .PP
-Other statuses stand with the words above.
+Other statuses are listed with the words above.
 .SH ENVIRONMENT
 .TP
 .BI NANOTUN_ NAME
@@ -114,17 +114,17 @@ a warning.
 The password for a proxy that has a user name but no password.
 .TP
 .BR NOTIFY_SOCKET ", " WATCHDOG_USEC ", " WATCHDOG_PID
-By these systemd asks to be told of start, stop and reload, and that the
+systemd sets these to be notified of start, stop and reload, and that the
 daemon is alive; see
 .BR sd_notify (3).
 .TP
 .B JOURNAL_STREAM
-If standard error is the systemd journal, lines begin with their level for it.
+If it names standard error, lines begin with their level for the journal.
 .SH FILES
 .TP
 .I /etc/nanotun.yaml
 The configuration.
-Nobody but root may be able to write it.
+Only root may be able to write it.
 .TP
 .I /run/nanotun
 The control socket, the lock and the journal of changed routes.
@@ -143,7 +143,7 @@ The logs of an installed nanotun.
 
 
 def roff(text: str) -> str:
-    """C{text} as it is, for roff, in lines that are not too long to be read as source."""
+    """C{text} escaped for roff, in lines of at most L{LINE} characters."""
     lines = textwrap.wrap(text, LINE, break_long_words=False, break_on_hyphens=False)
     escaped = (
         line.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq") for line in lines
@@ -211,7 +211,7 @@ def page(table: Sequence[Word]) -> str:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the page."""
     PAGE.write_text(page(words()))
 
 

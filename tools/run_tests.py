@@ -1,5 +1,5 @@
 """
-Runs suites of tests and adds up what became of them:
+Runs suites of tests and adds up their results:
 
     python tools/run_tests.py unit go e2e
 
@@ -23,7 +23,7 @@ TRIAL = [sys.executable, "-m", "twisted.trial"]
 
 
 class Counts(NamedTuple):
-    """How many tests ended how."""
+    """The number of tests by result."""
 
     passed: int = 0
     failed: int = 0
@@ -34,8 +34,8 @@ def trialCounts(output: str) -> Counts:
     """
     Read trial's summary.
 
-    @param output: all that trial printed.
-    @return: one failure if there is no summary or nothing was run.
+    @param output: everything that trial printed.
+    @return: one failure if there is no summary, or if no test was run.
     """
     ran = re.findall(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
     summary = re.findall(r"^(?:PASSED|FAILED) \((.*)\)$", output, re.MULTILINE)
@@ -55,7 +55,7 @@ def trialCounts(output: str) -> Counts:
 
 def goCounts(events: list[dict[str, str]]) -> Counts:
     """
-    Count what C{go test -json} reported.
+    Count the results that C{go test -json} reported.
 
     @return: subtests count; a package that fails outside any test is one
         failure.
@@ -70,7 +70,7 @@ def goCounts(events: list[dict[str, str]]) -> Counts:
 
 
 def runTrial(names: list[str]) -> Counts:
-    """Run test modules, showing trial's output as it comes."""
+    """Run test modules, and show trial's output as it is printed."""
     lines = []
     with subprocess.Popen(
         [*TRIAL, *names], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=golang.ROOT
@@ -82,13 +82,13 @@ def runTrial(names: list[str]) -> Counts:
             sys.stdout.flush()
     counts = trialCounts("".join(lines))
     if trial.returncode and not counts.failed:
-        # It ended badly after its summary, or was killed.
+        # It failed after its summary, or was killed.
         return counts._replace(failed=1)
     return counts
 
 
 def runUnit() -> Counts:
-    """Run all but tests/e2e."""
+    """Run everything but tests/e2e."""
     return runTrial(["tests.test_imports", "tests.contracts", "tests.unit"])
 
 
@@ -98,7 +98,7 @@ def runE2E() -> Counts:
 
 
 def runGo() -> Counts:
-    """Run the Go tests, showing the output of those that fail."""
+    """Run the Go tests, and show the output of those that fail."""
     go = golang.findGo()
     if go is None:
         print("go test: there is no Go toolchain; 'make build' brings one.")
@@ -124,7 +124,7 @@ def runGo() -> Counts:
 
 
 def showGo(events: list[dict[str, str]]) -> None:
-    """Print one line for each package, and all lines of what failed."""
+    """Print one line for each package, and the whole output of tests that failed."""
     failed = {(e.get("Package"), e.get("Test")) for e in events if e["Action"] == "fail"}
     for event in events:
         key = (event.get("Package"), event.get("Test"))

@@ -12,7 +12,7 @@ _nanotun() {
         COMPREPLY=($(compgen -W "start check status reload stop confirm run explain doctor plan recover --help --version" -- "$cur"))
         return
     fi
-    # Behind -- stands somebody else's command.
+    # After -- comes the command that nanotun is to run.
     for ((i = 2; i < COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == -- ]]; then
             case $word in run) ;; *) return ;; esac
@@ -24,7 +24,7 @@ _nanotun() {
             return
         fi
     done
-    # In --option=value bash takes the = for a word.
+    # In --option=value bash treats the = as a word.
     if [[ $cur == = ]]; then
         cur=
     elif [[ $prev == = ]] && ((COMP_CWORD > 2)); then

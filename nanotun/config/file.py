@@ -1,7 +1,7 @@
 """
-The text of a configuration file in, values that know their line out.
+Parses the text of a configuration file into values that know their line.
 
-Errors name file and line.  They repeat nothing of the file but the names of
+Errors name file and line.  The only text of the file that they repeat is the names of
 keys, because a line may hold a password.
 """
 
@@ -22,11 +22,12 @@ QUOTES = "a value with [ ] { } * & ! or # in it needs quotes"
 
 class Given(NamedTuple):
     """
-    A value that somebody wrote.
+    A value that the user wrote.
 
-    @ivar value: as YAML or the command line gave it, not checked yet.
-    @ivar where: the beginning of an error's sentence, up to and with the name
-        of the key or flag.
+    @ivar value: as it was in YAML, on the command line or in the environment; not checked
+        yet.
+    @ivar where: the beginning of an error's sentence, up to and including the name of the
+        key, flag or variable.
     """
 
     value: object
@@ -38,8 +39,8 @@ _TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
 
 class _Loader(yaml.SafeLoader):
     """
-    SafeLoader with YAML 1.2's idea of what is not text, so that C{offload: on}
-    is a word and not true, and C{01500} is not an octal number.
+    SafeLoader with YAML 1.2's rules for what is not text: C{offload: on} is a word and not
+    true, and C{01500} is not an octal number.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
@@ -65,11 +66,11 @@ def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
     """
     Read a configuration file.
 
-    @param text: all of it.
+    @param text: the whole text.
     @param name: the file's name, for errors.
-    @param known: the keys that there are.
+    @param known: the valid keys.
     @return: the values by key.
-    @raise ConfigError: for bad YAML, an unknown key or one that is there twice.
+    @raise ConfigError: for bad YAML, an unknown key or a key that is set twice.
     """
     try:
         loader = _Loader(text)
@@ -119,7 +120,7 @@ def _readMapping(
 
 
 def _unknown(key: str, known: Collection[str]) -> str:
-    # What does not look like a key may be a URL that lost its key.
+    # A text that does not look like a key may be a URL that lost its key.
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", key):
         return f"this is not a setting; {ADVICE}."
     byLower = {each.lower(): each for each in known}

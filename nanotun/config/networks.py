@@ -1,5 +1,5 @@
 """
-What settings say of destinations: networks, and ports that are for the LAN only.
+The checks of settings about destinations: networks, and ports that are for the LAN only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from nanotun.flow import Protocol
 
 Network = IPv4Network | IPv6Network
 
-NETWORK_LIMIT = 4096  #: Networks; one by one they are compared with a flow's address.
-PORT_LIMIT = 256  #: Ports; who needs more needs a firewall.
+NETWORK_LIMIT = 4096  #: Networks; a flow's address is compared with each in turn.
+PORT_LIMIT = 256  #: Ports; a user who needs more needs a firewall.
 
 
 def _parts(value: object, rule: str) -> list[str]:
@@ -29,7 +29,7 @@ _NETWORKS = "must be addresses or networks, such as 192.0.2.7, 10.0.0.0/8 or 200
 
 def networks(value: object) -> tuple[Network, ...]:
     """
-    Addresses and networks: texts with commas between them, or a list of such.
+    Addresses and networks: a text with commas between them, or a list of such texts.
 
     @return: each once; bits past the prefix are cut off.
     @raise ConfigError: with the end of a sentence, C{"must be ..."}.
@@ -50,7 +50,7 @@ _PORTS = "must be ports with their protocol, such as tcp:445 or udp:5353"
 
 def lanPorts(value: object) -> frozenset[tuple[Protocol, int]]:
     """
-    Ports by protocol: texts with commas between them, or a list of such.
+    Ports by protocol: a text with commas between them, or a list of such texts.
 
     @raise ConfigError: with the end of a sentence, C{"must be ..."}.
     """

@@ -119,8 +119,8 @@ class Options(usage.Options):
 
     optParameters = [
         ["config", "c", None, "YAML configuration file"],
-        # The default is in the text: as a value it could not be told from a
-        # flag that was given, and only that one may win over the file.
+        # The default is part of the help only.  As a value it could not be distinguished from
+        # a flag that was given, and only such a flag may win over variables and the file.
         *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if _isPlain(key)),
         [
             "confirm",
@@ -222,8 +222,8 @@ class Options(usage.Options):
         """
         Read the settings.
 
-        @raise SystemExit: with the error's sentence, status 1.  A
-            C{UsageError} would bury the sentence under all of twistd's help.
+        @raise SystemExit: with the error's sentence, for exit status 1.  A C{UsageError}
+            would bury the sentence under all of twistd's help.
         """
         try:
             self.readSettings(os.geteuid(), os.environ)
@@ -236,7 +236,7 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """There are options only."""
+        """Refuse arguments: there are only options."""
         if args:
             raise usage.UsageError(f"there is no argument {args[0]!r}; every option begins with --")
 

@@ -1,5 +1,5 @@
 """
-What C{excludedProcesses} says of a process, one L{Selector} for each.
+The check of C{excludedProcesses}: parses its texts into one L{Selector} each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SELECTOR_LIMIT = 256  #: Selectors; each is compared with every process of a sca
 
 
 class SelectorKind(enum.Enum):
-    """What of a process is looked at; the values are the words before the colon."""
+    """The property of a process that is compared; the values are the words before the colon."""
 
     NAME = "name"
     PATH = "path"
@@ -26,7 +26,7 @@ class SelectorKind(enum.Enum):
 
 class Selector(NamedTuple):
     """
-    Which processes are meant.
+    Selects processes by one of their properties.
 
     @ivar value: for NAME the executable's name, lower case, without C{.exe}; for
         PATH its absolute path; for PID and UID digits, or for UID a user's name;
@@ -44,7 +44,7 @@ class Selector(NamedTuple):
 
 
 def processName(name: str) -> str:
-    """A name as names are compared: lower case, without C{.exe}."""
+    """A process's name in the form that is compared: lower case, without C{.exe}."""
     return name.lower().removesuffix(".exe")
 
 
@@ -63,7 +63,7 @@ _PATTERNS = {
 
 def selectors(value: object) -> tuple[Selector, ...]:
     """
-    Selectors: texts with commas between them, or a list of such.
+    Selectors: a text with commas between them, or a list of such texts.
 
     @return: each once.
     @raise ConfigError: with the end of a sentence, C{"must be ..."}.

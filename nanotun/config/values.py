@@ -1,6 +1,6 @@
 """
-What a setting's value must be: a value as it was written in, one of the right
-type out, or a L{ConfigError} with the end of a sentence, C{"must be ..."}.
+The checks of settings' values.  Each takes a value as the user wrote it and returns one of
+the right type, or raises L{ConfigError} with the end of a sentence, C{"must be ..."}.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
 from nanotun.upstream.url import ProxyURL, parseProxyURL
 
-TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ less the closing zero.
-DNS_SERVER_LIMIT = 8  #: No query is asked of more before its app gives up.
+TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ without the closing zero.
+DNS_SERVER_LIMIT = 8  #: Servers; an app gives up before a query has been sent to more.
 DNS_PORT = 53
 PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 
@@ -25,7 +25,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def parseDuration(text: str) -> float:
     """
-    Read a duration as Go writes it, such as C{300ms}, C{1m} or C{2m30s}.
+    Parse a duration in Go's notation, such as C{300ms}, C{1m} or C{2m30s}.
 
     @return: seconds.
     @raise ValueError: for anything else, a bare number included.
@@ -38,7 +38,7 @@ def parseDuration(text: str) -> float:
 
 
 def _shown(value: object) -> str:
-    """What the user wrote, on one line, short and without a password."""
+    """The user's value on one line, shortened and without a password."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -53,9 +53,9 @@ def _shown(value: object) -> str:
 
 class Choice:
     """
-    One of some words.
+    One of several words.
 
-    @ivar choices: which.
+    @ivar choices: the words.
     """
 
     def __init__(self, *choices: str) -> None:
@@ -75,7 +75,7 @@ def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:
     """
     A whole number.
 
-    @param what: of what, in the plural.
+    @param what: what is counted, in the plural.
     """
 
     def check(value: object) -> int:
@@ -89,7 +89,7 @@ def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:
 
 
 def boolean(value: object) -> bool:
-    """C{true} or C{false}, also as a flag's text."""
+    """C{true} or C{false}, as a boolean or as text."""
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
@@ -102,10 +102,11 @@ def boolean(value: object) -> bool:
 
 def duration(lowest: str, highest: str, examples: str) -> Callable[[object], float]:
     """
-    Seconds, from what L{parseDuration} reads.
+    A duration in the notation of L{parseDuration}; the check returns seconds.
 
-    @param lowest: what is allowed, written as the user would.
-    @param highest: likewise.
+    @param lowest: the shortest one that is allowed, in the same notation.
+    @param highest: the longest one.
+    @param examples: for the error.
     """
     least, most = parseDuration(lowest), parseDuration(highest)
 
@@ -125,9 +126,9 @@ def duration(lowest: str, highest: str, examples: str) -> Callable[[object], flo
 
 
 def tunName(value: object) -> str:
-    """An interface's name."""
-    # Linux, dev_valid_name(); '%' would make the kernel choose a number, and a
-    # name has to be typed in a shell.
+    """The name of a network interface."""
+    # Linux, dev_valid_name().  A '%' would make the kernel choose a number.  The rest is
+    # what can be typed in a shell.
     valid = isinstance(value, str) and re.fullmatch(r"[!-~]+", value) and value not in (".", "..")
     if not valid or re.search("[/:%]", str(value)) or len(str(value)) > TUN_NAME_LIMIT:
         raise ConfigError(
@@ -139,9 +140,9 @@ def tunName(value: object) -> str:
 
 def path(rule: str) -> Callable[[object], str]:
     """
-    A path, or nothing.
+    A path, or the empty string.
 
-    @param rule: what it must be.
+    @param rule: what the value must be, for the error.
     """
 
     def check(value: object) -> str:
@@ -153,7 +154,7 @@ def path(rule: str) -> Callable[[object], str]:
 
 
 def wholePath(value: object) -> str:
-    """A path that means the same wherever one is."""
+    """The absolute path of a directory."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
         raise ConfigError(f"must be a directory's path that begins with /, not {_shown(value)}")
     return value
@@ -161,9 +162,9 @@ def wholePath(value: object) -> str:
 
 def domains(value: object) -> tuple[str, ...]:
     """
-    Domain names: texts with commas between them, or a list of such.
+    Domain names: a text with commas between them, or a list of such texts.
 
-    @return: lower case, without dots at the ends, each once.
+    @return: each once, in lower case, without dots at the ends.
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
@@ -180,7 +181,7 @@ _DOMAINS = "domain names, such as lan or intern.example.com"
 
 def dnsServers(value: object) -> tuple[Endpoint, ...]:
     """
-    One or more DNS servers: texts with commas between them, or a list of such.
+    One or more DNS servers: a text with commas between them, or a list of such texts.
 
     @return: literal addresses in their canonical form, each once.
     """

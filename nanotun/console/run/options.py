@@ -30,9 +30,9 @@ def _shown() -> dict[str, str]:
             lines[f"--{key.flag} {key.run.metavar}"] = key.run.help
     return {
         **required,
-        "-c, --config FILE": "take the settings from a configuration file; what it says of "
-        "routes, processes and logs is not used",
-        "-u, --user NAME": "run COMMAND as this user, with his groups and HOME",
+        "-c, --config FILE": "take the settings from a configuration file; what it says "
+        "about routes, processes and logs is not used",
+        "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
         "--help": "this text",
     }
@@ -41,7 +41,7 @@ def _shown() -> dict[str, str]:
 _HELP = """\
 
 Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing
-of this machine's is changed, and nothing is left behind.
+on this machine is changed, and nothing is left behind.
 
 {shown}
 
@@ -66,8 +66,8 @@ class RunOptions(Options):
 
     # For the manual; the help has a text of its own.
     longdesc = (
-        "Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing of this "
-        f"machine's is changed, so there is no --{', --'.join(REFUSED[:-1])} or --{REFUSED[-1]}. "
+        "Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing on this "
+        f"machine is changed, so there is no --{', --'.join(REFUSED[:-1])} or --{REFUSED[-1]}. "
         "Exit status: COMMAND's, or 128 and the number of the signal that ended it; 127: not "
         "found; 126: not executable; 125: nanotun's own trouble."
     )
@@ -82,7 +82,7 @@ class RunOptions(Options):
     tellsAll = False
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help: one screen."""
+        """The help, which fits one screen."""
         shown = []
         for flag, text in _shown().items():
             first, *more = textwrap.wrap(text, 54)
@@ -97,7 +97,7 @@ class RunOptions(Options):
         )
 
     def parseArgs(self, *args: str) -> None:
-        """The command."""
+        """Keep the command."""
         self.command = args
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
@@ -131,7 +131,7 @@ class RunOptions(Options):
         """
         Read the settings.
 
-        @raise SystemExit: as L{OWN_FAULT}, once the error's sentence is printed.
+        @raise SystemExit: with status L{OWN_FAULT}, after the error's sentence is printed.
         """
         try:
             self.readSettings(os.geteuid(), os.environ)
