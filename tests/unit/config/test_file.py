@@ -18,7 +18,7 @@ class ParseFileTests(SynchronousTestCase):
         return str(self.assertRaises(ConfigError, parseFile, text, "n.yaml", KNOWN))
 
     def test_values(self) -> None:
-        """Values come with their YAML type and with where they stand."""
+        """Values have their YAML type and know their line."""
         self.assertEqual(
             parseFile("# top\nproxy: h:1\n\nmtu: 1400\ntunName: [a]\n", "n.yaml", KNOWN),
             {
@@ -29,17 +29,17 @@ class ParseFileTests(SynchronousTestCase):
         )
 
     def test_empty(self) -> None:
-        """A file without any setting is fine here."""
+        """A file without any setting is valid here."""
         for text in ("", "\n", "# only a comment\n", "---\n", "{}"):
             self.assertEqual(parseFile(text, "n.yaml", KNOWN), {})
 
     def test_wordsStayWords(self) -> None:
-        """YAML 1.1's surprises are not there: on, off, yes and 0777 are text."""
+        """Words that YAML 1.1 gives a meaning, such as on, off, yes and 0777, are text."""
         for word in ("on", "off", "yes", "no", "0777", "1:30", "2026-01-01", "0x10"):
             self.assertEqual(parseFile(f"offload: {word}", "n", KNOWN)["offload"].value, word)
 
     def test_types(self) -> None:
-        """What YAML 1.2 knows as number, boolean or nothing is not text."""
+        """Numbers, booleans and nulls of YAML 1.2 are not text."""
         for text, value in {
             "5": 5,
             "-5": -5,
@@ -65,21 +65,21 @@ class ParseFileTests(SynchronousTestCase):
             )
 
     def test_unknownKeyUnlikeAny(self) -> None:
-        """Where nothing comes near, the error lists what there is."""
+        """If no key is similar, the error lists all keys."""
         self.assertIn("there are proxy, mtu, offload, tunName.", self.fails("colour: red"))
 
     def test_twice(self) -> None:
-        """A key that is there twice is an error with both lines."""
+        """A key that is set twice is an error with both lines."""
         message = self.fails("mtu: 1500\nproxy: h\nmtu: 1400")
         self.assertIn("n.yaml, line 3: mtu is set a second time, first on line 1", message)
 
     def test_notAMapping(self) -> None:
-        """A list or a mere word is an error that says what to write."""
+        """A list or a single word is an error that says what to write."""
         for text in ("- mtu", "mtu"):
             self.assertIn("n.yaml, line 1: this is not a mapping", self.fails(text))
 
     def test_malformed(self) -> None:
-        """Bad YAML is one line that names the line."""
+        """The error for bad YAML is one line that names the line of the file."""
         for text in (
             "mtu: 1\nproxy: [a",
             "mtu: 1\nproxy: 'a",
@@ -91,7 +91,7 @@ class ParseFileTests(SynchronousTestCase):
             self.assertNotIn("\n", message)
 
     def test_hostile(self) -> None:
-        """Whatever a file holds, the outcome is a value or a L{ConfigError}."""
+        """Whatever is in a file, the result is a value or a L{ConfigError}."""
         for text in (
             "[" * 5000,
             "mtu: \x01",
@@ -107,7 +107,7 @@ class ParseFileTests(SynchronousTestCase):
             self.fails(text)
 
     def test_noSecrets(self) -> None:
-        """No error repeats a value, for it may be a password."""
+        """No error repeats a value, because it may be a password."""
         for text in (
             "proxy: socks5://a:hunter2@h: 1",
             "socks5://a:hunter2@h: 1",

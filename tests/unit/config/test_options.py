@@ -308,8 +308,8 @@ class PasswordTests(FileCase):
         self.assertEqual(options.notices, ())
 
     def test_unsafe(self) -> None:
-        """A password file that others can write is refused; for one that they can
-        read there is a warning."""
+        """A password file that others can write is refused; one that they can read causes
+        a warning."""
         error = self.assertRaises(ConfigError, self.read, "socks5://ann@h", self.write("x", 0o622))
         self.assertIn("The password file", str(error))
         self.assertIn("chmod go-w", str(error))

@@ -80,7 +80,7 @@ class SettingsTests(SynchronousTestCase):
         )
 
     def test_frozen(self) -> None:
-        """Nobody changes a setting afterwards."""
+        """A setting cannot be changed afterwards."""
         self.assertRaises(dataclasses.FrozenInstanceError, setattr, settingsFrom(), "mtu", 1400)
 
     def test_flagWins(self) -> None:
@@ -92,12 +92,12 @@ class SettingsTests(SynchronousTestCase):
         )
 
     def test_booleanFlag(self) -> None:
-        """A flag says true or false as the file does."""
+        """A flag takes true or false, as the file does."""
         settings = settingsFrom(dnsOverride="true", dnsCache="false")
         self.assertEqual((settings.dnsOverride, settings.dnsCache), (True, False))
 
     def test_missingProxy(self) -> None:
-        """Without a proxy the error says how to give one, in the file or by flag."""
+        """Without a proxy the error says how to set one, in the file or by a flag."""
         message = self.fails("mtu: 1500")
         self.assertIn("n.yaml: no proxy is set; add the line 'proxy: socks5://", message)
         self.assertIn("--proxy", message)
@@ -106,7 +106,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertIn("--config", noFile)
 
     def test_accepted(self) -> None:
-        """The ends of every range, and every choice, are allowed."""
+        """Both ends of every range, and every choice, are allowed."""
         for line, value in {
             "mtu: 1280": 1280,
             "mtu: 65535": 65535,
@@ -135,7 +135,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(getattr(settingsFrom(f"proxy: h\n{line}"), name), value)
 
     def test_rejected(self) -> None:
-        """A value of the wrong type or out of range names file, line, key and what is right."""
+        """The error for a wrong value names the file, the line, the key and the valid values."""
         for line, rule in {
             "mtu: 1279": "from 1280 to 65535, not 1279",
             "mtu: 65536": "from 1280 to 65535",
@@ -181,7 +181,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn(rule, message)
 
     def test_rejectedFlag(self) -> None:
-        """The error for a flag names the flag and not the file."""
+        """The error for a wrong flag names the flag and not the file."""
         for name, flag, value in (
             ("mtu", "--mtu", "big"),
             ("mtu", "--mtu", "-1"),
@@ -198,13 +198,13 @@ class SettingsTests(SynchronousTestCase):
             self.assertNotIn("n.yaml", message)
 
     def test_oneLine(self) -> None:
-        """An error stays one short sentence whatever the value is."""
+        """An error is one short sentence, whatever the value is."""
         message = self.fails("proxy: h", tunName="x\n\x1b[31m" + "y" * 500)
         self.assertTrue(message.isprintable())
         self.assertLess(len(message), 200)
 
     def test_proxies(self) -> None:
-        """The file has one proxy or a list of them, a flag has commas; each counts once."""
+        """Several proxies are a list in the file and have commas in a flag; each counts once."""
         one = settingsFrom("proxy: 'socks5://u:a,b@h'").proxy
         self.assertEqual(one, (ProxyURL("socks5", "h", 1080, "u", "a,b"),))
         urls = (ProxyURL("socks5", "a", 1), ProxyURL("direct", "", 0))
@@ -213,7 +213,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((flags.proxy, flags.proxyPolicy), (urls, "round-robin"))
 
     def test_wrongProxies(self) -> None:
-        """What is wrong with one of several is said of that one."""
+        """An error in one of several URLs says which one it is."""
         self.assertEqual(
             self.fails("proxy:\n- a\n- b:0"),
             "n.yaml, line 1: proxy must have a port from 1 to 65535 (in URL 2 of 2; a comma in "
@@ -225,7 +225,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertIn("from 1s to 1h", self.fails(proxyCheckInterval="0s"))
 
     def test_noPassword(self) -> None:
-        """No error shows a password, wherever the URL went."""
+        """No error shows a password, whichever setting the URL is in."""
         for text in (
             "proxy: gopher://a:hunter2@h",
             "proxy: socks5://a:hunter2@h:99999",
@@ -239,6 +239,6 @@ class SettingsTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(settingsFrom("proxy: a:hunter2@h")))
 
     def test_typeOfGiven(self) -> None:
-        """Digits are a number only for a flag whose setting is one."""
+        """Digits are a number only in a flag whose setting is a number."""
         self.assertEqual(flagValue(KEYS["mtu"], "1500"), Given(1500, "--mtu"))
         self.assertEqual(flagValue(KEYS["tunName"], "15"), Given("15", "--tun"))

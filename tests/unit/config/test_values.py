@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.config.values}; tests/test_config.py has more of them, as users see them."""
+"""Tests of L{nanotun.config.values}; L{tests.unit.config.test_settings} tests its errors too."""
 
 from __future__ import annotations
 
@@ -83,37 +83,37 @@ class ServerTests(SynchronousTestCase):
             self.assertIn("such as 8.8.8.8, 9.9.9.9:53 or '[2001:db8::1]:53'", self.fails(value))
 
     def test_ports(self) -> None:
-        """A port has its range."""
+        """A port out of range is an error."""
         for text in ("8.8.8.8:0", "8.8.8.8:65536", "[::1]:99999"):
             self.assertIn(f"from 1 to 65535, which that of {text} is not", self.fails(text))
 
     def test_count(self) -> None:
-        """There is at least one, and not more than anybody waits for."""
+        """There must be at least one server, and at most eight."""
         self.assertIn("1 to 8 DNS servers", self.fails([]))
         many = [f"192.0.2.{n}" for n in range(1, DNS_SERVER_LIMIT + 2)]
         self.assertEqual(len(dnsServers(many[1:])), DNS_SERVER_LIMIT)
         self.assertIn("not 9", self.fails(many))
 
     def test_name(self) -> None:
-        """A name is told apart: it cannot be looked up by what it stands for."""
+        """The error for a name says why only addresses are allowed."""
         for text in ("dns.google", "dns.google:53", "localhost"):
             self.assertIn("a name would itself need DNS to be found", self.fails(text))
 
     def test_gateway(self) -> None:
-        """The relay does not ask itself."""
+        """The relay's own address is refused: it would ask itself."""
         for text in ("198.18.0.1", "[fdfe:dcba:9876::1]:53"):
             self.assertIn("would ask itself", self.fails(text))
 
     def test_noPassword(self) -> None:
-        """A URL that went astray is not shown whole."""
+        """The error for a URL in the wrong setting shows no password."""
         self.assertNotIn("hunter2", self.fails("socks5://a:hunter2@h"))
 
 
 class PathTests(SynchronousTestCase):
-    """L{checks.wholePath}."""
+    """L{wholePath}."""
 
     def test_whole(self) -> None:
-        """A path that depends on where one is, or none, is refused."""
+        """A relative path, or a value that is not a path, is refused."""
         self.assertEqual(wholePath("/run/nanotun"), "/run/nanotun")
         for value in ("", "run", "./run", "/a\0b", 7, None):
             error = self.assertRaises(ConfigError, wholePath, value)

@@ -31,10 +31,10 @@ from commandline import Word, daemonOptions, optionsClass, words
 
 
 class CheckOptions(usage.Options):
-    """A command line of a word's own."""
+    """The command line of one word."""
 
 
-#: A command as it might be, whatever words there are today.
+#: A command for tests, which does not depend on the words of today.
 TABLE = (
     Word("start", "start it", "nanotun start [options]", "", daemonOptions()),
     Word("check", "look at what's in FILE", "nanotun check FILE", "Reads: all [of it]."),
@@ -44,7 +44,7 @@ TABLE = (
 
 
 def need(program: str) -> str:
-    """The path of a program; skips the test where there is none."""
+    """The path of a program; skips the test if it is not installed."""
     found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
     if found is None:
         raise SkipTest(f"there is no {program}")
@@ -55,11 +55,11 @@ class CommandLineTests(SynchronousTestCase):
     """tools/commandline.py."""
 
     def test_words(self) -> None:
-        """Every word of the command is there."""
+        """Every word of the command is found."""
         self.assertEqual([word.name for word in words()], list(COMMANDS))
 
     def test_options(self) -> None:
-        """Every setting has its option, and the values that it can have."""
+        """Every setting has an option, with its valid values."""
         found = {option.name: option for option in daemonOptions()}
         self.assertEqual({key.flag for key in KEYS.values()} - set(found), set())
         self.assertEqual(found["log-format"].values, ("text", "json"))
@@ -69,7 +69,7 @@ class CommandLineTests(SynchronousTestCase):
         self.assertTrue(found["mtu"].takesValue)
 
     def test_optionsClass(self) -> None:
-        """A word's options are those whose synopsis names it, whatever its module imports."""
+        """A word's options are the class whose synopsis names it, whatever its module imports."""
         module = ModuleType("m")
         self.assertIsNone(optionsClass("own", module))
         own = type("Own", (options.Options,), {"synopsis": "Usage: nanotun own [options]"})
@@ -79,7 +79,7 @@ class CommandLineTests(SynchronousTestCase):
         self.assertIs(optionsClass("owner", ModuleType("n"), module), longer)
 
     def test_own(self) -> None:
-        """Each word has its own options: start none of twistd's other ones, run no refused."""
+        """Each word has its own options; start has few of twistd's, run none that it refuses."""
         found = {word.name: {option.name for option in word.options} for word in words()}
         self.assertTrue({"daemon", "proxy", "pidfile"} <= found["start"])
         self.assertFalse({"chroot", "debug", "reactor", "uid"} & found["start"])
@@ -94,7 +94,7 @@ class DocumentTests(SynchronousTestCase):
     """etc/nanotun.yaml, and the tables in README.md and docs/command.md."""
 
     def test_current(self) -> None:
-        """They are what the code says; 'make texts' makes it so."""
+        """They are as the tool writes them; if not, run 'make texts'."""
         for path, text in documents.documents().items():
             self.assertEqual(path.read_text(), text, path)
 
@@ -126,7 +126,7 @@ class ManualTests(SynchronousTestCase):
     """docs/nanotun.8."""
 
     def test_current(self) -> None:
-        """It is what the code says; 'make texts' makes it so."""
+        """It is as the tool writes it; if not, run 'make texts'."""
         self.assertEqual(manpage.PAGE.read_text(), manpage.page(words()))
 
     def test_complete(self) -> None:
@@ -140,7 +140,7 @@ class ManualTests(SynchronousTestCase):
             self.assertIn(f".SS {word.name}\n", text)
 
     def test_run(self) -> None:
-        """What it says of run is not what it says of the daemon."""
+        """Its text about run is not the one about the daemon."""
         run = manpage.page(words()).partition(".SS run\n")[2].partition(".SS ")[0]
         self.assertIn("whose only way out is the proxy", run)
         self.assertIn("125: nanotun", run)
@@ -148,7 +148,7 @@ class ManualTests(SynchronousTestCase):
         self.assertNotIn("Every option but", run)
 
     def test_lint(self) -> None:
-        """mandoc finds nothing to say of it, whatever the words are."""
+        """mandoc has no complaint, whatever the words are."""
         for text in (manpage.page(words()), manpage.page(TABLE)):
             done = subprocess.run(
                 [need("mandoc"), "-T", "lint"], input=text, text=True, capture_output=True
@@ -156,7 +156,7 @@ class ManualTests(SynchronousTestCase):
             self.assertEqual(done.stdout + done.stderr, "")
 
     def test_roff(self) -> None:
-        """Text is shown as it is, whatever it means to roff."""
+        """Text is shown unchanged, even if it means something to roff."""
         text = ".a 'b' \\fB--c"
         shown = subprocess.run(
             [need("mandoc"), "-T", "ascii"],
@@ -171,13 +171,13 @@ class CompletionTests(SynchronousTestCase):
     """etc/completions, by the shells themselves."""
 
     def test_current(self) -> None:
-        """They are what the code says; 'make texts' makes it so."""
+        """They are as the tool writes them; if not, run 'make texts'."""
         for shell, make in completions.SHELLS.items():
             path = ROOT / "etc" / "completions" / f"nanotun.{shell}"
             self.assertEqual(path.read_text(), make(words()), shell)
 
     def bash(self, *typed: str) -> list[str]:
-        """What bash offers for the last of what was typed behind C{nanotun}."""
+        """The completions of bash for the last word typed after C{nanotun}."""
         line = " ".join(f"'{word}'" for word in ("nanotun", *typed))
         script = (
             f"{completions.bash(TABLE)}\nCOMP_WORDS=({line}); COMP_CWORD={len(typed)}\n"
@@ -193,17 +193,17 @@ class CompletionTests(SynchronousTestCase):
         return done.stdout.split()
 
     def test_bashWords(self) -> None:
-        """First comes a word."""
+        """The first completions are the words."""
         self.assertEqual(self.bash("st"), ["start", "stop"])
         self.assertEqual(self.bash(""), ["start", "check", "run", "stop", "--help", "--version"])
 
     def test_bashOptions(self) -> None:
-        """Then come the word's own options."""
+        """After a word its own options are offered."""
         self.assertEqual(self.bash("start", "--log-"), ["--log-dir", "--log-format", "--log-level"])
         self.assertEqual(self.bash("stop", "--log-"), [])
 
     def test_bashValues(self) -> None:
-        """An option's value is one of those that it can have, a file or a directory."""
+        """For an option's value its valid values are offered, or files, or directories."""
         for typed in (("--log-format", "j"), ("--log-format", "=", "j")):
             self.assertEqual(self.bash("start", *typed), ["json"])
         self.assertEqual(self.bash("start", "--log-format", "="), ["text", "json"])
@@ -212,7 +212,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(self.bash("start", "--log-dir", "init"), ["init.d"])
 
     def test_bashRest(self) -> None:
-        """Files follow where a file is wanted, and commands behind --."""
+        """Files are offered where the word takes a file, and commands after --."""
         self.assertEqual(self.bash("check", "nano"), ["nanotun.yaml"])
         self.assertEqual(self.bash("stop", "nano"), [])
         self.assertIn("cat", self.bash("run", "--", "ca"))
@@ -220,7 +220,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(self.bash("start", "--", "ca"), [])
 
     def fish(self, line: str) -> list[str]:
-        """What fish offers at the end of C{line}."""
+        """The completions of fish at the end of C{line}."""
         home = Path(self.mktemp())
         home.mkdir()
         file = home / "nanotun.fish"
@@ -247,7 +247,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertIn("nanotun.yaml", self.fish("nanotun check nano"))
 
     def test_zsh(self) -> None:
-        """zsh can read it, and every word and option is in it."""
+        """zsh can parse it, and it has every word and option."""
         text = completions.zsh(TABLE)
         done = subprocess.run([need("zsh"), "-n"], input=text, text=True, capture_output=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -258,7 +258,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertIn("'check:look at what'\\''s in FILE'", text)
 
     def test_zshCompletes(self) -> None:
-        """zsh, typed at, offers words, values and what follows --."""
+        """An interactive zsh offers words, values, and commands after --."""
         home = Path(self.mktemp()).resolve()
         home.mkdir()
         (home / "_nanotun").write_text(completions.zsh(TABLE))
@@ -277,7 +277,7 @@ class CompletionTests(SynchronousTestCase):
         self.addCleanup(shell.kill)
 
         def typed(text: str, expected: str) -> None:
-            """Type C{text} and wait for what is to be shown."""
+            """Type C{text} and wait until C{expected} is shown."""
             os.write(master, text.encode())
             seen = ""
             while expected not in seen:

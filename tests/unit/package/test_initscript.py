@@ -1,6 +1,6 @@
 """
-Tests of etc/init.d/nanotun with a shell script in twistd's place; L{tests.e2e.test_services}
-has those with the real one.
+Tests of etc/init.d/nanotun with a shell script in place of twistd; the tests with the real
+one are in L{tests.e2e.test_services}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.e2e.lab.process import waitUntil
 
 SCRIPT = ROOT / "etc" / "init.d" / "nanotun"
 
-#: Goes into the background under the pidfile as twistd does, and writes down signals.
+#: Runs in the background with a pidfile, as twistd does, and records signals.
 TWISTD = """#!/bin/sh
 echo "$@" >>"$0.calls"
 [ ! -e "$0.fails" ] || { echo "nanotun: no proxy is set." >&2; exit "$(cat "$0.fails")"; }
@@ -31,7 +31,7 @@ pidfile=${1#--pidfile=}
 echo $! >"$pidfile"
 """
 
-#: Knows check, which finds mistakes if it is told so, and recover, which fails.
+#: Has the words check, which finds mistakes if told to, and recover, which fails.
 NANOTUN = """#!/bin/sh
 [ "$1" = check ] || echo "$@" >>"$0.calls"
 [ "$1" = recover ] && exit 1
@@ -41,7 +41,7 @@ echo "OK: $*"
 
 
 class InitScriptTests(SynchronousTestCase):
-    """The script, by exit statuses and sentences."""
+    """The script's exit statuses and sentences."""
 
     def setUp(self) -> None:
         if os.geteuid() != 0:
@@ -76,25 +76,25 @@ class InitScriptTests(SynchronousTestCase):
         self.defaults.write_text("".join(f"{key}='{value}'\n" for key, value in settings.items()))
 
     def tell(self, sign: str, text: str = "") -> None:
-        """Say to the false twistd what it is to do."""
+        """Tell the fake twistd what to do."""
         Path(f"{self.twistd}.{sign}").write_text(text)
 
     def said(self, sign: str, program: Path | None = None) -> str:
-        """What the false twistd has written down."""
+        """The text that the fake twistd has recorded."""
         path = Path(f"{program or self.twistd}.{sign}")
         return path.read_text() if path.exists() else ""
 
     def pid(self) -> int:
-        """What the pidfile holds."""
+        """The pid in the pidfile."""
         return int(self.pidfile.read_text())
 
     def end(self) -> None:
-        """Kill what a test has left."""
+        """Stop a daemon that a test has left."""
         Path(f"{self.twistd}.stuck").unlink(missing_ok=True)
         self.run_("stop")
 
     def run_(self, *arguments: str) -> tuple[int, str]:
-        """Run the script; returns its exit status and what it said."""
+        """Run the script; returns its exit status and its output."""
         done = subprocess.run(
             ["/bin/sh", str(SCRIPT), *arguments],
             env={"NANOTUN_DEFAULTS": str(self.defaults), "PATH": "/nowhere"},
@@ -107,18 +107,18 @@ class InitScriptTests(SynchronousTestCase):
         return done.returncode, done.stdout
 
     def check(self, arguments: str, status: int, *sentences: str) -> None:
-        """Run it: it ends with C{status} and says just this."""
+        """Run it: it must exit with C{status} and print exactly these sentences."""
         said = "".join(f"{sentence}\n" for sentence in sentences)
         self.assertEqual(self.run_(*arguments.split()), (status, said))
 
     def start(self) -> int:
-        """Start it; returns the pid that it says."""
+        """Start it; returns the pid that it prints."""
         status, said = self.run_("start")
         self.assertEqual((status, said), (0, f"nanotun: started, with pid {self.pid()}.\n"))
         return self.pid()
 
     def test_life(self) -> None:
-        """start, status, reload, restart and stop do what they say."""
+        """start, status, reload, restart and stop do what their names say."""
         self.set(OPTIONS="--log-level debug")
         self.check("status", 3, "nanotun: does not run.")
         first = self.start()
@@ -132,7 +132,7 @@ class InitScriptTests(SynchronousTestCase):
             self.check(
                 action, 0, f"nanotun: reloads {self.config}; its log says what has become of that."
             )
-            # Two signals that wait at a time are taken in an order of their own.
+            # Two signals that are pending at the same time arrive in any order.
             waitUntil(lambda: "HUP" in self.said("signals"), 10, "it has taken the signal")
         for action in ("restart", "try-restart"):
             said = self.run_(action)[1]
@@ -145,7 +145,7 @@ class InitScriptTests(SynchronousTestCase):
         self.assertEqual((set(signals), signals.count("TERM")), ({"HUP", "TERM"}, 3))
 
     def test_twice(self) -> None:
-        """A second start and a second stop change nothing and are no failure."""
+        """A second start and a second stop change nothing and succeed."""
         pid = self.start()
         self.check("start", 0, f"nanotun: runs already, with pid {pid}.")
         self.check("stop", 0, "nanotun: stopped.")
@@ -154,7 +154,7 @@ class InitScriptTests(SynchronousTestCase):
         self.assertEqual(self.said("calls").count("\n"), 1)
 
     def test_stalePidfile(self) -> None:
-        """A pidfile that is left, with the pid of another or with nonsense, does no harm."""
+        """A stale pidfile, with another process's pid or with nonsense, does no harm."""
         for text in ("999999999", str(os.getpid()), "", "nonsense", "-1", "1 2", "12\nx"):
             self.pidfile.write_text(text)
             self.check(
@@ -171,7 +171,7 @@ class InitScriptTests(SynchronousTestCase):
         self.assertNotIn("HUP", self.said("signals"))
 
     def test_failedStart(self) -> None:
-        """What the daemon says of a failed start is shown, and its status is the script's."""
+        """A failed start shows the daemon's sentence, and returns the daemon's status."""
         self.tell("fails", "3")
         self.check("start", 3, "nanotun: no proxy is set.", "nanotun: did not start.")
         self.check(
@@ -182,7 +182,7 @@ class InitScriptTests(SynchronousTestCase):
         )
 
     def test_mistake(self) -> None:
-        """A daemon that runs is not touched for a configuration that has a mistake."""
+        """A running daemon is left alone if the configuration has a mistake."""
         pid = self.start()
         sign = Path(f"{self.nanotun}.mistake")
         sign.write_text("1")
@@ -195,13 +195,13 @@ class InitScriptTests(SynchronousTestCase):
             )
         self.check("status", 0, f"nanotun: runs, with pid {pid}.")
         self.assertEqual(self.said("signals"), "")
-        # What the check does not understand is the daemon's business.
+        # The daemon may take options that the check does not.
         sign.write_text("2")
         self.assertEqual(self.run_("restart")[0], 0)
         self.assertNotEqual(self.pid(), pid)
 
     def test_endedStart(self) -> None:
-        """A daemon that is gone at once has not started."""
+        """A daemon that ends at once counts as not started."""
         self.tell("ends")
         self.check("start", 1, "nanotun: did not start.")
 
@@ -216,7 +216,7 @@ class InitScriptTests(SynchronousTestCase):
             "nanotun: did not end within 1 s and is killed.",
             "nanotun: look at what 'nanotun recover' has said.",
         )
-        # Perhaps nobody has reaped it yet.
+        # It may not be reaped yet.
         command = Path(f"/proc/{pid}/cmdline")
         self.assertTrue(not command.exists() or command.read_bytes() == b"")
         self.assertEqual(self.said("calls", self.nanotun), f"recover --config {self.config}\n")
@@ -225,7 +225,7 @@ class InitScriptTests(SynchronousTestCase):
         self.check("stop", 0, "nanotun: did not end within 1 s and is killed.", "ip rule del")
 
     def test_notInstalled(self) -> None:
-        """Without the program it says what to do; status 5."""
+        """Without the program the script says what to do; status 5."""
         self.twistd.unlink()
         self.check(
             "start",
@@ -235,7 +235,7 @@ class InitScriptTests(SynchronousTestCase):
         )
 
     def test_notConfigured(self) -> None:
-        """Without the configuration it says what to do; status 6."""
+        """Without the configuration the script says what to do; status 6."""
         self.config.unlink()
         self.check(
             "start",
@@ -244,7 +244,7 @@ class InitScriptTests(SynchronousTestCase):
         )
 
     def test_notRoot(self) -> None:
-        """Without root it says so, status 4; but anybody may ask for the status."""
+        """Without root it refuses with status 4, but anybody may ask for the status."""
         public = Path(f"/tmp/nanotun-init-{os.getpid()}")
         shutil.copytree(self.directory, public)
         self.addCleanup(shutil.rmtree, public)
@@ -281,7 +281,7 @@ class InitScriptTests(SynchronousTestCase):
         return done.returncode, done.stdout
 
     def test_usage(self) -> None:
-        """Any other word is answered with those that there are; status 2."""
+        """Any other word is answered with the list of words; status 2."""
         for word in ("", "begin"):
             self.check(
                 word,
@@ -290,7 +290,7 @@ class InitScriptTests(SynchronousTestCase):
             )
 
     def test_shells(self) -> None:
-        """It is plain POSIX shell, and shellcheck finds nothing to say of it."""
+        """It is plain POSIX shell, and shellcheck has no complaint."""
         subprocess.run(["/bin/sh", "-n", str(SCRIPT)], check=True)
         found = shutil.which("shellcheck")
         if found is None:
@@ -300,7 +300,7 @@ class InitScriptTests(SynchronousTestCase):
             self.assertEqual(done.stdout, "")
 
     def test_header(self) -> None:
-        """Its header has what LSB and update-rc.d ask for."""
+        """Its header has the fields that LSB and update-rc.d require."""
         text = SCRIPT.read_text()
         header = text[text.index("### BEGIN INIT INFO") : text.index("### END INIT INFO")]
         for field in (

@@ -1,6 +1,6 @@
 """
-Tests of the build's own tools, in tools/, and of what the documents say about
-the configuration.  The build itself is run by C{make build} and C{make wheel}.
+Tests of the build's tools, in tools/, and of the sample configuration.  The build itself
+is tested by C{make build} and C{make wheel}.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class TrialCountsTests(SynchronousTestCase):
     """L{run_tests.trialCounts}."""
 
     def test_passed(self) -> None:
-        """Successes and expected failures passed; skips are counted apart."""
+        """Successes and expected failures count as passed; skips are counted separately."""
         output = "Ran 5 tests in 0.1s\n\nPASSED (skips=1, expectedFailures=1, successes=3)\n"
         self.assertEqual(trialCounts(output), Counts(4, 0, 1))
 
     def test_failed(self) -> None:
-        """Failures, errors and unexpected successes failed."""
+        """Failures, errors and unexpected successes count as failed."""
         output = (
             "Ran 6 tests in 0.1s\n\n"
             "FAILED (failures=1, errors=2, unexpectedSuccesses=1, successes=2)\n"
@@ -41,7 +41,7 @@ class TrialCountsTests(SynchronousTestCase):
         self.assertEqual(trialCounts(output), Counts(2, 4, 0))
 
     def test_nothing(self) -> None:
-        """No summary, or no tests, is a failure and not a success."""
+        """Output without a summary, or without any test, is a failure."""
         for output in ("", "Segmentation fault\n", "Ran 0 tests in 0.0s\n\nPASSED\n"):
             self.assertEqual(trialCounts(output), Counts(0, 1, 0))
 
@@ -50,7 +50,7 @@ class GoCountsTests(SynchronousTestCase):
     """L{run_tests.goCounts}."""
 
     def test_counts(self) -> None:
-        """Tests count, packages do not, and a package that does not build is a failure."""
+        """Tests are counted and packages are not; a package that does not build is a failure."""
         events = [
             {"Action": "pass", "Package": "a", "Test": "T1"},
             {"Action": "skip", "Package": "a", "Test": "T2"},
@@ -62,7 +62,7 @@ class GoCountsTests(SynchronousTestCase):
         self.assertEqual(goCounts(events), Counts(1, 2, 1))
 
     def test_nothing(self) -> None:
-        """No tests at all is a failure."""
+        """A run without any test is a failure."""
         self.assertEqual(goCounts([{"Action": "pass", "Package": "a"}]), Counts(0, 1, 0))
 
 
@@ -70,7 +70,7 @@ class FindGoTests(SynchronousTestCase):
     """L{golang.findGo}."""
 
     def fakeGo(self, version: str) -> str:
-        """Make a go of some version and return its directory."""
+        """Make a program C{go} that reports a version, and return its directory."""
         directory = Path(self.mktemp())
         directory.mkdir()
         script = directory / "go"
@@ -79,13 +79,13 @@ class FindGoTests(SynchronousTestCase):
         return str(directory.resolve())
 
     def test_newEnough(self) -> None:
-        """The first go on the path that is new enough is taken, an old one passed over."""
+        """The first go on the path that is new enough is used; older ones are skipped."""
         old, broken, new = (self.fakeGo(v) for v in ("go1.26.2", "nonsense", "go1.27rc1"))
         self.patch(os, "environ", {"PATH": f"{old}:{broken}:{new}"})
         self.assertEqual(golang.findGo(), os.path.join(new, "go"))
 
     def test_minimumIsOfGoMod(self) -> None:
-        """The minimum is what netstack/go.mod asks for."""
+        """The minimum is the version in netstack/go.mod."""
         minimum = "go {}.{}.{}\n".format(*golang.MINIMUM)
         self.assertIn(minimum, (ROOT / "netstack" / "go.mod").read_text())
 
@@ -133,11 +133,11 @@ class DocumentTests(SynchronousTestCase):
         self.text = path.read_text()
 
     def test_valid(self) -> None:
-        """The example is a valid configuration as it stands."""
+        """The sample is a valid configuration without any edit."""
         makeSettings(parseFile(self.text, "nanotun.yaml", KEYS), {}, "nanotun.yaml")
 
     def test_complete(self) -> None:
-        """It shows every setting; those behind a # have their default and parse as well."""
+        """It shows every setting; those behind a # show their default, and are valid too."""
         lines = [line.lstrip("# ") for line in self.text.splitlines()]
         for key in KEYS.values():
             if key.default is not None:

@@ -1,4 +1,4 @@
-"""Tests of etc/systemd/nanotun.service, by systemd's own tools; no systemd need run."""
+"""Tests of etc/systemd/nanotun.service with systemd's own tools; systemd need not run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests import ROOT
 
 UNIT = ROOT / "etc" / "systemd" / "nanotun.service"
 
-#: Of 10; 9.6 is a unit that says nothing.  What is left: root with NET_ADMIN and
-#: SYS_PTRACE, on the host's network, with /dev/net/tun and everybody's /proc.
+#: Of 10; a unit without any restriction has 9.6.  The rest is root with NET_ADMIN and
+#: SYS_PTRACE, on the host's network, with /dev/net/tun and the /proc of all processes.
 EXPOSURE_LIMIT = 3.3
 
 
@@ -27,9 +27,9 @@ class UnitTests(SynchronousTestCase):
 
     def analyze(self, *arguments: str) -> str:
         """
-        Run systemd-analyze on a copy of the unit whose programs are there.
+        Run systemd-analyze on a copy of the unit whose programs exist.
 
-        @return: what it said.
+        @return: its output.
         """
         found = shutil.which("systemd-analyze")
         if found is None:
@@ -49,25 +49,25 @@ class UnitTests(SynchronousTestCase):
         return done.stdout
 
     def test_verify(self) -> None:
-        """systemd-analyze verify finds nothing to say of it."""
+        """systemd-analyze verify has no complaint."""
         self.assertEqual(self.analyze("verify", "--man=no"), "")
 
     def test_security(self) -> None:
-        """systemd-analyze security sees no more exposure than a TUN daemon has to have."""
+        """systemd-analyze security finds no more exposure than a TUN daemon needs."""
         said = self.analyze("security", "--offline=true", "--no-pager")
         found = re.search(r"Overall exposure level for nanotun.service: ([0-9.]+)", said)
         assert found is not None, said
         self.assertLessEqual(float(found[1]), EXPOSURE_LIMIT)
 
     def test_capabilities(self) -> None:
-        """It grants just what the daemon may want to keep, but for other users' files."""
+        """It grants exactly the capabilities that the daemon may keep, except DAC_OVERRIDE."""
         found = re.search(r"^CapabilityBoundingSet=(.*)$", self.text, re.M)
         assert found is not None
         granted = {name.removeprefix("CAP_") for name in found[1].split()}
         self.assertEqual(granted, set(CAPABILITIES) - {"SETPCAP", "DAC_OVERRIDE"})
 
     def test_paths(self) -> None:
-        """The paths are those that make install replaces by its own."""
+        """Its paths are those that make install replaces."""
         installer = (ROOT / "tools" / "install.sh").read_text()
         self.assertIn("ExecStart=/usr/local/lib/nanotun/bin/twistd -n ", self.text)
         self.assertIn("--config /etc/nanotun.yaml", self.text)
