@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from twisted.python import usage
@@ -132,7 +132,7 @@ class Options(usage.Options):
     ]
 
     settings: Settings
-    given: Collection[str] = ()
+    given: frozenset[str] = frozenset()
     confirm = 0
     notices: tuple[str, ...] = ()
 
@@ -162,7 +162,7 @@ class Options(usage.Options):
         }
         given = {**variableValues(environment), **flagValues}
         self.settings = makeSettings(fileValues, given, path)
-        self.given = given.keys()
+        self.given = frozenset(given)
         self.notices += strayVariables(environment, OTHER_VARIABLES)
         self._readConfirm()
         inURL = any(proxy.password is not None for proxy in self.settings.proxy)
