@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
+from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
 from nanotun.upstream.url import ProxyURL, parseProxyURL
 
 TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ without the closing zero.
-DNS_SERVER_LIMIT = 8  #: Servers; an app gives up before a query has been sent to more.
-DNS_PORT = 53
+DNS_SERVER_LIMIT = 8  #: Servers; no query is sent to more before its app gives up.
 PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from zope.interface import implementer
 
+from nanotun.addresses import DNS_PORT
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
@@ -31,9 +32,6 @@ from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine
 from nanotun.linux.locality import Locality
 
 __all__ = ["Gateway", "GatewayStats", "NameOptions", "makeGateway"]
-
-#: The port of DNS (RFC 1035, section 4.2).
-DNS_PORT = 53
 
 #: Bytes of cache for each answer that it may hold: most are far smaller.
 CACHE_BYTES = 2048

@@ -5,26 +5,13 @@ The proxy, where it runs on this machine: which sockets its address leads to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 
+from nanotun.addresses import isAddress, isLoopback
 from nanotun.flow import Endpoint
 from nanotun.owners.interfaces import ISockets
 from nanotun.upstream.url import ProxyURL
 
-#: RFC 6761, section 6.3: it and all below it are this machine.
-_LOCALHOST = "localhost"
 _LOOPBACKS = ("127.0.0.1", "::1")
-
-
-def isLoopback(host: str) -> bool:
-    """Whether a proxy's host, a name or an address, is this machine for certain."""
-    host = host.lower()
-    if host == _LOCALHOST or host.endswith(f".{_LOCALHOST}"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class LocalProxies:
@@ -48,10 +35,10 @@ class LocalProxies:
             Endpoint(address, place.port)
             for place in places
             if isLoopback(place.host)
-            for address in ((place.host,) if _isAddress(place.host) else _LOOPBACKS)
+            for address in ((place.host,) if isAddress(place.host) else _LOOPBACKS)
         )
         self._others = tuple(
-            place for place in places if not isLoopback(place.host) and _isAddress(place.host)
+            place for place in places if not isLoopback(place.host) and isAddress(place.host)
         )
         self._endpoints = self._loopback
 
@@ -93,11 +80,3 @@ class LocalProxies:
         for path in self._paths:
             found.update(self._sockets.listeningAt(path))
         return frozenset(found)
-
-
-def _isAddress(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -19,7 +19,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from zope.interface import implementer
 
-from nanotun.addresses import SOCKET_MARK
+from nanotun.addresses import SOCKET_MARK, isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import IJudge, IOwners
@@ -30,9 +30,6 @@ CURE = (
     f"give packets marked {SOCKET_MARK:#x} a way of their own, as autoDefaultRoute does, or "
     f"'ip rule add fwmark {SOCKET_MARK:#x} lookup main' where main knows one"
 )
-
-#: The loopback's name, for a proxy on this machine (RFC 6761, section 6.3).
-_LOCALHOST = "localhost"
 
 
 def _canonical(host: str) -> str:
@@ -52,7 +49,7 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     @param isLocal: whether a literal address is one of this machine's.
     """
     return any(
-        host.startswith("/") or f".{host}".endswith(f".{_LOCALHOST}") or isLocal(host)
+        host.startswith("/") or isLocalhost(host) or isLocal(host)
         for host in (proxy.host.lower() for proxy in settings.proxy)
         if host
     )

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, isFake, isUnicast, mayDial
+from nanotun.addresses import (
+    DNS_PORT,
+    GATEWAY4,
+    GATEWAY6,
+    SPECIALS,
+    Reach,
+    isFake,
+    isUnicast,
+    mayDial,
+)
 from nanotun.config.networks import Network
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.reserved import SPECIALS, Reach, specialOf
+from nanotun.policy.reserved import specialOf
 
 #: What L{Owner.excluded} says of the process that is the proxy on this machine.
 LOCAL_PROXY = "local proxy"
-
-DNS_PORT = 53
 
 GATEWAYS = (GATEWAY4, GATEWAY6)
 

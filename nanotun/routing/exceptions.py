@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from nanotun.routing.host import isAddress
+from nanotun.addresses import isAddress
 
 #: Seconds that the start waits for the proxies' names.  A resolver asks its second
 #: server after five.

@@ -8,7 +8,6 @@ import os
 import pwd
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_address
 
 from nanotun.config.selectors import SelectorKind
 from nanotun.config.settings import Settings
@@ -54,15 +53,6 @@ def proxyHosts(settings: Settings) -> tuple[str, ...]:
     """The hosts of all proxies, names and addresses; no paths of unix sockets."""
     hosts = (proxy.host.lower().rstrip(".") for proxy in settings.proxy)
     return tuple(dict.fromkeys(host for host in hosts if host and not host.startswith("/")))
-
-
-def isAddress(host: str) -> bool:
-    """Whether a host is an address and no name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def lookUp(host: str) -> list[str]:

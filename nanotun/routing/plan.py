@@ -39,7 +39,16 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from nanotun.addresses import SOCKET_MARK
+from nanotun.addresses import (
+    BROADCAST4,
+    LINK_LOCAL6,
+    LOCAL_NETWORKS,
+    MULTICAST4,
+    MULTICAST6,
+    OWN4,
+    OWN6,
+    SOCKET_MARK,
+)
 from nanotun.routing.values import FIRST, LAST, TABLE, Host, Route, Rule, Sysctl, Wishes
 
 Change = Rule | Route | Sysctl
@@ -61,25 +70,16 @@ END = LAST
 LOCAL = "lo"
 
 #: Networks of the tunnel: the gateway's, and the addresses that stand for names.
-OWN_NETWORKS = {4: ("198.18.0.0/15",), 6: ("fdfe:dcba:9876::/48",)}
+OWN_NETWORKS = {4: (OWN4,), 6: (OWN6,)}
 
-#: What C{lan: direct} means: RFC 1918, RFC 6598, RFC 3927, multicast (RFC 5771) and
-#: broadcast; RFC 4193 and multicast (RFC 4291).
+#: What C{lan: direct} means: local networks, multicast and broadcast.
 PRIVATE = {
-    4: (
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "224.0.0.0/4",
-        "255.255.255.255/32",
-    ),
-    6: ("fc00::/7", "ff00::/8"),
+    4: (*LOCAL_NETWORKS[4], MULTICAST4, BROADCAST4),
+    6: (*LOCAL_NETWORKS[6], MULTICAST6),
 }
 
-#: What has no way but the link, whatever C{lan} says (RFC 4291, section 2.5.6).
-LINK = {4: (), 6: ("fe80::/10",)}
+#: Reachable on the link only, whatever C{lan} says.
+LINK: dict[int, tuple[str, ...]] = {4: (), 6: (LINK_LOCAL6,)}
 
 #: A DHCP client's port and its server's (RFC 2131, section 4.1; RFC 8415, section 7.2).
 DHCP_PORTS = {4: (68, 67), 6: (546, 547)}

@@ -20,8 +20,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from nanotun.addresses import isFake
-from nanotun.routing.host import isAddress
+from nanotun.addresses import isAddress, isFake
 
 #: Names whose last addresses are kept: proxies are no more than that.
 _REMEMBERED_LIMIT = 64

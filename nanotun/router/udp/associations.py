@@ -23,14 +23,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from nanotun.addresses import DNS_PORT
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IPacketEngine, IUpstream
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.association import Leg, LegKey
 from nanotun.router.udp.pauses import Pauses
-
-DNS_PORT = 53
 
 #: Legs that may be opening at a time.  A program that sends from every port it
 #: has must not become as many connections to the proxy; above this its datagrams

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nanotun.addresses import SOCKET_MARK
+from nanotun.addresses import DNS_PORT, LINK_LOCAL6, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
     CHAIN_PREFIX,
-    DNS_PORT,
     FAMILIES,
-    LINK_LOCAL6,
     SERVER_PORTS,
     Family,
     Rules,

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nanotun.addresses import SOCKET_MARK
+from nanotun.addresses import DNS_PORT, LINK_LOCAL6, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
-    DNS_PORT,
     FAMILIES,
-    LINK_LOCAL6,
     SERVER_PORTS,
     TABLE,
     Rules,

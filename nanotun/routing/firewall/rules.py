@@ -36,21 +36,11 @@ import hashlib
 import re
 from typing import Any, NamedTuple
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6
+from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6, OWN4, OWN6
 
 #: The name of the table, and what our chains in other people's tables begin with.
 TABLE = "nanotun"
 CHAIN_PREFIX = "NANOTUN_"
-
-#: Where the tunnel's own networks are.  Nobody's query to these is redirected: it
-#: would make the relay answer who is not of this machine.
-OWN4 = "198.18.0.0/15"
-OWN6 = "fdfe:dcba:9876::/48"
-
-#: RFC 4291, section 2.5.6.
-LINK_LOCAL6 = "fe80::/10"
-
-DNS_PORT = 53
 
 #: System ports (RFC 6335, section 6): who sends from one of these is a server.
 SERVER_PORTS = (1, 1023)
@@ -62,6 +52,8 @@ class Family(NamedTuple):
 
     @ivar word: nft's name for it.
     @ivar kernel: the source address of packets that were to go into the tunnel.
+    @ivar own: the tunnel's own networks.  No query to one of these is redirected: the
+        relay would then answer hosts other than this machine.
     @ivar link: the network between the kernel and the gateway.
     """
 

@@ -9,23 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 
+from nanotun.addresses import LOCAL_NETWORKS
 from nanotun.errors import HandshakeError
 from nanotun.flow import Endpoint
 
-#: Addresses that mean something within one network only: RFC 1918, RFC 6598 (a
-#: carrier's), RFC 3927 and RFC 4193.  Not L{ipaddress}'s C{is_private}, which
-#: differs between versions of Python and counts test networks.
-LOCAL_NETWORKS = tuple(
-    ipaddress.ip_network(each)
-    for each in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "fc00::/7",
-    )
-)
+_LOCAL = tuple(map(ipaddress.ip_network, (*LOCAL_NETWORKS[4], *LOCAL_NETWORKS[6])))
 
 
 def relayEndpoint(bound: Endpoint, proxyHost: str, proxy: str) -> Endpoint:
@@ -83,4 +71,4 @@ def _plain(address: _Address) -> _Address:
 
 
 def _isLocal(address: _Address) -> bool:
-    return any(address in network for network in LOCAL_NETWORKS)
+    return any(address in network for network in _LOCAL)

@@ -9,10 +9,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.addresses import SPECIALS, Reach
 from nanotun.config.networks import lanPorts, networks
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.reserved import SPECIALS, Reach, specialOf
+from nanotun.policy.reserved import specialOf
 from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules, named
 from tests import ROOT
 

@@ -15,12 +15,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.addresses import isAddress
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.exceptions import Surroundings
-from nanotun.routing.host import HostReader, isAddress, lookUp, proxyHosts, wishesOf
+from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.ssh import sessionPort, sshPorts
 from nanotun.routing.values import Interface, Wishes
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.addresses import isFake, isUnicast, mayDial
+from nanotun.addresses import (
+    LOCAL_NETWORKS,
+    isAddress,
+    isFake,
+    isLocalhost,
+    isLoopback,
+    isUnicast,
+    mayDial,
+)
 
 
 class UnicastTests(SynchronousTestCase):
@@ -93,3 +101,45 @@ class UnicastTests(SynchronousTestCase):
             "2002:a9fe:a9fe::",
         ):
             self.assertFalse(mayDial(host), host)
+
+
+class NetworkTests(SynchronousTestCase):
+    """The networks that other modules derive from the one table."""
+
+    def test_local(self) -> None:
+        """Local networks are those of RFC 1918, RFC 6598, RFC 3927 and RFC 4193."""
+        self.assertEqual(
+            LOCAL_NETWORKS,
+            {
+                4: (
+                    "10.0.0.0/8",
+                    "100.64.0.0/10",
+                    "169.254.0.0/16",
+                    "172.16.0.0/12",
+                    "192.168.0.0/16",
+                ),
+                6: ("fc00::/7",),
+            },
+        )
+
+
+class LoopbackTests(SynchronousTestCase):
+    """Tests for L{isLocalhost}, L{isLoopback} and L{isAddress}."""
+
+    def test_names(self) -> None:
+        """localhost and the names below it are this machine, in any case of letters."""
+        for host in ("localhost", "LocalHost", "proxy.localhost"):
+            self.assertTrue(isLocalhost(host), host)
+            self.assertTrue(isLoopback(host), host)
+        for host in ("notlocalhost", "localhost.example", ""):
+            self.assertFalse(isLocalhost(host), host)
+            self.assertFalse(isLoopback(host), host)
+
+    def test_addresses(self) -> None:
+        """Loopback addresses are this machine without being its name."""
+        for host in ("127.0.0.1", "127.9.9.9", "::1"):
+            self.assertTrue(isLoopback(host), host)
+            self.assertFalse(isLocalhost(host), host)
+        self.assertFalse(isLoopback("192.0.2.1"))
+        self.assertTrue(isAddress("192.0.2.1"))
+        self.assertFalse(isAddress("localhost"))
