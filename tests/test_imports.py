@@ -122,14 +122,7 @@ HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.ine
 HOMES: dict[str, str | tuple[str, ...]] = {
     # The native library; capset(2) and prctl(2), for which no package is kept up.
     "ctypes": ("nanotun.engine", "nanotun.daemon.privileges"),
-    "pyroute2": (
-        "nanotun.linux",
-        "nanotun.tun",
-        "nanotun.routing",
-        "nanotun.owners",
-        "nanotun.cell",
-        "nanotun.doctor",
-    ),
+    "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.cell"),
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
     "hyperlink": "nanotun.upstream.url",

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from nanotun.config.options import Options
 from nanotun.console.command import run
 from nanotun.console.statuses import GOOD
-from nanotun.routing.cached import CachedRoutes
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.preview import plannedChanges
 
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from nanotun.console.command import AskOptions, run
 from nanotun.console.statuses import GOOD
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.make import makeChanges
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.recover import recover
 
 

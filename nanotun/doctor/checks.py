@@ -16,7 +16,7 @@ from nanotun.doctor.machine import Machine
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.linux.network import Landscape, readLandscape
+from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.upstream.dial.sockets import openDatagram
 from nanotun.upstream.make import upstreamFor
 
@@ -43,7 +43,7 @@ def allChecks(
     reactor: Any,
     inThread: Callable[..., Any],
     machine: Machine | None = None,
-    survey: Callable[[], Landscape] = readLandscape,
+    survey: Callable[[], MachineNetwork] = readNetwork,
 ) -> list[ICheck]:
     """
     All of them, in the order of the report.

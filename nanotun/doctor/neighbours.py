@@ -14,7 +14,7 @@ from zope.interface import implementer
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.linux.network import Landscape
+from nanotun.linux.network import MachineNetwork
 from nanotun.rundir import JOURNAL, LOCK
 
 
@@ -123,7 +123,7 @@ class ManagerCheck:
     name = "other managers"
 
     def __init__(
-        self, survey: Callable[[], Landscape], machine: Machine, settings: Settings
+        self, survey: Callable[[], MachineNetwork], machine: Machine, settings: Settings
     ) -> None:
         self._survey = survey
         self._machine = machine

@@ -1,5 +1,5 @@
 """
-Checks of this machine's network, as one L{Landscape} shows it.
+Checks of this machine's network, as one L{MachineNetwork} shows it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.linux.network import TABLE_MAIN, Landscape
+from nanotun.linux.network import TABLE_MAIN, MachineNetwork
 
 #: What IFLA_INFO_KIND says of devices that lead into somebody's tunnel.
 TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
 
 OURS = tuple(ipaddress.ip_network(each, strict=False) for each in (KERNEL4, KERNEL6, FAKE4, FAKE6))
 
-Survey = Callable[[], Landscape]
+Survey = Callable[[], MachineNetwork]
 
 
 @implementer(ICheck)

@@ -1,15 +1,14 @@
 """
-Whether the kernel would send a marked packet into the device.
+Tells whether the kernel would route a marked packet into the device.
 
-It is asked by rtnetlink (rtnetlink(7), C{RTM_GETROUTE}), for the answer names the
-interface whatever addresses it has.  The kernel answers within the call that asks.
+rtnetlink(7) is asked (C{RTM_GETROUTE}), because its answer names the interface
+whatever addresses that has.  The kernel answers within the call that asks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.interfaces import IPart
+from nanotun.linux import netlink
+from nanotun.linux.network import packRouteRequest, readInterface
 
 #: Seconds that an answer is used: routes change.
 MAX_AGE = 3.0
@@ -25,45 +26,17 @@ MAX_AGE = 3.0
 #: Addresses that are remembered.
 LIMIT = 2048
 
-#: linux/rtnetlink.h and linux/netlink.h.
-RTM_NEWROUTE = 24
-RTM_GETROUTE = 26
-NLM_F_REQUEST = 1
-RTA_DST = 1
-RTA_OIF = 4
-RTA_MARK = 16
-
-#: struct nlmsghdr, struct rtmsg and struct rtattr, in the host's own order.
-NLMSGHDR = struct.Struct("=IHHII")
-RTMSG = struct.Struct("=8BI")
-RTATTR = struct.Struct("=HH")
-HEADERS = NLMSGHDR.size + RTMSG.size
-
 #: Bytes; an answer about one route has some 150.
 ANSWER_LIMIT = 4096
-
-_NETLINK_ROUTE = 0
-
-
-def openNetlink() -> socket.socket:
-    """
-    A socket to ask the kernel by.
-
-    @raise OSError: there is none to be had.
-    """
-    family = getattr(socket, "AF_NETLINK", 16)
-    opened = socket.socket(family, socket.SOCK_RAW, _NETLINK_ROUTE)
-    opened.setblocking(False)
-    return opened
 
 
 @implementer(IPart)
 class MarkedRoute:
     """
-    Asks the kernel, and remembers for a while.
+    Asks the kernel, and remembers each answer for L{MAX_AGE}.
 
     @ivar failures: how often the kernel could not be asked.
-    @param device: the TUN device's name; none of that name needs to be there.
+    @param device: the TUN device's name; the device need not exist yet.
     @param seconds: the clock.
     """
 
@@ -76,7 +49,7 @@ class MarkedRoute:
         device: str,
         seconds: Callable[[], float],
         mark: int = SOCKET_MARK,
-        makeSocket: Callable[[], Any] = openNetlink,
+        makeSocket: Callable[[], Any] = lambda: netlink.openNetlink(netlink.ROUTE),
     ) -> None:
         self.failures = 0
         self._device = device
@@ -88,7 +61,7 @@ class MarkedRoute:
         self._known: dict[str, tuple[bool, float]] = {}
 
     def start(self) -> None:
-        """See L{IPart.start}.  A socket that cannot be had is tried for again at need."""
+        """See L{IPart.start}.  If the socket cannot be opened now, the first question tries."""
         with contextlib.suppress(OSError):
             self._socket = self._makeSocket()
 
@@ -99,8 +72,8 @@ class MarkedRoute:
 
     def leadsIn(self, host: str) -> bool:
         """
-        Whether the route of a marked packet to an address leads into the device.  Where
-        that cannot be found out it is said not to; never raises.
+        Whether the route of a marked packet to an address leads into the device; C{False}
+        if that cannot be found out.  Never raises.
 
         @param host: a literal address.
         """
@@ -114,11 +87,11 @@ class MarkedRoute:
             return False
         try:
             known = self._interfaceTo(host) == index
-        except (OSError, struct.error) as error:
+        except OSError as error:
             if not self.failures:
                 self._log.warn(
-                    "The kernel cannot be asked for the way to {host}: {error}; loops may go "
-                    "unseen.",
+                    "The kernel cannot be asked for the route to {host}: {error}; loops may go "
+                    "unnoticed.",
                     host=host,
                     error=error,
                 )
@@ -139,47 +112,14 @@ class MarkedRoute:
         """
         The index of the interface that a packet leaves by; 0 where there is no route.
 
-        @raise OSError, struct.error: no answer, or one that makes no sense.
+        @raise OSError: there is no answer, or it makes no sense.
         """
         if self._socket is None:
             self._socket = self._makeSocket()
         self._sequence = self._sequence + 1 & 0xFFFFFFFF
-        self._socket.sendto(routeRequest(host, self._mark, self._sequence), (0, 0))
+        self._socket.sendto(packRouteRequest(host, self._mark, self._sequence), (0, 0))
         while True:
             answer, (sender, _) = self._socket.recvfrom(ANSWER_LIMIT)
-            if sender == 0 and NLMSGHDR.unpack_from(answer)[3] == self._sequence:
-                return routeInterface(answer)
-
-
-def routeRequest(host: str, mark: int, sequence: int) -> bytes:
-    """The question for the route to C{host}."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.inet_pton(family, host)
-    size = RTATTR.size + len(address)
-    attributes = RTATTR.pack(size, RTA_DST) + address
-    attributes += RTATTR.pack(RTATTR.size + 4, RTA_MARK) + struct.pack("=I", mark)
-    route = RTMSG.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, 0)
-    total = HEADERS + len(attributes)
-    header = NLMSGHDR.pack(total, RTM_GETROUTE, NLM_F_REQUEST, sequence, 0)
-    return header + route + attributes
-
-
-def routeInterface(answer: bytes) -> int:
-    """
-    The interface's index in an answer; 0 where it has none, as in one that says there
-    is no route.
-
-    @raise struct.error: it makes no sense.
-    """
-    length, kind = NLMSGHDR.unpack_from(answer)[:2]
-    if kind != RTM_NEWROUTE:
-        return 0
-    offset = HEADERS
-    while offset + RTATTR.size <= min(length, len(answer)):
-        size, attribute = RTATTR.unpack_from(answer, offset)
-        if attribute == RTA_OIF:
-            index: int = struct.unpack_from("=I", answer, offset + RTATTR.size)[0]
-            return index
-        # NLA_ALIGNTO is four bytes.
-        offset += max(size + 3 & ~3, RTATTR.size)
-    return 0
+            index = readInterface(answer, self._sequence) if sender == 0 else None
+            if index is not None:
+                return index

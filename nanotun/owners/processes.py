@@ -17,6 +17,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from nanotun.linux.network import addresses
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.names import mayRunScripts, namesOf
 from nanotun.owners.values import Glance, Process, Program
@@ -146,13 +147,7 @@ class ProcProcesses:
 
     def ownAddresses(self) -> frozenset[str]:
         """See L{IProcesses.ownAddresses}."""
-        import psutil
-
-        return frozenset(
-            address.address.partition("%")[0]
-            for addresses in psutil.net_if_addrs().values()
-            for address in addresses
-        )
+        return frozenset(address.host for address in addresses())
 
     def _read(self, name: str) -> bytes:
         file = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)

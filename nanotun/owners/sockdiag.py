@@ -1,16 +1,13 @@
 """
 The messages of sock_diag(7), which asks the kernel for one socket or for some.
 
-Pure.  pyroute2 has these messages too; with it one question takes 50 microseconds
-more than the kernel's six, and there is one for every flow.  The formats are
-those of linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h: the kernel's byte
-order, but for addresses and ports.
+The formats are those of linux/sock_diag.h and linux/inet_diag.h: the kernel's byte
+order, but network byte order for addresses and ports.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
@@ -18,13 +15,11 @@ from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
 from nanotun.flow import Endpoint, Protocol
+from nanotun.linux import netlink
+from nanotun.linux.netlink import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 from nanotun.owners.values import FlowSocket
 
 SOCK_DIAG_BY_FAMILY = 20
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
-NLM_F_REQUEST = 0x001
-NLM_F_DUMP = 0x300
 
 #: INET_DIAG_NOCOOKIE: any socket will do.
 _NO_COOKIE = b"\xff" * 8
@@ -37,22 +32,16 @@ _CGROUP_ID = 21
 ALL_STATES = 0xFFFFFFFF
 LISTENING = 1 << 10
 
-#: struct nlmsghdr: length, type, flags, sequence number, port id.
-_HEADER = struct.Struct("=IHHII")
 #: struct inet_diag_req_v2 up to its addresses.
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 _INTERFACE = struct.Struct("=I")
-_REQUEST_LENGTH = _HEADER.size + _REQUEST.size + _PORTS.size + 32 + _INTERFACE.size + 8
 #: struct inet_diag_msg: what is read before its addresses, and after them.
 _ANSWER = struct.Struct("=BBBB")
 _ANSWER_END = struct.Struct("=IIIII")
-_ADDRESSES = _HEADER.size + _ANSWER.size + _PORTS.size
+_ADDRESSES = _ANSWER.size + _PORTS.size
 _ANSWER_LENGTH = _ADDRESSES + 32 + _INTERFACE.size + 8 + _ANSWER_END.size
-_ATTRIBUTE = struct.Struct("=HH")
-_UINT32 = struct.Struct("=I")
 _UINT64 = struct.Struct("=Q")
-_ERRNO = struct.Struct("=i")
 
 _NOWHERE = b"\0" * 16
 #: RFC 4291, section 2.5.5.2.
@@ -101,14 +90,16 @@ def askForOne(
     if protocol is Protocol.UDP:
         # "Swapped for historical reasons", net/ipv4/udp_diag.c says.
         here, there, ports = there, here, (remote.port, local.port)
-    return (
-        _HEADER.pack(_REQUEST_LENGTH, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, number, 0)
-        + _REQUEST.pack(family, protocol, 0, 0, ALL_STATES)
+    return netlink.pack(
+        SOCK_DIAG_BY_FAMILY,
+        NLM_F_REQUEST,
+        number,
+        _REQUEST.pack(family, protocol, 0, 0, ALL_STATES)
         + _PORTS.pack(*ports)
         + here
         + there
         + _INTERFACE.pack(interface)
-        + _NO_COOKIE
+        + _NO_COOKIE,
     )
 
 
@@ -118,60 +109,54 @@ def askForPort(number: int, protocol: Protocol, family: int, port: int, states: 
 
     @param states: a bit for each state that counts.
     """
-    return (
-        _HEADER.pack(_REQUEST_LENGTH, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, number, 0)
-        + _REQUEST.pack(family, protocol, 0, 0, states)
+    return netlink.pack(
+        SOCK_DIAG_BY_FAMILY,
+        NLM_F_REQUEST | NLM_F_DUMP,
+        number,
+        _REQUEST.pack(family, protocol, 0, 0, states)
         + _PORTS.pack(port, 0)
         + _NOWHERE
         + _NOWHERE
         + _INTERFACE.pack(0)
-        + _NO_COOKIE
+        + _NO_COOKIE,
     )
 
 
-def messages(data: bytes, number: int) -> Iterator[Answer | None]:
+def answers(data: bytes, number: int) -> Iterator[Answer | None]:
     """
-    Read what came by one recv(2); what answers other requests is left out.
+    Read what one recv(2) returned; messages that answer other requests are left out.
 
-    @return: sockets, and at last L{None} if this was the end of the answer.
-    @raise OSError: the kernel's refusal.
+    @return: sockets, and at last L{None} if the answer ends here.
+    @raise OSError: the kernel refuses.
     """
-    place, end = 0, len(data)
-    while place + _HEADER.size <= end:
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, place)
-        if length < _HEADER.size or place + length > end:
-            return
+    for message in netlink.messages(data):
+        kind, _, sequence, start, end = message
         if sequence != number:
-            pass
-        elif kind == NLMSG_DONE:
+            continue
+        if kind == NLMSG_DONE:
             yield None
         elif kind == NLMSG_ERROR:
-            code = -_ERRNO.unpack_from(data, place + _HEADER.size)[0]
+            code = netlink.errorOf(data, message)
             if code == errno.ENOENT:
                 yield None
             elif code:
-                raise OSError(code, os.strerror(code))
-        elif kind == SOCK_DIAG_BY_FAMILY and length >= _ANSWER_LENGTH:
-            yield _answer(data, place, place + length)
-        place += (length + 3) & ~3
+                raise netlink.osError(code)
+        elif kind == SOCK_DIAG_BY_FAMILY and end - start >= _ANSWER_LENGTH:
+            yield _answer(data, start, end)
 
 
 def _answer(data: bytes, start: int, end: int) -> Answer:
-    family, _, _, _ = _ANSWER.unpack_from(data, start + _HEADER.size)
-    localPort, remotePort = _PORTS.unpack_from(data, start + _HEADER.size + _ANSWER.size)
+    family, _, _, _ = _ANSWER.unpack_from(data, start)
+    localPort, remotePort = _PORTS.unpack_from(data, start + _ANSWER.size)
     local = data[start + _ADDRESSES : start + _ADDRESSES + 16]
     place = start + _ANSWER_LENGTH
     _, _, _, uid, inode = _ANSWER_END.unpack_from(data, place - _ANSWER_END.size)
     mark = cgroup = 0
-    while place + _ATTRIBUTE.size <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, place)
-        if length < _ATTRIBUTE.size:
-            break
+    for kind, first, _ in netlink.attributes(data, place, end):
         if kind == _MARK:
-            mark = _UINT32.unpack_from(data, place + _ATTRIBUTE.size)[0]
+            mark = netlink.UINT32.unpack_from(data, first)[0]
         elif kind == _CGROUP_ID:
-            cgroup = _UINT64.unpack_from(data, place + _ATTRIBUTE.size)[0]
-        place += (length + 3) & ~3
+            cgroup = _UINT64.unpack_from(data, first)[0]
     found = FlowSocket(inode, uid, mark, cgroup, remotePort != 0)
     return Answer(family, local, localPort, remotePort, found)
 

@@ -12,25 +12,19 @@ from socket import AF_INET, AF_INET6
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.linux.netlink import READ_SIZE, SOCK_DIAG, openNetlink
 from nanotun.owners.interfaces import ISockets
 from nanotun.owners.sockdiag import (
     ALL_STATES,
     LISTENING,
     Answer,
+    answers,
     askForOne,
     askForPort,
-    messages,
     sends,
     takes,
 )
 from nanotun.owners.values import FlowSocket
-
-#: linux/netlink.h; Python has neither name.
-NETLINK_SOCK_DIAG = 4
-_NETLINK = getattr(socket, "AF_NETLINK", 16)
-
-#: Bytes for one recv(2); the kernel puts at most 32 KiB into one answer.
-_BUFFER = 65536
 
 #: Answers of 200 bytes that wait for us while we read one question's.
 _READ_LIMIT = 64
@@ -39,22 +33,6 @@ _READ_LIMIT = 64
 _ACCEPTS = 0x10000
 
 UNIX_SOCKETS = "/proc/self/net/unix"
-
-
-def openNetlink() -> socket.socket:
-    """
-    A netlink socket for sock_diag(7), non-blocking, closed on exec.
-
-    @raise OSError: this kernel, or who confines us, has it otherwise.
-    """
-    opened = socket.socket(_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-    try:
-        opened.bind((0, 0))
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
 
 
 @implementer(ISockets)
@@ -69,7 +47,7 @@ class KernelSockets:
     def __init__(
         self,
         interface: str,
-        openSocket: Callable[[], socket.socket] = openNetlink,
+        openSocket: Callable[[], socket.socket] = lambda: openNetlink(SOCK_DIAG),
         indexOf: Callable[[str], int] = socket.if_nametoindex,
         unixSockets: str = UNIX_SOCKETS,
     ) -> None:
@@ -85,7 +63,7 @@ class KernelSockets:
         """See L{ISockets.start}."""
         self._socket = self._openSocket()
         try:
-            self._ask(lambda number: askForPort(number, Protocol.TCP, AF_INET, 1, LISTENING))
+            self._onPort(Protocol.TCP, 1, LISTENING)
         except OSError:
             self.close()
             raise
@@ -157,26 +135,31 @@ class KernelSockets:
             found += self._ask(
                 lambda number, family=family: askForPort(  # type: ignore[misc]
                     number, protocol, family, port, states
-                )
+                ),
+                dump=True,
             )
         return found
 
-    def _ask(self, request: Callable[[int], bytes]) -> list[Answer]:
+    def _ask(self, request: Callable[[int], bytes], dump: bool = False) -> list[Answer]:
+        """
+        Ask one question.
+
+        @param request: makes the message from its sequence number.
+        @param dump: whether there is more than one answer.
+        """
         asked = self._socket
         if asked is None:
             return []
         # 0 is the kernel's own number.
         self._number = self._number % 0xFFFFFFFF + 1
-        message = request(self._number)
-        asked.send(message)
-        dump = message[7] & 0x03
+        asked.send(request(self._number))
         found: list[Answer] = []
         for _ in range(_READ_LIMIT):
             try:
-                data = asked.recv(_BUFFER)
+                data = asked.recv(READ_SIZE)
             except BlockingIOError:
                 break
-            for answer in messages(data, self._number):
+            for answer in answers(data, self._number):
                 if answer is None:
                     return found
                 found.append(answer)

@@ -101,9 +101,9 @@ class HostReader:
         @param valuesBefore: what settings were before we changed them, by name.
         @raise RoutingError: the kernel does not tell.
         """
-        probes = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
+        destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:
-            everything = self._kernel.interfaces(tuple(dict.fromkeys(probes)))
+            everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
         except OSError as error:
             raise RoutingError(
                 f"The network interfaces cannot be listed: {error.strerror}."
@@ -134,4 +134,4 @@ class HostReader:
 
 
 def _usesIPv6(interface: Interface) -> bool:
-    return any(":" in text for text in (*interface.networks, *interface.ways))
+    return any(":" in text for text in (*interface.networks, *interface.gateways))

@@ -82,12 +82,12 @@ class IKernelRoutes(Interface):
     def deleteRoute(route: Route) -> None:
         """@raise OSError: ESRCH or ENODEV if it is not there, or not ours."""
 
-    def interfaces(probes: tuple[str, ...]) -> list[NetworkInterface]:
+    def interfaces(destinations: tuple[str, ...]) -> list[NetworkInterface]:
         """
         All interfaces but the loopback, with the networks connected to them.
 
-        @param probes: addresses; where marked packets to one of them leave is an
-            uplink, and C{ways} says by which gateway.
+        @param destinations: literal addresses.  An interface by which marked packets to
+            one of them leave is an uplink, and its C{gateways} says by which gateways.
         """
 
     def close() -> None:

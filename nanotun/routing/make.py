@@ -13,7 +13,6 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
 from nanotun.routing.applied import Ledger
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
@@ -21,7 +20,7 @@ from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
 from nanotun.routing.monitor import NetworkMonitor
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.proxynames import ProxyResolver
 from nanotun.routing.recover import Leftovers
 from nanotun.routing.routes import Routes

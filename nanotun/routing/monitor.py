@@ -16,46 +16,30 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
+from nanotun.linux.netlink import READ_SIZE, ROUTE, openNetlink
 
 #: Groups of rtnetlink(7): RTMGRP_LINK, and those for addresses, routes and rules of
 #: both families, as numbers of linux/rtnetlink.h.
 GROUPS = (1, 5, 7, 8, 9, 11, 19)
 
-#: Of linux/netlink.h.
-_SOL_NETLINK = 270
-_ADD_MEMBERSHIP = 1
-
-#: Bytes for one read.  What a message says is not looked at: the plan is made anew.
-_READ_SIZE = 65536
-
 #: Messages for one turn of the reactor.
 _TURN = 256
 
 
-def openNetlink() -> socket.socket:
+def openMonitor() -> socket.socket:
     """
-    A socket that hears of all changes.
+    A socket that receives a message about each change.
 
-    @raise OSError: the system has no more.
+    @raise OSError: the system has no more sockets.
     """
-    opened = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-    )
-    try:
-        opened.bind((0, 0))
-        for group in GROUPS:
-            opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-    except OSError:
-        opened.close()
-        raise
-    return opened
+    return openNetlink(ROUTE, groups=GROUPS)
 
 
 @implementer(IReadDescriptor)
 class NetworkMonitor:
     """
     @param changed: called once for each turn in which something has changed.
-    @param makeSocket: see L{openNetlink}.
+    @param makeSocket: see L{openMonitor}.
     """
 
     _log = Logger()
@@ -64,7 +48,7 @@ class NetworkMonitor:
         self,
         reactor: Any,
         changed: Callable[[], None],
-        makeSocket: Callable[[], socket.socket] = openNetlink,
+        makeSocket: Callable[[], socket.socket] = openMonitor,
     ) -> None:
         self._reactor = reactor
         self._changed = changed
@@ -104,7 +88,7 @@ class NetworkMonitor:
             if self._socket is None:
                 return
             try:
-                self._socket.recv(_READ_SIZE)
+                self._socket.recv(READ_SIZE)
             except BlockingIOError:
                 break
             except OSError as error:

@@ -6,18 +6,16 @@ pyroute2 is imported here at the first call, not before.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from ipaddress import IPv6Address, ip_interface
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.linux.tables import Interrupted, defaultRoutes
+from nanotun.linux.network import addresses, interfaceNames, nextHops, routes
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import PROTOCOL, TABLE, Interface, Route, Rule
 
@@ -162,17 +160,14 @@ class NetlinkRoutes:
 
     def routes(self) -> list[Route]:
         """See L{IKernelRoutes.routes}."""
-
-        for _ in range(_TRIES):
-            with contextlib.suppress(Interrupted):
-                names = dict(socket.if_nameindex())
-                return [
-                    Route(version, names.get(each.interface, "?"))
-                    for version, family in _FAMILIES.items()
-                    for each in defaultRoutes(family, TABLE)
-                    if each.protocol == PROTOCOL
-                ]
-        raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+        # Not by pyroute2, which reads all routes of the machine to find two.
+        names = interfaceNames()
+        return [
+            Route(version, each.link or "?")
+            for version, family in _FAMILIES.items()
+            for each in routes(family, TABLE, names)
+            if each.isDefault and each.protocol == PROTOCOL
+        ]
 
     def addRoute(self, route: Route) -> None:
         """See L{IKernelRoutes.addRoute}."""
@@ -182,29 +177,23 @@ class NetlinkRoutes:
         """See L{IKernelRoutes.deleteRoute}."""
         self._ask(lambda netlink: netlink.route("del", **self._routeMessage(route)))
 
-    def interfaces(self, probes: tuple[str, ...]) -> list[Interface]:
+    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
-
-        def look(netlink: Any) -> list[Interface]:
-            # Not by a dump of the links, which takes a millisecond for each.
-            names = {index: name for index, name in socket.if_nameindex() if name != "lo"}
-            networks: dict[int, dict[str, None]] = {index: {} for index in names}
-            addresses = [
-                (each["index"], _networkOf(each)) for each in netlink.get_addr(socket.AF_INET)
-            ]
-            for index, network in (*addresses, *_networks6()):
-                if network and index in networks:
-                    networks[index][network] = None
-            ways: dict[int, dict[str, None]] = {index: {} for index in names}
-            for index, gateway in filter(None, (_wayTo(netlink, probe) for probe in probes)):
-                if index in ways:
-                    ways[index][gateway] = None
-            return [
-                Interface(name, tuple(sorted(networks[index])), tuple(ways[index]))
-                for index, name in names.items()
-            ]
-
-        return self._ask(look)
+        # Names only: a dump of the links costs more than all the rest.
+        names = interfaceNames()
+        networks: dict[str, dict[str, None]] = {name: {} for name in names.values()}
+        gateways: dict[str, dict[str, None]] = {name: {} for name in names.values()}
+        for address in addresses(names):
+            if address.connected is not None and address.link:
+                networks[address.link][str(address.connected)] = None
+        for hop in nextHops(destinations, SOCKET_MARK):
+            if hop.interface in names:
+                gateways[names[hop.interface]][hop.gateway] = None
+        return [
+            Interface(name, tuple(sorted(networks[name])), tuple(gateways[name]))
+            for name in names.values()
+            if name != "lo"
+        ]
 
     def _routeMessage(self, route: Route) -> dict[str, Any]:
         try:
@@ -242,38 +231,60 @@ class NetlinkRoutes:
         raise OSError(errno.EINTR, os.strerror(errno.EINTR))
 
 
-def _networkOf(address: Any) -> str:
-    """The network of one address, or nothing if it is the machine's alone, or the link's."""
-    own, other = address.get_attr("IFA_LOCAL"), address.get_attr("IFA_ADDRESS")
-    if address["scope"] != _SCOPE_UNIVERSE or other is None:
-        return ""
-    network = ip_interface(f"{other}/{address['prefixlen']}").network
-    alone = network.prefixlen == network.max_prefixlen and own in (None, other)
-    return "" if alone else str(network)
+@implementer(IKernelRoutes)
+class CachedRoutes:
+    """
+    Rules and routes as of one moment: forty changes ask whether they hold, and the kernel
+    is asked once.  After a change of its own, and after L{forget}, it asks again.
 
+    @param kernel: what is asked.
+    """
 
-def _networks6() -> Iterator[tuple[int, str]]:
-    """The same of all IPv6 addresses, by index, from C{if_inet6} of proc(5)."""
-    try:
-        with open("/proc/thread-self/net/if_inet6") as file:
-            lines = file.readlines()
-    except OSError:
-        return
-    for line in lines:
-        text, index, length, scope = line.split()[:4]
-        if int(scope, 16) == _SCOPE_UNIVERSE and int(length, 16) < 128:
-            address = IPv6Address(int(text, 16))
-            yield int(index, 16), str(ip_interface((address, int(length, 16))).network)
+    def __init__(self, kernel: IKernelRoutes) -> None:
+        self._kernel = kernel
+        self._rules: list[Rule] | None = None
+        self._routes: list[Route] | None = None
 
+    def forget(self) -> None:
+        """Ask the kernel anew at the next question."""
+        self._rules = self._routes = None
 
-def _wayTo(netlink: Any, probe: str) -> tuple[int, str] | None:
-    """The interface by which marked packets to C{probe} leave, and the gateway's address."""
-    from pyroute2.netlink.exceptions import NetlinkError
+    def close(self) -> None:
+        """See L{IKernelRoutes.close}."""
+        self._kernel.close()
 
-    family = _FAMILIES[6 if ":" in probe else 4]
-    with contextlib.suppress(NetlinkError):
-        for route in netlink.route("get", family=family, dst=probe, mark=SOCKET_MARK):
-            index, gateway = route.get_attr("RTA_OIF"), route.get_attr("RTA_GATEWAY")
-            if index is not None:
-                return index, gateway or ("::" if ":" in probe else "0.0.0.0")
-    return None
+    def rules(self) -> list[Rule]:
+        """See L{IKernelRoutes.rules}."""
+        if self._rules is None:
+            self._rules = self._kernel.rules()
+        return self._rules
+
+    def addRule(self, rule: Rule) -> None:
+        """See L{IKernelRoutes.addRule}."""
+        self.forget()
+        self._kernel.addRule(rule)
+
+    def deleteRule(self, rule: Rule) -> None:
+        """See L{IKernelRoutes.deleteRule}."""
+        self.forget()
+        self._kernel.deleteRule(rule)
+
+    def routes(self) -> list[Route]:
+        """See L{IKernelRoutes.routes}."""
+        if self._routes is None:
+            self._routes = self._kernel.routes()
+        return self._routes
+
+    def addRoute(self, route: Route) -> None:
+        """See L{IKernelRoutes.addRoute}."""
+        self.forget()
+        self._kernel.addRoute(route)
+
+    def deleteRoute(self, route: Route) -> None:
+        """See L{IKernelRoutes.deleteRoute}."""
+        self.forget()
+        self._kernel.deleteRoute(route)
+
+    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
+        """See L{IKernelRoutes.interfaces}."""
+        return self._kernel.interfaces(destinations)

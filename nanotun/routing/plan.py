@@ -125,7 +125,7 @@ def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
     as all answers to marked packets do.  Loose filtering, section 2.4, lets in what
     could come in by any interface.
     """
-    filters = [(each.name, each.rpFilter) for each in host.interfaces if each.ways]
+    filters = [(each.name, each.rpFilter) for each in host.interfaces if each.gateways]
     for name, value in [*filters, (wishes.device, host.rpFilterTunnel)]:
         if max(value, host.rpFilterAll) == _STRICT:
             yield Sysctl(f"net/ipv4/conf/{name}/rp_filter", str(_LOOSE), str(value))

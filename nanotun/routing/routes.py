@@ -17,12 +17,12 @@ from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
 from nanotun.routing.alone import checkAlone
 from nanotun.routing.applied import Ledger
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.follower import Follower
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
+from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.plan import plan
 from nanotun.routing.values import Host, Rule, Wishes
 

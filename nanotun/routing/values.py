@@ -112,14 +112,14 @@ class Interface(NamedTuple):
 
     @ivar networks: what is connected to it: its addresses' networks, without the
         link-local ones.
-    @ivar ways: where it leads to, if it is an uplink: the gateways' addresses, or
-        C{"0.0.0.0"} and C{"::"} where there is no gateway.
+    @ivar gateways: of an uplink: its gateways' addresses, or C{"0.0.0.0"} and C{"::"}
+        where there is no gateway.  Empty if it is no uplink.
     @ivar rpFilter: what net.ipv4.conf says of it, before we changed it.
     """
 
     name: str
     networks: tuple[str, ...] = ()
-    ways: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
     rpFilter: int = 0
 
 

@@ -91,7 +91,7 @@ class MemoryRoutes:
             raise _error(errno.ESRCH)
         self._routes.remove(route)
 
-    def interfaces(self, probes: tuple[str, ...]) -> list[Interface]:
+    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         return list(self.devices.values())
 

@@ -4,8 +4,7 @@ The contract of L{IKernelRoutes}, kept by the kernel.
 
 from __future__ import annotations
 
-from nanotun.routing.cached import CachedRoutes
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.values import Interface
 from tests.contracts.routes import DEVICE, KernelRoutesContract
 from tests.e2e.case import LabCase

@@ -22,13 +22,12 @@ from twisted.internet.task import Clock
 
 from nanotun.routing import changes
 from nanotun.routing.applied import Ledger
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
 from nanotun.routing.make import makeChanges
 from nanotun.routing.monitor import NetworkMonitor
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.recover import recover
 from nanotun.routing.routes import Routes
 from nanotun.routing.values import Wishes

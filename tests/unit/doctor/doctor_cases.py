@@ -15,7 +15,7 @@ from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
-from nanotun.linux.network import TABLE_MAIN, Address, Landscape, Link, Route
+from nanotun.linux.network import TABLE_MAIN, Address, KernelRoute, Link, MachineNetwork
 
 
 def settings(*flags: str) -> Settings:
@@ -30,9 +30,9 @@ def link(number: int, name: str, kind: str = "", mtu: int = 1500) -> Link:
     return Link(number, name, kind, mtu, True)
 
 
-def route(network: str, via: str, table: int = TABLE_MAIN) -> Route:
+def route(network: str, via: str, table: int = TABLE_MAIN) -> KernelRoute:
     """A route."""
-    return Route(table, ip_network(network), via)
+    return KernelRoute(table, ip_network(network), via)
 
 
 def address(link: str, host: str, length: int) -> Address:
@@ -40,7 +40,7 @@ def address(link: str, host: str, length: int) -> Address:
     return Address(link, host, ip_network(f"{host}/{length}", strict=False))
 
 
-HOME = Landscape(
+HOME = MachineNetwork(
     (link(1, "lo", mtu=65536), link(2, "eth0")),
     (
         address("lo", "127.0.0.1", 8),

@@ -13,15 +13,15 @@ from nanotun.doctor.network import (
     ReversePathCheck,
     VpnCheck,
 )
-from nanotun.linux.network import Landscape, readLandscape
+from nanotun.linux.network import MachineNetwork, readNetwork
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, address, link, route, settings
 
 
-def also(*parts: object) -> Landscape:
+def also(*parts: object) -> MachineNetwork:
     """L{HOME} with more in it."""
     grown = HOME
     for part in parts:
-        field = {"Link": "links", "Address": "addresses", "Route": "routes"}[type(part).__name__]
+        field = {"Link": "links", "Address": "addresses", "KernelRoute": "routes"}[type(part).__name__]
         grown = grown._replace(**{field: (*getattr(grown, field), part)})
     return grown
 
@@ -29,7 +29,7 @@ def also(*parts: object) -> Landscape:
 class AddressTests(CheckCase):
     """L{AddressCheck}."""
 
-    def check(self, landscape: Landscape, running: bool = False) -> AddressCheck:
+    def check(self, landscape: MachineNetwork, running: bool = False) -> AddressCheck:
         """Of a machine."""
         return AddressCheck(lambda: landscape, settings(), lambda: running)
 
@@ -62,7 +62,7 @@ class AddressTests(CheckCase):
 class VpnTests(CheckCase):
     """L{VpnCheck}."""
 
-    def check(self, landscape: Landscape) -> VpnCheck:
+    def check(self, landscape: MachineNetwork) -> VpnCheck:
         """Of a machine."""
         return VpnCheck(lambda: landscape, settings())
 
@@ -141,12 +141,12 @@ class ReversePathTests(CheckCase):
         self.assertFinds(check, Level.OK)
 
 
-class LandscapeTests(CheckCase):
-    """L{readLandscape}, of this machine."""
+class MachineNetworkTests(CheckCase):
+    """L{readNetwork}, of this machine."""
 
     def test_real(self) -> None:
         """It has the kernel's own interfaces, and the loopback's address."""
-        landscape = readLandscape()
+        landscape = readNetwork()
         self.assertEqual(
             {each.name for each in landscape.links}, {name for _, name in socket.if_nameindex()}
         )

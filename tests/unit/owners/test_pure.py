@@ -19,7 +19,7 @@ from nanotun.owners.inheritance import spread
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
-from nanotun.owners.sockdiag import Answer, askForOne, messages, packAddress, sends, takes
+from nanotun.owners.sockdiag import Answer, answers, askForOne, packAddress, sends, takes
 from nanotun.owners.values import Excluded, FlowSocket, Glance, Process
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeSockets
@@ -226,25 +226,25 @@ class MessageTests(SynchronousTestCase):
     def test_broken(self) -> None:
         """Cut, short and foreign messages are passed over."""
         answer = struct.pack("=IHHII", 88, 20, 0, 5, 0) + b"\2\1" + b"\0" * 70
-        self.assertEqual(len(list(messages(answer, 5))), 1)
-        self.assertEqual(list(messages(answer, 6)), [])
+        self.assertEqual(len(list(answers(answer, 5))), 1)
+        self.assertEqual(list(answers(answer, 6)), [])
         for length in range(len(answer)):
-            self.assertEqual(list(messages(answer[:length], 5)), [])
-        self.assertEqual(list(messages(struct.pack("=IHHII", 4, 20, 0, 5, 0), 5)), [])
+            self.assertEqual(list(answers(answer[:length], 5)), [])
+        self.assertEqual(list(answers(struct.pack("=IHHII", 4, 20, 0, 5, 0), 5)), [])
         short = struct.pack("=IHHII", 20, 20, 0, 5, 0) + b"\0" * 4
-        self.assertEqual(next(messages(short + answer, 5)), next(messages(answer, 5)))
+        self.assertEqual(next(answers(short + answer, 5)), next(answers(answer, 5)))
 
     def test_badAttribute(self) -> None:
         """An attribute that claims no length ends the reading of attributes."""
         answer = struct.pack("=IHHII", 96, 20, 0, 5, 0) + b"\2\1" + b"\0" * 70
-        self.assertEqual(len(list(messages(answer + b"\0" * 8, 5))), 1)
+        self.assertEqual(len(list(answers(answer + b"\0" * 8, 5))), 1)
 
     def test_refusal(self) -> None:
         """A refusal is raised; that there is no such socket is none."""
         error = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -1)
-        self.assertRaises(PermissionError, list, messages(error, 5))
+        self.assertRaises(PermissionError, list, answers(error, 5))
         absent = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -2)
-        self.assertEqual(list(messages(absent, 5)), [None])
+        self.assertEqual(list(answers(absent, 5)), [None])
 
     def answer(self, remotePort: int = 443, inode: int = 8) -> Answer:
         """An answer about a socket on HERE's port."""

@@ -14,12 +14,12 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError
 from nanotun.routing.applied import Ledger
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.journal import Journal
+from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.routes import Monitor, Routes
 from nanotun.routing.values import Interface, Wishes
 from nanotun.testing import MemoryRoutes

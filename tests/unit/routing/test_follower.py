@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import RoutingError
 from nanotun.routing.follower import CHECK, FIGHT, PEACE, SETTLE, SLOWEST, Follower
-from nanotun.routing.monitor import NetworkMonitor, openNetlink
+from nanotun.routing.monitor import NetworkMonitor, openMonitor
 
 
 class FollowerTests(SynchronousTestCase):
@@ -198,6 +198,6 @@ class MonitorTests(SynchronousTestCase):
 
     def test_real(self) -> None:
         """The kernel gives such a socket to anyone, and it does not block."""
-        opened = openNetlink()
+        opened = openMonitor()
         self.addCleanup(opened.close)
         self.assertRaises(BlockingIOError, opened.recv, 100)

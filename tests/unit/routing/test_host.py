@@ -19,9 +19,9 @@ from nanotun.addresses import isAddress
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.exceptions import Surroundings
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
+from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
 from nanotun.routing.values import Interface, Wishes
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase
@@ -116,7 +116,7 @@ class ReaderTests(RoutingCase):
     def test_refused(self) -> None:
         """A kernel that does not tell is one sentence."""
 
-        def refuse(probes: object) -> Any:
+        def refuse(destinations: object) -> Any:
             raise OSError(1, "Operation not permitted")
 
         self.kernel.interfaces = refuse  # type: ignore[method-assign]

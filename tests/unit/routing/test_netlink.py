@@ -9,8 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.routing.cached import CachedRoutes
-from nanotun.routing.netlink import ruleMessage, ruleOf
+from nanotun.routing.netlink import CachedRoutes, ruleMessage, ruleOf
 from nanotun.routing.values import Interface, Rule
 from nanotun.testing import MemoryRoutes
 from tests.contracts.routes import DEVICE, RULES, KernelRoutesContract

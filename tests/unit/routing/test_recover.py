@@ -18,8 +18,8 @@ from nanotun.errors import ConfigError, RoutingError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.routing import preview
 from nanotun.routing.applied import Ledger
-from nanotun.routing.cached import CachedRoutes
 from nanotun.routing.make import makeLeftovers
+from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.recover import Leftovers, Recovered, recover
 from tests.unit.routing.routing_cases import TUNNEL, RoutesCase
 from tests.unit.routing.test_host import settings

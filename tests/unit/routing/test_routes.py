@@ -194,7 +194,7 @@ class RoutesTests(RoutesCase):
         """Another network has its rules, and those who remember the old one are told."""
         routes = self.routes()
         routes.start()
-        self.kernel.devices["up0"] = UPLINK._replace(ways=("192.168.1.254",))
+        self.kernel.devices["up0"] = UPLINK._replace(gateways=("192.168.1.254",))
         self.kernel.devices["up1"] = Interface("up1", ("203.0.113.0/24",))
         self.addresses = ["9.9.9.7"]
         self.monitor.changed()
