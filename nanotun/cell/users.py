@@ -5,10 +5,10 @@ Who a command is run as: C{--user NAME} or C{--user UID}.
 from __future__ import annotations
 
 import os
-import pwd
 
 from nanotun.cell.command import CommandUser
 from nanotun.errors import ConfigError
+from nanotun.linux.users import userEntry
 
 
 def findUser(text: str) -> CommandUser:
@@ -19,13 +19,8 @@ def findUser(text: str) -> CommandUser:
     @raise ConfigError: there is none.
     """
     try:
-        try:
-            entry = pwd.getpwnam(text)
-        except KeyError:
-            if not (text.isascii() and text.isdigit()):
-                raise
-            entry = pwd.getpwuid(int(text))
-    except (KeyError, OverflowError):
+        entry = userEntry(text)
+    except KeyError:
         raise ConfigError(
             f"--user: this machine has no user {text[:64]!a}; give a name or a number from "
             "/etc/passwd."

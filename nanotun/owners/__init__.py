@@ -6,15 +6,16 @@ that runs on this machine.  docs/processes.md tells users of it.
 from __future__ import annotations
 
 import os
-import pwd
 import time
 from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
+from nanotun.linux.cgroups import cgroupMount
+from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners.cgroups import CgroupTree, findMount
+from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
@@ -39,12 +40,12 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     matcher = Matcher(
         settings.excludedProcesses,
         settings.excludeChildren,
-        lambda name: pwd.getpwnam(name).pw_uid,
+        uidOf,
         os.path.realpath,
     )
     processes = ProcProcesses()
     sockets = KernelSockets(settings.tunName)
-    cgroups = CgroupTree(_cgroupMount(), reactor.seconds)
+    cgroups = CgroupTree(cgroupMount(), reactor.seconds)
     descriptors = Descriptors(processes, time.thread_time)
     newcomers = Newcomers(
         processes, matcher, settings.excludeChildren, reactor.seconds, time.thread_time
@@ -72,11 +73,3 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
         time.thread_time,
         os.getpid,
     )
-
-
-def _cgroupMount() -> str:
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return findMount(file.read())
-    except OSError:
-        return ""

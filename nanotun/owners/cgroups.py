@@ -7,7 +7,6 @@ A cgroup's id is the inode number of its directory (cgroups(7), 64-bit systems).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 
 from zope.interface import implementer
@@ -25,24 +24,6 @@ WALK_PAUSES = 20
 
 #: Ids that no directory has: cgroups that are gone, or out of our sight.
 UNKNOWN_LIMIT = 1024
-
-
-def findMount(mountInfo: str) -> str:
-    """
-    Where cgroup version 2 is mounted.
-
-    @param mountInfo: the text of C{/proc/self/mountinfo} (proc(5)).
-    @return: a path, or the empty string.
-    """
-    for line in mountInfo.splitlines():
-        before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 ") and len(before.split()) > 4:
-            return _unescape(before.split()[4])
-    return ""
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 @implementer(ICgroups)

@@ -20,7 +20,7 @@ class Matcher:
     @ivar byFamilies: whether users' and cgroups' processes have children that count.
     @ivar byProcesses: whether processes have to be looked at.
     @param children: whether what an excluded process starts is excluded too.
-    @param uidOf: a user's id by name; raises L{KeyError} if there is no such user.
+    @param uidOf: see L{nanotun.linux.users.uidOf}.
     @param realPath: a path without symbolic links in it.
     @raise ConfigError: a user is not known.
     """
@@ -118,8 +118,6 @@ class Matcher:
 
 
 def _uid(value: str, uidOf: Callable[[str], int]) -> int:
-    if value.isdecimal():
-        return int(value)
     try:
         return uidOf(value)
     except KeyError:

@@ -5,13 +5,13 @@ Looks at the machine: all that the plan depends on.
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
-from nanotun.config.selectors import SelectorKind
+from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
+from nanotun.linux.users import uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import Host, Interface, Wishes
@@ -24,29 +24,44 @@ SOMEWHERE6 = "2001:4860:4860::8888"
 _CONF = "net/ipv4/conf"
 
 
-def wishesOf(
-    settings: Settings, getpwnam: Callable[[str], pwd.struct_passwd] = pwd.getpwnam
-) -> Wishes:
-    """
-    What the settings ask of the routes.
+#: A user's number is at most this; the next one means no change (chown(2)).
+LAST_USER = 0xFFFFFFFE
 
-    @param getpwnam: finds a user by name.  There need not be one: the firewall's part
-        says so.
+
+def excludedUsers(
+    chosen: Iterable[Selector], uidOf: Callable[[str], int] = uidOf
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """
-    uids: dict[int, None] = {}
-    for selector in settings.excludedProcesses:
+    The users that C{excludedProcesses} names.
+
+    @param uidOf: see L{nanotun.linux.users.uidOf}.
+    @return: their numbers, each once, and the names and numbers that no user has.
+    """
+    found: dict[int, None] = {}
+    unknown: list[str] = []
+    for selector in chosen:
         if selector.kind is not SelectorKind.UID:
             continue
         try:
-            uid = (
-                int(selector.value)
-                if selector.value.isdecimal()
-                else getpwnam(selector.value).pw_uid
-            )
+            number = uidOf(selector.value)
         except KeyError:
-            continue
-        uids[uid] = None
-    return Wishes(settings.tunName, settings.lan, settings.ipv6, settings.killSwitch, tuple(uids))
+            number = LAST_USER + 1
+        if number > LAST_USER:
+            unknown.append(selector.value)
+        else:
+            found[number] = None
+    return tuple(found), tuple(unknown)
+
+
+def wishesOf(settings: Settings, uidOf: Callable[[str], int] = uidOf) -> Wishes:
+    """
+    What the settings ask of the routes.
+
+    @param uidOf: see L{nanotun.linux.users.uidOf}.  An unknown user is left out here;
+        the firewall warns of it.
+    """
+    uids, _ = excludedUsers(settings.excludedProcesses, uidOf)
+    return Wishes(settings.tunName, settings.lan, settings.ipv6, settings.killSwitch, uids)
 
 
 def proxyHosts(settings: Settings) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.linux.cgroups import cgroupMount
 from nanotun.routing.firewall import Firewall
-from nanotun.routing.firewall.cgroups import MOUNTS, hierarchy
 from nanotun.routing.firewall.tools import SystemTools
 from nanotun.routing.interfaces import IChange
 from tests.e2e.case import TunnelCase
@@ -163,8 +163,7 @@ def controlGroup(name: str) -> Iterator[str]:
 
     @return: its folder; empty if there can be none here.
     """
-    with open(MOUNTS) as file:
-        root = hierarchy(file.read())
+    root = cgroupMount()
     folder = f"{root}/{name}"
     try:
         if not root:

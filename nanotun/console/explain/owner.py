@@ -6,7 +6,6 @@ that runs, which is looked at as the daemon looks at it.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import time
 
@@ -16,6 +15,7 @@ from nanotun.config.selectors import processName
 from nanotun.config.settings import Settings
 from nanotun.errors import ConfigError
 from nanotun.flow import Owner
+from nanotun.linux.users import uidOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
@@ -41,7 +41,7 @@ def describedOwner(
     matcher = Matcher(
         settings.excludedProcesses,
         settings.excludeChildren,
-        lambda name: pwd.getpwnam(name).pw_uid,
+        uidOf,
         os.path.realpath,
     )
     found = Process(0, Glance(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
@@ -103,9 +103,7 @@ def _running(text: str) -> Process:
 
 
 def _user(text: str) -> int:
-    if re.fullmatch("[0-9]{1,10}", text):
-        return int(text)
     try:
-        return pwd.getpwnam(text).pw_uid
+        return uidOf(text)
     except KeyError:
         raise usage.UsageError(f"this machine has no user {text[:40]!a}") from None

@@ -9,7 +9,6 @@ changes these are to be made.
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,16 +16,15 @@ from twisted.logger import Logger
 
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
+from nanotun.linux.cgroups import MOUNTS, cgroupMount
 from nanotun.routing.firewall import iptables, nft, resolved
-from nanotun.routing.firewall.cgroups import MOUNTS, Cgroups, hierarchy
+from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.rules import Exclusions
 from nanotun.routing.firewall.tools import SystemTools, Tools
+from nanotun.routing.host import excludedUsers
 from nanotun.routing.interfaces import IChange
 
 _log = Logger()
-
-#: The number after it stands for no change (chown(2)), and more do not fit.
-LAST_USER = 0xFFFFFFFE
 
 #: Is there where the kernel speaks IPv6.
 _IPV6 = "/proc/net/if_inet6"
@@ -75,8 +73,11 @@ class Firewall:
     def _rules(self, killSwitch: bool) -> IChange:
         device, tools = self._settings.tunName, self._tools
         chosen = self._settings.excludedProcesses
-        exclusions = Exclusions(excludedUsers(chosen), excludedGroups(chosen))
-        cgroups = Cgroups(chosen, _hierarchy(self._mounts))
+        users, unknown = excludedUsers(chosen)
+        for name in unknown:
+            _log.warn("There is no user {name}, so none is excluded.", name=name)
+        exclusions = Exclusions(users, excludedGroups(chosen))
+        cgroups = Cgroups(chosen, cgroupMount(self._mounts))
         if nft.works(tools):
             return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups)
         variant = iptables.variantOf(tools)
@@ -89,7 +90,7 @@ def firewallKinds(
 ) -> Mapping[str, Callable[[dict[str, Any]], IChange]]:
     """For each kind of these changes, what makes one from its record."""
     tools = SystemTools() if tools is None else tools
-    folder = _hierarchy(mounts)
+    folder = cgroupMount(mounts)
     return {
         nft.NftTable.kind: lambda record: nft.tableFromRecord(tools, folder, record),
         iptables.IptablesChains.kind: lambda record: iptables.chainsFromRecord(
@@ -119,40 +120,7 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     return found
 
 
-def excludedUsers(
-    chosen: tuple[Selector, ...], numberOf: Callable[[str], int] | None = None
-) -> tuple[int, ...]:
-    """
-    The numbers of the users that are excluded.
-
-    @param numberOf: a user's number by his name; raises L{KeyError}.
-    """
-    numberOf = numberOf or (lambda name: pwd.getpwnam(name).pw_uid)
-    found: dict[int, None] = {}
-    for selector in chosen:
-        if selector.kind is not SelectorKind.UID:
-            continue
-        name = selector.value
-        try:
-            number = int(name) if name.isdigit() else numberOf(name)
-        except KeyError:
-            number = LAST_USER + 1
-        if number <= LAST_USER:
-            found[number] = None
-        else:
-            _log.warn("There is no user {name}, so none is excluded.", name=name)
-    return tuple(found)
-
-
 def excludedGroups(chosen: tuple[Selector, ...]) -> tuple[str, ...]:
     """The selectors of cgroups and units, as they are written."""
     kinds = (SelectorKind.CGROUP, SelectorKind.UNIT)
     return tuple(str(selector) for selector in chosen if selector.kind in kinds)
-
-
-def _hierarchy(mounts: str) -> str:
-    try:
-        with open(mounts) as file:
-            return hierarchy(file.read())
-    except OSError:
-        return ""

@@ -8,33 +8,16 @@ does not cannot even be named there.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.routing.firewall.rules import Cgroup
-
-MOUNTS = "/proc/self/mountinfo"
 
 #: What nft looks below for the groups that it is told of.
 SYSTEM_FOLDER = "/sys/fs/cgroup"
 
 #: Groups that a search for a unit walks through at most.
 SEARCH_LIMIT = 4096
-
-
-def hierarchy(mounts: str) -> str:
-    """
-    Where the hierarchy of version 2 is mounted: the folder, or nothing.
-
-    @param mounts: the text of C{/proc/self/mountinfo} (proc(5)).
-    """
-    for line in mounts.splitlines():
-        own, _, other = line.partition(" - ")
-        fields = own.split()
-        if other.startswith("cgroup2 ") and len(fields) >= 5:
-            return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
-    return ""
 
 
 def usualPath(unit: str) -> str:

@@ -21,7 +21,9 @@ def also(*parts: object) -> MachineNetwork:
     """L{HOME} with more in it."""
     grown = HOME
     for part in parts:
-        field = {"Link": "links", "Address": "addresses", "KernelRoute": "routes"}[type(part).__name__]
+        field = {"Link": "links", "Address": "addresses", "KernelRoute": "routes"}[
+            type(part).__name__
+        ]
         grown = grown._replace(**{field: (*getattr(grown, field), part)})
     return grown
 

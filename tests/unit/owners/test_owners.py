@@ -20,6 +20,7 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
+from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.handover import BREED_COUNT
@@ -41,6 +42,11 @@ SOURCE = Endpoint("192.0.2.1", 4000)
 TARGET = Endpoint("198.51.100.7", 443)
 TCP = Flow(1, Protocol.TCP, SOURCE, TARGET)
 UDP = Flow(1, Protocol.UDP, SOURCE, TARGET)
+
+
+def uidOfUser(text: str) -> int:
+    """The number of a user, where alice is 7."""
+    return uidOf(text, {"alice": 7}.__getitem__)
 
 
 class OwnersCase(SynchronousTestCase):
@@ -76,7 +82,7 @@ class OwnersCase(SynchronousTestCase):
 
     def make(self, excluded: str, children: bool = False) -> Owners:
         """Make some."""
-        matcher = Matcher(selectors(excluded), children, {"alice": 7}.__getitem__, str)
+        matcher = Matcher(selectors(excluded), children, uidOfUser, str)
         descriptors = Descriptors(self.processes, self.clock.seconds)
         newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
         search = Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds)

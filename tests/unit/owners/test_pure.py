@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.selectors import selectors
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Protocol
+from nanotun.linux.users import uidOf
 from nanotun.owners.budget import BURST, LEAST, LOOKUP_LIMIT, SHARE, Allowance
-from nanotun.owners.cgroups import findMount
 from nanotun.owners.inheritance import spread
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
@@ -81,7 +81,7 @@ class MatcherTests(SynchronousTestCase):
         return Matcher(
             selectors(text),
             children,
-            {"alice": 1000}.__getitem__,
+            lambda text: uidOf(text, {"alice": 1000}.__getitem__),
             {"/usr/bin/py": "/usr/bin/py3"}.get,  # type: ignore[arg-type]
         )
 
@@ -307,19 +307,6 @@ class AllowanceTests(SynchronousTestCase):
         allowance.end()
         clock.rightNow = 0.0
         self.assertAlmostEqual(allowance.begin(), LOOKUP_LIMIT)
-
-
-class MountTests(SynchronousTestCase):
-    """Tests for L{findMount}."""
-
-    def test_found(self) -> None:
-        """The mount of version 2 is found beside those of version 1."""
-        text = (
-            "36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
-            "41 31 0:38 / /sys/fs/my\\040cgroup rw shared:4 - cgroup2 cgroup2 rw\n"
-        )
-        self.assertEqual(findMount(text), "/sys/fs/my cgroup")
-        self.assertEqual(findMount(text.splitlines()[0]), "")
 
 
 class LocalProxyTests(SynchronousTestCase):

@@ -11,7 +11,6 @@ from nanotun.errors import RoutingError
 from nanotun.routing.firewall import (
     Firewall,
     excludedGroups,
-    excludedUsers,
     firewallKinds,
     firewallLeftovers,
 )
@@ -134,13 +133,7 @@ class ChangesTests(FirewallCase):
 
 
 class ExcludedTests(FirewallCase):
-    """L{excludedUsers} and L{excludedGroups}."""
-
-    def test_users(self) -> None:
-        """Users by number and by name, each once; one that there is not is passed over."""
-        chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,uid:4294967295,curl")
-        self.assertEqual(excludedUsers(chosen, {"ann": 12}.__getitem__), (7, 12))
-        self.assertEqual(excludedUsers(selectors("uid:root")), (0,))
+    """L{excludedGroups}, and users that are not known."""
 
     def test_groups(self) -> None:
         """Groups and units as they are written."""

@@ -6,20 +6,12 @@ import os
 
 from nanotun.config.selectors import selectors
 from nanotun.routing.firewall import cgroups
-from nanotun.routing.firewall.cgroups import Cgroups, hierarchy, usualPath
+from nanotun.routing.firewall.cgroups import Cgroups, usualPath
 from tests.unit.routing.firewall_cases import FirewallCase
 
 
 class HierarchyTests(FirewallCase):
-    """L{hierarchy} and L{usualPath}."""
-
-    def test_hierarchy(self) -> None:
-        """The mount of version 2 is found, also with a blank in its path."""
-        with open(self.mounts) as file:
-            self.assertEqual(hierarchy(file.read()), self.folder)
-        line = "33 24 0:28 / /sys/fs/a\\040b rw - cgroup2 cgroup2 rw"
-        self.assertEqual(hierarchy(line), "/sys/fs/a b")
-        self.assertEqual(hierarchy("24 30 0:22 / /cg rw - cgroup cgroup rw\nx\n"), "")
+    """L{usualPath}."""
 
     def test_usualPath(self) -> None:
         """Services are in system.slice, and slices in each other."""

@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,10 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import isAddress
 from nanotun.config.file import Given
+from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
+from nanotun.linux.users import uidOf
 from nanotun.routing.exceptions import Surroundings
-from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
+from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
 from nanotun.routing.values import Interface, Wishes
@@ -38,12 +39,6 @@ class WishesTests(SynchronousTestCase):
 
     def test_wishes(self) -> None:
         """What settings say, with users by number and by name; other selectors are not for here."""
-
-        def getpwnam(name: str) -> Any:
-            if name != "nobody":
-                raise KeyError(name)
-            return SimpleNamespace(pw_uid=65534)
-
         found = wishesOf(
             settings(
                 excludedProcesses=["uid:7", "uid:nobody", "uid:unheard", "curl", "pid:3"],
@@ -51,9 +46,16 @@ class WishesTests(SynchronousTestCase):
                 ipv6="block",
                 killSwitch=True,
             ),
-            getpwnam,
+            lambda text: uidOf(text, {"nobody": 65534}.__getitem__),
         )
         self.assertEqual(found, Wishes("nano0", "proxy", "block", True, (7, 65534)))
+
+    def test_users(self) -> None:
+        """Users by number and by name, each once; others are told apart."""
+        chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,uid:4294967295,curl")
+        found = excludedUsers(chosen, lambda text: uidOf(text, {"ann": 12}.__getitem__))
+        self.assertEqual(found, ((7, 12), ("nobody.here", "4294967295")))
+        self.assertEqual(excludedUsers(selectors("uid:root")), ((0,), ()))
 
     def test_hosts(self) -> None:
         """The hosts of all proxies, once each; a unix socket has none."""

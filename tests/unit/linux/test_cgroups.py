@@ -1,0 +1,33 @@
+"""
+Tests for L{nanotun.linux.cgroups}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.linux.cgroups import cgroupMount, findMount
+
+TEXT = (
+    "36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
+    "41 31 0:38 / /sys/fs/my\\040cgroup rw shared:4 - cgroup2 cgroup2 rw\n"
+)
+
+
+class MountTests(SynchronousTestCase):
+    """Tests for L{findMount} and L{cgroupMount}."""
+
+    def test_found(self) -> None:
+        """The mount of version 2 is found beside those of version 1, with its blank."""
+        self.assertEqual(findMount(TEXT), "/sys/fs/my cgroup")
+        self.assertEqual(findMount(TEXT.splitlines()[0]), "")
+        self.assertEqual(findMount("24 30 0:22 / /cg rw - cgroup cgroup rw\nx\n"), "")
+
+    def test_file(self) -> None:
+        """The file is read; without it, and without version 2, there is no mount."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write(TEXT)
+        self.assertEqual(cgroupMount(path), "/sys/fs/my cgroup")
+        self.assertEqual(cgroupMount(self.mktemp()), "")
+        cgroupMount()

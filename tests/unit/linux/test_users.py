@@ -1,0 +1,38 @@
+"""
+Tests for L{nanotun.linux.users}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.linux.users import uidByName, uidOf, userEntry
+
+
+class UserTests(SynchronousTestCase):
+    """Tests for L{uidOf} and L{userEntry}."""
+
+    def test_number(self) -> None:
+        """A number is a user's number, whether there is such a user or not."""
+        self.assertEqual(uidOf("0"), 0)
+        self.assertEqual(uidOf("007"), 7)
+        self.assertEqual(uidOf("4294967295"), 0xFFFFFFFF)
+
+    def test_name(self) -> None:
+        """A name is looked up."""
+        self.assertEqual(uidOf("root"), 0)
+        self.assertEqual(uidByName("root"), 0)
+        self.assertEqual(uidOf("ann", {"ann": 12}.__getitem__), 12)
+
+    def test_nobody(self) -> None:
+        """A name that no user has, or too long a number, is a KeyError."""
+        for text in ("nobody.here", "", "12345678901", "-1", "\u0661"):
+            self.assertRaises(KeyError, uidOf, text)
+            self.assertRaises(KeyError, userEntry, text)
+
+    def test_entry(self) -> None:
+        """A user is found by name or by number; a number needs a user that has it."""
+        self.assertEqual(userEntry("root").pw_uid, 0)
+        self.assertEqual(userEntry("0").pw_name, "root")
+        for text in ("4294967295", "9999999999"):
+            self.assertRaises(KeyError, userEntry, text)
