@@ -26,7 +26,7 @@ def _key(change: IChange) -> tuple[str, str]:
     return change.kind, change.describe()
 
 
-class Ledger:
+class Applied:
     """
     @ivar made: what is done, in this order.
     @ivar killSwitch: whether traffic is kept in by it.

@@ -21,7 +21,7 @@ from nanotun.addresses import isAddress
 START_LIMIT = 6.0
 
 
-class Surroundings:
+class Exceptions:
     """
     @ivar proxies: the proxies' addresses, as last known.
     @ivar sshPorts: likewise.

@@ -1,10 +1,11 @@
 """
-When to look after the routes again.
+When to check the routes again.
 
-A change is waited out for L{SETTLE}, as changes come in swarms.  Who keeps taking
-our rules away gets them back more and more slowly, up to L{SLOWEST}, which still
-keeps the promise of 3 s.  And every L{CHECK} seconds the routes are looked after
-without a reason: a message can be lost, and a machine wakes up elsewhere.
+After a change of the network L{SETTLE} seconds pass first, because changes come in
+swarms.  If something keeps removing our rules, they are put back more and more slowly,
+up to L{SLOWEST}, which still keeps the promise of 3 s.  And the routes are checked every
+L{CHECK} seconds without a reason: a message can be lost, and a machine can wake up in
+another network.
 """
 
 from __future__ import annotations
@@ -12,28 +13,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.application.internet import backoffPolicy
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
+from nanotun.timer import Timer
 
 SETTLE = 0.25  #: Seconds; one reconfiguration of a link is over by then.
 SLOWEST = 2.0  #: Seconds.
-CHECK = 2.5  #: Seconds; a check costs some milliseconds, and nobody tells of firewalls.
+CHECK = 2.5  #: Seconds; a check costs some milliseconds, and firewalls send no messages.
 
-#: Repairs, one after the other, until it is a fight and worth a line in the log.
+#: Repairs in a row that are reported as a fight with another program.
 FIGHT = 3
 
-#: Seconds without a repair after which it is over.
+#: Seconds without a repair after which the fight is over.
 PEACE = 30.0
+
+#: From the number of repairs before, less one, to the seconds until the next check.
+_pause = backoffPolicy(SETTLE, SLOWEST, 2.0, jitter=lambda: 0.0)
 
 
 class Follower:
     """
-    @ivar complaint: what keeps it from following, or nothing.
-    @param work: looks after the routes; returns whether something of ours had been
-        taken away, and raises L{RoutingError} if it could not do what it had to.
+    @ivar complaint: why the last check failed, in one sentence; empty if it did not.
+    @param work: checks and repairs the routes; returns whether something of ours had been
+        taken away, and raises L{RoutingError} if it could not put something right.
     """
 
     _log = Logger()
@@ -41,7 +46,7 @@ class Follower:
     def __init__(self, clock: Any, work: Callable[[], bool]) -> None:
         self._clock = clock
         self._work = work
-        self._call: IDelayedCall | None = None
+        self._timer = Timer(clock, self._run)
         self._repairs = 0
         self._lastRepair = 0.0
         self.complaint = ""
@@ -49,42 +54,36 @@ class Follower:
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to check every L{CHECK} seconds."""
         self._loop.start(CHECK, now=False)
 
     def stop(self) -> None:
         """Nothing is called after this; harmless before the start."""
         if self._loop.running:
             self._loop.stop()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._timer.cancel()
 
     def notice(self) -> None:
-        """Something has changed."""
-        if self._call is None and self._loop.running:
-            self._call = self._clock.callLater(self._pause(), self._run)
-
-    def _pause(self) -> float:
-        return float(min(SETTLE * 2 ** max(0, self._repairs - 1), SLOWEST))
+        """Something has changed: check soon."""
+        if not self._timer.active and self._loop.running:
+            self._timer.start(_pause(max(0, self._repairs - 1)))
 
     def _check(self) -> None:
-        if self._call is None:
+        if not self._timer.active:
             self._run()
 
     def _run(self) -> None:
-        self._call = None
         now = self._clock.seconds()
         try:
             repaired = self._work()
         except RoutingError as error:
-            # Half of it may have been done and undone, which is a change as well.
+            # Half of the plan may have been applied and undone, which is a change as well.
             self._repairs += 1
             self._lastRepair = now
             self._complain(str(error))
             return
         except Exception:
-            self._log.failure("While looking after the routes")
+            self._log.failure("Checking the routes failed: internal error")
             return
         self.complaint = ""
         if repaired:
@@ -99,7 +98,7 @@ class Follower:
             self._repairs = 0
 
     def _complain(self, sentence: str) -> None:
-        """Once for each trouble, not for each look."""
+        """Log a failure once, not at each check that meets it."""
         if sentence != self.complaint:
             self.complaint = sentence
             self._log.error("The routes cannot follow: {error}", error=sentence)

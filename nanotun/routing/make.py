@@ -1,5 +1,5 @@
 """
-Puts the routes together.
+Makes the routes and all that they consist of.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
-from nanotun.routing.applied import Ledger
+from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
-from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
@@ -22,6 +22,7 @@ from nanotun.routing.journal import Journal
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.proxynames import ProxyResolver
+from nanotun.routing.reconciler import Reconciler
 from nanotun.routing.recover import Leftovers
 from nanotun.routing.routes import Routes
 from nanotun.routing.ssh import sshPorts
@@ -37,11 +38,11 @@ def makeRoutes(
     kernel: IKernelRoutes | None = None,
 ) -> Routes:
     """
-    The routes of a daemon with these settings.  Changes nothing yet, but that
-    C{reactor} looks names up by C{ask} from now on.
+    The routes of a daemon with these settings.  The machine is not changed yet, but from
+    now on C{reactor} looks names up with C{ask}.
 
-    @param ask: looks a name up at the relay's servers, as 4 or 6.
-    @param kernel: what to set them in.
+    @param ask: looks a name up at the relay's servers; takes the name and 4 or 6.
+    @param kernel: where to set the routes; by default this machine's kernel.
     """
     cached = CachedRoutes(kernel or NetlinkRoutes())
     wishes = wishesOf(settings)
@@ -57,17 +58,21 @@ def makeRoutes(
         resolver.remember(name, found)
         return found
 
-    surroundings = Surroundings(
+    exceptions = Exceptions(
         proxyHosts(settings), now, resolver.lookUp, lambda: sshPorts(os.environ), inThread
     )
-    return Routes(
+    reconciler = Reconciler(
         wishes,
         cached,
         HostReader(cached, wishes, [server.host for server in settings.dns]),
-        surroundings,
+        exceptions,
         changes,
-        Ledger(Journal(settings.runDir), changes),
+        Applied(Journal(settings.runDir), changes),
         Firewall(settings).changes,
+    )
+    return Routes(
+        reconciler,
+        exceptions,
         lambda changed: NetworkMonitor(reactor, changed),
         reactor,
         networkChanged,
@@ -78,16 +83,16 @@ def makeRoutes(
 
 def makeLeftovers(settings: Settings) -> Leftovers | None:
     """
-    What takes back what a daemon has left that was killed, where C{autoDefaultRoute} is
-    off now; L{None} where there is nothing.
+    The part that takes back what a killed daemon has left, for a daemon that sets no
+    routes itself (C{autoDefaultRoute} is off); L{None} if nothing was left.
     """
     journal = Journal(settings.runDir)
     if settings.autoDefaultRoute or not os.path.exists(journal.path):
         return None
     kernel = CachedRoutes(NetlinkRoutes())
-    return Leftovers(kernel, Ledger(journal, makeChanges(kernel)))
+    return Leftovers(kernel, Applied(journal, makeChanges(kernel)))
 
 
 def makeChanges(kernel: IKernelRoutes) -> Changes:
-    """What makes changes, of every kind that there is."""
+    """The maker of changes of all kinds."""
     return Changes(kernel, firewallKinds(), firewallLeftovers)

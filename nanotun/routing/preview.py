@@ -11,7 +11,7 @@ from twisted.internet.defer import succeed
 
 from nanotun.config.settings import Settings
 from nanotun.routing.changes import readSysctl
-from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall import Firewall
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IChange, IKernelRoutes
@@ -37,16 +37,16 @@ def plannedChanges(
     @raise nanotun.errors.RoutingError: as the start would.
     """
     wishes = wishesOf(settings)
-    surroundings = Surroundings(
+    exceptions = Exceptions(
         proxyHosts(settings),
         lookUp,
         lambda name: succeed([]),
         lambda: sshPorts(environment),
         lambda function: succeed(function()),
     )
-    surroundings.readNow()
+    exceptions.readNow()
     reader = HostReader(kernel, wishes, [server.host for server in settings.dns], root)
-    host = reader.read(surroundings.proxies, surroundings.sshPorts, {})
+    host = reader.read(exceptions.proxies, exceptions.sshPorts, {})
     if not readSysctl(os.path.join(root, f"net/ipv4/conf/{wishes.device}/rp_filter")):
         # There is no device yet, and it will have what new ones have.
         value = readSysctl(os.path.join(root, _RP_FILTER))

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError, RunningError
 from nanotun.interfaces import IPart
-from nanotun.routing.applied import Ledger
+from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
@@ -45,23 +45,23 @@ class Leftovers:
     a daemon that was killed has left, kill switch or not.  Whatever cannot be taken back
     is no reason not to run.
 
-    @param ledger: of the daemon's runDir, whose lock is had.
+    @param applied: of the daemon's runDir, whose lock is had.
     """
 
     name = "what a killed daemon has left"
 
     _log = Logger()
 
-    def __init__(self, kernel: IKernelRoutes, ledger: Ledger) -> None:
+    def __init__(self, kernel: IKernelRoutes, applied: Applied) -> None:
         self._kernel = kernel
-        self._ledger = ledger
+        self._applied = applied
 
     def start(self) -> None:
         """See L{IPart.start}."""
         try:
-            self._ledger.load()
-            left = len(self._ledger.made)
-            whole = self._ledger.undoAll()
+            self._applied.load()
+            left = len(self._applied.made)
+            whole = self._applied.undoAll()
         except RoutingError as error:
             self._log.error("{error}", error=str(error))
             return
@@ -102,16 +102,16 @@ def recover(
     """
     journal = journal or Journal(runDir)
     with _locked(runDir):
-        ledger = Ledger(journal, changes)
+        applied = Applied(journal, changes)
         try:
-            ledger.load()
+            applied.load()
         except RoutingError:
             if not force:
                 raise
-        if keepKillSwitch and ledger.killSwitch and ledger.made:
+        if keepKillSwitch and applied.killSwitch and applied.made:
             return Recovered((), True)
-        undone = [change.describeUndo() for change in reversed(ledger.made)]
-        whole = ledger.undoAll()
+        undone = [change.describeUndo() for change in reversed(applied.made)]
+        whole = applied.undoAll()
         if force:
             undone += _undoTagged(changes)
         if not whole:

@@ -16,7 +16,7 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import Exclusions, Rules, digest, keyIn
+from nanotun.routing.firewall.rules import Exclusions, FirewallRules, digest, keyIn
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
@@ -77,7 +77,7 @@ class IptablesChains:
 
     def describeUndo(self) -> str:
         """See L{IChange.describeUndo}."""
-        rules = Rules(self._device)
+        rules = FirewallRules(self._device)
         listed = text.loading(rules, 4, dict.fromkeys(text.TABLES, ""))
         undo = text.removing(text.tablesOf(listed.replace("-I ", "-A ")))
         return "\n".join(
@@ -165,17 +165,17 @@ class IptablesChains:
         self._seen = now
         return True
 
-    def _base(self) -> Rules:
+    def _base(self) -> FirewallRules:
         key = digest(repr((self._device, self._variant, self._exclusions)))
-        return Rules(self._device, self._exclusions.uids, key=key)
+        return FirewallRules(self._device, self._exclusions.uids, key=key)
 
-    def _rules(self, search: bool) -> Rules:
+    def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()
         if not self._withCgroups:
             return rules
         return rules._replace(cgroups=self._cgroups.existing(search))
 
-    def _load(self, rules: Rules) -> str:
+    def _load(self, rules: FirewallRules) -> str:
         """Returns what is said against it."""
         for version in self._versions:
             script = text.loading(rules, version, self._tables(version))

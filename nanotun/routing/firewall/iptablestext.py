@@ -16,7 +16,7 @@ from nanotun.routing.firewall.rules import (
     FAMILIES,
     SERVER_PORTS,
     Family,
-    Rules,
+    FirewallRules,
     signature,
 )
 
@@ -56,7 +56,7 @@ TABLES = ("mangle", "nat")
 _UPLINK = f"{CHAIN_PREFIX}UPLINK"
 
 
-def signatureOf(rules: Rules) -> str:
+def signatureOf(rules: FirewallRules) -> str:
     """What tells these rules from others, as it stands among them."""
     text = repr(rules.cgroups) + "".join(
         line for family in FAMILIES for table in TABLES for line in _rules(table, rules, family)
@@ -81,7 +81,7 @@ def tablesOf(saved: str) -> dict[str, str]:
     return {name: "\n".join(found) for name, found in lines.items()}
 
 
-def loading(rules: Rules, version: int, present: dict[str, str]) -> str:
+def loading(rules: FirewallRules, version: int, present: dict[str, str]) -> str:
     """
     What puts the rules there, whatever was there of ours, a table at once.
 
@@ -127,7 +127,7 @@ def ours(present: str) -> list[str]:
     return [line for line in present.splitlines() if CHAIN_PREFIX in line]
 
 
-def complete(present: dict[str, str], rules: Rules) -> bool:
+def complete(present: dict[str, str], rules: FirewallRules) -> bool:
     """Whether everything of these rules is there that leads to the rest."""
     lines = [line for table in TABLES for line in present[table].splitlines()]
     signed = any(signatureOf(rules) in line for line in lines)
@@ -142,7 +142,7 @@ def _withoutJumps(present: str) -> Iterator[str]:
                 yield f"-D{line[2:]}"
 
 
-def _rules(table: str, rules: Rules, family: Family, signed: str = "") -> Iterator[str]:
+def _rules(table: str, rules: FirewallRules, family: Family, signed: str = "") -> Iterator[str]:
     if table == "mangle":
         yield from _added("ARRIVING", _arriving(rules.device, family))
         yield from _added("SENDING", _sending(rules, family))
@@ -171,7 +171,7 @@ def _arriving(device: str, family: Family) -> Iterator[str]:
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
 
 
-def _sending(rules: Rules, family: Family) -> Iterator[str]:
+def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
     yield f"{_OURS} {_SET}"
     yield f"{_OURS} -j RETURN"

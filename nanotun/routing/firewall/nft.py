@@ -20,7 +20,7 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
-from nanotun.routing.firewall.rules import TABLE, Exclusions, Rules, digest, keyIn
+from nanotun.routing.firewall.rules import TABLE, Exclusions, FirewallRules, digest, keyIn
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
@@ -237,18 +237,18 @@ class NftTable:
             self._seen = now
         return True
 
-    def _base(self) -> Rules:
+    def _base(self) -> FirewallRules:
         key = digest(repr((self._device, self._killSwitch, self._exclusions)))
-        return Rules(self._device, self._exclusions.uids, key=key)
+        return FirewallRules(self._device, self._exclusions.uids, key=key)
 
-    def _rules(self, search: bool) -> Rules:
+    def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()
         if not self._withCgroups:
             return rules
         found = self._cgroups.existing(search)
         return rules._replace(cgroups=tuple(each for each in found if each.tool))
 
-    def _attempts(self, rules: Rules) -> Iterator[_Attempt]:
+    def _attempts(self, rules: FirewallRules) -> Iterator[_Attempt]:
         owners: tuple[bool, ...] = (True, False)
         if self._killSwitch:
             owners = (False,)
@@ -259,7 +259,7 @@ class NftTable:
                 yield _Attempt(owner, True)
             yield _Attempt(owner, False)
 
-    def _loaded(self, attempt: _Attempt, rules: Rules) -> None:
+    def _loaded(self, attempt: _Attempt, rules: FirewallRules) -> None:
         self._listing = self._loader.list()
         if not attempt.owner and not self._killSwitch:
             self._log.info(
@@ -295,7 +295,7 @@ def works(tools: Tools) -> bool:
     nft = tools.path("nft")
     if not nft:
         return False
-    trial = tableText(Rules("lo"), False, f"{TABLE}-trial")
+    trial = tableText(FirewallRules("lo"), False, f"{TABLE}-trial")
     ran = tools.run([nft, "-c", "-f", "-"], trial)
     # Who may not even ask wants to know what would be done, and no more.
     return ran.status == 0 or "Operation not permitted" in ran.error

@@ -14,7 +14,7 @@ from nanotun.routing.firewall.rules import (
     FAMILIES,
     SERVER_PORTS,
     TABLE,
-    Rules,
+    FirewallRules,
     signature,
 )
 
@@ -30,7 +30,7 @@ _DNAT = -101
 _SNAT = 99
 
 
-def tableText(rules: Rules, owner: bool, name: str = TABLE) -> str:
+def tableText(rules: FirewallRules, owner: bool, name: str = TABLE) -> str:
     """
     The table, for where there is none of this name.
 
@@ -53,7 +53,7 @@ def oneLine(script: str) -> str:
     return "; ".join(line.strip() for line in script.splitlines() if line.strip())
 
 
-def signatureOf(rules: Rules) -> str:
+def signatureOf(rules: FirewallRules) -> str:
     """What tells the table of these rules from others, as it stands in the table."""
     return signature(rules.key, "\n".join(_body(rules, False, "")) + repr(rules.cgroups))
 
@@ -66,7 +66,7 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
         depth += line.endswith("{")
 
 
-def _body(rules: Rules, owner: bool, signed: str | None = None) -> Iterator[str]:
+def _body(rules: FirewallRules, owner: bool, signed: str | None = None) -> Iterator[str]:
     if owner:
         yield OWNER
     signed = signatureOf(rules) if signed is None else signed
@@ -109,7 +109,7 @@ def _arriving(elsewhere: str) -> Iterator[str]:
     yield f"ct mark {_MARK} ct direction reply meta mark set {_MARK}"
 
 
-def _sending(rules: Rules) -> Iterator[str]:
+def _sending(rules: FirewallRules) -> Iterator[str]:
     yield f"meta mark {_MARK} accept"
     yield f"ct mark {_MARK} meta mark set {_MARK} accept"
     known = f"tcp sport {SERVER_PORTS[0]}-{SERVER_PORTS[1]} tcp flags & (fin|syn|rst) == 0"

@@ -91,7 +91,7 @@ class Cgroup(NamedTuple):
         return self.path.count("/")
 
 
-class Rules(NamedTuple):
+class FirewallRules(NamedTuple):
     """
     What to load.
 

@@ -21,13 +21,14 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
 from nanotun.routing import changes
-from nanotun.routing.applied import Ledger
-from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.applied import Applied
+from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
 from nanotun.routing.make import makeChanges
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
+from nanotun.routing.reconciler import Reconciler
 from nanotun.routing.recover import recover
 from nanotun.routing.routes import Routes
 from nanotun.routing.values import Wishes
@@ -78,21 +79,25 @@ def run(runDir: str, last: int) -> None:
     cached = CachedRoutes(kernel)
     made = makeChanges(cached)
     wishes = Wishes("nano0", killSwitch=True)
-    surroundings = Surroundings(
+    exceptions = Exceptions(
         ("9.77.1.2",),
         lambda name: [],
         lambda name: succeed([]),
         lambda: (22,),
         lambda function: succeed(function()),
     )
-    routes = Routes(
+    reconciler = Reconciler(
         wishes,
         cached,
         HostReader(cached, wishes),
-        surroundings,
+        exceptions,
         made,
-        Ledger(Journal(runDir), made),
+        Applied(Journal(runDir), made),
         lambda killSwitch: [],
+    )
+    routes = Routes(
+        reconciler,
+        exceptions,
         lambda changed: NetworkMonitor(NoReactor(), changed),
         Clock(),
         lambda: None,

@@ -13,14 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
-from nanotun.routing.applied import Ledger
+from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
-from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.journal import Journal
+from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes
-from nanotun.routing.routes import Monitor, Routes
+from nanotun.routing.reconciler import Reconciler
+from nanotun.routing.routes import Routes
 from nanotun.routing.values import Interface, Wishes
 from nanotun.testing import MemoryRoutes
 
@@ -114,24 +116,27 @@ class RoutingCase(SynchronousTestCase):
         kinds = {"fake": lambda record: self.fake(record["name"])}
         return Changes(cached or CachedRoutes(self.kernel), kinds, root=str(self.root))
 
-    def ledger(self) -> Ledger:
-        """A ledger, as a new process has it."""
-        return Ledger(self.journal(), self.changes())
+    def applied(self) -> Applied:
+        """The changes in force, as a new process has them."""
+        return Applied(self.journal(), self.changes())
 
     def written(self) -> list[str]:
         """What the journal says, as commands."""
-        ledger = self.ledger()
-        ledger.load()
-        return [change.describe() for change in ledger.made]
+        applied = self.applied()
+        applied.load()
+        return [change.describe() for change in applied.made]
 
 
-class FakeMonitor(Monitor):
+class FakeMonitor(NetworkMonitor):
     """
+    Hears nothing.
+
     @ivar changed: what is to be called.
     @ivar listening: whether it was started.
     """
 
     def __init__(self, changed: Any) -> None:
+        super().__init__(None, changed)
         self.changed = changed
         self.listening = False
 
@@ -182,20 +187,25 @@ class RoutesCase(RoutingCase):
         def networkChanged() -> None:
             self.networks += 1
 
-        return Routes(
+        exceptions = Exceptions(
+            ("proxy.example",),
+            lambda name: list(self.addresses),
+            lookUp,
+            lambda: self.ports,
+            lambda function: succeed(function()),
+        )
+        reconciler = Reconciler(
             wanted,
             cached,
             HostReader(cached, wanted, root=str(self.root)),
-            Surroundings(
-                ("proxy.example",),
-                lambda name: list(self.addresses),
-                lookUp,
-                lambda: self.ports,
-                lambda function: succeed(function()),
-            ),
+            exceptions,
             changes,
-            Ledger(self.journal(), changes),
+            Applied(self.journal(), changes),
             lambda killSwitch: [self.fake(name) for name in self.extra],
+        )
+        return Routes(
+            reconciler,
+            exceptions,
             makeMonitor,
             self.clock,
             networkChanged,

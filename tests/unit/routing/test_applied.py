@@ -5,29 +5,29 @@ Tests for L{nanotun.routing.applied}.
 from __future__ import annotations
 
 from nanotun.errors import RoutingError
-from nanotun.routing.applied import Ledger
+from nanotun.routing.applied import Applied
 from nanotun.routing.values import Sysctl
 from tests.unit.routing.routing_cases import FakeChange, RoutingCase
 
 
-class LedgerTests(RoutingCase):
-    """Tests for L{Ledger}."""
+class AppliedTests(RoutingCase):
+    """Tests for L{Applied}."""
 
     def wanted(self, names: str) -> list[FakeChange]:
         """One change for each letter."""
         return [self.fake(name) for name in names]
 
-    def crashed(self, names: str, killSwitch: bool = False) -> Ledger:
+    def crashed(self, names: str, killSwitch: bool = False) -> Applied:
         """What a new process finds after one that had done C{names}."""
-        self.ledger().reconcile(self.wanted(names), killSwitch)
-        ledger = self.ledger()
-        ledger.load()
-        return ledger
+        self.applied().reconcile(self.wanted(names), killSwitch)
+        applied = self.applied()
+        applied.load()
+        return applied
 
     def test_order(self) -> None:
         """They are done in order, and undone from the last to the first."""
-        ledger = self.ledger()
-        self.assertEqual(ledger.reconcile(self.wanted("abc"), False), (3, 0))
+        applied = self.applied()
+        self.assertEqual(applied.reconcile(self.wanted("abc"), False), (3, 0))
         self.assertEqual(self.there, ["a", "b", "c"])
         undone: list[str] = []
 
@@ -36,10 +36,10 @@ class LedgerTests(RoutingCase):
                 undone.append(name)
                 super().remove(name)
 
-        for change in ledger.made:
+        for change in applied.made:
             assert isinstance(change, FakeChange)
             change.there = Watched(self.there)
-        self.assertTrue(ledger.undoAll())
+        self.assertTrue(applied.undoAll())
         self.assertEqual(undone, ["c", "b", "a"])
 
     def test_aheadOfEach(self) -> None:
@@ -48,47 +48,47 @@ class LedgerTests(RoutingCase):
         change = self.fake("b")
         change.apply = lambda: seen.append(self.written())  # type: ignore[method-assign]
         change.undo = lambda: seen.append(self.written())  # type: ignore[method-assign]
-        ledger = self.ledger()
-        ledger.reconcile([self.fake("a"), change], False)
-        ledger.undoAll()
+        applied = self.applied()
+        applied.reconcile([self.fake("a"), change], False)
+        applied.undoAll()
         self.assertEqual(seen, [["do a", "do b"]] * 2)
         self.assertEqual(self.written(), [])
 
     def test_failure(self) -> None:
         """If one fails, those before it are undone and what was there stays."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("ab"), False)
+        applied = self.applied()
+        applied.reconcile(self.wanted("ab"), False)
         self.fails.add("do y")
-        self.assertRaises(RoutingError, ledger.reconcile, self.wanted("axybz"), True)
+        self.assertRaises(RoutingError, applied.reconcile, self.wanted("axybz"), True)
         self.assertEqual(self.there, ["a", "b"])
         self.assertEqual(self.written(), ["do a", "do b"])
-        self.assertFalse(ledger.killSwitch)
+        self.assertFalse(applied.killSwitch)
 
     def test_follows(self) -> None:
         """What is new is done, what is no more wanted is undone, and the rest is left alone."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("abc"), False)
-        self.assertEqual(ledger.reconcile(self.wanted("axc"), False), (1, 0))
+        applied = self.applied()
+        applied.reconcile(self.wanted("abc"), False)
+        self.assertEqual(applied.reconcile(self.wanted("axc"), False), (1, 0))
         self.assertEqual(self.there, ["a", "c", "x"])
         self.assertEqual(self.written(), ["do a", "do x", "do c"])
-        self.assertEqual(ledger.reconcile(self.wanted("axc"), False), (0, 0))
+        self.assertEqual(applied.reconcile(self.wanted("axc"), False), (0, 0))
 
     def test_takenAway(self) -> None:
         """What somebody has taken away is done again, and counted."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("abc"), False)
+        applied = self.applied()
+        applied.reconcile(self.wanted("abc"), False)
         self.there.remove("b")
-        self.assertEqual(ledger.broken(), [ledger.made[1]])
-        self.assertEqual(ledger.reconcile(self.wanted("abc"), False), (0, 1))
+        self.assertEqual(applied.broken(), [applied.made[1]])
+        self.assertEqual(applied.reconcile(self.wanted("abc"), False), (0, 1))
         self.assertEqual(sorted(self.there), ["a", "b", "c"])
 
     def test_afterCrash(self) -> None:
         """What a crash left and is wanted is not done again; what is missing of it is."""
-        ledger = self.crashed("abc")
+        applied = self.crashed("abc")
         self.there.remove("b")
-        self.assertEqual(ledger.reconcile(self.wanted("bcd"), False), (2, 0))
+        self.assertEqual(applied.reconcile(self.wanted("bcd"), False), (2, 0))
         self.assertEqual(self.there, ["c", "b", "d"])
-        self.assertTrue(ledger.undoAll())
+        self.assertTrue(applied.undoAll())
         self.assertEqual(self.there, [])
         self.assertEqual(self.written(), [])
 
@@ -96,80 +96,80 @@ class LedgerTests(RoutingCase):
         """A setting is put back to what it was before the crash."""
         self.sysctl("up0").write_text("1\n")
         name = "net/ipv4/conf/up0/rp_filter"
-        self.ledger().reconcile([self.changes().make(Sysctl(name, "2", "1"))], False)
-        ledger = self.ledger()
-        ledger.load()
-        self.assertEqual(ledger.valuesBefore(), {name: "1"})
-        ledger.reconcile([self.changes().make(Sysctl(name, "2", "2"))], False)
-        ledger.undoAll()
+        self.applied().reconcile([self.changes().make(Sysctl(name, "2", "1"))], False)
+        applied = self.applied()
+        applied.load()
+        self.assertEqual(applied.valuesBefore(), {name: "1"})
+        applied.reconcile([self.changes().make(Sysctl(name, "2", "2"))], False)
+        applied.undoAll()
         self.assertEqual(self.sysctl("up0").read_text(), "1")
 
     def test_undoFails(self) -> None:
         """What cannot be undone is logged and stays in the journal; the others are undone."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("abc"), True)
+        applied = self.applied()
+        applied.reconcile(self.wanted("abc"), True)
         self.fails.add("undo b")
-        self.assertFalse(ledger.undoAll())
+        self.assertFalse(applied.undoAll())
         self.assertEqual(self.there, ["b"])
         self.assertEqual(self.written(), ["do b"])
-        self.assertTrue(ledger.killSwitch)
+        self.assertTrue(applied.killSwitch)
         self.fails.clear()
-        self.assertTrue(ledger.undoAll())
+        self.assertTrue(applied.undoAll())
 
     def test_surplusFails(self) -> None:
         """What is no more wanted and cannot be undone is tried again the next time."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("ab"), False)
+        applied = self.applied()
+        applied.reconcile(self.wanted("ab"), False)
         self.fails.add("undo a")
-        ledger.reconcile(self.wanted("b"), False)
+        applied.reconcile(self.wanted("b"), False)
         self.assertEqual(self.written(), ["do a", "do b"])
         self.fails.clear()
-        ledger.reconcile(self.wanted("b"), False)
+        applied.reconcile(self.wanted("b"), False)
         self.assertEqual((self.there, self.written()), (["b"], ["do b"]))
 
     def test_othersAreRepaired(self) -> None:
         """A change that is no rule and cannot be put back keeps none behind it from that."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("abc"), False)
+        applied = self.applied()
+        applied.reconcile(self.wanted("abc"), False)
         self.there.clear()
         self.fails.add("do a")
-        self.assertRaises(RoutingError, ledger.reconcile, self.wanted("abc"), False)
+        self.assertRaises(RoutingError, applied.reconcile, self.wanted("abc"), False)
         self.assertEqual(self.there, ["b", "c"])
         self.assertEqual(self.written(), ["do a", "do b", "do c"])
         self.fails.clear()
-        self.assertEqual(ledger.reconcile(self.wanted("abc"), False), (0, 1))
+        self.assertEqual(applied.reconcile(self.wanted("abc"), False), (0, 1))
 
     def test_bothFail(self) -> None:
         """If one fails and one before it cannot be undone, that stays in the journal."""
-        ledger = self.ledger()
-        ledger.reconcile(self.wanted("a"), False)
+        applied = self.applied()
+        applied.reconcile(self.wanted("a"), False)
         self.fails |= {"do y", "undo x"}
-        self.assertRaises(RoutingError, ledger.reconcile, self.wanted("axy"), False)
+        self.assertRaises(RoutingError, applied.reconcile, self.wanted("axy"), False)
         self.assertEqual((self.there, self.written()), (["a", "x"], ["do a", "do x"]))
         self.fails.clear()
-        self.assertTrue(ledger.undoAll())
+        self.assertTrue(applied.undoAll())
         self.assertEqual((self.there, self.written()), ([], []))
 
     def test_killSwitch(self) -> None:
         """The journal says whether a kill switch is part of it."""
-        ledger = self.crashed("ab", killSwitch=True)
-        self.assertTrue(ledger.killSwitch)
-        ledger.reconcile(self.wanted("ab"), False)
-        ledger = self.ledger()
-        ledger.load()
-        self.assertFalse(ledger.killSwitch)
+        applied = self.crashed("ab", killSwitch=True)
+        self.assertTrue(applied.killSwitch)
+        applied.reconcile(self.wanted("ab"), False)
+        applied = self.applied()
+        applied.load()
+        self.assertFalse(applied.killSwitch)
 
     def test_unknownKind(self) -> None:
         """A journal of a newer nanotun is left alone."""
         change = self.fake("a")
         change.kind = "newer"
-        self.ledger().reconcile([change], False)
-        error = self.assertRaises(RoutingError, self.ledger().load)
+        self.applied().reconcile([change], False)
+        error = self.assertRaises(RoutingError, self.applied().load)
         self.assertIn("does not know", str(error))
 
     def test_journalFails(self) -> None:
         """Without a journal nothing is done."""
         self.directory.mkdir(exist_ok=True)
         self.runDir.write_text("a file")
-        self.assertRaises(RoutingError, self.ledger().reconcile, self.wanted("ab"), False)
+        self.assertRaises(RoutingError, self.applied().reconcile, self.wanted("ab"), False)
         self.assertEqual(self.there, [])

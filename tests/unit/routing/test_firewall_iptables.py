@@ -7,12 +7,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.iptables import IptablesChains, variantOf
 from nanotun.routing.firewall.iptablestext import JUMPS, TABLES, loading, removing, tablesOf
-from nanotun.routing.firewall.rules import Cgroup, Rules
+from nanotun.routing.firewall.rules import Cgroup, FirewallRules
 from nanotun.routing.interfaces import IChange
 from tests.contracts.firewall import ChangeContract
 from tests.unit.routing.firewall_cases import FirewallCase
 
-RULES = Rules("tun9", (5,), (Cgroup('/a/b\\"c', "", 7),))
+RULES = FirewallRules("tun9", (5,), (Cgroup('/a/b\\"c', "", 7),))
 EMPTY = dict.fromkeys(TABLES, "")
 
 

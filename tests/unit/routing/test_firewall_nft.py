@@ -10,18 +10,18 @@ from nanotun.errors import RoutingError
 from nanotun.routing.firewall import cgroups, nft
 from nanotun.routing.firewall.nft import NftLoader, NftTable, works
 from nanotun.routing.firewall.nfttext import oneLine, signatureOf, tableText
-from nanotun.routing.firewall.rules import TABLE, Cgroup, Rules
+from nanotun.routing.firewall.rules import TABLE, Cgroup, FirewallRules
 from nanotun.testing.firewall import DENIED, FakeHeld
 from tests.contracts.firewall import ChangeContract
 from tests.unit.routing.firewall_cases import FirewallCase
 
-RULES = Rules("tun9", (5,), (Cgroup("/a/b", "unified/a/b", 7), Cgroup("/c", "", 8)))
+RULES = FirewallRules("tun9", (5,), (Cgroup("/a/b", "unified/a/b", 7), Cgroup("/c", "", 8)))
 
 
 class TextTests(SynchronousTestCase):
     """L{tableText} and what goes with it."""
 
-    def chain(self, name: str, rules: Rules = RULES) -> list[str]:
+    def chain(self, name: str, rules: FirewallRules = RULES) -> list[str]:
         """The lines of a chain."""
         body = tableText(rules, True).partition(f"chain {name} {{\n")[2].partition("\n\t}")[0]
         return [line.strip() for line in body.splitlines()]
@@ -66,7 +66,7 @@ class TextTests(SynchronousTestCase):
         self.assertIn("meta skuid { 5 } goto uplink", lines)
         self.assertIn('socket cgroupv2 level 2 "unified/a/b" goto uplink', lines)
         self.assertFalse([line for line in lines if "level 1" in line])
-        nobody = self.chain("sending", Rules("tun9"))
+        nobody = self.chain("sending", FirewallRules("tun9"))
         self.assertFalse([line for line in nobody if "skuid" in line or "cgroup" in line])
 
     def test_connectedBefore(self) -> None:
@@ -94,14 +94,18 @@ class TextTests(SynchronousTestCase):
     def test_signatureOf(self) -> None:
         """Other rules have another signature, and so has a group that was made anew."""
         again = (Cgroup("/a/b", "unified/a/b", 9),)
-        others = [Rules("tun8", (5,)), Rules("tun9", (6,)), RULES._replace(cgroups=again)]
+        others = [
+            FirewallRules("tun8", (5,)),
+            FirewallRules("tun9", (6,)),
+            RULES._replace(cgroups=again),
+        ]
         self.assertEqual(len({signatureOf(each) for each in [RULES, *others]}), 4)
-        self.assertEqual(signatureOf(RULES), signatureOf(Rules(*RULES)))
+        self.assertEqual(signatureOf(RULES), signatureOf(FirewallRules(*RULES)))
         self.assertIn(signatureOf(RULES), tableText(RULES, False))
 
     def test_oneLine(self) -> None:
         """The line has everything and no newline."""
-        line = oneLine(tableText(Rules("tun9"), True))
+        line = oneLine(tableText(FirewallRules("tun9"), True))
         self.assertNotIn("\n", line)
         self.assertTrue(line.startswith(f"table inet {TABLE} {{; flags owner; chain arriving {{;"))
 

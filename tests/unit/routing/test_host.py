@@ -20,7 +20,7 @@ from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.linux.users import uidOf
-from nanotun.routing.exceptions import Surroundings
+from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
@@ -212,15 +212,15 @@ class SSHTests(SynchronousTestCase):
             self.assertIsNone(sessionPort({"SSH_CONNECTION": text}))
 
 
-class SurroundingsTests(SynchronousTestCase):
-    """Tests for L{Surroundings}."""
+class ExceptionsTests(SynchronousTestCase):
+    """Tests for L{Exceptions}."""
 
     def setUp(self) -> None:
         """Make one."""
         self.now = {"a.example": ["9.0.0.2", "9.0.0.1"], "b.example": []}
         self.later: dict[str, Any] = {}
         self.ports: tuple[int, ...] = (22,)
-        self.around = Surroundings(
+        self.around = Exceptions(
             ("a.example", "b.example", "2001:db8::1"),
             lambda name: self.now[name],
             self.lookUp,

@@ -17,7 +17,7 @@ from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, RoutingError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.routing import preview
-from nanotun.routing.applied import Ledger
+from nanotun.routing.applied import Applied
 from nanotun.routing.make import makeLeftovers
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.recover import Leftovers, Recovered, recover
@@ -42,7 +42,7 @@ class LeftoversTests(CrashCase):
     def leftovers(self) -> Leftovers:
         """The part, as a daemon without routes has it."""
         cached = CachedRoutes(self.kernel)
-        return Leftovers(cached, Ledger(self.journal(), self.changes(cached)))
+        return Leftovers(cached, Applied(self.journal(), self.changes(cached)))
 
     def test_takesBack(self) -> None:
         """What a killed daemon has left is undone, a kill switch too."""

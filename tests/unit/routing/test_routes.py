@@ -57,7 +57,7 @@ class RoutesTests(RoutesCase):
 
         change.apply = note  # type: ignore[method-assign]
         change.undo = note  # type: ignore[method-assign]
-        routes._firewall = lambda killSwitch: [change]
+        routes._reconciler._firewall = lambda killSwitch: [change]
         routes.start()
         routes.stop()
         self.assertEqual(caught, [False, False])
@@ -230,13 +230,13 @@ class RoutesTests(RoutesCase):
         """A name that cannot be looked up at the start is, at once, when the tunnel carries."""
         self.addresses = []
         routes = self.routes()
-        lookUp = routes._surroundings._lookUp
+        lookUp = routes._exceptions._lookUp
 
         def late(name: str) -> object:
             self.addresses = ["9.9.9.5"]
             return lookUp(name)
 
-        routes._surroundings._lookUp = late  # type: ignore[assignment]
+        routes._exceptions._lookUp = late  # type: ignore[assignment]
         routes.start()
         self.clock.advance(SETTLE)
         self.assertEqual(self.proxies(), ["9.9.9.5/32"])

@@ -1,0 +1,178 @@
+"""
+What is set on the machine, and how it is made to match the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nanotun.errors import RoutingError
+from nanotun.routing.applied import Applied
+from nanotun.routing.changes import Changes, RouteChange, RuleChange
+from nanotun.routing.exceptions import Exceptions
+from nanotun.routing.host import HostReader
+from nanotun.routing.interfaces import IChange, IKernelRoutes
+from nanotun.routing.netlink import CachedRoutes
+from nanotun.routing.plan import plan
+from nanotun.routing.values import Host, Rule, Wishes
+
+
+class Reconciler:
+    """
+    Plans the changes and applies them, again and again.
+
+    @ivar applied: the changes in force.
+    @ivar host: the machine as it was at the last L{reconcile}; L{None} before.
+    @param kernel: told to forget before each L{reconcile}.
+    @param firewall: makes the changes that come before the rules that catch traffic; its
+        argument says whether they have to outlive a crash.
+    """
+
+    def __init__(
+        self,
+        wishes: Wishes,
+        kernel: CachedRoutes,
+        reader: HostReader,
+        exceptions: Exceptions,
+        changes: Changes,
+        applied: Applied,
+        firewall: Callable[[bool], list[IChange]],
+    ) -> None:
+        self.applied = applied
+        self.host: Host | None = None
+        self._wishes = wishes
+        self._kernel = kernel
+        self._reader = reader
+        self._exceptions = exceptions
+        self._changes = changes
+        self._firewall = firewall
+
+    def load(self) -> bool:
+        """
+        Read the journal, and see that no other daemon has its routes set.
+
+        @return: whether a kill switch is in force, which a daemon that crashed has left.
+        @raise RoutingError: the journal is unusable, or another daemon runs.
+        """
+        self.applied.load()
+        checkAlone(self._kernel, self.applied, self._wishes.device)
+        return self.applied.killSwitch
+
+    def adopt(self) -> bool:
+        """
+        Take over rules of ours that the journal does not name: nobody else would ever
+        undo them.
+
+        @return: whether a kill switch is among them.
+        @raise OSError: the kernel does not list its rules.
+        """
+        found = self._changes.taggedRules()
+        self.applied.adopt(reversed(found))
+        return any(_isKillSwitch(change.rule) for change in found)
+
+    def reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
+        """
+        Plan again, and apply the plan.
+
+        @param starting: whether this is the daemon's start, which fails where IPv6 cannot
+            be captured as the settings demand.
+        @param mayKillSwitch: whether the kill switch may be put in force already.
+        @return: how many changes of ours had been taken away.
+        @raise RoutingError: a change cannot be made.
+        """
+        try:
+            return self._reconcile(starting, mayKillSwitch)
+        except OSError as error:
+            raise RoutingError(
+                f"The kernel does not say what its rules and routes are: {error.strerror}."
+            ) from None
+
+    def _reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
+        self._kernel.forget()
+        applied, exceptions = self.applied, self._exceptions
+        host = self._reader.read(exceptions.proxies, exceptions.sshPorts, applied.valuesBefore())
+        wishes = self._wishes
+        if not mayKillSwitch:
+            wishes = wishes._replace(killSwitch=False)
+        if _lacksIPv6(wishes, host):
+            if starting:
+                raise RoutingError(
+                    f"The device {wishes.device} has no IPv6 address; enable IPv6 on this machine "
+                    "(net.ipv6.conf.default.disable_ipv6=0) or set ipv6 to auto or block."
+                )
+            # IPv6 was turned off while we run: block it, so that nothing leaks, and go on
+            # with IPv4.
+            wishes = wishes._replace(ipv6="block")
+        first, last = plan(wishes, host)
+        wanted = [
+            *map(self._changes.make, first),
+            *self._firewall(wishes.killSwitch),
+            *map(self._changes.make, last),
+        ]
+        _, missing = applied.reconcile(wanted, wishes.killSwitch)
+        self.host = host
+        return missing
+
+    def checkIPv6(self) -> None:
+        """@raise RoutingError: the device had no IPv6 address left at the last L{reconcile}."""
+        if self.host is not None and _lacksIPv6(self._wishes, self.host):
+            raise RoutingError(
+                f"The device {self._wishes.device} has lost its IPv6 address, so IPv6 is "
+                "unreachable now; restart nanotun to have it captured again."
+            )
+
+    def checkKernel(self) -> None:
+        """
+        See whether the rules are in force as they were given: an old kernel ignores the
+        attributes that it does not know.
+
+        @raise RoutingError: they are not.
+        """
+        self._kernel.forget()
+        broken = [each for each in self.applied.broken() if isinstance(each, RuleChange)]
+        if broken:
+            raise RoutingError(
+                f"The kernel did not do '{broken[0].describe()}' as it was told; nanotun's routes "
+                "need Linux 4.17 or newer."
+            )
+
+    def close(self) -> None:
+        """Close the kernel's socket."""
+        self._kernel.close()
+
+
+def checkAlone(kernel: IKernelRoutes, applied: Applied, device: str) -> None:
+    """
+    See that no other daemon has set its routes: one with a runDir of its own, whose lock
+    does not keep this one from starting.  Its rules look the same as ours; they would be
+    taken for what a crash left, and undone if our start fails.
+
+    @param applied: loaded; its changes are our own.
+    @param device: ours.
+    @raise RoutingError: there is another daemon; nothing was touched, and the kernel is
+        closed.
+    """
+    ours = [change.route for change in applied.made if isinstance(change, RouteChange)]
+    try:
+        # A route is removed with its device, and the device with its daemon.
+        found = [route.device for route in kernel.routes() if route not in ours]
+    except OSError as error:
+        kernel.close()
+        raise RoutingError(f"The kernel does not list its routes: {error.strerror}.") from None
+    others = [each for each in found if each != device]
+    if others:
+        kernel.close()
+        raise RoutingError(
+            f"Another nanotun has its routes set, through {others[0]}, and only one can: stop "
+            "that one, or start this one with --no-auto-route."
+        )
+
+
+def _isKillSwitch(rule: Rule) -> bool:
+    """Whether a rule is the kill switch's; in IPv6 a blocked family has the same rule."""
+    return rule.action == "unreachable" and rule.family == 4
+
+
+def _lacksIPv6(wishes: Wishes, host: Host) -> bool:
+    """Whether IPv6 has to be captured by a device that has no IPv6 address."""
+    return wishes.ipv6 == "capture" and host.hasIPv6 and not host.tunnelHasIPv6
