@@ -88,7 +88,6 @@ class Owners:
         self._listenersAsked = -LISTENER_INTERVAL
         self._loop = LoopingCall(self._lookAround)
         self._loop.clock = clock
-        scans.swapped = self._swap
 
     @property
     def table(self) -> Table:
@@ -108,7 +107,7 @@ class Owners:
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
             # For psutil: its import is not to take a flow's time.
             self._processes.process(self._ownPid())
-            self._scans.start()
+            self._scans.start(self._swap)
         except OSError as error:
             self._sockets.close()
             raise ConfigError(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +18,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.scanner import Scanner, ScanStopped
 from nanotun.owners.values import EMPTY, Table
+from nanotun.timer import Timer
 
 #: Seconds between the starts of two scans that are not due yet.
 EARLY_INTERVAL = 1.0
@@ -25,12 +26,14 @@ EARLY_INTERVAL = 1.0
 #: Calls a function on another thread, as C{deferToThread}.
 InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 
+#: Called with each new table, and with the inodes of the sockets that listened on the
+#: proxy's address when its scan began.
+Swapped = Callable[[Table, frozenset[int]], object]
+
 
 class Scans:
     """
     @ivar table: the last scan's; never changed, but replaced.
-    @ivar swapped: called with each new table, and with the inodes of the sockets that
-        listened on the proxy's address when its scan began.
     @param refresh: seconds between two scans.
     """
 
@@ -46,7 +49,7 @@ class Scans:
         trouble: TroubleLog,
     ) -> None:
         self.table = EMPTY
-        self.swapped: Callable[[Table, frozenset[int]], object] = lambda table, listeners: None
+        self._swapped: Swapped = lambda table, listeners: None
         self._scanner = scanner
         self._proxies = proxies
         self._refresh = refresh
@@ -55,16 +58,17 @@ class Scans:
         self._trouble = trouble
         self._began = -EARLY_INTERVAL
         self._scanning = self._learning = self._stopped = False
-        self._soon: IDelayedCall | None = None
+        self._soon = Timer(clock, self._scanNow)
         self._loop = LoopingCall(self._scan)
         self._loop.clock = clock
 
-    def start(self) -> None:
+    def start(self, swapped: Swapped) -> None:
         """
-        Do the first scan, here and now, and begin with the others.
+        Do the first scan at once, and begin with the others.
 
         @raise OSError: there is no /proc, or no kernel, to ask.
         """
+        self._swapped = swapped
         self._proxies.readAddresses()
         listeners = self._proxies.listeners()
         self._began = self._clock.seconds()
@@ -76,15 +80,13 @@ class Scans:
         self._stopped = True
         self._scanner.stop()
         self._loop.stop()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._soon.cancel()
 
     def soon(self) -> None:
         """Scan as soon as L{EARLY_INTERVAL} allows."""
-        if self._soon is None and not self._stopped:
+        if not self._soon.active and not self._stopped:
             wait = max(0.0, self._began + EARLY_INTERVAL - self._clock.seconds())
-            self._soon = self._clock.callLater(min(wait, EARLY_INTERVAL), self._scanNow)
+            self._soon.start(min(wait, EARLY_INTERVAL))
 
     def learn(self, inode: int, note: Callable[[int], object]) -> None:
         """
@@ -107,7 +109,6 @@ class Scans:
             self._broke(result)
 
     def _scanNow(self) -> None:
-        self._soon = None
         if self._scanning:
             # That one may have begun before what this one is for.
             self.soon()
@@ -136,7 +137,7 @@ class Scans:
         self._scanning = False
         if not self._stopped:
             self.table = table
-            self.swapped(table, listeners)
+            self._swapped(table, listeners)
 
     def _failed(self, reason: Failure) -> None:
         self._scanning = False

@@ -9,12 +9,13 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, ILoggingContext, IReadDescriptor
+from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.interfaces import IPacketEngine, ITunDevice
+from nanotun.timer import Timer
 
 #: Packets per turn of the reactor.  With offload a packet is up to 64 KB, which
 #: the stack takes in 10 to 20 microseconds: a turn stays under 10 ms, and the
@@ -55,7 +56,7 @@ class TunPort:
         self._onLost = onLost
         self._reading = False
         self._lost = False
-        self._retry: IDelayedCall | None = None
+        self._retry = Timer(reactor, self.startReading)
         self._lent = False
         self._lastRead = 0.0
         self._streak = 0
@@ -69,9 +70,7 @@ class TunPort:
 
     def stopReading(self) -> None:
         """Pause, or end.  The device is still open."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._retry.cancel()
         if self._reading:
             self._reading = False
             if not self._lent:
@@ -115,11 +114,7 @@ class TunPort:
         """The link is down.  Someone may set it up again."""
         self.stopReading()
         self._log.debug("The device is down")
-        self._retry = self._reactor.callLater(DOWN_INTERVAL, self._tryAgain)
-
-    def _tryAgain(self) -> None:
-        self._retry = None
-        self.startReading()
+        self._retry.start(DOWN_INTERVAL)
 
     def connectionLost(self, reason: Failure) -> None:
         """
