@@ -23,7 +23,7 @@ from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
-from nanotun.owners.schedule import Scans
+from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
 
@@ -52,7 +52,7 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     )
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
     trouble = TroubleLog(reactor, Owners._log)
-    scans = Scans(
+    scans = ScanSchedule(
         Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
         proxies,
         settings.excludeRefresh,

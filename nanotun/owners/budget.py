@@ -21,7 +21,7 @@ SHARE = 0.5
 LEAST = 0.0003
 
 
-class Allowance:
+class LookupBudget:
     """
     Time that is saved up and spent.  What is spent is time of the processor: on a busy
     machine a lookup waits for its turn, and would be cut short for nothing.

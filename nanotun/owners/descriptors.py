@@ -55,10 +55,10 @@ _NOTHING = _Known(frozenset(), b"", {})
 
 class Descriptors:
     """
-    Searches processes for sockets.  Scans do so on their thread, too: what two searches
+    Searches processes for sockets.  ScanSchedule do so on their thread, too: what two searches
     of one process note down at a time is right, whichever is last.
 
-    @param spent: see L{nanotun.owners.budget.Allowance}.
+    @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
 
     def __init__(self, processes: IProcesses, spent: Callable[[], float]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nanotun.owners.values import Excluded, Glance
+from nanotun.owners.values import Excluded, ProcStat
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Generations that are followed up; a loop, made by pids that were given anew while
@@ -14,7 +14,7 @@ from nanotun.policy.rules import LOCAL_PROXY
 GENERATIONS = 64
 
 
-def inherits(text: str, child: Glance, parent: Glance, children: bool) -> bool:
+def inherits(text: str, child: ProcStat, parent: ProcStat, children: bool) -> bool:
     """
     Whether a process is what its parent is.
 
@@ -32,9 +32,9 @@ def inherits(text: str, child: Glance, parent: Glance, children: bool) -> bool:
     return children
 
 
-def spread(
+def propagate(
     direct: Mapping[int, str],
-    glances: Mapping[int, Glance],
+    stats: Mapping[int, ProcStat],
     children: bool,
     previous: Mapping[int, Excluded],
 ) -> dict[int, tuple[str, bool]]:
@@ -42,42 +42,42 @@ def spread(
     Hand on from parents to children.
 
     @param direct: what processes are excluded by themselves, by pid.
-    @param glances: of all processes, by pid.
+    @param stats: of all processes, by pid.
     @param previous: who was excluded before.  A process whose parent has died
         since is remembered as its child.
     @return: by pid, the text and whether it is inherited.
     """
     found: dict[int, tuple[str, bool]] = {}
-    for pid in glances:
+    for pid in stats:
         line: list[int] = []
-        while pid in glances and pid not in found and len(line) < GENERATIONS:
+        while pid in stats and pid not in found and len(line) < GENERATIONS:
             line.append(pid)
-            pid = glances[pid].parent
+            pid = stats[pid].parent
         for each in reversed(line):
-            found[each] = _one(each, direct, glances, children, previous, found)
+            found[each] = _one(each, direct, stats, children, previous, found)
     return {pid: result for pid, result in found.items() if result[0]}
 
 
 def _one(
     pid: int,
     direct: Mapping[int, str],
-    glances: Mapping[int, Glance],
+    stats: Mapping[int, ProcStat],
     children: bool,
     previous: Mapping[int, Excluded],
     found: Mapping[int, tuple[str, bool]],
 ) -> tuple[str, bool]:
     if pid in direct:
         return direct[pid], False
-    glance = glances[pid]
-    text = found.get(glance.parent, ("", False))[0]
-    if text and inherits(text, glance, glances[glance.parent], children):
+    stat = stats[pid]
+    text = found.get(stat.parent, ("", False))[0]
+    if text and inherits(text, stat, stats[stat.parent], children):
         return text, True
     before = previous.get(pid)
     if (
         before is not None
         and before.inherited
         and before.text != LOCAL_PROXY
-        and before.process.glance.started == glance.started
+        and before.process.stat.started == stat.started
     ):
         return before.text, True
     return "", False

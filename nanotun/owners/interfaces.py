@@ -10,7 +10,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nanotun.flow import Endpoint, Flow
-    from nanotun.owners.values import FlowSocket, Glance, Process, Program
+    from nanotun.owners.values import FlowSocket, Process, ProcStat, Program
 
 
 class IProcesses(Interface):
@@ -29,13 +29,13 @@ class IProcesses(Interface):
     def newest() -> int:
         """The number that was given last to a process or thread of this machine."""
 
-    def glance(pid: int) -> Glance | None:
+    def stat(pid: int) -> ProcStat | None:
         """A short look, some microseconds; L{None} if it is gone."""
 
-    def age(glance: Glance) -> float:
+    def age(stat: ProcStat) -> float:
         """Seconds since a process's start."""
 
-    def program(pid: int, glance: Glance) -> Program:
+    def program(pid: int, stat: ProcStat) -> Program:
         """What a process runs, some ten microseconds; nothing if it is gone."""
 
     def process(pid: int) -> Process | None:

@@ -58,7 +58,7 @@ class LocalProxies:
             mine = tuple(place for place in self._others if place.host in own)
             self._endpoints = self._loopback + mine
 
-    def glance(self) -> frozenset[int]:
+    def sample(self) -> frozenset[int]:
         """
         A short look: some of L{listeners}, and others than before if who listens has
         changed.

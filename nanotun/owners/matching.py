@@ -96,7 +96,7 @@ class Matcher:
     def processText(self, process: Process) -> str:
         """The selector that means a process, or nothing."""
         program = Program(process.names, process.path)
-        found = self.programText(process.pid, process.glance.started, program)
+        found = self.programText(process.pid, process.stat.started, program)
         if found:
             return found
         # Its own sockets are decided by themselves; this is for its children.

@@ -10,7 +10,7 @@ from nanotun.owners.inheritance import GENERATIONS, inherits
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import YOUNG
-from nanotun.owners.values import EMPTY, Excluded, Glance, Table, sameProgram
+from nanotun.owners.values import EMPTY, Excluded, ProcStat, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
 #: can be seen, and there may be as many at it as there are processors, and more.
@@ -32,7 +32,7 @@ class Newcomers:
     @ivar overflowed: whether some were left out since the last table.
     @param children: the setting C{excludeChildren}.
     @param seconds: the clock.
-    @param spent: see L{nanotun.owners.budget.Allowance}.
+    @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Newcomers:
         self._newest = table.newest
         self._changed = self._seconds()
         self._listed: set[int] = set()
-        self._glances: dict[int, Glance] = {}
+        self._stats: dict[int, ProcStat] = {}
         self._verdicts: dict[int, Excluded | None] = {}
-        self._restless = set(table.young)
+        self._unsettled = set(table.young)
         self.overflowed = False
 
     def adopt(self, excluded: Excluded) -> None:
@@ -67,12 +67,12 @@ class Newcomers:
 
     def isGone(self, pid: int) -> bool:
         """Whether a process that was seen is known to have ended."""
-        return pid not in self._glances and pid not in self._table.glances
+        return pid not in self._stats and pid not in self._table.stats
 
     @property
     def pids(self) -> list[int]:
         """Those that are alive as far as is known, the youngest first."""
-        return sorted(self._glances, reverse=True)
+        return sorted(self._stats, reverse=True)
 
     @property
     def excluded(self) -> list[Excluded]:
@@ -96,10 +96,10 @@ class Newcomers:
             self._changed = self._seconds()
         if self._seconds() - self._changed < FORK_TIME:
             pids = self._since(newest)
-            self._restless.update(pid for pid in pids if pid not in self._listed)
+            self._unsettled.update(pid for pid in pids if pid not in self._listed)
             self._listed = set(pids)
             self._newest = newest
-        for pid in sorted(self._restless, reverse=True):
+        for pid in sorted(self._unsettled, reverse=True):
             if self._spent() > deadline:
                 return False
             self.examine(pid)
@@ -112,7 +112,7 @@ class Newcomers:
         else:
             # The numbers began anew.
             pids = [p for p in self._processes.pids() if p > last or p <= newest]
-        room = LIMIT - len(self._glances)
+        room = LIMIT - len(self._stats)
         if len(pids) > room:
             self.overflowed = True
             pids = sorted(pids)[-room:] if room > 0 else []
@@ -124,60 +124,58 @@ class Newcomers:
 
         @return: L{None} if it is gone, or not excluded.
         """
-        glance = self._processes.glance(pid)
-        if glance is None:
+        stat = self._processes.stat(pid)
+        if stat is None:
             self._forget(pid)
             return None
-        if self._processes.age(glance) > YOUNG:
-            self._restless.discard(pid)
-        known = self._glances.get(pid)
-        if known is not None and sameProgram(known, glance):
+        if self._processes.age(stat) > YOUNG:
+            self._unsettled.discard(pid)
+        known = self._stats.get(pid)
+        if known is not None and sameProgram(known, stat):
             return self._verdicts[pid]
-        scanned = self._table.glances.get(pid)
-        if scanned is not None and sameProgram(scanned, glance):
+        scanned = self._table.stats.get(pid)
+        if scanned is not None and sameProgram(scanned, stat):
             # The scan has seen it, as it is.
             return self._table.excluded.get(pid)
-        self._glances[pid] = glance
-        verdict = self._verdicts[pid] = self._judge(pid, glance, generation)
+        self._stats[pid] = stat
+        verdict = self._verdicts[pid] = self._judge(pid, stat, generation)
         return verdict
 
     def _forget(self, pid: int) -> None:
-        self._restless.discard(pid)
-        self._glances.pop(pid, None)
+        self._unsettled.discard(pid)
+        self._stats.pop(pid, None)
         self._verdicts.pop(pid, None)
 
-    def _judge(self, pid: int, glance: Glance, generation: int) -> Excluded | None:
-        text = self._text(pid, glance)
+    def _judge(self, pid: int, stat: ProcStat, generation: int) -> Excluded | None:
+        text = self._text(pid, stat)
         before = self._table.excluded.get(pid)
         if (
             not text
             and before is not None
             and before.inherited
-            and before.process.glance.started == glance.started
+            and before.process.stat.started == stat.started
         ):
             return before
         inherited = not text
         if inherited:
-            above = self._parent(glance.parent, generation)
-            if above is not None and inherits(
-                above.text, glance, above.process.glance, self._children
-            ):
+            above = self._parent(stat.parent, generation)
+            if above is not None and inherits(above.text, stat, above.process.stat, self._children):
                 text = above.text
         process = self._processes.process(pid) if text else None
         return None if process is None else Excluded(process, text, inherited)
 
-    def _text(self, pid: int, glance: Glance) -> str:
+    def _text(self, pid: int, stat: ProcStat) -> str:
         matcher = self._matcher
         if matcher.byFamilies:
             process = self._processes.process(pid)
             return "" if process is None else matcher.processText(process)
         if matcher.byProcesses:
-            program = self._processes.program(pid, glance)
-            return matcher.programText(pid, glance.started, program)
+            program = self._processes.program(pid, stat)
+            return matcher.programText(pid, stat.started, program)
         return ""
 
     def _parent(self, pid: int, generation: int) -> Excluded | None:
-        if pid in self._restless and generation < GENERATIONS:
+        if pid in self._unsettled and generation < GENERATIONS:
             return self.examine(pid, generation + 1)
         if pid in self._verdicts:
             return self._verdicts[pid]

@@ -17,13 +17,13 @@ from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.interfaces import IOwners, IPart
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners.budget import Allowance
+from nanotun.owners.budget import LookupBudget
 from nanotun.owners.descriptors import OutOfTime
-from nanotun.owners.handover import Passing
+from nanotun.owners.handover import Handover
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
-from nanotun.owners.schedule import Scans
+from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import FlowSocket, Table
 
@@ -36,7 +36,7 @@ LOOK_INTERVAL = 0.5
 LISTENER_INTERVAL = 0.01
 
 #: What to do where a proxy's own flows cannot be told from others in time.
-BREEDS = (
+LOOPS = (
     "The proxy on this machine hands connections on among its processes faster than it can be "
     "found out whose they are, so that they come back, and some are refused; run it as a service "
     "(a cgroup of its own), or exclude it with uid:USER or unit:NAME."
@@ -49,7 +49,7 @@ class Owners:
     @ivar misses: see L{IOwners}.
     @param scans: not started.
     @param trouble: ended by L{stop}.
-    @param spent: see L{Allowance}.
+    @param spent: see L{LookupBudget}.
     @param ownPid: os.getpid; twistd forks between our making and our start.
     """
 
@@ -65,7 +65,7 @@ class Owners:
         matcher: Matcher,
         search: Search,
         proxies: LocalProxies,
-        scans: Scans,
+        scans: ScanSchedule,
         trouble: TroubleLog,
         clock: IReactorTime,
         spent: Callable[[], float],
@@ -78,12 +78,12 @@ class Owners:
         self._matcher = matcher
         self._search = search
         self._proxies = proxies
-        self._scans = scans
+        self._schedule = scans
         self._trouble = trouble
         self._clock = clock
         self._ownPid = ownPid
-        self._allowance = Allowance(clock.seconds, spent)
-        self._passing = Passing(clock.seconds)
+        self._budget = LookupBudget(clock.seconds, spent)
+        self._handover = Handover(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
         self._listenersAsked = -LISTENER_INTERVAL
         self._loop = LoopingCall(self._lookAround)
@@ -92,7 +92,7 @@ class Owners:
     @property
     def table(self) -> Table:
         """The last scan's."""
-        return self._scans.table
+        return self._schedule.table
 
     def start(self) -> None:
         """See L{IPart.start}."""
@@ -107,7 +107,7 @@ class Owners:
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
             # For psutil: its import is not to take a flow's time.
             self._processes.process(self._ownPid())
-            self._scans.start(self._swap)
+            self._schedule.start(self._swap)
         except OSError as error:
             self._sockets.close()
             raise ConfigError(
@@ -120,7 +120,7 @@ class Owners:
     def stop(self) -> None:
         """See L{IPart.stop}.  A scan that is under way ends soon, and is not waited for."""
         self._loop.stop()
-        self._scans.stop()
+        self._schedule.stop()
         self._sockets.close()
         self._trouble.stop()
 
@@ -130,7 +130,7 @@ class Owners:
         try:
             owner = self._find(flow)
         except OutOfTime:
-            self._scans.soon()
+            self._schedule.soon()
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
         except Exception:
@@ -143,7 +143,7 @@ class Owners:
         found = self._sockets.find(flow)
         if found is None:
             return None
-        deadline = self._allowance.begin()
+        deadline = self._budget.begin()
         try:
             owner = self._judge(found, flow.destination, deadline)
             if owner.excluded and not found.connected:
@@ -155,7 +155,7 @@ class Owners:
                             return sharer
             return owner
         finally:
-            self._allowance.end()
+            self._budget.end()
 
     def _judge(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
@@ -172,18 +172,18 @@ class Owners:
         try:
             owner = self._holder(found, cgroup, destination, deadline)
         except OutOfTime:
-            self._scans.learn(found.inode, self._search.note)
-            if self._passing.breeds(found, cgroup, destination):
-                self._trouble.report(BREEDS)
+            self._schedule.learn(found.inode, self._search.note)
+            if self._handover.loops(found, cgroup, destination):
+                self._trouble.report(LOOPS)
                 return Owner(self._ownPid(), found.uid, cgroup=cgroup)
             raise
         finally:
             if self._search.overflowed:
-                self._scans.soon()
-        if not owner.pid and self._allowance.isLong():
-            self._scans.learn(found.inode, self._search.note)
+                self._schedule.soon()
+        if not owner.pid and self._budget.isLong():
+            self._schedule.learn(found.inode, self._search.note)
         if not owner.excluded:
-            self._passing.asked(destination)
+            self._handover.asked(destination)
         return owner
 
     def _holder(
@@ -191,7 +191,7 @@ class Owners:
     ) -> Owner:
         """Who has a socket; no process's name if it is nobody that is excluded."""
         pid, _, excluded = self._search.find(found, cgroup, deadline)
-        maker = None if pid else self._passing.maker(found, cgroup, destination)
+        maker = None if pid else self._handover.maker(found, cgroup, destination)
         if maker is not None:
             pid, _, excluded = self._search.findHolder(found.inode, deadline)
             # It is on its way where nobody has it.
@@ -207,7 +207,7 @@ class Owners:
         """See who is new, and who listens, before there is a flow that waits for it."""
         if not self._matcher.byProcesses and not self._proxies.any:
             return
-        deadline = self._allowance.begin()
+        deadline = self._budget.begin()
         try:
             self._adopt(self._proxies.listeners(), deadline)
             self._search.prepare(deadline)
@@ -216,7 +216,7 @@ class Owners:
         except OSError as error:
             self._trouble.report(f"New processes cannot be looked at: {error.strerror}.")
         finally:
-            self._allowance.end()
+            self._budget.end()
 
     def _checkProxies(self, deadline: float) -> None:
         """Notice a proxy that was started, or started again, since the last scan."""
@@ -224,21 +224,21 @@ class Owners:
         if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
             return
         self._listenersAsked = now
-        self._adopt(self._proxies.glance(), deadline)
+        self._adopt(self._proxies.sample(), deadline)
 
     def _adopt(self, listeners: frozenset[int], deadline: float) -> None:
         new = listeners - self._listeners
         if new:
-            self._scans.soon()
+            self._schedule.soon()
             self._search.adoptProxies(new, deadline)
             self._listeners |= new
 
     def _startOf(self, pid: int) -> int | None:
-        glance = self._processes.glance(pid)
-        return None if glance is None else glance.started
+        stat = self._processes.stat(pid)
+        return None if stat is None else stat.started
 
     def _swap(self, table: Table, listeners: frozenset[int]) -> None:
         self._search.reset(table)
-        self._passing.reset(table)
+        self._handover.reset(table)
         # Who listens since the scan began is still to be found.
         self._listeners = listeners

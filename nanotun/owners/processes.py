@@ -20,7 +20,7 @@ from zope.interface import implementer
 from nanotun.linux.network import addresses
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.names import mayRunScripts, namesOf
-from nanotun.owners.values import Glance, Process, Program
+from nanotun.owners.values import Process, ProcStat, Program
 
 #: Bytes of a small file of /proc; /proc/pid/stat has some 350.
 _BUFFER = 8192
@@ -58,8 +58,8 @@ class ProcProcesses:
         """See L{IProcesses.newest}."""
         return int(self._read("loadavg").split()[-1])
 
-    def glance(self, pid: int) -> Glance | None:
-        """See L{IProcesses.glance}."""
+    def stat(self, pid: int) -> ProcStat | None:
+        """See L{IProcesses.stat}."""
         try:
             before, _, after = self._read(f"{pid}/stat").rpartition(b")")
         except OSError:
@@ -67,13 +67,13 @@ class ProcProcesses:
         fields = after.split()
         # Numbered from the state, which is the third.
         parent, session, started, image = (int(fields[n - 3]) for n in (4, 6, 22, 28))
-        return Glance(started, image, before.partition(b"(")[2], session, parent)
+        return ProcStat(started, image, before.partition(b"(")[2], session, parent)
 
-    def age(self, glance: Glance) -> float:
+    def age(self, stat: ProcStat) -> float:
         """See L{IProcesses.age}."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - glance.started / self._ticks
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - stat.started / self._ticks
 
-    def program(self, pid: int, glance: Glance) -> Program:
+    def program(self, pid: int, stat: ProcStat) -> Program:
         """See L{IProcesses.program}."""
         arguments: list[str] = []
         try:
@@ -84,26 +84,26 @@ class ProcProcesses:
         except OSError:
             # A thread of the kernel, or gone.
             path = ""
-        name = glance.command.decode("utf-8", "surrogateescape")
+        name = stat.command.decode("utf-8", "surrogateescape")
         return Program(namesOf(path, name, arguments), path)
 
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""
         import psutil
 
-        glance = self.glance(pid)
-        if glance is None:
+        stat = self.stat(pid)
+        if stat is None:
             return None
         try:
             found = psutil.Process(pid)
             uids = tuple(found.uids())
         except (psutil.Error, OSError):
             return None
-        names, path = self.program(pid, glance)
-        name = glance.command.decode("utf-8", "replace")
+        names, path = self.program(pid, stat)
+        name = stat.command.decode("utf-8", "replace")
         return Process(
             pid,
-            glance,
+            stat,
             uids,
             names,
             os.path.basename(path) or name,

@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable, Collection, Iterable
 
 from nanotun.owners.descriptors import Descriptors
-from nanotun.owners.inheritance import spread
+from nanotun.owners.inheritance import propagate
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
 from nanotun.owners.values import (
     Excluded,
-    Glance,
-    Holder,
     Process,
+    ProcStat,
+    SocketHolder,
     Table,
     sameProgram,
 )
@@ -42,7 +42,7 @@ class ScanStopped(Exception):
 
 class Scanner:
     """
-    Scans, on whatever thread, one scan at a time.
+    ScanSchedule, on whatever thread, one scan at a time.
 
     @param ownPid: os.getpid; this process is not the proxy.
     @param children: the setting C{excludeChildren}.
@@ -82,31 +82,31 @@ class Scanner:
         """
         newest = self._processes.newest()
         self._matcher.resolvePaths()
-        glances = self._glances()
+        stats = self._stats()
         direct: dict[int, str] = {}
         if self._matcher.byProcesses:
-            self._learn(glances, previous)
+            self._learn(stats, previous)
             for pid, process in self._known.items():
                 if text := self._matcher.processText(process):
                     direct[pid] = text
-        holders = self._holders(glances, previous.holders, listeners)
+        holders = self._holders(stats, previous.holders, listeners)
         listen = {holder.pid: LOCAL_PROXY for holder in holders}
-        texts = spread(direct, glances, self._children, previous.excluded)
-        proxies = spread(listen, glances, self._children, {})
+        texts = propagate(direct, stats, self._children, previous.excluded)
+        proxies = propagate(listen, stats, self._children, {})
         texts.update(proxies)
         if len(proxies) > 1:
             # They may hand on connections; then it matters who else has one.
-            for pid in glances:
-                self._breathe()
+            for pid in stats:
+                self._pauseAtTimes()
                 self._descriptors.learn(pid)
         excluded = {}
         for pid, (text, inherited) in texts.items():
             looked = self._known.get(pid) or self._processes.process(pid)
             if looked is not None:
-                settled = self._processes.age(looked.glance) > SETTLED
+                settled = self._processes.age(looked.stat) > SETTLED
                 excluded[pid] = Excluded(looked, text, inherited, settled)
-        young = tuple(pid for pid, glance in glances.items() if self._processes.age(glance) < YOUNG)
-        return Table(newest, glances, excluded, young, holders)
+        young = tuple(pid for pid, stat in stats.items() if self._processes.age(stat) < YOUNG)
+        return Table(newest, stats, excluded, young, holders)
 
     def holder(self, inode: int) -> int:
         """
@@ -116,46 +116,42 @@ class Scanner:
         @raise OSError: there is no /proc to look at.
         """
         for pid in sorted(self._processes.pids(), reverse=True):
-            self._breathe()
+            self._pauseAtTimes()
             if self._descriptors.search(pid, (inode,), math.inf) is not None:
                 return pid
         return 0
 
-    def _breathe(self) -> None:
+    def _pauseAtTimes(self) -> None:
         self._looks += 1
         if self._looks % CHUNK == 0:
             if self._stopped:
                 raise ScanStopped
             self._pause(PAUSE)
 
-    def _glances(self) -> dict[int, Glance]:
-        glances = {}
+    def _stats(self) -> dict[int, ProcStat]:
+        stats = {}
         for pid in self._processes.pids():
-            self._breathe()
-            glance = self._processes.glance(pid)
-            if glance is not None:
-                glances[pid] = glance
-        return glances
+            self._pauseAtTimes()
+            stat = self._processes.stat(pid)
+            if stat is not None:
+                stats[pid] = stat
+        return stats
 
-    def _learn(self, glances: dict[int, Glance], previous: Table) -> None:
+    def _learn(self, stats: dict[int, ProcStat], previous: Table) -> None:
         """Take a long look where a short one does not tell that all is as it was."""
         known = {}
-        for pid, glance in glances.items():
+        for pid, stat in stats.items():
             process = self._known.get(pid)
-            if (
-                process is None
-                or pid in previous.excluded
-                or not sameProgram(process.glance, glance)
-            ):
-                self._breathe()
+            if process is None or pid in previous.excluded or not sameProgram(process.stat, stat):
+                self._pauseAtTimes()
                 process = self._processes.process(pid)
             if process is not None:
                 known[pid] = process
         self._known = known
 
     def _holders(
-        self, pids: Iterable[int], before: Iterable[Holder], listeners: Collection[int]
-    ) -> tuple[Holder, ...]:
+        self, pids: Iterable[int], before: Iterable[SocketHolder], listeners: Collection[int]
+    ) -> tuple[SocketHolder, ...]:
         """Who has the listening sockets; all are searched only for one that is new."""
         wanted = set(listeners)
         found = [
@@ -171,8 +167,8 @@ class Scanner:
             if pid == self._ownPid():
                 continue
             for descriptor in self._processes.descriptors(pid):
-                self._breathe()
+                self._pauseAtTimes()
                 inode = self._processes.socketAt(pid, descriptor)
                 if inode in wanted:
-                    found.append(Holder(pid, descriptor, inode))
+                    found.append(SocketHolder(pid, descriptor, inode))
         return tuple(found)

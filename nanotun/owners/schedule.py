@@ -31,7 +31,7 @@ InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 Swapped = Callable[[Table, frozenset[int]], object]
 
 
-class Scans:
+class ScanSchedule:
     """
     @ivar table: the last scan's; never changed, but replaced.
     @param refresh: seconds between two scans.

@@ -51,7 +51,7 @@ class Search:
     Looks at excluded processes only: at those of the last scan that can have made
     the socket, and at those that came later.
 
-    @param spent: see L{nanotun.owners.budget.Allowance}.
+    @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Search:
         inTime = self._newcomers.look(deadline)
         self._recent = [pid for pid in self._recent if not self._newcomers.isGone(pid)]
         candidates = self._candidates(found, cgroup)
-        if inTime and (sole := self._soleCrowd(candidates, cgroup)):
+        if inTime and (sole := self._soleMember(candidates, cgroup)):
             return Found(sole, 0, self._newcomers.examine(sole))
         answer = self._among(self._order(candidates), found.inode, deadline)
         if answer is None and not inTime:
@@ -141,7 +141,7 @@ class Search:
 
         @raise OutOfTime: the deadline passed.
         """
-        everybody = sorted(self._table.glances, reverse=True)
+        everybody = sorted(self._table.stats, reverse=True)
         return self._among((*self._newcomers.pids, *everybody), inode, deadline) or NOT_FOUND
 
     def _among(self, pids: Iterable[int], inode: int, deadline: float) -> Found | None:
@@ -186,7 +186,7 @@ class Search:
                 candidates.append(pid)
         return candidates
 
-    def _soleCrowd(self, candidates: list[int], cgroup: str) -> int:
+    def _soleMember(self, candidates: list[int], cgroup: str) -> int:
         """
         One of the candidates, if nobody else is in the socket's cgroup: with systemd
         each service and each program of a desktop has its own.  Else 0.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Glance(NamedTuple):
+class ProcStat(NamedTuple):
     """
     What tells one process, and one program in it, from the next; cheap to read
     (proc(5), C{/proc/pid/stat}).
@@ -28,8 +28,8 @@ class Glance(NamedTuple):
     parent: int
 
 
-def sameProgram(one: Glance, other: Glance) -> bool:
-    """Whether two glances at a pid saw one process, with no execve(2) between them."""
+def sameProgram(one: ProcStat, other: ProcStat) -> bool:
+    """Whether two stats at a pid saw one process, with no execve(2) between them."""
     # Threads of the kernel change their names with what they do.
     return one[:3] == other[:3] or (one.image == other.image == 0 and one[0] == other[0])
 
@@ -60,7 +60,7 @@ class Process(NamedTuple):
     """
 
     pid: int
-    glance: Glance
+    stat: ProcStat
     uids: tuple[int, ...]
     names: frozenset[str]
     name: str
@@ -104,7 +104,7 @@ class Excluded(NamedTuple):
     settled: bool = False
 
 
-class Holder(NamedTuple):
+class SocketHolder(NamedTuple):
     """A process that has the socket which the proxy's address leads to."""
 
     pid: int
@@ -118,17 +118,17 @@ class Table(NamedTuple):
 
     @ivar newest: the last pid that was given when the scan began; who came later may
         be missing.
-    @ivar glances: of all processes, by pid.
+    @ivar stats: of all processes, by pid.
     @ivar excluded: those that are, by pid.
     @ivar young: pids of processes that may not have come to their execve(2) yet.
     @ivar holders: who is a proxy on this machine.
     """
 
     newest: int
-    glances: Mapping[int, Glance]
+    stats: Mapping[int, ProcStat]
     excluded: Mapping[int, Excluded]
     young: tuple[int, ...] = ()
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[SocketHolder, ...] = ()
 
 
 EMPTY = Table(0, {}, {})

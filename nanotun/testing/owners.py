@@ -14,7 +14,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.names import namesOf
-from nanotun.owners.values import FlowSocket, Glance, Process, Program
+from nanotun.owners.values import FlowSocket, Process, ProcStat, Program
 
 _images = itertools.count(0x7FFC00000000, 4096)
 
@@ -69,20 +69,20 @@ class FakeProcesses:
     def fork(self, pid: int, child: int) -> int:
         """Let a process make a copy of itself."""
         old = self.table[pid]
-        glance = old.glance._replace(started=int(self.now * 100), parent=pid)
+        stat = old.stat._replace(started=int(self.now * 100), parent=pid)
         self._newest = child
-        self.table[child] = old._replace(pid=child, glance=glance)
+        self.table[child] = old._replace(pid=child, stat=stat)
         self.files[child] = dict(self.files[pid])
         return child
 
     def execute(self, pid: int, path: str, arguments: tuple[str, ...] = ()) -> None:
         """Let a process become another program."""
         old = self.table[pid]
-        glance = old.glance
+        stat = old.stat
         self.ran[pid] += 1
         self._set(
-            pid, path, glance.parent, old.uids[1], glance.session, old.cgroup, arguments, "",
-            glance.started / 100, next(_images),
+            pid, path, stat.parent, old.uids[1], stat.session, old.cgroup, arguments, "",
+            stat.started / 100, next(_images),
         )  # fmt: skip
 
     def _set(
@@ -99,16 +99,16 @@ class FakeProcesses:
         image: int,
     ) -> None:
         name = command or path.rpartition("/")[2]
-        glance = Glance(int(started * 100), image, name[:15].encode(), session, parent)
+        stat = ProcStat(int(started * 100), image, name[:15].encode(), session, parent)
         names = namesOf(path, name, arguments)
         self.table[pid] = Process(
-            pid, glance, (uid, uid, uid), names, path.rpartition("/")[2], path, cgroup
+            pid, stat, (uid, uid, uid), names, path.rpartition("/")[2], path, cgroup
         )
 
     def adopt(self, pid: int, parent: int = 1) -> None:
         """Give a process another parent, as when its own dies."""
         process = self.table[pid]
-        self.table[pid] = process._replace(glance=process.glance._replace(parent=parent))
+        self.table[pid] = process._replace(stat=process.stat._replace(parent=parent))
 
     def end(self, pid: int) -> None:
         """Let a process end."""
@@ -132,16 +132,16 @@ class FakeProcesses:
             raise self.failure
         return self._newest
 
-    def glance(self, pid: int) -> Glance | None:
-        """See L{IProcesses.glance}."""
+    def stat(self, pid: int) -> ProcStat | None:
+        """See L{IProcesses.stat}."""
         process = self.table.get(pid)
-        return None if process is None else process.glance
+        return None if process is None else process.stat
 
-    def age(self, glance: Glance) -> float:
+    def age(self, stat: ProcStat) -> float:
         """See L{IProcesses.age}."""
-        return self.now - glance.started / 100
+        return self.now - stat.started / 100
 
-    def program(self, pid: int, glance: Glance) -> Program:
+    def program(self, pid: int, stat: ProcStat) -> Program:
         """See L{IProcesses.program}."""
         self.looks.append(pid)
         process = self.table.get(pid)

@@ -67,12 +67,12 @@ class ProcessesContract(Base):
         """A short look sees the same program again, until it is another one."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
-        first, second = processes.glance(pid), processes.glance(pid)
+        first, second = processes.stat(pid), processes.stat(pid)
         assert first is not None and second is not None
         self.assertTrue(sameProgram(first, second))
         self.assertTrue(-0.1 < processes.age(first) < 60, processes.age(first))
         self.execute(pid)
-        third = processes.glance(pid)
+        third = processes.stat(pid)
         assert third is not None
         self.assertFalse(sameProgram(first, third))
         self.assertEqual((third.started, third.parent), (first.started, first.parent))
@@ -87,7 +87,7 @@ class ProcessesContract(Base):
         self.assertEqual(process.name, self.program.rpartition("/")[2])
         self.assertIn(process.name, process.names)
         self.assertEqual(len(process.uids), 3)
-        self.assertEqual(process.glance, processes.glance(pid))
+        self.assertEqual(process.stat, processes.stat(pid))
 
     def test_descriptors(self) -> None:
         """A process's sockets are found at one of its descriptors, which ascend."""
@@ -115,7 +115,7 @@ class ProcessesContract(Base):
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         self.end(pid)
-        self.assertIsNone(processes.glance(pid))
+        self.assertIsNone(processes.stat(pid))
         self.assertIsNone(processes.process(pid))
         self.assertEqual(processes.descriptors(pid), [])
         self.assertEqual(processes.socketAt(pid, 0), 0)

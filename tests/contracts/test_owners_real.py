@@ -81,7 +81,7 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         processes = ProcProcesses("/nonexistent")
         self.assertRaises(OSError, processes.newest)
         self.assertRaises(OSError, processes.pids)
-        self.assertIsNone(processes.glance(1))
+        self.assertIsNone(processes.stat(1))
         self.assertFalse(processes._canSeek())
 
 

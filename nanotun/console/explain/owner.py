@@ -23,7 +23,7 @@ from nanotun.owners.names import namesOf
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.sockets import KernelSockets
-from nanotun.owners.values import EMPTY, Glance, Process
+from nanotun.owners.values import EMPTY, Process, ProcStat
 
 #: What a user that was not described has for a number.
 NOBODY = -1
@@ -44,7 +44,7 @@ def describedOwner(
         uidOf,
         os.path.realpath,
     )
-    found = Process(0, Glance(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
+    found = Process(0, ProcStat(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
     text = ""
     if pid is not None:
         found = _running(pid)
@@ -75,8 +75,8 @@ def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
     )
 
     def startOf(pid: int) -> int | None:
-        glance = processes.glance(pid)
-        return None if glance is None else glance.started
+        stat = processes.stat(pid)
+        return None if stat is None else stat.started
 
     matcher.bindPids(startOf)
     try:

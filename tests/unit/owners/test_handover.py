@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Endpoint
-from nanotun.owners.handover import ASKED_LIMIT, ASKED_TIME, BREED_COUNT, BREED_TIME, Passing
-from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Glance, Process, Table
+from nanotun.owners.handover import ASKED_LIMIT, ASKED_TIME, LOOP_COUNT, LOOP_TIME, Handover
+from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Process, ProcStat, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
 THERE = Endpoint("192.0.2.7", 443)
@@ -17,10 +17,10 @@ THERE = Endpoint("192.0.2.7", 443)
 
 def proxy(pid: int, uid: int = 7, cgroup: str = "/") -> Excluded:
     """A process of the proxy."""
-    glance = Glance(1, 1, b"danted", 1, 1)
+    stat = ProcStat(1, 1, b"danted", 1, 1)
     names = frozenset({"danted"})
     uids = (uid, uid, uid)
-    return Excluded(Process(pid, glance, uids, names, "danted", "", cgroup), LOCAL_PROXY)
+    return Excluded(Process(pid, stat, uids, names, "danted", "", cgroup), LOCAL_PROXY)
 
 
 def table(*excluded: Excluded) -> Table:
@@ -28,25 +28,25 @@ def table(*excluded: Excluded) -> Table:
     return Table(9, {}, {each.process.pid: each for each in excluded})
 
 
-class PassingTests(SynchronousTestCase):
-    """Tests for L{Passing}."""
+class HandoverTests(SynchronousTestCase):
+    """Tests for L{Handover}."""
 
     def setUp(self) -> None:
         """A proxy of two processes."""
         self.clock = Clock()
-        self.passing = Passing(self.clock.seconds)
-        self.passing.reset(table(proxy(60), proxy(61)))
+        self.handover = Handover(self.clock.seconds)
+        self.handover.reset(table(proxy(60), proxy(61)))
         self.socket = FlowSocket(700, 7, 0, 1, True)
 
     def maker(self, cgroup: str = "/", uid: int = 7, there: Endpoint = THERE) -> int:
         """Who can have made such a socket; 0 for nobody."""
-        found = self.passing.maker(self.socket._replace(uid=uid), cgroup, there)
+        found = self.handover.maker(self.socket._replace(uid=uid), cgroup, there)
         return 0 if found is None else found.process.pid
 
     def test_asked(self) -> None:
         """Only what the proxy was asked for, and not long ago, may be on its way."""
         self.assertEqual(self.maker(), 0)
-        self.passing.asked(THERE)
+        self.handover.asked(THERE)
         self.assertEqual(self.maker(), 60)
         self.assertEqual(self.maker(there=Endpoint("192.0.2.7", 80)), 0)
         self.clock.advance(ASKED_TIME + 1)
@@ -54,32 +54,32 @@ class PassingTests(SynchronousTestCase):
 
     def test_makers(self) -> None:
         """Only of the proxy's user and cgroup may be its; root's may be any user's."""
-        self.passing.asked(THERE)
+        self.handover.asked(THERE)
         self.assertEqual((self.maker(uid=8), self.maker(cgroup="/x")), (0, 0))
         self.assertEqual(self.maker(cgroup=""), 60)
-        self.passing.reset(table(proxy(60), proxy(61, uid=0)))
+        self.handover.reset(table(proxy(60), proxy(61, uid=0)))
         self.assertEqual(self.maker(uid=8), 61)
 
     def test_alone(self) -> None:
         """A proxy of one process hands nothing on, and nothing is remembered."""
         for alone in (table(proxy(60)), EMPTY, table(proxy(60), proxy(61)._replace(text="x"))):
-            self.passing.reset(alone)
-            self.passing.asked(THERE)
+            self.handover.reset(alone)
+            self.handover.asked(THERE)
             self.assertEqual(self.maker(), 0)
 
-    def test_breeds(self) -> None:
+    def test_loops(self) -> None:
         """Only many unknown flows to one destination at once are too many."""
-        for _ in range(BREED_COUNT):
-            self.assertFalse(self.passing.breeds(self.socket, "/", THERE))
-        self.assertTrue(self.passing.breeds(self.socket, "/", THERE))
-        self.assertFalse(self.passing.breeds(self.socket, "/", Endpoint("192.0.2.8", 443)))
-        self.assertFalse(self.passing.breeds(self.socket._replace(uid=8), "/", THERE))
-        self.clock.advance(BREED_TIME + 0.1)
-        self.assertFalse(self.passing.breeds(self.socket, "/", THERE))
+        for _ in range(LOOP_COUNT):
+            self.assertFalse(self.handover.loops(self.socket, "/", THERE))
+        self.assertTrue(self.handover.loops(self.socket, "/", THERE))
+        self.assertFalse(self.handover.loops(self.socket, "/", Endpoint("192.0.2.8", 443)))
+        self.assertFalse(self.handover.loops(self.socket._replace(uid=8), "/", THERE))
+        self.clock.advance(LOOP_TIME + 0.1)
+        self.assertFalse(self.handover.loops(self.socket, "/", THERE))
 
     def test_bounded(self) -> None:
         """Destinations do not fill the memory."""
         for number in range(2 * ASKED_LIMIT):
-            self.passing.breeds(self.socket, "/", Endpoint("192.0.2.7", number))
-        self.assertLessEqual(len(self.passing._asked), ASKED_LIMIT)
-        self.assertLessEqual(len(self.passing._unknown), ASKED_LIMIT)
+            self.handover.loops(self.socket, "/", Endpoint("192.0.2.7", number))
+        self.assertLessEqual(len(self.handover._asked), ASKED_LIMIT)
+        self.assertLessEqual(len(self.handover._unknown), ASKED_LIMIT)

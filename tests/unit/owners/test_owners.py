@@ -23,13 +23,13 @@ from nanotun.interfaces import IOwners, IPart
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import Descriptors, OutOfTime
-from nanotun.owners.handover import BREED_COUNT
+from nanotun.owners.handover import LOOP_COUNT
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import LISTENER_INTERVAL, LOOK_INTERVAL, Owners
 from nanotun.owners.scanner import Scanner, ScanStopped
-from nanotun.owners.schedule import EARLY_INTERVAL, Scans
+from nanotun.owners.schedule import EARLY_INTERVAL, ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import Table
 from nanotun.policy.rules import LOCAL_PROXY
@@ -100,7 +100,7 @@ class OwnersCase(SynchronousTestCase):
             matcher,
             search,
             proxies,
-            Scans(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
+            ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
             trouble,
             self.clock,
             self.clock.seconds,
@@ -176,7 +176,7 @@ class OwnerTests(OwnersCase):
         self.processes.now += 100
         owners = self.owners()
         self.processes.open(60, self.sockets.add(Protocol.TCP, SOURCE, TARGET))
-        with mock.patch.object(owners._allowance, "isLong", return_value=True):
+        with mock.patch.object(owners._budget, "isLong", return_value=True):
             for _ in range(3):
                 self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
         self.assertEqual(len(self.scans), 1)
@@ -347,7 +347,7 @@ class LocalProxyTests(LocalCase):
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
 
 
-class PassingTests(LocalCase):
+class HandoverTests(LocalCase):
     """Tests for L{Owners} with a proxy of several processes."""
 
     def setUp(self) -> None:
@@ -372,7 +372,7 @@ class PassingTests(LocalCase):
         owners = self.owners("")
         self.sockets.add(Protocol.TCP, SOURCE, TARGET)
         with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
-            for _ in range(BREED_COUNT):
+            for _ in range(LOOP_COUNT):
                 self.assertIsNone(owners.ownerOf(TCP))
             with capturedLogs() as events:
                 self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000, cgroup="/"))

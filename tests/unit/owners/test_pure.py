@@ -14,13 +14,13 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Protocol
 from nanotun.linux.users import uidOf
-from nanotun.owners.budget import BURST, LEAST, LOOKUP_LIMIT, SHARE, Allowance
-from nanotun.owners.inheritance import spread
+from nanotun.owners.budget import BURST, LEAST, LOOKUP_LIMIT, SHARE, LookupBudget
+from nanotun.owners.inheritance import propagate
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
 from nanotun.owners.sockdiag import Answer, answers, askForOne, packAddress, sends, takes
-from nanotun.owners.values import Excluded, FlowSocket, Glance, Process
+from nanotun.owners.values import Excluded, FlowSocket, Process, ProcStat
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeSockets
 from nanotun.upstream.url import parseProxyURL
@@ -60,9 +60,9 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(namesOf("/usr/bin/dash", "dash", ["dash"]), {"dash"})
 
 
-def glance(started: int = 5, session: int = 1, parent: int = 1) -> Glance:
-    """A glance at something."""
-    return Glance(started, 7, b"x", session, parent)
+def stat(started: int = 5, session: int = 1, parent: int = 1) -> ProcStat:
+    """A stat at something."""
+    return ProcStat(started, 7, b"x", session, parent)
 
 
 def process(
@@ -70,7 +70,7 @@ def process(
 ) -> Process:
     """A process of something."""
     name = path.rpartition("/")[2]
-    return Process(pid, glance(), (uid,) * 3, namesOf(path, name, []), name, path, group)
+    return Process(pid, stat(), (uid,) * 3, namesOf(path, name, []), name, path, group)
 
 
 class MatcherTests(SynchronousTestCase):
@@ -108,7 +108,7 @@ class MatcherTests(SynchronousTestCase):
         self.assertEqual(matcher.bindPids({9: 5}.get), ["pid:10"])
         self.assertEqual(matcher.processText(process(9)), "pid:9")
         self.assertEqual(matcher.processText(process(10)), "")
-        later = process(9)._replace(glance=glance(started=6))
+        later = process(9)._replace(stat=stat(started=6))
         self.assertEqual(matcher.processText(later), "")
 
     def test_uid(self) -> None:
@@ -145,62 +145,64 @@ class MatcherTests(SynchronousTestCase):
 
 
 class SpreadTests(SynchronousTestCase):
-    """Tests for L{spread}."""
+    """Tests for L{propagate}."""
 
     family = {
-        1: glance(0, parent=0),
-        10: glance(10, session=10, parent=1),
-        11: glance(11, session=10, parent=10),
-        12: glance(12, session=12, parent=11),
-        13: glance(13, session=13, parent=1),
+        1: stat(0, parent=0),
+        10: stat(10, session=10, parent=1),
+        11: stat(11, session=10, parent=10),
+        12: stat(12, session=12, parent=11),
+        13: stat(13, session=13, parent=1),
     }
 
     def test_alone(self) -> None:
         """Without children only the process itself is meant."""
-        self.assertEqual(spread({10: "x"}, self.family, False, {}), {10: ("x", False)})
+        self.assertEqual(propagate({10: "x"}, self.family, False, {}), {10: ("x", False)})
 
     def test_descendants(self) -> None:
         """With children all descendants are meant, and nobody else."""
         self.assertEqual(
-            spread({10: "x"}, self.family, True, {}),
+            propagate({10: "x"}, self.family, True, {}),
             {10: ("x", False), 11: ("x", True), 12: ("x", True)},
         )
 
     def test_proxy(self) -> None:
         """What the proxy starts in its session is the proxy; sessions it opens are not."""
         self.assertEqual(
-            spread({10: LOCAL_PROXY}, self.family, True, {}),
+            propagate({10: LOCAL_PROXY}, self.family, True, {}),
             {10: (LOCAL_PROXY, False), 11: (LOCAL_PROXY, True)},
         )
 
     def test_orphan(self) -> None:
         """Who was a child before stays one when its parent dies, and its children are too."""
-        before = {11: Excluded(process(11)._replace(glance=self.family[11]), "x", inherited=True)}
+        before = {11: Excluded(process(11)._replace(stat=self.family[11]), "x", inherited=True)}
         family = {
             1: self.family[1],
             11: self.family[11]._replace(parent=1),
             12: self.family[12],
         }
-        self.assertEqual(spread({}, family, True, before), {11: ("x", True), 12: ("x", True)})
+        self.assertEqual(propagate({}, family, True, before), {11: ("x", True), 12: ("x", True)})
         family[11] = family[11]._replace(started=99)
-        self.assertEqual(spread({}, family, True, before), {})
+        self.assertEqual(propagate({}, family, True, before), {})
 
     def test_orphanOfProxy(self) -> None:
         """What a proxy has left behind is no proxy."""
         before = {
-            11: Excluded(process(11)._replace(glance=self.family[11]), LOCAL_PROXY, inherited=True)
+            11: Excluded(process(11)._replace(stat=self.family[11]), LOCAL_PROXY, inherited=True)
         }
-        self.assertEqual(spread({}, self.family, True, before), {})
+        self.assertEqual(propagate({}, self.family, True, before), {})
 
     def test_newPid(self) -> None:
         """Who is older than its parent is not its child: the pid was given anew."""
-        family = {10: glance(20), 11: glance(11, parent=10)}
-        self.assertEqual(spread({10: "x"}, family, True, {}), {10: ("x", False)})
+        family = {10: stat(20), 11: stat(11, parent=10)}
+        self.assertEqual(propagate({10: "x"}, family, True, {}), {10: ("x", False)})
 
     def test_circle(self) -> None:
         """Pids that were given anew while they were read do not make it go round for ever."""
-        family = {10: glance(parent=11), 11: glance(parent=10)}
-        self.assertEqual(spread({10: "x"}, family, True, {}), {10: ("x", False), 11: ("x", True)})
+        family = {10: stat(parent=11), 11: stat(parent=10)}
+        self.assertEqual(
+            propagate({10: "x"}, family, True, {}), {10: ("x", False), 11: ("x", True)}
+        )
 
 
 HERE, THERE = Endpoint("192.0.2.1", 4000), Endpoint("192.0.2.2", 443)
@@ -272,41 +274,41 @@ class MessageTests(SynchronousTestCase):
         self.assertFalse(takes(mapped, THERE.host))
 
 
-class AllowanceTests(SynchronousTestCase):
-    """Tests for L{Allowance}."""
+class LookupBudgetTests(SynchronousTestCase):
+    """Tests for L{LookupBudget}."""
 
     def test_spent(self) -> None:
         """Lookups that come at once share a burst, and each has a least."""
         clock, spent = Clock(), Clock()
-        allowance = Allowance(clock.seconds, spent.seconds)
+        budget = LookupBudget(clock.seconds, spent.seconds)
         for limit in (LOOKUP_LIMIT, BURST - LOOKUP_LIMIT, LEAST, LEAST):
-            granted = allowance.begin() - spent.seconds()
+            granted = budget.begin() - spent.seconds()
             self.assertAlmostEqual(granted, limit)
             spent.advance(granted)
-            allowance.end()
+            budget.end()
 
     def test_saved(self) -> None:
         """What was spent comes back with time, and no more than that."""
         clock, spent = Clock(), Clock()
-        allowance = Allowance(clock.seconds, spent.seconds)
+        budget = LookupBudget(clock.seconds, spent.seconds)
         for _ in range(5):
-            spent.advance(allowance.begin() - spent.seconds())
-            allowance.end()
+            spent.advance(budget.begin() - spent.seconds())
+            budget.end()
         clock.advance(0.004 / SHARE)
-        self.assertAlmostEqual(allowance.begin() - spent.seconds(), 0.004)
+        self.assertAlmostEqual(budget.begin() - spent.seconds(), 0.004)
         clock.advance(1000)
-        self.assertAlmostEqual(allowance.begin() - spent.seconds(), LOOKUP_LIMIT)
+        self.assertAlmostEqual(budget.begin() - spent.seconds(), LOOKUP_LIMIT)
 
     def test_waits(self) -> None:
         """Waiting for a processor costs nothing, nor does a clock that is set back."""
         clock, spent = Clock(), Clock()
         clock.advance(1000)
-        allowance = Allowance(clock.seconds, spent.seconds)
-        allowance.begin()
+        budget = LookupBudget(clock.seconds, spent.seconds)
+        budget.begin()
         clock.advance(5)
-        allowance.end()
+        budget.end()
         clock.rightNow = 0.0
-        self.assertAlmostEqual(allowance.begin(), LOOKUP_LIMIT)
+        self.assertAlmostEqual(budget.begin(), LOOKUP_LIMIT)
 
 
 class LocalProxyTests(SynchronousTestCase):
@@ -343,13 +345,13 @@ class LocalProxyTests(SynchronousTestCase):
         """Who listens on the address, or on localhost by either family, is found."""
         proxies = self.proxies("127.0.0.1:1080", "localhost:1081", "socks5:///run/x%20y")
         self.assertEqual(proxies.listeners(), frozenset())
-        self.assertEqual(proxies.glance(), frozenset())
+        self.assertEqual(proxies.sample(), frozenset())
         expected = {
             self.sockets.add(Protocol.TCP, Endpoint("0.0.0.0", 1080), listens=True),
             self.sockets.add(Protocol.TCP, Endpoint("::1", 1081), listens=True),
         }
         self.sockets.add(Protocol.TCP, Endpoint("::1", 1080), listens=True)
-        self.assertEqual(proxies.glance(), expected)
+        self.assertEqual(proxies.sample(), expected)
         self.sockets.paths["/run/x y"] = [77]
         self.assertEqual(proxies.listeners(), expected | {77})
 

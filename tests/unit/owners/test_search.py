@@ -18,7 +18,7 @@ from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.scanner import CHUNK, SETTLED, YOUNG, Scanner, ScanStopped
 from nanotun.owners.search import ANSWER_LIMIT, Search
-from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Holder, Table
+from nanotun.owners.values import EMPTY, Excluded, FlowSocket, SocketHolder, Table
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeCgroups, FakeProcesses
 
@@ -92,7 +92,7 @@ class ScannerTests(ProcessesCase):
         """A table has all processes, those that are excluded, and the last pid."""
         self.processes.spawn(60, "/usr/bin/curl", parent=10)
         table = self.scan()
-        self.assertEqual(set(table.glances), {1, 10, OWN, 60})
+        self.assertEqual(set(table.stats), {1, 10, OWN, 60})
         self.assertEqual(self.texts(table), {60: "curl"})
         self.assertEqual(table.newest, 60)
 
@@ -141,7 +141,7 @@ class ScannerTests(ProcessesCase):
         self.processes.open(OWN, 900)
         table = self.scan(EMPTY, 900)
         self.assertEqual(self.texts(table), {60: LOCAL_PROXY, 61: LOCAL_PROXY})
-        self.assertEqual(set(table.holders), {Holder(60, 3, 900), Holder(61, 3, 900)})
+        self.assertEqual(set(table.holders), {SocketHolder(60, 3, 900), SocketHolder(61, 3, 900)})
 
     def test_proxyKnown(self) -> None:
         """Only for a new listening socket are all files of all processes looked at."""
@@ -251,7 +251,7 @@ class NewcomerTests(ProcessesCase):
         self.find(1)
         self.age(2 * YOUNG)
         self.find(1)
-        self.patch(self.processes, "glance", lambda pid: self.fail("it looks again"))
+        self.patch(self.processes, "stat", lambda pid: self.fail("it looks again"))
         self.find(1)
 
     def test_ended(self) -> None:
@@ -288,9 +288,9 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.find(300), 300)
         self.processes.spawn(302, "/usr/bin/curl")
         self.processes.open(302, 302)
-        with mock.patch.object(self.processes, "glance", wraps=self.processes.glance) as glance:
+        with mock.patch.object(self.processes, "stat", wraps=self.processes.stat) as stat:
             self.assertEqual(self.find(302), 302)
-        looked = [call.args[0] for call in glance.call_args_list]
+        looked = [call.args[0] for call in stat.call_args_list]
         self.assertEqual([pid for pid in looked if pid >= 20000], [])
 
     def test_otherProgram(self) -> None:
