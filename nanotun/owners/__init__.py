@@ -1,6 +1,6 @@
 """
-Whose flows are whose: the processes that C{excludedProcesses} means, and a proxy
-that runs on this machine.  docs/processes.md tells users of it.
+Finds the process that a flow belongs to: one that C{excludedProcesses} names, or a
+proxy that runs on this machine.  docs/processes.md is the users' description.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = ["Owners", "makeOwners"]
 
 def makeOwners(settings: Settings, reactor: Any) -> Owners:
     """
-    Put the parts together; nothing is opened and nothing is looked at before the start.
+    Make the owners.  Nothing is opened or read before their start.
 
-    @param reactor: with a thread pool, L{IReactorThreads} and L{IReactorTime}.
-    @raise nanotun.errors.ConfigError: a user is not known; with one sentence.
+    @param reactor: provides L{IReactorThreads} and L{IReactorTime}, and has a thread pool.
+    @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
     """
     matcher = Matcher(
         settings.excludedProcesses,
@@ -52,7 +52,7 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     )
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
     trouble = TroubleLog(reactor, Owners._log)
-    scans = ScanSchedule(
+    schedule = ScanSchedule(
         Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
         proxies,
         settings.excludeRefresh,
@@ -67,7 +67,7 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
         matcher,
         Search(processes, cgroups, newcomers, descriptors, time.thread_time),
         proxies,
-        scans,
+        schedule,
         trouble,
         reactor,
         time.thread_time,

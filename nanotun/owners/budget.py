@@ -1,33 +1,33 @@
 """
-How long lookups may hold the reactor.
+How long the lookup of an owner may keep the reactor busy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-#: Seconds for one flow: the links of two thousand open files.  Past it the flow goes to
-#: the proxy, as one whose owner is not known.
+#: Seconds for one flow: enough to read the links of two thousand open files.  After that
+#: the flow goes to the proxy, like any flow whose owner is unknown.
 LOOKUP_LIMIT = 0.005
 
-#: Seconds that lookups which come at once may take together.  A packet that waits
-#: longer than twice this is felt by whoever plays or talks.
+#: Seconds that a burst of lookups may take together.  People who play or talk over the
+#: network notice a packet that waits twice as long.
 BURST = 0.010
 
-#: Of each second, what lookups may take in the long run.
+#: The share of each second that lookups may take in the long run.
 SHARE = 0.5
 
-#: Seconds that each flow gets even so: one look at an ordinary program's files.
+#: Seconds that each flow gets in any case: enough for an ordinary program's files.
 LEAST = 0.0003
 
 
 class LookupBudget:
     """
-    Time that is saved up and spent.  What is spent is time of the processor: on a busy
-    machine a lookup waits for its turn, and would be cut short for nothing.
+    Time that is saved up and spent (a token bucket).  Processor time is counted: on a busy
+    machine a lookup waits for its turn, and should not be cut short for that.
 
     @param seconds: the clock.
-    @param spent: the seconds that this thread has had a processor; time.thread_time.
+    @param spent: the processor time of this thread in seconds; time.thread_time.
     """
 
     def __init__(self, seconds: Callable[[], float], spent: Callable[[], float]) -> None:
@@ -41,19 +41,19 @@ class LookupBudget:
         """
         Start a lookup.
 
-        @return: at which C{spent} it has to end.
+        @return: the deadline, as a value of C{spent}.
         """
         now = self._seconds()
         self._began = self._spent()
-        # A clock that was set takes and gives nothing.
+        # A clock that was set back takes nothing away.
         self._saved = min(BURST, self._saved + max(0.0, now - self._then) * SHARE)
         self._then = now
         return self._began + max(LEAST, min(LOOKUP_LIMIT, self._saved))
 
     def isLong(self) -> bool:
-        """Whether the lookup takes longer than L{LEAST} already."""
+        """Whether the lookup has already taken longer than L{LEAST}."""
         return self._spent() - self._began > LEAST
 
     def end(self) -> None:
-        """It has ended."""
+        """End the lookup."""
         self._saved = max(0.0, self._saved - (self._spent() - self._began))

@@ -1,5 +1,5 @@
 """
-The cgroups of version 2: from the id that the kernel gives of a socket to a path.
+Cgroups of version 2: from the id that the kernel gives for a socket to a path.
 
 A cgroup's id is the inode number of its directory (cgroups(7), 64-bit systems).
 """
@@ -16,13 +16,13 @@ from nanotun.owners.interfaces import ICgroups
 #: Cgroups that are read in one walk; a machine of many containers has thousands.
 CGROUP_LIMIT = 20_000
 
-#: Seconds for one walk, which the reactor waits for.
+#: Seconds for one walk, for which the reactor is blocked.
 WALK_LIMIT = 0.005
 
-#: How much longer than a walk the pause after it is.
+#: The pause after a walk, as a multiple of how long the walk took.
 WALK_PAUSES = 20
 
-#: Ids that no directory has: cgroups that are gone, or out of our sight.
+#: Remembered ids of no directory: cgroups that were removed, or that we cannot see.
 UNKNOWN_LIMIT = 1024
 
 
@@ -52,7 +52,7 @@ class CgroupTree:
         if 0 <= now - self._ended < self._pause:
             return ""
         if self._walk(now + WALK_LIMIT) and identity not in self._paths:
-            # An id is never given again.
+            # The kernel never reuses an id.
             if len(self._unknown) >= UNKNOWN_LIMIT:
                 self._unknown.clear()
             self._unknown.add(identity)
@@ -70,9 +70,9 @@ class CgroupTree:
 
     def _walk(self, deadline: float) -> bool:
         """
-        Read the tree, from the root down, one level after the other.
+        Read the tree from the root down, level by level.
 
-        @return: whether there was time for all of it.
+        @return: whether all of it was read before the deadline.
         """
         try:
             found = {os.stat(self.mount).st_ino: "/"}
@@ -102,5 +102,5 @@ def _directories(path: str) -> list[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False)
             ]
     except OSError:
-        # Removed meanwhile.
+        # Removed in the meantime.
         return []

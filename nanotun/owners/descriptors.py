@@ -1,13 +1,13 @@
 """
-Whether a process has a certain socket among its open files.
+Finds out whether a process has a certain socket among its open files.
 
-There is no index: every descriptor's link has to be read, at two microseconds each,
-and a proxy has thousands.  But a new socket gets the lowest number that is free.  So
-these are read first: the numbers where sockets were found lately; those that were not in
-use at the last look; those just below the lowest that is free now.  Then all the rest.
+The kernel has no index: the link of each descriptor has to be read, at two microseconds
+each, and a proxy has thousands.  But a new socket gets the lowest free number.  So the
+order is: the numbers where sockets were found recently; the numbers that were not in use
+at the last search; the numbers just below the lowest that is free now; all the others.
 
-And a process that has not run since it was searched has opened nothing since.  Most
-processes sleep most of the time, so what was found then is remembered.
+A process that has not run since it was searched has opened nothing since.  Most processes
+sleep most of the time, so the result of the last search is remembered.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from typing import NamedTuple
 
 from nanotun.owners.interfaces import IProcesses
 
-#: Processes of which something is remembered, and sockets of one.
+#: Processes that are remembered, and sockets of one process.
 PROCESS_LIMIT = 4096
 SOCKET_LIMIT = 4096
 
-#: Numbers of one process where sockets were found lately.
+#: Remembered numbers of one process where sockets were found recently.
 HOT_LIMIT = 16
 
-#: Numbers below the lowest free one that come before the rest.
+#: Numbers below the lowest free one that are read before the others.
 BELOW_LIMIT = 32
 
-#: Links between two looks at the clock.
+#: Links that are read between two checks of the deadline.
 STEP = 16
 
 
 class OutOfTime(Exception):
-    """There was no time to look everywhere."""
+    """The deadline passed before everything was searched."""
 
 
 class _Known(NamedTuple):
     """
-    What the last search of a process has seen.
+    The result of the last search of a process.
 
-    @ivar descriptors: those in use.
-    @ivar turns: see L{IProcesses.turns}; empty if C{sockets} is not to be gone by.
-    @ivar sockets: all its sockets, by inode.
+    @ivar descriptors: the numbers in use.
+    @ivar turns: see L{IProcesses.turns}; empty if C{sockets} is incomplete.
+    @ivar sockets: all its sockets: inode to descriptor.
     """
 
     descriptors: frozenset[int]
@@ -55,8 +55,8 @@ _NOTHING = _Known(frozenset(), b"", {})
 
 class Descriptors:
     """
-    Searches processes for sockets.  ScanSchedule do so on their thread, too: what two searches
-    of one process note down at a time is right, whichever is last.
+    Searches processes for sockets.  Scans do so on their own thread as well: if two
+    searches of one process end at the same time, either result is right.
 
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
@@ -68,15 +68,16 @@ class Descriptors:
         self._hot: dict[int, list[int]] = {}
 
     def learn(self, pid: int) -> None:
-        """Search a process for nothing, so that it need not be searched as long as it sleeps."""
+        """Search a process ahead of time, so that it need not be searched while it sleeps."""
         self.search(pid, (), math.inf)
 
     def search(self, pid: int, inodes: Collection[int], deadline: float) -> int | None:
         """
-        Look for one of some sockets in a process.
+        Search a process for any of some sockets.
 
-        @param deadline: at which C{spent} to stop.
-        @return: its descriptor there, or L{None}.
+        @param inodes: of the sockets.
+        @param deadline: as a value of C{spent}.
+        @return: the descriptor of the one that was found, or L{None}.
         @raise OutOfTime: the deadline passed.
         """
         processes = self._processes
@@ -87,7 +88,8 @@ class Descriptors:
         for descriptor in self._hot.get(pid, ()):
             if processes.socketAt(pid, descriptor) in inodes:
                 return descriptor
-        # Who runs now may open a socket in the same turn, after we have looked.
+        # A process that runs now may open a socket after we have searched it, without
+        # another turn.
         if turns and not processes.asleep(pid):
             turns = b""
         descriptors = processes.descriptors(pid)
@@ -110,7 +112,7 @@ class Descriptors:
         return None
 
     def size(self, pid: int) -> int:
-        """How many descriptors a process had at its last search; 0 if there was none."""
+        """How many descriptors a process had at its last search; 0 if it was not searched."""
         return len(self._known.get(pid, _NOTHING).descriptors)
 
     def _heat(self, pid: int, descriptor: int) -> None:
@@ -124,7 +126,7 @@ def _order(descriptors: list[int], known: frozenset[int]) -> Iterator[int]:
     The order to read descriptors in.
 
     @param descriptors: in use now, ascending.
-    @param known: in use at the last look.
+    @param known: in use at the last search.
     """
     free = next((n for n, each in enumerate(descriptors) if n != each), len(descriptors))
     below = range(max(0, free - BELOW_LIMIT), free)

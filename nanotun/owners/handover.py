@@ -1,9 +1,9 @@
 """
-Sockets on their way from one process of a proxy to another.
+Sockets that one process of a proxy hands over to another.
 
-Dante's children open connections and hand them on while they are still connecting
+Dante's children open connections and hand them over while they are still connecting
 (unix(7), SCM_RIGHTS).  In between no process has the socket, and a search finds nobody.
-Such a flow must not go to the proxy, which would ask for it once more, and so on.
+Such a flow must not go to the proxy, which would open it again, in an endless loop.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from nanotun.flow import Endpoint
 from nanotun.owners.values import Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
-#: Seconds in which a proxy connects to what it was asked for, or gives up.
+#: Seconds in which a proxy connects to a destination that it was asked for, or gives up.
 ASKED_TIME = 30.0
 
-#: Flows to one destination whose owner was not found, within L{LOOP_TIME} seconds, from
-#: which on one is taken for the proxy's that comes back again and again.
+#: So many flows to one destination within L{LOOP_TIME} seconds, all without a known
+#: owner, are taken for one flow of the proxy that comes back again and again.
 LOOP_COUNT = 8
 LOOP_TIME = 1.0
 
@@ -29,7 +29,7 @@ ASKED_LIMIT = 4096
 
 class Handover:
     """
-    Knows which flows may be such.
+    Knows which flows may belong to a socket that is being handed over.
 
     @param seconds: the clock.
     """
@@ -42,12 +42,12 @@ class Handover:
 
     def reset(self, table: Table) -> None:
         """Begin anew after a scan."""
-        crowd = [each for each in table.excluded.values() if each.text == LOCAL_PROXY]
-        # It takes two to hand something on.
-        self._proxyProcesses = tuple(crowd) if len(crowd) > 1 else ()
+        processes = [each for each in table.excluded.values() if each.text == LOCAL_PROXY]
+        # It takes two processes to hand a socket over.
+        self._proxyProcesses = tuple(processes) if len(processes) > 1 else ()
 
     def asked(self, destination: Endpoint) -> None:
-        """The proxy is going to be asked for this."""
+        """Note that the proxy is about to be asked for a destination."""
         if self._proxyProcesses:
             self._asked[destination] = self._seconds()
             self._asked.move_to_end(destination)
@@ -56,10 +56,10 @@ class Handover:
 
     def maker(self, found: FlowSocket, cgroup: str, destination: Endpoint) -> Excluded | None:
         """
-        The process of the proxy that can have made a socket, if the proxy was asked
-        for its destination not long ago.
+        The process of the proxy that may have made a socket, if the proxy was asked for
+        the destination within L{ASKED_TIME}.
 
-        @param cgroup: the path of the socket's cgroup; empty if it is not known.
+        @param cgroup: the path of the socket's cgroup; empty if it is unknown.
         """
         asked = self._asked.get(destination)
         if asked is None or self._seconds() - asked > ASKED_TIME:
@@ -72,8 +72,8 @@ class Handover:
 
     def loops(self, found: FlowSocket, cgroup: str, destination: Endpoint) -> bool:
         """
-        Whether a flow, whose owner could not be found in time, is one too many to its
-        destination.  If not the proxy is going to be asked for it.
+        Whether a flow whose owner could not be found in time is one of a loop.  If it is
+        not, the proxy is about to be asked for its destination.
         """
         now = self._seconds()
         times = self._unknown.setdefault(destination, deque(maxlen=LOOP_COUNT))

@@ -1,5 +1,5 @@
 """
-Which processes are excluded, among all, by themselves or by their forebears: pure.
+Which of all processes are excluded, by themselves or because of an ancestor: pure.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from nanotun.owners.values import Excluded, ProcStat
 from nanotun.policy.rules import LOCAL_PROXY
 
-#: Generations that are followed up; a loop, made by pids that were given anew while
-#: we read, ends here too.
+#: Generations that are followed upwards.  This also ends a loop, which pids that are
+#: reused while we read them can make.
 GENERATIONS = 64
 
 
 def inherits(text: str, child: ProcStat, parent: ProcStat, children: bool) -> bool:
     """
-    Whether a process is what its parent is.
+    Whether a process is excluded because its parent is.
 
-    A proxy's workers and plug-ins are the proxy.  What it has put into a session of
-    its own is not: an sshd that listens for C{ssh -R} starts its user's shell so, and
-    systemd, which listens for services, the services.
+    A proxy's workers and plug-ins belong to the proxy.  A process in a session of its
+    own does not: that is how an sshd that listens for C{ssh -R} starts its user's shell,
+    and how systemd, which listens on behalf of services, starts them.
 
-    @param text: what the parent is excluded by.
+    @param text: the selector by which the parent is excluded.
     @param children: the setting C{excludeChildren}.
     """
     if parent.started > child.started:
@@ -39,13 +39,13 @@ def propagate(
     previous: Mapping[int, Excluded],
 ) -> dict[int, tuple[str, bool]]:
     """
-    Hand on from parents to children.
+    Pass selectors on from parents to children.
 
-    @param direct: what processes are excluded by themselves, by pid.
+    @param direct: the selectors of processes that are excluded by themselves, by pid.
     @param stats: of all processes, by pid.
-    @param previous: who was excluded before.  A process whose parent has died
-        since is remembered as its child.
-    @return: by pid, the text and whether it is inherited.
+    @param previous: the processes excluded before.  One that inherited its selector keeps
+        it when its parent has died.
+    @return: by pid, the selector and whether it is inherited.
     """
     found: dict[int, tuple[str, bool]] = {}
     for pid in stats:

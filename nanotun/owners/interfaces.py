@@ -1,5 +1,5 @@
 """
-What this package asks of the operating system, in two small interfaces.
+What this package asks of the operating system, in three small interfaces.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ if TYPE_CHECKING:
 
 class IProcesses(Interface):
     """
-    The machine's processes.  A process may end at any moment: what is asked of one
-    that is gone is answered as said, and nothing raises.  Called on the reactor's thread
-    and, by scans, on another at the same time.
+    The machine's processes.  A process may end at any moment: each method says what it
+    answers then, and none raises.  Called on the reactor's thread and, by scans, on
+    another thread at the same time.
     """
 
     def pids(after: int = 0, until: int | None = None) -> list[int]:
         """
-        All pids above C{after} and not above C{until}; threads have none.  Costs what the
-        answer is long.
+        All pids above C{after} and not above C{until}, without threads.  The cost depends
+        on the length of the answer only.
         """
 
     def newest() -> int:
-        """The number that was given last to a process or thread of this machine."""
+        """The most recent pid or thread id that the kernel gave out."""
 
     def stat(pid: int) -> ProcStat | None:
-        """A short look, some microseconds; L{None} if it is gone."""
+        """What C{/proc/pid/stat} says, in some microseconds; L{None} if the process has ended."""
 
     def age(stat: ProcStat) -> float:
-        """Seconds since a process's start."""
+        """Seconds since the process was started."""
 
     def program(pid: int, stat: ProcStat) -> Program:
-        """What a process runs, some ten microseconds; nothing if it is gone."""
+        """What a process runs, in some ten microseconds; empty if it has ended."""
 
     def process(pid: int) -> Process | None:
-        """A long look, a tenth of a millisecond; L{None} if it is gone."""
+        """All about a process, in a tenth of a millisecond; L{None} if it has ended."""
 
     def asleep(pid: int) -> bool:
-        """Whether it has one thread only, which does not run at the moment."""
+        """Whether a process has a single thread, which is not running at the moment."""
 
     def turns(pid: int) -> bytes:
         """
-        What is another each time that a process with one thread gets a processor; empty
-        if that cannot be told, or it is gone.
+        A value that changes each time a process with a single thread gets a processor;
+        empty if the kernel does not tell, or the process has ended.
         """
 
     def descriptors(pid: int) -> list[int]:
-        """Its open file descriptors, ascending; none if it is gone."""
+        """A process's open file descriptors, ascending; none if it has ended."""
 
     def socketAt(pid: int, descriptor: int) -> int:
-        """The inode of the socket there, or 0 if there is no socket."""
+        """The inode of the socket at a descriptor, or 0 if it is no socket."""
 
     def ownAddresses() -> frozenset[str]:
         """This machine's addresses, in their canonical text form."""
@@ -62,62 +62,62 @@ class IProcesses(Interface):
 
 class ISockets(Interface):
     """
-    The sockets of the network namespace that we are in.  Called on the reactor's thread.
+    The sockets of our network namespace.  Called on the reactor's thread.
     """
 
     def start() -> None:
         """
-        Begin.
+        Open the connection to the kernel.
 
-        @raise OSError: this kernel, or who confines us, has it otherwise.
+        @raise OSError: the kernel cannot be asked, or a sandbox does not allow it.
         """
 
     def find(flow: Flow) -> FlowSocket | None:
         """
-        Find the socket of a flow of this machine, which may be connecting still.
+        Find the socket of a flow of this machine, which may still be connecting.
 
-        @raise OSError: it cannot be asked for now.
+        @raise OSError: the kernel cannot be asked now.
         """
 
     def sharing(flow: Flow) -> list[FlowSocket]:
         """
-        All sockets that could have sent a UDP flow's packets.
+        All sockets that may have sent a UDP flow's packets.
 
         @raise OSError: as from C{find}.
         """
 
     def listener(endpoint: Endpoint) -> int:
         """
-        The inode of a TCP socket that would take a connection to C{endpoint} now, or 0.
-        Where several share the port it is always the same one of them.
+        The inode of a TCP socket that would accept a connection to C{endpoint} now, or 0.
+        If several share the port, it is always the same one of them.
 
         @raise OSError: as from C{find}.
         """
 
     def listening(endpoint: Endpoint) -> list[int]:
         """
-        The inodes of the TCP sockets that take connections to C{endpoint}, which is
-        an address of this machine.
+        The inodes of all TCP sockets that accept connections to C{endpoint}, an address
+        of this machine.
 
         @raise OSError: as from C{find}.
         """
 
     def listeningAt(path: str) -> list[int]:
-        """The inodes of the unix sockets that take connections to C{path}."""
+        """The inodes of the unix sockets that accept connections to C{path}."""
 
     def close() -> None:
-        """End; may be called twice."""
+        """Close the connection to the kernel; may be called twice."""
 
 
 class ICgroups(Interface):
-    """The tree of cgroups, of version 2.  Called on the reactor's thread."""
+    """The hierarchy of cgroup version 2.  Called on the reactor's thread."""
 
-    mount = Attribute("Where it is mounted; empty if there is none.")
+    mount = Attribute("Where it is mounted; empty if it is not.")
 
     def pathOf(identity: int) -> str:
         """
-        The path, below the root, of the cgroup with this id; empty if it is not known,
-        or gone.
+        The path below the root of the cgroup with this id; empty if it is unknown or was
+        removed.
         """
 
     def members(path: str) -> list[int] | None:

@@ -1,5 +1,5 @@
 """
-The proxy, where it runs on this machine: which sockets its address leads to.
+A proxy that runs on this machine: which sockets its address leads to.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ _LOOPBACKS = ("127.0.0.1", "::1")
 
 class LocalProxies:
     """
+    The sockets of the proxies on this machine.
+
     @param proxies: of the settings.
-    @param ownAddresses: this machine's addresses now.
+    @param ownAddresses: reads this machine's current addresses.
     """
 
     def __init__(
@@ -44,14 +46,15 @@ class LocalProxies:
 
     @property
     def any(self) -> bool:
-        """Whether there are proxies whose address is this machine's now."""
+        """Whether any proxy's address currently belongs to this machine."""
         return bool(self._endpoints or self._paths)
 
     def readAddresses(self) -> None:
         """
-        See which proxies' addresses are this machine's now; they come and go.
+        See which proxies' addresses belong to this machine now: a machine gains and loses
+        addresses.
 
-        @raise OSError: it cannot be found out.
+        @raise OSError: the kernel cannot be asked now.
         """
         if self._others:
             own = self._ownAddresses()
@@ -60,8 +63,8 @@ class LocalProxies:
 
     def sample(self) -> frozenset[int]:
         """
-        A short look: some of L{listeners}, and others than before if who listens has
-        changed.
+        Some of L{listeners}, at the cost of one question for each address.  They change
+        when a proxy was started anew.
 
         @raise OSError: the kernel cannot be asked now.
         """
@@ -70,7 +73,8 @@ class LocalProxies:
 
     def listeners(self) -> frozenset[int]:
         """
-        The inodes of the sockets that listen there; none while the proxy does not run.
+        The inodes of the sockets that listen at the proxies' addresses; none while no proxy
+        runs.
 
         @raise OSError: the kernel cannot be asked now.
         """

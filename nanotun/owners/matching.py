@@ -1,5 +1,5 @@
 """
-Which selector a process, or a socket, is meant by: pure.
+Which selector a process or a socket matches: pure.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from nanotun.owners.values import Process, Program
 
 class Matcher:
     """
-    All of C{excludedProcesses}, ready to be asked.
+    All selectors of C{excludedProcesses}, indexed.
 
-    @ivar bySockets: whether a socket's user or cgroup can decide.
+    @ivar bySockets: whether a socket's user or cgroup can match.
     @ivar byCgroups: whether any selector is about cgroups.
-    @ivar byFamilies: whether users' and cgroups' processes have children that count.
-    @ivar byProcesses: whether processes have to be looked at.
-    @param children: whether what an excluded process starts is excluded too.
+    @ivar byFamilies: whether the children of a user's or cgroup's processes match, too.
+    @ivar byProcesses: whether processes have to be examined.
+    @param children: whether the children of an excluded process are excluded, too.
     @param uidOf: see L{nanotun.linux.users.uidOf}.
-    @param realPath: a path without symbolic links in it.
-    @raise ConfigError: a user is not known.
+    @param realPath: resolves the symbolic links in a path.
+    @raise ConfigError: a user is unknown.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Matcher:
 
     def bindPids(self, startOf: Callable[[int], int | None]) -> list[str]:
         """
-        Take C{pid:N} to mean the process that has this pid now: a later one with the
-        same pid is another.
+        Make C{pid:N} mean the process that has this pid now, and no later one with the
+        same pid.
 
-        @param startOf: when a process was started; L{None} if there is none.
-        @return: the selectors that mean nobody.
+        @param startOf: when a process was started; L{None} if there is no such process.
+        @return: the selectors that match no process.
         """
         nobody = []
         for pid, text in self._pids.items():
@@ -67,7 +67,7 @@ class Matcher:
         return nobody
 
     def resolvePaths(self) -> None:
-        """Follow symbolic links once more: updates change them.  Thread-safe."""
+        """Resolve symbolic links again: updates change them.  Thread-safe."""
         paths = dict(self._paths)
         for path, text in self._paths.items():
             paths.setdefault(self._realPath(path), text)
@@ -75,14 +75,14 @@ class Matcher:
 
     def socketText(self, uid: int, cgroup: str) -> str:
         """
-        The selector that means all sockets of a user or of a cgroup, or nothing.
+        The selector that matches all sockets of a user or of a cgroup; empty if none does.
 
-        @param cgroup: a path; empty if it is not known.
+        @param cgroup: a path; empty if it is unknown.
         """
         return self._uids.get(uid) or self._cgroupText(cgroup)
 
     def programText(self, pid: int, started: int, program: Program) -> str:
-        """The selector that means a process by its number or by what it runs, or nothing."""
+        """The selector that matches a process's pid or program; empty if none does."""
         if self._starts.get(pid) == started:
             return self._pids[pid]
         found = self._realPaths.get(program.path)
@@ -94,12 +94,12 @@ class Matcher:
         return ""
 
     def processText(self, process: Process) -> str:
-        """The selector that means a process, or nothing."""
+        """The selector that matches a process; empty if none does."""
         program = Program(process.names, process.path)
         found = self.programText(process.pid, process.stat.started, program)
         if found:
             return found
-        # Its own sockets are decided by themselves; this is for its children.
+        # Its own sockets match by themselves; this is for its children.
         if self.byFamilies:
             return self.socketText(process.uids[1], process.cgroup)
         return ""

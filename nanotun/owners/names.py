@@ -10,30 +10,29 @@ from posixpath import basename
 
 from nanotun.config.selectors import processName
 
-#: Programs that run other programs' text, whose name users mean; with a version behind
-#: them, or none.
+#: Interpreters, whose scripts' names users mean; a version may follow the name.
 _INTERPRETERS = re.compile(
     r"(?:python|pypy|perl|ruby|node|nodejs|php|lua|luajit|tclsh|wish|sh|bash|dash|ash|zsh|ksh|fish)"
     r"[0-9.]*"
 )
 
-#: Options behind which text stands, not a file's name.
+#: Options that are followed by a program's text, not by a file's name.
 _TEXT = ("-c", "-e", "--eval", "-r")
 
 
 def mayRunScripts(path: str) -> bool:
-    """Whether a program's command line matters for what it is called."""
+    """Whether the name of a program may come from its command line."""
     return _INTERPRETERS.fullmatch(basename(path)) is not None
 
 
 def namesOf(path: str, name: str, arguments: Sequence[str]) -> frozenset[str]:
     """
-    All names that select a process.
+    All names by which a process can be selected.
 
     @param path: of its executable, or empty.
-    @param name: the kernel's name for it, at most 15 bytes.  A script that is run by its
-        C{#!} line has its own here.
-    @param arguments: its command line, where L{mayRunScripts}.
+    @param name: the kernel's name for it, at most 15 bytes; for a script that is run by
+        its C{#!} line the script's name.
+    @param arguments: its command line, if L{mayRunScripts}.
     @return: in the form of L{processName}.
     """
     names = {basename(path), name.rpartition("\\")[2] or name}
@@ -43,7 +42,7 @@ def namesOf(path: str, name: str, arguments: Sequence[str]) -> frozenset[str]:
 
 
 def _script(arguments: Iterable[str]) -> str:
-    """The script that an interpreter was told to run, or nothing."""
+    """The script that an interpreter was told to run; empty if there is none."""
     for argument in arguments:
         if argument in _TEXT:
             return ""

@@ -1,5 +1,5 @@
 """
-Processes that came after the last scan, or were too young for it.
+Processes that were started after the last scan, or just before it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from nanotun.owners.scanner import YOUNG
 from nanotun.owners.values import EMPTY, Excluded, ProcStat, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
-#: can be seen, and there may be as many at it as there are processors, and more.
+#: is visible, and at least as many forks as there are processors may be under way.
 MARGIN = 64
 
-#: Seconds after which nobody is still at it.
+#: Seconds after which every such fork(2) is over.
 FORK_TIME = 0.1
 
-#: Processes that are remembered between two scans.  With more the oldest are left to
-#: the next scan, which then is asked for at once.
+#: Processes that are remembered between two scans.  If there are more, the oldest are left
+#: to the next scan, which is then requested at once.
 LIMIT = 4096
 
 
 class Newcomers:
     """
-    Each is looked at once, at the first flow after its start, and again with each flow
-    while it may not have come to its execve(2).
+    Each is examined once, at the first flow after its start, and again at each flow as
+    long as it may not have reached its execve(2).
 
     @ivar overflowed: whether some were left out since the last table.
     @param children: the setting C{excludeChildren}.
@@ -62,21 +62,21 @@ class Newcomers:
         self.overflowed = False
 
     def adopt(self, excluded: Excluded) -> None:
-        """Take one of L{pids} for what was found out of it elsewhere."""
+        """Note what was found out elsewhere about one of L{pids}."""
         self._verdicts[excluded.process.pid] = excluded
 
     def isGone(self, pid: int) -> bool:
-        """Whether a process that was seen is known to have ended."""
+        """Whether a process that was seen before is known to have ended."""
         return pid not in self._stats and pid not in self._table.stats
 
     @property
     def pids(self) -> list[int]:
-        """Those that are alive as far as is known, the youngest first."""
+        """The new processes that are alive as far as is known, the youngest first."""
         return sorted(self._stats, reverse=True)
 
     @property
     def excluded(self) -> list[Excluded]:
-        """Who of them is excluded, the youngest first."""
+        """The excluded ones among them, the youngest first."""
         return [
             verdict
             for _, verdict in sorted(self._verdicts.items(), reverse=True)
@@ -85,11 +85,11 @@ class Newcomers:
 
     def look(self, deadline: float) -> bool:
         """
-        Find who is new.
+        Find new processes and examine them.
 
-        @param deadline: at which C{spent} to stop.
-        @return: whether there was time for all.
-        @raise OSError: there is no /proc to look at.
+        @param deadline: as a value of C{spent}.
+        @return: whether all were examined before the deadline.
+        @raise OSError: /proc cannot be read.
         """
         newest = self._processes.newest()
         if newest != self._newest:
@@ -110,7 +110,7 @@ class Newcomers:
         if newest >= self._newest:
             pids = self._processes.pids(last, newest)
         else:
-            # The numbers began anew.
+            # The pids have wrapped around.
             pids = [p for p in self._processes.pids() if p > last or p <= newest]
         room = LIMIT - len(self._stats)
         if len(pids) > room:
@@ -120,9 +120,9 @@ class Newcomers:
 
     def examine(self, pid: int, generation: int = 0) -> Excluded | None:
         """
-        See what a process is now, whoever it was before.
+        See what a process is now, whatever the pid was before.
 
-        @return: L{None} if it is gone, or not excluded.
+        @return: L{None} if it has ended, or is not excluded.
         """
         stat = self._processes.stat(pid)
         if stat is None:
@@ -135,7 +135,7 @@ class Newcomers:
             return self._verdicts[pid]
         scanned = self._table.stats.get(pid)
         if scanned is not None and sameProgram(scanned, stat):
-            # The scan has seen it, as it is.
+            # The scan has seen this program.
             return self._table.excluded.get(pid)
         self._stats[pid] = stat
         verdict = self._verdicts[pid] = self._judge(pid, stat, generation)

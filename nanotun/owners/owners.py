@@ -1,6 +1,6 @@
 """
-L{IOwners}: the table of excluded processes, made anew now and then, and one question
-to the kernel for each flow.
+Provides L{IOwners}: from a table of excluded processes, which is replaced now and then,
+and one question to the kernel for each flow.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import FlowSocket, Table
 
-#: Seconds between two looks at what was started meanwhile, so that little is left to look
-#: at when a flow comes.
+#: Seconds between two searches for new processes, so that little is left to examine when a
+#: flow begins.
 LOOK_INTERVAL = 0.5
 
-#: Seconds between two short looks at who listens on the proxy's address: two questions
-#: of the six microseconds that one takes.
+#: Seconds between two samples of the sockets that listen at the proxy's address: two
+#: questions of six microseconds each.
 LISTENER_INTERVAL = 0.01
 
-#: What to do where a proxy's own flows cannot be told from others in time.
+#: What to do if a proxy's own flows cannot be told from others in time.
 LOOPS = (
     "The proxy on this machine hands connections on among its processes faster than it can be "
     "found out whose they are, so that they come back, and some are refused; run it as a service "
@@ -47,10 +47,10 @@ LOOPS = (
 class Owners:
     """
     @ivar misses: see L{IOwners}.
-    @param scans: not started.
-    @param trouble: ended by L{stop}.
+    @param schedule: not started.
+    @param trouble: stopped by L{stop}.
     @param spent: see L{LookupBudget}.
-    @param ownPid: os.getpid; twistd forks between our making and our start.
+    @param ownPid: os.getpid: twistd forks after this is made and before it is started.
     """
 
     _log = Logger()
@@ -65,7 +65,7 @@ class Owners:
         matcher: Matcher,
         search: Search,
         proxies: LocalProxies,
-        scans: ScanSchedule,
+        schedule: ScanSchedule,
         trouble: TroubleLog,
         clock: IReactorTime,
         spent: Callable[[], float],
@@ -78,7 +78,7 @@ class Owners:
         self._matcher = matcher
         self._search = search
         self._proxies = proxies
-        self._schedule = scans
+        self._schedule = schedule
         self._trouble = trouble
         self._clock = clock
         self._ownPid = ownPid
@@ -86,12 +86,12 @@ class Owners:
         self._handover = Handover(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
         self._listenersAsked = -LISTENER_INTERVAL
-        self._loop = LoopingCall(self._lookAround)
+        self._loop = LoopingCall(self._prepare)
         self._loop.clock = clock
 
     @property
     def table(self) -> Table:
-        """The last scan's."""
+        """The last scan's table."""
         return self._schedule.table
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class Owners:
             self._sockets.start()
             for text in self._matcher.bindPids(self._startOf):
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
-            # For psutil: its import is not to take a flow's time.
+            # Imports psutil now, so that no flow has to wait for it.
             self._processes.process(self._ownPid())
             self._schedule.start(self._swap)
         except OSError as error:
@@ -118,7 +118,7 @@ class Owners:
         self._loop.start(LOOK_INTERVAL, now=False)
 
     def stop(self) -> None:
-        """See L{IPart.stop}.  A scan that is under way ends soon, and is not waited for."""
+        """See L{IPart.stop}.  Does not wait for the end of a scan that is under way."""
         self._loop.stop()
         self._schedule.stop()
         self._sockets.close()
@@ -134,7 +134,7 @@ class Owners:
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
         except Exception:
-            self._log.failure("The owner of {flow} was not found, by a mistake of ours", flow=flow)
+            self._log.failure("The owner of {flow} was not found: internal error", flow=flow)
         if owner is None:
             self.misses += 1
         return owner
@@ -147,7 +147,7 @@ class Owners:
         try:
             owner = self._judge(found, flow.destination, deadline)
             if owner.excluded and not found.connected:
-                # Whose packets these are cannot be told: all have to be excluded.
+                # Any of the sockets may have sent the packets: all have to be excluded.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
                         sharer = self._judge(other, flow.destination, deadline)
@@ -159,7 +159,7 @@ class Owners:
 
     def _judge(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
-            # Nobody but us sets it, and whoever else does asks for the same.
+            # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)
         cgroup = self._cgroups.pathOf(found.cgroup)
         text = self._matcher.socketText(found.uid, cgroup)
@@ -189,22 +189,23 @@ class Owners:
     def _holder(
         self, found: FlowSocket, cgroup: str, destination: Endpoint, deadline: float
     ) -> Owner:
-        """Who has a socket; no process's name if it is nobody that is excluded."""
+        """Find the process that has a socket; without its name if it is not excluded."""
         pid, _, excluded = self._search.find(found, cgroup, deadline)
         maker = None if pid else self._handover.maker(found, cgroup, destination)
         if maker is not None:
             pid, _, excluded = self._search.findHolder(found.inode, deadline)
-            # It is on its way where nobody has it.
+            # If nobody has the socket, it is being handed over.
             excluded = excluded if pid else maker
         if excluded is None:
-            # What the libraries in us do is not marked, and goes where others' does.
+            # Sockets of libraries in our own process are not marked, and are treated like
+            # those of any other process.
             return Owner(0 if pid == self._ownPid() else pid, found.uid, cgroup=cgroup)
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
 
-    def _lookAround(self) -> None:
-        """See who is new, and who listens, before there is a flow that waits for it."""
+    def _prepare(self) -> None:
+        """Find new processes and listening proxies before a flow has to wait for that."""
         if not self._matcher.byProcesses and not self._proxies.any:
             return
         deadline = self._budget.begin()
@@ -219,7 +220,7 @@ class Owners:
             self._budget.end()
 
     def _checkProxies(self, deadline: float) -> None:
-        """Notice a proxy that was started, or started again, since the last scan."""
+        """Notice a proxy that was started or restarted since the last scan."""
         now = self._clock.seconds()
         if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
             return
@@ -240,5 +241,5 @@ class Owners:
     def _swap(self, table: Table, listeners: frozenset[int]) -> None:
         self._search.reset(table)
         self._handover.reset(table)
-        # Who listens since the scan began is still to be found.
+        # Proxies that listen since the scan began are still to be found.
         self._listeners = listeners

@@ -1,10 +1,9 @@
 """
 The machine's processes, by psutil and proc(5).
 
-psutil has no short look: what it knows of a process takes a tenth of a
-millisecond, and a flow can wait for some thirty new ones.  So what tells whether a process
-is the one it was, and what it runs, is read here, and the rest by psutil, which is imported
-when it is first needed.
+psutil needs a tenth of a millisecond for one process, and a flow may have to wait for some
+thirty new ones.  So this module itself reads what tells processes apart and what they run;
+the rest comes from psutil, which is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from nanotun.owners.values import Process, ProcStat, Program
 #: Bytes of a small file of /proc; /proc/pid/stat has some 350.
 _BUFFER = 8192
 
-#: Entries of /proc that come before the processes, in its directory's positions
-#: (fs/proc/base.c, TGID_OFFSET).  Only a hint: L{ProcProcesses} tries it out.
+#: The position in the directory /proc of pid 0 (fs/proc/base.c, TGID_OFFSET).  Only a
+#: hint: L{ProcProcesses} tries it out.
 _PID_OFFSET = 256
 
 #: Above every pid (PID_MAX_LIMIT of linux/threads.h).
@@ -38,6 +37,8 @@ _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 @implementer(IProcesses)
 class ProcProcesses:
     """
+    See L{IProcesses}.
+
     @param root: where proc(5) is mounted.
     """
 
@@ -65,7 +66,7 @@ class ProcProcesses:
         except OSError:
             return None
         fields = after.split()
-        # Numbered from the state, which is the third.
+        # The first field behind the command is the state, the third one of proc(5).
         parent, session, started, image = (int(fields[n - 3]) for n in (4, 6, 22, 28))
         return ProcStat(started, image, before.partition(b"(")[2], session, parent)
 
@@ -82,7 +83,7 @@ class ProcProcesses:
                 text = self._read(f"{pid}/cmdline").decode("utf-8", "surrogateescape")
                 arguments = text.split("\0")
         except OSError:
-            # A thread of the kernel, or gone.
+            # A thread of the kernel, or the process has ended.
             path = ""
         name = stat.command.decode("utf-8", "surrogateescape")
         return Program(namesOf(path, name, arguments), path)
@@ -117,12 +118,12 @@ class ProcProcesses:
             fields = self._read(f"{pid}/stat").rpartition(b")")[2].split()
         except OSError:
             return False
-        # The state is the third field, and the number of threads the twentieth.
+        # The state is the third field of proc(5), and the number of threads the twentieth.
         return fields[0] != b"R" and fields[17] == b"1"
 
     def turns(self, pid: int) -> bytes:
         """See L{IProcesses.turns}."""
-        # Time run, time waited, and times it was given a processor; all 0 where the
+        # Time on a processor, time spent waiting for one, and number of turns; all 0 if the
         # kernel does not count (Documentation/scheduler/sched-stats.rst).
         try:
             told = self._read(f"{pid}/schedstat")
@@ -168,21 +169,21 @@ class ProcProcesses:
         return ""
 
     def _pidsFrom(self, pid: int, last: int) -> list[int]:
-        # Opened each time: a position is the open file's, and there are threads.
+        # Opened each time: the position belongs to the open file, which threads would share.
         directory: Any = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.lseek(directory, pid + _PID_OFFSET, os.SEEK_SET)
             with os.scandir(directory) as entries:
                 pids = (int(entry.name) for entry in entries if entry.name.isdecimal())
-                # They ascend; the rest is not even read.
+                # They ascend, so that the rest need not be read.
                 return list(itertools.takewhile(lambda each: each <= last, pids))
         finally:
             os.close(directory)
 
     def _canSeek(self) -> bool:
         """
-        Whether a position in /proc is a pid with an offset, as in every Linux so far.
-        Where it is not each look for new processes lists all of them.
+        Whether positions in /proc are pids plus an offset, as in every Linux so far.  If
+        they are not, each search for new processes lists all processes.
         """
         if self._seeks is None:
             own = os.getpid()

@@ -1,5 +1,5 @@
 """
-One scan of all processes: what makes a L{Table}.
+Scans all processes for a L{Table}.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from nanotun.owners.values import (
 )
 from nanotun.policy.rules import LOCAL_PROXY
 
-#: Looks after which the scan's thread lets go of the interpreter: some hundred
-#: microseconds of work.
+#: Processes or files that are read before the scan's thread gives up the interpreter:
+#: some hundred microseconds of work.
 CHUNK = 32
 
-#: Seconds of each pause.  The shortest that the kernel's timers keep.
+#: Seconds of each pause: the shortest that the kernel's timers keep.
 PAUSE = 0.0005
 
-#: Seconds after its start in which a process may still be its parent's copy, on its
-#: way to execve(2).  It is a matter of a millisecond where nothing else is to be done.
+#: Seconds after its start in which a process may still be a copy of its parent that has
+#: not called execve(2).  On an idle machine this takes a millisecond.
 YOUNG = 0.25
 
-#: Seconds after its start in which a desktop may move a program to its own cgroup.
+#: Seconds after its start in which a desktop may move a program to a cgroup of its own.
 SETTLED = 10.0
 
 
 class ScanStopped(Exception):
-    """The daemon ends; nobody waits for this scan."""
+    """The daemon stops, so that the scan's result is not needed any more."""
 
 
 class Scanner:
     """
-    ScanSchedule, on whatever thread, one scan at a time.
+    Scans, on any thread, one scan at a time.
 
-    @param ownPid: os.getpid; this process is not the proxy.
+    @param ownPid: os.getpid; this process is never taken for the proxy.
     @param children: the setting C{excludeChildren}.
     @param pause: time.sleep.
     """
@@ -65,20 +65,20 @@ class Scanner:
         self._ownPid = ownPid
         self._pause = pause
         self._known: dict[int, Process] = {}
-        self._looks = 0
+        self._count = 0
         self._stopped = False
 
     def stop(self) -> None:
-        """Let a scan that is under way end soon, with L{ScanStopped}."""
+        """Make a scan that is under way raise L{ScanStopped} soon."""
         self._stopped = True
 
     def scan(self, previous: Table, listeners: Collection[int]) -> Table:
         """
-        Look at all processes.
+        Scan all processes.
 
-        @param previous: the table so far.
-        @param listeners: inodes of the sockets that the proxy's address leads to.
-        @raise OSError: there is no /proc to look at.
+        @param previous: the last scan's table.
+        @param listeners: inodes of the sockets that listen at the proxy's address.
+        @raise OSError: /proc cannot be read.
         """
         newest = self._processes.newest()
         self._matcher.resolvePaths()
@@ -95,7 +95,7 @@ class Scanner:
         proxies = propagate(listen, stats, self._children, {})
         texts.update(proxies)
         if len(proxies) > 1:
-            # They may hand on connections; then it matters who else has one.
+            # They may hand connections over; then other processes may have a socket of theirs.
             for pid in stats:
                 self._pauseAtTimes()
                 self._descriptors.learn(pid)
@@ -110,10 +110,10 @@ class Scanner:
 
     def holder(self, inode: int) -> int:
         """
-        Find who has a socket, however long it takes.
+        Find the process that has a socket, however long it takes.
 
         @return: a pid, or 0.
-        @raise OSError: there is no /proc to look at.
+        @raise OSError: /proc cannot be read.
         """
         for pid in sorted(self._processes.pids(), reverse=True):
             self._pauseAtTimes()
@@ -122,8 +122,8 @@ class Scanner:
         return 0
 
     def _pauseAtTimes(self) -> None:
-        self._looks += 1
-        if self._looks % CHUNK == 0:
+        self._count += 1
+        if self._count % CHUNK == 0:
             if self._stopped:
                 raise ScanStopped
             self._pause(PAUSE)
@@ -138,7 +138,7 @@ class Scanner:
         return stats
 
     def _learn(self, stats: dict[int, ProcStat], previous: Table) -> None:
-        """Take a long look where a short one does not tell that all is as it was."""
+        """Read everything about processes that may have changed since the last scan."""
         known = {}
         for pid, stat in stats.items():
             process = self._known.get(pid)
@@ -152,7 +152,7 @@ class Scanner:
     def _holders(
         self, pids: Iterable[int], before: Iterable[SocketHolder], listeners: Collection[int]
     ) -> tuple[SocketHolder, ...]:
-        """Who has the listening sockets; all are searched only for one that is new."""
+        """Find who has the listening sockets; all processes are searched only for new sockets."""
         wanted = set(listeners)
         found = [
             holder

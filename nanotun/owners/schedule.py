@@ -1,6 +1,6 @@
 """
-When processes are scanned: again and again, on a thread, and sooner where a flow shows
-that something has changed.
+When processes are scanned: periodically, on a thread, and earlier if a flow shows that
+something has changed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nanotun.owners.scanner import Scanner, ScanStopped
 from nanotun.owners.values import EMPTY, Table
 from nanotun.timer import Timer
 
-#: Seconds between the starts of two scans that are not due yet.
+#: Seconds that have to pass between the starts of two scans.
 EARLY_INTERVAL = 1.0
 
-#: Calls a function on another thread, as C{deferToThread}.
+#: Calls a function on another thread, like C{deferToThread}.
 InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 
 #: Called with each new table, and with the inodes of the sockets that listened on the
@@ -33,7 +33,9 @@ Swapped = Callable[[Table, frozenset[int]], object]
 
 class ScanSchedule:
     """
-    @ivar table: the last scan's; never changed, but replaced.
+    Scans, and holds the result.
+
+    @ivar table: the last scan's table; never modified, only replaced.
     @param refresh: seconds between two scans.
     """
 
@@ -66,7 +68,8 @@ class ScanSchedule:
         """
         Do the first scan at once, and begin with the others.
 
-        @raise OSError: there is no /proc, or no kernel, to ask.
+        @param swapped: called with this scan's table, and with each later one.
+        @raise OSError: /proc cannot be read, or the kernel cannot be asked.
         """
         self._swapped = swapped
         self._proxies.readAddresses()
@@ -76,7 +79,7 @@ class ScanSchedule:
         self._loop.start(self._refresh, now=False)
 
     def stop(self) -> None:
-        """End; a scan that is under way ends soon, and is not waited for."""
+        """Stop, without waiting for the end of a scan that is under way."""
         self._stopped = True
         self._scanner.stop()
         self._loop.stop()
@@ -90,7 +93,8 @@ class ScanSchedule:
 
     def learn(self, inode: int, note: Callable[[int], object]) -> None:
         """
-        Find on the thread who has a socket, one at a time.
+        Find on the thread which process has a socket.  Ignored while another such search is
+        under way.
 
         @param note: called with the pid, if it was found.
         """
@@ -110,13 +114,13 @@ class ScanSchedule:
 
     def _scanNow(self) -> None:
         if self._scanning:
-            # That one may have begun before what this one is for.
+            # The scan under way may have begun before the change that this one is for.
             self.soon()
         else:
             self._scan()
 
     def _scan(self) -> Deferred[None] | None:
-        """One scan; what it returns never fails."""
+        """Scan once; the result never fails."""
         if self._scanning:
             return None
         self._scanning = True
@@ -149,4 +153,4 @@ class ScanSchedule:
             )
 
     def _broke(self, reason: Failure) -> None:
-        self._log.failure("A scan of the processes failed by a mistake of ours", failure=reason)
+        self._log.failure("A scan of the processes failed: internal error", failure=reason)

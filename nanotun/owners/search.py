@@ -1,5 +1,5 @@
 """
-From a socket to the excluded process that has it, if one has.
+From a socket to the excluded process that has it, if any.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
-#: Processes, of any kind, that are looked at first: those that had a flow lately.
+#: Processes, excluded or not, that are searched first: those that had a flow recently.
 RECENT_LIMIT = 16
 
-#: Open files from which on a process is searched after the others.
+#: Processes with more open files than this are searched after the others.
 BIG = 256
 
-#: Open files that take as long as finding out that a process has not run.
+#: So many open files take as long to read as finding out that a process has not run.
 EACH = 4
 
-#: Newcomers that are looked at whether they are excluded or not.
+#: New processes that are searched whether they are excluded or not.
 NEWCOMER_LIMIT = 32
 
-#: Sockets whose answer is remembered: those of UDP, which have many flows.
+#: Sockets whose owner is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096
 
 
 class Found(NamedTuple):
     """
-    What a search has found.
+    The result of a search.
 
-    @ivar pid: who has the socket; 0 for somebody who is not excluded.
-    @ivar descriptor: where it is there, if it was looked for.
-    @ivar excluded: L{None} if whoever has it is not.
+    @ivar pid: of the process that has the socket; 0 for one that is not excluded.
+    @ivar descriptor: of the socket in that process; 0 if it was not searched for.
+    @ivar excluded: L{None} if the process is not excluded.
     """
 
     pid: int
@@ -48,8 +48,8 @@ NOT_FOUND = Found(0, 0, None)
 
 class Search:
     """
-    Looks at excluded processes only: at those of the last scan that can have made
-    the socket, and at those that came later.
+    Searches excluded processes: those of the last scan that may have made the socket, and
+    those that were started later.
 
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
@@ -79,25 +79,25 @@ class Search:
 
     @property
     def overflowed(self) -> bool:
-        """Whether more processes were started since the last scan than are looked at."""
+        """Whether more processes were started since the last scan than are examined."""
         return self._newcomers.overflowed
 
     def prepare(self, deadline: float) -> None:
         """
-        Look at who is new, as far as there is time.
+        Examine new processes, as far as there is time.
 
-        @raise OSError: there is no /proc to look at.
+        @raise OSError: /proc cannot be read.
         """
         self._newcomers.look(deadline)
 
     def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Found:
         """
-        Find whose socket it is.
+        Find the process that has a socket.
 
-        @param cgroup: the path of the socket's cgroup; empty if it is not known.
-        @param deadline: at which C{spent} to stop.
+        @param cgroup: the path of the socket's cgroup; empty if it is unknown.
+        @param deadline: as a value of C{spent}.
         @raise OutOfTime: the deadline passed.
-        @raise OSError: there is no /proc to look at.
+        @raise OSError: /proc cannot be read.
         """
         answer = self._answers.get(found.inode)
         if answer is not None:
@@ -121,8 +121,9 @@ class Search:
 
     def _order(self, candidates: list[int]) -> list[int]:
         """
-        Whom to search.  Where the candidates are many, or have many files, others come
-        first who are likely to have it, excluded or not: then nobody else need be searched.
+        The processes to search, in order.  If there are many candidates, or they have many
+        files, processes that are likely to have the socket come first, excluded or not: if
+        one of them has it, the candidates need not be searched.
         """
         sizes = [self._descriptors.size(pid) for pid in candidates]
         if sum(sizes) + len(sizes) * EACH < BIG:
@@ -131,13 +132,13 @@ class Search:
         return sorted(pids, key=lambda pid: self._descriptors.size(pid) > BIG)
 
     def note(self, pid: int) -> None:
-        """A process has a flow: it is looked at first for the next."""
+        """Note that a process has a flow, so that it is searched first for the next one."""
         recent = [pid, *(each for each in self._recent if each != pid)]
         self._recent = recent[:RECENT_LIMIT]
 
     def findHolder(self, inode: int, deadline: float) -> Found:
         """
-        Find who has a socket, among all processes of the last scan and since.
+        Find the process that has a socket, among all of the last scan and all new ones.
 
         @raise OutOfTime: the deadline passed.
         """
@@ -151,17 +152,17 @@ class Search:
             place = self._descriptors.search(pid, (inode,), deadline)
             if place is not None:
                 self.note(pid)
-                # It may be another program by now.
+                # The process may run another program by now.
                 return Found(pid, place, self._newcomers.examine(pid))
         return None
 
     def adoptProxies(self, inodes: frozenset[int], deadline: float) -> None:
         """
-        Find those newcomers that have one of some listening sockets: a proxy that
-        was started since the last scan.
+        Find new processes that have one of some listening sockets: a proxy that was started
+        since the last scan.
 
         @raise OutOfTime: the deadline passed.
-        @raise OSError: there is no /proc to look at.
+        @raise OSError: /proc cannot be read.
         """
         if not self._newcomers.look(deadline):
             raise OutOfTime
@@ -174,8 +175,8 @@ class Search:
 
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """
-        The pids of who can have made the socket.  It has the user id and the cgroup
-        that its maker had then; root can have been anybody.
+        The pids of the processes that may have made the socket.  It has the user id and the
+        cgroup that its maker had then; a process of root may have had any user id.
         """
         candidates = [excluded.process.pid for excluded in self._newcomers.excluded]
         for pid, excluded in self._table.excluded.items():
@@ -188,8 +189,8 @@ class Search:
 
     def _soleMember(self, candidates: list[int], cgroup: str) -> int:
         """
-        One of the candidates, if nobody else is in the socket's cgroup: with systemd
-        each service and each program of a desktop has its own.  Else 0.
+        One of the candidates, if no other process is in the socket's cgroup: with systemd
+        each service and each program of a desktop has its own.  Otherwise 0.
         """
         if not candidates or cgroup in ("", "/"):
             return 0

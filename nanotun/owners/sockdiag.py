@@ -1,5 +1,5 @@
 """
-The messages of sock_diag(7), which asks the kernel for one socket or for some.
+Messages of sock_diag(7), which ask the kernel for one socket or for some.
 
 The formats are those of linux/sock_diag.h and linux/inet_diag.h: the kernel's byte
 order, but network byte order for addresses and ports.
@@ -21,7 +21,7 @@ from nanotun.owners.values import FlowSocket
 
 SOCK_DIAG_BY_FAMILY = 20
 
-#: INET_DIAG_NOCOOKIE: any socket will do.
+#: INET_DIAG_NOCOOKIE: no particular socket.
 _NO_COOKIE = b"\xff" * 8
 
 #: Attributes of an answer.
@@ -36,7 +36,7 @@ LISTENING = 1 << 10
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 _INTERFACE = struct.Struct("=I")
-#: struct inet_diag_msg: what is read before its addresses, and after them.
+#: struct inet_diag_msg: what precedes its addresses, and what follows them.
 _ANSWER = struct.Struct("=BBBB")
 _ANSWER_END = struct.Struct("=IIIII")
 _ADDRESSES = _ANSWER.size + _PORTS.size
@@ -52,7 +52,7 @@ class Answer(NamedTuple):
     """
     One socket.
 
-    @ivar local: packed; 16 bytes, of which an IPv4 address uses the first four.
+    @ivar local: its address, packed; 16 bytes, of which IPv4 uses the first four.
     @ivar remotePort: 0 if it has no peer.
     """
 
@@ -77,11 +77,11 @@ def askForOne(
     number: int, protocol: Protocol, local: Endpoint, remote: Endpoint, interface: int
 ) -> bytes:
     """
-    The request for the one socket that a flow belongs to, connecting, connected or
-    not.  The kernel finds IPv6 sockets that talk IPv4 by their IPv4 addresses.
+    The request for the one socket that a flow belongs to, in any state.  The kernel
+    finds IPv6 sockets that talk IPv4 by their IPv4 addresses.
 
-    @param number: the sequence number, which comes back with the answer.
-    @param interface: the index of the device that the packets came out of, for
+    @param number: the sequence number, which the answer repeats.
+    @param interface: the index of the device from which the packets were read, for
         sockets that are bound to it; 0 for none.
     """
     family, here = packAddress(local.host)
@@ -107,7 +107,7 @@ def askForPort(number: int, protocol: Protocol, family: int, port: int, states: 
     """
     The request for all sockets of one family with this local port.
 
-    @param states: a bit for each state that counts.
+    @param states: a bit for each state to include.
     """
     return netlink.pack(
         SOCK_DIAG_BY_FAMILY,
@@ -163,9 +163,9 @@ def _answer(data: bytes, start: int, end: int) -> Answer:
 
 def sends(answer: Answer, protocol: Protocol, local: Endpoint, remote: Endpoint) -> bool:
     """
-    Whether the socket that the kernel found is the flow's.  Where a connection has
-    none it finds a listening socket of the same port instead, which has no peer, or what
-    is left of an earlier connection, which is no file any more.
+    Whether the socket that the kernel found is the flow's.  If a connection has no socket,
+    the kernel finds a listening socket of the same port instead, which has no peer, or the
+    remains of an earlier connection, which are no file any more.
     """
     if answer.localPort != local.port or not answer.socket.inode:
         return False
@@ -175,10 +175,10 @@ def sends(answer: Answer, protocol: Protocol, local: Endpoint, remote: Endpoint)
 
 
 def takes(answer: Answer, host: str) -> bool:
-    """Whether a socket is bound to C{host}, an own address, or to any."""
+    """Whether a socket is bound to C{host}, one of our addresses, or to any address."""
     if answer.local == _NOWHERE:
-        # An IPv6 socket that is bound to all of its family may be so for IPv4 too;
-        # whether it is cannot be told of every kernel, and no harm is done.
+        # An IPv6 socket that is bound to any address may receive IPv4 as well.  Not every
+        # kernel tells; assuming so does no harm.
         return True
     family, packed = packAddress(host)
     if answer.family == AF_INET6 and answer.local.startswith(_MAPPED):

@@ -1,5 +1,5 @@
 """
-The kernel's sockets, by a netlink socket that stays open.
+The machine's sockets, as sock_diag(7) tells them over a netlink socket that stays open.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from nanotun.owners.sockdiag import (
 )
 from nanotun.owners.values import FlowSocket
 
-#: Answers of 200 bytes that wait for us while we read one question's.
+#: How often one question's answers are read at most.
 _READ_LIMIT = 64
 
-#: proc_net_unix has no name for it: __SO_ACCEPTCON of linux/net.h.
+#: __SO_ACCEPTCON of linux/net.h: the socket accepts connections.
 _ACCEPTS = 0x10000
 
 UNIX_SOCKETS = "/proc/self/net/unix"
@@ -38,10 +38,10 @@ UNIX_SOCKETS = "/proc/self/net/unix"
 @implementer(ISockets)
 class KernelSockets:
     """
-    Asks one question at a time and reads its answer at once: the kernel has put it
-    there when send(2) returns.
+    Asks one question at a time and reads its answer at once: the answer is there when
+    send(2) returns.
 
-    @param interface: the name of the device that flows come from.
+    @param interface: the name of the device that flows arrive by.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class KernelSockets:
         """See L{ISockets.find}."""
         _, protocol, local, remote = flow
         if not self._index:
-            # There is no device yet when we are started.
+            # At our start the device does not exist yet.
             with contextlib.suppress(OSError):
                 self._index = self._indexOf(self._interface)
         index = self._index
@@ -98,7 +98,7 @@ class KernelSockets:
 
     def listener(self, endpoint: Endpoint) -> int:
         """See L{ISockets.listener}."""
-        # Where nobody is connected the kernel finds who listens.
+        # For a connection that does not exist the kernel finds the listening socket.
         anyone = Endpoint("::" if ":" in endpoint.host else "0.0.0.0", 0)
         for answer in self._ask(
             lambda number: askForOne(number, Protocol.TCP, endpoint, anyone, 0)

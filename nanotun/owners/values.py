@@ -1,5 +1,5 @@
 """
-What is known of processes and of their sockets.
+What is known about processes and their sockets.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 class ProcStat(NamedTuple):
     """
-    What tells one process, and one program in it, from the next; cheap to read
-    (proc(5), C{/proc/pid/stat}).
+    What C{/proc/pid/stat} (proc(5)) says about a process: cheap to read, and enough to tell
+    one process, and one program in it, from the next.
 
-    @ivar started: clock ticks since the machine's start.
+    @ivar started: clock ticks from the machine's start to the process's start.
     @ivar image: where its stack begins, which the kernel chooses anew at each
         execve(2); 0 for threads of the kernel.
     @ivar command: the kernel's name for it, at most 15 bytes.
-    @ivar session: the id that setsid(2) gave it or a forebear.
+    @ivar session: the id of its session (setsid(2)).
     @ivar parent: the parent's pid.
     """
 
@@ -29,8 +29,8 @@ class ProcStat(NamedTuple):
 
 
 def sameProgram(one: ProcStat, other: ProcStat) -> bool:
-    """Whether two stats at a pid saw one process, with no execve(2) between them."""
-    # Threads of the kernel change their names with what they do.
+    """Whether two readings of one pid are of one process, without an execve(2) in between."""
+    # Threads of the kernel change their names according to their work.
     return one[:3] == other[:3] or (one.image == other.image == 0 and one[0] == other[0])
 
 
@@ -38,8 +38,7 @@ class Program(NamedTuple):
     """
     What a process runs.
 
-    @ivar names: what it is called, in the form of
-        L{nanotun.config.selectors.processName}.
+    @ivar names: all its names, in the form of L{nanotun.config.selectors.processName}.
     @ivar path: the executable's absolute path, or empty.
     """
 
@@ -49,12 +48,11 @@ class Program(NamedTuple):
 
 class Process(NamedTuple):
     """
-    All that selectors ask of a process.
+    All that selectors can match.
 
     @ivar uids: its real, effective and saved user id, in this order.
-    @ivar names: what it is called, in the form of
-        L{nanotun.config.selectors.processName}.
-    @ivar name: what it is called first, as it is written.
+    @ivar names: all its names, in the form of L{nanotun.config.selectors.processName}.
+    @ivar name: its first name, as it is written.
     @ivar path: the executable's absolute path, or empty.
     @ivar cgroup: its path below the root of cgroup version 2, or empty.
     """
@@ -70,14 +68,14 @@ class Process(NamedTuple):
 
 class FlowSocket(NamedTuple):
     """
-    A socket as the kernel tells of it.
+    A socket as the kernel describes it.
 
-    @ivar inode: what C{/proc/pid/fd} calls it by.
-    @ivar uid: who made it.
-    @ivar mark: its SO_MARK; 0 where we may not know it.
-    @ivar cgroup: the id of the cgroup, of version 2, that it was made in; 0 if the
-        kernel does not say.
-    @ivar connected: whether it has a peer, and so is the only one that gets the
+    @ivar inode: its number in C{/proc/pid/fd}.
+    @ivar uid: of the user who made it.
+    @ivar mark: its SO_MARK; 0 if the kernel does not tell us.
+    @ivar cgroup: the id of the cgroup (version 2) in which it was made; 0 if the kernel
+        does not tell.
+    @ivar connected: whether it has a peer, and so is the only socket that receives the
         flow's packets.
     """
 
@@ -90,12 +88,12 @@ class FlowSocket(NamedTuple):
 
 class Excluded(NamedTuple):
     """
-    A process whose flows go past the proxy.
+    A process whose flows bypass the proxy.
 
     @ivar text: the selector, as it is written, or L{nanotun.policy.rules.LOCAL_PROXY}.
-    @ivar inherited: whether it is so for a forebear's sake.
-    @ivar settled: whether its cgroup is one to go by.  Desktops move programs to a
-        cgroup of their own just after their start.
+    @ivar inherited: whether it is excluded because of an ancestor.
+    @ivar settled: whether its cgroup is reliable.  Desktops move programs to a cgroup of
+        their own just after their start.
     """
 
     process: Process
@@ -105,7 +103,7 @@ class Excluded(NamedTuple):
 
 
 class SocketHolder(NamedTuple):
-    """A process that has the socket which the proxy's address leads to."""
+    """A process that has a socket listening at the proxy's address."""
 
     pid: int
     descriptor: int
@@ -114,14 +112,13 @@ class SocketHolder(NamedTuple):
 
 class Table(NamedTuple):
     """
-    What one scan has found.
+    The result of one scan.
 
-    @ivar newest: the last pid that was given when the scan began; who came later may
-        be missing.
+    @ivar newest: the most recent pid when the scan began; later processes may be missing.
     @ivar stats: of all processes, by pid.
-    @ivar excluded: those that are, by pid.
-    @ivar young: pids of processes that may not have come to their execve(2) yet.
-    @ivar holders: who is a proxy on this machine.
+    @ivar excluded: the excluded processes, by pid.
+    @ivar young: pids of processes that may not have reached their execve(2) yet.
+    @ivar holders: the processes that are a proxy on this machine.
     """
 
     newest: int
