@@ -1,3 +1,3 @@
 """
-What nanotun does to the machine's routes, and takes back.
+What nanotun changes on the machine, and undoes: routes, rules, settings, the firewall.
 """

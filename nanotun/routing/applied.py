@@ -1,12 +1,12 @@
 """
-What is changed now: the journal's other half, in memory.
+The changes that are in force: what the journal has on disk, in memory.
 
 Rules:
- - What is to be done stands in the journal before the first of it is done, and what
-   is undone stays there until it is.
- - What a crash left behind and is wanted again is not undone and done again: no
-   packet finds a gap, and a setting keeps the value it had before the crash.
- - What is new is done before what is old is undone.
+ - Changes are written to the journal before the first of them is applied, and stay there
+   until they are undone.
+ - A change that a crash left behind and that is wanted again is not undone and applied
+   again: no packet finds a gap, and a setting keeps its value from before the crash.
+ - New changes are applied before old ones are undone.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from nanotun.routing.journal import Entry, Journal
 
 
 def _key(change: IChange) -> tuple[str, str]:
-    """What makes two changes the same."""
+    """Equal for two changes that are the same change."""
     return change.kind, change.describe()
 
 
 class Applied:
     """
-    @ivar made: what is done, in this order.
-    @ivar killSwitch: whether traffic is kept in by it.
+    Applies changes and undoes them, by the journal.
+
+    @ivar made: the changes in force, in the order in which they were applied.
+    @ivar killSwitch: whether a kill switch is one of them.
     """
 
     _log = Logger()
@@ -43,9 +45,10 @@ class Applied:
 
     def load(self) -> None:
         """
-        Take over what the journal says, as the work of an earlier process.
+        Take over the journal's changes, as the work of an earlier process.
 
-        @raise RoutingError: it cannot be read, or is not about this place.
+        @raise RoutingError: the journal cannot be read, or is about another network
+            namespace.
         """
         entries, self.killSwitch = self._journal.read()
         self.made = []
@@ -61,10 +64,10 @@ class Applied:
 
     def adopt(self, found: Iterable[IChange]) -> None:
         """
-        Take over what is there and is ours, though the journal does not name it: it was
-        lost, or is in another directory.
+        Take over changes of ours that the journal does not name: it was lost, or is in
+        another directory.
 
-        @param found: in the order in which it was done.
+        @param found: in the order in which they were applied.
         """
         known = set(map(_key, self.made))
         adopted = [change for change in found if _key(change) not in known]
@@ -72,7 +75,7 @@ class Applied:
         self.made = [*self.made, *adopted]
 
     def valuesBefore(self) -> dict[str, str]:
-        """For each setting that is as we made it, its name and its value before."""
+        """For each setting that is still as we made it, its value before that, by its name."""
         return {
             change.sysctl.name: change.sysctl.before
             for change in self.made
@@ -81,13 +84,13 @@ class Applied:
 
     def reconcile(self, wanted: Iterable[IChange], killSwitch: bool) -> tuple[int, int]:
         """
-        Make C{wanted}, and nothing else, be so.
+        Bring the machine to exactly C{wanted}.
 
-        @param wanted: in the order in which to do it.
-        @return: how many were new, and how many of ours had been taken away.
-        @raise RoutingError: one cannot be done; the new ones are undone, and what was
-            there is there.  Of the firewall's, one that was there and cannot be put back
-            keeps nothing else from being done.
+        @param wanted: in the order in which to apply them.
+        @return: how many changes were new, and how many of ours had been taken away.
+        @raise RoutingError: a change cannot be made.  The new ones are undone then, and the
+            others are kept.  A change of the firewall's that had been taken away and cannot
+            be made again does not stop the others.
         """
         had = {_key(change): change for change in self.made}
         target: list[IChange] = []
@@ -115,8 +118,8 @@ class Applied:
 
     def undoAll(self) -> bool:
         """
-        Undo everything, last first; what cannot be undone is logged and stays in the
-        journal.
+        Undo everything, the last change first.  A change that cannot be undone is logged and
+        stays in the journal.
 
         @return: whether nothing is left.
         """
@@ -125,22 +128,22 @@ class Applied:
         try:
             self._write(self.made, self.killSwitch)
         except RoutingError as error:
-            # Undone it is all the same, and undoing it again does no harm.
+            # Everything is undone nevertheless, and undoing it again does no harm.
             self._log.error("{error}", error=str(error))
             return False
         return not self.made
 
     def broken(self) -> list[IChange]:
-        """What is done, and is not so any more."""
+        """The changes in force that somebody else has taken away."""
         return [change for change in self.made if not change.holds()]
 
     def _apply(
         self, target: list[IChange], new: list[IChange], missing: list[IChange]
     ) -> list[RoutingError]:
         """
-        Do what is new or missing, in order.
+        Apply the new and the missing changes, in order.
 
-        @return: why some of what was missing is missing still.
+        @return: why some of the missing ones are still missing.
         @raise RoutingError: as from L{reconcile}.
         """
         failures: list[RoutingError] = []
@@ -156,7 +159,7 @@ class Applied:
                 if isinstance(error, RoutingError) and self._isBeside(change, isNew):
                     failures.append(error)
                     continue
-                # What is still there is for the next look, or for recover.
+                # What could not be undone is left to the next check, or to recover.
                 self.made = [*self.made, *self._undo(done)]
                 self._write(self.made, self.killSwitch)
                 raise
@@ -166,17 +169,18 @@ class Applied:
 
     def _isBeside(self, change: IChange, isNew: set[int]) -> bool:
         """
-        Whether a change that cannot be put back does not keep others from it.  A rule
-        does: the one that catches all must not stand without those that let something
-        past.  The firewall and systemd-resolved do not: without them DNS still goes into
-        the tunnel, but not without that rule.
+        Whether the others may be applied though this change, which had been taken away,
+        cannot be.  Not if it is a rule: the one that catches all traffic must not be in
+        force without those that let something past.  But if it is the firewall's or
+        systemd-resolved's: without these DNS still takes the tunnel, as long as the rules
+        are in force.
         """
         return id(change) not in isNew and not isinstance(
             change, (RuleChange, RouteChange, SysctlChange)
         )
 
     def _undo(self, changes: list[IChange]) -> list[IChange]:
-        """Undo, last first; returns what could not be undone, first first."""
+        """Undo, the last change first; returns those that could not be undone, in order."""
         failed = []
         for change in reversed(changes):
             try:

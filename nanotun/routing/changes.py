@@ -1,8 +1,8 @@
 """
 Rules, routes and settings as changes that can be undone.
 
-Each undo is harmless where somebody else has done it, and leaves alone what
-somebody else has changed since.
+Each undo is harmless if somebody else has already undone the change, and leaves alone
+what somebody else has changed since.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RuleChange:
         try:
             self._kernel.addRule(self.rule)
         except FileExistsError:
-            # With our protocol number it is what a crash left.
+            # It has our protocol number, so a crash has left it.
             return
         except OSError as error:
             raise RoutingError(
@@ -155,7 +155,7 @@ class SysctlChange:
         try:
             self._write(self.sysctl.value)
         except FileNotFoundError:
-            # The interface has gone meanwhile, and a new plan is under way.
+            # The interface has just been removed, and a new plan is under way.
             return
         except OSError as error:
             raise RoutingError(
@@ -195,11 +195,11 @@ def readSysctl(path: str) -> str:
 
 class Changes:
     """
-    Makes changes out of values, and out of the journal's records.
+    Makes changes from values, and from the journal's records.
 
-    @param others: for each other kind that there is, what makes such a change from
-        its record.
-    @param leftovers: what of these can be told to be ours without a journal.
+    @param others: for each other kind of change, the function that makes one from its
+        record.
+    @param leftovers: finds those of the other kinds that are ours even without a journal.
     @param root: the folder of sysctls.
     """
 
@@ -225,7 +225,9 @@ class Changes:
 
     def fromRecord(self, kind: str, record: dict[str, Any]) -> IChange:
         """
-        @raise ValueError, TypeError, KeyError: it is none.
+        The change that a record describes.
+
+        @raise ValueError, TypeError, KeyError: the record is invalid.
         """
         if kind == RuleChange.kind:
             uids = record.get("uids")
@@ -241,8 +243,8 @@ class Changes:
 
     def tagged(self) -> list[IChange]:
         """
-        What carries our protocol number or our name, whatever the journal says, in the
-        order to undo it: what catches traffic first.
+        Everything that has our protocol number or our name, whether the journal names it
+        or not, in the order in which to undo it: the rules that catch traffic come first.
         """
         routes = [RouteChange(self._kernel, each) for each in self._kernel.routes()]
         return [*routes, *self.taggedRules(), *self._leftovers()]

@@ -1,5 +1,6 @@
 """
-What takes a while to find out: where the proxies are, and where SSH is served.
+What bypasses the tunnel and takes a while to find out: the proxies' addresses, and the
+ports where SSH is served.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from twisted.logger import Logger
 
 from nanotun.addresses import isAddress
 
-#: Seconds that the start waits for the proxies' names.  A resolver asks its second
-#: server after five.
+#: Seconds that the start waits for the proxies' names to be looked up.  A resolver asks
+#: its second server after five.
 START_LIMIT = 6.0
 
 
 class Exceptions:
     """
-    @ivar proxies: the proxies' addresses, as last known.
-    @ivar sshPorts: likewise.
+    Looks both up, at the start and again later.
+
+    @ivar proxies: the proxies' last known addresses.
+    @ivar sshPorts: the last known ports.
 
     @param hosts: the proxies' names and addresses.
-    @param lookUpNow: a name's addresses; blocks.
+    @param lookUpNow: looks a name's addresses up; blocks.
     @param lookUp: the same without blocking; does not fail.
-    @param readPorts: finds the ports; takes some milliseconds for each thousand
-        processes.
+    @param readPorts: finds the ports, in some milliseconds for each thousand processes.
     @param defer: calls a function in a thread.
     """
 
@@ -54,12 +56,12 @@ class Exceptions:
         self._defer = defer
 
     def setHosts(self, hosts: Sequence[str]) -> None:
-        """Have other proxies; what they are reached at is found by the next L{refresh}."""
+        """Replace the proxies; the next L{refresh} looks their addresses up."""
         self._hosts = tuple(hosts)
         self._known = {host: [host] for host in self._hosts if isAddress(host)}
 
     def readNow(self) -> None:
-        """Find everything out, within L{START_LIMIT}; what is not found by then is missing."""
+        """Look everything up; names that take longer than L{START_LIMIT} are left out."""
         self.sshPorts = self._readPorts()
         self._known = {host: [host] for host in self._hosts if isAddress(host)}
         names = [host for host in self._hosts if host not in self._known]
@@ -80,7 +82,7 @@ class Exceptions:
 
     def refresh(self) -> Deferred[bool]:
         """
-        Find everything out anew.
+        Look everything up again.
 
         @return: fires with whether anything is different.  Does not fail.
         """
@@ -88,7 +90,7 @@ class Exceptions:
         names = [host for host in self._hosts if not isAddress(host)]
 
         def ports(found: tuple[int, ...]) -> None:
-            # Who is logged in at a port stays so until the daemon ends.
+            # A port stays: somebody may still be logged in there.
             self.sshPorts = tuple(sorted({*self.sshPorts, *found}))
 
         def addresses(found: list[str], name: str) -> None:
@@ -101,7 +103,7 @@ class Exceptions:
         def done(results: list[tuple[bool, Any]]) -> bool:
             for ok, failure in results:
                 if not ok:
-                    self._log.failure("While looking around", failure)
+                    self._log.failure("Looking up exceptions failed: internal error", failure)
             self._collect()
             return (self.proxies, self.sshPorts) != before
 
@@ -109,17 +111,17 @@ class Exceptions:
 
     @property
     def complete(self) -> bool:
-        """Whether every name could be looked up, at least once."""
+        """Whether every name was looked up successfully at least once."""
         return all(self._known.get(host) for host in self._hosts)
 
     def _collect(self) -> None:
         found = (each for host in self._hosts for each in self._known.get(host, ()))
-        # In an order of their own: servers turn their answers around.
+        # Sorted, because servers rotate their answers.
         self.proxies = tuple(sorted(set(found)))
 
 
 def _inThread(function: Callable[[str], list[str]], argument: str) -> Future[list[str]]:
-    """Call in a thread that nobody waits for at the end of the process."""
+    """Call in a thread that does not keep the process from ending."""
     future: Future[list[str]] = Future()
 
     def run() -> None:

@@ -1,5 +1,5 @@
 """
-Looks at the machine: all that the plan depends on.
+Reads all that the plan depends on: the settings' wishes and the state of the machine.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import Host, Interface, Wishes
 
-#: Somewhere on the Internet, of each family: where packets to there would leave is
-#: asked of the kernel.  Nothing is sent there.
+#: An address on the Internet, of each family.  The kernel is asked for the route to it;
+#: nothing is sent there.
 SOMEWHERE4 = "8.8.8.8"
 SOMEWHERE6 = "2001:4860:4860::8888"
 
@@ -65,29 +65,31 @@ def wishesOf(settings: Settings, uidOf: Callable[[str], int] = uidOf) -> Wishes:
 
 
 def proxyHosts(settings: Settings) -> tuple[str, ...]:
-    """The hosts of all proxies, names and addresses; no paths of unix sockets."""
+    """The hosts of all proxies: names and addresses, without paths of unix sockets."""
     hosts = (proxy.host.lower().rstrip(".") for proxy in settings.proxy)
     return tuple(dict.fromkeys(host for host in hosts if host and not host.startswith("/")))
 
 
 def lookUp(host: str) -> list[str]:
     """
-    A name's addresses by the system's resolver, of both families; blocks.
+    Look up a name's addresses of both families with the system's resolver; blocks.
 
-    @return: none if it has none, or none that can be found out.
+    @return: empty if there are none, or the lookup fails.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    # With a zone an address is the link's own, which no rule is about.
+    # An address with a zone belongs to a link, and no rule can match it.
     return list(dict.fromkeys(str(each[4][0]) for each in found if "%" not in str(each[4][0])))
 
 
 class HostReader:
     """
+    Reads the machine's state.
+
     @param wishes: what the settings ask for.
-    @param servers: literal addresses that the daemon speaks to itself.
+    @param servers: literal addresses of servers that the daemon itself talks to.
     @param root: the folder of sysctls.
     """
 
@@ -110,11 +112,12 @@ class HostReader:
         valuesBefore: Mapping[str, str],
     ) -> Host:
         """
-        Look.
+        Read the state.
 
-        @param proxies: addresses.
-        @param valuesBefore: what settings were before we changed them, by name.
-        @raise RoutingError: the kernel does not tell.
+        @param proxies: the proxies' addresses.
+        @param sshPorts: where SSH is served.
+        @param valuesBefore: the values of settings before we changed them, by name.
+        @raise RoutingError: the kernel does not list its interfaces.
         """
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:

@@ -1,5 +1,5 @@
 """
-What nanotun does to the machine that it runs on, and takes back.
+Interfaces of this package: a change to the machine, and the kernel's routes.
 """
 
 from __future__ import annotations
@@ -15,72 +15,84 @@ if TYPE_CHECKING:
 
 class IChange(Interface):
     """
-    One change to the machine: a route, a rule, a firewall table, a setting.  The
-    routes' journal writes L{record} down before it calls L{apply}, and removes it
-    after L{undo}.  A change made anew from its record by another process can be
-    undone as well.
+    One reversible change to the machine: a route, a rule, a firewall table, a setting.
+    Its L{record} is written to the journal before L{apply} is called, and removed from it
+    after L{undo}.  A process that makes the change again from its record can undo it.
 
-    Two changes are the same change if their C{kind} and their L{describe} are: what
-    a crash left behind and is wanted again stays, if it L{holds}.
+    Two changes are the same if their C{kind} and their L{describe} are equal: a change
+    that a crash left behind and that is wanted again is kept, if it L{holds}.
     """
 
     kind = Attribute("The short name of this kind of change, in records (L{str}).")
 
     def describe() -> str:
-        """What it does, as a command that one could type."""
+        """The change, as a command that a user could type."""
 
     def describeUndo() -> str:
-        """The same for its undo."""
+        """Its undoing, as such a command."""
 
     def record() -> dict[str, Any]:
-        """All that L{undo} needs, as JSON."""
+        """All that L{undo} needs, in JSON's types."""
 
     def apply() -> None:
         """
-        Do it.
+        Make the change.
 
-        @raise nanotun.errors.RoutingError: with one sentence; nothing is left of it.
+        @raise nanotun.errors.RoutingError: with one sentence; nothing is changed then.
         """
 
     def undo() -> None:
         """
-        Take it back, and nothing else.  Harmless where nothing, or only a part, is left
-        of it.
+        Undo the change, and nothing else.  Harmless if nothing, or only a part, is left of
+        it.
 
-        @raise nanotun.errors.RoutingError: with one sentence; it is still there.
+        @raise nanotun.errors.RoutingError: with one sentence; the change is still made.
         """
 
     def holds() -> bool:
-        """Whether it is still as L{apply} left it."""
+        """Whether the machine is still as L{apply} left it."""
 
 
 class IKernelRoutes(Interface):
     """
-    Policy rules and routes of the network namespace, of which only those that carry
-    our protocol number are seen and touched.  All methods are synchronous and raise
-    C{OSError}.
+    Policy rules and routes of the network namespace.  Only those with our protocol number
+    are listed and deleted.  All methods are synchronous and raise C{OSError}.
     """
 
     def rules() -> list[Rule]:
-        """Ours, of both families."""
+        """Our rules of both families."""
 
     def addRule(rule: Rule) -> None:
-        """@raise FileExistsError: it is there, and ours."""
+        """
+        Add a rule.
+
+        @raise FileExistsError: there is such a rule of ours already.
+        """
 
     def deleteRule(rule: Rule) -> None:
-        """@raise OSError: ENOENT if it is not there, or not ours."""
+        """
+        Delete a rule.
+
+        @raise OSError: ENOENT if there is no such rule of ours.
+        """
 
     def routes() -> list[Route]:
-        """Ours, of both families."""
+        """Our routes of both families."""
 
     def addRoute(route: Route) -> None:
         """
-        @raise FileExistsError: there is such a route, perhaps of somebody else.
-        @raise OSError: ENODEV without the device, ENETDOWN if it is down.
+        Add a route.
+
+        @raise FileExistsError: there is such a route already, perhaps another program's.
+        @raise OSError: ENODEV if there is no such device, ENETDOWN if it is down.
         """
 
     def deleteRoute(route: Route) -> None:
-        """@raise OSError: ESRCH or ENODEV if it is not there, or not ours."""
+        """
+        Delete a route.
+
+        @raise OSError: ESRCH or ENODEV if there is no such route of ours.
+        """
 
     def interfaces(destinations: tuple[str, ...]) -> list[NetworkInterface]:
         """
@@ -91,4 +103,4 @@ class IKernelRoutes(Interface):
         """
 
     def close() -> None:
-        """Let go of the socket; the next call opens another."""
+        """Close the socket; the next call opens another one."""

@@ -1,8 +1,8 @@
 """
-The journal: what has to be undone, on disk before it is done.
+The journal: changes that have to be undone, on disk before they are applied.
 
-One JSON file, replaced whole.  It names the boot and the network namespace that it
-is about: anywhere else its changes would be somebody else's.
+It is one JSON file, which is replaced as a whole.  It names the boot and the network
+namespace that it is about: elsewhere its changes would be somebody else's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from nanotun.errors import RoutingError
 from nanotun.rundir import JOURNAL
 
-#: Bytes; a thousand changes need a tenth of it.
+#: Bytes; a thousand changes need a tenth of that.
 SIZE_LIMIT = 4 << 20
 
 _VERSION = 1
@@ -38,8 +38,10 @@ def currentPlace() -> tuple[str, int]:
 
 class Journal:
     """
-    @param directory: is made if it is missing, with mode 0755.
-    @param place: tells boot and network namespace.
+    Reads and writes the file.
+
+    @param directory: created with mode 0755 if it is missing.
+    @param place: returns the current boot and network namespace.
     """
 
     def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
@@ -50,8 +52,8 @@ class Journal:
 
     def read(self) -> tuple[list[Entry], bool]:
         """
-        What is to be undone here, in the order in which it was done, and whether a
-        kill switch was part of it.
+        Read the changes to undo, in the order in which they were applied, and whether a
+        kill switch is one of them.
 
         @raise RoutingError: the file cannot be read, or is about another network
             namespace of this boot.
@@ -79,7 +81,7 @@ class Journal:
             ) from None
         hereBoot, hereNamespace = self._place()
         if boot != hereBoot:
-            # The kernel has forgotten all of it.
+            # The reboot has undone everything.
             return [], False
         if namespace != hereNamespace:
             raise RoutingError(
@@ -90,9 +92,9 @@ class Journal:
 
     def write(self, entries: Sequence[Entry], killSwitch: bool) -> None:
         """
-        Replace the file, on disk when this returns; without entries, remove it.
+        Replace the file; it is on disk when this returns.  Without entries it is removed.
 
-        @raise RoutingError: it cannot be written; the old one is still there.
+        @raise RoutingError: the file cannot be written; the old one is kept.
         """
         if not entries:
             self.remove()
@@ -123,7 +125,7 @@ class Journal:
 
     def remove(self) -> None:
         """
-        Nothing is to be undone any more.
+        Remove the file: there is nothing left to undo.
 
         @raise RoutingError: the file cannot be removed.
         """
@@ -139,7 +141,7 @@ class Journal:
             ) from None
 
     def _removeNew(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
+        """Remove the file that a process has left if it was killed while writing."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._new)
 

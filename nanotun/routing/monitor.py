@@ -1,5 +1,5 @@
 """
-Tells when links, addresses, routes or rules of the machine change.
+Notices when links, addresses, routes or rules of the machine change.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from zope.interface import implementer
 from nanotun.errors import RoutingError
 from nanotun.linux.netlink import READ_SIZE, ROUTE, openNetlink
 
-#: Groups of rtnetlink(7): RTMGRP_LINK, and those for addresses, routes and rules of
-#: both families, as numbers of linux/rtnetlink.h.
+#: Multicast groups of rtnetlink(7), as numbers of linux/rtnetlink.h: links, and addresses,
+#: routes and rules of both families.
 GROUPS = (1, 5, 7, 8, 9, 11, 19)
 
-#: Messages for one turn of the reactor.
+#: Messages that are read in one turn of the reactor.
 _TURN = 256
 
 
@@ -38,7 +38,9 @@ def openMonitor() -> socket.socket:
 @implementer(IReadDescriptor)
 class NetworkMonitor:
     """
-    @param changed: called once for each turn in which something has changed.
+    Reads a message for each change, but not what it says: the plan is made anew anyway.
+
+    @param changed: called once for each turn of the reactor in which something changed.
     @param makeSocket: see L{openMonitor}.
     """
 
@@ -59,7 +61,7 @@ class NetworkMonitor:
         """
         Begin to listen.
 
-        @raise RoutingError: there is no such socket.
+        @raise RoutingError: the socket cannot be opened.
         """
         try:
             self._socket = self._makeSocket()
@@ -71,7 +73,7 @@ class NetworkMonitor:
         self._reactor.addReader(self)
 
     def stop(self) -> None:
-        """Listen no more; harmless before the start."""
+        """Stop listening; harmless before the start."""
         if self._socket is not None:
             self._reactor.removeReader(self)
             self._socket.close()
@@ -92,7 +94,7 @@ class NetworkMonitor:
             except BlockingIOError:
                 break
             except OSError as error:
-                # ENOBUFS: there was more than fits, which is a change, too.
+                # ENOBUFS: more messages than fit the buffer are changes, too.
                 if error.errno != errno.ENOBUFS:
                     self._log.error(
                         "Changes of the network are no longer heard of ({error}); the routes "
@@ -106,7 +108,7 @@ class NetworkMonitor:
             self._changed()
 
     def connectionLost(self, reason: Failure) -> None:
-        """See L{IReadDescriptor.connectionLost}: the reactor ends, or the socket broke."""
+        """See L{IReadDescriptor.connectionLost}: the reactor stops, or the socket failed."""
         self.stop()
 
     def logPrefix(self) -> str:

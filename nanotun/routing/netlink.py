@@ -1,7 +1,7 @@
 """
-Rules, routes and interfaces by rtnetlink(7).
+Rules, routes and interfaces of the kernel, by rtnetlink(7).
 
-pyroute2 is imported here at the first call, not before.
+pyroute2 is imported at the first call that needs it, not before.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _INVERT = 2
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
 
-#: A dump that a change ran into is asked for again, so often at most.
+#: How often a dump that a change has interrupted is repeated.
 _TRIES = 5
 
 
 def ruleMessage(rule: Rule) -> dict[str, Any]:
-    """A rule as pyroute2 takes it."""
+    """A rule as pyroute2's arguments."""
     message: dict[str, Any] = {
         "family": _FAMILIES[rule.family],
         "priority": rule.priority,
@@ -68,7 +68,7 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
     return message
 
 
-#: What a rule of ours can have; with anything else it is another rule.
+#: The attributes that a rule of ours can have; a rule with others is not ours.
 _KNOWN = frozenset(
     (
         "FRA_TABLE",
@@ -83,10 +83,10 @@ _KNOWN = frozenset(
         "FRA_DPORT_RANGE",
         "FRA_UID_RANGE",
         "FRA_IIFNAME",
-        # What the kernel always tells: that nothing is suppressed.
+        # Always present: they say that nothing is suppressed.
         "FRA_SUPPRESS_PREFIXLEN",
         "FRA_SUPPRESS_IFGROUP",
-        # What newer kernels tell beside, such as the masks of ports.
+        # Attributes of newer kernels, such as the masks of ports.
         "UNKNOWN",
     )
 )
@@ -94,7 +94,7 @@ _WHOLE = 0xFFFFFFFF
 
 
 def ruleOf(message: Any) -> Rule | None:
-    """What pyroute2 has read as one of our rules; L{None} if it cannot be ours."""
+    """One of our rules, from pyroute2's message; L{None} if it cannot be ours."""
     attributes = dict(message["attrs"])
     actions = {number: name for name, number in _ACTIONS.items()}
     if (
@@ -206,12 +206,12 @@ class NetlinkRoutes:
             "oif": index,
             "table": TABLE,
             "proto": PROTOCOL,
-            # To a device and no gateway; IPv6 has no such scope.
+            # Through a device, without a gateway; IPv6 has no such scope.
             "scope": _SCOPE_LINK if route.family == 4 else _SCOPE_UNIVERSE,
         }
 
     def _ask(self, question: Callable[[Any], _Found]) -> _Found:
-        """Call with the socket, and make what it raises an C{OSError}."""
+        """Call C{question} with the socket; its exceptions become C{OSError}."""
         from pyroute2.iproute.linux import IPRoute
         from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
@@ -225,7 +225,7 @@ class NetlinkRoutes:
             except NetlinkError as error:
                 raise OSError(error.code, os.strerror(error.code)) from None
             except BaseException:
-                # What is still to be read belongs to no question of ours.
+                # Unread answers must not be taken for those of the next question.
                 self.close()
                 raise
         raise OSError(errno.EINTR, os.strerror(errno.EINTR))

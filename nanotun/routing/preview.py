@@ -1,5 +1,5 @@
 """
-What a start would change, without changing anything.
+Tells what a start would change, without changing anything.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def plannedChanges(
     root: str = "/proc/sys",
 ) -> list[IChange]:
     """
-    What L{nanotun.routing.routes.Routes.start} would do, in its order.
+    The changes that L{nanotun.routing.routes.Routes.start} would make, in order.
 
-    @param environment: tells of the SSH session that this runs in.
+    @param environment: of this process, for the SSH session that it runs in.
     @param root: the folder of sysctls.
     @raise nanotun.errors.RoutingError: as the start would.
     """
@@ -48,7 +48,7 @@ def plannedChanges(
     reader = HostReader(kernel, wishes, [server.host for server in settings.dns], root)
     host = reader.read(exceptions.proxies, exceptions.sshPorts, {})
     if not readSysctl(os.path.join(root, f"net/ipv4/conf/{wishes.device}/rp_filter")):
-        # There is no device yet, and it will have what new ones have.
+        # The device does not exist yet; it will get the values of new devices.
         value = readSysctl(os.path.join(root, _RP_FILTER))
         host = host._replace(
             tunnelHasIPv6=readSysctl(os.path.join(root, _IPV6_OFF)) == "0",

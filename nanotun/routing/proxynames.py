@@ -1,8 +1,9 @@
 """
-Proxies' names, looked up so that no answer has to come by way of the proxy.
+Looks up proxies' names without the help of the proxy.
 
-Once the routes are ours the system's resolver asks through the tunnel, which needs
-the proxy.  The relay's own sockets are marked and go past it: so the relay is asked.
+Once the routes are set, the queries of the system's resolver take the tunnel, which
+needs the proxy.  The DNS relay's own sockets are marked and bypass the tunnel, so the
+relay's servers are asked instead.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from zope.interface import implementer
 
 from nanotun.addresses import isAddress, isFake
 
-#: Names whose last addresses are kept: proxies are no more than that.
+#: Names whose last addresses are kept; there are not more proxies.
 _REMEMBERED_LIMIT = 64
 
 HOSTS_FILE = "/etc/hosts"
 
 
 def inHostsFile(name: str, path: str = HOSTS_FILE) -> bool:
-    """Whether the machine's owner has written down what a name stands for (hosts(5))."""
+    """Whether the hosts file (hosts(5)) has an entry for a name."""
     try:
         with open(path, errors="replace") as file:
             lines = [line.partition("#")[0].lower().split() for line in file]
@@ -40,19 +41,19 @@ def inHostsFile(name: str, path: str = HOSTS_FILE) -> bool:
 
 @implementer(IHostResolution)
 class _Resolution:
-    """What a receiver is told the lookup is."""
+    """A lookup under way, as receivers see it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def cancel(self) -> None:
-        """Not possible: others may wait for the same."""
+        """Not possible: others may wait for the same lookup."""
         raise NotImplementedError("a lookup of a proxy's name cannot be cancelled")
 
 
 @implementer(IResolutionReceiver)
 class _Collector:
-    """Collects what the system's resolver finds."""
+    """Collects the addresses that the system's resolver finds."""
 
     def __init__(self) -> None:
         self.done: Deferred[list[str]] = Deferred()
@@ -74,10 +75,11 @@ class _Collector:
 @implementer(IHostnameResolver)
 class ProxyResolver:
     """
-    Takes the place of the reactor's own.
+    Replaces the reactor's own name resolver.
 
-    @param system: that one.
-    @param ask: looks a name up at our relay's servers: name and 4 or 6 to addresses.
+    @param system: the resolver that it replaces.
+    @param ask: looks a name up at the relay's servers; takes the name and 4 or 6.
+    @param hostsFile: as hosts(5).
     """
 
     def __init__(
@@ -92,16 +94,16 @@ class ProxyResolver:
         self._remembered: dict[str, list[str]] = {}
 
     def remember(self, name: str, found: Sequence[str]) -> None:
-        """Where a name leads when nobody can be asked."""
+        """Keep a name's addresses, for when no server can be asked."""
         if found and (name in self._remembered or len(self._remembered) < _REMEMBERED_LIMIT):
             self._remembered[name] = list(found)
 
     def lookUp(self, name: str) -> Deferred[list[str]]:
         """
-        All addresses of a name, IPv6 and IPv4.
+        Look up all addresses of a name, IPv6 and IPv4.
 
-        @return: none if there is none, or none that could ever be found out.  Does
-            not fail.
+        @return: fires with an empty list if there are none, or if they were never found.
+            Does not fail.
         """
         if inHostsFile(name.lower().rstrip("."), self._hostsFile):
             return self._askSystem(name)
@@ -111,7 +113,7 @@ class ProxyResolver:
             found = [host for ok, hosts in results if ok for host in hosts]
             if not found and not any(ok for ok, _ in results):
                 found = self._remembered.get(name, [])
-            # The system may know a name that is this network's only.
+            # The system's resolver may know a name of the local network.
             return found or self._askSystem(name)
 
         def last(found: list[str]) -> list[str]:

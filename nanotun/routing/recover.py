@@ -1,5 +1,5 @@
 """
-Takes back what a daemon that was killed has left.
+Undoes the changes that a killed daemon has left.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
 from nanotun.rundir import LOCK, SOCKET
 
-#: Bytes; what the lock's holder writes is far shorter.
+#: Bytes; the lock file is far shorter.
 _LOCK_LIMIT = 8192
 
 
 class Recovered(NamedTuple):
     """
-    What came of it.
+    The result of L{recover}.
 
-    @ivar undone: what was undone, as commands.
-    @ivar kept: whether a kill switch was left in force.
+    @ivar undone: commands for what was undone.
+    @ivar kept: whether everything was kept, because of a kill switch.
     """
 
     undone: tuple[str, ...]
@@ -41,11 +41,11 @@ class Recovered(NamedTuple):
 @implementer(IPart)
 class Leftovers:
     """
-    In the place of the routes where there are to be none: takes back, at the start, what
-    a daemon that was killed has left, kill switch or not.  Whatever cannot be taken back
-    is no reason not to run.
+    Takes the place of the routes in a daemon that sets none: at the start it undoes what a
+    killed daemon has left, kill switch or not.  If something cannot be undone, the daemon
+    runs nevertheless.
 
-    @param applied: of the daemon's runDir, whose lock is had.
+    @param applied: of the daemon's runDir, whose lock the daemon holds.
     """
 
     name = "what a killed daemon has left"
@@ -79,7 +79,7 @@ class Leftovers:
             )
 
     def stop(self) -> None:
-        """See L{IPart.stop}.  There is nothing to take back."""
+        """See L{IPart.stop}.  There is nothing to undo."""
 
 
 def recover(
@@ -91,14 +91,13 @@ def recover(
     journal: Journal | None = None,
 ) -> Recovered:
     """
-    Undo what the journal says, and remove it.
+    Undo the journal's changes, and remove the journal.
 
-    @param force: whether a journal that is damaged, or of another place, is passed
-        over, and rules and routes that carry our protocol number are undone whatever
-        it says.
-    @param keepKillSwitch: whether everything stays if a kill switch is part of it.
+    @param force: whether to ignore a journal that is damaged or about another network
+        namespace, and to undo everything with our protocol number or name as well.
+    @param keepKillSwitch: whether to keep everything if a kill switch is in force.
     @raise RunningError: a daemon runs.
-    @raise RoutingError: the journal is no good, or something cannot be undone.
+    @raise RoutingError: the journal is unusable, or something cannot be undone.
     """
     journal = journal or Journal(runDir)
     with _locked(runDir):
@@ -119,7 +118,7 @@ def recover(
                 f"Not everything could be undone; what is left is in {journal.path}. Run "
                 "'nanotun recover' as root."
             )
-        # Nobody answers there: we hold the lock.
+        # No daemon listens there: we hold the lock.
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(runDir, SOCKET))
         return Recovered(tuple(undone))
@@ -135,12 +134,12 @@ def _undoTagged(changes: Changes) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(runDir: str) -> Iterator[None]:
-    """Keep daemons from starting meanwhile."""
+    """Keep daemons from starting in the meantime."""
     path = os.path.join(runDir, LOCK)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        # None runs, and the last one that ran was stopped.
+        # No daemon runs, and the last one was stopped properly.
         yield
         return
     except OSError as error:
@@ -158,7 +157,7 @@ def _locked(runDir: str) -> Iterator[None]:
 
 
 def _pidIn(lock: int) -> str:
-    """What L{nanotun.control.lock} says of its holder's pid, if it does."""
+    """The pid of the daemon, from its lock file (L{nanotun.control.lock}), for a message."""
     try:
         return f" (pid {int(json.loads(os.pread(lock, _LOCK_LIMIT, 0))['pid'])})"
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,10 +1,12 @@
 """
-Where SSH is served on this machine, so that whoever is logged in stays so.
+Finds the ports where SSH is served on this machine, so that logged-in users are not cut
+off.
 
-Read from proc(5): the ports at which an SSH server listens or has sessions, port 22
-if anything listens there (systemd may, for a server that it starts at need), and the
-session that nanotun was started in.  A server also holds what its users forward:
-connections that it has opened itself, which do not count, and ports of the loopback.
+These are, from proc(5): the ports at which an SSH server listens or has sessions; port 22
+if anything listens there (systemd may, to start a server on demand); and the port of the
+session in which nanotun was started.  A server also has sockets for what its users
+forward: connections that it has opened itself, which do not count, and ports of the
+loopback interface.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ import struct
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
-#: The names of servers, as in /proc/PID/comm: OpenSSH's, which calls its parts
-#: sshd-session and sshd-auth since 9.8, Dropbear and tinysshd.
+#: The names of SSH servers in /proc/PID/comm: OpenSSH (since 9.8 with the parts sshd-session
+#: and sshd-auth), Dropbear and tinysshd.
 SERVERS = re.compile(r"(sshd(-\w+)?|dropbear|tinysshd)")
 
 SSH_PORT = 22
 
-#: States of /proc/net/tcp in which a socket matters: ESTABLISHED and LISTEN.
+#: The relevant states of /proc/net/tcp: ESTABLISHED and LISTEN.
 _ESTABLISHED, _LISTEN = "01", "0A"
 
 
 def sessionPort(environment: Mapping[str, str]) -> int | None:
-    """The server's port of the session that we run in (ssh(1), SSH_CONNECTION)."""
+    """The server's port of the SSH session that we run in (ssh(1), SSH_CONNECTION)."""
     fields = environment.get("SSH_CONNECTION", "").split()
     if len(fields) == 4 and fields[3].isdecimal() and 0 < int(fields[3]) < 65536:
         return int(fields[3])
@@ -38,7 +40,7 @@ def sshPorts(environment: Mapping[str, str], proc: str = "/proc") -> tuple[int, 
     The TCP ports, in ascending order.
 
     @param environment: of this process.
-    @param proc: where proc(5) is.
+    @param proc: where proc(5) is mounted.
     """
     ports: set[int] = set()
     session = sessionPort(environment)
@@ -53,7 +55,7 @@ def sshPorts(environment: Mapping[str, str], proc: str = "/proc") -> tuple[int, 
 
 
 def _sockets(proc: str) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Inode to local port and state, of each TCP socket that matters."""
+    """Inode, and local port with state, of each relevant TCP socket."""
     for table in ("tcp", "tcp6"):
         try:
             with open(f"{proc}/net/{table}") as file:
@@ -68,14 +70,14 @@ def _sockets(proc: str) -> Iterator[tuple[str, tuple[int, str]]]:
 
 
 def _isLoopback(host: str) -> bool:
-    """Of an address as in these tables: words of four bytes in the machine's own order."""
+    """For an address as in these tables: words of four bytes in the host's byte order."""
     words = (int(host[at : at + 8], 16) for at in range(0, len(host), 8))
     address = ip_address(b"".join(struct.pack("=I", word) for word in words))
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _heldBy(proc: str) -> Iterator[str]:
-    """The inodes of the sockets that SSH servers hold."""
+    """The inodes of SSH servers' sockets."""
     for pid in os.listdir(proc):
         if not pid.isdecimal():
             continue
@@ -88,5 +90,5 @@ def _heldBy(proc: str) -> Iterator[str]:
                 if target.startswith("socket:["):
                     yield target[8:-1]
         except OSError:
-            # It has ended meanwhile.
+            # The process has ended in the meantime.
             continue

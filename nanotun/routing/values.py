@@ -1,42 +1,42 @@
 """
-What can be changed, and what the machine looks like, as values.
+Values: what can be changed, what the settings ask for, and the state of the machine.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: The table that leads into the tunnel: "nt", as the mark.
+#: The number of the routing table that leads into the tunnel: "nt", like the mark.
 TABLE = 0x6E74
 
-#: rtm_protocol and FRA_PROTOCOL of all that is ours, by which it is told from the
-#: same route or rule of somebody else.  "n" in ASCII; nobody has it in
-#: iproute2's C{rt_protos}.
+#: rtm_protocol and FRA_PROTOCOL of all our routes and rules, which tells them from equal
+#: ones of other programs.  "n" in ASCII; iproute2's C{rt_protos} gives it to nobody.
 PROTOCOL = 110
 
-#: The rules' priorities are ours from the first to the last.  They are behind those
-#: of Tailscale (5210 to 5270) and before those that wg-quick and NetworkManager
-#: take (from 30000), whose routes do not lead around the tunnel.
+#: The first and the last priority of our rules.  They come after those of Tailscale (5210
+#: to 5270) and before those of wg-quick and NetworkManager (from 30000), whose routes do
+#: not lead around the tunnel.
 FIRST = 7400
 LAST = 7499
 
 
 class Rule(NamedTuple):
     """
-    One policy rule (ip-rule(8)).  All that is given must match.
+    One policy rule (ip-rule(8)).  A packet has to match all conditions.
 
     @ivar family: 4 or 6.
-    @ivar priority: the lower, the earlier.
+    @ivar priority: rules with a lower one come first.
     @ivar action: C{"lookup"}, C{"goto"}, C{"nop"} or C{"unreachable"}.
-    @ivar target: the table's number, or the priority to go on at.
-    @ivar mark: fwmark, whole, or 0.
-    @ivar invert: C{not}: whether all match but what is given.
-    @ivar incoming: the interface that a packet came in by; what this machine itself
-        sends has none.
-    @ivar to: destination with prefix length, or empty.
-    @ivar transport: C{"tcp"}, C{"udp"} or empty.
-    @ivar sourcePort: and C{destinationPort}: 0 for any.
-    @ivar uids: the first and the last user, or L{None} for all.
+    @ivar target: the table's number, or the priority to continue at.
+    @ivar mark: the whole fwmark; 0 for any.
+    @ivar invert: C{not}: whether exactly the packets that do not match are meant.
+    @ivar to: destination with prefix length; empty for any.
+    @ivar transport: C{"tcp"}, C{"udp"}, or empty for any.
+    @ivar sourcePort: 0 for any.
+    @ivar destinationPort: 0 for any.
+    @ivar uids: the first and the last user; L{None} for all.
+    @ivar incoming: the interface by which a packet arrived; C{"lo"} for packets that this
+        machine sends; empty for any.
     """
 
     family: int
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
 
     def command(self, verb: str) -> str:
         """
-        As one could type it.
+        The command that sets or removes it.
 
         @param verb: C{"add"} or C{"del"}.
         """
@@ -93,8 +93,8 @@ class Sysctl(NamedTuple):
     """
     A value below C{/proc/sys}.
 
-    @ivar name: with slashes, as names of interfaces have dots.
-    @ivar before: what it is put back to.
+    @ivar name: with slashes, because names of interfaces may have dots.
+    @ivar before: the value to restore.
     """
 
     name: str
@@ -110,11 +110,10 @@ class Interface(NamedTuple):
     """
     A network interface.
 
-    @ivar networks: what is connected to it: its addresses' networks, without the
-        link-local ones.
+    @ivar networks: the connected networks: those of its addresses, without link-local ones.
     @ivar gateways: of an uplink: its gateways' addresses, or C{"0.0.0.0"} and C{"::"}
         where there is no gateway.  Empty if it is no uplink.
-    @ivar rpFilter: what net.ipv4.conf says of it, before we changed it.
+    @ivar rpFilter: its C{net.ipv4.conf} value, before we changed it.
     """
 
     name: str
@@ -125,17 +124,16 @@ class Interface(NamedTuple):
 
 class Host(NamedTuple):
     """
-    What the plan depends on.
+    The state of the machine that the plan depends on.
 
     @ivar interfaces: all but the loopback and the tunnel.
     @ivar hasIPv6: whether the kernel speaks IPv6.
-    @ivar usesIPv6: whether the machine has an address or a default route of it
-        that leads anywhere.
-    @ivar tunnelHasIPv6: whether the device may have such routes.
-    @ivar rpFilterAll: net.ipv4.conf.all.rp_filter.
-    @ivar rpFilterTunnel: as it is for the device.
-    @ivar sshPorts: where SSH is served.
-    @ivar proxies: addresses of the proxies.
+    @ivar usesIPv6: whether an interface has an IPv6 network or gateway.
+    @ivar tunnelHasIPv6: whether the device has an IPv6 address.
+    @ivar rpFilterAll: C{net.ipv4.conf.all.rp_filter}.
+    @ivar rpFilterTunnel: the same value of the device.
+    @ivar sshPorts: the ports where SSH is served.
+    @ivar proxies: the proxies' addresses.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -150,12 +148,12 @@ class Host(NamedTuple):
 
 class Wishes(NamedTuple):
     """
-    What the settings say.
+    What the settings ask for.
 
     @ivar device: the TUN device's name.
     @ivar lan: C{"direct"} or C{"proxy"}.
     @ivar ipv6: C{"auto"}, C{"capture"} or C{"block"}.
-    @ivar uids: users whose processes go past the tunnel.
+    @ivar uids: users whose packets bypass the tunnel.
     """
 
     device: str
