@@ -1,11 +1,11 @@
 """
-What has to be changed so that all traffic takes the tunnel, in the order to do it.
+Plans the changes that send all traffic into the tunnel, in the order to apply them.
 
-Nothing in the table C{main} is touched.  The rules of one family, in the order the
-kernel reads them::
+Nothing in the table C{main} is changed.  The rules of one family, in the order in which
+the kernel reads them::
 
-    7400  marked: ours, and what the firewall lets past     goto 7499
-    7402  come out of the tunnel, for a machine behind us   goto 7499
+    7400  marked: nanotun's own, and those let past         goto 7499
+    7402  from the tunnel, to a machine behind this one     goto 7499
     7405  to the tunnel's own networks                      lookup 28276
     7410  from an SSH server's port                         goto 7499
     7415  DHCP, to renew a lease                            goto 7499
@@ -16,21 +16,19 @@ kernel reads them::
     7460  not marked (killSwitch, or IPv6 blocked)          unreachable
     7499                                                    nop
 
-Why so:
- - What goes past the tunnel goes on behind our last rule, as if we were not there:
-   other people's rules and an uplink without a gateway work as before.
- - No marked packet can come into the tunnel, whichever rule is missing: that would
-   be a loop.
- - Only destinations that are private, or connected, are ever looked up in C{main}.
-   A route that somebody pushes (0.0.0.0/1, or longer ones to public addresses; by
-   DHCP option 121 or by router advertisements) so leads nowhere, which no
-   C{suppress_prefixlength} would achieve for all lengths.  Whoever hands out the
-   lease could also call a public network connected: one larger than L{LARGEST4} and
-   L{LARGEST6} is not believed.
- - Without the tunnel's device there is no route in its table, and lookups go on:
-   to C{main}, or with C{killSwitch} to C{unreachable}.  That one is a rule and no
-   route, as IPv6 passes by an unreachable route if a socket is bound to an interface.
- - Each rule that lets something past is there before the one that catches all.
+The reasons:
+ - Packets that bypass the tunnel continue after our last rule, as if nanotun did not run:
+   other programs' rules, and an uplink without a gateway, work as before.
+ - No marked packet can enter the tunnel, whichever rule is missing: it would loop.
+ - Only private and connected destinations are ever looked up in C{main}.  A route that a
+   network pushes (0.0.0.0/1, or longer ones to public addresses; by DHCP option 121 or by
+   router advertisements) therefore has no effect, which no C{suppress_prefixlength} would
+   achieve for all lengths.  A DHCP server could also make a public network a connected one:
+   networks larger than L{LARGEST4} and L{LARGEST6} are not believed.
+ - Without the tunnel's device its table has no route, and lookups continue: in C{main}, or
+   with C{killSwitch} at C{unreachable}.  That is a rule, not a route, because IPv6 ignores
+   an unreachable route if the socket is bound to an interface.
+ - Each rule that lets something past is set before the one that catches everything.
 """
 
 from __future__ import annotations
@@ -65,11 +63,11 @@ TUNNEL = 7450
 NOTHING_ELSE = 7460
 END = LAST
 
-#: The interface that this machine's own packets come in by, for rules.  What is only
-#: forwarded is of no user here: the kernel takes it for root's.
+#: In rules, the incoming interface of packets that this machine sends.  Forwarded packets
+#: must not match: the kernel takes them for root's.
 LOCAL = "lo"
 
-#: Networks of the tunnel: the gateway's, and the addresses that stand for names.
+#: Networks of the tunnel: the gateway's, and the fake addresses.
 OWN_NETWORKS = {4: (OWN4,), 6: (OWN6,)}
 
 #: What C{lan: direct} means: local networks, multicast and broadcast.
@@ -84,12 +82,12 @@ LINK: dict[int, tuple[str, ...]] = {4: (), 6: (LINK_LOCAL6,)}
 #: A DHCP client's port and its server's (RFC 2131, section 4.1; RFC 8415, section 7.2).
 DHCP_PORTS = {4: (68, 67), 6: (546, 547)}
 
-#: The largest network, as its prefix length, that is believed to be connected.
-#: What an access network hands out is smaller.
+#: The prefix length of the largest network that is believed to be connected.  Access
+#: networks are smaller.
 LARGEST4 = 16
 LARGEST6 = 48
 
-#: More would make each lookup of the kernel slow; it walks through them one by one.
+#: Rules of one kind; the kernel tries them one by one for each packet.
 EXCEPTIONS_LIMIT = 64
 
 _LOOSE = 2
@@ -98,10 +96,10 @@ _STRICT = 1
 
 def plan(wishes: Wishes, host: Host) -> tuple[list[Change], list[Change]]:
     """
-    What to change.
+    Plan the changes.
 
-    @return: what only prepares, and then what catches the traffic.  Between the two
-        is the place of whatever else has to be ready by then.
+    @return: the changes that only prepare, and the changes that catch the traffic.  All
+        other changes have to be applied between the two.
     """
     first: list[Change] = list(_reversePaths(wishes, host))
     last: list[Change] = []
@@ -112,7 +110,7 @@ def plan(wishes: Wishes, host: Host) -> tuple[list[Change], list[Change]]:
 
 
 def captures(family: int, wishes: Wishes, host: Host) -> bool:
-    """Whether a family's packets go through the tunnel; they are unreachable if not."""
+    """Whether a family's packets take the tunnel; if not, the family is blocked."""
     if family == 4 or wishes.ipv6 == "capture":
         return True
     return wishes.ipv6 == "auto" and host.usesIPv6 and host.tunnelHasIPv6
@@ -120,10 +118,10 @@ def captures(family: int, wishes: Wishes, host: Host) -> bool:
 
 def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
     """
-    With strict reverse path filtering the kernel drops an answer that comes in
-    where an unmarked packet to its sender would not go out (RFC 3704, section 2.2),
-    as all answers to marked packets do.  Loose filtering, section 2.4, lets in what
-    could come in by any interface.
+    Make strict reverse path filters loose.  A strict filter drops a packet that arrives by
+    another interface than the one by which an unmarked packet to its sender would leave
+    (RFC 3704, section 2.2), and so all answers to marked packets.  A loose one (section
+    2.4) accepts packets from senders that are reachable by any interface.
     """
     filters = [(each.name, each.rpFilter) for each in host.interfaces if each.gateways]
     for name, value in [*filters, (wishes.device, host.rpFilterTunnel)]:
@@ -132,12 +130,12 @@ def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
 
 
 def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
-    """The rules that let something past, from the last to the first."""
+    """The rules that let something bypass the tunnel, in the order to set them."""
 
     def past(priority: int, **selectors: Any) -> Rule:
         return Rule(family, priority, "goto", END, **selectors)
 
-    # A goto whose target is missing is passed over by the kernel.
+    # The kernel ignores a goto whose target is missing.
     rules = [Rule(family, END, "nop"), past(MARKED, mark=SOCKET_MARK)]
     if captures(family, wishes, host):
         rules += [past(RETURN, incoming=wishes.device)]
@@ -154,7 +152,7 @@ def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
     rules += [
         past(PROXY, to=f"{each}/{each.max_prefixlen}")
         for each in proxies[:EXCEPTIONS_LIMIT]
-        # The kernel knows its own addresses before it comes to rules.
+        # The kernel delivers to its own addresses before it reads these rules.
         if each.version == family and not each.is_loopback and not each.is_unspecified
     ]
     rules += [past(USERS, uids=(uid, uid), incoming=LOCAL) for uid in wishes.uids]

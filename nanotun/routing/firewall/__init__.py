@@ -1,9 +1,9 @@
 """
-DNS into the tunnel, and past it what belongs past it: nft, or iptables where there is
-no nft, and systemd-resolved.
+The firewall: sends DNS into the tunnel, and marks the packets that bypass it.  It uses nft,
+or iptables where there is no nft, and configures systemd-resolved.
 
-L{nanotun.routing.firewall.rules} says what is to hold, and when in the order of all
-changes these are to be made.
+L{nanotun.routing.firewall.rules} says what the rules do, and at which point among all
+changes they are applied.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from nanotun.routing.interfaces import IChange
 
 _log = Logger()
 
-#: Is there where the kernel speaks IPv6.
+#: Exists if the kernel speaks IPv6.
 _IPV6 = "/proc/net/if_inet6"
 
 
 class Firewall:
     """
-    What is to be changed here.  What the machine has is looked at once, at the first
-    call; the changes stay the same then.
+    Makes the firewall's changes.  The machine's tools are examined once, at the first
+    call; after that the changes stay the same.
 
-    @param tools: the machine's.
-    @param mounts: a file as C{/proc/self/mountinfo}.
-    @param hasIPv6: whether the kernel speaks IPv6; L{None} to look.
+    @param tools: the machine's tools.
+    @param mounts: a file like C{/proc/self/mountinfo}.
+    @param hasIPv6: whether the kernel speaks IPv6; L{None} to find out.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Firewall:
 
     def changes(self, killSwitch: bool | None = None) -> list[IChange]:
         """
-        The changes, in order.  The device has to have its addresses when they are made.
-        From one kill switch to the other: apply the new, then undo the old.
+        The changes, in order.  The device must have its addresses when they are applied.
+        To change the kill switch, apply the new changes, then undo the old ones.
 
-        @param killSwitch: in the place of the setting, which is L{None}.
+        @param killSwitch: overrides the setting; L{None} for the setting.
         @raise RoutingError: there is neither nft nor iptables.
         """
         wanted = self._settings.killSwitch if killSwitch is None else killSwitch
@@ -88,7 +88,7 @@ class Firewall:
 def firewallKinds(
     tools: Tools | None = None, mounts: str = MOUNTS
 ) -> Mapping[str, Callable[[dict[str, Any]], IChange]]:
-    """For each kind of these changes, what makes one from its record."""
+    """For each kind of these changes, the function that makes one from its record."""
     tools = SystemTools() if tools is None else tools
     folder = cgroupMount(mounts)
     return {
@@ -102,7 +102,7 @@ def firewallKinds(
 
 def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     """
-    What can be told by its name to be ours, whatever a journal says: to be undone.
+    The changes that are ours by their name, whether a journal names them or not: to undo.
     """
     tools = SystemTools() if tools is None else tools
     nobody, nowhere = Exclusions(), Cgroups((), "")

@@ -1,8 +1,7 @@
 """
-Where the control groups of version 2 are, and which of the excluded ones exist.
+Finds the excluded control groups (version 2) that exist.
 
-A group that exists when the rules are loaded can be matched by the kernel; one that
-does not cannot even be named there.
+The kernel can only match groups that exist when the rules are loaded.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.routing.firewall.rules import Cgroup
 
-#: What nft looks below for the groups that it is told of.
+#: The folder below which nft looks for groups.
 SYSTEM_FOLDER = "/sys/fs/cgroup"
 
-#: Groups that a search for a unit walks through at most.
+#: Groups that a search for a unit reads at most.
 SEARCH_LIMIT = 4096
 
 
 def usualPath(unit: str) -> str:
     """
-    Where systemd has a unit of the system: a service in C{system.slice}, and a slice
-    C{a-b.slice} in C{a.slice} (systemd.slice(5)).
+    The group where systemd usually puts a system unit: a service is in C{system.slice}, and
+    a slice C{a-b.slice} in C{a.slice} (systemd.slice(5)).
     """
     if not unit.endswith(".slice"):
         return f"/system.slice/{unit}"
@@ -35,7 +34,7 @@ class Cgroups:
     """
     Finds groups, and units by their names.
 
-    @param folder: where the hierarchy is mounted; empty for nowhere.
+    @param folder: where the hierarchy is mounted; empty if it is not.
     """
 
     def __init__(self, selectors: Sequence[Selector], folder: str) -> None:
@@ -46,7 +45,7 @@ class Cgroups:
         self._found: dict[str, str] = {}
 
     def usual(self) -> tuple[Cgroup, ...]:
-        """All of them where they usually are, whether they exist or not."""
+        """All groups at their usual paths, whether they exist or not."""
         paths = (
             each.value if each.kind is SelectorKind.CGROUP else usualPath(each.value)
             for each in self._selectors
@@ -54,16 +53,16 @@ class Cgroups:
         return tuple(self._cgroup(path, 0) for path in dict.fromkeys(paths) if path != "/")
 
     def hidden(self, below: str) -> bool:
-        """Whether groups are asked for, but the hierarchy is not mounted at or below C{below}."""
+        """Whether groups are excluded, but the hierarchy is not mounted at or below C{below}."""
         visible = self._folder and f"{self._folder}/".startswith(f"{below}/")
         return bool(self._selectors) and not visible
 
     def existing(self, search: bool = False) -> tuple[Cgroup, ...]:
         """
-        Those that exist.
+        The groups that exist.
 
-        @param search: whether to look everywhere for units that are not where units
-            usually are, nor where they were found before.
+        @param search: whether to search the hierarchy for units that are neither at their
+            usual path nor where they were found before.
         """
         missing = {
             each.value
@@ -83,9 +82,8 @@ class Cgroups:
         return tuple(each for each in found if each.id)
 
     def _exists(self, path: str) -> int:
-        """The group's number, 0 if there is none that can be matched."""
-        # The root is no group that a process could be told by, and nft has no way to
-        # write every name.
+        """The group's number; 0 if it does not exist or cannot be matched."""
+        # Every process is in the root, and nft cannot quote every name.
         unusable = path == "/" or ".." in path.split("/") or '"' in path
         if not self._folder or unusable or not path.isprintable():
             return 0
@@ -110,7 +108,7 @@ class Cgroups:
 
 
 def _folders(root: str) -> Iterator[str]:
-    """The groups below C{root}, higher ones first, up to L{SEARCH_LIMIT}."""
+    """The groups below C{root}, level by level, up to L{SEARCH_LIMIT}."""
     waiting = [root]
     for number in range(SEARCH_LIMIT):
         if number >= len(waiting):

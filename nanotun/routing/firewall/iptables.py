@@ -1,7 +1,7 @@
 """
 The rules of iptables and ip6tables as a change to the machine, where there is no nft.
 
-Nobody removes them when we are gone: the journal does, or the next start.
+After a crash they stay until the next start, or C{nanotun recover}, undoes the journal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nanotun.routing.firewall.rules import Exclusions, FirewallRules, digest, ke
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
-#: Seconds to wait for somebody else who is changing rules.
+#: Seconds to wait for another program that is changing rules.
 LOCK_LIMIT = "5"
 
-#: The commands' names by version of IP, and the variants, which follow after a hyphen.
+#: The commands' names by version of IP, and their variants, appended after a hyphen.
 NAMES = {4: "iptables", 6: "ip6tables"}
 VARIANTS = ("", "legacy", "nft")
 
@@ -35,9 +35,9 @@ class IptablesChains:
 
     L{holds} and L{undo} may be called in any thread, one at a time.
 
-    @param variant: C{"legacy"}, C{"nft"}, or empty for what goes by the plain name.
-    @param versions: of IP: 4, and 6 where the kernel has it.
-    @param anybodys: whether L{undo} removes the rules whatever change they are of.
+    @param variant: C{"legacy"}, C{"nft"}, or empty for the commands with the plain names.
+    @param versions: of IP: 4, and 6 if the kernel has it.
+    @param anybodys: whether L{undo} removes the rules no matter which change made them.
     """
 
     kind = "iptables"
@@ -96,8 +96,8 @@ class IptablesChains:
 
     def apply(self) -> None:
         """
-        See L{IChange.apply}.  Replaces what is there of ours, so that it may be called
-        again; if that fails, what can be kept of the old rules stays.
+        See L{IChange.apply}.  Replaces all rules of ours, so that it may be called again;
+        if that fails, as many of the old rules as possible are kept.
         """
         rules = self._rules(search=True)
         try:
@@ -107,7 +107,7 @@ class IptablesChains:
                 refused = self._load(rules._replace(cgroups=()))
             if refused:
                 raise RoutingError(refused)
-            # A group may have gone between the look and the load.
+            # A group may have been removed before the rules were loaded.
             without = without and rules == self._rules(search=False)
             if self._withCgroups and (without or self._cgroups.hidden("")):
                 self._withCgroups = False
@@ -123,8 +123,8 @@ class IptablesChains:
 
     def undo(self) -> None:
         """
-        See L{IChange.undo}.  Where another change of ours has taken the place of this
-        one, nothing is left of it.
+        See L{IChange.undo}.  If another change of ours has replaced this one, there is
+        nothing to undo.
         """
         self._listing = []
         for version in self._versions:
@@ -148,7 +148,7 @@ class IptablesChains:
     def holds(self) -> bool:
         """See L{IChange.holds}."""
         rules = self._rules(search=False)
-        # The old iptables' rules have no number that tells of changes.
+        # The rules of legacy iptables have no generation number.
         number = self._tools.generation() if self._variant == "nft" else 0
         now = number, text.signatureOf(rules)
         if number and now == self._seen:
@@ -156,7 +156,7 @@ class IptablesChains:
         try:
             present = self._present()
         except ToolError:
-            # To load them again would work no better, and they may well be there.
+            # Loading them again would fail as well, and they may well be in force.
             return True
         if not all(text.complete(tables, rules) for tables in present):
             return False
@@ -176,7 +176,7 @@ class IptablesChains:
         return rules._replace(cgroups=self._cgroups.existing(search))
 
     def _load(self, rules: FirewallRules) -> str:
-        """Returns what is said against it."""
+        """Load the rules; returns an error, or an empty string."""
         for version in self._versions:
             script = text.loading(rules, version, self._tables(version))
             refused = self._restore(version, script)
@@ -197,7 +197,11 @@ class IptablesChains:
         return [line for tables in present for each in tables.values() for line in text.ours(each)]
 
     def _tables(self, version: int) -> dict[str, str]:
-        """@raise ToolError: they cannot be listed."""
+        """
+        The tables in force; see L{text.tablesOf}.
+
+        @raise ToolError: they cannot be listed.
+        """
         name = f"{self._name(version)}-save"
         ran = self._tools.run([self._path(name)])
         if ran.status:
@@ -223,10 +227,10 @@ class IptablesChains:
 
 def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> IptablesChains:
     """
-    See L{IChange.record}.
+    Make a change from its record; see L{IChange.record}.
 
-    @param hierarchy: where the cgroups of version 2 are.
-    @raise ValueError, TypeError, KeyError: it is none.
+    @param hierarchy: where cgroup version 2 is mounted.
+    @raise ValueError, TypeError, KeyError: the record is invalid.
     """
     exclusions = Exclusions.fromRecord(record)
     variant = str(record["variant"])
@@ -239,10 +243,10 @@ def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Ip
 
 def variantOf(tools: Tools) -> str:
     """
-    Which iptables goes by the plain name: C{"legacy"}, C{"nft"}, or nothing if it does
-    not say (before 1.8, when there was but one).
+    The variant of the iptables with the plain name: C{"legacy"}, C{"nft"}, or empty if it
+    does not say (before 1.8, when there was only one).
 
-    @raise RoutingError: there is none.
+    @raise RoutingError: iptables is not installed.
     """
     path = tools.path("iptables")
     if not path:

@@ -1,8 +1,8 @@
 """
 The rules for iptables-restore(8) with C{--noflush}, as text.
 
-They stand in chains of our own.  In the chains of the kernel there is one rule each,
-the first, that leads there.  What is ours is told by its name alone.
+They are in chains of our own.  Each chain of the kernel has one rule, the first, that
+jumps to ours.  Our rules are recognized by the chains' names alone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _OURS = f"-m connmark --mark {_MARK}"
 _KEEP = f"-j CONNMARK --set-xmark {_MARK}/0xffffffff"
 _SET = f"-j MARK --set-xmark {_MARK}/0xffffffff"
 
-#: The kernel tells one from 512 bytes on from none (XT_CGROUP_PATH_LEN).
+#: Bytes; the kernel refuses longer paths (XT_CGROUP_PATH_LEN).
 _PATH_LIMIT = 511
 
 
 class Jump(NamedTuple):
-    """A rule in a chain of the kernel that leads to one of ours."""
+    """A rule in a chain of the kernel that jumps to one of ours."""
 
     table: str
     hook: str
@@ -40,7 +40,7 @@ class Jump(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """Without the command, which is its first word."""
+        """The rule without its first word, the command."""
         return f"{self.hook} -j {self.chain}"
 
 
@@ -57,7 +57,7 @@ _UPLINK = f"{CHAIN_PREFIX}UPLINK"
 
 
 def signatureOf(rules: FirewallRules) -> str:
-    """What tells these rules from others, as it stands among them."""
+    """The comment among these rules that tells them from others."""
     text = repr(rules.cgroups) + "".join(
         line for family in FAMILIES for table in TABLES for line in _rules(table, rules, family)
     )
@@ -66,8 +66,8 @@ def signatureOf(rules: FirewallRules) -> str:
 
 def tablesOf(saved: str) -> dict[str, str]:
     """
-    Our two tables as C{iptables -S} lists them, made from what C{iptables-save} writes,
-    which is one process for all; of chains, only ours.
+    Our two tables in the format of C{iptables -S}, but with our chains only, from the output
+    of C{iptables-save}, which takes one process for all tables.
     """
     lines: dict[str, list[str]] = {table: [] for table in TABLES}
     table = ""
@@ -83,7 +83,7 @@ def tablesOf(saved: str) -> dict[str, str]:
 
 def loading(rules: FirewallRules, version: int, present: dict[str, str]) -> str:
     """
-    What puts the rules there, whatever was there of ours, a table at once.
+    The script that loads the rules and replaces all that is ours, one table at a time.
 
     @param version: 4 or 6.
     @param present: as from L{tablesOf}.
@@ -103,7 +103,7 @@ def loading(rules: FirewallRules, version: int, present: dict[str, str]) -> str:
 
 def removing(present: dict[str, str]) -> str:
     """
-    What takes away all that is ours, and nothing else; empty if nothing is.
+    The script that removes all that is ours, and nothing else; empty if nothing is ours.
 
     @param present: as from L{tablesOf}.
     """
@@ -123,12 +123,12 @@ def removing(present: dict[str, str]) -> str:
 
 
 def ours(present: str) -> list[str]:
-    """The lines of a table that are about us."""
+    """The lines of a table that are ours."""
     return [line for line in present.splitlines() if CHAIN_PREFIX in line]
 
 
 def complete(present: dict[str, str], rules: FirewallRules) -> bool:
-    """Whether everything of these rules is there that leads to the rest."""
+    """Whether the jumps to our chains, and the signature of these rules, are in force."""
     lines = [line for table in TABLES for line in present[table].splitlines()]
     signed = any(signatureOf(rules) in line for line in lines)
     return signed and all(f"-A {jump.rule}" in lines for jump in JUMPS)
@@ -163,7 +163,7 @@ def _dns(target: str) -> Iterator[str]:
 
 
 def _arriving(device: str, family: Family) -> Iterator[str]:
-    # Answers that this machine only passes on, such as a container's.
+    # Answers that this machine only forwards, such as a container's.
     yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
     yield "-i lo -j RETURN"
     yield f"-i {device} -j RETURN"
@@ -184,7 +184,7 @@ def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
             yield f"-m cgroup --path {_quoted(group.path)} -g {_UPLINK}"
     if family.version == 6:
         yield from _dns(f"! -o lo -d {LINK_LOCAL6} -j DROP")
-    # Somebody else may redirect it from here to where his server is, say in a container.
+    # Another program may redirect it from the loopback to its server, say in a container.
     yield from _dns(f"-o lo {_SET}")
 
 
@@ -203,7 +203,7 @@ def _redirecting(ourselves: str, family: Family) -> Iterator[str]:
 
 
 def _sources(device: str, family: Family) -> Iterator[str]:
-    # The relay answers this machine only, and link-local addresses not at all.
+    # The relay answers only this machine, and never link-local addresses.
     yield from _dns(
         f"-o {device} -m conntrack --ctstate DNAT -d {family.gateway} "
         f"-j SNAT --to-source {family.kernel}"

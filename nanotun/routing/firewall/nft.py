@@ -1,10 +1,10 @@
 """
 The nft table as a change to the machine.
 
-It belongs to a process of ours, C{nft -i}, whose end makes the kernel remove it
-(owner flag, Linux 5.12): after a SIGKILL nothing is left to be undone, and nobody
-else's C{nft flush ruleset} removes it.  With a kill switch, and where kernel or nft
-know no such flag, it belongs to nobody and stays.
+A process of ours, C{nft -i}, owns it, and the kernel removes it when that process ends
+(owner flag, Linux 5.12): after a SIGKILL there is nothing left to undo, and another
+program's C{nft flush ruleset} does not remove it.  With a kill switch, and if the kernel
+or nft do not know the flag, it has no owner and stays.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from nanotun.routing.firewall.rules import TABLE, Exclusions, FirewallRules, dig
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
-#: What C{nft -i} is asked after a script, and what only the answer has in it.
+#: What C{nft -i} is asked after a script, and a text that only the answer contains.
 QUESTION = "describe meta mark"
 ANSWER = "packet mark"
 
-#: How often, and after how many seconds, a table is looked for again whose owner is
+#: How often, and after how many seconds, to try again to remove a table whose owner is
 #: just ending.
 _TRIES = 20
 _PAUSE = 0.05
 
 
 class _Attempt(NamedTuple):
-    """One way to load the table."""
+    """How to load the table: with an owner or not, with cgroups or not."""
 
     owner: bool
     cgroups: bool
@@ -43,8 +43,8 @@ class _Attempt(NamedTuple):
 
 class NftLoader:
     """
-    Loads the table, and holds it where it has an owner.  Only its owner may replace it,
-    so all changes of one process that can follow each other share this.
+    Loads the table, and keeps the process that owns it.  Only the owner may replace the
+    table, so all changes of one daemon that may replace each other share one loader.
     """
 
     def __init__(self, tools: Tools) -> None:
@@ -52,18 +52,18 @@ class NftLoader:
         self._held: Held | None = None
 
     def holds(self) -> bool:
-        """Whether a table that this has loaded belongs to it, and the holder runs."""
+        """Whether the owner of the table was started by this loader and runs."""
         return self._held is not None and self._held.isRunning()
 
     def isOrphaned(self) -> bool:
-        """Whether the holder has ended on its own."""
+        """Whether the owner has ended on its own."""
         return self._held is not None and not self._held.isRunning()
 
     def load(self, table: str, owner: bool) -> str:
         """
-        Put C{table} in the place of what is there, at once.
+        Load C{table}, replacing the one in force in the same transaction.
 
-        @return: what nft says against it; empty if it is there.
+        @return: nft's error; empty if the table is loaded.
         """
         if self.isOrphaned():
             self.release()
@@ -79,7 +79,7 @@ class NftLoader:
             self.release()
             return str(error)
         if (fresh and refused) or (not owner and not refused):
-            # It has nothing to hold.
+            # The process owns nothing.
             self.release()
         return refused
 
@@ -87,13 +87,13 @@ class NftLoader:
         """
         Remove the table.
 
-        @return: what nft says against it.
+        @return: nft's error; empty if the table is removed.
         """
         self.release()
         return self._run(deletion()) if self.list() else ""
 
     def release(self) -> None:
-        """End the holder, with what belongs to it."""
+        """End the owner, and with it the table that it owns."""
         held, self._held = self._held, None
         if held is not None:
             held.close()
@@ -104,9 +104,9 @@ class NftLoader:
 
     def list(self) -> str:
         """
-        The table as nft shows it, without counters; empty if there is none.
+        The table as nft lists it, without counters; empty if there is none.
 
-        @raise ToolError: nft cannot tell.
+        @raise ToolError: nft cannot list it.
         """
         ran = self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE])
         if ran.status and "No such file" not in ran.error:
@@ -131,8 +131,8 @@ class NftTable:
 
     L{holds} and L{undo} may be called in any thread, one at a time.
 
-    @param sleep: waits for seconds.
-    @param anybodys: whether L{undo} removes the table whatever change it is of.
+    @param sleep: waits for some seconds; time.sleep.
+    @param anybodys: whether L{undo} removes the table no matter which change made it.
     """
 
     kind = "nft"
@@ -179,8 +179,8 @@ class NftTable:
 
     def apply(self) -> None:
         """
-        See L{IChange.apply}.  Replaces at once what is there of ours, so that it may be
-        called again; if that fails the old table stays.
+        See L{IChange.apply}.  Replaces a table of ours in one transaction, so that it may be
+        called again; if that fails, the old table is kept.
         """
         rules = self._rules(search=True)
         refused = ""
@@ -194,8 +194,8 @@ class NftTable:
 
     def undo(self) -> None:
         """
-        See L{IChange.undo}.  If another change of ours has taken the place of this one,
-        nothing is left of it.
+        See L{IChange.undo}.  If another change of ours has replaced this one, there is
+        nothing to undo.
         """
         self._listing = ""
         error = ""
@@ -215,21 +215,21 @@ class NftTable:
 
     def holds(self) -> bool:
         """
-        See L{IChange.holds}.  Not, too, when a group was removed and made again, as a
-        unit's is with each start: the kernel compares numbers.
+        See L{IChange.holds}.  It does not hold either if a group was removed and created
+        again, as a unit's is at each start: the kernel compares the groups' numbers.
         """
         if self._loader.isOrphaned():
             return False
         wanted = signatureOf(self._rules(search=False))
-        # Nobody has changed anything since, when these are the same.  A table that goes
-        # with its owner is no new generation.
+        # If these are the same, nothing has changed.  A table that is removed with its owner
+        # makes no new generation.
         now = self._loader.generation(), wanted, self._loader.holds()
         if now[0] and now == self._seen:
             return True
         try:
             listing = self._loader.list()
         except ToolError:
-            # To load it again would work no better, and it may well be there.
+            # Loading it again would fail as well, and it may well be in force.
             return True
         if wanted not in listing or self._listing not in ("", listing):
             return False
@@ -267,7 +267,7 @@ class NftTable:
                 "a crash, until the next start or 'nanotun recover'.",
                 table=TABLE,
             )
-        # A group may have gone between the look and the load.
+        # A group may have been removed before the table was loaded.
         without = rules.cgroups and not attempt.cgroups and rules == self._rules(search=False)
         if self._withCgroups and (without or self._cgroups.hidden(SYSTEM_FOLDER)):
             self._withCgroups = False
@@ -279,10 +279,10 @@ class NftTable:
 
 def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> NftTable:
     """
-    See L{IChange.record}.
+    Make a change from its record; see L{IChange.record}.
 
-    @param hierarchy: where the cgroups of version 2 are.
-    @raise ValueError, TypeError, KeyError: it is none.
+    @param hierarchy: where cgroup version 2 is mounted.
+    @raise ValueError, TypeError, KeyError: the record is invalid.
     """
     exclusions = Exclusions.fromRecord(record)
     cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
@@ -291,11 +291,11 @@ def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Nft
 
 
 def works(tools: Tools) -> bool:
-    """Whether nft is there and the kernel would take such a table, which is not loaded."""
+    """Whether nft is installed and the kernel would accept such a table (a dry run)."""
     nft = tools.path("nft")
     if not nft:
         return False
     trial = tableText(FirewallRules("lo"), False, f"{TABLE}-trial")
     ran = tools.run([nft, "-c", "-f", "-"], trial)
-    # Who may not even ask wants to know what would be done, and no more.
+    # Without root not even a dry run is permitted; the caller only wants to describe changes.
     return ran.status == 0 or "Operation not permitted" in ran.error

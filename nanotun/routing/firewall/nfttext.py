@@ -1,8 +1,8 @@
 """
 The nft table (nft(8)), as text.
 
-One table of the family C{inet} holds everything.  Two of its chains change the mark of
-outgoing packets, which makes the kernel look for their way again (type C{route}).
+One table of the family C{inet} contains everything.  Its chain of the type C{route} changes
+the mark of outgoing packets, so that the kernel routes them again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from nanotun.routing.firewall.rules import (
     signature,
 )
 
-OWNER = "flags owner"  #: As nft shows it, too.
+OWNER = "flags owner"  #: As nft lists it, too.
 
 _MARK = f"{SOCKET_MARK:#x}"
 _DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
 
-#: After connection tracking (-200), which the first two need, and before everybody
-#: else's of the same kind.
+#: Priorities: after connection tracking (-200), which the first two need, and before other
+#: programs' chains of the same kind.
 _MANGLE = -151
 _DNAT = -101
 _SNAT = 99
@@ -32,9 +32,9 @@ _SNAT = 99
 
 def tableText(rules: FirewallRules, owner: bool, name: str = TABLE) -> str:
     """
-    The table, for where there is none of this name.
+    The script that creates the table; none of this name may exist.
 
-    @param owner: whether it goes with the process that loads it (Linux 5.12).
+    @param owner: whether it is removed with the process that loads it (Linux 5.12).
     """
     lines = "\n".join(_indented(_body(rules, owner)))
     return f"table inet {name} {{\n{lines}\n}}\n"
@@ -42,19 +42,19 @@ def tableText(rules: FirewallRules, owner: bool, name: str = TABLE) -> str:
 
 def deletion() -> str:
     """
-    What removes the table.  Together with L{tableText} it replaces it at once.  (The
-    usual C{add table} before it is refused for a table that has an owner.)
+    The script that removes the table.  Followed by L{tableText} it replaces the table in one
+    transaction.  (The usual C{add table} first is refused for a table that has an owner.)
     """
     return f"delete table inet {TABLE}\n"
 
 
 def oneLine(script: str) -> str:
-    """A script as one line, which C{nft -i} takes for one transaction."""
+    """A script as one line, which C{nft -i} runs as one transaction."""
     return "; ".join(line.strip() for line in script.splitlines() if line.strip())
 
 
 def signatureOf(rules: FirewallRules) -> str:
-    """What tells the table of these rules from others, as it stands in the table."""
+    """The comment in the table that tells these rules from others."""
     return signature(rules.key, "\n".join(_body(rules, False, "")) + repr(rules.cgroups))
 
 
@@ -105,7 +105,7 @@ def _arriving(elsewhere: str) -> Iterator[str]:
         yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
     asked = "ct direction original ct mark 0 fib daddr type local"
     yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
-    # Answers that this machine only passes on, such as a container's.
+    # Answers that this machine only forwards, such as a container's.
     yield f"ct mark {_MARK} ct direction reply meta mark set {_MARK}"
 
 
@@ -121,7 +121,7 @@ def _sending(rules: FirewallRules) -> Iterator[str]:
         if group.tool:
             yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
     yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_DNS} drop'
-    # Somebody else may redirect it from here to where his server is, say in a container.
+    # Another program may redirect it from the loopback to its server, say in a container.
     yield f'oifname "lo" {_DNS} meta mark set {_MARK}'
 
 
@@ -136,7 +136,7 @@ def _redirecting(ourselves: str) -> Iterator[str]:
 
 def _sources(device: str, elsewhere: str) -> Iterator[str]:
     for family in FAMILIES:
-        # The relay answers this machine only, and link-local addresses not at all.
+        # The relay answers only this machine, and never link-local addresses.
         yield (
             f'oifname "{device}" ct status dnat {family.word} daddr {family.gateway} {_DNS} '
             f"snat {family.word} to {family.kernel}"

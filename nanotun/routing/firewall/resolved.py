@@ -1,10 +1,11 @@
 """
-systemd-resolved, told over D-Bus that all names are looked up by way of the tunnel
+Tells systemd-resolved over D-Bus to look up all names through the tunnel
 (org.freedesktop.resolve1(5)).
 
-It sends its queries by the interface that each server belongs to.  Those by the uplink
-are dropped by the firewall; without this it would wait for their answers first.  What
-it is told it forgets with the device, or with C{RevertLink}.
+systemd-resolved sends each query by the interface that its server belongs to.  The
+firewall drops those that leave by the uplink; without this change systemd-resolved would
+first wait for their answers.  It forgets the change when the device is removed, or at
+C{RevertLink}.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ SERVICE = "org.freedesktop.resolve1"
 _MANAGER = (SERVICE, "/org/freedesktop/resolve1", f"{SERVICE}.Manager")
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
-#: Where it never was, it has never run.
+#: Exists once systemd-resolved has run.
 FOLDER = "/run/systemd/resolve"
 
-#: What busctl says of a method that there is not (org.freedesktop.DBus.Error.UnknownMethod).
+#: Busctl's error for a method that does not exist (org.freedesktop.DBus.Error.UnknownMethod).
 _UNKNOWN = "Unknown method"
 
-#: What busctl says where no answer came in time.
+#: Busctl's error if no answer arrived in time.
 _TIMED_OUT = "timed out"
 
-#: Seconds; it answers at once or is not well.
+#: Seconds; systemd-resolved answers at once, or it hangs.
 _TIME_LIMIT = "1"
 
-#: Seconds until it is asked again after it did not answer.
+#: Seconds until systemd-resolved is asked again after it did not answer.
 _HUNG_PAUSE = 15.0
 
 
 def linkPath(index: int) -> str:
-    """The object of an interface; the first digit is escaped (sd_bus_path_encode(3))."""
+    """The D-Bus path of an interface; its first digit is escaped (sd_bus_path_encode(3))."""
     digits = str(index)
     return f"/org/freedesktop/resolve1/link/_{ord(digits[0]):x}{digits[1:]}"
 
 
 def servers(versions: tuple[int, ...]) -> list[str]:
-    """The gateway's addresses as busctl takes an C{a(iay)}."""
+    """The gateway's addresses as busctl's arguments for an C{a(iay)}."""
     words: list[str] = []
     hosts = [host for host in (GATEWAY4, GATEWAY6) if ip_address(host).version in versions]
     for host in hosts:
@@ -67,8 +68,8 @@ class ResolvedLink:
 
     L{holds} and L{undo} may be called in any thread.
 
-    @param indexOf: an interface's number; raises L{OSError} without it.
-    @param seconds: a clock that only goes forward.
+    @param indexOf: an interface's number; raises L{OSError} if there is no such interface.
+    @param seconds: a monotonic clock.
     """
 
     kind = "resolved"
@@ -104,7 +105,7 @@ class ResolvedLink:
         return {"device": self._device}
 
     def apply(self) -> None:
-        """See L{IChange.apply}.  Nothing is to be done while it does not run."""
+        """See L{IChange.apply}.  Does nothing if systemd-resolved does not run."""
         if not isRunning(self._tools):
             return
         try:
@@ -115,11 +116,11 @@ class ResolvedLink:
             ) from None
         for method, signature, *values in (
             ("SetLinkDNS", "ia(iay)", *servers((4, 6))),
-            # "." that is for routing only, which resolvectl writes "~.".
+            # "." as a routing-only domain, which resolvectl writes as "~.".
             ("SetLinkDomains", "ia(sb)", "1", ".", "true"),
-            # Of systemd 240 and 239: before those there was nothing to be told.
+            # Since systemd 240 and 239; older versions need neither.
             ("SetLinkDefaultRoute", "ib", "true"),
-            # The relay does not speak it, whatever the other servers do.
+            # The relay does not speak DNS over TLS.
             ("SetLinkDNSOverTLS", "is", "no"),
         ):
             refused = self._call(method, signature, str(index), *values)
@@ -135,7 +136,7 @@ class ResolvedLink:
         try:
             index = self._indexOf(self._device)
         except OSError:
-            # It was forgotten with the device.
+            # The change was forgotten with the device.
             return
         if not isRunning(self._tools):
             return
@@ -147,7 +148,7 @@ class ResolvedLink:
             )
 
     def holds(self) -> bool:
-        """See L{IChange.holds}.  While it does not run there is nothing to put right."""
+        """See L{IChange.holds}.  Holds as long as systemd-resolved does not run."""
         if not self._tools.exists(FOLDER) or not self._tools.path("busctl"):
             return True
         try:
@@ -156,11 +157,11 @@ class ResolvedLink:
             return not isRunning(self._tools)
         if self._seconds() < self._askAgain:
             return True
-        # The verb get-property knows no time limit.
+        # The verb get-property ignores the time limit.
         get = (SERVICE, path, "org.freedesktop.DBus.Properties", "Get", "ss", f"{SERVICE}.Link")
         ran = self._tools.run([*self._busctl(), "call", *get, "DNS"])
         if _TIMED_OUT in ran.error:
-            # To tell it again would work no better, and everybody here waits meanwhile.
+            # Telling it again would hang as well, and block the reactor.
             self._askAgain = self._seconds() + _HUNG_PAUSE
             return True
         if ran.status:
@@ -171,7 +172,7 @@ class ResolvedLink:
         return self._call("RevertLink", "i", str(index))
 
     def _call(self, method: str, signature: str, *values: str) -> str:
-        """Returns what is said against it."""
+        """Call a method; returns an error, or an empty string."""
         ran = self._tools.run([*self._busctl(), "call", *_MANAGER, method, signature, *values])
         return ran.error.strip().partition("\n")[0] or "no reason" if ran.status else ""
 
@@ -181,9 +182,9 @@ class ResolvedLink:
 
 def busctl(tools: Tools) -> list[str]:
     """
-    The command up to its verb.
+    The command busctl with its options, up to the verb.
 
-    @raise RoutingError: it is not installed.
+    @raise RoutingError: busctl is not installed.
     """
     path = tools.path("busctl")
     if not path:
@@ -192,7 +193,7 @@ def busctl(tools: Tools) -> list[str]:
 
 
 def isRunning(tools: Tools) -> bool:
-    """Whether systemd-resolved is on the bus; it is not started by asking."""
+    """Whether systemd-resolved is on the bus; asking does not start it."""
     if not tools.exists(FOLDER) or not tools.path("busctl"):
         return False
     ran = tools.run([*busctl(tools), "call", *_BUS, "NameHasOwner", "s", SERVICE])
@@ -201,8 +202,8 @@ def isRunning(tools: Tools) -> bool:
 
 def linkFromRecord(tools: Tools, record: dict[str, Any]) -> ResolvedLink:
     """
-    See L{IChange.record}.
+    Make a change from its record; see L{IChange.record}.
 
-    @raise TypeError, KeyError: it is none.
+    @raise TypeError, KeyError: the record is invalid.
     """
     return ResolvedLink(tools, str(record["device"]))

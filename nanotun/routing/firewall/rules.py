@@ -1,33 +1,33 @@
 """
-What the firewall is to do, as values.
+What the firewall does, as values.
 
-The same in nft and in iptables:
+nft and iptables do the same:
 
- - DNS (port 53, UDP and TCP) of this machine and of machines behind it goes to the
-   gateway.  Left alone are marked packets and what goes to an address of this machine
-   itself: the server there, such as systemd-resolved's on 127.0.0.53, asks the outside,
-   and those queries are redirected.  DNS servers in local networks are the outside.
- - DNS that leaves by another interface than the tunnel's all the same, for its socket
-   is bound to one, is dropped.  The sender is told EPERM at once (UDP), or waits in
+ - DNS (port 53, UDP and TCP) of this machine and of machines behind it is redirected to
+   the gateway.  Exceptions are marked packets and queries to an address of this machine
+   itself: a server there, such as systemd-resolved on 127.0.0.53, sends its own queries to
+   the outside, and those are redirected.  DNS servers in local networks count as outside.
+ - DNS that leaves by another interface than the tunnel's nevertheless, because its socket
+   is bound to that interface, is dropped.  The sender gets EPERM at once (UDP), or waits in
    vain (TCP).
- - DNS to a link-local address is dropped before it is sent, so that whoever asks goes on
-   to his next server: the relay's answer could not come back to such a socket.
- - What comes from outside, to the gateway or to the tunnel's own end, is dropped: a
-   neighbour is to learn nothing of it.
- - What somebody outside asked of this machine is answered by the way it came: its
-   connection is given the mark as a conntrack mark, unless somebody has given it
-   another, and its answers are marked.  The kernel knows of a TCP connection that was
-   there before only by its next packet, and takes its sender for who began it: if that
-   is we, from a port of L{SERVER_PORTS} and not from the tunnel's address, it is the
-   answer of a server.
- - Packets of excluded users and cgroups are marked.  Their source address was chosen
-   for the way through the tunnel, and is made that of the real way.
+ - DNS to a link-local address is dropped before it is sent, so that the sender tries its
+   next server: the relay's answer could not reach such a socket.
+ - Packets from outside to the gateway or to the tunnel's own address are dropped, so that
+   neighbours learn nothing about the tunnel.
+ - Answers to connections from outside leave by the interface where the connection came
+   from: the connection gets our mark as its conntrack mark, unless it already has another
+   one, and its answers are marked.  A TCP connection that is older than the rules is known
+   to conntrack only from its next packet on, whose sender is taken for the initiator: if
+   that is this machine, from one of L{SERVER_PORTS} and not from the tunnel's address, the
+   packet is a server's answer.
+ - Packets of excluded users and cgroups are marked.  Their source address was chosen for
+   the route into the tunnel, and is replaced by that of the new route.
 
-When to apply these changes: after the device has its addresses, and before the rules
-that send unmarked packets there.  Answers to connections are then marked before they
-could go astray, and DNS goes to the relay at once, for the gateway's network is
-connected to the device.  To be undone in the reverse order: while packets still go
-into the tunnel nothing may be missing here.
+The changes are applied after the device has its addresses, and before the rules that send
+unmarked packets there.  So answers are marked before they could take the wrong route, and
+DNS reaches the relay at once, because the gateway's network is connected to the device.
+They are undone in the reverse order: as long as packets take the tunnel, the firewall must
+be complete.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from typing import Any, NamedTuple
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6, OWN4, OWN6
 
-#: The name of the table, and what our chains in other people's tables begin with.
+#: The name of our nft table, and the prefix of our chains in iptables' tables.
 TABLE = "nanotun"
 CHAIN_PREFIX = "NANOTUN_"
 
-#: System ports (RFC 6335, section 6): who sends from one of these is a server.
+#: System ports (RFC 6335, section 6): packets from one of these are sent by a server.
 SERVER_PORTS = (1, 1023)
 
 
@@ -51,7 +51,7 @@ class Family(NamedTuple):
     One IP version's addresses.
 
     @ivar word: nft's name for it.
-    @ivar kernel: the source address of packets that were to go into the tunnel.
+    @ivar kernel: the source address of packets that were routed into the tunnel.
     @ivar own: the tunnel's own networks.  No query to one of these is redirected: the
         relay would then answer hosts other than this machine.
     @ivar link: the network between the kernel and the gateway.
@@ -75,10 +75,10 @@ class Cgroup(NamedTuple):
     """
     A control group of version 2 that exists.
 
-    @ivar path: below the hierarchy's root, with a slash in front.
-    @ivar tool: the same for nft, which starts at /sys/fs/cgroup; empty where the
-        hierarchy is not below that.
-    @ivar id: its number, which is another one after it was removed and made again.
+    @ivar path: below the hierarchy's root, with a leading slash.
+    @ivar tool: the path for nft, below /sys/fs/cgroup; empty if the hierarchy is mounted
+        elsewhere.
+    @ivar id: its number, which changes if it is removed and created again.
     """
 
     path: str
@@ -87,18 +87,18 @@ class Cgroup(NamedTuple):
 
     @property
     def level(self) -> int:
-        """How many groups it is below the root."""
+        """Its depth below the root."""
         return self.path.count("/")
 
 
 class FirewallRules(NamedTuple):
     """
-    What to load.
+    The rules to load.
 
     @ivar device: the tunnel's.
     @ivar uids: excluded users.
     @ivar cgroups: excluded groups.
-    @ivar key: tells for which change they are loaded: C{[0-9a-f]+}, or empty.
+    @ivar key: names the change that loads them: C{[0-9a-f]+}, or empty.
     """
 
     device: str
@@ -107,33 +107,33 @@ class FirewallRules(NamedTuple):
     key: str = ""
 
 
-#: What a comment has that tells whose rules these are, and which.
+#: The signature in a comment, which says whose rules these are, and which.
 _SIGNED = re.compile(rf"{TABLE}-([0-9a-f]*)-[0-9a-f]{{8}}\b")
 
 
 def digest(text: str) -> str:
-    """Enough of a text's hash to tell it from the few others that there are."""
+    """A short hash of a text, enough to tell it from a few others."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def signature(key: str, text: str) -> str:
     """
-    What is written into the rules as a comment.
+    The comment that is added to the rules.
 
-    @param text: all that is to be loaded.
+    @param text: the text of all rules.
     """
     return f"{TABLE}-{key}-{digest(text)}"
 
 
 def keyIn(listing: str) -> str | None:
-    """For which change what is listed was loaded; L{None} if it does not say."""
+    """The key of the change that loaded the listed rules; L{None} if there is none."""
     found = _SIGNED.search(listing)
     return found[1] if found else None
 
 
 class Exclusions(NamedTuple):
     """
-    Who is excluded, as far as the kernel can tell.
+    The exclusions that the kernel can match.
 
     @ivar selectors: of cgroups and units, as they are written.
     """
@@ -142,7 +142,7 @@ class Exclusions(NamedTuple):
     selectors: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """As JSON."""
+        """In JSON's types."""
         return {"uids": list(self.uids), "selectors": list(self.selectors)}
 
     @classmethod
@@ -150,6 +150,6 @@ class Exclusions(NamedTuple):
         """
         The reverse of L{record}.
 
-        @raise ValueError, TypeError, KeyError: it is none.
+        @raise ValueError, TypeError, KeyError: the record is invalid.
         """
         return cls(tuple(map(int, record["uids"])), tuple(map(str, record["selectors"])))

@@ -1,8 +1,8 @@
 """
-Running the machine's own tools: to their end, or as long as we live.
+Runs the machine's own tools: to their end, or for as long as the daemon runs.
 
-Never by a shell, never by the PATH, and with an environment in which they speak
-English and write no history.
+No shell and no PATH are used, and the environment makes the tools speak English and write
+no history.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import NamedTuple, Protocol
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.generation import generation
 
-#: Where tools are looked for, in this order.
+#: Where tools are searched for, in order.
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
-#: Seconds.  A machine that swaps takes a second for what otherwise takes a hundredth.
+#: Seconds; a swapping machine takes a hundred times longer than usual.
 TIME_LIMIT = 10.0
 
-#: Seconds for a held tool to end once its input has.
+#: Seconds in which a held tool has to end after its input has ended.
 END_LIMIT = 2.0
 
-#: Bytes of a held tool's answer; an error that nft quotes is as long as its script.
+#: Bytes of a held tool's answer; nft's errors quote the whole script.
 ANSWER_LIMIT = 1 << 20
 
 ENVIRONMENT = {"LC_ALL": "C", "HOME": "/nonexistent", "PATH": ":".join(FOLDERS)}
@@ -37,6 +37,8 @@ class Ran(NamedTuple):
     How a tool ended.
 
     @ivar status: its exit status; -1 if it could not be started, or took too long.
+    @ivar output: its standard output.
+    @ivar error: its standard error, or why it could not be started.
     """
 
     status: int
@@ -45,35 +47,35 @@ class Ran(NamedTuple):
 
 
 class ToolError(RoutingError):
-    """A tool could not be run now, or not to its end: what it would say is not known."""
+    """A tool could not be run, or not to its end, so that its result is unknown."""
 
 
 def firstLine(said: str) -> str:
-    """The line of a tool's error that says what is wrong; the others quote."""
+    """The line of a tool's error that says what is wrong; the other lines are quotations."""
     return said.strip().partition("\n")[0].rpartition("Error: ")[2]
 
 
 class Held(Protocol):
-    """A tool that goes on running, and ends when we do, in whatever way."""
+    """A tool that keeps running, and ends when the daemon ends, however that happens."""
 
     def ask(self, line: str, question: str, answer: str) -> str:
         """
-        Give it a line of input, and then one that it answers.
+        Write a line of input, and then a question.
 
-        @param question: makes it write C{answer} to its standard output, and no more.
-        @return: what it wrote to its standard error before; empty if all is well.
+        @param question: makes the tool write C{answer} to its standard output.
+        @return: what it wrote to its standard error before; empty if there was no error.
         @raise RoutingError: it has ended, or does not answer.
         """
 
     def isRunning(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it still runs."""
 
     def close(self) -> None:
-        """End it, and wait for that."""
+        """End it, and wait for its end."""
 
 
 class Tools(Protocol):
-    """What changes to the firewall need of the machine."""
+    """What changes to the firewall need of the operating system."""
 
     def path(self, name: str) -> str:
         """A tool's absolute path; empty if it is not installed."""
@@ -82,7 +84,7 @@ class Tools(Protocol):
         """Whether there is such a file or folder."""
 
     def generation(self) -> int:
-        """As L{nanotun.routing.firewall.generation.generation}."""
+        """See L{nanotun.routing.firewall.generation.generation}."""
 
     def run(self, argv: Sequence[str], text: str = "") -> Ran:
         """
@@ -104,7 +106,7 @@ class SystemTools:
     """
     See L{Tools}.  May be used in any thread.
 
-    @param environment: what tools get in addition.
+    @param environment: additional variables for the tools.
     """
 
     def __init__(
@@ -155,12 +157,16 @@ class SystemTools:
 
 class HeldProcess:
     """
-    See L{Held}.  Its input is a pipe of which we alone have the other end, so that it
-    reads an end of file when we are gone, SIGKILL or not.
+    See L{Held}.  Its input is a pipe whose other end only the daemon has, so that it reads
+    an end of file when the daemon has ended, even by SIGKILL.
     """
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        """@raise RoutingError: it cannot be started."""
+        """
+        Start it.
+
+        @raise RoutingError: it cannot be started.
+        """
         try:
             self._process = subprocess.Popen(
                 list(argv),
@@ -169,8 +175,8 @@ class HeldProcess:
                 stderr=subprocess.PIPE,
                 env=dict(environment),
                 cwd="/",
-                # A signal for the terminal's foreground, such as Ctrl-C, is not for it:
-                # what it holds is taken back in its turn.
+                # A signal to the terminal's foreground, such as Ctrl-C, must not end it: the
+                # daemon undoes its changes in order.
                 start_new_session=True,
             )
         except OSError as error:
@@ -194,16 +200,16 @@ class HeldProcess:
             while answer.encode() not in said[out]:
                 pending = self._exchange(process.stdin.fileno(), pending, said, end)
         except OSError:
-            # It may have closed one pipe before what it says is in the other.
+            # It may have closed one pipe before its error arrives by the other.
             self._drain(error, said, end)
             raise RoutingError(self._ended(said[error])) from None
-        # What it had to say of the line it said before.
+        # Errors about the line precede the answer to the question.
         self._drain(error, said, 0)
         return said[error].decode(errors="replace").strip()
 
     def _exchange(self, fd: int, pending: bytes, said: dict[int, bytes], end: float) -> bytes:
-        """Write and read what can be, once; returns what is still to be written."""
-        # Not select(2), which knows no fd from 1024 on.
+        """Write and read once, as far as possible; returns what is left to write."""
+        # Not select(2), which does not accept an fd above 1023.
         poller = select.poll()
         for each in said:
             poller.register(each, select.POLLIN)
@@ -220,7 +226,7 @@ class HeldProcess:
         return pending
 
     def _drain(self, fd: int, said: dict[int, bytes], end: float) -> None:
-        """Read to the end, or until nothing has come at the time C{end}."""
+        """Read until the end of file, or until nothing arrives before the time C{end}."""
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         while poller.poll(max(end - time.monotonic(), 0) * 1000):
@@ -230,7 +236,11 @@ class HeldProcess:
                 return
 
     def _read(self, fd: int, said: dict[int, bytes]) -> None:
-        """@raise OSError: there is no more, or more than can be meant."""
+        """
+        Read once.
+
+        @raise OSError: it is the end of file, or there is too much.
+        """
         data = os.read(fd, 65536)
         if not data or len(said[fd]) > ANSWER_LIMIT:
             raise BrokenPipeError
