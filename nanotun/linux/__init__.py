@@ -1,1 +1,1 @@
-"""What the other parts ask of this Linux machine: netlink, networks, addresses."""
+"""What the other parts ask this Linux machine: netlink, the network, users, cgroups."""

@@ -1,5 +1,5 @@
 """
-Whether an address is this machine's own: what comes from elsewhere is not
+Tells whether an address is this machine's own: packets from other machines are not
 answered.
 """
 
@@ -12,22 +12,23 @@ from collections.abc import Callable
 
 from nanotun.addresses import KERNEL4, KERNEL6
 
-#: Seconds that an answer is used: addresses come and go.
+#: Seconds for which an answer is used: a machine gains and loses addresses.
 MAX_AGE = 5.0
 
-#: Addresses that are remembered.  When there are more, somebody makes them up.
+#: Addresses that are remembered.  If there are more, somebody makes them up.
 LIMIT = 256
 
-#: Nobody's addresses (RFC 5737, RFC 3849): what can be bound to these says nothing.
+#: Addresses that no machine has (RFC 5737, RFC 3849): if a socket can be bound to these,
+#: it can be bound to any address.
 _NOBODY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
-#: The kernel's on the device.  The device may be in a namespace where this process
-#: is not, and nobody else's packets carry these: a kernel drops what claims to come
-#: from itself.
+#: The kernel's addresses on the device.  They count although the device may be in another
+#: network namespace than this process.  No other machine can send packets from them: a
+#: kernel drops packets that claim to come from itself.
 DEVICE = tuple(address.partition("/")[0] for address in (KERNEL4, KERNEL6))
 
-#: What the kernel says of an address that is not its own, of one that needs a scope,
-#: and of a family that it does not have.
+#: The kernel's errors for an address that is not its own, for one that needs a scope, and
+#: for a family that it does not have.
 _FOREIGN = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT)
 
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
@@ -35,7 +36,7 @@ _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 class Locality:
     """
-    Asks the kernel, and remembers for a while.
+    Asks the kernel, and remembers each answer for L{MAX_AGE}.
 
     @param seconds: the clock.
     """
@@ -48,8 +49,8 @@ class Locality:
         """
         Whether C{host} is one of this machine's addresses.
 
-        @param host: a literal address.  One with a scope, or that needs one, is
-            taken for somebody else's.
+        @param host: a literal address.  One with a scope, or that needs a scope, counts as
+            another machine's.
         """
         if host in DEVICE:
             return True
@@ -60,7 +61,7 @@ class Locality:
         try:
             known = isOwnAddress(host)
         except OSError:
-            # The last answer is better than none, and the next query asks again.
+            # The last answer is better than none, and the next call asks again.
             return known
         if len(self._known) >= LIMIT:
             self._known.clear()
@@ -72,17 +73,17 @@ def isOwnAddress(host: str) -> bool:
     """
     Whether a socket can be bound to C{host} because it is this machine's.
 
-    With C{ip_nonlocal_bind} set a socket can be bound to any address.  Then
-    the kernel's choice of source for a way to C{host} is asked for: to itself it
+    With C{ip_nonlocal_bind} set a socket can be bound to any address.  Then the source
+    address decides that the kernel chooses for packets to C{host}: to itself a machine
     talks from the same address.
 
-    @raise OSError: it cannot be found out now: there are no file descriptors, say.
+    @raise OSError: it cannot be found out now, for example without file descriptors.
     """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    # These can be bound as well.
+    # Sockets can be bound to these as well.
     if address.is_unspecified or address.is_multicast or address == _BROADCAST:
         return False
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

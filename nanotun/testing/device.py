@@ -1,5 +1,5 @@
 """
-A TUN device that is not there.
+A fake of the TUN device.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from zope.interface import implementer
 from nanotun.errors import DeviceError
 from nanotun.interfaces import ITunDevice, ITunOpener
 
-#: What a fake device says as its fd; nothing real is behind it.
+#: The fd of every fake device; it is not open.
 FAKE_FD = 1_000_000
 
 
 @implementer(ITunDevice)
 class MemoryTun:
     """
-    A device that is not there.
+    A device without a kernel.
 
     @ivar closed: whether it was closed.
     """
@@ -41,8 +41,10 @@ class MemoryTun:
 @implementer(ITunOpener)
 class MemoryTunOpener:
     """
+    Makes fake devices.
+
     @ivar devices: the open ones, by name.
-    @ivar offloadWorks: what the kernel of this fake can do.
+    @ivar offloadWorks: whether segmentation offload works here.
     @ivar failure: raised by the next L{open}, if set.
     """
 

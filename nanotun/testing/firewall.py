@@ -1,7 +1,7 @@
 """
-The machine's firewall tools in memory: as much of nft, iptables and busctl as our
-changes use.  With these and with the real ones the changes pass the same contract
-(tests/contracts_firewall.py).
+Fakes of the machine's firewall tools: as much of nft, iptables and busctl as our changes
+use.  The changes pass the same contract with these and with the real tools
+(tests/contracts/firewall.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ class FakeNft:
     """
     Tables, each with its owner.
 
-    @ivar tables: texts by name.
-    @ivar refused: what the kernel does not know: part of a script, and what is said.
-    @ivar meanwhile: what happens just before something is refused.
+    @ivar tables: their texts, by name.
+    @ivar owners: the owners of tables that have one, by name.
+    @ivar refused: for a part of a script that the kernel does not know, nft's error.
+    @ivar meanwhile: called just before something is refused.
     @ivar loads: how many scripts have changed something.
     """
 
@@ -33,7 +34,7 @@ class FakeNft:
         self.loads = 0
 
     def load(self, script: str, owner: object = None, check: bool = False) -> str:
-        """Run a script; returns the error, or nothing."""
+        """Run a script; returns the error, or an empty string."""
         for part, error in self.refused.items():
             if part in script:
                 self.meanwhile()
@@ -63,7 +64,7 @@ class FakeNft:
             del self.tables[name], self.owners[name]
 
     def flush(self) -> None:
-        """Somebody else's C{nft flush ruleset}."""
+        """Another program's C{nft flush ruleset}."""
         self.tables = {name: text for name, text in self.tables.items() if name in self.owners}
 
 
@@ -83,7 +84,7 @@ class FakeHeld:
         return self._running
 
     def close(self) -> None:
-        """See L{Held.close}.  Called by a test: somebody has killed it."""
+        """See L{Held.close}.  If a test calls it, somebody has killed the process."""
         self._running = False
         self._nft.forget(self)
 
@@ -92,8 +93,8 @@ class FakeIptables:
     """
     The rules of one version of IP.
 
-    @ivar lines: by table, what stands there: C{-N CHAIN} and C{-A CHAIN ...}.
-    @ivar refused: as L{FakeNft.refused}.
+    @ivar lines: the lines C{-N CHAIN} and C{-A CHAIN ...} of each table.
+    @ivar refused: see L{FakeNft.refused}.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class FakeIptables:
         self.refused: dict[str, str] = {}
 
     def save(self) -> str:
-        """C{iptables-save}."""
+        """The output of C{iptables-save}."""
         text = ""
         for table, lines in self.lines.items():
             chains = [f":{line[3:]} - [0:0]" for line in lines if line.startswith("-N ")]
@@ -113,7 +114,7 @@ class FakeIptables:
         return text
 
     def restore(self, script: str) -> str:
-        """C{iptables-restore --noflush}; returns the error, or nothing."""
+        """Run C{iptables-restore --noflush}; returns the error, or an empty string."""
         for part, error in self.refused.items():
             if part in script:
                 return error
@@ -145,14 +146,14 @@ class FakeIptables:
 
 class FakeResolved:
     """
-    systemd-resolved.
+    systemd-resolved on the bus.
 
     @ivar running: whether it is on the bus.
-    @ivar links: by number, what it was told by each method.
+    @ivar links: for each number, the arguments of each method that was called.
     @ivar refused: methods that it answers with an error.
     @ivar unknown: methods that it does not have.
-    @ivar hung: whether it answers nothing.
-    @ivar asked: how often it was asked for a link.
+    @ivar hung: whether it does not answer.
+    @ivar asked: how often a property of a link was read.
     """
 
     def __init__(self) -> None:
@@ -164,7 +165,7 @@ class FakeResolved:
         self.asked = 0
 
     def call(self, words: Sequence[str]) -> Ran:
-        """What comes after the options of C{busctl}."""
+        """Call a method; takes the arguments that follow C{busctl}'s options."""
         _, service, path, _, method, *values = words
         if service == "org.freedesktop.DBus":
             return Ran(0, f"b {'true' if self.running else 'false'}\n", "")
@@ -191,10 +192,10 @@ class FakeTools:
     """
     See L{nanotun.routing.firewall.tools.Tools}.
 
-    @ivar installed: names of tools.
-    @ivar version: what iptables says of itself.
+    @ivar installed: the names of the installed tools.
+    @ivar version: the output of C{iptables --version}.
     @ivar ran: the names of all tools that were run.
-    @ivar broken: why no tool can be run at all; empty if they can.
+    @ivar broken: why no tool can be run; empty if they can.
     """
 
     def __init__(self, *installed: str) -> None:
@@ -214,7 +215,7 @@ class FakeTools:
 
     def generation(self) -> int:
         """See L{Tools.generation}."""
-        # The end of an owner is none.
+        # The end of an owner makes no new generation.
         unowned = {name: text for name, text in self.nft.tables.items() if "owner" not in text}
         state = repr((unowned, self.nft.loads, [each.lines for each in self.iptables.values()]))
         if self._generations[-1:] != [state]:

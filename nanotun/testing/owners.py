@@ -1,5 +1,5 @@
 """
-Processes, sockets and cgroups that are not there.
+Fakes of processes, sockets and cgroups.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ _images = itertools.count(0x7FFC00000000, 4096)
 @implementer(IProcesses)
 class FakeProcesses:
     """
+    Processes in memory.
+
     @ivar now: seconds since this machine's start.
     @ivar table: the processes, by pid.
-    @ivar files: inodes of sockets, by descriptor, by pid; 0 for other files.
-    @ivar busy: the pids of those that run all the time.
-    @ivar ran: how often they had a processor, by pid.
-    @ivar looks: the pids that L{program} and L{process} were asked of.
-    @ivar addresses: what L{ownAddresses} says.
+    @ivar files: for each pid, the inodes of its sockets by descriptor; 0 for other files.
+    @ivar busy: the pids of processes that run all the time.
+    @ivar ran: how many turns on a processor a process had, by pid.
+    @ivar looks: the pids with which L{program} and L{process} were called.
+    @ivar addresses: the result of L{ownAddresses}.
     @ivar failure: raised by L{newest}, if set.
     """
 
@@ -106,7 +108,7 @@ class FakeProcesses:
         )
 
     def adopt(self, pid: int, parent: int = 1) -> None:
-        """Give a process another parent, as when its own dies."""
+        """Give a process another parent, as if its own had died."""
         process = self.table[pid]
         self.table[pid] = process._replace(stat=process.stat._replace(parent=parent))
 
@@ -115,7 +117,7 @@ class FakeProcesses:
         del self.table[pid], self.files[pid]
 
     def open(self, pid: int, inode: int) -> int:
-        """Give a process a socket; returns its descriptor, the lowest that is free."""
+        """Give a process a socket; returns its descriptor, the lowest free number."""
         files = self.files[pid]
         descriptor = next(n for n in itertools.count() if n not in files)
         self.ran[pid] += 1
@@ -176,7 +178,7 @@ class FakeProcesses:
 
 
 class FakeSocket(NamedTuple):
-    """One of L{FakeSockets}; C{remote} is L{None} where there is no peer."""
+    """One of L{FakeSockets}; C{remote} is L{None} if there is no peer."""
 
     protocol: Protocol
     local: Endpoint
@@ -188,6 +190,8 @@ class FakeSocket(NamedTuple):
 @implementer(ISockets)
 class FakeSockets:
     """
+    Sockets in memory.
+
     @ivar open: all sockets.
     @ivar paths: inodes of unix sockets that listen, by path.
     @ivar failure: raised by every question, if set.
@@ -270,14 +274,16 @@ def _takes(each: FakeSocket, endpoint: Endpoint) -> bool:
 @implementer(ICgroups)
 class FakeCgroups:
     """
-    @ivar paths: by id.
-    @ivar crowds: pids by path.
+    Cgroups in memory.
+
+    @ivar paths: the cgroups' paths, by id.
+    @ivar processes: the pids in each cgroup, by path.
     """
 
     def __init__(self) -> None:
         self.mount = "/sys/fs/cgroup"
         self.paths = {1: "/"}
-        self.crowds: dict[str, list[int]] = {}
+        self.processes: dict[str, list[int]] = {}
 
     def pathOf(self, identity: int) -> str:
         """See L{ICgroups.pathOf}."""
@@ -285,4 +291,4 @@ class FakeCgroups:
 
     def members(self, path: str) -> list[int] | None:
         """See L{ICgroups.members}."""
-        return self.crowds.get(path)
+        return self.processes.get(path)

@@ -1,5 +1,5 @@
 """
-A kernel's rules and routes that are not there.
+A fake of the kernel's rules and routes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ class MemoryRoutes:
     """
     Rules and routes in memory.
 
-    @ivar devices: the interfaces that exist, to what L{interfaces} tells of them.
-    @ivar log: what was changed, as commands.
-    @ivar fails: for a command, the errno that it fails with.
-    @ivar ignores: whether rules are taken and forgotten.
-    @ivar foreignDefault: families in whose table somebody else has a default route.
-    @ivar asked: how often rules or routes were asked for.
+    @ivar devices: the interfaces that exist, by name.
+    @ivar log: the changes made, as commands.
+    @ivar fails: the errno with which a command fails, by command.
+    @ivar ignores: whether added rules are silently dropped.
+    @ivar foreignDefault: families in whose table another program has a default route.
+    @ivar asked: how often rules or routes were listed.
+    @ivar closed: whether it was closed.
     """
 
     def __init__(self, *devices: Interface) -> None:
@@ -38,12 +39,12 @@ class MemoryRoutes:
         self._routes: list[Route] = []
 
     def flush(self) -> None:
-        """Somebody removes everything."""
+        """Let another program remove everything."""
         self._rules.clear()
         self._routes.clear()
 
     def removeDevice(self, name: str) -> None:
-        """The interface goes, and its routes with it."""
+        """Remove an interface, and its routes with it."""
         self.devices.pop(name, None)
         self._routes = [route for route in self._routes if route.device != name]
 

@@ -1,9 +1,8 @@
 """
 Makes the TUN device.
 
-With segmentation offload the kernel hands over up to 64 KB of one TCP stream
-at a time and takes as much, each with a virtio-net header in front; without it
-every packet travels alone.
+With segmentation offload the kernel passes and accepts up to 64 KB of one TCP stream at a
+time, with a virtio-net header in front; without it every packet is passed by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ VNET_HEADER = 10
 #: Without ECN: the stack does not speak it.
 OFFLOADS = tun.TUN_F_CSUM | tun.TUN_F_TSO4 | tun.TUN_F_TSO6
 
-#: What only newer kernels know: many datagrams of one UDP flow at once.
+#: Of newer kernels: many datagrams of one UDP flow at once.
 DATAGRAM_OFFLOADS = tun.TUN_F_USO4 | tun.TUN_F_USO6
 
 
@@ -59,8 +58,8 @@ class LinuxTunOpener:
     """
     Makes devices on Linux.
 
-    @param probe: whether offload really works on a device that is up.  It may
-        raise L{OSError}, which counts as no.
+    @param probe: tests whether offload really works on a device that is up.  If it raises
+        L{OSError}, offload does not work.
     """
 
     _log = Logger()
@@ -108,7 +107,9 @@ class LinuxTunOpener:
 
     def _open(self, name: str, mtu: int, offload: bool) -> LinuxTun:
         """
-        @raise DeviceError: nothing is left behind.
+        Make a device; if that fails, nothing is left behind.
+
+        @raise DeviceError: the device cannot be made.
         @raise _OffloadRefused: the kernel does not know the offload flags.
         """
         try:
@@ -117,8 +118,8 @@ class LinuxTunOpener:
             raise DeviceError(_sentence(error, name)) from None
         try:
             flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_TUN_EXCL
-            # Of a long name the kernel would take the beginning, and for an empty
-            # one or one with a % it would choose itself.
+            # The kernel would shorten a long name, and choose a name itself for an empty
+            # one or one with a %.
             if not 0 < len(os.fsencode(name)) <= tun.NAME_LIMIT or "%" in name:
                 raise OSError(errno.EINVAL, "Invalid name")
             name = self._system.attach(fd, name, flags | (tun.IFF_VNET_HDR if offload else 0))
@@ -155,11 +156,11 @@ class LinuxTunOpener:
 
 
 class _OffloadRefused(Exception):
-    """TUNSETOFFLOAD failed; the text is the kernel's."""
+    """TUNSETOFFLOAD failed; the text is the kernel's error."""
 
 
 def _sentence(error: OSError, name: str) -> str:
-    """One sentence for a failure to make the device C{name}."""
+    """One sentence that says why the device C{name} cannot be made."""
     node = tun.CLONE_DEVICE
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return f"there is no {node}; run `modprobe tun`, or give the container that device."

@@ -1,8 +1,8 @@
 """
-Addresses, MTU and state of an interface, by rtnetlink.
+Sets addresses, MTU and state of an interface, by rtnetlink(7).
 
-pyroute2 is imported here, and not before a device is configured: the import
-takes a tenth of a second that C{--help} need not wait for.
+pyroute2 is imported only when a device is configured: the import takes a tenth of a
+second, for which C{--help} should not have to wait.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from twisted.logger import Logger
 
 from nanotun.addresses import KERNEL4, KERNEL6
 
-#: Packets that wait in the kernel for us.  The kernel's 500 are gone after one
-#: burst of connections while Python decides; a packet lost here costs the app a
-#: retransmission timeout.
+#: Packets that the kernel queues for us.  One burst of connections fills its default of
+#: 500 while Python decides; a packet lost here costs the app a retransmission timeout.
 TX_QUEUE_LENGTH = 4096
 
-#: IFA_F_NODAD of linux/if_addr.h: nobody else is on this link to ask.
+#: IFA_F_NODAD of linux/if_addr.h: no duplicates to detect, as nobody else is on this link.
 IFA_F_NODAD = 0x02
 
-#: What keeps the kernel from speaking IPv6 on its own on the link: no
-#: link-local address (IN6_ADDR_GEN_MODE_NONE), no router solicitations.  And
-#: what keeps our address when somebody sets the link down and up again.
+#: Keep the kernel from sending IPv6 packets of its own on the link: no link-local address
+#: (IN6_ADDR_GEN_MODE_NONE), no router solicitations.  And keep our address when the link
+#: is set down and up again.
 IPV6_VALUES = {
     "addr_gen_mode": "1",
     "accept_ra": "0",
@@ -101,11 +100,11 @@ class NetlinkLinks:
                 with open(f"{self._settings}/{name}/{setting}", "w") as file:
                     file.write(value)
             except OSError as error:
-                # Containers often have /proc/sys read-only.  The kernel then
-                # says a few words on the link that nobody answers, and the
-                # IPv6 address goes with the link's state.
+                # /proc/sys is often read-only in containers.  The kernel then sends a few
+                # packets on the link that nobody answers, and the IPv6 address is lost when
+                # the link is set down.
                 self._log.debug(
-                    "{setting} of {device} stays: {error}",
+                    "{setting} of {device} cannot be changed: {error}",
                     setting=setting,
                     device=name,
                     error=error.strerror,

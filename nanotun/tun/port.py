@@ -1,6 +1,6 @@
 """
-The reactor's reader of the TUN: no packet passes here, only the word that
-there are some.
+The reactor's reader of the TUN device.  It sees no packets: it tells the engine when there
+are some.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from zope.interface import implementer
 from nanotun.interfaces import IPacketEngine, ITunDevice
 from nanotun.timer import Timer
 
-#: Packets per turn of the reactor.  With offload a packet is up to 64 KB, which
-#: the stack takes in 10 to 20 microseconds: a turn stays under 10 ms, and the
-#: turn's own 10 microseconds are spread over enough packets.
+#: Packets per turn of the reactor.  With offload a packet is up to 64 KB, which the stack
+#: processes in 10 to 20 microseconds: a turn takes less than 10 ms, and the turn's own
+#: cost of 10 microseconds is shared by enough packets.
 BUDGET = 512
 
-#: A device that was readable this many times, each within L{BUSY_GAP} seconds of
-#: the last, is lent to the engine: a wake-up of the reactor costs more than most
-#: packets, and the time is better spent on decisions.
+#: A device that was readable so many times in a row, each time within L{BUSY_GAP} seconds
+#: of the last, is lent to the engine: waking the reactor costs more than most packets, and
+#: the time is better spent on decisions.
 BUSY_READS = 8
 BUSY_GAP = 0.002
 
-#: Seconds between two looks at a device that is down.
+#: Seconds after which a device that is down is tried again.
 DOWN_INTERVAL = 1.0
 
 
 @implementer(IReadDescriptor, ILoggingContext)
 class TunPort:
     """
-    Pumps while the device is readable.
+    Makes the engine read packets while the device is readable.
 
-    @param onLost: called once with an errno when the device is gone for good;
-        the port has stopped reading by then.
+    @param onLost: called once with an errno when the device is lost for good, after the
+        port has stopped reading.
     """
 
     _log = Logger()
@@ -62,14 +62,14 @@ class TunPort:
         self._streak = 0
 
     def startReading(self) -> None:
-        """Begin, or go on.  The engine is started."""
+        """Begin or resume.  The engine must have been started."""
         if not self._reading and not self._lost:
             self._reading = True
             if not self._lent:
                 self._reactor.addReader(self)
 
     def stopReading(self) -> None:
-        """Pause, or end.  The device is still open."""
+        """Pause or stop.  The device must still be open."""
         self._retry.cancel()
         if self._reading:
             self._reading = False
@@ -95,8 +95,8 @@ class TunPort:
             if error.errno == errno.EIO:
                 self._pause()
                 return None
-            # The reactor stops watching and calls connectionLost with this.
-            # It takes an exception as well as a Failure, and makes one of it.
+            # The reactor stops watching and calls connectionLost with this.  It accepts
+            # an exception as well as a Failure.
             return error  # type: ignore[return-value]
         if self._streak >= BUSY_READS and self._reading and self._engine.lend(self._returned):
             self._streak = 0
@@ -105,21 +105,21 @@ class TunPort:
         return None
 
     def _returned(self) -> None:
-        """The engine is done with the device."""
+        """The engine has returned the device."""
         self._lent = False
         if self._reading:
             self._reactor.addReader(self)
 
     def _pause(self) -> None:
-        """The link is down.  Someone may set it up again."""
+        """The link is down.  It may be set up again."""
         self.stopReading()
         self._log.debug("The device is down")
         self._retry.start(DOWN_INTERVAL)
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor has removed this reader: a pump failed, or the kernel
-        reports an error on the fd because the device was deleted.
+        The reactor has removed this reader: reading failed, or the kernel reports an error
+        on the fd because the device was deleted.
         """
         self.stopReading()
         if self._lost:

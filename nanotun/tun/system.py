@@ -17,13 +17,13 @@ CLONE_DEVICE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
 TUNSETOFFLOAD = 0x400454D0
 
-#: Flags of TUNSETIFF.  EXCL: a device that is there already is an error.
+#: Flags of TUNSETIFF.  EXCL: an existing device is an error.
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
 
-#: Flags of TUNSETOFFLOAD: what the reader of the fd can take unfinished.
+#: Flags of TUNSETOFFLOAD: which unfinished packets the reader of the fd accepts.
 TUN_F_CSUM = 0x01
 TUN_F_TSO4 = 0x02
 TUN_F_TSO6 = 0x04
@@ -43,13 +43,13 @@ class TunSystem(Protocol):
         """A new fd of the clone device, non-blocking, closed on exec."""
 
     def attach(self, fd: int, name: str, flags: int) -> str:
-        """Make the device C{name} on C{fd}; returns the name it really got."""
+        """Make the device C{name} on C{fd}; returns the name that the kernel gave it."""
 
     def setOffload(self, fd: int, flags: int) -> None:
-        """Say which unfinished packets the fd may give."""
+        """Set which unfinished packets may be read from the fd."""
 
     def close(self, fd: int) -> None:
-        """Close the fd, and with it remove the device."""
+        """Close the fd, which removes the device."""
 
 
 class LinuxTunSystem:

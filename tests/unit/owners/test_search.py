@@ -457,12 +457,12 @@ class SearchTests(ProcessesCase):
         self.age(100)
         self.scan()
         listed = self.counted()
-        self.cgroups.crowds["/a"] = [60]
+        self.cgroups.processes["/a"] = [60]
         self.assertEqual(self.find(4711, "/a"), 60)
         self.assertEqual(listed(), [])
-        self.cgroups.crowds["/a"] = [60, 61]
+        self.cgroups.processes["/a"] = [60, 61]
         self.assertEqual(self.find(4711, "/a"), 0)
-        self.cgroups.crowds["/"] = [60]
+        self.cgroups.processes["/"] = [60]
         self.assertEqual(self.find(4711, "/"), 0)
 
     def test_remembered(self) -> None:
