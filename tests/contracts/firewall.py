@@ -26,15 +26,15 @@ class ChangeContract(Base):
     owned = False
 
     def makeChange(self) -> IChange:
-        """The same change, each time anew."""
+        """A new object for the same change."""
         raise NotImplementedError
 
     def remake(self, change: IChange) -> IChange:
-        """The change out of its kind and its record, as after a crash."""
+        """Make the change from its kind and its record, as after a crash."""
         raise NotImplementedError
 
     def state(self) -> str:
-        """All that such a change could touch, without counters."""
+        """The state of all that such a change may modify, without counters."""
         raise NotImplementedError
 
     def test_interface(self) -> None:
@@ -42,7 +42,7 @@ class ChangeContract(Base):
         verifyObject(IChange, self.makeChange())
 
     def test_applyAndUndo(self) -> None:
-        """What was applied holds; what was undone has left no trace."""
+        """An applied change holds; an undone change leaves no trace."""
         before = self.state()
         change = self.makeChange()
         self.assertFalse(change.holds())
@@ -55,7 +55,7 @@ class ChangeContract(Base):
         self.assertEqual(self.state(), before)
 
     def test_applyTwice(self) -> None:
-        """To apply it again changes nothing, and one undo is enough."""
+        """Applying a change again changes nothing, and one undo is enough."""
         before = self.state()
         change = self.makeChange()
         change.apply()
@@ -67,7 +67,7 @@ class ChangeContract(Base):
         self.assertEqual(self.state(), before)
 
     def test_undoOfNothing(self) -> None:
-        """An undo where nothing is left, or never was, is harmless."""
+        """Undoing a change that was never applied, or is already undone, is harmless."""
         before = self.state()
         change = self.makeChange()
         change.undo()
@@ -78,7 +78,7 @@ class ChangeContract(Base):
         self.assertEqual(self.state(), before)
 
     def test_fromRecord(self) -> None:
-        """The change made from its record says the same, sees it, and undoes it."""
+        """A change made from its record is described alike, sees the change, and undoes it."""
         before = self.state()
         change = self.makeChange()
         again = self.remake(change)
@@ -94,7 +94,7 @@ class ChangeContract(Base):
         self.assertEqual(self.state(), before)
 
     def test_replacesWhatACrashLeft(self) -> None:
-        """A new start applies it over what is left of the last."""
+        """A new start replaces what the last one has left."""
         before = self.state()
         first = self.makeChange()
         first.apply()

@@ -38,11 +38,11 @@ class ProcessesContract(Base):
         raise NotImplementedError
 
     def execute(self, pid: int) -> None:
-        """Let that process become another program."""
+        """Make that process become another program."""
         raise NotImplementedError
 
     def settle(self, pid: int) -> None:
-        """Wait until that process waits."""
+        """Wait until that process sleeps."""
 
     def end(self, pid: int) -> None:
         """Let that process end."""
@@ -53,7 +53,7 @@ class ProcessesContract(Base):
         verifyObject(IProcesses, self.makeProcesses())
 
     def test_pids(self) -> None:
-        """A process is among all, and among those above its forerunner, not above itself."""
+        """A process is listed above the pid before its own, but not above its own."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         self.assertIn(pid, processes.pids())
@@ -64,7 +64,7 @@ class ProcessesContract(Base):
         self.assertGreaterEqual(processes.newest(), pid)
 
     def test_glance(self) -> None:
-        """A short look sees the same program again, until it is another one."""
+        """The stat is of the same program until the process becomes another one."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         first, second = processes.stat(pid), processes.stat(pid)
@@ -78,7 +78,7 @@ class ProcessesContract(Base):
         self.assertEqual((third.started, third.parent), (first.started, first.parent))
 
     def test_process(self) -> None:
-        """A long look tells the executable, its name and the users."""
+        """A process has its executable, name and users."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         process = processes.process(pid)
@@ -100,7 +100,7 @@ class ProcessesContract(Base):
         self.assertEqual(processes.socketAt(pid, 999), 0)
 
     def test_turns(self) -> None:
-        """A process that waits sleeps, and when it has run since that can be told."""
+        """A waiting process is asleep, and its turns change when it runs."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         self.settle(pid)
@@ -111,7 +111,7 @@ class ProcessesContract(Base):
         self.assertNotEqual(processes.turns(pid), before)
 
     def test_gone(self) -> None:
-        """Of a process that is gone nothing is told, and nothing raises."""
+        """For a process that has ended the answers are empty, and nothing raises."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         self.end(pid)
@@ -162,7 +162,7 @@ class SocketsContract(Base):
         raise NotImplementedError
 
     def found(self, flow: Flow) -> FlowSocket:
-        """The socket that must be found."""
+        """Find a flow's socket, which must exist."""
         found = self.makeSockets().find(flow)
         assert found is not None, f"no socket of {flow}"
         return found
@@ -172,7 +172,7 @@ class SocketsContract(Base):
         verifyObject(ISockets, self.makeSockets())
 
     def test_connected(self) -> None:
-        """A connected socket is found by its flow: TCP, UDP, IPv4, IPv6, and one by the other."""
+        """A connected socket is found by its flow: TCP, UDP, IPv4, IPv6, and IPv4 over IPv6."""
         for protocol in Protocol:
             for host, mapped in (("127.0.0.1", False), ("127.0.0.1", True), ("::1", False)):
                 flow, inode = self.connect(protocol, host, mapped)
@@ -180,7 +180,7 @@ class SocketsContract(Base):
                 self.assertEqual((found.inode, found.connected), (inode, True), flow)
 
     def test_bound(self) -> None:
-        """A UDP socket without a peer is found whatever address of its own it is bound to."""
+        """A UDP socket without a peer is found, whichever own address it is bound to."""
         for host, own in (("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("127.0.0.1", "127.0.0.1")):
             bound, inode = self.bind(host)
             remote = Endpoint("2001:db8::7" if ":" in host else "192.0.2.7", 53)
@@ -190,7 +190,7 @@ class SocketsContract(Base):
             self.assertEqual([each.inode for each in self.makeSockets().sharing(flow)], [inode])
 
     def test_nobody(self) -> None:
-        """A flow that no socket has, though somebody listens on its port, has none."""
+        """A flow without a socket has none, even if a socket listens on its port."""
         for host in LOOPBACKS:
             listening, _ = self.listen(host)
             remote = Endpoint(host, 9)
@@ -199,7 +199,7 @@ class SocketsContract(Base):
                 self.assertIsNone(self.makeSockets().find(flow), flow)
 
     def test_sharing(self) -> None:
-        """All sockets that share a UDP port are told of."""
+        """All sockets that share a UDP port are found."""
         first, one = self.bind("127.0.0.1", share=True)
         _, two = self.bind("127.0.0.1", first.port, share=True)
         flow = Flow(1, Protocol.UDP, first, Endpoint("192.0.2.7", 53))
@@ -208,7 +208,7 @@ class SocketsContract(Base):
         self.assertIn(self.found(flow).inode, (one, two))
 
     def test_listening(self) -> None:
-        """Who listens is found by the address, and by the one that stands for all."""
+        """Listening sockets are found that are bound to the address, or to any address."""
         for bound, host in (
             ("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1"),
         ):  # fmt: skip
@@ -221,7 +221,7 @@ class SocketsContract(Base):
         self.assertEqual(sockets.listener(Endpoint("127.0.0.1", 1)), 0)
 
     def test_elsewhere(self) -> None:
-        """Who listens on another address does not count."""
+        """Sockets that listen at another address are not found."""
         place, _ = self.listen("127.0.0.1")
         sockets = self.makeSockets()
         for host in ("127.0.0.2", "::1"):
@@ -229,7 +229,7 @@ class SocketsContract(Base):
             self.assertEqual(sockets.listener(Endpoint(host, place.port)), 0)
 
     def test_close(self) -> None:
-        """After the end nothing is found, and a second end is harmless."""
+        """After a close nothing is found, and a second close is harmless."""
         flow, _ = self.connect(Protocol.TCP, "127.0.0.1")
         sockets = self.makeSockets()
         sockets.close()

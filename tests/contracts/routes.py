@@ -44,11 +44,11 @@ class KernelRoutesContract:
     kernel: Any
 
     def test_interface(self) -> None:
-        """It provides what it says."""
+        """It provides the interface."""
         verifyObject(IKernelRoutes, self.kernel)
 
     def test_rules(self) -> None:
-        """Each rule is there once added, as it was given, and gone once deleted."""
+        """An added rule is listed exactly as it was given, until it is deleted."""
         case: Any = self
         for rule in RULES:
             self.kernel.addRule(rule)
@@ -59,7 +59,7 @@ class KernelRoutesContract:
             case.assertEqual(sorted(self.kernel.rules(), key=str), sorted(left, key=str))
 
     def test_ruleTwice(self) -> None:
-        """A rule that is there cannot be added, and one that is not cannot be deleted."""
+        """An existing rule cannot be added, and a missing one cannot be deleted."""
         case: Any = self
         rule = RULES[0]
         self.kernel.addRule(rule)
@@ -69,7 +69,7 @@ class KernelRoutesContract:
         case.assertEqual(error.errno, errno.ENOENT)
 
     def test_routes(self) -> None:
-        """Each route is there once added, and gone once deleted."""
+        """An added route is listed until it is deleted."""
         case: Any = self
         for route in ROUTES:
             self.kernel.addRoute(route)
@@ -82,21 +82,21 @@ class KernelRoutesContract:
         case.assertEqual(self.kernel.routes(), [])
 
     def test_noDevice(self) -> None:
-        """A route through a device that does not exist is ENODEV."""
+        """A route through a device that does not exist fails with ENODEV."""
         case: Any = self
         for call in (self.kernel.addRoute, self.kernel.deleteRoute):
             error = case.assertRaises(OSError, call, Route(4, "gone0"))
             case.assertEqual(error.errno, errno.ENODEV)
 
     def test_interfaces(self) -> None:
-        """Interfaces are told by name, without the loopback."""
+        """All interfaces but the loopback are listed by name."""
         case: Any = self
         names = [each.name for each in self.kernel.interfaces(("192.0.2.1", "2001:db8::1"))]
         case.assertIn(DEVICE, names)
         case.assertNotIn("lo", names)
 
     def test_close(self) -> None:
-        """It can be used again after a close, and closed twice."""
+        """It can be used again after a close, and may be closed twice."""
         case: Any = self
         self.kernel.close()
         self.kernel.close()

@@ -81,7 +81,7 @@ class FakeCgroupsTests(SynchronousTestCase):
     """
 
     def test_interface(self) -> None:
-        """It provides the interface, and knows what it was told."""
+        """It provides the interface, and returns what the test set."""
         cgroups = FakeCgroups()
         verifyObject(ICgroups, cgroups)
         self.assertEqual((cgroups.pathOf(1), cgroups.pathOf(2)), ("/", ""))

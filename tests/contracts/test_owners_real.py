@@ -50,13 +50,13 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         return self.child.pid, inode
 
     def execute(self, pid: int) -> None:
-        """It has become cat when it answers."""
+        """Wait for an answer, which only cat gives."""
         self.ours.sendall(b"line\n")
         self.ours.sendall(b"line\n")
         self.assertEqual(self.ours.recv(5, socket.MSG_WAITALL), b"line\n")
 
     def settle(self, pid: int) -> None:
-        """It has only to come to its read(2)."""
+        """Wait until it reaches its read(2)."""
         deadline = time.monotonic() + 10
         while not self.makeProcesses().asleep(pid) and time.monotonic() < deadline:
             os.sched_yield()
@@ -67,7 +67,7 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         self.child.wait()
 
     def test_seek(self) -> None:
-        """Listing from a pid on gives what listing all gives, as long as it works at all."""
+        """Listing from a pid on gives the same pids as listing all."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
         processes._seeks = False
@@ -77,7 +77,7 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         self.assertTrue(processes._seeks)
 
     def test_noProc(self) -> None:
-        """Where there is no /proc a look at the newest raises OSError."""
+        """Without /proc the newest pid raises OSError."""
         processes = ProcProcesses("/nonexistent")
         self.assertRaises(OSError, processes.newest)
         self.assertRaises(OSError, processes.pids)
@@ -144,7 +144,7 @@ class KernelSocketsTests(SocketsContract, SynchronousTestCase):
         self.assertEqual(found.mark, SOCKET_MARK if os.geteuid() == 0 else 0)
 
     def test_connecting(self) -> None:
-        """A socket whose connection nobody answers yet is found."""
+        """A socket whose connection is not answered yet is found."""
         there = self.opened(socket.AF_INET, socket.SOCK_STREAM)
         there.bind(("127.0.0.1", 0))
         there.listen(0)
@@ -162,7 +162,7 @@ class KernelSocketsTests(SocketsContract, SynchronousTestCase):
         self.assertEqual(self.found(flow).inode, os.fstat(full[-1].fileno()).st_ino)
 
     def test_stale(self) -> None:
-        """An answer that was not waited for is not taken for the next one."""
+        """A late answer is not taken for the answer to the next question."""
         sockets = self.makeSockets()
         flow, inode = self.connect(Protocol.TCP, "127.0.0.1")
         other, _ = self.connect(Protocol.TCP, "127.0.0.1")
@@ -189,7 +189,7 @@ class KernelSocketsTests(SocketsContract, SynchronousTestCase):
         self.assertEqual(found.inode, inode)
 
     def test_unix(self) -> None:
-        """Who listens on a unix socket's path is found, spaces and all."""
+        """Sockets that listen at a unix path are found, even with spaces in it."""
         directory = self.mktemp()
         os.mkdir(directory)
         path = os.path.join(os.path.relpath(directory), "the socket")
@@ -202,7 +202,7 @@ class KernelSocketsTests(SocketsContract, SynchronousTestCase):
         self.assertEqual(sockets.listeningAt(f"{path}2"), [])
 
     def test_refused(self) -> None:
-        """What the kernel says no to raises OSError, and the socket is closed."""
+        """If the kernel refuses, the start raises OSError, and the socket is closed."""
 
         def refuse() -> socket.socket:
             raise PermissionError(1, "Operation not permitted")

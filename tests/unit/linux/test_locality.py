@@ -25,14 +25,14 @@ class OwnAddressTests(SynchronousTestCase):
             self.assertTrue(isOwnAddress("::1"))
 
     def test_others(self) -> None:
-        """Documentation's addresses, nonsense and names are not."""
+        """Addresses of documentation, nonsense and names are not this machine's."""
         for host in ("192.0.2.1", "198.51.100.7", "2001:db8::1", "fe80::1", "", "999.1.1.1"):
             self.assertFalse(isOwnAddress(host), host)
         for host in ("0.0.0.0", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "localhost"):
             self.assertFalse(isOwnAddress(host), host)
 
     def test_anythingBinds(self) -> None:
-        """Where any address can be bound, the source of a way to it decides."""
+        """If any address can be bound, the source address of packets to it decides."""
         real = socket.socket
 
         class Binds(real):  # type: ignore[misc, valid-type]
@@ -44,7 +44,7 @@ class OwnAddressTests(SynchronousTestCase):
         self.assertFalse(isOwnAddress("192.0.2.7"))
 
     def test_noDescriptor(self) -> None:
-        """Without file descriptors nothing is said of an address."""
+        """Without file descriptors an OSError is raised."""
 
         def full(*arguments: Any) -> socket.socket:
             raise OSError(errno.EMFILE, "Too many open files")
@@ -54,7 +54,7 @@ class OwnAddressTests(SynchronousTestCase):
             self.assertRaises(OSError, isOwnAddress, host)
 
     def test_noFamily(self) -> None:
-        """Where there is no IPv6 none of its addresses is this machine's."""
+        """Without IPv6 none of its addresses is this machine's."""
 
         def none(*arguments: Any) -> socket.socket:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
@@ -82,7 +82,7 @@ class LocalityTests(SynchronousTestCase):
         return host == "own"
 
     def test_device(self) -> None:
-        """The kernel's addresses on the device count wherever the device is; no neighbours do."""
+        """The kernel's addresses on the device are local in any namespace, unlike others."""
 
         def none(host: str) -> bool:
             return False
@@ -95,7 +95,7 @@ class LocalityTests(SynchronousTestCase):
             self.assertFalse(asked.isLocal(host), host)
 
     def test_remembered(self) -> None:
-        """The kernel is asked once for some seconds, whatever it says."""
+        """The kernel is asked once in some seconds, whatever it answers."""
         for _ in range(3):
             self.assertTrue(self.locality.isLocal("own"))
             self.assertFalse(self.locality.isLocal("other"))
@@ -105,7 +105,7 @@ class LocalityTests(SynchronousTestCase):
         self.assertEqual(self.asked, ["own", "other", "own"])
 
     def test_notKnown(self) -> None:
-        """While the kernel cannot be asked the last answer stands, and none is kept."""
+        """While the kernel cannot be asked, the last answer is used, and none is remembered."""
         self.locality.isLocal("own")
         self.error = OSError(errno.EMFILE, "Too many open files")
         for _ in range(3):
@@ -119,7 +119,7 @@ class LocalityTests(SynchronousTestCase):
         self.assertEqual(self.asked[5:], ["own", "new own"])
 
     def test_bounded(self) -> None:
-        """Made up addresses do not fill the memory."""
+        """The number of remembered addresses is bounded."""
         for number in range(3 * LIMIT):
             self.locality.isLocal(str(number))
             self.assertLessEqual(len(self.locality._known), LIMIT)

@@ -72,7 +72,7 @@ class MarkedRouteTests(SynchronousTestCase):
         return made
 
     def test_interface(self) -> None:
-        """It is a part of the daemon, which closes its socket, once."""
+        """It is a part, which closes its socket once."""
         verifyClass(IPart, MarkedRoute)
         verifyObject(IPart, self.route)
         self.route.start()
@@ -82,7 +82,7 @@ class MarkedRouteTests(SynchronousTestCase):
         self.assertEqual((self.kernel.closed, self.made), (1, 1))
 
     def test_noSocket(self) -> None:
-        """Where there is no socket to be had at the start it is made when it is needed."""
+        """If the socket cannot be opened at the start, it is opened when it is needed."""
 
         def refuse() -> None:
             raise OSError(24, "Too many open files")
@@ -94,13 +94,13 @@ class MarkedRouteTests(SynchronousTestCase):
         self.assertTrue(self.route.leadsIn("192.0.2.1"))
 
     def test_answer(self) -> None:
-        """It is the device's interface or it is not."""
+        """A route leads in if its interface is the device."""
         self.assertTrue(self.route.leadsIn("192.0.2.1"))
         self.kernel.index += 1
         self.assertFalse(self.route.leadsIn("2001:db8::1"))
 
     def test_remembered(self) -> None:
-        """An answer is used for a while, and not longer."""
+        """An answer is used for a limited time."""
         for _ in range(3):
             self.route.leadsIn("192.0.2.1")
         self.assertEqual(len(self.kernel.asked), 1)
@@ -109,7 +109,7 @@ class MarkedRouteTests(SynchronousTestCase):
         self.assertEqual(len(self.kernel.asked), 2)
 
     def test_bounded(self) -> None:
-        """There is a limit to what is remembered."""
+        """The number of remembered addresses is bounded."""
         for number in range(LIMIT + 10):
             self.route.leadsIn(f"10.0.{number >> 8}.{number & 255}")
         self.assertLessEqual(len(self.route._known), LIMIT)
@@ -120,7 +120,7 @@ class MarkedRouteTests(SynchronousTestCase):
         self.assertEqual(self.kernel.asked, [])
 
     def test_broken(self) -> None:
-        """A kernel that cannot be asked is told of once; nothing is remembered of it."""
+        """A kernel that cannot be asked is logged once, and no answer is remembered."""
         self.kernel.broken = OSError(12, "no memory")
         for _ in range(3):
             self.assertFalse(self.route.leadsIn("192.0.2.1"))
@@ -129,12 +129,12 @@ class MarkedRouteTests(SynchronousTestCase):
         self.assertTrue(self.route.leadsIn("192.0.2.1"))
 
     def test_noise(self) -> None:
-        """Answers to somebody else's question, or by somebody else, are passed over."""
+        """Answers to another question, or from another sender than the kernel, are ignored."""
         self.kernel.noise = [(routeAnswer(99, 77), (0, 0)), (routeAnswer(99, 1), (4711, 0))]
         self.assertTrue(self.route.leadsIn("192.0.2.1"))
 
     def test_short(self) -> None:
-        """An answer that is cut off is no answer."""
+        """An answer that is cut off counts as a failure."""
         self.kernel.noise = [(b"abc", (0, 0))]
         self.assertFalse(self.route.leadsIn("192.0.2.1"))
         self.assertEqual(self.route.failures, 1)
@@ -144,7 +144,7 @@ class KernelTests(SynchronousTestCase):
     """The same with this machine's kernel."""
 
     def test_loopback(self) -> None:
-        """Its own addresses are reached by the loopback."""
+        """The machine's own addresses are reached by the loopback."""
         found = MarkedRoute("lo", Clock().seconds)
         self.addCleanup(found.stop)
         self.assertTrue(found.leadsIn("127.0.0.1"))

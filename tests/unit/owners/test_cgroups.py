@@ -54,7 +54,7 @@ class CgroupTreeTests(SynchronousTestCase):
         self.assertEqual(self.walks, 1)
 
     def test_new(self) -> None:
-        """A cgroup that was made later is found by another walk, but not at once again."""
+        """A new cgroup is found by another walk, but not before a pause."""
         self.tree.pathOf(self.identity("/"))
         (self.root / "new").mkdir()
         self.assertEqual(self.tree.pathOf(self.identity("/new")), "")
@@ -62,7 +62,7 @@ class CgroupTreeTests(SynchronousTestCase):
         self.assertEqual(self.tree.pathOf(self.identity("/new")), "/new")
 
     def test_unknown(self) -> None:
-        """An id that no cgroup has costs one walk; 0 costs none."""
+        """An id of no cgroup costs one walk; 0 costs none."""
         for _ in range(3):
             self.assertEqual(self.tree.pathOf(1), "")
             self.assertEqual(self.tree.pathOf(0), "")
@@ -74,7 +74,7 @@ class CgroupTreeTests(SynchronousTestCase):
         self.assertLessEqual(len(self.tree._unknown), UNKNOWN_LIMIT)
 
     def test_late(self) -> None:
-        """A walk that takes too long ends, and what it did not see is not forgotten."""
+        """A walk that takes too long ends, and cgroups that it did not reach are remembered."""
         identity = self.identity("/system.slice/x.service")
 
         def seconds() -> float:
@@ -88,13 +88,13 @@ class CgroupTreeTests(SynchronousTestCase):
         self.assertEqual(self.tree.pathOf(identity), "/system.slice/x.service")
 
     def test_limit(self) -> None:
-        """A tree of too many cgroups is read in part."""
+        """Of a tree with too many cgroups only a part is read."""
         self.patch(cgroupsModule, "CGROUP_LIMIT", 2)
         self.assertEqual(self.tree.pathOf(self.identity("/system.slice")), "/system.slice")
         self.assertEqual(self.tree.pathOf(self.identity("/system.slice/x.service")), "")
 
     def test_members(self) -> None:
-        """The processes in a cgroup are listed; of one that is gone nothing is known."""
+        """The processes in a cgroup are listed; of a removed one nothing is known."""
         self.assertEqual(self.tree.members(""), [1, 2])
         self.assertIsNone(self.tree.members("/gone"))
 

@@ -39,12 +39,12 @@ class HandoverTests(SynchronousTestCase):
         self.socket = FlowSocket(700, 7, 0, 1, True)
 
     def maker(self, cgroup: str = "/", uid: int = 7, there: Endpoint = THERE) -> int:
-        """Who can have made such a socket; 0 for nobody."""
+        """The pid of the proxy's process that may have made the socket; 0 for none."""
         found = self.handover.maker(self.socket._replace(uid=uid), cgroup, there)
         return 0 if found is None else found.process.pid
 
     def test_asked(self) -> None:
-        """Only what the proxy was asked for, and not long ago, may be on its way."""
+        """A socket may be handed over only if the proxy was recently asked for its target."""
         self.assertEqual(self.maker(), 0)
         self.handover.asked(THERE)
         self.assertEqual(self.maker(), 60)
@@ -53,7 +53,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(self.maker(), 0)
 
     def test_makers(self) -> None:
-        """Only of the proxy's user and cgroup may be its; root's may be any user's."""
+        """Only a socket of the proxy's user and cgroup may be the proxy's; root may be any user."""
         self.handover.asked(THERE)
         self.assertEqual((self.maker(uid=8), self.maker(cgroup="/x")), (0, 0))
         self.assertEqual(self.maker(cgroup=""), 60)
@@ -61,14 +61,14 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(self.maker(uid=8), 61)
 
     def test_alone(self) -> None:
-        """A proxy of one process hands nothing on, and nothing is remembered."""
+        """A proxy of one process hands nothing over, and nothing is remembered."""
         for alone in (table(proxy(60)), EMPTY, table(proxy(60), proxy(61)._replace(text="x"))):
             self.handover.reset(alone)
             self.handover.asked(THERE)
             self.assertEqual(self.maker(), 0)
 
     def test_loops(self) -> None:
-        """Only many unknown flows to one destination at once are too many."""
+        """Only many unknown flows to one destination at once are a loop."""
         for _ in range(LOOP_COUNT):
             self.assertFalse(self.handover.loops(self.socket, "/", THERE))
         self.assertTrue(self.handover.loops(self.socket, "/", THERE))
@@ -78,7 +78,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertFalse(self.handover.loops(self.socket, "/", THERE))
 
     def test_bounded(self) -> None:
-        """Destinations do not fill the memory."""
+        """The number of remembered destinations is bounded."""
         for number in range(2 * ASKED_LIMIT):
             self.handover.loops(self.socket, "/", Endpoint("192.0.2.7", number))
         self.assertLessEqual(len(self.handover._asked), ASKED_LIMIT)

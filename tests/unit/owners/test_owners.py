@@ -68,7 +68,7 @@ class OwnersCase(SynchronousTestCase):
         self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
-        """Make some that are started."""
+        """Make owners and start them."""
         owners = self.make(excluded, children)
         owners.start()
         self.addCleanup(self.stop, owners)
@@ -81,7 +81,7 @@ class OwnersCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def make(self, excluded: str, children: bool = False) -> Owners:
-        """Make some."""
+        """Make owners."""
         matcher = Matcher(selectors(excluded), children, uidOfUser, str)
         descriptors = Descriptors(self.processes, self.clock.seconds)
         newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
@@ -113,7 +113,7 @@ class OwnersCase(SynchronousTestCase):
         return self.scans[-1][1]
 
     def finish(self) -> None:
-        """Do the scan that was begun."""
+        """Complete the scan that was begun."""
         scan, done = self.scans.pop(0)
         done.callback(scan())
 
@@ -135,33 +135,33 @@ class OwnerTests(OwnersCase):
         verifyObject(IPart, owners)
 
     def test_excluded(self) -> None:
-        """An excluded process's flow has it as its owner."""
+        """The owner of an excluded process's flow is that process."""
         self.program(60, "/usr/bin/curl")
         expected = Owner(60, 1000, "curl", "/usr/bin/curl", "/", "curl")
         self.assertEqual(self.owners().ownerOf(TCP), expected)
 
     def test_others(self) -> None:
-        """Of another process's flow only the user and the cgroup are known."""
+        """The owner of another process's flow has only its user and cgroup."""
         self.program(60, "/usr/bin/wget")
         owners = self.owners()
         self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
         self.assertEqual(owners.misses, 0)
 
     def test_nobody(self) -> None:
-        """A flow that no socket has is missed."""
+        """A flow without a socket is a miss."""
         owners = self.owners()
         self.assertIsNone(owners.ownerOf(TCP))
         self.assertEqual(owners.misses, 1)
 
     def test_ourselves(self) -> None:
-        """A marked socket is ours, whoever has it, and no process is looked at."""
+        """A marked socket is ours, whichever process has it, and no process is examined."""
         self.program(60, "/usr/bin/curl", mark=SOCKET_MARK)
         owners = self.owners()
         self.patch(self.processes, "descriptors", lambda pid: self.fail("it looks"))
         self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000))
 
     def test_libraries(self) -> None:
-        """A socket of ours that is not marked, a library's, goes where others' go."""
+        """An unmarked socket of our own process, a library's, is treated like any other."""
         inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
         for pid in range(100, 200):
             self.processes.spawn(pid, "/usr/bin/curl")
@@ -171,7 +171,7 @@ class OwnerTests(OwnersCase):
         self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
 
     def test_learned(self) -> None:
-        """Who is not excluded, and was searched long for, is found on the thread, once."""
+        """After a long search without a result, the process is found on the thread, once."""
         self.processes.spawn(60, "/usr/bin/wget")
         self.processes.now += 100
         owners = self.owners()
@@ -187,7 +187,7 @@ class OwnerTests(OwnersCase):
         self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
 
     def test_bySocket(self) -> None:
-        """Users and cgroups are decided by the socket: no process is looked at, ever."""
+        """Users and cgroups are matched by the socket alone: no process is ever examined."""
         self.cgroups.paths[77] = "/system.slice/x.service/y"
         owners = self.owners("uid:alice, unit:x.service")
         self.patch(self.processes, "newest", lambda: self.fail("it looks"))
@@ -202,7 +202,7 @@ class OwnerTests(OwnersCase):
         self.assertEqual(other, Owner(0, 1000, cgroup="/"))
 
     def test_sharedPort(self) -> None:
-        """Where a UDP port is shared all have to be excluded."""
+        """If a UDP port is shared, all processes have to be excluded."""
         self.processes.spawn(60, "/usr/bin/curl")
         self.processes.spawn(61, "/usr/bin/wget")
         mine = self.sockets.add(Protocol.UDP, SOURCE)
@@ -217,7 +217,7 @@ class OwnerTests(OwnersCase):
         self.assertEqual(owner.excluded, "")
 
     def test_failures(self) -> None:
-        """Nothing raises: whatever fails is a miss, and told once."""
+        """Nothing raises: a failure is a miss, and logged once."""
         self.program(60, "/usr/bin/curl")
         owners = self.owners()
         self.sockets.failure = OSError(errno.ENOBUFS, "No buffer space available")
@@ -230,7 +230,7 @@ class OwnerTests(OwnersCase):
         self.processes.failure = None
 
     def test_mistake(self) -> None:
-        """A mistake of ours is a miss, and logged with its traceback."""
+        """An internal error is a miss, and logged with its traceback."""
         owners = self.owners()
         with mock.patch.object(self.sockets, "find", side_effect=ZeroDivisionError):
             self.assertIsNone(owners.ownerOf(TCP))
@@ -238,7 +238,7 @@ class OwnerTests(OwnersCase):
         self.assertEqual(owners.misses, 1)
 
     def test_tooLong(self) -> None:
-        """What takes too long is a miss, and asks for a scan."""
+        """A lookup that takes too long is a miss, and requests a scan."""
         owners = self.owners()
         self.program(60, "/usr/bin/wget")
         real = self.processes.newest
@@ -269,7 +269,7 @@ class LocalCase(OwnersCase):
         self.processes.open(pid, self.sockets.add(Protocol.TCP, place, listens=True))
 
     def excluded(self, owners: Owners) -> str:
-        """What the flow's owner is excluded by."""
+        """The selector by which the flow's owner is excluded."""
         owner = owners.ownerOf(TCP)
         assert owner is not None
         return owner.excluded
@@ -286,7 +286,7 @@ class LocalProxyTests(LocalCase):
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
 
     def test_starts(self) -> None:
-        """A proxy that starts later is known with its first flow; a scan follows."""
+        """A proxy that starts later is known at its first flow; a scan follows."""
         owners = self.owners("")
         self.program(60, "/usr/bin/microsocks")
         self.assertEqual(self.excluded(owners), "")
@@ -320,7 +320,7 @@ class LocalProxyTests(LocalCase):
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
 
     def test_startsAgain(self) -> None:
-        """A proxy that was started again is known, and its forerunner forgotten."""
+        """A proxy that was restarted is known, and its predecessor forgotten."""
         self.processes.spawn(60, "/usr/bin/microsocks")
         self.listen(60)
         owners = self.owners("")
@@ -334,7 +334,7 @@ class LocalProxyTests(LocalCase):
         self.assertEqual(set(owners.table.excluded), {61})
 
     def test_startsInScan(self) -> None:
-        """A proxy that starts while a scan runs is not lost when that is done."""
+        """A proxy that starts during a scan is not lost when the scan ends."""
         owners = self.owners("")
         self.clock.advance(REFRESH)
         scan, done = self.scans.pop()
@@ -359,7 +359,7 @@ class HandoverTests(LocalCase):
         self.processes.open(71, self.processes.socketAt(70, 3))
 
     def test_onItsWay(self) -> None:
-        """A connection that nobody has, to where the proxy was asked to go, is the proxy's."""
+        """A connection without a process, to where the proxy was asked to go, is the proxy's."""
         owners = self.owners("")
         inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
         self.assertEqual(self.excluded(owners), "")
@@ -368,7 +368,7 @@ class HandoverTests(LocalCase):
         self.assertEqual(owners.ownerOf(TCP), Owner(1, 1000, cgroup="/"))
 
     def test_breeds(self) -> None:
-        """Where there is no time to find out, what comes again and again is refused."""
+        """If there is no time to find the owner, a looping flow is refused."""
         owners = self.owners("")
         self.sockets.add(Protocol.TCP, SOURCE, TARGET)
         with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
@@ -383,7 +383,7 @@ class ScanTests(OwnersCase):
     """Tests for the scans of L{Owners}."""
 
     def test_refresh(self) -> None:
-        """The table is made anew on the thread, again and again, and swapped whole."""
+        """The table is made periodically on the thread, and replaced as a whole."""
         owners = self.owners()
         before = owners.table
         self.processes.spawn(60, "/usr/bin/curl")
@@ -395,7 +395,7 @@ class ScanTests(OwnersCase):
         self.assertEqual(set(owners.table.excluded), {60})
 
     def test_slow(self) -> None:
-        """A scan that takes long is waited for: there is never a second one."""
+        """While a scan runs, no second one is started."""
         self.owners()
         self.clock.pump([REFRESH] * 5)
         self.assertEqual(len(self.scans), 1)
@@ -405,7 +405,7 @@ class ScanTests(OwnersCase):
         self.finish()
 
     def test_fails(self) -> None:
-        """A scan that fails leaves the table as it was, is told, and is tried again."""
+        """A scan that fails keeps the old table, is logged, and is tried again."""
         self.processes.spawn(60, "/usr/bin/curl")
         owners = self.owners()
         self.clock.advance(REFRESH)
@@ -420,7 +420,7 @@ class ScanTests(OwnersCase):
         self.finish()
 
     def test_stop(self) -> None:
-        """After the stop nothing runs, and a scan that ends late changes nothing."""
+        """After the stop nothing runs, and the result of a late scan is ignored."""
         owners = self.owners()
         table = owners.table
         self.clock.advance(REFRESH)
@@ -445,7 +445,7 @@ class StartTests(OwnersCase):
     """Tests for L{Owners.start}."""
 
     def test_refused(self) -> None:
-        """Where the kernel does not tell of sockets it does not start, and says why."""
+        """If the kernel does not list sockets, the start fails and says why."""
         self.sockets.failure = PermissionError(1, "Operation not permitted")
         owners = self.make("curl")
         error = self.assertRaises(ConfigError, owners.start)
@@ -454,13 +454,13 @@ class StartTests(OwnersCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_noCgroups(self) -> None:
-        """Where there are no cgroups it does not start if they are asked for."""
+        """If a selector names a cgroup and there are none, the start fails."""
         self.cgroups.mount = ""
         self.assertRaises(ConfigError, self.make("unit:x.service").start)
         self.owners("uid:7")
 
     def test_noPid(self) -> None:
-        """A pid that nobody has is worth a warning."""
+        """A selector for a pid that no process has causes a warning."""
         with capturedLogs() as events:
             self.owners("pid:4711")
         self.assertIn("no process pid:4711", formatEvent(events[0]))

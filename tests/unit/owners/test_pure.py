@@ -30,18 +30,18 @@ class NameTests(SynchronousTestCase):
     """Tests for L{namesOf}."""
 
     def test_executable(self) -> None:
-        """A program is called by its file, and by what the kernel calls it."""
+        """A program has its file's name, and the kernel's name for it."""
         self.assertEqual(namesOf("/usr/bin/Curl", "Curl", ["curl"]), {"curl"})
         self.assertEqual(namesOf("/bin/busybox", "wget", ["wget"]), {"busybox", "wget"})
         self.assertEqual(namesOf("", "kworker/0:1", []), {"kworker/0:1"})
 
     def test_exe(self) -> None:
-        """What runs under Wine is called as in Windows, with or without .exe."""
+        """A program under Wine has its name from Windows, with or without .exe."""
         names = namesOf("/usr/bin/wine64-preloader", "C:\\x\\Game.EXE", ["Game.EXE"])
         self.assertEqual(names, {"wine64-preloader", "game"})
 
     def test_script(self) -> None:
-        """A script is called by its file, however its interpreter was started."""
+        """A script has its file's name, however its interpreter was started."""
         for arguments in (
             ["python3", "/opt/foo.py", "-v"],
             ["python3", "-u", "foo.py"],
@@ -51,7 +51,7 @@ class NameTests(SynchronousTestCase):
         self.assertIn("foo", namesOf("/usr/bin/dash", "sh", ["sh", "foo"]))
 
     def test_noScript(self) -> None:
-        """Text on the command line is no name, nor are other programs' arguments."""
+        """A program's text on the command line is no name, nor are other programs' arguments."""
         self.assertEqual(
             namesOf("/usr/bin/python3.11", "python3", ["python3", "-c", "curl"]),
             {"python3.11", "python3"},
@@ -61,14 +61,14 @@ class NameTests(SynchronousTestCase):
 
 
 def stat(started: int = 5, session: int = 1, parent: int = 1) -> ProcStat:
-    """A stat at something."""
+    """The stat of some process."""
     return ProcStat(started, 7, b"x", session, parent)
 
 
 def process(
     pid: int = 9, path: str = "/usr/bin/curl", uid: int = 1000, group: str = "/"
 ) -> Process:
-    """A process of something."""
+    """Some process."""
     name = path.rpartition("/")[2]
     return Process(pid, stat(), (uid,) * 3, namesOf(path, name, []), name, path, group)
 
@@ -77,7 +77,7 @@ class MatcherTests(SynchronousTestCase):
     """Tests for L{Matcher}."""
 
     def matcher(self, text: str, children: bool = False) -> Matcher:
-        """One that knows a user and a link."""
+        """A matcher that knows a user and a link."""
         return Matcher(
             selectors(text),
             children,
@@ -86,7 +86,7 @@ class MatcherTests(SynchronousTestCase):
         )
 
     def test_name(self) -> None:
-        """A name means the executable's, in any case."""
+        """A name matches the executable's name, in upper or lower case."""
         matcher = self.matcher("Curl.EXE, wget")
         self.assertEqual(matcher.processText(process(path="/opt/CURL")), "curl")
         self.assertEqual(matcher.processText(process(path="/opt/curl7")), "")
@@ -94,7 +94,7 @@ class MatcherTests(SynchronousTestCase):
         self.assertFalse(matcher.bySockets)
 
     def test_path(self) -> None:
-        """A path means the file itself, and what a link leads to."""
+        """A path matches the file itself, and the target of a link."""
         matcher = self.matcher("/usr/bin/py, /opt/curl")
         matcher.resolvePaths()
         self.assertEqual(matcher.processText(process(path="/usr/bin/py3")), "/usr/bin/py")
@@ -102,7 +102,7 @@ class MatcherTests(SynchronousTestCase):
         self.assertEqual(matcher.processText(process(path="/usr/bin/curl")), "")
 
     def test_pid(self) -> None:
-        """A pid means the process that had it at the start, and nobody if none had."""
+        """A pid matches the process that had it at the start, and no other."""
         matcher = self.matcher("pid:9, pid:10")
         self.assertEqual(matcher.processText(process(9)), "")
         self.assertEqual(matcher.bindPids({9: 5}.get), ["pid:10"])
@@ -112,7 +112,7 @@ class MatcherTests(SynchronousTestCase):
         self.assertEqual(matcher.processText(later), "")
 
     def test_uid(self) -> None:
-        """Users are known by number and by name; their sockets are enough."""
+        """Users match by number and by name, by their sockets alone."""
         matcher = self.matcher("uid:alice, uid:7")
         self.assertEqual(matcher.socketText(1000, ""), "uid:alice")
         self.assertEqual(matcher.socketText(7, "/"), "uid:7")
@@ -122,7 +122,7 @@ class MatcherTests(SynchronousTestCase):
         self.assertIn("no user bob", str(self.assertRaises(ConfigError, self.matcher, "uid:bob")))
 
     def test_cgroup(self) -> None:
-        """A cgroup means all below it, and not what only begins alike."""
+        """A cgroup matches all below it, but not a path that merely begins alike."""
         matcher = self.matcher("cgroup:/a/b")
         for path, text in (("/a/b", "cgroup:/a/b"), ("/a/b/c", "cgroup:/a/b"), ("/a/bc", "")):
             self.assertEqual(matcher.socketText(0, path), text, path)
@@ -130,14 +130,14 @@ class MatcherTests(SynchronousTestCase):
         self.assertEqual(self.matcher("cgroup:/").socketText(0, "/x"), "cgroup:/")
 
     def test_unit(self) -> None:
-        """A unit is found anywhere in the path, by its whole name."""
+        """A unit matches anywhere in the path, by its whole name."""
         matcher = self.matcher("unit:x.service")
         for path in ("/system.slice/x.service", "/user.slice/x.service/y"):
             self.assertEqual(matcher.socketText(0, path), "unit:x.service")
         self.assertEqual(matcher.socketText(0, "/system.slice/xx.service"), "")
 
     def test_children(self) -> None:
-        """With children the processes of users and cgroups have to be known as well."""
+        """With children, the processes of users and cgroups are matched as well."""
         matcher = self.matcher("uid:alice, unit:x.service", children=True)
         self.assertTrue(matcher.byProcesses)
         self.assertEqual(matcher.processText(process(uid=1000)), "uid:alice")
@@ -156,25 +156,25 @@ class SpreadTests(SynchronousTestCase):
     }
 
     def test_alone(self) -> None:
-        """Without children only the process itself is meant."""
+        """Without children only the process itself is excluded."""
         self.assertEqual(propagate({10: "x"}, self.family, False, {}), {10: ("x", False)})
 
     def test_descendants(self) -> None:
-        """With children all descendants are meant, and nobody else."""
+        """With children all descendants are excluded, and no other process."""
         self.assertEqual(
             propagate({10: "x"}, self.family, True, {}),
             {10: ("x", False), 11: ("x", True), 12: ("x", True)},
         )
 
     def test_proxy(self) -> None:
-        """What the proxy starts in its session is the proxy; sessions it opens are not."""
+        """Children in the proxy's session are the proxy; those in sessions of their own are not."""
         self.assertEqual(
             propagate({10: LOCAL_PROXY}, self.family, True, {}),
             {10: (LOCAL_PROXY, False), 11: (LOCAL_PROXY, True)},
         )
 
     def test_orphan(self) -> None:
-        """Who was a child before stays one when its parent dies, and its children are too."""
+        """A child stays excluded when its parent dies, as do its own children."""
         before = {11: Excluded(process(11)._replace(stat=self.family[11]), "x", inherited=True)}
         family = {
             1: self.family[1],
@@ -186,19 +186,19 @@ class SpreadTests(SynchronousTestCase):
         self.assertEqual(propagate({}, family, True, before), {})
 
     def test_orphanOfProxy(self) -> None:
-        """What a proxy has left behind is no proxy."""
+        """Children of a proxy that has ended are no proxy."""
         before = {
             11: Excluded(process(11)._replace(stat=self.family[11]), LOCAL_PROXY, inherited=True)
         }
         self.assertEqual(propagate({}, self.family, True, before), {})
 
     def test_newPid(self) -> None:
-        """Who is older than its parent is not its child: the pid was given anew."""
+        """A process older than its parent is not its child: the pid was reused."""
         family = {10: stat(20), 11: stat(11, parent=10)}
         self.assertEqual(propagate({10: "x"}, family, True, {}), {10: ("x", False)})
 
     def test_circle(self) -> None:
-        """Pids that were given anew while they were read do not make it go round for ever."""
+        """Pids that were reused while they were read do not cause an endless loop."""
         family = {10: stat(parent=11), 11: stat(parent=10)}
         self.assertEqual(
             propagate({10: "x"}, family, True, {}), {10: ("x", False), 11: ("x", True)}
@@ -217,7 +217,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(packAddress("fe80::1%eth0"), packAddress("fe80::1"))
 
     def test_swapped(self) -> None:
-        """TCP is asked with our end first, UDP with the other's."""
+        """A request for TCP has our end first, one for UDP the other end."""
         tcp = askForOne(1, Protocol.TCP, HERE, THERE, 3)
         udp = askForOne(1, Protocol.UDP, HERE, THERE, 3)
         self.assertEqual(len(tcp), 72)
@@ -226,7 +226,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(tcp[28:44], udp[44:60])
 
     def test_broken(self) -> None:
-        """Cut, short and foreign messages are passed over."""
+        """Messages that are cut off, too short, or answer another request are ignored."""
         answer = struct.pack("=IHHII", 88, 20, 0, 5, 0) + b"\2\1" + b"\0" * 70
         self.assertEqual(len(list(answers(answer, 5))), 1)
         self.assertEqual(list(answers(answer, 6)), [])
@@ -242,7 +242,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(len(list(answers(answer + b"\0" * 8, 5))), 1)
 
     def test_refusal(self) -> None:
-        """A refusal is raised; that there is no such socket is none."""
+        """A refusal is raised, unless it says that there is no such socket."""
         error = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -1)
         self.assertRaises(PermissionError, list, answers(error, 5))
         absent = struct.pack("=IHHIIi", 20, 2, 0, 5, 0, -2)
@@ -254,7 +254,7 @@ class MessageTests(SynchronousTestCase):
         return Answer(2, packAddress(HERE.host)[1], 4000, remotePort, found)
 
     def test_sends(self) -> None:
-        """Sockets that listen, that have another peer or that are no file send nothing."""
+        """Sockets that listen, have another peer, or are no file do not send the flow."""
         for protocol in Protocol:
             self.assertTrue(sends(self.answer(), protocol, HERE, THERE))
             self.assertFalse(sends(self.answer(inode=0), protocol, HERE, THERE))
@@ -264,7 +264,7 @@ class MessageTests(SynchronousTestCase):
         self.assertTrue(sends(self.answer(0), Protocol.UDP, HERE, THERE))
 
     def test_takes(self) -> None:
-        """A socket takes what comes to its address, or to any where it has none."""
+        """A socket receives packets to its address, or to any address if it has none."""
         answer = self.answer(0)
         self.assertTrue(takes(answer, HERE.host))
         self.assertFalse(takes(answer, THERE.host))
@@ -278,7 +278,7 @@ class LookupBudgetTests(SynchronousTestCase):
     """Tests for L{LookupBudget}."""
 
     def test_spent(self) -> None:
-        """Lookups that come at once share a burst, and each has a least."""
+        """Lookups in a burst share its time, and each has a minimum."""
         clock, spent = Clock(), Clock()
         budget = LookupBudget(clock.seconds, spent.seconds)
         for limit in (LOOKUP_LIMIT, BURST - LOOKUP_LIMIT, LEAST, LEAST):
@@ -288,7 +288,7 @@ class LookupBudgetTests(SynchronousTestCase):
             budget.end()
 
     def test_saved(self) -> None:
-        """What was spent comes back with time, and no more than that."""
+        """Spent time is saved up again, up to the limit."""
         clock, spent = Clock(), Clock()
         budget = LookupBudget(clock.seconds, spent.seconds)
         for _ in range(5):
@@ -325,11 +325,11 @@ class LocalProxyTests(SynchronousTestCase):
         return self.addresses
 
     def proxies(self, *texts: str) -> LocalProxies:
-        """For these URLs."""
+        """The local proxies of these URLs."""
         return LocalProxies(tuple(map(parseProxyURL, texts)), self.sockets, self.own)
 
     def test_any(self) -> None:
-        """Loopback addresses, localhost, own addresses and unix sockets are here."""
+        """Loopback addresses, localhost, own addresses and unix sockets are on this machine."""
         self.addresses |= {"192.0.2.1"}
         for text, expected in (
             ("127.0.0.1:1080", True), ("127.1.2.3:1080", True), ("[::1]:1080", True),
@@ -342,7 +342,7 @@ class LocalProxyTests(SynchronousTestCase):
             self.assertEqual(proxies.any, expected, text)
 
     def test_listeners(self) -> None:
-        """Who listens on the address, or on localhost by either family, is found."""
+        """Sockets that listen at the address, or at localhost in either family, are found."""
         proxies = self.proxies("127.0.0.1:1080", "localhost:1081", "socks5:///run/x%20y")
         self.assertEqual(proxies.listeners(), frozenset())
         self.assertEqual(proxies.sample(), frozenset())
@@ -356,7 +356,7 @@ class LocalProxyTests(SynchronousTestCase):
         self.assertEqual(proxies.listeners(), expected | {77})
 
     def test_addressComes(self) -> None:
-        """A proxy's address counts as long as it is this machine's."""
+        """A proxy's address counts only while it is this machine's."""
         proxies = self.proxies("192.0.2.1:1080")
         inode = self.sockets.add(Protocol.TCP, Endpoint("0.0.0.0", 1080), listens=True)
         for addresses, expected in ((set(), set()), ({"192.0.2.1"}, {inode}), (set(), set())):

@@ -27,7 +27,7 @@ OWN = 50
 
 
 class ProcessesCase(SynchronousTestCase):
-    """Some processes, and a clock that stands unless it is moved."""
+    """Some processes, and a clock that the test advances."""
 
     excluded = "curl"
     children = False
@@ -69,13 +69,13 @@ class ProcessesCase(SynchronousTestCase):
         self.processes.now += seconds
 
     def scan(self, previous: Table = EMPTY, *listeners: int) -> Table:
-        """A scan, with whose table the search goes on."""
+        """Scan, and give the table to the search."""
         table = self.scanner.scan(previous, listeners)
         self.search.reset(table)
         return table
 
     def texts(self, table: Table) -> dict[int, str]:
-        """What is excluded by what."""
+        """The selectors of the excluded processes, by pid."""
         return {pid: excluded.text for pid, excluded in table.excluded.items()}
 
     def find(self, inode: int, cgroup: str = "/", uid: int = 1000, connected: bool = True) -> int:
@@ -89,7 +89,7 @@ class ScannerTests(ProcessesCase):
     """Tests for L{Scanner}."""
 
     def test_table(self) -> None:
-        """A table has all processes, those that are excluded, and the last pid."""
+        """A table has all processes, the excluded ones, and the most recent pid."""
         self.processes.spawn(60, "/usr/bin/curl", parent=10)
         table = self.scan()
         self.assertEqual(set(table.stats), {1, 10, OWN, 60})
@@ -97,7 +97,7 @@ class ScannerTests(ProcessesCase):
         self.assertEqual(table.newest, 60)
 
     def test_looksOnce(self) -> None:
-        """Who is not excluded gets one long look, until it becomes another program."""
+        """A process that is not excluded is examined once, until it becomes another program."""
         self.scan()
         self.processes.looks.clear()
         table = self.scan(self.scanner.scan(EMPTY, ()))
@@ -107,7 +107,7 @@ class ScannerTests(ProcessesCase):
         self.assertEqual(self.processes.looks, [10])
 
     def test_young(self) -> None:
-        """Who may be on its way to execve is named, and who has a cgroup to go by as well."""
+        """Processes that may not have reached execve are listed, and reliable cgroups marked."""
         self.processes.spawn(60, "/usr/bin/curl")
         table = self.scan()
         self.assertEqual(table.young, (60,))
@@ -118,7 +118,7 @@ class ScannerTests(ProcessesCase):
         self.assertTrue(table.excluded[60].settled)
 
     def test_pauses(self) -> None:
-        """A scan of many lets the reactor have its turn, and can be stopped."""
+        """A scan of many processes pauses for the reactor, and can be stopped."""
         for pid in range(100, 100 + 4 * CHUNK):
             self.processes.spawn(pid, "/bin/sleep")
         self.scan()
@@ -127,14 +127,14 @@ class ScannerTests(ProcessesCase):
         self.assertRaises(ScanStopped, self.scanner.scan, EMPTY, ())
 
     def test_gone(self) -> None:
-        """A process that ends between two looks is left out."""
+        """A process that ends during the scan is left out."""
         self.processes.spawn(60, "/usr/bin/curl")
         real = self.processes.process
         self.patch(self.processes, "process", lambda pid: None if pid == 60 else real(pid))
         self.assertEqual(self.texts(self.scan()), {})
 
     def test_proxy(self) -> None:
-        """All who hold the proxy's listening socket are the proxy, but for the daemon."""
+        """All processes with the proxy's listening socket are the proxy, but for the daemon."""
         for pid in (60, 61):
             self.processes.spawn(pid, "/usr/sbin/danted", session=60)
             self.processes.open(pid, 900)
@@ -144,7 +144,7 @@ class ScannerTests(ProcessesCase):
         self.assertEqual(set(table.holders), {SocketHolder(60, 3, 900), SocketHolder(61, 3, 900)})
 
     def test_proxyKnown(self) -> None:
-        """Only for a new listening socket are all files of all processes looked at."""
+        """All files of all processes are read only for a new listening socket."""
         self.processes.spawn(60, "/usr/sbin/danted", session=60)
         self.processes.open(60, 900)
         table = self.scan(EMPTY, 900)
@@ -155,7 +155,7 @@ class ScannerTests(ProcessesCase):
         self.assertEqual(self.texts(self.scan(table)), {})
 
     def test_proxyWorkers(self) -> None:
-        """What a proxy has started is the proxy; then it is learned who has which socket."""
+        """A proxy's child is the proxy; then the sockets of all processes are noted."""
         self.processes.spawn(60, "/usr/sbin/danted", session=60)
         self.processes.spawn(61, "/usr/lib/worker", parent=60, session=60)
         self.processes.open(60, 900)
@@ -165,7 +165,7 @@ class ScannerTests(ProcessesCase):
             self.assertEqual(self.search.findHolder(901, 1.0).pid, 10)
 
     def test_proxyFirst(self) -> None:
-        """Who is the proxy and excluded too is the proxy."""
+        """A process that is the proxy and also excluded counts as the proxy."""
         self.processes.spawn(60, "/usr/bin/curl")
         self.processes.open(60, 900)
         self.assertEqual(self.texts(self.scan(EMPTY, 900)), {60: LOCAL_PROXY})
@@ -189,7 +189,7 @@ class FamilyTests(ProcessesCase):
         self.assertEqual((self.find(700), self.find(701)), (62, 0))
 
     def test_orphans(self) -> None:
-        """A child that was seen stays one without its parent, whatever it becomes."""
+        """A known child stays excluded without its parent, whatever program it becomes."""
         self.processes.spawn(60, "/usr/bin/make", parent=10)
         table = self.scan()
         self.processes.end(10)
@@ -205,7 +205,7 @@ class NewcomerTests(ProcessesCase):
     """Tests for L{Newcomers}."""
 
     def test_started(self) -> None:
-        """Who has started since the scan is found, with one look at what it runs for each."""
+        """Processes started since the scan are found, and each is examined once."""
         self.scan()
         self.processes.looks.clear()
         self.processes.spawn(60, "/usr/bin/curl")
@@ -218,7 +218,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(sorted(self.processes.looks), [60, 60, 61])
 
     def test_notYetSeen(self) -> None:
-        """Who has a number, but cannot be seen yet at the first flow, is found by the next."""
+        """A process that has a pid, but is not visible at the first flow, is found at the next."""
         self.scan()
         self.processes.spawn(60, "/usr/bin/curl")
         self.processes.open(60, 700)
@@ -228,7 +228,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.find(700), 60)
 
     def test_execute(self) -> None:
-        """Who was seen before its execve is seen again after it."""
+        """A new process that was examined before its execve is examined again after it."""
         self.scan()
         self.processes.fork(10, 60)
         self.assertEqual(self.find(1), 0)
@@ -237,7 +237,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.find(700), 60)
 
     def test_scannedYoung(self) -> None:
-        """Who was scanned before its execve is seen again after it."""
+        """A process that was scanned before its execve is examined again after it."""
         self.processes.fork(10, 60)
         self.scan()
         self.processes.execute(60, "/usr/bin/curl")
@@ -245,7 +245,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.find(700), 60)
 
     def test_rest(self) -> None:
-        """Who is no longer young is not looked at with each flow."""
+        """A process that is no longer young is not examined at each flow."""
         self.scan()
         self.processes.spawn(60, "/usr/bin/wget")
         self.find(1)
@@ -255,7 +255,7 @@ class NewcomerTests(ProcessesCase):
         self.find(1)
 
     def test_ended(self) -> None:
-        """Who has ended is forgotten."""
+        """A process that has ended is forgotten."""
         self.scan()
         self.processes.spawn(60, "/usr/bin/curl")
         self.find(1)
@@ -265,7 +265,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.newcomers.excluded, [])
 
     def test_wrapped(self) -> None:
-        """When pids begin anew, those below are new, and those that were given again."""
+        """When pids wrap around, lower ones are new, as are reused ones."""
         self.processes.spawn(70, "/bin/sleep")
         self.processes.spawn(30000, "/bin/sleep")
         self.age(100)
@@ -277,7 +277,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual((self.find(700), self.find(701)), (70, 71))
 
     def test_afterWrap(self) -> None:
-        """When pids began anew those with higher ones, known for long, are left alone."""
+        """When pids wrap around, old processes with higher pids are not examined."""
         for pid in range(20000, 20100):
             self.processes.spawn(pid, "/bin/sleep")
         self.age(100)
@@ -294,7 +294,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual([pid for pid in looked if pid >= 20000], [])
 
     def test_otherProgram(self) -> None:
-        """An excluded process that became another program is none."""
+        """An excluded process that became another program is not excluded any more."""
         self.processes.spawn(60, "/usr/bin/curl")
         self.processes.open(60, 700)
         self.age(100)
@@ -303,7 +303,7 @@ class NewcomerTests(ProcessesCase):
         self.assertEqual(self.find(700), 0)
 
     def test_limit(self) -> None:
-        """More than are remembered are left to the next scan, the oldest first."""
+        """If there are too many new processes, the oldest are left to the next scan."""
         self.patch(newcomersModule, "LIMIT", 5)
         self.scan()
         for pid in range(100, 110):
@@ -315,7 +315,7 @@ class NewcomerTests(ProcessesCase):
         self.assertFalse(self.newcomers.overflowed)
 
     def test_deadline(self) -> None:
-        """Without time for all of them nobody is said not to be excluded."""
+        """Without time for all new processes, the search does not claim that none is excluded."""
         self.scan()
         self.processes.spawn(60, "/usr/bin/wget")
         self.clock.advance(1)
@@ -327,7 +327,7 @@ class DescriptorTests(ProcessesCase):
     """Tests for L{Descriptors}."""
 
     def setUp(self) -> None:
-        """A process with many sockets, and a note of what is read."""
+        """A process with many sockets, and a list of the descriptors that are read."""
         super().setUp()
         self.processes.spawn(60, "/usr/bin/proxy")
         for inode in range(1000, 1100):
@@ -342,7 +342,7 @@ class DescriptorTests(ProcessesCase):
         self.patch(self.processes, "socketAt", socketAt)
 
     def look(self, inode: int) -> int | None:
-        """With time for all."""
+        """Search without a time limit."""
         self.read.clear()
         return self.descriptors.search(60, (inode,), 1.0)
 
@@ -354,7 +354,7 @@ class DescriptorTests(ProcessesCase):
         self.assertEqual(len(self.read), 104)
 
     def test_newest(self) -> None:
-        """A socket at a number that was free at the last look is found at once."""
+        """A socket at a number that was free at the last search is found at once."""
         self.look(4711)
         self.processes.open(60, 2000)
         self.assertEqual(self.look(2000), 103)
@@ -366,14 +366,14 @@ class DescriptorTests(ProcessesCase):
         self.assertEqual(self.read, [103, 40])
 
     def test_reused(self) -> None:
-        """A socket at a number that was another's is found as well."""
+        """A socket at a number that another socket had is found as well."""
         self.look(4711)
         self.processes.files[60][90] = 2000
         self.processes.ran[60] += 1
         self.assertEqual(self.look(2000), 90)
 
     def test_asleep(self) -> None:
-        """What has not run since it was searched is not searched again, whatever for."""
+        """A process that has not run since it was searched is not searched again."""
         self.look(4711)
         self.assertEqual((self.look(1050), self.look(4712)), (53, None))
         self.assertEqual(self.read, [])
@@ -382,20 +382,20 @@ class DescriptorTests(ProcessesCase):
         self.assertEqual(len(self.read), 103)
 
     def test_running(self) -> None:
-        """What runs while it is searched is searched again."""
+        """A process that runs while it is searched is searched again."""
         self.processes.busy.add(60)
         self.look(4711)
         self.processes.files[60][90] = 2000
         self.assertEqual(self.look(2000), 90)
 
     def test_cut(self) -> None:
-        """When time is over the search says so."""
+        """When the deadline passes, the search raises OutOfTime."""
         self.clock.advance(2)
         self.assertRaises(OutOfTime, self.look, 4711)
         self.assertEqual(len(self.read), STEP)
 
     def test_limit(self) -> None:
-        """The memory has an end."""
+        """What is remembered is bounded."""
         for pid in range(1000, 1000 + 2 * PROCESS_LIMIT):
             self.descriptors.search(pid, (1,), 1.0)
         self.assertLessEqual(len(self.descriptors._known), PROCESS_LIMIT)
@@ -410,7 +410,7 @@ class SearchTests(ProcessesCase):
         self.processes.open(pid, inode)
 
     def counted(self) -> Callable[[], list[int]]:
-        """Begin to count; returns what gives the pids whose files were listed."""
+        """Begin to count; returns a function for the pids whose files were listed."""
         listed: list[int] = []
         real = self.processes.descriptors
 
@@ -422,14 +422,14 @@ class SearchTests(ProcessesCase):
         return lambda: listed
 
     def test_found(self) -> None:
-        """The process that has the socket is found, and no other's socket is."""
+        """The process that has the socket is found; a socket of no excluded process is not."""
         self.opened(60, 700)
         self.opened(61, 701, "/usr/bin/wget")
         self.scan()
         self.assertEqual((self.find(700), self.find(701)), (60, 0))
 
     def test_users(self) -> None:
-        """Only processes of the socket's user are looked at, and root's, who can be any."""
+        """Only processes of the socket's user are searched, and root's, which may be any user's."""
         for pid, uid in ((60, 1000), (61, 1001), (62, 0)):
             self.opened(pid, pid + 640, uid=uid)
         self.age(100)
@@ -439,7 +439,7 @@ class SearchTests(ProcessesCase):
         self.assertNotIn(61, listed())
 
     def test_cgroups(self) -> None:
-        """Only processes of the socket's cgroup are looked at, and those just started."""
+        """Only processes of the socket's cgroup are searched, and new ones."""
         for pid, cgroup in ((60, "/a"), (61, "/b")):
             self.opened(pid, pid + 640, cgroup=cgroup)
         self.age(100)
@@ -452,7 +452,7 @@ class SearchTests(ProcessesCase):
         self.assertEqual(self.find(701, ""), 61)
 
     def test_sole(self) -> None:
-        """In a cgroup of excluded processes only, no file is looked at."""
+        """In a cgroup with excluded processes only, no files are read."""
         self.opened(60, 700, cgroup="/a")
         self.age(100)
         self.scan()
@@ -466,7 +466,7 @@ class SearchTests(ProcessesCase):
         self.assertEqual(self.find(4711, "/"), 0)
 
     def test_remembered(self) -> None:
-        """A socket of many flows is looked for once, as long as it is where it was."""
+        """A socket of many flows is searched for once, as long as its process keeps it."""
         self.opened(60, 700)
         self.opened(61, 701, "/usr/bin/wget")
         self.scan()
@@ -480,21 +480,21 @@ class SearchTests(ProcessesCase):
         self.assertEqual(listed(), [60])
 
     def test_connectedNo(self) -> None:
-        """That a connection is nobody's is not remembered: it is asked for once."""
+        """That no process has a connection is not remembered: it is asked once."""
         self.scan()
         for inode in range(10):
             self.find(inode)
         self.assertEqual(self.search._answers, {})
 
     def test_limit(self) -> None:
-        """The memory has an end."""
+        """What is remembered is bounded."""
         self.scan()
         for inode in range(2 * ANSWER_LIMIT):
             self.find(inode, connected=False)
             self.assertLessEqual(len(self.search._answers), ANSWER_LIMIT)
 
     def test_proxies(self) -> None:
-        """All newcomers that have the listening socket are the proxy from then on."""
+        """All new processes with the listening socket are the proxy from then on."""
         self.scan()
         for pid in (60, 61):
             self.opened(pid, 900, "/usr/sbin/danted")
@@ -505,14 +505,14 @@ class SearchTests(ProcessesCase):
         self.assertEqual((self.find(700), self.find(901)), (61, 0))
 
     def test_proxiesInTime(self) -> None:
-        """Without time nobody is the proxy."""
+        """If the deadline passes, no process is taken for the proxy."""
         self.scan()
         self.opened(60, 900)
         self.clock.advance(2)
         self.assertRaises(OutOfTime, self.search.adoptProxies, frozenset({900}), 1.0)
 
     def test_proxyEnds(self) -> None:
-        """A newcomer that ends while it is looked at is nobody."""
+        """A new process that ends while it is examined is ignored."""
         self.scan()
         self.opened(60, 900, "/usr/sbin/danted")
         self.newcomers.look(1.0)
@@ -521,7 +521,7 @@ class SearchTests(ProcessesCase):
         self.assertEqual(self.newcomers.excluded, [])
 
     def test_stalePid(self) -> None:
-        """A pid that another process has by now is not the excluded one's."""
+        """A reused pid is not the excluded process's."""
         self.opened(60, 700)
         self.age(100)
         table = self.scan()

@@ -47,7 +47,7 @@ class FirewallCase(SynchronousTestCase):
             )
 
     def makeGroup(self, path: str) -> None:
-        """Make a control group, and those that it is in."""
+        """Make a control group, and its parents."""
         os.makedirs(self.folder + path)
 
     def removeGroup(self, path: str) -> None:
@@ -59,9 +59,9 @@ class FirewallCase(SynchronousTestCase):
         return Exclusions((33, 1000), tuple(str(each) for each in selectors(text)))
 
     def cgroups(self, text: str = EXCLUDED) -> Cgroups:
-        """The finder of groups, in our folder."""
+        """The finder of groups, in the test's folder."""
         return Cgroups(selectors(text), self.folder)
 
     def remake(self, change: IChange) -> IChange:
-        """The change out of its record."""
+        """Make the change from its record."""
         return firewallKinds(self.tools, self.mounts)[change.kind](change.record())

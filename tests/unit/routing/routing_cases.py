@@ -112,7 +112,7 @@ class RoutingCase(SynchronousTestCase):
         return Journal(str(self.runDir), lambda: self.place)
 
     def changes(self, cached: CachedRoutes | None = None) -> Changes:
-        """What makes changes."""
+        """The maker of changes."""
         kinds = {"fake": lambda record: self.fake(record["name"])}
         return Changes(cached or CachedRoutes(self.kernel), kinds, root=str(self.root))
 
@@ -121,7 +121,7 @@ class RoutingCase(SynchronousTestCase):
         return Applied(self.journal(), self.changes())
 
     def written(self) -> list[str]:
-        """What the journal says, as commands."""
+        """The journal's changes, as commands."""
         applied = self.applied()
         applied.load()
         return [change.describe() for change in applied.made]
@@ -161,7 +161,7 @@ class RoutesCase(RoutingCase):
     """
 
     def setUp(self) -> None:
-        """Make what it needs."""
+        """Make what the routes need."""
         super().setUp()
         self.addresses = ["9.9.9.9"]
         self.ports: tuple[int, ...] = (22,)
@@ -172,7 +172,7 @@ class RoutesCase(RoutingCase):
         self.monitor: FakeMonitor
 
     def routes(self, confirm: int = 0, **wishes: Any) -> Routes:
-        """The part, as a new process has it."""
+        """The routes, as a new process has them."""
         cached = CachedRoutes(self.kernel)
         changes = self.changes(cached)
         wanted = Wishes(**{"device": "nano0", **wishes})

@@ -18,14 +18,14 @@ class AppliedTests(RoutingCase):
         return [self.fake(name) for name in names]
 
     def crashed(self, names: str, killSwitch: bool = False) -> Applied:
-        """What a new process finds after one that had done C{names}."""
+        """The changes in a new process after a crash of one that had applied C{names}."""
         self.applied().reconcile(self.wanted(names), killSwitch)
         applied = self.applied()
         applied.load()
         return applied
 
     def test_order(self) -> None:
-        """They are done in order, and undone from the last to the first."""
+        """Changes are applied in order, and undone in the reverse order."""
         applied = self.applied()
         self.assertEqual(applied.reconcile(self.wanted("abc"), False), (3, 0))
         self.assertEqual(self.there, ["a", "b", "c"])
@@ -43,7 +43,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(undone, ["c", "b", "a"])
 
     def test_aheadOfEach(self) -> None:
-        """The journal has everything before the first is done, and until the last is undone."""
+        """The journal names every change before the first is applied, until the last is undone."""
         seen = []
         change = self.fake("b")
         change.apply = lambda: seen.append(self.written())  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(self.written(), [])
 
     def test_failure(self) -> None:
-        """If one fails, those before it are undone and what was there stays."""
+        """If a change fails, the new ones before it are undone and older ones are kept."""
         applied = self.applied()
         applied.reconcile(self.wanted("ab"), False)
         self.fails.add("do y")
@@ -65,7 +65,7 @@ class AppliedTests(RoutingCase):
         self.assertFalse(applied.killSwitch)
 
     def test_follows(self) -> None:
-        """What is new is done, what is no more wanted is undone, and the rest is left alone."""
+        """New changes are applied, unwanted ones are undone, and the others are left alone."""
         applied = self.applied()
         applied.reconcile(self.wanted("abc"), False)
         self.assertEqual(applied.reconcile(self.wanted("axc"), False), (1, 0))
@@ -74,7 +74,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(applied.reconcile(self.wanted("axc"), False), (0, 0))
 
     def test_takenAway(self) -> None:
-        """What somebody has taken away is done again, and counted."""
+        """A change that somebody has taken away is applied again, and counted."""
         applied = self.applied()
         applied.reconcile(self.wanted("abc"), False)
         self.there.remove("b")
@@ -83,7 +83,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(sorted(self.there), ["a", "b", "c"])
 
     def test_afterCrash(self) -> None:
-        """What a crash left and is wanted is not done again; what is missing of it is."""
+        """A wanted change that a crash left is applied again only if it is missing."""
         applied = self.crashed("abc")
         self.there.remove("b")
         self.assertEqual(applied.reconcile(self.wanted("bcd"), False), (2, 0))
@@ -93,7 +93,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(self.written(), [])
 
     def test_settingAfterCrash(self) -> None:
-        """A setting is put back to what it was before the crash."""
+        """A setting gets back its value from before the crash."""
         self.sysctl("up0").write_text("1\n")
         name = "net/ipv4/conf/up0/rp_filter"
         self.applied().reconcile([self.changes().make(Sysctl(name, "2", "1"))], False)
@@ -105,7 +105,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(self.sysctl("up0").read_text(), "1")
 
     def test_undoFails(self) -> None:
-        """What cannot be undone is logged and stays in the journal; the others are undone."""
+        """A change that cannot be undone is logged and stays in the journal; others are undone."""
         applied = self.applied()
         applied.reconcile(self.wanted("abc"), True)
         self.fails.add("undo b")
@@ -117,7 +117,7 @@ class AppliedTests(RoutingCase):
         self.assertTrue(applied.undoAll())
 
     def test_surplusFails(self) -> None:
-        """What is no more wanted and cannot be undone is tried again the next time."""
+        """An unwanted change that cannot be undone is tried again the next time."""
         applied = self.applied()
         applied.reconcile(self.wanted("ab"), False)
         self.fails.add("undo a")
@@ -128,7 +128,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual((self.there, self.written()), (["b"], ["do b"]))
 
     def test_othersAreRepaired(self) -> None:
-        """A change that is no rule and cannot be put back keeps none behind it from that."""
+        """A change other than a rule that cannot be made again does not stop the ones after it."""
         applied = self.applied()
         applied.reconcile(self.wanted("abc"), False)
         self.there.clear()
@@ -140,7 +140,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual(applied.reconcile(self.wanted("abc"), False), (0, 1))
 
     def test_bothFail(self) -> None:
-        """If one fails and one before it cannot be undone, that stays in the journal."""
+        """If a change fails and one before it cannot be undone, the latter stays in the journal."""
         applied = self.applied()
         applied.reconcile(self.wanted("a"), False)
         self.fails |= {"do y", "undo x"}
@@ -151,7 +151,7 @@ class AppliedTests(RoutingCase):
         self.assertEqual((self.there, self.written()), ([], []))
 
     def test_killSwitch(self) -> None:
-        """The journal says whether a kill switch is part of it."""
+        """The journal says whether a kill switch is in force."""
         applied = self.crashed("ab", killSwitch=True)
         self.assertTrue(applied.killSwitch)
         applied.reconcile(self.wanted("ab"), False)
@@ -168,7 +168,7 @@ class AppliedTests(RoutingCase):
         self.assertIn("does not know", str(error))
 
     def test_journalFails(self) -> None:
-        """Without a journal nothing is done."""
+        """Without a journal there is nothing to do."""
         self.directory.mkdir(exist_ok=True)
         self.runDir.write_text("a file")
         self.assertRaises(RoutingError, self.applied().reconcile, self.wanted("ab"), False)

@@ -25,7 +25,7 @@ class ChangeTests(RoutingCase):
     """Each kind of change."""
 
     def test_roundTrip(self) -> None:
-        """Each is done, holds, is undone by another process from its record, and holds no more."""
+        """Each is applied and holds, until another process undoes it from its record."""
         self.sysctl("up0").write_text("1\n")
         changes = self.changes()
         for value in (RULE, ROUTE, SETTING):
@@ -45,7 +45,7 @@ class ChangeTests(RoutingCase):
         self.assertEqual(self.sysctl("up0").read_text(), "1")
 
     def test_errors(self) -> None:
-        """What the kernel refuses is one sentence with the command to type."""
+        """If the kernel refuses a change, the error is one sentence with the command to type."""
         changes = self.changes()
         for value in (RULE, ROUTE):
             self.kernel.fails[value.command("add")] = errno.EPERM
@@ -57,13 +57,13 @@ class ChangeTests(RoutingCase):
             self.assertIn(value.command("del"), str(error))
 
     def test_foreignRoute(self) -> None:
-        """Somebody else's default route in our table is an error, and stays."""
+        """Another program's default route in our table is an error, and is kept."""
         self.kernel.foreignDefault.add(6)
         error = self.assertRaises(RoutingError, self.changes().make(ROUTE).apply)
         self.assertIn("28276 is in use", str(error))
 
     def test_settingOfSomebodyElse(self) -> None:
-        """A setting that somebody has changed since is left as it is."""
+        """A setting that somebody has changed since is left alone."""
         self.sysctl("up0").write_text("1\n")
         change = self.changes().make(SETTING)
         change.apply()
@@ -72,21 +72,21 @@ class ChangeTests(RoutingCase):
         self.assertEqual(self.sysctl("up0").read_text(), "0\n")
 
     def test_settingGone(self) -> None:
-        """With its interface a setting is gone, which is no error."""
+        """A setting that has vanished with its interface is no error."""
         change = self.changes().make(Sysctl("net/ipv4/conf/gone0/rp_filter", "2", "1"))
         change.apply()
         change.undo()
         self.assertFalse(change.holds())
 
     def test_settingReadOnly(self) -> None:
-        """Where settings cannot be written, that is one sentence."""
+        """If a setting cannot be written, the error is one sentence."""
         self.sysctl("up0").unlink()
         self.sysctl("up0").mkdir()
         error = self.assertRaises(RoutingError, self.changes().make(SETTING).apply)
         self.assertIn("net/ipv4/conf/up0/rp_filter", str(error))
 
     def test_badRecords(self) -> None:
-        """A record that is none, or leads out of the settings, is refused."""
+        """An invalid record, or one with a path outside of the settings, is refused."""
         changes = self.changes()
         for kind, record in (
             ("unheard", {}),
@@ -98,7 +98,7 @@ class ChangeTests(RoutingCase):
             self.assertRaises((KeyError, TypeError, ValueError), changes.fromRecord, kind, record)
 
     def test_tagged(self) -> None:
-        """What carries our number is undone in an order in which nothing is caught for long."""
+        """Rules with our number are undone with those first that catch traffic."""
         for rule in (LAST, RULE, CATCH):
             self.kernel.addRule(rule)
         self.kernel.addRoute(ROUTE)

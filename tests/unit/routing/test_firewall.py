@@ -20,7 +20,7 @@ from tests.unit.routing.firewall_cases import FirewallCase
 
 
 def settingsWith(**values: str) -> Settings:
-    """Settings, the rest of them the default."""
+    """Settings; all others have their defaults."""
     given = {"proxy": "direct://", "tunName": "tun9", **values}
     return makeSettings({}, {name: flagValue(KEYS[name], each) for name, each in given.items()}, "")
 
@@ -29,21 +29,21 @@ class ChangesTests(FirewallCase):
     """L{Firewall} and L{firewallKinds}."""
 
     def kinds(self, hasIPv6: bool = True, **values: str) -> list[str]:
-        """What would be changed."""
+        """Descriptions of the changes."""
         return [each.kind for each in self.firewall(hasIPv6, **values).changes()]
 
     def firewall(self, hasIPv6: bool = True, **values: str) -> Firewall:
-        """For these settings, on a machine with our tools."""
+        """The firewall of these settings, on a machine with the fake tools."""
         return Firewall(settingsWith(**values), self.tools, self.mounts, hasIPv6)
 
     def test_nft(self) -> None:
-        """nft is taken where it works, and systemd-resolved is told where there can be one."""
+        """nft is used if it works, and systemd-resolved is configured if busctl is installed."""
         self.assertEqual(self.kinds(), ["nft", "resolved"])
         self.tools.installed.discard("busctl")
         self.assertEqual(self.kinds(), ["nft"])
 
     def test_iptables(self) -> None:
-        """Where nft does not work it is iptables, for the families that there are."""
+        """If nft does not work, iptables is used, for the families that the kernel has."""
         self.tools.nft.refused["chain"] = "Error: no"
         self.assertEqual(self.kinds(), ["iptables", "resolved"])
         self.tools.installed.discard("nft")
@@ -53,12 +53,12 @@ class ChangesTests(FirewallCase):
             self.assertEqual((record["versions"], record["variant"]), (versions, "nft"))
 
     def test_neither(self) -> None:
-        """Without both there is an error that says what to install."""
+        """Without nft and iptables the error says what to install."""
         self.tools.installed.clear()
         self.assertIn("install nftables", str(self.assertRaises(RoutingError, self.kinds)))
 
     def test_theSameChanges(self) -> None:
-        """Who asks again gets the same changes, and the machine is not looked at again."""
+        """Further calls return the same changes, without examining the machine again."""
         firewall = self.firewall()
         first = firewall.changes()
         self.tools.installed.clear()
@@ -86,7 +86,7 @@ class ChangesTests(FirewallCase):
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_settings(self) -> None:
-        """The device, the kill switch and who is excluded come from the settings."""
+        """The device, the kill switch and the exclusions are those of the settings."""
         (change, _) = self.firewall(
             excludedProcesses="uid:33,cgroup:/games,curl,unit:x.service", killSwitch="true"
         ).changes()
@@ -113,14 +113,14 @@ class ChangesTests(FirewallCase):
             self.assertEqual(again.describe(), change.describe())
 
     def test_badRecords(self) -> None:
-        """A record that is none is refused, whatever is wrong about it."""
+        """An invalid record is refused, whatever is wrong with it."""
         for kind, make in firewallKinds(self.tools, self.mounts).items():
             record: dict[str, Any] = {}
             error = self.assertRaises((ValueError, TypeError, KeyError), make, record)
             self.assertIsNotNone(error, kind)
 
     def test_leftovers(self) -> None:
-        """What is ours by its name is undone without a journal."""
+        """Changes that are ours by their name are undone without a journal."""
         before = [rules.save() for rules in self.tools.iptables.values()]
         self.firewall(killSwitch="true").changes()[0].apply()
         self.tools.nft.refused["chain"] = "Error: no"
@@ -133,10 +133,10 @@ class ChangesTests(FirewallCase):
 
 
 class ExcludedTests(FirewallCase):
-    """L{excludedGroups}, and users that are not known."""
+    """L{excludedGroups}."""
 
     def test_groups(self) -> None:
-        """Groups and units as they are written."""
+        """Groups and units are returned as they are written."""
         chosen = selectors("uid:7,cgroup:/a/,unit:b.slice")
         self.assertEqual(excludedGroups(chosen), ("cgroup:/a", "unit:b.slice"))
 
@@ -145,7 +145,7 @@ class SignatureTests(FirewallCase):
     """L{signature} and L{keyIn}."""
 
     def test_key(self) -> None:
-        """The key is found in what was signed with it, and nowhere else."""
+        """The key is found in a text that was signed with it, and in no other."""
         self.assertEqual(keyIn(f'drop comment "{signature("12ab", "text")}"'), "12ab")
         self.assertEqual(keyIn(signature("", "text")), "")
         self.assertIsNone(keyIn("table inet nanotun { # progname nft"))

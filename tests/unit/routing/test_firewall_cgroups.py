@@ -24,11 +24,11 @@ class CgroupsTests(FirewallCase):
     """L{Cgroups}."""
 
     def paths(self, finder: Cgroups, search: bool = False) -> list[str]:
-        """The paths of those that exist."""
+        """The paths of the groups that exist."""
         return [each.path for each in finder.existing(search)]
 
     def test_existing(self) -> None:
-        """Those that exist are found, with their number and level."""
+        """Existing groups are found, with their number and level."""
         self.makeGroup("/system.slice/a.service")
         finder = self.cgroups("cgroup:/games,cgroup:/none,unit:a.service,unit:b.service,curl")
         found = finder.existing()
@@ -37,7 +37,7 @@ class CgroupsTests(FirewallCase):
         self.assertEqual(found[0].id, os.stat(f"{self.folder}/games").st_ino)
 
     def test_search(self) -> None:
-        """A unit that is elsewhere is found by a search, and then known."""
+        """A unit at an unusual path is found by a search, and then remembered."""
         path = "/user.slice/user-1.slice/app.slice/game.service"
         self.makeGroup(path)
         finder = self.cgroups("unit:game.service")
@@ -48,13 +48,13 @@ class CgroupsTests(FirewallCase):
         self.assertEqual(self.paths(finder), [])
 
     def test_searchIsBounded(self) -> None:
-        """A search ends after so many groups."""
+        """A search ends after a limited number of groups."""
         self.makeGroup("/a/b/c/far.service")
         self.patch(cgroups, "SEARCH_LIMIT", 3)
         self.assertEqual(self.paths(self.cgroups("unit:far.service"), search=True), [])
 
     def test_unusable(self) -> None:
-        """What could not be matched, or is not a group's name, is not found."""
+        """A path that cannot be matched, or is not a group's, is not found."""
         self.makeGroup('/x"y')
         finder = self.cgroups('cgroup:/,cgroup:/games/../games,cgroup:/x"y')
         self.assertEqual(self.paths(finder), [])
@@ -67,7 +67,7 @@ class CgroupsTests(FirewallCase):
         self.assertEqual(len(finder.usual()), 2)
 
     def test_namesForNft(self) -> None:
-        """nft is told what is below its own folder."""
+        """nft gets the paths below its own folder."""
         for folder, tool in (
             ("/sys/fs/cgroup", "games"),
             ("/sys/fs/cgroup/unified", "unified/games"),
@@ -78,7 +78,7 @@ class CgroupsTests(FirewallCase):
             self.assertEqual(group.tool, tool)
 
     def test_hidden(self) -> None:
-        """Groups are hidden where the hierarchy is nowhere, or not where it is looked for."""
+        """Groups are hidden if the hierarchy is not mounted, or not below the given folder."""
         for text, folder, below, hidden in (
             ("cgroup:/a", "/mnt/cg", "/sys/fs/cgroup", True),
             ("cgroup:/a", "/mnt/cg", "", False),

@@ -25,12 +25,12 @@ class ParseTests(SynchronousTestCase):
     """L{parse} and L{generation}."""
 
     def test_number(self) -> None:
-        """The number is read wherever it stands."""
+        """The number is read wherever it is in the message."""
         self.assertEqual(parse(ANSWER), 258)
         self.assertEqual(parse(ANSWER[:20] + ANSWER[28:] + ANSWER[20:28]), 258)
 
     def test_none(self) -> None:
-        """What is cut, or something else, has none."""
+        """A message that is cut off, or of another type, has no number."""
         for length in range(28):
             self.assertEqual(parse(ANSWER[:length]), 0)
         error = struct.pack("=IHHIIi", 36, 2, 0, 1, 7, -95)
@@ -38,5 +38,5 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(parse(ANSWER[:20] + b"\0" * 24), 0)
 
     def test_kernel(self) -> None:
-        """The kernel's answer is a number, and the same one without a change."""
+        """The kernel answers with a number."""
         self.assertGreaterEqual(generation(), 0)

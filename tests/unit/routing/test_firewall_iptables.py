@@ -26,7 +26,7 @@ class TextTests(SynchronousTestCase):
         return [line.removeprefix(begin) for line in lines if line.startswith(begin)]
 
     def test_redirect(self) -> None:
-        """DNS of each family goes to its gateway, but what is marked or ours."""
+        """DNS of each family is redirected to its gateway, but for marked and own packets."""
         for version, gateway, own in (
             (4, "198.18.0.1", "198.18.0.0/15"),
             (6, "fdfe:dcba:9876::1", "fdfe:dcba:9876::/48"),
@@ -60,7 +60,7 @@ class TextTests(SynchronousTestCase):
         self.assertIn('-m cgroup --path "/a/b\\\\\\"c" -g NANOTUN_UPLINK', lines)
 
     def test_families(self) -> None:
-        """The two versions differ in addresses, and in link-local servers, which IPv4 lacks."""
+        """The versions differ in addresses, and in link-local servers, which IPv4 does not have."""
         four, six = self.chain("SENDING"), self.chain("SENDING", 6)
         known = "-p tcp --sport 1:1023 --tcp-flags FIN,SYN,RST NONE -m conntrack --ctstate NEW"
         for lines, kernel in ((four, "198.18.0.2"), (six, "fdfe:dcba:9876::2")):
@@ -70,7 +70,7 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(len(six) - len(four), 2)
 
     def test_order(self) -> None:
-        """In each table the rules stand before something leads to them, in one commit."""
+        """In each table the rules are loaded before the jumps to them, in one commit."""
         for part in loading(RULES, 4, EMPTY).split("*")[1:]:
             lines = part.splitlines()
             first = min(n for n, line in enumerate(lines) if line.startswith("-I "))
@@ -78,13 +78,13 @@ class TextTests(SynchronousTestCase):
             self.assertEqual((lines.count("COMMIT"), lines[-1]), (1, "COMMIT"))
 
     def test_again(self) -> None:
-        """What leads to us already is removed in the same commit."""
+        """Existing jumps to our chains are removed in the same commit."""
         present = {"mangle": "-A OUTPUT -p tcp -j NANOTUN_SENDING\n-A OUTPUT -j X", "nat": ""}
         deleted = [line for line in loading(RULES, 4, present).splitlines() if line[:2] == "-D"]
         self.assertEqual(deleted, ["-D OUTPUT -p tcp -j NANOTUN_SENDING"])
 
     def test_removing(self) -> None:
-        """Only what is there and ours is removed."""
+        """Only existing rules of ours are removed."""
         self.assertEqual(removing(EMPTY), "")
         saved = (
             "*filter\n:NANOTUN_NOT_HERE - [0:0]\nCOMMIT\n"
@@ -115,7 +115,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         return repr([self.tools.iptables[version].lines for version in (4, 6)])
 
     def test_jumps(self) -> None:
-        """The kernel's chains lead to ours first, and both families have all."""
+        """The kernel's chains jump to ours first, in both families."""
         self.makeChange().apply()
         for rules in self.tools.iptables.values():
             for jump in JUMPS:
@@ -123,7 +123,7 @@ class IptablesTests(FirewallCase, ChangeContract):
                 self.assertEqual(lines[0], f"-A {jump.rule}")
 
     def test_flushed(self) -> None:
-        """It does not hold when somebody has removed a rule that leads to us, or one of ours."""
+        """It does not hold if somebody has removed a jump to our chains, or one of our rules."""
         for table, part in (("nat", "-A OUTPUT -j NANOTUN"), ("mangle", "-A NANOTUN_GUARD -p udp")):
             change = self.makeChange()
             change.apply()
@@ -134,7 +134,7 @@ class IptablesTests(FirewallCase, ChangeContract):
             self.assertTrue(change.holds())
 
     def test_cheap(self) -> None:
-        """Where rules are nft's, nothing is run while nobody changes any."""
+        """With nft's iptables no tool is run as long as nobody changes any rules."""
         for variant, runs in (("nft", 0), ("legacy", 2), ("", 2)):
             change = IptablesChains(
                 self.tools, self.device, self.exclusions(), variant, (4, 6), self.cgroups()
@@ -149,7 +149,7 @@ class IptablesTests(FirewallCase, ChangeContract):
             change.undo()
 
     def test_cannotLook(self) -> None:
-        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        """If no tool can be run, the change is assumed to hold, and is not applied again."""
         change = self.makeChange()
         change.apply()
         before = self.state()
@@ -162,7 +162,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertTrue(change.holds())
 
     def test_secondFamilyFails(self) -> None:
-        """If one family's rules cannot be loaded the other's are taken back."""
+        """If one family's rules cannot be loaded, the other's are removed."""
         before = self.state()
         self.tools.iptables[6].refused["*nat"] = "ip6tables: no table `nat'\nmore"
         error = self.assertRaises(RoutingError, self.makeChange().apply)
@@ -173,7 +173,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertEqual(self.state(), before)
 
     def test_failedReload(self) -> None:
-        """If they cannot be loaded again the old rules stay."""
+        """If the rules cannot be loaded again, the old ones are kept."""
         change = self.makeChange()
         change.apply()
         before = self.state()
@@ -183,7 +183,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertTrue(change.holds())
 
     def test_noGroups(self) -> None:
-        """Where groups cannot be matched the rest is loaded."""
+        """If groups cannot be matched, the other rules are loaded."""
         self.tools.iptables[4].refused["cgroup"] = "iptables-restore: no such match"
         change = self.makeChange()
         change.apply()
@@ -191,7 +191,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertFalse([x for x in self.tools.iptables[6].lines["mangle"] if "cgroup" in x])
 
     def test_otherSettings(self) -> None:
-        """The undo of a change whose place another has taken leaves that alone."""
+        """Undoing a change that another one has replaced leaves the other one alone."""
         before = self.state()
         old = self.makeChange()
         old.apply()
@@ -204,7 +204,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertEqual(self.state(), before)
 
     def test_halfUndone(self) -> None:
-        """What a killed undo has left is undone."""
+        """Rules that an interrupted undo has left are removed."""
         before = self.state()
         change = self.makeChange()
         change.apply()
@@ -221,7 +221,7 @@ class IptablesTests(FirewallCase, ChangeContract):
         self.assertIn("install iptables", str(error))
 
     def test_badRecord(self) -> None:
-        """A record that is none is refused."""
+        """An invalid record is refused."""
         record = self.makeChange().record()
         for wrong in ({"variant": "x"}, {"versions": [5]}, {"versions": None}):
             change = IptablesChains(
@@ -235,7 +235,7 @@ class VariantTests(FirewallCase):
     """L{variantOf}."""
 
     def test_variants(self) -> None:
-        """What iptables says of itself tells which it is."""
+        """The variant is read from the output of iptables --version."""
         for said, variant in (
             ("iptables v1.8.9 (legacy)", "legacy"),
             ("iptables v1.8.9 (nf_tables)", "nft"),
@@ -251,7 +251,7 @@ class VariantTests(FirewallCase):
         self.assertIn("install nftables", str(error))
 
     def test_byItsFullName(self) -> None:
-        """The variant that was found is used, whatever the plain name comes to mean."""
+        """The variant that was found is used, even if the plain name means another one later."""
         change = IptablesChains(
             self.tools, "tun9", self.exclusions(), "legacy", (4,), self.cgroups()
         )

@@ -19,7 +19,7 @@ RULES = FirewallRules("tun9", (5,), (Cgroup("/a/b", "unified/a/b", 7), Cgroup("/
 
 
 class TextTests(SynchronousTestCase):
-    """L{tableText} and what goes with it."""
+    """L{tableText}, L{oneLine} and L{signatureOf}."""
 
     def chain(self, name: str, rules: FirewallRules = RULES) -> list[str]:
         """The lines of a chain."""
@@ -27,7 +27,7 @@ class TextTests(SynchronousTestCase):
         return [line.strip() for line in body.splitlines()]
 
     def test_redirect(self) -> None:
-        """DNS of both families and protocols goes to the gateway, but what is marked or ours."""
+        """DNS of both families and protocols is redirected, but for marked and own packets."""
         for name, ourselves in (
             ("dns-sent", 'oifname "lo" accept'),
             ("dns-forwarded", "fib daddr type local accept"),
@@ -61,7 +61,7 @@ class TextTests(SynchronousTestCase):
         )
 
     def test_excluded(self) -> None:
-        """Users and groups are marked; a group out of nft's reach is left out."""
+        """Users and groups are marked; a group outside of nft's folder is left out."""
         lines = self.chain("sending")
         self.assertIn("meta skuid { 5 } goto uplink", lines)
         self.assertIn('socket cgroupv2 level 2 "unified/a/b" goto uplink', lines)
@@ -70,7 +70,7 @@ class TextTests(SynchronousTestCase):
         self.assertFalse([line for line in nobody if "skuid" in line or "cgroup" in line])
 
     def test_connectedBefore(self) -> None:
-        """What a server sends on a connection that is new to the kernel only is marked."""
+        """A server's packets are marked on a connection that is new only to conntrack."""
         lines = [line for line in self.chain("sending") if "tcp sport 1-1023" in line]
         for line, version, kernel in zip(
             lines, ("ip", "ip6"), ("198.18.0.2", "fdfe:dcba:9876::2"), strict=True
@@ -82,17 +82,17 @@ class TextTests(SynchronousTestCase):
             )
 
     def test_markedFirst(self) -> None:
-        """A marked packet is let pass before anything else is asked."""
+        """The first rule of each chain accepts marked packets."""
         for name in ("sending", "dns-sent", "dns-forwarded"):
             self.assertEqual(self.chain(name)[1], "meta mark 0x6e74 accept")
 
     def test_owner(self) -> None:
-        """The flag is there if wanted."""
+        """The owner flag is set if wanted."""
         self.assertIn("\n\tflags owner\n", tableText(RULES, True))
         self.assertNotIn("flags owner", tableText(RULES, False))
 
     def test_signatureOf(self) -> None:
-        """Other rules have another signature, and so has a group that was made anew."""
+        """Other rules have another signature, as has a group that was created again."""
         again = (Cgroup("/a/b", "unified/a/b", 9),)
         others = [
             FirewallRules("tun8", (5,)),
@@ -111,7 +111,7 @@ class TextTests(SynchronousTestCase):
 
 
 class NftCase(FirewallCase):
-    """A table, and the fake tools that it is loaded by."""
+    """A table, and the fake tools that load it."""
 
     killSwitch = False
 
@@ -132,12 +132,12 @@ class NftCase(FirewallCase):
 
 
 class OwnedTableTests(NftCase, ChangeContract):
-    """L{NftTable} where the table has an owner."""
+    """L{NftTable} with an owner."""
 
     owned = True
 
     def test_goesWithItsHolder(self) -> None:
-        """If somebody ends the holder it does not hold, and can be applied again."""
+        """If somebody kills the owner, the change does not hold, and can be applied again."""
         change = self.makeChange()
         change.apply()
         self.tools.held[0].close()
@@ -148,14 +148,14 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_oneHolder(self) -> None:
-        """Only who has loaded it may replace it, so the same holder does."""
+        """Only the owner may replace the table, so the same process does."""
         change = self.makeChange()
         change.apply()
         change.apply()
         self.assertEqual(len(self.tools.held), 1)
 
     def test_noOwnerFlag(self) -> None:
-        """Where the kernel or nft knows no owner the table is loaded without one."""
+        """If the kernel or nft does not know owners, the table is loaded without one."""
         self.tools.nft.refused["flags owner"] = "Error: Operation not supported"
         change = self.makeChange()
         change.apply()
@@ -166,7 +166,7 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_holderDoesNotWork(self) -> None:
-        """Nor does an nft that has no interactive mode matter."""
+        """An nft without an interactive mode loads the table without an owner."""
 
         def fail(line: str, question: str, answer: str) -> str:
             raise RoutingError("nft has ended.")
@@ -178,7 +178,7 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertFalse(self.tools.held[0].isRunning())
 
     def test_somebodyElsesTable(self) -> None:
-        """While another process owns it, it can be neither loaded nor removed."""
+        """A table that another process owns can be neither replaced nor removed."""
         self.makeChange().apply()
         other = self.makeChange()
         error = self.assertRaises(RoutingError, other.apply)
@@ -187,7 +187,7 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertEqual(len(self.tools.nft.tables), 1)
 
     def test_ownerThatIsJustEnding(self) -> None:
-        """An undo waits for the kernel to remove what belonged to a killed daemon."""
+        """An undo waits for the kernel to remove a killed daemon's table."""
         self.makeChange().apply()
         other = NftTable(
             NftLoader(self.tools),
@@ -201,7 +201,7 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_failedReload(self) -> None:
-        """If it cannot be replaced the old table stays."""
+        """If the table cannot be replaced, the old one is kept."""
         change = self.makeChange()
         change.apply()
         self.tools.nft.refused["chain"] = "Error: no\n  quoted"
@@ -210,14 +210,14 @@ class OwnedTableTests(NftCase, ChangeContract):
         self.assertTrue(change.holds())
 
     def test_failedLoad(self) -> None:
-        """If it cannot be loaded nothing is there, and no holder runs."""
+        """If the table cannot be loaded, there is none, and no owner runs."""
         self.tools.nft.refused["chain"] = "Error: no"
         self.assertRaises(RoutingError, self.makeChange().apply)
         self.assertEqual(self.tools.nft.tables, {})
         self.assertFalse(any(held.isRunning() for held in self.tools.held))
 
     def test_survivesAFlush(self) -> None:
-        """Somebody else's flush of all rules leaves it alone."""
+        """Another program's flush of all rules does not remove a table with an owner."""
         change = self.makeChange()
         change.apply()
         self.tools.nft.flush()
@@ -225,26 +225,26 @@ class OwnedTableTests(NftCase, ChangeContract):
 
 
 class KillSwitchTableTests(NftCase, ChangeContract):
-    """L{NftTable} that stays when the daemon is gone."""
+    """L{NftTable} without an owner, which stays when the daemon has ended."""
 
     killSwitch = True
 
     def test_noHolder(self) -> None:
-        """Nobody owns it."""
+        """The table has no owner."""
         change = self.makeChange()
         change.apply()
         self.assertEqual((self.tools.held, self.tools.nft.owners), ([], {}))
         self.assertNotIn("flags owner", change.describe())
 
     def test_flushed(self) -> None:
-        """If somebody flushes all rules it does not hold any more."""
+        """If another program flushes all rules, the change does not hold."""
         change = self.makeChange()
         change.apply()
         self.tools.nft.flush()
         self.assertFalse(change.holds())
 
     def test_otherSettings(self) -> None:
-        """The undo of a change whose place another has taken leaves that alone."""
+        """Undoing a change that another one has replaced leaves the other one alone."""
         old = self.makeChange()
         old.apply()
         new = NftTable(NftLoader(self.tools), "tun8", self.exclusions(), True, self.cgroups())
@@ -255,7 +255,7 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_cheap(self) -> None:
-        """While nobody changes any rules nothing is run to see that it holds."""
+        """As long as nobody changes any rules, no tool is run to see that it holds."""
         change = self.makeChange()
         change.apply()
         self.assertTrue(change.holds())
@@ -267,7 +267,7 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         self.assertEqual(self.tools.ran, ["nft"])
 
     def test_cannotLook(self) -> None:
-        """Where no tool can be run it is taken to be there, and not loaded twice over."""
+        """If no tool can be run, the change is assumed to hold, and is not applied again."""
         change = self.makeChange()
         change.apply()
         before = self.state()
@@ -280,7 +280,7 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         self.assertTrue(change.holds())
 
     def test_altered(self) -> None:
-        """If somebody takes a rule out of it, it does not hold."""
+        """If somebody removes one of its rules, the change does not hold."""
         change = self.makeChange()
         change.apply()
         text = self.tools.nft.tables[TABLE]
@@ -288,7 +288,7 @@ class KillSwitchTableTests(NftCase, ChangeContract):
         self.assertFalse(change.holds())
 
     def test_thenWithoutIt(self) -> None:
-        """A start without the kill switch takes over what one with it has left."""
+        """A start without the kill switch replaces the table of one with it."""
         self.makeChange().apply()
         self.killSwitch = False
         change = self.makeChange()
@@ -304,7 +304,7 @@ class GroupTests(NftCase):
     killSwitch = True
 
     def setUp(self) -> None:
-        """The folder counts as one that nft looks into."""
+        """Make nft look into the test's folder."""
         super().setUp()
         self.lookInto(self.folder)
         self.warned: list[str] = []
@@ -317,7 +317,7 @@ class GroupTests(NftCase):
         self.patch(NftTable, "_log", Log())
 
     def lookInto(self, folder: str) -> None:
-        """Where nft looks for groups."""
+        """Set the folder in which nft looks for groups."""
         self.patch(cgroups, "SYSTEM_FOLDER", folder)
         self.patch(nft, "SYSTEM_FOLDER", folder)
 
@@ -330,7 +330,7 @@ class GroupTests(NftCase):
         self.assertIn('level 2 "system.slice/backup.service"', change.describe())
 
     def test_unitStarts(self) -> None:
-        """When a unit starts the table is to be loaded again."""
+        """When a unit is started, the change does not hold until it is applied again."""
         change = self.makeChange()
         change.apply()
         self.makeGroup("/system.slice/backup.service")
@@ -340,7 +340,7 @@ class GroupTests(NftCase):
         self.assertIn("backup", self.tools.nft.tables[TABLE])
 
     def test_groupMadeAnew(self) -> None:
-        """A group that was removed and made again has another number."""
+        """If a group was removed and created again, the change does not hold."""
         change = self.makeChange()
         change.apply()
         # Another one in between, or the folder would get the same number again.
@@ -348,7 +348,7 @@ class GroupTests(NftCase):
         self.assertFalse(change.holds())
 
     def test_outOfReach(self) -> None:
-        """Where nft does not look for groups none is loaded, and that is said once."""
+        """If the groups are not where nft looks, none is loaded, with one warning."""
         self.lookInto("/nowhere")
         change = self.makeChange()
         for _ in range(2):
@@ -358,7 +358,7 @@ class GroupTests(NftCase):
         self.assertEqual(len(self.warned), 1)
 
     def test_goneMeanwhile(self) -> None:
-        """A group that has gone while the table was loaded is no reason to give up all."""
+        """If a group is removed while the table is loaded, the other groups are kept."""
         self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
         self.tools.nft.meanwhile = lambda: shutil.rmtree(f"{self.folder}/games", ignore_errors=True)
         change = self.makeChange()
@@ -373,7 +373,7 @@ class GroupTests(NftCase):
         self.assertEqual(self.warned, [])
 
     def test_refused(self) -> None:
-        """Where the kernel cannot match groups the rest is loaded, and said once."""
+        """If the kernel cannot match groups, the other rules are loaded, with one warning."""
         self.tools.nft.refused["cgroupv2"] = "Error: cgroupv2 path fails"
         change = self.makeChange()
         change.apply()
@@ -386,17 +386,17 @@ class WorksTests(FirewallCase):
     """L{works}."""
 
     def test_works(self) -> None:
-        """nft is there, and what it would load is accepted but not loaded."""
+        """nft works if it is installed and accepts the table in a dry run."""
         self.assertTrue(works(self.tools))
         self.assertEqual(self.tools.nft.tables, {})
 
     def test_missing(self) -> None:
-        """Without nft it does not."""
+        """Without nft it does not work."""
         self.tools.installed.discard("nft")
         self.assertFalse(works(self.tools))
 
     def test_refused(self) -> None:
-        """A kernel that lacks a part cannot have it; who may not ask is not told so."""
+        """It does not work if the kernel lacks a part; without permission to ask it may work."""
         self.tools.nft.refused["fib"] = "Error: Operation not supported"
         self.assertFalse(works(self.tools))
         self.tools.nft.refused["fib"] = DENIED

@@ -13,7 +13,7 @@ from tests.unit.routing.firewall_cases import FirewallCase
 
 
 def noDevice(name: str) -> int:
-    """As C{socket.if_nametoindex} without the device."""
+    """Like C{socket.if_nametoindex} without the device."""
     raise OSError("no interface with this name")
 
 
@@ -30,11 +30,11 @@ class ResolvedTests(FirewallCase, ChangeContract):
         return ResolvedLink(self.tools, "lo", lambda name: 1)
 
     def state(self) -> str:
-        """What was told."""
+        """The arguments of the methods that were called."""
         return repr(self.tools.resolved.links)
 
     def test_told(self) -> None:
-        """All names are asked by way of the gateway's two addresses, and without TLS."""
+        """All names are sent to the gateway's two addresses, without TLS."""
         self.makeChange().apply()
         six = "10 16 253 254 220 186 152 118 0 0 0 0 0 0 0 0 0 1"
         self.assertEqual(
@@ -50,7 +50,7 @@ class ResolvedTests(FirewallCase, ChangeContract):
         )
 
     def test_notRunning(self) -> None:
-        """While it does not run nothing is wrong; once it does it is to be told."""
+        """The change holds while systemd-resolved does not run, but not once it does."""
         self.tools.resolved.running = False
         change = self.makeChange()
         change.apply()
@@ -62,7 +62,7 @@ class ResolvedTests(FirewallCase, ChangeContract):
         self.assertTrue(change.holds())
 
     def test_hung(self) -> None:
-        """One that does not answer is left alone, and asked again only after a while."""
+        """A systemd-resolved that does not answer is asked again only after a while."""
         now = [0.0]
         change = ResolvedLink(self.tools, "lo", lambda name: 1, lambda: now[0])
         change.apply()
@@ -78,28 +78,28 @@ class ResolvedTests(FirewallCase, ChangeContract):
         self.assertFalse(change.holds())
 
     def test_refused(self) -> None:
-        """If it refuses one part, all is taken back and the error says why."""
+        """If one setting is refused, all are reverted and the error says why."""
         self.tools.resolved.refused.add("SetLinkDefaultRoute")
         error = self.assertRaises(RoutingError, self.makeChange().apply)
         self.assertIn("Call failed: no", str(error))
         self.assertEqual(self.tools.resolved.links, {})
 
     def test_old(self) -> None:
-        """One that does not know all methods is told what it knows."""
+        """Methods that an old systemd-resolved does not know are left out."""
         self.tools.resolved.unknown.add("SetLinkDNSOverTLS")
         change = self.makeChange()
         change.apply()
         self.assertTrue(change.holds())
 
     def test_cannotUndo(self) -> None:
-        """If it does not forget, the error says what to type."""
+        """If the settings cannot be reverted, the error says what to type."""
         change = self.makeChange()
         change.apply()
         self.tools.resolved.refused.add("RevertLink")
         self.assertIn("resolvectl revert lo", str(self.assertRaises(RoutingError, change.undo)))
 
     def test_deviceGone(self) -> None:
-        """With the device everything was forgotten: there is nothing to undo."""
+        """After the device was removed there is nothing to undo."""
         self.makeChange().apply()
         change = ResolvedLink(self.tools, "tun9", noDevice)
         self.assertFalse(change.holds())
@@ -107,12 +107,12 @@ class ResolvedTests(FirewallCase, ChangeContract):
         self.assertIn("gone", str(self.assertRaises(RoutingError, change.apply)))
 
     def test_linkPath(self) -> None:
-        """Links have the path that systemd gives them."""
+        """A link has the D-Bus path that systemd gives it."""
         self.assertEqual(linkPath(3), "/org/freedesktop/resolve1/link/_33")
         self.assertEqual(linkPath(12), "/org/freedesktop/resolve1/link/_312")
 
     def test_isRunning(self) -> None:
-        """Without busctl, or without a bus, it does not run."""
+        """Without busctl, or without a bus, systemd-resolved counts as not running."""
         self.assertTrue(isRunning(self.tools))
         self.tools.installed.discard("busctl")
         self.assertFalse(isRunning(self.tools))

@@ -55,7 +55,7 @@ class RunTests(ToolsCase):
         self.assertEqual(os.path.basename(SystemTools().path("sh")), "sh")
 
     def test_run(self) -> None:
-        """A tool gets its arguments, text and environment, and nothing else of ours."""
+        """A tool gets its arguments, its input and its environment, and no variables of ours."""
         path = self.tool(
             "mine", '#!/bin/sh\ncat; echo "$1 $LC_ALL $EXTRA $MINE"; echo e >&2; exit 4'
         )
@@ -63,7 +63,7 @@ class RunTests(ToolsCase):
         self.assertEqual(self.tools.run([path, "x y"], "in\n"), Ran(4, "in\nx y C yes \n", "e\n"))
 
     def test_cannotRun(self) -> None:
-        """What cannot be started, or hangs, is an error and no exception."""
+        """A tool that cannot be started, or hangs, is reported without an exception."""
         self.assertEqual(self.tools.run(["/nonexistent/x"]).status, -1)
         self.patch(tools, "TIME_LIMIT", 0.05)
         path = self.tool("slow", "#!/bin/sh\nexec sleep 20")
@@ -72,7 +72,7 @@ class RunTests(ToolsCase):
         self.assertIn("took more", ran.error)
 
     def test_firstLine(self) -> None:
-        """Of an error the first line is shown, from where it says what is wrong."""
+        """Only the part of the first line that says what is wrong is shown."""
         self.assertEqual(firstLine("/dev/stdin:1:5-9: Error: no such\nquote\n^^^\n"), "no such")
         self.assertEqual(firstLine(""), "")
 
@@ -88,7 +88,7 @@ class HoldTests(ToolsCase):
         return held
 
     def test_ask(self) -> None:
-        """A line that is fine has no answer, one that is not its error; then it goes on."""
+        """A correct line has no error, a wrong one has its error, and the tool keeps running."""
         held = self.hold()
         self.assertEqual(held.ask("fine", "q", "a"), "")
         self.assertEqual(held.ask("bad thing", "q", "a"), "Error: bad thing")
@@ -96,13 +96,13 @@ class HoldTests(ToolsCase):
         self.assertTrue(held.isRunning())
 
     def test_long(self) -> None:
-        """Neither a long line nor a long error makes both wait for each other."""
+        """A long line and a long error do not cause a deadlock."""
         held = self.hold()
         self.assertEqual(held.ask("x" * 300_000, "q", "a"), "")
         self.assertEqual(len(held.ask("long", "q", "a")), 200_000)
 
     def test_manyFiles(self) -> None:
-        """It works as well in a process that has a thousand files open."""
+        """It works in a process that has more than a thousand files open."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 1200:
             raise SkipTest(f"a process may have {hard} files here")
@@ -116,31 +116,31 @@ class HoldTests(ToolsCase):
                 os.close(fd)
 
     def test_end(self) -> None:
-        """The end of its input, which is also ours, ends it."""
+        """The tool ends at the end of its input, which is also the end of our process."""
         held = self.hold()
         held.close()
         self.assertTrue(os.path.exists(f"{self.path}.ended"))
         self.assertFalse(held.isRunning())
 
     def test_ended(self) -> None:
-        """If it ends on its own, the error has what it said."""
+        """If the tool ends on its own, the error contains its message."""
         held = self.hold()
         error = self.assertRaises(RoutingError, held.ask, "end", "q", "a")
         self.assertEqual(str(error), f"{self.path} has ended: over.")
         self.assertRaises(RoutingError, held.ask, "fine", "q", "a")
 
     def test_silent(self) -> None:
-        """If it does not answer that is an error after a while."""
+        """If the tool does not answer within the time limit, that is an error."""
         held = self.hold()
         self.patch(tools, "TIME_LIMIT", 0.05)
         self.assertIn("answer", str(self.assertRaises(RoutingError, held.ask, "x", "y", "a")))
 
     def test_cannotStart(self) -> None:
-        """If it cannot be started that is an error."""
+        """If the tool cannot be started, that is an error."""
         self.assertRaises(RoutingError, self.tools.hold, ["/nonexistent/x"])
 
     def test_notInherited(self) -> None:
-        """No other child of ours keeps its input open."""
+        """No other child process keeps the tool's input open."""
         held = self.hold()
         other = self.tools.hold([self.tool("other", "#!/bin/sh\nread line\n")])
         self.addCleanup(other.close)

@@ -41,7 +41,7 @@ class FollowerTests(SynchronousTestCase):
         return self.repaired
 
     def test_settles(self) -> None:
-        """A swarm of changes is one piece of work."""
+        """A swarm of changes causes one check."""
         for _ in range(10):
             self.follower.notice()
             self.clock.advance(SETTLE / 20)
@@ -50,12 +50,12 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(len(self.times), 1)
 
     def test_checks(self) -> None:
-        """Without a change it is looked after all the same."""
+        """The routes are checked even without a change."""
         self.clock.pump([CHECK] * 3)
         self.assertEqual(len(self.times), 3)
 
     def test_fight(self) -> None:
-        """Who keeps taking away gets it back ever more slowly, within the promise."""
+        """What is removed again and again is put back more and more slowly, within the promise."""
         self.repaired = True
         waits = []
         for _ in range(8):
@@ -76,14 +76,14 @@ class FollowerTests(SynchronousTestCase):
         self.assertGreater(FIGHT, 1)
 
     def test_mistake(self) -> None:
-        """A mistake in the work is logged, and the next check comes."""
+        """An internal error is logged, and the checks continue."""
         self.error = ValueError("a mistake")
         self.clock.pump([CHECK] * 2)
         self.assertEqual(len(self.times), 2)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
 
     def test_trouble(self) -> None:
-        """What cannot be done is told once, and tried again ever more slowly."""
+        """A failure is logged once, and tried again more and more slowly."""
         said: list[LogEvent] = []
 
         @implementer(ILogObserver)
@@ -130,7 +130,7 @@ class FakeSocket:
         return bytes(first)
 
     def fileno(self) -> int:
-        """None that is real."""
+        """The number of no open file."""
         return 99
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class MonitorTests(SynchronousTestCase):
         self.heard += 1
 
     def test_hears(self) -> None:
-        """Many messages are one change, and so is an overflow."""
+        """Many messages count as one change, as does an overflow."""
         verifyObject(IReadDescriptor, self.monitor)
         self.assertEqual(self.monitor.fileno(), -1)
         self.monitor.start()
@@ -180,7 +180,7 @@ class MonitorTests(SynchronousTestCase):
         self.assertEqual(self.readers, [])
 
     def test_breaks(self) -> None:
-        """A socket that is broken is let go of, and does not spin."""
+        """A socket that fails is closed, so that the reactor does not spin."""
         self.monitor.start()
         self.socket.waiting = [errno.EIO]
         self.monitor.doRead()
@@ -188,7 +188,7 @@ class MonitorTests(SynchronousTestCase):
         self.monitor.connectionLost(Failure(OSError()))
 
     def test_none(self) -> None:
-        """Without such a socket the start fails with a sentence."""
+        """If the socket cannot be opened, the start fails with a sentence."""
 
         def refuse() -> socket.socket:
             raise OSError(errno.EMFILE, "Too many open files")
@@ -197,7 +197,7 @@ class MonitorTests(SynchronousTestCase):
         self.assertIn("Too many", str(self.assertRaises(RoutingError, monitor.start)))
 
     def test_real(self) -> None:
-        """The kernel gives such a socket to anyone, and it does not block."""
+        """Anyone may open the socket, and it does not block."""
         opened = openMonitor()
         self.addCleanup(opened.close)
         self.assertRaises(BlockingIOError, opened.recv, 100)

@@ -38,7 +38,7 @@ class WishesTests(SynchronousTestCase):
     """Tests for L{wishesOf} and L{proxyHosts}."""
 
     def test_wishes(self) -> None:
-        """What settings say, with users by number and by name; other selectors are not for here."""
+        """Wishes follow the settings, with users by number and by name, and no other selectors."""
         found = wishesOf(
             settings(
                 excludedProcesses=["uid:7", "uid:nobody", "uid:unheard", "curl", "pid:3"],
@@ -51,14 +51,14 @@ class WishesTests(SynchronousTestCase):
         self.assertEqual(found, Wishes("nano0", "proxy", "block", True, (7, 65534)))
 
     def test_users(self) -> None:
-        """Users by number and by name, each once; others are told apart."""
+        """Users are numbers, each once; unknown ones are returned separately."""
         chosen = selectors("uid:7,uid:ann,uid:007,uid:nobody.here,uid:4294967295,curl")
         found = excludedUsers(chosen, lambda text: uidOf(text, {"ann": 12}.__getitem__))
         self.assertEqual(found, ((7, 12), ("nobody.here", "4294967295")))
         self.assertEqual(excludedUsers(selectors("uid:root")), ((0,), ()))
 
     def test_hosts(self) -> None:
-        """The hosts of all proxies, once each; a unix socket has none."""
+        """The hosts of all proxies are returned once each; a unix socket has none."""
         found = proxyHosts(
             settings(
                 proxy=[
@@ -73,7 +73,7 @@ class WishesTests(SynchronousTestCase):
         self.assertEqual(proxyHosts(settings(proxy="direct://")), ())
 
     def test_addresses(self) -> None:
-        """Addresses are told from names, and looked up without a server."""
+        """Addresses are recognized, and looked up without a server."""
         self.assertTrue(isAddress("::1"))
         self.assertFalse(isAddress("proxy.example"))
         self.assertEqual(lookUp("192.0.2.1"), ["192.0.2.1"])
@@ -84,13 +84,13 @@ class ReaderTests(RoutingCase):
     """Tests for L{HostReader}."""
 
     def read(self, before: dict[str, str] | None = None) -> Any:
-        """Look at the machine."""
+        """Read the machine's state."""
         cached = CachedRoutes(self.kernel)
         reader = HostReader(cached, Wishes("nano0"), ("192.0.2.53",), str(self.root))
         return reader.read(("9.9.9.9",), (22,), before or {})
 
     def test_host(self) -> None:
-        """The tunnel is no uplink, and IPv6 is used where there is an address or a way."""
+        """The tunnel is no uplink, and IPv6 is used if there is an address or a gateway."""
         self.sysctl("up0").write_text("1\n")
         self.sysctl("nano0").write_text("2\n")
         host = self.read()
@@ -100,7 +100,7 @@ class ReaderTests(RoutingCase):
         self.assertEqual((host.proxies, host.sshPorts), (("9.9.9.9",), (22,)))
 
     def test_valuesBefore(self) -> None:
-        """What we made of a setting is not taken for what it was."""
+        """The value that we set is not taken for the value before."""
         self.sysctl("up0").write_text("2\n")
         host = self.read({"net/ipv4/conf/up0/rp_filter": "1"})
         self.assertEqual(host.interfaces[0].rpFilter, 1)
@@ -116,7 +116,7 @@ class ReaderTests(RoutingCase):
         self.assertTrue(self.read().usesIPv6)
 
     def test_refused(self) -> None:
-        """A kernel that does not tell is one sentence."""
+        """If the kernel does not list interfaces, the error is one sentence."""
 
         def refuse(destinations: object) -> Any:
             raise OSError(1, "Operation not permitted")
@@ -176,7 +176,7 @@ class SSHTests(SynchronousTestCase):
         os.symlink("/dev/null", self.proc / f"{pid}/fd/99")
 
     def test_ports(self) -> None:
-        """Where SSH servers listen, port 22 whoever listens there, and our own session's."""
+        """SSH servers' ports, port 22 whoever listens there, and our own session's are found."""
         self.process(1, "systemd", 101)
         self.process(20, "sshd", 102, 110)
         self.process(21, "sshd-session", 104, 106, 107, 108, 109)
@@ -187,7 +187,7 @@ class SSHTests(SynchronousTestCase):
         self.assertEqual(sshPorts({}, str(self.proc)), (22, 2022, 2222))
 
     def test_sessionOnly(self) -> None:
-        """A session on port 22 counts without a listener, as while the server is started anew."""
+        """A session on port 22 counts without a listener, as during a restart of the server."""
         (self.proc / "net/tcp").write_text(
             TCP.splitlines()[0] + "\n" + row(0, "9.9.9.9", 22, "01", 7)
         )
@@ -202,12 +202,12 @@ class SSHTests(SynchronousTestCase):
         self.assertEqual(sshPorts({}, str(self.proc)), ())
 
     def test_gone(self) -> None:
-        """A process that ends meanwhile does not matter."""
+        """A process that ends in the meantime is ignored."""
         (self.proc / "30").mkdir()
         self.assertEqual(sshPorts({}, str(self.proc)), (22,))
 
     def test_session(self) -> None:
-        """What is no such variable says nothing."""
+        """A malformed SSH_CONNECTION is ignored."""
         for text in ("", "a b c", "1.2.3.4 1 1.2.3.4 x", "1.2.3.4 1 1.2.3.4 0", "a b c 99999"):
             self.assertIsNone(sessionPort({"SSH_CONNECTION": text}))
 
@@ -229,19 +229,19 @@ class ExceptionsTests(SynchronousTestCase):
         )
 
     def lookUp(self, name: str) -> Deferred[list[str]]:
-        """A lookup's end."""
+        """Complete a lookup."""
         found = self.later.get(name, [])
         return fail(found) if isinstance(found, Exception) else succeed(found)
 
     def test_now(self) -> None:
-        """At the start addresses and names are found, those of several servers in one order."""
+        """At the start addresses and names are looked up; the result is sorted."""
         self.around.readNow()
         self.assertEqual(self.around.proxies, ("2001:db8::1", "9.0.0.1", "9.0.0.2"))
         self.assertEqual(self.around.sshPorts, (22,))
         self.assertFalse(self.around.complete)
 
     def test_refresh(self) -> None:
-        """Later on, what is found counts, and what is not found stays."""
+        """Later lookups replace addresses if they succeed, and keep them if not."""
         self.around.readNow()
         self.later = {"b.example": ["9.0.0.3"]}
         self.assertTrue(self.successResultOf(self.around.refresh()))

@@ -19,7 +19,7 @@ class JournalTests(RoutingCase):
     """Tests for L{Journal}."""
 
     def test_roundTrip(self) -> None:
-        """What is written is read, by another process."""
+        """Another process reads what was written."""
         self.journal().write(ENTRIES, True)
         self.assertEqual(self.journal().read(), (ENTRIES, True))
         mode = os.stat(self.journal().path).st_mode
@@ -32,13 +32,13 @@ class JournalTests(RoutingCase):
         self.journal().remove()
 
     def test_empty(self) -> None:
-        """Nothing to undo is no file."""
+        """If there is nothing to undo, there is no file."""
         self.journal().write(ENTRIES, True)
         self.journal().write([], False)
         self.assertEqual(os.listdir(self.runDir), [])
 
     def test_leftover(self) -> None:
-        """Half a new journal, of a process that was killed, does not matter."""
+        """Half a new journal, left by a killed process, is ignored."""
         self.journal().write(ENTRIES, False)
         with open(f"{self.journal().path}.new", "w") as file:
             file.write('{"half')
@@ -65,7 +65,7 @@ class JournalTests(RoutingCase):
         self.assertIn("another network namespace", str(error))
 
     def test_damaged(self) -> None:
-        """What is no journal is an error that says what to do."""
+        """If the file is no journal, the error says what to do."""
         self.journal().write(ENTRIES, True)
         whole = json.loads(self.runDir.joinpath("journal.json").read_text())
         for text in ("", "[]", "{}", json.dumps({**whole, "version": 2}), "\0\xff"):
@@ -74,14 +74,14 @@ class JournalTests(RoutingCase):
             self.assertIn("--force", str(error))
 
     def test_unwritable(self) -> None:
-        """Where it cannot be written, that is one sentence and the old one stays."""
+        """If the file cannot be written, the error is one sentence and the old file is kept."""
         self.runDir.write_text("a file")
         error = self.assertRaises(RoutingError, self.journal().write, ENTRIES, False)
         self.assertIn("cannot be written", str(error))
         self.assertRaises(RoutingError, self.journal().read)
 
     def test_place(self) -> None:
-        """This boot and this network namespace have numbers."""
+        """This boot and this network namespace are identified."""
         boot, namespace = currentPlace()
         self.assertEqual(len(boot), 36)
         self.assertEqual(namespace, os.stat("/proc/self/ns/net").st_ino)

@@ -32,7 +32,7 @@ class CachedRoutesTests(KernelRoutesContract, SynchronousTestCase):
         self.kernel = CachedRoutes(self.memory)
 
     def test_asksOnce(self) -> None:
-        """The kernel is asked once for each moment."""
+        """The kernel is asked once, until the answers are forgotten."""
         for _ in range(3):
             self.kernel.rules()
             self.kernel.routes()
@@ -44,7 +44,7 @@ class CachedRoutesTests(KernelRoutesContract, SynchronousTestCase):
 
 
 class MessageTests(SynchronousTestCase):
-    """Tests for L{ruleMessage} and L{ruleOf}; what the kernel says is in the end-to-end tests."""
+    """Tests for L{ruleMessage} and L{ruleOf}; the kernel's part is in the end-to-end tests."""
 
     def message(self, family: int = socket.AF_INET, **attributes: Any) -> dict[str, Any]:
         """A rule as pyroute2 has read it."""
@@ -67,7 +67,7 @@ class MessageTests(SynchronousTestCase):
         )
 
     def test_others(self) -> None:
-        """What has another number, or what ours never have, is not ours."""
+        """A rule with another number, or with an attribute that ours never have, is not ours."""
         for message in (
             self.message(FRA_PROTOCOL=2),
             self.message(FRA_OIFNAME="up0"),

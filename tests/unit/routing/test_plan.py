@@ -79,10 +79,10 @@ def way(
 
 
 class WayTests(SynchronousTestCase):
-    """Where packets go."""
+    """The routes of packets."""
 
     def test_everything(self) -> None:
-        """The Internet is behind the tunnel, of both families."""
+        """Packets to the Internet take the tunnel, in both families."""
         for host in ("1.1.1.1", "223.255.255.254", "2606:4700::1111"):
             self.assertEqual(way(host), "tunnel", host)
 
@@ -95,7 +95,7 @@ class WayTests(SynchronousTestCase):
                 self.assertEqual(way(host, left, mark=SOCKET_MARK), "main")
 
     def test_orderOfTheStart(self) -> None:
-        """Nothing is caught before all that has to get past it can."""
+        """All exceptions are set before the rule that catches traffic."""
         whole = changes(WISHES._replace(uids=(7,), killSwitch=True))
         for number in range(len(whole)):
             begun = whole[:number]
@@ -107,7 +107,7 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(way("9.9.9.9", begun), "main")
 
     def test_ssh(self) -> None:
-        """Answers of an SSH server go where they always went."""
+        """Answers of an SSH server bypass the tunnel."""
         for host in ("1.1.1.1", "2606:4700::1111"):
             for port in (22, 2222):
                 self.assertEqual(way(host, sport=port), "main")
@@ -115,26 +115,26 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(way(host, dport=22), "tunnel")
 
     def test_proxies(self) -> None:
-        """The proxies' own addresses are never behind the tunnel."""
+        """Packets to the proxies never take the tunnel."""
         self.assertEqual(way("9.9.9.9"), "main")
         self.assertEqual(way("9.9.9.10"), "tunnel")
         self.assertEqual(way("2001:db8:9::9"), "main")
         self.assertFalse([c for c in changes() if "127.0.0.1" in c.command("add")])
 
     def test_users(self) -> None:
-        """An excluded user's packets go past, and nobody else's."""
+        """Only an excluded user's packets bypass the tunnel."""
         plans = changes(WISHES._replace(uids=(0, 65534)))
         self.assertEqual(
             [way("1.1.1.1", plans, uid=uid) for uid in (0, 1, 65534)], ["main", "tunnel", "main"]
         )
 
     def test_lease(self) -> None:
-        """A lease is renewed with whoever gave it."""
+        """DHCP packets bypass the tunnel, so that leases are renewed."""
         self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=67), "main")
         self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=53), "tunnel")
 
     def test_lan(self) -> None:
-        """With lan: direct, local networks and what is connected are as they were."""
+        """With lan: direct, packets to local and connected networks bypass the tunnel."""
         proxied = changes(WISHES._replace(lan="proxy"))
         for host in (
             "192.168.1.7", "10.1.2.3", "172.31.0.1", "100.64.0.1", "169.254.1.1", "224.0.0.251",
@@ -146,12 +146,12 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(way("fe80::1", plans), "main")
 
     def test_ownNetworks(self) -> None:
-        """The gateway, and addresses that stand for names, are behind the tunnel."""
+        """Packets to the gateway and to fake addresses take the tunnel."""
         for host in (GATEWAY4, GATEWAY6, FAKE4.split("/")[0], FAKE6.split("/")[0]):
             self.assertEqual(way(host), "tunnel", host)
 
     def test_forwarded(self) -> None:
-        """What comes out of the tunnel does not go back into it; what comes in elsewhere does."""
+        """Packets from the tunnel do not take it again; packets from other interfaces do."""
         plans = changes(WISHES._replace(lan="proxy"))
         for host in ("192.168.1.7", "1.1.1.1", "fd12::1"):
             self.assertEqual(way(host, plans, incoming="nano0"), "main")
@@ -163,14 +163,14 @@ class WayTests(SynchronousTestCase):
         self.assertEqual(way("1.1.1.1", plans, sport=22, incoming="up0"), "tunnel")
 
     def test_largeLink(self) -> None:
-        """A network that is too large to be a link's is not believed to be one."""
+        """A network that is too large is not believed to be connected."""
         networks = ("0.0.0.0/1", "8.0.0.0/8", "9.0.0.0/15", "2000::/3", "2001:db8::/32")
         host = HOST._replace(interfaces=(Interface("up0", networks),))
         for to in ("1.1.1.1", "8.8.8.8", "9.1.1.1", "2001:db8::1"):
             self.assertEqual(way(to, changes(host=host)), "tunnel", to)
 
     def test_killSwitch(self) -> None:
-        """Without the device traffic goes on as it was, or with killSwitch not at all."""
+        """Without the device traffic takes its usual route, or with killSwitch none."""
         kept = changes(WISHES._replace(killSwitch=True))
         for to in ("1.1.1.1", "2606:4700::1111"):
             self.assertEqual(way(to, device=False), "main")
@@ -181,10 +181,10 @@ class WayTests(SynchronousTestCase):
 
 
 class FamilyTests(SynchronousTestCase):
-    """IPv6 is captured or blocked."""
+    """Capturing and blocking IPv6."""
 
     def test_table(self) -> None:
-        """What ipv6 means on which machine."""
+        """The setting ipv6 and the machine decide whether IPv6 is captured."""
         bare = HOST._replace(usesIPv6=False)
         deaf = HOST._replace(tunnelHasIPv6=False)
         for mode, host, expected in (
@@ -199,7 +199,7 @@ class FamilyTests(SynchronousTestCase):
             self.assertTrue(captures(4, wishes, host))
 
     def test_blocked(self) -> None:
-        """Blocked, it is unreachable, but for the link and the LAN."""
+        """If IPv6 is blocked, only the link and the LAN are reachable."""
         plans = changes(WISHES._replace(ipv6="block"))
         self.assertEqual(way("2606:4700::1111", plans), "unreachable")
         self.assertEqual(way("2606:4700::1111", plans, mark=SOCKET_MARK), "main")
@@ -209,23 +209,23 @@ class FamilyTests(SynchronousTestCase):
         self.assertEqual(way("1.1.1.1", plans), "tunnel")
 
     def test_none(self) -> None:
-        """A kernel without IPv6 is asked for nothing of it."""
+        """On a kernel without IPv6 the plan has no IPv6."""
         plans = changes(host=HOST._replace(hasIPv6=False))
         self.assertEqual({c.family for c in plans if not isinstance(c, Sysctl)}, {4})
 
 
 class ShapeTests(SynchronousTestCase):
-    """What stands in the plan."""
+    """The plan's contents."""
 
     def test_range(self) -> None:
-        """All rules have priorities of ours, and the last is what the others lead to."""
+        """All rules have our priorities, and the last one is the target of the others."""
         rules = [each for each in changes() if isinstance(each, Rule)]
         self.assertTrue(all(FIRST <= rule.priority <= LAST for rule in rules))
         self.assertTrue(all(r.target == END for r in rules if r.action == "goto"))
         self.assertEqual(len(set(rules)), len(rules))
 
     def test_reversePaths(self) -> None:
-        """Where the kernel is strict about reverse paths it is made loose, and only there."""
+        """Strict reverse path filters are made loose, and no others are changed."""
         for everywhere, uplink, tunnel, expected in (
             (0, 0, 0, []),
             (1, 0, 0, ["up0", "nano0"]),
@@ -245,7 +245,7 @@ class ShapeTests(SynchronousTestCase):
                 self.assertEqual(each.value, "2")
 
     def test_limits(self) -> None:
-        """However many ports, proxies and networks there are, the rules are bounded."""
+        """The number of rules is bounded, whatever the number of ports, proxies and networks."""
         host = Host(
             (Interface("up0", tuple(f"9.0.{n}.0/24" for n in range(200))),),
             sshPorts=tuple(range(1, 1000)),
@@ -258,7 +258,7 @@ class CommandTests(SynchronousTestCase):
     """Values as commands."""
 
     def test_commands(self) -> None:
-        """They are what one would type."""
+        """Commands are what a user would type."""
         rule = Rule(
             6,
             7430,

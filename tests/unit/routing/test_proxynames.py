@@ -82,13 +82,13 @@ class ProxyResolverTests(SynchronousTestCase):
         return self.successResultOf(self.resolver.lookUp(name))
 
     def test_relay(self) -> None:
-        """The relay is asked, and nobody else."""
+        """Only the relay is asked."""
         verifyObject(IHostnameResolver, self.resolver)
         self.assertEqual(self.lookUp(), ["2001:db8::1", "9.0.0.1"])
         self.assertEqual(self.system.asked, [])
 
     def test_receiver(self) -> None:
-        """The reactor's clients get addresses with their port, of the types they want."""
+        """The reactor's clients get addresses with their port, of the requested types."""
         receiver = Receiver()
         self.resolver.resolveHostName(receiver, "proxy.example", 1080)  # type: ignore[arg-type]
         self.assertTrue(receiver.complete)
@@ -101,25 +101,25 @@ class ProxyResolverTests(SynchronousTestCase):
         self.assertEqual(receiver.found, [IPv4Address("UDP", "9.0.0.1", 1)])
 
     def test_literal(self) -> None:
-        """An address is the system's affair."""
+        """An address is left to the system's resolver."""
         self.resolver.resolveHostName(Receiver(), "192.0.2.1", 1)  # type: ignore[arg-type]
         self.assertEqual(self.system.asked, ["192.0.2.1"])
 
     def test_hostsFile(self) -> None:
-        """What the machine's owner has written down holds."""
+        """An entry of the hosts file comes first."""
         self.system.found = ["10.0.0.1"]
         for name in ("home.example", "HOME."):
             self.assertEqual(self.lookUp(name), ["10.0.0.1"])
         self.assertEqual(self.lookUp("gone.example"), ["2001:db8::1", "9.0.0.1"])
 
     def test_localName(self) -> None:
-        """A name that the relay's servers do not know may be this network's."""
+        """If the relay's servers do not know a name, the system's resolver is asked."""
         self.answers = {4: [], 6: []}
         self.system.found = ["192.168.1.9", "198.19.0.7"]
         self.assertEqual(self.lookUp(), ["192.168.1.9"])
 
     def test_nobodyAnswers(self) -> None:
-        """When nobody can be asked, the last answer holds."""
+        """If no server can be asked, the last answer is used."""
         self.resolver.remember("proxy.example", ["9.0.0.5"])
         self.answers = {4: UpstreamError("x"), 6: UpstreamError("x")}
         self.assertEqual(self.lookUp(), ["9.0.0.5"])
@@ -133,7 +133,7 @@ class ProxyResolverTests(SynchronousTestCase):
         self.assertEqual(self.lookUp(), ["9.0.0.1"])
 
     def test_notReady(self) -> None:
-        """Before there is a relay the system is asked."""
+        """Before there is a relay, the system's resolver is asked."""
 
         def notYet(name: str, family: int) -> Deferred[list[str]]:
             raise AttributeError("names")

@@ -40,12 +40,12 @@ class LeftoversTests(CrashCase):
     """Tests for L{Leftovers}."""
 
     def leftovers(self) -> Leftovers:
-        """The part, as a daemon without routes has it."""
+        """The part that a daemon without routes has."""
         cached = CachedRoutes(self.kernel)
         return Leftovers(cached, Applied(self.journal(), self.changes(cached)))
 
     def test_takesBack(self) -> None:
-        """What a killed daemon has left is undone, a kill switch too."""
+        """The changes of a killed daemon are undone, including a kill switch."""
         self.crash(killSwitch=True)
         part = self.leftovers()
         verifyObject(IPart, part)
@@ -56,7 +56,7 @@ class LeftoversTests(CrashCase):
         self.leftovers().start()
 
     def test_trouble(self) -> None:
-        """What cannot be undone, or is of another place, stays, and the daemon runs."""
+        """Changes that cannot be undone, or are of another namespace, do not stop the daemon."""
         self.crash()
         self.fails.add("undo firewall")
         self.leftovers().start()
@@ -67,7 +67,7 @@ class LeftoversTests(CrashCase):
         self.assertEqual(self.there, ["firewall"])
 
     def test_made(self) -> None:
-        """There is such a part where there is a journal, and no routes."""
+        """The part exists only if there is a journal and no routes are set."""
         place = {"runDir": os.path.abspath(self.runDir)}
         self.assertIsNone(makeLeftovers(settings(**place)))
         self.crash()
@@ -79,17 +79,17 @@ class RecoverTests(CrashCase):
     """Tests for L{recover}."""
 
     def recover(self, **options: Any) -> Recovered:
-        """Take it back."""
+        """Recover."""
         return recover(
             str(self.runDir), self.kernel, self.changes(), journal=self.journal(), **options
         )
 
     def test_nothing(self) -> None:
-        """Where no daemon was killed nothing is done."""
+        """If no daemon was killed, nothing is done."""
         self.assertEqual(self.recover(), Recovered(()))
 
     def test_crash(self) -> None:
-        """What the journal says is undone, last first, and the journal goes."""
+        """The journal's changes are undone in reverse order, and the journal is removed."""
         self.crash()
         done = self.recover()
         self.assertTrue(all(" del " in line or line == "undo firewall" for line in done.undone))
@@ -98,7 +98,7 @@ class RecoverTests(CrashCase):
         self.assertEqual(self.recover(), Recovered(()))
 
     def test_killSwitch(self) -> None:
-        """A kill switch stays if that is wanted, and goes if not."""
+        """A kill switch is kept if that is wanted, and otherwise undone."""
         self.crash(killSwitch=True)
         before = self.kernel.rules()
         self.assertEqual(self.recover(keepKillSwitch=True), Recovered((), True))
@@ -110,7 +110,7 @@ class RecoverTests(CrashCase):
         self.assertEqual(self.kernel.rules(), [])
 
     def test_running(self) -> None:
-        """While a daemon runs nothing is touched, and its pid is told."""
+        """While a daemon runs nothing is undone, and the error has its pid."""
         self.crash()
         lock = InstanceLock(str(self.runDir), "")
         for pid in (f" (pid {os.getpid()})", ""):
@@ -125,7 +125,7 @@ class RecoverTests(CrashCase):
         self.assertEqual(self.kernel.rules(), [])
 
     def test_force(self) -> None:
-        """Without a journal, or with a damaged one, what bears our number is undone by force."""
+        """With force, everything with our number is undone, even if the journal is damaged."""
         self.crash()
         (self.runDir / "journal.json").write_text("damaged")
         self.assertRaises(RoutingError, self.recover)
@@ -135,7 +135,7 @@ class RecoverTests(CrashCase):
         self.assertEqual(os.listdir(self.runDir), [])
 
     def test_left(self) -> None:
-        """What cannot be undone is an error, and stays in the journal."""
+        """A change that cannot be undone is an error, and stays in the journal."""
         self.crash()
         self.fails.add("undo firewall")
         error = self.assertRaises(RoutingError, self.recover)
@@ -144,7 +144,7 @@ class RecoverTests(CrashCase):
 
 
 class CommandTests(RoutesCase):
-    """The commands' own."""
+    """The commands C{recover} and C{plan}."""
 
     def run_(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command: its status, and what it says."""
@@ -155,11 +155,11 @@ class CommandTests(RoutesCase):
         return status, out.getvalue(), err.getvalue()
 
     def test_words(self) -> None:
-        """Both are words of the command."""
+        """Both are subcommands of nanotun."""
         self.assertTrue({"plan", "recover"} <= set(COMMANDS))
 
     def test_recover(self) -> None:
-        """Where there is nothing, recover says so."""
+        """If there is nothing to undo, recover says so."""
         status, out, _ = self.run_("recover", "--run-dir", str(self.directory.absolute()))
         self.assertEqual((status, out), (0, "There is nothing to take back.\n"))
 
@@ -198,7 +198,7 @@ class CommandTests(RoutesCase):
         self.assertIn("--run-dir", str(self.assertRaises(ConfigError, options.runDir)))
 
     def test_preview(self) -> None:
-        """The plan is what a start does, in the same order, and nothing is changed."""
+        """The plan lists what a start does, in order, and changes nothing."""
         self.patch(preview, "sshPorts", lambda environment: (22,))
         changes = preview.plannedChanges(
             settings(proxy="socks5://9.9.9.9", excludedProcesses="uid:7", killSwitch=True),

@@ -22,7 +22,7 @@ class RoutesTests(RoutesCase):
         return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
 
     def blocked(self) -> list[int]:
-        """The families with a rule that makes everything unreachable."""
+        """The families in which everything is unreachable."""
         return [rule.family for rule in self.kernel.rules() if rule.action == "unreachable"]
 
     def assertClean(self) -> None:
@@ -34,7 +34,7 @@ class RoutesTests(RoutesCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_wholeLife(self) -> None:
-        """A start sets everything, a stop takes everything back."""
+        """A start sets everything, and a stop undoes everything."""
         routes = self.routes()
         verifyObject(IPart, routes)
         routes.start()
@@ -47,7 +47,7 @@ class RoutesTests(RoutesCase):
         self.assertTrue(self.kernel.closed)
 
     def test_firewallBeforeTraffic(self) -> None:
-        """The firewall is there before the rule that catches, and until that is gone."""
+        """The firewall is in force as long as the rule that catches traffic."""
         routes = self.routes()
         caught: list[bool] = []
         change = self.fake("firewall")
@@ -63,7 +63,7 @@ class RoutesTests(RoutesCase):
         self.assertEqual(caught, [False, False])
 
     def test_failures(self) -> None:
-        """Whichever change fails, the start fails and nothing is left."""
+        """If any change fails, the start fails and nothing is left."""
         routes = self.routes()
         routes.start()
         commands = [line for line in self.kernel.log if " add " in line]
@@ -79,7 +79,7 @@ class RoutesTests(RoutesCase):
         self.assertClean()
 
     def test_oldKernel(self) -> None:
-        """A kernel that takes a rule and makes another of it is an error."""
+        """A kernel that changes a rule when it is added is an error."""
         self.kernel.ignores = True
         error = self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
         self.assertIn("4.17", str(error))
@@ -95,7 +95,7 @@ class RoutesTests(RoutesCase):
         self.assertEqual(self.blocked(), [6])
 
     def test_another(self) -> None:
-        """While another daemon's routes are set the start fails, and touches nothing of it."""
+        """While another daemon's routes are set, the start fails and leaves them alone."""
         self.routes().start()
         before = self.kernel.rules(), self.kernel.routes(), list(self.there)
         self.runDir = self.directory / "another"
@@ -107,7 +107,7 @@ class RoutesTests(RoutesCase):
         self.assertEqual(self.written(), [])
 
     def test_losesIPv6(self) -> None:
-        """A device that loses its IPv6 while it is captured leaks none, and IPv4 is followed."""
+        """If the device loses its IPv6 address, no IPv6 leaks, and IPv4 is still followed."""
         routes = self.routes(ipv6="capture")
         routes.start()
         self.kernel.devices["nano0"] = TUNNEL._replace(networks=("198.18.0.0/30",))
@@ -125,7 +125,7 @@ class RoutesTests(RoutesCase):
         self.assertClean()
 
     def test_crash(self) -> None:
-        """After a crash the next start takes over what was left, and its stop leaves nothing."""
+        """After a crash the next start takes over what was left, and its stop undoes it."""
         self.routes().start()
         self.clock.calls.clear()
         self.kernel.removeDevice("nano0")
@@ -139,7 +139,7 @@ class RoutesTests(RoutesCase):
         self.assertClean()
 
     def test_lostJournal(self) -> None:
-        """What a crash left is known without its journal, and none of it outlives a stop."""
+        """What a crash left is recognized without a journal, and undone by the stop."""
         for killSwitch in (False, True):
             self.routes(killSwitch=killSwitch).start()
             self.clock.calls.clear()
@@ -159,7 +159,7 @@ class RoutesTests(RoutesCase):
             self.assertClean()
 
     def test_failureAfterCrash(self) -> None:
-        """A start that fails after a crash gives everything back, but for a kill switch."""
+        """A start that fails after a crash undoes everything, unless a kill switch is in force."""
         self.extra, self.fails = ["other"], {"do other"}
         self.assertRaises(RoutingError, self.routes(killSwitch=True).start)
         self.assertClean()
@@ -174,7 +174,7 @@ class RoutesTests(RoutesCase):
             self.extra, self.fails = ["firewall"], set()
 
     def test_flushed(self) -> None:
-        """What somebody takes away is put back, after a message or at the next check."""
+        """What somebody takes away is made again, after a message or at the next check."""
         routes = self.routes()
         routes.start()
         before = set(self.kernel.rules())
@@ -191,7 +191,7 @@ class RoutesTests(RoutesCase):
         self.assertClean()
 
     def test_networkChanges(self) -> None:
-        """Another network has its rules, and those who remember the old one are told."""
+        """In another network the rules are updated, and L{networkChanged} is called."""
         routes = self.routes()
         routes.start()
         self.kernel.devices["up0"] = UPLINK._replace(gateways=("192.168.1.254",))
@@ -210,7 +210,7 @@ class RoutesTests(RoutesCase):
         routes.stop()
 
     def test_proxyMoves(self) -> None:
-        """A proxy's name and SSH's ports are looked up again and again; ports are kept."""
+        """A proxy's name and SSH's ports are refreshed periodically; old ports are kept."""
         routes = self.routes()
         routes.start()
         self.addresses, self.ports = ["9.9.9.6", "2001:db8::6"], (2222,)
@@ -227,7 +227,7 @@ class RoutesTests(RoutesCase):
         routes.stop()
 
     def test_nameUnknownAtFirst(self) -> None:
-        """A name that cannot be looked up at the start is, at once, when the tunnel carries."""
+        """A name that cannot be looked up at the start is looked up again right after it."""
         self.addresses = []
         routes = self.routes()
         lookUp = routes._exceptions._lookUp
@@ -243,7 +243,7 @@ class RoutesTests(RoutesCase):
         routes.stop()
 
     def test_sleep(self) -> None:
-        """A machine that slept may be elsewhere."""
+        """After a machine slept, the network counts as changed."""
         routes = self.routes()
         routes.start()
         self.wall += 3600
@@ -254,7 +254,7 @@ class RoutesTests(RoutesCase):
         routes.stop()
 
     def test_cannotFollow(self) -> None:
-        """While a change cannot be made it is tried again, with one line in the log."""
+        """A change that cannot be made is tried again, with one line in the log."""
         routes = self.routes()
         routes.start()
         self.kernel.flush()
@@ -269,7 +269,7 @@ class RoutesTests(RoutesCase):
         self.assertClean()
 
     def test_undoFails(self) -> None:
-        """What cannot be undone stays in the journal for recover."""
+        """A change that cannot be undone stays in the journal for recover."""
         routes = self.routes()
         routes.start()
         self.fails.add("undo firewall")
@@ -278,14 +278,14 @@ class RoutesTests(RoutesCase):
 
 
 class ProxiesTests(RoutesCase):
-    """Other proxies, of a configuration that was read again."""
+    """Other proxies, after a reload."""
 
     def proxies(self) -> list[str]:
         """The addresses that have a rule."""
         return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
 
     def test_setProxies(self) -> None:
-        """The rules follow other proxies, be they names or addresses."""
+        """The rules are updated for other proxies, names and addresses."""
         routes = self.routes()
         routes.start()
         self.assertEqual(self.proxies(), ["9.9.9.9/32"])
@@ -300,7 +300,7 @@ class ConfirmTests(RoutesCase):
     """C{--confirm}."""
 
     def test_confirmed(self) -> None:
-        """Confirmed in time, everything stays, and now the kill switch too."""
+        """If confirmed in time, everything is kept, and the kill switch is put in force."""
         routes = self.routes(confirm=60, killSwitch=True)
         routes.start()
         self.assertFalse(self.unreachable())
@@ -315,7 +315,7 @@ class ConfirmTests(RoutesCase):
         routes.stop()
 
     def test_notConfirmed(self) -> None:
-        """Not confirmed, everything is taken back, and the daemon ends with status 1."""
+        """If not confirmed, everything is undone, and the daemon ends with status 1."""
         routes = self.routes(confirm=60)
         routes.start()
         self.clock.advance(60)
@@ -329,7 +329,7 @@ class ConfirmTests(RoutesCase):
         self.assertEqual(self.written(), [])
 
     def test_stopped(self) -> None:
-        """A stop before the confirmation is a stop."""
+        """A stop before the confirmation undoes everything."""
         routes = self.routes(confirm=60)
         routes.start()
         routes.stop()

@@ -67,7 +67,7 @@ class FakeSystem:
 
 
 class FakeLinks:
-    """Stands for L{nanotun.tun.links.NetlinkLinks}."""
+    """A fake of L{nanotun.tun.links.NetlinkLinks}."""
 
     def __init__(self) -> None:
         self.configured: list[tuple[str, int]] = []
@@ -105,14 +105,14 @@ class DeviceTests(SynchronousTestCase):
         return self.works
 
     def fails(self, offload: str = "auto", name: str = "nano0") -> str:
-        """The text of the L{DeviceError}; nothing is left behind."""
+        """The text of the L{DeviceError}; no fd may be left open."""
         error = self.assertRaises(DeviceError, self.opener.open, name, 1500, offload)
         self.assertEqual(self.system.openFDs, set())
         return str(error)
 
     def test_interfaces(self) -> None:
         """
-        They are what they say.
+        They provide their interfaces.
         """
         verifyClass(ITunOpener, LinuxTunOpener)
         verifyObject(ITunOpener, self.opener)
@@ -121,7 +121,7 @@ class DeviceTests(SynchronousTestCase):
 
     def test_plain(self) -> None:
         """
-        Without offload a packet has nothing before it.
+        Without offload a packet has no header in front of it.
         """
         device = self.opener.open("nano0", 1400, "off")
         self.assertEqual((device.name, device.mtu, device.vnetHeader), ("nano0", 1400, 0))
@@ -158,14 +158,14 @@ class DeviceTests(SynchronousTestCase):
 
     def test_forced(self) -> None:
         """
-        C{on} believes the user.
+        C{on} uses offload without a probe.
         """
         self.works = False
         self.assertEqual(self.opener.open("nano0", 1500, "on").vnetHeader, VNET_HEADER)
         self.assertEqual(self.probed, [])
 
     def falls(self) -> None:
-        """Offload is given up with one line in the log."""
+        """A device without offload, with one line in the log."""
         device = self.opener.open("nano0", 1500, "auto")
         self.assertEqual(device.vnetHeader, 0)
         self.assertEqual(self.system.openFDs, {device.fileno()})
@@ -174,21 +174,21 @@ class DeviceTests(SynchronousTestCase):
 
     def test_offloadBroken(self) -> None:
         """
-        A kernel that gets it wrong is noticed.
+        A kernel whose offload does not work is noticed.
         """
         self.works = False
         self.falls()
 
     def test_probeFails(self) -> None:
         """
-        A probe that fails is a no.
+        If the probe fails, the device runs without offload.
         """
         self.works = OSError(errno.EINVAL, "bad")
         self.falls()
 
     def test_probeImpossible(self) -> None:
         """
-        No library to probe with ends the start and leaves no device.
+        Without a library for the probe the start fails and leaves no device.
         """
         self.works = EngineError("not built")
         self.assertRaises(EngineError, self.opener.open, "nano0", 1500, "auto")
@@ -219,7 +219,7 @@ class DeviceTests(SynchronousTestCase):
 
     def test_longName(self) -> None:
         """
-        The kernel would cut a long name off.
+        A name that the kernel would shorten is refused.
         """
         self.assertIn("15 letters", self.fails(name="x" * 16))
         self.assertEqual(self.system.attached, [])
@@ -236,7 +236,7 @@ class DeviceTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Closing closes, once.
+        Closing twice closes the fd once.
         """
         device = self.opener.open("nano0", 1500, "off")
         device.close()

@@ -14,7 +14,7 @@ from nanotun.tun.links import IPV6_VALUES, NetlinkLinks
 
 
 class FakeNetlink:
-    """Writes down what it is asked."""
+    """Notes the calls."""
 
     def __init__(self) -> None:
         self.links: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ class NetlinkLinksTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """A folder of settings as the kernel has it."""
+        """A folder of settings like the kernel's."""
         self.settings = self.mktemp()
         self.folder = os.path.join(self.settings, "nano0")
         os.makedirs(self.folder)
@@ -69,7 +69,7 @@ class NetlinkLinksTests(SynchronousTestCase):
 
     def test_noIPv6(self) -> None:
         """
-        Where IPv6 is disabled, or not built in, there is only IPv4.
+        If IPv6 is disabled, or not built in, the device gets only IPv4.
         """
         self.configure()
         self.write("disable_ipv6", "1\n")
@@ -78,7 +78,7 @@ class NetlinkLinksTests(SynchronousTestCase):
 
     def test_readOnly(self) -> None:
         """
-        Settings that cannot be written do not stop it.
+        Settings that cannot be written are no failure.
         """
         self.write("disable_ipv6", "0\n")
         for setting in IPV6_VALUES:

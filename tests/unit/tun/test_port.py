@@ -63,7 +63,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_budget(self) -> None:
         """
-        One turn takes a bounded number of packets.
+        One turn reads a bounded number of packets.
         """
         self.engine.packets = BUDGET + 1
         self.assertIsNone(self.port.doRead())
@@ -71,7 +71,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_down(self) -> None:
         """
-        A link that is down is looked at again, quietly.
+        A link that is down is tried again, without a warning.
         """
         self.port.startReading()
         self.engine.pumpError = OSError(errno.EIO, "down")
@@ -83,7 +83,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_stopWhileDown(self) -> None:
         """
-        Stopping ends that too.
+        After a stop a link that is down is not tried again.
         """
         self.port.startReading()
         self.engine.pumpError = OSError(errno.EIO, "down")
@@ -93,7 +93,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         """
-        An error for good ends the reading and is told once.
+        A permanent error ends the reading and is reported once.
         """
         self.port.startReading()
         self.engine.pumpError = OSError(errno.EBADFD, "gone")
@@ -108,7 +108,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_pollError(self) -> None:
         """
-        The kernel may say it by an error on the fd alone.
+        An error on the fd alone counts as a lost device.
         """
         self.port.startReading()
         self.port.connectionLost(Failure(CONNECTION_LOST))
@@ -122,7 +122,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_busy(self) -> None:
         """
-        A busy device is lent, and read again once it is back.
+        A busy device is lent to the engine, and read again once it is returned.
         """
         self.port.startReading()
         self.readOften()
@@ -132,7 +132,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_notBusy(self) -> None:
         """
-        Reads that are far apart are the reactor's.
+        A device with reads that are far apart is not lent.
         """
         self.port.startReading()
         self.readOften(BUSY_GAP * 2)
@@ -140,7 +140,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_stopWhileLent(self) -> None:
         """
-        A port that stopped meanwhile does not read when the device is back.
+        A port that was stopped in the meantime does not read a returned device.
         """
         self.port.startReading()
         self.readOften()
@@ -150,7 +150,7 @@ class TunPortTests(SynchronousTestCase):
 
     def test_startWhileLent(self) -> None:
         """
-        Nor before.
+        Nor does it read before the device is returned.
         """
         self.port.startReading()
         self.readOften()
