@@ -57,13 +57,13 @@ class Newcomers:
         self._changed = self._seconds()
         self._listed: set[int] = set()
         self._stats: dict[int, ProcStat] = {}
-        self._verdicts: dict[int, Excluded | None] = {}
+        self._results: dict[int, Excluded | None] = {}
         self._unsettled = set(table.young)
         self.overflowed = False
 
     def adopt(self, excluded: Excluded) -> None:
         """Note what was found out elsewhere about one of L{pids}."""
-        self._verdicts[excluded.process.pid] = excluded
+        self._results[excluded.process.pid] = excluded
 
     def isGone(self, pid: int) -> bool:
         """Whether a process that was seen before is known to have ended."""
@@ -78,9 +78,9 @@ class Newcomers:
     def excluded(self) -> list[Excluded]:
         """The excluded ones among them, the youngest first."""
         return [
-            verdict
-            for _, verdict in sorted(self._verdicts.items(), reverse=True)
-            if verdict is not None
+            result
+            for _, result in sorted(self._results.items(), reverse=True)
+            if result is not None
         ]
 
     def look(self, deadline: float) -> bool:
@@ -132,21 +132,21 @@ class Newcomers:
             self._unsettled.discard(pid)
         known = self._stats.get(pid)
         if known is not None and sameProgram(known, stat):
-            return self._verdicts[pid]
+            return self._results[pid]
         scanned = self._table.stats.get(pid)
         if scanned is not None and sameProgram(scanned, stat):
             # The scan has seen this program.
             return self._table.excluded.get(pid)
         self._stats[pid] = stat
-        verdict = self._verdicts[pid] = self._judge(pid, stat, generation)
-        return verdict
+        result = self._results[pid] = self._match(pid, stat, generation)
+        return result
 
     def _forget(self, pid: int) -> None:
         self._unsettled.discard(pid)
         self._stats.pop(pid, None)
-        self._verdicts.pop(pid, None)
+        self._results.pop(pid, None)
 
-    def _judge(self, pid: int, stat: ProcStat, generation: int) -> Excluded | None:
+    def _match(self, pid: int, stat: ProcStat, generation: int) -> Excluded | None:
         text = self._text(pid, stat)
         before = self._table.excluded.get(pid)
         if (
@@ -177,6 +177,6 @@ class Newcomers:
     def _parent(self, pid: int, generation: int) -> Excluded | None:
         if pid in self._unsettled and generation < GENERATIONS:
             return self.examine(pid, generation + 1)
-        if pid in self._verdicts:
-            return self._verdicts[pid]
+        if pid in self._results:
+            return self._results[pid]
         return self._table.excluded.get(pid)

@@ -145,19 +145,19 @@ class Owners:
             return None
         deadline = self._budget.begin()
         try:
-            owner = self._judge(found, flow.destination, deadline)
+            owner = self._ownerOf(found, flow.destination, deadline)
             if owner.excluded and not found.connected:
                 # Any of the sockets may have sent the packets: all have to be excluded.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
-                        sharer = self._judge(other, flow.destination, deadline)
+                        sharer = self._ownerOf(other, flow.destination, deadline)
                         if not sharer.excluded:
                             return sharer
             return owner
         finally:
             self._budget.end()
 
-    def _judge(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
+    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
             # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)

@@ -105,16 +105,18 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     The changes that are ours by their name, whether a journal names them or not: to undo.
     """
     tools = SystemTools() if tools is None else tools
-    nobody, nowhere = Exclusions(), Cgroups((), "")
+    none, nowhere = Exclusions(), Cgroups((), "")
     found: list[IChange] = []
     if tools.path("nft"):
-        found.append(nft.NftTable(nft.NftLoader(tools), "", nobody, False, nowhere, anybodys=True))
+        found.append(
+            nft.NftTable(nft.NftLoader(tools), "", none, False, nowhere, unconditional=True)
+        )
     for variant in iptables.VARIANTS:
         for version, name in iptables.NAMES.items():
             if tools.path(f"{name}-{variant}" if variant else name):
                 found.append(
                     iptables.IptablesChains(
-                        tools, "", nobody, variant, (version,), nowhere, anybodys=True
+                        tools, "", none, variant, (version,), nowhere, unconditional=True
                     )
                 )
     return found

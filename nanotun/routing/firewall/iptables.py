@@ -37,7 +37,7 @@ class IptablesChains:
 
     @param variant: C{"legacy"}, C{"nft"}, or empty for the commands with the plain names.
     @param versions: of IP: 4, and 6 if the kernel has it.
-    @param anybodys: whether L{undo} removes the rules no matter which change made them.
+    @param unconditional: whether L{undo} removes the rules no matter which change made them.
     """
 
     kind = "iptables"
@@ -52,7 +52,7 @@ class IptablesChains:
         variant: str,
         versions: Sequence[int],
         cgroups: Cgroups,
-        anybodys: bool = False,
+        unconditional: bool = False,
     ) -> None:
         self._tools = tools
         self._device = device
@@ -60,7 +60,7 @@ class IptablesChains:
         self._variant = variant
         self._versions = tuple(versions)
         self._cgroups = cgroups
-        self._anybodys = anybodys
+        self._unconditional = unconditional
         self._withCgroups = True
         self._listing: list[str] = []
         self._seen = (0, "")
@@ -131,12 +131,12 @@ class IptablesChains:
             try:
                 tables = self._tables(version)
             except ToolError:
-                if self._anybodys:
+                if self._unconditional:
                     # A variant that does not work here has no rules either.
                     continue
                 raise
             key = keyIn("".join(tables.values()))
-            if not (self._anybodys or key in (None, self._base().key)):
+            if not (self._unconditional or key in (None, self._base().key)):
                 continue
             script = text.removing(tables)
             refused = self._restore(version, script) if script else ""

@@ -132,7 +132,7 @@ class NftTable:
     L{holds} and L{undo} may be called in any thread, one at a time.
 
     @param sleep: waits for some seconds; time.sleep.
-    @param anybodys: whether L{undo} removes the table no matter which change made it.
+    @param unconditional: whether L{undo} removes the table no matter which change made it.
     """
 
     kind = "nft"
@@ -147,7 +147,7 @@ class NftTable:
         killSwitch: bool,
         cgroups: Cgroups,
         sleep: Callable[[float], None] = time.sleep,
-        anybodys: bool = False,
+        unconditional: bool = False,
     ) -> None:
         self._loader = loader
         self._device = device
@@ -155,7 +155,7 @@ class NftTable:
         self._killSwitch = killSwitch
         self._cgroups = cgroups
         self._sleep = sleep
-        self._anybodys = anybodys
+        self._unconditional = unconditional
         self._listing = ""
         self._withCgroups = True
         self._seen = (0, "", False)
@@ -203,7 +203,7 @@ class NftTable:
             if attempt:
                 self._sleep(_PAUSE)
             listing = self._loader.list()
-            if listing and not (self._anybodys or keyIn(listing) in (None, self._base().key)):
+            if listing and not (self._unconditional or keyIn(listing) in (None, self._base().key)):
                 return
             error = self._loader.delete()
             if not error:

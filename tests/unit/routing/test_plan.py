@@ -28,7 +28,7 @@ def changes(wishes: Wishes = WISHES, host: Host = HOST) -> list[Change]:
     return first + last
 
 
-def way(
+def routeOf(
     to: str,
     plans: list[Change] | None = None,
     device: bool = True,
@@ -84,7 +84,7 @@ class WayTests(SynchronousTestCase):
     def test_everything(self) -> None:
         """Packets to the Internet take the tunnel, in both families."""
         for host in ("1.1.1.1", "223.255.255.254", "2606:4700::1111"):
-            self.assertEqual(way(host), "tunnel", host)
+            self.assertEqual(routeOf(host), "tunnel", host)
 
     def test_marked(self) -> None:
         """A marked packet never enters the tunnel, whichever rules are missing."""
@@ -92,7 +92,7 @@ class WayTests(SynchronousTestCase):
         for number in range(len(whole)):
             left = whole[:number] + whole[number + 1 :]
             for host in ("1.1.1.1", "2606:4700::1111"):
-                self.assertEqual(way(host, left, mark=SOCKET_MARK), "main")
+                self.assertEqual(routeOf(host, left, mark=SOCKET_MARK), "main")
 
     def test_orderOfTheStart(self) -> None:
         """All exceptions are set before the rule that catches traffic."""
@@ -100,38 +100,39 @@ class WayTests(SynchronousTestCase):
         for number in range(len(whole)):
             begun = whole[:number]
             for host in ("1.1.1.1", "2606:4700::1111"):
-                self.assertEqual(way(host, begun, mark=SOCKET_MARK), "main")
-                self.assertEqual(way(host, begun, sport=22), "main")
-                self.assertEqual(way(host, begun, uid=7), "main")
-            self.assertEqual(way("192.168.1.7", begun), "main")
-            self.assertEqual(way("9.9.9.9", begun), "main")
+                self.assertEqual(routeOf(host, begun, mark=SOCKET_MARK), "main")
+                self.assertEqual(routeOf(host, begun, sport=22), "main")
+                self.assertEqual(routeOf(host, begun, uid=7), "main")
+            self.assertEqual(routeOf("192.168.1.7", begun), "main")
+            self.assertEqual(routeOf("9.9.9.9", begun), "main")
 
     def test_ssh(self) -> None:
         """Answers of an SSH server bypass the tunnel."""
         for host in ("1.1.1.1", "2606:4700::1111"):
             for port in (22, 2222):
-                self.assertEqual(way(host, sport=port), "main")
-            self.assertEqual(way(host, sport=22, transport="udp"), "tunnel")
-            self.assertEqual(way(host, dport=22), "tunnel")
+                self.assertEqual(routeOf(host, sport=port), "main")
+            self.assertEqual(routeOf(host, sport=22, transport="udp"), "tunnel")
+            self.assertEqual(routeOf(host, dport=22), "tunnel")
 
     def test_proxies(self) -> None:
         """Packets to the proxies never take the tunnel."""
-        self.assertEqual(way("9.9.9.9"), "main")
-        self.assertEqual(way("9.9.9.10"), "tunnel")
-        self.assertEqual(way("2001:db8:9::9"), "main")
+        self.assertEqual(routeOf("9.9.9.9"), "main")
+        self.assertEqual(routeOf("9.9.9.10"), "tunnel")
+        self.assertEqual(routeOf("2001:db8:9::9"), "main")
         self.assertFalse([c for c in changes() if "127.0.0.1" in c.command("add")])
 
     def test_users(self) -> None:
         """Only an excluded user's packets bypass the tunnel."""
         plans = changes(WISHES._replace(uids=(0, 65534)))
         self.assertEqual(
-            [way("1.1.1.1", plans, uid=uid) for uid in (0, 1, 65534)], ["main", "tunnel", "main"]
+            [routeOf("1.1.1.1", plans, uid=uid) for uid in (0, 1, 65534)],
+            ["main", "tunnel", "main"],
         )
 
     def test_lease(self) -> None:
         """DHCP packets bypass the tunnel, so that leases are renewed."""
-        self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=67), "main")
-        self.assertEqual(way("1.1.1.1", transport="udp", sport=68, dport=53), "tunnel")
+        self.assertEqual(routeOf("1.1.1.1", transport="udp", sport=68, dport=67), "main")
+        self.assertEqual(routeOf("1.1.1.1", transport="udp", sport=68, dport=53), "tunnel")
 
     def test_lan(self) -> None:
         """With lan: direct, packets to local and connected networks bypass the tunnel."""
@@ -140,44 +141,44 @@ class WayTests(SynchronousTestCase):
             "192.168.1.7", "10.1.2.3", "172.31.0.1", "100.64.0.1", "169.254.1.1", "224.0.0.251",
             "255.255.255.255", "203.0.113.9", "fd12::1", "2001:db8:1::9", "ff02::fb",
         ):  # fmt: skip
-            self.assertEqual(way(host), "main", host)
-            self.assertEqual(way(host, proxied), "tunnel", host)
+            self.assertEqual(routeOf(host), "main", host)
+            self.assertEqual(routeOf(host, proxied), "tunnel", host)
         for plans in (changes(), proxied):
-            self.assertEqual(way("fe80::1", plans), "main")
+            self.assertEqual(routeOf("fe80::1", plans), "main")
 
     def test_ownNetworks(self) -> None:
         """Packets to the gateway and to fake addresses take the tunnel."""
         for host in (GATEWAY4, GATEWAY6, FAKE4.split("/")[0], FAKE6.split("/")[0]):
-            self.assertEqual(way(host), "tunnel", host)
+            self.assertEqual(routeOf(host), "tunnel", host)
 
     def test_forwarded(self) -> None:
         """Packets from the tunnel do not take it again; packets from other interfaces do."""
         plans = changes(WISHES._replace(lan="proxy"))
         for host in ("192.168.1.7", "1.1.1.1", "fd12::1"):
-            self.assertEqual(way(host, plans, incoming="nano0"), "main")
-            self.assertEqual(way(host, plans, incoming="up0"), "tunnel")
+            self.assertEqual(routeOf(host, plans, incoming="nano0"), "main")
+            self.assertEqual(routeOf(host, plans, incoming="up0"), "tunnel")
         # It is nobody's, and no server's of this machine.
         plans = changes(WISHES._replace(uids=(0,)))
-        self.assertEqual(way("1.1.1.1", plans, uid=0), "main")
-        self.assertEqual(way("1.1.1.1", plans, uid=0, incoming="up0"), "tunnel")
-        self.assertEqual(way("1.1.1.1", plans, sport=22, incoming="up0"), "tunnel")
+        self.assertEqual(routeOf("1.1.1.1", plans, uid=0), "main")
+        self.assertEqual(routeOf("1.1.1.1", plans, uid=0, incoming="up0"), "tunnel")
+        self.assertEqual(routeOf("1.1.1.1", plans, sport=22, incoming="up0"), "tunnel")
 
     def test_largeLink(self) -> None:
         """A network that is too large is not believed to be connected."""
         networks = ("0.0.0.0/1", "8.0.0.0/8", "9.0.0.0/15", "2000::/3", "2001:db8::/32")
         host = HOST._replace(interfaces=(Interface("up0", networks),))
         for to in ("1.1.1.1", "8.8.8.8", "9.1.1.1", "2001:db8::1"):
-            self.assertEqual(way(to, changes(host=host)), "tunnel", to)
+            self.assertEqual(routeOf(to, changes(host=host)), "tunnel", to)
 
     def test_killSwitch(self) -> None:
         """Without the device traffic takes its usual route, or with killSwitch none."""
         kept = changes(WISHES._replace(killSwitch=True))
         for to in ("1.1.1.1", "2606:4700::1111"):
-            self.assertEqual(way(to, device=False), "main")
-            self.assertEqual(way(to, kept, device=False), "unreachable")
-            self.assertEqual(way(to, kept), "tunnel")
-            self.assertEqual(way(to, kept, device=False, mark=SOCKET_MARK), "main")
-            self.assertEqual(way(to, kept, device=False, sport=22), "main")
+            self.assertEqual(routeOf(to, device=False), "main")
+            self.assertEqual(routeOf(to, kept, device=False), "unreachable")
+            self.assertEqual(routeOf(to, kept), "tunnel")
+            self.assertEqual(routeOf(to, kept, device=False, mark=SOCKET_MARK), "main")
+            self.assertEqual(routeOf(to, kept, device=False, sport=22), "main")
 
 
 class FamilyTests(SynchronousTestCase):
@@ -201,12 +202,12 @@ class FamilyTests(SynchronousTestCase):
     def test_blocked(self) -> None:
         """If IPv6 is blocked, only the link and the LAN are reachable."""
         plans = changes(WISHES._replace(ipv6="block"))
-        self.assertEqual(way("2606:4700::1111", plans), "unreachable")
-        self.assertEqual(way("2606:4700::1111", plans, mark=SOCKET_MARK), "main")
-        self.assertEqual(way("2606:4700::1111", plans, sport=22), "main")
-        self.assertEqual(way("fe80::1", plans), "main")
-        self.assertEqual(way("fd12::1", plans), "main")
-        self.assertEqual(way("1.1.1.1", plans), "tunnel")
+        self.assertEqual(routeOf("2606:4700::1111", plans), "unreachable")
+        self.assertEqual(routeOf("2606:4700::1111", plans, mark=SOCKET_MARK), "main")
+        self.assertEqual(routeOf("2606:4700::1111", plans, sport=22), "main")
+        self.assertEqual(routeOf("fe80::1", plans), "main")
+        self.assertEqual(routeOf("fd12::1", plans), "main")
+        self.assertEqual(routeOf("1.1.1.1", plans), "tunnel")
 
     def test_none(self) -> None:
         """On a kernel without IPv6 the plan has no IPv6."""
