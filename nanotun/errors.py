@@ -13,6 +13,16 @@ class NanotunError(Exception):
     """The root: its text is one sentence for the user."""
 
 
+class UnexpectedEvent(RuntimeError):
+    """
+    A state machine got an event that its table has no entry for: a bug, not a sentence
+    for the user.
+    """
+
+    def __init__(self, machine: str, state: object, event: object) -> None:
+        super().__init__(f"{machine} got the unexpected event {event} in the state {state}")
+
+
 class ConfigError(NanotunError):
     """The configuration is wrong; the text names file, line and key."""
 

@@ -1,5 +1,6 @@
 """
-One delayed call that can be set again and taken back at any time.
+One delayed call that can be restarted or cancelled at any time, and how long to wait
+after trouble.
 """
 
 from __future__ import annotations
@@ -47,3 +48,26 @@ class Timer:
         # Before the call, which may start the timer again.
         self._call = None
         return self._function()
+
+
+def backOff(first: float, limit: float, chance: Callable[[], float]) -> Callable[[int], float]:
+    """
+    Make an exponential back-off: each delay is twice the one before it, and between
+    half and all of that is used, so that clients that failed together do not come back
+    together.
+
+    @param first: seconds of the first delay.
+    @param limit: seconds of the longest delay.
+    @param chance: returns a number from 0 to 1.
+    @return: takes the number of delays so far and returns the seconds of the next one.
+    """
+
+    def delay(attempt: int) -> float:
+        # Imported after the first trouble: it loads Automat, which would make each start
+        # 40 ms slower.
+        from twisted.application.internet import backoffPolicy
+
+        whole = backoffPolicy(first, limit, 2.0, jitter=lambda: 0.0)(attempt)
+        return whole * (1.0 + chance()) / 2.0
+
+    return delay

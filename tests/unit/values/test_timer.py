@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.timer import Timer
+from nanotun.timer import Timer, backOff
 
 
 class TimerTests(SynchronousTestCase):
@@ -60,3 +60,20 @@ class TimerTests(SynchronousTestCase):
         timer.start(1.0)
         self.clock.advance(1.0)
         self.assertTrue(timer.active)
+
+
+class BackOffTests(SynchronousTestCase):
+    """L{backOff}."""
+
+    def test_doubles(self) -> None:
+        """Each delay is twice the one before, up to the limit, however many there were."""
+        delay = backOff(2.0, 60.0, lambda: 1.0)
+        self.assertEqual(
+            [delay(attempt) for attempt in (0, 1, 2, 4, 5, 10**9)],
+            [2.0, 4.0, 8.0, 32.0, 60.0, 60.0],
+        )
+
+    def test_chance(self) -> None:
+        """Chance takes away up to half of a delay."""
+        self.assertEqual(backOff(2.0, 60.0, lambda: 0.0)(1), 2.0)
+        self.assertEqual(backOff(2.0, 60.0, lambda: 0.5)(1), 3.0)
