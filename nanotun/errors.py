@@ -20,7 +20,7 @@ class UnexpectedEvent(RuntimeError):
     """
 
     def __init__(self, machine: str, state: object, event: object) -> None:
-        super().__init__(f"{machine} got the unexpected event {event} in the state {state}")
+        super().__init__(f"{machine} got the unexpected event {event!s} in the state {state!s}")
 
 
 class ConfigError(NanotunError):

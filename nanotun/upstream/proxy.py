@@ -25,7 +25,7 @@ from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
 from nanotun.upstream.handshakes.socks5relay import relayEndpoint
 from nanotun.upstream.pool.pool import WarmPool
-from nanotun.upstream.pool.reuse import proceed
+from nanotun.upstream.pool.reuse import reuse
 from nanotun.upstream.url import ProxyURL
 
 #: Seconds that a proxy's "no UDP here" is believed.  Long enough to cost no
@@ -183,7 +183,7 @@ class ProxyUpstream:
         warm = None if pool is None else pool.take()
         if pool is None or warm is None:
             return self._connector.open(self._addresses, handshake)
-        opened = proceed(self._connector, self._addresses, handshake, warm)
+        opened = reuse(self._connector, self._addresses, handshake, warm)
         # Not before the request: dials take time, and nobody waits for these.
         pool.refill()
         return opened

@@ -1,50 +1,104 @@
 """
-Opens legs: lookup, connect, handshake, all under one deadline.
+Opens legs: lookup, connect and handshake, all under one deadline.
 
-A leg's life::
-
-    start     -> LOOKUP      the addresses are not known yet
-              -> CONNECT     to the first address
-    LOOKUP    addresses      -> CONNECT
-              no addresses   -> failed
-    CONNECT   connected      -> HANDSHAKE, or done where there is none
-              refused, ...   -> CONNECT to the next address; failed after the last
-              its share of the time passed -> the same
-    HANDSHAKE done           -> done
-              again          -> CONNECT to the same address
-              error, end     -> failed
-    any       deadline       -> failed
-              cancel         -> failed; no socket is left
+L{TRANSITIONS} is a dial's whole life.  Each address is tried for its share of the time
+that is left; an address that answers too late or not at all makes way for the next one.
+A handshake that fails ends the dial, because the proxy has answered.  However a dial
+ends, it leaves no socket behind but the one that it hands over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from nanotun.errors import UpstreamError, UpstreamTimeout
+from nanotun.errors import UnexpectedEvent, UpstreamError, UpstreamTimeout
 from nanotun.interfaces import Connection, IHandshake
+from nanotun.timer import Timer
 from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.dial.sockets import openStream
 from nanotun.upstream.dial.transport import HandshakeTransport
 
-LOOKUP = "looking up its name"
-CONNECT = "connecting"
-HANDSHAKE = "waiting for its answer"
+
+# Also str, whose hash is not Python code: the table is read three times a dial.
+class DialState(str, enum.Enum):
+    """What a dial is doing."""
+
+    NEW = "new"
+    RESOLVING = "resolving"
+    CONNECTING = "connecting"
+    HANDSHAKING = "handshaking"
+    #: On a connection that waited; see L{nanotun.upstream.pool.reuse}.
+    REUSING = "reusing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DialEvent(str, enum.Enum):
+    """What happens to a dial."""
+
+    #: The addresses are not known yet.
+    LOOKUP = "lookup"
+    #: The addresses are known.
+    FOUND = "found"
+    #: This address failed or took too long, and another one is left.
+    NEXT = "next"
+    #: The socket is connected, and a handshake follows.
+    CONNECTED = "connected"
+    #: The handshake wants to continue on another connection to the same address.
+    AGAIN = "again"
+    #: The leg is ready.
+    SUCCEEDED = "succeeded"
+    #: An error that ends the dial, or the deadline.
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+Transitions = Mapping[tuple[DialState, DialEvent], DialState]
+
+#: The state that follows each event.  Any other event is a bug.
+TRANSITIONS: Transitions = {
+    (DialState.NEW, DialEvent.LOOKUP): DialState.RESOLVING,
+    (DialState.NEW, DialEvent.FOUND): DialState.CONNECTING,
+    (DialState.RESOLVING, DialEvent.FOUND): DialState.CONNECTING,
+    (DialState.RESOLVING, DialEvent.FAILED): DialState.FAILED,
+    (DialState.RESOLVING, DialEvent.CANCELLED): DialState.CANCELLED,
+    (DialState.CONNECTING, DialEvent.NEXT): DialState.CONNECTING,
+    (DialState.CONNECTING, DialEvent.CONNECTED): DialState.HANDSHAKING,
+    (DialState.CONNECTING, DialEvent.SUCCEEDED): DialState.DONE,
+    (DialState.CONNECTING, DialEvent.FAILED): DialState.FAILED,
+    (DialState.CONNECTING, DialEvent.CANCELLED): DialState.CANCELLED,
+    (DialState.HANDSHAKING, DialEvent.AGAIN): DialState.CONNECTING,
+    (DialState.HANDSHAKING, DialEvent.SUCCEEDED): DialState.DONE,
+    (DialState.HANDSHAKING, DialEvent.FAILED): DialState.FAILED,
+    (DialState.HANDSHAKING, DialEvent.CANCELLED): DialState.CANCELLED,
+}
+
+#: What the error of a dial that ran out of time says it was doing.
+DOING = {
+    DialState.RESOLVING: "looking up its name",
+    DialState.CONNECTING: "connecting",
+    DialState.HANDSHAKING: "waiting for its answer",
+    DialState.REUSING: "waiting for its answer",
+}
 
 
 class Connector:
     """
-    What all legs of one upstream share.
+    What all dials of one upstream share.
 
     @param name: the upstream in an error: C{"The proxy socks5://host:1080"}.
     @param timeout: seconds for lookup, connect and handshake together.
-    @param errorFor: what a failed connect means: errno and address to error.
+    @param errorFor: turns the errno of a failed connect, and the address, into the
+        error to raise.
+    @param factory: makes the protocols that run handshakes; L{None} for an upstream
+        that has none.
     @param makeStream: makes a socket of the family it is given.
     """
 
@@ -70,16 +124,24 @@ class Connector:
         """
         Open one leg.
 
-        @param handshake: not begun; L{None} if a connected socket is all.
+        @param handshake: one that has not begun, or L{None} if a connected socket is
+            enough.
         @return: see L{nanotun.interfaces.IUpstream.connect}.
         """
-        leg = Leg(self, addresses, handshake)
-        leg.start()
-        return leg.deferred
+        dial = Dial(self, addresses, handshake)
+        dial.start()
+        return dial.deferred
 
 
-class Leg:
-    """One leg; see the table above."""
+class Dial:
+    """
+    The asking for one leg; see L{TRANSITIONS}.
+
+    @ivar state: what it is doing now.
+    @ivar deferred: fires with the leg, or fails with an L{UpstreamError}; cancelling it
+        cancels the dial.
+    @raise UnexpectedEvent: from any method, for an event that the state does not allow.
+    """
 
     __slots__ = (
         "_addresses",
@@ -88,47 +150,56 @@ class Leg:
         "_deadline",
         "_handshake",
         "_lookup",
-        "_step",
         "_timer",
         "_transport",
         "_untried",
         "deferred",
+        "state",
     )
+
+    transitions: ClassVar[Transitions] = TRANSITIONS
 
     def __init__(
         self, connector: Connector, addresses: HostAddresses, handshake: IHandshake | None
     ) -> None:
+        self.state = DialState.NEW
         self._connector = connector
         self._addresses = addresses
         self._handshake = handshake
-        self._step = LOOKUP
+        self._deadline = connector.reactor.seconds() + connector.timeout
+        self._timer = Timer(connector.reactor, self._expired)
         self._untried: list[SocketAddress] = []
         self._current: SocketAddress | None = None
         self._transport: HandshakeTransport | None = None
         self._lookup: Deferred[list[SocketAddress]] | None = None
-        self._timer: IDelayedCall | None = None
         self.deferred: Deferred[Connection] = Deferred(self._cancelled)
 
     def start(self) -> None:
-        connector = self._connector
-        self._deadline = connector.reactor.seconds() + connector.timeout
-        self._lookUp()
-
-    def _lookUp(self) -> None:
+        """Begin with the lookup, or with the first address if that is known."""
         known = self._addresses.known()
-        if known is None:
-            reactor = self._connector.reactor
-            left = max(0.0, self._deadline - reactor.seconds())
-            self._timer = reactor.callLater(left, self._expired)
-            self._lookup = self._addresses.get()
-            self._lookup.addCallbacks(self._found, self._notFound)
-        else:
+        if known is not None:
             self._found(known)
+            return
+        self._to(DialEvent.LOOKUP)
+        self._timer.start(self._left())
+        self._lookup = self._addresses.get()
+        self._lookup.addCallbacks(self._found, self._notFound)
+
+    def _to(self, event: DialEvent) -> None:
+        try:
+            self.state = self.transitions[self.state, event]
+        except KeyError:
+            raise UnexpectedEvent("A dial", self.state, event) from None
+
+    def _left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._deadline - self._connector.reactor.seconds())
 
     def _found(self, addresses: list[SocketAddress]) -> None:
         self._lookup = None
+        self._to(DialEvent.FOUND)
         self._untried = addresses.copy()
-        self._tryNext()
+        self._tryFirst()
 
     def _notFound(self, reason: Failure) -> None:
         if reason.check(CancelledError) is None:
@@ -137,33 +208,25 @@ class Leg:
             assert isinstance(error, UpstreamError)
             self._fail(error)
 
-    def _tryNext(self) -> None:
-        """Try the next address, for its share of the time that is left."""
+    def _tryFirst(self) -> None:
+        """Try the first of the untried addresses, for its share of the time that is left."""
         connector = self._connector
-        reactor = connector.reactor
-        if self._timer is not None:
-            self._timer.cancel()
-        left = max(0.0, self._deadline - reactor.seconds())
-        self._timer = reactor.callLater(left / len(self._untried), self._expired)
-        self._step = CONNECT
+        self._timer.start(self._left() / len(self._untried))
         self._current = address = self._untried.pop(0)
         try:
             stream = connector.makeStream(address.family)
         except UpstreamError as error:
-            # Perhaps this machine lacks the family only.
-            if self._untried:
-                self._tryNext()
-            else:
-                self._fail(error)
+            # This machine may lack only this family.
+            self._nextOr(error)
             return
         protocol = None
         if self._handshake is not None:
             assert connector.factory is not None
             protocol = connector.factory.buildHandshake(
-                self._handshake, self._succeeded, self._fail, self._dialAgain
+                self._handshake, self._succeeded, self._fail, self._again
             )
         self._transport = transport = HandshakeTransport(
-            stream, reactor, protocol, self._connected, self._connectFailed
+            stream, connector.reactor, protocol, self._connected, self._connectFailed
         )
         try:
             transport.connect(address.address)
@@ -172,75 +235,79 @@ class Leg:
 
     def _connectFailed(self, error: int) -> None:
         self._transport = None
-        if self._untried:
-            self._tryNext()
-        else:
-            assert self._current is not None
+        assert self._current is not None
+        if not self._untried:
             self._addresses.doubt()
-            self._fail(self._connector.errorFor(error, self._current))
+        self._nextOr(self._connector.errorFor(error, self._current))
+
+    def _nextOr(self, error: UpstreamError) -> None:
+        """Try the next address; where there is none, fail with this error."""
+        if self._untried:
+            self._to(DialEvent.NEXT)
+            self._tryFirst()
+        else:
+            self._fail(error)
 
     def _connected(self) -> None:
-        self._succeeded(b"")
+        if self._handshake is None:
+            self._succeeded(b"")
+        else:
+            self._to(DialEvent.CONNECTED)
 
     def _succeeded(self, leftover: bytes) -> None:
+        self._to(DialEvent.SUCCEEDED)
         assert self._transport is not None and self._current is not None
         fd = self._transport.detach()
         self._transport = None
         self._addresses.prefer(self._current)
-        self._settle()
+        self._timer.cancel()
         self.deferred.callback(Connection(fd, leftover))
 
-    def _dialAgain(self) -> None:
-        """The handshake goes on on another connection to the same address."""
-        assert self._transport is not None and self._current is not None
-        self._transport.abortConnection()
-        self._transport = None
+    def _again(self) -> None:
+        """The handshake continues on another connection to the same address."""
+        self._to(DialEvent.AGAIN)
+        assert self._current is not None
+        self._abort()
         self._untried = [self._current]
-        self._tryNext()
+        self._tryFirst()
 
     def _expired(self) -> None:
-        """The timer: an address's share of the time passed, or all of it."""
-        self._timer = None
-        reactor = self._connector.reactor
-        if reactor.seconds() >= self._deadline:
-            if self._stepNow() == CONNECT:
+        """An address's share of the time is over, or all of the time."""
+        connecting = self.state is DialState.CONNECTING
+        if not self._left():
+            if connecting:
                 self._addresses.doubt()
             self._fail(
                 UpstreamTimeout(
                     f"{self._connector.name} did not answer within "
-                    f"{self._connector.timeout:g} s (while {self._stepNow()})."
+                    f"{self._connector.timeout:g} s (while {DOING[self.state]})."
                 )
             )
-        elif self._stepNow() == CONNECT and self._untried:
-            assert self._transport is not None
-            self._transport.abortConnection()
-            self._tryNext()
+        elif connecting and self._untried:
+            self._to(DialEvent.NEXT)
+            self._abort()
+            self._tryFirst()
         else:
-            self._timer = reactor.callLater(self._deadline - reactor.seconds(), self._expired)
-
-    def _stepNow(self) -> str:
-        if self._step == CONNECT and self._transport is not None and self._transport.connected:
-            return HANDSHAKE
-        return self._step
+            self._timer.start(self._left())
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
-        # Deferred.cancel fails it with CancelledError itself.
+        self._to(DialEvent.CANCELLED)
+        # Deferred.cancel itself fails it with CancelledError.
         self._abandon()
 
     def _fail(self, error: UpstreamError) -> None:
+        self._to(DialEvent.FAILED)
         self._abandon()
         self.deferred.errback(error)
 
     def _abandon(self) -> None:
-        self._settle()
-        if self._transport is not None:
-            self._transport.abortConnection()
-            self._transport = None
-        if self._lookup is not None:
-            lookup, self._lookup = self._lookup, None
+        self._timer.cancel()
+        self._abort()
+        lookup, self._lookup = self._lookup, None
+        if lookup is not None:
             lookup.cancel()
 
-    def _settle(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _abort(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abortConnection()

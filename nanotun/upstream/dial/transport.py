@@ -1,34 +1,25 @@
 """
-A transport for the few bytes of a handshake, made to be let go of.
+A transport for the few bytes of a handshake, made to give its socket away.
 
 L{twisted.internet.tcp.Client} costs about 150 microseconds per connection and
-never gives its socket away.  This one knows just what a handshake needs:
+never gives its socket away.  This one does only what a handshake needs:
 connect, write, read, and L{HandshakeTransport.detach}.
-
-Rules::
-
-    state        event                        next
-    connecting   connected                    connected; makeConnection
-    connecting   refused, unreachable, ...    closed; connectFailed(errno)
-    connecting   a unix socket's queue full   connecting, anew in a moment
-    connecting   adopt                        connected; makeConnection
-    connected    bytes                        connected; dataReceived
-    connected    end or error                 closed; connectionLost
-    any          detach, abortConnection      closed; the protocol hears nothing
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import errno
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     ILoggingContext,
     IReadDescriptor,
     ITransport,
@@ -39,8 +30,11 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Bytes per read.  A reply is a few dozen; what comes after it is the app's and
-#: goes along as leftover.
+from nanotun.errors import UnexpectedEvent
+from nanotun.timer import Timer
+
+#: Bytes per read.  A reply is a few dozen; anything after it is for the app and is
+#: passed on as leftover.
 READ_SIZE = 4096
 
 #: Seconds between two attempts at a unix socket whose queue is full.  The kernel
@@ -51,13 +45,60 @@ RETRY_INTERVAL = 0.01
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
+# Also str, whose hash is not Python code: the table is read three times a dial.
+class TransportState(str, enum.Enum):
+    """What has become of the connection."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    #: Connected, and closed as soon as all is written.
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class TransportEvent(str, enum.Enum):
+    """What happens to a connection."""
+
+    CONNECT = "connect"
+    #: The connect succeeded, or the socket was connected from the start.
+    CONNECTED = "connected"
+    #: The connect failed.
+    FAILED = "failed"
+    #: The protocol has no more to write, but the kernel has not taken all of it.
+    FINISH = "finish"
+    #: The other side ended the connection, or we did in order.
+    ENDED = "ended"
+    #: The socket was given away.
+    DETACHED = "detached"
+    ABORTED = "aborted"
+
+
+#: The state that follows each event.  Any other event is a bug.
+TRANSITIONS = {
+    (TransportState.NEW, TransportEvent.CONNECT): TransportState.CONNECTING,
+    (TransportState.NEW, TransportEvent.CONNECTED): TransportState.CONNECTED,
+    (TransportState.NEW, TransportEvent.ABORTED): TransportState.CLOSED,
+    (TransportState.CONNECTING, TransportEvent.CONNECTED): TransportState.CONNECTED,
+    (TransportState.CONNECTING, TransportEvent.FAILED): TransportState.CLOSED,
+    (TransportState.CONNECTING, TransportEvent.ABORTED): TransportState.CLOSED,
+    (TransportState.CONNECTED, TransportEvent.FINISH): TransportState.CLOSING,
+    (TransportState.CONNECTED, TransportEvent.ENDED): TransportState.CLOSED,
+    (TransportState.CONNECTED, TransportEvent.DETACHED): TransportState.CLOSED,
+    (TransportState.CONNECTED, TransportEvent.ABORTED): TransportState.CLOSED,
+    (TransportState.CLOSING, TransportEvent.FINISH): TransportState.CLOSING,
+    (TransportState.CLOSING, TransportEvent.ENDED): TransportState.CLOSED,
+    (TransportState.CLOSING, TransportEvent.ABORTED): TransportState.CLOSED,
+}
+
+
 def receive(stream: socket.socket) -> Any:
     """
-    Read what there is, for a reader's C{doRead}.
+    Read what has arrived, for a reader's C{doRead}.
 
     @param stream: non-blocking.
-    @return: bytes, at least one; or what C{doRead} returns: L{None} if there is
-        nothing now, else how the connection ended.
+    @return: bytes, at least one; or what C{doRead} returns: L{None} if nothing has
+        arrived, else how the connection ended.
     """
     try:
         return stream.recv(READ_SIZE) or CONNECTION_DONE
@@ -70,29 +111,27 @@ def receive(stream: socket.socket) -> Any:
 @implementer(ITransport, IReadDescriptor, IWriteDescriptor, ILoggingContext)
 class HandshakeTransport:
     """
-    One connection attempt and its handshake.
+    One connection attempt and its handshake; see L{TRANSITIONS}.
 
-    @ivar connected: whether the TCP connection stands.
     @param stream: a non-blocking socket, for L{connect} or L{adopt}; owned from here.
-    @param protocol: hears of the connection; C{None} for who wants only the
-        connected socket, which C{connected} then hears of.
-    @param connected: called without arguments once connected, if there is no
-        protocol.
-    @param connectFailed: called with an errno.  Not before C{connect} returned.
+    @param protocol: runs on the connection, and is not told of its end if that is
+        L{detach} or L{abortConnection}; L{None} where the connected socket is enough.
+    @param connected: called without arguments once connected, before the protocol.
+    @param connectFailed: called with an errno, not before L{connect} has returned.
+    @raise UnexpectedEvent: from any method, for an event that the state does not allow.
     """
 
     __slots__ = (
-        "_closing",
         "_connectFailed",
-        "_connectedHook",
+        "_connected",
         "_pending",
         "_protocol",
         "_reactor",
         "_reading",
         "_retry",
         "_socket",
+        "_state",
         "_writing",
-        "connected",
     )
 
     def __init__(
@@ -103,14 +142,15 @@ class HandshakeTransport:
         connected: Callable[[], None],
         connectFailed: Callable[[int], None],
     ) -> None:
+        self._state = TransportState.NEW
         self._socket: socket.socket | None = stream
         self._reactor = reactor
         self._protocol = protocol
-        self._connectedHook = connected
+        self._connected = connected
         self._connectFailed = connectFailed
-        self.connected = self._reading = self._writing = self._closing = False
+        self._reading = self._writing = False
         self._pending = b""
-        self._retry: IDelayedCall | None = None
+        self._retry: Timer | None = None
 
     def connect(self, address: Any) -> None:
         """
@@ -119,61 +159,64 @@ class HandshakeTransport:
         @param address: as L{socket.socket.connect} takes it, a literal address.
         @raise OSError: it failed at once; the socket is closed.
         """
+        self._to(TransportEvent.CONNECT)
+        self._attempt(address)
+
+    def adopt(self) -> None:
+        """Use a socket that is connected already."""
+        self._established()
+
+    def _to(self, event: TransportEvent) -> None:
+        try:
+            self._state = TRANSITIONS[self._state, event]
+        except KeyError:
+            raise UnexpectedEvent("A transport", self._state, event) from None
+
+    def _attempt(self, address: Any) -> None:
         stream = self._socket
         assert stream is not None
         error = stream.connect_ex(address)
         if error == errno.EAGAIN and stream.family == socket.AF_UNIX:
-            self._retry = self._reactor.callLater(RETRY_INTERVAL, self._connectAgain, address)
+            self._retry = Timer(self._reactor, partial(self._attemptAgain, address))
+            self._retry.start(RETRY_INTERVAL)
             return
         if error not in (0, errno.EINPROGRESS):
-            self._close()
+            self._close(TransportEvent.FAILED)
             raise OSError(error, "connect")
-        # On one machine the handshake is over by now: no turn of the reactor.
-        if self._hasPeer():
+        # A connect on this machine is complete by now: save a turn of the reactor.
+        if _hasPeer(stream):
             self._established()
         else:
             self._writing = True
             self._reactor.addWriter(self)
 
-    def _connectAgain(self, address: Any) -> None:
-        self._retry = None
+    def _attemptAgain(self, address: Any) -> None:
         try:
-            self.connect(address)
+            self._attempt(address)
         except OSError as error:
             self._connectFailed(error.errno or 0)
 
-    def adopt(self) -> None:
-        """The socket is connected already: go on from there."""
-        self._established()
-
-    def _hasPeer(self) -> bool:
-        try:
-            self._socket.getpeername()  # type: ignore[union-attr]
-        except OSError:
-            return False
-        return True
-
     def _established(self) -> None:
-        self.connected = True
+        self._to(TransportEvent.CONNECTED)
         if self._protocol is not None:
-            # Before the writer goes, so that the fd stays registered.
+            # Before the writer is removed, so that the fd stays registered.
             self._reading = True
             self._reactor.addReader(self)
         if self._writing:
             self._writing = False
             self._reactor.removeWriter(self)
-        if self._protocol is None:
-            self._connectedHook()
-        else:
+        self._connected()
+        if self._protocol is not None:
             self._protocol.makeConnection(self)
 
     def detach(self) -> int:
         """
-        Let go of the connection.
+        Give the connected socket away.
 
-        @return: the fd, which is the caller's.  Bytes that were read and not
-            handled are the protocol's to pass on.
+        @return: the fd, now the caller's.  Bytes that were read and not handled are
+            the protocol's to pass on.
         """
+        self._to(TransportEvent.DETACHED)
         stream = self._socket
         assert stream is not None
         self._unregister()
@@ -192,7 +235,7 @@ class HandshakeTransport:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                # The reader will hear of it, and tells.
+                # The reader sees the same error and reports it.
                 return
             if sent == len(data):
                 return
@@ -208,20 +251,19 @@ class HandshakeTransport:
 
     def loseConnection(self) -> None:
         """See L{ITransport.loseConnection}."""
+        if self._socket is None:
+            return
         if self._pending:
-            self._closing = True
-        elif self._socket is not None:
-            self._lose(Failure(CONNECTION_DONE))
+            self._to(TransportEvent.FINISH)
+        else:
+            self._end(Failure(CONNECTION_DONE))
 
     def abortConnection(self) -> None:
-        """Close with a reset.  The protocol hears nothing."""
+        """Close with a reset, and without a word to the protocol.  Harmless once closed."""
         if self._socket is not None:
-            self._unregister()
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-            except OSError:
-                pass
-            self._close()
+            self._close(TransportEvent.ABORTED)
 
     def getPeer(self) -> IAddress:
         """See L{ITransport.getPeer}."""
@@ -254,11 +296,11 @@ class HandshakeTransport:
         """See L{IWriteDescriptor.doWrite}."""
         stream = self._socket
         assert stream is not None
-        if not self.connected:
+        if self._state is TransportState.CONNECTING:
             error = stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self._failed(error)
-            elif self._hasPeer():
+            elif _hasPeer(stream):
                 self._established()
             return None
         try:
@@ -270,7 +312,7 @@ class HandshakeTransport:
         if not self._pending:
             self._writing = False
             self._reactor.removeWriter(self)
-            if self._closing:
+            if self._state is TransportState.CLOSING:
                 self.loseConnection()
         return None
 
@@ -279,20 +321,18 @@ class HandshakeTransport:
         stream = self._socket
         if stream is None:
             return
-        if self.connected:
-            self._lose(reason)
-            return
-        error = stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._failed(error or errno.ECONNABORTED)
+        if self._state is TransportState.CONNECTING:
+            error = stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._failed(error or errno.ECONNABORTED)
+        else:
+            self._end(reason)
 
     def _failed(self, error: int) -> None:
-        self._unregister()
-        self._close()
+        self._close(TransportEvent.FAILED)
         self._connectFailed(error)
 
-    def _lose(self, reason: Failure) -> None:
-        self._unregister()
-        self._close()
+    def _end(self, reason: Failure) -> None:
+        self._close(TransportEvent.ENDED)
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
 
@@ -304,13 +344,23 @@ class HandshakeTransport:
             self._writing = False
             self._reactor.removeWriter(self)
 
-    def _close(self) -> None:
+    def _close(self, event: TransportEvent) -> None:
+        self._to(event)
+        self._unregister()
         if self._retry is not None:
             self._retry.cancel()
-            self._retry = None
         stream, self._socket = self._socket, None
         if stream is not None:
             stream.close()
+
+
+def _hasPeer(stream: socket.socket) -> bool:
+    """Whether the socket is connected."""
+    try:
+        stream.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _addressOf(name: tuple[Any, ...]) -> IAddress:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import (
     ProxyError,
+    UnexpectedEvent,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
     UpstreamRefused,
@@ -21,13 +22,16 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection
+from nanotun.upstream.dial.connector import Connector, Dial, DialEvent, DialState
+from nanotun.upstream.dial.resolver import HostAddresses
 from nanotun.upstream.direct import DirectUpstream
+from nanotun.upstream.pool.reuse import ReuseDial
 from tests.unit.upstream.upstream_cases import FakeReactor, FakeStream
 
 
 class AddressCase(SynchronousTestCase):
     """
-    Legs on sockets, lookups and time of memory.
+    Dials with sockets, lookups and a clock in memory.
     """
 
     def setUp(self) -> None:
@@ -38,7 +42,7 @@ class AddressCase(SynchronousTestCase):
         self.upstream = DirectUpstream(self.reactor, 6.0, self.makeStream)
 
     def makeStream(self, family: int) -> Any:
-        """A socket whose connect takes its time."""
+        """A socket whose connect does not complete at once."""
         stream = FakeStream([errno.EINPROGRESS])
         self.families.append(family)
         self.streams.append(stream)
@@ -53,7 +57,7 @@ class AddressCase(SynchronousTestCase):
         receiver.resolutionComplete()
 
     def connected(self) -> None:
-        """The oldest attempt gets its connection."""
+        """The attempt under way succeeds."""
         (transport,) = self.reactor.writers
         self.streams[-1].peer = True
         transport.doWrite()
@@ -65,14 +69,49 @@ class AddressCase(SynchronousTestCase):
         transport.doWrite()
 
     def assertIdle(self) -> None:
-        """Nothing is left."""
+        """No timer and no descriptor is left."""
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.reactor.readers + self.reactor.writers, [])
 
 
-class LegTests(AddressCase):
+class TableTests(AddressCase):
     """
-    Tests for the table of L{nanotun.upstream.dial.connector}.
+    Tests for L{TRANSITIONS} as a whole.
+    """
+
+    def test_ends(self) -> None:
+        """
+        Nothing can happen to a dial that has ended, and each dial that has begun can
+        fail and be cancelled.
+        """
+        for table in (Dial.transitions, ReuseDial.transitions):
+            begun = {state for state, _ in table} - {DialState.NEW}
+            ended = {DialState.DONE, DialState.FAILED, DialState.CANCELLED}
+            self.assertEqual(begun & ended, set())
+            for state in begun:
+                self.assertEqual(table[state, DialEvent.FAILED], DialState.FAILED)
+                self.assertEqual(table[state, DialEvent.CANCELLED], DialState.CANCELLED)
+
+    def test_unexpected(self) -> None:
+        """
+        An event that a state does not allow is an error that names both.
+        """
+        connector = Connector(
+            self.reactor, "x", 6.0, lambda error, address: ProxyError("x"), None, self.makeStream
+        )
+        dial = Dial(connector, HostAddresses(self.reactor, "192.0.2.1", 80), None)
+        dial.start()
+        self.assertIs(dial.state, DialState.CONNECTING)
+        dial.deferred.cancel()
+        self.failureResultOf(dial.deferred, CancelledError)
+        error = self.assertRaises(UnexpectedEvent, dial.start)
+        self.assertIn("DialEvent.FOUND in the state DialState.CANCELLED", str(error))
+        self.assertIdle()
+
+
+class DialTests(AddressCase):
+    """
+    Tests for the course of a dial.
     """
 
     def addresses(self) -> None:
@@ -89,96 +128,98 @@ class LegTests(AddressCase):
         """
         An address needs no lookup.
         """
-        leg = self.upstream.connect(Endpoint("192.0.2.1", 80))
-        self.assertNoResult(leg)
+        dial = self.upstream.connect(Endpoint("192.0.2.1", 80))
+        self.assertNoResult(dial)
         self.connected()
-        self.assertEqual(self.successResultOf(leg), Connection(77, b""))
+        self.assertEqual(self.successResultOf(dial), Connection(77, b""))
         self.assertIdle()
 
     def test_spuriousWrite(self) -> None:
         """
-        A stale event of an older descriptor of the same number is no connection.
+        A stale event for an older descriptor of the same number does not count as connected.
         """
-        leg = self.upstream.connect(Endpoint("192.0.2.1", 80))
+        dial = self.upstream.connect(Endpoint("192.0.2.1", 80))
         self.reactor.writers[0].doWrite()
-        self.assertNoResult(leg)
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        self.assertNoResult(dial)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.assertTrue(self.streams[0].closed)
         self.assertIdle()
 
     def test_failsAtOnce(self) -> None:
         """
-        A connect may fail before it begins.
+        A connect that fails at once fails the dial.
         """
-        self.makeStream = lambda family: FakeStream([errno.ENETUNREACH])  # type: ignore
-        upstream = DirectUpstream(self.reactor, 6.0, self.makeStream)
-        leg = upstream.connect(Endpoint("192.0.2.1", 80))
-        self.failureResultOf(leg, UpstreamNetUnreachable)
+        upstream = DirectUpstream(
+            self.reactor,
+            6.0,
+            lambda family: FakeStream([errno.ENETUNREACH]),  # type: ignore[arg-type, return-value]
+        )
+        dial = upstream.connect(Endpoint("192.0.2.1", 80))
+        self.failureResultOf(dial, UpstreamNetUnreachable)
         self.assertIdle()
 
     def test_missingFamily(self) -> None:
         """
-        Where this machine lacks the first address's family the next is tried.
+        If this machine lacks the first address's family, the next address is tried.
         """
-        make = self.upstream._connector.makeStream
 
         def makeStream(family: int) -> Any:
             if family == socket.AF_INET6:
                 raise UpstreamNetUnreachable("no IPv6 here")
-            return make(family)
+            return self.makeStream(family)
 
-        self.upstream._connector.makeStream = makeStream
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        upstream = DirectUpstream(self.reactor, 6.0, makeStream)
+        dial = upstream.connect(Endpoint("example.com", 80))
         self.addresses()
         self.connected()
-        self.successResultOf(leg)
+        self.successResultOf(dial)
         self.assertIdle()
 
     def test_nextAddress(self) -> None:
         """
-        Where one address fails the next is tried.
+        If one address fails, the next one is tried.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        dial = self.upstream.connect(Endpoint("example.com", 80))
         self.addresses()
         self.refused(errno.ENETUNREACH)
         self.connected()
-        self.successResultOf(leg)
+        self.successResultOf(dial)
         self.assertEqual(self.families, [socket.AF_INET6, socket.AF_INET])
         self.assertIdle()
 
     def test_lastAddress(self) -> None:
         """
-        After the last one its error counts.
+        If all addresses fail, the last one's error is raised.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        dial = self.upstream.connect(Endpoint("example.com", 80))
         self.addresses()
         self.refused(errno.ENETUNREACH)
         self.refused(errno.ECONNREFUSED)
-        self.failureResultOf(leg, UpstreamRefused)
+        self.failureResultOf(dial, UpstreamRefused)
         self.assertIdle()
 
     def test_lostAddress(self) -> None:
         """
-        The reactor's way to say that a connect failed is the same.
+        A connect whose failure the reactor reports fails the dial too.
         """
-        leg = self.upstream.connect(Endpoint("192.0.2.1", 80))
+        dial = self.upstream.connect(Endpoint("192.0.2.1", 80))
         self.streams[0].error = errno.EHOSTUNREACH
         self.reactor.writers[0].connectionLost(Failure(ZeroDivisionError()))
-        self.failureResultOf(leg, UpstreamHostUnreachable)
+        self.failureResultOf(dial, UpstreamHostUnreachable)
 
     def test_blackhole(self) -> None:
         """
-        An address that does not answer has its share of the time only.
+        An address that does not answer gets only its share of the time.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        dial = self.upstream.connect(Endpoint("example.com", 80))
         self.addresses()
         self.reactor.advance(3.5)
         self.reactor.advance(0)
         self.assertEqual(self.families[-1], socket.AF_INET)
         self.assertTrue(self.streams[0].closed)
         self.reactor.advance(3)
-        error = self.failureResultOf(leg, UpstreamTimeout).value
+        error = self.failureResultOf(dial, UpstreamTimeout).value
         self.assertIn("within 6 s", str(error))
         self.assertIn("connecting", str(error))
         self.assertIdle()
@@ -187,9 +228,9 @@ class LegTests(AddressCase):
         """
         The deadline covers the lookup.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        dial = self.upstream.connect(Endpoint("example.com", 80))
         self.reactor.advance(6)
-        error = self.failureResultOf(leg, UpstreamTimeout).value
+        error = self.failureResultOf(dial, UpstreamTimeout).value
         self.assertIn("looking up its name", str(error))
         self.addresses()
         self.assertIdle()
@@ -198,18 +239,18 @@ class LegTests(AddressCase):
         """
         A name without an address fails.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
+        dial = self.upstream.connect(Endpoint("example.com", 80))
         self.resolve()
-        error = self.failureResultOf(leg, ProxyError).value
+        error = self.failureResultOf(dial, ProxyError).value
         self.assertIn("example.com", str(error))
         self.assertIdle()
 
     def test_cancelLookup(self) -> None:
         """
-        Giving up during the lookup leaves nothing.
+        Cancelling during the lookup leaves nothing behind.
         """
-        leg = self.upstream.connect(Endpoint("example.com", 80))
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        dial = self.upstream.connect(Endpoint("example.com", 80))
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.addresses()
         self.assertIdle()

@@ -16,9 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import (
-    UpstreamError,
-)
+from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.upstream.dial.sockets import STALL_TIME, openDatagram, openStream
 from nanotun.upstream.dial.transport import RETRY_INTERVAL, HandshakeTransport
 from tests.unit.upstream.upstream_cases import ReactorCase, unmarked
@@ -26,11 +24,11 @@ from tests.unit.upstream.upstream_cases import ReactorCase, unmarked
 
 class TransportTests(ReactorCase):
     """
-    Tests for what a handshake does not use of L{HandshakeTransport}.
+    Tests for the parts of L{HandshakeTransport} that no handshake uses.
     """
 
     def connect(self, port: int, protocol: Protocol) -> HandshakeTransport:
-        """A transport to the port."""
+        """A transport that connects to the port."""
         transport = HandshakeTransport(
             unmarked(socket.AF_INET), self.reactor, protocol, lambda: None, self.fail
         )
@@ -65,16 +63,28 @@ class TransportTests(ReactorCase):
         await self.ended()
         self.assertEqual(len(self.scripts[0].heard), len(data) + 3)
         self.assertEqual(transport.fileno(), -1)
-        # Nothing happens any more.
+        # Once closed, these do nothing.
         transport.write(b"x")
         transport.abortConnection()
         transport.connectionLost(Failure(ZeroDivisionError()))
         self.assertClean()
 
+    async def test_unexpected(self) -> None:
+        """
+        An event that a state does not allow is an error that names both.
+        """
+        transport = self.connect(self.listen(), Protocol())
+        error = self.assertRaises(UnexpectedEvent, transport.adopt)
+        self.assertIn("TransportEvent.CONNECTED in the state TransportState.CONN", str(error))
+        transport.abortConnection()
+        error = self.assertRaises(UnexpectedEvent, transport.detach)
+        self.assertIn("TransportEvent.DETACHED in the state TransportState.CLOSED", str(error))
+        self.assertClean()
+
 
 class UnixTests(SynchronousTestCase):
     """
-    L{HandshakeTransport} and a unix socket that has no room.
+    L{HandshakeTransport} with a unix socket whose queue is full.
     """
 
     def setUp(self) -> None:
@@ -101,7 +111,7 @@ class UnixTests(SynchronousTestCase):
 
     def test_room(self) -> None:
         """
-        It connects as soon as there is room.
+        It connects as soon as the queue has room.
         """
         self.clock.pump([RETRY_INTERVAL] * 5)
         self.assertEqual((self.connected, self.failed), ([], []))
@@ -113,7 +123,7 @@ class UnixTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """
-        A server that goes meanwhile is a failure.
+        If the server is gone by the next attempt, the connect has failed.
         """
         self.server.close()
         self.clock.advance(RETRY_INTERVAL)
@@ -121,7 +131,7 @@ class UnixTests(SynchronousTestCase):
 
     def test_abort(self) -> None:
         """
-        Nothing is left once it is given up.
+        Aborting while it waits for room leaves nothing behind.
         """
         self.transport.abortConnection()
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -135,8 +145,7 @@ class SocketTests(SynchronousTestCase):
 
     def test_marked(self) -> None:
         """
-        The mark and the time that it may stall are set, or the error says what is
-        missing.
+        The mark and the stall limit are set, or the error says what is missing.
         """
         try:
             stream = openStream(socket.AF_INET)
@@ -151,15 +160,15 @@ class SocketTests(SynchronousTestCase):
 
     def test_noFamily(self) -> None:
         """
-        An address family that is not there is an L{UpstreamError}.
+        An address family that this machine lacks is an L{UpstreamError}.
         """
         self.assertRaises(UpstreamError, openStream, 12345)
         self.assertRaises(UpstreamError, openStream, socket.AF_NETLINK, 0)
 
     def test_datagram(self) -> None:
         """
-        A datagram socket is marked, non-blocking, not inherited, and lets nobody
-        in of the other family.
+        A datagram socket is marked, non-blocking, not inherited, and takes no
+        packets of the other family.
         """
         try:
             datagram = openDatagram(socket.AF_INET6)
