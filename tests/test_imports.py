@@ -81,6 +81,7 @@ PURE = (
     "nanotun.control.messages",
     "nanotun.console.statustext",
     "nanotun.upstream.group.breaker",
+    "nanotun.upstream.group.member",
     "nanotun.upstream.handshakes.challenge",
     "nanotun.upstream.handshakes.digest",
     "nanotun.upstream.handshakes.http",

@@ -15,7 +15,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.router.named import NamedUpstream, Names
 from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.group.report import upstreamReport
+from nanotun.upstream.group.group import upstreamReport
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.proxy import ProxyUpstream
 

@@ -1,20 +1,9 @@
 """
-The circuit breaker of one upstream: whether new flows should go by it.
+The circuit breaker of one upstream: whether new flows should use it.
 
-States::
-
-    CLOSED     success                        -> CLOSED; earlier faults are forgotten
-               fault, fewer than FAULTS       -> CLOSED
-               fault, the last of FAULTS      -> OPEN for a back-off
-    OPEN       its time came, a check begins  -> HALF_OPEN
-               success                        -> HALF_OPEN with one success
-               fault                          -> OPEN
-    HALF_OPEN  success, fewer than SUCCESSES  -> HALF_OPEN
-               success, the last of SUCCESSES -> CLOSED
-               fault                          -> OPEN for a longer back-off
-
-Flows prefer CLOSED upstreams.  Nothing here knows the time; it is passed in,
-as seconds of any one clock.
+Flows prefer upstreams whose breaker is closed.  An open breaker closes again after
+L{SUCCESSES}, of checks or flows.  Nothing here knows the time; it is passed in, as
+seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -23,88 +12,120 @@ import enum
 import math
 from collections.abc import Callable
 
-#: Faults in a row.  One may be a restart, and two a coincidence.
+from nanotun.errors import UnexpectedEvent
+
+#: Faults in a row that open the breaker.  One may be a restart, and two a coincidence.
 FAULTS = 3
 
-#: Successes in a row, so that a proxy that is only just up does not swing flows
-#: to and fro.
+#: Successes in a row that close it, so that a proxy that has only just started does
+#: not swing flows back and forth.
 SUCCESSES = 2
 
-#: Seconds of the first back-off and the longest.  Each is twice the one before;
-#: what counts is between half of it and all, so that daemons that lost a proxy
-#: together do not come back together.
+#: Seconds of the first back-off and of the longest.
 BACKOFF_FIRST = 2.0
 BACKOFF_LIMIT = 60.0
 
-#: Seconds.  Who fails again sooner than this after a recovery did not recover,
-#: and its back-off goes on where it was.
+#: Seconds.  An upstream that fails again sooner than this after a recovery did not
+#: really recover, and its back-off continues where it was.
 STEADY_TIME = 120.0
 
 
-class State(enum.Enum):
-    """See the table above."""
+# Also str, whose hash is not Python code: a group reads the table for each flow.
+class BreakerState(str, enum.Enum):
+    """What is thought of the upstream."""
 
+    #: It works.
     CLOSED = "closed"
+    #: It is down, until its back-off is over.
     OPEN = "open"
+    #: It was down, and is being tried again.
     HALF_OPEN = "half open"
+
+
+class BreakerEvent(str, enum.Enum):
+    """What happens to the upstream."""
+
+    SUCCESS = "success"
+    #: The last of L{SUCCESSES}.
+    RECOVERED = "recovered"
+    FAULT = "fault"
+    #: The last of L{FAULTS}, or any while half open.
+    TRIPPED = "tripped"
+    #: A check begins, and the back-off is over.
+    CHECK = "check"
+
+
+#: The state that follows each event.  Any other event is a bug.
+TRANSITIONS = {
+    (BreakerState.CLOSED, BreakerEvent.SUCCESS): BreakerState.CLOSED,
+    (BreakerState.CLOSED, BreakerEvent.FAULT): BreakerState.CLOSED,
+    (BreakerState.CLOSED, BreakerEvent.TRIPPED): BreakerState.OPEN,
+    (BreakerState.CLOSED, BreakerEvent.CHECK): BreakerState.CLOSED,
+    (BreakerState.OPEN, BreakerEvent.SUCCESS): BreakerState.HALF_OPEN,
+    (BreakerState.OPEN, BreakerEvent.FAULT): BreakerState.OPEN,
+    (BreakerState.OPEN, BreakerEvent.CHECK): BreakerState.HALF_OPEN,
+    (BreakerState.HALF_OPEN, BreakerEvent.SUCCESS): BreakerState.HALF_OPEN,
+    (BreakerState.HALF_OPEN, BreakerEvent.RECOVERED): BreakerState.CLOSED,
+    (BreakerState.HALF_OPEN, BreakerEvent.TRIPPED): BreakerState.OPEN,
+    (BreakerState.HALF_OPEN, BreakerEvent.CHECK): BreakerState.HALF_OPEN,
+}
 
 
 class Breaker:
     """
-    One breaker.
+    One breaker; see L{TRANSITIONS}.
 
     @ivar faults: how many came in a row while it is closed.
-    @ivar retryAt: when an open one is to be checked again.
-    @param chance: C{random.random}, for the back-off.
+    @ivar retryAt: when the back-off of an open one is over.
+    @param backOff: takes the number of back-offs so far and returns the seconds of the
+        next one.
     """
 
-    __slots__ = ("_chance", "_closedAt", "_openings", "_successes", "faults", "retryAt", "state")
+    __slots__ = ("_backOff", "_closedAt", "_openings", "_successes", "faults", "retryAt", "state")
 
-    def __init__(self, chance: Callable[[], float]) -> None:
-        self.state = State.CLOSED
+    def __init__(self, backOff: Callable[[int], float]) -> None:
+        self.state = BreakerState.CLOSED
         self.faults = 0
         self.retryAt = -math.inf
-        self._chance = chance
+        self._backOff = backOff
         self._closedAt = -math.inf
         self._openings = 0
         self._successes = 0
 
     def succeeded(self, now: float) -> None:
-        """A handshake went through."""
+        """A handshake succeeded."""
         self.faults = 0
-        if self.state is State.CLOSED:
-            return
-        if self.state is State.OPEN:
-            self._halfOpen()
-        self._successes += 1
-        if self._successes >= SUCCESSES:
-            self.state = State.CLOSED
-            self._closedAt = now
+        self._to(BreakerEvent.SUCCESS)
+        if self.state is BreakerState.HALF_OPEN:
+            self._successes += 1
+            if self._successes >= SUCCESSES:
+                self._to(BreakerEvent.RECOVERED)
+                self._closedAt = now
 
     def failed(self, now: float) -> None:
         """A handshake failed, and the upstream is at fault."""
-        if self.state is State.HALF_OPEN:
-            self._open(now)
-        elif self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self.faults += 1
-            if self.faults >= FAULTS:
-                if now - self._closedAt > STEADY_TIME:
-                    self._openings = 0
-                self._open(now)
+            if self.faults < FAULTS:
+                self._to(BreakerEvent.FAULT)
+                return
+            if now - self._closedAt > STEADY_TIME:
+                self._openings = 0
+        elif self.state is BreakerState.OPEN:
+            self._to(BreakerEvent.FAULT)
+            return
+        self._to(BreakerEvent.TRIPPED)
+        self.retryAt = now + self._backOff(self._openings)
+        self._openings += 1
+        self._successes = self.faults = 0
 
     def checking(self, now: float) -> None:
-        """A check begins."""
-        if self.state is State.OPEN and now >= self.retryAt:
-            self._halfOpen()
+        """A check begins.  It changes nothing before the back-off is over."""
+        if now >= self.retryAt:
+            self._to(BreakerEvent.CHECK)
 
-    def _halfOpen(self) -> None:
-        self.state = State.HALF_OPEN
-        self._successes = 0
-
-    def _open(self, now: float) -> None:
-        # The exponent is bounded as well: a proxy may be down for years.
-        whole = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._openings, 16))
-        self._openings += 1
-        self.faults = 0
-        self.state = State.OPEN
-        self.retryAt = now + whole * (1.0 + self._chance()) / 2.0
+    def _to(self, event: BreakerEvent) -> None:
+        try:
+            self.state = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise UnexpectedEvent("A breaker", self.state, event) from None

@@ -1,9 +1,9 @@
 """
-Several upstreams as one.
+Several upstreams as one, and the report on the health of each.
 
-Each flow goes by the first upstream in the policy's order that opens its leg;
-see L{nanotun.upstream.group.tries}.  Flows that are open keep the sockets they have,
-whatever becomes of the upstream that opened them.
+Each flow uses the first upstream in the policy's order that opens its leg; see
+L{nanotun.upstream.group.tries}.  Open flows keep their sockets, even if the upstream that
+opened them goes down.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from nanotun.errors import DatagramsUnsupported
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, IUpstream
 from nanotun.upstream.group.health import Watch
-from nanotun.upstream.group.members import Member, Members
-from nanotun.upstream.group.outcomes import DatagramOutcomes, Outcomes, StreamOutcomes
+from nanotun.upstream.group.member import Member
+from nanotun.upstream.group.members import Members
+from nanotun.upstream.group.outcomes import DatagramOutcomes, IOutcomes, StreamOutcomes
 from nanotun.upstream.group.policies import POLICIES
 from nanotun.upstream.group.tries import Tries
+from nanotun.upstream.proxy import ProxyUpstream
 
-#: Upstreams that one connection may try.
+#: How many upstreams one connection may try.
 TRIES = 2
 
 
 @implementer(IUpstream)
 class GroupUpstream(Service):
     """
-    An upstream that is a choice of others.  As a service it looks after their
-    health; without being started it learns from flows only.
+    An upstream that chooses one of others for each flow.  As a service it checks their
+    health; if it is not started, it learns only from flows.
 
+    @ivar members: what is known of the upstreams.
     @ivar policyName: C{policy}.
-    @param upstreams: in the configuration's order; each provides L{IHealthCheck} too.
+    @param upstreams: in the configuration's order; each also provides L{IHealthCheck}.
     @param policy: one of L{POLICIES}.
     @param timeout: seconds for one connection, all tries together.
     @param interval: seconds between two checks of an upstream that is idle.
@@ -71,8 +74,8 @@ class GroupUpstream(Service):
             member: Watch(member, self.members, clock, interval, timeout, chance)
             for member in self.members.all
         }
-        self._streams = StreamOutcomes(self.members, clock, self._doubt)
-        self._datagrams = DatagramOutcomes(self.members, self._doubt)
+        self._streams = StreamOutcomes(self.members, clock, self.doubt)
+        self._datagrams = DatagramOutcomes(self.members, self.doubt)
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -80,7 +83,7 @@ class GroupUpstream(Service):
         def ask(upstream: IUpstream) -> Deferred[Connection]:
             if self.logFlows:
                 self._log.debug(
-                    "A connection to {destination} goes by {upstream}",
+                    "A connection to {destination} goes through {upstream}",
                     destination=destination,
                     upstream=upstream.describe(),
                 )
@@ -93,11 +96,13 @@ class GroupUpstream(Service):
 
         def ask(upstream: IUpstream) -> Deferred[DatagramLeg]:
             if self.logFlows:
-                self._log.debug("A leg for UDP goes by {upstream}", upstream=upstream.describe())
+                self._log.debug(
+                    "A UDP association goes through {upstream}", upstream=upstream.describe()
+                )
             return upstream.associate(family)
 
-        leg = self._try(self.members.datagramOrder(), ask, self._datagrams)
-        return leg.addErrback(self._noDatagrams)
+        tries = self._try(self.members.datagramOrder(), ask, self._datagrams)
+        return tries.addErrback(self._noDatagrams)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
@@ -105,29 +110,30 @@ class GroupUpstream(Service):
         return f"{self.policyName} of {names}"
 
     def startService(self) -> None:
-        """Begin to look after the upstreams."""
+        """Begin to check the upstreams."""
         super().startService()
         for watch in self._watches.values():
             watch.start()
 
     def stopService(self) -> None:
-        """Give up all checks."""
+        """Cancel all checks."""
         super().stopService()
         for watch in self._watches.values():
             watch.stop()
         self.members.stop()
 
-    def _doubt(self, member: Member) -> None:
+    def doubt(self, member: Member) -> None:
+        """Check a member soon, since a flow's outcome raised a doubt about it."""
         self._watches[member].doubt()
 
     def _try(
         self,
         candidates: Sequence[Member],
         ask: Callable[[IUpstream], Deferred[Any]],
-        outcomes: Outcomes,
+        outcomes: IOutcomes,
     ) -> Deferred[Any]:
         tries = Tries(candidates, ask, self._clock, self._timeout, outcomes)
-        tries.begin()
+        tries.askNext()
         return tries.deferred
 
     def _changed(self, member: Member) -> None:
@@ -140,3 +146,33 @@ class GroupUpstream(Service):
                 f"None of the proxies {names} carries UDP, so that apps do without it."
             )
         return reason
+
+
+def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream]) -> dict[str, Any]:
+    """
+    Report on the upstreams that flows use.
+
+    @param upstream: where flows leave.
+    @param single: the upstreams that it is made of, in their order, unwrapped.
+    @return: C{policy}, or L{None} for a single upstream; and C{proxies}, each with C{url}
+        (no password), C{state} (C{"closed"}: it is in use, C{"open"}: it is down, C{"half
+        open"}: it is being tried again; L{None} if nothing checks it), C{latency} (seconds
+        of a handshake, on average), C{udp} (whether it carries UDP) and C{pool} (C{idle}
+        and C{dialling} connections), each L{None} if it is not known.
+    """
+    proxies: list[dict[str, Any]] = [
+        {"url": each.describe(), "state": None, "latency": None, "udp": None, "pool": _pool(each)}
+        for each in single
+    ]
+    if not isinstance(upstream, GroupUpstream):
+        return {"policy": None, "proxies": proxies}
+    for proxy, member in zip(proxies, upstream.members.all, strict=True):
+        proxy["state"] = member.breaker.state.value
+        proxy["latency"] = member.latency
+        proxy["udp"] = member.datagrams
+    return {"policy": upstream.policyName, "proxies": proxies}
+
+
+def _pool(upstream: IUpstream) -> dict[str, int] | None:
+    pool = upstream.pool if isinstance(upstream, ProxyUpstream) else None
+    return None if pool is None else {"idle": len(pool.idle), "dialling": len(pool.dialling)}

@@ -1,19 +1,20 @@
 """
-Looks after one upstream of a group by handshakes that nobody else waits for.
+Checks one upstream of a group with handshakes of its own.
 
-What is done next::
+When the next check is made::
 
-    the member is       after
-    healthy             the interval, give or take; nothing if a flow's handshake
-                        went through meanwhile
-    healthy, but the    RECHECK_TIME
-      last check failed
-    down                its breaker's back-off
-    half open           RECHECK_TIME
-    in doubt            at once, but not sooner than DOUBT_INTERVAL after the last
+    the member is                        the check is made
+    healthy                              after the interval, give or take, unless the
+                                         member has answered a flow meanwhile
+    healthy, but the last check failed   after RECHECK_TIME
+    down                                 after its breaker's back-off
+    half open                            after RECHECK_TIME
+    in doubt                             at once, but not sooner than DOUBT_INTERVAL
+                                         after the last one
 
-Whether it carries UDP is asked by opening a relay for real: at the start, when it
-is back, after a check while it is not known, and every DATAGRAMS_INTERVAL.
+To find out whether the member carries UDP, an association is opened and closed: at the
+start, when the member is back, after a check while it is not known, and every
+DATAGRAMS_INTERVAL.
 """
 
 from __future__ import annotations
@@ -24,38 +25,41 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamError, UpstreamTimeout
 from nanotun.interfaces import DatagramLeg, IHealthCheck
-from nanotun.upstream.group.breaker import State
-from nanotun.upstream.group.members import Member, Members
+from nanotun.timer import Timer
+from nanotun.upstream.group.breaker import BreakerState
+from nanotun.upstream.group.member import Member
+from nanotun.upstream.group.members import Members
 
 #: Seconds for one check, and no more than a connection may take.
 CHECK_TIMEOUT = 4.0
 
-#: Seconds until a check that wants to be confirmed is made again.
+#: Seconds until a check that has to be confirmed is made again.
 RECHECK_TIME = 1.0
 
-#: Seconds.  An app that tries a dead host without end must not become as many
+#: Seconds.  An app that tries a dead host over and over must not cause as many
 #: checks.
 DOUBT_INTERVAL = 5.0
 
-#: Seconds.  Each costs the proxy a relay for a moment.
+#: Seconds.  Each probe costs the proxy an association for a moment.
 DATAGRAMS_INTERVAL = 600.0
 
-#: Share of the interval by which checks are moved, so that they spread.
+#: Share of the interval by which a check may be early or late, so that checks of
+#: several upstreams and daemons spread out.
 SPREAD = 0.2
 
 
 class Watch:
     """
-    Looks after one member.
+    Checks one member.
 
-    @param members: hears of the outcomes.
-    @param interval: seconds between two checks of an idle one.
+    @param members: is told of the outcomes.
+    @param interval: seconds between two checks of an idle member.
     @param timeout: seconds for one connection.
     @param chance: C{random.random}.
     """
@@ -82,27 +86,26 @@ class Watch:
         self._confirm = False
         self._check: Deferred[Any] | None = None
         self._probe: Deferred[Any] | None = None
-        self._checkTimer: IDelayedCall | None = None
-        self._probeTimer: IDelayedCall | None = None
+        self._checkTimer = Timer(clock, self._due)
+        self._probeTimer = Timer(clock, self._beginProbe)
 
     def start(self) -> None:
-        """Check now, and go on."""
+        """Check and probe now, and from now on."""
         self._running = True
         self._begin()
         self._beginProbe()
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel the check and the probe that are under way."""
         self._running = False
-        for timer in (self._checkTimer, self._probeTimer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        for asked in (self._check, self._probe):
-            if asked is not None:
-                asked.cancel()
+        self._checkTimer.cancel()
+        self._probeTimer.cancel()
+        for dial in (self._check, self._probe):
+            if dial is not None:
+                dial.cancel()
 
     def doubt(self) -> None:
-        """A flow's outcome says that something may be wrong."""
+        """Check soon: a flow's outcome says that something may be wrong."""
         now = self._clock.seconds()
         recent = self._checkedAt is not None and now - self._checkedAt < DOUBT_INTERVAL
         if self._running and self._member.healthy and not recent:
@@ -118,13 +121,13 @@ class Watch:
 
     def _schedule(self) -> None:
         breaker = self._member.breaker
-        if breaker.state is State.OPEN:
+        if breaker.state is BreakerState.OPEN:
             delay = max(0.0, breaker.retryAt - self._clock.seconds())
-        elif breaker.state is State.HALF_OPEN or self._confirm:
+        elif breaker.state is BreakerState.HALF_OPEN or self._confirm:
             delay = RECHECK_TIME
         else:
             delay = self._interval * (1.0 + SPREAD * (2.0 * self._chance() - 1.0))
-        self._checkTimer = self._again(self._checkTimer, delay, self._due)
+        self._checkTimer.start(delay)
 
     def _due(self) -> None:
         member = self._member
@@ -136,7 +139,7 @@ class Watch:
 
     def _begin(self) -> None:
         if self._check is not None:
-            # Begun by a doubt; it schedules the next one.
+            # A doubt began this check, which schedules the next one.
             return
         now = self._checkedAt = self._clock.seconds()
         self._member.breaker.checking(now)
@@ -148,8 +151,8 @@ class Watch:
 
     def _passed(self, result: object) -> None:
         self._confirm = False
-        # What flows found wrong with a healthy one stands until a flow finds it
-        # right: a check does not go as far as a flow.
+        # The faults that flows found in a healthy member are cleared only by a flow,
+        # because a check tests less than a flow does.
         if not self._member.healthy:
             self._members.succeeded(self._member)
         if self._member.datagrams is None:
@@ -168,7 +171,7 @@ class Watch:
                 self._member, f"The proxy {name} did not answer a check in {self._timeout:g} s."
             )
         elif reason.check(UpstreamError) is None:
-            self._log.failure("A check failed by a mistake of ours", failure=reason)
+            self._log.failure("Internal error in a check", failure=reason)
 
     def _checked(self, result: object) -> None:
         self._check = None
@@ -180,7 +183,7 @@ class Watch:
             return
         probe = self._probe = self._member.upstream.associate(4)
         probe.addTimeout(self._timeout, self._clock)
-        probe.addCallbacks(self._carries, self._carriesNot)
+        probe.addCallbacks(self._carries, self._carriesNone)
         probe.addBoth(self._probed)
 
     def _carries(self, leg: DatagramLeg) -> None:
@@ -189,26 +192,21 @@ class Watch:
         if leg.control is not None:
             leg.control.close()
 
-    def _carriesNot(self, reason: Failure) -> None:
+    def _carriesNone(self, reason: Failure) -> None:
         if not self._running:
             reason.trap(CancelledError, UpstreamError)
         elif reason.check(UpstreamError, DeferredTimeout):
-            # Other errors may pass, and it is asked again after the next check.
+            # Other errors may be temporary, so the next check is followed by a probe.
             self._member.datagrams = False if reason.check(DatagramsUnsupported) else None
             self._log.debug(
-                "No UDP by {proxy}: {error}", proxy=self._member.name, error=str(reason.value)
+                "No UDP through {proxy}: {error}",
+                proxy=self._member.name,
+                error=str(reason.value),
             )
         else:
-            self._log.failure("A probe of UDP failed by a mistake of ours", failure=reason)
+            self._log.failure("Internal error in a UDP probe", failure=reason)
 
     def _probed(self, result: object) -> None:
         self._probe = None
         if self._running:
-            self._probeTimer = self._again(self._probeTimer, DATAGRAMS_INTERVAL, self._beginProbe)
-
-    def _again(
-        self, timer: IDelayedCall | None, delay: float, call: Callable[[], None]
-    ) -> IDelayedCall:
-        if timer is not None and timer.active():
-            timer.cancel()
-        return self._clock.callLater(delay, call)
+            self._probeTimer.start(DATAGRAMS_INTERVAL)

@@ -1,6 +1,5 @@
 """
-The upstreams of a group: what is known of each, from the outcomes of flows and
-checks.
+The upstreams of a group, kept up to date by the outcomes of flows and checks.
 """
 
 from __future__ import annotations
@@ -12,55 +11,19 @@ from twisted.logger import Logger
 
 from nanotun.interfaces import IUpstream
 from nanotun.log.trouble import TroubleLog
-from nanotun.upstream.group.breaker import Breaker, State
+from nanotun.timer import backOff
+from nanotun.upstream.group.breaker import BACKOFF_FIRST, BACKOFF_LIMIT, Breaker
+from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.policies import Policy, datagramOrder, order
-
-#: What a new sample weighs in the average of an upstream's handshake times.
-SAMPLE_WEIGHT = 0.2
-
-
-class Member:
-    """
-    One upstream; see L{nanotun.upstream.group.policies.Candidate}.
-
-    @ivar name: its URL without the password.
-    @ivar heardAt: when a flow's handshake went through last.
-    """
-
-    __slots__ = ("breaker", "datagrams", "heardAt", "latency", "name", "upstream")
-
-    def __init__(self, upstream: IUpstream, chance: Callable[[], float]) -> None:
-        self.upstream = upstream
-        self.name: str = upstream.describe()
-        self.breaker = Breaker(chance)
-        self.latency: float | None = None
-        self.datagrams: bool | None = None
-        self.heardAt: float | None = None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether flows should go by it."""
-        return self.breaker.state is State.CLOSED
-
-    @property
-    def retryAt(self) -> float:
-        """When it is to be checked again, if it is down."""
-        return self.breaker.retryAt
-
-    def measure(self, seconds: float) -> None:
-        """A handshake took so long, from the connect to the reply."""
-        if self.latency is None:
-            self.latency = seconds
-        else:
-            self.latency += SAMPLE_WEIGHT * (seconds - self.latency)
 
 
 class Members:
     """
-    All of them.
+    All members of a group.
 
     @ivar all: in the configuration's order.
-    @param policy: for the order of flows.
+    @param policy: decides the order in which a flow tries them.
+    @param chance: a number from 0 to 1, for the back-offs.
     @param changed: called with a member that went down or came back.
     """
 
@@ -69,27 +32,28 @@ class Members:
     def __init__(
         self,
         upstreams: Sequence[IUpstream],
-        policy: Policy[Member],
+        policy: Policy,
         clock: IReactorTime,
         chance: Callable[[], float],
         changed: Callable[[Member], None],
     ) -> None:
-        self.all = [Member(upstream, chance) for upstream in upstreams]
+        delay = backOff(BACKOFF_FIRST, BACKOFF_LIMIT, chance)
+        self.all = [Member(upstream, Breaker(delay)) for upstream in upstreams]
         self._policy = policy
         self._clock = clock
         self._changed = changed
         self._trouble = TroubleLog(clock, self._log)
 
     def order(self) -> list[Member]:
-        """In which order a connection tries them."""
+        """The order in which a connection tries them."""
         return order(self.all, self._policy)
 
     def datagramOrder(self) -> list[Member]:
-        """In which order datagrams do."""
+        """The order in which an association tries them."""
         return datagramOrder(self.all, self._policy)
 
     def succeeded(self, member: Member) -> None:
-        """A handshake with it went through, whatever it said of a destination."""
+        """A handshake with it was answered, whatever it said of the destination."""
         was = member.healthy
         member.breaker.succeeded(self._clock.seconds())
         if member.healthy and not was:
@@ -109,7 +73,7 @@ class Members:
             self._changed(member)
 
     def stop(self) -> None:
-        """Tell what is left to tell."""
+        """Log the counts that are still held back."""
         self._trouble.stop()
 
     def _downLine(self, member: Member, reason: str) -> str:

@@ -1,48 +1,47 @@
 """
-What the outcomes of flows say of the upstreams they were asked of.
+What the outcome of a try says about the upstream that was tried.
 
-A destination's error is none of the upstream's, and shows that it works.  That
-nothing came before the deadline may be either's fault, so the upstream is checked;
-when another's leg stood meanwhile, it is the fault of the one that did not answer.
-Of an error of our own, before anybody was asked, nothing is told here.
+An error of the destination is not the upstream's fault, and shows that the upstream
+works.  Silence up to the deadline may be the fault of either, so the upstream is
+checked; if meanwhile another upstream opened the leg, it is the silent one's fault.
+An error of our own, before any upstream was tried, is not an outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import Interface, implementer
 
 from nanotun.errors import DatagramsUnsupported, UpstreamError, UpstreamTimeout
-from nanotun.upstream.group.members import Member, Members
+from nanotun.upstream.group.member import Member
+from nanotun.upstream.group.members import Members
 
 
-class Outcomes(Protocol):
-    """What L{nanotun.upstream.group.tries.Tries} tells."""
+class IOutcomes(Interface):
+    """Takes the outcomes of L{nanotun.upstream.group.tries.Tries}."""
 
-    def stood(self, member: Member, seconds: float) -> None:
-        """Its leg stands, so long after it was asked for."""
+    def opened(member: Member, seconds: float) -> None:
+        """It opened the leg, so long after it was asked."""
 
-    def answered(self, member: Member) -> None:
+    def answered(member: Member) -> None:
         """It said what is wrong with the destination."""
 
-    def faulted(self, member: Member, error: UpstreamError) -> None:
-        """
-        It is at fault, or did not answer before its own deadline, or carries no
-        datagrams.
-        """
+    def faulted(member: Member, error: UpstreamError) -> None:
+        """It is at fault, or missed its own deadline, or carries no datagrams."""
 
-    def outrun(self, member: Member, seconds: float) -> None:
-        """Asked so long ago, it was silent when another's leg stood."""
+    def outrun(member: Member, seconds: float) -> None:
+        """It was still silent, so long after it was asked, when another opened the leg."""
 
-    def doubtful(self, member: Member) -> None:
-        """It was silent for long when the app gave up, or to the deadline."""
+    def doubtful(member: Member) -> None:
+        """It had been silent for long when the app gave up, or at the deadline."""
 
 
+@implementer(IOutcomes)
 class StreamOutcomes:
     """
-    Of connections.
+    The outcomes of connections.
 
     @param doubt: has a member checked.
     """
@@ -52,59 +51,68 @@ class StreamOutcomes:
     ) -> None:
         self._members = members
         self._clock = clock
-        self.doubtful = doubt
+        self._doubt = doubt
 
-    def stood(self, member: Member, seconds: float) -> None:
-        """See L{Outcomes.stood}."""
+    def opened(self, member: Member, seconds: float) -> None:
+        """See L{IOutcomes.opened}."""
         member.measure(seconds)
         self.answered(member)
 
     def answered(self, member: Member) -> None:
-        """See L{Outcomes.answered}."""
+        """See L{IOutcomes.answered}."""
         member.heardAt = self._clock.seconds()
         self._members.succeeded(member)
 
     def faulted(self, member: Member, error: UpstreamError) -> None:
-        """See L{Outcomes.faulted}."""
+        """See L{IOutcomes.faulted}."""
         if isinstance(error, UpstreamTimeout):
-            self.doubtful(member)
+            self._doubt(member)
         else:
             self._members.failed(member, str(error))
 
     def outrun(self, member: Member, seconds: float) -> None:
-        """See L{Outcomes.outrun}."""
+        """See L{IOutcomes.outrun}."""
         member.measure(seconds)
         self._members.failed(member, f"It was silent for {seconds:.1f} s where another answered.")
 
+    def doubtful(self, member: Member) -> None:
+        """See L{IOutcomes.doubtful}."""
+        self._doubt(member)
 
+
+@implementer(IOutcomes)
 class DatagramOutcomes:
     """
-    Of associations.  A relay that cannot be had is no reason to keep connections
-    away, so the breaker hears of successes and of checks only.
+    The outcomes of associations.  A proxy that cannot relay UDP may still carry
+    connections, so the breaker is told of successes, and otherwise only of checks.
 
     @param doubt: has a member checked.
     """
 
     def __init__(self, members: Members, doubt: Callable[[Member], None]) -> None:
         self._members = members
-        self.doubtful = doubt
+        self._doubt = doubt
 
-    def stood(self, member: Member, seconds: float) -> None:
-        """See L{Outcomes.stood}."""
+    def opened(self, member: Member, seconds: float) -> None:
+        """See L{IOutcomes.opened}."""
         member.datagrams = True
         self._members.succeeded(member)
 
     def answered(self, member: Member) -> None:
-        """See L{Outcomes.answered}; no association has a destination."""
+        """See L{IOutcomes.answered}; no association has a destination."""
 
     def faulted(self, member: Member, error: UpstreamError) -> None:
-        """See L{Outcomes.faulted}."""
+        """See L{IOutcomes.faulted}."""
         if isinstance(error, DatagramsUnsupported):
             member.datagrams = False
         else:
             member.datagrams = None
-            self.doubtful(member)
+            self._doubt(member)
 
     def outrun(self, member: Member, seconds: float) -> None:
-        """See L{Outcomes.outrun}."""
-        self.doubtful(member)
+        """See L{IOutcomes.outrun}."""
+        self._doubt(member)
+
+    def doubtful(self, member: Member) -> None:
+        """See L{IOutcomes.doubtful}."""
+        self._doubt(member)

@@ -1,56 +1,34 @@
 """
-In which order the upstreams of a group are tried, for one flow.
+The order in which one flow tries the upstreams of a group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
 
-#: Share of the flows that look how another upstream does.  Without them one that
-#: was slow once would never be measured again.
+from nanotun.upstream.group.member import Member
+
+#: Share of the flows that measure another upstream than the fastest.  Without them an
+#: upstream that was slow once would never be measured again.
 EXPLORE = 0.05
 
-
-class Candidate(Protocol):
-    """What is known of an upstream."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether its breaker is closed."""
-
-    @property
-    def retryAt(self) -> float:
-        """When it is to be checked again, if it is not healthy."""
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds that a handshake takes, or L{None} before the first."""
-
-    @property
-    def datagrams(self) -> bool | None:
-        """Whether it carries UDP; L{None} if that is not known."""
+#: Takes the healthy members, at least one, in the configuration's order, and returns
+#: them in the order to try.
+Policy = Callable[[list[Member]], list[Member]]
 
 
-C = TypeVar("C", bound=Candidate)
-
-#: Takes those that are healthy, at least one, in the configuration's order, and
-#: returns them in the order to try.
-Policy = Callable[[list[C]], list[C]]
-
-
-def failover(healthy: list[C]) -> list[C]:
-    """The first that is healthy."""
+def failover(healthy: list[Member]) -> list[Member]:
+    """The first healthy member."""
     return healthy
 
 
 class RoundRobin:
-    """Each flow by the next one."""
+    """Each flow uses the next member."""
 
     def __init__(self) -> None:
         self._turn = -1
 
-    def __call__(self, healthy: list[C]) -> list[C]:
+    def __call__(self, healthy: list[Member]) -> list[Member]:
         self._turn += 1
         first = self._turn % len(healthy)
         return healthy[first:] + healthy[:first]
@@ -58,7 +36,7 @@ class RoundRobin:
 
 class LeastLatency:
     """
-    The fastest, but for some flows; see L{EXPLORE}.
+    The fastest member, but another one for some flows; see L{EXPLORE}.
 
     @param chance: C{random.random}.
     """
@@ -66,8 +44,8 @@ class LeastLatency:
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
 
-    def __call__(self, healthy: list[C]) -> list[C]:
-        # One that was never measured comes first: its flow measures it.
+    def __call__(self, healthy: list[Member]) -> list[Member]:
+        # A member that was never measured comes first: this flow measures it.
         order = sorted(healthy, key=lambda each: each.latency or 0.0)
         if len(order) > 1 and self._chance() < EXPLORE:
             other = order.pop(1 + int(self._chance() * (len(order) - 1)))
@@ -75,36 +53,36 @@ class LeastLatency:
         return order
 
 
-#: The values of the C{proxyPolicy} setting.
-POLICIES: dict[str, Callable[[Callable[[], float]], Policy[Any]]] = {
+#: Makes the policy for each value of the C{proxyPolicy} setting.
+POLICIES: dict[str, Callable[[Callable[[], float]], Policy]] = {
     "failover": lambda chance: failover,
     "round-robin": lambda chance: RoundRobin(),
     "least-latency": LeastLatency,
 }
 
 
-def order(candidates: Sequence[C], policy: Policy[C]) -> list[C]:
+def order(members: Sequence[Member], policy: Policy) -> list[Member]:
     """
-    The order for a connection: those that are healthy by the policy, then the
-    others by when their time comes.
+    The order for a connection: the healthy members by the policy, then the others,
+    first the one that is to be checked first.
     """
-    healthy = [each for each in candidates if each.healthy]
-    if len(healthy) == len(candidates):
+    healthy = [each for each in members if each.healthy]
+    if len(healthy) == len(members):
         return policy(healthy)
-    down = [each for each in candidates if not each.healthy]
+    down = [each for each in members if not each.healthy]
     down.sort(key=lambda each: each.retryAt)
     return (policy(healthy) if healthy else []) + down
 
 
-def datagramOrder(candidates: Sequence[C], policy: Policy[C]) -> list[C]:
+def datagramOrder(members: Sequence[Member], policy: Policy) -> list[Member]:
     """
-    The order for datagrams: the same, with those first that carry UDP, and those
-    last that do not, which being healthy does not help.
+    The order for an association: as for a connection, but members known to carry UDP
+    come first, and those known not to, healthy or not, come last.
     """
-    return sorted(order(candidates, policy), key=_datagramRank)
+    return sorted(order(members, policy), key=_datagramRank)
 
 
-def _datagramRank(candidate: Candidate) -> int:
-    if candidate.datagrams is False:
+def _datagramRank(member: Member) -> int:
+    if member.datagrams is False:
         return 4
-    return (0 if candidate.healthy else 2) + (candidate.datagrams is None)
+    return (0 if member.healthy else 2) + (member.datagrams is None)

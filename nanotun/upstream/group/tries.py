@@ -1,33 +1,23 @@
 """
-One leg by the first upstream of several that opens it.
+Opens one leg through the first upstream of several that can.
 
-Rules::
+The first upstream is asked.  If it is at fault, or stays silent for L{PATIENCE}, the
+next one is asked; a silent one is kept waiting as well, because the destination may be
+what takes its time.  The first that opens the leg wins.  What an upstream says about the
+destination is final.  A fault is not, while another upstream is left to ask or to wait
+for; if all are at fault, the first fault is the error.
 
-    start     -> the first is asked
-    an upstream that was asked, and is the latest asked:
-       at fault                    -> the next is asked, or, if there is none and no
-                                      other is under way, failed with the first error
-       carries no such addresses   -> likewise, but that is nobody's fault
-       silent for PATIENCE         -> the next is asked, and the first one goes on
-    any that was asked:
-       stands                      -> done; those still under way are given up
-       the destination's error     -> failed; likewise
-       an error of our own         -> failed; likewise
-    deadline                       -> failed; likewise
-    cancel                         -> failed; likewise
-
-Nothing of the app's was sent before a leg stands, so there is no harm in asking
-two.  The one that is silent is not given up when the next is asked: it may be the
-destination that takes its time.
+Nothing of the app's is sent before a leg is open, so asking two does no harm.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from nanotun.errors import (
@@ -35,43 +25,93 @@ from nanotun.errors import (
     FamilyUnsupported,
     NameUnknown,
     ProxyError,
+    UnexpectedEvent,
     UpstreamError,
     UpstreamTimeout,
 )
 from nanotun.interfaces import IUpstream
-from nanotun.upstream.group.members import Member
-from nanotun.upstream.group.outcomes import Outcomes
+from nanotun.timer import Timer
+from nanotun.upstream.group.member import Member
+from nanotun.upstream.group.outcomes import IOutcomes
 
 #: Seconds, and no more than half of the deadline.  Two lost SYNs take less, and
-#: few destinations that answer at all do so later.
+#: few destinations that answer at all take longer.
 PATIENCE = 3.0
 
-#: Seconds after which an app that gives up leaves a doubt about the upstream.
+#: Seconds.  An app that gives up after this leaves a doubt about the upstream.
 DOUBT_TIME = 1.0
 
-#: What an upstream cannot carry, which says little where another should have.
+#: The upstream cannot carry the flow.  As the final error this tells the user less than
+#: the fault of an upstream that could have carried it.
 UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported)
 
 
-class _Try:
-    """One upstream that was asked."""
+# Also str, whose hash is not Python code: the table is read twice a flow.
+class TriesState(str, enum.Enum):
+    """How far the tries are."""
 
-    __slots__ = ("leg", "member", "since")
+    NEW = "new"
+    #: At least one upstream is being asked.
+    ASKING = "asking"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TriesEvent(str, enum.Enum):
+    """What happens to the tries."""
+
+    #: The next upstream is asked: the first of all, or after a fault or a silence.
+    NEXT = "next"
+    #: An upstream is at fault and none is left to ask, but another is being asked.
+    WAIT = "wait"
+    #: An upstream opened the leg.
+    OPENED = "opened"
+    #: An error of the destination, or our own.
+    ANSWERED = "answered"
+    #: An upstream is at fault, and none is left to ask or to wait for.
+    EXHAUSTED = "exhausted"
+    #: The deadline for all together.
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+#: The state that follows each event.  Any other event is a bug.  Whenever L{ASKING}
+#: ends, the upstreams that are still being asked are cancelled.
+TRANSITIONS = {
+    (TriesState.NEW, TriesEvent.NEXT): TriesState.ASKING,
+    (TriesState.ASKING, TriesEvent.NEXT): TriesState.ASKING,
+    (TriesState.ASKING, TriesEvent.WAIT): TriesState.ASKING,
+    (TriesState.ASKING, TriesEvent.OPENED): TriesState.DONE,
+    (TriesState.ASKING, TriesEvent.ANSWERED): TriesState.FAILED,
+    (TriesState.ASKING, TriesEvent.EXHAUSTED): TriesState.FAILED,
+    (TriesState.ASKING, TriesEvent.EXPIRED): TriesState.FAILED,
+    (TriesState.ASKING, TriesEvent.CANCELLED): TriesState.CANCELLED,
+}
+
+
+class _Try:
+    """One upstream that is being asked."""
+
+    __slots__ = ("dial", "member", "since")
 
     def __init__(self, member: Member, since: float) -> None:
         self.member = member
         self.since = since
-        self.leg: Deferred[Any] | None = None
+        self.dial: Deferred[Any] | None = None
 
 
 class Tries:
     """
-    The asking for one leg.
+    The asking of several upstreams for one leg; see L{TRANSITIONS}.
 
+    @ivar state: how far it is.
     @ivar deferred: fires with the leg, or fails with an L{UpstreamError}.
     @param candidates: at least one, in the order to ask.
     @param ask: asks an upstream for the leg.
     @param timeout: seconds for all together.
+    @param outcomes: provides L{IOutcomes}.
+    @raise UnexpectedEvent: from any method, for an event that the state does not allow.
     """
 
     __slots__ = (
@@ -86,6 +126,7 @@ class Tries:
         "_underWay",
         "_untried",
         "deferred",
+        "state",
     )
 
     def __init__(
@@ -94,8 +135,9 @@ class Tries:
         ask: Callable[[IUpstream], Deferred[Any]],
         clock: IReactorTime,
         timeout: float,
-        outcomes: Outcomes,
+        outcomes: IOutcomes,
     ) -> None:
+        self.state = TriesState.NEW
         self._untried = list(candidates)
         self._ask = ask
         self._clock = clock
@@ -105,61 +147,72 @@ class Tries:
         self._fault: Failure | None = None
         self._names: list[str] = []
         self._underWay: list[_Try] = []
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self._waited)
         self.deferred: Deferred[Any] = Deferred(self._cancelled)
 
-    def begin(self) -> None:
-        """Ask the next."""
+    def askNext(self) -> None:
+        """Ask the first of the upstreams that have not been asked."""
+        self._to(TriesEvent.NEXT)
         now = self._clock.seconds()
         one = _Try(self._untried.pop(0), now)
         self._names.append(one.member.name)
         self._underWay.append(one)
-        self._stopTimer()
         left = max(0.0, self._deadline - now)
         if self._untried and self._untried[0].healthy:
             left = min(left, PATIENCE, self._timeout / 2)
-        self._timer = self._clock.callLater(left, self._waited)
-        # May fire at once, and then this object is done or has asked the next.
-        leg = one.leg = self._ask(one.member.upstream)
-        leg.addCallbacks(self._stands, self._failed, callbackArgs=(one,), errbackArgs=(one,))
+        self._timer.start(left)
+        # Its callbacks may run at once, so nothing may follow them here.
+        dial = one.dial = self._ask(one.member.upstream)
+        dial.addCallbacks(self._opened, self._failed, callbackArgs=(one,), errbackArgs=(one,))
 
-    def _stands(self, result: Any, one: _Try) -> None:
+    def _to(self, event: TriesEvent) -> None:
+        try:
+            self.state = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise UnexpectedEvent("A group's try", self.state, event) from None
+
+    def _opened(self, leg: Any, one: _Try) -> None:
+        self._to(TriesEvent.OPENED)
         now = self._clock.seconds()
         self._underWay.remove(one)
-        for other in self._giveUp():
+        for other in self._cancelOthers():
             self._outcomes.outrun(other.member, now - other.since)
-        self._outcomes.stood(one.member, now - one.since)
-        self.deferred.callback(result)
+        self._outcomes.opened(one.member, now - one.since)
+        self.deferred.callback(leg)
 
     def _failed(self, reason: Failure, one: _Try) -> None:
         if one not in self._underWay:
-            # It was given up.
+            # It was cancelled.
             return
         self._underWay.remove(one)
         error = reason.value
         if not isinstance(error, (ProxyError, UpstreamTimeout, *UNSUPPORTED)):
+            self._to(TriesEvent.ANSWERED)
             if _isAnswer(error):
                 self._outcomes.answered(one.member)
-            self._giveUp()
+            self._cancelOthers()
             self.deferred.errback(reason)
             return
         if not isinstance(error, FamilyUnsupported):
             self._outcomes.faulted(one.member, error)
         if self._fault is None or self._fault.check(*UNSUPPORTED):
             self._fault = reason
-        if self._untried and self._clock.seconds() < self._deadline:
-            self.begin()
-        elif not self._underWay:
-            self._stopTimer()
+        if self._canAskNext():
+            self.askNext()
+        elif self._underWay:
+            self._to(TriesEvent.WAIT)
+        else:
+            self._to(TriesEvent.EXHAUSTED)
+            self._timer.cancel()
             self.deferred.errback(self._fault)
 
     def _waited(self) -> None:
-        """The timer: the latest had its time, or all had."""
-        self._timer = None
-        if self._untried and self._clock.seconds() < self._deadline:
-            self.begin()
+        """The patience with the upstream asked last is over, or the deadline has come."""
+        if self._canAskNext():
+            self.askNext()
             return
-        for one in self._giveUp():
+        self._to(TriesEvent.EXPIRED)
+        for one in self._cancelOthers():
             self._outcomes.doubtful(one.member)
         names = " or ".join(self._names)
         self.deferred.errback(
@@ -167,28 +220,30 @@ class Tries:
         )
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
-        # Deferred.cancel fails it with CancelledError itself.
+        self._to(TriesEvent.CANCELLED)
+        # Deferred.cancel itself fails it with CancelledError.
         now = self._clock.seconds()
-        for one in self._giveUp():
+        for one in self._cancelOthers():
             if now - one.since >= DOUBT_TIME:
                 self._outcomes.doubtful(one.member)
 
-    def _giveUp(self) -> list[_Try]:
-        """Give up those that are under way, and return them."""
-        self._stopTimer()
-        self._untried = []
-        givenUp, self._underWay = self._underWay, []
-        for one in givenUp:
-            assert one.leg is not None
-            one.leg.cancel()
-        return givenUp
+    def _canAskNext(self) -> bool:
+        return bool(self._untried) and self._clock.seconds() < self._deadline
 
-    def _stopTimer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+    def _cancelOthers(self) -> list[_Try]:
+        """Cancel the upstreams that are still being asked, and return them."""
+        self._timer.cancel()
+        self._untried = []
+        cancelled, self._underWay = self._underWay, []
+        for one in cancelled:
+            assert one.dial is not None
+            one.dial.cancel()
+        return cancelled
 
 
 def _isAnswer(error: object) -> bool:
-    """Whether an upstream said it: L{UpstreamError} itself and unknown names are our own."""
+    """
+    Whether the upstream said it: L{UpstreamError} itself and L{NameUnknown} are errors
+    of our own.
+    """
     return isinstance(error, UpstreamError) and type(error) not in (UpstreamError, NameUnknown)

@@ -1,6 +1,6 @@
 """
-What the tests of groups of upstreams share: fakes with names, a clock, and the
-log's lines.
+What the tests of groups of upstreams share: fakes with names, a clock, and the lines
+that were logged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanotun.interfaces import Connection, DatagramLeg
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.group.breaker import FAULTS
 from nanotun.upstream.group.group import GroupUpstream
-from nanotun.upstream.group.members import Member
+from nanotun.upstream.group.member import Member
 
 DESTINATION = Endpoint("192.0.2.1", 443)
 TIMEOUT = 10.0
@@ -34,7 +34,7 @@ def fault(name: str = "a") -> ProxyError:
 
 class GroupCase(SynchronousTestCase):
     """
-    A group of fakes called a, b and c, by failover.
+    A failover group of fakes named a, b and c.
     """
 
     policy = "failover"
@@ -50,10 +50,10 @@ class GroupCase(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def makeGroup(self) -> GroupUpstream:
-        """The group of the fakes."""
+    def makeGroup(self, timeout: float = TIMEOUT) -> GroupUpstream:
+        """A group of the fakes."""
         return GroupUpstream(
-            self.fakes, self.policy, self.clock, TIMEOUT, INTERVAL, chance=lambda: 0.5
+            self.fakes, self.policy, self.clock, timeout, INTERVAL, chance=lambda: 0.5
         )
 
     def lines(self, least: LogLevel = LogLevel.info) -> list[str]:
@@ -66,32 +66,32 @@ class GroupCase(SynchronousTestCase):
         return self.group.members.all[index]
 
     def asked(self) -> list[int]:
-        """How many connections each was asked for."""
+        """How many connections each fake was asked for."""
         return [len(fake.asked) for fake in self.fakes]
 
     def answer(self, index: int) -> None:
-        """The oldest connection by this fake stands."""
+        """This fake opens the oldest connection that it was asked for."""
         self.addCleanup(self.fakes[index].answer().close)
 
-    def took(self, leg: Deferred[Connection]) -> Connection:
-        """The connection, which is closed."""
-        connection = self.successResultOf(leg)
-        # It is the caller's, and open.
+    def took(self, dial: Deferred[Connection]) -> Connection:
+        """The connection that the dial opened; it is closed."""
+        connection = self.successResultOf(dial)
+        # Fails unless the fd is open and a socket.
         socket.socket(fileno=connection.fd).close()
         return connection
 
-    def tookDatagrams(self, leg: Deferred[DatagramLeg]) -> None:
-        """The leg stands; it is closed."""
-        os.close(self.successResultOf(leg).fd)
+    def tookDatagrams(self, dial: Deferred[DatagramLeg]) -> None:
+        """The dial opened a leg for UDP; it is closed."""
+        os.close(self.successResultOf(dial).fd)
 
     def through(self, index: int) -> None:
-        """A connection that goes by this fake, at once."""
-        leg = self.group.connect(DESTINATION)
+        """A connection through this fake, which opens it at once."""
+        dial = self.group.connect(DESTINATION)
         self.answer(index)
-        self.took(leg)
+        self.took(dial)
 
     def bringDown(self, index: int) -> None:
-        """Faults enough for this one's breaker to open."""
+        """Enough faults to open this fake's breaker."""
         for _ in range(FAULTS):
             self.group.members.failed(self.member(index), "It is off.")
         self.assertFalse(self.member(index).healthy)

@@ -55,10 +55,10 @@ class GroupTests(GroupCase):
         one line says so.
         """
         for number in range(1, FAULTS + 1):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(fault())
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
             self.assertEqual(self.asked(), [number, number])
         self.through(1)
         self.assertEqual(self.asked(), [FAULTS, FAULTS + 1])
@@ -72,10 +72,10 @@ class GroupTests(GroupCase):
         So it is with one that says nothing.
         """
         for _ in range(FAULTS):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.clock.advance(PATIENCE)
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
         (line,) = self.lines()
         self.assertIn("The proxy a is down, new connections go by b. It was silent", line)
 
@@ -101,10 +101,10 @@ class GroupTests(GroupCase):
         self.bringDown(0)
         self.assertIn("a is down, and so are all others", self.lines()[-1])
         for number in range(1, SUCCESSES + 1):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.assertEqual(self.asked(), [0, number])
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
         self.assertEqual(self.lines(), ["The proxy b is back."])
 
     def test_flapping(self) -> None:
@@ -125,31 +125,31 @@ class GroupTests(GroupCase):
         A connection that stands is its owner's: nothing is done to it when its proxy
         goes down.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         far = self.fakes[0].answer()
         self.addCleanup(far.close)
         self.bringDown(0)
         far.setblocking(False)
         self.assertRaises(BlockingIOError, far.recv, 1)
-        self.took(leg)
+        self.took(dial)
 
     def test_logFlows(self) -> None:
         """
         On request a debug line names the upstream of each try.
         """
         self.group.logFlows = True
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(fault())
         self.answer(1)
-        self.took(leg)
+        self.took(dial)
         self.group.associate(4).cancel()
         self.flushLoggedErrors()
         self.assertEqual(
             self.lines(LogLevel.debug)[:3],
             [
-                "A connection to 192.0.2.1:443 goes by a",
-                "A connection to 192.0.2.1:443 goes by b",
-                "A leg for UDP goes by a",
+                "A connection to 192.0.2.1:443 goes through a",
+                "A connection to 192.0.2.1:443 goes through b",
+                "A UDP association goes through a",
             ],
         )
 
@@ -182,10 +182,10 @@ class PolicyTests(GroupCase):
         self.policy = "least-latency"
         self.group = self.makeGroup()
         for index, seconds in ((0, 0.3), (1, 0.1), (2, 0.2), (1, 0.9), (2, 0.2), (2, 0.9)):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.clock.advance(seconds)
             self.answer(index)
-            self.took(leg)
+            self.took(dial)
         self.assertAlmostEqual(self.member(1).latency or 0, 0.26)
         self.assertAlmostEqual(self.member(2).latency or 0, 0.34)
         self.through(1)
@@ -202,9 +202,9 @@ class DatagramTests(GroupCase):
         """
         The first is asked, with the app's family, and is known to carry UDP then.
         """
-        leg = self.group.associate(6)
+        dial = self.group.associate(6)
         self.fakes[0].answerDatagrams(LegKind.DIRECT)
-        self.tookDatagrams(leg)
+        self.tookDatagrams(dial)
         self.assertEqual([fake.families for fake in self.fakes], [[6], [], []])
         self.assertTrue(self.member(0).datagrams)
 
@@ -212,24 +212,24 @@ class DatagramTests(GroupCase):
         """
         One that carries none is passed over, now and from then on.
         """
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
         self.fakes[1].failDatagrams(DatagramsUnsupported("x"))
         self.fakes[2].answerDatagrams()
-        self.tookDatagrams(leg)
-        leg = self.group.associate(4)
+        self.tookDatagrams(dial)
+        dial = self.group.associate(4)
         self.fakes[2].answerDatagrams()
-        self.tookDatagrams(leg)
+        self.tookDatagrams(dial)
         self.assertEqual([len(fake.families) for fake in self.fakes], [1, 1, 2])
 
     def test_none(self) -> None:
         """
         If none carries UDP, that is said of all.
         """
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         for fake in self.fakes:
             fake.failDatagrams(DatagramsUnsupported("x"))
-        text = str(self.failureResultOf(leg, DatagramsUnsupported).value)
+        text = str(self.failureResultOf(dial, DatagramsUnsupported).value)
         self.assertIn("None of the proxies a, b, c carries UDP", text)
 
     def test_fault(self) -> None:
@@ -237,11 +237,11 @@ class DatagramTests(GroupCase):
         If one that might carry it is at fault, that is told instead; connections
         still go by it.
         """
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
         self.fakes[1].failDatagrams(fault("b"))
         self.fakes[2].failDatagrams(DatagramsUnsupported("x"))
-        self.failureResultOf(leg, ProxyError)
+        self.failureResultOf(dial, ProxyError)
         self.assertEqual(
             [member.datagrams for member in self.group.members.all], [False, None, False]
         )
@@ -252,15 +252,15 @@ class DatagramTests(GroupCase):
         A silent one is not waited for alone, and a late destination error of none
         harms nobody.
         """
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         self.clock.advance(PATIENCE)
         self.fakes[1].answerDatagrams(LegKind.DIRECT)
-        self.tookDatagrams(leg)
+        self.tookDatagrams(dial)
         self.assertEqual(self.fakes[0].cancelled, 1)
         self.assertTrue(self.member(0).healthy)
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         self.fakes[1].failDatagrams(UpstreamRefused("x"))  # type: ignore[arg-type]
-        self.failureResultOf(leg, UpstreamRefused)
+        self.failureResultOf(dial, UpstreamRefused)
 
 
 class ContractTests(UpstreamContract, ReactorCase):

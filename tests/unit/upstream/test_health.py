@@ -22,7 +22,7 @@ from nanotun.errors import (
 from nanotun.interfaces import IHandshake, IHealthCheck
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.group.breaker import BACKOFF_FIRST, FAULTS, State
+from nanotun.upstream.group.breaker import BACKOFF_FIRST, FAULTS, BreakerState
 from nanotun.upstream.group.health import (
     CHECK_TIMEOUT,
     DATAGRAMS_INTERVAL,
@@ -100,7 +100,7 @@ class WatchTests(GroupCase):
         """
         self.clock.advance(INTERVAL)
         self.failChecks(FAULTS, fault())
-        self.assertIs(self.member(0).breaker.state, State.OPEN)
+        self.assertIs(self.member(0).breaker.state, BreakerState.OPEN)
         (line,) = self.lines()
         self.assertIn("The proxy a is down, new connections go by b. The proxy a cannot", line)
         self.through(1)
@@ -116,7 +116,7 @@ class WatchTests(GroupCase):
             self.clock.advance(CHECK_TIMEOUT)
             self.assertEqual(self.checks(), [0, 0])
             self.clock.advance(RECHECK_TIME)
-        self.assertIs(self.member(0).breaker.state, State.OPEN)
+        self.assertIs(self.member(0).breaker.state, BreakerState.OPEN)
         self.assertIn("a did not answer a check in 4 s", self.lines()[0])
 
     def test_back(self) -> None:
@@ -129,7 +129,7 @@ class WatchTests(GroupCase):
         self.assertEqual(self.checks(), [0, 0])
         self.clock.advance(0.1)
         self.fakes[0].answerCheck()
-        self.assertIs(self.member(0).breaker.state, State.HALF_OPEN)
+        self.assertIs(self.member(0).breaker.state, BreakerState.HALF_OPEN)
         self.through(1)
         self.clock.advance(RECHECK_TIME)
         self.fakes[0].answerCheck()
@@ -180,10 +180,10 @@ class WatchTests(GroupCase):
         """
         self.clock.advance(DOUBT_INTERVAL)
         for expected in (1, 0):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(UpstreamTimeout("x"))
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
             self.assertEqual(self.checks(), [expected, 0])
             if expected:
                 self.fakes[0].answerCheck()
@@ -193,10 +193,10 @@ class WatchTests(GroupCase):
         A check or probe whose time comes while another is under way is not made.
         """
         self.clock.advance(INTERVAL - 1.0)
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(UpstreamTimeout("x"))
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.clock.advance(1.0)
         self.assertEqual(self.checks(), [1, 1])
         self.bringDown(0)
@@ -211,10 +211,10 @@ class WatchTests(GroupCase):
         """
         self.clock.advance(DOUBT_INTERVAL)
         for seconds, expected in ((DOUBT_TIME / 2, 0), (DOUBT_TIME, 1)):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.clock.advance(seconds)
-            leg.cancel()
-            self.failureResultOf(leg, CancelledError)
+            dial.cancel()
+            self.failureResultOf(dial, CancelledError)
             self.assertEqual(self.checks(), [expected, 0])
 
     def test_datagramFault(self) -> None:
@@ -223,14 +223,14 @@ class WatchTests(GroupCase):
         relay; until one stands, the proxies that are known to carry UDP are preferred.
         """
         self.clock.advance(DOUBT_INTERVAL)
-        leg = self.group.associate(4)
+        dial = self.group.associate(4)
         self.fakes[0].failDatagrams(fault())
         self.fakes[1].answerDatagrams()
-        self.tookDatagrams(leg)
-        leg = self.group.associate(6)
+        self.tookDatagrams(dial)
+        dial = self.group.associate(6)
         self.assertEqual(self.fakes[1].families, [4, 4, 6])
         self.fakes[1].answerDatagrams()
-        self.tookDatagrams(leg)
+        self.tookDatagrams(dial)
         self.fakes[0].answerCheck()
         self.fakes[0].answerDatagrams()
         self.assertIs(self.member(0).datagrams, True)
@@ -275,7 +275,7 @@ class WatchTests(GroupCase):
             [each + n for each, n in zip(cancelled, (1, 1), strict=True)],
         )
         self.assertEqual(self.lines(), [])
-        self.group._doubt(self.member(0))
+        self.group.doubt(self.member(0))
         self.bringDown(0)
         self.group.members.stop()
         self.assertEqual(self.checks(), [0, 0])

@@ -4,11 +4,12 @@ Tests for L{nanotun.upstream.group.policies}.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.keys import KEYS
+from nanotun.testing import FakeUpstream
+from nanotun.upstream.group.breaker import FAULTS, Breaker
+from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.policies import (
     EXPLORE,
     POLICIES,
@@ -20,22 +21,29 @@ from nanotun.upstream.group.policies import (
 )
 
 
-class Known(NamedTuple):
-    """What is known of an upstream."""
+def known(
+    name: str,
+    healthy: bool = True,
+    retryAt: float = 0.0,
+    latency: float | None = None,
+    datagrams: bool | None = None,
+) -> Member:
+    """A member of which this is known."""
+    member = Member(FakeUpstream(name), Breaker(lambda attempt: retryAt))
+    if not healthy:
+        for _ in range(FAULTS):
+            member.breaker.failed(0.0)
+    member.latency = latency
+    member.datagrams = datagrams
+    return member
 
-    name: str
-    healthy: bool = True
-    retryAt: float = 0.0
-    latency: float | None = None
-    datagrams: bool | None = None
+
+A, B, C = (known(name) for name in "abc")
 
 
-A, B, C = (Known(name) for name in "abc")
-
-
-def names(candidates: list[Known]) -> str:
+def names(members: list[Member]) -> str:
     """One letter for each."""
-    return "".join(each.name for each in candidates)
+    return "".join(each.name for each in members)
 
 
 class OrderTests(SynchronousTestCase):
@@ -45,7 +53,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_setting(self) -> None:
         """
-        The policies are those that the setting may have.
+        Each policy is a value that the setting may have.
         """
         for name in POLICIES:
             self.assertEqual(KEYS["proxyPolicy"].check(name), name)
@@ -53,58 +61,58 @@ class OrderTests(SynchronousTestCase):
 
     def test_failover(self) -> None:
         """
-        The first that is healthy comes first, and those that are down last, in the
-        order of their times.
+        The first healthy member comes first; those that are down come last, in the
+        order in which they are to be checked.
         """
         self.assertEqual(names(order([A, B, C], failover)), "abc")
-        down = [each._replace(healthy=False) for each in (A, B, C)]
+        down = [known(name, healthy=False) for name in "abc"]
         self.assertEqual(names(order([down[0], B, C], failover)), "bca")
-        later = down[0]._replace(retryAt=5.0)
+        later = known("a", healthy=False, retryAt=5.0)
         self.assertEqual(names(order([later, down[1], C], failover)), "cba")
         self.assertEqual(names(order([later, *down[1:]], failover)), "bca")
 
     def test_roundRobin(self) -> None:
         """
-        Each is first in turn; one that is down is left out of it.
+        Each is first in turn; one that is down gets no turn.
         """
         policy: RoundRobin = RoundRobin()
         self.assertEqual(
             [names(order([A, B, C], policy)) for _ in range(4)], ["abc", "bca", "cab", "abc"]
         )
-        down = B._replace(healthy=False)
+        down = known("b", healthy=False)
         self.assertEqual({names(order([A, down, C], policy)) for _ in range(4)}, {"acb", "cab"})
 
     def test_leastLatency(self) -> None:
         """
-        The fastest is first, after those that were never measured.
+        The fastest comes first, but after those that were never measured.
         """
-        slow, fast = A._replace(latency=0.3), B._replace(latency=0.1)
+        slow, fast = known("a", latency=0.3), known("b", latency=0.1)
         policy = LeastLatency(lambda: 0.5)
         self.assertEqual(names(order([slow, fast], policy)), "ba")
         self.assertEqual(names(order([slow, fast, C], policy)), "cba")
 
     def test_explore(self) -> None:
         """
-        By chance another is first, any of the others.
+        By chance one of the others comes first.
         """
-        known = [each._replace(latency=0.1 * n) for n, each in enumerate((A, B, C), 1)]
+        members = [known(name, latency=0.1 * n) for n, name in enumerate("abc", 1)]
         for second, expected in ((0.0, "bac"), (0.49, "bac"), (0.5, "cab"), (0.99, "cab")):
             policy = LeastLatency(iter((EXPLORE / 2, second)).__next__)
-            self.assertEqual(names(order(known, policy)), expected)
+            self.assertEqual(names(order(members, policy)), expected)
         self.assertEqual(names(order([A], LeastLatency(lambda: 0.0))), "a")
 
     def test_datagrams(self) -> None:
         """
-        Those that carry UDP come first, healthy before down; those that do not,
-        last.
+        Members that carry UDP come first, healthy ones before those that are down;
+        members that do not carry it come last.
         """
-        candidates = [
-            Known("a", datagrams=False),
-            Known("b"),
-            Known("c", datagrams=True, healthy=False),
-            Known("d", datagrams=True),
-            Known("e", healthy=False),
-            Known("f", datagrams=True),
-            Known("g", datagrams=False, healthy=False),
+        members = [
+            known("a", datagrams=False),
+            known("b"),
+            known("c", datagrams=True, healthy=False),
+            known("d", datagrams=True),
+            known("e", healthy=False),
+            known("f", datagrams=True),
+            known("g", datagrams=False, healthy=False),
         ]
-        self.assertEqual(names(datagramOrder(candidates, failover)), "dfbceag")
+        self.assertEqual(names(datagramOrder(members, failover)), "dfbceag")

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.upstream.group.report}."""
+"""Tests of the report in L{nanotun.upstream.group.group}."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.interfaces import IUpstream
-from nanotun.upstream.group.group import GroupUpstream
-from nanotun.upstream.group.report import upstreamReport
+from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.url import parseProxyURL
 

@@ -50,10 +50,10 @@ class TriesTests(GroupCase):
         """
         for error in (ProxyError("x"), HandshakeError("x"), AuthenticationError("x")):
             self.group = self.makeGroup()
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(error)
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
             self.assertEqual(self.member(0).breaker.faults, 1)
             self.assertEqual(self.member(1).breaker.faults, 0)
         self.assertEqual(self.fakes[1].asked, [DESTINATION] * 3)
@@ -62,10 +62,10 @@ class TriesTests(GroupCase):
         """
         One more is asked, not all, and the first error is the one that is told.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(fault("a"))
         self.fakes[1].fail(fault("b"))
-        self.assertEqual(str(self.failureResultOf(leg, ProxyError).value), str(fault("a")))
+        self.assertEqual(str(self.failureResultOf(dial, ProxyError).value), str(fault("a")))
         self.assertEqual(self.asked(), [1, 1, 0])
 
     def test_failsAtOnce(self) -> None:
@@ -93,9 +93,9 @@ class TriesTests(GroupCase):
             UpstreamProhibited,
         )
         for kind in kinds * FAULTS:
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(kind("x"))
-            self.failureResultOf(leg, kind)
+            self.failureResultOf(dial, kind)
         self.assertEqual(self.asked(), [len(kinds) * FAULTS, 0, 0])
         self.assertTrue(self.member(0).healthy)
 
@@ -104,13 +104,13 @@ class TriesTests(GroupCase):
         A proxy that answers about a destination works: faults before are forgotten.
         """
         for error in [fault()] * (FAULTS - 1) + [UpstreamRefused("x")] + [fault()] * (FAULTS - 1):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(error)
             if type(error) is ProxyError:
                 self.answer(1)
-                self.took(leg)
+                self.took(dial)
             else:
-                self.failureResultOf(leg)
+                self.failureResultOf(dial)
         self.assertTrue(self.member(0).healthy)
 
     def test_ourOwnTrouble(self) -> None:
@@ -118,9 +118,9 @@ class TriesTests(GroupCase):
         That this machine has no more sockets is final, and says nothing of a proxy.
         """
         self.group.members.failed(self.member(0), "why")
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(UpstreamError("no more sockets"))
-        self.failureResultOf(leg, UpstreamError)
+        self.failureResultOf(dial, UpstreamError)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
 
     def test_familyUnsupported(self) -> None:
@@ -129,10 +129,10 @@ class TriesTests(GroupCase):
         is known of the first.
         """
         self.group.members.failed(self.member(0), "why")
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(FamilyUnsupported("x"))
         self.answer(1)
-        self.took(leg)
+        self.took(dial)
         self.assertEqual(self.member(0).breaker.faults, 1)
         self.assertIsNone(self.member(0).heardAt)
 
@@ -142,10 +142,10 @@ class TriesTests(GroupCase):
         is wrong with that one.
         """
         for error, kind in ((FamilyUnsupported("b"), FamilyUnsupported), (fault("b"), ProxyError)):
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(FamilyUnsupported("a"))
             self.fakes[1].fail(error)
-            self.failureResultOf(leg, kind)
+            self.failureResultOf(dial, kind)
         self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 1])
 
     def test_deadWithMixedFlows(self) -> None:
@@ -155,10 +155,10 @@ class TriesTests(GroupCase):
         """
         for error in [fault(), FamilyUnsupported("x")] * (FAULTS - 1) + [fault()]:
             self.assertTrue(self.member(0).healthy)
-            leg = self.group.connect(DESTINATION)
+            dial = self.group.connect(DESTINATION)
             self.fakes[0].fail(error)
             self.answer(1)
-            self.took(leg)
+            self.took(dial)
         self.assertFalse(self.member(0).healthy)
         self.group.members.stop()
 
@@ -167,31 +167,31 @@ class TriesTests(GroupCase):
         A name without addresses is final, and says nothing of a proxy.
         """
         self.group.members.failed(self.member(0), "why")
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(NameUnknown("x"))
-        self.failureResultOf(leg, NameUnknown)
+        self.failureResultOf(dial, NameUnknown)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
 
     def test_mistake(self) -> None:
         """
         So does a mistake of ours, which comes out as it is.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(KeyError("x"))  # type: ignore[arg-type]
-        self.failureResultOf(leg, KeyError)
+        self.failureResultOf(dial, KeyError)
 
     def test_silent(self) -> None:
         """
         When the first is silent the second is asked too, and the first of them that
         stands is taken; the other is given up and was at fault.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE - 0.1)
         self.assertEqual(self.asked(), [1, 0, 0])
         self.clock.advance(0.1)
         self.assertEqual(self.asked(), [1, 1, 0])
         self.answer(1)
-        self.took(leg)
+        self.took(dial)
         self.assertEqual(self.fakes[0].cancelled, 1)
         self.assertEqual(self.member(0).breaker.faults, 1)
         self.assertEqual(self.member(0).latency, PATIENCE)
@@ -200,11 +200,11 @@ class TriesTests(GroupCase):
         """
         A first that is only slow is still waited for.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.clock.advance(1.0)
         self.answer(0)
-        self.took(leg)
+        self.took(dial)
         self.assertEqual(self.fakes[1].cancelled, 1)
         self.assertEqual(self.member(0).latency, PATIENCE + 1)
 
@@ -213,28 +213,28 @@ class TriesTests(GroupCase):
         Nor does the second's fault end it, but what the second says of the
         destination does.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.fakes[1].fail(fault("b"))
-        self.assertNoResult(leg)
+        self.assertNoResult(dial)
         self.answer(0)
-        self.took(leg)
-        leg = self.group.connect(DESTINATION)
+        self.took(dial)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.fakes[1].fail(UpstreamRefused("x"))
-        self.failureResultOf(leg, UpstreamRefused)
+        self.failureResultOf(dial, UpstreamRefused)
         self.assertEqual(self.fakes[0].cancelled, 1)
 
     def test_deadline(self) -> None:
         """
         All tries share one deadline.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.clock.advance(TIMEOUT - PATIENCE - 0.1)
-        self.assertNoResult(leg)
+        self.assertNoResult(dial)
         self.clock.advance(0.2)
-        text = str(self.failureResultOf(leg, UpstreamTimeout).value)
+        text = str(self.failureResultOf(dial, UpstreamTimeout).value)
         self.assertEqual(text, "No answer came within 10 s by way of a or b.")
         self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
         # The destination may be the one that is silent.
@@ -244,33 +244,33 @@ class TriesTests(GroupCase):
         """
         With little time in all, half of it is the second's.
         """
-        self.group._timeout = 2.0
-        leg = self.group.connect(DESTINATION)
+        self.group = self.makeGroup(2.0)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(1.0)
         self.assertEqual(self.asked(), [1, 1, 0])
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
 
     def test_ownDeadline(self) -> None:
         """
         An upstream's own deadline has the next one asked while there is time.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(1.0)
         self.fakes[0].fail(UpstreamTimeout("x"))
         self.assertEqual(self.asked(), [1, 1, 0])
         self.answer(1)
-        self.took(leg)
+        self.took(dial)
         self.assertEqual(self.member(0).breaker.faults, 0)
 
     def test_cancel(self) -> None:
         """
         Giving up gives up all that is under way.
         """
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
 
     def test_noPatienceWithThoseDown(self) -> None:
@@ -280,22 +280,22 @@ class TriesTests(GroupCase):
         for index in (1, 2):
             self.bringDown(index)
         self.group.members.stop()
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.assertEqual(self.asked(), [1, 0, 0])
         self.fakes[0].fail(fault())
         self.assertEqual(self.asked(), [1, 1, 0])
         self.fakes[1].fail(fault())
-        self.failureResultOf(leg, ProxyError)
+        self.failureResultOf(dial, ProxyError)
 
     def test_destinationOfLoser(self) -> None:
         """
         What comes of one that was given up is not heard.
         """
-        lost: Deferred[object] = Deferred(lambda leg: leg.errback(Failure(UpstreamRefused("x"))))
+        lost: Deferred[object] = Deferred(lambda dial: dial.errback(Failure(UpstreamRefused("x"))))
         self.patch(self.fakes[0], "connect", lambda destination: lost)
-        leg = self.group.connect(DESTINATION)
+        dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.answer(1)
-        self.took(leg)
+        self.took(dial)
         self.assertEqual(self.member(0).breaker.faults, 1)
