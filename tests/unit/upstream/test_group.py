@@ -5,6 +5,7 @@ Tests for L{nanotun.upstream.group.group} and L{nanotun.upstream.group.members}.
 from __future__ import annotations
 
 from twisted.application.service import IService
+from twisted.internet.defer import CancelledError
 from twisted.logger import LogLevel
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -142,8 +143,9 @@ class GroupTests(GroupCase):
         self.fakes[0].fail(fault())
         self.answer(1)
         self.took(dial)
-        self.group.associate(4).cancel()
-        self.flushLoggedErrors()
+        dial = self.group.associate(4)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.assertEqual(
             self.lines(LogLevel.debug)[:3],
             [
