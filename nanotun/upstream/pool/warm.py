@@ -5,67 +5,105 @@ One connection to a proxy that waits for its destination.
 from __future__ import annotations
 
 import contextlib
+import enum
 import socket
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import UpstreamError
+from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.interfaces import IHandshake
 from nanotun.upstream.dial.resolver import SocketAddress
 from nanotun.upstream.dial.sockets import STALL_TIME, limitStall
 
-#: Bytes per read.  There is nothing to read but a few tickets of TLS.
+#: Bytes per read.  There is nothing to read but a few TLS session tickets.
 READ_SIZE = 4096
 
 
-class Owner(Protocol):
-    """Whom a connection tells what becomes of it: the pool."""
+# Also str, whose hash is not Python code: the table is read for each flow.
+class WarmState(str, enum.Enum):
+    """What has become of a connection."""
 
-    def ended(self, warm: WarmConnection) -> None:
-        """The proxy ended it while it waited; it is closed."""
+    #: It waits, and is watched for its end.
+    WAITING = "waiting"
+    #: A request is on its way.
+    LENT = "lent"
+    #: It did its work, or was closed.
+    GONE = "gone"
 
-    def worked(self, warm: WarmConnection) -> None:
-        """A request on it got an answer, be it a no."""
 
-    def lost(self, warm: WarmConnection) -> None:
-        """A request on it got no answer: it had ended before."""
+class WarmEvent(str, enum.Enum):
+    """What happens to a connection."""
+
+    LENT = "lent"
+    #: It is no longer wanted.
+    CLOSED = "closed"
+    #: The proxy ended it while it waited.
+    ENDED = "ended"
+    #: The request on it was answered, even if the answer was no.
+    WORKED = "worked"
+    #: The request on it was not answered: the proxy had ended it before.
+    LOST = "lost"
+
+
+#: The state that follows each event.  Any other event is a bug.  A request that was
+#: given up leaves its connection lent.
+TRANSITIONS = {
+    (WarmState.WAITING, WarmEvent.LENT): WarmState.LENT,
+    (WarmState.WAITING, WarmEvent.CLOSED): WarmState.GONE,
+    (WarmState.WAITING, WarmEvent.ENDED): WarmState.GONE,
+    (WarmState.LENT, WarmEvent.WORKED): WarmState.GONE,
+    (WarmState.LENT, WarmEvent.LOST): WarmState.GONE,
+}
 
 
 @implementer(IReadDescriptor, ILoggingContext)
 class WarmConnection:
     """
-    Watches for the end.  Whatever is read is the greeting's, and an error if it
-    does not want it.
+    A connection that waits; see L{TRANSITIONS}.  Anything that the proxy sends meanwhile
+    is passed to the greeting; if the greeting does not expect it, the connection ends.
 
     @ivar stream: connected, non-blocking.
     @ivar address: the proxy's.
-    @ivar greeting: what was done on it, or L{None} if that is nothing.
+    @ivar greeting: the handshake that the connection has behind it, or L{None}.
     @ivar since: when it was ready.
     @ivar until: when it is too old.
     @param fd: owned from here.
+    @param happened: called with the connection and each event that says how the proxy
+        treats waiting connections: C{ENDED}, C{WORKED} or C{LOST}.
     @param life: seconds until it is too old.
     @param unheard: seconds in which the proxy's kernel has to acknowledge a request.
     @raise OSError: it has ended already, and is closed.
     """
 
-    __slots__ = ("_owner", "_reactor", "address", "greeting", "since", "stream", "until")
+    __slots__ = (
+        "_happened",
+        "_reactor",
+        "_state",
+        "address",
+        "greeting",
+        "since",
+        "stream",
+        "until",
+    )
 
     def __init__(
         self,
         fd: int,
         greeting: IHandshake | None,
-        owner: Owner,
+        happened: Callable[[WarmConnection, WarmEvent], None],
         reactor: Any,
         life: float,
         unheard: float,
     ) -> None:
+        self._state = WarmState.WAITING
         self.stream = stream = socket.socket(fileno=fd)
         self.greeting = greeting
-        self._owner = owner
+        self._happened = happened
         self._reactor = reactor
         self.since = reactor.seconds()
         self.until = self.since + life
@@ -77,29 +115,39 @@ class WarmConnection:
             raise
         reactor.addReader(self)
 
+    def _to(self, event: WarmEvent) -> None:
+        try:
+            self._state = TRANSITIONS[self._state, event]
+        except KeyError:
+            raise UnexpectedEvent("A waiting connection", self._state, event) from None
+
     def _limitStall(self, seconds: float) -> None:
         if self.stream.family != socket.AF_UNIX:
             limitStall(self.stream, seconds)
 
     def lend(self) -> None:
-        """Watch no more: a request is about to go out on L{stream}, whose owner that is."""
+        """Stop watching: the caller owns L{stream} now and sends a request on it."""
+        self._to(WarmEvent.LENT)
         self._reactor.removeReader(self)
 
     def close(self) -> None:
-        """Close one that waits."""
+        """Close it while it waits."""
+        self._to(WarmEvent.CLOSED)
         self._reactor.removeReader(self)
         self.stream.close()
 
     def worked(self) -> None:
-        """The request got its answer; the connection is from now on like any other."""
-        # An end that has come meanwhile is for those to find who read.
+        """The request was answered; from now on this is a connection like any other."""
+        self._to(WarmEvent.WORKED)
+        # If it has ended meanwhile, its readers will find out.
         with contextlib.suppress(OSError):
             self._limitStall(STALL_TIME)
-        self._owner.worked(self)
+        self._happened(self, WarmEvent.WORKED)
 
     def lost(self) -> None:
-        """The request got no answer."""
-        self._owner.lost(self)
+        """The request was not answered."""
+        self._to(WarmEvent.LOST)
+        self._happened(self, WarmEvent.LOST)
 
     # For the reactor.
 
@@ -127,5 +175,6 @@ class WarmConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor removed this descriptor."""
+        self._to(WarmEvent.ENDED)
         self.stream.close()
-        self._owner.ended(self)
+        self._happened(self, WarmEvent.ENDED)

@@ -63,7 +63,7 @@ class TroubleTests(SynchronousTestCase):
         for number in range(CAUSE_LIMIT):
             self.assertEqual(self.report(f"cause {number}"), [f"cause {number}"])
         self.assertEqual(self.report("one more", 5), [])
-        self.assertEqual(self.pass_(), ["5 more flows failed of other causes"])
+        self.assertEqual(self.pass_(), ["5 more flows failed for other causes"])
 
     def test_stop(self) -> None:
         """

@@ -143,9 +143,9 @@ class GroupTests(GroupCase):
         self.fakes[0].fail(fault())
         self.answer(1)
         self.took(dial)
-        dial = self.group.associate(4)
-        dial.cancel()
-        self.failureResultOf(dial, CancelledError)
+        association = self.group.associate(4)
+        association.cancel()
+        self.failureResultOf(association, CancelledError)
         self.assertEqual(
             self.lines(LogLevel.debug)[:3],
             [

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import HandshakeError, ProxyError
+from nanotun.errors import HandshakeError, ProxyError, UnexpectedEvent
 from nanotun.interfaces import Connection, IHandshake
 from nanotun.upstream.pool.lifetimes import AGE_LIMIT, AGE_MIN, ALIKE_ENDS
 from nanotun.upstream.pool.pool import (
@@ -355,6 +355,15 @@ class WarmTests(PoolCase):
         So is the end.
         """
         self.assertIsNotNone(self.read(b""))
+
+    def test_unexpected(self) -> None:
+        """
+        An event that a state does not allow is an error that names both.
+        """
+        self.started()
+        warm = self.take()
+        error = self.assertRaises(UnexpectedEvent, warm.lend)
+        self.assertIn("WarmEvent.LENT in the state WarmState.LENT", str(error))
 
 
 class PlainTests(WarmTests):

@@ -204,7 +204,7 @@ class TlsTests(ScriptCase):
             self.assertRaises(ProxyError, greeting.receive, say(server))  # type: ignore
 
 
-class LegTests(ReactorCase):
+class ReuseTests(ReactorCase):
     """
     Legs by way of a pool and a proxy that follows scripts.
     """
@@ -245,10 +245,10 @@ class LegTests(ReactorCase):
         if pool.running:
             pool.stopService()
 
-    def worked(self, pool: WarmPool) -> list[WarmConnection]:
-        """Those that the pool will be told of as having worked."""
-        found: list[WarmConnection] = []
-        self.patch(pool, "worked", found.append)
+    def worked(self, pool: WarmPool) -> list[bool]:
+        """One entry for each connection of which the pool learns that it worked."""
+        found: list[bool] = []
+        self.patch(pool.lifetimes, "worked", lambda: found.append(True))
         return found
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -264,7 +264,7 @@ class LegTests(ReactorCase):
 
     async def test_request(self) -> None:
         """
-        A leg on a connection that waited sends its request, and no more.
+        A dial on a connection that waited sends its request, and no more.
         """
         port = self.each((METHOD, REPLY + b"220 hello"))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -306,10 +306,10 @@ class LegTests(ReactorCase):
         """
         port = self.each((METHOD, b"\5\0"))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
-        leg = upstream.connect(DESTINATION)
+        dial = upstream.connect(DESTINATION)
         await self.until(lambda: not self.scripts[0].answers)
         self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
-        await self.failure(ProxyClosedError, leg)
+        await self.failure(ProxyClosedError, dial)
 
     async def test_deadline(self) -> None:
         """
@@ -328,9 +328,9 @@ class LegTests(ReactorCase):
         """
         port = self.each((METHOD,))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
-        leg = upstream.connect(DESTINATION)
-        leg.addErrback(lambda reason: None)
-        leg.cancel()
+        dial = upstream.connect(DESTINATION)
+        dial.addErrback(lambda reason: None)
+        dial.cancel()
         self.assertClean()
         await self.ended()
 
@@ -354,10 +354,10 @@ class LegTests(ReactorCase):
         port = self.each((METHOD, b"\5\0"), (METHOD,))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
         worked = self.worked(pool)
-        leg = upstream.connect(DESTINATION)
+        dial = upstream.connect(DESTINATION)
         await self.until(lambda: not self.scripts[0].answers)
         self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
-        await self.failure(ProxyClosedError, leg)
+        await self.failure(ProxyClosedError, dial)
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}", 0.1)
         late = self.worked(pool)
         await self.failure(UpstreamTimeout, upstream.connect(DESTINATION))
@@ -371,11 +371,11 @@ class LegTests(ReactorCase):
         """
         port = self.each((METHOD,), (METHOD, RELAY), (METHOD, b""))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
-        leg = await upstream.associate(4)
+        dial = await upstream.associate(4)
         self.assertEqual(self.scripts[1].heard[len(GREETING) :][:2], b"\5\3")
-        os.close(leg.fd)
-        assert leg.control is not None
-        leg.control.close()
+        os.close(dial.fd)
+        assert dial.control is not None
+        dial.control.close()
         await self.assertFailure(upstream.associate(4), DatagramsUnsupported)
         self.assertEqual((len(pool.idle), self.scripts[0].heard), (1, GREETING))
         pool.stopService()
@@ -396,7 +396,7 @@ class LegTests(ReactorCase):
 
     async def test_notFilled(self) -> None:
         """
-        With nothing that waits, a leg is one like any other.
+        With nothing that waits, a dial is one like any other.
         """
         port = self.each((METHOD,), (METHOD, REPLY))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
