@@ -1,6 +1,6 @@
 """
-The connection that a relay for UDP was asked for on, kept for as long as the
-relay is used: RFC 1928, section 7, ends the one with the other.
+The TCP connection on which a proxy was asked to relay UDP.  It is kept open as long
+as the proxy's UDP relay is used, because the relay ends with it (RFC 1928, section 7).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from zope.interface import implementer
 from nanotun.interfaces import ILegControl
 from nanotun.upstream.dial.transport import receive
 
-#: Seconds of silence before the kernel asks whether the proxy is still there,
-#: seconds between two questions, and how many may stay unanswered.  Nothing else
-#: passes on this connection, and a proxy that was switched off says no word.
+#: Seconds of silence before the kernel probes whether the proxy is still there,
+#: seconds between two probes, and how many may stay unanswered.  Nothing else is sent
+#: on this connection, and a proxy that was switched off does not close it.
 KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -29,7 +29,7 @@ class ControlConnection:
     See L{ILegControl}.
 
     @param fd: a connected, non-blocking stream socket; owned from here.
-    @param proxy: the proxy's URL without its password, for sentences.
+    @param proxy: the proxy's URL without its password, for errors.
     """
 
     def __init__(self, fd: int, reactor: Any, proxy: str) -> None:
@@ -56,7 +56,7 @@ class ControlConnection:
         for name, value in KEEPALIVE:
             if hasattr(socket, name):
                 stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        # An end that has come already makes it readable.
+        # If it has ended already, it is readable.
         self._reactor.addReader(self)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class ControlConnection:
         """See L{IReadDescriptor.doRead}."""
         assert self._socket is not None
         got = receive(self._socket)
-        # A proxy has nothing to say here.
+        # A proxy has nothing to send here: ignore it.
         return None if isinstance(got, bytes) else got
 
     def connectionLost(self, reason: Failure) -> None:
@@ -91,4 +91,4 @@ class ControlConnection:
             return
         self.close()
         how = "closed" if reason.check(type(CONNECTION_DONE)) else "broke"
-        lost(f"The proxy {self._proxy} {how} the connection that a relay for UDP lives on.")
+        lost(f"The proxy {self._proxy} {how} the connection that its UDP relay depends on.")

@@ -1,5 +1,5 @@
 """
-Drives one sans-io handshake over one connection.
+Runs one sans-io handshake over one connection.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from nanotun.interfaces import IHandshake
 
 class UpstreamProtocol(Protocol):
     """
-    Carries a handshake's bytes.  Exactly one of its three calls happens, once,
-    and nothing of the connection is handled after it; unless it is lost already,
-    it is the callee's to end.
+    Passes a handshake's bytes.  It makes exactly one of the three calls below, once,
+    and then ignores the connection; unless that is lost already, the callee has to end
+    it.
 
+    @param proxy: the proxy's URL without its password, for errors.
     @param succeeded: called with the leftover.
     @param failed: called with the error.
-    @param again: called when the handshake goes on on another connection.
+    @param again: called when the handshake has to continue on another connection.
     """
 
     __slots__ = ("_again", "_failed", "_proxy", "_succeeded", "handshake")
@@ -78,7 +79,7 @@ class UpstreamProtocol(Protocol):
 
 class UpstreamFactory(Factory):
     """
-    Makes the protocols of one proxy.
+    Makes the protocols for one proxy's connections.
 
     @param proxy: its URL without the password.
     """
@@ -90,8 +91,7 @@ class UpstreamFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """See L{IProtocolFactory.buildProtocol}."""
-        # Every connection of ours is for one destination, which the generic
-        # call cannot say.
+        # A protocol needs a handshake, which this call does not pass.
         return None
 
     def buildHandshake(
@@ -102,5 +102,9 @@ class UpstreamFactory(Factory):
         again: Callable[[], None],
         kind: Callable[..., UpstreamProtocol] = UpstreamProtocol,
     ) -> UpstreamProtocol:
-        """A protocol for one connection; see L{UpstreamProtocol}."""
+        """
+        Make the protocol for one connection.
+
+        @param kind: L{UpstreamProtocol}, whose parameters the others are, or like it.
+        """
         return kind(handshake, self._proxy, succeeded, failed, again)

@@ -1,5 +1,6 @@
 """
-Where an upstream's host is: its name looked up without blocking, and not for each flow.
+Finds the addresses of an upstream's host, without blocking and without a lookup for each
+flow.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from zope.interface import implementer
 from nanotun.addresses import isFake
 from nanotun.errors import ProxyError
 
-#: Seconds that an answer is used.  Long enough to cost nothing, short enough to
+#: Seconds that an answer is used: long enough to make lookups cheap, short enough to
 #: follow a proxy that moves.
 MAX_AGE = 60.0
 
-#: Seconds that an answer is used although nobody answers at its addresses.  Less
-#: would be a lookup for each flow while a proxy is down.
+#: Seconds that an answer is used although none of its addresses can be reached.  Less
+#: would mean a lookup for each flow while a proxy is down.
 DOUBTED_AGE = 5.0
 
 
 class SocketAddress(NamedTuple):
     """
-    Where to connect to.
+    An address to connect to.
 
     @ivar family: C{AF_INET}, C{AF_INET6} or C{AF_UNIX}.
     @ivar address: as L{socket.socket.connect} takes it: a tuple, or a path.
@@ -37,7 +38,10 @@ class SocketAddress(NamedTuple):
 
 
 def literalAddress(host: str, port: int) -> SocketAddress | None:
-    """C{host} as an address, which a path is too, or L{None} if it is a name."""
+    """
+    @return: the address that C{host} spells out, or L{None} if it is a name.  A path
+        counts as the address of a unix socket.
+    """
     if host.startswith("/"):
         return SocketAddress(socket.AF_UNIX, host)
     if ":" in host:
@@ -53,7 +57,7 @@ class HostAddresses:
     """
     The addresses of one host, IPv6 and IPv4, in the order to try them.
 
-    @param reactor: gives C{nameResolver} and the time.
+    @param reactor: for its C{nameResolver} and the time.
     """
 
     def __init__(self, reactor: Any, host: str, port: int) -> None:
@@ -67,7 +71,7 @@ class HostAddresses:
         self._waiting: list[Deferred[list[SocketAddress]]] = []
 
     def known(self) -> list[SocketAddress] | None:
-        """The addresses if there is no need to wait for them."""
+        """The addresses, or L{None} if they have to be looked up."""
         if self._literal:
             return self._known
         if self._known and self._reactor.seconds() - self._asOf < MAX_AGE:
@@ -75,17 +79,17 @@ class HostAddresses:
         return None
 
     def include(self, host: str, port: int) -> bool:
-        """Whether an address is one of those that were found last."""
+        """Whether this address and port were among those found last."""
         return any(each.address[:2] == (host, port) for each in self._known)
 
     def prefer(self, address: SocketAddress) -> None:
-        """This one answered: try it first from now on."""
+        """Try this address first from now on, because it worked."""
         if self._known[:1] != [address] and address in self._known:
-            # A new list: others may walk through the old one.
+            # A new list, because dials may be iterating over the old one.
             self._known = [address, *(each for each in self._known if each != address)]
 
     def doubt(self) -> None:
-        """Nobody answered at any of them: the host may have moved."""
+        """None of the addresses could be reached: the host may have moved."""
         if self._reactor.seconds() - self._asOf >= DOUBTED_AGE:
             self._asOf = -MAX_AGE
 
@@ -94,7 +98,7 @@ class HostAddresses:
         Look the host up, or wait for the lookup that is under way.
 
         @return: fires with at least one address, or fails with L{ProxyError}.
-            Cancelling it leaves the lookup to the others.
+            Cancelling it does not cancel the lookup, which others may wait for.
         """
         known = self.known()
         if known is not None:
@@ -106,14 +110,14 @@ class HostAddresses:
         return waiter
 
     def _forget(self, waiter: Deferred[list[SocketAddress]]) -> None:
-        # The list may be empty while a lookup is under way.  A second lookup
-        # then does no harm.
+        # The list may become empty while a lookup is under way.  The second lookup
+        # that may follow does no harm.
         self._waiting.remove(waiter)
 
     def resolved(self, found: list[SocketAddress]) -> None:
-        """Called by the receiver with all that was found."""
+        """Take the result of a lookup: all addresses, perhaps none."""
         waiting, self._waiting = self._waiting, []
-        # The system's resolver may have put a domain of its search list behind the
+        # The system's resolver may have appended a domain of its search list to the
         # name, and then asked our own relay.
         real = [each for each in found if not isFake(each.address[0])]
         if real:
@@ -136,8 +140,8 @@ class HostAddresses:
 class _Receiver:
     """Collects one lookup's addresses."""
 
-    def __init__(self, owner: HostAddresses) -> None:
-        self._owner = owner
+    def __init__(self, addresses: HostAddresses) -> None:
+        self._addresses = addresses
         self._found: list[SocketAddress] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
@@ -157,4 +161,4 @@ class _Receiver:
 
     def resolutionComplete(self) -> None:
         """See L{IResolutionReceiver.resolutionComplete}."""
-        self._owner.resolved(self._found)
+        self._addresses.resolved(self._found)

@@ -1,8 +1,8 @@
 """
-The one file that makes sockets towards the outside.
+The one file that makes sockets to the outside.
 
-Each carries L{SOCKET_MARK}.  One without it would, once the routes are ours,
-enter the tunnel again and come back as a new flow, for ever.
+Each has L{SOCKET_MARK}.  Without the mark its packets would follow nanotun's own routes
+back into the tunnel and come out as a new flow, again and again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SO_MARK = getattr(socket, "SO_MARK", 36)
 #: tcp(7), C{TCP_USER_TIMEOUT}, of Linux.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 
-#: Seconds that data may wait to be taken by the other side before the kernel gives
-#: the connection up, dead or merely not reading.  Linux itself would go on sending
-#: for about 15 minutes (tcp_retries2).  Two minutes outlast a change of networks
-#: and every pause of a reader that means to go on.
+#: Seconds that data may wait for the other side to take it.  Then the kernel gives the
+#: connection up, whether the other side is dead or just does not read.  Linux by itself
+#: would retry for about 15 minutes (tcp_retries2).  Two minutes are enough for a change
+#: of networks and for any pause of a reader that intends to continue.
 STALL_TIME = 120.0
 
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
@@ -30,12 +30,13 @@ _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
     """
-    A TCP or unix socket that is marked, non-blocking, closed on exec, without
-    Nagle's delay, and given up after L{STALL_TIME} in which it could not send.
+    Make a TCP or unix socket: marked, non-blocking, closed on exec, without Nagle's
+    delay, and given up by the kernel after L{STALL_TIME} without progress in sending.
 
     @param family: C{AF_INET}, C{AF_INET6} or C{AF_UNIX}.
-    @param mark: 0 for none, which needs no privilege.
-    @raise UpstreamError: the system has no more, or does not let us mark it.
+    @param mark: 0 for no mark, which needs no privilege.
+    @raise UpstreamError: the system has no more sockets, lacks the family, or does not
+        let us set the mark.
     """
     stream = _open(family, socket.SOCK_STREAM, mark)
     try:
@@ -50,20 +51,22 @@ def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
 
 def limitStall(stream: socket.socket, seconds: float) -> None:
     """
-    Set after how long without progress a TCP socket that sends is given up, with
-    ETIMEDOUT.
+    Have the kernel give up a TCP socket, with ETIMEDOUT, after so long without progress
+    in sending.
 
-    @raise OSError: the socket is no good any more.
+    @raise OSError: the connection has ended.
     """
     stream.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
 
 def openDatagram(family: int, mark: int = SOCKET_MARK) -> socket.socket:
     """
-    A UDP socket that is marked, non-blocking, closed on exec and of one family
-    only: no IPv4 peer comes in by an IPv6 socket.
+    Make a UDP socket: marked, non-blocking, closed on exec and of one family only, so
+    an IPv6 socket gets nothing from IPv4 peers.
 
-    @param family: as for L{openStream}, and so are C{mark} and what is raised.
+    @param family: C{AF_INET} or C{AF_INET6}.
+    @param mark: as for L{openStream}.
+    @raise UpstreamError: as from L{openStream}.
     """
     datagram = _open(family, socket.SOCK_DGRAM, mark)
     try:

@@ -230,7 +230,7 @@ class ControlTests(LegCase):
         """
         control, lost = await self.open()
         self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
-        self.assertIn("closed the connection that a relay for UDP lives on", await lost)
+        self.assertIn("closed the connection that its UDP relay depends on", await lost)
         control.close()
         self.assertClean()
 
