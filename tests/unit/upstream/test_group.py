@@ -27,7 +27,7 @@ class GroupTests(GroupCase):
 
     def test_interface(self) -> None:
         """
-        It is an upstream and a service, and its description names all.
+        It is an upstream and a service, and its description names all its members.
         """
         verifyClass(IUpstream, GroupUpstream)
         verifyObject(IUpstream, self.group)
@@ -36,7 +36,7 @@ class GroupTests(GroupCase):
 
     def test_sharesLegs(self) -> None:
         """
-        Legs are dear if those of any member are.
+        It shares legs if any member does.
         """
         self.assertFalse(self.group.sharesLegs)
         self.fakes[1].sharesLegs = True
@@ -44,7 +44,7 @@ class GroupTests(GroupCase):
 
     def test_sendsNames(self) -> None:
         """
-        Names matter if any member is sent them.
+        It sends names if any member does.
         """
         self.assertFalse(self.group.sendsNames)
         self.fakes[1].sendsNames = True
@@ -52,7 +52,7 @@ class GroupTests(GroupCase):
 
     def test_down(self) -> None:
         """
-        After some faults in a row new connections go by the other proxy at once, and
+        After enough faults in a row new connections use the other proxy at once, and
         one line says so.
         """
         for number in range(1, FAULTS + 1):
@@ -70,7 +70,7 @@ class GroupTests(GroupCase):
 
     def test_silent(self) -> None:
         """
-        So it is with one that says nothing.
+        The same is true of a proxy that stays silent.
         """
         for _ in range(FAULTS):
             dial = self.group.connect(DESTINATION)
@@ -94,8 +94,8 @@ class GroupTests(GroupCase):
 
     def test_allDown(self) -> None:
         """
-        When all are down, connections are tried all the same: first by the one whose
-        time comes first.  One that gets through often enough is back.
+        If all are down, connections still try them, first the one whose back-off ends
+        first.  A proxy that opens enough connections is back.
         """
         self.bringDown(1)
         self.clock.advance(1.0)
@@ -110,7 +110,7 @@ class GroupTests(GroupCase):
 
     def test_flapping(self) -> None:
         """
-        The same line over and over is told once, then counted.
+        A line that repeats is logged once, then counted.
         """
         for _ in range(5):
             self.bringDown(0)
@@ -123,8 +123,8 @@ class GroupTests(GroupCase):
 
     def test_liveFlows(self) -> None:
         """
-        A connection that stands is its owner's: nothing is done to it when its proxy
-        goes down.
+        An open connection belongs to the caller: it stays open when its proxy goes
+        down.
         """
         dial = self.group.connect(DESTINATION)
         far = self.fakes[0].answer()
@@ -136,7 +136,7 @@ class GroupTests(GroupCase):
 
     def test_logFlows(self) -> None:
         """
-        On request a debug line names the upstream of each try.
+        With logFlows, a debug line names the upstream of each try.
         """
         self.group.logFlows = True
         dial = self.group.connect(DESTINATION)
@@ -165,7 +165,7 @@ class PolicyTests(GroupCase):
 
     def test_roundRobin(self) -> None:
         """
-        Flows go by all that are healthy in turn.
+        Flows use the healthy members in turn.
         """
         self.policy = "round-robin"
         self.group = self.makeGroup()
@@ -178,8 +178,8 @@ class PolicyTests(GroupCase):
 
     def test_leastLatency(self) -> None:
         """
-        Each is measured once, then flows go by the fastest, by the average of the
-        times that handshakes took.
+        Each is measured once, then flows use the one whose handshakes are the fastest
+        on average.
         """
         self.policy = "least-latency"
         self.group = self.makeGroup()
@@ -202,7 +202,7 @@ class DatagramTests(GroupCase):
 
     def test_first(self) -> None:
         """
-        The first is asked, with the app's family, and is known to carry UDP then.
+        The first is asked, with the app's family, and is then known to carry UDP.
         """
         dial = self.group.associate(6)
         self.fakes[0].answerDatagrams(LegKind.DIRECT)
@@ -212,7 +212,7 @@ class DatagramTests(GroupCase):
 
     def test_next(self) -> None:
         """
-        One that carries none is passed over, now and from then on.
+        An upstream that carries no UDP is skipped, now and in the future.
         """
         dial = self.group.associate(4)
         self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
@@ -226,7 +226,7 @@ class DatagramTests(GroupCase):
 
     def test_none(self) -> None:
         """
-        If none carries UDP, that is said of all.
+        If none carries UDP, the error names all of them.
         """
         dial = self.group.associate(4)
         for fake in self.fakes:
@@ -236,8 +236,8 @@ class DatagramTests(GroupCase):
 
     def test_fault(self) -> None:
         """
-        If one that might carry it is at fault, that is told instead; connections
-        still go by it.
+        If one that might carry UDP is at fault, that is the error; connections still
+        use it.
         """
         dial = self.group.associate(4)
         self.fakes[0].failDatagrams(DatagramsUnsupported("x"))
@@ -251,8 +251,8 @@ class DatagramTests(GroupCase):
 
     def test_silent(self) -> None:
         """
-        A silent one is not waited for alone, and a late destination error of none
-        harms nobody.
+        If one is silent, the next is asked as well; an unexpected error of a destination
+        is raised as it is.
         """
         dial = self.group.associate(4)
         self.clock.advance(PATIENCE)
@@ -267,7 +267,7 @@ class DatagramTests(GroupCase):
 
 class ContractTests(UpstreamContract, ReactorCase):
     """
-    A group whose first proxy is off keeps what L{IUpstream} promises.
+    A group whose first proxy is off keeps the promises of L{IUpstream}.
     """
 
     def makeUpstream(self, port: int, timeout: float = 5.0) -> IUpstream:
@@ -277,7 +277,7 @@ class ContractTests(UpstreamContract, ReactorCase):
 
     async def test_hangs(self) -> None:
         """
-        One deadline is over all.
+        One deadline covers all tries.
         """
         upstream = self.makeUpstream(self.listen(), 0.05)
         await self.assertFailure(upstream.connect(DESTINATION), UpstreamTimeout, ProxyError)
@@ -287,12 +287,12 @@ class ContractTests(UpstreamContract, ReactorCase):
 
 class FakesTests(GroupCase):
     """
-    Tests for the fakes of groups.
+    Tests for the fakes that these tests use.
     """
 
     def test_checks(self) -> None:
         """
-        A fake's checks are answered in order; one that is given up is out of it.
+        A fake's checks are answered in order, without those that were cancelled.
         """
         fake = FakeUpstream()
         given, passed, failed = (fake.check() for _ in range(3))

@@ -1,6 +1,6 @@
 """
-Tests for L{nanotun.upstream.group.health} and the upstreams' checks, of which the
-greetings are a part.
+Tests for L{nanotun.upstream.group.health}, for the checks of real upstreams, and for the
+greetings that those use.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fa
 from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase
 
-#: What a back-off is with the tests' chance of one half.
+#: The first back-off with the tests' chance of one half.
 FIRST = BACKOFF_FIRST * 0.75
 
 
 class WatchTests(GroupCase):
     """
-    Tests for L{nanotun.upstream.group.health.Watch}, by way of a group that is started.
+    Tests for L{nanotun.upstream.group.health.Watch}, through a group that is started.
     """
 
     def setUp(self) -> None:
-        """Start; the checks of the start pass, and both carry UDP."""
+        """Start the group; the first checks pass, and both fakes carry UDP."""
         super().setUp()
         verifyClass(IHealthCheck, FakeUpstream)
         self.group.startService()
@@ -58,18 +58,18 @@ class WatchTests(GroupCase):
             fake.answerDatagrams()
 
     def stopAll(self) -> None:
-        """At the end nothing is left."""
+        """At the end no timer and no check is left."""
         if self.group.running:
             self.group.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([fake.checks for fake in self.fakes], [[], []])
 
     def checks(self) -> list[int]:
-        """How many checks are under way, for each."""
+        """How many checks of each fake are under way."""
         return [len(fake.checks) for fake in self.fakes]
 
     def failChecks(self, count: int, error: UpstreamError) -> None:
-        """Checks of the first fail, one after the other."""
+        """This many checks of the first fake fail, one after the other."""
         for _ in range(count):
             self.fakes[0].answerCheck(error)
             if self.member(0).healthy:
@@ -77,7 +77,7 @@ class WatchTests(GroupCase):
 
     def test_start(self) -> None:
         """
-        All are checked at the start, and again after the interval.
+        All members are checked at the start, and again after the interval.
         """
         self.assertEqual(self.checks(), [0, 0])
         self.clock.advance(INTERVAL - 0.1)
@@ -87,7 +87,7 @@ class WatchTests(GroupCase):
 
     def test_busy(self) -> None:
         """
-        One that carries flows is not checked.
+        A member that answers flows is not checked.
         """
         self.clock.advance(INTERVAL / 2)
         self.through(0)
@@ -96,7 +96,7 @@ class WatchTests(GroupCase):
 
     def test_down(self) -> None:
         """
-        A check that fails is made again soon; as many as it takes open the breaker.
+        A check that fails is soon repeated; enough of them open the breaker.
         """
         self.clock.advance(INTERVAL)
         self.failChecks(FAULTS, fault())
@@ -107,7 +107,7 @@ class WatchTests(GroupCase):
 
     def test_silent(self) -> None:
         """
-        So does one that is not answered in time.
+        Checks that are not answered in time open it as well.
         """
         self.clock.advance(INTERVAL)
         self.fakes[1].answerCheck()
@@ -121,8 +121,8 @@ class WatchTests(GroupCase):
 
     def test_back(self) -> None:
         """
-        Once its back-off is over it is checked, and once more to be sure; then flows
-        go by it again, and what it carries is asked anew.
+        After its back-off a member is checked twice; then flows use it again, and it is
+        asked again whether it carries UDP.
         """
         self.bringDown(0)
         self.clock.advance(FIRST - 0.1)
@@ -141,7 +141,7 @@ class WatchTests(GroupCase):
 
     def test_stillDown(self) -> None:
         """
-        A check that fails then doubles the back-off.
+        If the check after the back-off fails, the next back-off is twice as long.
         """
         self.bringDown(0)
         self.clock.advance(FIRST)
@@ -153,7 +153,7 @@ class WatchTests(GroupCase):
 
     def test_passedIsNoPardon(self) -> None:
         """
-        A check that passes does not make good what flows found wrong.
+        A check that passes does not clear the faults that flows found.
         """
         for _ in range(FAULTS - 1):
             self.group.members.failed(self.member(0), "x")
@@ -163,8 +163,8 @@ class WatchTests(GroupCase):
 
     def test_ourOwnTrouble(self) -> None:
         """
-        That this machine has no more sockets says nothing of a proxy; a mistake of
-        ours is logged as one, and the checks go on.
+        Running out of sockets says nothing about a proxy; an internal error is logged.
+        The checks continue after both.
         """
         self.clock.advance(INTERVAL)
         self.fakes[0].answerCheck(UpstreamError("no more"))
@@ -176,7 +176,7 @@ class WatchTests(GroupCase):
 
     def test_doubt(self) -> None:
         """
-        A timeout has the proxy checked at once, but not over and over.
+        After a timeout the proxy is checked at once, but not over and over.
         """
         self.clock.advance(DOUBT_INTERVAL)
         for expected in (1, 0):
@@ -190,7 +190,7 @@ class WatchTests(GroupCase):
 
     def test_oneAtATime(self) -> None:
         """
-        A check or probe whose time comes while another is under way is not made.
+        No check or probe begins while another one of the member is under way.
         """
         self.clock.advance(INTERVAL - 1.0)
         dial = self.group.connect(DESTINATION)
@@ -207,7 +207,7 @@ class WatchTests(GroupCase):
 
     def test_appGaveUp(self) -> None:
         """
-        So does an app that gave up after a while, and not one that did so at once.
+        The proxy is checked if an app gave up after a while, but not if it did so at once.
         """
         self.clock.advance(DOUBT_INTERVAL)
         for seconds, expected in ((DOUBT_TIME / 2, 0), (DOUBT_TIME, 1)):
@@ -219,8 +219,8 @@ class WatchTests(GroupCase):
 
     def test_datagramFault(self) -> None:
         """
-        A relay that cannot be had has the proxy checked, and then asked for another
-        relay; until one stands, the proxies that are known to carry UDP are preferred.
+        After an association failed the proxy is checked and probed for UDP; until a probe
+        succeeds, proxies known to carry UDP are preferred.
         """
         self.clock.advance(DOUBT_INTERVAL)
         dial = self.group.associate(4)
@@ -237,7 +237,7 @@ class WatchTests(GroupCase):
 
     def test_datagramProbe(self) -> None:
         """
-        Now and then each is asked for a relay, which is let go of at once.
+        Now and then each is asked for an association, which is closed at once.
         """
         self.clock.pump([INTERVAL / 2] * int(2 * DATAGRAMS_INTERVAL / INTERVAL))
         self.assertEqual([fake.families for fake in self.fakes], [[4, 4], [4, 4]])
@@ -250,7 +250,7 @@ class WatchTests(GroupCase):
 
     def test_datagramProbeMistake(self) -> None:
         """
-        A mistake of ours in it is logged as one.
+        An internal error in a probe is logged.
         """
         self.bringDown(0)
         self.group.members.succeeded(self.member(0))
@@ -260,7 +260,7 @@ class WatchTests(GroupCase):
 
     def test_stop(self) -> None:
         """
-        The stop gives up what is under way and says nothing of it.
+        Stopping cancels the checks under way and logs nothing about them.
         """
         self.bringDown(0)
         self.lines()
@@ -287,7 +287,7 @@ class LogInTests(SynchronousTestCase):
     """
 
     def play(self, logIn: Socks5Handshake, *answers: bytes) -> list[bytes]:
-        """What it sends, for each answer of the proxy's, a byte at a time."""
+        """What it sends at first and after each of the proxy's answers, which come byte by byte."""
         sent = [logIn.begin()]
         for answer in answers:
             self.assertFalse(logIn.done)
@@ -305,7 +305,7 @@ class LogInTests(SynchronousTestCase):
 
     def test_password(self) -> None:
         """
-        With one it is done after that.
+        With a log-in it is done after that.
         """
         logIn = Socks5Handshake(None, "p", (b"u", b"pw"))
         sent = self.play(logIn, b"\5\2", b"\1\0")
@@ -327,7 +327,7 @@ class TlsCheckTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """
-        A TLS proxy passes once its certificate is found good, and hears nothing more.
+        A TLS proxy passes once its certificate is verified, and is sent nothing more.
         """
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             server = TlsServer(version)
@@ -339,7 +339,7 @@ class TlsCheckTests(SynchronousTestCase):
                     break
                 sent = handshake.receive(server.receive(sent))
             self.assertTrue(handshake.done)
-            # Tickets may come while nothing is asked.
+            # Session tickets may arrive although no request was made.
             self.assertEqual(handshake.receive(server.receive(sent)), b"")
             self.assertEqual((server.name, server.heard), ("proxy.example", b""))
 
@@ -362,7 +362,7 @@ class CheckTests(ReactorCase):
 
     async def test_fails(self) -> None:
         """
-        One that is not there, or takes no log-in, does not.
+        A proxy that cannot be reached or refuses the log-in does not pass.
         """
         await self.failure(ProxyError, self.proxy(self.closedPort()).check())
         upstream = self.proxy(self.listen(b"\5\2", b"\1\1"), user="user:secret@")
@@ -371,7 +371,7 @@ class CheckTests(ReactorCase):
 
     async def test_connectOnly(self) -> None:
         """
-        A scheme whose handshake begins with a destination is checked by a connect.
+        A scheme whose handshake begins with a destination is checked by connecting only.
         """
         port = self.listen()
         upstream = self.proxy(port)
@@ -384,7 +384,7 @@ class CheckTests(ReactorCase):
 
     async def test_direct(self) -> None:
         """
-        Without a proxy there is nothing that could be down.
+        Upstreams without a proxy always pass.
         """
         for upstream in (DirectUpstream(FakeReactor(), 5.0), RejectUpstream()):
             verifyObject(IHealthCheck, upstream)

@@ -24,7 +24,7 @@ class LifetimesTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Know nothing yet."""
+        """Begin without any experience."""
         self.known = Lifetimes()
         self.now = 1000.0
 
@@ -36,7 +36,7 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_learns(self) -> None:
         """
-        Ends at about the same age are the proxy's limit, and connections are used well
+        Ends at about the same age show the proxy's limit, and connections are used well
         before it.
         """
         self.end(*[10.2, 10.0, 10.4][: ALIKE_ENDS - 1])
@@ -47,14 +47,14 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_unlike(self) -> None:
         """
-        Ends at any age teach nothing of a limit.
+        Ends at very different ages show no limit.
         """
         self.end(3, 9, 25, 4, 12)
         self.assertEqual(self.known.limit, AGE_LIMIT)
 
     def test_oneEvent(self) -> None:
         """
-        What ends together is one event, as when a proxy restarts.
+        Connections that end together are one event, as when a proxy restarts.
         """
         for _ in range(EVENTS * 4):
             self.known.ended(5.0, self.now, False)
@@ -62,7 +62,7 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_away(self) -> None:
         """
-        What ended before the proxy was away teaches nothing.
+        Ends just before the proxy was away teach nothing.
         """
         for _ in range(ALIKE_ENDS * 2):
             self.end(10.0)
@@ -71,14 +71,14 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_tooShort(self) -> None:
         """
-        A proxy that ends them at once is left alone.
+        A proxy that ends connections at once is disliked.
         """
         self.end(*[0.1] * ALIKE_ENDS)
         self.assertTrue(self.known.disliked)
 
     def test_mostEnd(self) -> None:
         """
-        So is one where most end, but not one where most are of use.
+        So is a proxy that ends most of them, but not one where most of them are used.
         """
         ages = [3.0, 9.0, 25.0]
         for turn in range(EVENTS):
@@ -91,7 +91,7 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         """
-        So is one where requests fail one after the other; one that works ends the row.
+        So is a proxy that loses several requests in a row; one that is answered ends the row.
         """
         self.end(1, 5, lost=True)
         self.known.worked()
@@ -103,7 +103,8 @@ class LifetimesTests(SynchronousTestCase):
 
     def test_relearns(self) -> None:
         """
-        After a while longer lives are tried, up to the first limit; forgetting gives it back.
+        After a while longer lives are tried, up to the initial limit, which forgetting
+        restores at once.
         """
         self.end(*[10.0] * ALIKE_ENDS)
         before = self.known.limit

@@ -1,6 +1,6 @@
 """
 Tests for L{nanotun.upstream.pool.pool} and L{nanotun.upstream.pool.warm}, with a clock and
-dials of memory.
+dials in memory.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tests.unit.upstream.upstream_cases import FakeReactor
 
 SIZE = 6
 
-#: With the tests' chance of one half.
+#: The life of a connection, and the first back-off, with the tests' chance of one half.
 LIFE = AGE_LIMIT * (1 - SPREAD / 2)
 FIRST = BACKOFF_FIRST * 0.75
 
 
 @implementer(IHandshake)
 class Greeting:
-    """One that takes the ticket C{b"t"}, which it answers, and nothing else."""
+    """A greeting that accepts only the ticket C{b"t"}, and answers it."""
 
     again = resumable = False
     done = True
@@ -55,7 +55,7 @@ class Greeting:
         return b""
 
     def receive(self, data: bytes) -> bytes:
-        """Take a ticket."""
+        """Accept a ticket."""
         if data != b"t":
             raise HandshakeError("Not a ticket.")
         return b"T"
@@ -85,7 +85,7 @@ class PoolCase(SynchronousTestCase):
         self.addCleanup(self.end)
 
     def end(self) -> None:
-        """Nothing is left after the stop."""
+        """Stop the pool; nothing is left."""
         if self.pool.running:
             self.pool.stopService()
         self.assertEqual(len(self.pool.idle), 0)
@@ -96,13 +96,13 @@ class PoolCase(SynchronousTestCase):
             far.close()
 
     def dial(self, greeting: IHandshake | None) -> Deferred[Connection]:
-        """Wait for the test."""
+        """Leave the answer to the test."""
         dial: Deferred[Connection] = Deferred(self.dials.remove)
         self.dials.append(dial)
         return dial
 
     def answer(self, count: int = 1000) -> None:
-        """That many dials succeed, as long as there are any."""
+        """Up to this many dials succeed."""
         while self.dials and count:
             near, far = socket.socketpair()
             near.setblocking(False)
@@ -111,25 +111,25 @@ class PoolCase(SynchronousTestCase):
             count -= 1
 
     def fail(self, *arguments: Any) -> Any:  # type: ignore[override]
-        """The oldest dial fails, if there are no arguments."""
+        """The oldest dial fails; with arguments, trial's own method."""
         if arguments:
             return super().fail(*arguments)
         self.dials.pop(0).errback(ProxyError("It is not there."))
         return None
 
     def started(self) -> None:
-        """Start, and fill."""
+        """Start and fill the pool."""
         self.pool.startService()
         self.answer()
         self.assertEqual(len(self.pool.idle), SIZE)
 
     def lose(self, warm: WarmConnection) -> None:
-        """The proxy ends one that waits."""
+        """The proxy ends a connection that waits."""
         self.reactor.readers.remove(warm)
         warm.connectionLost(Failure(ZeroDivisionError()))
 
     def take(self) -> WarmConnection:
-        """Take one, whose socket is closed in the end."""
+        """Take a connection, whose socket is closed after the test."""
         warm = self.pool.take()
         assert warm is not None
         self.addCleanup(warm.stream.close)
@@ -137,11 +137,11 @@ class PoolCase(SynchronousTestCase):
 
 
 class FillTests(PoolCase):
-    """How the pool fills."""
+    """How the pool fills itself."""
 
     def test_start(self) -> None:
         """
-        Nothing is dialled before the start, then a few at a time.
+        It does not dial before the start, and then dials a few at a time.
         """
         self.pool.refill()
         self.assertEqual((self.dials, self.pool.take()), ([], None))
@@ -154,7 +154,7 @@ class FillTests(PoolCase):
 
     def test_use(self) -> None:
         """
-        The oldest is taken, its owner's from then on, and dialled for.
+        The oldest is taken and no longer watched; the next refill replaces it.
         """
         self.started()
         oldest = self.pool.idle[0]
@@ -167,7 +167,7 @@ class FillTests(PoolCase):
 
     def test_empty(self) -> None:
         """
-        An empty pool gives none.
+        An empty pool gives no connection.
         """
         self.started()
         for _ in range(SIZE):
@@ -176,7 +176,7 @@ class FillTests(PoolCase):
 
     def test_stop(self) -> None:
         """
-        The stop gives up dials and closes what waits.
+        Stopping cancels dials and closes the connections that wait.
         """
         self.pool.startService()
         self.answer(1)
@@ -187,7 +187,7 @@ class FillTests(PoolCase):
 
     def test_expires(self) -> None:
         """
-        What is too old is replaced.
+        Connections that are too old are replaced.
         """
         self.started()
         self.reactor.advance(LIFE - 0.1)
@@ -197,7 +197,7 @@ class FillTests(PoolCase):
 
     def test_tooOld(self) -> None:
         """
-        What is too old is not given out, even where the timer is late.
+        A connection that is too old is not given out, even if the timer is late.
         """
         self.started()
         self.reactor.rightNow += LIFE
@@ -205,7 +205,7 @@ class FillTests(PoolCase):
 
     def test_rest(self) -> None:
         """
-        When no flow comes for long, nothing is replaced until the next.
+        If no flow comes for long, connections are not replaced until the next one.
         """
         self.started()
         while self.pool.idle:
@@ -218,18 +218,18 @@ class FillTests(PoolCase):
 
 
 class TroubleTests(PoolCase):
-    """What the pool makes of trouble."""
+    """How the pool deals with trouble."""
 
     def warnings(self) -> list[str]:
-        """The lines that a user sees."""
+        """The lines that a user sees by default."""
         return [
             str(event["log_format"]) for event in self.events if event["log_level"] > LogLevel.info
         ]
 
     def test_failed(self) -> None:
         """
-        A proxy that cannot be reached is dialled at longer and longer intervals, and no
-        word is said.
+        A proxy that cannot be reached is dialled at longer and longer intervals, and
+        nothing is logged.
         """
         self.pool.startService()
         while self.dials:
@@ -247,7 +247,7 @@ class TroubleTests(PoolCase):
 
     def test_mistake(self) -> None:
         """
-        A mistake of ours is told, and is no reason to stop.
+        An internal error is logged, and the pool continues.
         """
         self.pool.startService()
         self.dials.pop(0).errback(ZeroDivisionError())
@@ -259,7 +259,8 @@ class TroubleTests(PoolCase):
 
     def test_ended(self) -> None:
         """
-        One that ends while it waits is gone at once, and dialled for after a while.
+        A connection that ends while it waits is removed at once and replaced after a
+        back-off.
         """
         self.started()
         warm = self.pool.idle[2]
@@ -271,7 +272,7 @@ class TroubleTests(PoolCase):
 
     def test_lost(self) -> None:
         """
-        When a request finds its connection ended, the others go too.
+        If a request finds that its connection has ended, the others are closed too.
         """
         self.started()
         warm = self.take()
@@ -283,7 +284,7 @@ class TroubleTests(PoolCase):
 
     def test_learns(self) -> None:
         """
-        Where the proxy ends them early, they are used earlier.
+        If the proxy ends connections early, they are replaced earlier.
         """
         self.started()
         for _ in range(ALIKE_ENDS):
@@ -298,8 +299,8 @@ class TroubleTests(PoolCase):
 
     def test_disliked(self) -> None:
         """
-        Where the proxy ends them at once the pool is off, with one line, and tried
-        again much later.
+        If the proxy ends connections at once, the pool turns itself off, logs one line,
+        and tries again much later.
         """
         for turn in range(2):
             if turn == 0:
@@ -324,7 +325,7 @@ class WarmTests(PoolCase):
     """One connection that waits."""
 
     def read(self, data: bytes) -> object:
-        """The first connection that waits reads this."""
+        """What the oldest connection does when the proxy sends this; nothing is the end."""
         self.started()
         warm = self.pool.idle[0]
         verifyObject(IReadDescriptor, warm)
@@ -339,20 +340,20 @@ class WarmTests(PoolCase):
 
     def test_ticket(self) -> None:
         """
-        What the greeting wants is taken, and answered.
+        Data that the greeting expects is answered.
         """
         self.assertIsNone(self.read(b"t"))
         self.assertEqual(self.far[0].recv(10), b"T")
 
     def test_noise(self) -> None:
         """
-        Anything else is the end.
+        Any other data ends the connection.
         """
         self.assertIsNotNone(self.read(b"noise"))
 
     def test_end(self) -> None:
         """
-        So is the end.
+        The proxy's end does too.
         """
         self.assertIsNotNone(self.read(b""))
 
@@ -367,23 +368,23 @@ class WarmTests(PoolCase):
 
 
 class PlainTests(WarmTests):
-    """The same where nothing is done before the destination is known."""
+    """The same for a scheme that has no greeting."""
 
     greet = None
 
     def test_ticket(self) -> None:
         """
-        There is nothing to say then.
+        Without a greeting any data ends the connection.
         """
         self.assertIsNotNone(self.read(b"t"))
 
 
 class GoneTests(PoolCase):
-    """Connections that are gone before they wait."""
+    """Connections that end before they wait."""
 
     def test_gone(self) -> None:
         """
-        One that has no peer any more is closed.
+        A connection that has lost its peer is closed.
         """
         self.pool.startService()
         near = socket.socket()

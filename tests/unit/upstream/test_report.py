@@ -15,7 +15,7 @@ class ReportTests(SynchronousTestCase):
     """L{upstreamReport}."""
 
     def upstream(self, *urls: str, pool: int = 0) -> tuple[IUpstream, list[IUpstream]]:
-        """An upstream and what it is made of."""
+        """An upstream, and the single upstreams that it is made of."""
         single: list[IUpstream] = []
 
         def around(upstream: IUpstream) -> IUpstream:
@@ -27,7 +27,7 @@ class ReportTests(SynchronousTestCase):
         return made, single
 
     def test_one(self) -> None:
-        """One way out has its URL without the password, and its pool."""
+        """A single upstream is reported with its URL, without the password, and its pool."""
         report = upstreamReport(*self.upstream("socks5://ann:hunter2@h", pool=2))
         self.assertIs(report["policy"], None)
         (proxy,) = report["proxies"]
@@ -36,7 +36,7 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual((proxy["state"], proxy["latency"], proxy["udp"]), (None, None, None))
 
     def test_several(self) -> None:
-        """Of several each has how it does, in the configuration's order."""
+        """Of several, each one's health is reported, in the configuration's order."""
         group, single = self.upstream("h:1", "direct://")
         assert isinstance(group, GroupUpstream)
         first, second = group.members.all

@@ -30,7 +30,7 @@ class ResolvingClock(Clock):
         self.receivers: list[Any] = []
 
     def resolveHostName(self, receiver: Any, name: str, port: int = 0) -> None:
-        """Note who asks."""
+        """Keep the receiver for the test."""
         self.receivers.append(receiver)
 
     def answer(self, *addresses: Any) -> None:
@@ -54,14 +54,14 @@ class HostAddressesTests(SynchronousTestCase):
         self.addresses = HostAddresses(self.clock, "proxy.example", 1080)
 
     def answer(self) -> None:
-        """Both families."""
+        """Answer with one address of each family."""
         self.clock.answer(
             IPv6Address("TCP", "2001:db8::1", 1080), IPv4Address("TCP", "192.0.2.1", 1080)
         )
 
     def test_literal(self) -> None:
         """
-        An address is known from the start, for ever.
+        A literal address is known from the start and never expires.
         """
         for host, family in (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6)):
             addresses = HostAddresses(self.clock, host, 1080)
@@ -72,7 +72,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_shared(self) -> None:
         """
-        Those who ask at a time share one lookup.
+        Callers that ask at the same time share one lookup.
         """
         self.assertIsNone(self.addresses.known())
         first, second = self.addresses.get(), self.addresses.get()
@@ -83,7 +83,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_include(self) -> None:
         """
-        An address is known as the host's from the first lookup on, for its port.
+        From the first lookup on, its addresses are known, with the port.
         """
         self.assertFalse(self.addresses.include("192.0.2.1", 1080))
         self.addresses.get()
@@ -100,7 +100,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_age(self) -> None:
         """
-        An answer serves for a minute.
+        An answer is used for a minute.
         """
         self.addresses.get()
         self.answer()
@@ -111,7 +111,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_doubt(self) -> None:
         """
-        Where nobody answers, the host is looked up anew, but not for each flow.
+        If no address can be reached, the host is looked up again, but not for each flow.
         """
         self.addresses.get()
         self.answer()
@@ -137,7 +137,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_notFound(self) -> None:
         """
-        A lookup without an answer fails everyone, and the next one asks again.
+        A lookup without an answer fails all callers, and the next caller starts another.
         """
         waiting = self.addresses.get()
         self.clock.answer()
@@ -147,7 +147,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_fake(self) -> None:
         """
-        An address that stands for a name is not the host's.
+        A fake address is not used as the host's.
         """
         four = IPv4Address("TCP", "192.0.2.1", 1080)
         fakes = [
@@ -165,7 +165,7 @@ class HostAddressesTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Who gives up does not take the answer from the others.
+        Cancelling one caller's wait does not cancel the others'.
         """
         first, second = self.addresses.get(), self.addresses.get()
         first.cancel()

@@ -1,6 +1,6 @@
 """
-Tests for handshakes that proceed where another ended, and for
-L{nanotun.upstream.pool.reuse}, on real sockets of the loopback interface.
+Tests for handshakes that continue on a greeted connection, and for
+L{nanotun.upstream.pool.reuse}, with real sockets on the loopback interface.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: c
 
 class WholeTests(ScriptCase):
     """
-    The conversations, each answer in one piece.
+    The conversations, with each answer in one piece.
     """
 
     def proceeds(self, handshake: IHandshake, request: bytes, answer: bytes) -> None:
-        """It sends the request, is resumable until the first byte, and ends well."""
+        """It sends the request, is resumable until the first byte of the answer, and succeeds."""
         self.assertEqual(handshake.proceed(None), request)
         self.assertEqual((handshake.resumable, handshake.again), (True, False))
         self.assertEqual(self.feed(handshake, answer + b"220 hello"), b"")
@@ -74,7 +74,7 @@ class WholeTests(ScriptCase):
 
     def test_socks5(self) -> None:
         """
-        SOCKS5 greets and logs in, and the request is all that is left to send.
+        SOCKS5 greets and logs in beforehand, so only the request is left to send.
         """
         for credentials, sent, script in (
             (None, GREETING, [(METHOD, b"")]),
@@ -92,7 +92,7 @@ class WholeTests(ScriptCase):
 
     def test_pipeline(self) -> None:
         """
-        In one flight goes what there is of it.
+        With pipelining the greeting and the log-in are sent in one flight.
         """
         greeting = Socks5Handshake(None, PROXY, USER, pipeline=True)
         self.play(greeting, b"\5\1\2\1\4user\3pwd", (b"\5\2\1\0", b""))
@@ -101,7 +101,7 @@ class WholeTests(ScriptCase):
 
     def test_plain(self) -> None:
         """
-        SOCKS4 and HTTP have nothing to say before the request.
+        SOCKS4 and HTTP send nothing before the request.
         """
         for make, answer in (
             (lambda: Socks4Handshake(DESTINATION, PROXY), bytes.fromhex("00 5a 0000 00000000")),
@@ -111,7 +111,7 @@ class WholeTests(ScriptCase):
 
     def test_refused(self) -> None:
         """
-        A no is a no, and nothing to try again.
+        A refusal is final, and not a reason to try again.
         """
         handshake = Socks5Handshake(DESTINATION, PROXY)
         handshake.proceed(None)
@@ -120,7 +120,7 @@ class WholeTests(ScriptCase):
 
     def test_beginsAnew(self) -> None:
         """
-        After a connection that had ended, all of it is done on a new one.
+        If the connection had ended, the whole handshake is done on a new one.
         """
         handshake = Socks5Handshake(DESTINATION, PROXY)
         handshake.proceed(None)
@@ -129,7 +129,8 @@ class WholeTests(ScriptCase):
 
     def test_timedOut(self) -> None:
         """
-        HTTP's 408 speaks of the wait for a request; on a new connection it is an answer.
+        HTTP's 408 on a connection that waited means a new one is needed; on a new connection
+        it is an error.
         """
         handshake = HttpHandshake(DESTINATION, PROXY)
         handshake.proceed(None)
@@ -150,11 +151,11 @@ class ByteTests(WholeTests):
 
 class TlsTests(ScriptCase):
     """
-    HTTP inside TLS.
+    HTTP inside TLS, on a connection that waited.
     """
 
     def greeted(self) -> tuple[TlsServer, TlsGreeting]:
-        """A TLS connection on which nothing was said."""
+        """A TLS connection after its handshake, with nothing sent on it."""
         server = TlsServer(ssl.TLSVersion.TLSv1_3)
         greeting = TlsGreeting(PROXY, makeContext(CA, False), "proxy.example")
         sent = greeting.begin()
@@ -164,7 +165,7 @@ class TlsTests(ScriptCase):
         return server, greeting
 
     def proceeding(self) -> tuple[TlsServer, TlsHandshake]:
-        """One whose request the server has."""
+        """A handshake whose request has reached the server."""
         server, greeting = self.greeted()
         inner = HttpHandshake(DESTINATION, PROXY)
         handshake = TlsHandshake(inner, PROXY, makeContext(CA, False), "proxy.example")
@@ -175,7 +176,7 @@ class TlsTests(ScriptCase):
 
     def test_proceeds(self) -> None:
         """
-        The request goes out at once, and the connection is carried by the same TLS.
+        The request is sent at once, and the same TLS session carries the connection.
         """
         server, handshake = self.proceeding()
         handshake.receive(server.say(OPEN + b"220 hello"))
@@ -186,7 +187,7 @@ class TlsTests(ScriptCase):
 
     def test_ended(self) -> None:
         """
-        A server that ends it, in order or not, makes it begin again.
+        If the server ends the connection, properly or not, the handshake begins again.
         """
         for end in (lambda server: server.end(), lambda server: b"\x17\3\3\0\5xxxxx"):
             server, handshake = self.proceeding()
@@ -197,7 +198,7 @@ class TlsTests(ScriptCase):
 
     def test_idle(self) -> None:
         """
-        While it waits, the server's end or word is an error.
+        While it waits, the server's end and any data are an error.
         """
         for say in (lambda server: server.end(), lambda server: server.say(b"hello")):
             server, greeting = self.greeted()
@@ -206,11 +207,11 @@ class TlsTests(ScriptCase):
 
 class ReuseTests(ReactorCase):
     """
-    Legs by way of a pool and a proxy that follows scripts.
+    Dials through a pool and a proxy that follows scripts.
     """
 
     def each(self, *scripts: tuple[bytes, ...]) -> int:
-        """Listen; each connection has the next of the scripts."""
+        """Listen, with the next script for each connection; returns the port."""
         left = list(scripts)
 
         def build(address: object) -> Script:
@@ -226,7 +227,7 @@ class ReuseTests(ReactorCase):
         return int(port.getHost().port)
 
     async def filled(self, text: str, timeout: float = 5.0) -> tuple[ProxyUpstream, WarmPool]:
-        """An upstream with one connection that waits, and no more to come."""
+        """An upstream with one connection that waits, and a pool that dials no more."""
         url = parseProxyURL(text)
         handshakes = HANDSHAKES[url.scheme](url, self.reactor)
         upstream = ProxyUpstream(
@@ -252,19 +253,19 @@ class ReuseTests(ReactorCase):
         return found
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Turn the reactor until it holds."""
+        """Run the reactor until the condition holds."""
         while not condition():
             await deferLater(self.reactor, 0, lambda: None)
 
     def assertClean(self) -> None:
-        """Nothing of ours is left with the reactor."""
+        """The reactor has no descriptor of ours left."""
         super().assertClean()
         readers = [each for each in self.reactor.getReaders() if isinstance(each, WarmConnection)]
         self.assertEqual(readers, [])
 
     async def test_request(self) -> None:
         """
-        A dial on a connection that waited sends its request, and no more.
+        A dial on a connection that waited sends only its request.
         """
         port = self.each((METHOD, REPLY + b"220 hello"))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -278,7 +279,7 @@ class ReuseTests(ReactorCase):
 
     async def test_race(self) -> None:
         """
-        Where the proxy ends it instead of answering, a new one is dialled.
+        If the proxy ends the connection instead of answering, a new one is dialled.
         """
         port = self.each((METHOD, b""), (METHOD, REPLY))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -291,7 +292,7 @@ class ReuseTests(ReactorCase):
 
     async def test_once(self) -> None:
         """
-        A new one that ends as well is the end.
+        If the new connection ends as well, the dial fails.
         """
         port = self.each((METHOD, b""), (METHOD, b""))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -302,7 +303,7 @@ class ReuseTests(ReactorCase):
 
     async def test_halfAnswer(self) -> None:
         """
-        A proxy that had begun to answer is not asked again.
+        A proxy that has begun to answer is not asked again.
         """
         port = self.each((METHOD, b"\5\0"))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -313,7 +314,7 @@ class ReuseTests(ReactorCase):
 
     async def test_deadline(self) -> None:
         """
-        The one deadline covers both connections.
+        One deadline covers both connections.
         """
         port = self.each((METHOD, b""), (METHOD,))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}", 0.3)
@@ -324,7 +325,7 @@ class ReuseTests(ReactorCase):
 
     async def test_cancel(self) -> None:
         """
-        Giving up closes the connection that had waited.
+        Cancelling closes the connection that had waited.
         """
         port = self.each((METHOD,))
         upstream, _ = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -336,8 +337,8 @@ class ReuseTests(ReactorCase):
 
     async def test_refused(self) -> None:
         """
-        What the proxy says of the destination counts, and the connection did its work:
-        requests that were lost before are no longer in a row with those to come.
+        A refusal by the proxy is the result, and the connection has worked: earlier lost
+        requests no longer count as a row.
         """
         port = self.each((METHOD, REFUSED), (FORBIDDEN,))
         for scheme, kind in (("socks5", UpstreamRefused), ("http", UpstreamProhibited)):
@@ -349,7 +350,7 @@ class ReuseTests(ReactorCase):
 
     async def test_notWorked(self) -> None:
         """
-        Half an answer or none by the deadline is no such thing.
+        With half an answer, or none by the deadline, the connection has not worked.
         """
         port = self.each((METHOD, b"\5\0"), (METHOD,))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
@@ -366,16 +367,16 @@ class ReuseTests(ReactorCase):
 
     async def test_associate(self) -> None:
         """
-        A relay for datagrams is asked for on a connection of its own: some proxies, such
-        as OpenSSH's, end it, which says nothing of the ones that wait.
+        An association is asked for on a new connection: some proxies, such as OpenSSH's,
+        end it, which says nothing about the ones that wait.
         """
         port = self.each((METHOD,), (METHOD, RELAY), (METHOD, b""))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
-        dial = await upstream.associate(4)
+        leg = await upstream.associate(4)
         self.assertEqual(self.scripts[1].heard[len(GREETING) :][:2], b"\5\3")
-        os.close(dial.fd)
-        assert dial.control is not None
-        dial.control.close()
+        os.close(leg.fd)
+        assert leg.control is not None
+        leg.control.close()
         await self.assertFailure(upstream.associate(4), DatagramsUnsupported)
         self.assertEqual((len(pool.idle), self.scripts[0].heard), (1, GREETING))
         pool.stopService()
@@ -383,7 +384,7 @@ class ReuseTests(ReactorCase):
 
     async def test_again(self) -> None:
         """
-        HTTP may need a new connection for its log-in, which begins anew.
+        HTTP may need a new connection for its log-in, where the handshake begins again.
         """
         ask = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=r\r\nConnection: close\r\n\r\n"
         port = self.each((ask,), (OPEN,))
@@ -396,7 +397,7 @@ class ReuseTests(ReactorCase):
 
     async def test_notFilled(self) -> None:
         """
-        With nothing that waits, a dial is one like any other.
+        If no connection waits, the dial is like any other.
         """
         port = self.each((METHOD,), (METHOD, REPLY))
         upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")

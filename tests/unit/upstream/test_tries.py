@@ -1,5 +1,5 @@
 """
-Tests for L{nanotun.upstream.group.tries} and L{nanotun.upstream.group.outcomes}, of the
+Tests for L{nanotun.upstream.group.tries} and L{nanotun.upstream.group.outcomes}, with the
 connections of a group.
 """
 
@@ -39,14 +39,14 @@ class TriesTests(GroupCase):
 
     def test_first(self) -> None:
         """
-        The first that is asked and answers is all that is asked.
+        If the first upstream opens the leg, no other is asked.
         """
         self.through(0)
         self.assertEqual(self.asked(), [1, 0, 0])
 
     def test_fault(self) -> None:
         """
-        A proxy's fault has the next one asked, with the same destination, at once.
+        After a proxy's fault the next one is asked at once, for the same destination.
         """
         for error in (ProxyError("x"), HandshakeError("x"), AuthenticationError("x")):
             self.group = self.makeGroup()
@@ -60,7 +60,7 @@ class TriesTests(GroupCase):
 
     def test_once(self) -> None:
         """
-        One more is asked, not all, and the first error is the one that is told.
+        Only one more is asked, and the first error is the one that is raised.
         """
         dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(fault("a"))
@@ -70,7 +70,7 @@ class TriesTests(GroupCase):
 
     def test_failsAtOnce(self) -> None:
         """
-        Upstreams that fail before their call returned are no different.
+        Upstreams that fail before the call returns count like any others.
         """
 
         def connect(destination: object) -> Deferred[object]:
@@ -84,7 +84,7 @@ class TriesTests(GroupCase):
 
     def test_destination(self) -> None:
         """
-        What is wrong with the destination is final, and none of the proxy's fault.
+        An error of the destination is final, and not the proxy's fault.
         """
         kinds = (
             UpstreamRefused,
@@ -101,7 +101,7 @@ class TriesTests(GroupCase):
 
     def test_destinationProvesHealth(self) -> None:
         """
-        A proxy that answers about a destination works: faults before are forgotten.
+        A proxy that reports an error of the destination works: earlier faults are forgotten.
         """
         for error in [fault()] * (FAULTS - 1) + [UpstreamRefused("x")] + [fault()] * (FAULTS - 1):
             dial = self.group.connect(DESTINATION)
@@ -115,7 +115,7 @@ class TriesTests(GroupCase):
 
     def test_ourOwnTrouble(self) -> None:
         """
-        That this machine has no more sockets is final, and says nothing of a proxy.
+        Running out of sockets is final, and says nothing about a proxy.
         """
         self.group.members.failed(self.member(0), "why")
         dial = self.group.connect(DESTINATION)
@@ -125,8 +125,8 @@ class TriesTests(GroupCase):
 
     def test_familyUnsupported(self) -> None:
         """
-        One that carries no such addresses was not asked: the next one is, and nothing
-        is known of the first.
+        An upstream that does not carry such addresses makes way for the next one, and
+        nothing is learned about it.
         """
         self.group.members.failed(self.member(0), "why")
         dial = self.group.connect(DESTINATION)
@@ -138,8 +138,8 @@ class TriesTests(GroupCase):
 
     def test_familyUnsupportedByAll(self) -> None:
         """
-        Where none carries them the app is told so, and where another should have, what
-        is wrong with that one.
+        If no upstream carries such addresses, that is the error; if another one does but
+        is at fault, that fault is.
         """
         for error, kind in ((FamilyUnsupported("b"), FamilyUnsupported), (fault("b"), ProxyError)):
             dial = self.group.connect(DESTINATION)
@@ -150,8 +150,8 @@ class TriesTests(GroupCase):
 
     def test_deadWithMixedFlows(self) -> None:
         """
-        A proxy that is away is given up although flows that it cannot carry come between
-        those that it could.
+        A dead proxy's breaker opens even if flows that it cannot carry come between flows
+        that it could.
         """
         for error in [fault(), FamilyUnsupported("x")] * (FAULTS - 1) + [fault()]:
             self.assertTrue(self.member(0).healthy)
@@ -164,7 +164,7 @@ class TriesTests(GroupCase):
 
     def test_nameUnknown(self) -> None:
         """
-        A name without addresses is final, and says nothing of a proxy.
+        A name without addresses is final, and says nothing about a proxy.
         """
         self.group.members.failed(self.member(0), "why")
         dial = self.group.connect(DESTINATION)
@@ -174,7 +174,7 @@ class TriesTests(GroupCase):
 
     def test_mistake(self) -> None:
         """
-        So does a mistake of ours, which comes out as it is.
+        An internal error ends the tries, and is raised as it is.
         """
         dial = self.group.connect(DESTINATION)
         self.fakes[0].fail(KeyError("x"))  # type: ignore[arg-type]
@@ -182,8 +182,8 @@ class TriesTests(GroupCase):
 
     def test_silent(self) -> None:
         """
-        When the first is silent the second is asked too, and the first of them that
-        stands is taken; the other is given up and was at fault.
+        If the first upstream is silent, the second one is asked as well. The one that
+        opens the leg wins; the other is cancelled and was at fault.
         """
         dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE - 0.1)
@@ -198,7 +198,7 @@ class TriesTests(GroupCase):
 
     def test_slow(self) -> None:
         """
-        A first that is only slow is still waited for.
+        A first upstream that is only slow may still open the leg.
         """
         dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
@@ -210,8 +210,8 @@ class TriesTests(GroupCase):
 
     def test_secondFails(self) -> None:
         """
-        Nor does the second's fault end it, but what the second says of the
-        destination does.
+        The second one's fault does not end the tries, but an error of the destination
+        that it reports does.
         """
         dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
@@ -237,12 +237,12 @@ class TriesTests(GroupCase):
         text = str(self.failureResultOf(dial, UpstreamTimeout).value)
         self.assertEqual(text, "No answer came within 10 s by way of a or b.")
         self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
-        # The destination may be the one that is silent.
+        # Perhaps the destination is silent.
         self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 0])
 
     def test_shortDeadline(self) -> None:
         """
-        With little time in all, half of it is the second's.
+        If the whole time is short, the second upstream is asked after half of it.
         """
         self.group = self.makeGroup(2.0)
         dial = self.group.connect(DESTINATION)
@@ -253,7 +253,7 @@ class TriesTests(GroupCase):
 
     def test_ownDeadline(self) -> None:
         """
-        An upstream's own deadline has the next one asked while there is time.
+        After an upstream's own deadline the next one is asked, if time is left.
         """
         dial = self.group.connect(DESTINATION)
         self.clock.advance(1.0)
@@ -265,7 +265,7 @@ class TriesTests(GroupCase):
 
     def test_cancel(self) -> None:
         """
-        Giving up gives up all that is under way.
+        Cancelling cancels every upstream that is being asked.
         """
         dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
@@ -275,7 +275,7 @@ class TriesTests(GroupCase):
 
     def test_noPatienceWithThoseDown(self) -> None:
         """
-        One that is down is asked after a fault, but not because another is silent.
+        An upstream that is down is asked after a fault, but not because another is silent.
         """
         for index in (1, 2):
             self.bringDown(index)
@@ -290,7 +290,7 @@ class TriesTests(GroupCase):
 
     def test_destinationOfLoser(self) -> None:
         """
-        What comes of one that was given up is not heard.
+        An error from an upstream that was cancelled is ignored.
         """
         lost: Deferred[object] = Deferred(lambda dial: dial.errback(Failure(UpstreamRefused("x"))))
         self.patch(self.fakes[0], "connect", lambda destination: lost)

@@ -1,7 +1,7 @@
 """
-What the tests of L{nanotun.upstream} share: a proxy that follows a script, on
-real sockets of the loopback interface, unmarked so that they need no root; and
-sockets and a reactor of memory.
+What the tests of L{nanotun.upstream} share: a proxy that follows a script, on real
+sockets of the loopback interface, unmarked so that they need no root; and a socket and
+a reactor in memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ REPLY = b"\5\0\0\1\0\0\0\0\0\0"
 
 class Script(Protocol):
     """
-    A proxy that says what it is told to.
+    A proxy that follows a script.
 
-    @ivar heard: all bytes that came.
+    @ivar answers: what it still has to send, one for each read; an empty one ends the
+        connection.
+    @ivar heard: all bytes received.
     """
 
     def __init__(self, answers: list[bytes]) -> None:
@@ -49,7 +51,7 @@ class Script(Protocol):
         self.ended: Deferred[None] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
-        """Say the next."""
+        """Send the next answer."""
         self.heard += data
         assert self.transport is not None
         if not self.answers:
@@ -61,26 +63,26 @@ class Script(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """The end."""
+        """Note the end."""
         self.ended.callback(None)
 
 
 class ReactorCase(TestCase):
     """
-    A test with a listening socket; at its end no descriptors are left.
+    A test with listening sockets on the real reactor.
     """
 
     timeout = 5
 
     def setUp(self) -> None:
-        """Remember the fds."""
+        """Have no scripts yet."""
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
         self.scripts: list[Script] = []
 
     def listen(self, *answers: bytes) -> int:
-        """Listen with a L{Script}; returns the port."""
+        """Listen, with a L{Script} of these answers for each connection; returns the port."""
 
         def build(address: object) -> Script:
             script = Script(list(answers))
@@ -95,14 +97,14 @@ class ReactorCase(TestCase):
         return int(port.getHost().port)
 
     def closedPort(self) -> int:
-        """A port that nobody listens on."""
+        """A port on which nothing listens."""
         probe = socket.socket()
         probe.bind(("127.0.0.1", 0))
         self.addCleanup(probe.close)
         return int(probe.getsockname()[1])
 
     def proxy(self, port: int, timeout: float = 5.0, user: str = "") -> ProxyUpstream:
-        """The upstream by way of the L{Script}."""
+        """An upstream through the L{Script} on this port."""
         url = parseProxyURL(f"socks5://{user}127.0.0.1:{port}")
         credentials = (b"user", b"secret") if user else None
         return ProxyUpstream(
@@ -121,7 +123,7 @@ class ReactorCase(TestCase):
         )
 
     def assertClean(self) -> None:
-        """No transport of ours is left with the reactor."""
+        """The reactor has no transport of ours left."""
         left = [
             each
             for each in self.reactor.getReaders() + self.reactor.getWriters()
@@ -129,20 +131,20 @@ class ReactorCase(TestCase):
         ]
         self.assertEqual(left, [])
 
-    async def failure(self, kind: type[UpstreamError], leg: Deferred[Any]) -> str:
-        """The text of the error that C{leg} fails with."""
-        error = await self.assertFailure(leg, UpstreamError)
+    async def failure(self, kind: type[UpstreamError], dial: Deferred[Any]) -> str:
+        """The text of the error that C{dial} fails with."""
+        error = await self.assertFailure(dial, UpstreamError)
         self.assertEqual(type(error), kind)
         self.assertClean()
         return str(error)
 
     async def ended(self) -> None:
-        """The proxy's side is closed too."""
+        """Wait until the proxy's side is closed too."""
         for script in self.scripts:
             await script.ended
 
 
-# What the contract is mixed into, for mypy.
+# For mypy: the class that the contract is mixed into.
 if TYPE_CHECKING:
     Base = ReactorCase
 else:
@@ -151,16 +153,16 @@ else:
 
 class UpstreamContract(Base):
     """
-    What L{IUpstream} promises, of one that goes by a L{Script}.
+    The promises of L{IUpstream}, for an upstream through a L{Script}.
     """
 
     def makeUpstream(self, port: int) -> IUpstream:
-        """The upstream by way of the L{Script} on this port."""
+        """The upstream to test, through the L{Script} on this port."""
         raise NotImplementedError
 
     async def test_connects(self) -> None:
         """
-        A leg is a connected, non-blocking socket that no-one else has.
+        A leg is a connected, non-blocking socket that nothing else holds.
         """
         upstream = self.makeUpstream(self.listen(b"\5\0", REPLY + b"220 hello"))
         verifyObject(IUpstream, upstream)
@@ -175,7 +177,7 @@ class UpstreamContract(Base):
 
     async def test_saysNo(self) -> None:
         """
-        A refusal of the proxy's comes through.
+        The proxy's refusal is the error.
         """
         upstream = self.makeUpstream(self.listen(b"\5\0", b"\5\5\0\1\0\0\0\0\0\0"))
         await self.failure(UpstreamRefused, upstream.connect(DESTINATION))
@@ -183,17 +185,17 @@ class UpstreamContract(Base):
 
     async def test_closesEarly(self) -> None:
         """
-        So does the end of the connection in mid-handshake.
+        A connection that ends during the handshake is an error of the proxy.
         """
         for answers in ((b"",), (b"\5\0", b"")):
-            leg = self.makeUpstream(self.listen(*answers)).connect(DESTINATION)
-            await self.assertFailure(leg, ProxyError)
+            dial = self.makeUpstream(self.listen(*answers)).connect(DESTINATION)
+            await self.assertFailure(dial, ProxyError)
             self.assertClean()
         await self.ended()
 
     async def test_cancel(self) -> None:
         """
-        Giving up closes the connection.
+        Cancelling closes the connection.
         """
         upstream = self.makeUpstream(self.listen())
         asks: list[Callable[[], Deferred[Any]]] = [
@@ -201,14 +203,14 @@ class UpstreamContract(Base):
             lambda: upstream.associate(4),
         ]
         for ask in asks:
-            leg = ask()
-            leg.cancel()
-            await self.assertFailure(leg, CancelledError)
+            dial = ask()
+            dial.cancel()
+            await self.assertFailure(dial, CancelledError)
             self.assertClean()
 
     async def test_associates(self) -> None:
         """
-        A leg for datagrams is a non-blocking socket with a control that ends it.
+        A leg for UDP is a non-blocking socket with a control connection that keeps it alive.
         """
         upstream = self.makeUpstream(self.listen(b"\5\0", b"\5\0\0\1\x7f\0\0\1\0\x50"))
         leg = await upstream.associate(4)
@@ -221,7 +223,7 @@ class UpstreamContract(Base):
 
     def test_description(self) -> None:
         """
-        It says what it is, without a password.
+        Its description is its URL without a password.
         """
         port = self.closedPort()
         self.assertIn(f"socks5://127.0.0.1:{port}", self.makeUpstream(port).describe())
@@ -229,7 +231,7 @@ class UpstreamContract(Base):
 
 class FakeStream:
     """
-    A socket that connects when the test says so.
+    A socket in memory that connects when the test says so.
     """
 
     def __init__(self, results: list[int]) -> None:
@@ -253,7 +255,7 @@ class FakeStream:
         return self.error
 
     def setsockopt(self, *arguments: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def fileno(self) -> int:
         """A number."""
@@ -264,7 +266,7 @@ class FakeStream:
         return 77
 
     def close(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.closed = True
 
 
@@ -283,5 +285,5 @@ class FakeReactor(Clock):
         self.lookups: list[tuple[Any, str]] = []
 
     def resolveHostName(self, receiver: Any, name: str, port: int = 0) -> None:
-        """Note it."""
+        """Note the call."""
         self.lookups.append((receiver, name))
