@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import load, report
 from benchmarks.cases import CASES, Case
 from benchmarks.noise import Noise, waitForQuiet
-from benchmarks.paths import WAYS, Opened, Way
+from benchmarks.setups import SETUPS, Opened, Setup
 from tests.e2e.case import missing
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
@@ -26,19 +26,19 @@ from tests.e2e.lab.topology import IPV4, Lab
 
 ROUNDS = 3
 SECONDS = 1.5
-"""Of each measurement; with L{ROUNDS} the whole takes about eight minutes."""
+"""Length of each measurement; with L{ROUNDS} all of them take about eight minutes."""
 
 QUICK_ROUNDS = 1
 QUICK_SECONDS = 1.0
 
 
 class Bench:
-    """The laboratory with what every way needs."""
+    """The laboratory, with everything that the setups need."""
 
     def __init__(self, stack: contextlib.ExitStack, seconds: float, patience: float) -> None:
         """
-        @param stack: gets what has to be undone.
-        @param seconds: of each measurement.
+        @param stack: gets the clean-up.
+        @param seconds: the length of each measurement.
         @param patience: seconds to wait for a quiet machine before each.
         """
         self._patience = patience
@@ -58,13 +58,13 @@ class Bench:
         stack.callback(self._dante.stop)
         self._runs = 0
 
-    def round(self, way: Way, cases: Sequence[Case]) -> list[report.Figure]:
-        """Open a way, measure each case on it, close it."""
+    def round(self, setup: Setup, cases: Sequence[Case]) -> list[report.Figure]:
+        """Open a setup, measure each case in it, and close it."""
         self._runs += 1
         try:
-            opened = Opened(way, self._lab, self._dante, self._directory / f"run-{self._runs}")
+            opened = Opened(setup, self._lab, self._dante, self._directory / f"run-{self._runs}")
         except LabError as error:
-            return [report.Figure(case.name, way.name, None, 0.0, str(error)) for case in cases]
+            return [report.Figure(case.name, setup.name, None, 0.0, str(error)) for case in cases]
         try:
             return [self._measure(opened, case) for case in cases]
         finally:
@@ -78,7 +78,7 @@ class Bench:
         except LabError as failure:
             value, error = None, str(failure)
         share = 0.0 if value is None else noise.share()
-        return report.Figure(case.name, opened.way.name, value, share, error)
+        return report.Figure(case.name, opened.setup.name, value, share, error)
 
     def _pids(self) -> set[int]:
         lab = self._lab
@@ -89,7 +89,7 @@ class Bench:
 
 
 def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) -> set[str]:
-    """The names in a comma list; a prefix stands for all that begin with it."""
+    """The names in a comma-separated list; a prefix means all names that begin with it."""
     found: set[str] = set()
     for name in filter(None, names.split(",")):
         hits = {each for each in known if each == name} or {x for x in known if x.startswith(name)}
@@ -99,14 +99,14 @@ def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) ->
     return found
 
 
-def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float, float]:
-    """Read the command line: cases, ways, rounds, seconds and patience."""
-    cases, ways = [case.name for case in CASES], [way.name for way in WAYS]
+def arguments(argv: list[str] | None) -> tuple[list[Case], list[Setup], int, float, float]:
+    """Read the command line: cases, setups, rounds, seconds and patience."""
+    cases, setups = [case.name for case in CASES], [setup.name for setup in SETUPS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of {', '.join(cases)}, or prefixes")
-    parser.add_argument("--ways", default="", help=f"some of {', '.join(ways)}, or prefixes")
-    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; the ways take turns")
-    parser.add_argument("--seconds", type=float, help=f"of each measurement; default {SECONDS:g}")
+    parser.add_argument("--setups", default="", help=f"some of {', '.join(setups)}, or prefixes")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; the setups take turns")
+    parser.add_argument("--seconds", type=float, help=f"of one measurement; default {SECONDS:g}")
     parser.add_argument("--quick", action="store_true", help="one short round, without iperf3")
     parser.add_argument(
         "--wait",
@@ -118,10 +118,10 @@ def arguments(argv: list[str] | None) -> tuple[list[Case], list[Way], int, float
     given = parser.parse_args(argv)
     default = [name for name in cases if not (given.quick and name.startswith("iperf3"))]
     wantedCases = chosen(parser, given.cases, cases) or set(default)
-    wantedWays = chosen(parser, given.ways, ways) or set(ways)
+    wantedSetups = chosen(parser, given.setups, setups) or set(setups)
     return (
         [case for case in CASES if case.name in wantedCases],
-        [way for way in WAYS if way.name in wantedWays],
+        [setup for setup in SETUPS if setup.name in wantedSetups],
         given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
         given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
         given.wait,
@@ -132,9 +132,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     Measure and print.
 
-    @return: 0, or 1 where something could not be measured.
+    @return: 0, or 1 if something could not be measured.
     """
-    cases, ways, rounds, seconds, patience = arguments(argv)
+    cases, setups, rounds, seconds, patience = arguments(argv)
     reason = missing()
     if reason:
         print(f"benchmarks: {reason}.", file=sys.stderr)
@@ -145,22 +145,22 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.ExitStack() as stack:
             bench = Bench(stack, seconds, patience)
             for number in range(rounds):
-                for way in ways:
+                for setup in setups:
                     print(
-                        f"round {number + 1} of {rounds}: {way.name}", file=sys.stderr, flush=True
+                        f"round {number + 1} of {rounds}: {setup.name}", file=sys.stderr, flush=True
                     )
-                    figures += bench.round(way, cases)
+                    figures += bench.round(setup, cases)
     except LabError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("benchmarks: interrupted; this is what there is.", file=sys.stderr)
+        print("benchmarks: interrupted; these are the figures so far.", file=sys.stderr)
     print(f"Medians of {rounds} rounds of {seconds:g} s, {os.cpu_count()} cores, MTU 1500.\n")
-    print(report.table(figures, cases, ways))
-    shares = report.ratios(figures, cases, ways)
+    print(report.table(figures, cases, setups))
+    shares = report.ratios(figures, cases, setups)
     if shares:
-        print(f"\nShare of the way without the tunnel:\n\n{shares}")
-    print(f"\n{report.notes(figures, cases)}\n- it took {time.monotonic() - started:.0f} s")
+        print(f"\nCompared with the same setup without the tunnel:\n\n{shares}")
+    print(f"\n{report.notes(figures, cases)}\n- the run took {time.monotonic() - started:.0f} s")
     return 1 if any(figure.error for figure in figures) else 0
 
 

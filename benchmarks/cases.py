@@ -1,5 +1,5 @@
 """
-What is measured on each way.
+The cases: what is measured in each setup.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks import load, names
-from benchmarks.paths import Opened
+from benchmarks.setups import Opened
 
 SETTLE_SECONDS = 1.0
-"""After opening idle connections, until what opening them took is freed."""
+"""Time after opening idle connections for the memory that opening them took to be freed."""
 
 
 RAMP_SHARE = 0.2
-"""Of a measurement's seconds, for each of the rates that are tried."""
+"""Share of a measurement's seconds for each of the rates that are tried."""
 
 Measure = Callable[[Opened, load.Programs, float], float | None]
 
 
 class Case(NamedTuple):
     """
-    One figure.
+    One figure to measure.
 
-    @ivar measure: takes an open way, the load programs and the seconds; returns
-        the figure, or L{None} where it means nothing on this way.
+    @ivar measure: takes an open setup, the load programs and the seconds; returns
+        the figure, or L{None} if it has no meaning in this setup.
+    @ivar what: a description for the notes.
     @ivar higherIsBetter: how to read a ratio.
     """
 
@@ -38,40 +39,40 @@ class Case(NamedTuple):
 
 
 def _load(figure: str, mode: str, count: int) -> Measure:
-    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
-        argv = [str(programs.tcp), mode, way.address, str(load.PORT), str(count), f"{seconds:g}"]
-        return load.measure(way.lab.app, [*argv, *way.socks], seconds)[figure]
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        argv = [str(programs.tcp), mode, opened.address, str(load.PORT), str(count), f"{seconds:g}"]
+        return load.measure(opened.lab.app, [*argv, *opened.socks], seconds)[figure]
 
     return measure
 
 
 def _udp(mode: str, count: int, share: float = 1.0) -> Measure:
-    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
-        argv = [str(programs.udp), mode, way.address, str(load.UDP_PORT), str(count)]
-        argv += [f"{seconds * share:g}", *way.socks]
-        return load.measure(way.lab.app, argv, seconds)["rate"]
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        argv = [str(programs.udp), mode, opened.address, str(load.UDP_PORT), str(count)]
+        argv += [f"{seconds * share:g}", *opened.socks]
+        return load.measure(opened.lab.app, argv, seconds)["rate"]
 
     return measure
 
 
 def _iperf(streams: int, down: bool) -> Measure:
-    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
-        if way.way.speaksSocks:
-            return None  # iperf3 speaks no SOCKS
-        return load.iperf(way.lab.app, way.address, streams, down, seconds)
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        if opened.setup.speaksSocks:
+            return None  # iperf3 does not speak SOCKS
+        return load.iperf(opened.lab.app, opened.address, streams, down, seconds)
 
     return measure
 
 
 def _idle(count: int) -> Measure:
-    def measure(way: Opened, programs: load.Programs, seconds: float) -> float | None:
-        if way.daemon is None:
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        if opened.daemon is None:
             return None
-        argv = [str(programs.tcp), "idle", way.address, str(load.PORT), str(count)]
-        before = way.daemon.rss()
-        with load.held(way.lab.app, [*argv, str(load.OPEN_SECONDS)], count):
+        argv = [str(programs.tcp), "idle", opened.address, str(load.PORT), str(count)]
+        before = opened.daemon.rss()
+        with load.held(opened.lab.app, [*argv, str(load.OPEN_SECONDS)], count):
             time.sleep(SETTLE_SECONDS)
-            return (way.daemon.rss() - before) / 1024 / count
+            return (opened.daemon.rss() - before) / 1024 / count
 
     return measure
 
@@ -79,8 +80,8 @@ def _idle(count: int) -> Measure:
 IDLE_FLOWS = 1000
 
 CASES = (
-    # First: later the daemon has memory to spare from what the others made it allocate.
-    Case("idle", "KiB/flow", _idle(IDLE_FLOWS), f"{IDLE_FLOWS} flows that say nothing", False),
+    # First, because the other cases leave the daemon with memory to spare.
+    Case("idle", "KiB/flow", _idle(IDLE_FLOWS), f"{IDLE_FLOWS} idle flows", False),
     Case("up_1", "Gbit/s", _load("gigabits", "up", 1), "one stream from the app"),
     Case("down_1", "Gbit/s", _load("gigabits", "down", 1), "one stream to the app"),
     Case("up_8", "Gbit/s", _load("gigabits", "up", 8), "eight streams from the app"),
@@ -96,7 +97,7 @@ CASES = (
     Case("udp_rr_64", "1/s", _udp("rr", 64), "the same from 64 sockets"),
     Case("udp_up", "1/s", _udp("up", 1, RAMP_SHARE), "datagrams one way, loss below 1 %"),
     Case("udp_down", "1/s", _udp("down", 1, RAMP_SHARE), "the same towards the app"),
-    Case("dns_new", "1/s", names.rate("dns_new", False), "queries, each a new one to the server"),
+    Case("dns_new", "1/s", names.rate("dns_new", False), "queries that the cache cannot answer"),
     Case("dns_new_cpu", "us", names.cpu("dns_new"), "the daemon's CPU for each of those", False),
     Case("dns_cached", "1/s", names.rate("dns_cached", True), "queries that the cache answers"),
     Case("dns_cached_cpu", "us", names.cpu("dns_cached"), "the daemon's CPU for each", False),

@@ -2,11 +2,10 @@
 Whether a daemon that is killed leaves anything behind:
 C{python -m benchmarks.crash [--times N] [--flaps N]}.
 
-A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, by turns at a random
-moment of its start, and when it carries.  By turns C{nanotun recover}, or the next
-start and its stop, has to leave rules, routes, tables and settings exactly as they
-were.  Then an uplink goes and comes, and traffic has to flow through the tunnel again
-within 3 s.
+A daemon with C{autoDefaultRoute} is killed (SIGKILL) under load, alternately at a random
+moment of its start and while it carries traffic.  Alternately C{nanotun recover}, or the
+next start and stop, has to restore rules, routes, tables and settings exactly.  Then the
+uplink goes down and up again, and traffic has to flow through the tunnel within 3 s.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ LATEST_KILL = 1.5
 """Seconds after the launch; a start takes about a third of it."""
 
 CARRYING = 0.3
-"""Seconds at most that one carries before it is killed."""
+"""Seconds at most for which a daemon carries traffic before it is killed."""
 
 PROMISE = 3.0
-"""Seconds."""
+"""Seconds in which traffic has to flow again after the uplink is back."""
 
 
 class Bench:
-    """The host, a proxy, a server, and load."""
+    """The host, a proxy, a server, and a load."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,21 +76,21 @@ class Bench:
             self.asker(HOST6)
 
     def asker(self, family: Family = HOST4, timeout: float = 1.0) -> str:
-        """Whom the world sees asking."""
+        """The address from which the world sees the host's request, or nothing."""
         with contextlib.suppress(LabError):
             url = family.url(self.server.port, "/peer")
             return curl.get(self.lab.host, url, timeout=timeout)
         return ""
 
     def launch(self, **settings: object) -> Child:
-        """Start a daemon, and wait for nothing."""
+        """Start a daemon without waiting."""
         self._serial += 1
         where = self.directory / f"daemon-{self._serial}"
         self.where = where
         return launch(self.lab.host, where, {**self.settings, **settings})
 
     def daemon(self, **settings: object) -> Child:
-        """Start a daemon, and wait until its routes are set."""
+        """Start a daemon and wait until it is up."""
         child = self.launch(**settings)
         where = self.where
         waitUntil(lambda: "is up: engine" in collectLogs(where), START_SECONDS, "it is up")
@@ -108,7 +107,7 @@ class Bench:
 
     def crashes(self, times: int) -> tuple[int, int]:
         """
-        Kill and look.
+        Kill daemons and check what they leave behind.
 
         @return: how often something was left behind, and how often the daemon was
             killed before it was up.
@@ -130,7 +129,7 @@ class Bench:
             else:
                 self.daemon().stop(signal.SIGTERM)
             files = {path.name for path in (self.directory / "run").glob("*")}
-            # The next start replaces the socket of one that was killed.
+            # The next start replaces the socket of a killed daemon.
             files -= {"lock", "control.sock"}
             if self.lab.state() != self.before or files:
                 left += 1
@@ -140,7 +139,7 @@ class Bench:
 
     def flaps(self, times: int) -> tuple[int, float, int]:
         """
-        Let the uplink go and come.
+        Take the uplink down and up again.
 
         @return: how often traffic did not flow in time, the longest time that it took,
             and how many packets went around the tunnel.
@@ -165,7 +164,7 @@ class Bench:
         return late, longest, leaked
 
     def close(self) -> None:
-        """End everything."""
+        """Stop and remove everything."""
         self._stop.set()
         for loader in self._loaders:
             loader.join(5)
@@ -175,14 +174,14 @@ class Bench:
 
 
 def main() -> int:
-    """Measure and print; returns 1 if anything was not as it has to be."""
+    """Measure and print; returns 1 if anything was not as required."""
     parser = argparse.ArgumentParser(description="whether a killed daemon leaves anything behind")
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--flaps", type=int, default=FLAPS)
     options = parser.parse_args()
     reason = missing()
     if reason:
-        print(f"This needs more: {reason}.")
+        print(f"This cannot run: {reason}.")
         return 1
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))

@@ -1,10 +1,10 @@
 """
-A TCP relay that makes a server far away: C{python -m benchmarks.delay}, run by
+A TCP forwarder that makes a server look far away: C{python -m benchmarks.delay}, run by
 L{benchmarks.far}.
 
-Bytes take half a round trip each way.  A user-space relay cannot hold back the
-kernel's SYN-ACK, so the client is connected a round trip too early; what it sends
-in that time is held for as long as it would not have been sent yet.
+Bytes take half a round trip in each direction.  A user-space forwarder cannot hold back
+the kernel's SYN-ACK, so the client is connected one round trip too early; bytes that it
+sends in that time are held back until it could have sent them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import sys
 READ_SIZE = 65536
 
 QUEUE_LIMIT = 256
-"""Reads of one direction that are under way; more than a window of anything here."""
+"""Reads in flight in one direction; more than any window here."""
 
 _Timed = tuple[float, bytes]
 
 
 class Delay:
     """
-    One relay.
+    The forwarder.
 
     @param target: the address and port to connect to.
-    @param roundTrip: seconds.
+    @param roundTrip: seconds to add.
     """
 
     def __init__(self, target: tuple[str, int], roundTrip: float) -> None:
@@ -35,7 +35,7 @@ class Delay:
         self._roundTrip = roundTrip
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection to its end."""
+        """Forward one connection until it ends."""
         accepted = asyncio.get_running_loop().time()
         try:
             farReader, farWriter = await asyncio.open_connection(*self._target)

@@ -1,11 +1,11 @@
 """
-How soon an app has its first byte when the proxy is far away:
+How soon an app gets its first byte when the proxy is far away:
 C{python -m benchmarks.far}.
 
-A relay between nanotun and dante adds the distance (L{benchmarks.delay}).  Three
-moments are measured, from the app's connect on: when it is connected, when the
-server's first words are there, and when its own first question is answered.  The
-server is where the proxy is.
+A forwarder between nanotun and dante adds the distance (L{benchmarks.delay}).  Three
+moments are measured from the start of the app's connect: when it is connected, when the
+server's greeting arrives, and when the app's first request is answered.  The server is
+next to the proxy.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ ROUND_TRIP = 0.02
 SAMPLES = 20
 
 PAUSE_SECONDS = 0.15
-"""Between two connections: a person's, or a page's, not a flood's."""
+"""Time between two connections, like those of a person or a page, not of a flood."""
 
 FILL_SECONDS = 1.0
 POOL = 8
 BANNER = b"220 hello"
 
 
-class Way(NamedTuple):
+class Setup(NamedTuple):
     """
-    One way.
+    One combination of engine and proxy.
 
     @ivar stackMode: the engine, or empty for an app that speaks SOCKS5 itself.
     @ivar auth: whether the proxy wants a password.
-    @ivar options: what stands behind the proxy's URL.
+    @ivar options: the end of the proxy's URL.
+    @ivar pool: the C{upstreamPool} setting.
     """
 
     name: str
@@ -54,8 +55,8 @@ class Way(NamedTuple):
     pool: int = 0
 
 
-WAYS = tuple(
-    Way(f"{name}{', password' if auth else ''}", mode, auth, options, pool)
+SETUPS = tuple(
+    Setup(f"{name}{', password' if auth else ''}", mode, auth, options, pool)
     for auth in (False, True)
     for name, mode, options, pool in (
         ("an app that speaks SOCKS5", "", "", 0),
@@ -76,14 +77,14 @@ class Moments(NamedTuple):
 
 
 def serve(connection: socket.socket) -> None:
-    """Greet, then send back what comes."""
+    """Greet, then echo."""
     connection.sendall(BANNER)
     while data := connection.recv(4096):
         connection.sendall(data)
 
 
 def socksConnect(sock: socket.socket, proxyPort: int, port: int, auth: bool) -> None:
-    """What an app does that speaks SOCKS5 (RFC 1928, RFC 1929)."""
+    """Connect like an app that speaks SOCKS5 itself (RFC 1928, RFC 1929)."""
     sock.connect((IPV4.proxy, proxyPort))
     sock.sendall(b"\5\1\2" if auth else b"\5\1\0")
     sock.recv(2, socket.MSG_WAITALL)
@@ -119,44 +120,44 @@ class Far:
             if auth:
                 self._credentials = dante.url().partition("://")[2].rpartition("@")[0] + "@"
 
-    def measure(self, way: Way, samples: int) -> Moments:
+    def measure(self, setup: Setup, samples: int) -> Moments:
         """
-        Open a way and measure on it.
+        Open a setup and measure in it.
 
         @return: medians.
         """
-        daemon = self._daemon(way) if way.stackMode else None
+        daemon = self._daemon(setup) if setup.stackMode else None
         try:
             time.sleep(FILL_SECONDS)
-            found = [self._once(way) for _ in range(samples)]
+            found = [self._once(setup) for _ in range(samples)]
         finally:
             if daemon is not None:
                 daemon.stop()
         return Moments(*(statistics.median(each) for each in zip(*found, strict=True)))
 
-    def _daemon(self, way: Way) -> Daemon:
-        user = self._credentials if way.auth else ""
+    def _daemon(self, setup: Setup) -> Daemon:
+        user = self._credentials if setup.auth else ""
         daemon = Daemon(
             self._lab.app,
-            self._directory / way.name.replace("/", " "),
-            stackMode=way.stackMode,
-            proxy=f"socks5://{user}{IPV4.proxy}:{self._ports[way.auth]}{way.options}",
-            upstreamPool=way.pool,
+            self._directory / setup.name.replace("/", " "),
+            stackMode=setup.stackMode,
+            proxy=f"socks5://{user}{IPV4.proxy}:{self._ports[setup.auth]}{setup.options}",
+            upstreamPool=setup.pool,
             logLevel="warn",
         )
         self._lab.routeThroughTunnel()
         return daemon
 
-    def _once(self, way: Way) -> Moments:
+    def _once(self, setup: Setup) -> Moments:
         time.sleep(PAUSE_SECONDS)
         with self._lab.app.makeSocket(socket.AF_INET) as sock:
             sock.settimeout(10)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             began = time.monotonic()
-            if way.stackMode:
+            if setup.stackMode:
                 sock.connect((IPV4.world, self._peer.port))
             else:
-                socksConnect(sock, self._ports[way.auth], self._peer.port, way.auth)
+                socksConnect(sock, self._ports[setup.auth], self._peer.port, setup.auth)
             connected = time.monotonic()
             sock.recv(len(BANNER), socket.MSG_WAITALL)
             firstByte = time.monotonic()
@@ -179,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     Measure and print.
 
-    @return: 0, or 1 where something could not be measured.
+    @return: 0, or 1 if something could not be measured.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.far")
     parser.add_argument("--round-trip", type=float, default=ROUND_TRIP * 1000, metavar="MS")
@@ -193,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             far = Far(stack, roundTrip)
-            found = {way.name: far.measure(way, given.samples) for way in WAYS}
+            found = {setup.name: far.measure(setup, given.samples) for setup in SETUPS}
     except LabError as error:
         print(f"far: {error}", file=sys.stderr)
         return 1

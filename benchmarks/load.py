@@ -1,5 +1,5 @@
 """
-The load programs: compiled when they are needed, run in a namespace.
+Compiles the load programs when they are needed, and runs them in a namespace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PORT = 5999
 UDP_PORT = 5998
 IPERF_PORT = 5201
 OPEN_SECONDS = 60
-"""How long opening the idle connections may take."""
+"""The longest that opening the idle connections may take."""
 
 
 class Programs(NamedTuple):
@@ -52,19 +52,19 @@ def _compiled(directory: Path, name: str) -> Path:
 
 
 def server(namespace: Namespace, programs: Programs, directory: Path) -> Server:
-    """The other end of the load."""
+    """Start the server for TCP loads."""
     argv = [str(programs.tcp), "server", str(PORT)]
     return Server(namespace, argv, PORT, directory / "load.log")
 
 
 def udpServer(namespace: Namespace, programs: Programs, directory: Path) -> Server:
-    """The other end of the datagrams."""
+    """Start the server for UDP loads."""
     argv = [str(programs.udp), "server", str(UDP_PORT), IPV4.world, IPV4.direct]
     return Server(namespace, argv, UDP_PORT, directory / "udp.log")
 
 
 def _figures(output: str) -> dict[str, float]:
-    """The C{"name value"} lines."""
+    """Parse the lines of the form C{"name value"}."""
     pairs = (line.split() for line in output.splitlines() if line.count(" ") == 1)
     return {name: float(value) for name, value in pairs}
 
@@ -73,7 +73,7 @@ def measure(namespace: Namespace, argv: Sequence[str], seconds: float) -> dict[s
     """
     Run the program and read its figures.
 
-    @raise LabError: it failed, or connections did.
+    @raise LabError: it failed, or some of its connections did.
     """
     done = namespace.run(argv, timeout=seconds + 60)
     figures = _figures(done.stdout)
@@ -85,7 +85,7 @@ def measure(namespace: Namespace, argv: Sequence[str], seconds: float) -> dict[s
 @contextlib.contextmanager
 def held(namespace: Namespace, argv: Sequence[str], count: int) -> Iterator[None]:
     """
-    Hold idle connections open meanwhile.
+    Hold idle connections open in the C{with} block.
 
     @raise LabError: not all of them opened.
     """
@@ -109,8 +109,8 @@ def iperf(namespace: Namespace, address: str, streams: int, down: bool, seconds:
     """
     One run of iperf3.
 
-    @return: Gbit/s, the receiver's figure.
-    @raise LabError: iperf3's own words.
+    @return: Gbit/s, as the receiver measured it.
+    @raise LabError: iperf3 failed; the text is its own.
     """
     argv = ["iperf3", "-J", "-c", address, "-p", str(IPERF_PORT), "-P", str(streams)]
     argv += ["-t", str(max(1, round(seconds))), *(["-R"] if down else [])]

@@ -1,8 +1,8 @@
 """
-A proxy on the same machine as the daemon, for long: C{python -m benchmarks.loop}.
+A long run with a proxy on the same machine as the daemon: C{python -m benchmarks.loop}.
 
-All traffic of a namespace is routed into the tunnel, that of the proxy in it as well.
-Each connection of an app makes one of the proxy, and there must be no more.
+All traffic of a namespace is routed into the tunnel, including the proxy's.  Each
+connection of an app causes one connection of the proxy, and must not cause more.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.e2e.lab.topology import IPV4, Lab
 SECONDS = 600.0
 
 PAUSE = 0.01
-"""Seconds between two connections: every one is a line of the log."""
+"""Seconds between two connections, because each one is a line in the log."""
 
 LIMITS = {"microsocks": 0.0, "dante": 0.05}
-"""Share of flows that may be more; docs/processes.md says why of dante."""
+"""Share of surplus flows that is allowed; docs/processes.md says why dante needs some."""
 
 
 def hello(connection: socket.socket) -> None:
-    """What the server says."""
+    """Send the server's greeting."""
     connection.sendall(b"hello")
 
 
@@ -41,7 +41,8 @@ def measure(stack: contextlib.ExitStack, name: str, seconds: float) -> tuple[int
     """
     Connect again and again.
 
-    @return: connections asked for, those that failed, and flows that the daemon saw.
+    @return: connections that were opened, how many of them failed, and flows that the
+        daemon saw.
     """
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-loop-")))
     lab = Lab()

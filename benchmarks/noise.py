@@ -1,5 +1,5 @@
 """
-How much of the machine something else used while we measured.
+Tells how much of the machine other programs used during a measurement.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 QUIET = 0.05
-"""The share of the machine that others may use of what counts as quiet."""
+"""The share of the machine that others may use while it counts as quiet."""
 
 QUIET_LOOK = 0.3
-"""Seconds to look at the machine; shorter would see single clock ticks."""
+"""Seconds to observe the machine; a shorter time would show single clock ticks."""
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def _busy() -> float:
-    """Seconds of CPU that anyone has used since boot, steal included."""
+    """Seconds of CPU used since boot by anything, including steal."""
     fields = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     idle = fields[3] + fields[4]
     # guest and guest_nice (the last two) are part of user and nice already
@@ -38,7 +38,7 @@ def _used(pids: set[int]) -> float:
 
 
 def waitForQuiet(limit: float) -> None:
-    """Wait until hardly anything runs, while nothing of ours does, for C{limit} seconds at most."""
+    """Wait until the machine is quiet, while nothing of ours runs; at most C{limit} seconds."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         noise = Noise({os.getpid()})
@@ -49,20 +49,20 @@ def waitForQuiet(limit: float) -> None:
 
 class Noise:
     """
-    The share of the machine that others used between making this and asking.
+    Measures the share of the machine that others use from now on.
 
-    Packet work in softirqs counts as the process's that it interrupted, so a
-    quiet machine reads as a few percent.
+    The kernel charges packet work in softirqs to the process that they interrupt, so a
+    quiet machine shows a few percent.
     """
 
     def __init__(self, pids: set[int]) -> None:
-        """@param pids: our processes; those that they start count as well."""
+        """@param pids: our processes; their children count as ours."""
         self._pids = pids
         self._time = time.monotonic()
         self._start = _busy(), _used(pids)
 
     def share(self) -> float:
-        """0 for a quiet machine, 1 for one that others used wholly."""
+        """From 0, a quiet machine, to 1, a machine that others used completely."""
         wall = (time.monotonic() - self._time) * (os.cpu_count() or 1)
         others = _busy() - self._start[0] - (_used(self._pids) - self._start[1])
         return max(0.0, others) / wall if wall > 0 else 0.0

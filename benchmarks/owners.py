@@ -1,12 +1,12 @@
 """
-How surely, and how cheaply, the process of a connection is found:
+How reliably, and at what cost, the process of a connection is found:
 C{python -m benchmarks.owners}.
 
-Programs that live for a moment connect to this process as soon as they run, half of
-them excluded by name, among many processes that sleep.  Each connection's owner is
-asked for when it arrives.  Then the same with a proxy on this machine that has
-thousands of sockets.  Everything happens on the loopback; no route is changed.  Where it
-may, this process gives itself priority, so that what holds it is its own doing.
+Short-lived programs connect to this process as soon as they run, half of them excluded
+by name, among many processes that sleep.  Each connection's owner is looked up when it
+arrives.  Then the same is done with a proxy on this machine that has thousands of
+sockets.  Everything happens on the loopback interface; no route is changed.  If it may,
+this process raises its own priority, so that other programs do not delay it.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ AT_ONCE = 4
 """Programs that run at a time, half of them excluded."""
 
 TICK = 0.002
-"""Seconds between two looks at how late the reactor is."""
+"""Seconds between two measurements of the reactor's delay."""
 
 LIMIT = 600.0
-"""Seconds for one row."""
+"""Seconds for one row at most."""
 
 MISSED_LIMIT = 0.001
-"""Share of the excluded connections."""
+"""Share of the excluded connections that may be missed."""
 
 HELD_LIMIT = 0.020
+"""Seconds that the reactor may work without a pause."""
 
-#: Bash connects without a library, a millisecond after its start.
+#: Bash can connect without loading a library, a millisecond after its start.
 CONNECT = (
     f"for i in {' '.join(map(str, range(CONNECTS_EACH)))}; do "
     "exec 3<>/dev/tcp/127.0.0.1/$0; read -r line <&3; exec 3>&-; done"
@@ -75,7 +76,7 @@ there = int(sys.stdin.readline())
 for number in range(count):
     with socket.create_connection(("127.0.0.1", there)) as connection:
         connection.recv(1)
-    # Others' numbers become free, as they do in a proxy.
+    # The numbers of other sockets become free, as in a proxy.
     if held:
         held[number * 7 % sockets].close()
         held[number * 7 % sockets] = socket.socket()
@@ -83,12 +84,12 @@ for number in range(count):
 
 
 class Ask(Protocol):
-    """Asks for the owner of a connection, and ends it."""
+    """Looks up the owner of a connection, and closes it."""
 
     factory: Asker
 
     def connectionMade(self) -> None:
-        """Ask."""
+        """Look up the owner."""
         assert self.transport is not None
         self.factory.ask(self.transport.getPeer(), self.transport.getHost())
         self.transport.loseConnection()
@@ -96,11 +97,11 @@ class Ask(Protocol):
 
 class Asker(Factory):
     """
-    What connects to one port.
+    The lookups for the connections to one port.
 
-    @ivar expected: what its owners are excluded by.
-    @ivar found: what they were said to be excluded by; L{None} for a miss.
-    @ivar spent: seconds of the processor for each.
+    @ivar expected: the setting that excludes the owners; empty for none.
+    @ivar found: the setting that was found to exclude each owner; L{None} for a miss.
+    @ivar spent: seconds of CPU for each lookup.
     @ivar misses: how many owners were not found in time.
     """
 
@@ -114,7 +115,7 @@ class Asker(Factory):
         self.misses = 0
 
     def ask(self, peer: Any, host: Any) -> None:
-        """Ask for an owner and note down what came of it."""
+        """Look up an owner and record the result."""
         source, destination = Endpoint(peer.host, peer.port), Endpoint(host.host, host.port)
         flow = Flow(1, IPProtocol.TCP, source, destination)
         began = time.thread_time()
@@ -125,12 +126,12 @@ class Asker(Factory):
 
     @property
     def wrong(self) -> int:
-        """How many were taken for excluded ones and are not, or for another's."""
+        """How many were wrongly found to be excluded, or excluded by another setting."""
         return sum(bool(each) and each != self.expected for each in self.found)
 
     @property
     def missed(self) -> int:
-        """How many are excluded and were not found to be."""
+        """How many are excluded but were not found to be."""
         return sum(not each for each in self.found) if self.expected else 0
 
 
@@ -142,7 +143,7 @@ def settings(**changes: object) -> Any:
 
 @contextlib.contextmanager
 def started(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A program with all that it starts, in a group that is ended at the end."""
+    """A program with all its children, in a process group that is killed afterwards."""
     argv = ["nice", "-n", str(-os.getpriority(os.PRIO_PROCESS, 0)), *argv]
     program = subprocess.Popen(argv, start_new_session=True, text=True, **options)
     try:
@@ -155,22 +156,22 @@ def started(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 class Held(NamedTuple):
     """
-    The worst of a row, in seconds.
+    The worst values of a row, in seconds.
 
-    @ivar late: by how much the reactor was late, by the clock, whoever held it up.
-    @ivar spent: what it did without a pause, by the processor.
+    @ivar late: how late the reactor was by the clock, whatever held it up.
+    @ivar spent: CPU time that it used without a pause.
     """
 
     late: float
     spent: float
 
     def cells(self) -> list[str]:
-        """For the table, in milliseconds."""
+        """The cells of the table, in milliseconds."""
         return [f"{self.spent * 1000:.1f}", f"{self.late * 1000:.1f}"]
 
 
 class Bench:
-    """One reactor, and the rows that were measured on it."""
+    """The reactor, and the rows that were measured with it."""
 
     def __init__(self, reactor: Any, directory: Path) -> None:
         self._reactor = reactor
@@ -181,7 +182,7 @@ class Bench:
         self.good = True
 
     async def idle(self, name: str, seconds: float = 5.0) -> None:
-        """How late the reactor is when there is nothing to do."""
+        """Measure how late the reactor is when there is nothing to do."""
         done: Deferred[None] = Deferred()
         late = self._watch()
         self._reactor.callLater(seconds, done.callback, None)
@@ -199,13 +200,14 @@ class Bench:
         """
         Measure one case.
 
-        @param connects: by short programs, half of them excluded but with a proxy.
-        @param proxy: a L{PROXY} that waits for the port to connect to.
+        @param connects: connections of short-lived programs.  Half of the programs are
+            excluded, unless there is a proxy.
+        @param proxy: a L{PROXY} that waits to be told the port to connect to.
         """
         owners = makeOwners(settings(**changes), self._reactor)
         began = time.thread_time()
         owners.start()
-        # As the daemon does once it runs.
+        # As the daemon does after its start.
         gc.freeze()
         print(f"{name}: the first scan takes {(time.thread_time() - began) * 1000:.0f} ms")
         askers = Asker(owners, expected), Asker(owners, "")
@@ -261,7 +263,7 @@ class Bench:
             await pause
 
     def _watch(self) -> Callable[[], Held]:
-        """Begin to see how the reactor is held; returns what ends it and tells."""
+        """Begin to watch the reactor; the function returned ends this and returns the result."""
         last, lastSpent = time.perf_counter(), time.thread_time()
         worst = Held(0.0, 0.0)
 
@@ -282,7 +284,7 @@ class Bench:
         return end
 
     def _programs(self, connects: int, mine: int, other: int) -> list[str]:
-        """The command that runs programs of both kinds, some at a time."""
+        """The command that runs programs of both kinds, L{AT_ONCE} at a time."""
         rounds = connects // (CONNECTS_EACH * AT_ONCE)
         pair = '"$1" -c "$3" "$4" & "$2" -c "$3" "$5" & '
         script = f"for n in $(seq {rounds}); do {pair * (AT_ONCE // 2)} wait; done"
@@ -290,7 +292,7 @@ class Bench:
 
 
 def table(rows: list[list[str]]) -> str:
-    """The figures; times of the processor in microseconds, of the clock in milliseconds."""
+    """Format the rows."""
     heads = ["", "connects", "wrong", "missed", "not found"]
     heads += ["median us", "p99 us", "longest ms", "held ms", "late ms"]
     return "\n".join(
@@ -325,19 +327,19 @@ async def measure(reactor: Any, given: argparse.Namespace) -> int:
         began = time.thread_time()
         psutil.net_connections("inet")
         scan = time.thread_time() - began
-    print(f"{count} processes, {given.connects} connects; a lookup beside psutil's full scan,")
-    print(f"net_connections(), which takes {scan * 1e6:.0f} us of the processor:\n")
+    print(f"{count} processes, {given.connects} connects; for comparison, psutil's full scan,")
+    print(f"net_connections(), takes {scan * 1e6:.0f} us of CPU:\n")
     print(table(bench.rows))
     print(
-        "\nwrong: taken for excluded, and not so.  missed: excluded, and taken for not.  "
-        "not found: no owner\nin time.  held: the most that the reactor did without a pause, by "
-        "the processor.  late: the same\nby the clock, with all that other programs did meanwhile."
+        "\nwrong: found to be excluded, but is not.  missed: excluded, but not found to be.  "
+        "not found: no owner\nin time.  held: the most CPU time that the reactor used without a "
+        "pause.  late: the same by the\nclock, including the time that other programs took."
     )
     return 0 if bench.good else 1
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure and print.  The status is 1 where something is not as it must be."""
+    """Measure and print.  The exit status is 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.owners")
     parser.add_argument("--connects", type=int, default=CONNECTS)
     parser.add_argument("--processes", type=int, default=SLEEPERS)

@@ -1,5 +1,5 @@
 """
-The figures as markdown tables.
+Formats the figures as Markdown tables.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.cases import Case
-from benchmarks.paths import Way
+from benchmarks.setups import Setup
 
 NOISY = 0.15
-"""From this share of the machine on a figure is marked with C{!}."""
+"""A figure is marked with C{!} if others used at least this share of the machine."""
 
 
 class Figure(NamedTuple):
     """
     One measurement.
 
-    @ivar value: in the case's unit, or L{None} where it failed or means nothing.
-    @ivar noise: what others used of the machine, 0 to 1.
+    @ivar value: in the case's unit, or L{None} if it failed or has no meaning.
+    @ivar noise: the share of the machine that others used, 0 to 1.
     @ivar error: why there is no value.
     """
 
     case: str
-    way: str
+    setup: str
     value: float | None
     noise: float
     error: str = ""
 
 
-def _median(figures: Sequence[Figure], case: str, way: str) -> tuple[float | None, bool]:
-    """The median of the quiet ones, or of all where none was; and whether it is noisy."""
-    known = [f for f in figures if (f.case, f.way) == (case, way) and f.value is not None]
+def _median(figures: Sequence[Figure], case: str, setup: str) -> tuple[float | None, bool]:
+    """The median of the quiet figures, or of all if none was quiet; and whether none was."""
+    known = [f for f in figures if (f.case, f.setup) == (case, setup) and f.value is not None]
     quiet = [f for f in known if f.noise < NOISY]
     values = [f.value for f in quiet or known if f.value is not None]
     return (statistics.median(values) if values else None), bool(known and not quiet)
@@ -50,9 +50,9 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def table(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way]) -> str:
+def table(figures: Sequence[Figure], cases: Sequence[Case], setups: Sequence[Setup]) -> str:
     """Absolute medians, one row per case."""
-    names = [way.name for way in ways]
+    names = [setup.name for setup in setups]
     lines = [_row(["case", "unit", *names]), _row(["---", "---", *["---:"] * len(names)])]
     for case in cases:
         cells = [_text(*_median(figures, case.name, name)) for name in names]
@@ -60,20 +60,20 @@ def table(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way])
     return "\n".join(lines)
 
 
-def ratios(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way]) -> str:
+def ratios(figures: Sequence[Figure], cases: Sequence[Case], setups: Sequence[Setup]) -> str:
     """
-    The tunnels' share of the way without a tunnel: of socks with dante, else
-    of the kernel.  Empty if there is none.
+    The ratio of each setup with a tunnel to the one without: to socks for those with
+    dante, else to the kernel.  Empty if there is none.
     """
     rows: list[str] = []
-    tunnels = [way for way in ways if way.stackMode]
-    heads = [f"{way.name} / {'socks' if way.dante else 'kernel'}" for way in tunnels]
+    tunnels = [setup for setup in setups if setup.stackMode]
+    heads = [f"{setup.name} / {'socks' if setup.dante else 'kernel'}" for setup in tunnels]
     lines = [_row(["case", *heads]), _row(["---", *["---:"] * len(heads)])]
     for case in cases:
         cells = []
-        for way in tunnels:
-            mine, noisy = _median(figures, case.name, way.name)
-            base, noisyBase = _median(figures, case.name, "socks" if way.dante else "kernel")
+        for setup in tunnels:
+            mine, noisy = _median(figures, case.name, setup.name)
+            base, noisyBase = _median(figures, case.name, "socks" if setup.dante else "kernel")
             known = mine is not None and base is not None and base > 0
             ratio = mine / base if known and mine is not None and base is not None else None
             cells.append(_text(ratio, noisy or noisyBase))
@@ -83,13 +83,13 @@ def ratios(figures: Sequence[Figure], cases: Sequence[Case], ways: Sequence[Way]
 
 
 def notes(figures: Sequence[Figure], cases: Sequence[Case]) -> str:
-    """What the rows are, how noisy it was, and what failed."""
+    """List what the rows mean, how noisy the machine was, and which measurements failed."""
     lines = [f"- {case.name}: {case.what}" for case in cases]
     shares = [figure.noise for figure in figures if figure.value is not None]
     if shares:
         lines.append(
             f"- others used {statistics.median(shares):.0%} of the machine (median; at most "
-            f"{max(shares):.0%}); ! marks what was measured above {NOISY:.0%} only"
+            f"{max(shares):.0%}); ! marks figures measured only above {NOISY:.0%}"
         )
-    lines += [f"- FAILED {f.case}, {f.way}: {f.error}" for f in figures if f.error]
+    lines += [f"- FAILED {f.case}, {f.setup}: {f.error}" for f in figures if f.error]
     return "\n".join(lines)

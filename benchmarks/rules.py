@@ -1,7 +1,7 @@
 """
-What it costs to decide about a flow: C{python -m benchmarks.rules}.  Needs no root.
+What a decision about a flow costs: C{python -m benchmarks.rules}.  Needs no root.
 
-The process is not looked for here; L{nanotun.owners} is what that costs.
+The flow's process is not looked up here; L{benchmarks.owners} measures that.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
 
 FLOWS = 20_000
-"""Of each case and run; the best of L{RUNS} runs counts."""
+"""Flows in each run of a case; the best of L{RUNS} runs counts."""
 
 RUNS = 5
 
 HOSTS = 200
-"""Destinations that the flows of one case go to."""
+"""Destinations of the flows of one case."""
 
 SOURCE = Endpoint("127.0.0.1", 40000)
 """An address of this machine, whatever machine it is."""
 
 
 def judge(leadsIn: Callable[[str], bool], **values: object) -> Judge:
-    """A judge for some settings."""
+    """A judge with these settings."""
     given = {"proxy": "socks5://192.0.2.1:1080", **values}
     settings = makeSettings({key: Given(value, key) for key, value in given.items()}, {}, None)
     return Judge(settings, None, Locality(time.monotonic).isLocal, leadsIn)
@@ -54,22 +54,22 @@ def cost(decider: Judge, asked: list[Flow]) -> float:
 
 def main() -> None:
     """Measure all cases and print them."""
-    ways = MarkedRoute("lo", time.monotonic)
+    route = MarkedRoute("lo", time.monotonic)
     networks = [f"11.{number >> 8}.{number & 255}.0/24" for number in range(4000)]
     internet, private = flows("93.184.216"), flows("10.9.8")
     print("| a flow | us |\n|---|---|")
     for name, decider, asked in (
-        ("to the Internet", judge(ways.leadsIn), internet),
-        ("the same, with 4,000 excludedIPs", judge(ways.leadsIn, excludedIPs=networks), internet),
-        ("to a private network", judge(ways.leadsIn), private),
+        ("to the Internet", judge(route.leadsIn), internet),
+        ("the same, with 4,000 excludedIPs", judge(route.leadsIn, excludedIPs=networks), internet),
+        ("to a private network", judge(route.leadsIn), private),
         ("to one that is routed into the tunnel", judge(lambda host: True), private),
     ):
         print(f"| {name} | {cost(decider, asked):.1f} |")
     before = time.perf_counter()
     for number in range(2000):
-        ways.leadsIn(f"10.{number >> 8}.{number & 255}.1")
-    print(f"| the way to a new address | {(time.perf_counter() - before) / 2000 * 1e6:.1f} |")
-    ways.stop()
+        route.leadsIn(f"10.{number >> 8}.{number & 255}.1")
+    print(f"| the route to a new address | {(time.perf_counter() - before) / 2000 * 1e6:.1f} |")
+    route.stop()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """
-The judgements that take long: C{python -m benchmarks.soak --help}.
+Tests that take long: C{python -m benchmarks.soak --help}.
 
   dns     1,000 queries per second for a minute
-  forger  a million forged answers by somebody who knows the relay's port
-  flows   100,000 UDP flows, each of a socket of its own, and the same again
+  forger  a million forged answers by an attacker who knows the relay's port
+  flows   100,000 UDP flows, each from its own socket, twice
 
-Each prints what it found, and fails where that is not what must hold.
+Each prints its findings, and fails if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, Lab
 
 LOSS_LIMIT = 0.001
-"""Share of the queries."""
+"""Share of the queries that may be lost."""
 
 FORGED_PER_QUERY = 0xFFFF
-"""Every id but the right one."""
+"""One answer for every id except the right one."""
 
 RELAY_PORT = 1085
 AT_ONCE = 64
-"""Flows under way at a time."""
+"""Flows open at a time."""
 
 UDP_TIMEOUT = 5.0
-"""Seconds; the C{udpTimeout} of the flows."""
+"""Seconds; the C{udpTimeout} setting."""
 
 SETTLE_SECONDS = UDP_TIMEOUT + 10.0
 
 ANSWER_SECONDS = 5.0
 
 MEMORY_SECONDS = 5.0
-"""For the heap to be given back."""
+"""Time for the heap to be returned to the system."""
 
 MEMORY_MORE = 10
-"""MiB."""
+"""MiB by which memory may grow."""
 
 THREADS_MORE = 4
-"""Threads that Go's runtime may have started for itself meanwhile."""
+"""Threads that Go's runtime may start for itself meanwhile."""
 
 
 class Soak:
-    """The laboratory, one daemon, and what was found."""
+    """The laboratory, one daemon, and the failures that were found."""
 
     def __init__(self, stack: contextlib.ExitStack, given: argparse.Namespace) -> None:
         self._given = given
@@ -85,7 +85,7 @@ class Soak:
             self.failures.append(text)
 
     def dns(self) -> None:
-        """The relay under an even load, from the cache and not."""
+        """Put an even load on the relay, half of it answered from the cache."""
         server = Unbound(self._lab.world, self._directory, (IPV4.world,), log=False)
         self._stack.callback(server.stop)
         daemon = self._daemon(proxy="direct://", dns=[IPV4.world])
@@ -103,7 +103,7 @@ class Soak:
         self._expect(found.loss < LOSS_LIMIT, f"{lost} lost, {found.loss:.3%}")
 
     def forger(self) -> None:
-        """Wrong ids by the million, from the server's own address."""
+        """Send wrong ids by the million from the server's own address."""
         forger = toydns.Forger(FORGED_PER_QUERY)
         server = udp.UDPServer(self._lab.world, IPV4.world, forger, nameserver.PORT)
         self._stack.callback(server.stop)
@@ -120,12 +120,12 @@ class Soak:
         more = (daemon.rss() - memory) / 1024 / 1024
         print(
             f"     {forger.sent} forged answers to {asked} queries in {seconds:.0f} s; "
-            f"{right} were answered rightly; memory {more:+.1f} MiB"
+            f"{right} were answered correctly; memory {more:+.1f} MiB"
         )
         self._expect(not accepted, f"{len(accepted)} accepted")
 
     def flows(self) -> None:
-        """Sockets that send one datagram, hear its echo and are gone."""
+        """Open sockets that send one datagram, receive its echo and are closed."""
         world = udp.UDPServer(self._lab.world, IPV4.world, udp.echo)
         self._stack.callback(world.stop)
         argv = [sys.executable, "-m", "tests.e2e.lab.udprelay", str(RELAY_PORT)]
@@ -135,7 +135,7 @@ class Soak:
             proxy=f"socks5://{IPV4.proxy}:{RELAY_PORT}", udpTimeout=f"{UDP_TIMEOUT:g}s"
         )
         fds, wanted = daemon.fds(), self._given.count
-        # The heap finds its size in the first run; what grows after that is not found again.
+        # The heap reaches its size in the first run; growth after that would be a leak.
         self._pass(world, wanted)
         self._settle(daemon, fds)
         time.sleep(MEMORY_SECONDS)
@@ -158,7 +158,7 @@ class Soak:
         self._expect(more < MEMORY_MORE, f"memory {more:+.1f} MiB, {MEMORY_MORE} allowed")
 
     def _pass(self, world: udp.UDPServer, count: int) -> int:
-        """Make that many flows; returns how many were answered."""
+        """Open this many flows; returns how many were answered."""
         answered = 0
         for start in range(0, count, AT_ONCE):
             socks = []
@@ -183,9 +183,9 @@ class Soak:
 
 def main(argv: list[str] | None = None) -> int:
     """
-    Run one judgement.
+    Run one test.
 
-    @return: 0 if all held.
+    @return: 0 if it passed.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.soak",

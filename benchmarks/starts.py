@@ -2,11 +2,11 @@
 Whether a daemon that is started and stopped leaves anything behind:
 C{python -m benchmarks.starts [--times N]}.
 
-A daemon with C{autoDefaultRoute} is started and stopped (SIGTERM and SIGINT by turns)
+A daemon with C{autoDefaultRoute} is started and stopped (SIGTERM and SIGINT alternately)
 under load; every third time at a random moment of its start.  Each time it has to end
-in time, and rules, routes, tables, settings and C{runDir} have to be as they were.
-Beside every tenth one that carries a second one is started, which has to change nothing
-and to say who runs.
+in time, and rules, routes, tables, settings and C{runDir} have to be restored exactly.
+Now and then a second daemon is started beside the first one; it has to fail, change
+nothing, and name the process that runs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from tests.e2e.lab.process import Child
 TIMES = 500
 
 PROMISE = 3.0
-"""Seconds from a signal to the end; one that is starting ends once it has started."""
+"""Seconds from a signal to the end.  A daemon that is still starting ends after that."""
 
 
 class Starts:
     """
-    @ivar failures: what was not as it has to be, one line each.
-    @ivar longest: seconds from a signal to the end.
+    Starts and stops daemons.
+
+    @ivar failures: what was not as required, one line each.
+    @ivar longest: the longest time from a signal to the end, in seconds.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -42,7 +44,7 @@ class Starts:
         self._bench = bench
 
     def one(self, number: int) -> None:
-        """Start and stop, and look."""
+        """Start and stop once, and check what is left."""
         bench = self._bench
         early = number % 3 == 2
         if early:
@@ -71,19 +73,19 @@ class Starts:
         status = second.wait(START_SECONDS)
         told = collectLogs(bench.where)
         if status == 0 or f"process {first.pid} " not in told or bench.lab.state() != state:
-            self.failures.append(f"{number}: the second one ended with {status}: {told}")
+            self.failures.append(f"{number}: the second daemon ended with {status}: {told}")
 
 
 def main() -> int:
-    """Measure and print; returns 1 if anything was not as it has to be."""
+    """Measure and print; returns 1 if anything was not as required."""
     parser = argparse.ArgumentParser(description="whether starts and stops leave anything behind")
     parser.add_argument("--times", type=int, default=TIMES)
     options = parser.parse_args()
     reason = missing()
     if reason:
-        print(f"This needs more: {reason}.")
+        print(f"This cannot run: {reason}.")
         return 1
-    # A shell's background jobs ignore it, and so would all that they start.
+    # A background job of a shell ignores SIGINT, and so would the daemons.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
@@ -96,7 +98,7 @@ def main() -> int:
     for failure in starts.failures:
         print(failure)
     print(
-        f"{options.times} starts and stops: {len(starts.failures)} not as they have to be, "
+        f"{options.times} starts and stops: {len(starts.failures)} not as required, "
         f"the longest stop {starts.longest:.2f} s"
     )
     return 1 if starts.failures else 0

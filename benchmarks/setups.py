@@ -1,5 +1,5 @@
 """
-The ways that are measured: each one leads from the app to the same server.
+The setups to measure: in each one the app reaches the same server, but differently.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.topology import IPV4, Lab
 
 
-class Way(NamedTuple):
+class Setup(NamedTuple):
     """
-    One way.
+    One combination of tunnel and proxy.
 
-    @ivar name: as the table has it.
+    @ivar name: its heading in the table.
     @ivar stackMode: the engine, or empty for no tunnel.
-    @ivar dante: whether dante is on the way.
+    @ivar dante: whether traffic passes through dante.
     """
 
     name: str
@@ -31,41 +31,42 @@ class Way(NamedTuple):
         return self.dante and not self.stackMode
 
 
-WAYS = (
-    Way("kernel", "", False),
-    Way("socks", "", True),
-    Way("gvisor+dante", "gvisor", True),
-    Way("simple+dante", "simple", True),
-    Way("gvisor+direct", "gvisor", False),
-    Way("simple+direct", "simple", False),
+SETUPS = (
+    Setup("kernel", "", False),
+    Setup("socks", "", True),
+    Setup("gvisor+dante", "gvisor", True),
+    Setup("simple+dante", "simple", True),
+    Setup("gvisor+direct", "gvisor", False),
+    Setup("simple+direct", "simple", False),
 )
 
 
 class Opened:
     """
-    A way that is open.
+    A setup that is ready to be measured.
 
-    @ivar address: what the client connects to.
+    @ivar setup: the one that is ready.
+    @ivar address: the address that the client connects to.
     @ivar socks: the load program's further arguments.
-    @ivar daemon: the daemon on the way, if there is one.
-    @ivar figures: what one measurement finds besides its own figure, for another.
+    @ivar daemon: the daemon, if the setup has a tunnel.
+    @ivar figures: figures that one measurement found for another one.
     """
 
-    def __init__(self, way: Way, lab: Lab, dante: Dante, directory: Path) -> None:
+    def __init__(self, setup: Setup, lab: Lab, dante: Dante, directory: Path) -> None:
         """@raise tests.e2e.lab.process.LabError: the daemon did not come up."""
-        self.way = way
+        self.setup = setup
         self.lab = lab
         # The second address has a kernel route; the first only leads through the tunnel.
-        self.address = IPV4.world if way.stackMode or way.dante else IPV4.direct
-        self.socks = [IPV4.proxy, str(dante.port)] if way.speaksSocks else []
+        self.address = IPV4.world if setup.stackMode or setup.dante else IPV4.direct
+        self.socks = [IPV4.proxy, str(dante.port)] if setup.speaksSocks else []
         self.figures: dict[str, float] = {}
         self.daemon: Daemon | None = None
-        if way.stackMode:
+        if setup.stackMode:
             self.daemon = Daemon(
                 lab.app,
                 directory,
-                stackMode=way.stackMode,
-                proxy=dante.url() if way.dante else "direct://",
+                stackMode=setup.stackMode,
+                proxy=dante.url() if setup.dante else "direct://",
                 dns=[IPV4.world],
                 connectTimeout="10s",
                 logLevel="warn",
