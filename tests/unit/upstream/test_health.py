@@ -32,7 +32,6 @@ from nanotun.upstream.group.health import (
 from nanotun.upstream.group.tries import DOUBT_TIME
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
 from nanotun.upstream.handshakes.tls import TlsGreeting, makeContext
-from nanotun.upstream.proxy import Handshakes
 from nanotun.upstream.reject import RejectUpstream
 from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fault
 from tests.unit.upstream.tls_cases import CA, TlsServer
@@ -373,14 +372,9 @@ class CheckTests(ReactorCase):
         """
         A scheme whose handshake begins with a destination is checked by connecting only.
         """
-        port = self.listen()
-        upstream = self.proxy(port)
-        upstream._handshakes = Handshakes(upstream._handshakes.connect)
-        await upstream.check()
+        await self.proxy(self.listen(), greets=False).check()
         self.assertClean()
-        upstream = self.proxy(self.closedPort())
-        upstream._handshakes = Handshakes(upstream._handshakes.connect)
-        await self.failure(ProxyError, upstream.check())
+        await self.failure(ProxyError, self.proxy(self.closedPort(), greets=False).check())
 
     async def test_direct(self) -> None:
         """

@@ -103,8 +103,14 @@ class ReactorCase(TestCase):
         self.addCleanup(probe.close)
         return int(probe.getsockname()[1])
 
-    def proxy(self, port: int, timeout: float = 5.0, user: str = "") -> ProxyUpstream:
-        """An upstream through the L{Script} on this port."""
+    def proxy(
+        self, port: int, timeout: float = 5.0, user: str = "", greets: bool = True
+    ) -> ProxyUpstream:
+        """
+        An upstream through the L{Script} on this port.
+
+        @param greets: whether its handshake can begin without a destination.
+        """
         url = parseProxyURL(f"socks5://{user}127.0.0.1:{port}")
         credentials = (b"user", b"secret") if user else None
         return ProxyUpstream(
@@ -114,7 +120,7 @@ class ReactorCase(TestCase):
                 lambda: Socks5Handshake(
                     Endpoint("0.0.0.0", 0), str(url), credentials, UDP_ASSOCIATE
                 ),
-                greet=lambda: Socks5Handshake(None, str(url), credentials),
+                greet=(lambda: Socks5Handshake(None, str(url), credentials)) if greets else None,
             ),
             self.reactor,
             timeout,
