@@ -34,13 +34,13 @@ class TroubleTests(SynchronousTestCase):
         return logged
 
     def pass_(self) -> list[str]:
-        """An interval passes."""
+        """Let an interval pass, and take what was logged."""
         self.clock.advance(REPORT_INTERVAL)
         return self.report("", 0)
 
     def test_flood(self) -> None:
         """
-        The first is told at once, the others as a number.
+        The first error of a cause is logged at once, the others as a count.
         """
         self.assertEqual(self.report("down", 2000), ["down"])
         self.assertEqual(self.pass_(), ["down (1999 more in 10 s)"])
@@ -49,7 +49,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_over(self) -> None:
         """
-        Once it is over it is forgotten, and its return is news.
+        A cause that is over is forgotten, and logged at once if it comes back.
         """
         self.report("down")
         self.assertEqual(self.pass_(), [])
@@ -58,7 +58,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_causes(self) -> None:
         """
-        Each cause has its lines, up to a limit.
+        Each cause has its own line, up to a limit.
         """
         for number in range(CAUSE_LIMIT):
             self.assertEqual(self.report(f"cause {number}"), [f"cause {number}"])
@@ -67,7 +67,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        The stop tells the rest.
+        Stopping logs the counts that are still held back.
         """
         self.report("down", 4)
         self.trouble.stop()

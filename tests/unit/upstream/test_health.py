@@ -160,7 +160,7 @@ class WatchTests(GroupCase):
         self.fakes[0].answerCheck()
         self.assertEqual(self.member(0).breaker.faults, FAULTS - 1)
 
-    def test_ourOwnTrouble(self) -> None:
+    def test_notItsFault(self) -> None:
         """
         Running out of sockets says nothing about a proxy; an internal error is logged.
         The checks continue after both.
@@ -247,7 +247,7 @@ class WatchTests(GroupCase):
         self.fakes[1].failDatagrams(fault("b"))
         self.assertIs(self.member(1).datagrams, None)
 
-    def test_datagramProbeMistake(self) -> None:
+    def test_datagramProbeInternalError(self) -> None:
         """
         An internal error in a probe is logged.
         """

@@ -245,7 +245,7 @@ class TroubleTests(PoolCase):
         self.assertEqual(waited[-1], BACKOFF_LIMIT * 0.75)
         self.assertEqual(self.warnings(), [])
 
-    def test_mistake(self) -> None:
+    def test_internalError(self) -> None:
         """
         An internal error is logged, and the pool continues.
         """

@@ -113,7 +113,7 @@ class TriesTests(GroupCase):
                 self.failureResultOf(dial)
         self.assertTrue(self.member(0).healthy)
 
-    def test_ourOwnTrouble(self) -> None:
+    def test_outOfSockets(self) -> None:
         """
         Running out of sockets is final, and says nothing about a proxy.
         """
@@ -172,7 +172,7 @@ class TriesTests(GroupCase):
         self.failureResultOf(dial, NameUnknown)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
 
-    def test_mistake(self) -> None:
+    def test_internalError(self) -> None:
         """
         An internal error ends the tries, and is raised as it is.
         """
