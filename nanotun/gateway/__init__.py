@@ -17,14 +17,13 @@ from nanotun.addresses import DNS_PORT
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
-from nanotun.gateway.dns.answering import Answering
-from nanotun.gateway.dns.ask import ServerWays
+from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.counters import Counters, GatewayStats
-from nanotun.gateway.dns.lookup import Lookup
-from nanotun.gateway.dns.realnames import RealNames
+from nanotun.gateway.dns.interfaces import IAnswering
+from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import FakeAnswers
-from nanotun.gateway.fakeip.front import FakeDns, FakeNames
+from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
@@ -74,24 +73,21 @@ class Gateway:
         self,
         engine: IPacketEngine,
         counters: Counters,
-        ways: ServerWays,
         relay: DnsRelay,
-        answering: Answering,
-        names: RealNames | FakeNames,
+        answering: IAnswering,
+        names: RealNames | FakeIpNames,
         services: DatagramServices,
         streams: DnsStreams,
         locality: Locality,
-        makeWays: Callable[[Sequence[Endpoint]], ServerWays],
+        makeQueries: Callable[[Sequence[Endpoint]], ServerQueries],
         fakes: FakeAnswers | None,
     ) -> None:
         self.names = names
-        self._makeWays = makeWays
+        self._makeQueries = makeQueries
         self._fakes = fakes
-        self._oldWays: ServerWays | None = None
         self.services = services
         self._engine = engine
         self._counters = counters
-        self._ways = ways
         self._relay = relay
         self._answering = answering
         self._streams = streams
@@ -117,9 +113,6 @@ class Gateway:
         self.services.stop()
         self._streams.stop()
         self._relay.stop()
-        self._ways.stop()
-        if self._oldWays is not None:
-            self._oldWays.stop()
         self.names.stop()
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
@@ -148,11 +141,7 @@ class Gateway:
         @param servers: at least one, literal addresses.
         @param cacheSize: answers to keep, or 0.
         """
-        # Those of the time before last have long answered; so they do not pile up.
-        if self._oldWays is not None:
-            self._oldWays.stop()
-        self._oldWays, self._ways = self._ways, self._makeWays(servers)
-        self._relay.reconfigure(self._ways, cacheSize, cacheSize * CACHE_BYTES)
+        self._relay.configure(self._makeQueries(servers), cacheSize, cacheSize * CACHE_BYTES)
 
     def setReal(self, names: tuple[str, ...]) -> None:
         """Have these names keep their real addresses: see L{NameOptions.real}."""
@@ -190,34 +179,40 @@ def makeGateway(
     """
     counters = Counters()
 
-    def makeWays(servers: Sequence[Endpoint]) -> ServerWays:
-        return ServerWays(reactor, servers, makeDatagram, makeStream, counters)
+    def makeQueries(servers: Sequence[Endpoint]) -> ServerQueries:
+        return ServerQueries(reactor, servers, makeDatagram, makeStream, counters)
 
-    ways = makeWays(servers)
     answered = AnsweredNames() if nameOptions.noted and not nameOptions.faked else None
-    relay = DnsRelay(reactor, ways, counters, cacheSize, cacheSize * CACHE_BYTES, names=answered)
+    relay = DnsRelay(
+        reactor,
+        makeQueries(servers),
+        counters,
+        cacheSize,
+        cacheSize * CACHE_BYTES,
+        names=answered,
+    )
     lookup = Lookup(relay)
-    answering: Answering
-    names: RealNames | FakeNames
+    answering: IAnswering
+    names: RealNames | FakeIpNames
     fakes: FakeAnswers | None = None
     if nameOptions.faked:
         pool, store = FakePool(), FakeStore(nameOptions.stateFile)
-        fakes = FakeAnswers(pool, nameOptions.exclude, nameOptions.real)
+        fakes = FakeAnswers(pool, nameOptions.exclude)
+        fakes.setReal(nameOptions.real)
         answering = FakeDns(reactor, fakes, relay)
-        names = FakeNames(reactor, pool, store, lookup, nameOptions.flowHold)
+        names = FakeIpNames(reactor, pool, store, lookup, nameOptions.flowHold)
     else:
         answering, names = relay, RealNames(reactor, answered, lookup)
     locality = Locality(reactor.seconds)
     return Gateway(
         engine,
         counters,
-        ways,
         relay,
         answering,
         names,
         DatagramServices(reactor, engine, counters),
         DnsStreams(answering, locality, reactor),
         locality,
-        makeWays,
+        makeQueries,
         fakes,
     )

@@ -21,16 +21,17 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway.dns.answering import Answering
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.interfaces import IPacketEngine
 from nanotun.linux.locality import Locality
+from nanotun.timer import Timer
 
 #: Bytes of payload: 65,535 less the headers of IPv4 and UDP.
 LARGEST_DATAGRAM = 65507
 
 
-class AskerAddress(tuple[str, int]):
+class ClientAddress(tuple[str, int]):
     """
     A client's host and port.
 
@@ -96,13 +97,12 @@ class DatagramServices:
     _log = Logger()
 
     def __init__(self, reactor: Any, engine: IPacketEngine, counters: Counters) -> None:
-        self._reactor = reactor
         self._engine = engine
         self._counters = counters
         self._ports: dict[int, GatewayDatagramTransport] = {}
         self._out: list[Datagram] = []
         self._inBatch = False
-        self._call: Any = None
+        self._timer = Timer(reactor, self._flush)
 
     def listenUDP(self, port: int, protocol: DatagramProtocol) -> GatewayDatagramTransport:
         """
@@ -131,7 +131,7 @@ class DatagramServices:
             if transport is None:
                 self._counters.unserved += 1
                 continue
-            address = AskerAddress(source)
+            address = ClientAddress(source)
             address.asked = destination
             try:
                 transport.protocol.datagramReceived(payload, address)
@@ -143,21 +143,15 @@ class DatagramServices:
     def send(self, datagram: Datagram) -> None:
         """Send, with others."""
         self._out.append(datagram)
-        if not self._inBatch and self._call is None:
-            self._call = self._reactor.callLater(0, self._turned)
+        if not self._inBatch and not self._timer.active:
+            self._timer.start(0)
 
     def stop(self) -> None:
         """Stop all services and send nothing more."""
         for transport in list(self._ports.values()):
             transport.stopListening()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._timer.cancel()
         self._out.clear()
-
-    def _turned(self) -> None:
-        self._call = None
-        self._flush()
 
     def _flush(self) -> None:
         if self._out:
@@ -165,7 +159,7 @@ class DatagramServices:
             self._engine.sendDatagrams(out)
 
 
-class DnsAsker(NamedTuple):
+class DnsClient(NamedTuple):
     """
     Who asks the relay by UDP.
 
@@ -183,7 +177,7 @@ class DnsDatagramProtocol(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, relay: Answering, locality: Locality) -> None:
+    def __init__(self, relay: IAnswering, locality: Locality) -> None:
         self._relay = relay
         self._locality = locality
 
@@ -191,7 +185,7 @@ class DnsDatagramProtocol(DatagramProtocol):
         if not self._locality.isLocal(addr[0]):
             self._relay.counters.outside += 1
             return
-        client = DnsAsker(addr[0], addr[1], getattr(addr, "asked", None))
+        client = DnsClient(addr[0], addr[1], getattr(addr, "asked", None))
         reply = partial(self._reply, addr)
         self._relay.query(datagram, client, reply, largest=LARGEST_DATAGRAM)
 

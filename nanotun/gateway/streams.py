@@ -22,8 +22,8 @@ from zope.interface import implementer
 
 from nanotun.errors import FlowLimitError
 from nanotun.flow import Refusal
-from nanotun.gateway.dns.answering import Answering
 from nanotun.gateway.dns.connecting import GivenFactory
+from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.interfaces import IFlowRequest
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
@@ -53,7 +53,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
 
     def __init__(
         self,
-        relay: Answering,
+        relay: IAnswering,
         reactor: Any,
         host: Hashable,
         ended: Callable[[DnsStreamProtocol], None],
@@ -164,7 +164,7 @@ class DnsStreams:
 
     def __init__(
         self,
-        relay: Answering,
+        relay: IAnswering,
         locality: Locality,
         reactor: Any,
         limit: int = STREAMS_LIMIT,

@@ -1,46 +1,51 @@
 """
-One question under way to the servers, for all who wait for its answer.
+One question that the servers are asked, on behalf of every client that waits for its
+answer.
 
-Rules::
+An exchange asks one server at a time, by UDP, and moves on to the next server when that
+one is silent for L{ATTEMPT_TIMEOUT} seconds or cannot be reached.  It keeps listening to
+the earlier servers.  A truncated answer goes to the clients that asked by UDP; if others
+are waiting, the servers are asked again by TCP, the one that answered first.  L{_TABLE}
+has every state and event.
 
-    stage    event                          next
-    udp      answer                         done
-    udp      truncated answer               UDP askers have it; udp -> tcp for the
-                                            others, the same server first; else done
-    udp      ATTEMPT_TIMEOUT, or refused    the next server, the earlier ones still
-                                            listened to
-    tcp      answer                         done
-    tcp      ATTEMPT_TIMEOUT, or ended      the next server, likewise
-    any      no server left                 done, without an answer
-
-An answer that is an error is an answer: another server asked after a SERVFAIL
-would undo the first one's DNSSEC validation.
+An answer that is an error is an answer: asking another server after a SERVFAIL would
+undo the first server's DNSSEC validation.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
+from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import TC, Query
-from nanotun.gateway.dns.udp import Attempt
+from nanotun.timer import Timer
 
-#: Seconds until the next server is asked, and how many are: together less than
-#: the five seconds that resolvers wait (resolv.conf(5)).  One server alone is
-#: asked as often, for datagrams get lost.
+#: Seconds until the next server is asked, and how many attempts there are: together less
+#: than the five seconds that resolvers wait (resolv.conf(5)).  A server that is the only
+#: one is asked as often, because datagrams get lost.
 ATTEMPT_TIMEOUT = 1.5
 ATTEMPTS = 3
+
+#: States.
+NEW, UDP, TCP, DONE = "new", "udp", "tcp", "done"
 
 
 class Waiter(NamedTuple):
     """
-    Who waits for an answer.
+    A client's query that waits for the answer.
 
-    @ivar ident: the id of its query.
-    @ivar limit: bytes that its answer may have.
+    @ivar ident: the query's id, two bytes.
+    @ivar overTCP: whether the query arrived by TCP.
+    @ivar limit: the most bytes that its answer may have.
+    @ivar reply: called once with the answer.
     """
 
     client: object
@@ -50,38 +55,16 @@ class Waiter(NamedTuple):
     reply: Callable[[bytes], None]
 
 
-class Ways(Protocol):
-    """How servers are asked: L{nanotun.gateway.dns.ask.ServerWays}."""
-
-    def order(self) -> tuple[Endpoint, ...]:
-        """The servers, the one to ask first at the front."""
-
-    def ask(self, server: Endpoint, overTCP: bool, exchange: Exchange, number: int) -> Attempt:
-        """
-        Send the exchange's query.
-
-        @raise OSError, UpstreamError: it cannot be sent.
-        """
-
-    def answered(self, server: Endpoint) -> None:
-        """The server lives."""
-
-    def timedOut(self, server: Endpoint) -> None:
-        """The server was silent."""
-
-    def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
-        """The server refused, or could not be asked because of C{error}."""
-
-
 class Exchange:
     """
     See the module.
 
-    @ivar wire: the query of who asked first; empty after C{done}.
-    @ivar waiters: who waits; L{done} and L{truncated} take them.
-    @param done: called once with this and the answer or L{None}.
-    @param truncated: called with this and a truncated answer, which is for those
-        who asked by UDP.
+    @ivar wire: the first client's query; empty after C{done}.
+    @ivar waiters: the queries that wait; C{done} and C{truncated} take them out.
+    @param done: called once with this exchange and the answer, or with L{None} where no
+        server answered.
+    @param truncated: called with this exchange and a truncated answer, which is for the
+        waiters that asked by UDP.
     """
 
     __slots__ = (
@@ -91,10 +74,9 @@ class Exchange:
         "_first",
         "_left",
         "_order",
-        "_overTCP",
+        "_queries",
+        "_state",
         "_truncated",
-        "_ways",
-        "ended",
         "query",
         "waiters",
         "wire",
@@ -104,7 +86,7 @@ class Exchange:
         self,
         wire: bytes,
         query: Query,
-        ways: Ways,
+        queries: ServerQueries,
         deadlines: Deadlines,
         done: Callable[[Exchange, bytes | None], None],
         truncated: Callable[[Exchange, bytes], None],
@@ -112,121 +94,204 @@ class Exchange:
         self.wire = wire
         self.query = query
         self.waiters: list[Waiter] = []
-        self.ended = False
-        self._ways = ways
+        self._queries = queries
         self._deadlines = deadlines
         self._done = done
         self._truncated = truncated
-        self._attempts: list[tuple[Endpoint, Attempt | None]] = []
+        self._state = NEW
+        self._attempts: list[tuple[Endpoint, IAttempt | None]] = []
         self._first = 0
         self._left = ATTEMPTS
         self._order: tuple[Endpoint, ...] = ()
-        self._overTCP = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the exchange is over, with or without an answer."""
+        return self._state == DONE
 
     def begin(self, overTCP: bool) -> None:
         """Ask the first server.  C{done} may be called before this returns."""
-        self._overTCP = overTCP
-        self._order = self._ways.order()
-        self._next()
+        self._step("begin by TCP" if overTCP else "begin")
 
     def cancel(self) -> None:
-        """Give up; nobody hears anything."""
-        self.ended = True
-        for _, attempt in self._attempts:
-            if attempt is not None:
-                attempt.cancel()
-        # They know us: a circle less for the garbage collector.
-        self._attempts.clear()
+        """Give up; neither callback is called any more."""
+        self._step("cancel")
 
     def answered(self, number: int, answer: bytes) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
-        if self.ended or number < self._first:
-            return
-        server = self._attempts[number][0]
-        self._ways.answered(server)
-        if self._overTCP or not answer[2] & TC >> 8:
-            self._end(answer)
-            return
-        self._truncated(self, answer)
-        if not self.waiters:
-            self._end(None)
-            return
-        for _, attempt in self._attempts:
-            if attempt is not None:
-                attempt.cancel()
-        self._first = len(self._attempts)
-        self._left = ATTEMPTS
-        self._order = (server, *(each for each in self._order if each != server))
-        self._overTCP = True
-        self._next()
+        """
+        A server has answered an attempt.
+
+        @param answer: matches the query, but for its id.
+        """
+        # An attempt by UDP says nothing once the servers are asked by TCP.
+        if number >= self._first:
+            truncated = answer[2] & TC >> 8
+            self._step("truncated answer" if truncated else "answer", number, answer)
 
     def failed(self, number: int) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
-        if not self.ended and number == len(self._attempts) - 1:
-            self._ways.failed(self._attempts[number][0], None)
-            self._next()
+        """
+        An attempt will have no answer, it seems; by UDP there may still be one.
+        """
+        if self._isLatest(number):
+            self._step("refusal", number)
 
     def timedOut(self, number: int) -> None:
-        """The attempt has had its time.  Called by L{Deadlines}."""
-        if not self.ended and number == len(self._attempts) - 1:
-            self._ways.timedOut(self._attempts[number][0])
-            self._next()
+        """An attempt's time is over.  Called by L{Deadlines}."""
+        if self._isLatest(number):
+            self._step("silence", number)
 
-    def _next(self) -> None:
-        while self._left:
+    def _isLatest(self, number: int) -> bool:
+        """
+        Whether no other server was asked since.  If one was, or if the exchange is over,
+        the attempt's failure changes nothing.
+        """
+        return number == len(self._attempts) - 1
+
+    def _step(self, event: str, *details: object) -> None:
+        """
+        Take the step that L{_TABLE} has for an event.
+
+        @raise RuntimeError: it has none for this state.
+        """
+        step = _TABLE.get((self._state, event))
+        if step is None:
+            raise RuntimeError(f"A DNS exchange in state {self._state!r} has no event {event!r}.")
+        self._state, action = step
+        action(self, *details)
+
+    # The actions of the table, called with the new state already set.
+
+    def _askFirst(self) -> None:
+        self._order = self._queries.order()
+        self._askNext()
+
+    def _askNext(self) -> None:
+        while self._left and self._order:
             self._left -= 1
             number = len(self._attempts)
             server = self._order[(number - self._first) % len(self._order)]
             try:
-                attempt = self._ways.ask(server, self._overTCP, self, number)
+                attempt = self._queries.ask(
+                    server,
+                    self._state == TCP,
+                    self.wire,
+                    self.query,
+                    partial(self.answered, number),
+                    partial(self.failed, number),
+                )
             except (OSError, UpstreamError) as error:
                 self._attempts.append((server, None))
-                self._ways.failed(server, error)
+                self._queries.failed(server, error)
                 continue
             self._attempts.append((server, attempt))
             self._deadlines.add(self, number)
             return
-        self._end(None)
+        self._step("no attempt left")
 
-    def _end(self, answer: bytes | None) -> None:
-        self.cancel()
+    def _noteSilence(self, number: int) -> None:
+        self._queries.timedOut(self._attempts[number][0], ATTEMPT_TIMEOUT)
+        self._askNext()
+
+    def _noteRefusal(self, number: int) -> None:
+        self._queries.failed(self._attempts[number][0], None)
+        self._askNext()
+
+    def _passOn(self, number: int, answer: bytes) -> None:
+        server = self._attempts[number][0]
+        self._queries.answered(server)
+        self._truncated(self, answer)
+        if self.waiters:
+            self._step("clients by TCP wait", server)
+        else:
+            self._step("nobody waits")
+
+    def _askByTCP(self, server: Endpoint) -> None:
+        self._cancelAttempts()
+        self._first = len(self._attempts)
+        self._left = ATTEMPTS
+        self._order = (server, *(each for each in self._order if each != server))
+        self._askNext()
+
+    def _take(self, number: int, answer: bytes) -> None:
+        self._queries.answered(self._attempts[number][0])
+        self._end(answer)
+
+    def _end(self, answer: bytes | None = None) -> None:
+        self._giveUp()
         self._done(self, answer)
-        # The deadlines keep this for a while yet.
+        # The deadlines keep this object for a while yet.
         self.wire = b""
+
+    def _giveUp(self) -> None:
+        self._cancelAttempts()
+        # They refer to this object: a cycle less for the garbage collector.
+        self._attempts.clear()
+
+    def _cancelAttempts(self) -> None:
+        for _, attempt in self._attempts:
+            if attempt is not None:
+                attempt.cancel()
+
+    def _ignore(self, *details: object) -> None:
+        """Placeholder for an event that is too late to matter."""
+
+
+#: State and event to the new state and the action that follows.
+_TABLE: dict[tuple[str, str], tuple[str, Callable[..., None]]] = {
+    (NEW, "begin"): (UDP, Exchange._askFirst),
+    (NEW, "begin by TCP"): (TCP, Exchange._askFirst),
+    (UDP, "answer"): (DONE, Exchange._take),
+    (UDP, "truncated answer"): (UDP, Exchange._passOn),
+    (UDP, "clients by TCP wait"): (TCP, Exchange._askByTCP),
+    (UDP, "nobody waits"): (DONE, Exchange._end),
+    (UDP, "silence"): (UDP, Exchange._noteSilence),
+    (UDP, "refusal"): (UDP, Exchange._noteRefusal),
+    (UDP, "no attempt left"): (DONE, Exchange._end),
+    (UDP, "cancel"): (DONE, Exchange._giveUp),
+    (TCP, "answer"): (DONE, Exchange._take),
+    # The largest answer that this server has.
+    (TCP, "truncated answer"): (DONE, Exchange._take),
+    (TCP, "silence"): (TCP, Exchange._noteSilence),
+    (TCP, "refusal"): (TCP, Exchange._noteRefusal),
+    (TCP, "no attempt left"): (DONE, Exchange._end),
+    (TCP, "cancel"): (DONE, Exchange._giveUp),
+    (DONE, "answer"): (DONE, Exchange._ignore),
+    (DONE, "truncated answer"): (DONE, Exchange._ignore),
+}
 
 
 class Deadlines:
     """
-    When attempts have had their time.  All have the same, so the first begun is
-    the first to end, and one delayed call does for all.
+    Ends the waiting for attempts.  All attempts have the same time, so the first to begin
+    is the first to end, and one delayed call is enough for all.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._queue: deque[tuple[float, Exchange, int]] = deque()
-        self._call: Any = None
+        self._timer = Timer(clock, self._look)
 
     def add(self, exchange: Exchange, number: int) -> None:
-        """Call C{exchange.timedOut(number)} in L{ATTEMPT_TIMEOUT} seconds, if it goes on."""
+        """
+        Call C{exchange.timedOut(number)} in L{ATTEMPT_TIMEOUT} seconds, unless the exchange
+        has ended by then.
+        """
         self._queue.append((self._clock.seconds() + ATTEMPT_TIMEOUT, exchange, number))
-        if self._call is None:
-            self._call = self._clock.callLater(ATTEMPT_TIMEOUT, self._look)
+        if not self._timer.active:
+            self._timer.start(ATTEMPT_TIMEOUT)
 
     def stop(self) -> None:
-        """Forget all."""
+        """Forget all attempts."""
         self._queue.clear()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._timer.cancel()
 
     def _look(self) -> None:
-        self._call = None
         now = self._clock.seconds()
         queue = self._queue
         over = []
         while queue and (queue[0][1].ended or queue[0][0] <= now):
             over.append(queue.popleft())
         if queue:
-            self._call = self._clock.callLater(queue[0][0] - now, self._look)
+            self._timer.start(queue[0][0] - now)
         for _, exchange, number in over:
             exchange.timedOut(number)

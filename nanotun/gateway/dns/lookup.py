@@ -1,36 +1,31 @@
 """
-Names looked up for ourselves, by the relay's own servers and cache.
+Looks names up for nanotun itself, through the relay's own servers and cache.
 
-Never by the system's resolver: it may ask our relay, which with C{dnsMode: fake-ip}
-would answer with the address that is to be looked up.
+Never through the system's resolver: that may ask our relay, which with C{dnsMode: fake-ip}
+would answer with the fake address that is to be looked up.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from nanotun.addresses import mayDial
 from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.addresses import packName, readAddresses
-from nanotun.gateway.dns.answering import Answering
+from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.message import AAAA, HEADER, IN, NOERROR, NXDOMAIN, RCODE, RD, A, readQuery
-
-
-class Resolving(Protocol):
-    """What L{Lookup.resolve} is to those who need it."""
-
-    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """See L{Lookup.resolve}."""
+from nanotun.gateway.dns.relay import DnsRelay
 
 
 class Lookup:
     """
-    @param relay: asks servers only.
+    Resolves names.
+
+    @param relay: asks the servers, and gives no fake addresses.
     """
 
-    def __init__(self, relay: Answering) -> None:
+    def __init__(self, relay: DnsRelay) -> None:
         self._relay = relay
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
@@ -39,9 +34,9 @@ class Lookup:
 
         @param name: from L{nanotun.gateway.dns.addresses.nameText}.
         @param family: 4 or 6.
-        @return: fires with the addresses that may be dialled, in the server's order:
-            none if the name has none.  Fails with L{UpstreamError} if that
-            cannot be found out.
+        @return: fires with the addresses that may be dialled, in the server's order, or with
+            an empty list if the name has none.  Fails with L{UpstreamError} if the servers
+            give no usable answer.
         """
         kind = A if family == 4 else AAAA
         question = packName(name) + kind.to_bytes(2, "big") + IN.to_bytes(2, "big")
@@ -61,6 +56,47 @@ class Lookup:
             addresses, _ = readAddresses(answer, readQuery(wire))
             found.callback([address for address in addresses if mayDial(address)])
 
-        # Each lookup is a client: a repetition would not be answered.
+        # Each lookup is a client of its own: a client's repetition would get no answer.
         self._relay.query(wire, object(), reply, overTCP=True)
         return found
+
+
+class RealNames:
+    """
+    C{dnsMode: normal}: the names behind addresses that are real.  See
+    L{nanotun.router.named.Names}.
+
+    @param answered: the names that the relay was asked for; L{None} if no upstream is sent
+        names.
+    """
+
+    followsFlows = False
+
+    def __init__(self, clock: IReactorTime, answered: AnsweredNames | None, lookup: Lookup) -> None:
+        self._clock = clock
+        self._answered = answered
+        self._lookup = lookup
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+    def isFake(self, host: str) -> bool:
+        """See L{nanotun.router.named.Names.isFake}."""
+        return False
+
+    def nameOf(self, host: str) -> str | None:
+        """See L{nanotun.router.named.Names.nameOf}."""
+        return None if self._answered is None else self._answered.find(host, self._clock.seconds())
+
+    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
+        """See L{nanotun.router.named.Names.resolve}."""
+        return self._lookup.resolve(name, family)
+
+    def flowJoined(self, host: str) -> None:
+        """Nothing to do: a real address stays its name's without flows."""
+
+    def flowClosed(self, host: str) -> None:
+        """Nothing to do."""

@@ -1,18 +1,18 @@
 """
-The DNS relay: queries of apps to the configured servers and back, as they are.
+The DNS relay: passes apps' queries to the configured servers and the answers back,
+unchanged.
 
-What is changed is the id; in an answer from the cache the TTLs, the AA bit and the
-question's spelling; and an answer that is too large for its asker is cut, with TC set
+The exceptions are the id; in an answer from the cache the TTLs, the AA bit and the spelling
+of the question; and an answer that is too large for its client, which is cut, with TC set
 (L{nanotun.gateway.dns.records}).
 
-Queries of the same bytes but for the id share one exchange, whoever sent them:
-servers hear nothing of our clients but those bytes, so the answer is the same.
-It is also safer: a forger gains nothing by having one question asked many times
-(RFC 5452, section 5).  A query that its client repeats joins the one under way
-and gets one answer.
+Queries with the same bytes but for the id share one exchange, whichever clients sent them:
+servers learn nothing about our clients but those bytes, so the answer is the same.  It is
+also safer: a forger gains nothing by having one question asked many times (RFC 5452,
+section 5).  A query that its client repeats joins the one under way and gets one answer.
 
-Over a limit the answer is SERVFAIL and not silence: the app, on this machine, can
-try another server or give up now, and does not add repetitions to the load.
+Over a limit the answer is SERVFAIL rather than silence: the app, on this machine, can try
+another server or give up now, and does not add repetitions to the load.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from zope.interface import implementer
+
 from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter, Ways
+from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter
+from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.message import (
     FORMERR,
     HEADER_SIZE,
@@ -37,33 +41,36 @@ from nanotun.gateway.dns.message import (
 )
 from nanotun.gateway.dns.records import truncate
 
-#: Queries that wait for a server.  Each may hold three sockets when servers are
-#: silent, and flows need file descriptors too; with answers within 0.2 s it lets
-#: 10,000 queries a second pass.
+#: Queries that wait for a server.  Each may hold three sockets when servers are silent, and
+#: flows need file descriptors too.  With answers within 0.2 s the limit admits 10,000
+#: queries a second.
 IN_FLIGHT_LIMIT = 2000
 
-#: Bytes of queries under way that are larger than L{PLAIN_SIZE}, which few are: who
-#: sends many of them takes nothing from the others.  We hold them twice.
+#: Bytes of the queries under way that are larger than L{PLAIN_SIZE}.  Few are, so a client
+#: that sends many of them takes nothing from the others.  Each is held twice.
 LARGE_LIMIT = 1 << 20
 
-#: Of one host, by however many sockets; the rest is for this machine's other
-#: addresses.  Programs with the same address are not told apart: each can take this.
+#: Queries of one host that wait, from however many sockets; the rest is for this machine's
+#: other addresses.  Programs with the same address are not told apart: each can use it up.
 CLIENT_LIMIT = 1800
 
 
+@implementer(IAnswering)
 class DnsRelay:
     """
     See the module.
 
-    @param cacheSize: answers that are kept, or 0.
-    @param cacheBytes: what they may take.
-    @param names: is told of the answers, if anybody wants to know.
+    @param queries: the servers.
+    @param cacheSize: how many answers to keep, or 0.
+    @param cacheBytes: how much memory they may take.
+    @param names: notes the answers given; L{None} if nobody needs the names.
+    @ivar inFlight: queries that wait for a server.
     """
 
     def __init__(
         self,
         clock: Any,
-        ways: Ways,
+        queries: ServerQueries,
         counters: Counters,
         cacheSize: int,
         cacheBytes: int,
@@ -72,7 +79,8 @@ class DnsRelay:
         names: AnsweredNames | None = None,
     ) -> None:
         self._clock = clock
-        self._ways = ways
+        self._queries = queries
+        self._before: ServerQueries | None = None
         self.counters = counters
         self.cache = AnswerCache(cacheSize, cacheBytes)
         self._inFlightLimit = inFlightLimit
@@ -92,17 +100,7 @@ class DnsRelay:
         overTCP: bool = False,
         largest: int = LARGEST,
     ) -> bool:
-        """
-        Answer a query.
-
-        @param client: whose it is: repetitions are told by it, limits by its C{host},
-            or by itself if it has none.
-        @param reply: called with the answer, once, perhaps before this returns; not
-            after L{stop}.
-        @param largest: bytes that C{reply} can carry.
-        @return: whether C{reply} is or will be called: not for a repetition, nor for
-            what is no query.
-        """
+        """See L{IAnswering.query}."""
         counters = self.counters
         counters.queries += 1
         now = self._clock.seconds()
@@ -125,24 +123,34 @@ class DnsRelay:
         return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply))
 
     def clearCache(self) -> None:
-        """Keep no answer to anything that was asked until now, nor names by address."""
+        """
+        Forget every answer, and the names behind addresses.  Answers to the queries under
+        way are not kept either.
+        """
         self.cache.clear()
         if self._names is not None:
             self._names.clear()
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
-    def reconfigure(self, ways: Ways, cacheSize: int, cacheBytes: int) -> None:
+    def configure(self, queries: ServerQueries, cacheSize: int, cacheBytes: int) -> None:
         """
-        Ask other servers from now on, and forget what those before said.  Queries under
-        way go on as they were.
+        Ask other servers from now on, and forget the answers of the previous ones.  Queries
+        under way go on as they were.
+
+        @param queries: the servers; stopped by this relay.
+        @param cacheSize: how many answers to keep, or 0.
+        @param cacheBytes: how much memory they may take.
         """
         self.clearCache()
-        self._ways = ways
         self.cache = AnswerCache(cacheSize, cacheBytes)
+        # Queries to the servers before the previous ones have long been answered.
+        if self._before is not None:
+            self._before.stop()
+        self._before, self._queries = self._queries, queries
 
     def stop(self) -> None:
-        """Give up all queries; nobody hears anything more."""
+        """Give up all queries; no client hears anything more."""
         exchanges = list(self._exchanges.values())
         self._exchanges.clear()
         self._clients.clear()
@@ -151,10 +159,13 @@ class DnsRelay:
         for exchange in exchanges:
             exchange.cancel()
         self._deadlines.stop()
+        self._queries.stop()
+        if self._before is not None:
+            self._before.stop()
 
     def _malformed(self, wire: bytes, reply: Callable[[bytes], None]) -> bool:
         self.counters.malformed += 1
-        # An answer to an answer would go round for ever.
+        # Answering an answer could start an endless loop.
         if len(wire) < HEADER_SIZE or wire[2] & 0x80:
             return False
         reply(errorReply(wire, None, FORMERR))
@@ -191,10 +202,13 @@ class DnsRelay:
         if exchange is not None:
             exchange.waiters.append(waiter)
             return True
-        exchange = Exchange(wire, query, self._ways, self._deadlines, self._done, self._truncated)
+        exchange = Exchange(
+            wire, query, self._queries, self._deadlines, self._done, self._truncated
+        )
         exchange.waiters.append(waiter)
         self._exchanges[wire[2:]] = exchange
-        # A query that is too large for UDP (RFC 1035, section 4.2.1) goes as it came.
+        # A query that is too large for UDP (RFC 1035, section 4.2.1) is sent by TCP, as it
+        # arrived.
         exchange.begin(waiter.overTCP and len(wire) > PLAIN_SIZE)
         return True
 
@@ -230,11 +244,11 @@ class DnsRelay:
 
 
 def _hostOf(client: Any) -> Hashable:
-    """Whom a client's queries are counted for."""
+    """What a client's queries are counted for."""
     host: Hashable = getattr(client, "host", client)
     return host
 
 
 def _largeSize(wire: bytes) -> int:
-    """What a query under way adds to the bytes of L{LARGE_LIMIT}."""
+    """The bytes that a query under way counts towards L{LARGE_LIMIT}."""
     return len(wire) if len(wire) > PLAIN_SIZE else 0

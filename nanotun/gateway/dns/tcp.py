@@ -1,11 +1,11 @@
 """
-Queries by TCP: one connection to each server, kept for a while (RFC 7766).
+Queries by TCP, on one connection to each server that is kept open for a while (RFC 7766).
 
-Rules: queries go out at once, each with an id of its own, and answers may come
-in any order.  A server may close a connection that it has kept whenever it likes,
-so what was under way on one that had worked is asked once more on a fresh one; on
-a fresh connection the end is a failure.  A connection with nothing to do, or
-without an answer, for L{IDLE} seconds is closed.
+Queries are sent at once, each with an id of its own, and the answers may arrive in any
+order.  A server may close a connection that it has kept open whenever it likes.  Queries
+that were under way on a connection that had worked are therefore sent once more, on a
+fresh connection; if a fresh connection ends, they have failed.  A connection is closed
+after L{IDLE} seconds without a query under way, or without an answer.
 """
 
 from __future__ import annotations
@@ -19,49 +19,71 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.connecting import ConnectWaiter, GivenFactory
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import Query, matches
-from nanotun.gateway.dns.udp import Asker, familyOf
+from nanotun.gateway.dns.udp import familyOf
 
 #: Seconds (RFC 7766, section 6.2.3: "of the order of a few seconds").
 IDLE = 10
 
+#: States of the connection to a server.
+CLOSED, CONNECTING, OPEN = "closed", "connecting", "open"
 
+#: State and event to the next state.
+_TABLE = {
+    (CLOSED, "connect"): CONNECTING,
+    (CONNECTING, "connected"): OPEN,
+    (CONNECTING, "failed"): CLOSED,
+    (OPEN, "ended"): CLOSED,
+    (CLOSED, "stop"): CLOSED,
+    (CONNECTING, "stop"): CLOSED,
+    (OPEN, "stop"): CLOSED,
+}
+
+
+@implementer(IAttempt)
 class StreamQuery:
     """
     An attempt by TCP.
 
-    @ivar ident: on the present connection.
-    @ivar retried: whether it is on its second connection.
+    @ivar ident: its id on the present connection, two bytes.
+    @ivar retried: whether it was sent on a second connection.
     """
 
-    __slots__ = ("asker", "ident", "number", "owner", "query", "retried", "wire")
+    __slots__ = ("answered", "failed", "ident", "query", "retried", "stream", "wire")
 
     def __init__(
-        self, owner: StreamUpstream, wire: bytes, query: Query, asker: Asker, number: int
+        self,
+        stream: ServerStream,
+        wire: bytes,
+        query: Query,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
     ) -> None:
-        self.owner = owner
+        self.stream = stream
         self.wire = wire
         self.query = query
-        self.asker = asker
-        self.number = number
+        self.answered = answered
+        self.failed = failed
         self.ident = b""
         self.retried = False
 
     def cancel(self) -> None:
-        """See L{nanotun.gateway.dns.udp.Attempt.cancel}."""
-        self.owner.forget(self)
+        """See L{IAttempt.cancel}."""
+        self.stream.forget(self)
 
 
-class StreamUpstream:
+class ServerStream:
     """
-    One server, asked by TCP.
+    The TCP connection to one server, made when there is something to ask.
 
-    @param makeSocket: family to a non-blocking stream socket, marked.
+    @param makeSocket: address family to a non-blocking TCP socket, marked.
     @param makeIdent: gives two random bytes.
     """
 
@@ -79,40 +101,63 @@ class StreamUpstream:
         self._counters = counters
         self._server = server
         self._pending: dict[bytes, StreamQuery] = {}
+        self._state = CLOSED
         self._waiter: ConnectWaiter | None = None
         self._connection: _Pipeline | None = None
 
-    def ask(self, wire: bytes, query: Query, asker: Asker, number: int) -> StreamQuery:
+    def ask(
+        self,
+        wire: bytes,
+        query: Query,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
+    ) -> StreamQuery:
         """
         Send a query, now or once connected.
 
-        @raise OSError: there is no way to the server.
+        @param answered: called with the answer.
+        @param failed: called if there is none.  Only one of the two is called, once.
+        @raise OSError: there is no route to the server.
         @raise UpstreamError: as C{makeSocket} says.
         """
-        asked = StreamQuery(self, wire, query, asker, number)
-        if self._connection is None and self._waiter is None:
+        asked = StreamQuery(self, wire, query, answered, failed)
+        if self._state == CLOSED:
             self._connect()
         self._add(asked)
         return asked
 
     def forget(self, asked: StreamQuery) -> None:
-        """Nobody waits for this one any more."""
+        """Stop waiting for the answer to a query."""
         if self._pending.get(asked.ident) is asked:
             del self._pending[asked.ident]
 
     def stop(self) -> None:
-        """Close the connection; nobody hears anything."""
+        """Close the connection and call nobody back."""
         self._pending.clear()
-        if self._waiter is not None:
-            self._waiter.cancel()
-            self._waiter = None
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
+        waiter, self._waiter = self._waiter, None
+        connection, self._connection = self._connection, None
+        self._step("stop")
+        if waiter is not None:
+            waiter.cancel()
+        if connection is not None:
             connection.end()
+
+    def _step(self, event: str) -> None:
+        """
+        Go to the state that L{_TABLE} has for an event.
+
+        @raise RuntimeError: it has none for this state.
+        """
+        state = _TABLE.get((self._state, event))
+        if state is None:
+            raise RuntimeError(
+                f"A connection to a DNS server in state {self._state!r} has no event {event!r}."
+            )
+        self._state = state
 
     def _add(self, asked: StreamQuery) -> None:
         ident = self._makeIdent()
-        # The relay's limit keeps far more ids free than taken.
+        # The relay's limit leaves far more ids free than taken.
         while ident in self._pending:
             ident = self._makeIdent()
         asked.ident = ident
@@ -129,27 +174,37 @@ class StreamUpstream:
         except BaseException:
             made.close()
             raise
+        self._step("connect")
         self._waiter = ConnectWaiter(made, self._reactor, self._connected)
 
     def _connected(self, made: socket.socket | None) -> None:
-        """The connection stands, or not."""
+        """
+        Take over the connected socket.
+
+        @param made: L{None} if it was not connected.
+        """
         self._waiter = None
         if made is None:
-            self._fail(list(self._pending.values()))
+            self._notConnected()
             return
         pipeline = _Pipeline(self._heard, self._ended, self._reactor)
         try:
-            # Of a duplicate: ours is closed.
+            # The reactor adopts a duplicate, so our descriptor is closed.
             self._reactor.adoptStreamConnection(made.fileno(), made.family, GivenFactory(pipeline))
         except OSError:
-            # It has ended already.
-            self._fail(list(self._pending.values()))
+            # The connection has ended already.
+            self._notConnected()
             return
         finally:
             made.close()
+        self._step("connected")
         self._connection = pipeline
         for ident, asked in self._pending.items():
             pipeline.send(ident + asked.wire[2:])
+
+    def _notConnected(self) -> None:
+        self._step("failed")
+        self._fail(list(self._pending.values()))
 
     def _heard(self, answer: bytes) -> None:
         asked = self._pending.get(answer[:2])
@@ -157,12 +212,13 @@ class StreamUpstream:
             self._counters.ignored += 1
             return
         del self._pending[asked.ident]
-        asked.asker.answered(asked.number, answer)
+        asked.answered(answer)
 
     def _ended(self, pipeline: _Pipeline) -> None:
         if self._connection is not pipeline:
             return
         self._connection = None
+        self._step("ended")
         pending = list(self._pending.values())
         again = [each for each in pending if pipeline.worked and not each.retried]
         failed = [each for each in pending if not pipeline.worked or each.retried]
@@ -179,14 +235,16 @@ class StreamUpstream:
         for asked in failed:
             self.forget(asked)
         for asked in failed:
-            asked.asker.failed(asked.number)
+            asked.failed()
 
 
 class _Pipeline(Int16StringReceiver, TimeoutMixin):
     """
     One connection to a server.
 
-    @ivar worked: whether an answer came by it.
+    @param heard: called with each message from the server.
+    @param ended: called with this when the connection ends; perhaps twice.
+    @ivar worked: whether an answer has arrived on it.
     """
 
     MAX_LENGTH = 65535
@@ -212,7 +270,7 @@ class _Pipeline(Int16StringReceiver, TimeoutMixin):
         """
         Send a query.
 
-        @param first: whether nothing else is under way: silence counts from now.
+        @param first: whether no other query is under way, so that silence counts from now.
         """
         if first:
             self.resetTimeout()
@@ -233,6 +291,6 @@ class _Pipeline(Int16StringReceiver, TimeoutMixin):
         self._ended(self)
 
     def end(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.setTimeout(None)
         self.transport.abortConnection()  # type: ignore[union-attr]

@@ -1,9 +1,9 @@
 """
-One query by UDP: a socket of its own, used once (RFC 5452).
+One query by UDP, on a socket of its own that is used once (RFC 5452).
 
-The kernel gives each a random source port, and only the server's datagrams
-reach a connected socket; the id is random too.  What does not match is ignored
-and waited on past, so that a forger who guesses wrong ends nothing.
+The kernel gives each socket a random source port, and only the server's datagrams reach a
+connected socket; the id is random too.  A datagram that does not match is ignored and the
+socket keeps waiting, so a forger who guesses wrong ends nothing.
 L{twisted.internet.udp.Port} costs several times as much to make.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
 from twisted.python.failure import Failure
@@ -19,37 +19,21 @@ from zope.interface import implementer
 
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import LARGEST, Query, matches
 
-#: Datagrams per turn of the reactor: a flood of forgeries on one socket costs a
-#: turn less than a tenth of a millisecond.
+#: Datagrams per turn of the reactor: a flood of forgeries on one socket takes less than a
+#: tenth of a millisecond of a turn.
 BUDGET = 64
 
-#: ICMP messages that are listened past on one socket.  It sends one datagram, so the
-#: second is a forgery or a copy already; each costs a turn of the reactor.
+#: ICMP errors that one socket survives.  It sends one datagram, so the second error is
+#: already a forgery or a copy; each costs a turn of the reactor.
 ERRORS_LIMIT = 8
 
-#: Where a datagram is looked at before it is worth memory of its own.  Shared:
-#: nothing stays in it past one L{QuerySocket.doRead}.
+#: Where a datagram is read before it is worth memory of its own.  Shared, because nothing
+#: in it outlasts one L{QuerySocket.doRead}.
 _buffer = bytearray(LARGEST)
 _view = memoryview(_buffer)
-
-
-class Asker(Protocol):
-    """Who asks: L{nanotun.gateway.dns.exchange.Exchange}."""
-
-    def answered(self, number: int, answer: bytes) -> None:
-        """The answer to its attempt C{number}, with whatever id."""
-
-    def failed(self, number: int) -> None:
-        """There will be none, it seems; by UDP there may be one all the same."""
-
-
-class Attempt(Protocol):
-    """A query that was sent."""
-
-    def cancel(self) -> None:
-        """Nobody waits any more; the asker hears nothing.  May be called again."""
 
 
 def familyOf(server: Endpoint) -> socket.AddressFamily:
@@ -57,24 +41,27 @@ def familyOf(server: Endpoint) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in server.host else socket.AF_INET
 
 
-@implementer(IReadDescriptor, ILoggingContext)
+@implementer(IAttempt, IReadDescriptor, ILoggingContext)
 class QuerySocket:
     """
     An attempt by UDP.
 
-    @param makeSocket: family to a non-blocking datagram socket, marked.
+    @param makeSocket: address family to a non-blocking UDP socket, marked.
+    @param wire: the query; it is sent with C{ident} as its id.
+    @param query: what C{wire} says.
     @param ident: two random bytes.
-    @param number: the asker's number for this attempt.
-    @raise OSError: it cannot be sent.
+    @param answered: called once with the answer.
+    @param failed: called for each sign that there will be no answer; one may still arrive.
+    @raise OSError: the query cannot be sent.
     @raise nanotun.errors.UpstreamError: as C{makeSocket} says.
     """
 
     __slots__ = (
-        "_asker",
+        "_answered",
         "_counters",
         "_errors",
+        "_failed",
         "_ident",
-        "_number",
         "_query",
         "_reactor",
         "_socket",
@@ -89,15 +76,15 @@ class QuerySocket:
         wire: bytes,
         query: Query,
         ident: bytes,
-        asker: Asker,
-        number: int,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._counters = counters
         self._ident = ident
         self._query = query
-        self._asker = asker
-        self._number = number
+        self._answered = answered
+        self._failed = failed
         self._errors = 0
         self._socket: socket.socket | None = None
         made = makeSocket(familyOf(server))
@@ -111,7 +98,7 @@ class QuerySocket:
         reactor.addReader(self)
 
     def cancel(self) -> None:
-        """See L{Attempt.cancel}."""
+        """See L{IAttempt.cancel}."""
         if self._socket is not None:
             self._reactor.removeReader(self)
             self._socket.close()
@@ -142,7 +129,7 @@ class QuerySocket:
                 answer = bytes(_view[:length])
                 if matches(answer, ident, self._query):
                     self.cancel()
-                    self._asker.answered(self._number, answer)
+                    self._answered(answer)
                     return None
             self._counters.ignored += 1
         return None
@@ -156,14 +143,14 @@ class QuerySocket:
             self._refused()
         else:
             self.cancel()
-            self._asker.failed(self._number)
+            self._failed()
 
     def _refused(self) -> None:
         """
-        Nobody listens there, an ICMP message says.  That can be forged as well, so the
-        socket stays open for an answer; the asker goes on.
+        An ICMP message says that the server does not listen.  It may be forged, so the
+        socket stays open for an answer while the next server is asked.
         """
         self._errors += 1
         if self._errors == ERRORS_LIMIT:
             self.cancel()
-        self._asker.failed(self._number)
+        self._failed()

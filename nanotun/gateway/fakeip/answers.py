@@ -78,19 +78,18 @@ class FakeAnswers:
     @ivar exhausted: answers that were refused because all addresses are in use.
     """
 
-    def __init__(
-        self, pool: FakePool, exclude: tuple[str, ...] = (), real: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, pool: FakePool, exclude: tuple[str, ...] = ()) -> None:
         self._pool = pool
         self._excluded = {*LOCAL, *exclude}
-        self._real = set(real)
+        self._real: set[str] = set()
         self._known: dict[bytes, tuple[Fake, bytes]] = {}
         self.exhausted = 0
 
     def setReal(self, real: tuple[str, ...]) -> None:
-        """Have other names with real addresses; see C{real} above."""
-        self._real = set(real)
-        self._known.clear()
+        """Give other names real addresses; see C{real} above."""
+        if self._real != set(real):
+            self._real = set(real)
+            self._known.clear()
 
     def answer(self, wire: bytes, now: float) -> bytes | None:
         """

@@ -10,20 +10,23 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from nanotun.addresses import isFake
-from nanotun.gateway.dns.answering import Answering
-from nanotun.gateway.dns.lookup import Resolving
+from nanotun.gateway.dns.interfaces import IAnswering
+from nanotun.gateway.dns.lookup import Lookup
 from nanotun.gateway.dns.message import LARGEST
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
+from nanotun.timer import Timer
 
 #: Seconds between two looks at whether there is anything to save.  A crash costs
 #: the names of as long; a full pool takes some 50 ms to write.
 SAVE_INTERVAL = 60.0
 
 
+@implementer(IAnswering)
 class FakeDns:
     """
     Answers what L{FakeAnswers} has an answer for, and lets the relay do the rest.
@@ -31,7 +34,7 @@ class FakeDns:
 
     _log = Logger()
 
-    def __init__(self, clock: Any, answers: FakeAnswers, relay: Answering) -> None:
+    def __init__(self, clock: Any, answers: FakeAnswers, relay: IAnswering) -> None:
         self.counters = relay.counters
         self._clock = clock
         self._answers = answers
@@ -46,7 +49,7 @@ class FakeDns:
         overTCP: bool = False,
         largest: int = LARGEST,
     ) -> bool:
-        """See L{nanotun.gateway.dns.relay.DnsRelay.query}."""
+        """See L{IAnswering.query}."""
         answer = self._answers.answer(wire, self._clock.seconds())
         if answer is None:
             return self._relay.query(wire, client, reply, overTCP, largest)
@@ -63,7 +66,7 @@ class FakeDns:
         return True
 
 
-class FakeNames:
+class FakeIpNames:
     """
     See L{nanotun.router.named.Names}.
 
@@ -74,25 +77,24 @@ class FakeNames:
     followsFlows = True
 
     def __init__(
-        self, clock: Any, pool: FakePool, store: FakeStore, lookup: Resolving, flowHold: float
+        self, clock: Any, pool: FakePool, store: FakeStore, lookup: Lookup, flowHold: float
     ) -> None:
         self._clock = clock
         self._pool = pool
         self._store = store
         self._lookup = lookup
         self._flowHold = max(flowHold, HOLD)
-        self._call: Any = None
+        self._timer = Timer(clock, self._save)
 
     def start(self) -> None:
         """Read the file, and write it from time to time."""
         self._store.load(self._pool, self._clock.seconds())
-        self._call = self._clock.callLater(SAVE_INTERVAL, self._save)
+        self._timer.start(SAVE_INTERVAL)
 
     def stop(self) -> None:
         """Write the file for the next run."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        if self._timer.active:
+            self._timer.cancel()
             self._store.save(self._pool)
 
     def isFake(self, host: str) -> bool:
@@ -120,5 +122,5 @@ class FakeNames:
         self._pool.flowClosed(host, self._clock.seconds())
 
     def _save(self) -> None:
-        self._call = self._clock.callLater(SAVE_INTERVAL, self._save)
+        self._timer.start(SAVE_INTERVAL)
         self._store.save(self._pool)

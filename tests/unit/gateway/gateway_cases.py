@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway.dns.exchange import Exchange
+from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import Query, readQuery
 
 A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS = 1, 2, 5, 6, 16, 28, 41, 65
@@ -115,60 +118,78 @@ class FakeReactor(Clock):
         self.advance(0)
 
 
+@implementer(IAttempt)
 class FakeAttempt:
-    """An attempt that goes nowhere."""
+    """An attempt that sends nothing."""
 
     def __init__(self) -> None:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """See L{nanotun.gateway.dns.udp.Attempt.cancel}."""
+        """See L{IAttempt.cancel}."""
         self.cancelled = True
 
 
-class FakeWays:
+class Asked(NamedTuple):
+    """A call of L{ServerQueries.ask}."""
+
+    server: Endpoint
+    overTCP: bool
+    wire: bytes
+    answered: Callable[[bytes], None]
+    failed: Callable[[], None]
+
+
+class FakeQueries(ServerQueries):
     """
     Servers that the test answers for.
 
-    @ivar asked: server, whether over TCP, exchange and number of each attempt.
-    @ivar error: raised by each attempt, if set.
+    @ivar asked: the calls of L{ask} that did not raise.
+    @ivar attempts: what they returned.
+    @ivar events: what the relay said of the servers, in order.
+    @ivar error: raised by L{ask}, if set.
     """
 
     def __init__(self, *servers: Endpoint) -> None:
         self.servers = servers or (FIRST,)
-        self.asked: list[tuple[Endpoint, bool, Exchange, int]] = []
+        self.asked: list[Asked] = []
         self.attempts: list[FakeAttempt] = []
         self.events: list[tuple[str, Endpoint]] = []
         self.error: OSError | UpstreamError | None = None
 
     def order(self) -> tuple[Endpoint, ...]:
-        """See L{Ways.order}."""
         return self.servers
 
-    def ask(self, server: Endpoint, overTCP: bool, exchange: Exchange, number: int) -> FakeAttempt:
-        """See L{Ways.ask}."""
+    def ask(
+        self,
+        server: Endpoint,
+        overTCP: bool,
+        wire: bytes,
+        query: Query,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
+    ) -> FakeAttempt:
         if self.error is not None:
             raise self.error
-        self.asked.append((server, overTCP, exchange, number))
+        self.asked.append(Asked(server, overTCP, wire, answered, failed))
         self.attempts.append(FakeAttempt())
         return self.attempts[-1]
 
     def answered(self, server: Endpoint) -> None:
-        """See L{Ways.answered}."""
         self.events.append(("answered", server))
 
-    def timedOut(self, server: Endpoint) -> None:
-        """See L{Ways.timedOut}."""
+    def timedOut(self, server: Endpoint, waited: float) -> None:
         self.events.append(("timedOut", server))
 
     def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
-        """See L{Ways.failed}."""
         self.events.append(("failed", server))
 
+    def stop(self) -> None:
+        """There is nothing to close."""
+
     def answer(self, message: bytes, attempt: int = -1) -> None:
-        """The server answers an attempt, by default the latest."""
-        _, _, exchange, number = self.asked[attempt]
-        exchange.answered(number, b"??" + message[2:])
+        """The server answers an attempt, by default the latest, with another id."""
+        self.asked[attempt].answered(b"??" + message[2:])
 
 
 class FakeEngine:

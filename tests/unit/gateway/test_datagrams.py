@@ -18,7 +18,14 @@ from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.linux.locality import Locality
-from tests.unit.gateway.gateway_cases import FIRST, FakeEngine, FakeReactor, FakeWays, answer, ask
+from tests.unit.gateway.gateway_cases import (
+    FIRST,
+    FakeEngine,
+    FakeQueries,
+    FakeReactor,
+    answer,
+    ask,
+)
 
 APP = Endpoint("127.0.0.1", 40000)
 GATEWAY = Endpoint(GATEWAY4, 53)
@@ -114,11 +121,11 @@ class DnsTests(SynchronousTestCase):
         """The relay on port 53."""
         self.reactor = FakeReactor()
         self.engine = FakeEngine()
-        self.ways = FakeWays(FIRST)
+        self.queries = FakeQueries(FIRST)
         self.counters = Counters()
         engine: Any = self.engine
         self.services = DatagramServices(self.reactor, engine, self.counters)
-        relay = DnsRelay(self.reactor, self.ways, self.counters, 10, 100_000, 6, 4)
+        relay = DnsRelay(self.reactor, self.queries, self.counters, 10, 100_000, 6, 4)
         locality = Locality(self.reactor.seconds)
         self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
 
@@ -126,7 +133,7 @@ class DnsTests(SynchronousTestCase):
         """The answer comes from the address that was asked, also for one query to two."""
         batch = [Datagram(APP, each, ask()) for each in (GATEWAY, OTHER, OTHER)]
         self.services.datagramsReceived(batch)
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.reactor.advance(0)
         expected = [Datagram(each, APP, answer(ask())) for each in (GATEWAY, OTHER)]
         self.assertEqual(self.engine.sent, [expected])
@@ -138,18 +145,18 @@ class DnsTests(SynchronousTestCase):
         for number, (source, destination) in enumerate(zip(many, asked, strict=True)):
             query = Datagram(source, destination, ask(f"a{number}"))
             self.services.datagramsReceived([query])
-        self.assertEqual((len(self.ways.asked), self.counters.limited), (4, 1))
+        self.assertEqual((len(self.queries.asked), self.counters.limited), (4, 1))
         other = Datagram(Endpoint("127.0.0.2", 40000), GATEWAY, ask("b"))
         self.services.datagramsReceived([other])
-        self.assertEqual((len(self.ways.asked), self.counters.limited), (5, 1))
-        self.ways.answer(answer(ask("a0")), attempt=0)
+        self.assertEqual((len(self.queries.asked), self.counters.limited), (5, 1))
+        self.queries.answer(answer(ask("a0")), attempt=0)
         self.services.datagramsReceived([Datagram(APP, GATEWAY, ask("c"))])
-        self.assertEqual((len(self.ways.asked), self.counters.limited), (6, 1))
+        self.assertEqual((len(self.queries.asked), self.counters.limited), (6, 1))
 
     def test_outside(self) -> None:
         """Other hosts' queries are not answered, not even from the cache."""
         self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         stranger = Datagram(Endpoint("192.0.2.66", 40000), GATEWAY, ask())
         self.services.datagramsReceived([stranger])
         self.reactor.advance(0)
@@ -160,6 +167,6 @@ class DnsTests(SynchronousTestCase):
         """An answer that comes too late goes nowhere."""
         self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
         self.services.stop()
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.reactor.advance(0)
         self.assertEqual(self.engine.sent, [])

@@ -18,7 +18,7 @@ from tests.unit.gateway.gateway_cases import (
     FIRST,
     SECOND,
     A,
-    FakeWays,
+    FakeQueries,
     answer,
     ask,
     edns,
@@ -34,9 +34,9 @@ class RelayCase(SynchronousTestCase):
     def setUp(self) -> None:
         """With a small cache, two servers and small limits."""
         self.clock = Clock()
-        self.ways = FakeWays(FIRST, SECOND)
+        self.queries = FakeQueries(FIRST, SECOND)
         self.counters = Counters()
-        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 100_000, 6, 4)
+        self.relay = DnsRelay(self.clock, self.queries, self.counters, 10, 100_000, 6, 4)
         self.got: list[tuple[Hashable, bytes]] = []
 
     def query(self, wire: bytes, client: Hashable = "c", overTCP: bool = False) -> bool:
@@ -59,8 +59,8 @@ class RelayTests(RelayCase):
         """An answer comes back with the query's id; then the cache has it."""
         wire = ask(ident=0x4142)
         self.assertTrue(self.query(wire))
-        self.assertEqual([each[:2] for each in self.ways.asked], [(FIRST, False)])
-        self.ways.answer(answer(wire))
+        self.assertEqual([each[:2] for each in self.queries.asked], [(FIRST, False)])
+        self.queries.answer(answer(wire))
         self.assertTrue(self.query(ask(ident=5)))
         self.assertTrue(self.query(ask("WWW.example.com", ident=6)))
         expected = [wire, ask(ident=5), ask("WWW.example.com", ident=6)]
@@ -72,8 +72,8 @@ class RelayTests(RelayCase):
         """A repeated query makes no second one, and gets one answer."""
         self.assertTrue(self.query(ask()))
         self.assertFalse(self.query(ask()))
-        self.ways.answer(answer(ask()))
-        self.assertEqual(len(self.ways.asked), 1)
+        self.queries.answer(answer(ask()))
+        self.assertEqual(len(self.queries.asked), 1)
         self.assertEqual(self.messages(), [answer(ask())])
 
     def test_shared(self) -> None:
@@ -81,8 +81,8 @@ class RelayTests(RelayCase):
         for number, client in enumerate("abc"):
             self.query(ask(ident=number), client)
         self.query(ask(ident=9), "a")
-        self.ways.answer(answer(ask()))
-        self.assertEqual(len(self.ways.asked), 1)
+        self.queries.answer(answer(ask()))
+        self.assertEqual(len(self.queries.asked), 1)
         idents = [(client, message[1]) for client, message in self.got]
         self.assertEqual(idents, [("a", 0), ("b", 1), ("c", 2), ("a", 9)])
 
@@ -90,18 +90,18 @@ class RelayTests(RelayCase):
         """A query that differs in anything but its id is asked for itself."""
         self.query(ask(), "a")
         self.query(ask(extension=edns()), "b")
-        self.assertEqual(len(self.ways.asked), 2)
+        self.assertEqual(len(self.queries.asked), 2)
 
     def test_nextServer(self) -> None:
         """A silent server is followed by the next; the first may still answer."""
         self.query(ask())
         self.clock.advance(ATTEMPT_TIMEOUT)
-        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND])
-        self.assertFalse(self.ways.attempts[0].cancelled)
-        self.ways.answer(answer(ask()), attempt=0)
+        self.assertEqual([each[0] for each in self.queries.asked], [FIRST, SECOND])
+        self.assertFalse(self.queries.attempts[0].cancelled)
+        self.queries.answer(answer(ask()), attempt=0)
         self.assertEqual(self.messages(), [answer(ask())])
-        self.assertTrue(all(attempt.cancelled for attempt in self.ways.attempts))
-        self.assertEqual(self.ways.events, [("timedOut", FIRST), ("answered", FIRST)])
+        self.assertTrue(all(attempt.cancelled for attempt in self.queries.attempts))
+        self.assertEqual(self.queries.events, [("timedOut", FIRST), ("answered", FIRST)])
 
     def test_allSilent(self) -> None:
         """When all were silent the answer is SERVFAIL, before the client gives up."""
@@ -110,7 +110,7 @@ class RelayTests(RelayCase):
             self.assertEqual(self.got, [])
             self.clock.advance(ATTEMPT_TIMEOUT)
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
-        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND, FIRST])
+        self.assertEqual([each[0] for each in self.queries.asked], [FIRST, SECOND, FIRST])
         self.assertLess(self.clock.seconds(), 5)
         self.assertEqual((self.counters.servfail, self.relay.inFlight), (1, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -118,17 +118,16 @@ class RelayTests(RelayCase):
     def test_refused(self) -> None:
         """A server that refuses is followed by the next at once."""
         self.query(ask())
-        _, _, exchange, number = self.ways.asked[0]
-        exchange.failed(number)
-        exchange.failed(number)
-        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, SECOND])
+        for _ in range(2):
+            self.queries.asked[0].failed()
+        self.assertEqual([each[0] for each in self.queries.asked], [FIRST, SECOND])
         self.clock.advance(ATTEMPT_TIMEOUT - 0.1)
-        self.assertEqual(len(self.ways.asked), 2)
+        self.assertEqual(len(self.queries.asked), 2)
 
     def test_noWay(self) -> None:
         """If nothing can be sent the answer is SERVFAIL at once."""
         for error in (OSError("unreachable"), UpstreamError("no more descriptors")):
-            self.ways.error = error
+            self.queries.error = error
             self.query(ask())
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL] * 2)
         self.assertEqual(self.relay.inFlight, 0)
@@ -140,9 +139,9 @@ class RelayTests(RelayCase):
         self.query(ask("b"))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(ATTEMPT_TIMEOUT - 1)
-        self.assertEqual(len(self.ways.asked), 3)
+        self.assertEqual(len(self.queries.asked), 3)
         self.clock.advance(1)
-        self.assertEqual(len(self.ways.asked), 4)
+        self.assertEqual(len(self.queries.asked), 4)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_errorPasses(self) -> None:
@@ -150,17 +149,17 @@ class RelayTests(RelayCase):
         message = answer(ask(), [], flags=0x8182)
         for _ in range(2):
             self.query(ask())
-            self.ways.answer(message)
+            self.queries.answer(message)
         self.assertEqual(self.messages(), [message] * 2)
-        self.assertEqual([each[0] for each in self.ways.asked], [FIRST, FIRST])
+        self.assertEqual([each[0] for each in self.queries.asked], [FIRST, FIRST])
 
     def test_unknownPasses(self) -> None:
         """What is not understood goes there and back as it is."""
         wire = ask(flags=0x2800) + b"whatever"
         self.query(wire)
-        self.assertEqual(self.ways.asked[0][2].wire, wire)
+        self.assertEqual(self.queries.asked[0].wire, wire)
         message = answer(ask(), flags=0xA885) + b"as well"
-        self.ways.answer(message)
+        self.queries.answer(message)
         self.assertEqual(self.messages(), [message])
 
 
@@ -181,7 +180,7 @@ class LimitTests(RelayCase):
             self.query(roomy)
             for wire in (small, roomy):
                 if len(self.got) < 3:
-                    self.ways.answer(self.large(wire), attempt=[small, roomy].index(wire))
+                    self.queries.answer(self.large(wire), attempt=[small, roomy].index(wire))
         sizes = sorted((isTruncated(message), len(message)) for message in self.messages())
         full = len(self.large(small))
         self.assertEqual(sizes, [(False, full)] * 4 + [(True, 33)] * 2)
@@ -193,12 +192,12 @@ class LimitTests(RelayCase):
         self.query(ask(ident=1), "udp")
         self.query(ask(ident=2), "tcp", overTCP=True)
         self.clock.advance(ATTEMPT_TIMEOUT)
-        self.ways.answer(cut)
+        self.queries.answer(cut)
         self.assertEqual(self.got, [("udp", cut)])
-        self.assertEqual(self.ways.asked[-1][:2], (SECOND, True))
-        self.ways.answer(self.large(ask()), attempt=0)
+        self.assertEqual(self.queries.asked[-1][:2], (SECOND, True))
+        self.queries.answer(self.large(ask()), attempt=0)
         self.assertEqual(len(self.got), 1, "UDP is over")
-        self.ways.answer(self.large(ask()))
+        self.queries.answer(self.large(ask()))
         self.assertEqual(self.got[1:], [("tcp", self.large(ask(ident=2)))])
         self.assertEqual(self.relay.inFlight, 0)
 
@@ -206,25 +205,24 @@ class LimitTests(RelayCase):
         """Without anybody on TCP a truncated answer is the end, and not kept."""
         cut = answer(ask(), [], flags=0x8380)
         self.query(ask())
-        self.ways.answer(cut)
+        self.queries.answer(cut)
         self.query(ask())
-        self.assertEqual([each[1] for each in self.ways.asked], [False, False])
+        self.assertEqual([each[1] for each in self.queries.asked], [False, False])
         self.assertEqual(self.counters.servfail, 0)
 
     def test_tcpFails(self) -> None:
         """Servers that cannot be asked by TCP end in SERVFAIL."""
         self.query(ask(), overTCP=True)
-        self.ways.answer(answer(ask(), [], flags=0x8380))
+        self.queries.answer(answer(ask(), [], flags=0x8380))
         for _ in range(ATTEMPTS):
-            _, overTCP, exchange, number = self.ways.asked[-1]
-            self.assertTrue(overTCP)
-            exchange.failed(number)
+            self.assertTrue(self.queries.asked[-1].overTCP)
+            self.queries.asked[-1].failed()
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
 
     def test_largeQuery(self) -> None:
         """A query too large for UDP goes by TCP at once."""
         self.query(ask(extension=edns(options=bytes(1000))), overTCP=True)
-        self.assertEqual(self.ways.asked[0][:2], (FIRST, True))
+        self.assertEqual(self.queries.asked[0][:2], (FIRST, True))
 
     def test_inFlight(self) -> None:
         """Over the limits of a client and of all the answer is SERVFAIL, at once."""
@@ -235,13 +233,13 @@ class LimitTests(RelayCase):
             self.query(ask(f"b{number}"), "b")
         self.assertEqual(len(self.got), 2)
         self.assertEqual((self.counters.limited, self.relay.inFlight), (2, 6))
-        self.ways.answer(answer(ask("a0")), attempt=0)
+        self.queries.answer(answer(ask("a0")), attempt=0)
         self.query(ask("a9"), "a")
-        self.assertEqual((self.counters.limited, len(self.ways.asked)), (2, 7))
+        self.assertEqual((self.counters.limited, len(self.queries.asked)), (2, 7))
 
     def test_large(self) -> None:
         """Queries that are large are bounded in bytes; small ones pass all the same."""
-        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 100_000)
+        self.relay = DnsRelay(self.clock, self.queries, self.counters, 10, 100_000)
         size = 60_000
         wires = [
             ask(f"a{number}", extension=edns(options=bytes(size)))
@@ -253,20 +251,13 @@ class LimitTests(RelayCase):
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
         self.assertEqual((self.counters.limited, self.counters.joined), (1, 1))
         self.query(ask("small"))
-        self.assertEqual((len(self.got), len(self.ways.asked)), (1, len(wires)))
-        self.ways.answer(answer(wires[0]), attempt=0)
+        self.assertEqual((len(self.got), len(self.queries.asked)), (1, len(wires)))
+        self.queries.answer(answer(wires[0]), attempt=0)
         self.query(wires[-1], overTCP=True)
-        self.assertEqual((len(self.got), len(self.ways.asked)), (3, len(wires) + 1))
+        self.assertEqual((len(self.got), len(self.queries.asked)), (3, len(wires) + 1))
         self.relay.stop()
         self.query(wires[-1], overTCP=True)
         self.assertEqual(self.counters.limited, 1)
-
-    def test_forgotten(self) -> None:
-        """What remains of an exchange until its deadline has no query in it."""
-        self.query(ask())
-        self.ways.answer(answer(ask()))
-        self.assertEqual(self.messages(), [answer(ask())])
-        self.assertEqual(self.ways.asked[0][2].wire, b"")
 
     def test_malformed(self) -> None:
         """A broken question is FORMERR; what is no query gets nothing."""
@@ -274,22 +265,22 @@ class LimitTests(RelayCase):
         self.assertFalse(self.query(b"short"))
         self.assertFalse(self.query(answer(ask())))
         self.assertEqual([rcode(message) for message in self.messages()], [FORMERR])
-        self.assertEqual((self.counters.malformed, self.ways.asked), (3, []))
+        self.assertEqual((self.counters.malformed, self.queries.asked), (3, []))
 
     def test_clearCache(self) -> None:
         """What was asked before the cache was cleared is answered and not kept."""
         self.query(ask("a"))
-        self.ways.answer(answer(ask("a")))
+        self.queries.answer(answer(ask("a")))
         self.query(ask("b"))
         self.relay.clearCache()
-        self.ways.answer(answer(ask("b")))
+        self.queries.answer(answer(ask("b")))
         self.assertEqual((len(self.got), len(self.relay.cache)), (2, 0))
 
     def test_stop(self) -> None:
         """After the stop nothing is under way and nobody hears anything."""
         self.query(ask())
         self.relay.stop()
-        self.assertTrue(self.ways.attempts[0].cancelled)
-        self.ways.answer(answer(ask()))
+        self.assertTrue(self.queries.attempts[0].cancelled)
+        self.queries.answer(answer(ask()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual((self.got, self.relay.inFlight), ([], 0))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IWriteDescriptor
@@ -19,7 +20,7 @@ from zope.interface.verify import verifyObject
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.connecting import ConnectWaiter
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.tcp import IDLE, StreamQuery, StreamUpstream
+from nanotun.gateway.dns.tcp import IDLE, ServerStream, StreamQuery
 from tests.unit.gateway.gateway_cases import A, FakeReactor, answer, ask, makeStream, read, record
 
 
@@ -56,7 +57,7 @@ class ReactorWithClock:
 
 
 class PipelineTests(TestCase):
-    """Tests for L{StreamUpstream}."""
+    """Tests for L{ServerStream}."""
 
     timeout = 5
 
@@ -72,13 +73,13 @@ class PipelineTests(TestCase):
         port: Any = self.reactor.listenTCP(0, self.factory(), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port = port
-        self.upstream = self.make(port.getHost().port)
+        self.stream = self.make(port.getHost().port)
         self.addCleanup(self.settle)
 
-    def make(self, port: int) -> StreamUpstream:
+    def make(self, port: int) -> ServerStream:
         """An upstream whose ids count from 0."""
         idents = itertools.count()
-        return StreamUpstream(
+        return ServerStream(
             makeStream,
             lambda: (next(idents) // 2).to_bytes(2, "big"),
             ReactorWithClock(self.reactor, self.clock),
@@ -100,7 +101,7 @@ class PipelineTests(TestCase):
 
     async def settle(self) -> None:
         """At the end nothing is open, and no call is left."""
-        self.upstream.stop()
+        self.stream.stop()
         await self.until(lambda: all(server.lost for server in self.servers))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -109,18 +110,14 @@ class PipelineTests(TestCase):
         while not condition():
             await deferLater(self.reactor, 0)
 
-    def answered(self, number: int, message: bytes) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
-        self.heard.append((number, message[2:]))
+    def ask(self, number: int) -> StreamQuery:
+        """Ask for the name with a number; note the number at its failure or answer."""
 
-    def failed(self, number: int) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
-        self.heard.append(number)
+        def answered(message: bytes) -> None:
+            self.heard.append((number, message[2:]))
 
-    def ask(self, number: int) -> Any:
-        """Ask for the name of that number."""
         wire = ask(f"a{number}")
-        return self.upstream.ask(wire, read(wire), self, number)
+        return self.stream.ask(wire, read(wire), answered, partial(self.heard.append, number))
 
     async def queries(self, count: int, server: int = 0) -> list[bytes]:
         """The first queries of a connection."""
@@ -249,16 +246,23 @@ class PipelineTests(TestCase):
     async def test_stop(self) -> None:
         """A stop while connecting leaves nothing."""
         self.ask(0)
-        self.upstream.stop()
+        self.stream.stop()
         await deferLater(self.reactor, 0)
         self.assertEqual(self.heard, [])
 
     def test_noWay(self) -> None:
         """An address that cannot be reached raises, and nothing waits."""
-        upstream = StreamUpstream(
+        stream = ServerStream(
             makeStream, bytes, FakeReactor(), self.counters, Endpoint("255.255.255.255", 53)
         )
-        self.assertRaises(OSError, upstream.ask, ask(), read(ask()), self, 0)
+        for _ in range(2):
+            self.assertRaises(OSError, stream.ask, ask(), read(ask()), self.heard.append, self.fail)
+        self.assertEqual(self.heard, [])
+
+    def test_unexpected(self) -> None:
+        """An event that the state of the connection does not allow names both."""
+        error = self.assertRaises(RuntimeError, self.stream._ended, None)
+        self.assertIn("in state 'closed' has no event 'ended'", str(error))
 
 
 class ConnectWaiterTests(SynchronousTestCase):

@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.gateway.dns.ask import ServerWays
+from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.udp import BUDGET, ERRORS_LIMIT, QuerySocket
@@ -45,13 +45,9 @@ class QuerySocketTests(SynchronousTestCase):
         self.addCleanup(self.server.close)
         self.heard: list[object] = []
 
-    def answered(self, number: int, message: bytes) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
-        self.heard.append((number, message))
-
-    def failed(self, number: int) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
-        self.heard.append(number)
+    def failed(self) -> None:
+        """The attempt has failed."""
+        self.heard.append("failed")
 
     def send(self, wire: bytes, server: Endpoint | None = None) -> QuerySocket:
         """Ask the server, with the id 0xabcd."""
@@ -63,8 +59,8 @@ class QuerySocketTests(SynchronousTestCase):
             wire,
             read(wire),
             b"\xab\xcd",
-            self,
-            3,
+            self.heard.append,
+            self.failed,
         )
         self.addCleanup(made.cancel)
         return made
@@ -80,7 +76,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual(self.heard, [])
         self.server.sendto(answer(wire), address)
         made.doRead()
-        self.assertEqual(self.heard, [(3, answer(wire))])
+        self.assertEqual(self.heard, [answer(wire)])
         self.assertEqual((self.reactor.readers, made.fileno()), (set(), -1))
 
     def test_forger(self) -> None:
@@ -116,7 +112,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual(self.counters.ignored, 10_000)
         self.server.sendto(answer(wire), address)
         made.doRead()
-        self.assertEqual(self.heard, [(3, answer(wire))])
+        self.assertEqual(self.heard, [answer(wire)])
 
     def test_budget(self) -> None:
         """A flood is read in portions."""
@@ -133,7 +129,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.server.close()
         made = self.send(ask(), server)
         made.doRead()
-        self.assertEqual(self.heard, [3])
+        self.assertEqual(self.heard, ["failed"])
         self.assertNotEqual(made.fileno(), -1)
 
     def test_notSent(self) -> None:
@@ -153,8 +149,8 @@ class QuerySocketTests(SynchronousTestCase):
                 ask() + bytes(66_000),
                 read(ask()),
                 b"ab",
-                self,
-                0,
+                self.heard.append,
+                self.failed,
             )
         self.assertEqual((made[0].fileno(), self.reactor.readers), (-1, set()))
 
@@ -162,7 +158,7 @@ class QuerySocketTests(SynchronousTestCase):
         """If the reactor throws it out, that is a failure."""
         made = self.send(ask())
         made.connectionLost(Failure(ConnectionLost()))
-        self.assertEqual((self.heard, made.fileno()), ([3], -1))
+        self.assertEqual((self.heard, made.fileno()), (["failed"], -1))
 
 
 class RefusedTests(TestCase):
@@ -188,8 +184,8 @@ class RefusedTests(TestCase):
             ask(),
             read(ask()),
             b"\xab\xcd",
-            self,
-            3,
+            self.heard.append,
+            lambda: self.failed(),
         )
         self.addCleanup(self.made.cancel)
 
@@ -198,13 +194,9 @@ class RefusedTests(TestCase):
         self.sockets.append(makeDatagram(family))
         return self.sockets[-1]
 
-    def answered(self, number: int, message: bytes) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.answered}."""
-        self.heard.append((number, message))
-
-    def failed(self, number: int) -> None:
-        """See L{nanotun.gateway.dns.udp.Asker.failed}."""
-        self.heard.append(number)
+    def failed(self) -> None:
+        """The attempt has failed."""
+        self.heard.append("failed")
 
     async def until(self, condition: Any) -> None:
         """Let the reactor turn."""
@@ -214,13 +206,13 @@ class RefusedTests(TestCase):
     async def test_answer(self) -> None:
         """A refusal is told, and the answer after it is taken."""
         await self.until(lambda: self.heard)
-        self.assertEqual(self.heard, [3])
+        self.assertEqual(self.heard, ["failed"])
         server = makeDatagram(socket.AF_INET)
         self.addCleanup(server.close)
         server.bind(self.server)
         server.sendto(answer(ask(ident=0xABCD)), self.sockets[0].getsockname())
         await self.until(lambda: len(self.heard) > 1)
-        self.assertEqual(self.heard, [3, (3, answer(ask(ident=0xABCD)))])
+        self.assertEqual(self.heard, ["failed", answer(ask(ident=0xABCD))])
         self.assertEqual(self.made.fileno(), -1)
 
     async def test_flood(self) -> None:
@@ -234,13 +226,13 @@ class RefusedTests(TestCase):
 
     async def test_cancelled(self) -> None:
         """An asker that gives up when it is told leaves nothing in the reactor."""
-        self.patch(self, "failed", lambda number: self.made.cancel())
+        self.patch(self, "failed", lambda: self.made.cancel())
         await self.until(lambda: self.made.fileno() == -1)
         self.assertNotIn(self.made, self.reactor.getReaders())
 
 
-class WaysTests(SynchronousTestCase):
-    """Tests for L{ServerWays}, below a relay."""
+class ServerQueriesTests(SynchronousTestCase):
+    """Tests for L{ServerQueries}, below a relay."""
 
     def setUp(self) -> None:
         """Two servers of which none reads."""
@@ -251,10 +243,11 @@ class WaysTests(SynchronousTestCase):
             self.addCleanup(each.close)
         self.servers = [Endpoint(*each.getsockname()) for each in self.sockets]
         self.counters = Counters()
-        self.ways = ServerWays(self.reactor, self.servers, makeDatagram, makeStream, self.counters)
-        self.relay = DnsRelay(self.reactor, self.ways, self.counters, 0, 0)
+        self.queries = ServerQueries(
+            self.reactor, self.servers, makeDatagram, makeStream, self.counters
+        )
+        self.relay = DnsRelay(self.reactor, self.queries, self.counters, 0, 0)
         self.addCleanup(self.relay.stop)
-        self.addCleanup(self.ways.stop)
         self.got: list[bytes] = []
 
     def test_ports(self) -> None:
@@ -272,13 +265,13 @@ class WaysTests(SynchronousTestCase):
         for number in range(3):
             self.relay.query(ask(f"a{number}"), "c", self.got.append)
         self.reactor.advance(1.5)
-        self.assertEqual(self.ways.order(), (self.servers[1], self.servers[0]))
+        self.assertEqual(self.queries.order(), (self.servers[1], self.servers[0]))
         self.assertEqual(self.counters.timeouts, 3)
         wire, address = self.sockets[0].recvfrom(600)
         self.sockets[0].sendto(answer(wire), address)
         self.reactor.turn()
         self.assertEqual(len(self.got), 1)
-        self.assertEqual(self.ways.order(), tuple(self.servers))
+        self.assertEqual(self.queries.order(), tuple(self.servers))
 
     def test_noSocket(self) -> None:
         """A system without sockets is no fault of the server's."""
@@ -286,10 +279,10 @@ class WaysTests(SynchronousTestCase):
         def none(family: int) -> socket.socket:
             raise UpstreamError("There are no more file descriptors.")
 
-        ways = ServerWays(self.reactor, self.servers, none, none, self.counters)
-        relay = DnsRelay(self.reactor, ways, self.counters, 0, 0)
+        queries = ServerQueries(self.reactor, self.servers, none, none, self.counters)
+        relay = DnsRelay(self.reactor, queries, self.counters, 0, 0)
         for number in range(5):
             relay.query(ask(f"a{number}"), "c", self.got.append)
         self.assertEqual(len(self.got), 5)
         self.assertEqual(self.counters.failures, 15)
-        self.assertEqual(ways.order(), tuple(self.servers))
+        self.assertEqual(queries.order(), tuple(self.servers))

@@ -1,5 +1,5 @@
 """
-Tests for L{nanotun.gateway.fakeip.front} and L{nanotun.gateway.dns.realnames}.
+Tests for L{nanotun.gateway.fakeip.front} and L{nanotun.gateway.dns.lookup}.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.realnames import RealNames
+from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import FakeAnswers
-from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeNames
+from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
-from tests.unit.gateway.gateway_cases import FakeWays, answer, ask, rcode, read
+from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
 
 
-class FakeLookup:
+class FakeLookup(Lookup):
     """Knows every name."""
 
+    def __init__(self) -> None:
+        """It has no relay."""
+
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """See L{Resolving.resolve}."""
         return succeed([f"{name}/{family}"])
 
 
@@ -34,9 +36,9 @@ class FakeDnsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Before a relay, with a pool of one."""
-        self.ways = FakeWays()
+        self.queries = FakeQueries()
         self.counters = Counters()
-        self.relay = DnsRelay(Clock(), self.ways, self.counters, 10, 100_000)
+        self.relay = DnsRelay(Clock(), self.queries, self.counters, 10, 100_000)
         self.addCleanup(self.relay.stop)
         self.dns = FakeDns(Clock(), FakeAnswers(FakePool(1)), self.relay)
         self.got: list[bytes] = []
@@ -46,14 +48,14 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertTrue(self.dns.query(ask(), "c", self.got.append))
         self.assertTrue(self.got[0].endswith(b"\xc6\x13\0\1"))
         self.assertEqual((self.counters.queries, self.counters.faked), (1, 1))
-        self.assertEqual(self.ways.asked, [])
+        self.assertEqual(self.queries.asked, [])
 
     def test_relayed(self) -> None:
         """All else goes to the relay, with all that was said about it."""
         wire = ask("printer.local")
         self.assertTrue(self.dns.query(wire, "c", self.got.append))
         self.assertFalse(self.dns.query(wire, "c", self.got.append, overTCP=True, largest=600))
-        self.ways.answer(answer(wire))
+        self.queries.answer(answer(wire))
         self.assertEqual(self.got, [answer(wire)])
         self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
 
@@ -64,8 +66,8 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertEqual([rcode(each) for each in self.got], [0, 2, 2])
 
 
-class FakeNamesTests(SynchronousTestCase):
-    """Tests for L{FakeNames}."""
+class FakeIpNamesTests(SynchronousTestCase):
+    """Tests for L{FakeIpNames}."""
 
     def setUp(self) -> None:
         """Names of a pool of two, with a file."""
@@ -74,9 +76,9 @@ class FakeNamesTests(SynchronousTestCase):
         self.pool = FakePool(2)
         self.names = self.make(self.pool)
 
-    def make(self, pool: FakePool) -> FakeNames:
+    def make(self, pool: FakePool) -> FakeIpNames:
         """Of another run."""
-        return FakeNames(self.clock, pool, FakeStore(self.path), FakeLookup(), 1000.0)
+        return FakeIpNames(self.clock, pool, FakeStore(self.path), FakeLookup(), 1000.0)
 
     def test_names(self) -> None:
         """A fake address has its name, others have none."""

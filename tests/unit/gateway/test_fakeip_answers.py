@@ -42,7 +42,8 @@ class AnswerTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Answers from a small pool."""
         self.pool = FakePool(4)
-        self.answers = FakeAnswers(self.pool, ("corp.example",), ("proxy.example",))
+        self.answers = FakeAnswers(self.pool, ("corp.example",))
+        self.answers.setReal(("proxy.example",))
 
     def addresses(self, wire: bytes, now: float = 0) -> list[str]:
         """What a question is answered with."""

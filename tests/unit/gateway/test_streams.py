@@ -25,7 +25,7 @@ from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.streams import IDLE, QUERIES_LIMIT, DnsStreamProtocol, DnsStreams
 from nanotun.interfaces import IFlowRequest
 from nanotun.linux.locality import Locality
-from tests.unit.gateway.gateway_cases import FIRST, A, FakeWays, answer, ask, record
+from tests.unit.gateway.gateway_cases import FIRST, A, FakeQueries, answer, ask, record
 
 
 def framed(*messages: bytes) -> bytes:
@@ -49,9 +49,9 @@ class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A connection to the relay."""
         self.clock = Clock()
-        self.ways = FakeWays(FIRST)
+        self.queries = FakeQueries(FIRST)
         self.counters = Counters()
-        self.relay = DnsRelay(self.clock, self.ways, self.counters, 10, 1_000_000)
+        self.relay = DnsRelay(self.clock, self.queries, self.counters, 10, 1_000_000)
         self.ended: list[DnsStreamProtocol] = []
         self.transport = Transport()
         self.protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
@@ -59,7 +59,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_connections(self) -> None:
         """Connections of one host have its limit together, and no repetitions."""
-        self.relay = DnsRelay(self.clock, self.ways, self.counters, 0, 0, 4, 2)
+        self.relay = DnsRelay(self.clock, self.queries, self.counters, 0, 0, 4, 2)
         for number in range(3):
             transport = Transport()
             protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
@@ -84,7 +84,7 @@ class StreamTests(SynchronousTestCase):
         queries = [ask(f"a{number}", ident=number) for number in range(3)]
         self.protocol.dataReceived(framed(*queries))
         for number in (2, 0, 1):
-            self.ways.answer(answer(queries[number]), attempt=number)
+            self.queries.answer(answer(queries[number]), attempt=number)
         expected = framed(*(answer(queries[number]) for number in (2, 0, 1)))
         self.assertEqual(self.transport.value(), expected)
 
@@ -92,7 +92,7 @@ class StreamTests(SynchronousTestCase):
         """However the stream is cut, the queries are the same."""
         for byte in framed(ask("a"), ask("b")):
             self.protocol.dataReceived(bytes((byte,)))
-        self.assertEqual(len(self.ways.asked), 2)
+        self.assertEqual(len(self.queries.asked), 2)
 
     def test_largest(self) -> None:
         """An answer of 65,535 bytes passes whole."""
@@ -100,7 +100,7 @@ class StreamTests(SynchronousTestCase):
         padding = 65535 - len(answer(ask(), [])) - 12
         large = answer(ask(), [record(A, 300, bytes(padding))])
         self.assertEqual(len(large), 65535)
-        self.ways.answer(large)
+        self.queries.answer(large)
         self.assertEqual(self.transport.value(), framed(large))
 
     def test_idle(self) -> None:
@@ -108,7 +108,7 @@ class StreamTests(SynchronousTestCase):
         self.clock.advance(IDLE - 1)
         self.protocol.dataReceived(framed(ask()))
         self.clock.advance(1)
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.clock.advance(IDLE - 1)
         self.protocol.dataReceived(framed(ask("b"))[:-1])
         self.assertFalse(self.transport.aborted)
@@ -121,17 +121,17 @@ class StreamTests(SynchronousTestCase):
         """With many queries under way the next waits, and none is lost."""
         queries = [ask(f"a{number}", ident=number) for number in range(QUERIES_LIMIT + 3)]
         self.protocol.dataReceived(framed(*queries))
-        self.assertEqual(len(self.ways.asked), QUERIES_LIMIT)
+        self.assertEqual(len(self.queries.asked), QUERIES_LIMIT)
         self.assertEqual(self.transport.producerState, "paused")
         for number, query in enumerate(queries):
-            self.ways.answer(answer(query), attempt=number)
+            self.queries.answer(answer(query), attempt=number)
         self.assertEqual(self.transport.producerState, "producing")
         self.assertEqual(self.transport.value(), framed(*map(answer, queries)))
 
     def test_queriesLimitFromCache(self) -> None:
         """Answers that are there at once do not confuse what was read."""
         self.protocol.dataReceived(framed(ask()))
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.protocol.dataReceived(framed(*[ask()] * 100))
         self.assertEqual(self.transport.value(), framed(*[answer(ask())] * 101))
 
@@ -140,18 +140,18 @@ class StreamTests(SynchronousTestCase):
         self.protocol.pauseProducing()
         self.assertEqual(self.transport.producerState, "paused")
         self.protocol.dataReceived(framed(ask()))
-        self.assertEqual(self.ways.asked, [])
+        self.assertEqual(self.queries.asked, [])
         self.protocol.resumeProducing()
         self.assertEqual(self.transport.producerState, "producing")
-        self.assertEqual(len(self.ways.asked), 1)
+        self.assertEqual(len(self.queries.asked), 1)
 
     def test_halfClose(self) -> None:
         """A client that has shut its side gets its answers, then the end."""
         self.protocol.dataReceived(framed(ask("a"), ask("b")))
         self.protocol.readConnectionLost()
-        self.ways.answer(answer(ask("a")), attempt=0)
+        self.queries.answer(answer(ask("a")), attempt=0)
         self.assertFalse(self.transport.disconnecting)
-        self.ways.answer(answer(ask("b")), attempt=1)
+        self.queries.answer(answer(ask("b")), attempt=1)
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.transport.value(), framed(answer(ask("a")), answer(ask("b"))))
 
@@ -165,7 +165,7 @@ class StreamTests(SynchronousTestCase):
     def test_notAnswered(self) -> None:
         """What gets no answer does not count as under way."""
         self.protocol.dataReceived(framed(b"", b"short", answer(ask()), ask(), ask()))
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.protocol.readConnectionLost()
         self.assertTrue(self.transport.disconnecting)
 
@@ -173,7 +173,7 @@ class StreamTests(SynchronousTestCase):
         """An answer after the end goes nowhere."""
         self.protocol.dataReceived(framed(ask()))
         self.lose()
-        self.ways.answer(answer(ask()))
+        self.queries.answer(answer(ask()))
         self.assertEqual(self.transport.value(), b"")
 
 
@@ -226,9 +226,9 @@ class StreamsTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
-        self.ways = FakeWays(FIRST)
+        self.queries = FakeQueries(FIRST)
         self.counters = Counters()
-        self.relay = DnsRelay(Clock(), self.ways, self.counters, 10, 1_000_000)
+        self.relay = DnsRelay(Clock(), self.queries, self.counters, 10, 1_000_000)
         locality = Locality(Clock().seconds)
         self.streams = DnsStreams(self.relay, locality, reactor, limit=2, hostLimit=1)
         self.addCleanup(self.streams.stop)
@@ -262,10 +262,10 @@ class StreamsTests(TestCase):
         app = self.accept(App())
         assert app.end is not None
         app.end.send(framed(ask()))
-        await self.until(lambda: self.ways.asked)
+        await self.until(lambda: self.queries.asked)
         app.end.shutdown(socket.SHUT_WR)
         large = answer(ask(), [record(A, 300, bytes(60_000))])
-        self.ways.answer(large)
+        self.queries.answer(large)
         self.assertEqual(await self.read(app.end, 70_000), framed(large))
         await self.until(lambda: not len(self.streams))
         app.end.close()

@@ -1,0 +1,104 @@
+"""
+Tests for L{nanotun.gateway.dns.exchange}: one question to several servers.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS, Deadlines, Exchange, Waiter
+from tests.unit.gateway.gateway_cases import FIRST, SECOND, FakeQueries, answer, ask, read
+
+CUT = answer(ask(), [], flags=0x8380)
+
+
+class ExchangeTests(SynchronousTestCase):
+    """Tests for L{Exchange}."""
+
+    def setUp(self) -> None:
+        """An exchange with two servers that one client by TCP waits for."""
+        self.clock = Clock()
+        self.queries = FakeQueries(FIRST, SECOND)
+        self.deadlines = Deadlines(self.clock)
+        self.ends: list[bytes | None] = []
+        self.cut: list[bytes] = []
+        self.exchange = Exchange(
+            ask(), read(ask()), self.queries, self.deadlines, self.done, self.truncated
+        )
+        waiter = Waiter("client", b"12", True, 65535, self.fail)
+        self.exchange.waiters.append(waiter)
+
+    def done(self, exchange: Exchange, message: bytes | None) -> None:
+        """See L{Exchange}."""
+        self.assertIs(exchange, self.exchange)
+        self.assertEqual(exchange.wire, ask())
+        self.ends.append(message)
+
+    def truncated(self, exchange: Exchange, message: bytes) -> None:
+        """See L{Exchange}."""
+        self.assertIs(exchange, self.exchange)
+        self.cut.append(message)
+
+    def test_unexpected(self) -> None:
+        """An event that the state does not allow is an error that names both."""
+        early = self.assertRaises(RuntimeError, self.exchange.answered, 0, answer(ask()))
+        self.assertIn("in state 'new' has no event 'answer'", str(early))
+        self.exchange.begin(False)
+        twice = self.assertRaises(RuntimeError, self.exchange.begin, False)
+        self.assertIn("in state 'udp' has no event 'begin'", str(twice))
+        self.exchange.cancel()
+        over = self.assertRaises(RuntimeError, self.exchange.begin, True)
+        self.assertIn("in state 'done' has no event 'begin by TCP'", str(over))
+
+    def test_late(self) -> None:
+        """After the end nothing is reported any more, whatever the servers do."""
+        self.exchange.begin(False)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.queries.answer(answer(ask()), attempt=0)
+        events = list(self.queries.events)
+        for number, asked in enumerate(self.queries.asked):
+            asked.failed()
+            asked.answered(answer(ask()))
+            asked.answered(CUT)
+            self.exchange.timedOut(number)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual((len(self.ends), self.cut), (1, []))
+        self.assertEqual(self.queries.events, events)
+
+    def test_attemptsByTCP(self) -> None:
+        """A truncated answer begins the attempts again, by TCP, with the server that gave it."""
+        self.exchange.begin(False)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.queries.answer(CUT)
+        for _ in range(ATTEMPTS):
+            self.assertEqual(self.ends, [])
+            self.clock.advance(ATTEMPT_TIMEOUT)
+        asked = [each[:2] for each in self.queries.asked]
+        expected = [(FIRST, False), (SECOND, False)]
+        expected += [(SECOND, True), (FIRST, True), (SECOND, True)]
+        self.assertEqual(asked, expected)
+        self.assertEqual((self.ends, self.cut), ([None], [b"??" + CUT[2:]]))
+
+    def test_truncatedByTCP(self) -> None:
+        """An answer by TCP that is truncated all the same is the answer."""
+        self.exchange.begin(True)
+        self.queries.answer(CUT)
+        self.assertEqual((self.ends, self.cut), ([b"??" + CUT[2:]], []))
+
+    def test_noServer(self) -> None:
+        """Without a server there is no answer."""
+        self.queries.servers = ()
+        self.exchange.begin(False)
+        self.assertEqual((self.ends, self.exchange.ended), ([None], True))
+
+    def test_forgotten(self) -> None:
+        """What remains of an exchange until its deadline does not hold the query."""
+        self.exchange.begin(False)
+        self.queries.answer(answer(ask()))
+        self.assertTrue(self.exchange.ended)
+        self.assertEqual(self.exchange.wire, b"")
+        self.assertTrue(self.queries.attempts[0].cancelled)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
