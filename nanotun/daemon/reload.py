@@ -29,8 +29,6 @@ from nanotun.routing.routes import Routes
 #: What the table of processes is made of.
 OWNERS = frozenset({"proxy", "excludedProcesses", "excludeChildren", "excludeRefresh"})
 
-#: What the DNS relay is made of.
-RELAY = frozenset({"dns", "dnsCache", "dnsCacheSize"})
 
 
 class Makers(NamedTuple):
@@ -57,11 +55,6 @@ class Logs(Protocol):
 
         @raise ConfigError: nothing has changed.
         """
-
-
-def realNames(settings: Settings) -> tuple[str, ...]:
-    """Names that have to be looked up as they are: the proxies' own."""
-    return tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy)
 
 
 def reread(options: Options) -> Options:
@@ -196,11 +189,9 @@ class Live:
         self._router.reconfigure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
         self._owners.replace(owners)
         self._replaceWays(ways)
-        if changed & RELAY:
-            self._gateway.reconfigure(new.dns, new.dnsCacheSize if new.dnsCache else 0)
+        self._gateway.configure(new)
         if "proxy" not in changed:
             return ()
-        self._gateway.setReal(realNames(new))
         if self._routes is not None:
             self._routes.setProxies(proxyHosts(new))
         return (*noticesOf(new, ways.upstream), *self._namesNotice(ways))

@@ -21,14 +21,14 @@ from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.control.server import ControlSocket, Handler
 from nanotun.daemon.host import HostParts
-from nanotun.daemon.reload import Live, Makers, realNames
+from nanotun.daemon.reload import Live, Makers
 from nanotun.daemon.requests import addHandlers, reloadHandler, silently
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.gateway import NameOptions, makeGateway
+from nanotun.gateway import makeGateway
 from nanotun.interfaces import (
     IOwners,
     IPacketEngine,
@@ -129,21 +129,7 @@ def makeService(
     except EngineError as error:
         raise SystemExit(f"nanotun: {error}") from None
     gateway = makeGateway(
-        reactor,
-        engine,
-        settings.dns,
-        settings.dnsCacheSize if settings.dnsCache else 0,
-        openDatagram,
-        openStream,
-        NameOptions(
-            noted=sendsNames(settings.proxy),
-            faked=settings.dnsMode == "fake-ip",
-            exclude=settings.fakeIpExclude,
-            # Proxies themselves are reached by their real addresses.
-            real=realNames(settings),
-            stateFile=settings.dnsStateFile,
-            flowHold=max(settings.connectTimeout, settings.udpTimeout),
-        ),
+        reactor, engine, settings, openDatagram, openStream, sendsNames(settings.proxy)
     )
 
     def makeWays(settings: Settings) -> Upstreams:

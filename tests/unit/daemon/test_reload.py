@@ -56,14 +56,14 @@ class FakeRunning:
         self.router = self.gateway = self
 
     def reconfigure(self, *arguments: Any) -> None:
-        """The router's, the gateway's and the logs'."""
+        """The router's and the logs'."""
         if self.refusal is not None and isinstance(arguments[0], Settings):
             raise self.refusal
         self.calls.append(arguments)
 
-    def setReal(self, names: tuple[str, ...]) -> None:
+    def configure(self, settings: Settings) -> None:
         """The gateway's."""
-        self.calls.append(("real", names))
+        self.calls.append(("gateway", settings))
 
     def setProxies(self, hosts: list[str]) -> None:
         """The routes'."""
@@ -133,18 +133,18 @@ class LiveTests(SynchronousTestCase):
         self.assertIs(self.live.ways, ways)
 
     def test_proxy(self) -> None:
-        """Another proxy: logs, router, names and routes hear of it; the ways out are replaced."""
+        """Another proxy: logs, router, gateway and routes hear of it; the ways out are replaced."""
         before = self.live.ways
         self.write("proxy: ['http://other', 'https://third?insecure=1']\nlogLevel: debug")
         answer = self.live.reload()
         self.assertEqual(answer["changed"], ["proxy", "logLevel"])
-        logs, router, real, proxies = self.running.calls
+        logs, router, gateway, proxies = self.running.calls
         ways = self.live.ways
         self.assertEqual(logs, (self.live.settings,))
         self.assertEqual(
             router, (("judge", self.live.settings, None), ways.upstream, ways.direct, True)
         )
-        self.assertEqual(real, ("real", ("other", "third")))
+        self.assertEqual(gateway, ("gateway", self.live.settings))
         self.assertEqual(proxies, ("proxies", ("other", "third")))
         self.assertEqual(list(self.services), [ways])
         self.assertIs(before.parent, None)
@@ -159,10 +159,10 @@ class LiveTests(SynchronousTestCase):
         """Another server or size of the cache is the gateway's."""
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5")
         self.assertEqual(self.live.reload()["changed"], ["dns", "dnsCacheSize"])
-        self.assertEqual(self.running.calls[2], (self.live.settings.dns, 5))
+        self.assertEqual(self.running.calls[2], ("gateway", self.live.settings))
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5\ndnsCache: false")
         self.live.reload()
-        self.assertEqual(self.running.calls[5], (self.live.settings.dns, 0))
+        self.assertEqual(self.running.calls[5], ("gateway", self.live.settings))
 
     def test_owners(self) -> None:
         """The table of processes is made anew, started, and the one before stopped."""

@@ -8,15 +8,20 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import EngineError
 from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway import NameOptions, makeGateway
+from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
+from nanotun.gateway.dns.message import SERVFAIL
+from nanotun.gateway.gateway import realNames
 from tests.unit.gateway.gateway_cases import (
     FakeEngine,
     FakeReactor,
@@ -25,14 +30,22 @@ from tests.unit.gateway.gateway_cases import (
     edns,
     makeDatagram,
     makeStream,
+    rcode,
 )
 
 APP = Endpoint("127.0.0.1", 40000)
 GATEWAY = Endpoint(GATEWAY4, 53)
 
 
+SETTINGS = replace(
+    makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "http://Proxy.Example.:1")}, None),
+    dnsCacheSize=100,
+    dnsStateFile="",
+)
+
+
 class GatewayTests(SynchronousTestCase):
-    """Tests for what L{makeGateway} makes."""
+    """Tests for L{Gateway} and L{makeGateway}."""
 
     def setUp(self) -> None:
         """A gateway that runs."""
@@ -41,11 +54,15 @@ class GatewayTests(SynchronousTestCase):
         self.server = makeDatagram(socket.AF_INET)
         self.server.bind(("127.0.0.1", 0))
         self.addCleanup(self.server.close)
-        servers = [Endpoint(*self.server.getsockname())]
-        engine: Any = self.engine
-        self.gateway = makeGateway(self.reactor, engine, servers, 100, makeDatagram, makeStream)
+        self.settings = replace(SETTINGS, dns=(Endpoint(*self.server.getsockname()),))
+        self.gateway = self.make(self.settings)
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
+
+    def make(self, settings: Settings, noted: bool = False) -> Gateway:
+        """A gateway that has not been started."""
+        engine: Any = self.engine
+        return makeGateway(self.reactor, engine, settings, makeDatagram, makeStream, noted)
 
     def app(self, *wires: bytes) -> None:
         """An app asks, with one batch."""
@@ -62,10 +79,10 @@ class GatewayTests(SynchronousTestCase):
         listening = [(Protocol.UDP, 53), (Protocol.TCP, 53)]
         self.assertEqual(self.engine.listening, listening)
 
-    def test_reconfigure(self) -> None:
+    def test_configure(self) -> None:
         """
-        Other servers are asked from now on, and nothing is remembered; who waits for one
-        of before gets its answer.
+        Other servers are asked from now on, and nothing is remembered; a client that waits
+        for a server of before gets its answer.
         """
         self.app(ask("a"))
         self.serve()
@@ -74,8 +91,9 @@ class GatewayTests(SynchronousTestCase):
         other = makeDatagram(socket.AF_INET)
         other.bind(("127.0.0.1", 0))
         self.addCleanup(other.close)
-        for _ in range(3):
-            self.gateway.reconfigure([Endpoint(*other.getsockname())], 1)
+        settings = replace(self.settings, dns=(Endpoint(*other.getsockname()),))
+        for size in (3, 2, 1):
+            self.gateway.configure(replace(settings, dnsCacheSize=size))
         self.assertEqual(self.gateway.stats().cached, 0)
         self.serve()
         self.reactor.turn()
@@ -88,14 +106,42 @@ class GatewayTests(SynchronousTestCase):
         )
         self.assertEqual(self.gateway.stats().cached, 1)
 
+    def test_configureSame(self) -> None:
+        """Settings that change nothing here leave the cache as it is."""
+        self.app(ask("a"))
+        self.serve()
+        self.reactor.turn()
+        self.gateway.configure(replace(self.settings, proxy=(), logLevel="debug"))
+        self.assertEqual(self.gateway.stats().cached, 1)
+
+    def test_configureCache(self) -> None:
+        """Without C{dnsCache} nothing is kept, whatever its size."""
+        self.gateway.configure(replace(self.settings, dnsCache=False))
+        self.app(ask("a"))
+        self.serve()
+        self.reactor.turn()
+        self.assertEqual((self.gateway.stats().cached, len(self.engine.sent)), (0, 1))
+
+    def test_unconfigured(self) -> None:
+        """A gateway that was not configured has no server to ask."""
+        self.gateway.stop()
+        engine: Any = self.engine
+        gateway = Gateway(self.reactor, engine, makeDatagram, makeStream, NameOptions())
+        gateway.start()
+        self.addCleanup(gateway.stop)
+        self.app(ask("a"))
+        self.assertEqual([rcode(each.payload) for each in self.engine.sent[-1]], [SERVFAIL])
+
+    def test_realNames(self) -> None:
+        """The proxies' names are lower case and end without a dot."""
+        proxies = "http://Proxy.Example.:1, socks5://192.0.2.1:1080"
+        settings = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], proxies)}, None)
+        self.assertEqual(realNames(settings), ("proxy.example", "192.0.2.1"))
+
     def test_noPort(self) -> None:
         """A start that fails leaves nothing behind: its stop is not called then."""
         self.gateway.stop()
-        engine: Any = self.engine
-        server = Endpoint("127.0.0.1", 53)
-        gateway = makeGateway(
-            self.reactor, engine, [server], 0, makeDatagram, makeStream, NameOptions(faked=True)
-        )
+        gateway = self.make(replace(self.settings, dnsMode="fake-ip"))
         self.patch(self.engine, "listen", self.refuse)
         self.assertRaises(EngineError, gateway.start)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -177,21 +223,17 @@ class GatewayTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.engine.sent[-1][0].payload[2:], answer(wire)[2:])
 
-    def remake(self, options: NameOptions) -> None:
-        """Another gateway, by the same server."""
+    def remake(self, settings: Settings, noted: bool = False) -> None:
+        """Stop the gateway and start another one."""
         self.gateway.stop()
-        servers = [Endpoint(*self.server.getsockname())]
-        engine: Any = self.engine
-        self.gateway = makeGateway(
-            self.reactor, engine, servers, 100, makeDatagram, makeStream, options
-        )
+        self.gateway = self.make(settings, noted)
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
 
     def test_noted(self) -> None:
         """The names of the answers are known where they are wanted, and only there."""
         for noted, name in ((False, None), (True, "www.example.com")):
-            self.remake(NameOptions(noted=noted))
+            self.remake(self.settings, noted)
             self.app(ask())
             self.serve()
             self.reactor.turn()
@@ -201,11 +243,13 @@ class GatewayTests(SynchronousTestCase):
 
     def test_faked(self) -> None:
         """
-        Names get fake addresses, those that are excluded real ones; what is fake is
-        looked up by the servers, and the next run knows the names.
+        Names get fake addresses, but excluded names and the proxy's own get real ones.  A
+        name with a fake address is looked up by the servers, and the next run knows it.
         """
-        options = NameOptions(faked=True, exclude=("lan",), stateFile=self.mktemp())
-        self.remake(options)
+        settings = replace(
+            self.settings, dnsMode="fake-ip", fakeIpExclude=("lan",), dnsStateFile=self.mktemp()
+        )
+        self.remake(settings)
         self.app(ask(), ask("nas.lan"))
         (fake,) = self.engine.sent[-1]
         self.assertTrue(fake.payload.endswith(b"\xc6\x13\0\1"))
@@ -218,5 +262,10 @@ class GatewayTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.successResultOf(found), ["192.0.2.1"])
         self.assertEqual(self.gateway.stats().faked, 1)
-        self.remake(options)
+        self.app(ask("proxy.example"))
+        self.assertEqual(self.serve()[2:], ask("proxy.example")[2:])
+        self.gateway.configure(replace(settings, proxy=()))
+        self.app(ask("proxy.example"))
+        self.assertEqual(self.gateway.stats().faked, 2)
+        self.remake(settings)
         self.assertEqual(self.gateway.names.nameOf("198.19.0.1"), "www.example.com")

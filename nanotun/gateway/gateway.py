@@ -1,0 +1,201 @@
+"""
+The gateway: its services, made in order and configured from the settings.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from zope.interface import implementer
+
+from nanotun.addresses import DNS_PORT
+from nanotun.config.settings import Settings
+from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.counters import Counters, GatewayStats
+from nanotun.gateway.dns.interfaces import IAnswering
+from nanotun.gateway.dns.lookup import Lookup, RealNames
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
+from nanotun.gateway.fakeip.pool import FakePool
+from nanotun.gateway.fakeip.store import FakeStore
+from nanotun.gateway.streams import DnsStreams
+from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine
+from nanotun.linux.locality import Locality
+
+#: Bytes of cache for each answer that it may hold.  Most answers are far smaller.
+CACHE_BYTES = 2048
+
+
+class NameOptions(NamedTuple):
+    """
+    How the gateway treats names; fixed from the start of the daemon to its end.
+
+    @ivar noted: whether to remember the name behind each address in an answer.
+    @ivar faked: whether to answer with addresses that stand for names; L{noted} has no
+        effect then.
+    @ivar exclude: names that get real addresses all the same, with all names below them.
+    @ivar stateFile: path of the file that keeps the fake addresses' names; empty for none.
+    @ivar flowHold: seconds that a name keeps its fake address after a flow to it has begun.
+    """
+
+    noted: bool = False
+    faked: bool = False
+    exclude: tuple[str, ...] = ()
+    stateFile: str = ""
+    flowHold: float = 0.0
+
+
+@implementer(IGateway)
+class Gateway:
+    """
+    The services on the gateway's addresses.  It asks no server until L{configure}.
+
+    @param makeDatagram: C{AF_INET} or C{AF_INET6} to a UDP socket that is marked and
+        non-blocking.
+    @param makeStream: likewise to a TCP socket.
+    @ivar names: the names behind addresses; a L{nanotun.router.named.Names}.
+    @ivar services: where datagram services listen.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        engine: IPacketEngine,
+        makeDatagram: Callable[[int], socket.socket],
+        makeStream: Callable[[int], socket.socket],
+        options: NameOptions,
+    ) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._makeDatagram = makeDatagram
+        self._makeStream = makeStream
+        self._counters = Counters()
+        self._locality = Locality(reactor.seconds)
+        answered = AnsweredNames() if options.noted and not options.faked else None
+        self._asked: tuple[Sequence[Endpoint], int] = ((), 0)
+        self._relay = DnsRelay(reactor, self._queriesTo(()), self._counters, 0, 0, names=answered)
+        lookup = Lookup(self._relay)
+        self._answering: IAnswering = self._relay
+        self._fakes: FakeAnswers | None = None
+        self.names: RealNames | FakeIpNames
+        if options.faked:
+            pool = FakePool()
+            self._fakes = FakeAnswers(pool, options.exclude)
+            self._answering = FakeDns(reactor, self._fakes, self._relay)
+            store = FakeStore(options.stateFile)
+            self.names = FakeIpNames(reactor, pool, store, lookup, options.flowHold)
+        else:
+            self.names = RealNames(reactor, answered, lookup)
+        self.services = DatagramServices(reactor, engine, self._counters)
+        self._streams = DnsStreams(self._answering, self._locality, reactor)
+
+    def configure(self, settings: Settings) -> None:
+        """
+        Ask the servers of these settings, with their size of the cache, and give the
+        proxies' own names real addresses.  What the settings have not changed stays as it
+        is.  Queries under way go on as they were.
+        """
+        asked = settings.dns, settings.dnsCacheSize if settings.dnsCache else 0
+        if asked != self._asked:
+            self._asked = servers, cacheSize = asked
+            self._relay.configure(self._queriesTo(servers), cacheSize, cacheSize * CACHE_BYTES)
+        if self._fakes is not None:
+            self._fakes.setReal(realNames(settings))
+
+    def start(self) -> None:
+        """
+        Begin to serve.  The engine has been started.
+
+        @raise nanotun.errors.EngineError, OSError: as the engine says.
+        """
+        self._engine.receiveDatagrams(self.datagramsReceived)
+        self.services.listenUDP(DNS_PORT, DnsDatagramProtocol(self._answering, self._locality))
+        self._engine.listen(Protocol.TCP, DNS_PORT)
+        # Last, as it cannot fail: a start that failed is not stopped.
+        self.names.start()
+
+    def stop(self) -> None:
+        """
+        Give up every query and connection.  Called before the engine stops, but nothing
+        more is sent to it.
+        """
+        self.services.stop()
+        self._streams.stop()
+        self._relay.stop()
+        self.names.stop()
+
+    def datagramsReceived(self, datagrams: list[Datagram]) -> None:
+        """Pass datagrams on to their services.  Called by the engine."""
+        self.services.datagramsReceived(datagrams)
+
+    def acceptStream(self, request: IFlowRequest) -> None:
+        """Decide on a connection to the gateway's port 53.  Called by the router."""
+        self._streams.acceptStream(request)
+
+    def isLocal(self, host: str) -> bool:
+        """See L{nanotun.interfaces.IGateway.isLocal}."""
+        return self._locality.isLocal(host)
+
+    def clearCache(self) -> None:
+        """
+        Forget every answer, because the network is another one.  Names keep their fake
+        addresses.
+        """
+        self._relay.clearCache()
+
+    def stats(self) -> GatewayStats:
+        """What has happened since the start."""
+        return GatewayStats(
+            **vars(self._counters),
+            inFlight=self._relay.inFlight,
+            openStreams=len(self._streams),
+            cached=len(self._relay.cache),
+            cachedBytes=self._relay.cache.size,
+        )
+
+    def _queriesTo(self, servers: Sequence[Endpoint]) -> ServerQueries:
+        return ServerQueries(
+            self._reactor, servers, self._makeDatagram, self._makeStream, self._counters
+        )
+
+
+def makeGateway(
+    reactor: Any,
+    engine: IPacketEngine,
+    settings: Settings,
+    makeDatagram: Callable[[int], socket.socket],
+    makeStream: Callable[[int], socket.socket],
+    noted: bool = False,
+) -> Gateway:
+    """
+    Make a gateway and configure it.  Opens nothing yet.
+
+    @param makeDatagram: see L{Gateway}.
+    @param makeStream: see L{Gateway}.
+    @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
+    """
+    options = NameOptions(
+        noted=noted,
+        faked=settings.dnsMode == "fake-ip",
+        exclude=settings.fakeIpExclude,
+        stateFile=settings.dnsStateFile,
+        flowHold=max(settings.connectTimeout, settings.udpTimeout),
+    )
+    gateway = Gateway(reactor, engine, makeDatagram, makeStream, options)
+    gateway.configure(settings)
+    return gateway
+
+
+def realNames(settings: Settings) -> tuple[str, ...]:
+    """
+    The names that must not get fake addresses: the proxies' own, which are dialled.
+
+    @return: lower case, without the final dot.
+    """
+    return tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy)
