@@ -200,7 +200,8 @@ class UpstreamChecks(DNSCase):
 
     def test_retransmission(self) -> None:
         """A client that asks again while its first question is under way causes no second one."""
-        server = self.toy(toydns.late(1.5))
+        # After the last repetition, and before the relay asks the server once more (1.5 s).
+        server = self.toy(toydns.late(1.2))
         self.relayTo(IPV4.world)
         app = self.datagrams(53, IPV4.gateway)
         for _ in range(4):
