@@ -13,8 +13,13 @@ from importlib import import_module
 from typing import NamedTuple
 
 from nanotun import __version__
-from nanotun.console.statuses import FAILED, GOOD, WRONG_USAGE
-from nanotun.console.streams import fillStreams
+
+#: Exit statuses.  NOT_RUNNING is the one that the Linux Standard Base gives an init
+#: script's status action for a program that is not running.
+GOOD = 0
+FAILED = 1
+WRONG_USAGE = 2
+NOT_RUNNING = 3
 
 #: Why a stream takes nothing more: a disk that is full, or is gone with its terminal.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -66,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run one word of the command line.
 
     @param argv: what stands behind the program's name; C{sys.argv}'s by default.
-    @return: the exit status, one of L{nanotun.console.statuses}.
+    @return: the exit status: L{GOOD}, L{FAILED}, L{WRONG_USAGE}, L{NOT_RUNNING}, or one of
+        the word's own.
     """
     fillStreams()
     try:
@@ -86,6 +92,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nanotun: the output cannot be written ({error.strerror}).", file=sys.stderr)
         return FAILED
     return status
+
+
+def fillStreams() -> None:
+    """
+    Open the standard streams that the caller has closed: otherwise the next file that is
+    opened takes the number of one and receives what is written to it.  Python represents
+    a closed stream as L{None}.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -12,8 +12,8 @@ from twisted.python import usage
 
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
+from nanotun.console import GOOD
 from nanotun.console.command import run
-from nanotun.console.statuses import GOOD
 
 
 class CheckOptions(Options):

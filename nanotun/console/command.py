@@ -15,7 +15,7 @@ from nanotun import __version__
 from nanotun.config.file import parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.options import readFile
-from nanotun.console.statuses import FAILED, NOT_RUNNING, WRONG_USAGE
+from nanotun.console import FAILED, NOT_RUNNING, WRONG_USAGE
 from nanotun.errors import ConfigError, NanotunError, NotRunning
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nanotun.console import GOOD
 from nanotun.console.command import AskOptions, run
-from nanotun.console.statuses import GOOD
 from nanotun.control.client import Client
 
 

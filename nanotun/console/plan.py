@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 
 from nanotun.config.options import Options
+from nanotun.console import GOOD
 from nanotun.console.command import run
-from nanotun.console.statuses import GOOD
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.preview import plannedChanges
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nanotun.console import GOOD
 from nanotun.console.command import AskOptions, run
-from nanotun.console.statuses import GOOD
 from nanotun.console.statustext import printable
 from nanotun.control.client import Client
 

@@ -17,8 +17,8 @@ from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
 from nanotun.config.options import Options
+from nanotun.console import FAILED, GOOD
 from nanotun.console.command import run
-from nanotun.console.statuses import FAILED, GOOD
 from nanotun.control.directory import makeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.daemon.service import NEEDS_ROOT

@@ -9,14 +9,18 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.python import usage
 
+from nanotun.console import GOOD
 from nanotun.console.command import AskOptions, run
-from nanotun.console.statuses import GOOD
-from nanotun.console.statustext import statusLines
+from nanotun.console.statustext import ratesOf, statusLines, statusRows
 from nanotun.control.client import Client
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 #: Seconds between two looks, by default and at least: a look costs the daemon some
 #: milliseconds, and nobody reads faster.
@@ -71,9 +75,52 @@ def watch(
             print(json.dumps(report) if options["json"] else "\n".join(statusLines(report)) + "\n")
             sys.stdout.flush()
             sleep(options.interval)
-    from nanotun.console.watching import showLive
-
     showLive(fetch, options.interval, sleep)
+
+
+def tableOf(report: dict[str, Any], rates: str = "") -> Table:
+    """
+    The report as a table.  Text is shown literally, even if it looks like rich's markup.
+
+    @param rates: the current speed, in words; empty if it is not known.
+    """
+    # rich takes a moment to import, and only --watch needs it.
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in statusRows(report):
+        table.add_row(Text(name), Text(text))
+    if rates:
+        table.add_row(Text("now"), Text(rates))
+    return table
+
+
+def showLive(
+    fetch: Callable[[], Any],
+    interval: float,
+    sleep: Callable[[float], None],
+    clock: Callable[[], float] = time.monotonic,
+    console: Console | None = None,
+) -> None:
+    """
+    Redraw the table in place until C{fetch} or C{sleep} raises.
+
+    @param fetch: returns the current report.
+    @param interval: seconds between two reports.
+    @param console: the terminal; L{None} for standard output.
+    """
+    from rich.live import Live
+
+    before, then = fetch(), clock()
+    with Live(tableOf(before), console=console, auto_refresh=False) as live:
+        while True:
+            sleep(interval)
+            report, now = fetch(), clock()
+            live.update(tableOf(report, ratesOf(before, report, now - then)), refresh=True)
+            before, then = report, now
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,8 +9,8 @@ import select
 import signal
 from collections.abc import Sequence
 
+from nanotun.console import GOOD
 from nanotun.console.command import AskOptions, run
-from nanotun.console.statuses import GOOD
 from nanotun.control.client import Client, notRunning
 from nanotun.control.lock import findHolder
 from nanotun.errors import NotRunning, RunningError

@@ -5,6 +5,8 @@ that it is about.  docs/command.md tells users of its fields, which stay.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,6 +87,29 @@ def engineReport(stats: Stats) -> dict[str, dict[str, int]]:
         },
         "runtime": {"goroutines": stats.goroutines, "heap": stats.heap_bytes},
     }
+
+
+def resources() -> dict[str, int]:
+    """
+    What this process uses of the machine (proc(5)).
+
+    @return: C{rss} in bytes, C{fds} and C{threads}; a number that cannot be read is left out.
+    """
+    found: dict[str, int] = {}
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            text = file.read()
+        # One of them is the descriptor that lists the directory.
+        found["fds"] = len(os.listdir("/proc/self/fd")) - 1
+    except OSError:
+        return found
+    rss = re.search(r"^VmRSS:\s+(\d+) kB$", text, re.M)
+    threads = re.search(r"^Threads:\s+(\d+)$", text, re.M)
+    if rss:
+        found["rss"] = int(rss.group(1)) * 1024
+    if threads:
+        found["threads"] = int(threads.group(1))
+    return found
 
 
 def _camel(name: str) -> str:

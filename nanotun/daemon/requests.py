@@ -12,8 +12,7 @@ from typing import Any
 
 from nanotun import __version__
 from nanotun.config.settings import Settings
-from nanotun.control.process import resources
-from nanotun.control.report import Report, Section, engineReport
+from nanotun.control.report import Report, Section, engineReport, resources
 from nanotun.control.server import Handler
 from nanotun.daemon.host import HostParts
 from nanotun.daemon.notify import Notifier

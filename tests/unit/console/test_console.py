@@ -21,7 +21,7 @@ from nanotun.config.options import Options
 from nanotun.console import check, confirm, start, status, stop
 from nanotun.console import command as asking
 from nanotun.console.run import signals
-from nanotun.console.watching import showLive
+from nanotun.console.status import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, NotRunning, RunningError
 from tests.unit.console.status_cases import REPORT

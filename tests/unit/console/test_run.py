@@ -181,7 +181,7 @@ class MainTests(ConsoleCase):
         """With its standard streams closed nothing of ours gets their numbers."""
         code = (
             "import os; [os.close(fd) for fd in (0, 1, 2)]\n"
-            "from nanotun.console.streams import fillStreams; fillStreams()\n"
+            "from nanotun.console import fillStreams; fillStreams()\n"
             "fd = os.open('/', 0); os._exit(fd != 3 or not all(map(os.get_inheritable, (0, 1, 2))))"
         )
         self.assertEqual(subprocess.run([sys.executable, "-c", code]).returncode, 0)

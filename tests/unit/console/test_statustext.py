@@ -8,8 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.console.statustext import ratesOf, sizeText, statusLines, timeText
-from nanotun.control.process import resources
-from nanotun.control.report import Report, engineReport
+from nanotun.control.report import Report, engineReport, resources
 from nanotun.flow import Stats
 from tests.unit.console.status_cases import REPORT, STATS
 
