@@ -19,20 +19,20 @@ from nanotun.config.options import Options
 from nanotun.console.explain.owner import describedOwner
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 
-#: A proxy for those who give no configuration: any remote one.
+#: Stands for any remote proxy where no configuration is given.
 SOME_PROXY = "socks5://proxy.invalid"
 
-#: The port that the described flow comes from; no rule looks at it.
+#: Source port of the described flow; no rule looks at it.
 SOURCE_PORT = 40000
 
 
 class Described(NamedTuple):
     """
-    The flow.
+    A flow described on the command line.
 
-    @ivar owner: L{None} where nothing was said of its process.
-    @ivar localSource: its source's address if that stands for this machine; empty
-        where C{--from} was given.
+    @ivar owner: L{None} if its process was not described.
+    @ivar localSource: the source address if the flow is this machine's own; empty with
+        C{--from}.
     """
 
     flow: Flow
@@ -44,8 +44,8 @@ class ExplainOptions(Options):
     """
     The daemon's options, and those that describe a flow.
 
-    @ivar described: once L{readAll} was called.
-    @ivar assumed: whether there is no configuration, so that the defaults are shown.
+    @ivar described: the flow, set by L{readAll}.
+    @ivar assumed: whether no configuration was given, so the defaults are used.
     """
 
     synopsis = "Usage: nanotun explain [options] tcp|udp ADDRESS:PORT"
@@ -71,7 +71,7 @@ class ExplainOptions(Options):
     _words: tuple[str, ...] = ()
 
     def parseOptions(self, options: Any = None) -> None:
-        """As Twisted's, but options may stand behind the arguments."""
+        """Like Twisted's, but options may also follow the arguments."""
         try:
             given, words = getopt.gnu_getopt(options, self.shortOpt, self.longOpt)
         except getopt.GetoptError as error:
@@ -88,13 +88,14 @@ class ExplainOptions(Options):
         self._words = args
 
     def postOptions(self) -> None:
-        """Nothing: L{readAll} raises what is wrong in place of ending the process."""
+        """Does nothing: L{readAll} reads the settings and raises errors to its caller."""
 
     def readAll(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the settings, and the flow's description.
+        Read the settings and the flow's description.
 
-        @raise ConfigError, usage.UsageError: with one sentence.
+        @raise ConfigError: the settings or the described process are wrong.
+        @raise usage.UsageError: the description is wrong.
         """
         variable = environment.get(KEYS["proxy"].variable)
         if self["config"] is None and self["proxy"] is None and not variable:
@@ -109,7 +110,7 @@ class ExplainOptions(Options):
         self.described = Described(flow, owner, source if local else "")
 
     def _source(self, destination: Endpoint) -> tuple[str, bool]:
-        """The source's address, and whether it stands for this machine."""
+        """The source address, and whether it is this machine's own."""
         given: str | None = self["from"]
         if given is None:
             own = KERNEL6 if ":" in destination.host else KERNEL4

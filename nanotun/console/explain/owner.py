@@ -1,6 +1,6 @@
 """
-The process of a flow that C{nanotun explain} is asked about: described in words, or one
-that runs, which is looked at as the daemon looks at it.
+The process that owns the flow of C{nanotun explain}: either described in words, or a
+running one, which is examined with the daemon's own code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nanotun.owners.scanner import Scanner
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.values import EMPTY, Process, ProcStat
 
-#: What a user that was not described has for a number.
+#: The uid of a process whose user was not described.
 NOBODY = -1
 
 
@@ -33,10 +33,11 @@ def describedOwner(
     settings: Settings, process: str | None, pid: str | None, uid: str | None, cgroup: str | None
 ) -> Owner:
     """
-    The owner that the words of the command line mean; what they say goes before what
-    the machine says of C{pid}.
+    The owner that the command line describes.  What it says takes precedence over what
+    the machine says about C{pid}.
 
-    @raise ConfigError, usage.UsageError: with one sentence.
+    @raise ConfigError: the process does not exist, or cannot be examined.
+    @raise usage.UsageError: a value is wrong.
     """
     matcher = Matcher(
         settings.excludedProcesses,
@@ -66,7 +67,10 @@ def describedOwner(
 
 
 def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
-    """What excludes a process by the daemon's scan, which knows its forebears and the proxy."""
+    """
+    What excludes a process according to the daemon's scan, which takes its ancestors and
+    local proxies into account; empty if nothing does.
+    """
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
     descriptors = Descriptors(processes, time.thread_time)
@@ -93,7 +97,7 @@ def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
 
 
 def _running(text: str) -> Process:
-    """A process of this machine."""
+    """Look up a running process by the number in C{text}."""
     if not re.fullmatch("[1-9][0-9]{0,9}", text):
         raise usage.UsageError(f"--pid must be a process's number, not {text[:40]!a}")
     process = ProcProcesses().process(int(text))

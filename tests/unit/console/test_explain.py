@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.console import main
-from nanotun.console.explain import MEANINGS, DescribedOwner
+from nanotun.console.explain.answer import MEANINGS, DescribedOwner
 from nanotun.flow import Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IOwners
 
