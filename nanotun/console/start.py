@@ -55,7 +55,7 @@ class StartOptions(Options):
         return os.path.join(self.settings.runDir, PIDFILE) if self["daemon"] else ""
 
     def twistdArguments(self) -> list[str]:
-        """The same for twistd, which is not told of the pidfile: L{Runner} is."""
+        """The same for twistd, except for the pidfile, which L{TwistdRunner} writes."""
         arguments = ["--no_save", "--pidfile=", f"--prefix={self['prefix']}"]
         if not self["daemon"]:
             arguments.append("--nodaemon")
@@ -66,13 +66,13 @@ class StartOptions(Options):
         return arguments
 
 
-class Runner(UnixApplicationRunner):  # type: ignore[misc]
+class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
     """
-    twistd's own way to run an application, which is made of options that are parsed
-    already.
+    Runs the application as twistd does, but from options that are already parsed.
 
-    The pidfile is the lock's holder's: it is written once all has started, and whoever
-    else tries to start meanwhile leaves it alone.  What a crash left is overwritten.
+    Only the process that holds the lock writes the pidfile, and only once everything has
+    started; a second nanotun that tries to start leaves it alone.  A pidfile that a
+    crash left behind is overwritten.
     """
 
     _log = Logger()
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str]) -> int:
         # twistd ends by the signal that stopped it.  That is no failure here: an orderly
         # end is status 0, whoever asked for it.
         try:
-            Runner(config, options).run()
+            TwistdRunner(config, options).run()
         finally:
             if made:
                 with contextlib.suppress(OSError):  # Others keep something there.

@@ -1,5 +1,6 @@
 """
-C{nanotun run}: one command in a network of its own, whose only way out is the tunnel.
+C{nanotun run}: one command in a network of its own, which the tunnel alone connects to
+the outside.
 """
 
 from __future__ import annotations
@@ -7,18 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from nanotun.console.run import signals
+from nanotun.console.run.signals import blockSignals
 
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Run it.
+    Run the command.
 
-    @param arguments: those behind C{run}.
+    @param arguments: those after C{run}.
     @return: the exit status.
     """
-    # Before the imports that take time: Ctrl-C is not to end in the middle of one.
-    watched = signals.block()
+    # Before the slow imports, so Ctrl-C cannot interrupt one of them.
+    watched = blockSignals()
     from twisted.python import usage
 
     from nanotun.cell.launch import Cell
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             "files and of memory."
         )
     try:
-        # Imported while the helper starts, which takes as long.
+        # Imported while the helper starts, which takes about as long.
         from nanotun.console.run.runner import run
 
         return run(options, cell, watched, say)

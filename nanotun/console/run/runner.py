@@ -1,5 +1,5 @@
 """
-The tunnel and the command of C{nanotun run}, from start to end.
+Runs the tunnel and the command of C{nanotun run}, from start to end.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from nanotun.cell.channel import Channel, ChannelClosed
 from nanotun.cell.command import OWN_FAULT, SIGNAL_BASE
 from nanotun.cell.device import CellTunOpener
 from nanotun.cell.launch import Cell
-from nanotun.console.run import signals
 from nanotun.console.run.options import RunOptions
+from nanotun.console.run.signals import watchSignals
 from nanotun.daemon.service import StartFailed
 from nanotun.daemon.tap import makeService
 from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
 
-#: How the service begins its sentence about a start that failed.
+#: The beginning of the service's sentence about a failed start.
 PROLOGUE = "nanotun cannot start: "
 
 
 @implementer(IReadDescriptor, ILoggingContext)
-class Runner:
+class CommandRunner:
     """
-    Watches the helper and the signals while the reactor runs.
+    Has the helper run the command, and forwards signals to it, while the reactor runs.
 
-    @ivar status: what to exit with.
-    @ivar started: whether the command was asked for.
-    @ivar early: a signal that came before that; 0 if none did.
+    @ivar status: the exit status.
+    @ivar started: whether the helper was told to start the command.
+    @ivar early: the number of a signal that arrived before that; 0 if none did.
+    @param channel: to the helper.
     @param stop: stops the service and then the reactor; called once.
     @param say: shows a sentence to the user.
     """
@@ -60,12 +61,12 @@ class Runner:
         self._ended = False
 
     def start(self) -> None:
-        """The tunnel is up: have the command started."""
-        # From here on signals are the command's: it gets those that come before it runs.
+        """The tunnel is up, so have the helper start the command."""
+        # From now on signals belong to the command, even before it runs.
         self.started = True
         self._reactor.addReader(self)
         if self.early:
-            # It came before the reactor ran, which has it after this.
+            # The signal arrived before the reactor ran.
             self._end(SIGNAL_BASE + self.early)
             return
         try:
@@ -97,16 +98,16 @@ class Runner:
             self._end(message["ended"])
 
     def connectionLost(self, reason: Failure) -> None:
-        """See L{IReadDescriptor.connectionLost}: the reactor stops."""
+        """See L{IReadDescriptor.connectionLost}; the reactor is stopping, so nothing to do."""
 
     def deviceLost(self, status: int) -> None:
-        """The service said why already."""
+        """Stop, because the device is gone; the service has already logged why."""
         self._end(OWN_FAULT)
 
     def signalReceived(self, number: int, fromKernel: bool) -> None:
         """
-        Pass a signal on to the command, unless the terminal sent it, which sent it to
-        the command as well.
+        Forward a signal to the command, unless it came from the terminal, which sends it
+        to the command as well.
         """
         if self._ended:
             return
@@ -116,7 +117,7 @@ class Runner:
             try:
                 self._channel.send(signal=number)
             except ChannelClosed:
-                return  # doRead will hear of it.
+                return  # doRead notices it, too.
 
     def _tellLeft(self, left: list[str], more: int) -> None:
         if left:
@@ -137,7 +138,7 @@ class Sentences:
     """
     Shows log lines to the user.
 
-    @param whole: whether with time, level and origin, or the sentence alone.
+    @param whole: whether to show time, level and origin as well as the sentence.
     """
 
     def __init__(self, say: Callable[[str], None], whole: bool) -> None:
@@ -145,7 +146,7 @@ class Sentences:
         self._whole = whole
 
     def write(self, text: str) -> None:
-        """Take one line, as L{LineObserver} makes it."""
+        """Show one line in the format of L{LineObserver}."""
         line = text.rstrip("\n")
         if not self._whole:
             line = line.partition("] ")[2].removeprefix(PROLOGUE)
@@ -154,8 +155,8 @@ class Sentences:
 
 def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) -> None:
     """
-    Show what is logged as the options say; C{stdout} stays the command's.  On the
-    terminal lines are for people; C{logFormat} is that of files.
+    Send log events where the options say.  Standard output is left to the command.  The
+    terminal always gets text; C{logFormat} applies to files.
     """
     settings = options.settings
     terminal = LineObserver()
@@ -182,9 +183,9 @@ def run(
     say: Callable[[str], None],
 ) -> int:
     """
-    Bring the tunnel up, run the command, and take the tunnel down.
+    Start the tunnel, run the command, and stop the tunnel.
 
-    @param watched: from L{signals.block}.
+    @param watched: the blocked signals, from L{nanotun.console.run.signals.blockSignals}.
     @param say: shows a sentence to the user.
     @return: the exit status.
     """
@@ -204,7 +205,7 @@ def run(
 
         maybeDeferred(service.stopService).addBoth(stopped)
 
-    runner = Runner(cell.channel, reactor, stop, say)
+    runner = CommandRunner(cell.channel, reactor, stop, say)
     try:
         service: IService = makeService(options, CellTunOpener(cell.channel), runner.deviceLost)
     except SystemExit as error:
@@ -212,16 +213,16 @@ def run(
         return OWN_FAULT
 
     def received(number: int, fromKernel: bool) -> None:
-        # Before there is a command, the terminal's signal is for us alone.
+        # Without a command yet, even the terminal's signal is for nanotun alone.
         if not runner.started:
             runner.early = number
         reactor.callFromThread(runner.signalReceived, number, fromKernel and runner.started)
 
-    signals.watch(watched, received)
+    watchSignals(watched, received)
     try:
         service.startService()
     except StartFailed:
-        return OWN_FAULT  # It has said why.
+        return OWN_FAULT  # The service has logged why.
     reactor.callWhenRunning(runner.start)
     reactor.run(installSignalHandlers=False)
     return runner.status

@@ -1,9 +1,10 @@
 """
-Signals, and who sent them.
+Receives signals together with their sender.
 
-A terminal's Ctrl-C goes to the whole foreground process group, the command included:
-passed on, it would arrive twice.  What somebody sent to nanotun alone with kill(1) is
-passed on.  A Python signal handler is not told which it was; sigwaitinfo(2) is.
+A terminal's Ctrl-C goes to the whole foreground process group, including the command:
+if nanotun forwarded it, it would arrive twice.  A signal that was sent to nanotun alone,
+with kill(1), must be forwarded.  A Python signal handler cannot tell them apart;
+sigwaitinfo(2) can.
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ from collections.abc import Callable
 
 from nanotun.cell.command import SIGNALS
 
-#: C{si_code} of what the kernel sent, such as the terminal's (asm-generic/siginfo.h).
+#: C{si_code} of a signal from the kernel, such as the terminal's (asm-generic/siginfo.h).
 SI_KERNEL = 0x80
 
 
-def block() -> set[signal.Signals]:
+def blockSignals() -> set[signal.Signals]:
     """
-    Have the signals wait to be told of.  Before any thread is started: a signal goes to
-    any thread that does not block it.
+    Block L{SIGNALS}, so they wait until L{watchSignals} collects them.  Call it before any
+    thread is started: the kernel delivers a signal to any thread that does not block it.
 
-    @return: which; those that were ignored already (nohup(1)) stay so.
+    @return: the blocked signals; one that is already ignored (nohup(1)) stays ignored.
     """
     watched = {each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     return watched
 
 
-def watch(
+def watchSignals(
     watched: set[signal.Signals],
     received: Callable[[int, bool], object],
     wait: Callable[[set[signal.Signals]], signal.struct_siginfo | None] = signal.sigwaitinfo,
 ) -> threading.Thread:
     """
-    Tell of each signal, from a thread of its own, for as long as the process lives.
+    Report each signal, in a thread of its own, for as long as the process lives.
 
-    @param received: called in that thread with the number and whether the kernel sent
-        it, to our whole group.
+    @param watched: from L{blockSignals}.
+    @param received: called in that thread with the signal's number, and whether the
+        kernel sent it to the whole process group.
     @param wait: as L{signal.sigwaitinfo}; the thread ends when it returns L{None}.
     """
 

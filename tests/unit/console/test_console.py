@@ -18,9 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__, console
 from nanotun.config.options import Options
-from nanotun.console import check, confirm, start, status, stop
-from nanotun.console import command as asking
-from nanotun.console.run import signals
+from nanotun.console import check, command, confirm, run, start, status, stop
 from nanotun.console.status import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, NotRunning, RunningError
@@ -79,7 +77,7 @@ class MainTests(ConsoleCase):
 
     def test_words(self) -> None:
         """Each word has a module, a help on stdout, and takes no argument that it knows not."""
-        self.patch(signals, "block", set)
+        self.patch(run, "blockSignals", set)
         for word in console.COMMANDS:
             for help in ("--help", "-h"):
                 result, said, error = self.say(console.main, word, help)
@@ -120,12 +118,12 @@ class MainTests(ConsoleCase):
         self.assertEqual(self.say(console.main, "stop"), (1, "", ""))
 
 
-class AskingTests(ConsoleCase):
-    """L{asking}."""
+class CommandTests(ConsoleCase):
+    """L{command}."""
 
     def runDir(self, *arguments: str) -> str:
         """What the options come to."""
-        options = asking.AskOptions()
+        options = command.AskOptions()
         options.parseOptions(list(arguments))
         return options.runDir()
 
@@ -150,7 +148,7 @@ class AskingTests(ConsoleCase):
 
     def test_errors(self) -> None:
         """What is wrong is one sentence, and the status says what kind it is."""
-        options = asking.AskOptions()
+        options = command.AskOptions()
 
         def fail(error: Exception) -> Callable[[], int]:
             def work() -> int:
@@ -159,7 +157,7 @@ class AskingTests(ConsoleCase):
             return work
 
         for error, expected in ((NotRunning("None runs."), 3), (RunningError("No."), 1)):
-            result = self.say(lambda a, e=error: asking.run("x", options, a, fail(e)))  # type: ignore[misc]
+            result = self.say(lambda a, e=error: command.run("x", options, a, fail(e)))  # type: ignore[misc]
             self.assertEqual(result, (expected, "", f"nanotun: {error}\n"))
 
     def test_arguments(self) -> None:
@@ -188,7 +186,7 @@ class AskingTests(ConsoleCase):
             (["--bad", "5"], ["--bad", "5"]),
             (["--js"], ["--json"]),
         ):
-            self.assertEqual(asking.inOrder(options, given), expected)
+            self.assertEqual(command.inOrder(options, given), expected)
 
     def test_nobody(self) -> None:
         """Where nobody runs that is the sentence, and the status is 3."""
@@ -418,7 +416,7 @@ class StartTests(ConsoleCase):
             os.close(writing)
             err = io.StringIO()
             self.patch(sys, "__stderr__", err)
-            runner = start.Runner.__new__(start.Runner)
+            runner = start.TwistdRunner.__new__(start.TwistdRunner)
             runner.config = config
             self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
 

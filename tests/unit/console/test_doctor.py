@@ -17,7 +17,7 @@ from twisted.logger import ILogObserver, Logger, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.console import doctor as console
+from nanotun.console import doctor
 from nanotun.console.doctor import DoctorOptions, runUntil
 from nanotun.console.run.helper import Notes
 from nanotun.doctor.finding import Finding, Level
@@ -101,10 +101,10 @@ class OptionsTests(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         """An examination that was interrupted does not say that all is well."""
-        self.patch(console, "runUntil", lambda reactor, begin: [])
+        self.patch(doctor, "runUntil", lambda reactor, begin: [])
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
-            status = console.main(["--proxy", "direct://"])
+            status = doctor.main(["--proxy", "direct://"])
         self.assertEqual((status, out.getvalue()), (2, ""))
         self.assertIn("interrupted", err.getvalue())
 

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.console.run}, C{runoptions}, C{runner} and C{signals}."""
+"""Tests of L{nanotun.console.run}, C{options}, C{runner} and C{signals}."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from zope.interface.verify import verifyObject
 
 from nanotun.cell import launch
 from nanotun.cell.channel import Channel
-from nanotun.console import run as runCommand
-from nanotun.console.run import options as runoptions
-from nanotun.console.run import signals
+from nanotun.console import run
+from nanotun.console.run import options, signals
 from nanotun.console.run.options import REFUSED, RunOptions
-from nanotun.console.run.runner import Runner, Sentences
+from nanotun.console.run.runner import CommandRunner, Sentences
 from nanotun.errors import RoutingError
 
 
@@ -34,8 +33,8 @@ class ConsoleCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Say nothing to the terminal."""
         self.said: list[str] = []
-        self.patch(runoptions, "say", self.said.append)
-        self.patch(signals, "block", set)
+        self.patch(options, "say", self.said.append)
+        self.patch(run, "blockSignals", set)
 
 
 class OptionsTests(ConsoleCase):
@@ -134,11 +133,11 @@ class OptionsTests(ConsoleCase):
 
 
 class MainTests(ConsoleCase):
-    """L{runCommand.main}."""
+    """L{run.main}."""
 
     def test_wrongLine(self) -> None:
         """An option that there is not is one sentence."""
-        error = self.assertRaises(SystemExit, runCommand.main, ["--nonsense"])
+        error = self.assertRaises(SystemExit, run.main, ["--nonsense"])
         self.assertEqual(error.code, 125)
         self.assertEqual(
             self.said,
@@ -148,7 +147,7 @@ class MainTests(ConsoleCase):
     def test_notRoot(self) -> None:
         """Who is not root is told what to do."""
         self.patch(os, "geteuid", lambda: 1000)
-        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
         self.assertEqual(
             self.said, ["only root may make a network for a command; run it with sudo."]
         )
@@ -165,9 +164,9 @@ class MainTests(ConsoleCase):
             raise OSError(errno.EMFILE, "Too many open files")
 
         self.patch(launch, "Cell", cell)
-        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
         self.patch(launch, "Cell", broken)
-        self.assertRaises(SystemExit, runCommand.main, ["--proxy", "direct://", "true"])
+        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
         self.assertEqual(
             self.said,
             [
@@ -203,7 +202,7 @@ class FakeReactor:
 
 
 class RunnerTests(SynchronousTestCase):
-    """L{Runner}."""
+    """L{CommandRunner}."""
 
     def setUp(self) -> None:
         """One that has begun."""
@@ -215,7 +214,9 @@ class RunnerTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.stops: list[int] = []
         self.said: list[str] = []
-        self.runner = Runner(channel, self.reactor, lambda: self.stops.append(1), self.said.append)
+        self.runner = CommandRunner(
+            channel, self.reactor, lambda: self.stops.append(1), self.said.append
+        )
 
     def hear(self, **message: Any) -> None:
         """The helper says something."""
@@ -338,7 +339,7 @@ class SignalTests(SynchronousTestCase):
         """Who sent a signal is told with it."""
         infos = [Info(signal.SIGINT, signals.SI_KERNEL), Info(signal.SIGTERM, 0), None]
         heard: list[tuple[int, bool]] = []
-        thread = signals.watch(
+        thread = signals.watchSignals(
             {signal.SIGINT},
             lambda number, fromKernel: heard.append((number, fromKernel)),
             lambda watched: cast(Any, infos.pop(0)),
@@ -354,7 +355,7 @@ class SignalTests(SynchronousTestCase):
             "from nanotun.console.run import signals\n"
             "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)\n"
             "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-            "watched = signals.block()\n"
+            "watched = signals.blockSignals()\n"
             "assert signal.SIGHUP not in watched, watched\n"
             "assert watched == signal.pthread_sigmask(signal.SIG_BLOCK, []), watched\n"
             "assert {signal.SIGINT, signal.SIGTERM} < watched, watched\n"
