@@ -1,4 +1,4 @@
 """
-What the daemon and the commands about it share: the directory of the running
+What the daemon shares with the commands that control it: the directory of the running
 instance, its lock and its control socket.
 """

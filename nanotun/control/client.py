@@ -1,5 +1,5 @@
 """
-Asks the daemon on its control socket.  For the commands, which may wait.
+Sends requests to the daemon on its control socket.  Blocking, for the commands.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ import struct
 from types import TracebackType
 from typing import Any
 
-from nanotun.control.lock import Holder, findHolder
+from nanotun.control.lock import findHolder
 from nanotun.control.messages import NO_RESPONSE, RESPONSE_LIMIT, readResponse, requestLine
 from nanotun.errors import NotRunning, RunningError
 from nanotun.rundir import JOURNAL, SOCKET
 
-#: Seconds for one answer.  A busy daemon takes milliseconds; a reload that looks
-#: something up takes longer.
+#: Seconds for one answer.  A busy daemon takes milliseconds, but a reload may have to
+#: look something up.
 TIMEOUT = 10.0
 
 
 class Client:
     """
-    One connection.
+    One connection to the daemon.
 
-    @ivar pid: the daemon's.
+    @ivar pid: the daemon's process id.
     """
 
     def __init__(self, runDir: str, timeout: float = TIMEOUT) -> None:
         """
         Connect.
 
+        @param runDir: the directory of the daemon's lock and socket.
         @param timeout: seconds for each answer.
-        @raise NotRunning: nobody runs there.
-        @raise RunningError: somebody does, but cannot be asked; with one sentence.
+        @raise NotRunning: no daemon runs there.
+        @raise RunningError: one runs but cannot be asked; with one sentence.
         """
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -55,7 +56,7 @@ class Client:
             raise _absent(runDir, error) from None
 
     def _connect(self, runDir: str) -> None:
-        # By the directory's descriptor, as its path may be longer than a socket's can be.
+        # Through the directory's descriptor, as the path may be too long for a socket.
         directory = os.open(runDir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._socket.connect(f"/proc/self/fd/{directory}/{SOCKET}")
@@ -74,19 +75,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def ask(self, name: str) -> Any:
         """
-        One request.
+        Send one request and wait for its answer.
 
-        @return: the answer.
-        @raise RunningError: it is an error, or there is none; with one sentence.
+        @return: the result, a JSON value.
+        @raise RunningError: the answer is an error, or does not arrive; with one sentence.
         """
         try:
             with contextlib.suppress(BrokenPipeError):
-                # Who is not let in is told so at once; that is read below.
+                # A refused peer gets its answer before it asks; it is read below.
                 self._socket.sendall(requestLine(name) + b"\n")
             while b"\n" not in self._buffer:
                 data = self._socket.recv(65536)
@@ -107,7 +108,7 @@ class Client:
 
 
 def notRunning(runDir: str) -> NotRunning:
-    """The error for a directory where nobody runs; a journal there is a crash's."""
+    """The error for a C{runDir} without a daemon; a journal in it is left from a crash."""
     sentence = f"No nanotun runs with runDir {runDir}."
     if os.path.exists(os.path.join(runDir, JOURNAL)):
         sentence += (
@@ -118,8 +119,8 @@ def notRunning(runDir: str) -> NotRunning:
 
 
 def _absent(runDir: str, error: OSError) -> RunningError:
-    """Why nobody listens."""
-    holder: Holder | None = findHolder(runDir)
+    """The error for a socket that does not accept connections."""
+    holder = findHolder(runDir)
     if holder is None:
         return notRunning(runDir)
     return RunningError(

@@ -1,7 +1,8 @@
 """
-C{runDir}: the directory of what lives as long as the daemon.
+C{runDir}: the directory of files that exist as long as the daemon runs.
 
-Only its owner may write there: who could would hold our lock, or answer in our place.
+Only its owner may write there: anybody else who could might hold the daemon's lock, or
+answer in its place.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import stat
 
 from nanotun.errors import ConfigError
 
-#: The directory is for everybody to look into: who runs is no secret.
+#: Everybody may list the directory: that nanotun runs is no secret.
 MODE = 0o755
 
 
 def makeRunDir(path: str, uid: int) -> bool:
     """
-    Make the directory with its parents, if it is not there.
+    Make the directory and its parents, unless it exists.
 
-    @param uid: ours.
+    @param uid: of the user that the daemon runs as.
     @return: whether it was made.
     @raise ConfigError: it cannot be made, or others may write to it.
     """
@@ -27,7 +28,7 @@ def makeRunDir(path: str, uid: int) -> bool:
     try:
         if not os.path.isdir(path):
             os.makedirs(path, MODE)
-            # Whatever the umask was.
+            # The mode of makedirs is subject to the umask.
             os.chmod(path, MODE)
             made = True
         status = os.stat(path)

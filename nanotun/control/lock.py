@@ -1,9 +1,9 @@
 """
-One daemon for each C{runDir}: a file that is locked for as long as the daemon lives,
-whatever ends it (flock(2)).
+Allows one daemon for each C{runDir}: a file in it is locked until the daemon ends, however
+it ends (flock(2)).
 
-The file holds who it is.  It is removed at the stop; one that a crash left is locked
-by nobody and taken over.
+The file's content describes the daemon.  It is removed when the daemon stops; a file that
+a crash left behind is not locked, and the next daemon takes it over.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from nanotun.errors import RunningError
 from nanotun.interfaces import IPart
 from nanotun.rundir import LOCK
 
-#: How often the lock is tried, and seconds between: who only looks at it holds it for
-#: an instant as well.
+#: How often to try to take the lock, and seconds in between: L{findHolder} in another
+#: process holds it for an instant, too.
 TRIES = 5
 PAUSE = 0.02
 
-#: Bytes; what a holder writes is far shorter.
+#: Bytes that are read; a holder writes far fewer.
 CONTENT_LIMIT = 8192
 
 
-class Holder(NamedTuple):
+class LockHolder(NamedTuple):
     """
-    Who holds a lock.
+    The process that holds a lock.
 
     @ivar pid: 0 if unknown.
-    @ivar since: seconds since the epoch, 0 if unknown.
-    @ivar config: the configuration file, or the empty string.
+    @ivar since: when it started, in seconds since the epoch; 0 if unknown.
+    @ivar config: its configuration file, or the empty string.
     """
 
     pid: int = 0
@@ -56,16 +56,16 @@ class Holder(NamedTuple):
         return text
 
 
-def _holderOf(fd: int) -> Holder:
-    """What a lock's file says; a file that says nothing is a holder that is unknown."""
+def _holderOf(fd: int) -> LockHolder:
+    """Read a lock's file; without usable content, nothing is known about the holder."""
     try:
         content = json.loads(os.pread(fd, CONTENT_LIMIT, 0))
-        return Holder(int(content["pid"]), float(content["since"]), str(content["config"]))
+        return LockHolder(int(content["pid"]), float(content["since"]), str(content["config"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return Holder()
+        return LockHolder()
 
 
-def runsAlready(holder: Holder, runDir: str) -> RunningError:
+def runsAlready(holder: LockHolder, runDir: str) -> RunningError:
     """The error for a second daemon."""
     return RunningError(
         f"nanotun runs {holder.describe()}; end that one with 'nanotun stop', or give this one a "
@@ -73,12 +73,12 @@ def runsAlready(holder: Holder, runDir: str) -> RunningError:
     )
 
 
-def findHolder(runDir: str) -> Holder | None:
+def findHolder(runDir: str) -> LockHolder | None:
     """
-    Who runs with this C{runDir}.
+    Find the daemon that runs with this C{runDir}.
 
-    @return: L{None} if nobody does.
-    @raise RunningError: the lock cannot be looked at.
+    @return: L{None} if none does.
+    @raise RunningError: the lock cannot be examined.
     """
     path = os.path.join(runDir, LOCK)
     try:
@@ -104,8 +104,8 @@ class InstanceLock:
     """
     The lock of this daemon.
 
-    @param runDir: is made if it is not there.
-    @param config: the configuration file's whole path, or the empty string.
+    @param runDir: made if it does not exist.
+    @param config: absolute path of the configuration file, or the empty string.
     """
 
     name = "the lock"
@@ -127,10 +127,11 @@ class InstanceLock:
 
     def start(self) -> None:
         """
-        Take it.
+        Take the lock.
 
-        @raise ConfigError: the directory is no good.
-        @raise RunningError: another one holds it, who is named.
+        @raise ConfigError: the directory cannot be used.
+        @raise RunningError: another process, which the error names, holds the lock; or the
+            file cannot be locked.
         """
         self._made = makeRunDir(self._runDir, os.geteuid())
         try:
@@ -143,12 +144,12 @@ class InstanceLock:
             ) from None
         content = {"pid": os.getpid(), "since": self._clock(), "config": self._config}
         with contextlib.suppress(OSError):
-            # A full disk: the lock holds all the same.
+            # On a full disk, say: the lock holds even if the file is empty.
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps(content).encode(), 0)
 
     def stop(self) -> None:
-        """Let go of it, and of the directory if it was made for it."""
+        """Release the lock; remove the directory if it was made for it."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         os.close(self._fd)
@@ -157,11 +158,11 @@ class InstanceLock:
 
     def _take(self) -> int:
         """
-        @return: a file descriptor that holds the lock of what is at the path.
-        @raise RunningError: another one holds it.
+        @return: a file descriptor that holds the lock on the file at the path.
+        @raise RunningError: another process holds it.
         @raise OSError: the file cannot be opened.
         """
-        holder = Holder()
+        holder = LockHolder()
         for attempt in range(TRIES):
             if attempt:
                 self._sleep(PAUSE)
@@ -179,7 +180,7 @@ class InstanceLock:
         raise runsAlready(holder, self._runDir)
 
     def _isAtPath(self, fd: int) -> bool:
-        """Whether the holder before did not remove the file since it was opened."""
+        """Whether the file is still at its path; its previous holder may have removed it."""
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self._path))
         except FileNotFoundError:
@@ -187,5 +188,5 @@ class InstanceLock:
 
     def _removeDirectory(self) -> None:
         if self._made:
-            with contextlib.suppress(OSError):  # Others keep something there.
+            with contextlib.suppress(OSError):  # Something else is in it.
                 os.rmdir(self._runDir)

@@ -1,9 +1,9 @@
 """
-What is said on the control socket: one request and one response, each a line of JSON.
+The protocol of the control socket: a request and its response, each one line of JSON.
 
 A request is C{{"version": 1, "request": NAME}}.  A response is
 C{{"version": 1, "ok": true, "result": ANY}}, or C{{"version": 1, "ok": false,
-"error": SENTENCE}}.  A connection may carry several, one after the other.
+"error": SENTENCE}}.  A connection may carry several requests, one after the other.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from nanotun.errors import RunningError
 
 VERSION = 1
 
-#: Bytes of a request's line: a name, and room.
+#: Bytes of a request's line: a name, with ample room.
 REQUEST_LIMIT = 4096
 
-#: Bytes of a response's line: the longest status is some kilobytes.
+#: Bytes of a response's line: the longest status report has a few kilobytes.
 RESPONSE_LIMIT = 1 << 20
 
 NO_RESPONSE = "The daemon's answer makes no sense; it may be of another version: restart it."
 
 
 def requestLine(name: str) -> bytes:
-    """A request, without the newline."""
+    """Encode a request, without the newline."""
     return json.dumps({"version": VERSION, "request": name}).encode()
 
 
 def readRequest(line: bytes) -> str:
     """
-    @return: the request's name.
-    @raise RunningError: it is none, or of another version; with one sentence.
+    Decode a request.
+
+    @return: its name.
+    @raise RunningError: this is no request, or one of another version; with one sentence.
     """
     try:
         message = json.loads(line)
@@ -48,19 +50,22 @@ def readRequest(line: bytes) -> str:
 
 
 def resultLine(result: Any) -> bytes:
-    """A good response, without the newline."""
+    """Encode the response to a request that succeeded, without the newline."""
     return json.dumps({"version": VERSION, "ok": True, "result": result}).encode()
 
 
 def errorLine(sentence: str) -> bytes:
-    """A bad one."""
+    """Encode the response to a request that failed, without the newline."""
     return json.dumps({"version": VERSION, "ok": False, "error": sentence}).encode()
 
 
 def readResponse(line: bytes) -> Any:
     """
+    Decode a response.
+
     @return: the result.
-    @raise RunningError: the response is bad, with its sentence, or none.
+    @raise RunningError: the request failed, with the daemon's sentence; or this is no
+        response.
     """
     try:
         message = json.loads(line)

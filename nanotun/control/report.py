@@ -1,6 +1,6 @@
 """
-The daemon's report, as C{nanotun status} gets it: sections by name, each from the part
-that it is about.  docs/command.md tells users of its fields, which stay.
+The daemon's report for C{nanotun status}: named sections, each from the part that it
+describes.  docs/command.md promises users that its fields stay.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from twisted.logger import Logger
 
 from nanotun.flow import Stats
 
-#: A section: what JSON can say.
+#: Makes a section: returns a JSON value.
 Section = Callable[[], Any]
 
-#: What drops are called, by their counters.
+#: Prefix of the counters of dropped packets in L{Stats}.
 _DROP = "drop_"
 
 
 class Report:
     """
-    All sections.
+    Collects all sections.
 
-    @param sections: by name, in the order to show them.
+    @param sections: by name, in the order in which they are shown.
     """
 
     _log = Logger()
@@ -35,9 +35,10 @@ class Report:
 
     def __call__(self) -> dict[str, Any]:
         """
-        Ask every part.
+        Ask every part for its section.
 
-        @return: by section; L{None} for one whose part made trouble, which is logged.
+        @return: the sections by name; L{None} for one that raised an exception, which is
+            logged.
         """
         report: dict[str, Any] = {}
         for name, section in self._sections.items():
@@ -51,7 +52,7 @@ class Report:
 
 def engineReport(stats: Stats) -> dict[str, dict[str, int]]:
     """
-    The engine's counters in the report's words.
+    The engine's counters under the report's names.
 
     @return: C{flows}, C{bytes}, C{packets}, C{datagrams}, C{drops} and C{runtime}.
     """

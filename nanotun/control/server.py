@@ -1,9 +1,9 @@
 """
-The control socket: answers C{nanotun status} and its like.
+The control socket: answers C{nanotun status} and similar requests.
 
-It is always there, as only root, or whoever the daemon runs as, can open it: its mode
-is 0600 before it listens, and each peer's uid is looked at besides (SO_PEERCRED,
-unix(7)).  A daemon that cannot make it warns and carries on without.
+Only root and the daemon's own user can use it, so it needs no setting: its mode is 0600
+before it listens, and the uid of each peer is checked as well (SO_PEERCRED, unix(7)).  A
+daemon that cannot make the socket logs a warning and runs without it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from nanotun.errors import NanotunError
 from nanotun.interfaces import IPart
 from nanotun.rundir import SOCKET
 
-#: Connections at a time; a user has one or two terminals, and a monitor.
+#: Connections at a time: enough for a few terminals and a monitor.
 CONNECTION_LIMIT = 16
 
-#: Seconds that a connection may say nothing, longer than between two looks of
-#: C{nanotun status --watch}.
+#: Seconds that a connection may be silent.  C{nanotun status --watch} at its usual
+#: intervals sends more often than that.
 IDLE_TIME = 60.0
 
-#: Bytes of C{sun_path} without its end (unix(7)).
+#: Bytes of C{sun_path} without the final zero (unix(7)).
 PATH_LIMIT = 107
 
-#: Answers a request: with what JSON can say, now or later.
+#: Answers a request: returns a JSON value, or a Deferred that fires with one.
 Handler = Callable[[], Any]
 
 
 def peerUid(transport: Any) -> int:
-    """The uid of who connected, as the kernel noted it then (C{struct ucred})."""
+    """The peer's uid, which the kernel recorded when it connected (C{struct ucred})."""
     credentials = transport.socket.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )
@@ -56,8 +56,8 @@ def peerUid(transport: Any) -> int:
 
 class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
     """
-    One connection.  Answers requests one at a time, in their order; what comes before
-    the answer to an earlier one waits.
+    One connection.  Answers one request after the other; a client that does not wait for
+    the answer before it sends the next request is disconnected.
     """
 
     delimiter = b"\n"
@@ -69,17 +69,24 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
     _waiting: Deferred[Any] | None = None
 
     def connectionMade(self) -> None:
-        """See L{Protocol.connectionMade}."""
+        """See L{Protocol.connectionMade}.  Until there is a transport the peer is unknown."""
+        refusal = self.factory.refusalFor(self.transport)
+        if refusal:
+            # LineOnlyReceiver delivers no more lines once the transport is disconnecting.
+            self.sendLine(errorLine(refusal))
+            self.transport.loseConnection()
+            return
+        self.factory.connections.add(self)
         self.setTimeout(IDLE_TIME)
 
     def lineReceived(self, line: bytes) -> None:
         """See L{LineOnlyReceiver.lineReceived}."""
         if self._waiting is not None:
-            # No client of ours does so, and nothing is to be queued without end.
+            # nanotun's own client never does this, and an endless queue must not build up.
             self.sendLine(errorLine("One request at a time, please."))
             self.transport.loseConnection()
             return
-        # The request's own time is not the peer's.
+        # The time that the answer takes does not count as the peer's silence.
         self.setTimeout(None)
         waiting = self._waiting = maybeDeferred(self._answer, line)
         waiting.addCallbacks(resultLine, self._failed)
@@ -101,8 +108,8 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
     def _failed(self, reason: Failure) -> bytes:
         if reason.check(NanotunError):
             return errorLine(str(reason.value))
-        self._log.failure("A request failed by a mistake of ours", failure=reason)
-        return errorLine("The daemon failed at this by a mistake of its own; see its log.")
+        self._log.failure("A request failed because of an internal error", failure=reason)
+        return errorLine("The daemon failed at this because of an internal error; see its log.")
 
     def _send(self, line: bytes) -> None:
         self._waiting = None
@@ -113,11 +120,12 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
 
 class ControlFactory(Factory):
     """
-    Makes the connections.
+    Makes the protocols and decides which peers may ask.
 
-    @ivar handlers: by request.
-    @ivar connections: those that are open.
-    @param uids: whose connections are answered.
+    @ivar handlers: by the name of the request.
+    @ivar connections: the open connections that were not refused.
+    @param uids: the users whose requests are answered.
+    @param uidOf: returns the uid of a transport's peer.
     """
 
     noisy = False
@@ -133,59 +141,29 @@ class ControlFactory(Factory):
         self._uids = uids
         self._uidOf = uidOf
 
-    def buildProtocol(self, addr: IAddress | None = None) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """See L{Factory.buildProtocol}."""
-        return _Door(self)
-
-    def admit(self, transport: ITransport) -> ControlProtocol | bytes:
-        """
-        Look at who connected.
-
-        @return: the protocol to go on with, or the line that says why not.
-        """
-        if self._uidOf(transport) not in self._uids:
-            return errorLine("Only root may ask the daemon.")
-        if len(self.connections) >= CONNECTION_LIMIT:
-            return errorLine("Too many ask the daemon at the same time; try again.")
         protocol = ControlProtocol()
         protocol.factory = self
-        self.connections.add(protocol)
         return protocol
 
-
-class _Door(Protocol):
-    """Lets a connection in or not; the uid is known once there is a transport."""
-
-    def __init__(self, factory: ControlFactory) -> None:
-        self._factory = factory
-        self._inner: ControlProtocol | None = None
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        admitted = self._factory.admit(self.transport)
-        if isinstance(admitted, bytes):
-            self.transport.write(admitted + b"\n")
-            self.transport.loseConnection()
-            return
-        self._inner = admitted
-        admitted.makeConnection(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._inner is not None:
-            self._inner.dataReceived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._inner is not None:
-            self._inner.connectionLost(reason)
+    def refusalFor(self, transport: ITransport) -> str:
+        """Why this peer is not answered, as a sentence; empty if it is."""
+        if self._uidOf(transport) not in self._uids:
+            return "Only root may ask the daemon."
+        if len(self.connections) >= CONNECTION_LIMIT:
+            return "Too many ask the daemon at the same time; try again."
+        return ""
 
 
 @implementer(IPart)
 class ControlSocket:
     """
-    The socket's part of the daemon.  Started while the lock is held: a socket that is
-    there belongs to nobody.
+    The part of the daemon that listens on the control socket.  It is started while the
+    daemon holds the lock, so a socket that already exists belongs to no running daemon.
 
-    @param handlers: by request.
+    @param handlers: by the name of the request.
+    @param uid: the daemon's user, who may ask as well as root; this process's by default.
     """
 
     name = "the control socket"
@@ -204,7 +182,7 @@ class ControlSocket:
         self._directory = -1
 
     def start(self) -> None:
-        """Listen; a warning where that is not possible."""
+        """Listen; log a warning if that is impossible."""
         try:
             path = self._path
             if len(os.fsencode(path)) > PATH_LIMIT:
@@ -225,7 +203,7 @@ class ControlSocket:
             self._closeDirectory()
 
     def stop(self) -> Deferred[None] | None:
-        """Listen no more, and hang up on everybody."""
+        """Stop listening and close every connection."""
         for connection in list(self._factory.connections):
             connection.transport.loseConnection()
         port, self._port = self._port, None

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.control.directory import makeRunDir
-from nanotun.control.lock import Holder, InstanceLock, findHolder, runsAlready
+from nanotun.control.lock import InstanceLock, LockHolder, findHolder, runsAlready
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.rundir import LOCK
@@ -90,7 +90,7 @@ class InstanceLockTests(LockCase):
         lock = self.lock()
         self.assertIs(findHolder(self.runDir), None)
         lock.start()
-        self.assertEqual(findHolder(self.runDir), Holder(os.getpid(), 1e9, "/etc/n.yaml"))
+        self.assertEqual(findHolder(self.runDir), LockHolder(os.getpid(), 1e9, "/etc/n.yaml"))
         lock.stop()
         self.assertIs(findHolder(self.runDir), None)
         self.assertFalse(os.path.exists(self.runDir))
@@ -152,7 +152,7 @@ class InstanceLockTests(LockCase):
         lock._isAtPath = onceRemoved  # type: ignore[method-assign]
         lock.start()
         self.assertEqual(len(seen), 2)
-        self.assertEqual(findHolder(self.runDir), Holder(os.getpid(), 1e9, "/etc/n.yaml"))
+        self.assertEqual(findHolder(self.runDir), LockHolder(os.getpid(), 1e9, "/etc/n.yaml"))
         lock.stop()
 
     def test_link(self) -> None:
@@ -182,5 +182,5 @@ class InstanceLockTests(LockCase):
 
     def test_describe(self) -> None:
         """What is not known of a holder is not told, and nothing steers a terminal."""
-        self.assertIn("nanotun runs already; end", str(runsAlready(Holder(), "/run/x")))
-        self.assertIn("with a?[2Jb", Holder(1, 1.0, "a\x1b[2Jb").describe())
+        self.assertIn("nanotun runs already; end", str(runsAlready(LockHolder(), "/run/x")))
+        self.assertIn("with a?[2Jb", LockHolder(1, 1.0, "a\x1b[2Jb").describe())

@@ -9,11 +9,16 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -29,7 +34,6 @@ from nanotun.control.server import (
     CONNECTION_LIMIT,
     IDLE_TIME,
     ControlFactory,
-    ControlProtocol,
     ControlSocket,
 )
 from nanotun.errors import RunningError
@@ -81,15 +85,10 @@ class ProtocolTests(SynchronousTestCase):
 
     def connect(self) -> StringTransport:
         """A connection."""
-        door = self.factory.buildProtocol()
+        self.protocol = cast(Any, self.factory.buildProtocol(UNIXAddress(None)))
+        self.protocol.callLater = self.clock.callLater
         transport = StringTransport()
-        door.makeConnection(transport)
-        for protocol in self.factory.connections:
-            if protocol.transport is transport:
-                protocol.callLater = self.clock.callLater  # type: ignore[method-assign, assignment]
-                protocol.setTimeout(None)
-                protocol.setTimeout(IDLE_TIME)
-        self.door = cast(Any, door)
+        self.protocol.makeConnection(transport)
         return transport
 
     def said(self, transport: StringTransport) -> list[Any]:
@@ -105,7 +104,7 @@ class ProtocolTests(SynchronousTestCase):
     def ask(self, line: bytes) -> Any:
         """The answer to one line on a connection of its own."""
         transport = self.connect()
-        self.door.dataReceived(line + b"\n")
+        self.protocol.dataReceived(line + b"\n")
         (answer,) = self.said(transport)
         return answer
 
@@ -114,7 +113,7 @@ class ProtocolTests(SynchronousTestCase):
         transport = self.connect()
         for _ in range(2):
             for byte in requestLine("status") + b"\n":
-                self.door.dataReceived(bytes([byte]))
+                self.protocol.dataReceived(bytes([byte]))
             self.assertEqual(
                 self.said(transport), [{"version": 1, "ok": True, "result": {"up": True}}]
             )
@@ -122,7 +121,7 @@ class ProtocolTests(SynchronousTestCase):
     def test_later(self) -> None:
         """An answer may take its time, in which the connection does not end."""
         transport = self.connect()
-        self.door.dataReceived(requestLine("later") + b"\n")
+        self.protocol.dataReceived(requestLine("later") + b"\n")
         self.clock.advance(IDLE_TIME * 2)
         self.assertEqual(self.said(transport), [])
         self.assertFalse(transport.disconnecting)
@@ -132,15 +131,15 @@ class ProtocolTests(SynchronousTestCase):
     def test_laterGone(self) -> None:
         """An answer for a connection that is gone is dropped."""
         transport = self.connect()
-        self.door.dataReceived(requestLine("later") + b"\n")
-        self.door.connectionLost()
+        self.protocol.dataReceived(requestLine("later") + b"\n")
+        self.protocol.connectionLost()
         self.later.callback([1])
         self.assertEqual(self.said(transport), [])
 
     def test_impatient(self) -> None:
         """Who asks again before the answer is told so and hung up on."""
         transport = self.connect()
-        self.door.dataReceived((requestLine("later") + b"\n") * 2)
+        self.protocol.dataReceived((requestLine("later") + b"\n") * 2)
         self.assertIn("One request at a time", self.said(transport)[0]["error"])
         self.assertTrue(transport.disconnecting)
 
@@ -158,13 +157,13 @@ class ProtocolTests(SynchronousTestCase):
             self.assertIn(sentence, answer["error"])
         for name in ("bug", "odd"):
             answer = self.ask(requestLine(name))
-            self.assertIn("by a mistake of its own; see its log", answer["error"])
+            self.assertIn("because of an internal error; see its log", answer["error"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, TypeError)), 2)
 
     def test_long(self) -> None:
         """A line that is too long ends the connection."""
         transport = self.connect()
-        self.door.dataReceived(b"x" * (REQUEST_LIMIT + 2))
+        self.protocol.dataReceived(b"x" * (REQUEST_LIMIT + 2))
         self.assertTrue(transport.disconnecting)
 
     def test_idle(self) -> None:
@@ -177,7 +176,7 @@ class ProtocolTests(SynchronousTestCase):
         """Another user gets one sentence and no answer, whatever he sends."""
         self.uid = 1001
         transport = self.connect()
-        self.door.dataReceived(requestLine("status") + b"\n")
+        self.protocol.dataReceived(requestLine("status") + b"\n")
         self.assertEqual(
             [each["error"] for each in self.said(transport)], ["Only root may ask the daemon."]
         )
@@ -186,13 +185,13 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """Only so many connections are served at a time."""
-        doors = []
+        protocols = []
         for _ in range(CONNECTION_LIMIT):
             self.assertFalse(self.connect().disconnecting)
-            doors.append(self.door)
+            protocols.append(self.protocol)
         transport = self.connect()
         self.assertIn("Too many ask", self.said(transport)[0]["error"])
-        doors[0].connectionLost()
+        protocols[0].connectionLost()
         self.assertFalse(self.connect().disconnecting)
 
 
@@ -202,6 +201,24 @@ class NoListening:
     def listenUNIX(self, path: str, factory: object, mode: int) -> None:
         """Refuse."""
         raise CannotListenError(None, path, OSError(28, "No space left on device"))
+
+
+class Client(LineOnlyReceiver):
+    """A peer that waits for one answer and for the end of the connection."""
+
+    delimiter = b"\n"
+
+    def __init__(self) -> None:
+        self.answered: Deferred[bytes] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def lineReceived(self, line: bytes) -> None:
+        """The answer."""
+        self.answered.callback(line)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end."""
+        self.lost.callback(None)
 
 
 class ControlSocketTests(TestCase):
@@ -239,15 +256,16 @@ class ControlSocketTests(TestCase):
 
     @inlineCallbacks
     def test_stop(self) -> Generator[Any, Any, None]:
-        """Nothing is left of it."""
+        """A stop closes every connection and leaves no file behind."""
         part = ControlSocket(str(self.runDir), {}, self.reactor)
         part.start()
-        connection = ControlProtocol()
-        connection.makeConnection(StringTransport())
-        self.addCleanup(connection.setTimeout, None)
-        part._factory.connections.add(connection)
+        client = Client()
+        endpoint = UNIXClientEndpoint(self.reactor, str(self.path))
+        yield connectProtocol(endpoint, client)
+        client.sendLine(requestLine("status"))
+        yield client.answered
         yield part.stop()
-        self.assertTrue(cast(Any, connection.transport).disconnecting)
+        yield client.lost
         self.assertEqual(os.listdir(self.runDir), [])
 
     def test_stale(self) -> None:
