@@ -21,16 +21,17 @@ FAILED = 1
 WRONG_USAGE = 2
 NOT_RUNNING = 3
 
-#: Why a stream takes nothing more: a disk that is full, or is gone with its terminal.
+#: Why a stream cannot be written any more: a full disk, or a terminal that is gone.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Command(NamedTuple):
     """
-    One word.
+    One word of the command line.
 
-    @ivar module: below C{nanotun.console}; its C{main} takes the arguments behind the
+    @ivar module: name below C{nanotun.console}; its C{main} takes the arguments after the
         word and returns the exit status.
+    @ivar summary: what it does, for the help.
     """
 
     module: str
@@ -53,7 +54,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def helpText() -> str:
-    """All words, on one screen."""
+    """The help: all words, on one screen."""
     words = "\n".join(f"  {word:<9} {command.summary}" for word, command in COMMANDS.items())
     return (
         "usage: nanotun WORD [options]\n\n"
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run one word of the command line.
 
-    @param argv: what stands behind the program's name; C{sys.argv}'s by default.
+    @param argv: the arguments after the program's name; those of C{sys.argv} by default.
     @return: the exit status: L{GOOD}, L{FAILED}, L{WRONG_USAGE}, L{NOT_RUNNING}, or one of
         the word's own.
     """
@@ -79,13 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read has read enough.
+        # The reader closed the pipe: it has read enough.
         _closeOutput()
         return FAILED
     except KeyboardInterrupt:
         return FAILED
     except OSError as error:
-        # That of a stream names no file.
+        # Only the error of a stream names no file.
         if error.filename is not None or error.errno not in UNWRITABLE:
             raise
         _closeOutput()
@@ -133,7 +134,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _closeOutput() -> None:
-    """Python would complain of what is still to be written once more, at its end."""
+    """Discard buffered output, which Python would otherwise try to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -17,7 +17,7 @@ from nanotun.console.command import run
 
 
 class CheckOptions(Options):
-    """A file, and the daemon's own options."""
+    """The command line: a file, and the daemon's own options."""
 
     synopsis = "Usage: nanotun check FILE [options of 'nanotun start']"
     longdesc = (
@@ -26,7 +26,7 @@ class CheckOptions(Options):
     )
 
     def parseArgs(self, *files: str) -> None:
-        """The file."""
+        """Take the file."""
         if len(files) > 1 or (files and self["config"] is not None):
             raise usage.UsageError("one FILE at a time")
         if files:
@@ -35,11 +35,11 @@ class CheckOptions(Options):
             raise usage.UsageError("a FILE is missing")
 
     def postOptions(self) -> None:
-        """The settings are read by L{main}, which says what is wrong."""
+        """Does nothing: L{main} reads the settings and reports errors."""
 
 
 def summary(settings: Settings) -> list[str]:
-    """What the settings come to, in a few lines."""
+    """The main settings, in a few lines."""
     proxies = ", ".join(str(proxy) for proxy in settings.proxy)
     if len(settings.proxy) > 1:
         proxies += f" ({settings.proxyPolicy})"
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
-        # Imported here: it takes a moment, which a wrong command line need not wait for.
+        # Imported here because it takes a moment, and a wrong command line need not wait.
         from nanotun.daemon.tap import checkFiles
 
         checkFiles(options.settings)

@@ -1,5 +1,5 @@
 """
-What the words have in common that ask a running daemon.
+What the words share: options that name a daemon, parsing and error messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanotun.errors import ConfigError, NanotunError, NotRunning
 
 
 class AskOptions(usage.Options):
-    """Which daemon."""
+    """Options that say which daemon is meant."""
 
     optParameters = [
         ["config", "c", None, "the daemon's configuration file, for its runDir"],
@@ -31,7 +31,7 @@ class AskOptions(usage.Options):
         """
         The directory of the daemon's lock and socket.
 
-        @raise ConfigError: the file or the directory is no good.
+        @raise ConfigError: the file or the directory is wrong.
         """
         key = KEYS["runDir"]
         where: str = "--run-dir"
@@ -54,15 +54,16 @@ class AskOptions(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """There are options only."""
+        """Accept no arguments."""
         if args:
             raise usage.UsageError(f"there is no argument {args[0][:40]!a}")
 
 
 def inOrder(options: usage.Options, arguments: Sequence[str]) -> list[str]:
     """
-    Put flags before arguments: L{usage.Options} takes no flag behind one, where people
-    write them.  A command line that is wrong stays as it is.
+    Move flags before arguments: L{usage.Options} accepts none after the first argument,
+    where people write them.  A wrong command line is returned as it is, for
+    L{usage.Options} to reject.
     """
     try:
         flags, rest = getopt.gnu_getopt(list(arguments), options.shortOpt, options.longOpt)
@@ -81,8 +82,9 @@ def run(
     word: str, options: usage.Options, arguments: Sequence[str], work: Callable[[], int]
 ) -> int:
     """
-    Parse the command line and do the work; every error is one sentence.
+    Parse the command line and do the work; print every error as one sentence.
 
+    @param word: which word this is, for the message about a wrong command line.
     @param work: returns the exit status; may raise L{NanotunError}.
     @return: the exit status.
     """

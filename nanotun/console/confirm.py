@@ -1,5 +1,6 @@
 """
-C{nanotun confirm}: who started it with C{--confirm} can still reach the machine.
+C{nanotun confirm}: keep the routes of a start with C{--confirm}, since the user can still
+reach the machine.
 """
 
 from __future__ import annotations

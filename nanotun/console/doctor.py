@@ -1,5 +1,5 @@
 """
-C{nanotun doctor}: what is wrong, and its cure.
+C{nanotun doctor}: find out what is wrong, and name the cure.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nanotun.doctor.machine import Machine
 from nanotun.doctor.report import asJSON, asText
 from nanotun.errors import ConfigError
 
-#: Exit status of a command line that makes no sense.
+#: Exit status for a wrong command line.
 USAGE = 64
 
-#: Exit status of an examination that was interrupted: for a script no better than a failure.
+#: Exit status of an interrupted examination: to a script, it is no better than a failure.
 UNKNOWN = 2
 
 
 class DoctorOptions(Options):
-    """The daemon's own, and what to look at."""
+    """The daemon's own options, and a destination to try."""
 
     synopsis = "Usage: nanotun doctor [options]"
 
@@ -44,14 +44,14 @@ class DoctorOptions(Options):
     optFlags = [["json", None, "print an array of objects: check, level, text, cure"]]
 
     def postOptions(self) -> None:
-        """Nothing: what is wrong with the settings is a finding."""
+        """Does nothing: errors in the settings become findings."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """
     Examine this machine.
 
-    @param arguments: those behind C{doctor}.
+    @param arguments: those after C{doctor}.
     @return: the exit status.
     """
     from twisted.internet import reactor  # type: ignore[import-not-found]
@@ -88,15 +88,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def runUntil(reactor: Any, begin: Callable[[], Deferred[list[Finding]]]) -> list[Finding]:
     """
-    Run the reactor until C{begin}'s Deferred has fired, which never fails.
+    Run the reactor until the Deferred of C{begin} has fired.
 
-    @return: its result; nothing if it was interrupted.
+    @param begin: called once the reactor runs; its Deferred must not fail.
+    @return: the Deferred's result; empty if the reactor was interrupted before.
     """
     result: list[Finding] = []
 
     def done(findings: list[Finding]) -> None:
         result.extend(findings)
-        with contextlib.suppress(ReactorNotRunning):  # Ctrl-C was as quick.
+        with contextlib.suppress(ReactorNotRunning):  # Ctrl-C stopped it already.
             reactor.stop()
 
     reactor.callWhenRunning(lambda: begin().addCallback(done))

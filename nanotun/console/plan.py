@@ -24,7 +24,7 @@ class PlanOptions(Options):
     )
 
     def postOptions(self) -> None:
-        """The settings are read by L{main}, which says what is wrong."""
+        """Does nothing: L{main} reads the settings and reports errors."""
 
 
 def main(arguments: Sequence[str]) -> int:

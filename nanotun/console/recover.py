@@ -1,5 +1,5 @@
 """
-C{nanotun recover}: take back what a daemon that was killed has left.
+C{nanotun recover}: undo the changes that a killed daemon left behind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nanotun.routing.recover import recover
 
 
 class RecoverOptions(AskOptions):
-    """What may stand behind C{nanotun recover}."""
+    """The command line."""
 
     synopsis = "Usage: nanotun recover [options]"
     longdesc = (

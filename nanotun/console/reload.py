@@ -25,7 +25,7 @@ class ReloadOptions(AskOptions):
 
 
 def answerLines(answer: Mapping[str, Any]) -> list[str]:
-    """What has become of it."""
+    """The daemon's answer in words."""
     changed = ", ".join(map(printable, answer["changed"]))
     lines = [f"Changed: {changed}." if changed else "Nothing has changed."]
     if answer["restart"]:

@@ -1,6 +1,6 @@
 """
-C{nanotun start}: the daemon, in the foreground or not.  Underneath it is twistd, in
-this process.
+C{nanotun start}: run the daemon, in the foreground or the background, with twistd's code
+in this process.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class StartOptions(Options):
     ]
 
     def postOptions(self) -> None:
-        """The settings are read by L{main}, which says what is wrong."""
+        """Does nothing: L{main} reads the settings and reports errors."""
 
     @property
     def pidfile(self) -> str:
-        """Its whole path, or the empty string; settings are read."""
+        """The pidfile's absolute path, or the empty string; needs the settings."""
         given: str | None = self["pidfile"]
         if given is not None:
             return os.path.abspath(given) if given else ""
-        # Nobody needs one to stop what is in the foreground.
+        # A daemon in the foreground can be stopped without one.
         return os.path.join(self.settings.runDir, PIDFILE) if self["daemon"] else ""
 
     def twistdArguments(self) -> list[str]:
@@ -85,11 +85,11 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
     def setupEnvironment(
         self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: str
     ) -> None:
-        """As twistd's, but for the pidfile."""
+        """Like twistd's, but without the pidfile, which is not written yet."""
         super().setupEnvironment(chroot, rundir, nodaemon, umask, "")
 
     def startApplication(self, application: Any) -> None:
-        """As twistd's, and then the pidfile."""
+        """Like twistd's, followed by writing the pidfile."""
         super().startApplication(application)
         pidfile = self.config["pidfile"]
         if not pidfile:
@@ -106,14 +106,14 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
             )
 
     def removePID(self, pidfile: str) -> None:
-        """As twistd's, if it is ours."""
+        """Like twistd's, but only if this process wrote the pidfile."""
         if self._written:
             super().removePID(pidfile)
 
     def _waitForStart(self, readPipe: int) -> int:
         """
-        As twistd's, which would show a piece of the exception, as bytes, below the
-        sentence that says it all.
+        Like twistd's, which would also print a fragment of the exception, as bytes, below
+        the sentence that says everything.
         """
         if untilConcludes(os.read, readPipe, 100) == b"0":
             return GOOD
@@ -126,7 +126,7 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
         # Imported here: it installs the reactor.
         from nanotun.daemon.tap import makeService
 
-        # Not before: of a file that a crash left twistd would say that it runs already.
+        # Set only now: if a crash left a pidfile, twistd would say that it runs already.
         self.config["pidfile"] = self._options.pidfile
         application = Application("nanotun")
         makeService(self._options).setServiceParent(application)
@@ -135,11 +135,13 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
 
 def prepare(options: StartOptions, uid: int) -> bool:
     """
-    Look who runs, for a sentence without a log line's head, and at the directories.
+    Check before the start what would fail later with a log line or a traceback, so the
+    user gets a plain sentence.
 
+    @param uid: of this process.
     @return: whether runDir was made.
-    @raise nanotun.errors.NanotunError: a nanotun runs already, or the directory for
-        that is no good; nothing has changed.
+    @raise nanotun.errors.NanotunError: a nanotun runs already, this is not root, or a
+        directory cannot be used; nothing has changed.
     """
     runDir = options.settings.runDir
     holder = findHolder(runDir)
@@ -156,7 +158,7 @@ def prepare(options: StartOptions, uid: int) -> bool:
 
 
 def _checkPidfile(path: str) -> None:
-    """twistd would say it with a traceback."""
+    """Reject a pidfile that twistd would report with a traceback."""
     directory = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(directory):
         raise ConfigError(
@@ -174,13 +176,13 @@ def main(arguments: Sequence[str]) -> int:
         config = ServerOptions()
         config.parseOptions(options.twistdArguments())
         options.parent = config
-        # twistd ends by the signal that stopped it.  That is no failure here: an orderly
-        # end is status 0, whoever asked for it.
+        # After a signal, twistd kills itself with the same signal.  Here that is no failure:
+        # an orderly end has status 0, whatever caused it.
         try:
             TwistdRunner(config, options).run()
         finally:
             if made:
-                with contextlib.suppress(OSError):  # Others keep something there.
+                with contextlib.suppress(OSError):  # Something else is in it.
                     os.rmdir(options.settings.runDir)
         return GOOD
 

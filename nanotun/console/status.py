@@ -1,5 +1,5 @@
 """
-C{nanotun status}: how the daemon does, once or again and again.
+C{nanotun status}: show the state of the daemon, once or repeatedly.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-#: Seconds between two looks, by default and at least: a look costs the daemon some
-#: milliseconds, and nobody reads faster.
+#: Seconds between two reports: by default, at least and at most.  A report costs the
+#: daemon a few milliseconds, and nobody reads faster than the minimum.
 INTERVAL = 2.0
 SHORTEST = 0.2
 LONGEST = 3600.0
@@ -43,7 +43,7 @@ class StatusOptions(AskOptions):
     interval = INTERVAL
 
     def parseArgs(self, *args: str) -> None:
-        """The seconds."""
+        """Take the seconds."""
         if not args:
             return
         (text, *more) = args
@@ -64,10 +64,11 @@ def watch(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """
-    Show it until Ctrl-C: a table that stays in its place on a terminal, one JSON
-    object a line, or one text after the other for whatever else reads.
+    Show the report again and again until C{fetch} or C{sleep} raises: with C{--json} as one
+    JSON object per line, on a terminal as a table that is redrawn in place, otherwise as one
+    text after another.
 
-    @raise nanotun.errors.RunningError: the daemon has ended.
+    @param fetch: returns the current report.
     """
     if options["json"] or not sys.stdout.isatty():
         while True:

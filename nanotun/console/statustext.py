@@ -1,7 +1,8 @@
 """
-The report as text for people: rows of a name and what there is to say, 80 columns wide.
+The report as text for people: rows of a name and a text, 80 columns wide.
 
-Pure.  What comes from outside (names of processes and files) cannot steer a terminal.
+Pure.  Text from outside, such as the names of processes and files, is escaped, so it
+cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from typing import Any
 
 WIDTH = 80
 
-#: Columns of the names.
+#: Columns for the names.
 NAMES = 11
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def printable(text: object) -> str:
-    """A text in which every control character is shown escaped."""
+    """Escape every control character of a text."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def sizeText(size: float) -> str:
-    """Bytes, in the unit that makes the number short."""
+    """A number of bytes, in the unit that keeps it short."""
     unit = 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size /= 1024
@@ -34,7 +35,7 @@ def sizeText(size: float) -> str:
 
 
 def timeText(seconds: float) -> str:
-    """Seconds, in the two units that say most."""
+    """A number of seconds, in its two largest units."""
     whole = int(seconds)
     for size, unit, less, lessUnit in (
         (86400, "d", 3600, "h"),
@@ -47,12 +48,12 @@ def timeText(seconds: float) -> str:
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
-    """Counters that are not zero."""
+    """The counters that are not zero."""
     return ", ".join(f"{printable(name)} {count}" for name, count in counts.items() if count)
 
 
 def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The rows; a section that the report lacks has none."""
+    """The rows; a section that the report lacks contributes none."""
     for make in (
         _daemon,
         _device,
@@ -68,7 +69,7 @@ def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def statusLines(report: Mapping[str, Any]) -> list[str]:
-    """The rows as lines of L{WIDTH} columns at most."""
+    """The rows as lines of at most L{WIDTH} columns."""
     lines = []
     for name, text in statusRows(report):
         first, rest = f"{name:<{NAMES}}", " " * NAMES
@@ -79,11 +80,14 @@ def statusLines(report: Mapping[str, Any]) -> list[str]:
 
 
 def ratesOf(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> str:
-    """How much went through between two reports, or nothing if that is not known."""
+    """The traffic per second between two reports; empty if it is not known."""
     old, new = before.get("engine"), after.get("engine")
     if not old or not new or seconds <= 0:
         return ""
-    up, down = ((new["bytes"][way] - old["bytes"][way]) / seconds for way in ("up", "down"))
+    up, down = (
+        (new["bytes"][direction] - old["bytes"][direction]) / seconds
+        for direction in ("up", "down")
+    )
     flows = (new["flows"]["total"] - old["flows"]["total"]) / seconds
     return f"{sizeText(up)}/s up, {sizeText(down)}/s down, {flows:.1f} flows/s"
 

@@ -15,7 +15,7 @@ from nanotun.control.client import Client, notRunning
 from nanotun.control.lock import findHolder
 from nanotun.errors import NotRunning, RunningError
 
-#: Seconds.  The daemon promises two; a busy machine takes longer.
+#: Seconds to wait for the end.  The daemon promises two; a busy machine needs longer.
 WAIT = 10.0
 
 
@@ -28,10 +28,10 @@ class StopOptions(AskOptions):
 
 def stop(runDir: str) -> int:
     """
-    Stop who runs there.
+    Stop the daemon of a C{runDir}.
 
     @return: its pid.
-    @raise NotRunning: nobody does.
+    @raise NotRunning: none runs there.
     @raise RunningError: it cannot be asked, or does not end.
     """
     try:
@@ -42,7 +42,7 @@ def stop(runDir: str) -> int:
     except NotRunning:
         raise
     except RunningError:
-        # No socket, but the lock says who it is; a signal means the same.
+        # There is no socket, but the lock names the process; a signal has the same effect.
         holder = findHolder(runDir)
         if holder is None or not holder.pid or os.geteuid() != 0:
             raise
@@ -63,9 +63,9 @@ def stop(runDir: str) -> int:
 
 def _watch(pid: int, runDir: str) -> int:
     """
-    A file descriptor that is readable once the process has ended (pidfd_open(2)).
+    Open a file descriptor that becomes readable when the process ends (pidfd_open(2)).
 
-    @raise NotRunning: it has.
+    @raise NotRunning: it has ended already.
     """
     try:
         return os.pidfd_open(pid)

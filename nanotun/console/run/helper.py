@@ -1,5 +1,5 @@
 """
-Where the helper of C{nanotun run} is put together, in a process of its own.
+The main program of the helper process of C{nanotun run}.
 
 L{nanotun.cell.launch} starts it in the cell's namespaces.
 """
@@ -25,7 +25,7 @@ from nanotun.tun.device import LinuxTunOpener
 
 @implementer(ILogObserver)
 class Notes:
-    """Keeps warnings, which nanotun itself is to log."""
+    """Collects warnings, which nanotun logs in its own process."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -36,13 +36,13 @@ class Notes:
             self._texts.append(eventAsText(event, includeTimestamp=False, includeSystem=False))
 
     def take(self) -> list[str]:
-        """All since the last call."""
+        """The warnings since the last call."""
         texts, self._texts = self._texts, []
         return texts
 
 
 def main() -> None:
-    """Serve one cell; the arguments are those of L{nanotun.cell.launch.Cell}."""
+    """Serve one cell; L{nanotun.cell.launch.Cell} passes the arguments."""
     about = json.loads(sys.argv[1])
     os.dup2(about["stderr"], 2)
     os.close(about["stderr"])

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.control.client}, against sockets of the test's own."""
+"""Tests of L{nanotun.control.client} against a real socket."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class ClientTests(SynchronousTestCase):
     """L{Client}."""
 
     def setUp(self) -> None:
-        # Longer than a socket's path may be.
+        # Longer than the limit for a socket's path.
         self.runDir = Path(self.mktemp(), "d" * 100).resolve()
         self.runDir.mkdir(parents=True)
 
     def serve(self, talk: Callable[[socket.socket], object]) -> None:
-        """Have one connection served by C{talk}, which reads a request first."""
+        """Accept one connection, read its request and call C{talk}."""
         listener = socket.socket(socket.AF_UNIX)
         fd = os.open(self.runDir, os.O_PATH)
         listener.bind(f"/proc/self/fd/{fd}/control.sock")
@@ -43,17 +43,17 @@ class ClientTests(SynchronousTestCase):
         self.addCleanup(thread.join, 10)
 
     def ask(self, timeout: float = 10.0) -> object:
-        """One answer."""
+        """Ask for the status."""
         with Client(str(self.runDir), timeout) as client:
             self.assertEqual(client.pid, os.getpid())
             return client.ask("status")
 
     def error(self, timeout: float = 10.0) -> str:
-        """Why there is none."""
+        """The error of a request that must fail."""
         return str(self.assertRaises(RunningError, self.ask, timeout))
 
     def test_answer(self) -> None:
-        """The answer may come in pieces."""
+        """The answer may arrive in pieces."""
         line = resultLine({"a": "b" * 100_000}) + b"\n"
 
         def talk(connection: socket.socket) -> None:
@@ -65,17 +65,17 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(self.request, b'{"version": 1, "request": "status"}\n')
 
     def test_error(self) -> None:
-        """The daemon's own sentence is the error."""
+        """The error has the daemon's own sentence."""
         self.serve(lambda connection: connection.sendall(errorLine("Not now.") + b"\n"))
         self.assertEqual(self.error(), "Not now.")
 
     def test_nonsense(self) -> None:
-        """What makes no sense is told as such."""
+        """An answer that is not of this protocol has an error of its own."""
         self.serve(lambda connection: connection.sendall(b"hello\n"))
         self.assertEqual(self.error(), NO_RESPONSE)
 
     def test_endless(self) -> None:
-        """An answer without end is not waited for."""
+        """An answer that never ends is given up at a limit."""
 
         def talk(connection: socket.socket) -> None:
             try:
@@ -87,12 +87,12 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(self.error(), NO_RESPONSE)
 
     def test_hangup(self) -> None:
-        """Who hangs up may be stopping."""
+        """If the daemon hangs up, the error says that it may be stopping."""
         self.serve(lambda connection: None)
         self.assertIn("hung up without an answer", self.error())
 
     def test_silence(self) -> None:
-        """Silence has an end, and names the process."""
+        """Waiting for an answer ends with an error that names the process."""
         held = threading.Event()
         self.serve(lambda connection: held.wait(10))
         self.addCleanup(held.set)
@@ -102,7 +102,7 @@ class ClientTests(SynchronousTestCase):
         )
 
     def test_nobody(self) -> None:
-        """Where no lock is held nobody runs: with a dead socket, a file, or nothing there."""
+        """Without a held lock nothing runs, whatever is in place of the socket."""
         path = self.runDir / "control.sock"
         for make in (lambda: None, lambda: path.write_text("x"), lambda: None):
             make()
@@ -114,7 +114,7 @@ class ClientTests(SynchronousTestCase):
         self.assertRaises(NotRunning, Client, str(self.runDir / "absent"))
 
     def test_noSocket(self) -> None:
-        """Where the lock is held but nobody answers, that is what is told."""
+        """If the lock is held but the socket is missing, the error says both."""
         lock = InstanceLock(str(self.runDir), "/etc/n.yaml")
         lock.start()
         self.addCleanup(lock.stop)

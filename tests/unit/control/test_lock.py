@@ -18,14 +18,14 @@ from nanotun.rundir import LOCK
 
 
 class LockCase(SynchronousTestCase):
-    """A directory that is not there yet."""
+    """Provides the path of a directory that does not exist yet."""
 
     def setUp(self) -> None:
         self.runDir = str(Path(self.mktemp(), "deep", "run").resolve())
         self.sleeps: list[float] = []
 
     def lock(self, config: str = "/etc/n.yaml") -> InstanceLock:
-        """A lock that waits for nothing."""
+        """A lock that does not really sleep."""
         return InstanceLock(self.runDir, config, lambda: 1e9, self.sleeps.append)
 
 
@@ -33,7 +33,7 @@ class FindTests(LockCase):
     """L{findHolder}."""
 
     def test_noDirectory(self) -> None:
-        """A file for a directory is not cured by being root."""
+        """If runDir is a file, the error says so rather than advising root."""
         Path(self.runDir).parent.mkdir(parents=True, exist_ok=True)
         Path(self.runDir).touch()
         error = self.assertRaises(RunningError, findHolder, self.runDir)
@@ -44,7 +44,7 @@ class RunDirTests(LockCase):
     """L{makeRunDir}."""
 
     def test_made(self) -> None:
-        """It is made with its parents, for all to look into, whatever the umask is."""
+        """It is made with its parents, readable by everybody, whatever the umask is."""
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)
         self.assertTrue(makeRunDir(self.runDir, os.geteuid()))
@@ -52,7 +52,7 @@ class RunDirTests(LockCase):
         self.assertFalse(makeRunDir(self.runDir, os.geteuid()))
 
     def test_othersWrite(self) -> None:
-        """A directory that others write to is refused, with what to do."""
+        """A directory that others can write to is refused with a cure."""
         os.makedirs(self.runDir)
         for mode in (0o775, 0o757, 0o1777):
             os.chmod(self.runDir, mode)
@@ -61,7 +61,7 @@ class RunDirTests(LockCase):
             self.assertIn("set runDir", str(error))
 
     def test_foreign(self) -> None:
-        """So is one of another user."""
+        """A directory that belongs to another user is refused."""
         os.makedirs(self.runDir)
         if os.geteuid() == 0:
             os.chown(self.runDir, 12345, 12345)
@@ -70,7 +70,7 @@ class RunDirTests(LockCase):
             self.assertRaises(ConfigError, makeRunDir, self.runDir, os.geteuid() + 1)
 
     def test_impossible(self) -> None:
-        """A directory that cannot be made is one sentence."""
+        """The error for a directory that cannot be made is one sentence."""
         Path(self.mktemp()).touch()
         file = self.mktemp()
         Path(file).touch()
@@ -82,11 +82,11 @@ class InstanceLockTests(LockCase):
     """L{InstanceLock}."""
 
     def test_interface(self) -> None:
-        """It is a part of the daemon."""
+        """The lock is a part of the daemon."""
         verifyObject(IPart, self.lock())
 
     def test_startStop(self) -> None:
-        """It is held from start to stop, says who holds it, and leaves nothing."""
+        """The lock is held from start to stop, names its holder, and leaves no file behind."""
         lock = self.lock()
         self.assertIs(findHolder(self.runDir), None)
         lock.start()
@@ -96,14 +96,14 @@ class InstanceLockTests(LockCase):
         self.assertFalse(os.path.exists(self.runDir))
 
     def test_notInherited(self) -> None:
-        """Programs that the daemon starts do not hold it."""
+        """Programs that the daemon starts do not inherit the lock."""
         lock = self.lock()
         lock.start()
         self.addCleanup(lock.stop)
         self.assertFalse(os.get_inheritable(lock._fd))
 
     def test_second(self) -> None:
-        """A second one changes nothing and says who runs, since when, with what."""
+        """A second daemon changes nothing; its error describes the running one."""
         lock = self.lock()
         lock.start()
         self.addCleanup(lock.stop)
@@ -116,7 +116,7 @@ class InstanceLockTests(LockCase):
         self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
 
     def test_glance(self) -> None:
-        """Who merely looks at the lock does not keep the daemon from its start."""
+        """A process that only examines the lock does not keep the daemon from starting."""
         os.makedirs(self.runDir)
         path = f"{self.runDir}/{LOCK}"
         Path(path).touch()
@@ -127,7 +127,7 @@ class InstanceLockTests(LockCase):
         lock.stop()
 
     def test_stale(self) -> None:
-        """A file that a crash left is no obstacle, whatever it says."""
+        """A file that a crash left behind is no obstacle, whatever its content."""
         os.makedirs(self.runDir)
         for content in ('{"pid": 1, "since": 1, "config": ""}', "x", "[]", ""):
             Path(self.runDir, LOCK).write_text(content)
@@ -137,7 +137,7 @@ class InstanceLockTests(LockCase):
             lock.stop()
 
     def test_removedMeanwhile(self) -> None:
-        """A file that the holder before removed after it was opened is not the lock."""
+        """A file that its previous holder removes after it was opened is not the lock."""
         os.makedirs(self.runDir)
         lock = self.lock()
         seen: list[int] = []
@@ -156,7 +156,7 @@ class InstanceLockTests(LockCase):
         lock.stop()
 
     def test_link(self) -> None:
-        """A link in its place is not followed."""
+        """A symbolic link in place of the lock is not followed."""
         os.makedirs(self.runDir)
         victim = Path(self.mktemp())
         victim.write_text("kept")
@@ -167,7 +167,7 @@ class InstanceLockTests(LockCase):
         self.assertRaises(RunningError, findHolder, self.runDir)
 
     def test_directoryKept(self) -> None:
-        """A directory that was there before, or that holds something, stays."""
+        """A directory is kept if it existed before or is not empty."""
         os.makedirs(self.runDir)
         lock = self.lock()
         lock.start()
@@ -181,6 +181,6 @@ class InstanceLockTests(LockCase):
         self.assertEqual(os.listdir(self.runDir), ["journal.json"])
 
     def test_describe(self) -> None:
-        """What is not known of a holder is not told, and nothing steers a terminal."""
+        """Unknown facts about a holder are left out, and control characters are masked."""
         self.assertIn("nanotun runs already; end", str(runsAlready(LockHolder(), "/run/x")))
         self.assertIn("with a?[2Jb", LockHolder(1, 1.0, "a\x1b[2Jb").describe())

@@ -44,16 +44,16 @@ class MessageTests(SynchronousTestCase):
     """L{readResponse}."""
 
     def test_result(self) -> None:
-        """A good response is its result."""
+        """The response to a successful request is read as its result."""
         self.assertEqual(readResponse(resultLine({"a": [1, None]})), {"a": [1, None]})
 
     def test_error(self) -> None:
-        """A bad one is an error with its sentence."""
+        """The response to a failed request raises its sentence."""
         error = self.assertRaises(RunningError, readResponse, errorLine("No."))
         self.assertEqual(str(error), "No.")
 
     def test_nonsense(self) -> None:
-        """What is no response of this version is an error of its own."""
+        """Anything that is not a response of this version raises an error of its own."""
         other = json.dumps({"version": 2, "ok": True, "result": 1}).encode()
         for line in (b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b"7", other):
             error = self.assertRaises(RunningError, readResponse, line)
@@ -80,11 +80,11 @@ class ProtocolTests(SynchronousTestCase):
         )
 
     def refuse(self) -> None:
-        """A handler that cannot."""
+        """A handler that refuses."""
         raise RunningError("This is not possible now.")
 
     def connect(self) -> StringTransport:
-        """A connection."""
+        """Open a connection."""
         self.protocol = cast(Any, self.factory.buildProtocol(UNIXAddress(None)))
         self.protocol.callLater = self.clock.callLater
         transport = StringTransport()
@@ -92,7 +92,7 @@ class ProtocolTests(SynchronousTestCase):
         return transport
 
     def said(self, transport: StringTransport) -> list[Any]:
-        """What was answered since the last time."""
+        """The answers since the last call."""
         lines = transport.value().splitlines()
         transport.clear()
         return [json.loads(line) for line in lines]
@@ -102,14 +102,14 @@ class ProtocolTests(SynchronousTestCase):
             protocol.setTimeout(None)
 
     def ask(self, line: bytes) -> Any:
-        """The answer to one line on a connection of its own."""
+        """The answer to one line on a new connection."""
         transport = self.connect()
         self.protocol.dataReceived(line + b"\n")
         (answer,) = self.said(transport)
         return answer
 
     def test_answer(self) -> None:
-        """A request is answered, and the next one on the same connection too."""
+        """Successive requests on one connection are all answered."""
         transport = self.connect()
         for _ in range(2):
             for byte in requestLine("status") + b"\n":
@@ -119,7 +119,7 @@ class ProtocolTests(SynchronousTestCase):
             )
 
     def test_later(self) -> None:
-        """An answer may take its time, in which the connection does not end."""
+        """The connection does not time out while an answer is being prepared."""
         transport = self.connect()
         self.protocol.dataReceived(requestLine("later") + b"\n")
         self.clock.advance(IDLE_TIME * 2)
@@ -129,7 +129,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.said(transport)[0]["result"], [1])
 
     def test_laterGone(self) -> None:
-        """An answer for a connection that is gone is dropped."""
+        """An answer for a connection that has ended is dropped."""
         transport = self.connect()
         self.protocol.dataReceived(requestLine("later") + b"\n")
         self.protocol.connectionLost()
@@ -137,14 +137,14 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.said(transport), [])
 
     def test_impatient(self) -> None:
-        """Who asks again before the answer is told so and hung up on."""
+        """A client that does not wait for its answer gets an error and is disconnected."""
         transport = self.connect()
         self.protocol.dataReceived((requestLine("later") + b"\n") * 2)
         self.assertIn("One request at a time", self.said(transport)[0]["error"])
         self.assertTrue(transport.disconnecting)
 
     def test_errors(self) -> None:
-        """What goes wrong is one sentence; a mistake of ours is logged as well."""
+        """Every failure is answered with one sentence; an internal error is also logged."""
         for line, sentence in (
             (requestLine("no"), "This is not possible now."),
             (requestLine("x\x1b"), "The daemon knows no request 'x\\x1b'."),
@@ -167,13 +167,13 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(transport.disconnecting)
 
     def test_idle(self) -> None:
-        """So does silence."""
+        """A silent connection is closed after a while."""
         transport = self.connect()
         self.clock.advance(IDLE_TIME + 1)
         self.assertTrue(transport.disconnecting)
 
     def test_foreign(self) -> None:
-        """Another user gets one sentence and no answer, whatever he sends."""
+        """Another user gets one sentence and no answer to any request."""
         self.uid = 1001
         transport = self.connect()
         self.protocol.dataReceived(requestLine("status") + b"\n")
@@ -184,7 +184,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.factory.connections, set())
 
     def test_many(self) -> None:
-        """Only so many connections are served at a time."""
+        """The number of open connections is limited."""
         protocols = []
         for _ in range(CONNECTION_LIMIT):
             self.assertFalse(self.connect().disconnecting)
@@ -244,11 +244,11 @@ class ControlSocketTests(TestCase):
         return part
 
     def test_interface(self) -> None:
-        """It is a part of the daemon."""
+        """The control socket is a part of the daemon."""
         verifyObject(IPart, ControlSocket(str(self.runDir), {}, self.reactor))
 
     def test_mode(self) -> None:
-        """Only its owner can open the socket."""
+        """Only the socket's owner can open it."""
         self.started()
         mode = os.stat(self.path).st_mode
         self.assertTrue(stat.S_ISSOCK(mode))
@@ -269,7 +269,7 @@ class ControlSocketTests(TestCase):
         self.assertEqual(os.listdir(self.runDir), [])
 
     def test_stale(self) -> None:
-        """A socket that a crash left is replaced."""
+        """A socket that a crash left behind is replaced."""
         from socket import AF_UNIX, socket
 
         with socket(AF_UNIX) as dead:
@@ -282,7 +282,7 @@ class ControlSocketTests(TestCase):
 
     @inlineCallbacks
     def test_longPath(self) -> Generator[Any, Any, None]:
-        """A path that is too long for a socket works all the same."""
+        """A path that is longer than a socket's limit works, too."""
         deep = self.runDir.resolve() / ("d" * 120)
         deep.mkdir()
         part = ControlSocket(str(deep), {}, self.reactor)
@@ -292,7 +292,7 @@ class ControlSocketTests(TestCase):
         self.assertEqual(os.listdir(deep), [])
 
     def test_otherFile(self) -> None:
-        """Something that is no socket is left alone, with a warning."""
+        """A file that is not a socket is left alone, with a warning."""
         self.path.write_text("mine")
         self.started()
         self.assertEqual(self.path.read_text(), "mine")
@@ -300,7 +300,7 @@ class ControlSocketTests(TestCase):
         self.assertIn("'nanotun status' and its like do not work", line)
 
     def test_impossible(self) -> None:
-        """A socket that cannot be made is a warning with its reason, and no failure."""
+        """If the socket cannot be made, a warning gives the reason, and the daemon still starts."""
         part = ControlSocket(str(self.runDir), {}, NoListening())
         part.start()
         self.assertIs(part.stop(), None)
