@@ -1,7 +1,6 @@
 """
-What is wrong with this machine, this configuration or this proxy, and its cure.
+Finds out what is wrong with this machine, configuration or proxy, and names the cure.
 
-Each check is a small class that looks at one thing and changes nothing.  They are
-given what they look at, so that each can be tried against a machine that is broken in
-just that way.
+Each check is a small class that examines one thing and changes nothing.  What it examines
+is passed in, so a test can give it a machine that is broken in exactly one respect.
 """

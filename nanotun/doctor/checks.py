@@ -1,5 +1,5 @@
 """
-Which checks there are, for one configuration.
+Makes the checks for one configuration.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.upstream.dial.sockets import openDatagram
 from nanotun.upstream.make import upstreamFor
 
-#: Seconds for one step of a conversation with a proxy; of a longer connectTimeout no
-#: more is spent here.
+#: Seconds at most for one step of a conversation with a proxy, even if connectTimeout is
+#: longer.
 STEP_LIMIT = 4.0
 
 
 def basicChecks(machine: Machine) -> list[ICheck]:
-    """Those that need no configuration."""
+    """The checks that need no configuration."""
     return [
         local.ProgramCheck(abi.NativeLibrary.load),
         local.PrivilegeCheck(machine),
@@ -46,23 +46,24 @@ def allChecks(
     survey: Callable[[], MachineNetwork] = readNetwork,
 ) -> list[ICheck]:
     """
-    All of them, in the order of the report.
+    All checks, in the order of the report.
 
-    @param notices: the configuration's.
-    @param target: where the proxies are to connect to.
+    @param notices: the configuration's warnings.
+    @param target: the destination that the proxies are to connect to; L{None} for none.
     @param inThread: calls a function in a thread and returns a Deferred.
-    @raise ConfigError: a file that a proxy's URL names is no good.
+    @param survey: reads this machine's network; called once, and only when it is needed.
+    @raise ConfigError: a file that a proxy's URL names cannot be used.
     """
     machine = Machine() if machine is None else machine
     survey = functools.cache(survey)
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
-    ways = [upstreamFor(url, reactor, timeout) for url in settings.proxy]
+    proxies = [upstreamFor(url, reactor, timeout) for url in settings.proxy]
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
-        *(upstreams.ProxyCheck(way, reactor, target, settings.dns[0]) for way in ways),
+        *(upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0]) for proxy in proxies),
         *(upstreams.DnsCheck(server, reactor, openDatagram) for server in settings.dns),
         network.AddressCheck(survey, settings, running),
         network.VpnCheck(survey, settings),
@@ -77,9 +78,9 @@ def allChecks(
 
 def parseTarget(text: str) -> Endpoint:
     """
-    Read C{host:port}; an IPv6 address stands in brackets.
+    Read C{host:port}, with brackets around an IPv6 address.
 
-    @raise ConfigError: it is neither.
+    @raise ConfigError: the text has another form.
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

@@ -1,5 +1,5 @@
 """
-One datagram out and one back, within a time.
+Asks a question by UDP and waits for the answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Seconds between two tries: datagrams get lost.
+from nanotun.timer import Timer
+
+#: Seconds between two attempts, as datagrams get lost, and how many there are.
 RETRY = 1.0
 TRIES = 4
 
@@ -21,12 +23,13 @@ SIZE_LIMIT = 4096  #: Bytes of an answer.
 
 
 @implementer(IReadDescriptor)
-class Exchange:
+class DatagramTrial:
     """
-    Sends until an answer comes.
+    Sends a datagram repeatedly until an answer arrives.
 
-    @param sock: connected and non-blocking; closed at the end, whatever that is.
-    @param isAnswer: whether a datagram is one.
+    @param sock: connected or ready to send, and non-blocking; always closed at the end.
+    @param payload: the datagram.
+    @param isAnswer: whether a received datagram is the answer.
     """
 
     def __init__(
@@ -37,15 +40,15 @@ class Exchange:
         self._payload = payload
         self._isAnswer = isAnswer
         self._tries = 0
-        self._timer: Any = None
+        self._timer = Timer(reactor, self._send)
         self._deferred: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
 
     def start(self) -> Deferred[None]:
         """
-        Begin.
+        Send the first datagram.
 
-        @return: fires once there is an answer; fails with L{TimeoutError} where none
-            came, or with what the kernel said.
+        @return: fires with L{None} at the answer; fails with L{TimeoutError} if none arrives,
+            or with the kernel's L{OSError}.
         """
         self._reactor.addReader(self)
         self._send()
@@ -80,7 +83,7 @@ class Exchange:
         if self._tries > TRIES:
             self._end(TimeoutError())
             return
-        self._timer = self._reactor.callLater(RETRY, self._send)
+        self._timer.start(RETRY)
         try:
             self._socket.send(self._payload)
         except BlockingIOError:
@@ -91,8 +94,7 @@ class Exchange:
     def _end(self, error: BaseException | None) -> None:
         if self._socket.fileno() < 0:
             return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._timer.cancel()
         self._reactor.removeReader(self)
         self._socket.close()
         if not self._deferred.called:
@@ -103,12 +105,12 @@ class Exchange:
 
 
 def dnsQuery(ident: int) -> bytes:
-    """A question that every server can answer: the root's name servers (RFC 1035, 4.1)."""
+    """A question for any server: the root's name servers (RFC 1035, section 4.1)."""
     return ident.to_bytes(2, "big") + b"\x01\x00\x00\x01\0\0\0\0\0\0" + b"\0\x00\x02\x00\x01"
 
 
 def isDnsAnswer(ident: int) -> Callable[[bytes], bool]:
-    """What tells the answer to L{dnsQuery}: its number and the bit QR."""
+    """Recognizes the answer to L{dnsQuery}, by its ID and the QR bit."""
     return lambda data: (
         len(data) >= 12 and data[:2] == ident.to_bytes(2, "big") and bool(data[2] & 0x80)
     )

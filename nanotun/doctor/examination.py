@@ -1,5 +1,5 @@
 """
-Runs the checks, all at once and none for long.
+Runs the checks, all at the same time and each within a limit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import NanotunError
 
-#: Seconds for one check; the whole is no longer, as they run at the same time.
+#: Seconds for each check, and for all, as they run at the same time.
 CHECK_LIMIT = 12.0
 
 
@@ -21,11 +21,11 @@ def examine(
     checks: Sequence[ICheck], clock: Any, limit: float = CHECK_LIMIT
 ) -> Deferred[list[Finding]]:
     """
-    Run all of them.
+    Run all checks.
 
-    @param clock: an C{IReactorTime}.
-    @param limit: seconds for each.
-    @return: fires, never with a failure, with what was found, in the checks' order.
+    @param clock: an L{IReactorTime<twisted.internet.interfaces.IReactorTime>}.
+    @param limit: seconds for each check.
+    @return: fires with the findings in the checks' order; it never fails.
     """
 
     def one(check: ICheck) -> Deferred[list[Finding]]:
@@ -62,5 +62,5 @@ def examine(
 
 
 def _sentence(text: str) -> str:
-    """The text of an error with a capital: it is not behind C{nanotun:} here."""
+    """An error's text with a capital letter, as C{nanotun:} does not precede it here."""
     return text[:1].upper() + text[1:]

@@ -1,36 +1,35 @@
 """
-What a check found.  Pure.
+What a check is, and what it finds.  Pure.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-import enum
-from collections.abc import Iterable
-from typing import NamedTuple
-
 
 class Level(enum.IntEnum):
     """How bad it is."""
 
     OK = 0
-    INFO = 1  #: Worth knowing; nothing is wrong.
-    WARN = 2  #: It works, but not as well, or not for long, or not everything.
+    INFO = 1  #: Worth knowing, but nothing is wrong.
+    WARN = 2  #: It works, but not everything, not well, or not for long.
     FAIL = 3  #: It does not work.
 
 
 class Finding(NamedTuple):
     """
+    One result of a check.
+
     @ivar check: the name of the check.
-    @ivar text: one sentence: what is so, on what.
-    @ivar cure: what to do, as a sentence; empty where there is nothing to be done, or
-        C{text} says so already.
+    @ivar text: one sentence: what was found, and where.
+    @ivar cure: what to do, as a sentence; empty if there is nothing to do or C{text} says it.
     """
 
     check: str
@@ -40,22 +39,22 @@ class Finding(NamedTuple):
 
 
 def exitStatus(findings: Iterable[Finding]) -> int:
-    """0: all well; 1: warnings; 2: failures."""
+    """0 if all is well, 1 if there are warnings, 2 if there are failures."""
     worst = max((finding.level for finding in findings), default=Level.OK)
     return max(0, worst - Level.INFO)
 
 
 class ICheck(Interface):
     """
-    One thing that can be wrong.  The doctor runs each once, all at the same time; one
-    that takes too long is cancelled, and that is its finding.
+    Examines one thing that can be wrong.  The doctor runs every check once, all at the same
+    time.  A check that takes too long is cancelled, and that becomes its finding.
     """
 
-    name = Attribute("What it is about, in one or two words (L{str}).")
+    name = Attribute("What is examined, in one or two words (L{str}).")
 
     def run() -> list[Finding] | Deferred[list[Finding]]:
         """
-        Look, and change nothing.
+        Examine it, and change nothing.
 
-        @return: what was found, at least one finding; that all is well is one.
+        @return: at least one finding, even if all is well.
         """

@@ -1,5 +1,5 @@
 """
-Checks of the program and its rights.
+Checks of the program and its privileges.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from nanotun.doctor.machine import Machine
 
 PYTHON_MIN = (3, 10)
 
-#: Open files.  A connection takes one, and a UDP association of SOCKS5 two; a browser
-#: and a few apps come to hundreds.
+#: Open files that are enough.  A connection takes one, and a UDP association of SOCKS5 two;
+#: a browser and a few apps need hundreds.
 FILES_MIN = 4096
 
 DEVICE_NODE = "/dev/net/tun"
@@ -26,7 +26,7 @@ DEVICE_NODE = "/dev/net/tun"
 @implementer(ICheck)
 class ProgramCheck:
     """
-    Python and the native library.
+    Whether Python is recent enough and the native library loads.
 
     @param load: loads the library, or raises an C{EngineError}.
     """
@@ -65,7 +65,7 @@ class ProgramCheck:
 
 @implementer(ICheck)
 class PrivilegeCheck:
-    """Root, and the capabilities that a container may have taken away."""
+    """Whether this is root, with the capabilities that a container may withhold."""
 
     name = "privileges"
 
@@ -108,7 +108,7 @@ class PrivilegeCheck:
 
 @implementer(ICheck)
 class DeviceNodeCheck:
-    """F{/dev/net/tun}."""
+    """Whether F{/dev/net/tun} exists and opens."""
 
     name = "/dev/net/tun"
 
@@ -143,7 +143,7 @@ class DeviceNodeCheck:
 
 @implementer(ICheck)
 class DescriptorCheck:
-    """The limit of open files."""
+    """Whether enough files may be open."""
 
     name = "open files"
 
@@ -170,11 +170,11 @@ class DescriptorCheck:
 @implementer(ICheck)
 class ClockCheck:
     """
-    A clock that is behind this very program: certificates of HTTPS proxies are not yet
-    valid then.
+    Whether the clock is behind the build time of this program: if so, the certificates of
+    HTTPS proxies seem not yet valid.
 
-    @param now: seconds since the epoch.
-    @param built: when the program was, likewise.
+    @param now: returns seconds since the epoch.
+    @param built: when the native library was built, in seconds since the epoch.
     """
 
     name = "clock"
@@ -201,9 +201,9 @@ class ClockCheck:
 @implementer(ICheck)
 class ConfigurationCheck:
     """
-    What the configuration warns of.
+    Reports the configuration's warnings.
 
-    @param notices: sentences that have their cure behind a semicolon.
+    @param notices: sentences with their cure after a semicolon.
     """
 
     name = "configuration"

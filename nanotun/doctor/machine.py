@@ -1,5 +1,5 @@
 """
-The machine as the checks see it: files, limits, programs; read, never written.
+The checks' view of the machine: files, limits and programs, read and never written.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import shutil
 import stat
 from collections.abc import Callable
 
-#: Where root's programs are, whatever PATH says.
+#: Directories of root's programs, whatever PATH says.
 PLACES = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
-#: Bits of capabilities(7).
+#: Bit numbers of capabilities(7).
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
 
 
 class Machine:
     """
-    @param root: what stands for F{/}.
+    Reads facts about this machine.
+
+    @param root: prefix of every path, for tests.
+    @param geteuid: returns the effective uid.
+    @param limits: returns the soft and the hard limit of open files.
+    @param places: directories of programs, separated by colons.
     """
 
     def __init__(
@@ -35,7 +40,7 @@ class Machine:
         self.fileLimits = limits
 
     def read(self, path: str) -> str:
-        """A file's text without blanks around it; empty if it cannot be read."""
+        """A file's text without surrounding whitespace; empty if it cannot be read."""
         try:
             with open(self._root + path, encoding="utf-8", errors="replace") as file:
                 return file.read(1 << 20).strip()
@@ -43,11 +48,11 @@ class Machine:
             return ""
 
     def exists(self, path: str) -> bool:
-        """Whether anything is there."""
+        """Whether there is a file at C{path}."""
         return os.path.exists(self._root + path)
 
     def modified(self, path: str) -> float:
-        """When a file was written last, in seconds since the epoch; 0 if it is not there."""
+        """When a file was last written, in seconds since the epoch; 0 if it does not exist."""
         try:
             return os.stat(self._root + path).st_mtime
         except OSError:
@@ -55,9 +60,9 @@ class Machine:
 
     def openDevice(self, path: str) -> str:
         """
-        Open a character device and close it.
+        Open a character device and close it again.
 
-        @return: why not, or an empty string.
+        @return: why that failed, or an empty string.
         """
         try:
             if not stat.S_ISCHR(os.stat(self._root + path).st_mode):
@@ -72,7 +77,7 @@ class Machine:
         return shutil.which(name, path=self._places) or ""
 
     def missing(self, *capabilities: str) -> list[str]:
-        """Those capabilities that this process does not have."""
+        """Those of the named capabilities that this process lacks."""
         fields = dict(
             line.split(":", 1)
             for line in self.read("/proc/self/status").splitlines()
@@ -82,11 +87,11 @@ class Machine:
         return [name for name in capabilities if not effective >> CAPABILITIES[name] & 1]
 
     def sysctl(self, name: str) -> str:
-        """A setting of the kernel; empty where there is none."""
+        """A setting of the kernel; empty if it does not exist."""
         return self.read("/proc/sys/" + name)
 
     def locked(self, path: str) -> bool:
-        """Whether somebody holds a lock on a file: the kernel tells it of all (proc(5))."""
+        """Whether any process holds a lock on a file, according to F{/proc/locks} (proc(5))."""
         try:
             status = os.stat(self._root + path)
         except OSError:

@@ -1,6 +1,5 @@
 """
-Checks of other programs that do something to the network, and of a nanotun that runs
-or ran.
+Checks of other programs that affect the network, and of a nanotun that runs or ran.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def isRunning(machine: Machine, settings: Settings) -> bool:
 
 @implementer(ICheck)
 class DaemonCheck:
-    """Another nanotun, or what one that was killed has left."""
+    """Whether another nanotun runs, or a killed one left changes behind."""
 
     name = "nanotun"
 
@@ -72,8 +71,8 @@ class DaemonCheck:
 
 def _parse(journal: str) -> dict[str, Any]:
     """
-    A journal's fields; none if it is damaged.  C{boot} is the boot that it is about:
-    what was done before this one is gone.
+    A journal's fields; none if it is damaged.  C{boot} identifies the boot in which it was
+    written: a reboot undoes all changes.
     """
     try:
         fields = json.loads(journal)
@@ -84,7 +83,7 @@ def _parse(journal: str) -> dict[str, Any]:
 
 @implementer(ICheck)
 class FirewallCheck:
-    """What C{autoDefaultRoute} redirects DNS with."""
+    """Whether there is a program with which C{autoDefaultRoute} can redirect DNS."""
 
     name = "nft, iptables"
 
@@ -118,7 +117,7 @@ class FirewallCheck:
 
 @implementer(ICheck)
 class ManagerCheck:
-    """NetworkManager, systemd-resolved and Docker: they do no harm, but explain much."""
+    """NetworkManager, systemd-resolved and Docker: harmless, but they explain much."""
 
     name = "other managers"
 

@@ -1,5 +1,5 @@
 """
-Checks of this machine's network, as one L{MachineNetwork} shows it.
+Checks of this machine's network, based on one L{MachineNetwork}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
 from nanotun.linux.network import TABLE_MAIN, MachineNetwork
 
-#: What IFLA_INFO_KIND says of devices that lead into somebody's tunnel.
+#: IFLA_INFO_KIND of devices that lead into a tunnel.
 TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
 
 OURS = tuple(ipaddress.ip_network(each, strict=False) for each in (KERNEL4, KERNEL6, FAKE4, FAKE6))
@@ -85,7 +85,7 @@ def _overlaps(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
 
 @implementer(ICheck)
 class VpnCheck:
-    """Another tunnel that everything goes into."""
+    """Whether another tunnel has taken the default route."""
 
     name = "other VPN"
 
@@ -101,7 +101,7 @@ class VpnCheck:
             link = landscape.link(route.link)
             if link is None or link.kind not in TUNNELS or link.name == self._tunName:
                 continue
-            # /1 twice is the usual way to be before a default route without replacing it.
+            # Two routes of length /1 are the usual trick to override a default route.
             if route.network.prefixlen <= 1:
                 table = "" if route.table == TABLE_MAIN else f" in table {route.table}"
                 found[link.name] = f"{route.network}{table} leads into {link.name} ({link.kind})"
@@ -109,16 +109,16 @@ class VpnCheck:
             Finding(
                 self.name,
                 Level.WARN,
-                f"Another VPN has taken the default route: {way}.",
+                f"Another VPN has taken the default route: {taken}.",
                 "nanotun's own connections go through it as well; end that VPN if they should not.",
             )
-            for way in found.values()
+            for taken in found.values()
         ] or [Finding(self.name, Level.OK, "No other tunnel has the default route.")]
 
 
 @implementer(ICheck)
 class Ipv6Check:
-    """What becomes of IPv6."""
+    """Whether this machine uses IPv6."""
 
     name = "IPv6"
 
@@ -153,7 +153,7 @@ class Ipv6Check:
 
 @implementer(ICheck)
 class MtuCheck:
-    """Our MTU beside the uplink's."""
+    """Whether the device's MTU fits the uplink's."""
 
     name = "MTU"
 
@@ -197,8 +197,8 @@ class MtuCheck:
 @implementer(ICheck)
 class ReversePathCheck:
     """
-    Strict C{rp_filter}: with rules by mark the kernel drops answers to marked packets,
-    unless it is told to look at the mark (ip-sysctl, C{src_valid_mark}).
+    Whether C{rp_filter} is strict: with routes by mark, the kernel then drops answers to
+    marked packets unless C{src_valid_mark} makes it consider the mark (ip-sysctl).
     """
 
     name = "rp_filter"
@@ -213,7 +213,7 @@ class ReversePathCheck:
         base = "net/ipv4/conf/"
         if read(base + "all/src_valid_mark") == "1":
             return [Finding(self.name, Level.OK, "src_valid_mark is set.")]
-        # The larger of the two counts.
+        # The larger of the two values applies (ip-sysctl).
         strict = [
             link.name
             for link in self._survey().uplinks()

@@ -19,9 +19,11 @@ COLOURS = {Level.OK: "32", Level.INFO: "36", Level.WARN: "33;1", Level.FAIL: "31
 
 def asText(findings: Sequence[Finding], colour: bool = False, width: int = WIDTH) -> str:
     """
-    Lines of a level, the check's name and the sentence; a cure has an arrow.
+    The report for people: per finding, its level, check and sentence, then the cure after
+    an arrow.
 
-    @param colour: whether a terminal shows it.
+    @param colour: whether to colour the levels for a terminal.
+    @param width: columns.
     """
     widest = max((len(finding.check) for finding in findings), default=0)
     indent = 4 + 2 + widest + 2
@@ -41,7 +43,7 @@ def asText(findings: Sequence[Finding], colour: bool = False, width: int = WIDTH
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """One sentence about all of them."""
+    """One sentence that sums up the findings."""
     count = Counter(finding.level for finding in findings)
     if not count[Level.FAIL] and not count[Level.WARN]:
         return "All is well."

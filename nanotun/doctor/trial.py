@@ -1,5 +1,5 @@
 """
-A trial: a device in a network namespace of its own, which is gone afterwards.
+A check that makes a trial device, in a network namespace that disappears afterwards.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import NanotunError, RoutingError
 
-#: With the helper's C{main}.
+#: The module with the helper's C{main}.
 HELPER = "nanotun.console.run.helper"
 
 
 def openAndClose(settings: Settings) -> bool:
     """
-    Make a device as the daemon would, in a cell, and let it go.  Blocks.
+    Make a device in a cell, as the daemon would, and remove it.  Blocks.
 
     @return: whether it has segmentation offload.
-    @raise RoutingError: there can be no cell.
-    @raise nanotun.errors.DeviceError: there can be no device.
+    @raise RoutingError: no cell can be made.
+    @raise nanotun.errors.DeviceError: no device can be made.
     """
     cell = Cell(["/bin/true"], None, HELPER)
     try:
@@ -42,9 +42,11 @@ def openAndClose(settings: Settings) -> bool:
 @implementer(ICheck)
 class TrialCheck:
     """
-    Whether a device can be made and offload works on it.
+    Whether a device can be made, and segmentation offload works on it.
 
-    @param inThread: calls a function in a thread.
+    @param inThread: calls a function in a thread and returns a Deferred.
+    @param isRoot: whether this process may try.
+    @param attempt: makes the device; like L{openAndClose}.
     """
 
     name = "trial device"

@@ -1,5 +1,5 @@
 """
-Checks of the proxies and of the DNS servers, by asking them.
+Checks that ask each proxy and each DNS server.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface import implementer
 
-from nanotun.doctor.datagrams import Exchange, dnsQuery, isDnsAnswer
+from nanotun.doctor.datagrams import DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream, LegKind
 
-#: The header of a datagram to a SOCKS5 relay (RFC 1928, section 7): RSV, FRAG, and the
-#: address by kind.
+#: The header of a datagram to a SOCKS5 proxy's UDP relay (RFC 1928, section 7) up to the
+#: address: RSV, FRAG and ATYP, by IP version.
 _PREFIX = {4: b"\0\0\0\x01", 6: b"\0\0\0\x04"}
 
 
 @implementer(ICheck)
 class ProxyCheck:
     """
-    Whether a proxy answers, takes the log-in, connects and carries UDP.
+    Whether a proxy answers, accepts the log-in, connects and carries UDP.
 
-    @param upstream: both L{IUpstream} and L{IHealthCheck}.
-    @param target: where the proxy is to connect to; L{None} for nowhere.
-    @param server: a DNS server that is asked through the proxy, by UDP.
-    @param makeIdent: a number of 16 bits for the query.
+    @param upstream: provides both L{IUpstream} and L{IHealthCheck}.
+    @param target: the destination that the proxy is to connect to; L{None} for none.
+    @param server: the DNS server to ask through the proxy by UDP.
+    @param makeIdent: returns a 16-bit ID for the query.
     """
 
     name = "proxy"
@@ -138,7 +138,7 @@ class ProxyCheck:
             packed = ip_address(self._server.host).packed
             header = _PREFIX[family] + packed + self._server.port.to_bytes(2, "big")
             whole = header + query
-            return Exchange(
+            return DatagramTrial(
                 self._reactor, sock, whole, lambda data: isAnswer(_payload(data))
             ).start()
         try:
@@ -146,11 +146,11 @@ class ProxyCheck:
         except OSError:
             sock.close()
             raise
-        return Exchange(self._reactor, sock, query, isAnswer).start()
+        return DatagramTrial(self._reactor, sock, query, isAnswer).start()
 
 
 def _payload(datagram: bytes) -> bytes:
-    """What is behind the header of a relay's datagram; empty if it has none."""
+    """The payload of a datagram from the proxy's UDP relay; empty if the header is wrong."""
     sizes = {1: 4, 4: 16, 3: 1 + (datagram[4] if len(datagram) > 4 else 0)}
     size = sizes.get(datagram[3], 0) if len(datagram) > 3 else 0
     return datagram[4 + size + 2 :] if size else b""
@@ -159,9 +159,10 @@ def _payload(datagram: bytes) -> bytes:
 @implementer(ICheck)
 class DnsCheck:
     """
-    Whether a server of C{dns} answers this machine, past the proxy, as the relay asks it.
+    Whether a server of C{dns} answers this machine past the proxy, as the DNS relay asks it.
 
-    @param makeDatagram: C{AF_INET} or C{AF_INET6} to a socket like the relay's.
+    @param makeDatagram: makes a socket like the DNS relay's, given C{AF_INET} or C{AF_INET6}.
+    @param makeIdent: returns a 16-bit ID for the query.
     """
 
     name = "DNS"
@@ -190,7 +191,7 @@ class DnsCheck:
             except OSError:
                 sock.close()
                 raise
-            yield Exchange(self._reactor, sock, dnsQuery(ident), isDnsAnswer(ident)).start()
+            yield DatagramTrial(self._reactor, sock, dnsQuery(ident), isDnsAnswer(ident)).start()
         except UpstreamError as error:
             return [Finding(self.name, Level.FAIL, str(error))]
         except OSError as error:

@@ -49,14 +49,14 @@ HOME = MachineNetwork(
     ),
     (route("0.0.0.0/0", "eth0"), route("10.0.0.0/24", "eth0"), route("::/0", "eth0")),
 )
-"""A machine whose network is well."""
+"""The network of a healthy machine."""
 
 
 class CheckCase(SynchronousTestCase):
-    """A machine made of files."""
+    """Provides a machine made of files."""
 
     def setUp(self) -> None:
-        """An empty one, of root."""
+        """Make an empty machine, used by root."""
         self.root = Path(self.mktemp()).resolve()
         self.root.mkdir()
         (self.root / "bin").mkdir()
@@ -67,20 +67,20 @@ class CheckCase(SynchronousTestCase):
         )
 
     def write(self, path: str, text: str) -> None:
-        """A file of the machine."""
+        """Write a file of the machine."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
     def findings(self, check: Any) -> list[Finding]:
-        """What a check finds; each is a whole sentence of that check's."""
+        """Run a check; its findings must be whole sentences under its own name."""
         verifyObject(ICheck, check)
         found = cast(list[Finding], check.run())
         self.assertSentences(found, check)
         return found
 
     def assertSentences(self, found: list[Finding], check: Any) -> None:
-        """Texts and cures end as sentences do."""
+        """Texts and cures are sentences, and each problem has a cure."""
         self.assertGreater(len(found), 0)
         for each in found:
             self.assertEqual(each.check, check.name)
@@ -90,7 +90,7 @@ class CheckCase(SynchronousTestCase):
                 self.assertTrue(each.cure or ";" in each.text, each)
 
     def assertFinds(self, check: Any, level: Level, *words: str) -> None:
-        """It finds one thing, in these words."""
+        """The check has one finding, with this level and these words."""
         (found,) = self.findings(check)
         self.assertEqual(found.level, level, found)
         for word in words:

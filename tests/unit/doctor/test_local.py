@@ -25,16 +25,16 @@ class ProgramTests(CheckCase):
     """L{ProgramCheck}."""
 
     def test_well(self) -> None:
-        """A library that loads is well."""
+        """A library that loads is fine."""
         self.assertFinds(ProgramCheck(lambda: None), Level.OK, "Python 3", "library fits")
 
     def test_old(self) -> None:
-        """An old Python is named, with what is needed."""
+        """The finding about an old Python says which version is needed."""
         check = ProgramCheck(lambda: None, (3, 9, 2))
         self.assertFinds(check, Level.FAIL, "3.9.2", "3.10 or newer", "make build PYTHON=")
 
     def test_library(self) -> None:
-        """A library that does not load is an error, whose sentence is shown."""
+        """The error of a library that does not load is passed on."""
 
         def load() -> None:
             raise EngineError("not built; run make.")
@@ -46,12 +46,12 @@ class PrivilegeTests(CheckCase):
     """L{PrivilegeCheck}."""
 
     def can(self, *capabilities: int) -> None:
-        """Set what the process can do."""
+        """Set the process's capabilities."""
         value = sum(1 << each for each in capabilities)
         self.write("proc/self/status", f"Name:\tx\nCapEff:\t{value:016x}\nThreads:\t1\n")
 
     def test_levels(self) -> None:
-        """Not root, root that lacks what is needed or what run needs, and all of it."""
+        """No root, and root without what the daemon or run needs, are told apart."""
         self.can(12, 21)
         self.assertFinds(PrivilegeCheck(self.machine), Level.OK)
         self.can(12)
@@ -66,29 +66,29 @@ class NodeTests(CheckCase):
     """L{DeviceNodeCheck}."""
 
     def test_missing(self) -> None:
-        """No node is told apart from one that does not open."""
+        """A missing node is told apart from one that does not open."""
         self.assertFinds(DeviceNodeCheck(self.machine), Level.FAIL, "There is no", "modprobe tun")
         self.write("dev/net/tun", "")
         self.assertFinds(DeviceNodeCheck(self.machine), Level.FAIL, "does not open (no device)")
 
     def test_there(self) -> None:
-        """A character device that opens is well."""
+        """A character device that opens is fine."""
         (self.root / "dev/net").mkdir(parents=True)
         (self.root / "dev/net/tun").symlink_to("/dev/null")
         self.assertFinds(DeviceNodeCheck(self.machine), Level.OK)
 
 
 class SmallTests(CheckCase):
-    """Checks of one number."""
+    """Checks of a single value."""
 
     def test_files(self) -> None:
-        """Few open files are a warning, many and no limit are not."""
+        """A low limit of open files is a warning; a high one or none is not."""
         for limit, level in ((1024, Level.WARN), (4096, Level.OK), (-1, Level.OK)):
             self.files = (1024, limit)
             self.assertFinds(DescriptorCheck(self.machine), level)
 
     def test_clock(self) -> None:
-        """A clock that is before the program's own date is a warning."""
+        """A clock behind the program's build time is a warning."""
         self.assertFinds(ClockCheck(lambda: 1e9, 1e9 + 1e6), Level.WARN, "behind", "set-ntp")
         self.assertFinds(ClockCheck(lambda: 1e9, 1e9 + 1000), Level.OK)
         self.assertFinds(ClockCheck(lambda: 1e9, 0.0), Level.OK)
@@ -104,7 +104,7 @@ class MachineTests(CheckCase):
     """L{Machine}."""
 
     def test_locked(self) -> None:
-        """A lock that somebody holds is seen, and not taken."""
+        """A lock that another process holds is noticed, and not taken."""
         self.write("lock", "")
         here = Machine()
         path = str(self.root / "lock")
@@ -116,7 +116,7 @@ class MachineTests(CheckCase):
         self.assertFalse(here.locked("/no/such/file"))
 
     def test_files(self) -> None:
-        """What cannot be read is empty, and what is not there is old."""
+        """An unreadable file is empty, and a missing one has time 0."""
         self.write("a", " x\n")
         self.assertEqual((self.machine.read("/a"), self.machine.read("/b")), ("x", ""))
         self.assertGreater(self.machine.modified("/a"), 0)
@@ -124,7 +124,7 @@ class MachineTests(CheckCase):
         self.assertEqual(self.machine.missing("CAP_NET_ADMIN"), ["CAP_NET_ADMIN"])
 
     def test_real(self) -> None:
-        """The real one answers."""
+        """The real machine can be examined."""
         here = Machine()
         self.assertEqual(here.geteuid(), os.geteuid())
         self.assertEqual(len(here.fileLimits()), 2)
@@ -135,17 +135,17 @@ class DaemonTests(CheckCase):
     """L{DaemonCheck}."""
 
     def setUp(self) -> None:
-        """A boot."""
+        """Set the ID of this boot."""
         super().setUp()
         self.check = DaemonCheck(self.machine, settings("--run-dir", "/run/x"))
         self.write("proc/sys/kernel/random/boot_id", "this\n")
 
     def test_none(self) -> None:
-        """Without lock and journal nothing is found."""
+        """Without lock and journal all is well."""
         self.assertFinds(self.check, Level.OK)
 
     def test_running(self) -> None:
-        """A lock that is held is a nanotun that runs."""
+        """A held lock means that a nanotun runs."""
         self.write("run/x/lock", "")
         self.write("run/x/journal.json", "{}")
         status = os.stat(self.root / "run/x/lock")
@@ -154,20 +154,20 @@ class DaemonTests(CheckCase):
         self.assertFinds(self.check, Level.INFO, "runs already", "/run/x", "nanotun status")
 
     def test_leftovers(self) -> None:
-        """A journal of this boot, or one that cannot be read, is what a crash left."""
+        """A journal of this boot, or an unreadable one, is left from a crash."""
         for text in (json.dumps({"boot": "this"}), "{", "[]", "{}"):
             self.write("run/x/journal.json", text)
             self.assertFinds(self.check, Level.WARN, "/run/x/journal.json", "nanotun recover")
 
     def test_killSwitch(self) -> None:
-        """A kill switch that is in force is told apart from what a crash left."""
+        """An active kill switch is told apart from other remains of a crash."""
         self.write("run/x/journal.json", json.dumps({"boot": "this", "killSwitch": True}))
         self.assertFinds(self.check, Level.WARN, "keeps this machine's traffic in", "let traffic")
         self.write("run/x/journal.json", json.dumps({"boot": "former", "killSwitch": True}))
         self.assertFinds(self.check, Level.OK)
 
     def test_otherBoot(self) -> None:
-        """What was done before this boot is gone with it."""
+        """A journal from before this boot is ignored: the reboot undid its changes."""
         self.write("run/x/journal.json", json.dumps({"boot": "former"}))
         self.assertFinds(self.check, Level.OK)
 
@@ -176,11 +176,11 @@ class FirewallTests(CheckCase):
     """L{FirewallCheck}."""
 
     def program(self, name: str) -> None:
-        """Install one."""
+        """Install a program."""
         (self.root / "bin" / name).touch(0o755)
 
     def test_levels(self) -> None:
-        """None is bad only where it is needed; iptables does; nft is better."""
+        """No program is a failure only if one is needed; iptables suffices; nft is better."""
         with_, without = settings("--auto-route"), settings()
         self.assertFinds(FirewallCheck(self.machine, with_), Level.FAIL, "neither", "nftables")
         self.assertFinds(FirewallCheck(self.machine, without), Level.INFO, "neither")
@@ -194,11 +194,11 @@ class ManagerTests(CheckCase):
     """L{ManagerCheck}."""
 
     def test_none(self) -> None:
-        """Where none is none is told of."""
+        """Without other managers, none is reported."""
         self.assertFinds(ManagerCheck(lambda: HOME, self.machine, settings()), Level.OK)
 
     def test_each(self) -> None:
-        """NetworkManager, systemd-resolved and Docker are told of, with what it means."""
+        """NetworkManager, systemd-resolved and Docker are reported, with their consequences."""
         self.write("run/NetworkManager/x", "")
         self.write("run/systemd/resolve/stub-resolv.conf", "")
         for name in ("docker0", "br-0123"):

@@ -18,7 +18,7 @@ from tests.unit.doctor.doctor_cases import HOME, CheckCase, address, link, route
 
 
 def also(*parts: object) -> MachineNetwork:
-    """L{HOME} with more in it."""
+    """L{HOME} with additions."""
     grown = HOME
     for part in parts:
         field = {"Link": "links", "Address": "addresses", "KernelRoute": "routes"}[
@@ -36,18 +36,18 @@ class AddressTests(CheckCase):
         return AddressCheck(lambda: landscape, settings(), lambda: running)
 
     def test_free(self) -> None:
-        """A machine without any of it is well; so is one that routes all of 0.0.0.0/1."""
+        """A machine without an overlap is fine, even with a route for 0.0.0.0/1."""
         self.assertFinds(self.check(HOME), Level.OK, "nano0")
         self.assertFinds(self.check(also(route("128.0.0.0/1", "eth0"))), Level.OK)
 
     def test_name(self) -> None:
-        """A device of our name is a failure, unless it is that of a nanotun that runs."""
+        """A device with our name is a failure, unless a running nanotun made it."""
         taken = also(link(3, "nano0", "tun"), address("nano0", "198.18.0.2", 30))
         self.assertFinds(self.check(taken), Level.FAIL, "nano0 exists already", "of the kind tun")
         self.assertFinds(self.check(taken, running=True), Level.OK)
 
     def test_addresses(self) -> None:
-        """Somebody's addresses or routes that overlap ours are a failure each."""
+        """Each address or route that overlaps ours is a failure."""
         for part, network in (
             (address("tun5", "198.18.0.1", 16), "198.18.0.0/16 on tun5"),
             (address("tun5", "fdfe:dcba:9876::1", 126), "fdfe:dcba:9876::/126 on tun5"),
@@ -56,7 +56,7 @@ class AddressTests(CheckCase):
             self.assertFinds(self.check(also(part)), Level.FAIL, network, "sing-box")
 
     def test_once(self) -> None:
-        """An address and its route are one finding."""
+        """An address and its route make one finding."""
         both = also(address("t", "198.18.0.1", 16), route("198.18.0.0/16", "t"))
         self.assertFinds(self.check(both), Level.FAIL)
 
@@ -69,7 +69,7 @@ class VpnTests(CheckCase):
         return VpnCheck(lambda: landscape, settings())
 
     def test_kinds(self) -> None:
-        """Each kind of tunnel with a default or a half route, in whatever table, is a warning."""
+        """Any kind of tunnel with a default route or a half of one, in any table, is a warning."""
         for kind in TUNNELS:
             for network in ("0.0.0.0/0", "128.0.0.0/1", "::/0", "8000::/1"):
                 other = also(link(3, "wg0", kind), route(network, "wg0", 51820))
@@ -78,7 +78,7 @@ class VpnTests(CheckCase):
                 )
 
     def test_harmless(self) -> None:
-        """A tunnel to one network, hardware with the default route, and our device are not."""
+        """A tunnel to one network, hardware with the default route, and our device are fine."""
         self.assertFinds(
             self.check(
                 also(
@@ -97,7 +97,7 @@ class Ipv6Tests(CheckCase):
     """L{Ipv6Check}."""
 
     def test_levels(self) -> None:
-        """Off, on without a way out, and on."""
+        """IPv6 may be off, on without a default route, or on with one."""
         lonely = HOME._replace(routes=HOME.routes[:2])
         self.assertFinds(Ipv6Check(lambda: HOME, self.machine), Level.INFO, "disabled")
         self.write("proc/sys/net/ipv6/conf/default/disable_ipv6", "0\n")
@@ -111,7 +111,7 @@ class MtuTests(CheckCase):
     """L{MtuCheck}."""
 
     def test_levels(self) -> None:
-        """No uplink, a narrow one, and one that is wide enough."""
+        """A missing uplink, a too narrow one and a wide one are told apart."""
         self.assertFinds(MtuCheck(lambda: HOME, settings()), Level.OK, "eth0 carries 1500")
         check = MtuCheck(lambda: HOME, settings("--mtu", "9000"))
         self.assertFinds(check, Level.INFO, "mtu is 9000", "set mtu to 1500")
@@ -125,11 +125,11 @@ class ReversePathTests(CheckCase):
     """L{ReversePathCheck}."""
 
     def set(self, name: str, value: int) -> None:
-        """A setting."""
+        """Set a kernel setting."""
         self.write(f"proc/sys/net/ipv4/conf/{name}", f"{value}\n")
 
     def test_levels(self) -> None:
-        """Strict on the uplink or for all is a warning, loose or with the mark valid is not."""
+        """Strict on the uplink or for all is a warning; loose, or with src_valid_mark, is not."""
         check = ReversePathCheck(lambda: HOME, self.machine)
         self.assertFinds(check, Level.OK)
         self.set("eth0/rp_filter", 1)
@@ -147,7 +147,7 @@ class MachineNetworkTests(CheckCase):
     """L{readNetwork}, of this machine."""
 
     def test_real(self) -> None:
-        """It has the kernel's own interfaces, and the loopback's address."""
+        """The survey has the kernel's interfaces and the loopback's address."""
         landscape = readNetwork()
         self.assertEqual(
             {each.name for each in landscape.links}, {name for _, name in socket.if_nameindex()}

@@ -24,7 +24,7 @@ class StatusTests(SynchronousTestCase):
     """L{exitStatus}."""
 
     def test_statuses(self) -> None:
-        """The worst counts: 0 for nothing to worry about, 1 for warnings, 2 for failures."""
+        """The worst finding decides: 0 if all is well, 1 for warnings, 2 for failures."""
         self.assertEqual(exitStatus([]), 0)
         self.assertEqual(exitStatus([OK, INFO]), 0)
         self.assertEqual(exitStatus([OK, WARN, INFO]), 1)
@@ -35,7 +35,7 @@ class TextTests(SynchronousTestCase):
     """L{asText}."""
 
     def test_aligned(self) -> None:
-        """Level, name and sentence stand below each other; a cure has an arrow."""
+        """Levels, names and sentences are aligned; a cure has an arrow."""
         self.assertEqual(
             asText([OK, INFO, FAIL]).splitlines(),
             [
@@ -50,19 +50,19 @@ class TextTests(SynchronousTestCase):
         )
 
     def test_width(self) -> None:
-        """No line is longer than the screen, and continued lines are below the first."""
+        """No line is wider than the screen, and continuation lines are aligned."""
         lines = asText([WARN, OK]).splitlines()
         self.assertLessEqual(max(map(len, lines)), WIDTH)
         self.assertTrue(lines[1].startswith(" " * 13 + "Oh"), lines)
 
     def test_colour(self) -> None:
-        """A terminal gets colours, which take no room."""
+        """A terminal gets colours, which take no columns."""
         plain, coloured = asText([FAIL]), asText([FAIL], True)
         self.assertIn("\x1b[31;1mfail\x1b[0m  four", coloured)
         self.assertNotIn("\x1b", plain)
 
     def test_summary(self) -> None:
-        """The last line counts."""
+        """The last line counts failures and warnings."""
         for findings, line in (
             ([OK, INFO], "All is well."),
             ([WARN], "1 warning."),
@@ -76,7 +76,7 @@ class JSONTests(SynchronousTestCase):
     """L{asJSON}."""
 
     def test_fields(self) -> None:
-        """Each finding is an object, its level a word."""
+        """Each finding is an object with its level as a word."""
         self.assertEqual(
             json.loads(asJSON([INFO])),
             [{"check": "two", "level": "info", "text": "By the way.", "cure": "Nothing much."}],
@@ -84,14 +84,14 @@ class JSONTests(SynchronousTestCase):
 
 
 class FakeCheck:
-    """Does what it is told to."""
+    """A check with a given result."""
 
     def __init__(self, result: Any, name: str = "fake") -> None:
         self.name = name
         self.result = result
 
     def run(self) -> Any:
-        """The result, or raise it."""
+        """Return the result, or raise it."""
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -101,12 +101,12 @@ class ExamineTests(SynchronousTestCase):
     """L{examine}."""
 
     def examine(self, *results: Any) -> Deferred[list[Finding]]:
-        """With checks of these results."""
+        """Examine checks with these results."""
         self.clock = Clock()
         return examine([FakeCheck(each) for each in results], self.clock)  # type: ignore[misc]
 
     def test_order(self) -> None:
-        """Findings come in the checks' order, whichever ends first."""
+        """Findings are in the checks' order, whichever ends first."""
         late: Deferred[list[Finding]] = Deferred()
         found = self.examine(late, [INFO, WARN], [OK])
         self.assertNoResult(found)
@@ -115,7 +115,7 @@ class ExamineTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_slow(self) -> None:
-        """A check that hangs is given up, and the others count."""
+        """A check that hangs is given up, and the others are still reported."""
         cancelled: list[object] = []
         found = self.examine(Deferred(cancelled.append), [OK])
         self.clock.advance(CHECK_LIMIT)
@@ -125,12 +125,12 @@ class ExamineTests(SynchronousTestCase):
         self.assertEqual(len(cancelled), 1)
 
     def test_known(self) -> None:
-        """An error of ours is a failure, with its own sentence."""
+        """A nanotun error is a failure with its own sentence."""
         (found,) = self.successResultOf(self.examine(EngineError("it broke; mend it.")))
         self.assertEqual(found, Finding("fake", Level.FAIL, "It broke; mend it."))
 
     def test_unknown(self) -> None:
-        """A check that is broken itself says so."""
+        """A check that raises another error is reported as broken."""
         (found,) = self.successResultOf(self.examine(KeyError("x")))
         self.assertEqual((found.check, found.level), ("fake", Level.WARN))
         self.assertIn("This check itself failed: KeyError('x')", found.text)

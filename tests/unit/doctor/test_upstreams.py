@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
-from nanotun.doctor.datagrams import RETRY, TRIES, Exchange, dnsQuery, isDnsAnswer
+from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.trial import TrialCheck
 from nanotun.doctor.upstreams import DnsCheck, ProxyCheck
@@ -39,27 +39,27 @@ ANSWER = b"\x12\x34\x81\x80" + bytes(8)
 
 
 class ReaderClock(Clock):
-    """A clock with readers."""
+    """A clock that also keeps readers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
-        """Watch it."""
+        """Watch a reader."""
         self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
-        """Watch it no more; it may not be watched."""
+        """Stop watching a reader, if it is watched."""
         if reader in self.readers:
             self.readers.remove(reader)
 
 
 class PeerCase(CheckCase):
-    """A datagram socket that answers from the loopback."""
+    """Provides a datagram socket on the loopback that answers."""
 
     def setUp(self) -> None:
-        """Bind it."""
+        """Bind the socket."""
         super().setUp()
         self.clock = ReaderClock()
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -68,14 +68,14 @@ class PeerCase(CheckCase):
         self.peer.settimeout(5)
 
     def client(self) -> socket.socket:
-        """A socket that is connected to it."""
+        """A socket that is connected to the peer."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.connect(self.peer.getsockname())
         sock.setblocking(False)
         return sock
 
     def answer(self, data: bytes) -> bytes:
-        """Answer the oldest datagram; returns it."""
+        """Answer the oldest datagram, and return it."""
         heard, source = self.peer.recvfrom(1000)
         self.peer.sendto(data, source)
         for reader in list(self.clock.readers):
@@ -83,30 +83,30 @@ class PeerCase(CheckCase):
         return heard
 
     def exhaust(self) -> None:
-        """Let time pass until nobody waits any more."""
+        """Let time pass until every attempt is used up."""
         for _ in range(TRIES):
             self.clock.advance(RETRY)
 
     def assertClean(self) -> None:
-        """Nothing is watched or planned."""
+        """No reader and no delayed call is left."""
         self.assertEqual((self.clock.readers, self.clock.getDelayedCalls()), ([], []))
 
 
-class ExchangeTests(PeerCase):
-    """L{Exchange}."""
+class DatagramTrialTests(PeerCase):
+    """L{DatagramTrial}."""
 
     def begin(self) -> Deferred[None]:
-        """Ask."""
+        """Start to ask."""
         self.sock = self.client()
-        self.exchange = Exchange(self.clock, self.sock, b"question", lambda data: data == b"yes")
-        return self.exchange.start()
+        self.trial = DatagramTrial(self.clock, self.sock, b"question", lambda data: data == b"yes")
+        return self.trial.start()
 
     def test_answered(self) -> None:
-        """The answer ends it; anything else is passed over."""
+        """The answer ends the trial; other datagrams are ignored."""
         done = self.begin()
-        verifyObject(IReadDescriptor, self.exchange)
-        self.assertEqual(self.exchange.logPrefix(), "doctor")
-        self.exchange.doRead()
+        verifyObject(IReadDescriptor, self.trial)
+        self.assertEqual(self.trial.logPrefix(), "doctor")
+        self.trial.doRead()
         self.assertEqual(self.answer(b"no"), b"question")
         self.assertNoResult(done)
         self.clock.advance(RETRY)
@@ -116,7 +116,7 @@ class ExchangeTests(PeerCase):
         self.assertClean()
 
     def test_silence(self) -> None:
-        """It asks a few times and then gives up."""
+        """Without an answer the trial asks a few times and then gives up."""
         done = self.begin()
         self.exhaust()
         self.failureResultOf(done, TimeoutError)
@@ -125,29 +125,29 @@ class ExchangeTests(PeerCase):
         self.assertClean()
 
     def test_refused(self) -> None:
-        """What the kernel says ends it."""
+        """An error of the kernel ends the trial."""
         sock = self.client()
         self.peer.close()
-        done = Exchange(self.clock, sock, b"q", bool).start()
+        done = DatagramTrial(self.clock, sock, b"q", bool).start()
         (reader,) = self.clock.readers
         reader.doRead()
         self.failureResultOf(done, ConnectionRefusedError)
         self.assertClean()
 
     def test_cancelled(self) -> None:
-        """Who gives up leaves nothing behind; so does a lost reader."""
+        """A cancelled trial and a lost reader leave nothing behind."""
         done = self.begin()
         done.cancel()
         self.failureResultOf(done)
         self.assertClean()
         done = self.begin()
-        self.exchange.connectionLost(Failure(OSError(errno.EBADF, "x")))
-        self.exchange.connectionLost(Failure(OSError(errno.EBADF, "x")))
+        self.trial.connectionLost(Failure(OSError(errno.EBADF, "x")))
+        self.trial.connectionLost(Failure(OSError(errno.EBADF, "x")))
         self.failureResultOf(done, OSError)
         self.assertClean()
 
     def test_wire(self) -> None:
-        """The question is a query for NS of the root; an answer has its number and QR."""
+        """The question is an NS query for the root; an answer has its ID and the QR bit."""
         self.assertEqual(dnsQuery(IDENT).hex(), "1234010000010000000000000000020001")
         isAnswer = isDnsAnswer(IDENT)
         self.assertTrue(isAnswer(ANSWER))
@@ -159,7 +159,7 @@ class ProxyTests(PeerCase):
     """L{ProxyCheck}."""
 
     def setUp(self) -> None:
-        """A proxy whose answers the test gives."""
+        """Make a proxy whose answers the test gives."""
         super().setUp()
         self.upstream = FakeUpstream("socks5://proxy:1080")
 
@@ -171,7 +171,7 @@ class ProxyTests(PeerCase):
         self.found: Deferred[list[Finding]] = check.run()
 
     def assertLast(self, level: Level, *words: str) -> list[Finding]:
-        """The last finding's level and words."""
+        """The last finding has this level and these words; returns all findings."""
         found = self.successResultOf(self.found)
         self.assertSentences(found, self.check)
         self.assertEqual(found[-1].level, level, found)
@@ -181,7 +181,7 @@ class ProxyTests(PeerCase):
         return found
 
     def leg(self, kind: LegKind = LegKind.SOCKS5) -> FakeControl:
-        """A leg to the peer."""
+        """Complete the association with a leg to the peer."""
         control = FakeControl()
         sock = self.client() if kind is LegKind.SOCKS5 else socket.socket(type=socket.SOCK_DGRAM)
         sock.setblocking(False)
@@ -196,7 +196,7 @@ class ProxyTests(PeerCase):
         self.assertEqual(len(found), 1)
 
     def test_well(self) -> None:
-        """A proxy that carries both is asked for both; a datagram goes all the way."""
+        """TCP and UDP are both tried, with a datagram to the server and back."""
         self.begin(Endpoint("example.org", 443))
         self.upstream.answerCheck()
         self.upstream.answer().close()
@@ -209,7 +209,7 @@ class ProxyTests(PeerCase):
         self.assertTrue(control.closed)
 
     def test_otherHeaders(self) -> None:
-        """A reply may name its sender by IPv6 or by name; nonsense is no answer."""
+        """An answer may name its sender by IPv6 address or name; a wrong header is no answer."""
         for header in (b"\0\0\0\x04" + bytes(18), b"\0\0\0\x03\x04host\0\x35"):
             self.begin(server=Endpoint("2001:db8::1", 53))
             self.upstream.answerCheck()
@@ -218,17 +218,17 @@ class ProxyTests(PeerCase):
             for nonsense in (b"", b"\0\0\0\x09", b"\0\0\0\x03"):
                 self.answer(nonsense)
                 self.clock.advance(RETRY / TRIES)
-                self.exchangeAgain()
+                self.askAgain()
             self.answer(header + ANSWER)
             self.assertLast(Level.OK)
 
-    def exchangeAgain(self) -> None:
-        """Have the question sent once more."""
+    def askAgain(self) -> None:
+        """Send the question once more."""
         for reader in self.clock.readers:
             reader._socket.send(reader._payload)
 
     def test_target(self) -> None:
-        """A proxy that does not connect is a failure; UDP is tried all the same."""
+        """A proxy that does not connect is a failure, and UDP is tried nevertheless."""
         self.begin(Endpoint("192.0.2.1", 9))
         self.upstream.answerCheck()
         self.upstream.fail(UpstreamRefused("Refused."))
@@ -238,21 +238,21 @@ class ProxyTests(PeerCase):
         self.assertIn("does not connect to 192.0.2.1:9: Refused.", found[1].text)
 
     def test_noDatagrams(self) -> None:
-        """A scheme without UDP is told of, as no fault."""
+        """A scheme without UDP is reported, but not as a fault."""
         self.upstream.carriesDatagrams = False
         self.begin()
         self.upstream.answerCheck()
         self.assertLast(Level.INFO, "carries no UDP")
 
     def test_associateFails(self) -> None:
-        """Another trouble with the association is a warning."""
+        """Any other error of the association is a warning."""
         self.begin()
         self.upstream.answerCheck()
         self.upstream.failDatagrams(ProxyError("Closed; look."))
         self.assertLast(Level.WARN, "UDP ASSOCIATE failed: Closed; look.")
 
     def test_silentRelay(self) -> None:
-        """A relay that says nothing is a warning, and the association is let go of."""
+        """A silent UDP relay of the proxy is a warning, and the association is closed."""
         self.begin()
         self.upstream.answerCheck()
         control = self.leg()
@@ -261,7 +261,7 @@ class ProxyTests(PeerCase):
         self.assertTrue(control.closed)
 
     def test_relayRefuses(self) -> None:
-        """A relay's port that is closed is a warning that says so."""
+        """A closed port of the proxy's UDP relay is a warning that says so."""
         self.begin()
         self.upstream.answerCheck()
         self.leg()
@@ -297,7 +297,7 @@ class DnsTests(PeerCase):
         return cast(Any, self.check.run())
 
     def assertFound(self, found: Deferred[list[Finding]], level: Level, *words: str) -> None:
-        """Its one finding."""
+        """The check has one finding, with this level and these words."""
         (one,) = self.successResultOf(found)
         self.assertSentences([one], self.check)
         self.assertEqual(one.level, level)
@@ -306,29 +306,29 @@ class DnsTests(PeerCase):
         self.assertClean()
 
     def test_answers(self) -> None:
-        """A server that answers is well."""
+        """A server that answers is fine."""
         found = self.begin()
         self.answer(ANSWER)
         self.assertFound(found, Level.OK)
 
     def test_silent(self) -> None:
-        """One that does not is a failure."""
+        """A server that does not answer is a failure."""
         found = self.begin()
         self.exhaust()
         self.assertFound(found, Level.FAIL, "does not answer", "past the proxy")
 
     def test_unreachable(self) -> None:
-        """One that there is no way to is a failure with the kernel's reason."""
+        """A server that cannot be reached is a failure with the kernel's reason."""
 
-        class NoWay(socket.socket):
+        class Unroutable(socket.socket):
             def connect(self, address: object) -> None:
                 raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-        found = self.begin(lambda family: NoWay(family, socket.SOCK_DGRAM))
+        found = self.begin(lambda family: Unroutable(family, socket.SOCK_DGRAM))
         self.assertFound(found, Level.FAIL, "cannot be reached (Network is unreachable)")
 
     def test_noSocket(self) -> None:
-        """A socket that cannot be made is a failure with its sentence."""
+        """If no socket can be made, its error becomes a failure."""
 
         def make(family: int) -> socket.socket:
             raise UpstreamError("No sockets; be root.")
@@ -340,7 +340,7 @@ class TrialTests(CheckCase):
     """L{TrialCheck}."""
 
     def check(self, result: Any, *flags: str) -> Finding:
-        """What it finds when the attempt ends like this."""
+        """The finding when the attempt has this result."""
         outcome = fail(result) if isinstance(result, Exception) else succeed(result)
         check = TrialCheck(settings(*flags), lambda call: outcome, True)
         verifyObject(ICheck, check)
@@ -349,13 +349,13 @@ class TrialTests(CheckCase):
         return cast(Finding, found)
 
     def test_levels(self) -> None:
-        """With offload, without, and without because it was asked for."""
+        """A device without offload is a warning, unless the settings turn offload off."""
         self.assertEqual(self.check(True).level, Level.OK)
         self.assertEqual(self.check(False).level, Level.WARN)
         self.assertEqual(self.check(False, "--offload", "off").level, Level.OK)
 
     def test_failures(self) -> None:
-        """No device is a failure; no namespace to try it in is not."""
+        """A missing device is a failure; a missing namespace to try it in is not."""
         found = self.check(DeviceError("no device; get one."))
         self.assertEqual((found.level, found.text), (Level.FAIL, "No device; get one."))
         found = self.check(RoutingError("no namespace; be privileged."))
@@ -363,7 +363,7 @@ class TrialTests(CheckCase):
         self.assertIn("'nanotun run' cannot work here: no namespace", found.text)
 
     def test_attempt(self) -> None:
-        """The attempt is made in the thread, with the settings."""
+        """The attempt runs in the thread, with the settings."""
         given: list[object] = []
         wanted = settings()
 
@@ -376,7 +376,7 @@ class TrialTests(CheckCase):
         self.assertEqual(given, [wanted])
 
     def test_notRoot(self) -> None:
-        """Without root nothing is tried."""
+        """Without root, nothing is tried."""
         check = TrialCheck(settings(), lambda call: succeed(call()), False, lambda _: 1 // 0 == 0)
         self.assertFinds(check, Level.INFO, "Not tried")
 
@@ -385,7 +385,7 @@ class ChecksTests(CheckCase):
     """L{allChecks}, L{basicChecks} and L{parseTarget}."""
 
     def test_all(self) -> None:
-        """There is one for each proxy and each DNS server, and each is a check."""
+        """Every proxy and every DNS server has a check of its own."""
         wanted = settings("--proxy", "http://10.0.0.2", "--dns", "192.0.2.1,192.0.2.2,2001:db8::1")
         checks = allChecks(wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME)
         for check in checks:
@@ -395,12 +395,12 @@ class ChecksTests(CheckCase):
         self.assertEqual(len(set(names)), len(checks) - 3)
 
     def test_basic(self) -> None:
-        """Those that need no configuration are among them."""
+        """The basic checks need no configuration."""
         names = {check.name for check in basicChecks(self.machine)}
         self.assertEqual(names, {"program", "privileges", "/dev/net/tun", "open files", "clock"})
 
     def test_badFile(self) -> None:
-        """A file that a proxy's URL names and that is no good is an error."""
+        """A missing file that a proxy's URL names is an error."""
         wanted = settings("--proxy", f"https://10.0.0.2?ca={os.path.abspath('no-such-file')}")
         self.assertRaises(ConfigError, allChecks, wanted, (), None, Clock(), None, self.machine)
 
