@@ -1,7 +1,6 @@
 """
-What nanotun and the helper in the cell say to each other: JSON objects, one a packet,
-with at most one file descriptor beside each, over a socket pair of the kind
-C{SOCK_SEQPACKET} (unix(7)).
+The channel between nanotun and the helper in the cell: JSON objects, one per packet, each
+with at most one file descriptor, over a socket pair of type C{SOCK_SEQPACKET} (unix(7)).
 """
 
 from __future__ import annotations
@@ -11,34 +10,35 @@ import os
 import socket
 from typing import Any
 
-#: Bytes of one message; the longest one has the names of processes in it.
+#: Bytes of one message; the longest contains the names of processes.
 MESSAGE_LIMIT = 1 << 16
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The peer has closed its end."""
 
 
 class Channel:
     """
-    One end.
+    One end of the channel.
 
-    @param sock: of the kind C{SOCK_SEQPACKET}; the channel's from here on.
+    @param sock: of type C{SOCK_SEQPACKET}; the channel closes it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
     def fileno(self) -> int:
-        """The fd, for those who wait for a message."""
+        """The fd, to wait on for a message."""
         return self._socket.fileno()
 
     def send(self, fd: int | None = None, **message: Any) -> None:
         """
         Send one message.
 
-        @param fd: goes along, as a duplicate.
-        @raise ChannelClosed: nobody is there to hear it.
+        @param fd: sent with it, as a duplicate.
+        @param message: the fields, which JSON can represent.
+        @raise ChannelClosed: the peer is gone.
         """
         data = json.dumps(message).encode()
         try:
@@ -53,10 +53,10 @@ class Channel:
         """
         Wait for one message.
 
-        @param timeout: seconds; L{None} waits for as long as it takes.
-        @return: the message and the fd that came along, which is the caller's.
-        @raise ChannelClosed: the other side is gone.
-        @raise TimeoutError: nothing came.
+        @param timeout: seconds; L{None} to wait without limit.
+        @return: the message and the fd that came with it, which the caller must close.
+        @raise ChannelClosed: the peer is gone.
+        @raise TimeoutError: no message arrived in time.
         """
         try:
             self._socket.settimeout(timeout)
@@ -72,7 +72,7 @@ class Channel:
         return json.loads(data), fds[0] if fds else None
 
     def close(self) -> None:
-        """The other side hears of it; may be called twice."""
+        """Close this end, which the peer notices; may be called twice."""
         self._socket.close()
 
 
@@ -80,8 +80,8 @@ def makePair() -> tuple[Channel, socket.socket]:
     """
     Make both ends.
 
-    @return: ours, and the other's, for a child.
-    @raise OSError: there are no file descriptors.
+    @return: this process's end, and the socket of the other end, for a child.
+    @raise OSError: the process has no file descriptors left.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Channel(ours), theirs

@@ -1,5 +1,5 @@
 """
-The command in a cell: started, waited for, and what its end is as an exit status.
+The command in a cell: how it is started, and what its end means as an exit status.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-#: Exit statuses that shells and env(1) give: the command's own are those below.
+#: Exit statuses as in shells and env(1); lower ones are the command's own.
 OWN_FAULT = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 SIGNAL_BASE = 128
 
-#: Variables that may hold the proxy's password, which is no business of the command's.
+#: Variables that may hold the proxy's password, which the command must not see.
 HIDDEN = ("NANOTUN_PROXY", "NANOTUN_PROXY_PASSWORD")
 
-#: What a terminal or a user sends to a command.  SIGTSTP and SIGCONT stay as they
-#: are: the terminal sends them to all of us.
+#: Signals that a terminal or a user sends to a command.  SIGTSTP and SIGCONT keep their
+#: default action: the terminal sends them to every process of the group.
 SIGNALS = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -34,10 +34,10 @@ SIGNALS = (
 
 class CommandUser(NamedTuple):
     """
-    Whom the command runs as.
+    The user that the command runs as.
 
-    @ivar groups: all of the user's groups.
-    @ivar variables: of the environment, which are the user's.
+    @ivar groups: the ids of all the user's groups.
+    @ivar variables: environment variables that depend on the user.
     """
 
     uid: int
@@ -50,7 +50,7 @@ class CommandFailed(Exception):
     """
     The command could not be started.
 
-    @ivar status: what to exit with.
+    @ivar status: the exit status for nanotun.
     """
 
     def __init__(self, sentence: str, status: int) -> None:
@@ -62,12 +62,13 @@ def startCommand(
     argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """
-    Start it with our standard streams, in our process group, with every fd that was
-    inherited: for a terminal it is as if the user had started it.
+    Start the command with this process's standard streams, process group and inheritable
+    file descriptors: to a terminal, the user might have started it directly.
 
-    @param user: L{None} for whoever we are.
-    @param environment: ours.
-    @raise CommandFailed: with one sentence.
+    @param argv: the program and its arguments.
+    @param user: L{None} for this process's own user.
+    @param environment: this process's environment.
+    @raise CommandFailed: it cannot be started; with one sentence.
     """
     variables = {key: value for key, value in environment.items() if key not in HIDDEN}
     extra: dict[str, object] = {}
@@ -84,7 +85,7 @@ def startCommand(
 
 def _failure(name: str, error: OSError) -> CommandFailed:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        # A script whose #! interpreter is missing says the same.
+        # A script whose #! interpreter is missing fails with the same error.
         if "/" in name and os.path.exists(name):
             return CommandFailed(
                 f"{name}: its interpreter is missing; look at the first line of that file.",
@@ -101,8 +102,8 @@ def _failure(name: str, error: OSError) -> CommandFailed:
 
 def statusOf(returncode: int) -> int:
     """
-    The exit status that a shell would give.
+    The exit status that a shell would report.
 
-    @param returncode: of L{subprocess.Popen}: negative for a signal.
+    @param returncode: that of L{subprocess.Popen}: negative for a signal.
     """
     return SIGNAL_BASE - returncode if returncode < 0 else returncode

@@ -1,5 +1,5 @@
 """
-The device of a cell, as the daemon sees it: made by the helper, used from outside.
+The device of a cell: the helper makes it, and the packet engine uses it from outside.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from nanotun.cell.channel import Channel, ChannelClosed
 from nanotun.errors import DeviceError
 from nanotun.interfaces import ITunDevice, ITunOpener
 
-#: Seconds.  The helper starts a Python and tries the offload, which takes half a
-#: second, or some on a machine that is very busy.
+#: Seconds for the helper to start Python and to try segmentation offload.  That takes half
+#: a second, or several on a very busy machine.
 OPEN_LIMIT = 30.0
 
 
 @implementer(ITunDevice)
 class CellTun:
-    """A device in another network namespace; the fd knows no namespaces."""
+    """A device in another network namespace; its fd works in any."""
 
     def __init__(self, fd: int, name: str, mtu: int, vnetHeader: int) -> None:
         self.name = name
@@ -43,9 +43,9 @@ class CellTun:
 @implementer(ITunOpener)
 class CellTunOpener:
     """
-    Has devices made in a cell.
+    Has the helper make devices in a cell.
 
-    @param channel: to the helper there.
+    @param channel: to the helper.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class CellTunOpener:
         try:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(open=[name, mtu, offload])
-            # Also where that was not heard: there may be last words about why.
+            # Even if sending failed: the helper may have sent the reason before it ended.
             answer, fd = self._channel.receive(OPEN_LIMIT)
         except (ChannelClosed, TimeoutError):
             raise DeviceError(

@@ -1,9 +1,9 @@
 """
-The helper: it lives in the cell, makes it what it is, and starts the command there.
+The helper: it runs in the cell, sets it up, and starts the command there.
 
-The order: mounts, then the device when nanotun asks for it, then the command when
-nanotun says that the tunnel is up.  When the command ends, so does everything that it
-left behind; when nanotun ends, so does the command.
+The order is: mounts; the device, when nanotun asks for it; the command, when nanotun
+reports that the tunnel is up.  When the command ends, the helper ends every process that
+it left behind; when nanotun ends, the helper ends the command.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ from nanotun.cell.mounts import CellMounts
 from nanotun.errors import NanotunError
 from nanotun.interfaces import ITunOpener
 
-#: Seconds between two looks at the files that the machine may have replaced.
+#: Seconds between two checks of the files that the machine may have replaced.
 REPAIR_INTERVAL = 1.0
 
-#: Processes of the command's that are named to the user; the others are counted.
+#: How many of the command's remaining processes are named to the user; the rest are counted.
 NAMED_LIMIT = 5
 
 
 class Helper:
     """
-    Serves one cell to its end.
+    Serves one cell until its end.
 
+    @param channel: to nanotun.
     @param opener: makes the device, in this process's namespace.
-    @param route: brings the loopback up and routes all through the device, by name.
-    @param notes: what was logged since the last call, for nanotun to say.
+    @param mounts: the command's own files.
+    @param route: takes the device's name, brings the loopback up and routes everything else
+        through the device.
+    @param notes: returns what was logged since its last call, for nanotun to log.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Helper:
         self._mounts = mounts
         self._route = route
         self._notes = notes
-        # The native library raises it for itself, and children inherit it.
+        # The native library raises this limit for itself, and children would inherit that.
         self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _ignore)
@@ -68,9 +71,11 @@ class Helper:
         self, argv: Sequence[str], user: CommandUser | None, environment: Mapping[str, str]
     ) -> None:
         """
-        Do all of it.
+        Set up the cell, run the command, and wait for nanotun to close the channel.
 
-        @param argv: the command.
+        @param argv: the command and its arguments.
+        @param user: whom it runs as; L{None} for this process's user.
+        @param environment: the command's, apart from the variables of C{user}.
         """
         try:
             self._channel.send(hello=os.getpid())
@@ -82,7 +87,7 @@ class Helper:
                 self._channel.send(failed=str(error))
             except CommandFailed as error:
                 self._channel.send(failed=str(error), status=error.status)
-            # An end that is closed with words unread takes its own last words along.
+            # If this end closed with unread messages, the kernel would discard what it sent.
             while True:
                 self._channel.receive()
         except ChannelClosed:
@@ -102,7 +107,7 @@ class Helper:
                 notes=notes + self._notes(),
             )
         finally:
-            # The device has to end with nanotun, not with us.
+            # Only nanotun may keep the device open: it must disappear with nanotun.
             device.close()
 
     def _run(
@@ -110,14 +115,14 @@ class Helper:
     ) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
         command = startCommand(argv, user, environment)
-        # The terminal's, in the moment when nanotun took it for the command's already.
+        # The terminal sent these before the command ran; nanotun left them to the command.
         for number in tuple(_early):
             command.send_signal(number)
         try:
             while command.poll() is None:
                 self._waitForNews(command)
         finally:
-            # Whatever ended us ends the command, too.
+            # Even on an error, end the command and its processes.
             left = self._endResidents()
         self._channel.send(
             ended=statusOf(command.returncode),
@@ -133,24 +138,24 @@ class Helper:
             self._stopAlong(command.pid)
         if channel in ready:
             message, _ = self._channel.receive()
-            # Popen sends nothing to a pid that it has waited for.
+            # Popen sends nothing to a process that it has already waited for.
             command.send_signal(message["signal"])
         if not ready:
-            # What fails now is tried again in a second.
+            # If it fails now, it is tried again in a second.
             with contextlib.suppress(NanotunError, OSError, subprocess.TimeoutExpired):
                 self._mounts.repair()
 
     def _stopAlong(self, pid: int) -> None:
         """
-        A shell that stops itself (suspend in bash) has a process group of its own: then
-        ours has to stop too, or the shell that nanotun was started from would not know.
+        Stop this process group if the command stopped itself in a group of its own, as bash
+        does for C{suspend}: otherwise the shell that started nanotun would not notice.
         """
-        # One that has ended is no longer anybody to ask about.
+        # The command may have ended meanwhile.
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             stopped = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
             if stopped is not None and os.getpgid(pid) != os.getpgrp():
                 os.killpg(os.getpgrp(), signal.SIGTSTP)
-                # We go on here when somebody continues us.
+                # Execution resumes here after a SIGCONT.
                 _giveTerminal(os.getpgid(pid))
                 os.kill(pid, signal.SIGCONT)
 
@@ -160,7 +165,7 @@ class Helper:
 
 
 def _giveTerminal(group: int) -> None:
-    """Make a process group the terminal's, if ours is now (tcsetpgrp(3))."""
+    """Move the terminal from this process group to another, if it is there (tcsetpgrp(3))."""
     with contextlib.suppress(OSError):
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -170,23 +175,23 @@ def _giveTerminal(group: int) -> None:
             os.close(terminal)
 
 
-#: Signals that this process has got itself.
+#: Signals that this process has received itself.
 _early: set[int] = set()
 
 
 def _ignore(number: int, frame: object) -> None:
-    """For signals that are the command's to act on: unlike SIG_IGN it ends at exec."""
+    """Leave a signal to the command.  Unlike SIG_IGN, a handler is not inherited by exec."""
     if number in SIGNALS:
         _early.add(number)
 
 
 def beDeaf() -> None:
     """
-    Leave signals to the command, but for those that are ignored already: they were
-    so when nanotun was started (nohup(1)), and stay so for the command.
+    Leave signals to the command.  One that is already ignored, because nanotun was
+    started that way (nohup(1)), stays ignored, also for the command.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _ignore)
-    # nanotun blocks them, to be told who sent them; so did we, from our birth.
+    # nanotun blocks them to learn who sent them, and this process inherited the mask.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,8 +1,8 @@
 """
-Starts the helper, in namespaces of its own, by unshare(1).
+Starts the helper in namespaces of its own, with unshare(1).
 
-A child and exec, never a bare fork: the packet engine's threads would not survive
-one, and Python has unshare(2) only from 3.12 on.
+It is a child with exec rather than a bare fork, because the packet engine's threads do
+not survive a fork, and Python has unshare(2) only since 3.12.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from nanotun.cell.leftovers import endAll, namespaceOf, residents
 from nanotun.cell.mounts import findTool
 from nanotun.errors import RoutingError
 
-#: What the helper's Python runs.  Isolated (-I), because this is root in a directory
-#: of anybody's: no module is taken from there or from PYTHONPATH; the search path is
-#: the one that we were found by.
+#: The program of the helper's Python.  It is isolated (-I), because root runs it in
+#: anybody's directory: no module may come from there or from PYTHONPATH.  The search path
+#: is the one of this process.
 BOOT = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); import {0}; {0}.main()"
 
-#: Seconds for the helper to end by itself: it has a second to end what the command
-#: left behind.
+#: Seconds for the helper to end by itself: it takes a second to end the processes that
+#: the command left behind.
 END_LIMIT = 5.0
 
 
@@ -46,19 +46,20 @@ class Cell:
         unshare: str | None = None,
     ) -> None:
         """
-        Begin to make it.  Returns at once.
+        Start to make the cell, without waiting for it.
 
-        @param argv: the command.
-        @param module: with the helper's C{main}.
-        @param unshare: the program's path; found by itself.
-        @raise RoutingError: with one sentence.
+        @param argv: the command and its arguments.
+        @param user: whom it runs as; L{None} for this process's user.
+        @param module: name of the module with the helper's C{main}.
+        @param unshare: path of unshare(1); looked up by default.
+        @raise RoutingError: it cannot be started; with one sentence.
         """
         program = findTool("unshare") if unshare is None else unshare
         if not program:
             raise RoutingError("the program unshare is missing; install the package util-linux.")
         self.channel, theirs = makePair()
-        # unshare's words come here and are part of a sentence of ours; the helper has
-        # the real stderr beside.
+        # unshare writes its errors here, to become part of one of our sentences; the
+        # helper is passed the real stderr as well.
         self._words: IO[bytes] = os.fdopen(os.memfd_create("words"), "w+b")
         stderr = os.dup(2)
         os.set_inheritable(stderr, True)
@@ -86,16 +87,16 @@ class Cell:
 
     def ready(self) -> None:
         """
-        Wait until the helper is in its namespaces.
+        Wait until the helper runs in its namespaces.
 
-        @raise RoutingError: it did not get there; with one sentence.
+        @raise RoutingError: it failed to; with one sentence.
         """
         try:
             self.channel.receive(END_LIMIT * 4)
         except (ChannelClosed, TimeoutError):
             raise RoutingError(self._why()) from None
         here = namespaceOf(self._process.pid)
-        # Never our own, whatever unshare did.
+        # Never this process's own namespace, whatever unshare did.
         self._namespace = None if here == namespaceOf() else here
 
     def _why(self) -> str:
@@ -111,7 +112,7 @@ class Cell:
 
     def end(self) -> None:
         """
-        Let go of it: the helper ends, and everybody in the cell.  May be called twice.
+        End the helper and every process in the cell.  May be called twice.
         """
         self.channel.close()
         try:
@@ -122,5 +123,5 @@ class Cell:
         self._words.close()
         if self._namespace is not None:
             namespace, self._namespace = self._namespace, None
-            # Nobody, unless the helper was killed.
+            # There are none left unless the helper was killed.
             endAll(lambda: residents(namespace))

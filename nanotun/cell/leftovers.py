@@ -1,5 +1,5 @@
 """
-Who lives in a cell, and their end.
+Finds the processes in a cell, and ends them.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-#: Seconds between SIGTERM and SIGKILL: enough for what cleans up after itself.
+#: Seconds between SIGTERM and SIGKILL: enough for a process to clean up.
 GRACE = 1.0
 
-#: How often SIGKILL is sent to whoever is still there: they may make others meanwhile.
+#: How often SIGKILL is sent to the remaining processes, which may fork meanwhile.
 ROUNDS = 50
 
-PAUSE = 0.02  #: Seconds between two looks.
+PAUSE = 0.02  #: Seconds between two searches.
 
 
 class Resident(NamedTuple):
-    """A process in the cell; C{name} as ps(1) shows it."""
+    """A process in the cell; C{name} is the one that ps(1) shows."""
 
     pid: int
     name: str
 
 
 def namespaceOf(pid: int | str = "self", proc: str = "/proc") -> tuple[int, int] | None:
-    """What tells one network namespace from another (namespaces(7)); L{None}: no process."""
+    """The identity of a process's network namespace (namespaces(7)); L{None} without process."""
     try:
         status = os.stat(f"{proc}/{pid}/ns/net")
     except OSError:
@@ -40,9 +40,10 @@ def residents(
     namespace: tuple[int, int], spared: tuple[int, ...] = (), proc: str = "/proc"
 ) -> list[Resident]:
     """
-    Look through all processes.
+    Find all processes of a network namespace.
 
-    @param spared: pids that do not count.
+    @param namespace: from L{namespaceOf}.
+    @param spared: pids to leave out.
     """
     found = []
     for entry in os.listdir(proc):
@@ -64,10 +65,10 @@ def endAll(
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Resident]:
     """
-    End everybody: SIGTERM, and SIGKILL after L{GRACE} seconds.
+    End processes: SIGTERM first, SIGKILL after L{GRACE} seconds.
 
-    @param find: who is there now.
-    @return: who was there at first.
+    @param find: returns the processes that still exist.
+    @return: those that existed at first.
     """
     first = find()
     _signal(first, (signal.SIGTERM, signal.SIGCONT), kill)

@@ -1,9 +1,9 @@
 """
-What the command sees of the file system: the machine's, but for how names are looked
-up and what F{/sys} says of the network.
+The command's view of the file system: the machine's, except for how names are looked up
+and for the network in F{/sys}.
 
-The helper runs in a mount namespace of its own, so that nothing here reaches the
-machine.  mount(8) does the work: Python has no mount(2).
+The helper runs in a mount namespace of its own, so none of this affects the machine.
+mount(8) does the work, as Python has no mount(2).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from nanotun.errors import RoutingError
 RESOLV = "/etc/resolv.conf"
 NSSWITCH = "/etc/nsswitch.conf"
 
-#: Where daemons that look up names listen.  In the cell there is nothing in these, or
-#: glibc would ask systemd-resolved, nscd or avahi, who ask past the tunnel.
+#: Directories of the sockets of daemons that look up names.  They are empty in the cell:
+#: otherwise glibc would ask systemd-resolved, nscd or avahi, which ask past the tunnel.
 LOOKUP_SOCKETS = ("/run/systemd/resolve", "/run/nscd", "/var/run/nscd", "/run/avahi-daemon")
 
-#: Where F{/sys} shows network devices; a fresh sysfs shows those of the namespace that
-#: mounted it (namespaces(7)).
+#: The directories of network devices in F{/sys}; a sysfs shows the devices of the namespace
+#: that it was mounted in (namespaces(7)).
 NETWORK_SYS = ("class/net", "devices/virtual/net")
 
-#: Directories that something can be mounted on for a moment, before the command
-#: runs; every Linux has the last.
+#: Directories to mount something on for a moment, before the command runs; every Linux has
+#: the last one.
 STAGES = ("/mnt", "/media", "/srv", "/tmp")
 
 PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
@@ -38,9 +38,9 @@ PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 def findTool(name: str, places: Sequence[str] = PLACES) -> str:
     """
-    The absolute path of a program, or an empty string.
+    Find a program.  C{PATH} is ignored: the user controls it, and this runs as root.
 
-    C{PATH} is not looked at: it is the user's, and this runs as root.
+    @return: its absolute path, or an empty string.
     """
     paths = (os.path.join(place, name) for place in places)
     return next((path for path in paths if os.access(path, os.X_OK)), "")
@@ -48,14 +48,14 @@ def findTool(name: str, places: Sequence[str] = PLACES) -> str:
 
 def runTool(name: str, *arguments: str) -> None:
     """
-    Run a program to its end, with nothing on its standard input.
+    Run a program to its end, with an empty standard input.
 
     @raise RoutingError: it is missing or failed.
     """
     path = findTool(name)
     if not path:
         raise RoutingError(f"the program {name} is missing; install the package util-linux.")
-    # The terminal's Ctrl-C is not for it; the mask is inherited.
+    # It inherits the mask, so the terminal's Ctrl-C does not end it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         done = subprocess.run(
@@ -75,8 +75,8 @@ class CellMounts:
     """
     Everything that is mounted for a cell.
 
-    @param tool: as L{runTool}.
-    @param root: what stands for F{/}.
+    @param tool: runs a program, like L{runTool}.
+    @param root: prefix of every path, for tests.
     """
 
     def __init__(self, tool: Callable[..., None] = runTool, root: str = "") -> None:
@@ -86,10 +86,10 @@ class CellMounts:
 
     def apply(self) -> list[str]:
         """
-        Mount all of it.
+        Mount everything.
 
-        @return: sentences about what could not be had and is no harm.
-        @raise RoutingError: with one sentence.
+        @return: sentences about mounts that failed and that the command can do without.
+        @raise RoutingError: a necessary mount failed; with one sentence.
         """
         notes = []
         masked = {os.path.realpath(self._root + path) for path in LOOKUP_SOCKETS}
@@ -109,11 +109,10 @@ class CellMounts:
 
     def repair(self) -> bool:
         """
-        Put the command's files back in place if the machine has replaced its own: a
-        file that is renamed over another takes what is mounted there away (since
-        Linux 3.14, mount_namespaces(7)).
+        Mount the command's files again where the machine has replaced its own: since Linux
+        3.14, renaming a file over a mount point removes the mount (mount_namespaces(7)).
 
-        @return: whether anything was to be done.
+        @return: whether any had to be mounted again.
         """
         lost = [
             (path, text)
@@ -140,14 +139,14 @@ class CellMounts:
 
     def _cover(self, path: str, text: str, masked: tuple[str, ...]) -> bool:
         """
-        Put C{text} in the place of what is at C{path}, for this namespace.
+        Replace the content of the file at C{path} by C{text}, in this namespace.
 
-        @param masked: directories that are ours already.
-        @return: whether there is such a place.
+        @param masked: directories that already have an empty file system of this namespace.
+        @return: whether there is a file to replace.
         """
         real = os.path.realpath(self._root + path)
         if not os.path.exists(real):
-            # The usual link into a directory of systemd-resolved's that was just masked.
+            # Usually a link into a directory of systemd-resolved that was just masked.
             if not any(real.startswith(f"{directory}/") for directory in masked):
                 return False
             try:
@@ -182,12 +181,12 @@ class CellMounts:
         )
 
     def _mountSys(self) -> None:
-        """Show the cell's devices in F{/sys}, and leave the rest of it as it is."""
+        """Show the cell's network devices in F{/sys}; the rest of it stays the machine's."""
         sys, stage = f"{self._root}/sys", self._stage(f"{self._root}/sys/")
         there = [part for part in NETWORK_SYS if os.path.isdir(f"{sys}/{part}")]
         if not there:
             return
-        # Containers often may not; the command sees the machine's devices there then.
+        # Often forbidden in containers; the command then sees the machine's devices.
         with contextlib.suppress(RoutingError):
             self._tool("mount", "-t", "sysfs", "sysfs", stage)
             try:

@@ -1,6 +1,6 @@
 """
-How names are looked up in a cell: its own F{/etc/resolv.conf} and
-F{/etc/nsswitch.conf}, made of the machine's.  Pure: text in, text out.
+How names are looked up in a cell: its own F{/etc/resolv.conf} and F{/etc/nsswitch.conf},
+derived from the machine's.  Pure: text in, text out.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ import re
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 
-#: Sources of host names (nsswitch.conf(5)) that ask nobody outside the process, or
-#: ask the servers of F{resolv.conf}.  All others talk to a daemon of the machine
-#: through a unix socket, and that daemon asks past the tunnel.
+#: Sources of host names (nsswitch.conf(5)) that stay within the process, or ask the
+#: servers of F{resolv.conf}.  All others ask a daemon of the machine through a unix
+#: socket, and that daemon asks past the tunnel.
 SOURCES = ("files", "dns", "myhostname")
 
 
 def resolvConf(text: str) -> str:
     """
-    Replace the name servers by the gateway's relay.
+    Replace the name servers by the gateway's DNS relay.
 
-    @param text: the machine's; search lists and options stay as they are.
+    @param text: the machine's file; search lists and options are kept.
+    @return: the cell's.
     """
     kept = [
         line
@@ -32,16 +33,16 @@ def resolvConf(text: str) -> str:
 
 def nsswitchConf(text: str) -> str:
     """
-    Leave only such sources of host names as do not lead out of the cell.
+    Keep only the sources of host names that stay inside the cell.
 
-    @param text: the machine's.
-    @return: the same text if nothing is to be changed.
+    @param text: the machine's file.
+    @return: the cell's; the same text if nothing has to change.
     """
     return re.sub(r"(?m)^([ \t]*hosts:)(.*)$", _hosts, text)
 
 
 def _hosts(line: re.Match[str]) -> str:
-    """The line's sources without conditions, which are about those left out."""
+    """Drop the other sources, and all conditions, which refer to the dropped ones."""
     given = line[2].partition("#")[0]
     words = re.sub(r"\[[^]]*\]", " ", given).split()
     if all(word in SOURCES for word in words) and "dns" in words and "[" not in given:

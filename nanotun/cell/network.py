@@ -1,5 +1,5 @@
 """
-The network inside a cell, around the device: the loopback and the default routes.
+The network of a cell apart from its device: the loopback and the default routes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from nanotun.errors import RoutingError
 
 def routeAll(device: str) -> None:
     """
-    Bring the loopback up and send everything else to the gateway, in the network
-    namespace of this process.
+    Bring the loopback up and route everything else to the gateway, in the network namespace
+    of this process.
 
-    @param device: up, with its addresses.
-    @raise RoutingError: with one sentence.
+    @param device: name of the device, which is up and has its addresses.
+    @raise RoutingError: the kernel refuses; with one sentence.
     """
     from pyroute2.iproute.linux import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
@@ -37,7 +37,7 @@ def routeAll(device: str) -> None:
 
 
 def _hasIPv6(device: str) -> bool:
-    """Whether the device has an IPv6 address: the opener leaves it out where there is none."""
+    """Whether the device has an IPv6 address; without IPv6 the opener gives it none."""
     try:
         with open("/proc/net/if_inet6") as table:
             return any(line.split()[-1] == device for line in table)

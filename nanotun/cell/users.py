@@ -1,5 +1,5 @@
 """
-Who a command is run as: C{--user NAME} or C{--user UID}.
+Looks up the user that a command runs as: C{--user NAME} or C{--user UID}.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from nanotun.linux.users import userEntry
 
 def findUser(text: str) -> CommandUser:
     """
-    Look up a user, with all groups.
+    Look up a user with all groups.
 
     @param text: a name or a number.
-    @raise ConfigError: there is none.
+    @raise ConfigError: there is no such user.
     """
     try:
         entry = userEntry(text)

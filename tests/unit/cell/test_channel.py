@@ -16,17 +16,17 @@ from nanotun.interfaces import ITunDevice, ITunOpener
 
 
 class PairCase(SynchronousTestCase):
-    """Both ends of a channel."""
+    """Provides both ends of a channel."""
 
     def setUp(self) -> None:
-        """Make them."""
+        """Make both ends."""
         self.ours, theirs = makePair()
         self.theirs = Channel(theirs)
         self.addCleanup(self.ours.close)
         self.addCleanup(self.theirs.close)
 
     def pipe(self) -> tuple[int, int]:
-        """A pipe that is closed after the test, if it is open still."""
+        """A pipe that is closed after the test, if it is still open."""
         ends = os.pipe()
         for end in ends:
             self.addCleanup(self._close, end)
@@ -50,7 +50,7 @@ class ChannelTests(PairCase):
         self.assertEqual(self.theirs.receive(), ({"run": True}, None))
 
     def test_fd(self) -> None:
-        """A file descriptor goes along; the command does not inherit it."""
+        """A file descriptor arrives with its message; the command does not inherit it."""
         reader, writer = self.pipe()
         self.ours.send(reader, name="x")
         message, fd = self.theirs.receive()
@@ -62,7 +62,7 @@ class ChannelTests(PairCase):
         self.assertFalse(os.get_inheritable(fd))
 
     def test_closed(self) -> None:
-        """The end of the other side is told of, after its last words."""
+        """The peer's end is reported after its last messages."""
         self.theirs.send(ended=3)
         self.theirs.close()
         self.assertRaises(ChannelClosed, self.ours.send, run=True)
@@ -72,7 +72,7 @@ class ChannelTests(PairCase):
         self.assertRaises(ChannelClosed, self.ours.receive)
 
     def test_timeout(self) -> None:
-        """Who waits need not wait for ever."""
+        """Waiting for a message has a time limit."""
         self.assertRaises(TimeoutError, self.ours.receive, 0.0001)
 
 
@@ -80,21 +80,21 @@ class OpenerTests(PairCase):
     """L{CellTunOpener}."""
 
     def setUp(self) -> None:
-        """An opener."""
+        """Make an opener."""
         super().setUp()
         self.opener = CellTunOpener(self.ours)
 
     def answer(self, fd: int | None = None, **message: object) -> None:
-        """What the helper says."""
+        """Let the helper send a message."""
         self.theirs.send(fd, **message)
 
     def test_interfaces(self) -> None:
-        """They are what they say."""
+        """Opener and device provide their interfaces."""
         verifyObject(ITunOpener, self.opener)
         verifyObject(ITunDevice, CellTun(-1, "nano0", 1500, 10))
 
     def test_open(self) -> None:
-        """The helper is asked for the device, whose fd is closed with it."""
+        """The helper is asked for the device; closing the device closes its fd."""
         reader, _ = self.pipe()
         self.answer(reader, name="nano0", mtu=1400, vnetHeader=10, notes=[])
         device = self.opener.open("nano0", 1400, "auto")
@@ -107,7 +107,7 @@ class OpenerTests(PairCase):
         self.assertRaises(OSError, os.fstat, fd)
 
     def test_notes(self) -> None:
-        """What the helper warns of is logged."""
+        """The helper's warnings are logged."""
         events: list[LogEvent] = []
         observer = cast(ILogObserver, events.append)
         globalLogPublisher.addObserver(observer)
@@ -118,20 +118,20 @@ class OpenerTests(PairCase):
         self.assertEqual([event.get("note") for event in events], ["slow here."])
 
     def test_failed(self) -> None:
-        """What keeps the helper from it is the error."""
+        """If the helper cannot make a device, its reason is the error."""
         self.answer(failed="there is no /dev/net/tun.")
         error = self.assertRaises(DeviceError, self.opener.open, "nano0", 1500, "auto")
         self.assertEqual(str(error), "there is no /dev/net/tun.")
 
     def test_failedBefore(self) -> None:
-        """The helper's last words count, though it could not be asked any more."""
+        """The last message of a helper that could not be asked any more is still read."""
         self.answer(failed="no mounts here.")
         self.theirs.close()
         error = self.assertRaises(DeviceError, self.opener.open, "nano0", 1500, "auto")
         self.assertEqual(str(error), "no mounts here.")
 
     def test_gone(self) -> None:
-        """A helper that is gone without a word is one sentence."""
+        """The error for a helper that ended silently is one sentence."""
         self.theirs.close()
         error = self.assertRaises(DeviceError, self.opener.open, "nano0", 1500, "auto")
         self.assertIn("the process that makes the command's network ended", str(error))

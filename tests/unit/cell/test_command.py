@@ -21,7 +21,7 @@ class StatusTests(SynchronousTestCase):
     """L{statusOf}."""
 
     def test_statuses(self) -> None:
-        """A status is itself, a signal is 128 and its number."""
+        """A status is kept; a signal becomes 128 plus its number."""
         self.assertEqual([statusOf(code) for code in (0, 7, -9, -15)], [0, 7, 137, 143])
 
 
@@ -29,12 +29,12 @@ class StartTests(SynchronousTestCase):
     """L{startCommand}."""
 
     def failure(self, *argv: str) -> tuple[str, int]:
-        """Why a command does not start."""
+        """The error of a command that must not start."""
         error = self.assertRaises(CommandFailed, startCommand, argv, None, dict(os.environ))
         return str(error), error.status
 
     def test_environment(self) -> None:
-        """The environment is the caller's, but for our password."""
+        """The environment is the caller's, without nanotun's password."""
         code = (
             "import os, sys; sys.exit(os.environ.get('A') != '1' or 'NANOTUN' in str(os.environ))"
         )
@@ -43,21 +43,21 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(process.wait(20), 0)
 
     def test_notFound(self) -> None:
-        """A command that is not there is 127."""
+        """A missing command has status 127."""
         for name in ("/no/such/file", "/etc/passwd/x"):
             text, status = self.failure(name)
             self.assertEqual(status, 127)
             self.assertEqual(text, f"{name}: command not found; check its name and PATH.")
 
     def test_notExecutable(self) -> None:
-        """A file that is no program, and a directory, are 126."""
+        """A file that is not executable, or a directory, has status 126."""
         for name in ("/etc/passwd", "/etc"):
             text, status = self.failure(name)
             self.assertEqual(status, 126)
             self.assertIn(f"{name}: it cannot be executed (Permission denied)", text)
 
     def test_noInterpreter(self) -> None:
-        """A script without its interpreter is 127, and that is said."""
+        """A script without its interpreter has status 127 and a sentence that says so."""
         script = Path(self.mktemp())
         script.write_text("#!/no/such/interpreter\n")
         script.chmod(0o755)
@@ -66,7 +66,7 @@ class StartTests(SynchronousTestCase):
         self.assertIn("its interpreter is missing", text)
 
     def test_tooLong(self) -> None:
-        """Arguments that are too long are 126."""
+        """Too long arguments have status 126."""
         self.assertEqual(
             self.failure("/bin/true", "x" * (1 << 18)),
             ("/bin/true: the arguments are too long for the kernel.", 126),
@@ -77,7 +77,7 @@ class UserTests(SynchronousTestCase):
     """L{findUser}."""
 
     def test_found(self) -> None:
-        """By name and by number, with groups and variables."""
+        """A user is found by name and by number, with groups and variables."""
         entry = pwd.getpwuid(0)
         user = findUser("root")
         self.assertEqual(findUser("0"), user)
@@ -87,7 +87,7 @@ class UserTests(SynchronousTestCase):
         self.assertEqual((user.variables["USER"], user.variables["LOGNAME"]), ("root", "root"))
 
     def test_unknown(self) -> None:
-        """Nobody of that name is one sentence."""
+        """The error for an unknown user is one sentence."""
         for text in ("no-such-user", "4294967294", "99999999999999", "", "-1"):
             error = self.assertRaises(ConfigError, findUser, text)
             self.assertEqual(
@@ -98,7 +98,7 @@ class UserTests(SynchronousTestCase):
 
 
 class Village:
-    """Stands for the processes of a cell, and for the time."""
+    """Imitates the processes of a cell, and the clock."""
 
     def __init__(self, *pids: int, stubborn: int = 0, immortal: int = 0) -> None:
         self.pids = set(pids)
@@ -108,11 +108,11 @@ class Village:
         self.now = 0.0
 
     def find(self) -> list[Resident]:
-        """All of them."""
+        """The processes that still exist."""
         return [Resident(pid, f"p{pid}") for pid in sorted(self.pids)]
 
     def kill(self, pid: int, number: int) -> None:
-        """Most end at once."""
+        """Send a signal, at which most processes end."""
         self.sent.append((pid, number))
         if pid not in self.pids:
             raise ProcessLookupError
@@ -120,7 +120,7 @@ class Village:
             self.pids.discard(pid)
 
     def sleep(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     def end(self) -> list[Resident]:
@@ -132,19 +132,19 @@ class EndTests(SynchronousTestCase):
     """L{endAll}."""
 
     def test_nobody(self) -> None:
-        """Where nobody is nothing is waited for."""
+        """Without processes, there is no waiting."""
         village = Village()
         self.assertEqual((village.end(), village.now), ([], 0.0))
 
     def test_polite(self) -> None:
-        """Who ends when asked is not killed."""
+        """A process that ends after SIGTERM is not killed."""
         village = Village(5, 6)
         self.assertEqual(village.end(), [Resident(5, "p5"), Resident(6, "p6")])
         self.assertNotIn(signal.SIGKILL, [number for _, number in village.sent])
         self.assertLess(village.now, GRACE / 2)
 
     def test_stubborn(self) -> None:
-        """Who does not end in time is killed."""
+        """A process that does not end in time is killed."""
         village = Village(5, 6, stubborn=6)
         village.end()
         self.assertEqual(village.pids, set())
@@ -152,7 +152,7 @@ class EndTests(SynchronousTestCase):
         self.assertGreaterEqual(village.now, GRACE)
 
     def test_immortal(self) -> None:
-        """Who cannot be killed is not waited for without end."""
+        """Waiting for a process that cannot be killed has a limit."""
         village = Village(5, immortal=5)
         village.end()
         self.assertEqual(village.sent.count((5, signal.SIGKILL)), ROUNDS)
@@ -162,7 +162,7 @@ class ResidentTests(SynchronousTestCase):
     """L{residents}, of the real F{/proc}."""
 
     def test_here(self) -> None:
-        """Who shares our namespace is found by name, but for the spared, zombies and the gone."""
+        """Processes of our namespace are found by name, without zombies and the spared."""
         here = namespaceOf()
         assert here is not None
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -176,5 +176,5 @@ class ResidentTests(SynchronousTestCase):
         self.assertIsNone(namespaceOf(child.pid))
 
     def test_elsewhere(self) -> None:
-        """Nobody lives in a namespace that there is not."""
+        """A namespace that does not exist has no processes."""
         self.assertEqual(residents((0, 0)), [])

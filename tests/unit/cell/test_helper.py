@@ -31,22 +31,22 @@ class QuietMounts:
     repairs = 0
 
     def apply(self) -> list[str]:
-        """A note, or the failure."""
+        """Return a note, or raise the given error."""
         if self.failure is not None:
             raise self.failure
         return ["a note."]
 
     def repair(self) -> bool:
-        """Count, and fail."""
+        """Count the call, and fail."""
         self.repairs += 1
         raise RoutingError("refused.")
 
 
 class PipeOpener(MemoryTunOpener):
-    """Its devices have an fd that can be sent."""
+    """Opens devices with an fd that can be sent."""
 
     def open(self, name: str, mtu: int, offload: str) -> Any:
-        """A device with an fd."""
+        """Open a device with an fd."""
         device = super().open(name, mtu, offload)
         fd = os.open(os.devnull, os.O_RDWR)
 
@@ -61,10 +61,10 @@ class PipeOpener(MemoryTunOpener):
 
 
 class HelperTests(SynchronousTestCase):
-    """L{Helper}, in a thread; its main thread's duties are done here."""
+    """L{Helper}, run in a thread; the test does what needs the main thread."""
 
     def setUp(self) -> None:
-        """A helper that lives with nobody."""
+        """Make a helper that finds no other process in its cell."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel = Channel(ours)
         self.addCleanup(self.channel.close)
@@ -83,11 +83,11 @@ class HelperTests(SynchronousTestCase):
         self.addCleanup(os.close, self.helper._wakeup)
 
     def route(self, device: str) -> None:
-        """Note it."""
+        """Record the device."""
         self.routed.append(device)
 
     def serve(self, *argv: str) -> Callable[[], None]:
-        """Begin; returns what waits for the end."""
+        """Start the helper; returns a function that waits for its end."""
         thread = threading.Thread(
             target=self.helper.serve, args=(argv, None, dict(os.environ)), daemon=True
         )
@@ -102,19 +102,19 @@ class HelperTests(SynchronousTestCase):
         return ended
 
     def receive(self) -> dict[str, Any]:
-        """The next message; an fd that comes along is closed."""
+        """The next message; an fd that comes with it is closed."""
         message, fd = self.channel.receive(10)
         if fd is not None:
             os.close(fd)
         return message
 
     def open(self) -> dict[str, Any]:
-        """Have the device made."""
+        """Ask for the device."""
         self.channel.send(open=["nano0", 1400, "auto"])
         return self.receive()
 
     def test_wholeLife(self) -> None:
-        """Device, routes, command, its status, and who was left; no device is kept."""
+        """The helper makes device and routes, runs the command, and reports status and leftovers."""
         self.left = [Resident(number, "x") for number in range(1, 8)]
         ended = self.serve("sh", "-c", "exit 7")
         self.assertEqual(
@@ -131,7 +131,7 @@ class HelperTests(SynchronousTestCase):
         ended()
 
     def test_signal(self) -> None:
-        """A signal is passed on; what the machine replaces is looked for meanwhile."""
+        """Signals are forwarded, and replaced files are mounted again meanwhile."""
         ended = self.serve("sleep", "60")
         self.open()
         self.channel.send(run=True)
@@ -142,21 +142,21 @@ class HelperTests(SynchronousTestCase):
         ended()
 
     def test_failures(self) -> None:
-        """What keeps it from mounts is told."""
+        """A failed mount is reported."""
         self.mounts.failure = RoutingError("no mounts.")
         ended = self.serve("true")
         self.assertEqual(self.receive(), {"failed": "no mounts."})
         ended()
 
     def test_noDevice(self) -> None:
-        """So is what keeps it from a device."""
+        """A device that cannot be made is reported."""
         self.opener.failure = DeviceError("no device.")
         ended = self.serve("true")
         self.assertEqual(self.open(), {"failed": "no device."})
         ended()
 
     def test_noRoutes(self) -> None:
-        """And from routes; the device is gone then."""
+        """Routes that cannot be set are reported, and the device is closed."""
 
         def fail(device: str) -> None:
             raise RoutingError("no routes.")
@@ -168,7 +168,7 @@ class HelperTests(SynchronousTestCase):
         ended()
 
     def test_noCommand(self) -> None:
-        """And from the command, with the exit status."""
+        """A command that cannot be started is reported with its exit status."""
         ended = self.serve("/no/such/command")
         self.open()
         self.channel.send(run=True)
@@ -178,7 +178,7 @@ class HelperTests(SynchronousTestCase):
         ended()
 
     def test_nanotunGone(self) -> None:
-        """When nanotun is gone everybody in the cell is ended."""
+        """When nanotun ends, every process in the cell is ended."""
         ends: list[int] = []
         started: list[subprocess.Popen[bytes]] = []
 
@@ -209,7 +209,7 @@ class DeafTests(SynchronousTestCase):
     """L{helper.beDeaf}."""
 
     def test_handlers(self) -> None:
-        """Signals do nothing here, are whole again in the command, and ignored ones stay so."""
+        """The helper ignores signals, the command does not; those ignored before stay ignored."""
         code = (
             "import os, signal, subprocess, sys\n"
             "from nanotun.cell.command import SIGNALS\n"
@@ -230,10 +230,10 @@ class DeafTests(SynchronousTestCase):
 
 
 class CellTests(SynchronousTestCase):
-    """L{Cell}, with a program in the place of unshare(1)."""
+    """L{Cell}, with a program in place of unshare(1)."""
 
     def cell(self, script: str) -> Cell:
-        """A cell whose unshare is a script of sh, with its arguments behind the options."""
+        """A cell whose unshare is a shell script, called with the arguments after the options."""
         program = Path(self.mktemp()).resolve()
         program.write_text(f"#!/bin/sh\nshift 4\n{script}\n")
         program.chmod(0o755)
@@ -242,11 +242,11 @@ class CellTests(SynchronousTestCase):
         return cell
 
     def reason(self, cell: Cell) -> str:
-        """Why it does not get ready."""
+        """The error of a cell that must not become ready."""
         return str(self.assertRaises(RoutingError, cell.ready))
 
     def test_refused(self) -> None:
-        """What unshare says is part of a sentence about containers."""
+        """The error quotes unshare in a sentence about containers."""
         text = self.reason(self.cell("echo 'unshare: unshare failed: Not permitted' >&2; exit 1"))
         self.assertEqual(
             text,
@@ -255,18 +255,18 @@ class CellTests(SynchronousTestCase):
         )
 
     def test_silent(self) -> None:
-        """An unshare that ends without a word is a sentence, too."""
+        """The error for an unshare that ends silently is a whole sentence, too."""
         self.assertIn("(no word from its process)", self.reason(self.cell("exit 1")))
 
     def test_noProgram(self) -> None:
-        """A missing unshare names its package; one that does not start is one sentence."""
+        """The error for a missing unshare names its package; that for a broken one is a sentence."""
         error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "")
         self.assertIn("the program unshare is missing; install the package util-linux", str(error))
         error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "/no/unshare")
         self.assertIn("/no/unshare does not start (No such file or directory)", str(error))
 
     def test_helper(self) -> None:
-        """The helper gets the channel and the command, and takes no module from the directory."""
+        """The helper gets channel and command, and imports no module from the directory."""
         place = Path(self.mktemp()).resolve()
         place.mkdir()
         Path(place, "json.py").write_text("raise SystemExit('taken from the directory')\n")

@@ -43,10 +43,10 @@ class Tool:
 
 
 class MountCase(SynchronousTestCase):
-    """A root directory to mount in."""
+    """Provides a root directory to mount in."""
 
     def setUp(self) -> None:
-        """Make it, without a resolv.conf."""
+        """Make the directory, without a resolv.conf."""
         self.root = Path(self.mktemp()).resolve()
         for directory in ("etc", "mnt", "run", "var", "sys/class/net", "sys/devices/virtual/net"):
             (self.root / directory).mkdir(parents=True)
@@ -55,7 +55,7 @@ class MountCase(SynchronousTestCase):
         self.mounts = CellMounts(self.tool, str(self.root))
 
     def write(self, path: str, text: str) -> Path:
-        """A file below the root."""
+        """Write a file below the root."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -66,7 +66,7 @@ class ApplyTests(MountCase):
     """L{CellMounts.apply}."""
 
     def test_plain(self) -> None:
-        """A plain resolv.conf is covered; what was needed for that is taken away again."""
+        """A plain resolv.conf is covered, and the temporary mount is removed."""
         file = self.write("etc/resolv.conf", "nameserver 192.0.2.1\nsearch lab\n")
         self.assertEqual(self.mounts.apply(), [])
         self.assertIn("nameserver 198.18.0.1\n", file.read_text())
@@ -77,7 +77,7 @@ class ApplyTests(MountCase):
         self.assertEqual(self.tool.calls.count(("umount", "-l", stage)), mounted)
 
     def test_link(self) -> None:
-        """A link into what is masked leads to a file of ours."""
+        """A link into a masked directory gets a new file as its target."""
         self.write("run/systemd/resolve/stub-resolv.conf", "nameserver 127.0.0.53\nsearch x\n")
         self.write("run/systemd/resolve/io.systemd.Resolve", "")
         link = self.root / "etc/resolv.conf"
@@ -88,21 +88,21 @@ class ApplyTests(MountCase):
         self.assertEqual(os.listdir(self.root / "run/systemd/resolve"), ["stub-resolv.conf"])
 
     def test_otherLink(self) -> None:
-        """A link to somewhere else is followed, and what it leads to is covered."""
+        """Any other link is followed, and its target is covered."""
         file = self.write("run/resolvconf/resolv.conf", "nameserver 192.0.2.1\n")
         (self.root / "etc/resolv.conf").symlink_to("../run/resolvconf/resolv.conf")
         self.mounts.apply()
         self.assertIn("198.18.0.1", file.read_text())
 
     def test_missing(self) -> None:
-        """No file, and a link to nowhere, are one sentence."""
+        """A missing file and a dangling link give one sentence."""
         (note,) = self.mounts.apply()
         self.assertIn("There is no /etc/resolv.conf to be replaced", note)
         (self.root / "etc/resolv.conf").symlink_to("../run/nowhere/resolv.conf")
         self.assertEqual(self.mounts.apply(), [note])
 
     def test_sockets(self) -> None:
-        """Every directory of a daemon that looks up names is empty, once each."""
+        """Each directory of a daemon that looks up names is masked once."""
         self.write("etc/resolv.conf", "")
         for name in ("nscd", "systemd/resolve", "avahi-daemon"):
             self.write(f"run/{name}/socket", "")
@@ -113,7 +113,7 @@ class ApplyTests(MountCase):
             self.assertEqual(self.tool.mountedOn().count(str(directory)), 1)
 
     def test_nsswitch(self) -> None:
-        """nsswitch.conf is covered where it leads outside, and only there."""
+        """nsswitch.conf is covered only if it has a source that asks outside the cell."""
         self.write("etc/resolv.conf", "")
         file = self.write("etc/nsswitch.conf", "hosts: files dns\n")
         self.mounts.apply()
@@ -123,7 +123,7 @@ class ApplyTests(MountCase):
         self.assertEqual(file.read_text(), "hosts: files dns\n")
 
     def test_sys(self) -> None:
-        """The network's part of /sys is the cell's; where that is refused it stays."""
+        """/sys shows the cell's devices; if that mount is refused, it stays as it is."""
         self.write("etc/resolv.conf", "")
         self.mounts.apply()
         self.assertIn(str(self.root / "sys/class/net"), self.tool.mountedOn())
@@ -133,13 +133,13 @@ class ApplyTests(MountCase):
         self.assertNotIn(str(self.root / "sys/class/net"), self.tool.mountedOn())
 
     def test_refused(self) -> None:
-        """Where mounts are refused the command does not run with the machine's names."""
+        """If mounts are refused, that is an error: the machine's name lookup is not used."""
         self.write("etc/resolv.conf", "")
         self.tool.refuse = "--bind"
         self.assertRaises(RoutingError, self.mounts.apply)
 
     def test_noStage(self) -> None:
-        """Without a directory to mount from it says which to create."""
+        """The error for a missing directory to mount from says which to create."""
         self.write("etc/resolv.conf", "")
         (self.root / "mnt").rmdir()
         error = self.assertRaises(RoutingError, self.mounts.apply)
@@ -150,7 +150,7 @@ class RepairTests(MountCase):
     """L{CellMounts.repair}."""
 
     def test_replaced(self) -> None:
-        """A file that the machine has replaced is covered again, one that it has not is not."""
+        """Only a file that the machine has replaced is covered again."""
         file = self.write("etc/resolv.conf", "nameserver 192.0.2.1\n")
         self.mounts.apply()
         self.assertFalse(self.mounts.repair())
@@ -161,7 +161,7 @@ class RepairTests(MountCase):
         self.assertFalse(self.mounts.repair())
 
     def test_gone(self) -> None:
-        """A file that is gone is covered once it is back."""
+        """A file that disappeared is covered once it is back."""
         file = self.write("etc/resolv.conf", "")
         self.mounts.apply()
         new = self.write("etc/new", "nameserver 192.0.2.2\n")
@@ -176,7 +176,7 @@ class ToolTests(SynchronousTestCase):
     """L{findTool} and L{runTool}."""
 
     def test_found(self) -> None:
-        """Programs are looked for in root's places only."""
+        """Programs are searched in root's directories only."""
         place = Path(self.mktemp())
         place.mkdir()
         self.assertEqual(findTool("mount", [str(place)]), "")
@@ -184,12 +184,12 @@ class ToolTests(SynchronousTestCase):
         self.assertEqual(findTool("mount", [str(place)]), str(place / "mount"))
 
     def test_missing(self) -> None:
-        """A missing program names its package."""
+        """The error for a missing program names its package."""
         error = self.assertRaises(RoutingError, runTool, "no-such-program")
         self.assertIn("the program no-such-program is missing; install the package", str(error))
 
     def test_failed(self) -> None:
-        """A failed one is a sentence with its own words."""
+        """The error of a failed program quotes it."""
         runTool("true")
         error = self.assertRaises(RoutingError, runTool, "cat", "/no/such/file")
         self.assertIn("cat: /no/such/file: No such file or directory)", str(error))

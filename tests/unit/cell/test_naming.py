@@ -16,13 +16,13 @@ class ResolvConfTests(SynchronousTestCase):
     """L{resolvConf}."""
 
     def test_servers(self) -> None:
-        """The machine's servers give way to the gateway, by both IP versions."""
+        """The gateway's two addresses replace the machine's servers."""
         text = "nameserver 127.0.0.53\nnameserver 192.0.2.1\n; nameserver 1.1.1.1\n"
         self.assertEqual(resolvConf(text), SERVERS)
         self.assertEqual(resolvConf(""), SERVERS)
 
     def test_kept(self) -> None:
-        """Search lists and options stay, and nothing else; no control character does."""
+        """Only search lists and options are kept, and no control character."""
         text = "search a.example b.example\noptions ndots:2\ndomain c\nsortlist x\nsearch \x1b[1m\n"
         self.assertEqual(
             resolvConf(text), f"{SERVERS}search a.example b.example\noptions ndots:2\ndomain c\n"
@@ -33,12 +33,12 @@ class NsswitchTests(SynchronousTestCase):
     """L{nsswitchConf}."""
 
     def test_harmless(self) -> None:
-        """A file whose sources all stay inside is left as it is."""
+        """A file whose sources all stay inside the cell is unchanged."""
         for line in ("hosts: files dns", "hosts:\tfiles dns myhostname # comment"):
             self.assertEqual(nsswitchConf(f"passwd: files\n{line}\n"), f"passwd: files\n{line}\n")
 
     def test_sources(self) -> None:
-        """Sources that ask a daemon are left out, with the conditions about them."""
+        """Sources that ask a daemon are dropped, together with all conditions."""
         for line, expected in (
             ("hosts: files resolve [!UNAVAIL=return] dns", "hosts: files dns"),
             ("hosts: mymachines mdns4_minimal [NOTFOUND=return] files myhostname",
@@ -50,6 +50,6 @@ class NsswitchTests(SynchronousTestCase):
             self.assertEqual(nsswitchConf(f"a: b\n{line}\nc: d\n"), f"a: b\n{expected}\nc: d\n")
 
     def test_others(self) -> None:
-        """Databases of other names are not touched."""
+        """Databases other than hosts are unchanged."""
         text = "passwd: files sss\nnetworks: files resolve\n"
         self.assertEqual(nsswitchConf(text), text)
