@@ -114,7 +114,7 @@ class HelperTests(SynchronousTestCase):
         return self.receive()
 
     def test_wholeLife(self) -> None:
-        """The helper makes device and routes, runs the command, and reports status and leftovers."""
+        """The helper makes device and routes, runs the command, and reports its status."""
         self.left = [Resident(number, "x") for number in range(1, 8)]
         ended = self.serve("sh", "-c", "exit 7")
         self.assertEqual(
@@ -259,7 +259,7 @@ class CellTests(SynchronousTestCase):
         self.assertIn("(no word from its process)", self.reason(self.cell("exit 1")))
 
     def test_noProgram(self) -> None:
-        """The error for a missing unshare names its package; that for a broken one is a sentence."""
+        """A missing unshare is an error that names its package; a broken one is an error, too."""
         error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "")
         self.assertIn("the program unshare is missing; install the package util-linux", str(error))
         error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "/no/unshare")

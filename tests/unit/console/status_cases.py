@@ -1,5 +1,5 @@
 """
-A report as the daemon gives it, for the tests of what is shown of it.
+A report in the daemon's form, shared by the tests that show it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.console}: its words, and what they say when something is wrong."""
+"""Tests of L{nanotun.console}: its words and their error messages."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.unit.console.status_cases import REPORT
 
 
 class ConsoleCase(SynchronousTestCase):
-    """Runs words and keeps what they say."""
+    """Runs words and collects their output."""
 
     def say(self, main: Callable[[Sequence[str]], int], *arguments: str) -> tuple[int, str, str]:
-        """The exit status, and what went to stdout and stderr."""
+        """The exit status, and what was written to stdout and stderr."""
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             try:
@@ -43,7 +43,7 @@ class MainTests(ConsoleCase):
     """L{console.main}."""
 
     def test_help(self) -> None:
-        """The help fits a screen, has every word and the exit statuses."""
+        """The help fits a screen, and lists every word and the exit statuses."""
         for word in ("--help", "-h", "help"):
             result, said, error = self.say(console.main, word)
             self.assertEqual((result, error), (0, ""))
@@ -54,6 +54,15 @@ class MainTests(ConsoleCase):
             self.assertIn(f"\n  {word} ", said)
         self.assertIn("3 nanotun does not run", said)
 
+    def test_light(self) -> None:
+        """The help imports neither Twisted nor rich, which take a moment."""
+        code = (
+            "import sys, nanotun.console as c; c.main(['--help']); "
+            "sys.exit(any(name in sys.modules for name in ('twisted', 'rich')))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0)
+
     def test_nothing(self) -> None:
         """Without a word the help goes to stderr, and the status is 2."""
         self.assertEqual(self.say(console.main), (2, "", console.helpText() + "\n"))
@@ -63,7 +72,7 @@ class MainTests(ConsoleCase):
         self.assertEqual(self.say(console.main, "--version"), (0, f"nanotun {__version__}\n", ""))
 
     def test_unknown(self) -> None:
-        """A word that is none is one sentence, with the nearest that is one."""
+        """The error for an unknown word is one sentence that suggests the nearest word."""
         for word, sentence in (
             ("stat", "did you mean 'nanotun status'?"),
             ("chekc", "did you mean 'nanotun check'?"),
@@ -76,7 +85,7 @@ class MainTests(ConsoleCase):
             self.assertEqual(error.count("\n"), 1)
 
     def test_words(self) -> None:
-        """Each word has a module, a help on stdout, and takes no argument that it knows not."""
+        """Each word has a module and a help on stdout, and rejects unknown options."""
         self.patch(run, "blockSignals", set)
         for word in console.COMMANDS:
             for help in ("--help", "-h"):
@@ -86,14 +95,14 @@ class MainTests(ConsoleCase):
             result, said, error = self.say(console.main, word, "--version")
             self.assertEqual((result, said, error), (0, f"nanotun {__version__}\n", ""), word)
             if word == "run":
-                continue  # Writes to the descriptor, and says so with a status of its own.
+                continue  # Writes to the descriptor, with an exit status of its own.
             result, said, error = self.say(console.main, word, "--nonsense")
             self.assertEqual((result, said), (64 if word == "doctor" else 2, ""), word)
             self.assertIn(f"nanotun {word}: ", error)
             self.assertIn(f"; see 'nanotun {word} --help'.", error)
 
     def test_streams(self) -> None:
-        """Output that is closed, or cannot be written, is no traceback."""
+        """Output that is closed or cannot be written causes no traceback."""
         command = f"exec '{sys.executable}' -c 'import nanotun.console as c; exit(c.main())' --help"
         for redirection, expected in (
             (">&-", (0, "")),
@@ -109,7 +118,7 @@ class MainTests(ConsoleCase):
             self.assertEqual((done.returncode, done.stderr), expected, redirection)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C is no traceback."""
+        """Ctrl-C causes no traceback."""
 
         def interrupt(arguments: Sequence[str]) -> int:
             raise KeyboardInterrupt
@@ -122,13 +131,13 @@ class CommandTests(ConsoleCase):
     """L{command}."""
 
     def runDir(self, *arguments: str) -> str:
-        """What the options come to."""
+        """The runDir that the options result in."""
         options = command.AskOptions()
         options.parseOptions(list(arguments))
         return options.runDir()
 
     def test_runDir(self) -> None:
-        """The directory is the flag's, the variable's, the file's or the default, in this order."""
+        """The directory comes from the flag, else the variable, the file or the default."""
         self.assertEqual(self.runDir(), "/run/nanotun")
         self.assertEqual(self.runDir("--run-dir", "/a"), "/a")
         path = Path(self.mktemp())
@@ -147,7 +156,7 @@ class CommandTests(ConsoleCase):
         self.assertTrue(str(error).startswith("NANOTUN_RUNDIR must be a directory's path"), error)
 
     def test_errors(self) -> None:
-        """What is wrong is one sentence, and the status says what kind it is."""
+        """An error is one sentence, and the status says of which kind it is."""
         options = command.AskOptions()
 
         def fail(error: Exception) -> Callable[[], int]:
@@ -161,13 +170,13 @@ class CommandTests(ConsoleCase):
             self.assertEqual(result, (expected, "", f"nanotun: {error}\n"))
 
     def test_arguments(self) -> None:
-        """There are no arguments."""
+        """An argument is an error."""
         result, _, error = self.say(stop.main, "now")
         self.assertEqual(result, 2)
         self.assertIn("there is no argument 'now'; see 'nanotun stop --help'.", error)
 
     def test_badDirectory(self) -> None:
-        """A file without sense, or a directory that is none, is one sentence."""
+        """The error for a bad file or directory is one sentence."""
         for runDir in ("", "run"):
             result, _, error = self.say(stop.main, "--run-dir", runDir)
             self.assertEqual((result, error.count("\n")), (1, 1))
@@ -177,7 +186,7 @@ class CommandTests(ConsoleCase):
         self.assertEqual(result, 1)
 
     def test_order(self) -> None:
-        """Flags may stand behind arguments, with their values, be they empty."""
+        """Flags may follow arguments, with values that may be empty."""
         options = status.StatusOptions()
         for given, expected in (
             (["--watch", "5", "--json"], ["--watch", "--json", "--", "5"]),
@@ -189,7 +198,7 @@ class CommandTests(ConsoleCase):
             self.assertEqual(command.inOrder(options, given), expected)
 
     def test_nobody(self) -> None:
-        """Where nobody runs that is the sentence, and the status is 3."""
+        """Without a daemon there is one sentence, and the status is 3."""
         for main in (status.main, stop.main, confirm.main):
             for runDir in (os.path.realpath(self.mktemp()), "/"):
                 result = self.say(main, "--run-dir", runDir)
@@ -214,7 +223,7 @@ class FakeClient:
         return None
 
     def ask(self, name: str) -> Any:
-        """One answer."""
+        """Answer one request."""
         self.asked.append(name)
         return REPORT
 
@@ -226,18 +235,18 @@ class StatusTests(ConsoleCase):
         self.patch(status, "Client", FakeClient)
 
     def test_json(self) -> None:
-        """--json is the report as it is."""
+        """With --json the report is printed as it is."""
         result, said, _ = self.say(status.main, "--json")
         self.assertEqual((result, json.loads(said)), (0, REPORT))
 
     def test_text(self) -> None:
-        """Otherwise it is text."""
+        """Without --json the report is printed as text."""
         result, said, _ = self.say(status.main)
         self.assertEqual(result, 0)
         self.assertTrue(said.startswith("nanotun    "))
 
     def test_watchPlain(self) -> None:
-        """Who is no terminal gets one report after the other, with the pause asked for."""
+        """Without a terminal, reports are printed one after another at the given interval."""
         pauses: list[float] = []
 
         def sleep(seconds: float) -> None:
@@ -261,7 +270,7 @@ class StatusTests(ConsoleCase):
             self.assertEqual(out.getvalue().count("192.0.2.1"), count)
 
     def test_seconds(self) -> None:
-        """Seconds that are none, or that nothing is watched in, are one sentence."""
+        """The error for wrong seconds, or for seconds without --watch, is one sentence."""
         for arguments, sentence in (
             (("5",), "there is no argument '5'"),
             (("--watch", "5", "6"), "there is no argument '6'"),
@@ -273,7 +282,7 @@ class StatusTests(ConsoleCase):
             self.assertIn(sentence, error)
 
     def test_live(self) -> None:
-        """On a terminal the table is drawn anew, with what is going through now."""
+        """On a terminal the table is redrawn, with the current rates."""
         output = io.StringIO()
         screen = Console(file=output, force_terminal=True, width=80)
         later = json.loads(json.dumps(REPORT))
@@ -305,14 +314,14 @@ class CheckTests(ConsoleCase):
     """L{check}."""
 
     def write(self, text: str) -> str:
-        """A configuration file."""
+        """Write a configuration file."""
         path = Path(self.mktemp())
         path.write_text(text)
         path.chmod(0o600)
         return str(path)
 
     def test_good(self) -> None:
-        """A file that is good is OK, with a summary that has no password."""
+        """A good file is reported as OK, with a summary that contains no password."""
         path = self.write("proxy: [socks5://ann:hunter2@h, direct://]\nexcludedProcesses: curl\n")
         result, said, error = self.say(check.main, path)
         self.assertEqual((result, error), (0, ""))
@@ -323,7 +332,7 @@ class CheckTests(ConsoleCase):
         self.assertLessEqual(max(map(len, said.splitlines()[1:])), 80)
 
     def test_bad(self) -> None:
-        """What is wrong is one sentence: of the file, or of what it names."""
+        """The error about a setting, or about a file that it names, is one sentence."""
         for text, sentence in (
             ("proxy: h\nmtu: 1\n", "line 2: mtu must be"),
             ("proxy: https://h?ca=/nowhere.pem\n", "/nowhere.pem"),
@@ -334,7 +343,7 @@ class CheckTests(ConsoleCase):
             self.assertIn(sentence, error)
 
     def test_usage(self) -> None:
-        """It takes one file."""
+        """Exactly one file is accepted."""
         for arguments, sentence in (
             ((), "a FILE is missing"),
             (("a", "b"), "one FILE at a time"),
@@ -345,7 +354,7 @@ class CheckTests(ConsoleCase):
             self.assertIn(sentence, error)
 
     def test_flags(self) -> None:
-        """Flags win, as at a start."""
+        """Flags take precedence over the file, as for a start."""
         path = self.write("proxy: h\nautoDefaultRoute: true\n")
         _, said, _ = self.say(check.main, path, "--no-auto-route")
         self.assertIn("routes   left as they are", said)
@@ -354,17 +363,17 @@ class CheckTests(ConsoleCase):
 
 
 class StartTests(ConsoleCase):
-    """L{start}, as far as it goes without a daemon."""
+    """L{start}, without actually starting a daemon."""
 
     def options(self, *arguments: str) -> start.StartOptions:
-        """Options with their settings."""
+        """Options with their settings read."""
         options = start.StartOptions()
         options.parseOptions(["--proxy", "h", "--run-dir", "/run/x", *arguments])
         options.readSettings(0, {})
         return options
 
     def test_twistd(self) -> None:
-        """What twistd is told, and where the pidfile is, of which it is not."""
+        """twistd is told everything except the pidfile, which is ours to write."""
         for arguments, pidfile, expected in (
             ((), "", ["--prefix=nanotun", "--nodaemon"]),
             (("-d",), "/run/x/nanotun.pid", ["--prefix=nanotun"]),
@@ -380,7 +389,7 @@ class StartTests(ConsoleCase):
             self.assertEqual(options.pidfile, pidfile)
 
     def test_second(self) -> None:
-        """Where one runs another is not even begun."""
+        """If a daemon runs already, another one does not even begin to start."""
         runDir = os.path.realpath(self.mktemp())
         lock = InstanceLock(runDir, "/etc/n.yaml")
         lock.start()
@@ -390,7 +399,7 @@ class StartTests(ConsoleCase):
         self.assertIn(f"nanotun: nanotun runs as process {os.getpid()} since ", error)
 
     def test_pidfile(self) -> None:
-        """A pidfile that cannot be is one sentence, before anything is made."""
+        """The error for an impossible pidfile is one sentence, before anything is made."""
         runDir = os.path.realpath(self.mktemp())
         self.patch(os, "geteuid", lambda: 0)
         for pidfile in ("/nonexistent/x", "/"):
@@ -402,7 +411,7 @@ class StartTests(ConsoleCase):
         self.assertFalse(os.path.exists(runDir))
 
     def test_failed(self) -> None:
-        """The waiting parent of a daemon that failed adds no piece of an exception."""
+        """The waiting parent of a failed daemon prints no fragment of an exception."""
         for arguments, answer, expected in (
             ((), b"0", (0, "")),
             ((), b"1 builtins.ValueError", (1, "")),
@@ -421,7 +430,7 @@ class StartTests(ConsoleCase):
             self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
 
     def test_notRoot(self) -> None:
-        """Only root may; that is said before anything is made."""
+        """Without root, a sentence says so before anything is made."""
         runDir = os.path.realpath(self.mktemp())
         self.patch(os, "geteuid", lambda: 1000)
         result, _, error = self.say(start.main, "-d", "--proxy", "h", "--run-dir", runDir)
@@ -430,12 +439,12 @@ class StartTests(ConsoleCase):
         self.assertFalse(os.path.exists(runDir))
 
     def test_badConfiguration(self) -> None:
-        """A configuration that is no good is one sentence."""
+        """The error for a bad configuration is one sentence."""
         result, said, error = self.say(start.main)
         self.assertEqual((result, said), (1, ""))
         self.assertTrue(error.startswith("nanotun: No proxy is set"))
 
     def test_seedFlags(self) -> None:
-        """Every flag of twistd nanotun is one of this."""
+        """Every flag of 'twistd nanotun' is also a flag of 'nanotun start'."""
         ours = set(start.StartOptions().longOpt)
         self.assertEqual(set(Options().longOpt) - ours, set())

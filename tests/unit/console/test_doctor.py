@@ -26,23 +26,23 @@ FOUND = [Finding("x", Level.OK, "Well.")]
 
 
 class FakeReactor:
-    """Runs what is to be called, and nothing else."""
+    """A reactor that only makes the calls it was given."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
         self.stopped = 0
 
     def callWhenRunning(self, call: Callable[[], object]) -> None:
-        """Later."""
+        """Keep the call for later."""
         self.calls.append(call)
 
     def run(self) -> None:
-        """Now."""
+        """Make the calls."""
         for call in self.calls:
             call()
 
     def stop(self) -> None:
-        """Count."""
+        """Count the stops."""
         self.stopped += 1
         if self.stopped > 1:
             raise ReactorNotRunning
@@ -58,27 +58,27 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(reactor.stopped, 1)
 
     def test_interruptedLate(self) -> None:
-        """Ctrl-C at the moment of the result is no error."""
+        """Ctrl-C at the very moment of the result is no error."""
         reactor = FakeReactor()
         reactor.stopped = 1
         self.assertEqual(runUntil(reactor, lambda: succeed(FOUND)), FOUND)
 
     def test_interrupted(self) -> None:
-        """Where the reactor ends before that there is none."""
+        """If the reactor ends before there is a result, the result is empty."""
         self.assertEqual(runUntil(FakeReactor(), Deferred), [])
 
 
 class OptionsTests(SynchronousTestCase):
-    """L{DoctorOptions}, and the command by a process of its own."""
+    """L{DoctorOptions}, and the command in a process of its own."""
 
     def test_lazy(self) -> None:
-        """Settings that are missing are no error of the command line."""
+        """Missing settings are no error of the command line."""
         options = DoctorOptions()
         options.parseOptions(["--json"])
         self.assertTrue(options["json"])
 
     def doctor(self, *arguments: str) -> tuple[int, list[dict[str, str]]]:
-        """Status and findings; without a proxy nothing is asked of the network."""
+        """Status and findings; without a proxy, nothing is sent."""
         command = (
             "import sys; from nanotun.console.doctor import main; sys.exit(main(sys.argv[1:]))"
         )
@@ -92,7 +92,7 @@ class OptionsTests(SynchronousTestCase):
         return done.returncode, json.loads(done.stdout)
 
     def test_noProxy(self) -> None:
-        """Missing settings are a failure, and what needs none is looked at all the same."""
+        """Missing settings are a failure, and checks that need none run nevertheless."""
         status, found = self.doctor()
         self.assertEqual(status, 2)
         self.assertEqual((found[0]["check"], found[0]["level"]), ("configuration", "fail"))
@@ -100,7 +100,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("program", [each["check"] for each in found])
 
     def test_interrupted(self) -> None:
-        """An examination that was interrupted does not say that all is well."""
+        """An interrupted examination does not claim that all is well."""
         self.patch(doctor, "runUntil", lambda reactor, begin: [])
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
@@ -109,7 +109,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("interrupted", err.getvalue())
 
     def test_badFile(self) -> None:
-        """So is a file with a mistake in it, by line."""
+        """A mistake in the file is a failure that names the line."""
         path = Path(self.mktemp())
         path.touch(0o600)
         path.write_text("proxy: direct://\nmtu: 12\n")
@@ -122,7 +122,7 @@ class NotesTests(SynchronousTestCase):
     """L{Notes}."""
 
     def test_warnings(self) -> None:
-        """Warnings are kept until they are taken, and nothing less is."""
+        """Only warnings and worse are kept, until they are taken."""
         notes = Notes()
         verifyObject(ILogObserver, notes)
         log = Logger(observer=LogPublisher(cast(ILogObserver, notes)))

@@ -32,7 +32,7 @@ class ExplainTests(SynchronousTestCase):
         return status, out.getvalue(), err.getvalue()
 
     def found(self, *words: str) -> dict[str, Any]:
-        """What C{--json} gives."""
+        """The object that C{--json} prints."""
         status, out, err = self.typed("--json", "--tun", "nosuch0", *words)
         self.assertEqual((status, err), (0, ""))
         found = json.loads(out)
@@ -40,12 +40,12 @@ class ExplainTests(SynchronousTestCase):
         return found
 
     def assertRule(self, expected: str, *words: str) -> None:
-        """The verdict and rule that are named."""
+        """The answer has this verdict and rule."""
         found = self.found(*words)
         self.assertEqual(f"{found['verdict']} {found['rule']}", expected, words)
 
     def assertWrong(self, sentence: str, *words: str) -> None:
-        """Exit status 2, and one line that has a sentence."""
+        """The exit status is 2, and stderr has one line with this sentence."""
         status, out, err = self.typed(*words)
         self.assertEqual((status, out, err.count("\n")), (2, "", 1), err)
         self.assertIn(sentence, err)
@@ -76,7 +76,7 @@ class ExplainTests(SynchronousTestCase):
         )
 
     def test_order(self) -> None:
-        """Options may stand before and behind the flow."""
+        """Options may precede and follow the flow."""
         for words in (
             ("--lan", "proxy", "tcp", "10.0.0.1:80"),
             ("tcp", "10.0.0.1:80", "--lan", "proxy"),
@@ -85,14 +85,14 @@ class ExplainTests(SynchronousTestCase):
             self.assertRule("proxy proxy", *words)
 
     def test_families(self) -> None:
-        """Both versions of IP, both protocols."""
+        """Both IP versions and both protocols are understood."""
         self.assertRule("proxy proxy", "udp", "[2606:4700::1]:443")
         self.assertRule("direct reserved", "tcp", "[FD00:0::1]:443")
         self.assertRule("serve dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
         self.assertRule("direct lan-only-port", "UDP", "1.1.1.1:5353")
 
     def test_process(self) -> None:
-        """Each way to describe a process meets its selector."""
+        """Every option that describes a process matches the selectors of its kind."""
         for excluded, words in (
             ("curl", ("--process", "CURL.exe")),
             ("curl", ("--process", "/opt/x/curl")),
@@ -107,7 +107,7 @@ class ExplainTests(SynchronousTestCase):
             self.assertRule("proxy proxy", *flow, "--process", "wget")
 
     def test_pid(self) -> None:
-        """A process that runs is looked at."""
+        """A running process is examined."""
         pid, name = str(os.getpid()), os.path.basename(os.path.realpath(sys.executable))
         for excluded in (f"pid:{pid}", name, os.path.realpath(sys.executable)):
             words = ("tcp", "1.1.1.1:443", "--pid", pid, "--exclude", excluded)
@@ -116,7 +116,7 @@ class ExplainTests(SynchronousTestCase):
         self.assertWrong("no process 4194305", "tcp", "1.1.1.1:1", "--pid", "4194305")
 
     def test_scanned(self) -> None:
-        """Of a process that runs it is known that it is the proxy, or whose child it is."""
+        """For a running process, the scan finds out that it is the proxy, or whose child it is."""
         pid = str(os.getpid())
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -132,18 +132,18 @@ class ExplainTests(SynchronousTestCase):
             child.communicate(b"\n")
 
     def test_from(self) -> None:
-        """The flow of another machine, which has no process here."""
+        """A flow of another machine has no process here."""
         words = ("tcp", "169.254.169.254:80", "--from", "192.0.2.77")
         self.assertRule("reject forwarded", *words)
         self.assertRule("direct link-local", *words[:2])
         self.assertWrong("no process", *words, "--process", "curl")
         self.assertWrong("one IP version", "tcp", "1.1.1.1:1", "--from", "::1")
         self.assertWrong("IP address", "tcp", "1.1.1.1:1", "--from", "here")
-        # This machine's own, not by the table of processes but by the kernel.
+        # This machine's own address according to the kernel, not to the table of processes.
         self.assertRule("direct link-local", *words[:3], "127.0.0.1")
 
     def test_notes(self) -> None:
-        """What might change the answer is noted, and that there was no configuration."""
+        """Notes say what might change the answer, and that there was no configuration."""
         notes = self.found("tcp", "1.1.1.1:443", "--exclude", "curl")["notes"]
         self.assertIn("(curl)", notes[0])
         self.assertIn("No configuration", notes[1])
@@ -155,12 +155,12 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual(self.found("tcp", "1.1.1.1:443")["notes"], [])
 
     def test_localProxy(self) -> None:
-        """With a proxy on this machine processes matter without any being excluded."""
+        """With a proxy on this machine processes matter even if none is excluded."""
         notes = self.found("tcp", "1.1.1.1:443", "--proxy", "127.0.0.1:1080")["notes"]
         self.assertIn("the proxy on this machine", notes[0])
 
     def test_configuration(self) -> None:
-        """The daemon's file is read as the daemon does, and one without a proxy is wrong."""
+        """The daemon's file is read like the daemon does, and needs a proxy."""
         path = Path(self.mktemp())
         path.touch(mode=0o600)
         path.write_text("proxy: p.example\nlan: proxy\n")
@@ -171,7 +171,7 @@ class ExplainTests(SynchronousTestCase):
         self.assertWrong("cannot be read", "tcp", "10.0.0.1:1", "-c", "/nonexistent")
 
     def test_wrong(self) -> None:
-        """A wrong command line is one sentence."""
+        """The error for a wrong command line is one sentence."""
         for sentence, words in (
             ("give a protocol and a destination", ()),
             ("give a protocol and a destination", ("tcp",)),
@@ -196,7 +196,7 @@ class ExplainTests(SynchronousTestCase):
             self.assertWrong(sentence, *words)
 
     def test_owner(self) -> None:
-        """The described owner is everybody's; where there is none that is counted."""
+        """The described process owns every flow; without one, questions are counted."""
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("1.1.1.1", 1))
         owner = Owner(1, 2)
         described = DescribedOwner(owner)
@@ -207,5 +207,5 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual((described.misses, nobody.misses), (0, 1))
 
     def test_meanings(self) -> None:
-        """Each verdict has words."""
+        """Every verdict is explained."""
         self.assertEqual(set(MEANINGS), set(Verdict))

@@ -28,10 +28,10 @@ from nanotun.errors import RoutingError
 
 
 class ConsoleCase(SynchronousTestCase):
-    """Collects what is said."""
+    """Collects what is said to the user."""
 
     def setUp(self) -> None:
-        """Say nothing to the terminal."""
+        """Keep sentences away from the terminal."""
         self.said: list[str] = []
         self.patch(options, "say", self.said.append)
         self.patch(run, "blockSignals", set)
@@ -41,7 +41,7 @@ class OptionsTests(ConsoleCase):
     """L{RunOptions}."""
 
     def parse(self, *arguments: str) -> RunOptions:
-        """Options that are right."""
+        """Parse options that are right."""
         options = RunOptions()
         options.parseOptions(["--proxy", "socks5://proxy.example", *arguments])
         return options
@@ -53,14 +53,14 @@ class OptionsTests(ConsoleCase):
         return self.said[-1]
 
     def test_command(self) -> None:
-        """The command is what follows, with the two dashes or without; its options are its own."""
+        """The command may follow two dashes or not, and its options are its own."""
         for arguments in (["--", "curl", "--proxy", "x"], ["curl", "--proxy", "x"]):
             self.assertEqual(self.parse(*arguments).command, ("curl", "--proxy", "x"))
         self.assertIn("there is no command to run", self.refused())
         self.assertIn("there is no command to run", self.refused("--"))
 
     def test_quiet(self) -> None:
-        """Errors only and no files, unless the command line asks for more."""
+        """Only errors are logged, and to no file, unless the command line asks for more."""
         options = self.parse("true")
         self.assertEqual((options.settings.logLevel, options.settings.logDir), ("error", ""))
         self.assertFalse(options.tellsAll)
@@ -69,7 +69,9 @@ class OptionsTests(ConsoleCase):
         self.assertTrue(options.tellsAll)
 
     def test_file(self) -> None:
-        """From a file nothing is taken that would touch the machine or the daemon's files."""
+        """
+        Settings that would affect the machine or the daemon's files are not taken from a file.
+        """
         path = Path(self.mktemp())
         path.touch(0o600)
         path.write_text(
@@ -94,7 +96,7 @@ class OptionsTests(ConsoleCase):
         self.assertEqual((options.settings.logLevel, options.tellsAll), ("info", True))
 
     def test_refused(self) -> None:
-        """What has no meaning here is refused, each by its name."""
+        """Every option that has no meaning here is refused by its name."""
         for flag in REFUSED:
             arguments = [f"--{flag}"] if flag == "auto-route" else [f"--{flag}", "5"]
             self.assertEqual(
@@ -113,7 +115,7 @@ class OptionsTests(ConsoleCase):
         )
 
     def test_help(self) -> None:
-        """The help fits a screen and names every option that is taken, and none that is not."""
+        """The help fits a screen and names exactly the options that are accepted."""
         text = str(RunOptions())
         self.assertLess(len(text.splitlines()), 40)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
@@ -123,7 +125,7 @@ class OptionsTests(ConsoleCase):
             self.assertNotIn(f"--{flag},", text)
 
     def test_say(self) -> None:
-        """A sentence goes to stderr, whatever its letters, whether anybody listens or not."""
+        """A sentence is written to stderr, whatever its characters, even if nobody reads it."""
         code = (
             "from nanotun.console.run.options import say\n"
             "say('a \\udcff\\x1b[2J\\n\\tb'); import os; os.close(2); say('b')"
@@ -136,7 +138,7 @@ class MainTests(ConsoleCase):
     """L{run.main}."""
 
     def test_wrongLine(self) -> None:
-        """An option that there is not is one sentence."""
+        """The error for an unknown option is one sentence."""
         error = self.assertRaises(SystemExit, run.main, ["--nonsense"])
         self.assertEqual(error.code, 125)
         self.assertEqual(
@@ -145,7 +147,7 @@ class MainTests(ConsoleCase):
         )
 
     def test_notRoot(self) -> None:
-        """Who is not root is told what to do."""
+        """Without root, the error says what to do."""
         self.patch(os, "geteuid", lambda: 1000)
         self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
         self.assertEqual(
@@ -153,7 +155,7 @@ class MainTests(ConsoleCase):
         )
 
     def test_noCell(self) -> None:
-        """What keeps it from a cell is one sentence."""
+        """The reason why no cell can be made is one sentence."""
 
         def cell(*arguments: object) -> None:
             raise RoutingError("no cell here.")
@@ -177,7 +179,7 @@ class MainTests(ConsoleCase):
         )
 
     def test_closedStreams(self) -> None:
-        """With its standard streams closed nothing of ours gets their numbers."""
+        """If the standard streams are closed, no other file gets their numbers."""
         code = (
             "import os; [os.close(fd) for fd in (0, 1, 2)]\n"
             "from nanotun.console import fillStreams; fillStreams()\n"
@@ -193,11 +195,11 @@ class FakeReactor:
         self.readers: list[object] = []
 
     def addReader(self, reader: object) -> None:
-        """Watch it."""
+        """Watch a reader."""
         self.readers.append(reader)
 
     def removeReader(self, reader: object) -> None:
-        """Watch it no more."""
+        """Stop watching a reader."""
         self.readers.remove(reader)
 
 
@@ -205,7 +207,7 @@ class RunnerTests(SynchronousTestCase):
     """L{CommandRunner}."""
 
     def setUp(self) -> None:
-        """One that has begun."""
+        """Make a runner."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.helper = Channel(theirs)
         self.addCleanup(self.helper.close)
@@ -219,24 +221,24 @@ class RunnerTests(SynchronousTestCase):
         )
 
     def hear(self, **message: Any) -> None:
-        """The helper says something."""
+        """Let the helper send a message."""
         self.helper.send(**message)
         self.runner.doRead()
 
     def assertEnded(self, status: int, *said: str) -> None:
-        """It has ended, once."""
+        """The runner ended once, with this status and these sentences."""
         self.assertEqual((self.runner.status, self.stops, self.said), (status, [1], list(said)))
         self.assertEqual(self.reactor.readers, [])
 
     def test_interface(self) -> None:
-        """It is a reader."""
+        """The runner is a reader."""
         verifyObject(IReadDescriptor, self.runner)
         self.assertEqual(self.runner.logPrefix(), "run")
         self.assertGreater(self.runner.fileno(), 2)
         self.runner.connectionLost(Failure(Exception()))
 
     def test_ended(self) -> None:
-        """The command is asked for, and its status is ours."""
+        """The command is started, and its status becomes nanotun's."""
         self.runner.start()
         self.assertEqual(self.helper.receive(), ({"run": True}, None))
         self.assertEqual(self.reactor.readers, [self.runner])
@@ -244,7 +246,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEnded(7)
 
     def test_left(self) -> None:
-        """Who was left is told of."""
+        """Processes that the command left behind are reported."""
         self.runner.start()
         self.hear(ended=0, left=["a (pid 1)", "b (pid 2)"], leftMore=3)
         self.assertEnded(
@@ -254,7 +256,7 @@ class RunnerTests(SynchronousTestCase):
         )
 
     def test_failed(self) -> None:
-        """A command that could not be started, and a cell that could not go on."""
+        """A command that could not be started, or a cell that failed, is reported."""
         self.runner.start()
         self.hear(failed="x: command not found.", status=127)
         self.assertEnded(127, "x: command not found.")
@@ -264,7 +266,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEnded(125, "no mounts.")
 
     def test_helperGone(self) -> None:
-        """The end of the helper is told of, before the start and after it."""
+        """The helper's end is reported, whether it comes before or after the start."""
         text = "the process beside the command was killed; the command is ended with it."
         self.runner.start()
         self.helper.close()
@@ -276,7 +278,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEnded(125, text)
 
     def test_signals(self) -> None:
-        """What somebody sent is passed on; what the terminal sent the command has got already."""
+        """Signals are forwarded, except those of the terminal, which the command already has."""
         self.runner.start()
         self.helper.receive()
         self.runner.signalReceived(signal.SIGTERM, False)
@@ -296,13 +298,13 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.stops, [])
 
     def test_early(self) -> None:
-        """Before there is a command a signal ends nanotun."""
+        """Without a command, a signal ends nanotun."""
         self.reactor.addReader(self.runner)
         self.runner.signalReceived(signal.SIGINT, False)
         self.assertEnded(130)
 
     def test_earlier(self) -> None:
-        """After a signal that came while the tunnel was made no command is started."""
+        """After a signal during the start of the tunnel, no command is started."""
         self.runner.early = signal.SIGINT
         self.runner.start()
         self.runner.signalReceived(signal.SIGINT, False)
@@ -310,7 +312,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(select.select([self.helper.fileno()], [], [], 0), ([], [], []))
 
     def test_deviceLost(self) -> None:
-        """Without the device there is no use in going on."""
+        """The loss of the device ends the run."""
         self.runner.start()
         self.runner.deviceLost(1)
         self.runner.deviceLost(1)
@@ -321,7 +323,7 @@ class SentencesTests(SynchronousTestCase):
     """L{Sentences}."""
 
     def test_lines(self) -> None:
-        """A line is its sentence, or the whole of it."""
+        """A line is shown whole, or only its sentence."""
         said: list[str] = []
         line = "2026-01-01T00:00:00+0000 error [nanotun.service] nanotun cannot start: no [x] y.\n"
         Sentences(said.append, False).write(line)
@@ -336,7 +338,7 @@ class SignalTests(SynchronousTestCase):
     """L{signals}."""
 
     def test_watch(self) -> None:
-        """Who sent a signal is told with it."""
+        """Each signal is reported with its sender."""
         infos = [Info(signal.SIGINT, signals.SI_KERNEL), Info(signal.SIGTERM, 0), None]
         heard: list[tuple[int, bool]] = []
         thread = signals.watchSignals(
@@ -349,7 +351,7 @@ class SignalTests(SynchronousTestCase):
         self.assertTrue(thread.daemon)
 
     def test_block(self) -> None:
-        """Signals wait, but for those that are ignored."""
+        """Signals are blocked, except for those that are ignored."""
         code = (
             "import signal\n"
             "from nanotun.console.run import signals\n"

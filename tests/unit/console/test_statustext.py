@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.console.statustext} and of the report's parts."""
+"""Tests of L{nanotun.console.statustext} and L{nanotun.control.report}."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class TextTests(SynchronousTestCase):
         self.report: Any = copy.deepcopy(REPORT)
 
     def line(self, name: str) -> str:
-        """What there is to say of C{name}."""
+        """The first line of the row C{name}."""
         lines = "\n".join(statusLines(self.report)).split("\n")
         return next(line for line in lines if line.startswith(name))[11:]
 
     def test_whole(self) -> None:
-        """A report is rows of a name and what there is to say."""
+        """A report is shown as rows of a name and a text."""
         self.assertEqual("\n".join(statusLines(self.report)), TEXT)
 
     def test_width(self) -> None:
-        """No line is wider than a terminal, whatever has to go into it."""
+        """No line is wider than a terminal, whatever the report contains."""
         self.report["verdicts"] = {
             "verdicts": {"proxy": 10**9, "direct": 10**9},
             "rules": {f"rule-number-{number}": 10**12 for number in range(30)},
@@ -59,7 +59,7 @@ class TextTests(SynchronousTestCase):
         self.assertIn("taken back soon unless 'nanotun confirm'", " ".join(" ".join(lines).split()))
 
     def test_parts(self) -> None:
-        """Parts that there need not be tell what matters of them."""
+        """Optional sections are summed up in one line."""
         self.report["processes"] = {"known": 200, "excluded": 3, "misses": 1}
         self.report["routes"] = ROUTES
         self.assertEqual(
@@ -69,7 +69,7 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
 
     def test_proxies(self) -> None:
-        """Of several proxies each says how it does."""
+        """Each of several proxies is shown with its state."""
         one = self.report["upstream"]["proxies"][0]
         self.report["upstream"]["policy"] = "failover"
         self.report["upstream"]["proxies"] = [
@@ -85,7 +85,7 @@ class TextTests(SynchronousTestCase):
         self.assertIn("1080, tried again\n", text)
 
     def test_nothing(self) -> None:
-        """What the report lacks is not told; what there was none of is."""
+        """Missing sections are not shown; counters without counts are shown as none."""
         self.assertEqual(statusLines(dict.fromkeys(REPORT)), [])
         self.report["engine"]["drops"] = dict.fromkeys(self.report["engine"]["drops"], 0)
         self.report["verdicts"] = {"verdicts": {}, "rules": {}}
@@ -96,7 +96,7 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.line("resources"), "60.0 MiB memory, 9 threads, 23 fds")
 
     def test_control(self) -> None:
-        """Nothing steers the terminal."""
+        """No control character reaches the terminal."""
         self.report["daemon"]["config"] = "/a\x1b[2J\n\x9b"
         self.report["routes"] = {**ROUTES, "trouble": "a\x07\r"}
         text = "\n".join(statusLines(self.report))
@@ -104,7 +104,7 @@ class TextTests(SynchronousTestCase):
         self.assertIn(r"/a\x1b[2J\n\x9b", text)
 
     def test_sizes(self) -> None:
-        """Bytes are told in the unit that makes them short."""
+        """Bytes are shown in the unit that keeps them short."""
         for size, text in (
             (0, "0 B"),
             (1023, "1023 B"),
@@ -116,7 +116,7 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(sizeText(size), text)
 
     def test_times(self) -> None:
-        """Seconds are told in two units."""
+        """Seconds are shown in two units."""
         for seconds, text in (
             (0.9, "0 s"),
             (59, "59 s"),
@@ -127,7 +127,7 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(timeText(seconds), text)
 
     def test_rates(self) -> None:
-        """What went through between two reports, in a second; nothing if that is not known."""
+        """Rates are per second, and empty if they are not known."""
         later = copy.deepcopy(self.report)
         later["engine"]["bytes"]["up"] += 4096
         later["engine"]["flows"]["total"] += 3
@@ -140,7 +140,7 @@ class ReportTests(SynchronousTestCase):
     """L{Report}, L{engineReport} and L{resources}."""
 
     def test_sections(self) -> None:
-        """Each part is asked; one that makes trouble keeps nothing from the others."""
+        """Each part is asked, and an exception in one does not affect the others."""
         report = Report({"a": lambda: {"x": 1}, "b": lambda: 1 // 0, "c": lambda: None})
         self.assertEqual(report(), {"a": {"x": 1}, "b": None, "c": None})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -151,7 +151,7 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(sorted(values), list(range(1, len(Stats._fields) + 1)))
 
     def test_drops(self) -> None:
-        """Drops have names as the rest of the report."""
+        """Drops are named in the style of the rest of the report."""
         self.assertIn("pendingLimit", engineReport(STATS)["drops"])
 
     def test_resources(self) -> None:
