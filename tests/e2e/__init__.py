@@ -1,8 +1,8 @@
 """
-End-to-end tests: the real daemon, real proxies and real servers, in network
-namespaces that each test makes and removes.
+End-to-end tests: the real daemon, real proxies and real servers, in network namespaces that
+each test makes and removes.
 
-They need root, C{/dev/net/tun} and a few programs (L{tests.e2e.case} lists
-them); where one is missing they skip with the reason, and under CI (the
-environment has C{CI}) they fail instead.
+They need root, C{/dev/net/tun} and a few programs, which L{tests.e2e.case} lists.  If something
+is missing, they are skipped with the reason; under CI, where the environment has C{CI}, they
+fail instead.
 """

@@ -1,5 +1,5 @@
 """
-What every end-to-end test starts from.
+The base classes of the end-to-end tests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROGRAMS = (
 )
 
 STOP_SLACK = 0.6
-"""Seconds that a busy machine may add to the end of a process."""
+"""Seconds by which a busy machine may delay the end of a process."""
 
 
 def missing() -> str:
@@ -56,21 +56,21 @@ def missing() -> str:
 
 
 class TestTookTooLong(Exception):
-    """A test passed its deadline.  No OSError: nothing is to take it for one."""
+    """A test exceeded its deadline.  It is no OSError, so that no test takes it for one."""
 
 
 class LabCase(SynchronousTestCase):
     """
-    A test with a laboratory of its own.  Tests are synchronous: all that is
-    under test runs in other processes.
+    A test with a laboratory of its own.  Tests are synchronous, as everything under test runs
+    in other processes.
 
-    @cvar seconds: after this the test fails, wherever it hangs.
+    @cvar seconds: the deadline, after which the test fails wherever it hangs.
     """
 
     seconds = 60
 
     def setUp(self) -> None:
-        """Skip or fail where something is missing, else make the laboratory."""
+        """Make the laboratory; skip or fail if something is missing."""
         reason = missing()
         if reason and os.environ.get("CI"):
             self.fail(f"under CI nothing may be skipped: {reason}")
@@ -92,13 +92,13 @@ class LabCase(SynchronousTestCase):
         self.addCleanup(signal.alarm, 0)
 
     def webServer(self) -> WebServer:
-        """A web server in the world."""
+        """Start a web server in the world."""
         server = WebServer(self.lab.world, self.directory)
         self.addCleanup(server.stop)
         return server
 
     def dante(self, **options: object) -> Dante:
-        """Dante in the proxy's namespace."""
+        """Start dante in the proxy's namespace."""
         server = Dante(self.lab.proxy, self.directory, **options)  # type: ignore[arg-type]
         self.addCleanup(server.stop)
         return server
@@ -110,7 +110,7 @@ class LabCase(SynchronousTestCase):
         timeout: float = 20.0,
         port: int = 0,
     ) -> Peer:
-        """A server that calls C{handler}, in the world unless said otherwise."""
+        """Start a server that calls C{handler}, in the world by default."""
         peer = Peer(namespace or self.lab.world, handler, port, timeout)
         self.addCleanup(peer.stop)
         return peer
@@ -122,19 +122,19 @@ class LabCase(SynchronousTestCase):
         host: str = "",
         port: int = 0,
     ) -> UDPServer:
-        """A datagram server in the world, on C{host} or the address of C{family}."""
+        """Start a datagram server in the world, on C{host} or the address of C{family}."""
         server = UDPServer(self.lab.world, host or family.world, handler, port)
         self.addCleanup(server.stop)
         return server
 
     def socksRelay(self, manners: Manners | None = None) -> Relay:
-        """A SOCKS5 server for UDP in the proxy's namespace, which may misbehave."""
+        """Start a SOCKS5 server for UDP, which may misbehave, in the proxy's namespace."""
         relay = Relay(self.lab.proxy.makeSocket, manners).start()
         self.addCleanup(relay.stop)
         return relay
 
     def nameServer(self, *hosts: str, log: bool = True) -> Unbound:
-        """Unbound in the world."""
+        """Start unbound in the world."""
         server = Unbound(self.lab.world, self.directory, hosts, log)
         self.addCleanup(server.stop)
         return server
@@ -174,8 +174,8 @@ class TunnelCase(LabCase):
 
     def daemon(self, **settings: object) -> Daemon:
         """
-        A daemon that is up, with the default routes through it as a user adds
-        them by hand.
+        Start a daemon and wait until it is up; add default routes through it, as a user would
+        by hand.
         """
         name = str(settings.get("tunName", TUN_NAME))
         settings.setdefault("stackMode", self.stackMode)
@@ -186,7 +186,7 @@ class TunnelCase(LabCase):
         return daemon
 
     def _daemonDirectory(self) -> Path:
-        """A directory of its own for each daemon of a test."""
+        """A separate directory for each daemon of a test."""
         return self.directory / f"daemon-{len(list(self.directory.glob('daemon-*')))}"
 
     def _checkLog(self, daemon: Daemon) -> None:
@@ -195,7 +195,7 @@ class TunnelCase(LabCase):
             self.assertNotIn(sign, log)
 
     def tunnel(self, **settings: object) -> Daemon:
-        """A daemon whose upstream is a dante without password."""
+        """Start a daemon whose upstream is a dante without password."""
         return self.daemon(proxy=self.dante().url(), **settings)
 
     def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
@@ -214,15 +214,15 @@ class TunnelCase(LabCase):
         return sock
 
     def assertEchoes(self, sock: socket.socket, payload: bytes = b"are you there") -> None:
-        """What C{sock} sends comes back."""
+        """C{sock} gets back what it sends."""
         sock.send(payload)
         self.assertTrue(sock.recv(65536) == payload, f"{len(payload)} bytes did not come back")
 
     def connectError(self, port: int, timeout: float = 10.0, mark: int = 0) -> tuple[int, float]:
         """
-        Connect from the app to the world, which is to fail.
+        Connect from the app to the world, which must fail.
 
-        @return: the errno and the seconds it took.
+        @return: the errno, and the seconds that it took.
         """
         started = time.monotonic()
         try:
@@ -233,9 +233,9 @@ class TunnelCase(LabCase):
         self.fail(f"the app saw an accepted connection to {self.family.name} port {port}")
 
     def assertEndsWell(self, daemon: Daemon, number: int = signal.SIGTERM) -> None:
-        """C{daemon} ends in time and in order, and leaves no device."""
+        """C{daemon} ends in time and in order, and leaves no device behind."""
         status, seconds = daemon.stop(number)
-        # After an orderly stop twistd ends by the signal that asked for it.
+        # After an orderly stop, twistd kills itself with the signal that asked for it.
         self.assertIn(status, (0, -number), daemon.log())
         self.assertLess(seconds, STOP_SECONDS + STOP_SLACK, daemon.log())
         self.assertNotIn(daemon.name, self.lab.app.interfaces())

@@ -1,5 +1,5 @@
 """
-Chooses between the two forms of the demonstration, and cleans up after them.
+Chooses one of the two forms of the demonstration, and cleans up after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEFAULT_URL = "http://example.org/"
 
 @contextlib.contextmanager
 def endedBySignals() -> Iterator[None]:
-    """SIGTERM and SIGHUP clean up like Ctrl-C."""
+    """Make SIGTERM and SIGHUP clean up like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,6 +1,6 @@
 """
-The demonstration in three network namespaces, with dante as the upstream and a
-web server behind it.
+The demonstration in three network namespaces, with dante as the upstream and a web server
+behind it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME, Family, Lab
 
 LENGTH = 256 * 1024 * 1024
-"""Bytes of each download: long enough to read a speed from, short enough to wait for."""
+"""Bytes of each download: enough to measure a speed, few enough to wait for."""
 
 
 def inNamespaces() -> None:
     """
-    The demonstration without a proxy of the user's.
+    The demonstration without a proxy of the user.
 
     @raise LabError: something did not work.
     """
-    pattern.sha256(LENGTH)  # now, so that its time is in no figure
+    pattern.sha256(LENGTH)  # Now, so that its time is in no figure.
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-run-")))
         lab = Lab()
@@ -54,7 +54,7 @@ def tunnelled(lab: Lab, dante: Dante, web: WebServer, stackMode: str, directory:
     """
     One engine in the namespaces: start, ping, download over both IP versions.
 
-    @raise LabError: something did not work; one sentence, and perhaps a log.
+    @raise LabError: something did not work; the text is a sentence, perhaps with a log.
     """
     daemon = Daemon(lab.app, directory, stackMode=stackMode, proxy=dante.url(), dns=IPV4.world)
     try:
@@ -75,9 +75,9 @@ def tunnelled(lab: Lab, dante: Dante, web: WebServer, stackMode: str, directory:
 
 def fetched(lab: Lab, dante: Dante, web: WebServer, stackMode: str, family: Family) -> None:
     """
-    One download, with the evidence of the way it took.
+    One download, with evidence that it went through the proxy.
 
-    @raise LabError: it is not whole, or went another way.
+    @raise LabError: it did not arrive whole, or did not go through the proxy.
     """
     connects, peers = len(dante.connects()), len(web.peers())
     got = curl.download(lab.app, family.url(web.port, f"/bytes/{LENGTH}"), LENGTH, timeout=120)
@@ -98,9 +98,9 @@ def fetched(lab: Lab, dante: Dante, web: WebServer, stackMode: str, family: Fami
 
 def mirrored(lab: Lab, family: Family) -> None:
     """
-    Two UDP servers tell one socket of the app which address they see.
+    Two UDP servers report which address of one app's socket they see.
 
-    @raise LabError: they see two, or not the proxy's.
+    @raise LabError: they see two addresses, or another one than the proxy's.
     """
     with contextlib.ExitStack() as stack:
         servers = [udp.UDPServer(lab.world, family.world, udp.mirror) for _ in range(2)]

@@ -1,8 +1,8 @@
 """
-The demonstration with a proxy of the user's.
+The demonstration with a proxy of the user.
 
-The daemon dials from this machine's own network, but its device is moved into
-a namespace of its own, where curl runs: this machine's routes stay as they are.
+The daemon dials from this machine's own network, but its device is moved into a namespace of
+its own, where curl runs: this machine's routes do not change.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tests.e2e.lab.process import LabError
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME
 
 HOST_TUN = "nanodemo0"
-"""The device's name while it is on the host; nano0 might be a real tunnel's."""
+"""The device's name while it is on the host, where nano0 might be a real tunnel."""
 
 CONNECT_TIMEOUT = "15s"
-"""The proxy may be far away."""
+"""The daemon's connectTimeout: long, as the proxy may be far away."""
 
 
 def throughProxy(proxy: str, url: str) -> None:
     """
-    The demonstration with a proxy of the user's.
+    The demonstration with a proxy of the user.
 
     @raise LabError: something did not work.
     """
-    resolved(url)  # the likeliest mistake first
+    resolved(url)  # The most likely mistake first.
     removeLeftovers()
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-run-")))
@@ -64,12 +64,12 @@ def throughProxy(proxy: str, url: str) -> None:
 
 def fetched(app: Namespace, daemon: Daemon, url: str, proxy: str, stackMode: str) -> None:
     """
-    Fetch C{url} in C{app} and say which way it came.
+    Fetch C{url} in C{app} and print how that went.
 
-    @raise LabError: curl failed; the text has its words and the daemon's log.
+    @raise LabError: curl failed; the text has its error message and the daemon's log.
     """
     host, port, address = resolved(url)
-    # Redirects are not followed: they may lead to a name that nobody looked up.
+    # Redirects are not followed: they may lead to a name that was not looked up.
     options = ["-o", "/dev/null"]
     if host != address:
         options += ["--resolve", f"{host}:{port}:{address}"]
@@ -93,7 +93,7 @@ def fetched(app: Namespace, daemon: Daemon, url: str, proxy: str, stackMode: str
 
 
 def moved(app: Namespace) -> None:
-    """Take the device from the host to C{app}, and configure it there as it was."""
+    """Move the device from the host to C{app}, and configure it there as it was."""
     Host().ip(f"link set {HOST_TUN} netns {app.name} name {TUN_NAME}")
     app.ip(
         f"link set {TUN_NAME} up",
@@ -106,9 +106,9 @@ def moved(app: Namespace) -> None:
 
 def resolved(url: str) -> tuple[str, int, str]:
     """
-    Look the URL's host up here: the namespace has no resolver.
+    Look up the URL's host here, because the namespace has no resolver.
 
-    @return: host, port and address, IPv4 where there is a choice.
+    @return: host, port and address; IPv4 if there is a choice.
     @raise LabError: it is no http URL, or the name is unknown.
     """
     parts = urlsplit(url)

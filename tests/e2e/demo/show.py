@@ -1,5 +1,5 @@
 """
-What both forms of the demonstration show of a daemon.
+What both forms of the demonstration print about a daemon.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIM, BOLD, PLAIN = ("\033[2m", "\033[1m", "\033[0m") if sys.stdout.isatty() else
 
 
 def say(text: str = "") -> None:
-    """One line for the user, at once."""
+    """Print one line for the user at once."""
     print(text, flush=True)
 
 
@@ -50,14 +50,14 @@ def pings(namespace: Namespace) -> None:
 
 
 def carried(namespace: Namespace) -> str:
-    """What the device has carried, as the kernel counts it."""
+    """The bytes that the device has carried, as counted by the kernel."""
     output = namespace.run(["ip", "-s", "link", "show", "dev", TUN_NAME]).stdout
     received, sent = (int(line.split()[0]) for line in output.splitlines()[3:6:2])
     return f"{sent / 1e6:,.1f} MB up, {received / 1e6:,.1f} MB down"
 
 
 def started(daemon: Daemon, stackMode: str) -> None:
-    """Say that it is up."""
+    """Print that the daemon is up."""
     offload = "on" if "offload on" in daemon.log() else "off"
     say(
         f"{BOLD}{stackMode}{PLAIN}: twistd nanotun up after {daemon.startSeconds:.1f} s, "
@@ -67,9 +67,9 @@ def started(daemon: Daemon, stackMode: str) -> None:
 
 def stopped(daemon: Daemon, namespace: Namespace) -> None:
     """
-    Stop the daemon as a user does.
+    Stop the daemon as a user would.
 
-    @raise LabError: it did not end in order, or its device is still there.
+    @raise LabError: it did not end in order, or its device still exists.
     """
     status, seconds = daemon.stop()
     if status not in (0, -signal.SIGTERM):

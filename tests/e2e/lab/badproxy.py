@@ -1,6 +1,6 @@
 """
-SOCKS4 and HTTP proxies that misbehave, each a handler for
-L{tests.e2e.lab.servers.Peer}; behind stunnel they are HTTPS proxies.
+SOCKS4 and HTTP proxies that misbehave, each a handler for L{tests.e2e.lab.servers.Peer};
+behind stunnel they are HTTPS proxies.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HEAD_LIMIT = 1 << 16
 
 class Dialect(NamedTuple):
     """
-    What a scheme's proxies speak.
+    The protocol of a scheme's proxies.
 
-    @ivar scheme: the URL's.
+    @ivar scheme: the URL's scheme.
     @ivar take: reads one request; returns the destination.
-    @ivar grant: the answer to a request that is granted.
+    @ivar grant: the answer that grants a request.
     """
 
     scheme: str
@@ -67,7 +67,7 @@ HTTP = Dialect("http", takeConnect, b"HTTP/1.1 200 Connection established\r\nVia
 
 
 def _wait(connection: socket.socket) -> None:
-    """Take whatever comes until the client is gone."""
+    """Read until the client is gone."""
     connection.settimeout(HANG_SECONDS)
     while connection.recv(4096):
         pass
@@ -77,7 +77,7 @@ def _drip(connection: socket.socket, data: bytes, seconds: float) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for number in range(len(data)):
         connection.sendall(data[number : number + 1])
-        time.sleep(seconds)  # so that each byte is a segment of its own
+        time.sleep(seconds)  # So that each byte is a segment of its own.
 
 
 def works(
@@ -86,8 +86,8 @@ def works(
     """
     A proxy that works.
 
-    @param answer: its words for "granted".
-    @param hello: goes in one piece with them, as if from the destination.
+    @param answer: its answer to a granted request.
+    @param hello: sent in one piece with the answer, as if by the destination.
     @param pause: if not 0, the seconds between two bytes of the answer.
     """
 
@@ -103,7 +103,7 @@ def works(
 
 
 def answers(dialect: Dialect, data: bytes, closes: bool = False) -> Handler:
-    """Answers a request with C{data}, and then closes or says no more."""
+    """Answers a request with C{data}, then closes or falls silent."""
 
     def serve(connection: socket.socket) -> None:
         dialect.take(connection)
@@ -125,22 +125,22 @@ def drips(dialect: Dialect, data: bytes) -> Handler:
 
 
 def closesAtOnce(connection: socket.socket) -> None:
-    """Closes before it says anything."""
+    """Closes before it sends anything."""
 
 
 def hangs(connection: socket.socket) -> None:
-    """Takes what comes and says nothing."""
+    """Reads and never answers."""
     _wait(connection)
 
 
 def mirror(connection: socket.socket) -> None:
-    """Sends back what it gets, credentials too: an echo service on the proxy's port."""
+    """Sends back what it gets, including credentials: an echo service on the proxy's port."""
     while data := connection.recv(4096):
         connection.sendall(data)
 
 
 def sendsBackLogin(connection: socket.socket) -> None:
-    """Answers with what the client logged in with, as a challenge and as an answer."""
+    """Sends the client's credentials back, as a challenge and as an answer."""
     login = b"none"
     for number in range(3):
         head = _until(connection, b"\r\n\r\n")
@@ -157,7 +157,7 @@ def sendsBackLogin(connection: socket.socket) -> None:
 
 
 def floods(dialect: Dialect, start: bytes, piece: bytes) -> Handler:
-    """Answers with C{start} and then C{piece} for as long as somebody takes it."""
+    """Sends C{start} and then C{piece} again and again, as long as the client reads."""
 
     def serve(connection: socket.socket) -> None:
         dialect.take(connection)
@@ -173,9 +173,9 @@ class Loops:
     Answers every request with 407.
 
     @ivar requests: how many there were.
-    @param challenges: of each answer, with C{%d} for the number of the request.
-    @param body: of each answer; L{None} for an answer without a length, after
-        which it closes.
+    @param challenges: those of each answer, with C{%d} for the number of the request.
+    @param body: that of each answer; L{None} for an answer without a length, after which it
+        closes.
     """
 
     def __init__(self, challenges: tuple[str, ...], body: bytes | None = b"no") -> None:
@@ -200,7 +200,7 @@ class Loops:
 
 
 def cuts(namespace: Namespace, port: int, length: int) -> Handler:
-    """Leads to C{port} of its own host, but ends after C{length} bytes of what comes from there."""
+    """Forwards to C{port} of its own host, but closes after C{length} bytes from there."""
 
     def serve(connection: socket.socket) -> None:
         with namespace.connect(("127.0.0.1", port)) as behind:
@@ -219,7 +219,7 @@ def cuts(namespace: Namespace, port: int, length: int) -> Handler:
 
 
 def _some(source: socket.socket) -> Iterator[bytes]:
-    """What is there by now.  Raises ConnectionError at the end."""
+    """Read what has arrived.  Raises ConnectionError at the end."""
     try:
         data = source.recv(65536)
     except BlockingIOError:
@@ -230,7 +230,7 @@ def _some(source: socket.socket) -> Iterator[bytes]:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """C{data} with a few bytes changed, lost, doubled or put in."""
+    """C{data} with a few bytes changed, removed, doubled or inserted."""
     found = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         place = chance.randrange(len(found) + 1)

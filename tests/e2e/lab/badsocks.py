@@ -1,6 +1,6 @@
 """
-SOCKS5 servers that misbehave, each a handler for L{tests.e2e.lab.servers.Peer}
-(RFC 1928 and RFC 1929 say what they should have done).
+SOCKS5 servers that misbehave, each a handler for L{tests.e2e.lab.servers.Peer}.  RFC 1928 and
+RFC 1929 say what they should have done.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tests.e2e.lab.namespace import Namespace
 Handler = Callable[[socket.socket], object]
 
 HANG_SECONDS = 30.0
-"""Longer than any deadline of the tests."""
+"""Seconds, longer than any deadline of the tests."""
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
-    """Exactly C{count} bytes."""
+    """Read exactly C{count} bytes."""
     data = b""
     while len(data) < count:
         more = connection.recv(count - len(data))
@@ -31,14 +31,14 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 
 def _greeting(connection: socket.socket) -> bytes:
-    """Take the client's greeting; returns the methods it offers."""
+    """Read the client's greeting; return the methods that it offers."""
     version, count = _receive(connection, 2)
     assert version == 5, version
     return _receive(connection, count)
 
 
 def _request(connection: socket.socket) -> tuple[str, int]:
-    """Take a CONNECT request; returns host and port."""
+    """Read a CONNECT request; return host and port."""
     version, command, _, kind = _receive(connection, 4)
     assert (version, command) == (5, 1), (version, command)
     if kind == 1:
@@ -60,17 +60,17 @@ def _oneByOne(connection: socket.socket, data: bytes) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for number in range(len(data)):
         connection.sendall(data[number : number + 1])
-        time.sleep(0.005)  # so that each byte is a segment of its own
+        time.sleep(0.005)  # So that each byte is a segment of its own.
 
 
 def oneByteAtATime(
     namespace: Namespace, reply: bytes = b"\x05\x00\x00\x03\x04name\x00\x00"
 ) -> Handler:
     """
-    A server that works, but sends its replies one byte at a time, with a name
-    for the bound address, which RFC 1928 allows.
+    A server that works, but sends its replies one byte at a time, with a name as the bound
+    address, which RFC 1928 allows.
 
-    @param namespace: from where it connects to the destination.
+    @param namespace: where it connects to the destination from.
     """
 
     def serve(connection: socket.socket) -> None:
@@ -84,7 +84,7 @@ def oneByteAtATime(
 
 
 def replyGlued(namespace: Namespace, hello: bytes) -> Handler:
-    """A server that works, whose reply comes in one piece with C{hello} from the destination."""
+    """A server that works, but sends its reply in one piece with C{hello} from the destination."""
 
     def serve(connection: socket.socket) -> None:
         _greeting(connection)
@@ -97,7 +97,7 @@ def replyGlued(namespace: Namespace, hello: bytes) -> Handler:
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:
-    """Copy both ways, half-close included, until both are done."""
+    """Copy both ways, including half-closes, until both directions have ended."""
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -121,27 +121,27 @@ def wrongVersion(connection: socket.socket) -> None:
 
 
 def notSocksAtAll(connection: socket.socket) -> None:
-    """An HTTP server on the proxy's port."""
+    """Answers like an HTTP server."""
     _greeting(connection)
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 def noMethod(connection: socket.socket) -> None:
-    """Accepts none of the methods offered (0xff)."""
+    """Accepts none of the offered methods (0xff)."""
     _greeting(connection)
     connection.sendall(b"\x05\xff")
     _waitForClose(connection)
 
 
 def methodNotOffered(connection: socket.socket) -> None:
-    """Chooses GSSAPI, which no one offered."""
+    """Chooses GSSAPI, which was not offered."""
     _greeting(connection)
     connection.sendall(b"\x05\x01")
     _waitForClose(connection)
 
 
 def wrongPassword(connection: socket.socket) -> None:
-    """Wants a password and never likes it."""
+    """Requires a password and accepts none."""
     _greeting(connection)
     connection.sendall(b"\x05\x02")
     _, length = _receive(connection, 2)
@@ -152,11 +152,11 @@ def wrongPassword(connection: socket.socket) -> None:
 
 
 def closesAtOnce(connection: socket.socket) -> None:
-    """Closes before it says anything."""
+    """Closes before it sends anything."""
 
 
 def closesAfterGreeting(connection: socket.socket) -> None:
-    """Closes when it has the request."""
+    """Closes once it has the request."""
     _greeting(connection)
     connection.sendall(b"\x05\x00")
     _request(connection)
@@ -171,12 +171,12 @@ def closesInsideReply(connection: socket.socket) -> None:
 
 
 def hangsAtOnce(connection: socket.socket) -> None:
-    """Says nothing at all."""
+    """Never sends anything."""
     _waitForClose(connection)
 
 
 def hangsAfterRequest(connection: socket.socket) -> None:
-    """Takes the request and says nothing more."""
+    """Reads the request and sends nothing more."""
     _greeting(connection)
     connection.sendall(b"\x05\x00")
     _request(connection)

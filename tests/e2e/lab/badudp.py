@@ -1,6 +1,6 @@
 """
-SOCKS5 UDP relays that misbehave: L{tests.e2e.lab.udprelay.Manners} of another
-kind (RFC 1928, sections 6 and 7, say what they should have done).
+Misbehaving SOCKS5 UDP relays: variants of L{tests.e2e.lab.udprelay.Manners}.  RFC 1928,
+sections 6 and 7, says what they should have done.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from tests.e2e.lab.udp import Address
 from tests.e2e.lab.udprelay import COMMAND_NOT_SUPPORTED, Manners, encodeAddress, wrap
 
 EVIL = b"evil"
-"""The payload of what no app may ever see."""
+"""The payload that no app may ever see."""
 
 
 class Prefixed(Manners):
-    """Sends bad datagrams before every honest one."""
+    """Sends bad datagrams before every correct one."""
 
     def __init__(self, *bad: bytes) -> None:
         self._bad = bad
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """The bad ones, then the honest one."""
+        """The bad ones, then the correct one."""
         return [*self._bad, wrap(peer, payload)]
 
 
 class CutShort(Manners):
-    """Sends every beginning of a header, from nothing to all but its last byte."""
+    """Sends every prefix of a header, from nothing to all but its last byte."""
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """The pieces, then the honest one."""
+        """The prefixes, then the correct one."""
         header = wrap(peer, b"")
         return [*(header[:length] for length in range(len(header))), wrap(peer, payload)]
 
 
 class Fragments(Manners):
-    """Sends fragments, which a client that does not put them together has to drop."""
+    """Sends fragments, which a client that does not reassemble them has to drop."""
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """A first, a middle and a last one, then the honest one."""
+        """A first, a middle and a last one, then the correct one."""
         rest = wrap(peer, EVIL)[3:]
         pieces = [b"\x00\x00" + bytes([number]) + rest for number in (1, 2, 0x7F, 0x80, 0xFF)]
         return [*pieces, wrap(peer, payload)]
@@ -49,7 +49,7 @@ class UnknownTypes(Manners):
     """Sends address types that RFC 1928 does not have."""
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """All kinds of them, then the honest one."""
+        """All of these types, then the correct one."""
         rest = wrap(peer, EVIL)[4:]
         strange = [b"\x00\x00\x00" + bytes([kind]) + rest for kind in (0, 2, 5, 0x7F, 0xFF)]
         return [*strange, wrap(peer, payload)]
@@ -59,7 +59,7 @@ class LyingNames(Manners):
     """Sends names that are empty, or longer than the datagram."""
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """Some of them, then the honest one."""
+        """Several such names, then the correct one."""
         start = b"\x00\x00\x00\x03"
         lies = [
             b"",
@@ -80,7 +80,7 @@ class Flood(Manners):
         self._count = count
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """C{count} times the honest one, every second one of them with a bad header."""
+        """The correct one C{count} times, every second time with a bad header."""
         good = wrap(peer, payload)
         bad = b"\x00\x00\x01" + wrap(peer, EVIL)[3:]
         for _ in range(self._count // 2):
@@ -89,21 +89,21 @@ class Flood(Manners):
 
 
 class NamesOfPeers(Manners):
-    """Says who sent a datagram by a name (ATYP 3)."""
+    """Names the sender of a datagram by a host name (ATYP 3)."""
 
     def __init__(self, name: str = "") -> None:
-        """@param name: in the place of the address in letters."""
+        """@param name: the host name; by default, the address in text form."""
         self._name = name
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """The honest one, but for its address."""
+        """The correct one, apart from its address."""
         name = (self._name or peer[0]).encode()
         head = b"\x00\x00\x00\x03" + bytes([len(name)]) + name + struct.pack("!H", peer[1])
         return [head + payload]
 
 
 class ImpossibleSenders(Manners):
-    """Names senders that no datagram can have come from."""
+    """Names senders that cannot have sent a datagram."""
 
     hosts = (
         "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1",
@@ -111,13 +111,13 @@ class ImpossibleSenders(Manners):
     )  # fmt: skip
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """One from each of them, one from port 0, then the honest one."""
+        """One from each of them, one from port 0, then the correct one."""
         senders = [*((host, peer[1]) for host in self.hosts), (peer[0], 0)]
         return [*(wrap(sender, EVIL) for sender in senders), wrap(peer, payload)]
 
 
 class Refuses(Manners):
-    """Does not support the command, as a proxy without UDP."""
+    """Does not support the command, like a proxy without UDP."""
 
     code = COMMAND_NOT_SUPPORTED
 
@@ -129,21 +129,21 @@ class Silent(Manners):
 
 
 class SaysItIsAt(Manners):
-    """Names another address than the one it listens on; the port is right."""
+    """Names an address that it does not listen on, with the right port."""
 
     def __init__(self, host: str) -> None:
         self._host = host
 
     def bound(self, name: Address) -> bytes:
-        """The other address."""
+        """The wrong address."""
         return encodeAddress(self._host, name[1])
 
 
 class SaysItsName(Manners):
-    """Names itself by a name that nobody can look up."""
+    """Names itself by a host name that cannot be looked up."""
 
     def bound(self, name: Address) -> bytes:
-        """A name (ATYP 3)."""
+        """A host name (ATYP 3)."""
         host = b"relay.invalid"
         return b"\x03" + bytes([len(host)]) + host + struct.pack("!H", name[1])
 
@@ -157,7 +157,7 @@ class SaysPortZero(Manners):
 
 
 class SaysAClosedPort(Manners):
-    """Names a port that nobody listens on."""
+    """Names a port that nothing listens on."""
 
     def bound(self, name: Address) -> bytes:
         """The port of the discard service."""
@@ -165,6 +165,6 @@ class SaysAClosedPort(Manners):
 
 
 class HangsUp(Manners):
-    """Opens a relay and ends the connection that it lives on."""
+    """Opens a UDP relay and closes its control connection."""
 
     hangsUp = True

@@ -1,5 +1,5 @@
 """
-C{nanotun run} as a user calls it, in a namespace of the laboratory.
+C{nanotun run}, called as a user calls it, in a namespace of the laboratory.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.e2e.lab.process import LabError, dieWithParent, waitUntil
 _LAB = re.compile(r"(^|/netns/)nt")
 
 SECONDS = 40.0
-"""For a command that should take one."""
+"""Seconds for a command that should take one."""
 
 
 def nanotun() -> str:
-    """The nanotun beside the Python that runs the tests."""
+    """The nanotun that is installed beside the Python that runs the tests."""
     return str(Path(sys.executable).with_name("nanotun"))
 
 
 class Done(NamedTuple):
-    """What a command did; C{err} has nanotun's own sentences as well."""
+    """The result of a command; C{err} includes nanotun's own sentences."""
 
     status: int
     out: str
@@ -41,7 +41,7 @@ class Done(NamedTuple):
 
 class Running:
     """
-    A command that goes on, with pipes.
+    A command that keeps running, with pipes.
 
     @ivar pid: nanotun's.
     """
@@ -65,11 +65,11 @@ class Running:
         return self._process.stdout.readline().decode().rstrip("\n")
 
     def send(self, number: int) -> None:
-        """Send nanotun, and nobody else, a signal."""
+        """Send a signal to nanotun alone."""
         self._process.send_signal(number)
 
     def sendGroup(self, number: int) -> None:
-        """Send all of its process group a signal."""
+        """Send a signal to its whole process group."""
         os.killpg(self.pid, number)
 
     def done(self, text: str = "", timeout: float = SECONDS) -> Done:
@@ -79,11 +79,11 @@ class Running:
         @param text: for its standard input.
         """
         out, err = self._process.communicate(text.encode(), timeout)
-        # A letter a byte: some output is no text.
+        # One character per byte, because some output is no text.
         return Done(self._process.returncode, out.decode("latin-1"), err.decode("latin-1"))
 
     def kill(self) -> None:
-        """SIGKILL, if it still runs, and let go of the pipes."""
+        """Send SIGKILL if it still runs, and close the pipes."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -94,9 +94,7 @@ class Running:
 
 
 class Terminal:
-    """
-    A shell with job control on a pseudo-terminal, as somebody has who is logged in.
-    """
+    """A shell with job control on a pseudo-terminal, like that of a user who is logged in."""
 
     PROMPT = "ready> "
 
@@ -122,9 +120,9 @@ class Terminal:
 
     def read(self, until: str, seconds: float = SECONDS) -> str:
         """
-        What appears on the screen up to a text.
+        Read the screen up to a text.
 
-        @raise LabError: it does not appear.
+        @raise LabError: the text does not appear.
         """
         screen = b""
         end = time.monotonic() + seconds
@@ -141,7 +139,7 @@ class Terminal:
         return self.read(self.PROMPT)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the terminal."""
         os.close(self._master)
         try:
             self._process.wait(5)
@@ -151,7 +149,7 @@ class Terminal:
 
 
 class Traces(NamedTuple):
-    """All that a cell could leave on a machine, but for what lives in it."""
+    """Everything that a cell could leave on a machine, except for its processes."""
 
     routes: str
     rules: str
@@ -164,8 +162,8 @@ class Traces(NamedTuple):
 
 def traces(namespace: Namespace) -> Traces:
     """
-    What C{namespace} and this machine look like now.  The laboratories of other tests
-    that run at the same time are left out.
+    The current state of C{namespace} and this machine.  The laboratories of other tests that
+    run at the same time are left out.
     """
 
     def ip(*words: str) -> str:
@@ -193,16 +191,17 @@ def inside(pid: int) -> set[str]:
 
 def waitForNobody(directory: str, seconds: float = 10.0) -> None:
     """
-    Wait until nobody works in a test's directory, which all that is started there has
-    inherited: then nobody holds a namespace either, and those without a name are gone.
+    Wait until no process has a test's directory as its working directory, which everything
+    started there inherits.  Then no process holds a namespace either, and namespaces without
+    a name are gone.
 
-    @raise LabError: somebody still does.
+    @raise LabError: a process still does.
     """
     waitUntil(lambda: not named(directory), seconds, f"nobody is left in {directory}")
 
 
 def named(directory: str) -> list[int]:
-    """The pids of whoever works in a directory, such as a test's own."""
+    """The pids of processes that work in a directory, such as a test's own."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -212,7 +211,7 @@ def named(directory: str) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs (and is no zombie)."""
+    """Whether a process exists and is no zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:

@@ -1,5 +1,5 @@
 """
-The C{nanotun} command, run as a user does.
+The C{nanotun} command, run as by a user.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def say(
     Run it to its end.
 
     @param prefix: a command that runs it, such as C{setpriv ...}.
-    @return: with C{stdout}, C{stderr} and the status.
+    @return: C{stdout}, C{stderr} and the status.
     """
     return subprocess.run(
         [*prefix, *nanotun(*arguments)],
@@ -42,7 +42,7 @@ def say(
 
 
 def endIfThere(pid: int) -> None:
-    """Kill a daemon that a test has put into the background, unless it has ended."""
+    """Kill a daemon that a test put into the background, unless it has ended."""
     with contextlib.suppress(OSError):
         if b"nanotun.console" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

@@ -1,5 +1,5 @@
 """
-Transfers by curl, hashed on the way.
+Transfers by curl, hashed while they run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _F_SETPIPE_SZ = 1031
 
 class Transfer(NamedTuple):
     """
-    What came of a transfer.
+    The result of a transfer.
 
     @ivar whole: whether every byte arrived as it was sent.
     @ivar seconds: from the start of curl to its end.
-    @ivar error: curl's own words, if it had something to say.
+    @ivar error: curl's error message, if there was one.
     """
 
     whole: bool
@@ -36,12 +36,12 @@ class Transfer(NamedTuple):
 
     @property
     def gigabits(self) -> float:
-        """Gbit/s."""
+        """The rate in Gbit/s."""
         return self.length * 8e-9 / self.seconds
 
 
 def _argv(namespace: Namespace, timeout: float, *arguments: str) -> list[str]:
-    # Neither ~/.curlrc nor http_proxy may lead curl around what is under test.
+    # Neither ~/.curlrc nor http_proxy may make curl bypass what is under test.
     unset = [
         f"--unset={name}"
         for name in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
@@ -51,10 +51,10 @@ def _argv(namespace: Namespace, timeout: float, *arguments: str) -> list[str]:
 
 def get(namespace: Namespace, url: str, *options: str, timeout: float = 30.0) -> str:
     """
-    A small body, as text.
+    Fetch a small body as text.
 
     @param options: further flags of curl.
-    @raise LabError: curl failed, with its words.
+    @raise LabError: curl failed; the text has its error message.
     """
     return run(_argv(namespace, timeout, *options, url), timeout + 5).stdout
 
@@ -114,8 +114,8 @@ def downloadMany(
     """
     Fetch all of C{urls} at once, each over a connection of its own.
 
-    @param urls: from URL to length.
-    @param directory: where the bodies lie meanwhile.
+    @param urls: lengths by URL.
+    @param directory: where to put the bodies meanwhile.
     @return: for every URL that did not arrive whole, what was wrong.
     """
     arguments = [

@@ -20,10 +20,10 @@ from tests.e2e.lab.process import PROJECT_ROOT, Child, LabError, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME, Family
 
 START_SECONDS = 20.0
-"""Most of it is room for a machine that is busy with other things."""
+"""Seconds for a start, most of them as a reserve for a busy machine."""
 
 STOP_SECONDS = 2.0
-"""What the daemon promises after SIGTERM and SIGINT."""
+"""Seconds that the daemon promises to take after SIGTERM and SIGINT."""
 
 CONNECT_SECONDS = 2.0
 """The C{connectTimeout} of the tests."""
@@ -44,14 +44,14 @@ def environment() -> dict[str, str]:
 
 
 def twistd() -> str:
-    """The twistd beside the Python that runs the tests."""
+    """The twistd that is installed beside the Python that runs the tests."""
     return os.environ.get("LAB_TWISTD") or str(Path(sys.executable).with_name("twistd"))
 
 
 def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
     """
-    The configuration file that has L{DEFAULTS} and C{settings}; a setting of
-    L{None} is left out.
+    Write a configuration file with L{DEFAULTS} and C{settings}; a setting of L{None} is left
+    out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     merged = {
@@ -61,7 +61,7 @@ def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
         **settings,
     }
     path = directory / "nanotun.yaml"
-    path.touch(mode=0o600)  # it may hold a password
+    path.touch(mode=0o600)  # It may hold a password.
     path.write_text(
         yaml.safe_dump({key: value for key, value in merged.items() if value is not None})
     )
@@ -69,7 +69,7 @@ def writeConfig(directory: Path, settings: Mapping[str, object]) -> Path:
 
 
 def twistdArguments(directory: Path, foreground: bool = True) -> list[str]:
-    """The command up to and without the plugin's name."""
+    """The command up to the plugin's name, which is not included."""
     return [
         twistd(),
         *(["-n"] if foreground else ["--logfile", str(directory / "twistd.log")]),
@@ -85,7 +85,7 @@ def launch(
     prefix: Sequence[str] = (),
 ) -> Child:
     """
-    Start C{twistd -n nanotun} and do not wait for anything.
+    Start C{twistd -n nanotun} without waiting for anything.
 
     @param flags: further flags of the plugin.
     @param prefix: a command that runs it, such as C{setpriv ...}.
@@ -96,7 +96,7 @@ def launch(
 
 
 def collectLogs(directory: Path) -> str:
-    """Everything that a daemon with this directory has written."""
+    """The whole output of the daemon with this directory."""
     files = [
         directory / "stdout.log",
         directory / "twistd.log",
@@ -135,7 +135,7 @@ class Daemon:
             return True
         if self.name not in self._namespace.interfaces():
             return False
-        # The last of what it opens; the offload probe answers pings, too.
+        # The daemon opens this last; a mere ping would also be answered by the offload probe.
         if not self._control.exists():
             return False
         return all(answers(self._namespace, family, self.name) for family in FAMILIES)
@@ -145,37 +145,37 @@ class Daemon:
         return self._child.status() is None
 
     def send(self, number: int) -> None:
-        """Send it a signal and go on."""
+        """Send it a signal and return at once."""
         self._child.send(number)
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end; returns the exit status."""
+        """Wait for its end; return the exit status."""
         return self._child.wait(timeout)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
         """
-        Signal it and wait for its end.
+        Send it a signal and wait for its end.
 
-        @return: the exit status and the seconds it took.
+        @return: the exit status, and the seconds that it took.
         """
         started = time.monotonic()
         status = self._child.stop(number, timeout=10.0)
         return status, time.monotonic() - started
 
     def kill(self) -> None:
-        """SIGKILL, if it still runs."""
+        """Send SIGKILL if it still runs."""
         self._child.stop(signal.SIGKILL)
 
     def log(self) -> str:
-        """Everything it has written so far."""
+        """Its output so far."""
         return collectLogs(self.directory)
 
     def fds(self) -> int:
-        """How many files it has open."""
+        """The number of its open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def threads(self) -> int:
-        """How many threads it has."""
+        """The number of its threads."""
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
     def rss(self) -> int:
@@ -184,13 +184,13 @@ class Daemon:
         return int(found.group(1)) * 1024 if found else 0
 
     def cpu(self) -> float:
-        """Seconds of CPU it has used, user and system."""
+        """Seconds of CPU time that it has used, in user and kernel mode."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def answers(namespace: Namespace, family: Family, device: str = TUN_NAME, seconds: int = 1) -> bool:
-    """Whether the gateway answers one ping from C{namespace} by C{device}."""
+    """Whether the gateway answers one ping from C{namespace} through C{device}."""
     argv = [
         "ping",
         family.option,
@@ -207,7 +207,7 @@ def answers(namespace: Namespace, family: Family, device: str = TUN_NAME, second
 
 
 class BackgroundDaemon:
-    """A daemon that twistd has put into the background."""
+    """A daemon that twistd put into the background."""
 
     def __init__(self, namespace: Namespace, directory: Path, **settings: object) -> None:
         """@raise LabError: it did not come up; the text has its log."""
@@ -246,10 +246,10 @@ class BackgroundDaemon:
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """
-        Signal it and wait for its end.
+        Send it a signal and wait for its end.
 
-        @return: the seconds it took.
-        @raise LabError: it did not end in 10 s.
+        @return: the seconds that it took.
+        @raise LabError: it did not end within 10 s.
         """
         started = time.monotonic()
         os.kill(self.pid, number)
@@ -257,6 +257,6 @@ class BackgroundDaemon:
         return time.monotonic() - started
 
     def kill(self) -> None:
-        """SIGKILL, if it is there."""
+        """Send SIGKILL if it exists."""
         with contextlib.suppress(AttributeError, ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)

@@ -1,14 +1,14 @@
 """
-A machine on the Internet, in namespaces: a host with an uplink and a neighbour on
-its LAN, a gateway, a proxy, and the world.
+A machine on the Internet, made of namespaces: a host with an uplink and a neighbour on its
+LAN, a gateway, a proxy, and the world.
 
     host ---+
             +--- gateway --- proxy
     neighbour            \\-- world
 
-The world can be reached without the proxy: what goes around the tunnel arrives, and
-is seen.  Its addresses are public ones, as those for documentation would be local to
-nanotun; no packet leaves the namespaces.
+The world can be reached without the proxy, so traffic that bypasses the tunnel arrives and is
+noticed.  Its addresses are public ones, because nanotun would treat documentation addresses
+as local; no packet leaves the namespaces.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _serial = itertools.count(1)
 class HostLab:
     """
     The namespaces C{host}, C{neighbour}, C{gateway}, C{proxy} and C{world}.  L{remove}
-    takes all of it away.
+    removes all of them.
     """
 
     def __init__(self) -> None:
-        """@raise tests.e2e.lab.process.LabError: nothing is left behind."""
+        """@raise tests.e2e.lab.process.LabError: it cannot be made; nothing is left behind."""
         removeLeftovers()
         prefix = f"nt{os.getpid()}x{next(_serial)}"
         self._made: list[Namespace] = []
@@ -116,7 +116,7 @@ class HostLab:
         )
 
     def flap(self) -> None:
-        """Take the host's uplink down and up again, as a cable that is pulled out."""
+        """Take the host's uplink down and up again, as if the cable were pulled out."""
         self.host.ip(f"link set {UPLINK} down")
         self.plugHost()
 
@@ -129,12 +129,12 @@ class HostLab:
         ]
         parts.append(self.host.run(["nft", "-s", "list", "ruleset"]).stdout)
         sysctls = self.host.run(["sysctl", "-a", "-r", r"\.(rp_filter|src_valid_mark)$"]).stdout
-        # Neighbours come and go, and lifetimes run.
+        # Neighbours appear and disappear, and lifetimes run down.
         text = re.sub(r" expires \d+sec| used \d+| error \S+", "", "\n".join([*parts, sysctls]))
         return "\n".join(line for line in text.splitlines() if "nano0" not in line)
 
     def remove(self) -> None:
-        """End what runs in the namespaces and remove them; may be called twice."""
+        """End everything that runs in the namespaces and remove them; may be called twice."""
         while self._made:
             self._made.pop().remove()
 
@@ -160,8 +160,8 @@ _READ_SECONDS = 0.2
 
 class Witness:
     """
-    Looks at every packet that leaves a namespace by an interface, from the time it is
-    made until L{stop}.
+    Watches every packet that leaves a namespace by an interface, from its construction until
+    L{stop}.
     """
 
     def __init__(self, namespace: Namespace, device: str = UPLINK) -> None:
@@ -183,7 +183,7 @@ class Witness:
             except TimeoutError:
                 continue
             except OSError:
-                # The link is down for a while.
+                # The link may be down for a while.
                 continue
             if address[2] == _PACKET_OUTGOING:
                 seen = _parse(data)
@@ -191,11 +191,11 @@ class Witness:
                     self._seen[seen] = self._seen.get(seen, 0) + 1
 
     def to(self, *destinations: str) -> list[Seen]:
-        """What was seen to go to any of these addresses so far."""
+        """The packets to any of these addresses so far."""
         return [each for each in list(self._seen) if each.destination in destinations]
 
     def stop(self) -> None:
-        """Look no more; may be called twice."""
+        """Stop watching; may be called twice."""
         if not self._stopping:
             self._stopping = True
             self._thread.join(5)
@@ -210,7 +210,7 @@ def _parse(data: bytes) -> Seen | None:
     elif version == 6 and len(data) >= 40:
         header, source, destination, protocol = 40, data[8:24], data[24:40], data[6]
     else:
-        return None  # ARP, for one
+        return None  # ARP, for instance.
     ports = (0, 0)
     if protocol in (6, 17) and len(data) >= header + 4:
         ports = struct.unpack_from("!HH", data, header)

@@ -18,10 +18,10 @@ from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, IPV6
 
 TINYPROXY_PASSWORD = "geheim-4711.x"
-"""Letters, digits, hyphens and dots: tinyproxy's configuration takes no others."""
+"""Only letters, digits, hyphens and dots, because tinyproxy's configuration takes no others."""
 
 FORBIDDEN = {IPV4: "10.77.9.9", IPV6: "fd77:9::9"}
-"""Destinations that the proxies of this module do not connect to.  Nobody is there."""
+"""Addresses that the proxies of this module refuse, and that nothing has."""
 
 REALM = "lab"
 
@@ -85,8 +85,8 @@ _SQUID_USER = "nobody"
 
 class Tinyproxy(Server):
     """
-    Tinyproxy.  It has one answer, 500, for whatever keeps it from connecting.
-    With C{auth} it wants L{USER} and L{TINYPROXY_PASSWORD}.
+    Tinyproxy.  It answers 500 whenever it cannot connect, for whatever reason.  With C{auth}
+    it requires L{USER} and L{TINYPROXY_PASSWORD}.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Tinyproxy(Server):
 
 class Squid(Server):
     """
-    Squid without a cache.  It says why it could not connect
-    (C{X-Squid-Error}), and takes the end of one direction for the end of both.
-    With C{auth} it wants L{USER} and L{PASSWORD}.
+    Squid without a cache.  It says why it could not connect (C{X-Squid-Error}), and treats
+    the end of one direction as the end of both.  With C{auth} it requires L{USER} and
+    L{PASSWORD}.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Squid(Server):
     ) -> None:
         """
         @param auth: C{"basic"}, C{"digest"} or nothing.
-        @param nonceUses: requests for which one nonce of Digest is good.
+        @param nonceUses: number of requests for which one Digest nonce is valid.
         """
         own = directory / f"squid-{port}"
         own.mkdir()
@@ -143,18 +143,18 @@ class Squid(Server):
         account = pwd.getpwnam(_SQUID_USER)
         for path in (own, users):
             os.chown(path, account.pw_uid, account.pw_gid)
-        # From its own directory, by relative names: it drops root, and those
-        # above may not be for everyone.
+        # Started in its own directory, with relative names: it drops root, and others may not
+        # be able to read the parent directories.
         argv = ["env", "-C", str(own), "squid", "-N", "-f", str(own / "squid.conf")]
         super().__init__(namespace, argv, port, directory / f"squid-{port}.log")
 
     def stop(self) -> None:
-        """End it at once; an orderly end takes it two seconds, and its helpers follow."""
+        """Kill it, as an orderly end takes it two seconds; its helpers end, too."""
         self._child.stop(signal.SIGKILL)
 
 
 def _users(auth: str) -> str:
-    """The password file of squid's helper."""
+    """The password file for squid's helper."""
     if auth == "digest":
         secret = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
         return f"{USER}:{REALM}:{secret}\n"

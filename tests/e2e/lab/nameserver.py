@@ -1,5 +1,5 @@
 """
-A real DNS server, unbound, and the real clients: kdig and dnsperf.
+A real DNS server, unbound, and real clients: kdig and dnsperf.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tests.e2e.lab.servers import Server
 
 PORT = 53
 TTL = 300
-"""Seconds, of every record but where a test says otherwise."""
+"""The TTL in seconds of every record, unless a test says otherwise."""
 
 UDP_SIZE = 4096
-"""The largest answer in bytes that the server sends over UDP, if the client takes it."""
+"""The largest answer in bytes that the server sends over UDP, if the client accepts it."""
 
 HUGE_RECORDS = 230
-"""Of 255 letters each: an answer of about 60 KB."""
+"""The number of TXT records, of 255 letters each: an answer of about 60 KB."""
 
 _CONFIG = """\
 server:
@@ -58,8 +58,8 @@ def _texts(name: str, count: int) -> str:
 
 class Unbound(Server):
     """
-    Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s),
-    C{big} (2.7 KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
+    Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s), C{big} (2.7
+    KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Unbound(Server):
     ) -> None:
         """
         @param hosts: the addresses to listen on.
-        @param log: whether L{queries} is wanted; it costs time.
+        @param log: whether L{queries} is needed; it costs time.
         """
         config = directory / f"unbound-{hosts[0]}.conf"
         config.write_text(
@@ -85,7 +85,7 @@ class Unbound(Server):
         super().__init__(namespace, argv, PORT, directory / f"unbound-{hosts[0]}.log")
 
     def queries(self, name: str = "") -> list[tuple[str, str]]:
-        """Asker and name of every query so far, or of those for C{name}."""
+        """Client and name of every query so far, or of those for C{name}."""
         found = re.findall(r" info: ([0-9a-f.:]+) (\S+)\. [A-Z]+ IN", self.output())
         return [(asker, asked) for asker, asked in found if name in ("", asked)]
 
@@ -101,7 +101,7 @@ class Record(NamedTuple):
 
 class Answer(NamedTuple):
     """
-    What kdig showed of one answer.
+    An answer, as kdig printed it.
 
     @ivar server: C{ADDRESS@PORT(TRANSPORT)} that it came from.
     @ivar size: bytes.
@@ -115,7 +115,7 @@ class Answer(NamedTuple):
 
     @property
     def data(self) -> list[str]:
-        """The records' data alone."""
+        """The data of the records."""
         return [record.data for record in self.records]
 
 
@@ -128,7 +128,7 @@ def _field(pattern: str, text: str) -> str:
 
 
 def parse(output: str) -> list[Answer]:
-    """Read what kdig printed; what was not answered is not in the list."""
+    """Parse what kdig printed; unanswered queries are not in the list."""
     return [
         Answer(
             _field(r"status: (\w+)", part),
@@ -148,11 +148,11 @@ def kdig(
     namespace: Namespace, server: str, *arguments: str, wait: int = 5, retries: int = 0
 ) -> list[Answer]:
     """
-    Ask.
+    Query a server.
 
-    @param arguments: of kdig: options, and names and types, perhaps several.
-    @param wait: seconds for each try.
-    @return: the answers in order; empty if there was none.
+    @param arguments: those of kdig: options, then names and types, perhaps several.
+    @param wait: seconds for each attempt.
+    @return: the answers in order; empty if there were none.
     """
     argv = ["kdig", f"@{server}", f"+time={wait}", f"+retry={retries}", *arguments]
     queries = max(1, sum("." in argument for argument in arguments))
@@ -164,7 +164,7 @@ def ask(namespace: Namespace, server: str, *arguments: str, wait: int = 5) -> An
     """
     Ask one question.
 
-    @raise LabError: there was not one answer.
+    @raise LabError: there was not exactly one answer.
     """
     answers = kdig(namespace, server, *arguments, wait=wait)
     if len(answers) != 1:
@@ -173,7 +173,7 @@ def ask(namespace: Namespace, server: str, *arguments: str, wait: int = 5) -> An
 
 
 class Performance(NamedTuple):
-    """What dnsperf found; C{rate} in queries per second."""
+    """The result of dnsperf; C{rate} in queries per second."""
 
     sent: int
     completed: int
@@ -195,7 +195,7 @@ def dnsperf(
     @param data: a file with lines of name and type.
     @param seconds: for how long; it waits up to 2 s more for answers.
     @param arguments: further ones of dnsperf, such as C{-Q}, queries per second.
-    @raise LabError: it failed.
+    @raise LabError: dnsperf failed.
     """
     argv = ["dnsperf", "-s", server, "-d", str(data), "-l", f"{seconds:g}", "-t", "2", *arguments]
     output = namespace.run(argv, timeout=seconds + 30).stdout
@@ -209,7 +209,7 @@ def dnsperf(
 
 def writeQueries(path: Path, names: int, label: str = "n") -> Path:
     """
-    The file of L{dnsperf} with that many different names, all of which exist.
+    Write a file for L{dnsperf} with that many different names, all of which exist.
 
     @param label: what the names begin with.
     """

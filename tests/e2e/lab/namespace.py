@@ -1,5 +1,5 @@
 """
-One network namespace, and sockets inside it for the test's own use.
+One network namespace, and sockets inside it for the test itself.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _OURS = re.compile(r"nt(\d+)x\d+-\w+")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 SYSCTLS = {
-    # Thousands of short connections would sit in TIME_WAIT and use up the ports.
+    # Thousands of short connections would remain in TIME_WAIT and use up the ports.
     "net.ipv4.tcp_max_tw_buckets": "10",
     "net.ipv4.tcp_tw_reuse": "1",
     "net.ipv4.ip_local_port_range": "1024 65000",
-    # The answer to a marked packet comes in on an interface that is not the
-    # one its sender is routed to.
+    # The answer to a marked packet arrives on another interface than the one its sender is
+    # routed to.
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
-    # No router speaks here: nobody should wait for one.
+    # There is no router here, so nothing should wait for one.
     "net.ipv6.conf.all.accept_ra": "0",
     "net.ipv6.conf.default.accept_ra": "0",
-    # Nobody else has our addresses; duplicate detection would cost a second.
+    # Nobody else has our addresses, and duplicate detection would cost a second.
     "net.ipv6.conf.all.accept_dad": "0",
     "net.ipv6.conf.default.accept_dad": "0",
-    # Every refusal is to be told, also the seventh within a second.
+    # Every refusal must be reported, even the seventh within a second.
     "net.ipv4.icmp_ratelimit": "0",
     "net.ipv6.icmp.ratelimit": "0",
 }
@@ -48,7 +48,7 @@ def _setns(fd: int) -> None:
 
 
 class Namespace:
-    """A network namespace with a name, as C{ip netns} knows it."""
+    """A network namespace with a name, as for C{ip netns}."""
 
     def __init__(self, name: str) -> None:
         """@raise LabError: it cannot be made."""
@@ -59,7 +59,7 @@ class Namespace:
         self.run(["sysctl", "-q", "-w", *(f"{key}={value}" for key, value in SYSCTLS.items())])
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs C{argv} in here, with its own C{/sys}."""
+        """The command that runs C{argv} in this namespace, with its own C{/sys}."""
         return ["ip", "netns", "exec", self.name, *argv]
 
     def run(
@@ -69,15 +69,15 @@ class Namespace:
         check: bool = True,
         stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """As L{tests.e2e.lab.process.run}, in here."""
+        """Run a program in this namespace, like L{tests.e2e.lab.process.run}."""
         return run(self.argv(argv), timeout, check, stdin)
 
     def ip(self, *commands: str, version: str = "") -> None:
         """
         Run C{ip} commands (without the leading C{ip}) in order, in one process.
 
-        @param version: C{"-6"} where a command does not say by its addresses
-            that it is about IPv6.
+        @param version: C{"-6"} if the addresses of a command do not show that it is about
+            IPv6.
         """
         argv = ["ip", "-n", self.name, *version.split(), "-batch", "-"]
         run(argv, stdin="".join(f"{line}\n" for line in commands))
@@ -88,7 +88,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """The calling thread is in here meanwhile; what it opens stays here."""
+        """The calling thread is in this namespace meanwhile; what it opens stays there."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _setns(self._fd)
@@ -102,7 +102,7 @@ class Namespace:
     def makeSocket(
         self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0
     ) -> socket.socket:
-        """A socket that lives in here, whichever thread uses it."""
+        """A socket in this namespace, whichever thread uses it."""
         with self.entered():
             return socket.socket(family, kind, protocol)
 
@@ -110,11 +110,11 @@ class Namespace:
         self, address: tuple[str, int], timeout: float = 10.0, mark: int = 0
     ) -> socket.socket:
         """
-        A TCP connection from in here.
+        A TCP connection from this namespace.
 
         @param timeout: seconds, for the connect and for every call after it.
         @param mark: SO_MARK, or 0.
-        @raise OSError: what connect(2) says.
+        @raise OSError: the error of connect(2).
         """
         sock = self.makeSocket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
@@ -122,12 +122,12 @@ class Namespace:
             if mark:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             sock.connect(address)
-            # Python can find no error yet on a socket that an ICMP error is just
-            # closing; only one that has a peer is connected.
+            # While an ICMP error is closing a socket, Python does not see the error yet; only
+            # a socket that has a peer is connected.
             try:
                 sock.getpeername()
             except OSError:
-                sock.recv(1)  # raises what connect(2) failed with
+                sock.recv(1)  # Raises the error of connect(2).
                 raise
         except BaseException:
             sock.close()
@@ -135,7 +135,7 @@ class Namespace:
         return sock
 
     def listening(self, port: int) -> bool:
-        """Whether something listens on TCP C{port}, any address."""
+        """Whether anything listens on TCP C{port}, on any address."""
         state = ("0A", f":{port:04X}")
         with self.entered():
             for path in ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"):
@@ -147,24 +147,24 @@ class Namespace:
         return False
 
     def interfaces(self) -> set[str]:
-        """The names of the interfaces in here."""
+        """The names of the interfaces."""
         with self.entered():
             return {name for _, name in socket.if_nameindex()}
 
     def processes(self) -> list[int]:
-        """The pids of what runs in here."""
+        """The pids of the processes in this namespace."""
         return _processesIn(self.name)
 
     def remove(self) -> None:
-        """End what still runs in here, then remove it."""
+        """End the processes that still run here, then remove the namespace."""
         os.close(self._fd)
         _removeByName(self.name)
 
 
 class Host(Namespace):
     """
-    The namespace that we run in, in the shape of the others.  For looking at
-    it and running programs in it; nothing here changes its routes.
+    The test's own namespace, with the methods of the others.  It is for looking around and
+    for running programs there; nothing here changes its routes.
     """
 
     def __init__(self) -> None:
@@ -180,16 +180,16 @@ class Host(Namespace):
         run(["ip", *version.split(), "-batch", "-"], stdin="".join(f"{x}\n" for x in commands))
 
     def processes(self) -> list[int]:
-        """None: what runs here is not ours."""
+        """None: the processes here are not ours."""
         return []
 
     def remove(self) -> None:
-        """Let go of it."""
+        """Close the namespace."""
         os.close(self._fd)
 
 
 def _processesIn(name: str) -> list[int]:
-    me = os.getpid()  # `ip netns pids` would list us while a thread has entered
+    me = os.getpid()  # `ip netns pids` would list us while a thread is in the namespace.
     return [
         pid
         for pid in map(int, run(["ip", "netns", "pids", name], check=False).stdout.split())
@@ -206,10 +206,10 @@ def _removeByName(name: str) -> None:
 
 def removeLeftovers() -> list[str]:
     """
-    Remove what runs that were killed have left: namespaces whose name holds
-    the pid of a process that is gone.
+    Remove what killed runs left behind: namespaces whose name contains the pid of a process
+    that is gone.
 
-    @return: the names.
+    @return: their names.
     """
     gone: list[str] = []
     try:

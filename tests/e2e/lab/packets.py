@@ -1,5 +1,5 @@
 """
-Packets made by hand, for what no kernel would send.
+Packets made by hand, such as no kernel would send.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SYN = 0x02
 
 
 def _checksum(data: bytes) -> int:
-    """RFC 1071."""
+    """The Internet checksum (RFC 1071)."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -22,7 +22,7 @@ def _checksum(data: bytes) -> int:
 
 
 def syn(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
-    """An IPv4 packet that asks for a connection (RFC 791, RFC 9293)."""
+    """An IPv4 packet that requests a connection (RFC 791, RFC 9293)."""
     ends = socket.inet_aton(source[0]) + socket.inet_aton(destination[0])
     fields = source[1], destination[1], 1, 0, 5 << 4, _SYN, 65535
     tcp = struct.pack("!HHIIBBHHH", *fields, 0, 0)
@@ -35,6 +35,6 @@ def syn(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
 
 
 def inject(namespace: Namespace, device: str, packet: bytes) -> None:
-    """Have an IPv4 packet leave by a device, past all routes."""
+    """Send an IPv4 packet through a device, regardless of all routes."""
     with namespace.makeSocket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
         sock.sendto(packet, (device, _ETH_P_IP))

@@ -1,7 +1,6 @@
 """
-The bytes that travel in the tests: as good as random, the same in every
-process, and never aligned with a buffer, so that a lost, doubled or swapped
-piece changes the hash.
+The bytes that the tests transfer.  They look random, are the same in every process, and never
+align with a buffer, so a lost, duplicated or swapped piece changes the hash.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import random
 
 PERIOD = 16 * 1024 * 1024 - 4093
-"""Bytes after which the pattern begins again; prime to every power of two."""
+"""The length after which the pattern repeats; coprime to every power of two."""
 
 
 @functools.lru_cache(maxsize=1)

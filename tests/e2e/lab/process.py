@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
-"""Where C{tests} and C{twisted/plugins} are."""
+"""The directory of C{tests} and C{twisted/plugins}."""
 
 STOP_SECONDS = 5.0
-"""How long a child may take to end after a polite signal before SIGKILL."""
+"""Seconds that a child may take to end after a polite signal, before SIGKILL."""
 
-# danted, nft and sysctl live where a plain `su` does not look.
+# danted, nft and sysctl are in directories that a plain `su` does not search.
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _PR_SET_PDEATHSIG = 1
@@ -26,14 +26,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(Exception):
-    """The laboratory itself does not work; nothing was tested."""
+    """The laboratory itself does not work, so nothing was tested."""
 
 
 def waitUntil(condition: Callable[[], object], seconds: float, what: str) -> None:
     """
-    Look at C{condition} every few milliseconds until it is true.
+    Check C{condition} every few milliseconds until it is true.
 
-    @raise LabError: C{seconds} passed.
+    @raise LabError: it was not true within C{seconds}.
     """
     end = time.monotonic() + seconds
     pause = 0.005
@@ -51,10 +51,10 @@ def run(
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """
-    Run a short program to its end, its output as text.
+    Run a short program to its end and return its output as text.
 
-    @param timeout: seconds, then it is killed.
-    @raise LabError: with the output, when C{check} and the status is not 0.
+    @param timeout: seconds after which it is killed.
+    @raise LabError: C{check} is set and the status is not 0; the text has the output.
     """
     done = subprocess.run(
         list(argv),
@@ -72,16 +72,16 @@ def run(
 
 def dieWithParent() -> None:
     """
-    In a child before exec: be killed when the thread that made us ends, so
-    that a killed test run leaves nothing behind.
+    Call this in a child before exec: it is then killed when the thread that made it ends, so a
+    killed test run leaves nothing behind.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Child:
     """
-    A program that runs beside the test.  Made on the main thread, because it
-    dies with the thread that made it.
+    A program that runs beside the test.  It must be made on the main thread, because it is
+    killed with the thread that made it.
 
     @ivar log: the file with its standard output and standard error.
     """
@@ -117,14 +117,16 @@ class Child:
 
     def wait(self, timeout: float) -> int:
         """
-        @raise subprocess.TimeoutExpired: it still runs after C{timeout} seconds.
+        Wait for its end.
+
         @return: the exit status.
+        @raise subprocess.TimeoutExpired: it still runs after C{timeout} seconds.
         """
         return self._process.wait(timeout)
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = STOP_SECONDS) -> int:
         """
-        Signal it and wait; SIGKILL after C{timeout} seconds.
+        Send a signal and wait for the end; send SIGKILL after C{timeout} seconds.
 
         @return: the exit status.
         """
@@ -137,5 +139,5 @@ class Child:
         return self._process.wait()
 
     def output(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")

@@ -14,9 +14,9 @@ from tests.e2e.lab.topology import IPV4, IPV6, Family
 
 USER = "nanotunlab"
 PASSWORD = "p@ss/w:rd %41"
-"""With every character that a URL has to escape."""
+"""A password with every character that a URL has to escape."""
 
-# `openssl passwd -6 -salt nanotunlab` of PASSWORD; crypt(3) left Python with 3.13.
+# `openssl passwd -6 -salt nanotunlab` of PASSWORD; Python 3.13 has no crypt(3) any more.
 _SHADOW = (
     "$6$nanotunlab$I9uONVN.RkQ1mdnW5TXbx2vf4j4GOrOBs3EH"
     "EQsJjtc8js7tfID5jvv9s/ePxDrHG34M4GJQIsK3D3zhZsLtT."
@@ -40,13 +40,13 @@ class Proxy(Server):
     """
     A SOCKS5 server.
 
-    @ivar user: the user name it wants, or C{""}.
+    @ivar user: the user name that it requires, or C{""}.
     """
 
     user = ""
 
     def url(self, family: Family = IPV4, password: str = PASSWORD) -> str:
-        """Its URL, with the credentials that it wants."""
+        """Its URL, with the credentials that it requires."""
         host = f"[{family.proxy}]" if ":" in family.proxy else family.proxy
         credentials = f"{self.user}:{quote(password, safe='')}@" if self.user else ""
         return f"socks5://{credentials}{host}:{self.port}"
@@ -54,9 +54,9 @@ class Proxy(Server):
 
 class Dante(Proxy):
     """
-    Dante.  It takes passwords from the system's users, so with C{auth} it
-    runs in a mount namespace of its own, where the user files have one more
-    user; the machine's own files are not touched.
+    Dante.  It checks passwords of the system's users, so with C{auth} it runs in a mount
+    namespace of its own, where the user files have one more user; the machine's own files do
+    not change.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Dante(Proxy):
         external: tuple[str, ...] = (IPV4.proxyOutside, IPV6.proxyOutside),
     ) -> None:
         """
-        @param log: whether L{connects} is wanted; it costs time.
-        @param internal: addresses to listen on; names of interfaces would
-            take in link-local addresses, which dante cannot bind.
+        @param log: whether L{connects} is needed; it costs time.
+        @param internal: addresses to listen on; names of interfaces would include link-local
+            addresses, which dante cannot bind.
         """
         self.user = USER if auth else ""
         self.journal = directory / f"dante-{port}.journal"
@@ -92,13 +92,13 @@ class Dante(Proxy):
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
 
     def connects(self) -> list[str]:
-        """The log's lines about connections it opened."""
+        """The log's lines about connections that it opened."""
         lines = self.journal.read_text(errors="replace").splitlines()
         return [line for line in lines if "tcp/connect [:" in line or "tcp/connect [" in line]
 
 
 def _withUser(directory: Path, argv: list[str]) -> list[str]:
-    """The command that runs C{argv} where the system has L{USER}."""
+    """The command that runs C{argv} on a system that has L{USER}."""
     passwd, shadow = directory / "passwd", directory / "shadow"
     passwd.write_text(
         Path("/etc/passwd").read_text() + f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n"
@@ -114,7 +114,7 @@ def _withUser(directory: Path, argv: list[str]) -> list[str]:
 
 
 class Microsocks(Proxy):
-    """Microsocks: small and slow (1 KB at a time), and one that is not dante."""
+    """Microsocks: small and slow (1 KB at a time), and a second implementation besides dante."""
 
     def __init__(
         self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 1081

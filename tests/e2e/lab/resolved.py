@@ -1,12 +1,12 @@
 """
-A stand-in for systemd-resolved on a bus of its own: it takes, checks and tells what
-org.freedesktop.resolve1(5) says of an interface's servers.  It looks nothing up.
+A stand-in for systemd-resolved on a bus of its own: it receives, checks and reports what
+org.freedesktop.resolve1(5) is told about an interface's servers.  It looks up nothing.
 
 Run by Debian's own Python, which has jeepney::
 
     DBUS_SYSTEM_BUS_ADDRESS=... /usr/bin/python3 tests/e2e/lab/resolved.py
 
-Prints what it was told, each time as one line of JSON: the links by number.
+After each call it prints what it was told as one line of JSON: the links by number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "org.freedesktop.resolve1"
 MANAGER = f"{NAME}.Manager"
 LINK = f"{NAME}.Link"
 
-#: Signatures of the methods' arguments, as systemd has them.
+#: Signatures of the methods' arguments, as in systemd.
 SIGNATURES = {
     "SetLinkDNS": "ia(iay)",
     "SetLinkDomains": "ia(sb)",
@@ -33,7 +33,7 @@ SIGNATURES = {
 
 
 def wrong(method: str, values: list[Any]) -> str:
-    """What is wrong about a call's arguments, or nothing."""
+    """What is wrong with a call's arguments, or nothing."""
     index, *rest = values
     if index not in (number for number, _ in socket.if_nameindex()):
         return f"Link {index} not known"
@@ -47,7 +47,7 @@ def wrong(method: str, values: list[Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """As JSON can have it."""
+    """Convert a value to what JSON can represent."""
     if isinstance(value, bytes):
         return list(value)
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
@@ -131,7 +131,7 @@ class Resolved:
 
 
 def main() -> None:
-    """Serve on the bus of the environment."""
+    """Serve on the bus that the environment names."""
     from jeepney.io.blocking import open_dbus_connection  # type: ignore[import-not-found]
 
     Resolved(open_dbus_connection(bus=os.environ["DBUS_SYSTEM_BUS_ADDRESS"])).serve()

@@ -1,10 +1,10 @@
 """
-Starts and stops the routes, and is killed on the way:
+Starts and stops the routes, and is killed in between:
 C{python -m tests.e2e.lab.routesteps RUNDIR}.
 
-Each change to rules, routes, settings and the journal is a step.  For each number on
-its standard input a process is made that kills itself before the step with that
-number; for C{recover} it takes back what is left.  The exit status is printed.
+Each change to rules, routes, settings and the journal is a step.  For each number on standard
+input, a process is forked that kills itself before the step with that number; for C{recover} it
+undoes what is left.  The exit status is printed.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from nanotun.routing.values import Wishes
 
 
 class NoReactor:
-    """Nothing is read here."""
+    """Does nothing: nothing is read here."""
 
     def addReader(self, reader: object) -> None:
-        """See the reactor."""
+        """See the reactor's method."""
 
     def removeReader(self, reader: object) -> None:
-        """See the reactor."""
+        """See the reactor's method."""
 
 
 class Steps:
-    """Counts, and kills at the last one."""
+    """Counts steps, and kills the process at the last one."""
 
     def __init__(self, last: int) -> None:
         self._left = last
 
     def step(self) -> None:
-        """One more."""
+        """Count one step."""
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +68,7 @@ class Steps:
 
 
 def run(runDir: str, last: int) -> None:
-    """Start and stop, up to a step."""
+    """Start and stop the routes, up to a step."""
     steps = Steps(last)
     kernel = NetlinkRoutes()
     for name in ("addRule", "deleteRule", "addRoute", "deleteRoute"):
@@ -110,13 +110,13 @@ def run(runDir: str, last: int) -> None:
 
 
 def takeBack(runDir: str) -> None:
-    """What C{nanotun recover} does."""
+    """Do what C{nanotun recover} does."""
     kernel = NetlinkRoutes()
     recover(runDir, kernel, makeChanges(kernel))
 
 
 def main() -> None:
-    """Do what is asked for, each in a process of its own."""
+    """Serve the requests on standard input, each in a process of its own."""
     runDir = sys.argv[1]
     for line in sys.stdin:
         pid = os.fork()

@@ -1,6 +1,6 @@
 """
-Servers of the laboratory: programs in a namespace, and L{Peer}, which runs a
-test's own function for every connection.
+Servers of the laboratory: programs in a namespace, and L{Peer}, which calls a test's own
+function for every connection.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ START_SECONDS = 10.0
 
 class Server:
     """
-    A program that listens on one TCP port in a namespace.  Made when it
-    listens already.
+    A program that listens on one TCP port in a namespace.  The constructor returns once it
+    listens.
     """
 
     def __init__(self, namespace: Namespace, argv: list[str], port: int, log: Path) -> None:
-        """@raise LabError: it ended, or does not listen in time."""
+        """@raise LabError: it ended, or did not listen in time."""
         self.port = port
         self._child = Child(namespace.argv(argv), log)
         self.pid = self._child.pid
@@ -43,7 +43,7 @@ class Server:
             raise
 
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self._child.output()
 
     def stop(self) -> None:
@@ -52,14 +52,14 @@ class Server:
 
 
 class WebServer(Server):
-    """L{tests.e2e.lab.webserver}."""
+    """The web server, L{tests.e2e.lab.webserver}."""
 
     def __init__(self, namespace: Namespace, directory: Path, port: int = 8080) -> None:
         argv = [sys.executable, "-m", "tests.e2e.lab.webserver", str(port)]
         super().__init__(namespace, argv, port, directory / f"web-{port}.log")
 
     def peers(self) -> list[str]:
-        """The address of every connection so far, in order."""
+        """The peer address of every connection so far, in order."""
         return [line for line in self.output().splitlines() if " " not in line]
 
     def requests(self) -> list[str]:
@@ -78,12 +78,11 @@ class Iperf(Server):
 
 class Peer:
     """
-    Listens on all addresses of a namespace, IPv4 and IPv6, and calls
-    C{handler(connection)} in a thread for each connection.  The connection is
-    closed when the handler returns.
+    Listens on all addresses of a namespace, IPv4 and IPv6, and calls C{handler(connection)} in
+    a thread for each connection.  The connection is closed when the handler returns.
 
-    @ivar port: the TCP port, chosen by the kernel unless given.
-    @ivar results: what the handlers returned, or the exceptions they raised.
+    @ivar port: the TCP port, chosen by the kernel by default.
+    @ivar results: what the handlers returned, or the exceptions that they raised.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Peer:
 
     def result(self, timeout: float = 20.0) -> object:
         """
-        What the next handler to end returned.
+        Wait for the next handler to end, and return what it returned.
 
         @raise LabError: none ended within C{timeout} seconds.
         @raise Exception: what the handler raised.
@@ -143,8 +142,8 @@ class Peer:
         return result
 
     def stop(self) -> None:
-        """Take no more connections and break those that are open."""
-        # close(2) alone would leave the acceptor asleep in accept(2).
+        """Accept no more connections, and close those that are open."""
+        # close(2) alone would leave the accepting thread asleep in accept(2).
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join(5)

@@ -1,5 +1,5 @@
 """
-C{ssh -D}: OpenSSH as a SOCKS server, both of its ends in one namespace.
+C{ssh -D}: OpenSSH as a SOCKS server, with both of its ends in one namespace.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ AllowTcpForwarding yes
 
 class Sshd(Server):
     """
-    The server.  It runs in a mount namespace of its own, where its directory
-    is there and root may log in; the machine's own files are not touched.
+    The server.  It runs in a mount namespace of its own, where its directory exists and root
+    may log in; the machine's own files do not change.
     """
 
     def __init__(self, namespace: Namespace, directory: Path, port: int = 2222) -> None:
@@ -41,7 +41,7 @@ class Sshd(Server):
         shadow = self.own / "shadow"
         shadow.touch(mode=0o600)
         script = (
-            # An account with '!' for its password is locked to sshd.
+            # sshd treats an account with '!' as its password as locked.
             f"sed 's/^root:[^:]*:/root:*:/' /etc/shadow >{shlex.quote(str(shadow))} && "
             f"mount --bind {shlex.quote(str(shadow))} /etc/shadow && "
             "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && "
@@ -53,8 +53,8 @@ class Sshd(Server):
 
 class SshD(Server):
     """
-    The client, C{ssh -D}: SOCKS4 and 5.  Where a destination cannot be reached
-    it ends the connection instead of answering.
+    The client, C{ssh -D}: SOCKS4 and 5.  If a destination cannot be reached, it closes the
+    connection without an answer.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """
-A systemd of its own for a test, with nothing but the unit under test: it runs as the
-first process of namespaces of its own, on a copy of this machine's files that is
-thrown away.
+A systemd for one test, with nothing but the unit under test.  It runs as the first process of
+namespaces of its own, on a temporary copy of this machine's files.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ PROGRAM = "/lib/systemd/systemd"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_SECONDS = 20.0
 
-#: Makes the machine: $1 is a directory for it, $2 one with files to lay over.  Of
-#: /proc/sys it may write net, which is its own; the rest is everybody's.
+#: Makes the machine: $1 is a directory for it, $2 one with files to add.  In /proc/sys, only
+#: net is writable, as it belongs to the namespace; the rest belongs to everybody.
 _BOOT = (
     r"""
 set -e
@@ -58,7 +57,7 @@ _TARGET = "[Unit]\nDescription=The laboratory\nDefaultDependencies=no\n"
 
 
 def _cgroups() -> Path | None:
-    """Where cgroups of version 2 are, if we may make some."""
+    """The hierarchy of cgroups version 2, if we may make groups there."""
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2" and "rw" in options.split(","):
@@ -67,7 +66,7 @@ def _cgroups() -> Path | None:
 
 
 def missing() -> str:
-    """Why there can be no systemd of our own; empty if there can."""
+    """Why no systemd can run here; empty if one can."""
     if not os.path.exists(PROGRAM):
         return f"there is no {PROGRAM}"
     if _cgroups() is None:
@@ -83,7 +82,7 @@ class Systemd:
     def __init__(self, directory: Path, files: dict[str, str]) -> None:
         """
         @param directory: for the machine's own use.
-        @param files: by path; all of them of mode 600.
+        @param files: their content by path; all get mode 600.
         @raise LabError: it does not boot.
         """
         over, place = directory / "files", directory / "machine"
@@ -100,7 +99,7 @@ class Systemd:
         assert cgroups is not None
         self._cgroup = cgroups / f"nanotun-lab-{os.getpid()}"
         self._cgroup.mkdir()
-        # The first in its cgroup, which its cgroup namespace then takes for the root.
+        # The first process of its cgroup, which its cgroup namespace then treats as the root.
         enter = f'echo $$ >{self._cgroup}/cgroup.procs && exec "$@"'
         unshare = ["unshare", *"--mount --pid --fork --net --ipc --uts --cgroup".split()]
         boot = ["bash", "-c", _BOOT, "boot", str(place), str(over)]
@@ -122,7 +121,7 @@ class Systemd:
         return self._first > 0 and self.run("systemctl", "is-active", "lab.target")[0] == 0
 
     def _findFirst(self) -> int:
-        """Its first process, as we call it, once that is systemd; 0 before."""
+        """Its first process's pid outside, once that process is systemd; 0 before."""
         listed = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children")
         for pid in listed.read_text().split():
             with contextlib.suppress(OSError):
@@ -131,7 +130,7 @@ class Systemd:
         return 0
 
     def run(self, *argv: str, timeout: float = 60.0) -> tuple[int, str]:
-        """Run a program in there; returns its exit status and what it said."""
+        """Run a program there; return its exit status and output."""
         enter = ["nsenter", "-t", str(self._first), *"-m -p -n -i -u -C".split()]
         done = run([*enter, "env", "-i", f"PATH={PATH}", *argv], timeout, check=False)
         return done.returncode, done.stdout
@@ -141,11 +140,11 @@ class Systemd:
         return self.run("systemctl", "show", "--value", "-p", name, unit)[1].strip()
 
     def console(self) -> str:
-        """What systemd has said."""
+        """The log of systemd."""
         return self._child.output()
 
     def remove(self) -> None:
-        """End all of it."""
+        """End the machine."""
         self._child.stop(signal.SIGKILL)
         with contextlib.suppress(LabError):
             waitUntil(self._removeCgroups, 5, "its cgroups are empty")

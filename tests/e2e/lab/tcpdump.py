@@ -1,5 +1,5 @@
 """
-tcpdump, as the witness of what leaves by an interface.
+tcpdump, as a witness of what leaves by an interface.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import Child, LabError, waitUntil
 
 SETTLE_SECONDS = 0.3
-"""For a packet to be written down that has been sent."""
+"""Seconds for a sent packet to be written down."""
 
 
 class Tcpdump:
-    """What a namespace sends by an interface, from the time it is made."""
+    """Records what a namespace sends by an interface, from its construction on."""
 
     def __init__(self, namespace: Namespace, directory: Path, device: str, *what: str) -> None:
         """
-        @param what: pcap-filter(7).
+        @param what: a pcap-filter(7) expression.
         @raise LabError: it does not start.
         """
         argv = ["tcpdump", "-i", device, "-Q", "out", "-n", "-l", "--immediate-mode", *what]
@@ -39,7 +39,7 @@ class Tcpdump:
             raise
 
     def destinations(self) -> dict[str, set[str]]:
-        """For each address and port that something went to, the sources: C{HOST.PORT}."""
+        """The sources of packets, by destination address and port (C{HOST.PORT})."""
         time.sleep(SETTLE_SECONDS)
         found: dict[str, set[str]] = {}
         for source, destination in re.findall(r" IP6? (\S+) > (\S+):", self._child.output()):

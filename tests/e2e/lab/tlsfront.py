@@ -1,5 +1,5 @@
 """
-TLS in front of a proxy: stunnel, and the certificates that it shows.
+TLS in front of a proxy: stunnel, and its certificates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WRONG_NAMES = ("DNS:proxy.invalid", "IP:10.77.1.77")
 
 
 class Certificate(NamedTuple):
-    """Files in PEM."""
+    """A certificate and its key, as PEM files."""
 
     cert: Path
     key: Path
@@ -46,7 +46,7 @@ def _make(directory: Path, name: str, *options: str) -> Certificate:
 
 
 def authority(directory: Path, name: str = "lab-ca") -> Certificate:
-    """A CA that signs for nobody but L{certificate}."""
+    """A CA that only signs what L{certificate} makes."""
     return _make(directory, name)
 
 
@@ -54,10 +54,10 @@ def certificate(
     directory: Path, ca: Certificate | None, names: tuple[str, ...] = RIGHT_NAMES
 ) -> Certificate:
     """
-    A server's certificate.
+    Make a server's certificate.
 
-    @param ca: who signs it; L{None} for itself.
-    @param names: what it is for, as C{subjectAltName} has them.
+    @param ca: the CA that signs it; L{None} for a self-signed one.
+    @param names: what it is valid for, in the form of C{subjectAltName}.
     """
     signer = [] if ca is None else ["-CA", str(ca.cert), "-CAkey", str(ca.key)]
     return _make(

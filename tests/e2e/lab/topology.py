@@ -1,5 +1,5 @@
 """
-The three namespaces and the wires between them.
+The three namespaces and the links between them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.e2e.lab.namespace import Namespace, removeLeftovers
 
 MARK = 0x6E74
-"""SO_MARK on every socket of the daemon (docs/architecture.md)."""
+"""SO_MARK of every socket of the daemon (docs/architecture.md)."""
 
 TUN_NAME = "nano0"
 
@@ -25,13 +25,13 @@ class Family(NamedTuple):
     The addresses of one IP version.
 
     @ivar world: the servers, behind the proxy.
-    @ivar direct: the same servers, reached by kernel routing once
-        L{Lab.openDirectPath} was called; never through the TUN.
-    @ivar proxy: the proxy, from the app.
-    @ivar proxyOutside: the proxy, as the world sees it.
+    @ivar direct: the same servers, reached by the kernel's routes once L{Lab.openDirectPath}
+        was called, and never through the TUN.
+    @ivar proxy: the proxy, as seen from the app.
+    @ivar proxyOutside: the proxy, as seen from the world.
     @ivar gateway: the virtual gateway in the daemon's stack.
     @ivar kernel: the kernel's own address on the TUN.
-    @ivar option: what C{ip}, C{ping} and C{curl} want for this version.
+    @ivar option: the flag of C{ip}, C{ping} and C{curl} for this version.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Family(NamedTuple):
     option: str
 
     def url(self, port: int, path: str, host: str | None = None) -> str:
-        """An http URL on the world's address, or on C{host}."""
+        """An http URL with the world's address, or with C{host}."""
         name = host or self.world
         return f"http://[{name}]:{port}{path}" if ":" in name else f"http://{name}:{port}{path}"
 
@@ -66,12 +66,12 @@ _serial = itertools.count(1)
 
 class Lab:
     """
-    The namespaces C{app}, C{proxy} and C{world}, under names that hold our
-    pid.  L{remove} takes all of it away.
+    The namespaces C{app}, C{proxy} and C{world}, whose names contain our pid.  L{remove}
+    removes all of them.
     """
 
     def __init__(self) -> None:
-        """@raise tests.e2e.lab.process.LabError: nothing is left behind."""
+        """@raise tests.e2e.lab.process.LabError: it cannot be made; nothing is left behind."""
         removeLeftovers()
         prefix = f"nt{os.getpid()}x{next(_serial)}"
         self._made: list[Namespace] = []
@@ -117,9 +117,9 @@ class Lab:
 
     def openDirectPath(self) -> None:
         """
-        Let the proxy's kernel forward, send the app's marked packets that way,
-        and give everything the world's second address, so that C{direct://}
-        works and there is a path without the tunnel to compare with.
+        Let the proxy's kernel forward, route the app's marked packets there, and give
+        everything the world's second address.  Then C{direct://} works, and there is a path
+        without the tunnel to compare with.
         """
         self.proxy.run(
             ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
@@ -141,12 +141,12 @@ class Lab:
         )
 
     def routeThroughTunnel(self, device: str = TUN_NAME) -> None:
-        """What a user does by hand once the daemon runs."""
+        """Add the routes that a user adds by hand once the daemon runs."""
         self.app.run(["ip", "route", "add", "default", "via", IPV4.gateway, "dev", device])
         self.app.run(["ip", "-6", "route", "add", "default", "via", IPV6.gateway, "dev", device])
 
     def loseOnUplink(self, percent: int) -> None:
-        """Lose packets at random in both directions between app and proxy."""
+        """Drop packets at random in both directions between app and proxy."""
         for namespace, device in ((self.app, "up0"), (self.proxy, "down0")):
             namespace.nft(
                 "table inet loss {\nchain input {\ntype filter hook input priority -300;\n"
@@ -162,7 +162,7 @@ class Lab:
         self, port: int, verdict4: str, verdict6: str, namespace: Namespace | None = None
     ) -> None:
         """
-        What the world, or C{namespace}, does with connects to a TCP port.
+        Set what the world, or C{namespace}, does with connections to a TCP port.
 
         @param verdict4: an nft verdict for IPv4: C{drop}, or C{reject with ...}.
         @param verdict6: the same for IPv6.
@@ -174,6 +174,6 @@ class Lab:
         )
 
     def remove(self) -> None:
-        """End what runs in the namespaces and remove them; may be called twice."""
+        """End everything that runs in the namespaces and remove them; may be called twice."""
         while self._made:
             self._made.pop().remove()

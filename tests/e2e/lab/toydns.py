@@ -1,6 +1,6 @@
 """
-DNS servers that a test writes itself: slow, silent, lying, or flooding.  The
-messages are made by C{twisted.names.dns}.
+DNS servers for single tests: slow, silent, lying or flooding ones.  C{twisted.names.dns} makes
+the messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def answer(query: bytes, host: str = RIGHT, ttl: int = 300, name: str = "") -> b
     """
     The answer to a query: one A record.
 
-    @param name: another question than the one that was asked.
+    @param name: the name in the answer, if not the one that was asked for.
     """
     message = dns.Message()
     message.fromStr(query)
@@ -41,22 +41,22 @@ def answer(query: bytes, host: str = RIGHT, ttl: int = 300, name: str = "") -> b
 
 
 def withID(message: bytes, number: int) -> bytes:
-    """The same message under another id, modulo 65,536."""
+    """The same message with another ID, modulo 65,536."""
     return struct.pack("!H", number & 0xFFFF) + message[2:]
 
 
 def idOf(message: bytes) -> int:
-    """A message's id."""
+    """A message's ID."""
     return struct.unpack_from("!H", message)[0]
 
 
 def honest(server: UDPServer, query: bytes, client: Address) -> None:
-    """Answer."""
+    """Answer at once."""
     server.sock.sendto(answer(query), client)
 
 
 def late(seconds: float, name: str = "") -> Handler:
-    """Answer queries for C{name}, or all, after a while; others at once."""
+    """Answer queries for C{name}, or all, after a delay, and others at once."""
 
     def handle(server: UDPServer, query: bytes, client: Address) -> None:
         if name and dns.Name(name).name not in _asked(query):
@@ -69,7 +69,7 @@ def late(seconds: float, name: str = "") -> Handler:
 
 def _later(seconds: float, send: Callable[[], object]) -> None:
     def sendIfOpen() -> None:
-        with contextlib.suppress(OSError):  # the test may be over
+        with contextlib.suppress(OSError):  # The test may be over.
             send()
 
     timer = threading.Timer(seconds, sendIfOpen)
@@ -85,7 +85,7 @@ def _asked(query: bytes) -> list[bytes]:
 
 def liesFirst(stranger: socket.socket) -> Handler:
     """
-    Answer wrongly in every way that a client can notice, then rightly.
+    Give an answer for every mistake that a client can notice, then the right one.
 
     @param stranger: a socket with another address or port.
     """
@@ -97,7 +97,7 @@ def liesFirst(stranger: socket.socket) -> Handler:
             withID(forged, number + 1),
             withID(forged, number ^ 0x8000),
             answer(query, FORGED, name="other.lab"),
-            query,  # QR is not set
+            query,  # QR is not set.
             forged[:11],
             b"",
             forged[:2],
@@ -111,9 +111,9 @@ def liesFirst(stranger: socket.socket) -> Handler:
 
 class Forger:
     """
-    Somebody who knows the relay's port and the question, but not the id: floods
-    forged answers with every id but the right one, from the server's own address,
-    then lets the server answer.
+    An attacker that knows the DNS relay's port and the question, but not the ID: it floods
+    forged answers with every ID but the right one, from the server's own address, then lets the
+    server answer.
 
     @ivar sent: forged answers so far.
     """
@@ -127,18 +127,19 @@ class Forger:
         forged = answer(query, FORGED)
         number = idOf(query)
         for offset in range(self._count):
-            # 1 to 65535, then again: never the right one
+            # 1 to 65535, again and again, but never the right one.
             server.sock.sendto(withID(forged, number + 1 + offset % 0xFFFF), client)
             self.sent += 1
         honest(server, query, client)
 
 
 def reflect(server: UDPServer, query: bytes, client: Address) -> None:
-    """Send the query back as its own answer: QR set, all else as it came."""
+    """Send the query back as its own answer: QR set, everything else unchanged."""
     server.sock.sendto(query[:2] + bytes([query[2] | 0x80]) + query[3:], client)
 
 
-#: Additional records that few have heard of: an EDNS option of nobody's (RFC 6891,
+#: Unusual additional records: an unassigned EDNS option (RFC 6891, section 6.1), and a record
+#: of a private type and class.
 #: section 6.1), and a record of a private type and a class of nobody's.
 STRANGE = (
     b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x08\xfd\xe9\x00\x04\xde\xad\xbe\xef",
@@ -150,7 +151,7 @@ def query(name: str, number: int, extra: bytes = b"") -> bytes:
     """
     A question for an A record.
 
-    @param number: the id.
+    @param number: the ID.
     @param extra: one additional record.
     """
     message = dns.Message(number, recDes=1)
@@ -160,7 +161,7 @@ def query(name: str, number: int, extra: bytes = b"") -> bytes:
 
 
 def framed(message: bytes) -> bytes:
-    """A message as it goes over TCP (RFC 1035, section 4.2.2)."""
+    """A message in its form for TCP (RFC 1035, section 4.2.2)."""
     return struct.pack("!H", len(message)) + message
 
 
@@ -180,7 +181,7 @@ def readFramed(connection: socket.socket) -> bytes:
 
 
 def lateOverTCP(seconds: float, name: str) -> Callable[[socket.socket], None]:
-    """As L{late}, for L{tests.e2e.lab.servers.Peer}: answers overtake each other."""
+    """L{late} for L{tests.e2e.lab.servers.Peer}: answers overtake each other."""
 
     def serve(connection: socket.socket) -> None:
         while True:

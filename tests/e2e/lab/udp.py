@@ -16,7 +16,7 @@ LARGEST = 65507
 """Bytes that a UDP datagram can carry over IPv4."""
 
 _LOOK_SECONDS = 0.1
-"""How often a server looks whether it is to stop."""
+"""Seconds between two checks whether a server must stop."""
 
 
 def familyOf(host: str) -> int:
@@ -26,11 +26,11 @@ def familyOf(host: str) -> int:
 
 class UDPServer:
     """
-    Listens on one address and calls C{handler(server, payload, source)} in a
-    thread for each datagram.
+    Listens on one address and calls C{handler(server, payload, source)} in a thread for each
+    datagram.
 
     @ivar sock: for the handler to answer with.
-    @ivar port: chosen by the kernel unless given.
+    @ivar port: chosen by the kernel by default.
     @ivar heard: payload and source of every datagram so far.
     """
 
@@ -61,19 +61,19 @@ class UDPServer:
             except OSError:
                 if self._stopping:
                     return
-                continue  # an ICMP error about an earlier answer
+                continue  # An ICMP error about an earlier answer.
             self.heard.append((payload, source[:2]))
             try:
                 self._handler(self, payload, source)
             except OSError:
-                continue  # the client is gone, or the answer too long
+                continue  # The client is gone, or the answer is too long.
 
     def sources(self) -> set[Address]:
-        """Who has sent something."""
+        """The addresses that have sent something."""
         return {source for _, source in self.heard}
 
     def stop(self) -> None:
-        """Listen no more; may be called twice."""
+        """Stop listening; may be called twice."""
         self._stopping = True
         self._thread.join(5)
         self.sock.close()
@@ -90,11 +90,11 @@ def mirror(server: UDPServer, payload: bytes, source: Address) -> None:
 
 
 def sink(server: UDPServer, payload: bytes, source: Address) -> None:
-    """Say nothing."""
+    """Send nothing."""
 
 
 def by(other: UDPServer) -> Callable[[UDPServer, bytes, Address], None]:
-    """Have C{other} send the bytes back: a third party's answer."""
+    """Have C{other} send the same bytes back, as an answer from a third party."""
 
     def handle(server: UDPServer, payload: bytes, source: Address) -> None:
         other.sock.sendto(payload, source)

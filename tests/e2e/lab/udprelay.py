@@ -1,9 +1,9 @@
 """
-A SOCKS5 server that knows UDP ASSOCIATE and nothing else (RFC 1928): one thread
-for thousands of associations, where dante would start a process for every few.
+A SOCKS5 server that supports UDP ASSOCIATE and nothing else (RFC 1928): one thread for
+thousands of associations, where dante would start a process for every few.
 
-It keeps one outside address for each association (RFC 4787: endpoint-independent
-mapping and filtering).  L{Manners} says what a misbehaving one does instead.
+Each association has one outside address (RFC 4787: endpoint-independent mapping and filtering).
+L{Manners} defines how a misbehaving server differs.
 
 As a program: C{python -m tests.e2e.lab.udprelay PORT}.
 """
@@ -25,21 +25,21 @@ CONNECT, ASSOCIATE = 1, 3
 COMMAND_NOT_SUPPORTED = 7
 
 _TURNS = 64
-"""Datagrams of one socket before another has its turn."""
+"""Datagrams to read from one socket before the next one has its turn."""
 
 
 def encodeAddress(host: str, port: int) -> bytes:
-    """ATYP, address and port (RFC 1928, section 5)."""
+    """Encode ATYP, address and port (RFC 1928, section 5)."""
     kind = b"\x04" if ":" in host else b"\x01"
     return kind + socket.inet_pton(familyOf(host), host) + struct.pack("!H", port)
 
 
 def decodeAddress(data: bytes) -> tuple[Address, bytes]:
     """
-    Read what L{encodeAddress} makes.
+    Decode what L{encodeAddress} makes.
 
-    @return: the address, and what follows it.
-    @raise ValueError: it is none, or a name.
+    @return: the address, and the bytes after it.
+    @raise ValueError: this is no address, or a name.
     """
     family, size = {1: (socket.AF_INET, 4), 4: (socket.AF_INET6, 16)}.get(data[0], (0, 0))
     if not size or len(data) < size + 3:
@@ -56,22 +56,22 @@ def wrap(peer: Address, payload: bytes) -> bytes:
 
 class Manners:
     """
-    What a server does that behaves.
+    The behaviour of a correct server.
 
-    @cvar code: the reply to UDP ASSOCIATE; 0 is success, L{None} for no reply.
-    @cvar hangsUp: whether the connection is ended right after the reply; the relay
-        lives until the client has ended it too.
+    @cvar code: the reply to UDP ASSOCIATE; 0 is success, L{None} means no reply.
+    @cvar hangsUp: whether it closes the connection right after the reply; the UDP relay exists
+        until the client has closed it, too.
     """
 
     code: int | None = 0
     hangsUp = False
 
     def bound(self, name: Address) -> bytes:
-        """BND.ADDR and BND.PORT with their ATYP, for a relay that listens on C{name}."""
+        """BND.ADDR and BND.PORT with their ATYP, for a UDP relay that listens on C{name}."""
         return encodeAddress(*name)
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
-        """What to send to the client when C{peer} sent C{payload}."""
+        """The datagrams for the client after C{peer} has sent C{payload}."""
         return [wrap(peer, payload)]
 
 
@@ -90,7 +90,7 @@ class Relay:
         manners: Manners | None = None,
         port: int = 0,
     ) -> None:
-        """@param makeSocket: makes a socket of a family and a kind."""
+        """@param makeSocket: makes a socket of a family and a type."""
         self.total = 0
         self.live: set[Association] = set()
         self.manners = manners or Manners()
@@ -124,12 +124,12 @@ class Relay:
         return self
 
     def stop(self) -> None:
-        """End what L{start} began."""
+        """End the thread of L{start}."""
         self._stopping = True
         self._thread.join(5)
 
     def dropControls(self) -> None:
-        """End the control connection of every association, from another thread."""
+        """Close the control connection of every association, from another thread."""
         for association in list(self.live):
             with contextlib.suppress(OSError):
                 association.control.shutdown(socket.SHUT_RDWR)
@@ -143,7 +143,7 @@ class Relay:
 
 
 class Association:
-    """One control connection, and the sockets that live as long as it."""
+    """One control connection, and the sockets that exist as long as it does."""
 
     def __init__(self, relay: Relay, control: socket.socket) -> None:
         self.control = control
@@ -156,7 +156,7 @@ class Association:
         relay.selector.register(control, selectors.EVENT_READ, self._fromControl)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         for sock in filter(None, (self.control, self._near, *self._far.values())):
             self._relay.selector.unregister(sock)
             sock.close()
@@ -192,7 +192,7 @@ class Association:
         if command != ASSOCIATE:
             self.control.sendall(bytes([5, COMMAND_NOT_SUPPORTED, 0]) + encodeAddress("0.0.0.0", 0))
             return
-        decodeAddress(self._received[3:])  # of no use: what it says is often wrong
+        decodeAddress(self._received[3:])  # Ignored, because it is often wrong.
         host = self.control.getsockname()[0].removeprefix("::ffff:")
         self._near = self._open(familyOf(host), host, self._fromClient)
         self._relay.total += 1

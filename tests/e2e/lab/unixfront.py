@@ -16,9 +16,9 @@ START_SECONDS = 10.0
 
 class UnixFront:
     """
-    Listens on a path and leads to TCP port C{behind} of C{namespace}.
+    Listens on a path and forwards to TCP port C{behind} of C{namespace}.
 
-    Its queue is short, as socat's is by default.
+    Its queue is short, which is socat's default.
 
     @ivar path: short enough for a socket, wherever the tests run.
     """

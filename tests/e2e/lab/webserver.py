@@ -1,13 +1,13 @@
 """
-The HTTP server of the tests, a program of its own:
+The HTTP server of the tests, as a program of its own:
 C{python -m tests.e2e.lab.webserver PORT}.
 
   GET /bytes/N   the first N bytes of the pattern, by sendfile(2) from memory
-  GET /peer      who asks, as this server sees it
+  GET /peer      the client's address, as this server sees it
   PUT /upload    the SHA-256 of what was sent, in hex
 
-It prints one line per connection, C{PEER}, and one per request,
-C{PEER METHOD PATH}: tests count them.
+It prints one line per connection, C{PEER}, and one per request, C{PEER METHOD PATH}; the
+tests count them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
     def setup(self) -> None:
-        """Note who it is."""
+        """Print the peer."""
         super().setup()
         self.peer = self.client_address[0].removeprefix("::ffff:")
         print(self.peer, flush=True)
 
     def do_GET(self) -> None:
-        """Send the body that the path names."""
+        """Send the body that the path asks for."""
         self._tell()
         if self.path == "/peer":
             self._answer(self.peer.encode())
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_PUT(self) -> None:
-        """Hash the body."""
+        """Receive the body and send its hash."""
         self._tell()
         digest = hashlib.sha256()
         left = int(self.headers["Content-Length"])
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         return os.sendfile(self._blocking(), self.server.body, offset, count)  # type: ignore[attr-defined]
 
     def _blocking(self) -> int:
-        # A Python timeout makes the socket non-blocking; sendfile(2) is to wait.
+        # A Python timeout makes the socket non-blocking, but sendfile(2) must wait.
         if self.connection.gettimeout() is not None:
             self.connection.settimeout(None)
         return self.connection.fileno()
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         print(self.peer, self.command, self.path, flush=True)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: L{_tell} says what the tests want to know."""
+        """Print nothing: L{_tell} prints what the tests need."""
 
 
 class Server(ThreadingHTTPServer):
@@ -106,12 +106,12 @@ class Server(ThreadingHTTPServer):
         super().__init__(("::", port), Handler)
 
     def server_bind(self) -> None:
-        """Take IPv4 as well."""
+        """Accept IPv4 as well."""
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away in the middle is what some tests do."""
+        """Ignore errors: some tests have the client disconnect in the middle."""
 
 
 if __name__ == "__main__":
