@@ -1,7 +1,7 @@
 """
-What the tests of proxies that misbehave start from, and what goes for all of
-their schemes: the app sees a refused connect in time, the log says why in one
-sentence, and no password.
+The base class of the tests of misbehaving proxies, and what must hold for all of their
+schemes: the app sees a refused connect in time; the log gives the reason in one sentence,
+without the password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import IPV4
 
 DEADLINE = CONNECT_SECONDS + 1.6
-"""Seconds; the daemon's own deadline and room for a busy machine: a SYN that comes anew."""
+"""Seconds: the daemon's own deadline, plus what a busy machine needs for a retransmitted SYN."""
 
 SECRET = "geheim-4711"
 
@@ -36,9 +36,9 @@ class BadCase(schemes.ProgramsCase):
     """
     One scheme.
 
-    @cvar dialect: what its proxies speak.
-    @cvar credentials: in the URL.
-    @ivar handler: what the proxy is at the moment.
+    @cvar dialect: the protocol of its proxies.
+    @cvar credentials: those in the URL.
+    @ivar handler: the proxy's current behaviour.
     """
 
     seconds = 120
@@ -46,12 +46,12 @@ class BadCase(schemes.ProgramsCase):
     credentials = "someone@"
 
     def setUp(self) -> None:
-        """At first, a proxy that is of no use."""
+        """Begin with a proxy that is useless."""
         super().setUp()
         self.handler: Handler = badproxy.closesAtOnce
 
     def proxied(self) -> str:
-        """The URL of a proxy that is whatever C{handler} is at the moment."""
+        """The URL of a proxy that behaves like the current C{handler}."""
         peer = self.peer(
             lambda connection: self.handler(connection), self.lab.proxy, timeout=HANG_SECONDS
         )
@@ -62,7 +62,7 @@ class BadCase(schemes.ProgramsCase):
         return f"{self.dialect.scheme}://{self.credentials}{IPV4.proxy}:{port}"
 
     def check(self, cases: Mapping[str, tuple[Handler, str]]) -> None:
-        """Every handler is refused in time, with a sentence that has the words."""
+        """Every handler is refused in time, with a sentence that contains the words."""
         url = self.proxied()
         wrong = []
         for name, (self.handler, words) in cases.items():
@@ -70,8 +70,8 @@ class BadCase(schemes.ProgramsCase):
         self.assertEqual(wrong, [])
 
     def troubles(self, url: str, words: str) -> list[str]:
-        """What was not as it has to be, with a proxy that is to be told of with C{words}."""
-        # A daemon for each: one daemon does not say the same thing twice within a while.
+        """What went wrong with a proxy that must be reported with C{words}."""
+        # A daemon for each, because a daemon does not repeat a message for a while.
         daemon = self.daemon(proxy=url)
         number, seconds = self.connectError(80, timeout=DEADLINE + 5)
         troubles = []
@@ -89,12 +89,12 @@ class BadCase(schemes.ProgramsCase):
         return troubles
 
     def echoes(self, port: int, before: bytes) -> None:
-        """What the app sends to L{echo} on C{port} comes back, behind C{before}."""
+        """The app gets back what it sends to L{echo} on C{port}, preceded by C{before}."""
         app = self.connect(port)
         message = os.urandom(100_000)
         app.sendall(message)
         heard = b""
-        # Not to the end: stunnel loses bytes once one side has said that it is done.
+        # Not until the end, because stunnel loses bytes once one side has ended.
         while len(heard) < len(before + message) and (data := app.recv(65536)):
             heard += data
         self.assertTrue(heard == before + message, f"{len(heard)} bytes, not what was sent")
@@ -102,10 +102,10 @@ class BadCase(schemes.ProgramsCase):
 
 
 class BadChecks(BadCase):
-    """What goes for every scheme."""
+    """What must hold for every scheme."""
 
     def test_useless(self) -> None:
-        """Proxies that close, hang, drip or talk nonsense are refused in time, and told of."""
+        """Proxies that close, hang, drip or talk nonsense are refused in time and reported."""
         dialect, grant = self.dialect, self.dialect.grant
         garbage = b"\x7f" + random.Random(4).randbytes(5000)
         self.check(
@@ -127,7 +127,7 @@ class BadChecks(BadCase):
         )
 
     def test_cutAtEachByte(self) -> None:
-        """A reply that ends after any number of its bytes is refused, and a whole one is not."""
+        """A reply that is cut after any of its bytes is refused; the whole one is not."""
         dialect, grant = self.dialect, self.dialect.grant
         daemon = self.daemon(proxy=self.proxied())
         before = daemon.fds()
@@ -142,7 +142,7 @@ class BadChecks(BadCase):
         waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 5, "the descriptors are closed")
 
     def test_odd(self) -> None:
-        """Proxies that work in an odd way work: byte by byte, bytes that come with the reply."""
+        """Odd proxies that work are used: replies byte by byte, or together with the first data."""
         dialect, grant, space = self.dialect, self.dialect.grant, self.lab.proxy
         peer = self.peer(echo)
         self.handler = badproxy.works(dialect, space, grant, pause=0.005)
@@ -175,6 +175,6 @@ class BadChecks(BadCase):
 
 
 def echo(connection: socket.socket) -> None:
-    """Send back what comes."""
+    """Send back what arrives."""
     while data := connection.recv(65536):
         connection.sendall(data)

@@ -1,6 +1,6 @@
 """
-What the tests of the firewall start from: its changes, made with the real tools in the
-app's namespace, where all that is not marked is routed into the tunnel.
+The base classes of the tests of the firewall.  They make its changes with the real tools in
+the app's namespace, where all unmarked traffic is routed into the tunnel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ChosenTools(SystemTools):
         self._firewall = firewall
 
     def path(self, name: str) -> str:
-        """As of that machine."""
+        """Find a program as on that machine."""
         if name == "busctl" or (name == "nft" and self._firewall != "nft"):
             return ""
         plain, variant = name.removeprefix("ip6").removeprefix("ip"), self._firewall[9:]
@@ -54,7 +54,7 @@ class ByNft:
 
 
 class ByLegacy:
-    """Mixin: a machine with the iptables that speaks to the kernel's old tables."""
+    """Mixin: a machine with the iptables that uses the kernel's old tables."""
 
     firewall = "iptables-legacy"
 
@@ -74,18 +74,18 @@ class FirewallLabCase(TunnelCase):
     firewall = "nft"
 
     def setUp(self) -> None:
-        """The proxy's kernel forwards: without tunnel and firewall everything leaks."""
+        """Let the proxy's kernel forward, so that everything leaks without tunnel and firewall."""
         super().setUp()
         self.lab.proxy.run(
             ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
         )
-        # The world's second addresses, which it may choose to speak from.
+        # The world's second addresses, which it may choose as its source.
         self.lab.proxy.ip("route add 10.77.3.2/32 dev up0", "route add fd77:3::2/128 dev up0")
         self.lab.app.ip("route add default via 10.77.1.1 dev up0")
         self.lab.app.ip("route add default via fd77:1::1 dev up0", version="-6")
 
     def daemon(self, **settings: object) -> Daemon:
-        """A daemon that is up, with rules as the README has them."""
+        """Start a daemon and wait until it is up, with the routing rules of the README."""
         settings.setdefault("stackMode", self.stackMode)
         daemon = Daemon(self.lab.app, self._daemonDirectory(), **settings)
         self.addCleanup(self._checkLog, daemon)
@@ -105,13 +105,13 @@ class FirewallLabCase(TunnelCase):
         return Firewall(self.settingsWith(**settings), ChosenTools(self.firewall)).changes()
 
     def settingsWith(self, **settings: str) -> Settings:
-        """These settings, and the default of all others."""
+        """These settings, and the defaults of all others."""
         given = {"proxy": "direct://", **settings}
         flags = {name: flagValue(KEYS[name], value) for name, value in given.items()}
         return makeSettings({}, flags, None)
 
     def protect(self, **settings: str) -> IChange:
-        """Make the change; returns it."""
+        """Make the change, and return it."""
         (change,) = self.changes(**settings)
         with self.lab.app.entered():
             change.apply()
@@ -119,23 +119,23 @@ class FirewallLabCase(TunnelCase):
         return change
 
     def unprotect(self, change: IChange) -> None:
-        """Take it back."""
+        """Undo the change."""
         with self.lab.app.entered():
             change.undo()
 
     def holds(self, change: IChange) -> bool:
-        """Whether it holds."""
+        """Whether the change is in force."""
         with self.lab.app.entered():
             return change.holds()
 
     def witness(self, *what: str) -> Tcpdump:
-        """What leaves the app by the uplink."""
+        """Record what leaves the app by the uplink."""
         witness = Tcpdump(self.lab.app, self.directory, UPLINK, *what)
         self.addCleanup(witness.stop)
         return witness
 
     def guest(self) -> Namespace:
-        """A machine behind the app, which forwards for it."""
+        """Make a machine behind the app, which forwards for it."""
         app = self.lab.app
         guest = Namespace(f"{app.name.rpartition('-')[0]}-guest")
         self.addCleanup(guest.remove)
@@ -159,9 +159,9 @@ class FirewallLabCase(TunnelCase):
 @contextlib.contextmanager
 def controlGroup(name: str) -> Iterator[str]:
     """
-    A control group of version 2 for a while.
+    A temporary control group of version 2.
 
-    @return: its folder; empty if there can be none here.
+    @return: its directory; empty if none can be made here.
     """
     root = cgroupMount()
     folder = f"{root}/{name}"
@@ -189,5 +189,5 @@ def _removed(folder: str) -> bool:
 
 
 def inGroup(folder: str, argv: Sequence[str]) -> list[str]:
-    """The command that runs C{argv} in a group."""
+    """The command that runs C{argv} in a control group."""
     return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', f"{folder}/cgroup.procs", *argv]

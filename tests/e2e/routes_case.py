@@ -1,5 +1,5 @@
 """
-What the tests of C{autoDefaultRoute} start from: a daemon on a host of its own.
+The base class of the tests of C{autoDefaultRoute}: a daemon on a host of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from tests.e2e.lab.topology import Family
 
 FAMILIES = (HOST4, HOST6)
 
-#: Seconds; the promise after a change of the network.
+#: Seconds; the daemon's promise after a change of the network.
 PROMISE = 3.0
 
 
 class RoutesCase(LabCase):
     """
-    @ivar lab: the host and what is around it.
-    @ivar before: rules, routes and settings of the host as they were.
+    A daemon on the host of a small network.
+
+    @ivar lab: the host and the machines around it.
+    @ivar before: rules, routes and settings of the host before the test.
     """
 
     seconds = 120
     lab: HostLab  # type: ignore[assignment]
 
     def setUp(self) -> None:
-        """The laboratory of the others is not needed."""
+        """Make no other laboratory, as it is not needed here."""
         super().setUp()
         self.lab.remove()
         self.lab = HostLab()
@@ -42,13 +44,13 @@ class RoutesCase(LabCase):
         self._daemons = 0
 
     def world(self) -> WebServer:
-        """A web server in the world, which says who asks."""
+        """Start a web server in the world, which answers with the client's address."""
         server = WebServer(self.lab.world, self.directory)
         self.addCleanup(server.stop)
         return server
 
     def socks(self) -> Dante:
-        """Dante, in its own place."""
+        """Start dante in its own namespace."""
         server = Dante(
             self.lab.proxy,
             self.directory,
@@ -70,11 +72,11 @@ class RoutesCase(LabCase):
         }
 
     def daemon(self, server: Dante, **settings: object) -> Daemon:
-        """A daemon that has set its routes."""
+        """Start a daemon and wait until it has set its routes."""
         self._daemons += 1
         directory = self.directory / f"daemon-{self._daemons}"
         daemon = Daemon(self.lab.host, directory, **self.settings(server, **settings))
-        # While the device is tried out, the gateway may answer before anything is set.
+        # The gateway may answer before any route is set, while the device is tried out.
         waitUntil(lambda: " is up: engine" in daemon.log(), START_SECONDS, "the routes are set")
         waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
         self.addCleanup(self._checkLog, daemon)
@@ -82,7 +84,7 @@ class RoutesCase(LabCase):
         return daemon
 
     def daemonIn(self, prefix: list[str], server: Dante, **settings: object) -> Child:
-        """A daemon that is run by a command, and has set its routes."""
+        """Start a daemon through a command and wait until it has set its routes."""
         self._daemons += 1
         child = launch(
             self.lab.host,
@@ -104,7 +106,7 @@ class RoutesCase(LabCase):
             self.assertNotIn(sign, daemon.log())
 
     def asker(self, server: WebServer, family: Family, *options: str, timeout: float = 5) -> str:
-        """Who the world sees asking when the host asks; empty if the host gets no answer."""
+        """The host's address as the world sees it; empty if the host gets no answer."""
         try:
             return curl.get(
                 self.lab.host, family.url(server.port, "/peer"), *options, timeout=timeout
@@ -113,39 +115,39 @@ class RoutesCase(LabCase):
             return ""
 
     def assertThroughProxy(self, server: WebServer) -> None:
-        """Both families go through the proxy."""
+        """Both IP versions go through the proxy."""
         for family in FAMILIES:
             self.assertEqual(self.asker(server, family), family.proxyOutside, family.name)
 
     def assertDirect(self, server: WebServer) -> None:
-        """Both families go as they always did."""
+        """Both IP versions go directly, as before the start."""
         for family in FAMILIES:
             self.assertEqual(self.asker(server, family), family.app, family.name)
 
     def assertNothingLeft(self) -> None:
-        """The host is as it was, to the letter."""
+        """The host is exactly as it was before."""
         self.assertEqual(self.lab.state(), self.before)
         left = {path.name for path in (self.directory / "run").glob("*")}
-        # The next start replaces the socket of one that was killed.
+        # The next start replaces the socket of a killed daemon.
         self.assertEqual(left - {"lock", "control.sock"}, set())
 
     def witness(self) -> Witness:
-        """Looks at what leaves by the uplink, from now on."""
+        """Watch what leaves by the uplink from now on."""
         witness = Witness(self.lab.host)
         self.addCleanup(witness.stop)
         return witness
 
     def assertNoLeak(self, witness: Witness) -> None:
-        """Nothing went from the host to the world's address."""
+        """No packet went from the host to the world's address."""
         self.assertEqual(witness.to(HOST4.world, HOST6.world), [])
 
     def recover(self, *arguments: str) -> tuple[int, str]:
-        """Run C{nanotun recover} on the host: its exit status and what it said."""
+        """Run C{nanotun recover} on the host: its exit status and output."""
         done = self.console("recover", "--run-dir", str(self.directory / "run"), *arguments)
         return done.returncode, done.stdout
 
     def console(self, *arguments: str, space: Namespace | None = None) -> CompletedProcess[str]:
-        """Run the command C{nanotun}, on the host unless said otherwise."""
+        """Run the command C{nanotun}, on the host by default."""
         program = "import sys; from nanotun.console import main; sys.exit(main())"
         path = f"PYTHONPATH={PROJECT_ROOT}"
         argv = ["env", path, sys.executable, "-c", program, *arguments]

@@ -1,5 +1,5 @@
 """
-What the tests of every upstream scheme start from: the same checks, whatever
+The base classes of the tests of every upstream scheme: the same checks, whichever scheme
 carries the flows.
 """
 
@@ -40,22 +40,22 @@ PROMPT_SECONDS = 1.6
 """As in L{tests.e2e.test_truthful}: a connect(2) that fails at once may take a second."""
 
 UNREACHABLE = (errno.EHOSTUNREACH, errno.EACCES)
-"""What Linux makes of "prohibited": the one of IPv4's, the other of IPv6's."""
+"""Linux's two errnos for "prohibited": IPv4's and IPv6's."""
 
 CREDENTIALS = f"{USER}:{quote(PASSWORD, safe='')}@"
 
 
 class ProgramsCase(TunnelCase):
     """
-    A test that needs more than the others.
+    A test that needs further programs.
 
-    @cvar programs: of which all have to be there.
+    @cvar programs: all of them are required.
     """
 
     programs: tuple[str, ...] = ()
 
     def setUp(self) -> None:
-        """Skip, or fail under CI, where one of C{programs} is missing."""
+        """Skip, or fail under CI, if one of C{programs} is missing."""
         super().setUp()
         absent = [program for program in self.programs if shutil.which(program) is None]
         if absent:
@@ -63,13 +63,13 @@ class ProgramsCase(TunnelCase):
             raise self.failureException(reason) if os.environ.get("CI") else SkipTest(reason)
 
     def started(self, server: _Server) -> _Server:
-        """C{server}, which ends with the test."""
+        """C{server}, which is stopped at the end of the test."""
         self.addCleanup(server.stop)
         return server
 
     def assertTold(self, daemon: Daemon, *words: str) -> str:
         """
-        The log has one error, in a line that has all of C{words}.
+        The log has exactly one error, in a line with all of C{words}.
 
         @return: the line.
         """
@@ -86,13 +86,13 @@ class SchemeCase(ProgramsCase):
     """
     One proxy and its URL.
 
-    @cvar families: of the destinations that it carries.
-    @cvar halfClose: whether it carries the end of one direction alone.
-    @cvar errors: for each of L{REFUSED_PORT}, L{HOST_PORT} and L{NET_PORT} what
-        the app sees.
+    @cvar families: the IP versions of destinations that it carries.
+    @cvar halfClose: whether it can end one direction alone.
+    @cvar errors: the errno that the app sees for each of L{REFUSED_PORT}, L{HOST_PORT} and
+        L{NET_PORT}.
     @cvar forbids: whether it forbids L{FORBIDDEN}.
-    @cvar noDatagrams: what the one line has that says that UDP is not carried;
-        empty where it is.
+    @cvar noDatagrams: words of the one line which says that UDP is not carried; empty if it
+        is.
     @cvar noDatagramsLevel: the level of that line.
     """
 
@@ -110,11 +110,11 @@ class SchemeCase(ProgramsCase):
     noDatagramsLevel = "warn"
 
     def proxyURL(self) -> str:
-        """Start the proxy; returns its URL."""
+        """Start the proxy; return its URL."""
         raise NotImplementedError
 
     def seenAs(self, family: Family) -> str:
-        """The address that a server sees."""
+        """The client address that a server sees."""
         return family.proxyOutside
 
     def connectTo(self, family: Family, port: int, host: str = "") -> socket.socket:
@@ -124,7 +124,7 @@ class SchemeCase(ProgramsCase):
         return sock
 
     def errorOf(self, family: Family, port: int, host: str = "") -> tuple[str, float]:
-        """The name of the errno of a connect that fails, and the seconds it took."""
+        """The name of the errno of a failing connect, and the seconds that it took."""
         began = time.monotonic()
         try:
             self.connectTo(family, port, host)
@@ -134,10 +134,13 @@ class SchemeCase(ProgramsCase):
 
 
 class SchemeChecks(SchemeCase):
-    """What every scheme has to do."""
+    """What must hold for every scheme."""
 
     def test_carries(self) -> None:
-        """Bodies arrive whole both ways, 64 at once as well, and half-closes where it has them."""
+        """
+        Bodies arrive whole in both directions, also 64 at once, and half-closes where
+        supported.
+        """
         web = self.webServer()
         daemon = self.daemon(proxy=self.proxyURL())
         for family in self.families:
@@ -175,7 +178,7 @@ class SchemeChecks(SchemeCase):
             digest = hashlib.sha256()
             while data := connection.recv(65536):
                 digest.update(data)
-            time.sleep(0.2)  # so that the end of one direction is there first
+            time.sleep(0.2)  # So that the end of one direction is there first.
             connection.sendall(digest.hexdigest().encode() + bytes(SMALL))
 
         app = self.connectTo(family, self.peer(answerAtTheEnd).port)
@@ -187,7 +190,7 @@ class SchemeChecks(SchemeCase):
         self.assertEqual(heard, pattern.sha256(LENGTH).encode() + bytes(SMALL), family.name)
 
     def test_refuses(self) -> None:
-        """What cannot be reached looks as the proxy tells it; UDP is refused at once; DNS works."""
+        """Connect errors are those that the proxy reports; UDP is refused at once; DNS works."""
         self._filters()
         self.nameServer(IPV4.world)
         self.lab.openDirectPath()

@@ -1,6 +1,5 @@
 """
-SOCKS servers that misbehave: the app sees a refused connect in time, the log
-says why.
+Misbehaving SOCKS proxies: the app sees a refused connect in time, and the log says why.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
 from tests.e2e.lab.topology import IPV4
 
 DEADLINE = CONNECT_SECONDS + 1.0
-"""Seconds; the daemon's own deadline and room for a busy machine."""
+"""Seconds: the daemon's own deadline, plus a reserve for a busy machine."""
 
 CASES: tuple[badsocks.Handler, ...] = (
     badsocks.wrongVersion,
@@ -35,15 +34,15 @@ CASES: tuple[badsocks.Handler, ...] = (
 
 
 REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT)
-"""What an app may see of a proxy that is at fault."""
+"""The errnos that an app may see if the proxy is at fault."""
 
 
 class ProxyCase(TunnelCase):
-    """What both kinds of trouble need."""
+    """What both kinds of tests need."""
 
     def _logged(self, daemon: Daemon, before: int) -> bool:
-        """Whether the log speaks of the proxy, from its C{before}th byte on."""
-        end = time.monotonic() + 2.0  # the line may come after the refusal
+        """Whether the log mentions the proxy after its first C{before} bytes."""
+        end = time.monotonic() + 2.0  # The line may be written after the refusal.
         while IPV4.proxy not in daemon.log()[before:]:
             if time.monotonic() > end:
                 return False
@@ -52,10 +51,10 @@ class ProxyCase(TunnelCase):
 
 
 class BadProxyCase(ProxyCase):
-    """Proxies that a test writes itself."""
+    """Proxies that are handlers of the tests."""
 
     def _proxied(self, handler: Callable[[], badsocks.Handler], credentials: str = "") -> str:
-        """The URL of a proxy that is whatever C{handler} returns at the moment."""
+        """The URL of a proxy that behaves like the current C{handler}."""
         peer = self.peer(
             lambda connection: handler()(connection), self.lab.proxy, timeout=badsocks.HANG_SECONDS
         )
@@ -63,17 +62,17 @@ class BadProxyCase(ProxyCase):
 
 
 class UselessProxyChecks(BadProxyCase):
-    """Proxies that will never carry anything."""
+    """Proxies that never carry anything."""
 
     seconds = 120
 
     def test_refusedInTimeAndLogged(self) -> None:
-        """Each bad proxy gives a refused connect within the deadline and a line in the log."""
+        """Every bad proxy causes a refused connect within the deadline, and a line in the log."""
         wrong = [trouble for handler in CASES for trouble in self._troubles(handler)]
         self.assertEqual(wrong, [])
 
     def _troubles(self, handler: badsocks.Handler) -> list[str]:
-        # A daemon for each: one daemon does not say the same thing twice within a while.
+        # A daemon for each, because a daemon does not repeat a message for a while.
         daemon = self.daemon(proxy=self._proxied(lambda: handler, "someone:secret@"))
         before = len(daemon.log())
         number, seconds = self.connectError(80, timeout=DEADLINE + 5)
@@ -91,10 +90,13 @@ class UselessProxyChecks(BadProxyCase):
 
 
 class BadProxyChecks(BadProxyCase):
-    """Proxies that answer, if in an odd way."""
+    """Proxies that answer, though oddly."""
 
     def test_replyCodes(self) -> None:
-        """Each refusal code of a proxy is the error that the app would have seen without it."""
+        """
+        Every refusal code of a proxy becomes the errno that the app would have seen without
+        it.
+        """
         current = [1]
         self.daemon(proxy=self._proxied(lambda: badsocks.replies(current[0])))
         seen = {}
@@ -113,13 +115,13 @@ class BadProxyChecks(BadProxyCase):
             )
 
     def test_slowButRight(self) -> None:
-        """A proxy that answers one byte at a time, with a name for its bound address, works."""
+        """A proxy that answers byte by byte, with a name as its bound address, works."""
         peer = self.peer(_echo)
         self.daemon(proxy=self._proxied(lambda: badsocks.oneByteAtATime(self.lab.proxy)))
         self._echoes(peer.port, b"")
 
     def test_bytesAfterTheReply(self) -> None:
-        """What comes in one piece with the proxy's reply reaches the app, in order."""
+        """Data that arrives in one piece with the proxy's reply reaches the app in order."""
         peer = self.peer(_echo)
         self.daemon(
             proxy=self._proxied(lambda: badsocks.replyGlued(self.lab.proxy, b"glued" * 100))
@@ -143,10 +145,13 @@ def _echo(connection: socket.socket) -> None:
 
 
 class ProxyAwayChecks(ProxyCase):
-    """A proxy that is not there."""
+    """A proxy that cannot be reached."""
 
     def test_down(self) -> None:
-        """With the proxy down a connect is refused at once; once it is up again, connects work."""
+        """
+        If the proxy is down, a connect is refused at once; once it is up again, connects
+        work.
+        """
         peer = self.peer(_echo)
         self.daemon(proxy=f"socks5://{IPV4.proxy}:1080")
         number, seconds = self.connectError(peer.port)
@@ -156,7 +161,7 @@ class ProxyAwayChecks(ProxyCase):
         self.assertIsNotNone(self.connect(peer.port))
 
     def test_unreachable(self) -> None:
-        """With the proxy's host silent a connect is refused within the deadline."""
+        """If the proxy's host is silent, a connect is refused within the deadline."""
         self.lab.filter(1080, "drop", "drop", self.lab.proxy)
         daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:1080")
         number, seconds = self.connectError(80, timeout=DEADLINE + 5)
@@ -168,4 +173,5 @@ class ProxyAwayChecks(ProxyCase):
 enginesAndFamilies(globals(), BadProxyChecks)
 engines(globals(), UselessProxyChecks)
 engines(globals(), ProxyAwayChecks)
-del BadProxyChecks, ProxyAwayChecks, UselessProxyChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del BadProxyChecks, ProxyAwayChecks, UselessProxyChecks

@@ -1,6 +1,6 @@
 """
-SOCKS5 relays for UDP that misbehave: what is honest passes, what is not does
-not, and nothing falls over.
+Misbehaving UDP relays of SOCKS5 proxies: correct datagrams pass, others do not, and nothing
+breaks.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ PUBLIC = "203.0.113.77"
 """An address of the proxy's namespace that is in no local network."""
 
 QUIET_SECONDS = 0.3
-"""For how long nothing more may come."""
+"""Seconds in which nothing more may arrive."""
 
 FLOOD = 20_000
 
 STORM_SECONDS = 3.0
 STORM_PAUSE = 0.002
-"""An app sends so often and for so long."""
+"""How often, and for how many seconds, an app sends."""
 
 STORM_DIALS = 12
-"""Relays that it may cost; without a pause it is hundreds each second."""
+"""Associations that it may cost; without a pause, there are hundreds each second."""
 
 
 class BadRelayCase(TunnelCase):
-    """What all kinds of trouble need."""
+    """What all tests need."""
 
     def _daemon(self, manners: Manners, host: str = IPV4.proxy) -> tuple[Relay, Daemon]:
         proxy = self.socksRelay(manners)
         return proxy, self.daemon(proxy=f"socks5://{host}:{proxy.port}")
 
     def _app(self) -> socket.socket:
-        """A socket that hears everybody."""
+        """A socket that accepts datagrams from every address."""
         app = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(app.close)
         app.settimeout(5)
         return app
 
     def _heard(self, app: socket.socket) -> set[tuple[bytes, udp.Address]]:
-        """All that comes until it is quiet."""
+        """Everything that arrives until it is quiet."""
         heard = set()
         app.settimeout(5)
         while True:
@@ -57,7 +57,7 @@ class BadRelayCase(TunnelCase):
 
 
 class BadDatagramChecks(BadRelayCase):
-    """Datagrams that are not as they should be."""
+    """Datagrams that violate the protocol."""
 
     def _onlyHonest(self, manners: Manners) -> None:
         server = self.udpServer(udp.echo, IPV4)
@@ -71,7 +71,7 @@ class BadDatagramChecks(BadRelayCase):
         self.assertEndsWell(daemon)
 
     def test_short(self) -> None:
-        """Datagrams of 0 to 9 bytes, shorter than a header, are dropped."""
+        """Datagrams of 0 to 9 bytes, which are shorter than a header, are dropped."""
         self._onlyHonest(badudp.CutShort())
 
     def test_fragments(self) -> None:
@@ -83,28 +83,28 @@ class BadDatagramChecks(BadRelayCase):
         self._onlyHonest(badudp.UnknownTypes())
 
     def test_lyingNames(self) -> None:
-        """Names that end behind the datagram are dropped."""
+        """Names that extend beyond the datagram are dropped."""
         self._onlyHonest(badudp.LyingNames())
 
     def test_noise(self) -> None:
-        """Bytes that are no datagram of SOCKS5 at all are dropped."""
+        """Bytes that are no SOCKS5 datagram at all are dropped."""
         noise = [bytes([byte]) * length for byte in (0xFF, 0x05, 0x80) for length in (1, 30, 1400)]
         self._onlyHonest(badudp.Prefixed(*noise))
 
     def test_namesOfPeers(self) -> None:
-        """An address that is written as a name is read as what it is."""
+        """An address that is written as a name is read as that address."""
         self._onlyHonest(badudp.NamesOfPeers())
 
     def test_nameOfPeer(self) -> None:
-        """A name that is no address stands for the app's only destination."""
+        """A name that is no address is taken as the app's only destination."""
         self._onlyHonest(badudp.NamesOfPeers("world.lab"))
 
     def test_impossibleSenders(self) -> None:
-        """Senders that cannot be, such as loopback and the gateway itself, are dropped."""
+        """Impossible senders, such as loopback and the gateway itself, are dropped."""
         self._onlyHonest(badudp.ImpossibleSenders())
 
     def test_flood(self) -> None:
-        """A flood of replies, half of them bad, kills nothing, and memory stays as it was."""
+        """A flood of replies, half of them bad, kills nothing, and memory does not grow."""
         server = self.udpServer(udp.echo, IPV4)
         _, daemon = self._daemon(badudp.Flood(FLOOD))
         app = self._app()
@@ -116,7 +116,7 @@ class BadDatagramChecks(BadRelayCase):
 
 
 class BadAssociationChecks(BadRelayCase):
-    """Answers to UDP ASSOCIATE that are not as they should be."""
+    """Answers to UDP ASSOCIATE that are unusual or wrong."""
 
     def _works(self, manners: Manners, host: str = IPV4.proxy) -> None:
         server = self.udpServer(udp.echo, IPV4)
@@ -130,30 +130,30 @@ class BadAssociationChecks(BadRelayCase):
         self._works(badudp.SaysItIsAt("::"))
 
     def test_loopback(self) -> None:
-        """So does the proxy's loopback."""
+        """The loopback address means the proxy's own address."""
         self._works(badudp.SaysItIsAt("127.0.0.1"))
         self._works(badudp.SaysItIsAt("::1"))
 
     def test_behindNAT(self) -> None:
-        """So does a private address of a proxy that has a public one."""
+        """A private address of a proxy with a public one means the proxy's own address."""
         self.lab.proxy.ip(f"addr add {PUBLIC}/32 dev lo")
         self.lab.app.ip(f"route add {PUBLIC}/32 via {IPV4.proxy}")
         self._works(badudp.SaysItIsAt("192.168.55.55"), PUBLIC)
 
     def test_name(self) -> None:
-        """So does a name."""
+        """A name means the proxy's own address."""
         self._works(badudp.SaysItsName())
 
     def test_portZero(self) -> None:
-        """Without a port there is no relay: the app is refused, and the log says why."""
+        """Without a port there is no association: the app is refused, and the log says why."""
         self._useless(badudp.SaysPortZero(), 1.0)
 
     def test_refused(self) -> None:
-        """A proxy that does not support the command: refused, and the log says why."""
+        """If the proxy does not support the command, the app is refused, and the log says why."""
         self._useless(badudp.Refuses(), 1.0)
 
     def test_silent(self) -> None:
-        """A proxy that never answers: refused at the deadline, and the log says why."""
+        """If the proxy never answers, the app is refused at the deadline, and the log says why."""
         self._useless(badudp.Silent(), CONNECT_SECONDS + 1)
 
     def _useless(self, manners: Manners, deadline: float) -> None:
@@ -175,7 +175,7 @@ class BadAssociationChecks(BadRelayCase):
 
 
 class DeadRelayChecks(BadRelayCase):
-    """Relays that are granted, and are of no use."""
+    """UDP relays that are granted, but useless."""
 
     def _storm(self, manners: Manners, cause: str) -> None:
         proxy, daemon = self._daemon(manners)
@@ -196,15 +196,19 @@ class DeadRelayChecks(BadRelayCase):
         self.assertEndsWell(daemon)
 
     def test_closedPort(self) -> None:
-        """Its port is closed: the app is refused, and few relays are asked for."""
+        """
+        If the UDP relay's port is closed, the app is refused, and few associations are asked
+        for.
+        """
         self._storm(badudp.SaysAClosedPort(), "Connection refused")
 
     def test_hangsUp(self) -> None:
-        """So it is when the proxy ends the control connection at once."""
+        """The same holds if the proxy closes the control connection at once."""
         self._storm(badudp.HangsUp(), "closed the connection")
 
 
 engines(globals(), BadDatagramChecks)
 engines(globals(), BadAssociationChecks)
 engines(globals(), DeadRelayChecks)
-del BadDatagramChecks, BadAssociationChecks, DeadRelayChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del BadDatagramChecks, BadAssociationChecks, DeadRelayChecks

@@ -1,5 +1,5 @@
 """
-SOCKS4, HTTP and HTTPS proxies that misbehave.
+Misbehaving SOCKS4, HTTP and HTTPS proxies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Socks4Checks(badschemes.BadChecks):
     """SOCKS4."""
 
     def test_replies(self) -> None:
-        """Each refusal looks as documented: 91 as refused, the others with an error line."""
+        """Each refusal has its documented errno: 91 is a refusal, the others are also logged."""
         self.handler = badproxy.answers(self.dialect, bytes([0, 91]) + bytes(6))
         daemon = self.daemon(proxy=self.proxied())
         self.assertEqual(self.connectError(80)[0], errno.ECONNREFUSED)
@@ -46,7 +46,7 @@ class HttpChecks(badschemes.BadChecks):
     credentials = f"someone:{badschemes.SECRET}@"
 
     def test_tooMuch(self) -> None:
-        """Heads and pages without an end are refused in time, and told of."""
+        """Heads and pages without an end are refused in time and reported."""
         start = b"HTTP/1.1 200 OK\r\n"
         page = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n"
         chunked = page + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -72,7 +72,7 @@ class HttpChecks(badschemes.BadChecks):
         )
 
     def test_loops(self) -> None:
-        """A proxy that wants a log-in again and again is told of, after a few requests."""
+        """A proxy that keeps requiring a log-in is reported, after a few requests."""
         cases = {
             "Basic": Loops(BASIC),
             "Basic, closes": Loops(BASIC, None),
@@ -92,10 +92,10 @@ class HttpChecks(badschemes.BadChecks):
             self.assertIn(loop.requests, (1, 2, 3, 4), name)
 
     def test_statuses(self) -> None:
-        """Each status, and what proxies say besides, is the error that it stands for."""
+        """Each status and each message of a proxy becomes the errno that it stands for."""
         self.daemon(proxy=self.proxied())
         for head, expected in (
-            (b"403 No", errno.EHOSTUNREACH),  # what Linux makes of "prohibited"
+            (b"403 No", errno.EHOSTUNREACH),  # Linux's errnos for "prohibited".
             (b"451 No", errno.EHOSTUNREACH),
             (b"404 No", errno.EHOSTUNREACH),
             (b"500 No", errno.EHOSTUNREACH),
@@ -117,7 +117,7 @@ class HttpChecks(badschemes.BadChecks):
             self.assertLess(seconds, PROMPT_SECONDS)
 
     def test_oddHeads(self) -> None:
-        """A granted request has no body, whatever its head says; odd heads are taken."""
+        """A granted request has no body, whatever its head says, and odd heads are accepted."""
         peer = self.peer(badschemes.echo)
         self.daemon(proxy=self.proxied())
         for head in (
@@ -134,7 +134,7 @@ class HttpChecks(badschemes.BadChecks):
 
 
 class HttpsChecks(HttpChecks):
-    """The same in TLS, and TLS itself."""
+    """The same through TLS, and TLS itself."""
 
     programs = ("openssl", "stunnel")
 
@@ -149,7 +149,7 @@ class HttpsChecks(HttpChecks):
         return f"https://{self.credentials}{IPV4.proxy}:{port}?ca={ca}"
 
     def test_noTls(self) -> None:
-        """Servers that do not speak TLS, or hang before they do, are told of."""
+        """Servers that do not speak TLS, or hang before they do, are reported."""
         hello = Dialect("https", lambda connection: (connection.recv(2000).hex(), 0), b"")
         tlsfront.authority(self.directory)
         peer = self.peer(lambda connection: self.handler(connection), self.lab.proxy)
@@ -169,7 +169,7 @@ class HttpsChecks(HttpChecks):
         self.assertEqual(wrong, [])
 
     def test_cutInTls(self) -> None:
-        """A connection that ends anywhere in TLS's handshake, or after it, is refused at once."""
+        """A connection that ends anywhere in the TLS handshake, or after it, is refused at once."""
         behind = self.peer(badproxy.answers(HTTP, b"", closes=True), self.lab.proxy)
         self.urlOf(behind.port)
         length = [0]
@@ -191,4 +191,5 @@ class HttpsChecks(HttpChecks):
 engines(globals(), Socks4Checks)
 engines(globals(), HttpChecks)
 engines(globals(), HttpsChecks)
-del Socks4Checks, HttpChecks, HttpsChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del Socks4Checks, HttpChecks, HttpsChecks

@@ -16,24 +16,24 @@ from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, environmen
 from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME
 
-#: Starts and stops of one test; a benchmark has more.
+#: Starts and stops in one test; a benchmark has more.
 ROUNDS = 20
 
 
 class StartTests(TunnelCase):
-    """The daemon by its own command."""
+    """The daemon, started with its own command."""
 
     seconds = 120
 
     def setUp(self) -> None:
-        """As always, with a configuration."""
+        """Write a configuration."""
         super().setUp()
         self.place = self.directory / "daemon"
         self.config = writeConfig(self.place, {"proxy": "direct://"})
         self.runDir = self.place / "run"
 
     def start(self, *arguments: str) -> Child:
-        """A daemon in the foreground that is up."""
+        """Start a daemon in the foreground and wait until it is up."""
         argv = nanotun("start", "-c", str(self.config), *arguments)
         child = Child(
             self.lab.app.argv(argv), self.place / "stdout.log", environment(), cwd=self.place
@@ -48,7 +48,7 @@ class StartTests(TunnelCase):
         return child
 
     def background(self, *arguments: str) -> tuple[int, str]:
-        """Run C{nanotun start -d}; what it returned and said."""
+        """Run C{nanotun start -d}; return its status and output."""
         done = say(
             "start",
             "-d",
@@ -63,18 +63,18 @@ class StartTests(TunnelCase):
         return done.returncode, done.stdout + done.stderr
 
     def pid(self) -> int:
-        """The daemon's, as it says itself."""
+        """The daemon's pid, according to its report."""
         done = say("status", "--json", "--run-dir", str(self.runDir))
         self.assertEqual(done.returncode, 0, done.stderr)
         return int(json.loads(done.stdout)["daemon"]["pid"])
 
     def stop(self) -> None:
-        """Stop what runs."""
+        """Stop the running daemon."""
         done = say("stop", "--run-dir", str(self.runDir))
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_foreground(self) -> None:
-        """It ends with status 0 by either signal, in two seconds, and leaves no file."""
+        """Either signal ends it with status 0 within two seconds, and no file is left."""
         for number in (signal.SIGTERM, signal.SIGINT):
             child = self.start()
             began = time.monotonic()
@@ -85,7 +85,7 @@ class StartTests(TunnelCase):
         self.assertNotIn("Traceback", collectLogs(self.place))
 
     def test_background(self) -> None:
-        """-d returns once it is up; the pidfile is there while it runs."""
+        """-d returns once the daemon is up; the pidfile exists while it runs."""
         self.assertEqual(self.background(), (0, ""))
         self.assertTrue(answers(self.lab.app, FAMILIES[0]))
         pid = self.pid()
@@ -100,7 +100,7 @@ class StartTests(TunnelCase):
         self.assertFalse(self.runDir.exists())
 
     def test_startsAtATime(self) -> None:
-        """Of several starts at a time one wins, and the pidfile is its own."""
+        """If several start at once, one wins, and the pidfile is its own."""
         argv = self.lab.app.argv(nanotun("start", "-d", "-c", str(self.config)))
         children = [
             Child(argv, self.place / f"start-{number}.log", environment(), cwd=self.place)
@@ -123,7 +123,7 @@ class StartTests(TunnelCase):
         self.stop()
 
     def test_ownPidfile(self) -> None:
-        """--pidfile is where it says, and so is --logfile."""
+        """--pidfile and --logfile say where these files are."""
         pidfile, logfile = self.place / "my.pid", self.place / "my.log"
         self.assertEqual(
             self.background("--pidfile", str(pidfile), "--logfile", str(logfile)), (0, "")
@@ -134,7 +134,7 @@ class StartTests(TunnelCase):
         self.assertFalse(pidfile.exists())
 
     def test_startFails(self) -> None:
-        """A start that fails is status 1 with one sentence, and leaves nothing."""
+        """A failed start has status 1 and one sentence, and leaves nothing behind."""
         self.lab.app.ip(f"tuntap add {TUN_NAME} mode tap")
         status, said = self.background()
         self.assertEqual(status, 1)
@@ -151,7 +151,7 @@ class StartTests(TunnelCase):
         self.assertNotIn("Traceback", child.output())
 
     def test_flags(self) -> None:
-        """A flag wins over the file, and --no-auto-route over its 'true'."""
+        """A flag overrides the file, and --no-auto-route a 'true' in it."""
         self.config = writeConfig(self.place, {"proxy": "h:1", "autoDefaultRoute": "true"})
         child = self.start("--no-auto-route", "--proxy", "direct://", "--mtu", "1400")
         done = say("status", "--json", "--run-dir", str(self.runDir))
@@ -161,7 +161,7 @@ class StartTests(TunnelCase):
         self.assertEqual(child.stop(), 0)
 
     def test_rounds(self) -> None:
-        """Starts and stops without end leave nothing behind."""
+        """Any number of starts and stops leaves nothing behind."""
         links = self.lab.app.interfaces()
         for _ in range(ROUNDS):
             self.assertEqual(self.background(), (0, ""))

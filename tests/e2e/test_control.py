@@ -1,5 +1,5 @@
 """
-The daemon's lock and control socket, and the words that ask it.
+The daemon's lock and control socket, and the words that use it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BYTES = 100_000
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back what comes."""
+    """Send back what arrives."""
     while data := sock.recv(65536):
         sock.sendall(data)
 
@@ -31,11 +31,11 @@ class ControlTests(TunnelCase):
     """A daemon and its user."""
 
     def runDir(self, daemon: Daemon) -> str:
-        """Where the daemon's socket is."""
+        """The path of the daemon's socket."""
         return str(daemon.directory / "run")
 
     def status(self, daemon: Daemon) -> Any:
-        """What C{nanotun status --json} says."""
+        """The report of C{nanotun status --json}."""
         done = say("status", "--json", "--run-dir", self.runDir(daemon))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return json.loads(done.stdout)
@@ -76,7 +76,7 @@ class ControlTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_second(self) -> None:
-        """A second daemon beside the first changes nothing and says who runs."""
+        """A second daemon beside the first changes nothing and names the running one."""
         daemon = self.tunnel()
         links = self.lab.app.interfaces()
         second = self.directory / "second"
@@ -93,7 +93,10 @@ class ControlTests(TunnelCase):
         self.assertEqual(self.status(daemon)["daemon"]["pid"], daemon.pid)
 
     def test_stop(self) -> None:
-        """nanotun stop ends it in order and waits; then nothing is left, and none runs."""
+        """
+        nanotun stop ends the daemon in order and waits; then nothing is left and nothing
+        runs.
+        """
         daemon = self.tunnel()
         done = say("stop", "--run-dir", self.runDir(daemon))
         self.assertEqual(
@@ -108,7 +111,7 @@ class ControlTests(TunnelCase):
             self.assertIn("No nanotun runs with runDir", done.stderr)
 
     def test_crash(self) -> None:
-        """After kill -9 nobody runs, and the next start is a start like any other."""
+        """After kill -9 nothing runs, and the next start is an ordinary one."""
         daemon = self.tunnel()
         daemon.kill()
         self.assertEqual(sorted(os.listdir(self.runDir(daemon))), ["control.sock", "lock"])
@@ -119,8 +122,9 @@ class ControlTests(TunnelCase):
         self.assertEndsWell(again)
 
     def test_otherUser(self) -> None:
-        """Another user cannot ask, and is told so; he may see that it runs."""
-        # Others may look into it, as into /run; not so trial's own directories.
+        """Another user cannot ask, and is told so; he may see that the daemon runs."""
+        # Other users may look into runDir, as into /run, but not into trial's own
+        # directories.
         runDir = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, runDir, True)
         os.chmod(runDir, 0o755)
@@ -136,7 +140,7 @@ class ControlTests(TunnelCase):
         self.assertTrue(daemon.running())
 
     def test_noSocket(self) -> None:
-        """Without its socket the daemon can still be stopped, and the tunnel carries."""
+        """Without its socket the daemon can still be stopped, and the tunnel works."""
         runDir = self.directory / "run"
         runDir.mkdir()
         (runDir / "control.sock").write_text("no socket")
@@ -150,7 +154,7 @@ class ControlTests(TunnelCase):
         self.assertIn(daemon.wait(1), (0, -signal.SIGTERM))
 
     def test_stopWithFlows(self) -> None:
-        """With flows open the stop takes two seconds at most."""
+        """With open flows, a stop takes at most two seconds."""
         peer = self.peer(echo)
         daemon = self.tunnel()
         for _ in range(20):
@@ -162,7 +166,7 @@ class ConfigurationTests(TunnelCase):
     """C{nanotun check}, which needs no daemon."""
 
     def test_check(self) -> None:
-        """A good file is OK, a bad one is one sentence that names file, line and key."""
+        """A good file is OK; a bad one gives one sentence that names file, line and key."""
         good = writeConfig(Path(self.directory, "good"), {"proxy": "socks5://u:pw@h:1"})
         done = say("check", str(good))
         self.assertEqual((done.returncode, done.stderr), (0, ""))

@@ -1,5 +1,5 @@
 """
-The daemon's life: start, stop, a second one, mistakes, a device that goes away.
+The daemon's life: start, stop, a second daemon, mistakes, a device that disappears.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CycleChecks(TunnelCase):
         self.assertEqual(set(self.lab.app.processes()), processes)
 
     def test_stopWithOpenFlows(self) -> None:
-        """SIGTERM and SIGINT end it within 2 s with status 0 though 100 flows are open and busy."""
+        """SIGTERM and SIGINT end it within 2 s with status 0, even with 100 busy flows."""
         dante = self.dante()
         for number in (signal.SIGTERM, signal.SIGINT):
             peer = self.peer(_chatter, timeout=60)
@@ -80,14 +80,14 @@ class CycleChecks(TunnelCase):
         self.assertEndsWell(self.daemon(proxy=NOWHERE))
 
     def test_deviceDeleted(self) -> None:
-        """When its device is deleted it ends by itself within 2 s, with a status other than 0."""
+        """If its device is deleted, it ends by itself within 2 s, with a status other than 0."""
         daemon = self.daemon(proxy=NOWHERE)
         self.lab.app.ip(f"link del {TUN_NAME}")
         self.assertNotEqual(daemon.wait(STOP_SECONDS + STOP_SLACK), 0)
         self.assertIn(TUN_NAME, daemon.log())
 
     def test_linkDownAndUp(self) -> None:
-        """When its link is set down and up again it carries on, without spinning meanwhile."""
+        """If its link is set down and up again, it carries on and does not spin meanwhile."""
         web = self.webServer()
         daemon = self.tunnel()
         self.lab.app.ip(f"link set {TUN_NAME} down")
@@ -96,7 +96,7 @@ class CycleChecks(TunnelCase):
         self.assertLess(daemon.cpu() - before, 0.3)
         self.assertTrue(daemon.running(), daemon.log())
         self.lab.app.ip(f"link set {TUN_NAME} up")
-        self.lab.routeThroughTunnel()  # the kernel took all routes away with the link
+        self.lab.routeThroughTunnel()  # The kernel removed all routes together with the link.
         for family in FAMILIES:
             waitUntil(partial(answers, self.lab.app, family), 5, "an answer")
             seen = curl.get(self.lab.app, family.url(web.port, "/peer"))
@@ -132,7 +132,7 @@ def runToEnd(
     prefix: tuple[str, ...] = (),
 ) -> tuple[int, str]:
     """
-    Run a daemon that is not to come up.
+    Run a daemon that must not come up.
 
     @return: exit status and output.
     """
@@ -144,14 +144,14 @@ def runToEnd(
 
 
 def assertOneSentence(case: LabCase, output: str, *facts: str) -> None:
-    """The user is told C{facts} in one line, and no traceback."""
+    """The user is told C{facts} in one line, without a traceback."""
     case.assertNotIn("Traceback", output)
     lines = [line for line in output.splitlines() if all(fact in line for fact in facts)]
     case.assertTrue(lines, f"no line has {facts}: {output}")
 
 
 class MistakeTests(LabCase):
-    """Mistakes of the user: exit status 1, one sentence, nothing left behind."""
+    """Mistakes of the user have exit status 1 and one sentence, and leave nothing behind."""
 
     def _mistake(
         self, settings: Mapping[str, object], *facts: str, **options: tuple[str, ...]
@@ -164,35 +164,35 @@ class MistakeTests(LabCase):
         self.assertFalse((self.directory / f"mistake-{facts[0]}" / "twistd.pid").exists())
 
     def test_noProxy(self) -> None:
-        """Without a proxy it says that one is needed."""
+        """Without a proxy, the error says that one is needed."""
         self._mistake({}, "proxy")
 
     def test_unknownKey(self) -> None:
-        """An unknown key is named, with the one that was meant."""
+        """The error for an unknown key suggests the intended one."""
         self._mistake({"proxy": NOWHERE, "stackmode": "simple"}, "stackmode", "stackMode")
 
     def test_wrongValues(self) -> None:
-        """Values of a wrong type or range are named."""
+        """The error for a value of a wrong type or range names it."""
         self._mistake({"proxy": NOWHERE, "mtu": 100}, "mtu", "1280")
         self._mistake({"proxy": NOWHERE, "stackMode": "best"}, "stackMode", "gvisor")
         self._mistake({"proxy": "gopher://x:1"}, "gopher")
         self._mistake({"proxy": NOWHERE, "connectTimeout": 5}, "connectTimeout")
 
     def test_unknownFlag(self) -> None:
-        """An unknown flag is named."""
+        """The error for an unknown flag names it."""
         self._mistake({"proxy": NOWHERE}, "fast", flags=("--fast",))
 
     def test_nameTaken(self) -> None:
-        """A device name that something else has is named."""
+        """The error for a device name that is taken names it."""
         self.lab.app.ip("link add taken0 type veth peer name taken1")
         self._mistake({"proxy": NOWHERE, "tunName": "taken0"}, "taken0")
 
     def test_notRoot(self) -> None:
-        """Without root it says that root is needed."""
+        """Without root, the error says that root is needed."""
         directory = self.directory / "mistake-root"
         directory.mkdir()
         nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-        # Somewhere that nobody may read and write, the configuration included.
+        # In a directory that nobody else may read or write, including the configuration.
         public = Path("/tmp") / f"nanotun-e2e-{os.getpid()}"
         public.mkdir()
         self.addCleanup(shutil.rmtree, public)
@@ -218,7 +218,7 @@ class FlagTests(LabCase):
     """Flags instead of a file."""
 
     def test_flagsWin(self) -> None:
-        """A flag wins over the file: name, MTU and engine."""
+        """Flags override the file: name, MTU and engine."""
         directory = self.directory / "flags"
         child = launch(
             self.lab.app,
@@ -240,7 +240,7 @@ class FlagTests(LabCase):
 
 
 class RestartTests(LabCase):
-    """A stop in the middle of things."""
+    """A stop during the start or stop."""
 
     def test_stopDuringStart(self) -> None:
         """SIGTERM at any moment of the start ends it and leaves no device."""
@@ -254,7 +254,7 @@ class RestartTests(LabCase):
             self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
 
     def test_twoNames(self) -> None:
-        """Two daemons with different device names run beside each other."""
+        """Two daemons with different device names run side by side."""
         first = Daemon(self.lab.app, self.directory / "a", proxy=NOWHERE)
         self.addCleanup(first.kill)
         second = launch(self.lab.app, self.directory / "b", {"proxy": NOWHERE, "tunName": "nano1"})
@@ -269,4 +269,5 @@ class RestartTests(LabCase):
 
 
 engines(globals(), CycleChecks)
-del CycleChecks  # trial would run the base too
+# Otherwise trial would run the base class, too.
+del CycleChecks

@@ -1,6 +1,6 @@
 """
-The laboratory's datagram servers, without the daemon: what the other tests of
-UDP and DNS stand on.
+The laboratory's datagram servers without the daemon: the foundation of the other tests of UDP
+and DNS.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 
 
 class Associated:
-    """An association, asked for as an app does that speaks SOCKS5 itself."""
+    """An association, asked for as by an app that speaks SOCKS5 itself."""
 
     def __init__(self, namespace: Namespace, port: int, family: Family) -> None:
         self.control = namespace.connect((family.proxy, port), 5)
@@ -32,12 +32,12 @@ class Associated:
             self.sock.connect(self.relay)
 
     def ask(self, peer: udp.Address, payload: bytes) -> tuple[udp.Address, bytes]:
-        """Send to C{peer}; returns who answered what."""
+        """Send to C{peer}; return who answered, and what."""
         self.sock.send(udprelay.wrap(peer, payload))
         return udprelay.decodeAddress(self.sock.recv(65536)[3:])
 
     def close(self) -> None:
-        """End it."""
+        """Close the association."""
         self.control.close()
         self.sock.close()
 
@@ -51,7 +51,7 @@ class ProxyTests(LabCase):
         return made
 
     def test_relays(self) -> None:
-        """Dante and our own relay carry datagrams of all sizes that fit behind a header."""
+        """Dante and our own server carry datagrams of all sizes that fit behind a header."""
         own = self.socksRelay()
         for port in (self.dante().port, own.port):
             for family in FAMILIES:
@@ -65,7 +65,7 @@ class ProxyTests(LabCase):
         self.assertEqual(own.total, 2)
 
     def test_mapping(self) -> None:
-        """Our own relay has one outside address for two destinations; a third party gets in."""
+        """Our own server has one outside address for two destinations, and admits a third party."""
         third = self.udpServer(udp.sink, IPV4)
         servers = [self.udpServer(udp.mirror, IPV4) for _ in range(2)]
         introducer = self.udpServer(udp.by(third), IPV4)
@@ -76,7 +76,7 @@ class ProxyTests(LabCase):
         self.assertEqual(peer, (IPV4.world, third.port))
 
     def test_withoutUDP(self) -> None:
-        """Microsocks and the relay that refuses answer with reply 7."""
+        """Microsocks, and our own server in its refusing form, answer with reply 7."""
         microsocks = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(microsocks.stop)
         refusing = self.socksRelay(badudp.Refuses())
@@ -88,7 +88,7 @@ class DNSTests(LabCase):
     """The DNS servers, over the direct path."""
 
     def test_unbound(self) -> None:
-        """Unbound gives the zone, cut to the client's size over UDP and whole over TCP."""
+        """Unbound serves the zone, cut to the client's size over UDP and whole over TCP."""
         server = self.nameServer(IPV4.direct, IPV6.direct)
         self.lab.openDirectPath()
         for family in FAMILIES:
@@ -106,7 +106,7 @@ class DNSTests(LabCase):
             self.assertIn((family.app, "host.lab"), server.queries())
 
     def test_several(self) -> None:
-        """kdig asks several questions on one connection, and all answers are read."""
+        """kdig asks several questions on one connection, and all answers are parsed."""
         self.nameServer(IPV4.direct)
         self.lab.openDirectPath()
         names = ("host.lab", "A", "host.lab", "AAAA", "x.any.lab", "A")
@@ -114,7 +114,7 @@ class DNSTests(LabCase):
         self.assertEqual([one.data for one in answers], [["10.1.2.3"], ["fd00::123"], ["10.9.9.9"]])
 
     def test_dnsperf(self) -> None:
-        """dnsperf's figures are read, and unbound on the direct path loses nothing."""
+        """dnsperf's figures are parsed, and unbound on the direct path loses nothing."""
         self.nameServer(IPV4.direct, log=False)
         self.lab.openDirectPath()
         queries = nameserver.writeQueries(self.directory / "queries", 100)
@@ -123,7 +123,7 @@ class DNSTests(LabCase):
         self.assertEqual(found.loss, 0)
 
     def test_toys(self) -> None:
-        """The servers of our own answer kdig, which looks at the id."""
+        """Our own servers answer kdig, which checks the ID."""
         self.lab.openDirectPath()
         forger = toydns.Forger(100)
         for handler in (toydns.honest, forger, toydns.late(0.2)):

@@ -16,7 +16,7 @@ DEMO = [sys.executable, "-m", "tests.e2e.demo"]
 
 
 class DemoTests(LabCase):
-    """The demonstration says the truth, and leaves nothing."""
+    """The demonstration says the truth, and leaves nothing behind."""
 
     seconds = 120
 
@@ -35,9 +35,9 @@ class DemoTests(LabCase):
         return machine.run([*DEMO, *proxy, "--url", url], timeout=60, check=False)
 
     def test_ownProxy(self) -> None:
-        """With a proxy on this machine it fetches through it; no route of the machine changes."""
+        """With a proxy on this machine, it fetches through it, and the machine's routes stay."""
         web = self.webServer()
-        machine = self.lab.proxy  # plays the user's machine
+        machine = self.lab.proxy  # Plays the user's machine.
         self.dante(internal=("127.0.0.1",))
         look = ["sh", "-c", "ip route show table all; ip -6 route show table all; ip rule; ip addr"]
         before = machine.run(look).stdout
@@ -48,7 +48,7 @@ class DemoTests(LabCase):
         self.assertEqual(machine.run(look).stdout, before)
 
     def test_proxyFails(self) -> None:
-        """What cannot be fetched is said in one sentence, with a status other than 0."""
+        """A URL that cannot be fetched is one sentence and a status other than 0."""
         self.dante(internal=("127.0.0.1",))
         done = self._withProxy(self.lab.proxy, FAMILIES[0].url(1, "/"))
         self.assertEqual(done.returncode, 1)

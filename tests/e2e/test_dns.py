@@ -1,5 +1,5 @@
 """
-The DNS relay on the gateway: what kdig and dnsperf see of it.
+The DNS relay on the gateway, as kdig and dnsperf see it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 
 NOWHERE = f"socks5://{IPV4.proxy}:9"
-"""No proxy at all: what works here works without one."""
+"""No proxy at all: what works with this, works without one."""
 
 GIVE_UP_SECONDS = 15
-"""Within this a relay that gets no answer has to say so."""
+"""Seconds within which a relay that gets no answer must say so."""
 
 
 class DNSCase(TunnelCase):
     """What all tests of the relay need."""
 
     def relayTo(self, *hosts: str, **settings: object) -> Daemon:
-        """A daemon that asks C{hosts}, by the host's own network."""
+        """Start a daemon that asks C{hosts}, by the host's own network."""
         self.lab.openDirectPath()
         settings.setdefault("proxy", NOWHERE)
         return self.daemon(dns=list(hosts), **settings)
 
     def toy(self, handler: toydns.Handler, host: str = IPV4.world) -> udp.UDPServer:
-        """A DNS server of our own."""
+        """Start a DNS server of our own."""
         return self.udpServer(handler, IPV4, host, nameserver.PORT)
 
     def ask(self, *arguments: str, family: Family = IPV4, wait: int = 5) -> nameserver.Answer:
@@ -47,7 +47,7 @@ class AnswerChecks(DNSCase):
         return server
 
     def test_both(self) -> None:
-        """Over UDP and TCP, IPv4 and IPv6, the server's answers come as it gave them."""
+        """Over UDP and TCP, IPv4 and IPv6, the server's answers arrive unchanged."""
         server = self._relay(dnsCache=False)
         for family in FAMILIES:
             for transport in ("+notcp", "+tcp"):
@@ -59,7 +59,7 @@ class AnswerChecks(DNSCase):
                     self.assertEqual(got.server, f"{family.gateway}@53({name})")
                 absent = self.ask(transport, "absent.lab", "A", family=family)
                 self.assertEqual(absent.status, "NXDOMAIN")
-        # Not through the proxy: there is none.  The server sees the host itself.
+        # Not through the proxy, as there is none: the server sees the host itself.
         self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
 
     def test_upstreamOverIPv6(self) -> None:
@@ -72,7 +72,7 @@ class AnswerChecks(DNSCase):
         self.assertEqual({asker for asker, _ in server.queries()}, {IPV6.app})
 
     def test_neverByTheProxy(self) -> None:
-        """With a proxy that works, queries to the relay do not go through it."""
+        """Even with a working proxy, queries to the relay do not go through it."""
         server = self.nameServer(IPV4.world)
         proxy = self.dante()
         self.relayTo(IPV4.world, proxy=proxy.url())
@@ -83,21 +83,21 @@ class AnswerChecks(DNSCase):
         self.assertEqual(proxy.connects(), [])
 
     def test_sizes(self) -> None:
-        """What does not fit into the client's buffer is cut, with TC; what fits is not."""
+        """An answer larger than the client's buffer is cut, with TC; one that fits is not."""
         self._relay()
         whole = self.ask("+ignore", "+bufsize=4096", "big.lab", "TXT")
         self.assertNotIn("tc", whole.flags)
         self.assertEqual(len(whole.records), 10)
-        # From here on it may come from the cache.
+        # From here on, the answer may come from the cache.
         for option, limit in (("+bufsize=1232", 1232), ("+bufsize=512", 512), ("+noedns", 512)):
             cut = self.ask("+ignore", option, "big.lab", "TXT")
             self.assertIn("tc", cut.flags, option)
             self.assertLessEqual(cut.size, limit)
-        again = self.ask("+noedns", "big.lab", "TXT")  # kdig asks again, by TCP
+        again = self.ask("+noedns", "big.lab", "TXT")  # kdig asks again, by TCP.
         self.assertEqual((len(again.records), again.server[-5:]), (10, "(TCP)"))
 
     def test_huge(self) -> None:
-        """An answer of 60 KB comes whole over TCP, on both gateways."""
+        """An answer of 60 KB arrives whole over TCP, on both gateways."""
         self._relay()
         for family in FAMILIES:
             got = self.ask("+tcp", "huge.lab", "TXT", family=family)
@@ -105,7 +105,7 @@ class AnswerChecks(DNSCase):
             self.assertGreater(got.size, 60_000)
 
     def test_severalOnOneConnection(self) -> None:
-        """kdig asks several questions on one TCP connection, and each has its answer."""
+        """kdig asks several questions on one TCP connection, and each gets its answer."""
         self._relay()
         questions = []
         for number in range(20):
@@ -118,7 +118,10 @@ class AnswerChecks(DNSCase):
             self.assertEqual([one.data for one in got[20:]], [["10.1.2.3"], ["fd00::123"], []])
 
     def test_outOfOrder(self) -> None:
-        """On one TCP connection a quick answer does not wait for a slow one (RFC 7766, 6.2.1.1)."""
+        """
+        On one TCP connection, a quick answer does not wait for a slow one (RFC 7766,
+        6.2.1.1).
+        """
         self.toy(toydns.late(1.5, "slow.lab"))
         peer = Peer(self.lab.world, toydns.lateOverTCP(1.5, "slow.lab"), nameserver.PORT)
         self.addCleanup(peer.stop)
@@ -134,7 +137,10 @@ class CacheChecks(DNSCase):
     """The cache."""
 
     def test_cache(self) -> None:
-        """The second question does not reach the server, and its TTL is less by the time passed."""
+        """
+        A repeated question does not reach the server, and its TTL has shrunk by the time
+        passed.
+        """
         server = self.nameServer(IPV4.world)
         self.relayTo(IPV4.world)
         self.assertEqual(self.ask("host.lab", "A").records[0].ttl, TTL)
@@ -147,7 +153,7 @@ class CacheChecks(DNSCase):
         self.assertEqual(len(server.queries("host.lab")), 1)
         self.assertEqual(self.ask("short.lab", "A").records[0].ttl, 2)
         self.assertEqual(len(server.queries("short.lab")), 2)
-        # Another question is another question.
+        # Another question is not in the cache.
         self.assertEqual(self.ask("host.lab", "AAAA").data, ["fd00::123"])
 
     def test_off(self) -> None:
@@ -160,12 +166,12 @@ class CacheChecks(DNSCase):
 
 
 class UpstreamChecks(DNSCase):
-    """Servers that do not answer, or late."""
+    """Servers that answer late or never."""
 
     seconds = 90
 
     def test_second(self) -> None:
-        """When the first server is silent, the second is asked; soon, the first no more."""
+        """If the first server is silent, the second is asked; soon, the first no longer is."""
         silent = self.toy(udp.sink, IPV4.direct)
         self.nameServer(IPV4.world)
         self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
@@ -179,7 +185,7 @@ class UpstreamChecks(DNSCase):
         self.assertEqual(len(silent.heard), before)
 
     def test_closedPort(self) -> None:
-        """When nothing listens at the first server, the second is asked at once."""
+        """If nothing listens at the first server, the second is asked at once."""
         self.nameServer(IPV4.world)
         self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
         for transport in ("+notcp", "+tcp"):
@@ -188,7 +194,7 @@ class UpstreamChecks(DNSCase):
             self.assertLess(time.monotonic() - started, 2.5)
 
     def test_none(self) -> None:
-        """When no server answers the client is told so: SERVFAIL; the log names the servers."""
+        """If no server answers, the client gets SERVFAIL, and the log names the servers."""
         self.toy(udp.sink)
         daemon = self.relayTo(IPV4.world)
         for transport in ("+notcp", "+tcp"):
@@ -199,7 +205,7 @@ class UpstreamChecks(DNSCase):
         self.assertIn(IPV4.world, daemon.log())
 
     def test_retransmission(self) -> None:
-        """A client that asks again while its first question is under way causes no second one."""
+        """A client that asks again before the answer causes no second query to the server."""
         # After the last repetition, and before the relay asks the server once more (1.5 s).
         server = self.toy(toydns.late(1.2))
         self.relayTo(IPV4.world)
@@ -211,7 +217,7 @@ class UpstreamChecks(DNSCase):
         self.assertEqual(len(server.heard), 1, "the server was asked more than once")
 
     def test_rawBytes(self) -> None:
-        """What the relay does not understand passes as it is: options, classes, kinds."""
+        """What the relay does not understand is passed on unchanged: options, classes, types."""
         server = self.toy(toydns.reflect)
         self.relayTo(IPV4.world)
         app = self.datagrams(53, IPV4.gateway)
@@ -244,4 +250,5 @@ engines(globals(), AnswerChecks)
 engines(globals(), CacheChecks)
 engines(globals(), UpstreamChecks)
 engines(globals(), LoadChecks)
-del AnswerChecks, CacheChecks, UpstreamChecks, LoadChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del AnswerChecks, CacheChecks, UpstreamChecks, LoadChecks

@@ -1,5 +1,5 @@
 """
-The DNS relay and people who mean no good; and C{dnsOverride}.
+The DNS relay under attack; and C{dnsOverride}.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ GARBAGE = 4000
 CONNECTIONS = 150
 
 IDLE_SECONDS = 15
-"""Within this a connection that says nothing has to be closed."""
+"""Seconds within which a silent connection must be closed."""
 
 FILES_UNDER_WAY = 6200
-"""The relay's limit of 2,000 queries, each of which may listen to three tries."""
+"""The relay's limit of 2,000 queries, each of which may wait for three attempts."""
 
 FEW_FILES = 256
 
 STRANGER = "192.0.2.53"
-"""A DNS server that some app is set up to ask; nobody has this address."""
+"""A DNS server that some app is configured to ask; nothing has this address."""
 
 STRANGER6 = "2001:db8::53"
 
 
 class ForgeryChecks(DNSCase):
-    """Answers that are not the server's, or not to this question."""
+    """Answers that are not from the server, or not to this question."""
 
     seconds = 90
 
     def test_lies(self) -> None:
-        """Answers with another id, question, sender or direction are passed over; the right one
-        is waited for."""
+        """
+        Answers with another ID, question, sender or direction are ignored; the relay waits
+        for the right one.
+        """
         stranger = self.lab.world.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(stranger.close)
         stranger.bind((IPV4.world, 0))
@@ -54,18 +56,18 @@ class ForgeryChecks(DNSCase):
         for number in range(20):
             got = self.ask(f"n{number}.lab", "A")
             self.assertEqual(got.data, [toydns.RIGHT])
-        # None of it has got into the cache.
+        # None of them is in the cache.
         self.assertEqual(self.ask("n0.lab", "A").data, [toydns.RIGHT])
         self.assertEqual(len(server.heard), 20)
         self.ask("other.lab", "A")
         self.assertEqual(len(server.heard), 21, "an answer to another question was believed")
-        # Random numbers may meet, but not often.
+        # Random numbers may coincide, but not often.
         self.assertGreater(len(server.sources()), 18, "ports are not random")
         ids = [toydns.idOf(query) for query, _ in server.heard]
         self.assertGreater(len(set(ids)), 18, "ids are not random")
 
     def test_otherAddress(self) -> None:
-        """An answer from another address of the same host is nobody's."""
+        """An answer from another address of the same host is ignored."""
         stranger = self.lab.world.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(stranger.close)
         stranger.bind((IPV4.direct, nameserver.PORT))
@@ -74,7 +76,7 @@ class ForgeryChecks(DNSCase):
         self.assertEqual(self.ask("host.lab", "A").data, [toydns.RIGHT])
 
     def test_flood(self) -> None:
-        """A forger who knows port and question and tries every id but the right one has no luck."""
+        """A forger that knows port and question and tries every ID except the right one fails."""
         forger = toydns.Forger(FORGED_PER_QUERY)
         self.toy(forger)
         daemon = self.relayTo(IPV4.world)
@@ -89,7 +91,7 @@ class ForgeryChecks(DNSCase):
 
 
 class HostileClientChecks(DNSCase):
-    """Programs of this host that mean no good, or a server that is gone under load."""
+    """Malicious programs of this host, or a server that fails under load."""
 
     seconds = 90
 
@@ -118,7 +120,7 @@ class HostileClientChecks(DNSCase):
         waitUntil(lambda: daemon.fds() <= fds + 2, 20, "the connections are closed")
 
     def test_idleConnections(self) -> None:
-        """Hundreds of connections that say nothing are bounded and closed; others are served."""
+        """Hundreds of silent connections are limited and closed; others are served meanwhile."""
         self.nameServer(IPV4.world, log=False)
         daemon = self.relayTo(IPV4.world)
         fds = daemon.fds()
@@ -138,7 +140,7 @@ class HostileClientChecks(DNSCase):
         self.assertEqual(self.ask("+tcp", "host.lab", "AAAA").data, ["fd00::123"])
 
     def test_serverGoneUnderLoad(self) -> None:
-        """While the server is silent queries do not pile up; when it is back it is used."""
+        """While the server is silent, queries do not pile up; when it is back, it is used."""
         silent = self.toy(udp.sink)
         daemon = self.relayTo(IPV4.world, dnsCache=False)
         fds, memory = daemon.fds(), daemon.rss()
@@ -154,7 +156,10 @@ class HostileClientChecks(DNSCase):
         self.assertEqual(self.ask("host.lab", "A", wait=10).data, [toydns.RIGHT])
 
     def test_fewFiles(self) -> None:
-        """Without file descriptors nothing ends and nothing spins; with them all is well again."""
+        """
+        Without file descriptors nothing ends and nothing spins; with them, everything works
+        again.
+        """
         silent = self.toy(udp.sink)
         daemon = self.relayTo(IPV4.world, dnsCache=False)
         fds = daemon.fds()
@@ -178,7 +183,7 @@ class OutsideChecks(DNSCase):
     """Another host, for which this one forwards."""
 
     def test_notAnswered(self) -> None:
-        """A query that comes from another host gets no answer; what the host forwards passes."""
+        """A query from another host gets no answer; what the host forwards passes."""
         server = self.nameServer(IPV4.world)
         web = self.webServer()
         behind = Namespace(self.lab.app.name.replace("-app", "-behind"))
@@ -212,7 +217,10 @@ class OverrideChecks(DNSCase):
     """The C{dnsOverride} setting."""
 
     def test_answered(self) -> None:
-        """Any server's address answers, by the relay, as itself, and the proxy is not asked."""
+        """
+        A query to any server's address is answered by the relay under that address, without
+        the proxy.
+        """
         server = self.nameServer(IPV4.world)
         proxy = self.socksRelay()
         self.relayTo(IPV4.world, proxy=f"socks5://{IPV4.proxy}:{proxy.port}", dnsOverride=True)
@@ -224,7 +232,7 @@ class OverrideChecks(DNSCase):
         self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
 
     def test_off(self) -> None:
-        """Without it such a query goes through the proxy, and the world sees the proxy."""
+        """Without it, such a query goes through the proxy, and the world sees the proxy."""
         server = self.nameServer(IPV4.world, IPV6.world)
         proxy = self.socksRelay()
         self.relayTo(IPV4.direct, proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
@@ -254,4 +262,4 @@ del (
     HostileClientChecks,
     OutsideChecks,
     OverrideChecks,
-)  # trial would run the bases too
+)  # Otherwise trial would run the base classes, too.

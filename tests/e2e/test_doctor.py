@@ -1,6 +1,6 @@
 """
-C{nanotun doctor} on machines that are broken in each way that it knows: the finding is
-named each time, and never when all is well.
+C{nanotun doctor} on machines that are broken in every respect that it knows: each time the
+finding is named, and never if all is well.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
 
 LIMIT = 15.0
-"""Seconds for the whole, whatever hangs."""
+"""Seconds for the whole examination, whatever hangs."""
 
 
 class Finding(NamedTuple):
-    """As the JSON has it."""
+    """A finding, as in the JSON."""
 
     check: str
     level: str
@@ -33,10 +33,10 @@ class Finding(NamedTuple):
 
 
 class DoctorCase(LabCase):
-    """A machine that is well, until a test breaks it."""
+    """A healthy machine, until a test breaks it."""
 
     def setUp(self) -> None:
-        """A proxy, a DNS server and a default route."""
+        """Make a proxy, a DNS server and a default route."""
         super().setUp()
         self.lab.openDirectPath()
         self.lab.app.ip("route add default via 10.77.1.1 dev up0")
@@ -53,7 +53,7 @@ class DoctorCase(LabCase):
         script: str = "",
     ) -> list[Finding]:
         """
-        Ask the doctor.
+        Run the doctor.
 
         @param prefix: a command that runs it.
         @param script: run before, in a mount namespace of its own.
@@ -78,11 +78,11 @@ class DoctorCase(LabCase):
         return found
 
     def bad(self, found: list[Finding]) -> list[tuple[str, str]]:
-        """Level and check of what is not well."""
+        """Level and check of the findings that are problems."""
         return [(each.level, each.check) for each in found if each.level in ("warn", "fail")]
 
     def assertFound(self, found: list[Finding], level: str, check: str, *words: str) -> None:
-        """That one thing, and nothing else, is found, in these words."""
+        """Exactly one problem is found, in these words."""
         named = [each for each in found if each.level not in ("ok", "info")]
         if level == "info":
             self.assertEqual(named, [])
@@ -96,7 +96,10 @@ class WellTests(DoctorCase):
     """Nothing is wrong."""
 
     def test_well(self) -> None:
-        """On a machine that is well nothing is found, UDP and a target included; none changes."""
+        """
+        On a healthy machine nothing is found, including UDP and a target, and nothing
+        changes.
+        """
         proxy = self.dante().url()
         web = self.webServer()
         before = traces(self.lab.app)
@@ -109,7 +112,7 @@ class WellTests(DoctorCase):
         self.assertEqual(traces(self.lab.app), before)
 
     def test_text(self) -> None:
-        """Without --json it is text of at most 80 columns, without colours."""
+        """Without --json the report is text of at most 80 columns, without colours."""
         argv = [nanotun(), "doctor", "--proxy", "socks5://10.77.1.1:9", "--dns", IPV4.world]
         running = Running(self.lab.app, argv, self.directory)
         self.addCleanup(running.kill)
@@ -121,7 +124,7 @@ class WellTests(DoctorCase):
         self.assertNotIn("\x1b", done.out)
 
     def test_wrongLine(self) -> None:
-        """A wrong command line is one sentence and status 64."""
+        """A wrong command line gives one sentence and status 64."""
         for flags in (["--nonsense"], ["--target", "nowhere"]):
             running = Running(self.lab.app, [nanotun(), "doctor", *flags], self.directory)
             self.addCleanup(running.kill)
@@ -131,23 +134,23 @@ class WellTests(DoctorCase):
 
 
 class RightsTests(DoctorCase):
-    """What root may not do."""
+    """Missing privileges."""
 
     def test_notRoot(self) -> None:
-        """Who is not root is told so."""
+        """Without root, the report says so."""
         found = self.examine(prefix=["setpriv", "--reuid=65534", "--clear-groups"])
         bad = self.bad(found)
         self.assertIn(("fail", "privileges"), bad)
         self.assertIn("sudo", next(f.cure for f in found if f.check == "privileges"))
 
     def test_noNetAdmin(self) -> None:
-        """A container without CAP_NET_ADMIN is named."""
+        """A container without CAP_NET_ADMIN is reported."""
         found = self.examine(prefix=["setpriv", "--bounding-set", "-net_admin"])
         self.assertIn(("fail", "privileges"), self.bad(found))
         self.assertIn("CAP_NET_ADMIN", next(f.text for f in found if f.check == "privileges"))
 
     def test_noSysAdmin(self) -> None:
-        """Without CAP_SYS_ADMIN the daemon works and C{nanotun run} does not."""
+        """Without CAP_SYS_ADMIN the daemon works and C{nanotun run} does not, which is reported."""
         found = self.examine(prefix=["setpriv", "--bounding-set", "-sys_admin"])
         self.assertEqual(self.bad(found), [])
         infos = {each.check: each.text for each in found if each.level == "info"}
@@ -155,7 +158,7 @@ class RightsTests(DoctorCase):
         self.assertIn("'nanotun run' cannot work here", infos["trial device"])
 
     def test_noDevice(self) -> None:
-        """A machine without /dev/net/tun is told how to get it."""
+        """Without /dev/net/tun, the cure says how to get it."""
         found = self.examine(script="mount -t tmpfs tmpfs /dev/net")
         self.assertEqual(
             self.bad(found), [("fail", "/dev/net/tun"), ("fail", "trial device")], found
@@ -169,26 +172,26 @@ class RightsTests(DoctorCase):
 
 
 class ProxyTests(DoctorCase):
-    """What is wrong with the proxy."""
+    """Problems of the proxy."""
 
     def test_down(self) -> None:
-        """A proxy that is down."""
+        """A proxy that is down is found."""
         found = self.examine(proxy=f"socks5://{IPV4.proxy}:9")
         self.assertFound(found, "fail", "proxy", "cannot be reached", "Connection refused")
 
     def test_silent(self) -> None:
-        """A proxy whose packets are dropped does not hold the rest up."""
+        """A proxy whose packets are dropped is found, and does not delay the other checks."""
         self.lab.filter(1080, "drop", "drop", self.lab.proxy)
         found = self.examine(proxy=f"socks5://{IPV4.proxy}:1080")
         self.assertFound(found, "fail", "proxy", f"{IPV4.proxy}:1080")
 
     def test_unknownName(self) -> None:
-        """A proxy whose name is unknown."""
+        """A proxy with an unknown name is found."""
         found = self.examine(proxy="socks5://proxy.invalid")
         self.assertFound(found, "fail", "proxy", "proxy.invalid")
 
     def test_wrongPassword(self) -> None:
-        """A wrong password."""
+        """A wrong password is found."""
         url = self.dante(auth=True).url(password="wrong")
         config = self._config(f"proxy: {url}\n")
         found = self.examine("--config", str(config), proxy=url)
@@ -202,14 +205,14 @@ class ProxyTests(DoctorCase):
         return path
 
     def test_noDatagrams(self) -> None:
-        """A proxy that refuses UDP ASSOCIATE."""
+        """A proxy that refuses UDP ASSOCIATE is found."""
         server = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(server.stop)
         found = self.examine(proxy=server.url())
         self.assertFound(found, "warn", "proxy", "UDP ASSOCIATE")
 
     def test_relayBlocked(self) -> None:
-        """A relay whose datagrams a firewall drops."""
+        """A UDP relay of the proxy whose datagrams a firewall drops is found."""
         self.lab.proxy.nft(
             "table inet block {\nchain input {\ntype filter hook input priority -300;\n"
             'iifname "down0" meta l4proto udp udp dport != 53 drop\n}\n}\n'
@@ -218,14 +221,14 @@ class ProxyTests(DoctorCase):
         self.assertFound(found, "warn", "proxy", "did not answer through it", "firewalls")
 
     def test_http(self) -> None:
-        """That an HTTP proxy carries no UDP is told, as no fault."""
+        """It is reported that an HTTP proxy carries no UDP, but not as a fault."""
         server = Tinyproxy(self.lab.proxy, self.directory)
         self.addCleanup(server.stop)
         found = self.examine(proxy=f"http://{IPV4.proxy}:{server.port}")
         self.assertFound(found, "info", "proxy", "carries no UDP")
 
     def test_target(self) -> None:
-        """A proxy that does not connect to the target."""
+        """A proxy that does not connect to the target is found."""
         found = self.examine("--target", f"{IPV4.world}:9")
         self.assertFound(found, "fail", "proxy", f"It does not connect to {IPV4.world}:9")
 
@@ -235,14 +238,14 @@ class ProxyTests(DoctorCase):
         self.assertFound(found, "warn", "configuration", "password is on the command line")
 
     def test_unsafeFile(self) -> None:
-        """A configuration file that others may write."""
+        """A configuration file that others may write is found."""
         config = self._config("proxy: direct://\n")
         config.chmod(0o666)
         found = self.examine("--config", str(config))
         self.assertFound(found, "fail", "configuration", "can be written by others", "chmod go-w")
 
     def test_noServer(self) -> None:
-        """A DNS server that does not answer, and one that there is no way to."""
+        """A DNS server that does not answer, or cannot be reached, is found."""
         found = self.examine(dns=f"{IPV4.world}:54")
         self.assertIn(("fail", "DNS"), self.bad(found))
         self.lab.app.ip("route add unreachable 192.0.2.0/24")
@@ -252,22 +255,22 @@ class ProxyTests(DoctorCase):
 
 
 class NetworkTests(DoctorCase):
-    """What is wrong with the machine's network."""
+    """Problems of the machine's network."""
 
     def test_nameTaken(self) -> None:
-        """A device of our name."""
+        """A device of our name is found."""
         self.lab.app.ip("tuntap add dev nano0 mode tun")
         found = self.examine()
         self.assertFound(found, "fail", "addresses", "nano0 exists already", "tunName")
 
     def test_addressesTaken(self) -> None:
-        """Our addresses in use by another program."""
+        """Our addresses in use by another program are found."""
         self.lab.app.ip("addr add 198.18.0.1/16 dev up0")
         found = self.examine()
         self.assertFound(found, "fail", "addresses", "198.18.0.0/16 on up0")
 
     def test_vpn(self) -> None:
-        """Another VPN that has the default route, as wg-quick and OpenVPN do it."""
+        """Another VPN with the default route is found, as of wg-quick and OpenVPN."""
         self.lab.app.ip(
             "tuntap add dev vpn0 mode tun",
             "link set vpn0 up",
@@ -285,22 +288,22 @@ class NetworkTests(DoctorCase):
         self.assertIn("0.0.0.0/0 in table 51820 leads into vpn1 (tun)", texts)
 
     def test_noRoute(self) -> None:
-        """A machine without a default route."""
+        """A missing default route is found."""
         self.lab.app.ip("route del default")
         self.assertFound(self.examine(), "warn", "MTU", "no default route")
 
     def test_narrow(self) -> None:
-        """An uplink that carries less than our MTU is told of."""
+        """An uplink whose MTU is smaller than ours is reported."""
         self.lab.app.ip("link set up0 mtu 1400")
         self.assertFound(self.examine(), "info", "MTU", "up0 carries 1400", "set mtu to 1400")
 
     def test_ipv6(self) -> None:
-        """That IPv6 is disabled is told."""
+        """It is reported that IPv6 is disabled."""
         self.lab.app.run(["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"])
         self.assertFound(self.examine(), "info", "IPv6", "IPv6 is disabled")
 
     def test_reversePath(self) -> None:
-        """Strict rp_filter, unless src_valid_mark makes it right."""
+        """Strict rp_filter is found, unless src_valid_mark makes it harmless."""
         self.lab.app.run(["sysctl", "-q", "-w", "net.ipv4.conf.up0.rp_filter=1"])
         self.assertFound(self.examine(), "warn", "rp_filter", "strict on up0", "src_valid_mark=1")
         self.lab.app.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.src_valid_mark=1"])
@@ -311,14 +314,14 @@ class NeighbourTests(DoctorCase):
     """Other programs."""
 
     def test_running(self) -> None:
-        """A nanotun that runs already is told of, and its device is no fault."""
+        """A running nanotun is reported, and its device is no fault."""
         self.lab.app.ip("tuntap add dev nano0 mode tun")
         with (self.runDir / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.assertFound(self.examine(), "info", "nanotun", "runs already", str(self.runDir))
 
     def test_leftovers(self) -> None:
-        """What a killed nanotun has left, unless the machine was started anew since."""
+        """What a killed nanotun left behind is found, unless the machine has rebooted since."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         journal = self.runDir / "journal.json"
         journal.write_text(json.dumps({"boot": boot, "changes": []}))
@@ -328,7 +331,10 @@ class NeighbourTests(DoctorCase):
         self.assertEqual(self.bad(self.examine(proxy=proxy)), [])
 
     def test_realDaemon(self) -> None:
-        """A daemon that has taken the default route is told of; killed, what it left is found."""
+        """
+        A daemon that has taken the default route is reported; after a kill, its remains are
+        found.
+        """
         proxy = self.dante().url()
         daemon = Daemon(
             self.lab.app,
@@ -345,7 +351,7 @@ class NeighbourTests(DoctorCase):
         self.assertFound(self.examine(proxy=proxy), "warn", "nanotun", "nanotun recover")
 
     def test_noFirewall(self) -> None:
-        """Neither nft nor iptables, which autoDefaultRoute needs."""
+        """If neither nft nor iptables exists, which autoDefaultRoute needs, that is found."""
         hide = "touch none; for p in nft iptables; do f=$(command -v $p || true); "
         hide += '[ -z "$f" ] || mount --bind none $f; done'
         proxy = self.dante().url()
@@ -354,7 +360,7 @@ class NeighbourTests(DoctorCase):
         self.assertFound(self.examine(proxy=proxy, script=hide), "info", "nft, iptables")
 
     def test_managers(self) -> None:
-        """NetworkManager, systemd-resolved and Docker are told of, as no fault."""
+        """NetworkManager, systemd-resolved and Docker are reported, but not as a fault."""
         self.lab.app.ip("link add docker0 type bridge")
         found = self.examine(
             script="mount -t tmpfs tmpfs /run && mkdir -p /run/NetworkManager "

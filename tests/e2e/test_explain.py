@@ -1,4 +1,4 @@
-"""The same configuration, the same answers: of C{nanotun explain} and of real traffic."""
+"""C{nanotun explain} and real traffic give the same answers for the same configuration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SameAnswersTests(TunnelCase):
     )
 
     def explained(self, daemon: Daemon, flow: str) -> str:
-        """The rule that C{explain} names, by the daemon's own configuration."""
+        """The rule that C{explain} names with the daemon's configuration."""
         code = "import sys; from nanotun.console import main; sys.exit(main())"
         config = str(Path(daemon.directory, "nanotun.yaml"))
         python = ["env", f"PYTHONPATH={environment()['PYTHONPATH']}", sys.executable, "-c", code]
@@ -53,7 +53,7 @@ class SameAnswersTests(TunnelCase):
         return f"{found['verdict']} {found['rule']}"
 
     def really(self, daemon: Daemon, app: Namespace, flow: str) -> str:
-        """The rule that the daemon names of a real flow."""
+        """The rule that the daemon names for a real flow."""
         protocol, _, place = flow.partition(" ")
         host, _, port = place.rpartition(":")
         family = socket.AF_INET6 if "[" in host else socket.AF_INET
@@ -68,7 +68,7 @@ class SameAnswersTests(TunnelCase):
             return self.ruleOf(daemon, protocol, place)
 
     def ruleOf(self, daemon: Daemon, protocol: str, place: str) -> str:
-        """The verdict and the rule in the line about the flow to C{place}."""
+        """Verdict and rule in the log line about the flow to C{place}."""
         start = f" {protocol.upper()} flow "
         end = time.monotonic() + 5
         while time.monotonic() < end:
@@ -84,7 +84,7 @@ class SameAnswersTests(TunnelCase):
         raise LabError(f"the daemon did not say what became of {place}\n{daemon.log()}")
 
     def test_table(self) -> None:
-        """Both name the same verdict and rule, with a way past the tunnel and without."""
+        """Both name the same verdict and rule, with a path past the tunnel and without."""
         settings: dict[str, object] = {
             "excludedIPs": ["203.0.113.0/24", "2001:db8:7::/48"],
             "dnsOverride": True,
@@ -100,7 +100,7 @@ class SameAnswersTests(TunnelCase):
             self.assertEqual(self.explained(daemon, flow), real, flow)
         self.lab.app.ip("rule del table 77")
         self.lab.app.ip("rule del table 77", version="-6")
-        time.sleep(3.1)  # what the daemon remembers of routes is as old
+        time.sleep(3.1)  # The daemon's knowledge about routes may be this old.
         for flow in ("tcp 203.0.113.9:81", "tcp [2001:db8:7::1]:81", f"tcp {IPV4.world}:139"):
             self.assertEqual(self.really(daemon, self.lab.app, flow), "reject no-way", flow)
             self.assertEqual(self.explained(daemon, flow), "reject no-way", flow)

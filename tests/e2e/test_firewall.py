@@ -1,6 +1,6 @@
 """
-What the firewall's rules do to traffic, with each of the tools: nft and the two kinds
-of iptables.  tcpdump on the uplink is the witness.
+What the firewall's rules do to traffic, with each of the tools: nft and the two kinds of
+iptables.  tcpdump on the uplink is the witness.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK, Family
 
 DNS = 53
 
-#: DNS servers that nobody runs: in the world, and in the app's own network.
+#: DNS servers that do not exist: in the world, and in the app's own network.
 ASKED = ("203.0.113.53", IPV4.proxy, "2001:db8::53", IPV6.proxy)
 
 TRANSPORTS = (("+notcp", "UDP"), ("+tcp", "TCP"))
 
 
 def dotted(host: str, port: int = DNS) -> str:
-    """An address as tcpdump shows it."""
+    """An address in tcpdump's form."""
     return f"{host}.{port}"
 
 
 class DnsChecks(FirewallLabCase):
-    """Where queries go."""
+    """Where queries are sent."""
 
     def relay(self) -> None:
-        """A daemon whose relay asks the world's server, and the firewall."""
+        """Start a daemon whose DNS relay asks the world's server, and set up the firewall."""
         self.server = self.nameServer(IPV4.world, IPV6.world)
         self.daemon(proxy=f"socks5://{IPV4.proxy}:9", dns=IPV4.world, dnsCache=False)
         self.change = self.protect()
 
     def test_redirected(self) -> None:
         """
-        Queries to any server, by UDP and TCP, IPv4 and IPv6, are answered by the relay and
-        seem to come from who was asked; only the relay's own leave by the uplink.
+        Queries to any server, by UDP and TCP, IPv4 and IPv6, are answered by the relay under
+        that server's address; only the relay's own queries leave by the uplink.
         """
         self.relay()
         witness = self.witness("port", "53")
@@ -69,7 +69,7 @@ class DnsChecks(FirewallLabCase):
         self.assertIn(dotted(ASKED[1]), witness.destinations())
 
     def test_boundToTheUplink(self) -> None:
-        """A query on a socket that is bound to the uplink does not leave; UDP hears EPERM."""
+        """A query on a socket that is bound to the uplink does not leave; UDP sees EPERM."""
         self.relay()
         witness = self.witness("port", "53")
         device = UPLINK.encode()
@@ -88,7 +88,7 @@ class DnsChecks(FirewallLabCase):
         self.assertEqual(witness.destinations(), {})
 
     def test_linkLocal(self) -> None:
-        """A server with a link-local address is not asked, which UDP hears at once."""
+        """A server with a link-local address is not asked, which UDP sees at once."""
         self.relay()
         witness = self.witness("port", "53")
         index = int(self.lab.app.run(["cat", f"/sys/class/net/{UPLINK}/ifindex"]).stdout)
@@ -101,7 +101,7 @@ class DnsChecks(FirewallLabCase):
         self.assertEqual(witness.destinations(), {})
 
     def test_marked(self) -> None:
-        """Marked queries go where they are sent, as if nothing were there."""
+        """Marked queries go to their destination, as if there were no firewall."""
         self.relay()
         witness = self.witness("port", "53")
         for family in FAMILIES:
@@ -131,8 +131,8 @@ class DnsChecks(FirewallLabCase):
 
     def test_guest(self) -> None:
         """
-        A machine behind this one is answered, too, when it asks somebody; nobody outside
-        is answered who asks the gateway.
+        The queries of a machine behind this one to any server are answered, too; queries from
+        outside to the gateway are not.
         """
         self.relay()
         guest = self.guest()
@@ -152,18 +152,18 @@ class DnsChecks(FirewallLabCase):
 
 
 class WayChecks(FirewallLabCase):
-    """Which way connections take."""
+    """Which path connections take."""
 
     def through(self, **settings: str) -> Daemon:
-        """A daemon with a proxy, and the firewall."""
+        """Start a daemon with a proxy, and set up the firewall."""
         daemon = self.tunnel()
         self.change = self.protect(**settings)
         return daemon
 
     def test_serverHere(self) -> None:
         """
-        A server on this machine answers who asks by the uplink, TCP and UDP, IPv4 and
-        IPv6, while this machine's own traffic goes through the tunnel.
+        A server on this machine answers clients from the uplink, TCP and UDP, IPv4 and IPv6,
+        while this machine's own traffic goes through the tunnel.
         """
         web = self.webServer()
         peer = self.peer(lambda connection: connection.sendall(b"hello"), self.lab.app)
@@ -189,8 +189,9 @@ class WayChecks(FirewallLabCase):
 
     def test_connectedBefore(self) -> None:
         """
-        Who was connected to a server here before the start stays so, also if the server
-        speaks first; a client's connection of before does not go on past the tunnel.
+        A client that was connected to a server here before the start stays connected, even if
+        the server speaks first; an earlier connection from here does not continue past the
+        tunnel.
         """
         speak = threading.Event()
         self.addCleanup(speak.set)
@@ -199,7 +200,7 @@ class WayChecks(FirewallLabCase):
             speak.wait(30)
             connection.sendall(b"still here")
 
-        # The lab has its ports for clients begin at 1024.
+        # The lab's ports for clients begin at 1024.
         server = Peer(self.lab.app, serve, 80, timeout=30)
         self.addCleanup(server.stop)
         world = self.peer(lambda connection: connection.recv(9))
@@ -232,7 +233,7 @@ class WayChecks(FirewallLabCase):
                 self.assertEqual(self.sourceOf(family, port, folder), family.app)
 
     def test_user(self) -> None:
-        """So does a process of an excluded user, with its DNS."""
+        """A process of an excluded user goes past the tunnel, including its DNS."""
         web = self.webServer()
         server = self.nameServer(IPV4.world)
         self.through(excludedProcesses="uid:65534")
@@ -246,12 +247,12 @@ class WayChecks(FirewallLabCase):
     def peerOf(
         self, family: Family, port: int, folder: str = "", prefix: Sequence[str] = ()
     ) -> str:
-        """Whom a web server in the world sees, asked by curl, perhaps in a group."""
+        """The address of curl, perhaps in a group, as a web server in the world sees it."""
         curl = [*prefix, "curl", "-sS", "-m", "8", "-g", family.url(port, "/peer")]
         return self._output(curl, folder)
 
     def sourceOf(self, family: Family, port: int, folder: str = "") -> str:
-        """Whom a UDP server in the world sees, asked by socat."""
+        """The address of socat as a UDP server in the world sees it."""
         target = f"[{family.world}]" if family is IPV6 else family.world
         words = ["socat", "-t", "3", "-T", "3", "-", f"UDP{family.name[-1]}:{target}:{port}"]
         return self._output(["sh", "-c", f"echo who | {' '.join(words)}"], folder).split(" ")[0]
@@ -288,4 +289,5 @@ class IptablesNftWayTests(ByIptablesNft, WayChecks):
     """The iptables that makes nft rules."""
 
 
-del DnsChecks, WayChecks, FirewallLabCase  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del DnsChecks, WayChecks, FirewallLabCase

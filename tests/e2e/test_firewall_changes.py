@@ -1,6 +1,6 @@
 """
-The firewall's changes with the real tools, beside other people's rules: what they make,
-what they leave, and what becomes of them.
+The firewall's changes with the real tools, beside other people's rules: what they make, what
+they leave, and how long they last.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.e2e.firewall_case import (
 )
 from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
 
-#: What somebody else has.  All chains of the kernel that we use are in use: with
-#: iptables-nft each appears when it is first used, and never goes away again.
+#: Other people's rules.  All chains of the kernel that we use are in use, because with
+#: iptables-nft each chain appears on its first use and never disappears again.
 FOREIGN_NFT = """\
 table inet somebody {
     chain output {
@@ -74,12 +74,12 @@ time.sleep(60)
 
 
 class ChangesCase(FirewallLabCase):
-    """Somebody else's rules are there, of all kinds."""
+    """Other people's rules of all kinds exist."""
 
     settings: dict[str, str] = {"excludedProcesses": "uid:33"}
 
     def setUp(self) -> None:
-        """Load them."""
+        """Load these rules."""
         super().setUp()
         self.lab.app.nft(FOREIGN_NFT)
         for name in ("iptables", "ip6tables"):
@@ -94,13 +94,13 @@ class ChangesCase(FirewallLabCase):
         return change
 
     def enter(self) -> None:
-        """The test's thread is in the namespace from here on."""
+        """Move the test's thread into the namespace."""
         stack = contextlib.ExitStack()
         stack.enter_context(self.lab.app.entered())
         self.addCleanup(stack.close)
 
     def remake(self, change: IChange) -> IChange:
-        """The change out of its record."""
+        """Make the change from its record."""
         return firewallKinds(ChosenTools(self.firewall))[change.kind](change.record())
 
     def state(self) -> str:
@@ -121,7 +121,7 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
     owned = True
 
     def test_flushed(self) -> None:
-        """Somebody's flush of all rules does not take the table away."""
+        """A flush of all rules by somebody else does not remove the table."""
         change = self.makeChange()
         change.apply()
         self.lab.app.run(["nft", "flush", "ruleset"])
@@ -129,7 +129,7 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
         self.assertNotIn("somebody", self.state())
 
     def test_killed(self) -> None:
-        """With its maker, killed without a word, the table is gone; a kill switch's stays."""
+        """If its maker is killed, the table is gone, but a kill switch's table stays."""
         for killSwitch in ("false", "true"):
             argv = self.lab.app.argv([sys.executable, "-c", DAEMON, killSwitch])
             daemon = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=PROJECT_ROOT)
@@ -152,7 +152,7 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
         self.assertNotIn(f"table inet {TABLE} ", self.state())
 
     def test_confirmed(self) -> None:
-        """A table with an owner makes way for the kill switch's without a gap."""
+        """A table with an owner is replaced by the kill switch's without a gap."""
         firewall = Firewall(self.settingsWith(killSwitch="true"), ChosenTools(self.firewall))
         (before,), (after,) = firewall.changes(False), firewall.changes()
         self.enter()
@@ -166,7 +166,7 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
         self.assertNotIn(f"inet {TABLE} ", self.state())
 
     def test_groupMadeAnew(self) -> None:
-        """When a control group was removed and made again, the table no longer holds."""
+        """Once a control group was removed and made again, the table no longer holds."""
         name = f"nt-{os.getpid()}"
         self.settings = {"excludedProcesses": f"cgroup:/{name}"}
         with controlGroup(name) as folder:
@@ -183,7 +183,7 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
             self.assertTrue(change.holds())
 
     def test_generation(self) -> None:
-        """Each change of rules gives a new generation, whoever makes it; a look does not."""
+        """Each change of rules gives a new generation, whoever makes it; reading does not."""
         self.enter()
         for tool in ("nft", "iptables-nft"):
             before = generation()
@@ -203,7 +203,7 @@ class NftKillSwitchTests(ByNft, ChangesCase, ChangeContract):
     settings = {"excludedProcesses": "uid:33", "killSwitch": "true"}
 
     def test_flushed(self) -> None:
-        """Somebody's flush of all rules is noticed, and the table can be put back."""
+        """A flush of all rules by somebody else is noticed, and the table can be restored."""
         change = self.makeChange()
         change.apply()
         self.lab.app.run(["nft", "flush", "ruleset"])

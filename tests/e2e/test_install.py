@@ -1,5 +1,5 @@
 """
-make install and make uninstall: the script behind them, below other prefixes.
+make install and make uninstall: the script behind them, with other prefixes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.e2e.test_daemon import NOWHERE
 
 INSTALLER = PROJECT_ROOT / "tools" / "install.sh"
 
-#: All that is installed but the code, below PREFIX and SYSCONFDIR.
+#: Everything installed except the code, below PREFIX and SYSCONFDIR.
 FILES = {
     "etc/default/nanotun",
     "etc/init.d/nanotun",
@@ -37,17 +37,17 @@ KEPT = {"etc/default/nanotun", "etc/nanotun.yaml"}
 
 class InstallTests(LabCase):
     """
-    Installations below the test's own directory.  What nanotun depends on is not
-    fetched anew but found where the tests find it.
+    Installations below the test's own directory.  nanotun's dependencies are not downloaded
+    again but found where the tests find them.
     """
 
     seconds = 180
     wheel: Path | None = None
 
     def setUp(self) -> None:
-        """Make the wheel, once for all tests."""
+        """Build the wheel, once for all tests."""
         super().setUp()
-        # A short path without signs, as an administrator would choose.
+        # A short path without special characters, like an administrator's choice.
         self.root = Path(f"/tmp/nanotun-install-{os.getpid()}")
         self.root.mkdir(mode=0o755)
         self.addCleanup(shutil.rmtree, self.root)
@@ -58,7 +58,7 @@ class InstallTests(LabCase):
             (InstallTests.wheel,) = wheels.glob("nanotun-*.whl")
 
     def installer(self, *arguments: object, **variables: object) -> tuple[int, str]:
-        """Run it; returns its exit status and what it said."""
+        """Run the script; return its exit status and output."""
         done = subprocess.run(
             [INSTALLER, *map(str, arguments)],
             env={
@@ -80,13 +80,13 @@ class InstallTests(LabCase):
         return done.returncode, done.stdout
 
     def install(self, **variables: object) -> str:
-        """Install it; returns what that said."""
+        """Install nanotun; return the script's output."""
         status, said = self.installer("install", sys.executable, self.wheel, **variables)
         self.assertEqual(status, 0, said)
         return said
 
     def files(self) -> set[str]:
-        """What is there but the code."""
+        """The installed files, except the code."""
         return {
             str(path.relative_to(self.root))
             for path in self.root.rglob("*")
@@ -94,7 +94,10 @@ class InstallTests(LabCase):
         }
 
     def test_installed(self) -> None:
-        """What is installed is in its places, only root can write it, and it carries."""
+        """
+        The installed files are in their places, only root can write them, and the tunnel
+        works.
+        """
         self.install()
         self.assertEqual(self.files(), FILES)
         for path in self.root.rglob("*"):
@@ -157,7 +160,7 @@ class InstallTests(LabCase):
         self.assertIn(f"\nLIBDIR={self.root}/usr/lib/nanotun\nCONFIG={config}\n", init)
 
     def test_again(self) -> None:
-        """A second installation replaces the code, and leaves the configuration alone."""
+        """A second installation replaces the code, and keeps the configuration."""
         self.install()
         for name in KEPT:
             (self.root / name).write_text("mine\n")
@@ -176,7 +179,7 @@ class InstallTests(LabCase):
         self.assertFalse((self.root / "usr" / "lib" / "nanotun").exists())
 
     def test_package(self) -> None:
-        """For a package everything is below DESTDIR, and nothing in it says so."""
+        """For a package, everything is below DESTDIR, and no file mentions DESTDIR."""
         self.install(DESTDIR=self.root, PREFIX="/usr", SYSCONFDIR="/etc")
         self.assertEqual(self.files(), FILES)
         self.assertEqual(os.readlink(self.root / "usr/bin/nanotun"), "/usr/lib/nanotun/bin/nanotun")
@@ -190,7 +193,7 @@ class InstallTests(LabCase):
         self.assertEqual(first, "#!/usr/lib/nanotun/bin/python")
 
     def test_mistakes(self) -> None:
-        """What cannot be is one sentence, and nothing is touched."""
+        """An impossible installation is one sentence, and changes nothing."""
         usage = "usage: tools/install.sh {install PYTHON WHEEL|uninstall}\n"
         self.assertEqual(self.installer(), (1, usage))
         for path in ("/a b", "/a;b", "/a'b"):
@@ -221,7 +224,7 @@ class InstallTests(LabCase):
         self.assertEqual(self.files(), {"python", "base"})
 
     def test_notRoot(self) -> None:
-        """Without root there is no installation but into DESTDIR."""
+        """Without root, only an installation into DESTDIR is possible."""
         script = self.root / "install.sh"
         shutil.copy(INSTALLER, script)
         for action in (["install", "python", "wheel"], ["uninstall"]):

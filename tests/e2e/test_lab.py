@@ -1,5 +1,5 @@
 """
-The laboratory itself, without the daemon: what the other tests stand on.
+The laboratory itself, without the daemon: the foundation of the other tests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class LabTests(LabCase):
     """What the laboratory promises."""
 
     def test_worldIsOutOfReach(self) -> None:
-        """Without tunnel and proxy the app has no way to the world, marked or not."""
+        """Without tunnel and proxy, the app cannot reach the world, marked or not."""
         web = self.webServer()
         for family in FAMILIES:
             for mark in (0, MARK):
@@ -28,7 +28,7 @@ class LabTests(LabCase):
                 self.assertEqual(caught.exception.errno, errno.ENETUNREACH)
 
     def test_worldThroughProxies(self) -> None:
-        """Each proxy leads to the world over both IP versions, and the world sees the proxy."""
+        """Each proxy reaches the world over both IP versions, and the world sees the proxy."""
         web = self.webServer()
         proxies = [
             self.dante(),
@@ -43,7 +43,7 @@ class LabTests(LabCase):
                 self.assertEqual(seen, family.proxyOutside)
 
     def test_wrongPassword(self) -> None:
-        """A proxy with a password takes no other one."""
+        """A proxy with a password accepts no other."""
         web = self.webServer()
         proxy = self.dante(auth=True)
         with self.assertRaisesRegex(Exception, "rejected"):
@@ -52,7 +52,7 @@ class LabTests(LabCase):
             )
 
     def test_directPath(self) -> None:
-        """The direct path is for marked packets, and for the world's second address."""
+        """The direct path is open to marked packets, and to the world's second address."""
         web = self.webServer()
         self.lab.openDirectPath()
         for family in FAMILIES:
@@ -64,7 +64,7 @@ class LabTests(LabCase):
                 self.lab.app.connect((family.world, web.port), 2)
 
     def test_transfers(self) -> None:
-        """The helpers that move and hash bodies tell a whole one from a broken one."""
+        """The helpers that transfer and hash bodies tell a whole one from a damaged one."""
         web = self.webServer()
         proxy = ("-x", self.dante().url())
         for family in FAMILIES:

@@ -16,20 +16,23 @@ WARM = 100
 FLOWS = 400
 AT_ONCE = 16
 SETTLE_SECONDS = 12.0
-"""The idle deadline of what was cut off, and 10 s."""
+"""Seconds: the idle deadline of flows that were cut off, plus 10."""
 
 THREADS_MORE = 4
-"""Threads that Go's runtime may have started for itself meanwhile."""
+"""Threads that Go's runtime may start for itself meanwhile."""
 
 MEMORY_MORE = 16 * 1024 * 1024
-"""Bytes of resident memory that a second round may cost: heap that was not collected yet."""
+"""Bytes of resident memory that a second round may add: heap that is not collected yet."""
 
 
 class LeakChecks(TunnelCase):
     """Files, threads and memory after many flows of every kind."""
 
     def test_backToTheBaseline(self) -> None:
-        """After hundreds of flows of every kind, fds are as before, threads and memory near."""
+        """
+        After hundreds of flows of every kind, the number of fds is unchanged, threads and
+        memory nearly so.
+        """
         peer = self.peer(lambda connection: connection.sendall(connection.recv(100)), timeout=20)
         self.lab.filter(SILENT_PORT, "drop", "drop")
         daemon = self.tunnel()
@@ -53,7 +56,7 @@ class LeakChecks(TunnelCase):
             self.connectError(REFUSED_PORT)
             return
         if kind == 6 and number % 80 == 6:
-            # Few of these: each waits for the deadline.
+            # Only a few of these, because each waits for the deadline.
             self.connectError(SILENT_PORT, timeout=CONNECT_SECONDS + 3)
             return
         sock = self.lab.app.connect((self.family.world, port))
@@ -74,7 +77,7 @@ class LeakChecks(TunnelCase):
 
 
 def _files(daemon: Daemon) -> str:
-    """What the daemon has open, for the message of a failure."""
+    """The daemon's open files, for the message of a failure."""
     names = []
     for name in os.listdir(f"/proc/{daemon.pid}/fd"):
         try:
@@ -85,4 +88,5 @@ def _files(daemon: Daemon) -> str:
 
 
 engines(globals(), LeakChecks)
-del LeakChecks  # trial would run the base too
+# Otherwise trial would run the base class, too.
+del LeakChecks

@@ -20,14 +20,14 @@ from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, TUN_NAME, Family, Lab
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 HALF_CLOSE_SECONDS = 30.0
-"""How long data follows a half-close; longer than any sloppy linger timer."""
+"""Seconds that data follows a half-close: longer than any careless linger timer."""
 
 
 class GatewayChecks(TunnelCase):
     """The virtual gateway."""
 
     def test_ping(self) -> None:
-        """Both gateway addresses answer ping while the daemon runs and not after it."""
+        """Both gateway addresses answer ping while the daemon runs, and not afterwards."""
         daemon = self.tunnel()
         for family in FAMILIES:
             argv = ["ping", family.option, "-n", "-c", "5", "-i", "0.05", "-W", "1", family.gateway]
@@ -37,7 +37,7 @@ class GatewayChecks(TunnelCase):
             self.assertFalse(answers(self.lab.app, family))
 
     def test_largePing(self) -> None:
-        """A ping of the size of the MTU comes back whole."""
+        """A ping as large as the MTU returns whole."""
         self.tunnel()
         for family, header in ((IPV4, 28), (IPV6, 48)):
             size = str(1500 - header)
@@ -58,18 +58,18 @@ class GatewayChecks(TunnelCase):
             self.assertIn(" 0% packet loss", self.lab.app.run(argv).stdout)
 
     def test_addressesAndRoutes(self) -> None:
-        """The kernel has .2 and ::2, and the routes a user types lead to the gateway."""
+        """The kernel has .2 and ::2, and the routes that a user types lead to the gateway."""
         self.tunnel()
         addresses = self.lab.app.run(["ip", "-o", "addr", "show", "dev", TUN_NAME]).stdout
         self.assertIn("198.18.0.2/30", addresses)
         self.assertIn("fdfe:dcba:9876::2/126", addresses)
         for family in FAMILIES:
             self.assertNotIn(f"{family.gateway}/", addresses)
-            way = self.lab.app.run(["ip", family.option, "route", "get", family.world]).stdout
-            self.assertIn(f"via {family.gateway} dev {TUN_NAME}", way)
+            route = self.lab.app.run(["ip", family.option, "route", "get", family.world]).stdout
+            self.assertIn(f"via {family.gateway} dev {TUN_NAME}", route)
 
     def test_tcpToGatewayIsDropped(self) -> None:
-        """TCP to the gateway is neither accepted nor refused: silence."""
+        """TCP to the gateway is neither accepted nor refused, but ignored."""
         self.tunnel()
         for family in FAMILIES:
             with self.assertRaises(socket.timeout):
@@ -80,7 +80,7 @@ class TransferChecks(TunnelCase):
     """Bodies arrive whole."""
 
     def test_gibibyteEachWay(self) -> None:
-        """A body of 1 GiB arrives whole by curl, and another goes back up whole."""
+        """A body of 1 GiB arrives whole by curl, in either direction."""
         web = self.webServer()
         self.tunnel()
         down = curl.download(
@@ -101,7 +101,7 @@ class TransferChecks(TunnelCase):
         self.assertEqual(curl.downloadMany(self.lab.app, urls, self.directory), {})
 
     def test_proxies(self) -> None:
-        """Dante with a password and microsocks with a password carry as well."""
+        """Dante with a password and microsocks with a password work, too."""
         web = self.webServer()
         length = 4 * MEBIBYTE + 1
         for proxy in (
@@ -117,7 +117,10 @@ class TransferChecks(TunnelCase):
             self.assertEndsWell(daemon)
 
     def test_direct(self) -> None:
-        """With C{direct://} the flow leaves by the kernel's own way, not back into the tunnel."""
+        """
+        With C{direct://} the flow leaves by the kernel's own routes, not back into the
+        tunnel.
+        """
         web = self.webServer()
         self.lab.openDirectPath()
         self.daemon(proxy="direct://")
@@ -127,7 +130,7 @@ class TransferChecks(TunnelCase):
         self.assertEqual(web.peers(), [self.family.app])
 
     def test_iperf3(self) -> None:
-        """iperf3 with eight streams both ways at once ends without an error."""
+        """iperf3 with eight streams in both directions at once ends without an error."""
         server = Iperf(self.lab.world, self.directory)
         self.addCleanup(server.stop)
         self.tunnel()
@@ -138,7 +141,7 @@ class TransferChecks(TunnelCase):
             self.assertGreater(report["end"][direction]["bytes"], MEBIBYTE, direction)
 
     def test_socat(self) -> None:
-        """socat sends a file, ends its half, and hears all of it back."""
+        """socat sends a file, ends its direction, and receives all of it back."""
 
         def echo(connection: socket.socket) -> None:
             while data := connection.recv(65536):
@@ -155,7 +158,7 @@ class TransferChecks(TunnelCase):
         self.assertTrue(heard.read_bytes() == path.read_bytes(), "not what was sent")
 
     def test_serverSpeaksFirst(self) -> None:
-        """What a server says before the client said anything arrives, and the answer after it."""
+        """What a server sends before the client arrives, and so does the answer after it."""
 
         def speak(connection: socket.socket) -> bytes:
             connection.sendall(b"220 ready\r\n")
@@ -169,7 +172,7 @@ class TransferChecks(TunnelCase):
         self.assertEqual(peer.result(), b"QUIT\r\n")
 
     def test_closedAtOnce(self) -> None:
-        """A server that says one word and closes is heard to the end, 50 times."""
+        """A server that sends one word and closes is heard to the end, 50 times."""
         peer = self.peer(lambda connection: connection.sendall(b"daytime\n"))
         self.tunnel()
         for _ in range(50):
@@ -179,7 +182,7 @@ class TransferChecks(TunnelCase):
 
 
 class ProxyURLChecks(TunnelCase):
-    """The proxy's URL in the ways in which users write it."""
+    """The proxy's URL in the forms that users write."""
 
     def test_forms(self) -> None:
         """A bare host:port and an IPv6 literal name the same proxy."""
@@ -195,12 +198,12 @@ class ProxyURLChecks(TunnelCase):
 
 
 class HalfCloseTests(LabCase):
-    """One side says that it is done; the other goes on for a long time."""
+    """One side ends its direction; the other continues for a long time."""
 
     seconds = int(HALF_CLOSE_SECONDS) + 60
 
     def test_halfClose(self) -> None:
-        """Data that follows a half-close for 30 s arrives, either way, on both engines."""
+        """Data that follows a half-close for 30 s arrives, in either direction, on both engines."""
         flows: list[_HalfClosed] = []
         for stackMode in ("gvisor", "simple"):
             lab = Lab()
@@ -225,7 +228,10 @@ class HalfCloseTests(LabCase):
 
 
 class _HalfClosed:
-    """One connection: the listener's side ends first, the talker goes on until the time is over."""
+    """
+    One connection: the listener's side ends first, the talker continues until the time is
+    over.
+    """
 
     def __init__(self, name: str, lab: Lab, family: Family, talker: str) -> None:
         self.name = name
@@ -271,7 +277,7 @@ class _HalfClosed:
             self._heard += len(data)
 
     def came(self) -> bool:
-        """Wait for the end; whether all that was said was heard."""
+        """Wait for the end; return whether everything that was sent was received."""
         self._thread.join(HALF_CLOSE_SECONDS + 30)
         with_result = self.peer.results.get(timeout=30)
         self._app.close()
@@ -285,7 +291,10 @@ class PingLossTests(LabCase):
     """Nothing but the daemon answers for the gateway."""
 
     def test_kernelDoesNotAnswer(self) -> None:
-        """Without a daemon nobody answers for the gateway, so that an answer proves the tunnel."""
+        """
+        Without a daemon nothing answers for the gateway, so an answer proves that the tunnel
+        works.
+        """
         for family in FAMILIES:
             argv = ["ping", family.option, "-n", "-c", "1", "-W", "1", family.gateway]
             output = self.lab.app.run(argv, check=False).stdout
@@ -295,4 +304,5 @@ class PingLossTests(LabCase):
 engines(globals(), GatewayChecks)
 engines(globals(), ProxyURLChecks)
 enginesAndFamilies(globals(), TransferChecks)
-del GatewayChecks, ProxyURLChecks, TransferChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del GatewayChecks, ProxyURLChecks, TransferChecks

@@ -38,7 +38,7 @@ def world(server: UDPServer, query: bytes, client: Address) -> None:
 
 
 def hearSocks(connection: socket.socket) -> bytes:
-    """Be a SOCKS5 server up to the request, which is returned and refused."""
+    """Act as a SOCKS5 server up to the request, which is returned and refused."""
     connection.recv(257)
     connection.sendall(b"\5\0")
     request = connection.recv(300)
@@ -47,10 +47,10 @@ def hearSocks(connection: socket.socket) -> bytes:
 
 
 class NamesChecks(TunnelCase):
-    """Fake addresses, and names of real ones."""
+    """Fake addresses, and the names of real ones."""
 
     def relay(self, **settings: object) -> Daemon:
-        """A daemon that asks a server of ours in the world."""
+        """Start a daemon that asks a server of ours in the world."""
         self.lab.openDirectPath()
         self.udpServer(world, IPV4, IPV4.world, nameserver.PORT)
         state: Path = self.directory / "fakeip.json"
@@ -62,7 +62,7 @@ class NamesChecks(TunnelCase):
         return nameserver.ask(self.lab.app, IPV4.gateway, name, kind).data
 
     def test_direct(self) -> None:
-        """TCP and UDP to a fake address reach what its name is looked up as."""
+        """TCP and UDP to a fake address reach the address that its name is looked up as."""
         self.relay(dnsMode="fake-ip", proxy="direct://")
         kinds = {IPV4: "A", IPV6: "AAAA"}
         for family in FAMILIES:
@@ -73,7 +73,7 @@ class NamesChecks(TunnelCase):
                 self.assertEqual(sock.recv(10), b"hello")
             server = self.udpServer(udp.echo, family)
             app = self.datagrams(server.port, fake)
-            # It is connected: a reply from any other address would not come in.
+            # The socket is connected, so a reply from any other address would be dropped.
             for size in (10, 5000):
                 self.assertEchoes(app, bytes(size))
             self.assertEchoes(self.datagrams(server.port, fake))
@@ -82,7 +82,7 @@ class NamesChecks(TunnelCase):
         self.assertEqual(self.lookUp("PTR", "1.0.19.198.in-addr.arpa"), [f"{NAME}."])
 
     def test_dante(self) -> None:
-        """The same by way of a proxy that is sent addresses."""
+        """The same holds for a proxy that is sent addresses."""
         self.relay(dnsMode="fake-ip", proxy=self.dante().url())
         self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
         server = self.udpServer(udp.echo, IPV4)
@@ -92,7 +92,7 @@ class NamesChecks(TunnelCase):
             self.assertEqual(sock.recv(10), b"hello")
 
     def test_pastTheProxy(self) -> None:
-        """A port that never reaches the proxy is dialled directly, by what its name leads to."""
+        """For a port that never reaches the proxy, the name is looked up and dialled directly."""
         dante = self.dante()
         ports = "tcp:8445,udp:8445"
         self.relay(dnsMode="fake-ip", proxy=dante.url(), lanOnlyPorts=ports)
@@ -107,7 +107,7 @@ class NamesChecks(TunnelCase):
         self.assertEqual(dante.connects(), [])
 
     def test_byName(self) -> None:
-        """A proxy that is sent names gets the name, of real addresses and of fake ones."""
+        """A proxy that is sent names gets the name, for real addresses and for fake ones."""
         proxy = self.peer(hearSocks, self.lab.proxy)
         for mode, address in (("normal", IPV4.world), ("fake-ip", FAKES[IPV4])):
             start = self.relay if mode == "normal" else self.again
@@ -125,7 +125,10 @@ class NamesChecks(TunnelCase):
         return self.daemon(dns=[IPV4.world], dnsStateFile=state, **settings)
 
     def test_restart(self) -> None:
-        """An address from before a restart still leads to its name; one of nobody's is refused."""
+        """
+        An address from before a restart still leads to its name; an unassigned one is
+        refused.
+        """
         first = self.relay(dnsMode="fake-ip", proxy="direct://")
         self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
         self.assertEndsWell(first, signal.SIGTERM)
@@ -143,4 +146,5 @@ class NamesChecks(TunnelCase):
 
 
 engines(globals(), NamesChecks)
-del NamesChecks  # trial would run the base too
+# Otherwise trial would run the base class, too.
+del NamesChecks

@@ -1,5 +1,5 @@
 """
-Segmentation offload: with it and without it the same bytes arrive.
+Segmentation offload: the same bytes arrive with it and without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class OffloadChecks(TunnelCase):
     """The C{offload} setting."""
 
     def _transfers(self, offload: str) -> str:
-        """Both ways, both IP versions; returns the log."""
+        """Transfer in both directions over both IP versions; return the log."""
         web = self.webServer()
         daemon = self.tunnel(offload=offload)
         for family in FAMILIES:
@@ -26,7 +26,7 @@ class OffloadChecks(TunnelCase):
         return daemon.log()
 
     def test_off(self) -> None:
-        """C{off} carries whole bodies, and the log says that it is off."""
+        """C{off} carries whole bodies, and the log says that offload is off."""
         self.assertRegex(self._transfers("off").lower(), "offload.*off")
 
     def test_on(self) -> None:
@@ -34,9 +34,10 @@ class OffloadChecks(TunnelCase):
         self._transfers("on")
 
     def test_auto(self) -> None:
-        """C{auto} carries whole bodies and the log says which it chose."""
+        """C{auto} carries whole bodies, and the log says which was chosen."""
         self.assertRegex(self._transfers("auto").lower(), "offload")
 
 
 engines(globals(), OffloadChecks)
-del OffloadChecks  # trial would run the base too
+# Otherwise trial would run the base class, too.
+del OffloadChecks

@@ -18,7 +18,7 @@ from tests.e2e.lab.udp import mirror
 
 NOBODY = 65534
 
-#: A user's program: connects, or sends a datagram, and prints what comes back.
+#: A user's program: it connects, or sends a datagram, and prints the answer.
 SCRIPT = f"""#!{sys.executable} -u
 import socket, sys
 host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -37,14 +37,14 @@ with socket.socket(
 
 
 def cgroupRoot() -> Path:
-    """Where cgroup version 2 is mounted."""
+    """The directory where cgroup version 2 is mounted."""
     text = Path("/proc/self/mountinfo").read_text()
     found = re.search(r"^(?:\S+ ){4}(\S+) .* - cgroup2 ", text, re.MULTILINE)
     return Path(found.group(1)) if found else Path("/nonexistent")
 
 
 def tellPeer(connection: socket.socket) -> None:
-    """Answer as a web server would: with the client's address."""
+    """Answer like a web server, with the client's address."""
     connection.recv(4096)
     host = str(connection.getpeername()[0]).removeprefix("::ffff:")
     answer = f"HTTP/1.0 200 OK\r\nContent-Length: {len(host)}\r\n\r\n{host}"
@@ -52,15 +52,18 @@ def tellPeer(connection: socket.socket) -> None:
 
 
 def tellFirst(connection: socket.socket) -> None:
-    """Tell the client's address to whoever does not speak first."""
+    """Send the client's address to a client that does not speak first."""
     connection.sendall(str(connection.getpeername()[0]).removeprefix("::ffff:").encode() + b"\n")
 
 
 class OwnersChecks(TunnelCase):
-    """Each way to name a process."""
+    """Each kind of process selector."""
 
     def setUp(self) -> None:
-        """A laboratory with a way past the proxy, and a server that tells who asks it."""
+        """
+        Make a laboratory with a path past the proxy, and a server that returns the client's
+        address.
+        """
         super().setUp()
         self.lab.openDirectPath()
         self.port = self.peer(tellPeer).port
@@ -85,7 +88,7 @@ class OwnersChecks(TunnelCase):
         return [path, "-s", "-m", "5", self.family.url(self.port, "/")]
 
     def seen(self, argv: list[str]) -> str:
-        """Which address the world sees when the app runs this."""
+        """The address that the world sees when the app runs this command."""
         return self.lab.app.run(argv).stdout.strip()
 
     def assertDirect(self, *argv: str) -> None:
@@ -97,7 +100,7 @@ class OwnersChecks(TunnelCase):
         self.assertEqual(self.seen(list(argv)), self.family.proxyOutside, argv)
 
     def test_name(self) -> None:
-        """A name means a program of this name, whatever else it does, and no other."""
+        """A name stands for programs of this name, whatever else they do, and no others."""
         self.tunnel(excludedProcesses=["MyFetch.exe"], excludeRefresh="1h")
         mine = self.program(shutil.which("curl"), "myfetch")
         for _ in range(5):
@@ -105,7 +108,7 @@ class OwnersChecks(TunnelCase):
             self.assertProxied(*self.curl())
 
     def test_path(self) -> None:
-        """A path means this file only."""
+        """A path stands for this file only."""
         mine = self.program(shutil.which("curl"), "one")
         other = self.program(shutil.which("curl"), "two")
         self.tunnel(excludedProcesses=[mine], excludeRefresh="1h")
@@ -113,7 +116,7 @@ class OwnersChecks(TunnelCase):
         self.assertProxied(*self.curl(other))
 
     def test_script(self) -> None:
-        """A script is known by its own name: TCP, and UDP by a socket without a peer."""
+        """A script is recognized by its own name: TCP, and UDP by a socket without a peer."""
         self.tunnel(excludedProcesses=["fetch.py"], excludeRefresh="1h")
         mine, other = self.script("fetch.py"), self.script("other.py")
         echo = self.udpServer(mirror, self.family)
@@ -126,7 +129,7 @@ class OwnersChecks(TunnelCase):
             self.assertProxied(other, *arguments)
 
     def test_mapped(self) -> None:
-        """A socket of IPv6 that talks IPv4 has an owner as well."""
+        """An IPv6 socket that talks IPv4 has an owner as well."""
         if self.family is IPV6:
             return
         self.tunnel(excludedProcesses=["fetch.py"], excludeRefresh="1h")
@@ -139,14 +142,14 @@ class OwnersChecks(TunnelCase):
         self.assertProxied(self.script("other.py"), host, port, "unconnected")
 
     def test_user(self) -> None:
-        """A user's flows are known by their sockets, whatever the program."""
+        """A user's flows are recognized by their sockets, whatever the program."""
         self.tunnel(excludedProcesses=["uid:nobody"], excludeRefresh="1h")
         prefix = ("setpriv", f"--reuid={NOBODY}", "--clear-groups")
         self.assertDirect(*prefix, *self.curl())
         self.assertProxied(*self.curl())
 
     def test_cgroup(self) -> None:
-        """A cgroup that is made later, and what is below it, are known by their sockets."""
+        """A cgroup that is made later, and those below it, are recognized by their sockets."""
         name = f"nanotun-test-{os.getpid()}"
         root = cgroupRoot()
         self.tunnel(excludedProcesses=[f"cgroup:/{name}", "unit:x.service"], excludeRefresh="1h")
@@ -166,7 +169,7 @@ class OwnersChecks(TunnelCase):
                 self.assertEqual(self.seen(argv), expected, path)
 
     def test_children(self) -> None:
-        """What an excluded process starts is excluded too, on request."""
+        """What an excluded process starts is excluded too, if the settings say so."""
         starter = self.script("starter", '#!/bin/sh\n"$@"\nexit $?\n')
         daemon = self.tunnel(excludedProcesses=["starter"], excludeRefresh="1h")
         self.assertProxied(starter, *self.curl())
@@ -177,7 +180,7 @@ class OwnersChecks(TunnelCase):
         self.assertProxied(*self.curl())
 
     def test_atOnce(self) -> None:
-        """Programs that connect as soon as they run are known, one as the other."""
+        """Programs that connect as soon as they run are recognized, one like the other."""
         self.tunnel(excludedProcesses=["quick"], excludeRefresh="1h")
         bash = shutil.which("bash")
         mine, other = self.program(bash, "quick"), self.program(bash, "other")
@@ -200,23 +203,23 @@ del OwnersChecks
 
 
 class LocalProxyTests(TunnelCase):
-    """A proxy in the app's namespace, from which everything leads into the tunnel."""
+    """A proxy in the app's namespace, from which all routes lead into the tunnel."""
 
     seconds = 120
 
     FLOWS = 200
 
     def setUp(self) -> None:
-        """A laboratory where only marked packets find a way past the tunnel."""
+        """Make a laboratory where only marked packets can leave past the tunnel."""
         super().setUp()
         self.lab.openDirectPath()
 
     def flows(self, daemon: Daemon) -> int:
-        """How many flows there were, by the daemon's log."""
+        """The number of flows so far, according to the daemon's log."""
         return len(set(re.findall(r"TCP flow (\d+) ", daemon.log())))
 
     def load(self, daemon: Daemon, times: int, more: int = 0) -> None:
-        """Each flow of an app makes one of the proxy, and no more but for a few."""
+        """Each flow of an app causes one flow of the proxy, and not more than a few others."""
         port = self.peer(tellFirst).port
         for _ in range(times):
             with self.lab.app.connect((IPV4.world, port)) as sock:
@@ -225,7 +228,7 @@ class LocalProxyTests(TunnelCase):
         self.assertLessEqual(self.flows(daemon), 2 * times + more)
 
     def test_microsocks(self) -> None:
-        """Flows created are flows asked for: the proxy's own go past the tunnel."""
+        """The proxy's own flows go past the tunnel and cause no others."""
         proxy = Microsocks(self.lab.app, self.directory)
         self.addCleanup(proxy.stop)
         daemon = self.daemon(proxy=f"socks5://127.0.0.1:{proxy.port}", logLevel="debug")
@@ -235,8 +238,8 @@ class LocalProxyTests(TunnelCase):
 
     def test_dante(self) -> None:
         """
-        With a proxy whose processes hand connections on the way to each other there are
-        at most a few more, when it cannot be found out in time whose one is.
+        A proxy whose processes hand connections over to each other causes at most a few more
+        flows, if their owner cannot be found in time.
         """
         proxy = Dante(
             self.lab.app,
@@ -250,7 +253,7 @@ class LocalProxyTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_later(self) -> None:
-        """A proxy that is started after the daemon, and started again, is known at once."""
+        """A proxy that is started after the daemon, and restarted, is recognized at once."""
         daemon = self.daemon(proxy="socks5://localhost:1081", logLevel="debug", excludeRefresh="1h")
         self.connectError(self.peer(tellFirst).port)
         before = self.flows(daemon)

@@ -1,5 +1,5 @@
 """
-Connections that wait for a destination, by real proxies; and one that stalls.
+Pooled connections to real proxies; and one that stalls.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tests.e2e.lab.udp import echo
 SIZE = 3
 
 FILL_SECONDS = 4.0
-"""A back-off, and a dial."""
+"""Seconds: a back-off and a dial."""
 
 NO_SYN = "tcp flags & (syn | ack) == syn drop"
-"""An nft verdict: connections that are open go on, and there are no new ones."""
+"""An nft verdict: open connections continue, but no new ones are made."""
 
 STALL_SECONDS = 3
 
@@ -35,7 +35,7 @@ run()
 
 
 def repeat(connection: socket.socket) -> None:
-    """Send back what comes."""
+    """Send back what arrives."""
     while data := connection.recv(4096):
         connection.sendall(data)
 
@@ -44,31 +44,31 @@ class PoolCase(TunnelCase):
     """A daemon with a pool."""
 
     def ports(self, port: int) -> set[str]:
-        """Our ends of the connections to the proxy that are open."""
+        """Our ends of the open connections to the proxy."""
         argv = ["ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
         return {line.split()[2] for line in self.lab.app.run(argv).stdout.splitlines()}
 
     def waitForPool(self, port: int, count: int = SIZE) -> set[str]:
-        """So many connections to the proxy are open; returns our ends."""
+        """Wait for that many connections to the proxy; return our ends."""
         waitUntil(lambda: len(self.ports(port)) == count, FILL_SECONDS, f"{count} wait")
         return self.ports(port)
 
     def pooled(self, proxy: Proxy) -> Daemon:
-        """A daemon whose pool is full."""
+        """Start a daemon and wait until its pool is full."""
         daemon = self.daemon(proxy=proxy.url(), upstreamPool=SIZE)
         self.waitForPool(proxy.port)
         return daemon
 
 
 class PoolChecks(PoolCase):
-    """What holds for every proxy.  Subclasses make one."""
+    """What must hold for every proxy.  Subclasses make one."""
 
     def proxy(self) -> Proxy:
-        """The proxy, which can be started again after its end."""
+        """Make the proxy, which can be started again after its end."""
         raise NotImplementedError
 
     def test_carries(self) -> None:
-        """Flows take the connections that wait; without new ones there are as many flows."""
+        """Flows take the pooled connections; without new ones, only as many flows succeed."""
         peer = self.peer(repeat)
         proxy = self.proxy()
         self.pooled(proxy)
@@ -79,7 +79,7 @@ class PoolChecks(PoolCase):
         self.assertEqual(self.ports(proxy.port), before)
 
     def test_restart(self) -> None:
-        """Flows fail as long as the proxy is gone, and work as soon as it is back."""
+        """Flows fail while the proxy is gone, and work as soon as it is back."""
         peer = self.peer(repeat)
         proxy = self.proxy()
         daemon = self.pooled(proxy)
@@ -93,7 +93,7 @@ class PoolChecks(PoolCase):
         self.assertNotIn("upstreamPool is off", daemon.log())
 
     def test_leavesNothing(self) -> None:
-        """After many flows and the end, there is nothing that was not there before."""
+        """After many flows and the end, nothing is left that was not there before."""
         peer = self.peer(lambda connection: connection.sendall(connection.recv(100)))
         proxy = self.proxy()
         daemon = self.pooled(proxy)
@@ -107,7 +107,7 @@ class PoolChecks(PoolCase):
         self.waitForPool(proxy.port, 0)
 
     def flows(self, port: int, count: int) -> None:
-        """Make that many, one after the other."""
+        """Make that many flows, one after the other."""
         for _ in range(count):
             with self.lab.app.connect((self.family.world, port)) as sock:
                 self.assertEchoes(sock)
@@ -120,7 +120,7 @@ class DanteChecks(PoolChecks):
         return self.dante(auth=True)
 
     def test_datagrams(self) -> None:
-        """A relay for datagrams has a connection of its own, beside those that wait."""
+        """An association has a connection of its own, apart from the pooled ones."""
         server = self.udpServer(echo, self.family)
         proxy = self.proxy()
         self.pooled(proxy)
@@ -140,10 +140,10 @@ class MicrosocksChecks(PoolChecks):
 
 
 class RoamingChecks(PoolCase):
-    """The way to the proxy changes while connections wait."""
+    """The network path to the proxy changes while connections are pooled."""
 
     def test_waysChange(self) -> None:
-        """Connections that nobody answers on any more do not cost a flow its life."""
+        """Pooled connections that no longer get answers do not cost any flow."""
         peer = self.peer(repeat)
         proxy = self.dante()
         self.pooled(proxy)
@@ -153,10 +153,10 @@ class RoamingChecks(PoolCase):
 
 
 class StallChecks(TunnelCase):
-    """An upstream that is cut off while a flow lives."""
+    """An upstream that is cut off during a flow."""
 
     def test_blackhole(self) -> None:
-        """A flow whose bytes nobody takes any more ends."""
+        """A flow whose bytes are no longer accepted ends."""
         script = self.directory / "twistd"
         script.write_text(_SHORT_STALL.format(python=sys.executable, seconds=STALL_SECONDS))
         script.chmod(0o755)
@@ -186,4 +186,5 @@ engines(globals(), DanteChecks)
 engines(globals(), MicrosocksChecks)
 engines(globals(), RoamingChecks)
 engines(globals(), StallChecks)
-del PoolChecks, DanteChecks, MicrosocksChecks, RoamingChecks, StallChecks  # trial would run them
+# Otherwise trial would run the base classes, too.
+del PoolChecks, DanteChecks, MicrosocksChecks, RoamingChecks, StallChecks

@@ -1,5 +1,5 @@
 """
-The checks of the schemes, with connections that wait.
+The checks of the schemes, with pooled connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class PooledCase(SchemeChecks):
     """A daemon with a pool."""
 
     def daemon(self, **settings: object) -> Daemon:
-        """As ever, with a pool."""
+        """The same daemon, with a pool."""
         return super().daemon(upstreamPool=SIZE, **settings)
 
 
@@ -67,5 +67,6 @@ engines(globals(), PooledSocks5Checks)
 engines(globals(), PooledSocks4Checks)
 engines(globals(), PooledDigestChecks)
 engines(globals(), PooledHttpsChecks)
-del SchemeChecks, PooledCase  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del SchemeChecks, PooledCase
 del PooledSocks5Checks, PooledSocks4Checks, PooledDigestChecks, PooledHttpsChecks

@@ -1,5 +1,5 @@
 """
-Bad lines, slow readers, odd MTUs.
+Lossy links, slow readers, unusual MTUs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LOSSY_TRANSFERS = 64
 LOSSY_AT_ONCE = 16
 LOSSY_LARGEST = 64 * MEBIBYTE
 LOSSY_BUDGET = 256 * MEBIBYTE
-"""Bytes in all: what a line with that loss carries in the time that the test has."""
+"""Bytes in total: what a link with that loss can carry in the test's time."""
 
 READERS = 50
 READERS_SECONDS = 8.0
 READERS_MEMORY = 50 * MEBIBYTE
-"""What 50 flows whose app does not read may cost together (bytes of resident memory)."""
+"""Bytes of resident memory that 50 flows whose app does not read may cost together."""
 
 
 def lengths(count: int, largest: int, budget: int) -> list[int]:
     """
-    Lengths from 1 byte to C{largest}, as many small as large ones, that add up
-    to at most C{budget}; the same at every run.
+    Lengths from 1 byte to C{largest}, with as many small as large ones, that add up to at
+    most C{budget}; the same in every run.
     """
     source = random.Random(3)
     made = [1, largest]
@@ -75,7 +75,7 @@ class SlowReaderChecks(TunnelCase):
     """Apps that ask for much and read nothing."""
 
     def test_memoryIsBounded(self) -> None:
-        """50 readers that do not read cost less than 50 MiB; a fast one gets through."""
+        """50 readers that do not read cost less than 50 MiB, and a fast one gets through."""
         web = self.webServer()
         daemon = self.tunnel()
         self._ask(web.port).close()
@@ -120,19 +120,20 @@ class MTUChecks(TunnelCase):
         self._transfers(1280, "auto")
 
     def test_9000(self) -> None:
-        """So does that of jumbo frames."""
+        """The MTU of jumbo frames carries whole bodies."""
         self._transfers(9000, "auto")
 
     def test_65535(self) -> None:
-        """So does the largest, with offload."""
+        """The largest MTU carries whole bodies with offload."""
         self._transfers(65535, "auto")
 
     def test_65535Plain(self) -> None:
-        """And the largest without offload."""
+        """The largest MTU carries whole bodies without offload."""
         self._transfers(65535, "off")
 
 
 engines(globals(), LossChecks)
 engines(globals(), SlowReaderChecks)
 engines(globals(), MTUChecks)
-del LossChecks, SlowReaderChecks, MTUChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del LossChecks, SlowReaderChecks, MTUChecks

@@ -23,7 +23,8 @@ from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME
 from tests.e2e.routes_case import PROMISE, RoutesCase
 
-#: Downloads that are under way, and bytes of each: more than all buffers on the way.
+#: The number of downloads in progress, and the bytes of each, which exceed all buffers on the
+#: path.
 DOWNLOADS = 64
 LENGTH = 8 * 1024 * 1024 + 5
 EARLY = 1024 * 1024
@@ -35,7 +36,7 @@ def sendPattern(sock: socket.socket) -> None:
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back what comes."""
+    """Send back what arrives."""
     while data := sock.recv(65536):
         sock.sendall(data)
 
@@ -49,7 +50,7 @@ class Download:
         self.count = 0
 
     def read(self, until: int) -> None:
-        """Read on until there are so many bytes in all."""
+        """Read until there are so many bytes in total."""
         while self.count < until and (data := self._sock.recv(min(65536, until - self.count))):
             self.count += len(data)
             self._digest.update(data)
@@ -60,12 +61,12 @@ class Download:
 
 
 class ReloadTests(TunnelCase):
-    """A daemon that is told of another configuration."""
+    """A daemon that gets another configuration."""
 
     seconds = 120
 
     def microsocks(self) -> Microsocks:
-        """Another proxy."""
+        """Start another proxy."""
         server = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(server.stop)
         return server
@@ -75,18 +76,18 @@ class ReloadTests(TunnelCase):
         writeConfig(daemon.directory, {"stackMode": self.stackMode, **settings})
 
     def reload(self, daemon: Daemon) -> tuple[int, str, str]:
-        """What C{nanotun reload} returns and says."""
+        """The status and output of C{nanotun reload}."""
         done = say("reload", "--run-dir", str(daemon.directory / "run"))
         return done.returncode, done.stdout, done.stderr
 
     def status(self, daemon: Daemon) -> Any:
-        """The report."""
+        """The daemon's report."""
         return json.loads(say("status", "--json", "--run-dir", f"{daemon.directory}/run").stdout)
 
     def test_underLoad(self) -> None:
         """
-        64 downloads go on, whole, while the proxy, rules and the log level change; what
-        comes then goes the new way.
+        64 downloads continue undamaged while the proxy, rules and the log level change; new
+        flows use the new settings.
         """
         peer, closed = self.peer(sendPattern), self.peer(echo)
         dante, other = self.dante(), self.microsocks()
@@ -102,7 +103,7 @@ class ReloadTests(TunnelCase):
         self.assertTrue(late.whole())
         self.assertEqual(len(dante.connects()), connects)
         self.assertEqual(self.connectError(closed.port)[0], errno.EHOSTUNREACH)
-        # And back, and elsewhere, while they still go on.
+        # And back and forth, while the downloads still continue.
         for url in ("reject://", dante.url()):
             self.change(daemon, proxy=url)
             self.assertEqual(self.reload(daemon)[0], 0)
@@ -118,7 +119,7 @@ class ReloadTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_bad(self) -> None:
-        """A bad file changes nothing, and what is wrong is in the answer and the log."""
+        """A bad file changes nothing, and the error is in the answer and the log."""
         peer = self.peer(echo)
         daemon = self.tunnel()
         before = self.status(daemon)["upstream"]
@@ -141,7 +142,7 @@ class ReloadTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_restart(self) -> None:
-        """What needs a restart is named and left, and the rest is done."""
+        """Settings that need a restart are named and kept; the others are changed."""
         daemon = self.daemon(proxy="direct://")
         self.change(daemon, proxy="direct://", mtu=1400, tunName="other0", dns="192.0.2.9")
         self.assertEqual(
@@ -158,7 +159,7 @@ class ReloadTests(TunnelCase):
         self.assertIn(TUN_NAME, self.lab.app.interfaces())
 
     def test_hangup(self) -> None:
-        """SIGHUP does the same, and the log says what has become of it."""
+        """SIGHUP has the same effect, and the log says what changed."""
         daemon = self.daemon(proxy="direct://")
         self.change(daemon, proxy="reject://")
         daemon.send(signal.SIGHUP)
@@ -169,7 +170,7 @@ class ReloadTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_dns(self) -> None:
-        """Other DNS servers are asked at once, and what was remembered is forgotten."""
+        """Other DNS servers are asked at once, and the cache is emptied."""
         first, second = self.nameServer(IPV4.world), self.nameServer(IPV6.world)
         self.lab.openDirectPath()
         daemon = self.daemon(proxy="reject://", dns=IPV4.world)
@@ -184,7 +185,7 @@ class ReloadTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_logs(self) -> None:
-        """The logs change their level, form and place."""
+        """The level, format and place of the logs change."""
         peer = self.peer(echo)
         daemon = self.tunnel()
         url = self.status(daemon)["upstream"]["proxies"][0]["url"]
@@ -197,7 +198,7 @@ class ReloadTests(TunnelCase):
         self.assertIn("debug", {line["level"] for line in lines})
 
     def test_processes(self) -> None:
-        """A rule about processes that needs rights given up at the start is named."""
+        """A rule about processes that needs privileges given up at the start is named."""
         daemon = self.tunnel()
         self.change(
             daemon,
@@ -207,7 +208,7 @@ class ReloadTests(TunnelCase):
         self.assertIn("until nanotun is started again: excludedProcesses", self.reload(daemon)[1])
 
     def test_otherProcesses(self) -> None:
-        """Where there was a rule about processes another is taken over."""
+        """If there was a rule about processes at the start, another one is adopted."""
         daemon = self.daemon(proxy="direct://", excludedProcesses="curl")
         self.change(daemon, proxy="direct://", excludedProcesses="wget,dig")
         self.assertEqual(self.reload(daemon)[1], "Changed: excludedProcesses.\n")
@@ -215,7 +216,7 @@ class ReloadTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_background(self) -> None:
-        """A daemon in the background reloads as often as it is told, threads and all."""
+        """A daemon in the background reloads any number of times, including its threads."""
         place = self.directory / "daemon"
         runDir = str(place / "run")
         config = writeConfig(place, {"proxy": "direct://", "excludedProcesses": "curl"})
@@ -239,7 +240,7 @@ class RoutedTests(RoutesCase):
 
     def test_proxy(self) -> None:
         """
-        Another proxy carries, and its rule is there; what the routes are made of needs a
+        Another proxy works and gets its routing rule; what the routes depend on needs a
         restart; nothing is left at the end.
         """
         world, server = self.world(), self.socks()

@@ -1,6 +1,6 @@
 """
 L{nanotun.routing.firewall.resolved} with busctl and a real bus, on which
-L{tests.e2e.lab.resolved} stands for systemd-resolved.
+L{tests.e2e.lab.resolved} plays systemd-resolved.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BusTools(SystemTools):
     """A machine on which systemd-resolved has run."""
 
     def exists(self, path: str) -> bool:
-        """As of that machine."""
+        """Find a program as on that machine."""
         return path == FOLDER or super().exists(path)
 
 
@@ -80,7 +80,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         self.service = self.startService()
 
     def environment(self) -> dict[str, str]:
-        """What leads to the bus."""
+        """The environment that leads to the bus."""
         return {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.socket}"}
 
     def start(self, name: str, *argv: str) -> Child:
@@ -97,19 +97,19 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         return service
 
     def makeChange(self) -> IChange:
-        """The loopback's link: it is there in any case."""
+        """The link of the loopback, which always exists."""
         return ResolvedLink(self.tools, "lo")
 
     def remake(self, change: IChange) -> IChange:
-        """The change out of its record."""
+        """Make the change from its record."""
         return firewallKinds(self.tools)[change.kind](change.record())
 
     def state(self) -> str:
-        """What it was told, and has not forgotten."""
+        """What the stand-in was told and has not forgotten."""
         return self.service.output().splitlines()[-1]
 
     def test_hung(self) -> None:
-        """One that does not answer holds nobody up for longer than a second or so."""
+        """A stand-in that does not answer delays a change for no longer than about a second."""
         change = self.makeChange()
         change.apply()
         os.kill(self.service.pid, signal.SIGSTOP)
@@ -120,7 +120,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         self.assertLess(time.monotonic() - begun, 5)
 
     def links(self) -> dict[str, Any]:
-        """The same by link and method."""
+        """The calls, by link and method."""
         links: dict[str, Any] = json.loads(self.state())
         return links
 
@@ -142,7 +142,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         )
 
     def test_restarted(self) -> None:
-        """When it was restarted and has forgotten, it is told again."""
+        """After a restart, in which it has forgotten everything, it is told again."""
         change = self.makeChange()
         change.apply()
         self.service.stop()
@@ -153,7 +153,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         self.assertTrue(change.holds())
 
     def test_noBus(self) -> None:
-        """Without a bus there is nobody to tell, and nothing to undo."""
+        """Without a bus there is nothing to tell, and nothing to undo."""
         tools = BusTools(environment={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"})
         self.assertFalse(isRunning(tools))
         change = ResolvedLink(tools, "lo")
@@ -162,7 +162,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         change.undo()
 
     def test_refused(self) -> None:
-        """What it refuses is an error with its reason."""
+        """A refused call is an error with its reason."""
         change = ResolvedLink(self.tools, "lo", lambda name: 999999)
         error = self.assertRaises(RoutingError, change.apply)
         self.assertIn("Link 999999 not known", str(error))

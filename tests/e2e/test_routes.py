@@ -1,5 +1,5 @@
 """
-C{autoDefaultRoute}: all of a host's traffic through the tunnel, and back.
+C{autoDefaultRoute}: all of a host's traffic goes through the tunnel, and back to normal.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ PUSHED = (
 
 
 class RoutesTests(RoutesCase):
-    """A daemon that starts, carries and stops."""
+    """A daemon that starts, works and stops."""
 
     def test_wholeLife(self) -> None:
-        """Both families go through the proxy while it runs, and nothing is left after."""
+        """Both IP versions go through the proxy while it runs, and nothing is left afterwards."""
         server = self.world()
         self.assertDirect(server)
         daemon = self.daemon(self.socks())
@@ -61,7 +61,7 @@ class RoutesTests(RoutesCase):
         self.assertDirect(server)
 
     def test_second(self) -> None:
-        """A second daemon with a runDir of its own changes nothing of the first, and says why."""
+        """A second daemon with a runDir of its own does not affect the first, and says why."""
         proxy = self.socks()
         daemon = self.daemon(proxy)
         before = self.lab.state()
@@ -77,7 +77,7 @@ class RoutesTests(RoutesCase):
         self.assertNothingLeft()
 
     def test_foreign(self) -> None:
-        """Other people's rules and routes, even ones like ours, are as they were."""
+        """Other people's rules and routes, even ones like ours, do not change."""
         self.lab.host.ip(*(line for line in FOREIGN if not line.startswith("-6")))
         self.lab.host.ip(*(line[3:] for line in FOREIGN if line.startswith("-6")), version="-6")
         self.before = self.lab.state()
@@ -91,7 +91,7 @@ class RoutesTests(RoutesCase):
         self.assertNothingLeft()
 
     def test_pushedRoutes(self) -> None:
-        """Routes that a network pushes lead nowhere, whatever their length, before and after."""
+        """Routes that a network pushes have no effect, whatever their length, before and after."""
         server = self.world()
         self.lab.host.ip(*PUSHED[:2])
         daemon = self.daemon(self.socks())
@@ -105,7 +105,7 @@ class RoutesTests(RoutesCase):
         daemon.stop()
 
     def test_largeLink(self) -> None:
-        """A link whose network is said to be half of the Internet is not believed."""
+        """A link that claims half of the Internet as its network is not believed."""
         server = self.world()
         self.lab.gateway.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.proxy_arp=1"])
         self.lab.gateway.ip("route add 9.1.2.3/32 dev lan")
@@ -116,13 +116,13 @@ class RoutesTests(RoutesCase):
         self.assertNoLeak(witness)
 
     def test_lan(self) -> None:
-        """With lan: direct, neighbours are reached as ever; with lan: proxy they are not."""
+        """With lan: direct, neighbours are reached as before; with lan: proxy they are not."""
         neighbour = self.peer(
             lambda sock: sock.sendall(sock.getpeername()[0].encode()), self.lab.neighbour
         )
         proxy = self.socks()
         self.daemon(proxy).stop()
-        for lan, ways in (("direct", True), ("proxy", False)):
+        for lan, direct in (("direct", True), ("proxy", False)):
             daemon = self.daemon(proxy, lan=lan)
             witness = self.witness()
             for host, own in ((NEIGHBOUR4, HOST4.app), (NEIGHBOUR6, HOST6.app)):
@@ -131,12 +131,12 @@ class RoutesTests(RoutesCase):
                         said = sock.recv(100).decode().removeprefix("::ffff:")
                 except OSError:
                     said = ""
-                self.assertEqual(said == own, ways, (lan, host, said))
-                self.assertEqual(bool(witness.to(host)), ways, (lan, host))
+                self.assertEqual(said == own, direct, (lan, host, said))
+                self.assertEqual(bool(witness.to(host)), direct, (lan, host))
             daemon.stop()
 
     def test_withoutNft(self) -> None:
-        """Where there is no nft, iptables does its part."""
+        """Without nft, iptables takes its place."""
         server = self.world()
         names = UDPServer(self.lab.world, DNS4, toydns.honest, 53)
         self.addCleanup(names.stop)
@@ -148,7 +148,7 @@ class RoutesTests(RoutesCase):
         self.assertThroughProxy(server)
         self.assertIn("NANOTUN_", self.lab.host.run(["iptables-save"]).stdout)
         witness = self.witness()
-        # Whichever server is asked, the relay answers.
+        # Whichever server is asked, the DNS relay answers.
         asked = self.lab.host.run(["kdig", "+short", "host.lab", f"@{NEIGHBOUR4}"]).stdout
         self.assertEqual(asked.strip(), toydns.RIGHT)
         self.assertEqual([seen for seen in witness.to(NEIGHBOUR4) if seen.ports[1] == 53], [])
@@ -158,7 +158,7 @@ class RoutesTests(RoutesCase):
         self.assertNotIn("110", saved)
 
     def test_machineBehind(self) -> None:
-        """A machine that this one forwards for is behind the tunnel, too, whatever lan says."""
+        """A machine for which this one forwards is behind the tunnel, too, whatever lan says."""
         self.lab.host.run(
             ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
         )
@@ -179,7 +179,7 @@ class RoutesTests(RoutesCase):
             self.assertNothingLeft()
 
     def test_neighbourProbes(self) -> None:
-        """A neighbour that probes the gateway and the tunnel's own networks hears nothing."""
+        """A neighbour that probes the gateway and the tunnel's own networks gets no answer."""
         self.lab.host.run(
             ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
         )
@@ -200,7 +200,7 @@ class RoutesTests(RoutesCase):
             self.assertRaises(OSError, query.recv, 1000)
 
     def test_blockedIPv6(self) -> None:
-        """With ipv6: block, IPv6 is unreachable at once and nothing of it leaks."""
+        """With ipv6: block, IPv6 is unreachable at once, and none of it leaks."""
         server = self.world()
         self.daemon(self.socks(), ipv6="block")
         witness = self.witness()
@@ -226,21 +226,21 @@ class RoutesTests(RoutesCase):
         self.assertThroughProxy(server)
 
     def test_strictReversePaths(self) -> None:
-        """Strict reverse path filtering does not cut the daemon off, and is strict again after."""
+        """Strict reverse path filtering does not cut the daemon off, and is restored afterwards."""
         names = ("all", UPLINK, "default")
         self.lab.host.run(
             ["sysctl", "-q", "-w", *(f"net.ipv4.conf.{name}.rp_filter=1" for name in names)]
         )
         self.before = self.lab.state()
         server = self.world()
-        # A proxy's own address has a rule; what goes direct has none.
+        # The proxy's own address has a rule; direct traffic has none.
         daemon = self.daemon(self.socks(), proxy="direct://")
         self.assertDirect(server)
         daemon.stop()
         self.assertNothingLeft()
 
     def test_uplinkWithoutGateway(self) -> None:
-        """An uplink that has no next hop, as ppp's, is as good as any."""
+        """An uplink without a next hop, like that of ppp, works like any other."""
         self.lab.gateway.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.proxy_arp=1"])
         self.lab.host.ip("route del default", f"route add default dev {UPLINK}")
         self.before = self.lab.state()
@@ -251,7 +251,7 @@ class RoutesTests(RoutesCase):
         self.assertNothingLeft()
 
     def test_plan(self) -> None:
-        """What plan prints is what a start does, and what it prints for the undo undoes it."""
+        """What plan prints is what a start does, and what it prints as the undo undoes it."""
         self.lab.host.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.rp_filter=1"])
         self.before = self.lab.state()
         proxy = self.socks()
@@ -288,10 +288,10 @@ class RoutesTests(RoutesCase):
 
 
 class SSHTests(RoutesCase):
-    """Whoever is logged in stays so."""
+    """A user who is logged in remotely stays connected."""
 
     def test_session(self) -> None:
-        """A session from the Internet lives through start, crash, start and stop."""
+        """A session from the Internet survives start, crash, start and stop."""
         port = 2222
 
         def echo(sock: socket.socket) -> None:
@@ -316,7 +316,7 @@ class SSHTests(RoutesCase):
         alive()
         daemon = self.daemon(proxy)
         alive()
-        # And a new one comes in.
+        # A new session can be opened, too.
         sessions.append(self.lab.world.connect((HOST4.app, port), 3))
         self.addCleanup(sessions[-1].close)
         daemon.kill()

@@ -21,12 +21,15 @@ TIMES = 10
 
 
 class CrashTests(RoutesCase):
-    """SIGKILL, and what comes after it."""
+    """SIGKILL, and its consequences."""
 
     seconds = 240
 
     def test_underLoad(self) -> None:
-        """Killed under load again and again, the next start carries, and recover leaves nothing."""
+        """
+        After repeated kills under load, the next start works, and recover leaves nothing
+        behind.
+        """
         server, proxy = self.world(), self.socks()
         stop = threading.Event()
 
@@ -51,21 +54,24 @@ class CrashTests(RoutesCase):
             stop.set()
             for thread in threads:
                 thread.join(5)
-        # Without a kill switch there is a way out at once.
+        # Without a kill switch, traffic can leave at once.
         self.assertDirect(server)
         self.assertEqual(self.recover()[0], 0)
         self.assertNothingLeft()
         self.assertEqual(self.recover(), (0, "There is nothing to take back.\n"))
 
     def journal(self) -> dict[str, list[object]]:
-        """What it says."""
+        """The output of C{nanotun recover}."""
         path = self.directory / "run" / "journal.json"
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         said: dict[str, list[object]] = json.loads(path.read_text())
         return said
 
     def test_killSwitch(self) -> None:
-        """With killSwitch nothing gets out between a crash and the next start, nor during that."""
+        """
+        With killSwitch nothing leaves between a crash and the next start, nor during the
+        start.
+        """
         server, proxy = self.world(), self.socks()
         daemon = self.daemon(proxy, killSwitch=True)
         witness = self.witness()
@@ -100,7 +106,7 @@ class CrashTests(RoutesCase):
         self.assertDirect(server)
 
     def test_turnedOff(self) -> None:
-        """The next start takes back what is left, kill switch or not, if it changes no routes."""
+        """The next start undoes what is left, kill switch or not, even if it changes no routes."""
         server, proxy = self.world(), self.socks()
         for killSwitch in (True, False):
             self.daemon(proxy, killSwitch=killSwitch).kill()
@@ -111,7 +117,7 @@ class CrashTests(RoutesCase):
             self.assertNothingLeft()
 
     def test_lostJournal(self) -> None:
-        """Without its journal, --force finds what is ours, and the next start takes it over."""
+        """Without its journal, --force finds our changes, and the next start takes them over."""
         server, proxy = self.world(), self.socks()
         for force in (True, False):
             self.daemon(proxy, killSwitch=True).kill()
@@ -139,7 +145,7 @@ class CrashTests(RoutesCase):
 
 
 class StepTests(RoutesCase):
-    """Killed at each step of start and stop."""
+    """A daemon that is killed at each step of start and stop."""
 
     seconds = 300
 
@@ -157,14 +163,14 @@ class StepTests(RoutesCase):
         while (status := self.ask(str(steps + 1))) != "0":
             self.assertEqual(status, str(-signal.SIGKILL))
             steps += 1
-            # By turns recover, and a start that is not killed, and its stop.
+            # In turn: recover, and a start that is not killed, with its stop.
             self.assertEqual(self.ask("recover" if steps % 2 else "1000000"), "0")
             self.assertNothingLeft()
         self.assertGreater(steps, 50)
         self.assertNothingLeft()
 
     def ask(self, line: str) -> str:
-        """Have the helper do something; returns the exit status."""
+        """Have the helper do something; return the exit status."""
         assert self.helper.stdin is not None and self.helper.stdout is not None
         self.helper.stdin.write(f"{line}\n")
         self.helper.stdin.flush()

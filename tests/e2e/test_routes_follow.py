@@ -18,27 +18,30 @@ from tests.e2e.lab.udp import Address, UDPServer
 from tests.e2e.routes_case import PROMISE, RoutesCase
 
 FLAPS = 10
-"""How often the uplink goes and comes; benchmarks/crash.py has it go more often."""
+"""How often the uplink goes down and up; benchmarks/crash.py does it more often."""
 
 
 class FollowTests(RoutesCase):
-    """Changes are followed within 3 s, by the same daemon."""
+    """The same daemon follows changes within 3 s."""
 
     seconds = 180
 
     def assertSoon(self, condition: Callable[[], object], what: str) -> None:
-        """It is so within the promise."""
+        """The condition is true within the promised time."""
         waitUntil(condition, PROMISE, what)
 
     def carries(self, server: WebServer) -> bool:
-        """Whether both families go through the proxy."""
+        """Whether both IP versions go through the proxy."""
         return all(
             self.asker(server, family, timeout=1) == family.proxyOutside
             for family in (HOST4, HOST6)
         )
 
     def test_flushed(self) -> None:
-        """Rules and routes that somebody flushes are put back, again and again, without a spin."""
+        """
+        Rules and routes that somebody flushes are restored, again and again, without
+        spinning.
+        """
         server = self.world()
         daemon = self.daemon(self.socks(), killSwitch=True)
         there = self.lab.state()
@@ -56,7 +59,7 @@ class FollowTests(RoutesCase):
         self.assertNothingLeft()
 
     def test_flaps(self) -> None:
-        """After each flap of the uplink traffic flows again, and a neighbour's session lives."""
+        """After each flap of the uplink traffic flows again, and a neighbour's session survives."""
         server = self.world()
         daemon = self.daemon(self.socks())
 
@@ -74,11 +77,11 @@ class FollowTests(RoutesCase):
             self.assertEqual(flow.recv(100), b"still here")
         self.assertTrue(daemon.running())
         daemon.stop()
-        # Routes have another order after a flap; ours are gone all the same.
+        # Routes have another order after a flap, but ours are gone nevertheless.
         self.assertNotIn("110", self.lab.host.run(["ip", "rule"]).stdout)
 
     def test_tunnelDownAndUp(self) -> None:
-        """A device that is set down and up again carries on."""
+        """After a device is set down and up again, traffic flows."""
         server = self.world()
         daemon = self.daemon(self.socks())
         self.lab.host.ip("link set nano0 down")
@@ -89,7 +92,7 @@ class FollowTests(RoutesCase):
         self.assertNothingLeft()
 
     def test_newUplink(self) -> None:
-        """Another uplink takes over from one that is gone, and nothing leaks by it."""
+        """Another uplink takes over from one that is gone, and nothing leaks through it."""
         server = self.world()
         self.lab.host.ip(
             f"link add wlan0 type veth peer name lan-wlan netns {self.lab.gateway.name}"
@@ -118,7 +121,10 @@ class FollowTests(RoutesCase):
         self.assertSoon(followed, "what is connected now has its rule")
 
     def test_strictUplink(self) -> None:
-        """An uplink that becomes strict about reverse paths is made loose, and strict after."""
+        """
+        An uplink that becomes strict about reverse paths is made loose, and restored at the
+        end.
+        """
         server = self.world()
         daemon = self.daemon(self.socks(), proxy="direct://")
         name = f"net.ipv4.conf.{UPLINK}.rp_filter"
@@ -134,7 +140,7 @@ class FollowTests(RoutesCase):
         self.assertEqual(value(), "1")
 
     def test_proxyMoves(self) -> None:
-        """A proxy's name is looked up past the proxy, and its rules follow where it leads."""
+        """A proxy's name is looked up past the proxy, and its rules follow its addresses."""
         server, proxy = self.world(), self.socks()
         leads = [HOST4.proxy]
 
@@ -177,7 +183,7 @@ class FollowTests(RoutesCase):
         witness = self.witness()
         proxy.stop()
         leads[0] = SECOND_PROXY4
-        # A new address of the uplink's is a change of the network.
+        # A new address of the uplink is a change of the network.
         self.lab.host.ip(
             f"addr add 192.168.77.9/24 dev {UPLINK}", f"addr add 192.168.79.9/24 dev {UPLINK}"
         )
@@ -186,7 +192,7 @@ class FollowTests(RoutesCase):
             "the rule follows",
         )
         waitUntil(lambda: self.asker(server, HOST4, timeout=1) == SECOND_PROXY4, 15, "flows follow")
-        # Nobody asked for the name but the relay.
+        # Only the DNS relay asked for the name.
         self.assertTrue(all(seen.ports[1] == 53 for seen in witness.to(DNS4)))
 
 
@@ -194,7 +200,7 @@ class ConfirmTests(RoutesCase):
     """C{--confirm}."""
 
     def test_notConfirmed(self) -> None:
-        """Without a confirmation everything is taken back, and the daemon ends with status 1."""
+        """Without a confirmation everything is undone, and the daemon ends with status 1."""
         proxy, server = self.socks(), self.world()
         child = launch(
             self.lab.host,

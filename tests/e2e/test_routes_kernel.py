@@ -1,5 +1,5 @@
 """
-The contract of L{IKernelRoutes}, kept by the kernel.
+The contract of L{IKernelRoutes}, fulfilled by the kernel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
         )
 
     def test_foreign(self) -> None:
-        """Rules and routes of others are not seen and not deleted."""
+        """Other people's rules and routes are neither seen nor deleted."""
         from tests.contracts.routes import ROUTES, RULES
 
         self.host.host.ip(
@@ -65,9 +65,9 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
 
 
 class CachedRoutesTests(NetlinkRoutesTests):
-    """Tests for L{CachedRoutes} around the real thing."""
+    """Tests for L{CachedRoutes} around the real routes."""
 
     def setUp(self) -> None:
-        """Put it around."""
+        """Wrap the real routes."""
         super().setUp()
         self.kernel = CachedRoutes(self.kernel)

@@ -1,4 +1,4 @@
-"""Who goes where: addresses and ports, with and without a way beside the tunnel."""
+"""Where flows go: addresses and ports, with and without a path beside the tunnel."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ SMB = 445
 
 
 def peerOf(connection: socket.socket) -> str:
-    """The handler that tells both sides who the client is to the server."""
+    """Send the server's view of the client's address to both sides."""
     host = str(connection.getpeername()[0]).removeprefix("::ffff:")
     connection.sendall(host.encode())
     return host
 
 
 class WaysChecks(TunnelCase):
-    """What goes past the proxy, and what happens where it cannot."""
+    """What goes past the proxy, and what happens if it cannot."""
 
     def seenOver(self, port: int) -> str:
-        """The address that a server in the world sees of a connection."""
+        """The client address of a connection, as a server in the world sees it."""
         with self.connect(port) as sock:
             return sock.recv(100).decode()
 
     def seenByDatagram(self, port: int) -> str:
-        """The address that a server in the world sees of a datagram."""
+        """The client address of a datagram, as a server in the world sees it."""
         sock = self.datagrams(port)
         sock.send(b"?")
         return sock.recv(100).decode().split()[0]
 
     def test_excludedIPs(self) -> None:
-        """Excluded addresses see this machine, TCP and UDP, and the proxy hears nothing."""
+        """Excluded addresses see this machine, by TCP and UDP, and the proxy sees nothing."""
         self.lab.openDirectPath()
         dante = self.dante()
         self.daemon(proxy=dante.url(), excludedIPs=[self.family.world])
@@ -49,7 +49,7 @@ class WaysChecks(TunnelCase):
         self.assertEqual(dante.connects(), [])
 
     def test_lan(self) -> None:
-        """A private network goes past the proxy where there is a way."""
+        """A private network that can be reached directly goes past the proxy."""
         self.lab.openDirectPath()
         self.tunnel(lan="direct")
         self.assertEqual(self.seenOver(self.peer(peerOf).port), self.family.app)
@@ -57,7 +57,7 @@ class WaysChecks(TunnelCase):
         self.assertEqual(self.seenByDatagram(server.port), self.family.app)
 
     def test_lanRoutedHere(self) -> None:
-        """A private network whose only way is the tunnel goes through the proxy."""
+        """A private network that can only be reached through the tunnel goes through the proxy."""
         daemon = self.tunnel(lan="direct")
         self.assertEqual(self.seenOver(self.peer(peerOf).port), self.family.proxyOutside)
         server = self.udpServer(mirror, self.family)
@@ -65,7 +65,7 @@ class WaysChecks(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_noWay(self) -> None:
-        """What may not go by the proxy and has no other way is refused, with one line."""
+        """A flow that may not use the proxy and cannot go directly is refused, with one line."""
         daemon = self.tunnel(excludedIPs=[self.family.world])
         port = self.peer(peerOf).port
         for _ in range(5):
@@ -83,7 +83,7 @@ class WaysChecks(TunnelCase):
         self.assertIn("autoDefaultRoute", daemon.log())
 
     def test_lanOnlyPorts(self) -> None:
-        """File sharing never reaches the proxy, wherever it is to go."""
+        """File sharing never reaches the proxy, whatever its destination."""
         self.lab.openDirectPath()
         dante = self.dante()
         self.daemon(proxy=dante.url())
@@ -94,7 +94,7 @@ class WaysChecks(TunnelCase):
         self.assertEqual(dante.connects(), [])
 
     def test_lanOnlyPortsWithoutWay(self) -> None:
-        """Nor where it has no other way: then it is refused."""
+        """File sharing that cannot go directly is refused instead of using the proxy."""
         dante = self.dante()
         self.daemon(proxy=dante.url())
         self.peer(peerOf, port=SMB)
@@ -102,7 +102,7 @@ class WaysChecks(TunnelCase):
         self.assertEqual(dante.connects(), [])
 
     def test_proxyRoutedHere(self) -> None:
-        """Where the way to the proxy leads into the tunnel no flow breeds others."""
+        """If the route to the proxy leads into the tunnel, no flow causes others."""
         url = self.dante().url(self.family)
         daemon = self.daemon(proxy=url, logLevel="debug")
         self.lab.app.ip(f"route add {self.family.proxy} dev {TUN_NAME}")
@@ -117,7 +117,7 @@ class OneOfSeveralChecks(TunnelCase):
     """C{direct://} behind a proxy that is down."""
 
     def test_noLoop(self) -> None:
-        """Where its way leads into the tunnel no flow breeds others."""
+        """If the direct route leads into the tunnel, no flow causes others."""
         nobody = f"socks5://{IPV4.proxy}:9"
         daemon = self.daemon(proxy=[nobody, "direct://"], logLevel="debug")
         port = self.peer(peerOf).port
@@ -125,7 +125,7 @@ class OneOfSeveralChecks(TunnelCase):
         lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
         self.assertEqual(len(lines), 1, daemon.log())
         self.lab.openDirectPath()
-        time.sleep(3.1)  # what the daemon remembers of routes is as old
+        time.sleep(3.1)  # The daemon's knowledge about routes may be this old.
         with self.connect(port) as sock:
             self.assertEqual(sock.recv(100).decode(), IPV4.app)
 
@@ -142,7 +142,7 @@ class ForwardedChecks(TunnelCase):
     def test_notDialled(self) -> None:
         """
         They reach neither the loopback, nor an address of this machine, nor the cloud's
-        metadata; what is elsewhere they reach.
+        metadata; they do reach other destinations.
         """
         self.lab.openDirectPath()
         daemon = self.tunnel(logLevel="debug")
@@ -157,7 +157,7 @@ class ForwardedChecks(TunnelCase):
         self.assertEqual(world.result(), IPV4.proxyOutside)
         self.assertTrue(own.results.empty())
         lines = {line for line in daemon.log().splitlines() if ": reject (rule " in line}
-        # The stack itself has dropped what is for the loopback.
+        # The stack itself has dropped the packets for the loopback.
         self.assertEqual(len(lines), len(hosts) - 1, daemon.log())
 
 
@@ -165,7 +165,7 @@ class LocalProxyChecks(TunnelCase):
     """A proxy on the machine whose traffic all goes into the tunnel."""
 
     def test_noLoop(self) -> None:
-        """Its own connections go direct: each flow of an app is two, and never more."""
+        """Its own connections go direct: each flow of an app becomes two, and never more."""
         self.lab.openDirectPath()
         proxy = Microsocks(self.lab.app, self.directory)
         self.addCleanup(proxy.stop)
@@ -181,7 +181,10 @@ class LocalProxyChecks(TunnelCase):
         self.assertEqual(len(lines), 40)
 
     def test_noWay(self) -> None:
-        """Where they have no way but the tunnel they are refused, with a line that names it."""
+        """
+        If they can only go into the tunnel, they are refused, with a line that names the
+        proxy.
+        """
         proxy = Microsocks(self.lab.app, self.directory)
         self.addCleanup(proxy.stop)
         url = f"socks5://127.0.0.1:{proxy.port}"
@@ -196,7 +199,7 @@ class DnsOrderChecks(TunnelCase):
     """The DNS override among the rules."""
 
     def test_beforeReserved(self) -> None:
-        """A query to a server on the local network is answered by the relay."""
+        """A query to a server on the local network is answered by the DNS relay."""
         self.lab.openDirectPath()
         self.nameServer(IPV4.world)
         self.tunnel(lan="direct", dnsOverride=True, dns=[IPV4.world])
@@ -211,5 +214,5 @@ engines(globals(), ForwardedChecks)
 engines(globals(), DnsOrderChecks)
 engines(globals(), LocalProxyChecks)
 engines(globals(), OneOfSeveralChecks)
-# trial would run the bases too
+# Otherwise trial would run the base classes, too.
 del WaysChecks, ForwardedChecks, DnsOrderChecks, LocalProxyChecks, OneOfSeveralChecks

@@ -1,5 +1,5 @@
 """
-C{nanotun run}: a command whose only way out is the tunnel, by real runs.
+C{nanotun run}: a command that only the tunnel connects to the outside, by real runs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NOWHERE = f"socks5://{IPV4.proxy}:9"
 
 
 class RunCase(LabCase):
-    """What all of them need."""
+    """What all tests need."""
 
     def argv(self, command: Sequence[str], proxy: str = NOWHERE, *options: str) -> list[str]:
-        """A call of C{nanotun run}; the laboratory's addresses are private ones."""
+        """The command line of C{nanotun run}; the laboratory's addresses are private ones."""
         return [
             nanotun(),
             "run",
@@ -35,11 +35,11 @@ class RunCase(LabCase):
         ]
 
     def start(self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = ()) -> Running:
-        """A command that goes on."""
+        """Start a command that keeps running."""
         return self.launch(self.argv(command, proxy, *options))
 
     def launch(self, argv: Sequence[str]) -> Running:
-        """Any call, in the app's namespace."""
+        """Start any command line in the app's namespace."""
         running = Running(self.lab.app, argv, self.directory)
         self.addCleanup(running.kill)
         return running
@@ -47,12 +47,12 @@ class RunCase(LabCase):
     def call(
         self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = (), text: str = ""
     ) -> Done:
-        """A command to its end."""
+        """Run a command to its end."""
         return self.start(*command, proxy=proxy, options=options).done(text)
 
 
 class CarryTests(RunCase):
-    """What goes through."""
+    """Traffic that must get through."""
 
     def test_connections(self) -> None:
         """Over IPv4 and IPv6 the command reaches the world, which sees the proxy."""
@@ -76,7 +76,7 @@ class CarryTests(RunCase):
             self.assertEqual({host for host, _ in server.sources()}, {family.proxyOutside})
 
     def test_names(self) -> None:
-        """Names are asked of the relay only, which asks the servers of the settings."""
+        """Names are asked of the DNS relay only, which asks the servers of the settings."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = self.launch(["tcpdump", "-lnni", "up0", "-c", "100", "port", "53"])
@@ -95,7 +95,7 @@ class CarryTests(RunCase):
         self.assertNotIn("x.lab", seen)
 
     def test_fakeNames(self) -> None:
-        """With fake-ip no name is asked of anybody: the proxy gets it."""
+        """With fake-ip no name is looked up: the proxy gets it."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
         options = ("--dns", IPV4.world, "--dns-mode", "fake-ip")
@@ -103,7 +103,7 @@ class CarryTests(RunCase):
         self.assertEqual(server.queries(), [])
 
     def test_truthful(self) -> None:
-        """A port that is closed looks closed, and a proxy that is down is told of."""
+        """A closed port looks closed, and a proxy that is down is reported."""
         done = self.call("curl", "-qsS", IPV4.url(9, "/"), proxy=self.dante().url())
         self.assertEqual(done.status, 7, done.err)
         done = self.call("curl", "-qsS", IPV4.url(9, "/"))
@@ -126,7 +126,7 @@ class CarryTests(RunCase):
         self.assertEqual(peer.result(), 3000000)
 
     def test_noOtherWay(self) -> None:
-        """The command has no interface, address or route but the tunnel's."""
+        """The command has no interface, address or route except the tunnel's."""
         done = self.call("sh", "-c", "ip -o link; ls /sys/class/net; ip route; ip -6 route")
         self.assertNotIn("up0", done.out)
         self.assertRegex(done.out, "(?s)lo.*nano0.*lo\nnano0\n")
@@ -149,7 +149,7 @@ class CarryTests(RunCase):
         local.kill()
 
     def test_sideBySide(self) -> None:
-        """Several work at a time, each with a proxy of its own."""
+        """Several runs at a time work, each with a proxy of its own."""
         web = self.webServer()
         good = self.start(
             "sh", "-c", f"echo up; read go; exec curl -qsS {IPV4.url(web.port, '/bytes/100')}",
@@ -168,7 +168,7 @@ class TraceTests(RunCase):
     """What is left behind: nothing."""
 
     def test_machineUntouched(self) -> None:
-        """While a command runs, and after, nothing of the machine is another."""
+        """Nothing of the machine changes while a command runs or afterwards."""
         before = cell.traces(self.lab.app)
         running = self.start("sh", "-c", "echo $$; read go")
         namespaces = cell.inside(int(running.line()))
@@ -180,7 +180,10 @@ class TraceTests(RunCase):
         self.assertEqual(namespaces & cell.inside(os.getpid()), set())
 
     def test_killed(self) -> None:
-        """After kill -9 of nanotun the command has no way out, ends, and nothing is left."""
+        """
+        After kill -9 of nanotun the command cannot reach the outside, ends, and nothing is
+        left.
+        """
         before = cell.traces(self.lab.app)
         running = self.start(
             "bash", "-c", "trap 'ip -o link >traces; ip route >>traces; exit' TERM; echo $$;"
@@ -197,7 +200,7 @@ class TraceTests(RunCase):
         self.assertEqual(self.lab.app.processes(), [])
 
     def test_killedEarly(self) -> None:
-        """Nor is anything left when nanotun is killed at whatever moment of its start."""
+        """Nothing is left either if nanotun is killed at any moment of its start."""
         before = cell.traces(self.lab.app)
         for tenths in range(8):
             running = self.start("sleep", "61")
@@ -221,14 +224,14 @@ class TraceTests(RunCase):
         self.assertEqual(cell.traces(self.lab.app), before)
 
     def test_leftovers(self) -> None:
-        """What the command leaves running ends with it, and is named."""
+        """Processes that the command leaves behind end with it, and are named."""
         done = self.call("sh", "-c", "trap '' TERM; sleep 60 & echo $!")
         self.assertEqual(done.status, 0)
         self.assertFalse(cell.alive(int(done.out)))
         self.assertRegex(done.err, rf"nanotun: the command left sleep \(pid {int(done.out)}\), ")
 
     def test_deviceLost(self) -> None:
-        """A command that removes its device ends, with the reason said."""
+        """A command that removes its device is ended, and the reason is given."""
         done = self.call("sh", "-c", "ip link del nano0; exec sleep 60")
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: The device nano0 is gone", done.err)
@@ -238,12 +241,12 @@ class CommandTests(RunCase):
     """The command as a process."""
 
     def test_statuses(self) -> None:
-        """Its exit status is passed on; a signal is 128 and its number, as in a shell."""
+        """Its exit status is passed on; a signal becomes 128 plus its number, as in a shell."""
         for script, status in (("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)):
             self.assertEqual(self.call("sh", "-c", script)[::2], (status, ""))
 
     def test_notFound(self) -> None:
-        """A command that is not there is 127, one that cannot be executed 126."""
+        """A missing command has status 127, one that cannot be executed 126."""
         done = self.call("no-such-command")
         self.assertEqual(done.status, 127)
         self.assertIn("nanotun: no-such-command: command not found", done.err)
@@ -258,7 +261,7 @@ class CommandTests(RunCase):
         self.assertIn("its interpreter is missing", done.err)
 
     def test_streams(self) -> None:
-        """Standard input and outputs are the command's, and nothing of ours is among them."""
+        """Standard input and outputs are the command's, without any text of ours."""
         done = self.call("sh", "-c", "cat; echo words >&2", text="a\nb\n")
         self.assertEqual(done, Done(0, "a\nb\n", "words\n"))
 
@@ -271,20 +274,20 @@ class CommandTests(RunCase):
         done = self.launch(["bash", "-c", outer]).done()
         lines = done.out.splitlines()
         self.assertEqual(lines[:4], [str(self.directory), "1", "seven", "333"], done)
-        # Above 31 are glibc's own, which posix_spawn(3) ignores.
+        # Signals above 31 are glibc's own, which posix_spawn(3) ignores.
         self.assertEqual(int(lines[-1].split()[1], 16) & 0x7FFFFFFF, 1 << signal.SIGHUP - 1)
 
     def test_nothingOfOurs(self) -> None:
-        """The command has no file of ours open and no password of ours in its environment."""
+        """The command has no open file of ours, and no password of ours in its environment."""
         self.launch(["true"]).done()
         argv = self.argv(["sh", "-c", "ls /proc/self/fd; env"], "socks5://me@10.77.1.1:9")
         done = self.launch(["env", "NANOTUN_PROXY_PASSWORD=secret", *argv]).done()
         self.assertEqual(done.status, 0, done.err)
-        self.assertEqual(done.out.split()[:4], ["0", "1", "2", "3"])  # 3 is the directory
+        self.assertEqual(done.out.split()[:4], ["0", "1", "2", "3"])  # 3 is the directory.
         self.assertNotIn("secret", done.out)
 
     def test_user(self) -> None:
-        """C{--user} runs it as somebody else, with his groups and HOME, and no more rights."""
+        """C{--user} runs it as another user, with that user's groups, HOME and privileges."""
         script = (
             "id -u; id -G; echo $HOME $USER; grep CapEff /proc/self/status; head -1 /etc/shadow"
         )
@@ -296,7 +299,7 @@ class CommandTests(RunCase):
         self.assertEqual(self.call("id", "-u", options=("-u", "65534")).out.strip(), "65534")
 
     def test_signals(self) -> None:
-        """What is sent to nanotun reaches the command, once, and nanotun ends with it."""
+        """A signal to nanotun reaches the command once, and nanotun ends with the command."""
         for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2"):
             running = self.start(
                 "bash", "-c",
@@ -325,7 +328,7 @@ class TerminalTests(RunCase):
         self.terminal.command(f'run() {{ {call} -- "$@"; }}')
 
     def test_interrupt(self) -> None:
-        """Ctrl-C hits the command once, and nanotun ends only when the command does."""
+        """Ctrl-C reaches the command once, and nanotun ends only when the command does."""
         script = self.directory / "count.py"
         script.write_text(
             "import signal, sys, time\n"
@@ -350,7 +353,7 @@ class TerminalTests(RunCase):
         self.assertIn("\n130\n", self.terminal.command("echo $?"))
 
     def test_interruptEarly(self) -> None:
-        """Ctrl-C while it starts, or just after, ends it as at any other time."""
+        """Ctrl-C during the start, or just after, ends it as at any other time."""
         for tenths in range(2, 8):
             self.terminal.type("run sleep 60\n")
             self.terminal.read("sleep 60")
@@ -360,7 +363,7 @@ class TerminalTests(RunCase):
             self.assertRegex(self.terminal.command("echo $?"), "\n130\n", tenths)
 
     def test_suspend(self) -> None:
-        """Ctrl-Z stops all of it and fg goes on with it."""
+        """Ctrl-Z stops all of it, and fg continues it."""
         self.terminal.type("run sh -c 'echo u''p; read x; echo got $x'\n")
         self.terminal.read("up")
         self.terminal.type("\x1a")
@@ -371,7 +374,7 @@ class TerminalTests(RunCase):
         self.assertIn("got word", self.terminal.read("ready> "))
 
     def test_shell(self) -> None:
-        """A shell inside has job control, and the terminal is whole afterwards."""
+        """A shell inside has job control, and the terminal is in order afterwards."""
         inner = "PS1='in''ner> ' run bash --norc --noprofile --noediting -i"
         self.terminal.type(f"{inner}\n")
         self.assertNotIn("no job control", self.terminal.read("inner> "))
@@ -389,7 +392,7 @@ class TerminalTests(RunCase):
         self.assertIn("\n5\n", self.terminal.command("echo $?"))
 
     def test_shellSuspended(self) -> None:
-        """A shell inside that suspends itself gives the terminal back, and fg continues it."""
+        """A shell inside that suspends itself returns the terminal, and fg continues it."""
         self.terminal.type("PS1='in''ner> ' run bash --norc --noprofile --noediting -i\n")
         self.terminal.read("inner> ")
         self.terminal.type("suspend\n")
@@ -403,7 +406,7 @@ class TerminalTests(RunCase):
         self.assertIn("\n5\n", self.terminal.command("echo $?"))
 
     def test_pipe(self) -> None:
-        """In a pipe the other side of it keeps the terminal."""
+        """In a pipe, the other side keeps the terminal."""
         text = self.terminal.command("run echo wo''rds | (read x </dev/tty; cat; echo $x)\nkeys\n")
         self.assertRegex(text, "(?s)words\nkeys\n")
 
@@ -412,7 +415,7 @@ class SentenceTests(RunCase):
     """What a user is told."""
 
     def test_notRoot(self) -> None:
-        """Without root it says what to do."""
+        """Without root, the error says what to do."""
         done = self.launch(["setpriv", "--reuid=65534", "--clear-groups", *self.argv(["true"])])
         self.assertEqual(
             done.done(),
@@ -421,7 +424,7 @@ class SentenceTests(RunCase):
         )  # fmt: skip
 
     def test_noNamespace(self) -> None:
-        """Where namespaces are refused, as in a container, it says what is missing."""
+        """If namespaces are forbidden, as in a container, the error says what is missing."""
         bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
         done = self.launch([*bounded, *self.argv(["true"])]).done()
         self.assertEqual((done.status, done.out), (125, ""))
@@ -429,7 +432,7 @@ class SentenceTests(RunCase):
                       "Operation not permitted); in a container", done.err)  # fmt: skip
 
     def test_noDevice(self) -> None:
-        """Without /dev/net/tun it says so."""
+        """Without /dev/net/tun, the error says so."""
         call = " ".join(self.argv(["true"]))
         hide = "mount -t tmpfs tmpfs /dev/net && exec "
         done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
@@ -437,7 +440,10 @@ class SentenceTests(RunCase):
         self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
 
     def test_log(self) -> None:
-        """C{--log-level} and C{--log-dir} give the daemon's lines, on stderr and in the file."""
+        """
+        C{--log-level} and C{--log-dir} show the daemon's log lines, on stderr and in the
+        file.
+        """
         logs = self.directory / "logs"
         options = ("--log-level", "info", "--log-dir", str(logs))
         done = self.call("true", options=options)
@@ -451,7 +457,7 @@ class SentenceTests(RunCase):
         self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
 
     def test_config(self) -> None:
-        """The daemon's own file serves: what it says of routes and logs is not for a command."""
+        """The daemon's own file can be used: its routes and logs do not apply to a command."""
         config = Path(self.directory / "nanotun.yaml")
         config.write_text(
             f"proxy: {self.dante().url()}\nautoDefaultRoute: true\nkillSwitch: true\n"

@@ -1,6 +1,6 @@
 """
-How a command of C{nanotun run} looks up names, whatever the machine's own way is: in
-mount namespaces that stand for other machines.
+How a command of C{nanotun run} looks up names, however the machine does it: in mount
+namespaces that imitate other machines.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ printf 'nameserver 127.0.0.53\\nsearch lab\\noptions edns0\\n' > stub
 
 
 class NameCase(RunCase):
-    """What all of them need."""
+    """What all tests need."""
 
     def onMachine(self, script: str, command: str, *options: str) -> Done:
         """
         Run a command on a machine of its own.
 
-        @param script: makes the machine what it is, in its mount namespace.
+        @param script: prepares the machine, in its mount namespace.
         """
         call = shlex.join(self.argv(["sh", "-c", command], NOWHERE, *options))
         whole = f"{MACHINE}{script}\n{call}\n"
@@ -47,7 +47,7 @@ class ResolvConfTests(NameCase):
     """F{/etc/resolv.conf}."""
 
     def test_file(self) -> None:
-        """A plain file is replaced for the command; search list and options stay."""
+        """A plain file is replaced for the command; its search list and options are kept."""
         done = self.onMachine("cp stub /etc/resolv.conf", "cat /etc/resolv.conf")
         self.assertEqual(done, Done(0, f"{RESOLV}search lab\noptions edns0\n", ""))
 
@@ -64,13 +64,13 @@ class ResolvConfTests(NameCase):
         )
 
     def test_missing(self) -> None:
-        """Where there is no such file, a warning says so and the command runs."""
+        """If there is no such file, a warning says so and the command runs."""
         done = self.onMachine("", "echo ran", "--log-level", "warn")
         self.assertEqual((done.status, done.out), (0, "ran\n"))
         self.assertIn("There is no /etc/resolv.conf to be replaced", done.err)
 
     def test_replacedLater(self) -> None:
-        """A machine that writes its file anew does not take the command's away."""
+        """If the machine rewrites its file, the command keeps its own."""
         done = self.onMachine(
             "cp stub /etc/resolv.conf; mkfifo fifo\n"
             "(read go <fifo; echo nameserver 192.0.2.1 >/etc/new; mv /etc/new /etc/resolv.conf; "
@@ -83,13 +83,13 @@ class ResolvConfTests(NameCase):
 
 
 class OutsideTests(NameCase):
-    """What the machine sees of it."""
+    """What the machine sees of the command's mounts."""
 
     def test_nothing(self) -> None:
-        """Where mounts are shared, as systemd has it, the machine's own files stay as they are."""
+        """Even with shared mounts, as under systemd, the machine's own files do not change."""
         done = self.onMachine(
             "cp stub /etc/resolv.conf; mount --make-rshared /\n"
-            # Other laboratories come and go meanwhile.
+            # Other laboratories appear and disappear meanwhile.
             "mounts() { grep -v /run/netns /proc/self/mountinfo; }; before=$(mounts)\n"
             'trap \'cat /etc/resolv.conf; [ "$before" = "$(mounts)" ] && '
             "echo same' EXIT",
@@ -106,7 +106,7 @@ class LookupTests(NameCase):
     """Daemons that would look up names past the tunnel."""
 
     def test_nscd(self) -> None:
-        """glibc finds no nscd, where without the cell it does ask it."""
+        """glibc finds no nscd, which it does ask without the cell."""
         done = self.onMachine(
             "cp stub /etc/resolv.conf\n"
             "socat UNIX-LISTEN:/run/nscd/socket,fork SYSTEM:'echo x >>asked' >/dev/null 2>&1 &\n"
@@ -122,7 +122,7 @@ class LookupTests(NameCase):
         self.assertNotEqual(done.status, 0)
 
     def test_nsswitch(self) -> None:
-        """Sources that ask such a daemon are left out, for the command only."""
+        """Sources that ask such a daemon are removed, for the command only."""
         done = self.onMachine(
             "cp stub /etc/resolv.conf\n"
             "printf 'passwd: files\\nhosts: files mdns4_minimal [NOTFOUND=return] resolve "

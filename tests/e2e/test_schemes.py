@@ -1,5 +1,5 @@
 """
-The SOCKS schemes, each by a real server.
+The SOCKS schemes, each with a real server.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tests.e2e.lab.unixfront import UnixFront
 from tests.e2e.schemes import HOST_PORT, NET_PORT, REFUSED_PORT
 
 ALL_REFUSED = dict.fromkeys((REFUSED_PORT, HOST_PORT, NET_PORT), errno.ECONNREFUSED)
-"""Where the proxy has one word for all that can go wrong behind it."""
+"""The errors if the proxy reports everything that goes wrong behind it in one way."""
 
 
 class Socks5Checks(schemes.SchemeChecks):
-    """Dante, by its IPv6 address."""
+    """Dante, reached by its IPv6 address."""
 
     noDatagrams = ""
 
@@ -28,7 +28,7 @@ class Socks5Checks(schemes.SchemeChecks):
 
 
 class Socks5hChecks(schemes.SchemeChecks):
-    """Dante with a password, asked by C{socks5h}."""
+    """Dante with a password, reached by C{socks5h}."""
 
     noDatagrams = ""
 
@@ -37,7 +37,7 @@ class Socks5hChecks(schemes.SchemeChecks):
 
 
 class PipelineChecks(schemes.SchemeChecks):
-    """Dante with a password, all in one flight."""
+    """Dante with a password, with the whole handshake sent at once."""
 
     noDatagrams = ""
 
@@ -46,7 +46,7 @@ class PipelineChecks(schemes.SchemeChecks):
 
 
 class Socks4Checks(schemes.SchemeChecks):
-    """Dante as a SOCKS4 server, which has no IPv6 and one word for all refusals."""
+    """Dante as a SOCKS4 server, which has no IPv6 and only one code for all refusals."""
 
     families = (IPV4,)
     errors = ALL_REFUSED
@@ -56,7 +56,7 @@ class Socks4Checks(schemes.SchemeChecks):
 
 
 class MicrosocksChecks(schemes.SchemeChecks):
-    """Microsocks with a password.  It has no UDP, and no half-close."""
+    """Microsocks with a password.  It supports neither UDP nor half-closes."""
 
     halfClose = False
     noDatagrams = "does not carry UDP"
@@ -81,7 +81,7 @@ class UnixSocketChecks(schemes.SchemeChecks):
 
 
 class SshCase(schemes.SchemeChecks):
-    """C{ssh -D}, which closes the connection whatever went wrong behind it."""
+    """C{ssh -D}, which closes the connection whatever goes wrong behind it."""
 
     programs = ("ssh", "sshd", "ssh-keygen")
     errors = ALL_REFUSED
@@ -93,7 +93,7 @@ class SshCase(schemes.SchemeChecks):
 
 
 class SshSocks5Checks(SshCase):
-    """C{ssh -D}, asked by SOCKS5.  It closes the connection that asks for UDP, too."""
+    """C{ssh -D} with SOCKS5.  It also closes a connection that asks for UDP."""
 
     noDatagrams = "closes the connection when it is asked for UDP"
 
@@ -102,7 +102,7 @@ class SshSocks5Checks(SshCase):
 
 
 class SshSocks4aChecks(SshCase):
-    """C{ssh -D}, asked by SOCKS4."""
+    """C{ssh -D} with SOCKS4."""
 
     families = (IPV4,)
 
@@ -118,6 +118,6 @@ engines(globals(), MicrosocksChecks)
 engines(globals(), UnixSocketChecks)
 engines(globals(), SshSocks5Checks)
 engines(globals(), SshSocks4aChecks)
-# trial would run the bases too
+# Otherwise trial would run the base classes, too.
 del Socks5Checks, Socks5hChecks, PipelineChecks, Socks4Checks, MicrosocksChecks
 del UnixSocketChecks, SshCase, SshSocks5Checks, SshSocks4aChecks

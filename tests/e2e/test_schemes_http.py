@@ -1,5 +1,5 @@
 """
-The HTTP schemes, each by a real server.
+The HTTP schemes, each with a real server.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ class HttpServers(schemes.ProgramsCase):
     programs = ("openssl", "squid", "stunnel", "tinyproxy")
 
     def tinyproxy(self) -> int:
-        """Tinyproxy with a password; returns its port."""
+        """Start tinyproxy with a password; return its port."""
         return self.started(Tinyproxy(self.lab.proxy, self.directory, auth=True)).port
 
     def squid(self, auth: str = "", nonceUses: int = 50) -> int:
-        """Squid; returns its port."""
+        """Start squid; return its port."""
         made = Squid(self.lab.proxy, self.directory, auth, nonceUses=nonceUses)
         return self.started(made).port
 
     def secured(self, behind: int, shown: Certificate, port: int = 4430) -> int:
-        """Stunnel; returns its port."""
+        """Start stunnel; return its port."""
         return self.started(Stunnel(self.lab.proxy, self.directory, behind, shown, port)).port
 
 
 class HttpCase(HttpServers, schemes.SchemeChecks):
-    """What all of them share here: none carries a half-close."""
+    """What these proxies have in common: none supports half-closes."""
 
     halfClose = False
     forbids = True
 
 
 class TinyproxyChecks(HttpCase):
-    """Tinyproxy with a password (Basic).  It has one status for all that can go wrong."""
+    """Tinyproxy with a password (Basic).  It has one status for everything that can go wrong."""
 
     errors = dict.fromkeys((REFUSED_PORT, HOST_PORT, NET_PORT), errno.EHOSTUNREACH)
 
@@ -62,14 +62,14 @@ class TinyproxyChecks(HttpCase):
 
 
 class SquidChecks(HttpCase):
-    """Squid without a password, by its IPv6 address."""
+    """Squid without a password, reached by its IPv6 address."""
 
     def proxyURL(self) -> str:
         return f"http://[{IPV6.proxy}]:{self.squid()}"
 
 
 class SquidBasicChecks(HttpCase):
-    """Squid with a password (Basic), all in one flight."""
+    """Squid with a password (Basic), with the whole handshake sent at once."""
 
     def proxyURL(self) -> str:
         return f"http://{CREDENTIALS}{IPV4.proxy}:{self.squid('basic')}?pipeline=1"
@@ -92,7 +92,7 @@ class HttpsChecks(HttpCase):
 
 
 class HttpsTinyproxyChecks(HttpCase):
-    """Tinyproxy behind TLS with a certificate that nobody looks at."""
+    """Tinyproxy behind TLS with a certificate that is not verified."""
 
     errors = TinyproxyChecks.errors
 
@@ -105,7 +105,7 @@ class CertificateChecks(HttpServers):
     """Certificates, right and wrong."""
 
     def test_certificates(self) -> None:
-        """A certificate that is not trusted, or is for another, is refused with the reason."""
+        """A certificate that is not trusted, or for another name, is refused with the reason."""
         web = self.webServer()
         plain = self.squid()
         ca, stranger = tlsfront.authority(self.directory), tlsfront.authority(self.directory, "no")
@@ -139,7 +139,7 @@ class CertificateChecks(HttpServers):
             self.assertEndsWell(daemon)
 
     def test_noFile(self) -> None:
-        """A file of certificates that is not there, or holds none, is an error at the start."""
+        """A file of certificates that is missing or empty is an error at the start."""
         empty = self.directory / "empty.pem"
         empty.write_text("nothing of use\n")
         for path in (self.directory / "absent.pem", empty):
@@ -150,10 +150,10 @@ class CertificateChecks(HttpServers):
 
 
 class ResetChecks(HttpServers):
-    """Resets on the far side of TLS, by a proxy of the test's own."""
+    """Resets beyond TLS, with a proxy of the test's own."""
 
     def test_proxyResets(self) -> None:
-        """What the proxy cuts off is a reset to the app, behind what came before."""
+        """If the proxy cuts a connection off, the app sees a reset after the data."""
 
         def cutOff(proxy: ssl.SSLSocket) -> None:
             proxy.sendall(b"half of it")
@@ -168,13 +168,13 @@ class ResetChecks(HttpServers):
         self.assertEndsWell(daemon)
 
     def test_proxyEnds(self) -> None:
-        """An end without close_notify is an end."""
+        """An end without close_notify counts as an end."""
         daemon, flow = self._through(lambda proxy: proxy.sendall(b"all of it"))
         self.assertEqual(flow.recv(10, socket.MSG_WAITALL), b"all of it")
         self.assertEndsWell(daemon)
 
     def test_appResets(self) -> None:
-        """What the app cuts off does not look complete to the proxy."""
+        """If the app cuts a connection off, it does not look complete to the proxy."""
 
         def receive(proxy: ssl.SSLSocket) -> bytes:
             proxy.sendall(proxy.recv(10))
@@ -184,13 +184,13 @@ class ResetChecks(HttpServers):
         flow.sendall(b"half of it")
         self.assertEqual(flow.recv(10, socket.MSG_WAITALL), b"half of it")
         reset(flow)
-        # OpenSSL's word for both is the same; a close_notify would be no error.
+        # OpenSSL has the same message for both; a close_notify would be no error.
         with self.assertRaises((ssl.SSLEOFError, ConnectionResetError)):
             self._proxy.result()
         self.assertEndsWell(daemon)
 
     def _through(self, after: Callable[[ssl.SSLSocket], object]) -> tuple[Daemon, socket.socket]:
-        """A flow through a proxy that calls C{after} on each connection once it is open."""
+        """A flow through a proxy that calls C{after} with each connection once it is open."""
         ca = tlsfront.authority(self.directory)
         shown = tlsfront.certificate(self.directory, ca)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -212,7 +212,7 @@ class ResetChecks(HttpServers):
 
 
 class StopChecks(HttpServers):
-    """The end of a daemon whose flows go through TLS."""
+    """The end of a daemon whose flows use TLS."""
 
     def test_stopWithOpenFlows(self) -> None:
         """SIGTERM ends it within 2 s though flows are open and busy."""
@@ -224,7 +224,7 @@ class StopChecks(HttpServers):
         self.assertNotIn("error", daemon.log())
 
     def test_fds(self) -> None:
-        """Flows that ended, in whatever way, leave no descriptor behind."""
+        """Flows leave no descriptor behind, however they end."""
         daemon = self._busy()
         before = daemon.fds()
         for end in (socket.socket.close, reset, _endOneWay):
@@ -261,7 +261,7 @@ def chatter(connection: socket.socket) -> None:
 
 
 def _endOneWay(sock: socket.socket) -> None:
-    """Say that there is no more to come, and hear what is still said, to the end."""
+    """End our direction, and read what arrives until the end."""
     sock.shutdown(socket.SHUT_WR)
     try:
         while sock.recv(65536):
@@ -283,6 +283,6 @@ for _checks in (
     StopChecks,
 ):
     engines(globals(), _checks)
-# trial would run the bases too
+# Otherwise trial would run the base classes, too.
 del HttpCase, TinyproxyChecks, SquidChecks, SquidBasicChecks, SquidDigestChecks
 del HttpsChecks, HttpsTinyproxyChecks, CertificateChecks, ResetChecks, StopChecks, _checks

@@ -16,7 +16,7 @@ from tests.e2e.test_daemon import assertOneSentence, runToEnd
 
 
 class DirectChecks(schemes.SchemeChecks):
-    """No proxy: the marked sockets go by the kernel's own way."""
+    """No proxy: the marked sockets use the kernel's own routes."""
 
     noDatagrams = ""
 
@@ -27,12 +27,12 @@ class DirectChecks(schemes.SchemeChecks):
         return family.app
 
     def test_carries(self) -> None:
-        """As through a proxy, by the host's own network."""
+        """As through a proxy, but by the host's own network."""
         self.lab.openDirectPath()
         super().test_carries()
 
     def test_datagrams(self) -> None:
-        """Datagrams go out and come back, and the servers see the host itself."""
+        """Datagrams go out and return, and the servers see the host itself."""
         self.lab.openDirectPath()
         self.daemon(proxy="direct://")
         for family in FAMILIES:
@@ -42,10 +42,10 @@ class DirectChecks(schemes.SchemeChecks):
 
 
 class RejectChecks(TunnelCase):
-    """No way out at all."""
+    """An upstream that refuses everything."""
 
     def test_reject(self) -> None:
-        """Connects and datagrams are refused at once, with no error in the log; DNS works."""
+        """Connects and datagrams are refused at once, without an error in the log; DNS works."""
         web = self.webServer()
         self.nameServer(IPV4.world)
         self.lab.openDirectPath()
@@ -64,15 +64,15 @@ class RejectChecks(TunnelCase):
         self.assertEqual(web.peers(), [])
         self.assertNotIn(" error [", daemon.log())
         told = [line for line in daemon.log().splitlines() if "UDP" in line]
-        self.assertEqual(len(told), 2, daemon.log())  # on standard error and in the file
+        self.assertEqual(len(told), 2, daemon.log())  # On standard error and in the file.
         self.assertEndsWell(daemon)
 
 
 class MistakeTests(LabCase):
-    """URLs that cannot be right are refused at the start, in one sentence."""
+    """Impossible URLs are refused at the start, in one sentence."""
 
     def test_mistakes(self) -> None:
-        """What is wrong is named, and no password is repeated."""
+        """The mistake is named, and no password is repeated."""
         host = f"{IPV4.proxy}:1080"
         for number, (url, *words) in enumerate(
             (
@@ -107,4 +107,5 @@ SCHEMES = (
 
 engines(globals(), DirectChecks)
 engines(globals(), RejectChecks)
-del DirectChecks, RejectChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del DirectChecks, RejectChecks

@@ -1,6 +1,6 @@
 """
-Passwords: wherever they come from and whatever the proxy does, they are in no
-log, at no level, in no form, and in no process's arguments.
+Passwords: wherever they come from and whatever the proxy does, they are in no log, at any
+level and in any form, and in no process's arguments.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.e2e.test_daemon import assertOneSentence, runToEnd
 VARIABLE = "NANOTUN_PROXY_PASSWORD"
 
 WRONG = "Qp@ss/w:rd %42"
-"""A password that no proxy takes, with all that has to be escaped."""
+"""A password that no proxy accepts, with every character that must be escaped."""
 
 
-class Way(NamedTuple):
+class Source(NamedTuple):
     """
-    How the daemon gets to know the password.
+    How the daemon learns the password.
 
-    @ivar inURL: what stands between the user name and the host.
+    @ivar inURL: what is between the user name and the host.
     """
 
     inURL: str = ""
@@ -42,7 +42,7 @@ class Way(NamedTuple):
 
 
 def forms(password: str) -> dict[str, str]:
-    """All that a password may look like in a log."""
+    """Every form that a password may have in a log."""
     raw = password.encode()
     both = f"{USER}:{password}".encode()
     return {
@@ -60,34 +60,34 @@ def forms(password: str) -> dict[str, str]:
 
 
 class SecretCase(schemes.ProgramsCase):
-    """Passwords and where to look for them."""
+    """Passwords, and where to look for them."""
 
     seconds = 120
     programs = ("openssl", "squid", "stunnel")
 
-    def ways(self, password: str) -> dict[str, Way]:
-        """All ways."""
+    def sources(self, password: str) -> dict[str, Source]:
+        """All sources of a password."""
         path = self.directory / "password"
         path.touch(mode=0o600)
         path.write_text(f"{password}\n")
         return {
-            "URL": Way(f":{quote(password, safe='')}"),
-            "file": Way(settings=(("proxyPasswordFile", str(path)),)),
-            "environment": Way(variable=password),
+            "URL": Source(f":{quote(password, safe='')}"),
+            "file": Source(settings=(("proxyPasswordFile", str(path)),)),
+            "environment": Source(variable=password),
         }
 
-    def daemonWith(self, url: str, way: Way) -> Daemon:
-        """A daemon that says all it can, with its password by C{way}."""
+    def daemonWith(self, url: str, source: Source) -> Daemon:
+        """Start a daemon with the most detailed log, and its password from C{source}."""
         os.environ.pop(VARIABLE, None)
-        if way.variable:
-            os.environ[VARIABLE] = way.variable
+        if source.variable:
+            os.environ[VARIABLE] = source.variable
             self.addCleanup(os.environ.pop, VARIABLE, None)
         return self.daemon(
-            proxy=url.replace("@", f"{way.inURL}@", 1), logLevel="debug", **dict(way.settings)
+            proxy=url.replace("@", f"{source.inURL}@", 1), logLevel="debug", **dict(source.settings)
         )
 
     def assertKept(self, daemon: Daemon, password: str, where: str) -> None:
-        """No file, no line and no argument has the password."""
+        """No file, log line or argument contains the password."""
         texts = {
             "the log": daemon.log(),
             "the arguments": Path(f"/proc/{daemon.pid}/cmdline").read_bytes().decode(),
@@ -106,7 +106,7 @@ class SecretCase(schemes.ProgramsCase):
 
 
 class GoodProxyChecks(SecretCase):
-    """Proxies that like the password."""
+    """Proxies that require the password."""
 
     def _socks5(self) -> str:
         self.started(Microsocks(self.lab.proxy, self.directory, auth=True))
@@ -124,24 +124,24 @@ class GoodProxyChecks(SecretCase):
         return f"https://{USER}@{IPV4.proxy}:4430?ca={ca.cert}"
 
     def test_kept(self) -> None:
-        """By URL, file or environment, the password opens the proxy and is told nobody."""
+        """From URL, file or environment, the password opens the proxy and is told to nobody."""
         web = self.webServer()
         for url in (self._socks5(), self._http(), self._https()):
-            for where, way in self.ways(PASSWORD).items():
-                daemon = self.daemonWith(url, way)
+            for where, source in self.sources(PASSWORD).items():
+                daemon = self.daemonWith(url, source)
                 got = curl.get(self.lab.app, IPV4.url(web.port, "/peer"))
                 self.assertEqual(got, IPV4.proxyOutside, f"{url} {where}")
-                # A destination that is not there has lines of its own.
+                # A destination that does not exist has log lines of its own.
                 self.connectError(schemes.REFUSED_PORT)
                 self.assertKept(daemon, PASSWORD, f"{url} {where}")
                 self.assertEndsWell(daemon)
                 self.assertNotIn(" error [", daemon.log())
 
     def test_wrong(self) -> None:
-        """A wrong password, and none at all, are one clear sentence; the app sees a reset."""
+        """A wrong password or none gives one clear sentence, and the app sees a reset."""
         for url in (self._socks5(), self._http(), self._https()):
-            for where, way in self.ways(WRONG).items():
-                daemon = self.daemonWith(url, way)
+            for where, source in self.sources(WRONG).items():
+                daemon = self.daemonWith(url, source)
                 self._assertReset(daemon, "user name and password")
                 self.assertKept(daemon, WRONG, f"{url} {where}")
                 daemon.kill()
@@ -158,7 +158,7 @@ class GoodProxyChecks(SecretCase):
 
 
 class BadProxyChecks(SecretCase):
-    """Proxies that do something else with it."""
+    """Proxies that misuse the password."""
 
     def test_kept(self) -> None:
         """No failure, not even a proxy that sends back what it gets, brings it into the log."""
@@ -178,14 +178,14 @@ class BadProxyChecks(SecretCase):
                 ("closes", badproxy.closesAtOnce),
             ),
         }
-        ways = self.ways(WRONG)
+        sources = self.sources(WRONG)
         for scheme, cases in handlers.items():
             for name, handler in cases:
                 for option in ("", "?pipeline=1"):
                     peer = self.peer(handler, self.lab.proxy)
                     where = ("URL", "file", "environment")[peer.port % 3]
                     url = f"{scheme}://{USER}@{IPV4.proxy}:{peer.port}{option}"
-                    daemon = self.daemonWith(url, ways[where])
+                    daemon = self.daemonWith(url, sources[where])
                     self.connectError(80)
                     self.assertKept(daemon, WRONG, f"{name} {url} {where}")
                     daemon.kill()
@@ -193,10 +193,10 @@ class BadProxyChecks(SecretCase):
 
 
 class MistakeTests(LabCase):
-    """Settings about passwords that cannot be right."""
+    """Settings about passwords that are wrong."""
 
     def test_mistakes(self) -> None:
-        """Each is one sentence, which does not have the password."""
+        """Each mistake gives one sentence, which does not contain the password."""
         path = self.directory / "password"
         proxy = f"http://{USER}@{IPV4.proxy}:1"
         absent = str(self.directory / "absent")
@@ -231,7 +231,7 @@ class MistakeTests(LabCase):
             self.assertNotIn("geheim" if number < 7 else "geheim@", output)
 
     def test_flag(self) -> None:
-        """A password in a flag's URL is not repeated when the flag is wrong."""
+        """A password in a flag's URL is not repeated if the flag is wrong."""
         directory = self.directory / "flag"
         url = f"http://{USER}:geheim@h:99999"
         status, output = runToEnd(self, "flag", {}, flags=("--proxy", url))
@@ -241,4 +241,5 @@ class MistakeTests(LabCase):
 
 engines(globals(), GoodProxyChecks)
 engines(globals(), BadProxyChecks)
-del GoodProxyChecks, BadProxyChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del GoodProxyChecks, BadProxyChecks

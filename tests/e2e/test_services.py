@@ -69,23 +69,23 @@ class InitScriptTests(LabCase):
             self.script("stop")
 
     def script(self, action: str) -> tuple[int, str]:
-        """Run it; returns its exit status and what it said."""
+        """Run the script; return its exit status and output."""
         argv = ["env", f"NANOTUN_DEFAULTS={self.defaults}", str(SCRIPT), action]
         done = self.lab.app.run(argv, timeout=START_SECONDS, check=False)
         return done.returncode, done.stdout
 
     def up(self) -> bool:
-        """Whether the tunnel carries now."""
+        """Whether the tunnel works now."""
         return TUN_NAME in self.lab.app.interfaces() and all(
             answers(self.lab.app, family) for family in FAMILIES
         )
 
     def log(self) -> str:
-        """What the daemon has logged."""
+        """The daemon's log."""
         return collectLogs(self.directory)
 
     def test_life(self) -> None:
-        """start returns when the tunnel carries; status, restart and stop do as they say."""
+        """start returns once the tunnel works; status, restart and stop do what they say."""
         self.assertEqual(self.script("status"), (3, "nanotun: does not run.\n"))
         status, said = self.script("start")
         self.assertTrue(self.up(), self.log())
@@ -107,12 +107,12 @@ class InitScriptTests(LabCase):
         self.assertEqual(self.script("status")[0], 3)
 
     def test_crashed(self) -> None:
-        """After kill -9 the status says so, and the next start is none the worse for it."""
+        """After kill -9 the status says so, and the next start is an ordinary one."""
         self.script("start")
         os.kill(int(self.pidfile.read_text()), signal.SIGKILL)
         waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), 5, "the device goes")
         self.assertEqual(self.script("status")[0], 1)
-        # Since then another program has the pid.
+        # Another program has the pid by now.
         self.pidfile.write_text(str(os.getpid()))
         self.assertEqual(self.script("status")[0], 1)
         self.assertEqual(self.script("start")[0], 0)
@@ -120,7 +120,7 @@ class InitScriptTests(LabCase):
         self.assertEqual(self.script("stop")[0], 0)
 
     def test_brokenConfiguration(self) -> None:
-        """The daemon's own sentence is what the user sees, with its exit status."""
+        """The user sees the daemon's own sentence and its exit status."""
         self.config.write_text("proxy: socks5://h\nmtuu: 1500\n")
         status, said = self.script("start")
         self.assertEqual(status, 1)
@@ -130,7 +130,7 @@ class InitScriptTests(LabCase):
         self.assertFalse(self.pidfile.exists())
 
     def test_brokenRestart(self) -> None:
-        """A daemon that runs is not stopped for a configuration with a mistake."""
+        """A running daemon is not stopped for a configuration with a mistake."""
         self.script("start")
         pid = self.pidfile.read_text()
         good = self.config.read_text()
@@ -150,7 +150,7 @@ class InitScriptTests(LabCase):
         self.assertEqual(self.script("restart")[0], 0)
 
     def test_failedStart(self) -> None:
-        """Nor does what goes wrong after the fork get lost."""
+        """An error after the fork is reported, too."""
         self.lab.app.ip(f"link add {TUN_NAME} type veth peer name other0")
         status, said = self.script("start")
         self.assertEqual(status, 1)
@@ -173,7 +173,7 @@ class Systemd:
         return self._socket.recv(4096).decode()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -181,7 +181,7 @@ class NotifyTests(LabCase):
     """sd_notify and the watchdog, with a real daemon."""
 
     def launch(self, path: str, **variables: str) -> tuple[Systemd, int]:
-        """A daemon that systemd has started; returns that and the pid."""
+        """Start a daemon as systemd would; return it and its pid."""
         systemd = Systemd(path)
         self.addCleanup(systemd.close)
         prefix = ["env", *(f"{k}={v}" for k, v in {**systemd.variables, **variables}.items())]
@@ -192,14 +192,14 @@ class NotifyTests(LabCase):
         return systemd, self.child.pid
 
     def test_life(self) -> None:
-        """systemd hears of a start when the tunnel carries, of life, and of the stop."""
+        """systemd is told of the start once the tunnel works, of life, and of the stop."""
         path = str(self.directory / "notify")
         systemd, pid = self.launch(path, WATCHDOG_USEC="400000")
         self.assertEqual(systemd.hear(START_SECONDS), f"READY=1\nSTATUS={TUN_NAME} is up")
         self.assertTrue(all(answers(self.lab.app, family) for family in FAMILIES))
         for _ in range(3):
             self.assertEqual(systemd.hear(1), "WATCHDOG=1")
-        # A reactor that does not turn says nothing.
+        # A reactor that does not run sends nothing.
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.1)
         with self.assertRaises(TimeoutError):
@@ -215,14 +215,14 @@ class NotifyTests(LabCase):
         self.child.wait(STOP_SECONDS + STOP_SLACK)
 
     def test_failedStart(self) -> None:
-        """A start that fails is never called ready."""
+        """A failed start never reports that it is ready."""
         self.lab.app.ip(f"link add {TUN_NAME} type veth peer name other0")
         systemd, _ = self.launch(f"@nanotun-{os.getpid()}")
         self.assertEqual(self.child.wait(START_SECONDS), 1)
         self.assertRaises(TimeoutError, systemd.hear, 0.1)
 
     def test_noSystemd(self) -> None:
-        """A socket where nobody is costs a warning and nothing else."""
+        """A socket without a listener costs a warning and nothing else."""
         systemd, _ = self.launch(f"@nanotun-{os.getpid()}")
         systemd.close()
         waitUntil(partial(answers, self.lab.app, IPV4), START_SECONDS, "the gateway answers")
@@ -234,7 +234,7 @@ class NotifyTests(LabCase):
 
 
 class CapabilityTests(TunnelCase):
-    """What a daemon may still do."""
+    """The privileges that a daemon keeps."""
 
     def capabilities(self, daemon: Daemon) -> set[tuple[str, ...]]:
         """Permitted, effective, inheritable, bounding and ambient set of each thread."""
@@ -246,13 +246,13 @@ class CapabilityTests(TunnelCase):
         return found
 
     def check(self, daemon: Daemon, expected: int) -> None:
-        """Every thread has C{expected}, and can get no more."""
+        """Every thread has C{expected}, and can gain no more."""
         kept = f"{expected:016x}"
         none = f"{0:016x}"
         self.assertEqual(self.capabilities(daemon), {(kept, kept, none, kept, none, "1")})
 
     def test_threads(self) -> None:
-        """Under load every thread has NET_ADMIN and no more, and the stop finds all in order."""
+        """Under load every thread has NET_ADMIN and nothing else, and the stop is orderly."""
         web = self.webServer()
         daemon = self.tunnel(logLevel="debug")
         urls = [family.url(web.port, "/peer") for family in FAMILIES for _ in range(10)]
@@ -264,7 +264,7 @@ class CapabilityTests(TunnelCase):
         self.assertFalse((daemon.directory / "twistd.pid").exists())
 
     def test_foreignFiles(self) -> None:
-        """In a directory that is another user's it may override modes, and its files are made."""
+        """In a directory of another user it may override modes, and its files are made."""
         directory = self.directory / "foreign"
         directory.mkdir()
         os.chown(directory, 1000, 1000)
@@ -278,8 +278,8 @@ class CapabilityTests(TunnelCase):
 
     def test_noNewCode(self) -> None:
         """
-        It runs where no memory may become code (MemoryDenyWriteExecute= of systemd), by
-        way of a TLS proxy too, whose library is the one that might want to.
+        The daemon runs if no memory may become code (MemoryDenyWriteExecute= of systemd),
+        also with a TLS proxy, whose library is the most likely one to need that.
         """
         script = (
             "import ctypes, os, sys\n"
@@ -310,11 +310,11 @@ class CapabilityTests(TunnelCase):
 
 
 class RoutesCapabilityTests(RoutesCase):
-    """What a daemon with autoDefaultRoute may still do."""
+    """The privileges that a daemon with autoDefaultRoute keeps."""
 
     def test_servers(self) -> None:
-        """It sees SSH servers on any port, root's and users', and their sessions live."""
-        # On the path of everybody, and with the name that servers have.
+        """It finds SSH servers on any port, root's and users', and their sessions survive."""
+        # In a directory that everybody can read, and with the name of an SSH server.
         directory = Path(f"/tmp/nanotun-ssh-{os.getpid()}")
         directory.mkdir(mode=0o755)
         self.addCleanup(shutil.rmtree, directory)
@@ -342,10 +342,13 @@ class RoutesCapabilityTests(RoutesCase):
 
 
 class LogTests(TunnelCase):
-    """Logs of a real daemon."""
+    """The logs of a real daemon."""
 
     def test_json(self) -> None:
-        """Every line of stderr and of the files is an object, whatever Twisted logs too."""
+        """
+        Every line of stderr and of the files is a JSON object, including Twisted's own
+        events.
+        """
         web = self.webServer()
         daemon = self.tunnel(logFormat="json", logLevel="debug")
         curl.get(self.lab.app, self.family.url(web.port, "/peer"))
@@ -360,7 +363,7 @@ class LogTests(TunnelCase):
         self.assertEqual(json.loads(up)["mtu"], 1500)
 
     def test_fullDisk(self) -> None:
-        """A full disk is one sentence; flows go on, and so do lines once there is room."""
+        """A full disk is one sentence; flows continue, and so do lines once there is space."""
         web = self.webServer()
         directory = self.directory / "daemon"
         logs = directory / "logs"
@@ -369,7 +372,7 @@ class LogTests(TunnelCase):
             self.lab.app,
             directory,
             {"proxy": self.dante().url(), "logLevel": "debug"},
-            # Of its own mount namespace, as 'ip netns exec' makes one.
+            # In a mount namespace of its own, as 'ip netns exec' makes one.
             prefix=("sh", "-c", f'mount -t tmpfs -o size=16k logs {logs} && exec "$@"', "sh"),
         )
         self.addCleanup(child.stop)
@@ -401,7 +404,7 @@ class LogTests(TunnelCase):
         self.assertIn(child.stop(), (0, -signal.SIGTERM))
 
     def test_lostDirectory(self) -> None:
-        """A directory that is removed is made again."""
+        """A removed directory is made again."""
         daemon = self.daemon(proxy=NOWHERE, logLevel="debug")
         logs = daemon.directory / "logs"
         for path in logs.iterdir():
@@ -413,7 +416,7 @@ class LogTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_stalledTerminal(self) -> None:
-        """A reader of stderr that reads no more holds up no flow."""
+        """A reader of stderr that stops reading delays no flow."""
         web = self.webServer()
         dante = self.dante()
         directory = self.directory / "daemon"
@@ -428,7 +431,7 @@ class LogTests(TunnelCase):
         self.addCleanup(child.stop)
         waitUntil(partial(answers, self.lab.app, IPV4), START_SECONDS, "the gateway answers")
         self.lab.routeThroughTunnel()
-        # Some 150 KB of lines, where a pipe takes 64.
+        # About 150 KB of lines, where a pipe holds 64.
         for _ in range(300):
             seen = curl.get(self.lab.app, self.family.url(web.port, "/peer"))
             self.assertEqual(seen, self.family.proxyOutside)

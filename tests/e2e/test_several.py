@@ -1,5 +1,5 @@
 """
-Several proxies, of which one stops to work.
+Several proxies, one of which stops working.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tests.e2e.lab.proxies import Microsocks, Proxy
 from tests.e2e.lab.udp import echo
 
 QUICK = 0.5
-"""Seconds for a connection whose first proxy is not there or known to be down."""
+"""Seconds for a connection whose first proxy is missing or known to be down."""
 
 RECOVERY = 6.0
 """Seconds until a proxy is used again: its back-off and two checks."""
 
 
 def repeat(connection: socket.socket) -> None:
-    """Send back what comes."""
+    """Send back what arrives."""
     while data := connection.recv(4096):
         connection.sendall(data)
 
@@ -32,7 +32,7 @@ class SeveralChecks(TunnelCase):
     """Failover from a microsocks to a dante."""
 
     def microsocks(self) -> Proxy:
-        """The first proxy."""
+        """Start the first proxy."""
         server = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(server.stop)
         return server
@@ -46,13 +46,13 @@ class SeveralChecks(TunnelCase):
         return sock
 
     def waitForLog(self, daemon: Daemon, sentence: str) -> None:
-        """The daemon says so."""
+        """The daemon's log says so."""
         waitUntil(lambda: sentence in daemon.log(), RECOVERY, sentence)
 
     def test_killed(self) -> None:
         """
-        No connection fails when the first proxy ends; once it is there again new ones
-        go by it, and those by the other one live on.
+        No connection fails when the first proxy ends; once it is back, new connections use
+        it, and those through the other one survive.
         """
         port = self.peer(repeat).port
         first, second = self.microsocks(), self.dante()
@@ -75,9 +75,7 @@ class SeveralChecks(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_hangs(self) -> None:
-        """
-        A first proxy that hangs costs some connections half of their time, then none.
-        """
+        """A first proxy that hangs costs some connections half of their time, then none."""
         port = self.peer(repeat).port
         first, second = self.microsocks(), self.dante()
         daemon = self.daemon(proxy=[first.url(), second.url()])
@@ -91,17 +89,13 @@ class SeveralChecks(TunnelCase):
         self.waitForLog(daemon, f"{first.url()} is back")
 
     def test_datagrams(self) -> None:
-        """
-        Datagrams go by the proxy that carries them.
-        """
+        """Datagrams go through the proxy that carries them."""
         server = self.udpServer(echo, self.family)
         self.daemon(proxy=[self.microsocks().url(), self.dante().url()])
         self.assertEchoes(self.datagrams(server.port))
 
     def test_allDown(self) -> None:
-        """
-        With all down the app is refused soon, and the first that is back is used.
-        """
+        """If all are down, the app is refused soon, and the first one that is back is used."""
         port = self.peer(repeat).port
         first, second = self.microsocks(), self.dante()
         daemon = self.daemon(proxy=[first.url(), second.url()], proxyCheckInterval="1s")
@@ -114,4 +108,5 @@ class SeveralChecks(TunnelCase):
 
 
 engines(globals(), SeveralChecks)
-del SeveralChecks  # trial would run the base too
+# Otherwise trial would run the base class, too.
+del SeveralChecks

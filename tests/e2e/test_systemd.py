@@ -1,5 +1,5 @@
 """
-etc/systemd/nanotun.service under a real systemd, with all that it forbids.
+etc/systemd/nanotun.service under a real systemd, with all of its restrictions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ logLevel: debug
 autoDefaultRoute: false
 """
 
-#: What differs from an installed unit: the checkout in its place, no network to wait
-#: for, a watchdog for the impatient.
+#: The differences from an installed unit: the checkout in its place, no network to wait for,
+#: and an impatient watchdog.
 DROPIN = f"""
 [Unit]
 Wants=
@@ -71,15 +71,15 @@ class UnitTests(LabCase):
         self.addCleanup(self.machine.remove)
 
     def systemctl(self, action: str) -> int:
-        """Do it, and wait for it; returns the exit status."""
+        """Do it, and wait for it; return the exit status."""
         return self.machine.run("systemctl", action, "nanotun")[0]
 
     def pid(self) -> str:
-        """The daemon's, in the machine."""
+        """The daemon's pid, in the machine."""
         return self.machine.show("nanotun", "MainPID")
 
     def log(self) -> str:
-        """What the daemon has logged."""
+        """The daemon's log."""
         return self.machine.run("sh", "-c", "cat /var/log/nanotun/*.log")[1]
 
     def carries(self) -> bool:
@@ -87,7 +87,7 @@ class UnitTests(LabCase):
         return self.machine.run("ping", "-c1", "-W1", "198.18.0.1")[0] == 0
 
     def restarted(self, times: str) -> bool:
-        """Whether systemd has restarted it so many times."""
+        """Whether systemd has restarted it that many times."""
         return self.machine.show("nanotun", "NRestarts") == times
 
     def kill(self, number: signal.Signals) -> None:
@@ -95,7 +95,7 @@ class UnitTests(LabCase):
         self.assertEqual(self.machine.run("kill", f"-{number.value}", self.pid())[0], 0)
 
     def test_life(self) -> None:
-        """It starts with all that is forbidden, carries, says how it is, and stops."""
+        """With all restrictions it starts, works, reports its state, and stops."""
         self.assertEqual(self.systemctl("start"), 0, self.machine.console())
         self.assertTrue(self.carries())
         self.assertEqual(self.machine.show("nanotun", "StatusText"), "nano0 is up")
@@ -123,7 +123,7 @@ class UnitTests(LabCase):
             self.assertNotIn(sign, log)
 
     def test_watchdog(self) -> None:
-        """A daemon that hangs is started again, and so is one that is killed."""
+        """A daemon that hangs is restarted, and so is one that is killed."""
         self.assertEqual(self.systemctl("start"), 0, self.machine.console())
         for number, times in ((signal.SIGSTOP, "1"), (signal.SIGKILL, "2")):
             self.kill(number)
@@ -134,11 +134,11 @@ class UnitTests(LabCase):
     def state(self) -> str:
         """Rules, routes and firewall of the machine."""
         looks = ("ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
-        # The kernel's own routes of a link that comes and goes are not of interest.
+        # The kernel's own routes of a link that appears and disappears do not matter.
         return "".join(self.machine.run(*look.split())[1] for look in looks)
 
     def connect(self) -> None:
-        """Give the machine an uplink, and have its routes changed."""
+        """Give the machine an uplink, and have the daemon change its routes."""
         for command in (
             "sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
             "ip link add up0 type veth peer name up1",
@@ -151,7 +151,7 @@ class UnitTests(LabCase):
             self.assertEqual(self.machine.run(*command.split()), (0, ""), command)
 
     def test_oldIptables(self) -> None:
-        """It loads and removes the rules of the old iptables where there is no nft."""
+        """Without nft, it loads and removes the rules of the old iptables."""
         self.connect()
         self.machine.run("rm", "/usr/sbin/nft")
         for name in ("iptables", "ip6tables"):
@@ -168,8 +168,8 @@ class UnitTests(LabCase):
 
     def test_routes(self) -> None:
         """
-        It changes routes and firewall with all that is forbidden, and what a crash leaves
-        is taken back, but for a kill switch.
+        With all restrictions it changes routes and firewall; what a crash leaves behind is
+        undone, except for a kill switch.
         """
         self.connect()
         before = self.state()
@@ -181,7 +181,7 @@ class UnitTests(LabCase):
         waitUntil(lambda: self.state() == changed, 15, "the routes are there again")
         self.assertEqual(self.systemctl("stop"), 0)
         self.assertEqual(self.state(), before)
-        # Now nobody starts it again, and then nobody but the kill switch is left.
+        # Now nothing restarts it, and only the kill switch is left.
         self.machine.run("sh", "-c", f"printf '[Service]\nRestart=no\n' >>{LATER}")
         self.machine.run("systemctl", "daemon-reload")
         for switch, left in (("false", False), ("true", True)):
@@ -201,7 +201,7 @@ class UnitTests(LabCase):
             self.assertNotIn(sign, log)
 
     def test_mistake(self) -> None:
-        """A mistake in the configuration fails the start, a few times and no more."""
+        """A mistake in the configuration fails the start a few times and no more."""
         self.machine.run("sh", "-c", "echo 'mtuu: 5' >>/etc/nanotun.yaml")
         self.assertNotEqual(self.systemctl("start"), 0)
         waitUntil(

@@ -1,6 +1,6 @@
 """
-The truth about connections: the app sees what it would see without the tunnel,
-and never an accepted connection that then dies.
+The truth about connections: the app sees what it would see without the tunnel, and never an
+accepted connection that then dies.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NET_PORT = 7002
 SILENT_PORT = 7003
 
 RESET_SECONDS = 1.0
-"""How long a reset may take from one end to the other."""
+"""Seconds that a reset may take from one end to the other."""
 
 PROMPT_SECONDS = 1.6
 """
-A refusal that needs no waiting is to be there by then.  Linux, with or without
-a tunnel, notices an ICMP error that comes inside connect(2) only when the
-second SYN, a second later, brings another.
+Seconds for a refusal that needs no waiting.  With or without a tunnel, Linux notices an ICMP
+error that arrives inside connect(2) only when the second SYN, a second later, causes another
+one.
 """
 
 
@@ -65,7 +65,7 @@ class RefusalChecks(TunnelCase):
                 self.assertLess(seconds, PROMPT_SECONDS)
 
     def test_throughProxy(self) -> None:
-        """Refused and unreachable behind dante look as on the kernel's own path."""
+        """Refused and unreachable destinations behind dante look as without a tunnel."""
         self._filters()
         self.tunnel()
         self._check()
@@ -77,7 +77,7 @@ class RefusalChecks(TunnelCase):
         self._check()
 
     def test_silence(self) -> None:
-        """A silent destination ends as refused or timed out at the deadline, never accepted."""
+        """A silent destination ends as refused or timed out at the deadline, never as accepted."""
         self._filters()
         for proxy in (self.dante().url(), "direct://"):
             daemon = self.daemon(proxy=proxy)
@@ -96,7 +96,7 @@ class RefusalChecks(TunnelCase):
             sock = self.lab.app.makeSocket(self.family.af)
             sock.setblocking(False)
             sock.connect_ex((self.family.world, SILENT_PORT))
-            time.sleep(0.01)  # the SYN is on its way; now the app loses interest
+            time.sleep(0.01)  # The SYN has been sent; now the app loses interest.
             reset(sock)
         deadline = time.monotonic() + CONNECT_SECONDS + 3
         while daemon.fds() > before and time.monotonic() < deadline:
@@ -108,7 +108,7 @@ class ResetChecks(TunnelCase):
     """Connections that are reset in mid-stream."""
 
     orderly = False
-    """Whether an orderly end will do as well."""
+    """Whether an orderly end is acceptable instead of a reset."""
 
     def _check(self) -> None:
         for size in (0, 1_000_000):
@@ -120,7 +120,7 @@ class ResetChecks(TunnelCase):
 
         def serve(connection: socket.socket) -> None:
             connection.sendall(bytes(size))
-            connection.recv(1)  # the app has all of it
+            connection.recv(1)  # The app has all of it.
             moments.append(time.monotonic())
             reset(connection)
 
@@ -167,7 +167,7 @@ class ResetChecks(TunnelCase):
         self._check()
 
     def test_throughProxy(self) -> None:
-        """Through dante, which turns resets into orderly ends, the end is there within a second."""
+        """Through dante, which turns resets into orderly ends, the end arrives within a second."""
         self.orderly = True
         self.tunnel()
         self._check()
@@ -175,4 +175,5 @@ class ResetChecks(TunnelCase):
 
 enginesAndFamilies(globals(), RefusalChecks)
 enginesAndFamilies(globals(), ResetChecks)
-del RefusalChecks, ResetChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del RefusalChecks, ResetChecks

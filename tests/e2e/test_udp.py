@@ -1,5 +1,5 @@
 """
-Datagrams through the tunnel: whole, from one outside address, from anybody back.
+Datagrams through the tunnel: whole, from one outside address, with answers from anybody.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import FAMILIES, IPV4
 
 SIZES = (0, 1, 1472, 1473, 8000)
-"""Bytes: nothing, something, the most that one packet of 1500 bytes carries, and more."""
+"""Sizes in bytes: nothing, something, the most that one packet of 1500 bytes carries, and more."""
 
 BURST_SIZES = (500, 500, 500, 100, 1400)
-"""Bytes: equal ones may be sent as one piece, and these are not all equal."""
+"""Sizes in bytes: equal ones may be sent as one piece, and these are not all equal."""
 
 HEADER = 22
 """The longest header of RFC 1928, section 7, without names."""
 
 AT_ONCE = 1.0
-"""Seconds within which an app is to know that there is no UDP."""
+"""Seconds within which an app must learn that there is no UDP."""
 
 REFUSED_PORT = 7000
 
@@ -33,7 +33,7 @@ UDP_SEGMENT = 103
 
 
 class CarryChecks(TunnelCase):
-    """Datagrams of all sizes, both ways."""
+    """Datagrams of all sizes, in both directions."""
 
     def _check(self, largest: int) -> None:
         server = self.udpServer(udp.echo, self.family)
@@ -43,7 +43,7 @@ class CarryChecks(TunnelCase):
         self._burst(app)
 
     def _burst(self, app: socket.socket) -> None:
-        """Datagrams in quick succession stay apart, whatever took several of them at once."""
+        """Datagrams in quick succession stay separate, even where several are handled at once."""
         for turn in range(5):
             sent = [
                 b"%d %d " % (turn, number) + bytes(BURST_SIZES[number % 5]) for number in range(60)
@@ -54,23 +54,26 @@ class CarryChecks(TunnelCase):
             self.assertTrue(sorted(heard) == sorted(sent), f"in turn {turn}")
 
     def test_dante(self) -> None:
-        """Through dante datagrams come back whole, up to what fits behind SOCKS5's header."""
+        """
+        Through dante, datagrams return whole, up to the size that fits behind SOCKS5's
+        header.
+        """
         self.tunnel()
         self._check(udp.LARGEST - HEADER)
 
     def test_ownRelay(self) -> None:
-        """The same through a second SOCKS5 server, which sends datagrams back as they come."""
+        """The same holds for a second SOCKS5 server, which sends datagrams back unchanged."""
         self.daemon(proxy=f"socks5://{IPV4.proxy}:{self.socksRelay().port}")
         self._check(udp.LARGEST - HEADER)
 
     def test_direct(self) -> None:
-        """With C{direct://} up to the largest that there is."""
+        """With C{direct://}, datagrams up to the largest possible size return whole."""
         self.lab.openDirectPath()
         self.daemon(proxy="direct://")
         self._check(udp.LARGEST)
 
     def test_segments(self) -> None:
-        """What an app hands to its kernel as one piece, to be cut, arrives as it is cut (QUIC)."""
+        """One piece that an app's kernel is to segment (QUIC) arrives as separate datagrams."""
         server = self.udpServer(udp.sink, self.family)
         self.tunnel()
         app = self.datagrams(server.port)
@@ -82,7 +85,7 @@ class CarryChecks(TunnelCase):
         self.assertTrue(b"".join(payload for payload, _ in server.heard) == sent)
 
     def test_proxyOverIPv6(self) -> None:
-        """The proxy may be reached by the other version of IP than the app uses."""
+        """The proxy may be reached by the other IP version than the app uses."""
         server = self.udpServer(udp.echo, self.family)
         dante = self.dante()
         for family in FAMILIES:
@@ -116,18 +119,22 @@ class MappingChecks(TunnelCase):
         self.assertEqual({source[1] for source in introducer.sources()}, {_port(seen.pop())})
 
     def test_dante(self) -> None:
-        """Through dante two destinations see the same address and port."""
+        """Through dante, two destinations see the same address and port."""
         self.tunnel()
-        # Dante connects its outside socket to the last destination: no third party gets in.
+        # Dante connects its outside socket to the last destination, so no third party gets
+        # in.
         self._check(thirdParty=False)
 
     def test_ownRelay(self) -> None:
-        """Through a proxy that lets third parties in they reach the app, as who they are."""
+        """
+        A proxy that lets third parties in has their datagrams reach the app, with their
+        addresses.
+        """
         self.daemon(proxy=f"socks5://{IPV4.proxy}:{self.socksRelay().port}")
         self._check()
 
     def test_direct(self) -> None:
-        """The same with C{direct://}."""
+        """The same holds for C{direct://}."""
         self.lab.openDirectPath()
         self.daemon(proxy="direct://")
         self._check()
@@ -139,13 +146,13 @@ def _port(answer: bytes) -> int:
 
 
 class NoUDPChecks(TunnelCase):
-    """Where datagrams cannot go the app hears it, so that QUIC falls back to TCP at once."""
+    """If datagrams cannot be carried, the app learns so, and QUIC falls back to TCP at once."""
 
     def _refused(self, sock: socket.socket) -> float:
         """
-        Send until the app hears of it.
+        Send until the app gets an error.
 
-        @return: seconds.
+        @return: the seconds that it took.
         """
         started = time.monotonic()
         sock.settimeout(5)
@@ -155,14 +162,14 @@ class NoUDPChecks(TunnelCase):
         return time.monotonic() - started
 
     def test_proxyWithoutUDP(self) -> None:
-        """A proxy that knows no UDP: refused at once, for each flow; one line in the log."""
+        """With a proxy without UDP each flow is refused at once, and the log has one line."""
         proxy = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(proxy.stop)
         daemon = self.daemon(proxy=proxy.url())
         for number in range(20):
             self.assertLess(self._refused(self.datagrams(9000 + number)), AT_ONCE)
         sock = self.datagrams(9000)
-        for _ in range(5):  # one socket that does not believe it
+        for _ in range(5):  # One socket that keeps trying.
             self.assertLess(self._refused(sock), AT_ONCE)
         output = (daemon.directory / "stdout.log").read_text()
         lines = [line for line in output.splitlines() if "UDP" in line and IPV4.proxy in line]
@@ -175,14 +182,14 @@ class NoUDPChecks(TunnelCase):
         self.assertLess(self._refused(self.datagrams(REFUSED_PORT)), AT_ONCE)
 
     def test_proxyDown(self) -> None:
-        """A proxy that is not there: refused, and the log says so."""
+        """With a proxy that cannot be reached, flows are refused, and the log says so."""
         daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:9")
         self.assertLess(self._refused(self.datagrams(9000)), AT_ONCE)
         self.assertIn(f"{IPV4.proxy}:9", daemon.log().partition("is up")[2])
 
 
 class GatewayChecks(TunnelCase):
-    """The gateway, where nothing of ours listens."""
+    """The gateway's ports without a listener."""
 
     def test_otherPorts(self) -> None:
         """Datagrams to the gateway's other ports get no answer of any kind."""
@@ -194,7 +201,7 @@ class GatewayChecks(TunnelCase):
                 sock.recv(100)
 
     def test_pingOfOthers(self) -> None:
-        """Nobody answers a ping for addresses that are not the gateway's."""
+        """Pings to addresses other than the gateway's get no answer."""
         self.tunnel()
         for family, host in zip(FAMILIES, ("192.0.2.99", "2001:db8::99"), strict=True):
             for address in (host, family.world):
@@ -229,5 +236,6 @@ enginesAndFamilies(globals(), MappingChecks)
 enginesAndFamilies(globals(), NoUDPChecks)
 engines(globals(), GatewayChecks)
 engines(globals(), StopChecks)
-del CarryChecks, MappingChecks, NoUDPChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del CarryChecks, MappingChecks, NoUDPChecks
 del GatewayChecks, StopChecks

@@ -1,5 +1,5 @@
 """
-Associations end: when they are idle, when the proxy says so, when there are many.
+Associations end: when they are idle, when the proxy ends them, when there are too many.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ UDP_TIMEOUT = 2.0
 """Seconds; the C{udpTimeout} of these tests."""
 
 SLACK = 3.0
-"""Seconds that an end may be late: the engine looks now and then."""
+"""Seconds by which an end may be late, as the engine checks at intervals."""
 
 FLOWS = int(os.environ.get("LAB_UDP_FLOWS", "5000"))
 AT_ONCE = 50
 
 MEMORY_MORE = 48 * 1024 * 1024
-"""Bytes of resident memory that thousands of associations may leave: heap not given back yet."""
+"""Bytes of resident memory that thousands of associations may leave: heap not returned yet."""
 
 THREADS_MORE = 4
 
@@ -54,12 +54,12 @@ class IdleChecks(TunnelCase):
     seconds = 90
 
     def _controls(self, dante: Dante) -> int:
-        """How many connections dante has."""
+        """The number of dante's connections."""
         argv = ["ss", "-tnH", "state", "established", "sport", "=", f":{dante.port}"]
         return len(self.lab.proxy.run(argv).stdout.splitlines())
 
     def test_idle(self) -> None:
-        """Idle associations are closed, their control connections too; a busy one stays."""
+        """Idle associations are closed with their control connections; a busy one stays open."""
         server = self.udpServer(udp.mirror, IPV4)
         dante = self.dante()
         daemon = self.daemon(proxy=dante.url(), udpTimeout=f"{UDP_TIMEOUT:g}s")
@@ -88,7 +88,7 @@ class IdleChecks(TunnelCase):
         self.assertTrue(apps[3].recv(100))
 
     def test_onlyReplies(self) -> None:
-        """Datagrams from outside keep an association as well."""
+        """Datagrams from outside keep an association open as well."""
         server = self.udpServer(udp.sink, IPV4)
         proxy = self.socksRelay()
         self.daemon(proxy=f"socks5://{IPV4.proxy}:{proxy.port}", udpTimeout=f"{UDP_TIMEOUT:g}s")
@@ -105,7 +105,7 @@ class IdleChecks(TunnelCase):
 
 
 def _answered(app: socket.socket) -> bool:
-    """Whether C{app} hears what it sends, in the time that it waits."""
+    """Whether C{app} receives what it sends, within its timeout."""
     try:
         app.send(b"again")
         return app.recv(100) == b"again"
@@ -117,7 +117,7 @@ class ControlChecks(TunnelCase):
     """The control connection."""
 
     def test_proxyEndsIt(self) -> None:
-        """When the proxy ends the control connection the next datagrams get a new association."""
+        """If the proxy closes the control connection, the next datagrams get a new association."""
         server = self.udpServer(udp.echo, IPV4)
         proxy = self.socksRelay()
         daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
@@ -133,7 +133,7 @@ class ControlChecks(TunnelCase):
         self.assertLessEqual(daemon.fds(), fds)
 
     def test_proxyComesBack(self) -> None:
-        """When the proxy is gone and back, the same socket of the app goes on."""
+        """If the proxy disappears and returns, the same socket of the app continues to work."""
         server = self.udpServer(udp.echo, IPV4)
         dante = self.dante()
         self.daemon(proxy=dante.url())
@@ -168,7 +168,7 @@ class ManyChecks(TunnelCase):
         self.assertLess(daemon.rss(), memory + MEMORY_MORE)
 
     def _flows(self, port: int, count: int) -> int:
-        """Make that many, some at a time; returns how many were answered."""
+        """Make that many, some at a time; return how many were answered."""
         answered = 0
         for start in range(0, count, AT_ONCE):
             socks = [self.datagrams(port) for _ in range(min(AT_ONCE, count - start))]
@@ -185,13 +185,13 @@ class ManyChecks(TunnelCase):
 
 
 class OverloadChecks(TunnelCase):
-    """More than can be carried: it is dropped, and nothing grows."""
+    """Overload: what cannot be carried is dropped, and nothing grows."""
 
     def test_floodOfDatagrams(self) -> None:
         """An app that sends as fast as it can costs no memory, and is served afterwards."""
         server = self.udpServer(udp.echo, IPV4)
         daemon = self.tunnel()
-        # Nobody reads there; from a port that is closed the app would be told so.
+        # The datagrams are never read there; a closed port would be reported to the app.
         sink = self.lab.world.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(sink.close)
         sink.bind((IPV4.world, 0))
@@ -205,7 +205,7 @@ class OverloadChecks(TunnelCase):
         self.assertEchoes(polite)
 
     def test_fewFiles(self) -> None:
-        """Without file descriptors nothing ends; with them new sources are served again."""
+        """Without file descriptors nothing ends; with them, new sources are served again."""
         server = self.udpServer(udp.echo, IPV4)
         proxy = self.socksRelay()
         daemon = self.daemon(
@@ -223,7 +223,7 @@ class OverloadChecks(TunnelCase):
         self.assertTrue(eventually(lambda: not proxy.live, UDP_TIMEOUT + SLACK))
 
     def test_silentProxy(self) -> None:
-        """Thousands of sources and a proxy that does not answer: bounded, and over in time."""
+        """Thousands of sources and a proxy that does not answer: limited, and over in time."""
         proxy = self.socksRelay(badudp.Silent())
         daemon = self.daemon(proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
         fds, memory = daemon.fds(), daemon.rss()
@@ -243,4 +243,5 @@ engines(globals(), IdleChecks)
 engines(globals(), OverloadChecks)
 engines(globals(), ControlChecks)
 engines(globals(), ManyChecks)
-del IdleChecks, ControlChecks, ManyChecks, OverloadChecks  # trial would run the bases too
+# Otherwise trial would run the base classes, too.
+del IdleChecks, ControlChecks, ManyChecks, OverloadChecks
