@@ -192,7 +192,7 @@ class MistakeTests(LabCase):
         directory = self.directory / "mistake-root"
         directory.mkdir()
         nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-        # In a directory that nobody else may read or write, including the configuration.
+        # In a directory that the user nobody may read and write, with the configuration.
         public = Path("/tmp") / f"nanotun-e2e-{os.getpid()}"
         public.mkdir()
         self.addCleanup(shutil.rmtree, public)
@@ -240,7 +240,7 @@ class FlagTests(LabCase):
 
 
 class RestartTests(LabCase):
-    """A stop during the start or stop."""
+    """A stop during the start, and two daemons side by side."""
 
     def test_stopDuringStart(self) -> None:
         """SIGTERM at any moment of the start ends it and leaves no device."""
