@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
-	"nanotun/netstack/internal/relay"
 )
 
 // Leg is what datagrams look like on an association's socket, as in netstack.h.
@@ -40,7 +40,7 @@ type Association struct {
 	leg      Leg
 	shared   bool
 	table    *Table
-	loop     *relay.Loop
+	loop     *carry.Loop
 	receiver *receiver
 
 	io       sync.Mutex // held while the socket is written to or closed

@@ -47,7 +47,7 @@ type receiver struct {
 	aliased bool // the association at hand has aliases
 }
 
-// Ready implements relay.Watcher.
+// Ready implements carry.Watcher.
 func (a *Association) Ready(ready uint32) {
 	if ready&unix.EPOLLERR != 0 && !a.receiver.errors(a) {
 		return

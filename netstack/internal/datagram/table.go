@@ -21,9 +21,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
-	"nanotun/netstack/internal/relay"
 )
 
 // Refusal is what the app is to see, as in netstack.h; 0 is none.
@@ -65,7 +65,7 @@ type Config struct {
 	Gateway4, Gateway6 [16]byte // IPv4 in the first four bytes
 
 	Link   *link.Endpoint
-	Loops  []*relay.Loop
+	Loops  []*carry.Loop
 	Events *events.Queue
 
 	// Post leaves an event found while reading the device; NextFlow numbers a new

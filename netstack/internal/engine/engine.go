@@ -13,10 +13,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/datagram"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
-	"nanotun/netstack/internal/relay"
 )
 
 // Engine is one stack on one device. Its methods are called from one thread,
@@ -29,7 +29,7 @@ type Engine struct {
 	gateways gateways
 	pending  *pendingTable
 	forward  *tcp.Forwarder
-	loops    []*relay.Loop
+	loops    []*carry.Loop
 	nextFlow uint64 // of whoever has the device
 	listens  listens
 	lent     atomic.Bool // a loop reads the device, not Pump
@@ -48,7 +48,7 @@ type Engine struct {
 
 // joinedFlow is a flow from its join to its end.
 type joinedFlow struct {
-	*relay.Flow
+	*carry.Flow
 	tuple tuple
 }
 
@@ -87,7 +87,7 @@ func Open(config Config) (*Engine, error) {
 func (e *Engine) openLoops() error {
 	// One loop for two cores: the other one is the pump's.
 	for range max(1, runtime.GOMAXPROCS(0)/2) {
-		loop, err := relay.NewLoop(e.config.HalfClosed)
+		loop, err := carry.NewLoop(e.config.HalfClosed)
 		if err != nil {
 			e.closeLoops()
 			return fmt.Errorf("cannot make an epoll set: %w", err)
@@ -177,7 +177,7 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	setKeepAlive(fd, e.config.KeepAlive)
 	loop := e.loops[flow%uint64(len(e.loops))]
 	f := &joinedFlow{}
-	f.Flow = relay.NewFlow(flow, fd, leftover, loop, func(_ *relay.Flow, errno unix.Errno) { e.ended(f, errno) })
+	f.Flow = carry.NewFlow(flow, fd, leftover, loop, func(_ *carry.Flow, errno unix.Errno) { e.ended(f, errno) })
 	e.mu.Lock()
 	w := e.pending.take(flow)
 	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit

@@ -10,7 +10,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
-	"nanotun/netstack/internal/relay"
+	"nanotun/netstack/internal/carry"
 )
 
 // fill writes until nothing more is taken and full says that it is the engine
@@ -51,7 +51,7 @@ func (w *world) upWaits() (most int) {
 // from the upstream and the app has not read waits in the endpoint, but for what
 // fits into the app's own buffer.
 func (w *world) upFull() bool   { return w.upWaits() > receiveBuffer/4 }
-func (w *world) downFull() bool { return w.stats().BytesDown > appBuffer/2+relay.SendBuffer/2 }
+func (w *world) downFull() bool { return w.stats().BytesDown > appBuffer/2+carry.SendBuffer/2 }
 
 // pattern is size bytes that tell their place in the stream.
 func pattern(from, size int) []byte {
@@ -99,7 +99,7 @@ func TestAppDoesNotRead(t *testing.T) {
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)
 		written := fill(t, j.up, a.downFull)
-		if n := a.stats().BytesDown; n > appBuffer+relay.SendBuffer+(64<<10) {
+		if n := a.stats().BytesDown; n > appBuffer+carry.SendBuffer+(64<<10) {
 			t.Errorf("%d bytes were read from the upstream", n)
 		}
 		must(t, readPattern(j.app, written))

@@ -8,8 +8,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
-	"nanotun/netstack/internal/relay"
 )
 
 const (
@@ -39,7 +39,7 @@ func (e *Engine) Lend() error {
 	if !e.lent.CompareAndSwap(false, true) {
 		return unix.EBUSY
 	}
-	err := e.loops[0].Host(&relay.Guest{
+	err := e.loops[0].Host(&carry.Guest{
 		FD:    e.config.TunFD,
 		Quiet: lentQuiet,
 		Ready: func() (something, leave bool) {

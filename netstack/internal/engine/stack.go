@@ -15,8 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/link"
-	"nanotun/netstack/internal/relay"
 )
 
 const (
@@ -112,7 +112,7 @@ func setTCP(s *stack.Stack, mode Mode) error {
 		&congestion,
 		new(tcpip.TCPModerateReceiveBufferOption(full)),
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: receiveBuffer, Max: 2 * receiveBuffer},
-		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: relay.SendBuffer, Max: relay.SendBuffer},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: carry.SendBuffer, Max: carry.SendBuffer},
 		new(tcpip.TCPTimeWaitTimeoutOption(timeWait)),
 		new(tcpip.TCPLingerTimeoutOption(finWait)),
 		new(tcpip.TCPSynRetriesOption(synRetries)),

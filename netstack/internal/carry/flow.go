@@ -1,4 +1,4 @@
-// Package relay carries the bytes of joined flows: between a gVisor endpoint,
+// Package carry moves the bytes of joined flows: between a gVisor endpoint,
 // the app's side, and a socket, the upstream's side.
 //
 // Rules
@@ -10,7 +10,7 @@
 //     and goes on, and the running one takes another turn.
 //   - The socket is closed by a step, so never under another's hands.
 //   - "Up" is from the app to the upstream, "down" the other way.
-package relay
+package carry
 
 import (
 	"sync/atomic"
