@@ -1,106 +1,119 @@
 """
-What both engines share: a stack in the native library, fed by L{pump}, whose
-events come up through an eventfd that the reactor watches.
-
-Nothing here runs per packet or per byte, but everything in L{_deliver} runs
-once per connection: keep it short.
+Binds a stack in the native library: L{NativeEngine.pump} feeds it, and
+L{nanotun.engine.events} hears what happens in it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.engine import abi
 from nanotun.engine.decisions import Decisions
-from nanotun.engine.request import DatagramFlowRequest, FlowRequest
+from nanotun.engine.events import EventReader
 from nanotun.engine.services import ServiceDatagrams
 from nanotun.errors import EngineError
-from nanotun.flow import Datagram, Endpoint, Flow, FlowEnd, Protocol, Stats
-from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.flow import Datagram, Protocol, Stats
+from nanotun.interfaces import DatagramLeg, IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.timer import Timer
 
-#: Flows that may wait for a decision.  Each is a dial with a socket of ours and
-#: one of the proxy's: a SYN flood must not become a dial flood.
+#: The library's stack for each C{stackMode}.  gVisor's whole netstack has fragments, ICMP,
+#: loss recovery and window tuning: the choice for coverage.  The simple one has fixed
+#: windows and none of the loss recovery that a link within one machine never needs: the
+#: choice for speed and many flows.
+STACKS = {"gvisor": abi.NS_STACK_GVISOR, "simple": abi.NS_STACK_SIMPLE}
+
+#: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has no more than
+#: 64,512 ports towards one proxy anyway.
+FLOW_LIMIT = 65536
+
+#: Associations.  One through a SOCKS5 proxy holds two fds here and more on the proxy.
+#: Opening one more ends the one that was idle for longest, and with it that app's outside
+#: port.
+ASSOCIATION_LIMIT = 4096
+
+#: Flows that may wait for a decision.  Each is a dial with a socket here and one on the
+#: proxy: a SYN flood must not become a dial flood.
 PENDING_LIMIT = 4096
 
-#: The same for one source address.  Half, because all programs of this machine
-#: share one address and a machine behind it must still get through.
+#: The same for one source address.  Half, because all programs of this machine share one
+#: address, and a machine behind this one must still get through.
 PENDING_PER_SOURCE = 2048
 
-#: Pairs of a UDP source and a destination: a small record each, without an fd.
-#: One more than these costs whoever was silent for longest a new decision.
+#: Pairs of a UDP source and a destination: a small record each, without an fd.  One more
+#: makes the library forget the pair that was idle for longest; its next datagram is decided
+#: anew.
 DATAGRAM_FLOW_LIMIT = 65536
 
-#: Seconds.  An app on this machine cannot vanish without a word, a machine
-#: behind it can; most NATs forget a silent flow after five minutes or more.
+#: Seconds.  An app on this machine cannot vanish without a word, but a machine behind it
+#: can; most NATs forget a silent flow after five minutes or more.
 KEEPALIVE = 300
 
-#: Seconds without a byte.  The time that Linux servers commonly grant.
+#: Seconds that a half-closed flow may be silent: what Linux servers commonly grant.
 HALF_CLOSED = 600
 
-#: Events moved in one call; 256 of them are 18 KB.
-DRAIN_BATCH = 256
-
-#: Seconds between two looks at the flows that are left, and how many in all.
+#: While stopping, seconds between two checks of how many flows are left, and seconds until
+#: the rest are reset.
 QUIESCE_INTERVAL = 0.02
 QUIESCE_LIMIT = 1.0
 
-#: Packets per look while stopping: acknowledgements of what is under way.
+#: Packets read per check while stopping: acknowledgements of bytes under way.
 QUIESCE_BUDGET = 512
 
 
-_REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
-
-
-@implementer(IPacketEngine, IReadDescriptor)
-class NativeEngine(Decisions):
+@implementer(IPacketEngine)
+class NativeEngine:
     """
-    An engine that is not started.
+    The engine for each stack in L{STACKS}.  Before the start and after the stop all its
+    methods are harmless.
 
-    @cvar stack: C{NS_STACK_...}, which stack the library makes.
+    @ivar flowLimit: how many flows may be joined; read at the start.
+    @ivar associationLimit: how many associations there may be; likewise.
+    @param stackMode: a key of L{STACKS}.
     @param udpTimeout: seconds after which an idle association ends.
     @param load: makes the L{abi.NativeLibrary}.  Called by L{start}.
     """
-
-    stackMode = ""
-    stack = 0
 
     _log = Logger()
 
     def __init__(
         self,
         reactor: Any,
+        stackMode: str,
         udpTimeout: float,
         load: Callable[[], abi.NativeLibrary] = abi.NativeLibrary.load,
     ) -> None:
-        super().__init__()
+        self.stackMode = stackMode
+        self.flowLimit = FLOW_LIMIT
+        self.associationLimit = ASSOCIATION_LIMIT
         self._reactor = reactor
         self._udpTimeout = udpTimeout
         self._load = load
-        self._handler: IFlowHandler | None = None
-        self._eventFD = -1
-        self._events = abi.EventBuffer(DRAIN_BATCH)
+        self._library: abi.NativeLibrary | None = None
+        self._handle = 0
+        self._decisions: Decisions | None = None
+        self._events: EventReader | None = None
         self._stopping: list[Deferred[None]] | None = None
         self._stopDeadline = 0.0
         self._returned: Callable[[], None] | None = None
+        self._ended: dict[int, Callable[[int], None]] = {}
         self._services = ServiceDatagrams()
-        self._more: IDelayedCall | None = None
+        self._more = Timer(reactor, self._receive)
 
     def start(self, device: ITunDevice, handler: IFlowHandler) -> None:
         """See L{IPacketEngine.start}."""
         if self._handle:
             raise EngineError("the packet engine runs already; please report this.")
         library = self._load()
-        handle = library.ns_open(self._configFor(device))
+        handle = library.ns_open(self._config(device))
         if handle <= 0:
             raise EngineError(
                 f"the {self.stackMode} stack cannot be made on {device.name}: "
@@ -113,16 +126,17 @@ class NativeEngine(Decisions):
                 f"the {self.stackMode} stack on {device.name} has no event descriptor: "
                 f"{os.strerror(-eventFD)}."
             )
-        self._library, self._handle, self._eventFD = library, handle, eventFD
-        self._handler = handler
-        self._reactor.addReader(self)
+        self._library, self._handle = library, handle
+        self._decisions = decisions = Decisions(library, handle, self.flowLimit)
+        self._events = EventReader(library, handle, eventFD, handler, decisions, self._heard)
+        self._reactor.addReader(self._events)
 
-    def _configFor(self, device: ITunDevice) -> abi.ns_config:
+    def _config(self, device: ITunDevice) -> abi.ns_config:
         return abi.ns_config(
             size=abi.CONFIG_SIZE,
             tun_fd=device.fileno(),
             mtu=device.mtu,
-            stack=self.stack,
+            stack=STACKS[self.stackMode],
             vnet_header=device.vnetHeader,
             pending_limit=PENDING_LIMIT,
             pending_per_source=PENDING_PER_SOURCE,
@@ -138,8 +152,8 @@ class NativeEngine(Decisions):
 
     def pump(self, budget: int) -> int:
         """See L{IPacketEngine.pump}."""
-        library = self._library
-        if library is None:
+        library, events = self._library, self._events
+        if library is None or events is None:
             return 0
         total = 0
         while True:
@@ -148,8 +162,8 @@ class NativeEngine(Decisions):
                 raise OSError(-taken, os.strerror(-taken))
             total += taken
             # The library stops early when events wait.  To handle them here and
-            # go on saves a turn of the reactor for every connection.
-            if not self._deliver() or total >= budget or not self._handle:
+            # continue saves a turn of the reactor for every connection.
+            if not events.deliver() or total >= budget or not self._handle:
                 return total
 
     def lend(self, returned: Callable[[], None]) -> bool:
@@ -161,6 +175,29 @@ class NativeEngine(Decisions):
         self._returned = returned
         return True
 
+    def openAssociation(
+        self, leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+    ) -> int:
+        """See L{IPacketEngine.openAssociation}."""
+        if self._library is None:
+            os.close(leg.fd)
+            raise OSError(errno.ESHUTDOWN, "the packet engine does not run")
+        flags = abi.NS_LEG_SHARED if shared else 0
+        result = self._library.ns_associate(self._handle, leg.fd, leg.kind, flags)
+        association = abi.check(result, "ns_associate")
+        self._ended[association] = ended
+        return association
+
+    def closeAssociation(self, association: int) -> None:
+        """See L{IPacketEngine.closeAssociation}."""
+        if self._ended.pop(association, None) is not None and self._library is not None:
+            abi.check(self._library.ns_dissociate(self._handle, association), "ns_dissociate")
+
+    def listen(self, protocol: Protocol, port: int) -> None:
+        """See L{IPacketEngine.listen}."""
+        if self._library is not None:
+            abi.check(self._library.ns_listen(self._handle, protocol, port), "ns_listen")
+
     def receiveDatagrams(self, receiver: Callable[[list[Datagram]], None]) -> None:
         """See L{IPacketEngine.receiveDatagrams}."""
         self._services.receiver = receiver
@@ -171,10 +208,25 @@ class NativeEngine(Decisions):
             self._services.send(self._library, self._handle, datagrams)
 
     def _receive(self) -> None:
-        """Some datagrams for the services; the rest of them soon, if there are many."""
-        self._more = None
+        """Read some datagrams for the services, and any more of them in the next turn."""
         if self._library is not None and self._services.receive(self._library, self._handle):
-            self._more = self._reactor.callLater(0, self._receive)
+            self._more.start(0)
+
+    def _heard(self, kind: int, number: int, error: int) -> None:
+        """An event that is not about a flow; C{number} is the association's, if any."""
+        if kind == abi.NS_EVENT_DATAGRAMS:
+            if not self._more.active:
+                self._receive()
+        elif kind == abi.NS_EVENT_ASSOCIATION_CLOSED:
+            ended = self._ended.pop(number, None)
+            if ended is not None:
+                ended(error)
+        elif kind == abi.NS_EVENT_DEVICE_RETURNED:
+            returned, self._returned = self._returned, None
+            if returned is not None:
+                returned()
+        else:
+            raise EngineError(f"The native library reported an unknown event {kind}.")
 
     def stats(self) -> Stats:
         """See L{IPacketEngine.stats}."""
@@ -196,22 +248,22 @@ class NativeEngine(Decisions):
         return done
 
     def _quiesce(self) -> None:
-        library = self._library
-        assert library is not None
+        library, decisions, events = self._library, self._decisions, self._events
+        assert library is not None and decisions is not None and events is not None
         left = library.ns_quiesce(self._handle)
         if left > 0 and self._reactor.seconds() < self._stopDeadline:
-            # The device's reader may be gone already, and without the app's
-            # acknowledgements nothing would ever finish.
+            # Nothing else may read the device any more, and without the apps'
+            # acknowledgements no flow would ever finish.
             library.ns_pump(self._handle, QUIESCE_BUDGET)
-            self._deliver()
+            events.deliver()
             self._reactor.callLater(QUIESCE_INTERVAL, self._quiesce)
             return
-        self._deliver()
-        self._reactor.removeReader(self)
-        if self._more is not None:
-            self._more.cancel()
-            self._more = None
-        handle, self._handle, self._library, self._eventFD = self._handle, 0, None, -1
+        events.deliver()
+        self._reactor.removeReader(events)
+        self._more.cancel()
+        decisions.close()
+        events.close()
+        handle, self._handle, self._library = self._handle, 0, None
         self._ended.clear()
         result = library.ns_close(handle)
         if result < 0:
@@ -219,100 +271,3 @@ class NativeEngine(Decisions):
         waiting, self._stopping = self._stopping or [], None
         for done in waiting:
             done.callback(None)
-
-    # IReadDescriptor: the eventfd.
-
-    def fileno(self) -> int:
-        """See L{IFileDescriptor.fileno}."""
-        return self._eventFD
-
-    def logPrefix(self) -> str:
-        """See L{ILoggingContext.logPrefix}."""
-        return "engine"
-
-    def doRead(self) -> Failure | None:
-        """See L{IReadDescriptor.doRead}."""
-        self._deliver()
-        return None
-
-    def connectionLost(self, reason: Failure) -> None:
-        """See L{IFileDescriptor.connectionLost}."""
-        # An eventfd does not break; the reactor says this of every reader that
-        # is left when it ends.
-        self._log.debug("No more events: {reason}", reason=reason.getErrorMessage())
-
-    def _deliver(self) -> int:
-        """Hand all waiting events to the handler.  Returns how many there were."""
-        total = 0
-        events, handler = self._events, self._handler
-        assert handler is not None
-        while self._library is not None:
-            count = self._library.ns_drain(self._handle, events.array, events.capacity)
-            if count < 0:
-                self._log.error("Events are lost: {error}", error=os.strerror(-count))
-                break
-            # Read once for all of these, and before any is decoded: the addresses
-            # of an end cost more than all else that Python does for it.
-            unread = None if handler.followsFlows else abi.NS_EVENT_CLOSED
-            for event in events.unpack(count):
-                if event[3] == unread:
-                    continue
-                try:
-                    self._dispatch(event, handler)
-                except Exception:
-                    self._log.failure("The flow {flow} is dropped", flow=event[0])
-                    if event[3] in _REQUESTS and self._library is not None:
-                        # Perhaps it was decided before the exception; then the
-                        # library does not know it, which is as well.
-                        self._library.ns_drop(self._handle, event[0])
-            total += count
-            if count < events.capacity:
-                break
-        return total
-
-    def _dispatch(self, event: tuple[Any, ...], handler: IFlowHandler) -> None:
-        (
-            flowID, bytesUp, bytesDown, kind, error,
-            sourcePort, destinationPort, family, protocol, source, destination,
-        ) = event  # fmt: skip
-        if kind == abi.NS_EVENT_ABANDONED:
-            handler.flowAbandoned(flowID)
-            return
-        if kind == abi.NS_EVENT_DATAGRAMS:
-            if self._more is None:
-                self._receive()
-            return
-        if kind == abi.NS_EVENT_ASSOCIATION_CLOSED:
-            ended = self._ended.pop(flowID, None)
-            if ended is not None:
-                ended(error)
-            return
-        if kind == abi.NS_EVENT_DEVICE_RETURNED:
-            returned, self._returned = self._returned, None
-            if returned is not None:
-                returned()
-            return
-        if family == 4:
-            sourceHost, destinationHost = (
-                inet_ntop(AF_INET, source[:4]),
-                inet_ntop(AF_INET, destination[:4]),
-            )
-        else:
-            sourceHost, destinationHost = (
-                inet_ntop(AF_INET6, source),
-                inet_ntop(AF_INET6, destination),
-            )
-        flow = Flow(
-            flowID,
-            Protocol(protocol),
-            Endpoint(sourceHost, sourcePort),
-            Endpoint(destinationHost, destinationPort),
-        )
-        if kind == abi.NS_EVENT_TCP_REQUEST:
-            handler.flowRequested(FlowRequest(flow, self))
-        elif kind == abi.NS_EVENT_UDP_REQUEST:
-            handler.datagramFlowRequested(DatagramFlowRequest(flow, self))
-        elif kind == abi.NS_EVENT_CLOSED:
-            handler.flowClosed(FlowEnd(flow, error, bytesUp, bytesDown))
-        else:
-            raise EngineError(f"The native library reported an unknown event {kind}.")

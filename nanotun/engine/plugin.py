@@ -1,9 +1,8 @@
 """
-The lazy half of the packet engines' plugins.
+The packet engines' plugins.
 
-Twisted imports C{twisted/plugins/nanotun_plugin.py} whenever it looks for any
-plugin at all.  This is what that file needs: a factory that knows its name and
-imports the real one once an engine is wanted.
+Twisted imports C{twisted/plugins/nanotun_plugin.py} whenever it looks for any plugin at
+all, so a factory knows the engine's name and imports the binding only to make one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.plugin import IPlugin
-from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
@@ -19,13 +17,17 @@ from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 
 @implementer(IPacketEngineFactory, IPlugin)
 class EngineFactory:
-    """Stands for the factory whose full name is C{factoryName}."""
+    """
+    Makes engines of one C{stackMode}.
 
-    def __init__(self, stackMode: str, factoryName: str) -> None:
+    @param stackMode: a key of L{nanotun.engine.native.STACKS}.
+    """
+
+    def __init__(self, stackMode: str) -> None:
         self.stackMode = stackMode
-        self._factoryName = factoryName
 
     def createEngine(self, reactor: Any, udpTimeout: float) -> IPacketEngine:
-        """Import the real factory and ask it."""
-        factory: IPacketEngineFactory = namedAny(self._factoryName)()
-        return factory.createEngine(reactor, udpTimeout)
+        """See L{IPacketEngineFactory.createEngine}."""
+        from nanotun.engine.native import NativeEngine
+
+        return NativeEngine(reactor, self.stackMode, udpTimeout)

@@ -1,14 +1,14 @@
 """
 Verified fakes: memory instead of a device, a stack and a proxy.
 
-Each passes the same contract as the real thing (tests/contracts.py), so that
-all other tests may use it.
+Each passes the same contract as the real thing (C{tests/contracts/}), which is why all other
+tests may use it.
 """
 
 from __future__ import annotations
 
 from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
-from nanotun.testing.engine import MemoryEngine
+from nanotun.testing.engine import MemoryEngine, MemoryRequest
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
 from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
@@ -28,6 +28,7 @@ __all__ = [
     "FakeSockets",
     "FakeUpstream",
     "MemoryEngine",
+    "MemoryRequest",
     "MemoryRoutes",
     "MemoryTun",
     "MemoryTunOpener",

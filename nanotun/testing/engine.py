@@ -12,32 +12,86 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
-from nanotun.engine.request import DatagramFlowRequest, FlowRequest
-from nanotun.errors import EngineError, FlowLimitError
+from nanotun.errors import EngineError, FlowDecidedError, FlowLimitError
 from nanotun.flow import Datagram, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
-from nanotun.interfaces import DatagramLeg, IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.interfaces import (
+    DatagramLeg,
+    IDatagramFlowRequest,
+    IFlowHandler,
+    IFlowRequest,
+    IPacketEngine,
+    ITunDevice,
+)
 
 WEB = Endpoint("192.0.2.1", 80)
 SOURCE = Endpoint("198.18.0.2", 40000)
 
 
+@implementer(IFlowRequest, IDatagramFlowRequest)
+class MemoryRequest:
+    """
+    A request of L{MemoryEngine}, for a connection or for datagrams.
+
+    @ivar decided: whether the one decision was made.
+    """
+
+    def __init__(self, engine: MemoryEngine, flow: Flow) -> None:
+        self.flow = flow
+        self.decided = False
+        self._engine = engine
+
+    def join(self, fd: int, leftover: bytes = b"") -> bool:
+        """See L{IFlowRequest.join}."""
+        self._decide()
+        return self._engine.joinFlow(self.flow.id, fd, leftover)
+
+    def attach(self, association: int, real: Endpoint | None = None) -> bool:
+        """See L{IDatagramFlowRequest.attach}."""
+        self._checkUndecided()
+        self.decided = self._engine.attachFlow(self.flow.id, association, real)
+        return self.decided
+
+    def serve(self) -> None:
+        """See L{IDatagramFlowRequest.serve}."""
+        self._decide()
+        self._engine.serveFlow(self.flow.id)
+
+    def refuse(self, reason: Refusal) -> None:
+        """See L{IFlowRequest.refuse}."""
+        self._decide()
+        self._engine.refuseFlow(self.flow.id, reason)
+
+    def drop(self) -> None:
+        """See L{IFlowRequest.drop}."""
+        self._decide()
+        self._engine.dropFlow(self.flow.id)
+
+    def _decide(self) -> None:
+        self._checkUndecided()
+        self.decided = True
+
+    def _checkUndecided(self) -> None:
+        if self.decided:
+            raise FlowDecidedError(f"The flow {self.flow.id} was decided already.")
+
+
 @implementer(IPacketEngine)
 class MemoryEngine:
     """
-    An engine without packets: the test says what apps do and looks at what
-    became of their flows.
+    An engine without packets: the test says what apps do, and looks at what became of
+    their flows.
 
-    @ivar handler: who decides, once started.
+    @ivar handler: decides flows; L{None} until the start and after the stop.
     @ivar joined: flow id to the fd, which is closed by L{stop}, and leftover.
     @ivar refused: flow id to the reason.
     @ivar dropped: flow ids.
     @ivar attached: flow id to association.
     @ivar redirected: flow id to where its datagrams really go, if that is elsewhere.
-    @ivar served: ids of the flows that the services have.
-    @ivar associations: number to leg, those that are open; their fds are closed
-        when they end.
-    @ivar shared: the numbers of those that are shared.
-    @ivar busy: associations that have a query like any other one under way.
+    @ivar served: ids of the flows that were given to the services.
+    @ivar associations: number to leg of the open associations; a leg's fd is closed when
+        its association ends.
+    @ivar shared: the numbers of the shared associations.
+    @ivar busy: associations that take no flow, as if each had the same query under way.
     @ivar associationError: raised by the next L{openAssociation}, if set.
     @ivar listening: protocols and ports.
     @ivar sent: what the services sent to apps.
@@ -157,10 +211,10 @@ class MemoryEngine:
         self,
         destination: Endpoint = WEB,
         source: Endpoint = SOURCE,
-    ) -> FlowRequest:
+    ) -> MemoryRequest:
         """An app asks for a connection; the handler hears of it at once."""
         assert self.handler is not None
-        request = FlowRequest(self._flow(Protocol.TCP, source, destination), self)
+        request = MemoryRequest(self, self._flow(Protocol.TCP, source, destination))
         self.handler.flowRequested(request)
         return request
 
@@ -169,10 +223,10 @@ class MemoryEngine:
         destination: Endpoint = WEB,
         source: Endpoint = SOURCE,
         payload: bytes = b"",
-    ) -> DatagramFlowRequest:
-        """An app sends to somebody new; the handler hears of it at once."""
+    ) -> MemoryRequest:
+        """An app sends to a new destination; the handler hears of it at once."""
         assert self.handler is not None
-        request = DatagramFlowRequest(self._flow(Protocol.UDP, source, destination), self)
+        request = MemoryRequest(self, self._flow(Protocol.UDP, source, destination))
         self._payloads[request.flow.id] = payload
         self.handler.datagramFlowRequested(request)
         return request
@@ -184,8 +238,8 @@ class MemoryEngine:
 
     def deliver(self, datagrams: list[Datagram]) -> None:
         """
-        Apps send to the services: what is for a port of the gateway that nobody
-        listens on is dropped.
+        Apps send to the services.  Datagrams to a port of the gateway that nothing
+        listens on are dropped.
         """
         heard = [
             each
@@ -217,12 +271,12 @@ class MemoryEngine:
             self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
 
     def giveBack(self) -> None:
-        """The lent device was silent for a while."""
+        """The lent device was silent for a while, so it is returned."""
         returned, self._returned = self._returned, None
         assert returned is not None
         returned()
 
-    # The decisions, for FlowRequest.
+    # The decisions, for MemoryRequest.
 
     def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""

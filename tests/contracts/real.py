@@ -18,9 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL6
-from nanotun.engine import native
-from nanotun.engine.factories import SimpleEngine
-from nanotun.engine.gvisor import GVisorEngine
+from nanotun.engine.native import NativeEngine
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import DeviceError
 from nanotun.flow import Endpoint
@@ -180,12 +178,12 @@ class AppFactory(ClientFactory):
 
 class NativeEngineContract(NativeDatagramContract, EngineContract):
     """
-    The engines with the kernel.
+    An engine on a TUN device of the kernel.
     """
 
     timeout = 10
-    kind: type[native.NativeEngine]
-    engine: native.NativeEngine
+    stackMode = "gvisor"
+    engine: NativeEngine
     offload = "auto"
 
     def setUp(self) -> None:
@@ -203,7 +201,7 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
         ip("-6", "route", "add", "2001:db8::/32", "via", GATEWAY6, "dev", "nantest0")
         ip("link", "set", "lo", "up")
         ip("route", "add", "198.51.100.0/24", "via", GATEWAY4)
-        self.engine = self.kind(reactor, UDP_TIMEOUT)
+        self.engine = NativeEngine(reactor, self.stackMode, UDP_TIMEOUT)
         self.engine.flowLimit = self.FLOW_LIMIT
         self.engine.associationLimit = ASSOCIATION_LIMIT
         self.ends = DeferredQueue()
@@ -248,24 +246,21 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
 
 class GVisorTests(NativeEngineContract, TestCase):
     """
-    L{GVisorEngine}.
+    The engine on gVisor's whole netstack.
     """
-
-    kind = GVisorEngine
 
 
 class SimpleTests(NativeEngineContract, TestCase):
     """
-    L{SimpleEngine}.
+    The engine on the simple stack.
     """
 
-    kind = SimpleEngine
+    stackMode = "simple"
 
 
 class PlainTests(NativeEngineContract, TestCase):
     """
-    L{GVisorEngine} without offload.
+    The engine on gVisor's netstack, without segmentation offload.
     """
 
-    kind = GVisorEngine
     offload = "off"

@@ -12,5 +12,5 @@ nanotun = ServiceMaker(
     "nanotun", "nanotun.daemon.tap", "Send what arrives on a TUN device through a proxy.", "nanotun"
 )
 
-nanotunGVisor = EngineFactory("gvisor", "nanotun.engine.gvisor.GVisorEngineFactory")
-nanotunSimple = EngineFactory("simple", "nanotun.engine.factories.SimpleEngineFactory")
+nanotunGVisor = EngineFactory("gvisor")
+nanotunSimple = EngineFactory("simple")

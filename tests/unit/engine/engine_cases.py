@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from nanotun.engine import abi
-from nanotun.engine.gvisor import GVisorEngine
+from nanotun.engine.native import NativeEngine
 from nanotun.flow import FlowEnd
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler, IFlowRequest
 from nanotun.testing import MemoryTunOpener
@@ -139,12 +139,22 @@ class EngineCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Make what the tests use."""
         self.library = FakeLibrary()
-        library: Any = self.library
         self.reactor = MemoryReactorClock()
-        self.engine = GVisorEngine(self.reactor, UDP_TIMEOUT, lambda: library)
         self.handler = RecordingHandler()
         self.device = MemoryTunOpener().open("nano0", 1500, "auto")
+        self.makeEngine("gvisor")
+
+    def makeEngine(self, stackMode: str) -> None:
+        """Make the engine."""
+        library: Any = self.library
+        self.engine = NativeEngine(self.reactor, stackMode, UDP_TIMEOUT, lambda: library)
 
     def start(self) -> None:
         """Start the engine."""
         self.engine.start(self.device, self.handler)
+
+    def readEvents(self, *events: dict[str, Any]) -> None:
+        """The library has events, and the reactor finds its eventfd readable."""
+        self.library.events += events
+        (reader,) = self.reactor.getReaders()
+        self.assertIsNone(reader.doRead())

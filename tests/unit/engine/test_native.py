@@ -1,24 +1,21 @@
 """
-Tests for L{nanotun.engine.native}: start, stop, packets and events.
+Tests for L{nanotun.engine.native}.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from socket import AF_INET, AF_INET6, inet_pton
 
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.plugin import IPlugin
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.engine import abi, native
-from nanotun.engine.decisions import ASSOCIATION_LIMIT, FLOW_LIMIT
-from nanotun.engine.factories import SimpleEngine, SimpleEngineFactory
-from nanotun.engine.gvisor import GVisorEngine, GVisorEngineFactory
+from nanotun.engine.plugin import EngineFactory
 from nanotun.errors import EngineError
-from nanotun.flow import Endpoint, Flow, Protocol
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.flow import Protocol
+from nanotun.interfaces import DatagramLeg, IPacketEngine, IPacketEngineFactory, LegKind
 from nanotun.testing import FAKE_FD
 from tests.unit.engine.engine_cases import EVENT_FD, HANDLE, EngineCase, request
 
@@ -30,19 +27,16 @@ class StartTests(EngineCase):
 
     def test_interfaces(self) -> None:
         """
-        The engines and their factories are what they say.
+        A factory for each stack makes engines that are what they say.
         """
-        for engine, factory, mode in (
-            (GVisorEngine, GVisorEngineFactory, "gvisor"),
-            (SimpleEngine, SimpleEngineFactory, "simple"),
-        ):
-            verifyClass(IPacketEngine, engine)
-            verifyClass(IReadDescriptor, engine)
-            plugin = factory()
+        verifyClass(IPacketEngine, native.NativeEngine)
+        self.assertEqual(set(native.STACKS), {"gvisor", "simple"})
+        for mode in native.STACKS:
+            plugin = EngineFactory(mode)
             verifyObject(IPacketEngineFactory, plugin)
             self.assertTrue(IPlugin.providedBy(plugin))
             made = plugin.createEngine(self.reactor, 60.0)
-            self.assertIsInstance(made, engine)
+            self.assertIsInstance(made, native.NativeEngine)
             verifyObject(IPacketEngine, made)
             self.assertEqual((plugin.stackMode, made.stackMode), (mode, mode))
 
@@ -56,17 +50,24 @@ class StartTests(EngineCase):
         self.assertEqual(config["tun_fd"], FAKE_FD)
         self.assertEqual((config["mtu"], config["vnet_header"]), (1500, 10))
         self.assertEqual(config["stack"], abi.NS_STACK_GVISOR)
-        self.assertEqual(SimpleEngine.stack, abi.NS_STACK_SIMPLE)
         self.assertEqual(bytes(config["gateway4"]), inet_pton(AF_INET, "198.18.0.1"))
         self.assertEqual(bytes(config["gateway6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::1"))
         self.assertEqual(config["pending_limit"], native.PENDING_LIMIT)
         self.assertLess(config["pending_per_source"], config["pending_limit"])
-        self.assertEqual(config["flow_limit"], FLOW_LIMIT)
-        self.assertEqual(config["association_limit"], ASSOCIATION_LIMIT)
+        self.assertEqual(config["flow_limit"], native.FLOW_LIMIT)
+        self.assertEqual(config["association_limit"], native.ASSOCIATION_LIMIT)
         self.assertEqual(config["datagram_flow_limit"], native.DATAGRAM_FLOW_LIMIT)
         self.assertEqual(config["udp_timeout_ms"], 60_000)
-        self.assertEqual(self.reactor.getReaders(), [self.engine])
-        self.assertEqual(self.engine.fileno(), EVENT_FD)
+        (reader,) = self.reactor.getReaders()
+        self.assertEqual(reader.fileno(), EVENT_FD)
+
+    def test_simple(self) -> None:
+        """
+        The simple engine has the library make the simple stack.
+        """
+        self.makeEngine("simple")
+        self.start()
+        self.assertEqual(self.library.config["stack"], abi.NS_STACK_SIMPLE)
 
     def test_openFails(self) -> None:
         """
@@ -94,113 +95,6 @@ class StartTests(EngineCase):
         self.assertRaises(EngineError, self.start)
 
 
-class EventTests(EngineCase):
-    """
-    Tests for what comes up from the library.
-    """
-
-    def setUp(self) -> None:
-        """Make what the tests use."""
-        super().setUp()
-        self.start()
-
-    def test_request(self) -> None:
-        """
-        A request arrives with its addresses, IPv4 and IPv6.
-        """
-        self.library.events = [request(1), request(2, "2001:db8::1")]
-        self.assertIsNone(self.engine.doRead())
-        self.assertEqual(
-            [each.flow for each in self.handler.requests],
-            [
-                Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80)),
-                Flow(2, Protocol.TCP, Endpoint("2001:db8::2", 4000), Endpoint("2001:db8::1", 80)),
-            ],
-        )
-
-    def test_others(self) -> None:
-        """
-        So do the other events.
-        """
-        closed = {**request(3), "kind": abi.NS_EVENT_CLOSED, "error": errno.EPIPE}
-        self.library.events = [
-            {"kind": abi.NS_EVENT_ABANDONED, "flow": 1},
-            {**closed, "bytes_up": 5, "bytes_down": 6},
-        ]
-        self.engine.doRead()
-        self.assertEqual(self.handler.abandoned, [1])
-        (end,) = self.handler.ends
-        self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
-
-    def test_datagramRequest(self) -> None:
-        """
-        A request for datagrams is of another kind, and UDP.
-        """
-        self.library.events = [request(1, "2001:db8::1", abi.NS_EVENT_UDP_REQUEST)]
-        self.engine.doRead()
-        (found,) = self.handler.datagramRequests
-        self.assertEqual(
-            found.flow,
-            Flow(1, Protocol.UDP, Endpoint("2001:db8::2", 4000), Endpoint("2001:db8::1", 80)),
-        )
-        self.assertEqual(self.handler.requests, [])
-
-    def test_endUnread(self) -> None:
-        """
-        An end that nobody follows is not even decoded; what comes with it is.
-        """
-        self.handler.followsFlows = False
-        self.patch(native, "inet_ntop", lambda *_: self.fail("decoded"))
-        closed = {**request(3), "kind": abi.NS_EVENT_CLOSED}
-        self.library.events = [closed, {"kind": abi.NS_EVENT_ABANDONED, "flow": 1}]
-        self.engine.doRead()
-        self.assertEqual(self.flushLoggedErrors(), [])
-        self.assertEqual((self.handler.ends, self.handler.abandoned), ([], [1]))
-
-    def test_manyBatches(self) -> None:
-        """
-        More events than fit the array come in one go all the same.
-        """
-        self.library.events = [request(n + 1) for n in range(native.DRAIN_BATCH * 2 + 1)]
-        self.engine.doRead()
-        self.assertEqual(len(self.handler.requests), native.DRAIN_BATCH * 2 + 1)
-
-    def test_exception(self) -> None:
-        """
-        A handler that raises costs that flow, not the ones after it.
-        """
-        for kind in (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST):
-            self.handler.failure = ZeroDivisionError()
-            self.library.events = [request(1, kind=kind), request(2, kind=kind)]
-            self.engine.doRead()
-            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.library.named("ns_drop"), [(HANDLE, 1)] * 2)
-        self.assertEqual([each.flow.id for each in self.handler.requests], [2])
-        self.assertEqual([each.flow.id for each in self.handler.datagramRequests], [2])
-
-    def test_unknownKind(self) -> None:
-        """
-        An event that this version does not know is reported.
-        """
-        self.library.events = [{**request(1), "kind": 99}]
-        self.engine.doRead()
-        self.assertEqual(len(self.flushLoggedErrors(EngineError)), 1)
-
-    def test_drainFails(self) -> None:
-        """
-        A drain that fails ends the turn.
-        """
-        self.library.results["ns_drain"] = -errno.ENOTRECOVERABLE
-        self.assertIsNone(self.engine.doRead())
-
-    def test_connectionLost(self) -> None:
-        """
-        The reactor's farewell is no trouble.
-        """
-        self.engine.connectionLost(Failure(ZeroDivisionError()))
-        self.assertEqual(self.engine.logPrefix(), "engine")
-
-
 class PumpTests(EngineCase):
     """
     Tests for L{native.NativeEngine.pump}.
@@ -224,7 +118,7 @@ class PumpTests(EngineCase):
 
     def test_budget(self) -> None:
         """
-        The budget ends it.
+        A pump ends when its budget is used up.
         """
         self.library.results["ns_pump"] = [64]
         self.library.events = [request(1)]
@@ -232,7 +126,7 @@ class PumpTests(EngineCase):
 
     def test_error(self) -> None:
         """
-        -errno is raised.
+        An error of the library is raised.
         """
         self.library.results["ns_pump"] = -errno.EIO
         error = self.assertRaises(OSError, self.engine.pump, 64)
@@ -265,20 +159,19 @@ class LendTests(EngineCase):
 
     def test_returned(self) -> None:
         """
-        The lender hears once when the device is back, and may lend it again.
+        The lender is told once that the device is back, and may lend it again.
         """
         self.start()
         self.assertTrue(self.lend())
         self.assertFalse(self.lend())
-        self.library.events = [{"kind": abi.NS_EVENT_DEVICE_RETURNED}] * 2
-        self.engine.doRead()
+        self.readEvents(*[{"kind": abi.NS_EVENT_DEVICE_RETURNED}] * 2)
         self.assertEqual(len(self.returns), 1)
         self.assertTrue(self.lend())
         self.assertEqual(self.library.named("ns_lend"), [(HANDLE,)] * 2)
 
     def test_refused(self) -> None:
         """
-        A library that does not take it says so.
+        A device that the library does not take is not lent.
         """
         self.start()
         self.library.results["ns_lend"] = -errno.EBUSY
@@ -286,7 +179,7 @@ class LendTests(EngineCase):
 
     def test_notRunning(self) -> None:
         """
-        An engine that does not run, or will not for long, takes nothing.
+        An engine that does not run, or is about to stop, takes no device.
         """
         self.assertFalse(self.lend())
         self.start()
@@ -294,6 +187,104 @@ class LendTests(EngineCase):
         self.engine.stop()
         self.assertFalse(self.lend())
         self.assertEqual(self.library.named("ns_lend"), [])
+
+
+class AssociationTests(EngineCase):
+    """
+    Tests for associations, and for the ports that services listen on.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+        self.library.results["ns_associate"] = 7
+        self.ends: list[int] = []
+
+    def open(self, kind: LegKind = LegKind.SOCKS5, shared: bool = False) -> int:
+        """Open an association."""
+        leg = DatagramLeg(5, kind, None)
+        return self.engine.openAssociation(leg, self.ends.append, shared)
+
+    def end(self, error: int) -> None:
+        """The library ends it."""
+        self.readEvents({"kind": abi.NS_EVENT_ASSOCIATION_CLOSED, "flow": 7, "error": error})
+
+    def test_open(self) -> None:
+        """
+        The library is told of the fd, the kind and whether it is shared.
+        """
+        self.assertEqual(self.open(), 7)
+        self.open(LegKind.DIRECT, True)
+        self.assertEqual(
+            self.library.named("ns_associate"),
+            [(HANDLE, 5, abi.NS_LEG_SOCKS5, 0), (HANDLE, 5, abi.NS_LEG_DIRECT, abi.NS_LEG_SHARED)],
+        )
+
+    def test_openFails(self) -> None:
+        """
+        An error is raised; the library owns the fd all the same.
+        """
+        self.library.results["ns_associate"] = -errno.EINVAL
+        self.assertRaises(OSError, self.open)
+
+    def test_ended(self) -> None:
+        """
+        The opener is told once why the association ended, and a close after that does
+        nothing.
+        """
+        self.open()
+        self.end(errno.ETIMEDOUT)
+        self.end(errno.EBADF)
+        self.assertEqual(self.ends, [errno.ETIMEDOUT])
+        self.engine.closeAssociation(7)
+        self.assertEqual(self.library.named("ns_dissociate"), [])
+
+    def test_close(self) -> None:
+        """
+        After a close the opener is told nothing, also if the association ended at the same
+        moment.
+        """
+        self.open()
+        self.engine.closeAssociation(7)
+        self.end(errno.ETIMEDOUT)
+        self.assertEqual(self.library.named("ns_dissociate"), [(HANDLE, 7)])
+        self.assertEqual(self.ends, [])
+
+    def test_closeFails(self) -> None:
+        """
+        No error of a close is expected, so each is raised.
+        """
+        for error in (errno.EBADF, errno.ENOENT):
+            self.open()
+            self.library.results["ns_dissociate"] = -error
+            self.assertRaises(OSError, self.engine.closeAssociation, 7)
+
+    def test_listen(self) -> None:
+        """
+        The library is told of protocol and port, and may refuse.
+        """
+        self.engine.listen(Protocol.UDP, 53)
+        self.assertEqual(self.library.named("ns_listen"), [(HANDLE, 17, 53)])
+        self.library.results["ns_listen"] = -errno.EINVAL
+        self.assertRaises(OSError, self.engine.listen, Protocol.TCP, 53)
+
+    def test_afterStop(self) -> None:
+        """
+        After the stop an association cannot be opened and its fd is closed; nothing is
+        told of those that were open.
+        """
+        self.open()
+        self.successResultOf(self.engine.stop())
+        before = len(self.library.calls)
+        near, far = os.pipe()
+        self.addCleanup(os.close, far)
+        leg = DatagramLeg(near, LegKind.DIRECT, None)
+        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.append)
+        self.assertRaises(OSError, os.fstat, near)
+        self.engine.closeAssociation(7)
+        self.engine.listen(Protocol.UDP, 53)
+        self.assertEqual((len(self.library.calls), self.ends), (before, []))
 
 
 class StopTests(EngineCase):

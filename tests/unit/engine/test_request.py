@@ -4,6 +4,8 @@ Tests for L{nanotun.engine.request}.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -15,44 +17,54 @@ from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80))
 
 
-class Decider:
-    """Writes decisions down.  It knows the association 5."""
+class RecordingDecisions:
+    """Stands for L{nanotun.engine.decisions.Decisions}; only the association 5 takes flows."""
 
     def __init__(self) -> None:
-        self.decisions: list[tuple[object, ...]] = []
+        self.made: list[tuple[object, ...]] = []
 
     def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
         """Note it."""
-        self.decisions.append(("join", flowID, fd, leftover))
+        self.made.append(("join", flowID, fd, leftover))
         return True
 
     def attachFlow(self, flowID: int, association: int, real: Endpoint | None) -> bool:
         """Note it."""
-        self.decisions.append(("attach", flowID, association, real))
+        self.made.append(("attach", flowID, association, real))
         return association == 5
 
     def serveFlow(self, flowID: int) -> None:
         """Note it."""
-        self.decisions.append(("serve", flowID))
+        self.made.append(("serve", flowID))
 
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """Note it."""
-        self.decisions.append(("refuse", flowID, reason))
+        self.made.append(("refuse", flowID, reason))
 
     def dropFlow(self, flowID: int) -> None:
         """Note it."""
-        self.decisions.append(("drop", flowID))
+        self.made.append(("drop", flowID))
 
 
-class FlowRequestTests(SynchronousTestCase):
+class RequestCase(SynchronousTestCase):
+    """Requests of an engine that only writes down what is decided."""
+
+    decisions: Any
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        self.decisions = RecordingDecisions()
+
+
+class FlowRequestTests(RequestCase):
     """
     Tests for L{FlowRequest}.
     """
 
     def setUp(self) -> None:
         """Make what the tests use."""
-        self.decider = Decider()
-        self.request = FlowRequest(FLOW, self.decider)
+        super().setUp()
+        self.request = FlowRequest(FLOW, self.decisions)
 
     def test_interface(self) -> None:
         """
@@ -66,16 +78,16 @@ class FlowRequestTests(SynchronousTestCase):
         Each decision reaches the engine with the flow's id.
         """
         self.assertTrue(self.request.join(5, b"x"))
-        FlowRequest(FLOW, self.decider).refuse(Refusal.PROHIBITED)
-        FlowRequest(FLOW, self.decider).drop()
+        FlowRequest(FLOW, self.decisions).refuse(Refusal.PROHIBITED)
+        FlowRequest(FLOW, self.decisions).drop()
         self.assertEqual(
-            self.decider.decisions,
+            self.decisions.made,
             [("join", 7, 5, b"x"), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
         )
 
     def test_secondDecision(self) -> None:
         """
-        A second decision of any kind raises and reaches nobody.
+        A second decision of any kind raises and does not reach the engine.
         """
         self.request.drop()
         for second in (
@@ -85,18 +97,18 @@ class FlowRequestTests(SynchronousTestCase):
         ):
             error = self.assertRaises(FlowDecidedError, second)
             self.assertIn("192.0.2.1:80", str(error))
-        self.assertEqual(len(self.decider.decisions), 1)
+        self.assertEqual(len(self.decisions.made), 1)
 
 
-class DatagramFlowRequestTests(SynchronousTestCase):
+class DatagramFlowRequestTests(RequestCase):
     """
     Tests for L{DatagramFlowRequest}.
     """
 
     def setUp(self) -> None:
         """Make what the tests use."""
-        self.decider = Decider()
-        self.request = DatagramFlowRequest(FLOW, self.decider)
+        super().setUp()
+        self.request = DatagramFlowRequest(FLOW, self.decisions)
 
     def test_interface(self) -> None:
         """
@@ -110,29 +122,29 @@ class DatagramFlowRequestTests(SynchronousTestCase):
         Each decision reaches the engine with the flow's id.
         """
         self.request.serve()
-        DatagramFlowRequest(FLOW, self.decider).refuse(Refusal.PORT_UNREACHABLE)
-        DatagramFlowRequest(FLOW, self.decider).drop()
+        DatagramFlowRequest(FLOW, self.decisions).refuse(Refusal.PORT_UNREACHABLE)
+        DatagramFlowRequest(FLOW, self.decisions).drop()
         self.assertEqual(
-            self.decider.decisions,
+            self.decisions.made,
             [("serve", 7), ("refuse", 7, Refusal.PORT_UNREACHABLE), ("drop", 7)],
         )
 
     def test_redirect(self) -> None:
         """
-        Where the datagrams really go is the engine's to know.
+        The engine is told where the datagrams really go.
         """
         real = Endpoint("192.0.2.9", 53)
         self.assertTrue(self.request.attach(5, real))
-        self.assertEqual(self.decider.decisions, [("attach", 7, 5, real)])
+        self.assertEqual(self.decisions.made, [("attach", 7, 5, real)])
 
     def test_attach(self) -> None:
         """
-        An association that does not take the flow decides nothing; one that does
-        is the last word.
+        An association that does not take the flow decides nothing; one that takes it is
+        the one decision.
         """
         self.assertFalse(self.request.attach(4))
         self.assertTrue(self.request.attach(5))
-        self.assertEqual(self.decider.decisions, [("attach", 7, 4, None), ("attach", 7, 5, None)])
+        self.assertEqual(self.decisions.made, [("attach", 7, 4, None), ("attach", 7, 5, None)])
         for second in (
             lambda: self.request.attach(5),
             self.request.serve,
@@ -140,4 +152,4 @@ class DatagramFlowRequestTests(SynchronousTestCase):
             self.request.drop,
         ):
             self.assertRaises(FlowDecidedError, second)
-        self.assertEqual(len(self.decider.decisions), 2)
+        self.assertEqual(len(self.decisions.made), 2)

@@ -24,7 +24,7 @@ DATAGRAMS = [
 
 
 def packed(datagram: Datagram) -> bytes:
-    """As netstack.h has it, by the structure rather than by the format."""
+    """A datagram as in netstack.h, made with the structure instead of the format."""
     source, destination, payload = datagram
     family = AF_INET6 if ":" in source.host else AF_INET
     header = abi.ns_datagram(
@@ -42,23 +42,26 @@ def packed(datagram: Datagram) -> bytes:
 class ServiceCase(EngineCase):
     """An engine with a receiver."""
 
+    #: Whether there is one.
+    receives = True
+
     def setUp(self) -> None:
         """Make what the tests use."""
         super().setUp()
         self.start()
         self.batches: list[list[Datagram]] = []
-        self.engine.receiveDatagrams(self.batches.append)
+        if self.receives:
+            self.engine.receiveDatagrams(self.batches.append)
 
     def arrive(self, *batches: bytes) -> None:
-        """Datagrams wait."""
+        """The library has batches of datagrams."""
         self.library.received += batches
-        self.library.events = [{"kind": abi.NS_EVENT_DATAGRAMS}]
-        self.engine.doRead()
+        self.readEvents({"kind": abi.NS_EVENT_DATAGRAMS})
 
 
 class ReceiveTests(ServiceCase):
     """
-    Tests for what comes up.
+    Tests for datagrams from apps.
     """
 
     def test_batch(self) -> None:
@@ -88,7 +91,7 @@ class ReceiveTests(ServiceCase):
 
     def test_stop(self) -> None:
         """
-        The stop ends that too.
+        The stop cancels the rest of a flood.
         """
         self.arrive(*[packed(DATAGRAMS[0])] * services.BATCH_LIMIT)
         self.successResultOf(self.engine.stop())
@@ -112,23 +115,16 @@ class ReceiveTests(ServiceCase):
 
     def test_error(self) -> None:
         """
-        So does a library that fails; it is reported.
+        A library that fails costs one batch too, and is reported.
         """
         self.library.results["ns_receive"] = -errno.ENOTRECOVERABLE
         self.arrive()
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_nobody(self) -> None:
-        """
-        Without a receiver they are dropped.
-        """
-        self.engine._services.receiver = services._nobody
-        self.arrive(packed(DATAGRAMS[0]))
-        self.assertEqual(self.library.received, [])
-
     def test_addresses(self) -> None:
         """
-        More addresses than are remembered are right all the same, in both directions.
+        More addresses than the limit for remembered ones are still right, in both
+        directions.
         """
         self.patch(services, "ADDRESS_LIMIT", 2)
         many = [
@@ -148,9 +144,24 @@ class ReceiveTests(ServiceCase):
         self.assertGreaterEqual(services.BUFFER_SIZE, 65_579)
 
 
+class NoReceiverTests(ServiceCase):
+    """
+    Tests for the time before a service listens.
+    """
+
+    receives = False
+
+    def test_dropped(self) -> None:
+        """
+        Datagrams are dropped.
+        """
+        self.arrive(packed(DATAGRAMS[0]))
+        self.assertEqual((self.library.received, self.batches), ([], []))
+
+
 class SendTests(ServiceCase):
     """
-    Tests for what goes down.
+    Tests for datagrams to apps.
     """
 
     def test_batch(self) -> None:
@@ -170,7 +181,7 @@ class SendTests(ServiceCase):
 
     def test_notRunning(self) -> None:
         """
-        Before the start and after the stop there is nobody to send to.
+        Before the start and after the stop nothing is sent.
         """
         self.successResultOf(self.engine.stop())
         self.engine.sendDatagrams(DATAGRAMS)

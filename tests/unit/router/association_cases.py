@@ -12,12 +12,11 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from nanotun.engine.request import DatagramFlowRequest
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.associations import Associations
-from nanotun.testing import FakeUpstream, MemoryEngine, MemoryTunOpener
+from nanotun.testing import FakeUpstream, MemoryEngine, MemoryRequest, MemoryTunOpener
 
 WEB = Endpoint("192.0.2.1", 443)
 DNS = Endpoint("192.0.2.53", 53)
@@ -72,7 +71,7 @@ class AssociationCase(SynchronousTestCase):
         """The first shared leg, unless the test says which."""
         return self.chosen.pop(0) if self.chosen else 0
 
-    def ask(self, port: int = 40000, destination: Endpoint = WEB) -> DatagramFlowRequest:
+    def ask(self, port: int = 40000, destination: Endpoint = WEB) -> MemoryRequest:
         """The app on a port sends to somebody."""
         return self.engine.requestDatagrams(destination, Endpoint("198.18.0.2", port))
 

@@ -4,13 +4,13 @@ Tests for L{nanotun.router.udp}: the associations that DNS queries share.
 
 from __future__ import annotations
 
-from nanotun.engine.request import DatagramFlowRequest
 from nanotun.errors import DatagramsUnsupported
 from nanotun.flow import Endpoint, Refusal
 from nanotun.router.udp import associations
 from nanotun.router.udp.association import SHARED_GRACE, SHARED_TIME
 from nanotun.router.udp.associations import SHARED_FLOWS, SHARED_LIMIT, SHARED_SPREAD
 from nanotun.router.udp.pauses import ENDS, PAUSE_FIRST
+from nanotun.testing import MemoryRequest
 from tests.unit.router.association_cases import DNS, AssociationCase
 
 
@@ -36,11 +36,11 @@ class SharedTests(AssociationCase):
 
     sharesLegs = True
 
-    def query(self, port: int) -> DatagramFlowRequest:
+    def query(self, port: int) -> MemoryRequest:
         """An app asks a DNS server."""
         return self.ask(port, DNS)
 
-    def legOf(self, request: DatagramFlowRequest) -> int:
+    def legOf(self, request: MemoryRequest) -> int:
         """The association that took a query."""
         return self.engine.attached[request.flow.id]
 

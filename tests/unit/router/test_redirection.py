@@ -9,7 +9,6 @@ from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
-from nanotun.engine.request import DatagramFlowRequest
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import IDatagramFlowRequest
@@ -22,6 +21,7 @@ from nanotun.testing import (
     FakeNames,
     FakeUpstream,
     MemoryEngine,
+    MemoryRequest,
     MemoryTunOpener,
 )
 
@@ -51,7 +51,7 @@ class RedirectionTests(SynchronousTestCase):
         self.addCleanup(self.engine.stop)
         self.addCleanup(self.router.stop)
 
-    def ask(self, destination: Endpoint = FAKE, port: int = 40000) -> DatagramFlowRequest:
+    def ask(self, destination: Endpoint = FAKE, port: int = 40000) -> MemoryRequest:
         """An app on a port sends to somebody."""
         source = "fdfe:dcba:9876::2" if ":" in destination.host else "198.18.0.2"
         return self.engine.requestDatagrams(destination, Endpoint(source, port))

@@ -1,0 +1,142 @@
+"""
+Hears what happens in a stack of the native library.
+
+Nothing here runs per packet or per byte, but everything in L{EventReader.deliver} runs
+once per connection: keep it short.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.engine import abi
+from nanotun.engine.decisions import Decisions
+from nanotun.engine.request import DatagramFlowRequest, FlowRequest
+from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol
+from nanotun.interfaces import IFlowHandler
+
+#: Events read in one call; 256 of them are 18 KB.
+DRAIN_BATCH = 256
+
+_REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
+_OF_FLOWS = (*_REQUESTS, abi.NS_EVENT_CLOSED)
+
+
+@implementer(IReadDescriptor)
+class EventReader:
+    """
+    Reads the events of one stack, and tells the handler of those about flows.
+
+    @param eventFD: readable while events wait.  It belongs to the library.
+    @param other: told of all other events: the kind (C{NS_EVENT_...}), the id and the
+        error of each.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        library: abi.NativeLibrary,
+        handle: int,
+        eventFD: int,
+        handler: IFlowHandler,
+        decisions: Decisions,
+        other: Callable[[int, int, int], None],
+    ) -> None:
+        self._library: abi.NativeLibrary | None = library
+        self._handle = handle
+        self._eventFD = eventFD
+        self._handler = handler
+        self._decisions = decisions
+        self._other = other
+        self._events = abi.EventBuffer(DRAIN_BATCH)
+
+    def close(self) -> None:
+        """The stack is about to be closed: read nothing more."""
+        self._library, self._eventFD = None, -1
+
+    def fileno(self) -> int:
+        """See L{IFileDescriptor.fileno}."""
+        return self._eventFD
+
+    def logPrefix(self) -> str:
+        """See L{ILoggingContext.logPrefix}."""
+        return "engine"
+
+    def doRead(self) -> Failure | None:
+        """See L{IReadDescriptor.doRead}."""
+        self.deliver()
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See L{IFileDescriptor.connectionLost}."""
+        # An eventfd does not break; the reactor calls this for every reader that
+        # is left when it ends.
+        self._log.debug("No more events: {reason}", reason=reason.getErrorMessage())
+
+    def deliver(self) -> int:
+        """Hand on all events that wait, and return how many there were."""
+        total = 0
+        events, handler = self._events, self._handler
+        # A handler may stop the engine, which closes this.
+        while self._library is not None:
+            count = self._library.ns_drain(self._handle, events.array, events.capacity)
+            if count < 0:
+                self._log.error("Events are lost: {error}", error=os.strerror(-count))
+                break
+            # Read once for all of these, and before any is decoded: decoding the addresses
+            # of an end costs more than everything else that Python does for it.
+            unread = None if handler.followsFlows else abi.NS_EVENT_CLOSED
+            for event in events.unpack(count):
+                if event[3] == unread:
+                    continue
+                try:
+                    self._dispatch(event, handler)
+                except Exception:
+                    self._log.failure("The flow {flow} is dropped", flow=event[0])
+                    if event[3] in _REQUESTS and self._library is not None:
+                        # If it was decided before the exception, the library no longer
+                        # knows it and this does nothing.
+                        self._library.ns_drop(self._handle, event[0])
+            total += count
+            if count < events.capacity:
+                break
+        return total
+
+    def _dispatch(self, event: tuple[Any, ...], handler: IFlowHandler) -> None:
+        (
+            flowID, bytesUp, bytesDown, kind, error,
+            sourcePort, destinationPort, family, protocol, source, destination,
+        ) = event  # fmt: skip
+        if kind == abi.NS_EVENT_ABANDONED:
+            handler.flowAbandoned(flowID)
+            return
+        if kind not in _OF_FLOWS:
+            self._other(kind, flowID, error)
+            return
+        if family == 4:
+            sourceHost = inet_ntop(AF_INET, source[:4])
+            destinationHost = inet_ntop(AF_INET, destination[:4])
+        else:
+            sourceHost = inet_ntop(AF_INET6, source)
+            destinationHost = inet_ntop(AF_INET6, destination)
+        flow = Flow(
+            flowID,
+            Protocol(protocol),
+            Endpoint(sourceHost, sourcePort),
+            Endpoint(destinationHost, destinationPort),
+        )
+        if kind == abi.NS_EVENT_TCP_REQUEST:
+            handler.flowRequested(FlowRequest(flow, self._decisions))
+        elif kind == abi.NS_EVENT_UDP_REQUEST:
+            handler.datagramFlowRequested(DatagramFlowRequest(flow, self._decisions))
+        else:
+            handler.flowClosed(FlowEnd(flow, error, bytesUp, bytesDown))
