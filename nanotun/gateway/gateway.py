@@ -59,7 +59,7 @@ class Gateway:
     @param makeDatagram: C{AF_INET} or C{AF_INET6} to a UDP socket that is marked and
         non-blocking.
     @param makeStream: likewise to a TCP socket.
-    @ivar names: the names behind addresses; a L{nanotun.router.named.Names}.
+    @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
 

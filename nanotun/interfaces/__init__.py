@@ -16,6 +16,7 @@ from nanotun.interfaces.engine import (
     IPacketEngine,
     IPacketEngineFactory,
 )
+from nanotun.interfaces.names import INames
 from nanotun.interfaces.part import IPart
 from nanotun.interfaces.policy import IJudge, IOwners
 from nanotun.interfaces.upstream import (
@@ -39,6 +40,7 @@ __all__ = [
     "IHealthCheck",
     "IJudge",
     "ILegControl",
+    "INames",
     "IOwners",
     "IPacketEngine",
     "IPacketEngineFactory",

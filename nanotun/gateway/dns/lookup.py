@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
 from nanotun.addresses import mayDial
 from nanotun.errors import UpstreamError
@@ -16,6 +17,7 @@ from nanotun.gateway.dns.addresses import packName, readAddresses
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.message import AAAA, HEADER, IN, NOERROR, NXDOMAIN, RCODE, RD, A, readQuery
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.interfaces import INames
 
 
 class Lookup:
@@ -61,10 +63,10 @@ class Lookup:
         return found
 
 
+@implementer(INames)
 class RealNames:
     """
-    C{dnsMode: normal}: the names behind addresses that are real.  See
-    L{nanotun.router.named.Names}.
+    C{dnsMode: normal}: the names behind real addresses.  See L{INames}.
 
     @param answered: the names that the relay was asked for; L{None} if no upstream is sent
         names.
@@ -73,6 +75,7 @@ class RealNames:
     followsFlows = False
 
     def __init__(self, clock: IReactorTime, answered: AnsweredNames | None, lookup: Lookup) -> None:
+        self.knowsAny = answered is not None
         self._clock = clock
         self._answered = answered
         self._lookup = lookup
@@ -84,15 +87,15 @@ class RealNames:
         """Nothing to do."""
 
     def isFake(self, host: str) -> bool:
-        """See L{nanotun.router.named.Names.isFake}."""
+        """See L{INames.isFake}."""
         return False
 
     def nameOf(self, host: str) -> str | None:
-        """See L{nanotun.router.named.Names.nameOf}."""
+        """See L{INames.nameOf}."""
         return None if self._answered is None else self._answered.find(host, self._clock.seconds())
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """See L{nanotun.router.named.Names.resolve}."""
+        """See L{INames.resolve}."""
         return self._lookup.resolve(name, family)
 
     def flowJoined(self, host: str) -> None:

@@ -19,6 +19,7 @@ from nanotun.gateway.dns.message import LARGEST
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
+from nanotun.interfaces import INames
 from nanotun.timer import Timer
 
 #: Seconds between two looks at whether there is anything to save.  A crash costs
@@ -66,15 +67,17 @@ class FakeDns:
         return True
 
 
+@implementer(INames)
 class FakeIpNames:
     """
-    See L{nanotun.router.named.Names}.
+    See L{INames}.
 
     @param flowHold: seconds that a name keeps its address after the beginning of a
         flow, whose end may be nothing that one hears of.
     """
 
     followsFlows = True
+    knowsAny = True
 
     def __init__(
         self, clock: Any, pool: FakePool, store: FakeStore, lookup: Lookup, flowHold: float
@@ -98,11 +101,11 @@ class FakeIpNames:
             self._store.save(self._pool)
 
     def isFake(self, host: str) -> bool:
-        """See L{nanotun.router.named.Names.isFake}."""
+        """See L{INames.isFake}."""
         return isFake(host)
 
     def nameOf(self, host: str) -> str | None:
-        """See L{nanotun.router.named.Names.nameOf}."""
+        """See L{INames.nameOf}."""
         fake = self._pool.find(host)
         if fake is None:
             return None
@@ -110,15 +113,15 @@ class FakeIpNames:
         return fake.name
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """See L{nanotun.router.named.Names.resolve}."""
+        """See L{INames.resolve}."""
         return self._lookup.resolve(name, family)
 
     def flowJoined(self, host: str) -> None:
-        """See L{nanotun.router.named.Names.flowJoined}."""
+        """See L{INames.flowJoined}."""
         self._pool.flowJoined(host)
 
     def flowClosed(self, host: str) -> None:
-        """See L{nanotun.router.named.Names.flowClosed}."""
+        """See L{INames.flowClosed}."""
         self._pool.flowClosed(host, self._clock.seconds())
 
     def _save(self) -> None:

@@ -9,6 +9,7 @@ import os
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.counters import Counters
@@ -18,6 +19,7 @@ from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
+from nanotun.interfaces import INames
 from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
 
 
@@ -75,6 +77,7 @@ class FakeIpNamesTests(SynchronousTestCase):
         self.path = self.mktemp()
         self.pool = FakePool(2)
         self.names = self.make(self.pool)
+        verifyObject(INames, self.names)
 
     def make(self, pool: FakePool) -> FakeIpNames:
         """Of another run."""
@@ -137,6 +140,8 @@ class RealNamesTests(SynchronousTestCase):
         """The names are those of the relay's answers; none is fake."""
         answered = AnsweredNames()
         names = RealNames(Clock(), answered, FakeLookup())
+        verifyObject(INames, names)
+        self.assertTrue(names.knowsAny)
         names.start()
         answered.note(answer(ask("a.example")), read(ask("a.example")), 0)
         self.assertEqual(names.nameOf("192.0.2.1"), "a.example")
@@ -149,4 +154,6 @@ class RealNamesTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """Where nobody wants names none is known."""
-        self.assertIsNone(RealNames(Clock(), None, FakeLookup()).nameOf("192.0.2.1"))
+        names = RealNames(Clock(), None, FakeLookup())
+        self.assertIsNone(names.nameOf("192.0.2.1"))
+        self.assertFalse(names.knowsAny)

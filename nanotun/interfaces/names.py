@@ -1,0 +1,51 @@
+"""
+The names behind addresses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+
+class INames(Interface):
+    """
+    What the gateway knows of the names behind addresses.  All hosts are in their
+    canonical text form.
+    """
+
+    followsFlows = Attribute("Whether L{flowJoined} and L{flowClosed} have to be called (L{bool}).")
+    knowsAny = Attribute("Whether L{nameOf} ever finds a name (L{bool}).")
+
+    def isFake(host: str) -> bool:
+        """
+        Whether an address belongs to no host and stands for a name, which may be
+        forgotten by now.
+        """
+
+    def nameOf(host: str) -> str | None:
+        """
+        The name that apps got an address for, be the address fake or be it real and from
+        an answer of the relay.
+
+        @return: L{None} if there is no such name.
+        """
+
+    def resolve(name: str, family: int) -> Deferred[list[str]]:
+        """
+        Look a name up, without the system's resolver.
+
+        @param family: 4 or 6.
+        @return: fires with the addresses that may be dialled, perhaps none, or fails with
+            L{nanotun.errors.UpstreamError}.
+        """
+
+    def flowJoined(host: str) -> None:
+        """A flow to an address was joined."""
+
+    def flowClosed(host: str) -> None:
+        """A flow that L{flowJoined} was called for ended."""
