@@ -147,9 +147,9 @@ def makeService(
         raise SystemExit(f"nanotun: {error}") from None
     owners = None if host is None else host.owners.owners
     judge = makeJudge(settings, ways, owners)
-    named = settings.dnsMode == "fake-ip" or ways.upstream.sendsNames
-    names = gateway.names if named else None
-    router = FlowRouter(judge, ways.upstream, ways.direct, engine, gateway, reactor, debug, names)
+    router = FlowRouter(
+        judge, ways.upstream, ways.direct, engine, gateway, reactor, debug, gateway.names
+    )
     root = LoggedService(settings, options.parent or {}, reactor)
     handlers: dict[str, Handler] = {}
     before: tuple[IPart, ...] = (marked,)

@@ -12,8 +12,8 @@ from twisted.application.service import IService, MultiService
 from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IUpstream
-from nanotun.router.named import NamedUpstream, Names
+from nanotun.interfaces import INames, IUpstream
+from nanotun.router.named import NamedUpstream
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import upstreamReport
 from nanotun.upstream.make import upstreamsFor
@@ -37,7 +37,7 @@ class Upstreams(MultiService):
         self,
         settings: Settings,
         reactor: Any,
-        names: Names,
+        names: INames,
         leadsIn: Callable[[str], bool] = lambda host: False,
     ) -> None:
         """

@@ -1,66 +1,34 @@
 """
-Flows to addresses that stand for names: an upstream that is sent names gets the
-name, any other an address that the name is looked up as.
+Flows to addresses that stand for names.  An upstream that is sent names gets the name;
+for any other upstream the name is looked up here and an address of the name is dialled.
 
-Each way out has a L{NamedUpstream} around itself, so that where there are several
-each gets what it wants.
+Each upstream has a L{NamedUpstream} around itself, so each member of a group gets what it
+can use.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import enum
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import (
     NameUnknown,
     ProxyError,
+    UnexpectedEvent,
     UpstreamError,
     UpstreamNetUnreachable,
     UpstreamTimeout,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream
+from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, INames, IUpstream
+from nanotun.timer import Timer
 
-#: Addresses of a name that are tried, of each family.
+#: How many addresses of a name are tried, of each family.
 ATTEMPTS = 3
-
-
-class Names(Protocol):
-    """
-    What the gateway knows of the names behind addresses.  All hosts are in their
-    canonical text form.
-    """
-
-    @property
-    def followsFlows(self) -> bool:
-        """Whether L{flowJoined} and L{flowClosed} are to be called."""
-
-    def isFake(self, host: str) -> bool:
-        """Whether an address is nobody's and stands for a name, perhaps one that is forgotten."""
-
-    def nameOf(self, host: str) -> str | None:
-        """
-        The name that apps have an address for: a fake one, or a real one of a name
-        that the relay was asked for.
-        """
-
-    def resolve(self, name: str, family: int) -> Deferred[list[str]]:
-        """
-        Look a name up, not by the system's resolver.
-
-        @param family: 4 or 6.
-        @return: fires with addresses, perhaps none, or fails with L{UpstreamError}.
-        """
-
-    def flowJoined(self, host: str) -> None:
-        """A flow to an address was joined."""
-
-    def flowClosed(self, host: str) -> None:
-        """A flow that L{flowJoined} was called for ended."""
 
 
 def forgotten(host: str) -> UpstreamError:
@@ -76,13 +44,13 @@ class NamedUpstream:
     """
     An upstream that is asked for addresses that may stand for names.
 
-    @param upstream: provides L{IHealthCheck} where it is one of several.
-    @param timeout: seconds for a name's lookups and dials together, where it is
+    @param upstream: provides L{IHealthCheck} if it is the member of a group.
+    @param timeout: seconds for the lookups and dials of one flow together, if its name is
         looked up here.
     """
 
     def __init__(
-        self, upstream: IUpstream, names: Names, clock: IReactorTime, timeout: float
+        self, upstream: IUpstream, names: INames, clock: IReactorTime, timeout: float
     ) -> None:
         self._upstream = upstream
         self._names = names
@@ -114,8 +82,9 @@ class NamedUpstream:
             return fail(forgotten(host)) if isFake else upstream.connect(destination)
         if upstream.sendsNames:
             return upstream.connect(Endpoint(name, port))
-        leg = _Resolved(upstream, names, name, destination)
-        return leg.begin(self._clock, self._timeout)
+        dial = NamedDial(upstream, names, name, destination, self._clock, self._timeout)
+        dial.start()
+        return dial.deferred
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -130,12 +99,60 @@ class NamedUpstream:
         return self._upstream.describe()
 
 
-class _Resolved:
+# Also str, whose hash is not Python code.
+class NamedDialState(str, enum.Enum):
+    """What a L{NamedDial} is doing."""
+
+    LOOKING_UP = "looking up"
+    DIALLING = "dialling"
+    CONNECTED = "connected"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class NamedDialEvent(str, enum.Enum):
+    """What happens to a L{NamedDial}."""
+
+    #: The name has addresses of this family.
+    FOUND = "found"
+    #: An address failed, and there is another one.
+    NEXT_ADDRESS = "next address"
+    #: This family has no address, or none that works.
+    NEXT_FAMILY = "next family"
+    CONNECTED = "connected"
+    #: No family is left, or the error is one that no other address would mend.
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: The state that follows each event.  Any other event is a bug.
+TRANSITIONS = {
+    (NamedDialState.LOOKING_UP, NamedDialEvent.FOUND): NamedDialState.DIALLING,
+    (NamedDialState.LOOKING_UP, NamedDialEvent.NEXT_FAMILY): NamedDialState.LOOKING_UP,
+    (NamedDialState.LOOKING_UP, NamedDialEvent.FAILED): NamedDialState.FAILED,
+    (NamedDialState.LOOKING_UP, NamedDialEvent.CANCELLED): NamedDialState.CANCELLED,
+    (NamedDialState.DIALLING, NamedDialEvent.NEXT_ADDRESS): NamedDialState.DIALLING,
+    (NamedDialState.DIALLING, NamedDialEvent.NEXT_FAMILY): NamedDialState.LOOKING_UP,
+    (NamedDialState.DIALLING, NamedDialEvent.CONNECTED): NamedDialState.CONNECTED,
+    (NamedDialState.DIALLING, NamedDialEvent.FAILED): NamedDialState.FAILED,
+    (NamedDialState.DIALLING, NamedDialEvent.CANCELLED): NamedDialState.CANCELLED,
+}
+_PENDING = (NamedDialState.LOOKING_UP, NamedDialState.DIALLING)
+
+
+class NamedDial:
     """
-    One leg to a name that is looked up here: in the app's family first, one address
-    after the other, then in the other one.  The error is the last one that says
-    most: a dial's before a lookup's, any before that a network cannot be reached,
-    which many networks say of all IPv6.
+    A dial to a name that is looked up here; see L{TRANSITIONS}.  The app's family is tried
+    first, one address after the other, then the other family.
+
+    It fails with the error that says most: the last one of a connect, but not that a
+    network cannot be reached, which many networks say of all IPv6, if there is another.
+    The error of a lookup counts only if no connect was tried.
+
+    @ivar state: what it is doing now.
+    @ivar deferred: fires with the leg; cancelling it cancels the dial.
+    @param destination: a fake address of the name, and the port.
+    @param timeout: seconds until it fails with L{UpstreamTimeout}.
     """
 
     __slots__ = (
@@ -144,107 +161,125 @@ class _Resolved:
         "_name",
         "_names",
         "_now",
-        "_outer",
         "_port",
         "_reason",
+        "_timeout",
         "_timer",
         "_upstream",
+        "deferred",
+        "state",
     )
 
-    def __init__(self, upstream: IUpstream, names: Names, name: str, destination: Endpoint) -> None:
+    def __init__(
+        self,
+        upstream: IUpstream,
+        names: INames,
+        name: str,
+        destination: Endpoint,
+        clock: IReactorTime,
+        timeout: float,
+    ) -> None:
+        self.state = NamedDialState.LOOKING_UP
+        self.deferred: Deferred[Connection] = Deferred(self._cancelled)
         self._upstream = upstream
         self._names = names
         self._name = name
         self._port = destination.port
+        self._timeout = timeout
+        self._timer = Timer(clock, self._expired)
         self._families = [4, 6] if ":" in destination.host else [6, 4]
         self._addresses: list[str] = []
         self._reason: Failure | None = None
-        self._timer: IDelayedCall | None = None
-        self._outer: Deferred[Connection] | None = Deferred(self._cancel)
         self._now: Deferred[list[str]] | Deferred[Connection] | None = None
 
-    def begin(self, clock: IReactorTime, timeout: float) -> Deferred[Connection]:
-        """
-        What fires with the leg.
-
-        @param timeout: seconds until L{UpstreamTimeout}.
-        """
-        outer = self._outer
-        assert outer is not None
-        self._timer = clock.callLater(timeout, self._late, timeout)
+    def start(self) -> None:
+        """Begin with the first lookup."""
+        self._timer.start(self._timeout)
         self._lookUp()
-        return outer
 
-    def _cancel(self, outer: Deferred[Connection]) -> None:
-        self._end()
-        assert self._now is not None
-        self._now.cancel()
-
-    def _late(self, timeout: float) -> None:
-        self._timer = None
-        outer = self._end()
-        assert self._now is not None
-        self._now.cancel()
-        error = f"No connection to {self._name} stood within {timeout:g} s, its lookup included."
-        outer.errback(UpstreamTimeout(error))
+    def _to(self, event: NamedDialEvent) -> None:
+        try:
+            self.state = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise UnexpectedEvent("A dial to a name", self.state, event) from None
 
     def _lookUp(self) -> None:
         if not self._families:
-            error = NameUnknown(f"The name {self._name} has no address.")
-            self._end().errback(self._reason or error)
+            self._fail(self._reason or NameUnknown(f"The name {self._name} has no address."))
             return
         lookup = self._now = self._names.resolve(self._name, self._families.pop())
         lookup.addCallbacks(self._found, self._notFound)
 
     def _found(self, addresses: list[str]) -> None:
-        if self._outer is None:
-            return
-        self._addresses = addresses[ATTEMPTS - 1 :: -1] if addresses else []
         if addresses:
+            self._to(NamedDialEvent.FOUND)
+            self._addresses = addresses[ATTEMPTS - 1 :: -1]
             self._dial()
         else:
-            self._lookUp()
+            self._tryNextFamily()
 
     def _notFound(self, reason: Failure) -> None:
-        if self._isOver(reason):
-            return
-        self._reason = self._reason or reason
+        if not self._endsWith(reason):
+            self._reason = self._reason or reason
+            self._tryNextFamily()
+
+    def _tryNextFamily(self) -> None:
+        self._to(NamedDialEvent.NEXT_FAMILY)
         self._lookUp()
 
     def _dial(self) -> None:
-        leg = self._now = self._upstream.connect(Endpoint(self._addresses.pop(), self._port))
-        leg.addCallbacks(self._connected, self._notConnected)
+        dial = self._now = self._upstream.connect(Endpoint(self._addresses.pop(), self._port))
+        dial.addCallbacks(self._connected, self._notConnected)
 
     def _connected(self, connection: Connection) -> None:
-        self._end().callback(connection)
+        self._to(NamedDialEvent.CONNECTED)
+        self._timer.cancel()
+        self.deferred.callback(connection)
 
     def _notConnected(self, reason: Failure) -> None:
-        if self._isOver(reason):
+        if self._endsWith(reason):
             return
         if self._reason is None or not reason.check(UpstreamNetUnreachable):
             self._reason = reason
         if self._addresses:
+            self._to(NamedDialEvent.NEXT_ADDRESS)
             self._dial()
         elif reason.check(ProxyError):
-            self._end().errback(reason)
+            self._fail(reason)
         else:
-            self._lookUp()
+            self._tryNextFamily()
 
-    def _isOver(self, reason: Failure) -> bool:
-        """Whether nothing else is to be tried; the leg has failed then."""
-        if self._outer is None:
-            # It was given up.
+    def _endsWith(self, reason: Failure) -> bool:
+        """Whether nothing else is tried after this error."""
+        if self.state not in _PENDING:
+            # The lookup or dial that was cancelled at the end.
             reason.trap(UpstreamError, CancelledError)
             return True
         if reason.check(UpstreamError) and not reason.check(UpstreamTimeout):
             return False
-        self._end().errback(reason)
+        self._fail(reason)
         return True
 
-    def _end(self) -> Deferred[Connection]:
-        outer, self._outer = self._outer, None
-        assert outer is not None
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-        return outer
+    def _fail(self, reason: Failure | UpstreamError) -> None:
+        self._to(NamedDialEvent.FAILED)
+        self._timer.cancel()
+        self.deferred.errback(reason)
+
+    def _expired(self) -> None:
+        self._to(NamedDialEvent.FAILED)
+        self._cancelNow()
+        error = (
+            f"No connection to {self._name} was made within {self._timeout:g} s, its lookup "
+            "included."
+        )
+        self.deferred.errback(UpstreamTimeout(error))
+
+    def _cancelled(self, deferred: Deferred[Connection]) -> None:
+        # Deferred.cancel itself fails it with CancelledError.
+        self._to(NamedDialEvent.CANCELLED)
+        self._timer.cancel()
+        self._cancelNow()
+
+    def _cancelNow(self) -> None:
+        assert self._now is not None
+        self._now.cancel()

@@ -1,9 +1,9 @@
 """
 Takes each flow where the judge says.
 
-A flow is dialled first; only a leg that stands completes the handshake with
-the app.  What the app sees of a leg that fails is in L{REFUSALS}.  Datagrams
-leave by a leg of their source: L{nanotun.router.udp.associations}.
+The upstream is dialled first, and the handshake with the app is completed only once there
+is a leg.  L{REFUSALS} has what the app sees of a dial that fails.  Datagrams leave through
+an association of their source: L{nanotun.router.udp.associations}.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from nanotun.interfaces import (
     IFlowRequest,
     IGateway,
     IJudge,
+    INames,
     IPacketEngine,
     IUpstream,
 )
 from nanotun.log.trouble import TroubleLog
-from nanotun.router.named import Names
-from nanotun.router.tally import Ledger
+from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.redirection import Redirection
 
-#: What the app sees of an error.  Everything else, a proxy at fault and a
-#: deadline that passed included, is a reset: the app shall try no longer.
+#: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
+#: passed included, is a reset: the app should not go on trying.
 REFUSALS: dict[type[UpstreamError], Refusal] = {
     UpstreamRefused: Refusal.RESET,
     UpstreamHostUnreachable: Refusal.HOST_UNREACHABLE,
@@ -58,15 +58,15 @@ REFUSALS: dict[type[UpstreamError], Refusal] = {
 @implementer(IFlowHandler)
 class FlowRouter:
     """
-    Has every flow judged, and executes the judgement.
+    Has every flow judged, and carries out the decision.
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
-    @param upstream: where the proxied go.
-    @param direct: where those go that pass it by.
-    @param gateway: who answers on the gateway's addresses.
-    @param names: what addresses stand for, where that is of interest.  The upstreams
-        know of it too: L{nanotun.router.named.NamedUpstream}.
+    @param upstream: takes the flows whose verdict is PROXY.
+    @param direct: takes those whose verdict is DIRECT.
+    @param gateway: answers connections to the gateway's addresses.
+    @param names: the names behind addresses.  Upstreams use them too:
+        L{nanotun.router.named.NamedUpstream}.
     """
 
     _log = Logger()
@@ -79,44 +79,42 @@ class FlowRouter:
         engine: IPacketEngine,
         gateway: IGateway,
         clock: IReactorTime,
-        logFlows: bool = False,
-        names: Names | None = None,
+        logFlows: bool,
+        names: INames,
     ) -> None:
         self.logFlows = logFlows
         self._names = names
-        self._countsFlows = names is not None and names.followsFlows
+        self._countsFlows = bool(names.followsFlows)
         self._judge = judge
         self._upstream = upstream
         self._direct = direct
         self._gateway = gateway
         self._trouble = TroubleLog(clock, self._log)
-        self._ledger = Ledger(clock, self._log)
+        self._tally = Tally(clock, self._log)
         self._associations = Associations(engine, clock, self._trouble)
-        self._redirection: Redirection | None = None
-        if names is not None:
-            self._redirection = Redirection(names, self._associations, self._trouble)
-        self._pending: dict[int, _Dial] = {}
+        self._redirection = Redirection(names, self._associations, self._trouble)
+        self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
 
     @property
     def hasNames(self) -> bool:
-        """Whether names are looked after, so that ways out can be sent them."""
-        return self._names is not None
+        """Whether names are known, which upstreams can be sent then."""
+        return bool(self._names.knowsAny)
 
     @property
     def followsFlows(self) -> bool:
         """
-        See L{IFlowHandler}: for those lines, or for fake addresses; nothing else needs
-        to hear of a flow's end.
+        See L{IFlowHandler}: only the debug lines and fake addresses need to know of a
+        flow's end.
         """
-        return self.logFlows or self._countsFlows or bool(self._ledger.entries)
+        return self.logFlows or self._countsFlows or bool(self._tally.joinedFlows)
 
     def reconfigure(
         self, judge: IJudge, upstream: IUpstream, direct: IUpstream, logFlows: bool
     ) -> None:
         """
-        Have flows to come judged by another judge, and sent other ways.  Flows that are
-        under way go on as they were.
+        Have new flows judged by another judge and taken to other upstreams.  Earlier flows
+        are not touched.
         """
         self._judge = judge
         self._upstream = upstream
@@ -128,12 +126,12 @@ class FlowRouter:
         Counters for the user.
 
         @return: C{verdicts} and C{rules}: how many flows since the start, each by
-            name; C{dialling} and C{legs}: how many there are now.
+            name; C{dialling} and C{legs}: how many dials and associations there are now.
         """
         return {
-            **self._ledger.report(),
+            **self._tally.report(),
             "dialling": len(self._pending),
-            "legs": len(self._associations.legs),
+            "legs": len(self._associations.present),
         }
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -142,7 +140,7 @@ class FlowRouter:
             request.refuse(Refusal.RESET)
             return
         decision = self._judge.judge(request.flow)
-        self._ledger.count(decision)
+        self._tally.count(decision)
         verdict = decision.verdict
         if verdict is Verdict.PROXY:
             self._dial(request, decision, self._upstream)
@@ -160,7 +158,7 @@ class FlowRouter:
             request.drop()
             return
         decision = self._judge.judge(request.flow)
-        self._ledger.count(decision)
+        self._tally.count(decision)
         verdict = decision.verdict
         if verdict is Verdict.PROXY:
             self._send(request, decision, self._upstream)
@@ -174,50 +172,48 @@ class FlowRouter:
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
-        dial = self._pending.pop(flowID, None)
-        if dial is not None:
+        pending = self._pending.pop(flowID, None)
+        if pending is not None:
             if self.logFlows:
                 self._log.debug("Flow {flow} was given up by the app", flow=flowID)
-            dial.cancel()
+            pending.cancel()
 
     def flowClosed(self, end: FlowEnd) -> None:
         """See L{IFlowHandler.flowClosed}."""
-        if self._names is not None and self._countsFlows:
+        if self._countsFlows:
             self._names.flowClosed(end.flow.destination.host)
-        if self._ledger.entries:
-            self._ledger.ended(end, self._told(end.flow.destination))
+        if self._tally.joinedFlows:
+            self._tally.ended(end, self._shown(end.flow.destination))
 
     @property
     def pending(self) -> int:
-        """How many flows wait for their leg."""
+        """How many flows wait for a leg."""
         return len(self._pending)
 
     def stop(self) -> None:
-        """Give up all legs that are under way and refuse their flows."""
+        """Cancel all dials and refuse their flows, and close all associations."""
         self._stopped = True
-        pending, self._pending = self._pending, {}
-        for dial in pending.values():
-            dial.cancel()
-            dial.request.refuse(Refusal.RESET)
-        if self._redirection is not None:
-            self._redirection.stop()
+        dialled, self._pending = self._pending, {}
+        for pending in dialled.values():
+            pending.cancel()
+            pending.request.refuse(Refusal.RESET)
+        self._redirection.stop()
         self._associations.stop()
         self._trouble.stop()
 
     def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._ledger.tellWay(flow, decision, upstream, self._told(flow.destination))
-        dial = self._pending[flow.id] = _Dial(self, request, decision, upstream)
-        dial.begin(upstream.connect(flow.destination))
+            self._tally.tellUpstream(flow, decision, upstream, self._shown(flow.destination))
+        pending = self._pending[flow.id] = PendingFlow(self, request, decision, upstream)
+        pending.begin(upstream.connect(flow.destination))
 
     def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._ledger.tellWay(flow, decision, upstream, self._told(flow.destination))
-        redirection = self._redirection
-        if redirection is not None and redirection.names.isFake(flow.destination.host):
-            redirection.send(request, upstream)
+            self._tally.tellUpstream(flow, decision, upstream, self._shown(flow.destination))
+        if self._names.isFake(flow.destination.host):
+            self._redirection.send(request, upstream)
         else:
             self._associations.send(request, upstream)
 
@@ -233,48 +229,48 @@ class FlowRouter:
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:
-            self._ledger.tellHalt(flow, decision, self._told(flow.destination))
+            self._tally.tellHalt(flow, decision, self._shown(flow.destination))
 
-    def _told(self, destination: Endpoint) -> str:
-        """A destination with the name that it is known by."""
-        name = None if self._names is None else self._names.nameOf(destination.host)
+    def _shown(self, destination: Endpoint) -> str:
+        """A destination for a log line, with the name that it is known by."""
+        name = self._names.nameOf(destination.host)
         return str(destination) if name is None else f"{destination} ({name})"
 
-    def connected(self, dial: _Dial, connection: Connection) -> None:
-        """A leg stands.  Called by its dial."""
-        request = dial.request
+    def connected(self, pending: PendingFlow, connection: Connection) -> None:
+        """A pending flow has its leg."""
+        request = pending.request
         self._pending.pop(request.flow.id, None)
         try:
-            there = request.join(connection.fd, connection.leftover)
+            joined = request.join(connection.fd, connection.leftover)
         except FlowLimitError as error:
-            # The app asks again by itself, as long as it cares.
+            # The app's kernel repeats its SYN by itself.
             self._trouble.report(str(error))
             return
         except OSError as error:
-            # The engine owns the fd all the same, and ended the flow.
+            # The engine owns the fd even so, and has ended the flow.
             self._trouble.report(f"A flow cannot be joined: {error}.")
             return
-        if there:
-            if self._names is not None and self._countsFlows:
+        if joined:
+            if self._countsFlows:
                 self._names.flowJoined(request.flow.destination.host)
             if self.logFlows:
-                self._ledger.joined(request.flow, dial.decision, dial.upstream)
+                self._tally.joined(request.flow, pending.decision, pending.upstream)
         elif self.logFlows:
             self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
 
     def failed(self, request: IFlowRequest, reason: Failure) -> None:
-        """A leg failed.  Called by its dial."""
+        """The dial of a pending flow failed."""
         self._pending.pop(request.flow.id, None)
         error = reason.value
         refusal = Refusal.RESET
         if not isinstance(error, UpstreamError):
             self._log.failure(
-                "The leg to {destination} failed by a mistake of ours",
+                "The dial to {destination} failed: internal error",
                 failure=reason,
                 destination=request.flow.destination,
             )
         elif type(error) in REFUSALS:
-            # The destination's business: the app sees it itself.
+            # The destination's fault: the app sees it itself.
             refusal = REFUSALS[type(error)]
             if self.logFlows:
                 self._log.debug("Flow {flow}: {error}", flow=request.flow.id, error=str(error))
@@ -283,10 +279,10 @@ class FlowRouter:
         request.refuse(refusal)
 
 
-class _Dial:
-    """One leg under way, and the request that waits for it."""
+class PendingFlow:
+    """A flow that waits for its leg, and the dial that is to open it."""
 
-    __slots__ = ("_cancelled", "_leg", "_router", "decision", "request", "upstream")
+    __slots__ = ("_cancelled", "_dial", "_router", "decision", "request", "upstream")
 
     def __init__(
         self, router: FlowRouter, request: IFlowRequest, decision: Decision, upstream: IUpstream
@@ -295,19 +291,19 @@ class _Dial:
         self.decision = decision
         self.upstream = upstream
         self._router = router
-        self._leg: Deferred[Connection] | None = None
+        self._dial: Deferred[Connection] | None = None
         self._cancelled = False
 
-    def begin(self, leg: Deferred[Connection]) -> None:
-        """Wait for the leg."""
-        self._leg = leg
-        leg.addCallbacks(self._connected, self._failed)
+    def begin(self, dial: Deferred[Connection]) -> None:
+        """Wait for the dial's result."""
+        self._dial = dial
+        dial.addCallbacks(self._connected, self._failed)
 
     def cancel(self) -> None:
-        """Give the leg up; the router hears no more of it."""
+        """Cancel the dial; the router is not told of its end."""
         self._cancelled = True
-        if self._leg is not None:
-            self._leg.cancel()
+        if self._dial is not None:
+            self._dial.cancel()
 
     def _connected(self, connection: Connection) -> None:
         self._router.connected(self, connection)

@@ -1,5 +1,5 @@
 """
-What was decided of flows: counted, and kept for the line about a flow's end.
+Counts decisions, and writes the debug lines about flows.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from nanotun.flow import Decision, Flow, FlowEnd, Owner
 from nanotun.interfaces import IUpstream
 
 
-class _Entry(NamedTuple):
+class JoinedFlow(NamedTuple):
     """
-    A joined flow.
+    What the line about a flow's end needs to know of its beginning.
 
     @ivar began: the clock's seconds.
     """
@@ -27,14 +27,14 @@ class _Entry(NamedTuple):
 
 
 def processOf(owner: Owner | None) -> str:
-    """What a line calls a flow's process; empty where it was not asked for."""
+    """What a line calls a flow's process; empty if nobody asked for the owner."""
     if owner is None:
         return ""
     return owner.name or owner.path or f"uid {owner.uid}"
 
 
 def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, dict[str, Any]]:
-    """How each line begins, and the fields that this needs."""
+    """How each line about a flow begins, and the fields for it."""
     owner = decision.owner
     process = ""
     if owner is not None:
@@ -49,15 +49,15 @@ def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, d
     }
 
 
-class Ledger:
+class Tally:
     """
-    The counters, always; entries and lines only for flows that are told of.
+    Counts every decision; the rest is called for flows that get debug lines only.
 
-    @ivar entries: flow id to entry, for joined flows.
+    @ivar joinedFlows: the joined ones of those flows, by flow id.
     """
 
     def __init__(self, clock: IReactorTime, log: Logger) -> None:
-        self.entries: dict[int, _Entry] = {}
+        self.joinedFlows: dict[int, JoinedFlow] = {}
         self._clock = clock
         self._log = log
         self._counts: dict[tuple[str, object], int] = {}
@@ -81,13 +81,13 @@ class Ledger:
             rules[rule] = rules.get(rule, 0) + count
         return {"verdicts": verdicts, "rules": rules}
 
-    def tellWay(
+    def tellUpstream(
         self, flow: Flow, decision: Decision, upstream: IUpstream, destination: str
     ) -> None:
         """
-        A flow goes out.
+        Log that a flow leaves by an upstream.
 
-        @param destination: as it is to be shown.
+        @param destination: as the line shows it.
         """
         beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
@@ -98,7 +98,7 @@ class Ledger:
         )
 
     def tellHalt(self, flow: Flow, decision: Decision, destination: str) -> None:
-        """A flow goes nowhere, or to our own services."""
+        """Log that a flow is refused, dropped or served."""
         beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
             beginning + ": {verdict} (rule {rule}), because {reason}",
@@ -109,23 +109,23 @@ class Ledger:
         )
 
     def joined(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
-        """A flow that will be told of was joined."""
-        self.entries[flow.id] = _Entry(self._clock.seconds(), decision, upstream)
+        """Keep what the line about the flow's end needs."""
+        self.joinedFlows[flow.id] = JoinedFlow(self._clock.seconds(), decision, upstream)
 
     def ended(self, end: FlowEnd, destination: str) -> None:
-        """A joined flow ended; one line if it was told of when it was joined."""
-        entry = self.entries.pop(end.flow.id, None)
-        if entry is None:
+        """Log the end of a joined flow, if L{joined} was called for it."""
+        joined = self.joinedFlows.pop(end.flow.id, None)
+        if joined is None:
             return
-        beginning, fields = _beginning(end.flow, entry.decision, destination)
+        beginning, fields = _beginning(end.flow, joined.decision, destination)
         self._log.debug(
             beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
             "{seconds:.3f} s, errno {error}",
-            upstream=entry.upstream.describe(),
-            rule=entry.decision.rule,
+            upstream=joined.upstream.describe(),
+            rule=joined.decision.rule,
             up=end.bytesUp,
             down=end.bytesDown,
-            seconds=self._clock.seconds() - entry.began,
+            seconds=self._clock.seconds() - joined.began,
             error=errno.errorcode.get(end.error, end.error),
             **fields,
         )

@@ -1,236 +1,332 @@
 """
-One leg that datagrams leave by, from the asking to its end.
-
-A leg's life::
-
-    asked for -> opening     requests wait
-    opening   stands         -> open; those that waited are attached
-              failed         -> gone; those that waited are refused
-    open      ended          -> gone; the engine says so: idle, evicted, broken
-              matured        -> open; it was of use to ask for it
-              control lost   -> gone; the proxy says so
-              retired        -> takes no new flows; gone after a grace (shared only)
-    any       stop           -> gone
+UDP in use: a leg, and the flows that it carries.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from nanotun.errors import UnexpectedEvent
 from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import (
-    DatagramLeg,
-    IDatagramFlowRequest,
-    ILegControl,
-    IPacketEngine,
-    IUpstream,
-)
-from nanotun.log.trouble import TroubleLog
+from nanotun.interfaces import DatagramLeg, IDatagramFlowRequest, ILegControl, IPacketEngine
+from nanotun.router.udp.faults import AssociationKey, Faults
+from nanotun.timer import Timer
 
-#: Seconds that a shared leg takes new flows.  Who forges an answer has to guess the
-#: outside port and the query's id (Kaminsky, 2008; RFC 5452): a port that stays is
-#: half of that found.
+#: Seconds that a shared association takes new flows.  To forge an answer one has to guess
+#: the outside port and the query's id (Kaminsky, 2008; RFC 5452), and a port that stays the
+#: same is half of that.
 SHARED_TIME = 30.0
 
-#: Seconds for the answers that are still to come on a leg that takes no more.
-#: Flows that go on after that are asked about anew.
+#: Seconds that a retiring association stays open for the answers that are still to come.
+#: A flow that sends after that is decided anew.
 SHARED_GRACE = 10.0
 
-#: Seconds.  A leg that ends by a fault sooner than this after it stood was asked for
-#: in vain.
+#: Seconds.  An association that a fault ends sooner than this was opened in vain.
 MATURE_AGE = 2.0
 
-#: How the engine ends a leg that nothing is wrong with: idle, or evicted.
+#: The errors with which the engine ends an association that nothing is wrong with: it was
+#: idle, or made room for another.
 HARMLESS = (errno.ETIMEDOUT, errno.ENOBUFS)
 
-#: Whose leg: a source's own by an upstream, or with L{None} a shared one.
-LegKey = tuple[Endpoint | None, IUpstream]
 
-
-class LegTable(Protocol):
-    """What a leg needs of L{nanotun.router.udp.associations.Associations}."""
-
-    engine: IPacketEngine
-    clock: IReactorTime
-    trouble: TroubleLog
-
-    def opened(self) -> None:
-        """A leg stands, failed or was given up."""
-
-    def stood(self, upstream: IUpstream) -> None:
-        """A leg stands."""
-
-    def failed(self, upstream: IUpstream, reason: Failure) -> None:
-        """A leg failed; tell the user."""
-
-    def matured(self, key: LegKey) -> None:
-        """A leg has stood for L{MATURE_AGE}."""
-
-    def lost(self, leg: Leg, cause: str) -> None:
-        """A leg ended by a fault; tell the user."""
-
-    def again(self, request: IDatagramFlowRequest, key: LegKey) -> None:
-        """A leg that has just opened did not take the flow."""
-
-    def retire(self, leg: Leg) -> None:
-        """A leg takes no more flows."""
-
-    def forget(self, leg: Leg) -> None:
-        """A leg is gone."""
-
-
-class Leg:
+class OutgoingFlow(NamedTuple):
     """
-    One leg; see the table above.
+    A UDP flow that needs an association.
+
+    @ivar real: where its datagrams really go, if that is not the flow's destination.
+    @ivar ready: called in place of attaching the flow, once there is an association for it:
+        see L{nanotun.router.udp.associations.Associations.prepare}.
+    """
+
+    request: IDatagramFlowRequest
+    real: Endpoint | None = None
+    ready: Callable[[], None] | None = None
+
+
+# Also str, whose hash is not Python code.
+class AssociationState(str, enum.Enum):
+    """Where an association is in its life."""
+
+    #: The upstream has been asked for a leg; flows wait.
+    OPENING = "opening"
+    #: New flows are attached.
+    OPEN = "open"
+    #: Shared only: takes no new flows, and stays for the answers still to come.
+    RETIRING = "retiring"
+    GONE = "gone"
+
+
+class AssociationEvent(str, enum.Enum):
+    """What happens to an association."""
+
+    #: The upstream has a leg, and the engine took it.
+    OPENED = "opened"
+    #: The upstream has no leg.
+    FAILED = "failed"
+    #: The upstream has a leg, and the engine did not take it.
+    UNUSABLE = "unusable"
+    #: It has been open for L{MATURE_AGE}.
+    MATURED = "matured"
+    #: A shared one has had as many flows as it may.
+    FULL = "full"
+    #: A shared one has had its L{SHARED_TIME}, or after that its L{SHARED_GRACE}.
+    EXPIRED = "expired"
+    #: The engine ended it.
+    ENDED = "ended"
+    #: Its control connection ended.
+    LOST = "lost"
+    #: The router stops, or there was an internal error.
+    CLOSE = "close"
+
+
+class Association:
+    """
+    An association, from the dial for its leg to its end.  L{TRANSITIONS} is its whole life.
 
     @ivar key: whose it is.
-    @ivar association: the engine's number for it while it is open, else 0.
-    @ivar waiting: what is attached once it stands.
-    @ivar flows: how many were attached.
+    @ivar state: where it is in its life.
+    @ivar flows: how many flows were attached.
+    @param moved: called with it and the state before, whenever its state changes.
+    @param again: called with it and a flow that waited for it, if it did not take the flow.
     """
 
     __slots__ = (
-        "_asked",
+        "_again",
         "_control",
+        "_dial",
+        "_engine",
+        "_expiry",
+        "_faults",
         "_maturing",
-        "_table",
-        "_timer",
-        "association",
+        "_moved",
+        "_number",
+        "_waiting",
         "flows",
         "key",
-        "waiting",
+        "state",
     )
 
-    def __init__(self, table: LegTable, key: LegKey) -> None:
+    def __init__(
+        self,
+        key: AssociationKey,
+        engine: IPacketEngine,
+        clock: IReactorTime,
+        faults: Faults,
+        moved: Callable[[Association, AssociationState], None],
+        again: Callable[[Association, OutgoingFlow], None],
+    ) -> None:
         self.key = key
-        self.association = 0
-        self.waiting: deque[IDatagramFlowRequest] = deque()
+        self.state = AssociationState.OPENING
         self.flows = 0
-        self._table = table
-        self._asked: Deferred[DatagramLeg] | None = None
+        self._engine = engine
+        self._faults = faults
+        self._moved = moved
+        self._again = again
+        # The engine's number for it while it is open.
+        self._number = 0
+        self._waiting: deque[OutgoingFlow] = deque()
+        self._dial: Deferred[DatagramLeg] | None = None
         self._control: ILegControl | None = None
-        self._timer: IDelayedCall | None = None
-        self._maturing: IDelayedCall | None = None
+        self._maturing = Timer(clock, self._matured)
+        self._expiry = Timer(clock, self._expired)
 
     @property
-    def young(self) -> bool:
-        """Whether it stands and has not matured."""
-        return self._maturing is not None
+    def opening(self) -> bool:
+        """Whether flows have to wait for it."""
+        return self.state is AssociationState.OPENING
 
-    def begin(self, asked: Deferred[DatagramLeg]) -> None:
-        """Wait for the upstream."""
-        self._asked = asked
-        asked.addCallbacks(self._stands, self._failed).addErrback(self._botched)
+    def begin(self, dial: Deferred[DatagramLeg]) -> None:
+        """Wait for the upstream's leg."""
+        self._dial = dial
+        dial.addCallbacks(self._dialled, self._notDialled).addErrback(self._broken)
 
-    def attach(self, request: IDatagramFlowRequest) -> bool:
-        """Whether the open leg takes the flow."""
-        if not request.attach(self.association):
+    def wait(self, flow: OutgoingFlow) -> None:
+        """Have a flow wait until it is open."""
+        self._waiting.append(flow)
+
+    def take(self, flow: OutgoingFlow) -> bool:
+        """
+        Attach a flow, or call its C{ready}; see L{OutgoingFlow}.
+
+        @return: whether that was done.  False: the engine does not attach the flow to this
+            association.
+        """
+        if flow.ready is not None:
+            flow.ready()
+            return True
+        if not flow.request.attach(self._number, flow.real):
             return False
         self.flows += 1
         return True
 
     def retire(self) -> None:
-        """A shared leg had its time or its flows."""
-        table = self._table
-        self._cancelTimer()
-        table.retire(self)
-        self._timer = table.clock.callLater(SHARED_GRACE, self.close)
+        """Take no more flows: for a shared one that has had enough."""
+        self._on(AssociationEvent.FULL)
 
     def close(self) -> None:
-        """Let go of it, whatever it is doing."""
-        asked, self._asked = self._asked, None
-        association = self.association
-        self._gone()
-        if asked is not None:
-            self._table.opened()
-            asked.cancel()
-        if association:
-            self._table.engine.closeAssociation(association)
-        while self.waiting:
-            self.waiting.popleft().drop()
+        """Cancel the dial or end the association; flows that wait are dropped."""
+        self._on(AssociationEvent.CLOSE)
 
-    def _stands(self, leg: DatagramLeg) -> None:
-        table, shared = self._table, self.key[0] is None
-        self._asked = None
-        table.opened()
-        table.stood(self.key[1])
-        self._control = leg.control
+    def _on(self, event: AssociationEvent, *details: Any) -> None:
+        before = self.state
         try:
-            self.association = table.engine.openAssociation(leg, self._ended, shared)
+            self.state, action = TRANSITIONS[before, event]
+        except KeyError:
+            raise UnexpectedEvent("An association", before, event) from None
+        if self.state is not before:
+            self._moved(self, before)
+        action(self, *details)
+
+    # What becomes events.
+
+    def _dialled(self, leg: DatagramLeg) -> None:
+        self._dial = None
+        self._control = leg.control
+        source, upstream = self.key
+        self._faults.dialled(upstream)
+        try:
+            self._number = self._engine.openAssociation(leg, self._ended, source is None)
         except OSError as error:
-            table.trouble.report(f"A leg for UDP cannot be used: {error.strerror}.")
-            self._refuse()
-            return
-        self._maturing = table.clock.callLater(MATURE_AGE, self._mature)
-        if shared:
-            self._timer = table.clock.callLater(SHARED_TIME, self.retire)
-        if leg.control is not None:
-            leg.control.watch(self._lost)
-        while self.waiting:
-            taken = self.association and self.attach(self.waiting[0])
-            request = self.waiting.popleft()
-            if not taken:
-                table.again(request, self.key)
+            self._on(AssociationEvent.UNUSABLE, error)
+        else:
+            self._on(AssociationEvent.OPENED)
 
-    def _failed(self, reason: Failure) -> None:
-        if self._asked is None:
-            # It was given up.
-            return
-        self._asked = None
-        self._table.opened()
-        self._table.failed(self.key[1], reason)
-        self._refuse()
+    def _notDialled(self, reason: Failure) -> None:
+        self._on(AssociationEvent.FAILED, reason)
 
-    def _botched(self, reason: Failure) -> None:
-        """A mistake of ours, at any point: no flow may wait for ever."""
-        self._table.failed(self.key[1], reason)
+    def _broken(self, reason: Failure) -> None:
+        """An internal error, at any point: no flow may wait for ever."""
+        self._faults.notDialled(self.key[1], reason)
         self.close()
 
-    def _refuse(self) -> None:
-        self._gone()
-        while self.waiting:
-            self.waiting.popleft().refuse(Refusal.PORT_UNREACHABLE)
+    def _matured(self) -> None:
+        self._on(AssociationEvent.MATURED)
 
-    def _mature(self) -> None:
-        self._maturing = None
-        self._table.matured(self.key)
+    def _expired(self) -> None:
+        self._on(AssociationEvent.EXPIRED)
 
     def _ended(self, error: int) -> None:
-        """The engine is done with it."""
-        if error not in HARMLESS:
-            self._table.lost(
-                self,
-                f"A leg for UDP by {self.key[1].describe()} broke: {os.strerror(error)}; if it "
-                "happens often, look whether the proxy's ports for UDP are open.",
-            )
-        self._gone()
+        self._on(AssociationEvent.ENDED, error)
 
     def _lost(self, sentence: str) -> None:
-        """The proxy is."""
-        association = self.association
-        self._table.lost(self, sentence)
-        self._gone()
-        self._table.engine.closeAssociation(association)
+        self._on(AssociationEvent.LOST, sentence)
 
-    def _gone(self) -> None:
-        self.association = 0
-        self._cancelTimer()
-        maturing, self._maturing = self._maturing, None
-        if maturing is not None:
-            maturing.cancel()
-        self._table.forget(self)
+    # The actions of TRANSITIONS.
+
+    def _use(self) -> None:
+        self._maturing.start(MATURE_AGE)
+        if self.key[0] is None:
+            self._expiry.start(SHARED_TIME)
+        if self._control is not None:
+            self._control.watch(self._lost)
+        while self._waiting:
+            # The control connection may have ended already.
+            taken = self.state is AssociationState.OPEN and self.take(self._waiting[0])
+            flow = self._waiting.popleft()
+            if not taken:
+                self._again(self, flow)
+
+    def _fail(self, reason: Failure) -> None:
+        self._dial = None
+        self._faults.notDialled(self.key[1], reason)
+        self._letGo()
+        self._refuseWaiting()
+
+    def _failUnusable(self, error: OSError) -> None:
+        self._faults.unusable(error)
+        self._letGo()
+        self._refuseWaiting()
+
+    def _cancelDial(self) -> None:
+        dial, self._dial = self._dial, None
+        self._letGo()
+        # After an internal error there may be no dial any more.
+        if dial is not None:
+            dial.cancel()
+        self._dropWaiting()
+
+    def _tellMatured(self) -> None:
+        self._faults.matured(self.key)
+
+    def _startGrace(self) -> None:
+        self._expiry.start(SHARED_GRACE)
+
+    def _tellEnded(self, error: int) -> None:
+        if error not in HARMLESS:
+            self._faults.lost(
+                self.key,
+                f"The UDP association through {self.key[1].describe()} failed: "
+                f"{os.strerror(error)}; if it happens often, check that the proxy's UDP ports "
+                "are open.",
+                young=self._maturing.active,
+            )
+        self._letGo()
+
+    def _tellLost(self, sentence: str) -> None:
+        """The control connection ended, so the proxy's UDP relay is gone."""
+        self._faults.lost(self.key, sentence, young=self._maturing.active)
+        self._dissociate()
+
+    def _end(self) -> None:
+        self._dissociate()
+        self._dropWaiting()
+
+    def _ignoreCancelled(self, reason: Failure) -> None:
+        """The dial ended that L{_cancelDial} cancelled."""
+
+    def _dissociate(self) -> None:
+        self._letGo()
+        self._engine.closeAssociation(self._number)
+
+    def _letGo(self) -> None:
+        self._maturing.cancel()
+        self._expiry.cancel()
         control, self._control = self._control, None
         if control is not None:
             control.close()
 
-    def _cancelTimer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+    def _refuseWaiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().request.refuse(Refusal.PORT_UNREACHABLE)
+
+    def _dropWaiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().request.drop()
+
+
+_OPENING, _OPEN = AssociationState.OPENING, AssociationState.OPEN
+_RETIRING, _GONE = AssociationState.RETIRING, AssociationState.GONE
+
+#: The state that follows each event, and what is done then.  Any other event is a bug.
+TRANSITIONS: dict[
+    tuple[AssociationState, AssociationEvent], tuple[AssociationState, Callable[..., None]]
+] = {
+    (_OPENING, AssociationEvent.OPENED): (_OPEN, Association._use),
+    (_OPENING, AssociationEvent.FAILED): (_GONE, Association._fail),
+    (_OPENING, AssociationEvent.UNUSABLE): (_GONE, Association._failUnusable),
+    (_OPENING, AssociationEvent.CLOSE): (_GONE, Association._cancelDial),
+    (_OPEN, AssociationEvent.MATURED): (_OPEN, Association._tellMatured),
+    (_OPEN, AssociationEvent.FULL): (_RETIRING, Association._startGrace),
+    (_OPEN, AssociationEvent.EXPIRED): (_RETIRING, Association._startGrace),
+    (_OPEN, AssociationEvent.ENDED): (_GONE, Association._tellEnded),
+    (_OPEN, AssociationEvent.LOST): (_GONE, Association._tellLost),
+    (_OPEN, AssociationEvent.CLOSE): (_GONE, Association._end),
+    (_RETIRING, AssociationEvent.MATURED): (_RETIRING, Association._tellMatured),
+    (_RETIRING, AssociationEvent.EXPIRED): (_GONE, Association._end),
+    (_RETIRING, AssociationEvent.ENDED): (_GONE, Association._tellEnded),
+    (_RETIRING, AssociationEvent.LOST): (_GONE, Association._tellLost),
+    (_RETIRING, AssociationEvent.CLOSE): (_GONE, Association._end),
+    # The end of the dial that was cancelled.
+    (_GONE, AssociationEvent.FAILED): (_GONE, Association._ignoreCancelled),
+    # After an internal error.
+    (_GONE, AssociationEvent.CLOSE): (_GONE, Association._dropWaiting),
+}

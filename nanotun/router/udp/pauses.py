@@ -1,19 +1,15 @@
 """
-How long a source of datagrams waits for a new leg when its legs end as soon as they
-stand.
+How long a source of datagrams waits for a new association when its associations end as
+soon as they are open.
 
-Such a leg costs a connection and a handshake and carries nothing, and without a
-pause each datagram of an app would ask for the next.  The cause may be the proxy, but
-a destination as well: dante ends an association for which one refuses.  So one
-source's trouble is nobody else's.
+Such an association costs a connection and a handshake and carries nothing, and without a
+pause each datagram of an app would open the next one.  The cause may be the proxy, but a
+destination as well: dante ends an association for which a destination refuses.  So the
+pauses of one source are not those of another.
 
-What is known of one::
-
-    no pause  a young leg ends    -> no pause, but for the last of ENDS in a row: paused
-    paused    its time came       -> on trial
-    on trial  a young leg ends    -> paused for twice as long
-    any       a leg grows old     -> forgotten
-              nothing for a while -> forgotten
+A source is paused from the last of L{ENDS} young ends in a row, and after each pause again
+at the next young end, for twice as long as before.  It is forgotten as soon as one of its
+associations matures, or after L{MEMORY} without an end.
 
 Nothing here knows the time; it is passed in, as seconds of any one clock.
 """
@@ -23,41 +19,47 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 
-#: Young legs in a row that end before there is a pause.  The proxy may restart, or
-#: be one of several, and the next leg may well live; a few make no storm.
+from nanotun.timer import backOff
+
+#: Ends of young associations in a row before there is a pause.  The proxy may restart, or
+#: be one of several, and the next association may well last; a few make no storm.
 ENDS = 5
 
 #: Seconds of the first pause and the longest.  Each is twice the one before.
 PAUSE_FIRST = 1.0
 PAUSE_LIMIT = 30.0
 
-#: Seconds for which an end is remembered, and sources that are: ports are used again
-#: by others.
+#: Seconds for which an end is remembered, and how many sources are: their ports are used
+#: again by others.
 MEMORY = 2 * PAUSE_LIMIT
 RECORDS_LIMIT = 4096
 
+#: From the number of pauses so far to the seconds of the next one.  Nothing is left to
+#: chance, because the sources do not all fail at once.
+pauseAfter = backOff(PAUSE_FIRST, PAUSE_LIMIT, lambda: 1.0)
+
 
 class Pauses:
-    """What is known of everybody whose last leg ended young."""
+    """What is known of each source whose last association ended young."""
 
     def __init__(self) -> None:
-        # Who had trouble last comes last.
+        # In the order of their last ends.
         self._records: dict[Hashable, _Record] = {}
 
     def __len__(self) -> int:
         return len(self._records)
 
     def holds(self, who: Hashable, now: float) -> bool:
-        """Whether no leg is to be asked for."""
+        """Whether C{who} is paused: no association may be opened."""
         record = self._records.get(who)
         return record is not None and now < record.until
 
-    def grown(self, who: Hashable) -> None:
-        """A leg is old enough to have been of use."""
+    def matured(self, who: Hashable) -> None:
+        """An association was open for long enough to be of use."""
         self._records.pop(who, None)
 
     def ended(self, who: Hashable, now: float) -> None:
-        """A young leg ended."""
+        """A young association ended."""
         record = self._records.pop(who, None) or _Record()
         self._records[who] = record
         record.end(now)
@@ -69,17 +71,17 @@ class Pauses:
 
 
 class _Record:
-    __slots__ = ("_ends", "_seconds", "last", "until")
+    __slots__ = ("_ends", "_pauses", "last", "until")
 
     def __init__(self) -> None:
         self.last = self.until = -math.inf
         self._ends = 0
-        self._seconds = PAUSE_FIRST
+        self._pauses = 0
 
     def end(self, now: float) -> None:
         self.last = now
         self._ends += 1
-        # One that was asked for before the pause says nothing new.
+        # An association that was opened before the pause proves nothing new.
         if self._ends >= ENDS and now >= self.until:
-            self.until = now + self._seconds
-            self._seconds = min(2 * self._seconds, PAUSE_LIMIT)
+            self.until = now + pauseAfter(self._pauses)
+            self._pauses += 1

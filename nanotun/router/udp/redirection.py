@@ -1,145 +1,97 @@
 """
 Datagrams to addresses that stand for names.
 
-No datagram can be sent to a name: the native side puts an address on each.  So the
-name is looked up here, and the flow is attached with the address that is real; the
-app goes on to see the one it sent to.  The lookup waits for a leg: with an upstream
-that carries no UDP nobody is asked for names.
+No datagram can be sent to a name: the native library puts an address on each.  So first an
+association is opened, then the name is looked up here, then the flow is sent to the real
+address; the app still sees the address that it sent to.  The association comes first
+because nobody should be asked for a name if the upstream carries no UDP.
 
-Only addresses of the app's family are taken, for a leg may carry no other.  A
-program that tried IPv6 in vain goes on with IPv4.
+Only addresses of the app's family are taken, for an association may carry no other.  A
+program that tried IPv6 in vain tries IPv4 next.
 
-There is no end of such a flow to hear of, so the name keeps its address for a time
-that is counted from the flow's beginning.
+The engine does not tell the end of such a flow, so a name keeps its address for a time
+that is counted from the beginning of the flow.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Endpoint, Flow, Refusal
-from nanotun.interfaces import IDatagramFlowRequest, IUpstream
+from nanotun.flow import Endpoint, Refusal
+from nanotun.interfaces import IDatagramFlowRequest, INames, IUpstream
 from nanotun.log.trouble import TroubleLog
-from nanotun.router.named import Names, forgotten
+from nanotun.router.named import forgotten
 from nanotun.router.udp.associations import Associations
 
-#: Flows that wait for a lookup; above this their datagrams are dropped.
+#: Flows that may wait for a lookup; above this their datagrams are dropped.
 WAITING_LIMIT = 512
 
 
 class Redirection:
     """
-    Takes such flows to their legs.
+    Finds out where such flows really go.
 
-    @ivar waiting: those whose name is being looked up.
+    @param associations: carry the flows then.
+    @param trouble: told of names that cannot be looked up.
     """
 
-    def __init__(self, names: Names, associations: Associations, trouble: TroubleLog) -> None:
-        self.names = names
-        self.associations = associations
-        self.trouble = trouble
-        self.waiting: set[RedirectedRequest] = set()
+    def __init__(self, names: INames, associations: Associations, trouble: TroubleLog) -> None:
+        self._names = names
+        self._associations = associations
+        self._trouble = trouble
+        # By flow id.
+        self._lookups: dict[int, tuple[IDatagramFlowRequest, Deferred[list[str]]]] = {}
 
     def send(self, request: IDatagramFlowRequest, upstream: IUpstream) -> None:
-        """Find or open the leg that the flow leaves by, and decide it."""
+        """Send a flow to the name behind its destination; or refuse or drop it."""
         host = request.flow.destination.host
-        name = self.names.nameOf(host)
+        name = self._names.nameOf(host)
         if name is None:
-            self.trouble.report(str(forgotten(host)))
+            self._trouble.report(str(forgotten(host)))
             request.refuse(Refusal.PORT_UNREACHABLE)
-        else:
-            self.associations.send(RedirectedRequest(self, request, upstream, name), upstream)
+            return
+        ready = partial(self._lookUp, request, upstream, name)
+        self._associations.prepare(request, upstream, ready)
 
     def stop(self) -> None:
-        """Give up all lookups and drop their flows."""
-        for request in list(self.waiting):
+        """Cancel all lookups and drop their flows."""
+        lookups, self._lookups = self._lookups, {}
+        for request, lookup in lookups.values():
+            lookup.cancel()
             request.drop()
 
-
-@implementer(IDatagramFlowRequest)
-class RedirectedRequest:
-    """
-    A request that learns where to once there is a leg for it.
-
-    @ivar flow: as the app sees it.
-    """
-
-    __slots__ = (
-        "_association",
-        "_lookup",
-        "_name",
-        "_real",
-        "_redirection",
-        "_request",
-        "_upstream",
-        "flow",
-    )
-
-    def __init__(
-        self,
-        redirection: Redirection,
-        request: IDatagramFlowRequest,
-        upstream: IUpstream,
-        name: str,
-    ) -> None:
-        self.flow: Flow = request.flow
-        self._redirection = redirection
-        self._request = request
-        self._upstream = upstream
-        self._name = name
-        self._real: Endpoint | None = None
-        self._association = 0
-        self._lookup: Deferred[list[str]] | None = None
-
-    def attach(self, association: int, real: Endpoint | None = None) -> bool:
-        """See L{IDatagramFlowRequest.attach}.  Begins the lookup, the first time."""
-        if self._real is not None:
-            return self._request.attach(association, self._real)
-        waiting = self._redirection.waiting
-        if len(waiting) >= WAITING_LIMIT:
-            self._request.drop()
-            return True
-        waiting.add(self)
-        self._association = association
-        family = 6 if ":" in self.flow.destination.host else 4
-        lookup = self._lookup = self._redirection.names.resolve(self._name, family)
-        lookup.addCallbacks(self._found, self._failed)
-        return True
-
-    def serve(self) -> None:
-        """See L{IDatagramFlowRequest.serve}."""
-        self._request.serve()
-
-    def refuse(self, reason: Refusal) -> None:
-        """See L{IDatagramFlowRequest.refuse}."""
-        self._request.refuse(reason)
-
-    def drop(self) -> None:
-        """See L{IDatagramFlowRequest.drop}."""
-        if self in self._redirection.waiting:
-            self._redirection.waiting.discard(self)
-            if self._lookup is not None:
-                self._lookup.cancel()
-        self._request.drop()
-
-    def _found(self, addresses: list[str]) -> None:
-        redirection = self._redirection
-        redirection.waiting.discard(self)
-        if not addresses:
-            self._request.refuse(Refusal.HOST_UNREACHABLE)
+    def _lookUp(self, request: IDatagramFlowRequest, upstream: IUpstream, name: str) -> None:
+        if len(self._lookups) >= WAITING_LIMIT:
+            request.drop()
             return
-        self._real = Endpoint(addresses[0], self.flow.destination.port)
-        if not self._request.attach(self._association, self._real):
-            # The leg ended meanwhile.
-            redirection.associations.send(self, self._upstream)
+        flow = request.flow
+        lookup = self._names.resolve(name, 6 if ":" in flow.destination.host else 4)
+        self._lookups[flow.id] = request, lookup
+        lookup.addCallbacks(
+            self._found,
+            self._notFound,
+            callbackArgs=(request, upstream),
+            errbackArgs=(request,),
+        )
 
-    def _failed(self, reason: Failure) -> None:
+    def _found(
+        self, addresses: list[str], request: IDatagramFlowRequest, upstream: IUpstream
+    ) -> None:
+        del self._lookups[request.flow.id]
+        if addresses:
+            real = Endpoint(addresses[0], request.flow.destination.port)
+            self._associations.send(request, upstream, real)
+        else:
+            request.refuse(Refusal.HOST_UNREACHABLE)
+
+    def _notFound(self, reason: Failure, request: IDatagramFlowRequest) -> None:
         if reason.check(CancelledError):
             return
-        self._redirection.waiting.discard(self)
+        del self._lookups[request.flow.id]
         reason.trap(UpstreamError)
-        self._redirection.trouble.report(str(reason.value))
-        self._request.refuse(Refusal.PORT_UNREACHABLE)
+        self._trouble.report(str(reason.value))
+        request.refuse(Refusal.PORT_UNREACHABLE)

@@ -1,5 +1,6 @@
 """
-What the tests of L{nanotun.router.udp.associations} and L{nanotun.router.udp.association} share.
+What the tests of L{nanotun.router.udp.associations} and L{nanotun.router.udp.association}
+share.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.associations import Associations
+from nanotun.router.udp.faults import Faults
 from nanotun.testing import FakeUpstream, MemoryEngine, MemoryRequest, MemoryTunOpener
 
 WEB = Endpoint("192.0.2.1", 443)
@@ -24,7 +26,7 @@ DNS = Endpoint("192.0.2.53", 53)
 
 @implementer(IFlowHandler)
 class Handler:
-    """Sends all datagrams by one upstream."""
+    """Sends all datagrams through one upstream."""
 
     followsFlows = False
 
@@ -35,7 +37,7 @@ class Handler:
         raise NotImplementedError
 
     def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
-        self.case.table.send(request, self.case.upstream)
+        self.case.associations.send(request, self.case.upstream)
 
     def flowAbandoned(self, flowID: int) -> None:
         raise NotImplementedError
@@ -45,7 +47,7 @@ class Handler:
 
 
 class AssociationCase(SynchronousTestCase):
-    """A table between an engine and an upstream of memory."""
+    """The associations between a memory engine and a fake upstream."""
 
     sharesLegs = False
 
@@ -62,39 +64,39 @@ class AssociationCase(SynchronousTestCase):
         )
         self.trouble = TroubleLog(self.clock, log)
         self.chosen: list[int] = []
-        self.patch(Associations, "_log", log)
-        self.table = Associations(self.engine, self.clock, self.trouble, self.choose)
+        self.patch(Faults, "_log", log)
+        self.associations = Associations(self.engine, self.clock, self.trouble, self.choose)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
         self.addCleanup(self.engine.stop)
 
     def choose(self, count: int) -> int:
-        """The first shared leg, unless the test says which."""
+        """The first shared association, unless the test says which."""
         return self.chosen.pop(0) if self.chosen else 0
 
     def ask(self, port: int = 40000, destination: Endpoint = WEB) -> MemoryRequest:
-        """The app on a port sends to somebody."""
+        """The app on a port sends to a destination."""
         return self.engine.requestDatagrams(destination, Endpoint("198.18.0.2", port))
 
-    def stand(self) -> int:
-        """A leg stands; returns its association."""
+    def open(self) -> int:
+        """The oldest dial has its leg; returns the number of the association."""
         self.upstream.answerDatagrams()
         return max(self.engine.associations)
 
-    def endLeg(self, error: int = errno.ETIMEDOUT) -> None:
+    def endNewest(self, error: int = errno.ETIMEDOUT) -> None:
         """The engine ends the newest association."""
         self.engine.endAssociation(max(self.engine.associations), error)
 
-    def breakLeg(self, times: int = 1, destination: Endpoint = WEB) -> None:
-        """An app sends, and its leg breaks as soon as it stands."""
+    def breakNew(self, times: int = 1, destination: Endpoint = WEB) -> None:
+        """An app sends, and its association fails as soon as it is open."""
         for _ in range(times):
             self.ask(destination=destination)
-            self.stand()
-            self.endLeg(errno.ECONNREFUSED)
+            self.open()
+            self.endNewest(errno.ECONNREFUSED)
 
     def assertIdle(self) -> None:
         """Nothing is left."""
-        self.table.stop()
+        self.associations.stop()
         self.trouble.stop()
-        self.assertEqual(self.table.legs, set())
+        self.assertEqual(self.associations.present, set())
         self.assertEqual(self.engine.associations, {})
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -76,7 +76,7 @@ class OwnTests(AssociationCase):
         (association,) = self.engine.associations
         self.engine.endAssociation(association)
         self.assertTrue(control.closed)
-        self.assertEqual(self.table.legs, set())
+        self.assertEqual(self.associations.present, set())
         self.ask()
         self.assertEqual(self.upstream.families, [4, 4])
         self.upstream.answerDatagrams()
@@ -90,8 +90,8 @@ class OwnTests(AssociationCase):
         for _ in range(ENDS):
             for error in (errno.ETIMEDOUT, errno.ENOBUFS):
                 self.ask()
-                self.stand()
-                self.endLeg(error)
+                self.open()
+                self.endNewest(error)
         self.assertEqual((self.logged, self.engine.refused), ([], {}))
         self.assertIdle()
 
@@ -101,23 +101,23 @@ class OwnTests(AssociationCase):
         source is refused for a while, longer each time.  Others have theirs.
         """
         seconds = PAUSE_FIRST
-        self.breakLeg(ENDS - 1)
+        self.breakNew(ENDS - 1)
         for number in range(3):
-            self.breakLeg()
+            self.breakNew()
             self.clock.advance(seconds - 0.01)
             request = self.ask()
             self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
             self.assertEqual(len(self.upstream.families), ENDS + number)
             self.clock.advance(0.02)
             seconds *= 2
-        self.breakLeg()
+        self.breakNew()
         self.ask(1)
         self.assertEqual(len(self.upstream.families), ENDS + 4)
         self.assertEqual(
             self.logged,
             [
-                "A leg for UDP by fake:// broke: Connection refused; if it happens often, "
-                "look whether the proxy's ports for UDP are open.",
+                "The UDP association through fake:// failed: Connection refused; if it happens "
+                "often, check that the proxy's UDP ports are open.",
             ],
         )
         self.assertIdle()
@@ -127,7 +127,7 @@ class OwnTests(AssociationCase):
         A leg that lives for a while ends that: when it is lost after all, the next
         flow has a new one at once.
         """
-        self.breakLeg(ENDS)
+        self.breakNew(ENDS)
         self.clock.advance(PAUSE_FIRST)
         for _ in range(2 * ENDS):
             self.ask()
@@ -144,7 +144,7 @@ class OwnTests(AssociationCase):
         self.ask()
         control = self.upstream.answerDatagrams()
         control.lose()
-        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
+        self.assertEqual((self.engine.associations, self.associations.present), ({}, set()))
         self.assertEqual(self.logged, ["The proxy closed it."])
         self.assertIdle()
 
@@ -191,7 +191,8 @@ class OwnTests(AssociationCase):
         self.engine.busy.add(first)
         request = self.ask()
         self.assertEqual(self.upstream.families, [4, 4])
-        self.engine.busy.add(self.engine._lastID + 1)
+        # The engine numbers flows and associations in one sequence.
+        self.engine.busy.add(request.flow.id + 1)
         self.upstream.answerDatagrams()
         self.assertEqual(self.engine.dropped, [request.flow.id])
         # The late word of the first one's end does not harm the second.
@@ -230,8 +231,8 @@ class OwnTests(AssociationCase):
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.logged.clear()
             self.ask(1)
-            self.stand()
-            self.endLeg()
+            self.open()
+            self.endNewest()
         self.assertIdle()
 
     def test_unsupportedByNature(self) -> None:
@@ -252,7 +253,7 @@ class OwnTests(AssociationCase):
         control = self.upstream.answerDatagrams()
         self.assertTrue(control.closed)
         self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
-        self.assertEqual(self.logged, ["A leg for UDP cannot be used: Too many open files."])
+        self.assertEqual(self.logged, ["A UDP association cannot be used: Too many open files."])
         self.assertIdle()
 
     def test_bug(self) -> None:
@@ -263,7 +264,7 @@ class OwnTests(AssociationCase):
         bug: Any = ZeroDivisionError()
         self.upstream.failDatagrams(bug)
         self.assertIn(request.flow.id, self.engine.refused)
-        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIn("internal error", self.logged[0])
 
     def test_bugAtOnce(self) -> None:
         """
@@ -278,7 +279,7 @@ class OwnTests(AssociationCase):
         self.upstream.associate = associate  # type: ignore[method-assign]
         requests = [self.ask(), self.ask()]
         self.assertEqual(list(self.engine.refused), [each.flow.id for each in requests])
-        self.assertIn("mistake of ours", self.logged[0])
+        self.assertIn("internal error", self.logged[0])
         self.assertIdle()
 
     def test_bugInControl(self) -> None:
@@ -293,8 +294,8 @@ class OwnTests(AssociationCase):
         self.patch(FakeControl, "watch", watch)
         self.assertTrue(self.upstream.answerDatagrams().closed)
         self.assertEqual(self.engine.dropped, [each.flow.id for each in requests])
-        self.assertEqual((self.engine.associations, self.table.legs), ({}, set()))
-        self.assertIn("mistake of ours", self.logged[0])
+        self.assertEqual((self.engine.associations, self.associations.present), ({}, set()))
+        self.assertIn("internal error", self.logged[0])
         self.assertIdle()
 
     def test_bugInEngine(self) -> None:
@@ -337,7 +338,7 @@ class OwnTests(AssociationCase):
         self.ask(1)
         control = self.upstream.answerDatagrams()
         waiting = self.ask(2)
-        self.table.stop()
+        self.associations.stop()
         late = self.ask(3)
         self.assertEqual(self.upstream.cancelled, 1)
         self.assertTrue(control.closed)

@@ -54,7 +54,7 @@ class SharedTests(AssociationCase):
         Queries of all sources share a leg; those that come while it opens wait.
         """
         first, second = self.query(1), self.query(2)
-        association = self.stand()
+        association = self.open()
         third = self.query(3)
         for each in (first, second, third):
             self.assertEqual(self.legOf(each), association)
@@ -66,9 +66,9 @@ class SharedTests(AssociationCase):
         Everything else has legs of its own.
         """
         self.query(1)
-        self.stand()
+        self.open()
         self.ask(1)
-        association = self.stand()
+        association = self.open()
         self.assertNotIn(association, self.engine.shared)
         self.assertIdle()
 
@@ -77,12 +77,12 @@ class SharedTests(AssociationCase):
         Many queries open more legs, which no query waits for, up to a few.
         """
         self.query(1)
-        self.stand()
+        self.open()
         for number in range(SHARED_LIMIT + 2):
             self.ask50(1 + number * SHARED_SPREAD)
             self.ask50(1 + number * SHARED_SPREAD)
             if self.upstream._datagramLegs:
-                last = self.stand()
+                last = self.open()
                 self.chosen = [len(self.engine.associations) - 1]
                 self.assertEqual(self.legOf(self.query(60000 + number)), last)
                 # The rest of them go there as well.
@@ -99,11 +99,11 @@ class SharedTests(AssociationCase):
         self.query(1)
         busy = []
         for number in range(SHARED_LIMIT):
-            busy.append(self.stand())
+            busy.append(self.open())
             self.engine.busy.add(busy[-1])
             request = self.query(2 + number)
             self.assertNotIn(request.flow.id, self.engine.attached)
-        own = self.stand()
+        own = self.open()
         self.assertEqual((self.legOf(request), len(busy)), (own, SHARED_LIMIT))
         self.assertNotIn(own, self.engine.shared)
         self.assertIdle()
@@ -121,8 +121,8 @@ class SharedTests(AssociationCase):
             return original(flowID, association)
 
         self.patch(self.engine, "attachFlow", attachFlow)
-        shared = self.stand()
-        own = self.stand()
+        shared = self.open()
+        own = self.open()
         self.assertEqual((self.legOf(first), self.legOf(second)), (shared, own))
         self.assertIdle()
 
@@ -136,7 +136,7 @@ class SharedTests(AssociationCase):
         (old,) = self.engine.associations
         self.clock.advance(SHARED_TIME)
         self.query(2)
-        new = self.stand()
+        new = self.open()
         self.assertEqual(set(self.engine.associations), {old, new})
         self.clock.advance(SHARED_GRACE)
         self.assertEqual(set(self.engine.associations), {new})
@@ -149,12 +149,12 @@ class SharedTests(AssociationCase):
         """
         self.patch(associations, "SHARED_SPREAD", SHARED_FLOWS + 1)
         self.query(1)
-        old = self.stand()
+        old = self.open()
         for port in range(2, SHARED_FLOWS + 1):
             self.query(port)
         self.assertEqual(len(self.upstream.families), 1)
         self.query(SHARED_FLOWS + 1)
-        new = self.stand()
+        new = self.open()
         self.assertEqual(list(self.engine.attached.values()).count(old), SHARED_FLOWS)
         self.clock.advance(SHARED_GRACE)
         self.assertEqual(list(self.engine.associations), [new])
@@ -165,7 +165,7 @@ class SharedTests(AssociationCase):
         A leg that ends before its time is replaced, and its timer goes with it.
         """
         self.query(1)
-        self.engine.endAssociation(self.stand())
+        self.engine.endAssociation(self.open())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.query(2)
         self.upstream.answerDatagrams().lose()
@@ -180,14 +180,14 @@ class SharedTests(AssociationCase):
         When shared legs break one after the other, queries have their own for a while:
         that one server refuses is not the others' business.
         """
-        self.breakLeg(ENDS, DNS)
+        self.breakNew(ENDS, DNS)
         first, second = self.query(1), self.query(2)
         for request in (first, second):
-            self.assertNotIn(self.stand(), self.engine.shared)
+            self.assertNotIn(self.open(), self.engine.shared)
             self.assertIn(request.flow.id, self.engine.attached)
         self.clock.advance(PAUSE_FIRST)
         self.query(3)
-        self.assertIn(self.stand(), self.engine.shared)
+        self.assertIn(self.open(), self.engine.shared)
         self.assertIdle()
 
     def test_fails(self) -> None:
@@ -206,7 +206,7 @@ class SharedTests(AssociationCase):
         The stop ends legs that are retired as well.
         """
         self.query(1)
-        self.stand()
+        self.open()
         self.clock.advance(SHARED_TIME)
         self.query(2)
         self.assertIdle()

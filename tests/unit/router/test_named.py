@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -15,6 +15,7 @@ from nanotun.errors import (
     FamilyUnsupported,
     NameUnknown,
     ProxyError,
+    UnexpectedEvent,
     UpstreamError,
     UpstreamNetUnreachable,
     UpstreamRefused,
@@ -22,7 +23,7 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, IHealthCheck, IUpstream
-from nanotun.router.named import ATTEMPTS, NamedUpstream
+from nanotun.router.named import ATTEMPTS, NamedDial, NamedUpstream
 from nanotun.testing import FakeNames, FakeUpstream
 
 FAKE4, FAKE6 = Endpoint("198.19.0.1", 443), Endpoint("fdfe:dcba:9876:1::1", 443)
@@ -31,7 +32,7 @@ REAL = Endpoint("192.0.2.1", 443)
 
 
 class NamedCase(SynchronousTestCase):
-    """An upstream of memory with names around it."""
+    """A fake upstream that is wrapped to know names."""
 
     sendsNames = False
 
@@ -51,7 +52,7 @@ class SendingTests(NamedCase):
     sendsNames = True
 
     def test_interface(self) -> None:
-        """It is an upstream like the one inside."""
+        """It is an upstream, with the properties of the one that it wraps."""
         verifyObject(IUpstream, self.upstream)
         verifyObject(IHealthCheck, self.upstream)
         self.inner.sharesLegs = True
@@ -61,7 +62,7 @@ class SendingTests(NamedCase):
         self.assertEqual(self.inner.families, [6])
 
     def test_name(self) -> None:
-        """Fake addresses and known ones go by name, unknown ones as they are."""
+        """A destination with a known name is asked for by name, any other by address."""
         self.names.known[REAL.host] = "real.example"
         other = Endpoint("192.0.2.2", 80)
         for destination in (FAKE4, FAKE6, REAL, other):
@@ -71,7 +72,7 @@ class SendingTests(NamedCase):
         self.assertEqual(self.names.asked, [])
 
     def test_forgotten(self) -> None:
-        """A fake address without a name goes nowhere."""
+        """A fake address without a name is an error, and nothing is dialled."""
         error = self.failureResultOf(self.upstream.connect(Endpoint("198.19.9.9", 1)))
         self.assertIs(error.type, UpstreamError)
         self.assertIn("198.19.9.9", str(error.value))
@@ -86,26 +87,26 @@ class ResolvingTests(NamedCase):
         return [host for host, _ in self.inner.asked]
 
     def test_real(self) -> None:
-        """An address that is real is not looked at, whatever its name."""
+        """A real address is dialled as it is, whatever its name."""
         self.names.known[REAL.host] = "real.example"
         self.upstream.connect(REAL)
         self.assertEqual((self.inner.asked, self.names.asked), ([REAL], []))
 
     def test_lookedUp(self) -> None:
         """The name of a fake address is looked up and its address dialled."""
-        leg = self.upstream.connect(FAKE4)
+        dial = self.upstream.connect(FAKE4)
         self.assertEqual(self.names.asked, [("www.example.com", 4)])
         self.names.answer("192.0.2.1", "192.0.2.2")
         self.assertEqual(self.inner.asked, [REAL])
         far = self.inner.answer(b"hello")
         self.addCleanup(far.close)
-        connection = self.successResultOf(leg)
+        connection = self.successResultOf(dial)
         self.assertIsInstance(connection, Connection)
         self.assertEqual(connection.leftover, b"hello")
         os.close(connection.fd)
 
     def test_otherFamily(self) -> None:
-        """A name without addresses of the app's family is reached by the other one."""
+        """A name without addresses of the app's family is reached through the other family."""
         for destination, families in ((FAKE6, [6, 4]), (FAKE4, [4, 6])):
             self.names.asked.clear()
             self.upstream.connect(destination)
@@ -116,18 +117,18 @@ class ResolvingTests(NamedCase):
 
     def test_noAddress(self) -> None:
         """A name without any address is a host that cannot be reached."""
-        leg = self.upstream.connect(FAKE4)
+        dial = self.upstream.connect(FAKE4)
         self.names.answer()
         self.names.answer()
-        self.failureResultOf(leg, NameUnknown)
+        self.failureResultOf(dial, NameUnknown)
 
     def test_noServer(self) -> None:
-        """An error of the lookup is the leg's, if the other family's tells no more."""
+        """The error of a lookup is the dial's, if the other family's lookup finds nothing."""
         for last in (lambda: self.names.fail(UpstreamError("still none")), self.names.answer):
-            leg = self.upstream.connect(FAKE4)
+            dial = self.upstream.connect(FAKE4)
             self.names.fail(UpstreamError("no DNS"))
             last()
-            self.assertEqual(str(self.failureResultOf(leg, UpstreamError).value), "no DNS")
+            self.assertEqual(str(self.failureResultOf(dial, UpstreamError).value), "no DNS")
 
     def test_otherLookup(self) -> None:
         """After a lookup that failed the other family is looked up and dialled."""
@@ -137,96 +138,113 @@ class ResolvingTests(NamedCase):
         self.assertEqual(self.asked(), ["192.0.2.1"])
 
     def test_otherAddresses(self) -> None:
-        """After a family whose addresses all failed the other one's are dialled."""
-        leg = self.upstream.connect(FAKE6)
+        """If all addresses of one family failed, those of the other family are dialled."""
+        dial = self.upstream.connect(FAKE6)
         self.names.answer("2001:db8::1")
         self.inner.fail(FamilyUnsupported("no IPv6"))
         self.names.answer("192.0.2.1")
         self.assertEqual(self.asked(), ["2001:db8::1", "192.0.2.1"])
         self.inner.fail(UpstreamRefused("refused"))
-        self.failureResultOf(leg, UpstreamRefused)
+        self.failureResultOf(dial, UpstreamRefused)
 
     def test_reason(self) -> None:
-        """That a network cannot be reached hides no error that says more."""
+        """An unreachable network does not replace an error that says more."""
         for last in (FamilyUnsupported("no IPv6"), UpstreamNetUnreachable("no IPv6")):
-            leg = self.upstream.connect(FAKE4)
+            dial = self.upstream.connect(FAKE4)
             self.names.answer("192.0.2.1")
             self.inner.fail(UpstreamRefused("refused"))
             self.names.answer("2001:db8::1")
             self.inner.fail(last)
-            self.failureResultOf(leg, UpstreamRefused)
+            self.failureResultOf(dial, UpstreamRefused)
 
     def test_proxyFault(self) -> None:
-        """With a proxy that is at fault the other family would do no better."""
-        leg = self.upstream.connect(FAKE4)
+        """If the proxy is at fault the other family is not tried."""
+        dial = self.upstream.connect(FAKE4)
         self.names.answer("192.0.2.1")
         self.inner.fail(ProxyError("no proxy"))
-        self.failureResultOf(leg, ProxyError)
+        self.failureResultOf(dial, ProxyError)
         self.assertEqual(self.names.pending, 0)
 
     def test_next(self) -> None:
-        """Addresses are tried in turn, a few of them; the last error counts."""
-        leg = self.upstream.connect(FAKE4)
+        """A few addresses are tried in turn; the last error counts."""
+        dial = self.upstream.connect(FAKE4)
         hosts = [f"192.0.2.{number}" for number in range(1, 9)]
         self.names.answer(*hosts)
         for number in range(ATTEMPTS):
-            self.assertNoResult(leg)
+            self.assertNoResult(dial)
             self.inner.fail(UpstreamRefused(str(number)))
         self.assertEqual(self.asked(), hosts[:ATTEMPTS])
         self.names.answer()
-        self.assertEqual(str(self.failureResultOf(leg, UpstreamRefused).value), str(ATTEMPTS - 1))
+        self.assertEqual(str(self.failureResultOf(dial, UpstreamRefused).value), str(ATTEMPTS - 1))
 
     def test_timeout(self) -> None:
         """After a timeout no other address is tried: the app has waited enough."""
-        leg = self.upstream.connect(FAKE4)
+        dial = self.upstream.connect(FAKE4)
         self.names.answer("192.0.2.1", "192.0.2.2")
         self.inner.fail(UpstreamTimeout("late"))
-        self.failureResultOf(leg, UpstreamTimeout)
+        self.failureResultOf(dial, UpstreamTimeout)
 
     def test_cancelledLookup(self) -> None:
-        """Given up during the lookup nothing is left."""
-        leg = self.upstream.connect(FAKE4)
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        """Cancelled during the lookup, it cancels the lookup and dials nothing."""
+        dial = self.upstream.connect(FAKE4)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.assertEqual((self.names.pending, self.inner.asked), (0, []))
 
-    def test_cancelledLeg(self) -> None:
-        """Given up while dialling it is given up there, and no other address tried."""
-        leg = self.upstream.connect(FAKE4)
+    def test_cancelledDial(self) -> None:
+        """Cancelled while dialling, it cancels that dial and tries no other address."""
+        dial = self.upstream.connect(FAKE4)
         self.names.answer("192.0.2.1", "192.0.2.2")
-        leg.cancel()
-        self.failureResultOf(leg, CancelledError)
+        dial.cancel()
+        self.failureResultOf(dial, CancelledError)
         self.assertEqual((self.inner.cancelled, self.asked()), (1, ["192.0.2.1"]))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_deadline(self) -> None:
-        """Lookups and dials have the time of one connect, all together."""
-        leg = self.upstream.connect(FAKE4)
+        """Lookups and dials together have the time of one connect."""
+        dial = self.upstream.connect(FAKE4)
         self.clock.advance(TIMEOUT / 2)
         self.names.answer("192.0.2.1", "192.0.2.2")
         self.clock.advance(TIMEOUT / 4)
         self.inner.fail(UpstreamRefused("refused"))
         self.clock.advance(TIMEOUT / 4 - 1)
-        self.assertNoResult(leg)
+        self.assertNoResult(dial)
         self.clock.advance(1)
-        error = self.failureResultOf(leg, UpstreamTimeout)
+        error = self.failureResultOf(dial, UpstreamTimeout)
         self.assertIn("www.example.com", str(error.value))
         self.assertEqual((self.inner.cancelled, self.asked()), (1, ["192.0.2.1", "192.0.2.2"]))
 
     def test_deadlineOfLookup(self) -> None:
-        """A lookup that takes too long is given up."""
-        leg = self.upstream.connect(FAKE4)
+        """A lookup that takes too long is cancelled."""
+        dial = self.upstream.connect(FAKE4)
         self.clock.advance(TIMEOUT)
-        self.failureResultOf(leg, UpstreamTimeout)
+        self.failureResultOf(dial, UpstreamTimeout)
         self.assertEqual((self.names.pending, self.inner.asked), (0, []))
 
     def test_noTimer(self) -> None:
-        """What is over leaves no timer, however it ended."""
+        """No timer is left, however the dial ended."""
         self.upstream.connect(FAKE4).addErrback(lambda reason: None)
         self.names.answer("192.0.2.1")
         self.inner.fail(UpstreamTimeout("late"))
-        leg = self.upstream.connect(FAKE4)
+        dial = self.upstream.connect(FAKE4)
         self.names.answer("192.0.2.1")
         self.addCleanup(self.inner.answer().close)
-        os.close(self.successResultOf(leg).fd)
+        os.close(self.successResultOf(dial).fd)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unexpected(self) -> None:
+        """A lookup that is answered after the end is an error that names the state."""
+        dial = NamedDial(self.inner, self.names, "a.example", FAKE4, self.clock, TIMEOUT)
+        answered: list[Deferred[list[str]]] = []
+
+        def resolve(name: str, family: int) -> Deferred[list[str]]:
+            answered.append(Deferred(lambda lookup: lookup.callback(["192.0.2.1"])))
+            return answered[-1]
+
+        self.patch(self.names, "resolve", resolve)
+        dial.start()
+        dial.deferred.cancel()
+        self.failureResultOf(dial.deferred, CancelledError)
+        error = self.failureResultOf(answered[0], UnexpectedEvent)
+        self.assertIn("CANCELLED", str(error.value))
+        self.assertEqual(self.inner.asked, [])

@@ -49,14 +49,14 @@ class PausesTests(SynchronousTestCase):
         self.end(PAUSE_FIRST / 2)
         self.assertPause(0, PAUSE_FIRST)
 
-    def test_grown(self) -> None:
+    def test_matured(self) -> None:
         """
         A leg that lives ends all that.
         """
-        self.pauses.grown("who")
+        self.pauses.matured("who")
         self.end(0, ENDS)
         self.end(PAUSE_FIRST)
-        self.pauses.grown("who")
+        self.pauses.matured("who")
         self.assertEqual(len(self.pauses), 0)
         self.end(PAUSE_FIRST, ENDS - 1)
         self.assertFalse(self.pauses.holds("who", PAUSE_FIRST))

@@ -4,17 +4,15 @@ Tests for L{nanotun.router.udp.redirection}, by way of the router.
 
 from __future__ import annotations
 
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass
 
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import IDatagramFlowRequest
 from nanotun.router.router import FlowRouter
-from nanotun.router.udp import redirection
-from nanotun.router.udp.redirection import RedirectedRequest
+from nanotun.router.udp import associations, redirection
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
@@ -35,6 +33,9 @@ class RedirectionTests(SynchronousTestCase):
         """A router that knows one name."""
         self.upstream, self.engine, self.names = FakeUpstream(), MemoryEngine(), FakeNames()
         self.names.known = {"198.19.0.1": "a.example", "fdfe:dcba:9876:1::1": "a.example"}
+        self.logged: list[LogEvent] = []
+        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
+        self.patch(FlowRouter, "_log", log)
         self.router = FlowRouter(
             FakeJudge(),
             self.upstream,
@@ -42,26 +43,20 @@ class RedirectionTests(SynchronousTestCase):
             self.engine,
             FakeGateway(),
             Clock(),
-            names=self.names,
+            False,
+            self.names,
         )
-        self.logged: list[LogEvent] = []
-        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
-        self.router._trouble._log = log
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)
         self.addCleanup(self.router.stop)
 
     def ask(self, destination: Endpoint = FAKE, port: int = 40000) -> MemoryRequest:
-        """An app on a port sends to somebody."""
+        """An app on a port sends to a destination."""
         source = "fdfe:dcba:9876::2" if ":" in destination.host else "198.18.0.2"
         return self.engine.requestDatagrams(destination, Endpoint(source, port))
 
-    def test_interface(self) -> None:
-        """What goes to the legs is a request as any other."""
-        verifyClass(IDatagramFlowRequest, RedirectedRequest)
-
     def test_redirected(self) -> None:
-        """The leg first, then the lookup; then the flow has its real destination."""
+        """An association is opened first, then the name is looked up, then the flow is attached."""
         request = self.ask()
         self.assertEqual(self.names.asked, [])
         self.upstream.answerDatagrams()
@@ -73,7 +68,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(self.engine.redirected, {request.flow.id: Endpoint("192.0.2.7", 443)})
 
     def test_six(self) -> None:
-        """The family is the app's."""
+        """The name is looked up in the app's family."""
         request = self.ask(Endpoint("fdfe:dcba:9876:1::1", 443))
         self.upstream.answerDatagrams()
         self.assertEqual(self.names.asked, [("a.example", 6)])
@@ -81,7 +76,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(self.engine.redirected[request.flow.id].host, "2001:db8::1")
 
     def test_real(self) -> None:
-        """A flow to a real address, by the same leg, is nothing special."""
+        """A flow to a real address does not wait for a lookup on the same association."""
         self.ask()
         other = self.ask(Endpoint("192.0.2.9", 53))
         self.upstream.answerDatagrams()
@@ -89,7 +84,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(self.engine.redirected, {})
 
     def test_noUdp(self) -> None:
-        """Where there is no UDP the app hears so and no name is looked up."""
+        """If the upstream carries no UDP the app is told so, and no name is looked up."""
         request = self.ask()
         self.upstream.failDatagrams(DatagramsUnsupported("none"))
         self.assertEqual(self.engine.refused, {request.flow.id: Refusal.PORT_UNREACHABLE})
@@ -103,7 +98,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(self.engine.refused, {request.flow.id: Refusal.HOST_UNREACHABLE})
 
     def test_noServer(self) -> None:
-        """A lookup that fails refuses the flow and is told."""
+        """A flow whose lookup fails is refused, and the error is logged."""
         request = self.ask()
         self.upstream.answerDatagrams()
         self.names.fail(UpstreamError("no DNS"))
@@ -111,7 +106,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual([formatEvent(each) for each in self.logged], ["no DNS"])
 
     def test_forgotten(self) -> None:
-        """An address without a name is refused, with one line, and opens no leg."""
+        """An address without a name is refused with one line, and opens no association."""
         request = self.ask(Endpoint("198.19.0.9", 443))
         self.ask(Endpoint("198.19.0.9", 443), 40001)
         self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
@@ -119,8 +114,8 @@ class RedirectionTests(SynchronousTestCase):
         self.assertIn("198.19.0.9", line)
         self.assertEqual(self.upstream.families, [])
 
-    def test_legEnded(self) -> None:
-        """A leg that ended during the lookup is replaced; nothing is looked up again."""
+    def test_associationEnded(self) -> None:
+        """An association that ends during the lookup is replaced, without another lookup."""
         request = self.ask()
         self.upstream.answerDatagrams()
         (association,) = self.engine.associations
@@ -132,12 +127,27 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(len(self.names.asked), 1)
 
     def test_shared(self) -> None:
-        """A shared leg takes such flows as well."""
+        """A shared association takes such flows as well."""
         self.upstream.sharesLegs = True
         request = self.ask(Endpoint("198.19.0.1", 53))
         self.upstream.answerDatagrams()
         self.names.answer("192.0.2.7")
         self.assertEqual(self.engine.attached, {request.flow.id: next(iter(self.engine.shared))})
+
+    def test_atOnce(self) -> None:
+        """
+        A lookup that is answered at once may have its flow be the last one that a shared
+        association takes.
+        """
+        self.patch(associations, "SHARED_FLOWS", 2)
+        self.upstream.sharesLegs = True
+        self.ask(Endpoint("192.0.2.53", 53))
+        self.upstream.answerDatagrams()
+        self.patch(self.names, "resolve", lambda name, family: succeed(["192.0.2.7"]))
+        request = self.ask(Endpoint("198.19.0.1", 53), 40001)
+        self.assertEqual(self.engine.redirected, {request.flow.id: Endpoint("192.0.2.7", 53)})
+        self.ask(Endpoint("192.0.2.53", 53), 40002)
+        self.assertEqual(self.upstream.families, [4, 4])
 
     def test_bounded(self) -> None:
         """Above a number of lookups flows are dropped."""
@@ -150,7 +160,7 @@ class RedirectionTests(SynchronousTestCase):
         self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
 
     def test_stop(self) -> None:
-        """At the stop lookups are given up and flows dropped."""
+        """The stop cancels lookups and drops their flows."""
         looking, waiting = self.ask(), self.ask(port=40001)
         self.upstream.answerDatagrams()
         self.router.stop()

@@ -32,6 +32,7 @@ from nanotun.router.router import FlowRouter
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
+    FakeNames,
     FakeUpstream,
     MemoryEngine,
     MemoryTunOpener,
@@ -51,22 +52,32 @@ class RouterCase(SynchronousTestCase):
         self.direct = FakeUpstream("direct://")
         self.engine = MemoryEngine()
         self.gateway = FakeGateway()
-        self.router = FlowRouter(
+        self.names = self.makeNames()
+        self.logged: list[LogEvent] = []
+        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
+        self.patch(FlowRouter, "_log", log)
+        self.router = self.makeRouter(self.logFlows)
+        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
+        self.addCleanup(self.engine.stop)
+
+    def makeNames(self) -> FakeNames:
+        """Without fake addresses, unless the test makes others."""
+        names = FakeNames()
+        names.followsFlows = False
+        return names
+
+    def makeRouter(self, logFlows: bool) -> FlowRouter:
+        """A router for the engine."""
+        return FlowRouter(
             self.judge,
             self.upstream,
             self.direct,
             self.engine,
             self.gateway,
             self.clock,
-            self.logFlows,
+            logFlows,
+            self.names,
         )
-        self.logged: list[LogEvent] = []
-        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
-        self.router._log = log  # type: ignore[misc]
-        self.router._trouble._log = log
-        self.router._ledger._log = log
-        self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
-        self.addCleanup(self.engine.stop)
 
     def lines(self, level: str = "error") -> list[str]:
         """What was logged at a level."""
@@ -198,7 +209,7 @@ class FlowTests(RouterCase):
         bug: Any = ZeroDivisionError()
         self.upstream.fail(bug)
         self.assertEqual(self.engine.refused[request.flow.id], Refusal.RESET)
-        self.assertIn("mistake of ours", self.lines("critical")[0])
+        self.assertIn("internal error", self.lines("critical")[0])
 
     def test_stop(self) -> None:
         """

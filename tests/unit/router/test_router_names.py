@@ -4,13 +4,8 @@ Tests for L{nanotun.router.router}: flows to addresses that stand for names.
 
 from __future__ import annotations
 
-from twisted.logger import Logger
-
-from nanotun.errors import (
-    UpstreamRefused,
-)
+from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint
-from nanotun.router.router import FlowRouter
 from nanotun.testing import FakeNames
 from tests.unit.router.test_router import RouterCase
 
@@ -22,29 +17,15 @@ class NameTests(RouterCase):
 
     FAKE = Endpoint("198.19.0.1", 443)
 
-    def setUp(self) -> None:
-        """A router that knows names."""
-        super().setUp()
-        self.names = FakeNames()
-        self.names.known = {"198.19.0.1": "a.example"}
-        self.makeRouter(False)
+    def makeNames(self) -> FakeNames:
+        """One name, with a fake address."""
+        names = FakeNames()
+        names.known = {self.FAKE.host: "a.example"}
+        return names
 
-    def makeRouter(self, logFlows: bool) -> None:
-        """Another router for the engine."""
-        self.router = FlowRouter(
-            self.judge,
-            self.upstream,
-            self.direct,
-            self.engine,
-            self.gateway,
-            self.clock,
-            logFlows,
-            self.names,
-        )
-        log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
-        self.router._log = log  # type: ignore[misc]
-        self.router._ledger._log = log
-        self.engine.handler = self.router
+    def replaceRouter(self, logFlows: bool) -> None:
+        """Give the engine another router."""
+        self.router = self.engine.handler = self.makeRouter(logFlows)
 
     def test_counted(self) -> None:
         """
@@ -77,7 +58,7 @@ class NameTests(RouterCase):
         """
         The line about a flow has its address and its name.
         """
-        self.makeRouter(True)
+        self.replaceRouter(True)
         self.engine.request(self.FAKE)
         self.engine.requestDatagrams(Endpoint("192.0.2.1", 53))
         first, second = self.lines("debug")
@@ -89,7 +70,7 @@ class NameTests(RouterCase):
         Where no address is fake nothing is counted.
         """
         self.names.followsFlows = False
-        self.makeRouter(False)
+        self.replaceRouter(False)
         self.assertFalse(self.router.followsFlows)
         self.engine.request(self.FAKE)
         self.addCleanup(self.upstream.answer().close)

@@ -10,38 +10,38 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Decision, Endpoint, Flow, FlowEnd, Owner, Protocol, Verdict
 from nanotun.log.format import formatJSON
-from nanotun.router.tally import Ledger
+from nanotun.router.tally import Tally
 from nanotun.testing import FakeUpstream
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 40000), Endpoint("192.0.2.1", 80))
 PROXIED = Decision(Verdict.PROXY, "proxy", "no other rule applies")
 
 
-class LedgerTests(SynchronousTestCase):
-    """L{Ledger}."""
+class TallyTests(SynchronousTestCase):
+    """L{Tally}."""
 
     def setUp(self) -> None:
         """Make what the tests use."""
         self.clock = Clock()
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
-        self.ledger = Ledger(self.clock, log)
+        self.tally = Tally(self.clock, log)
 
     def test_counted(self) -> None:
         """One rule may have several verdicts; all are counted."""
         for verdict, rule in ((Verdict.SERVE, "gateway"), (Verdict.DROP, "gateway")) * 2:
-            self.ledger.count(Decision(verdict, rule))
-        self.ledger.count(PROXIED)
+            self.tally.count(Decision(verdict, rule))
+        self.tally.count(PROXIED)
         self.assertEqual(
-            self.ledger.report(),
+            self.tally.report(),
             {"verdicts": {"serve": 2, "drop": 2, "proxy": 1}, "rules": {"gateway": 4, "proxy": 1}},
         )
 
     def test_end(self) -> None:
-        """The line about an end has all there is to know; nothing is kept."""
-        self.ledger.joined(FLOW, PROXIED, FakeUpstream())
+        """The line about an end says everything about the flow, and nothing is kept."""
+        self.tally.joined(FLOW, PROXIED, FakeUpstream())
         self.clock.advance(2)
-        self.ledger.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80 (a.example)")
+        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80 (a.example)")
         self.assertEqual(
             [formatEvent(each) for each in self.logged],
             [
@@ -49,11 +49,11 @@ class LedgerTests(SynchronousTestCase):
                 "(rule proxy) ended: 10 bytes up, 20 down, 2.000 s, errno 0"
             ],
         )
-        self.assertEqual(self.ledger.entries, {})
+        self.assertEqual(self.tally.joinedFlows, {})
 
     def test_unknownEnd(self) -> None:
-        """The end of a flow that was not told of has no line."""
-        self.ledger.ended(FlowEnd(FLOW, 0, 10, 20), "x")
+        """The end of a flow has no line if its beginning had none."""
+        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "x")
         self.assertEqual(self.logged, [])
 
     def test_process(self) -> None:
@@ -65,16 +65,16 @@ class LedgerTests(SynchronousTestCase):
             (Owner(0, 1000), " of uid 1000"),
         ):
             self.logged.clear()
-            self.ledger.tellHalt(FLOW, PROXIED._replace(owner=owner), "x")
+            self.tally.tellHalt(FLOW, PROXIED._replace(owner=owner), "x")
             (event,) = self.logged
             self.assertIn(f"TCP flow 7{expected} from ", formatEvent(event))
 
     def test_json(self) -> None:
-        """As JSON, all that the line about an end says stands in fields of its own."""
+        """As JSON, the line about an end has a field for each thing it says."""
         owner = Owner(5, 0, "curl", "/usr/bin/curl")
-        self.ledger.joined(FLOW, PROXIED._replace(owner=owner), FakeUpstream())
+        self.tally.joined(FLOW, PROXIED._replace(owner=owner), FakeUpstream())
         self.clock.advance(2.5)
-        self.ledger.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
+        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
         self.assertEqual(
             json.loads(formatJSON(self.logged[0]))["fields"],
             {

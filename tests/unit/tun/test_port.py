@@ -18,6 +18,7 @@ from nanotun.testing import (
     FAKE_FD,
     FakeGateway,
     FakeJudge,
+    FakeNames,
     FakeUpstream,
     MemoryEngine,
     MemoryTunOpener,
@@ -37,7 +38,9 @@ class TunPortTests(SynchronousTestCase):
         self.lost: list[int] = []
         device = MemoryTunOpener().open("nano0", 1500, "off")
         upstreams = FakeUpstream(), FakeUpstream()
-        router = FlowRouter(FakeJudge(), *upstreams, self.engine, FakeGateway(), self.reactor)
+        router = FlowRouter(
+            FakeJudge(), *upstreams, self.engine, FakeGateway(), self.reactor, False, FakeNames()
+        )
         self.engine.start(device, router)
         self.port = TunPort(device, self.engine, self.reactor, self.lost.append)
 

@@ -1,0 +1,79 @@
+"""
+What goes wrong with associations: told to the user, and answered with pauses.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.flow import Endpoint
+from nanotun.interfaces import IUpstream
+from nanotun.log.trouble import TroubleLog
+from nanotun.router.udp.pauses import Pauses
+
+#: Whose association: the one source that uses it, or L{None} for a shared one; and the
+#: upstream.
+AssociationKey = tuple[Endpoint | None, IUpstream]
+
+
+class Faults:
+    """
+    The faults of all associations.
+
+    @param clock: for the pauses.
+    @param trouble: told of what the user should know.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, trouble: TroubleLog) -> None:
+        self._clock = clock
+        self._trouble = trouble
+        self._pauses = Pauses()
+        # What was told of upstreams that carry no UDP.
+        self._without: dict[IUpstream, str] = {}
+
+    def pauses(self, key: AssociationKey) -> bool:
+        """Whether no association may be opened now, because the last ones all failed."""
+        return self._pauses.holds(key, self._clock.seconds())
+
+    def dialled(self, upstream: IUpstream) -> None:
+        """The upstream has a leg: if it carried no UDP before, it does now."""
+        self._without.pop(upstream, None)
+
+    def notDialled(self, upstream: IUpstream, reason: Failure) -> None:
+        """
+        A dial failed: one line per cause.  That an upstream carries no UDP is no event but
+        a property of it, and is told once; if it follows from the URL, it was told at the
+        start.
+        """
+        error = reason.value
+        if isinstance(error, DatagramsUnsupported):
+            if upstream.carriesDatagrams and self._without.get(upstream) != str(error):
+                self._without[upstream] = str(error)
+                self._log.warn("{cause}", cause=str(error))
+        elif isinstance(error, UpstreamError):
+            self._trouble.report(str(error))
+        else:
+            self._log.failure("A UDP association failed: internal error", failure=reason)
+
+    def unusable(self, error: OSError) -> None:
+        """The engine did not take a leg."""
+        self._trouble.report(f"A UDP association cannot be used: {error.strerror}.")
+
+    def lost(self, key: AssociationKey, cause: str, young: bool) -> None:
+        """
+        A fault ended an association: one line per cause, and perhaps a pause.
+
+        @param young: whether the association had not matured.
+        """
+        self._trouble.report(cause)
+        if young:
+            self._pauses.ended(key, self._clock.seconds())
+
+    def matured(self, key: AssociationKey) -> None:
+        """An association was open for long enough to be of use."""
+        self._pauses.matured(key)

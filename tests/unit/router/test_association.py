@@ -1,0 +1,160 @@
+"""
+Tests for L{nanotun.router.udp.association}: the table of its life.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from nanotun.errors import ProxyError, UnexpectedEvent
+from nanotun.router.udp.association import (
+    MATURE_AGE,
+    SHARED_GRACE,
+    TRANSITIONS,
+    Association,
+    AssociationEvent,
+    AssociationState,
+)
+from tests.unit.router.association_cases import DNS, AssociationCase
+
+
+class TableTests(AssociationCase):
+    """
+    Tests for L{TRANSITIONS}.
+    """
+
+    def the(self) -> Association:
+        """The one association there is."""
+        (association,) = self.associations.present
+        return association
+
+    def test_life(self) -> None:
+        """
+        An association is opening, open, and gone once it is closed.
+        """
+        self.ask()
+        association = self.the()
+        self.assertIs(association.state, AssociationState.OPENING)
+        self.open()
+        self.assertIs(association.state, AssociationState.OPEN)
+        association.close()
+        self.assertIs(association.state, AssociationState.GONE)
+        self.assertEqual(self.engine.associations, {})
+        self.assertIdle()
+
+    def test_unexpected(self) -> None:
+        """
+        An event that the state does not allow raises an error that names both, and changes
+        nothing.
+        """
+        self.ask()
+        association = self.the()
+        error = self.assertRaises(UnexpectedEvent, association.retire)
+        self.assertIn("OPENING", str(error))
+        self.assertIn("FULL", str(error))
+        self.assertIs(association.state, AssociationState.OPENING)
+        self.open()
+        association.close()
+        self.assertRaises(UnexpectedEvent, association.retire)
+        self.assertIdle()
+
+    def test_goneForGood(self) -> None:
+        """
+        No state but opening waits for a leg, and no event leads out of gone.
+        """
+        for (state, event), (after, _) in TRANSITIONS.items():
+            if state is AssociationState.GONE:
+                self.assertIs(after, AssociationState.GONE)
+            if event is AssociationEvent.OPENED:
+                self.assertIs(state, AssociationState.OPENING)
+            self.assertIsNot(after, AssociationState.OPENING)
+
+    def test_closedWhileOpening(self) -> None:
+        """
+        The end of a dial that was cancelled is no news.
+        """
+        request = self.ask()
+        association = self.the()
+        association.close()
+        self.assertEqual((self.upstream.cancelled, self.engine.dropped), (1, [request.flow.id]))
+        association.close()
+        self.assertEqual(self.logged, [])
+        self.assertIdle()
+
+    def test_bugInOpen(self) -> None:
+        """
+        An internal error while the engine takes the leg closes the control and drops the
+        flows that waited.
+        """
+        request = self.ask()
+
+        def openAssociation(*_: Any) -> int:
+            raise ZeroDivisionError
+
+        self.patch(self.engine, "openAssociation", openAssociation)
+        self.assertTrue(self.upstream.answerDatagrams().closed)
+        self.assertEqual(self.engine.dropped, [request.flow.id])
+        self.assertIn("internal error", self.logged[0])
+        self.assertIdle()
+
+
+class SharedTableTests(TableTests):
+    """
+    The same where there are shared associations, and what only those do.
+    """
+
+    sharesLegs = True
+
+    def retire(self) -> Association:
+        """A shared association that was open for a moment and is retiring."""
+        self.ask(destination=DNS)
+        association = self.the()
+        self.open()
+        association.retire()
+        self.assertIs(association.state, AssociationState.RETIRING)
+        return association
+
+    def test_retiring(self) -> None:
+        """
+        It ends with its grace, and may mature before that.
+        """
+        association = self.retire()
+        self.clock.advance(MATURE_AGE)
+        self.assertIs(association.state, AssociationState.RETIRING)
+        self.assertRaises(UnexpectedEvent, association.retire)
+        self.clock.advance(SHARED_GRACE - MATURE_AGE)
+        self.assertIs(association.state, AssociationState.GONE)
+        self.assertIdle()
+
+    def test_endedWhileRetiring(self) -> None:
+        """
+        The engine may end it before that.
+        """
+        association = self.retire()
+        self.endNewest(errno.ETIMEDOUT)
+        self.assertIs(association.state, AssociationState.GONE)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIdle()
+
+    def test_lostWhileOpening(self) -> None:
+        """
+        The flows that waited for an association whose control connection had ended before
+        get associations of their own.
+        """
+        requests = [self.ask(port, DNS) for port in (1, 2)]
+        original = self.engine.openAssociation
+
+        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+            if shared:
+                leg.control.lose("The proxy closed it.")
+            return original(leg, ended, shared)
+
+        self.patch(self.engine, "openAssociation", openAssociation)
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.logged, ["The proxy closed it."])
+        self.open()
+        self.upstream.failDatagrams(ProxyError("It is down."))
+        self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
+        self.assertEqual(list(self.engine.refused), [requests[1].flow.id])
+        self.assertIdle()
