@@ -19,13 +19,13 @@ from tests.unit.router.association_cases import DNS, AssociationCase
 
 class OwnTests(AssociationCase):
     """
-    Tests for the leg that a source has for itself.
+    Tests for the association that a source has for itself.
     """
 
     def test_one(self) -> None:
         """
-        A source has one leg for whatever it talks to: flows that come while it
-        opens wait, later ones are attached at once.
+        A source has one association for whatever it talks to: flows wait while it opens,
+        and later ones are attached at once.
         """
         first, second = self.ask(), self.ask(destination=DNS)
         self.assertEqual((self.upstream.families, self.engine.attached), ([4], {}))
@@ -40,7 +40,7 @@ class OwnTests(AssociationCase):
 
     def test_each(self) -> None:
         """
-        Each source has its own, also where the address is the same.
+        Each source has its own, even if only the ports differ.
         """
         self.ask(1)
         self.ask(2)
@@ -55,7 +55,7 @@ class OwnTests(AssociationCase):
 
     def test_direct(self) -> None:
         """
-        A direct leg has no control to look after.
+        An association on a direct leg works without a control connection.
         """
         self.ask()
         self.upstream.answerDatagrams(LegKind.DIRECT)
@@ -68,8 +68,8 @@ class OwnTests(AssociationCase):
 
     def test_ended(self) -> None:
         """
-        An association that the engine ended lets go of its control; the next flow
-        has a new one.
+        An association that the engine ended closes its control connection, and the next
+        flow has a new association.
         """
         self.ask()
         control = self.upstream.answerDatagrams()
@@ -85,7 +85,8 @@ class OwnTests(AssociationCase):
 
     def test_harmlessEnds(self) -> None:
         """
-        That it was idle, or made room for another, is no trouble however often.
+        An association that was idle, or made room for another, is no fault, however often
+        it happens.
         """
         for _ in range(ENDS):
             for error in (errno.ETIMEDOUT, errno.ENOBUFS):
@@ -97,8 +98,8 @@ class OwnTests(AssociationCase):
 
     def test_broken(self) -> None:
         """
-        Legs that break as soon as they stand are told of once; after a few their
-        source is refused for a while, longer each time.  Others have theirs.
+        Associations that fail as soon as they are open are logged once.  After a few,
+        their source is refused for a while, longer each time, and other sources are not.
         """
         seconds = PAUSE_FIRST
         self.breakNew(ENDS - 1)
@@ -124,7 +125,7 @@ class OwnTests(AssociationCase):
 
     def test_lives(self) -> None:
         """
-        A leg that lives for a while ends that: when it is lost after all, the next
+        An association that lasts for a while ends the pauses: if it is lost later, the next
         flow has a new one at once.
         """
         self.breakNew(ENDS)
@@ -139,7 +140,7 @@ class OwnTests(AssociationCase):
 
     def test_lost(self) -> None:
         """
-        A control that is lost takes the association with it, and is told of.
+        The loss of the control connection ends the association, and is logged.
         """
         self.ask()
         control = self.upstream.answerDatagrams()
@@ -150,7 +151,7 @@ class OwnTests(AssociationCase):
 
     def test_lostOften(self) -> None:
         """
-        So it is when the proxy ends the control connection as soon as it stands.
+        Control connections that the proxy ends at once lead to pauses too.
         """
         for _ in range(ENDS):
             self.ask()
@@ -166,7 +167,8 @@ class OwnTests(AssociationCase):
 
     def test_lostAtOnce(self) -> None:
         """
-        A control that was lost before the leg stood leaves nothing to attach to.
+        If the control connection was lost before the association was open, the flow that
+        waited is dropped.
         """
         request = self.ask()
         original = self.engine.openAssociation
@@ -182,8 +184,8 @@ class OwnTests(AssociationCase):
 
     def test_endUnderWay(self) -> None:
         """
-        A flow that the association does not take, because it has just ended, gets a
-        new one; if that does not take it either, it is dropped.
+        A flow that an association does not take, because it has just ended, gets a new
+        one; if that does not take the flow either, it is dropped.
         """
         self.ask()
         self.upstream.answerDatagrams()
@@ -195,7 +197,7 @@ class OwnTests(AssociationCase):
         self.engine.busy.add(request.flow.id + 1)
         self.upstream.answerDatagrams()
         self.assertEqual(self.engine.dropped, [request.flow.id])
-        # The late word of the first one's end does not harm the second.
+        # The first one's end is told late, and does not harm the second.
         self.engine.endAssociation(first)
         self.engine.busy.clear()
         self.ask()
@@ -204,8 +206,8 @@ class OwnTests(AssociationCase):
 
     def test_fails(self) -> None:
         """
-        Every flow that waited is refused; the cause is told once; a new flow asks
-        anew.
+        If the dial fails every flow that waited is refused, and the cause is logged once;
+        a new flow leads to a new dial.
         """
         requests = [self.ask(), self.ask(), self.ask()]
         self.upstream.failDatagrams(ProxyError("The proxy is down."))
@@ -220,7 +222,8 @@ class OwnTests(AssociationCase):
 
     def test_unsupported(self) -> None:
         """
-        That an upstream carries no UDP is told once, until it did carry some.
+        That an upstream carries no UDP is logged once, and once more after it did carry
+        some.
         """
         for _ in range(2):
             for _ in range(3):
@@ -237,7 +240,7 @@ class OwnTests(AssociationCase):
 
     def test_unsupportedByNature(self) -> None:
         """
-        What an upstream's URL says already was told at the start.
+        If it follows from the upstream's URL it was told at the start, and is not logged.
         """
         self.upstream.carriesDatagrams = False
         self.ask()
@@ -246,7 +249,8 @@ class OwnTests(AssociationCase):
 
     def test_unusable(self) -> None:
         """
-        So it is if the engine cannot take the leg, and the control is closed.
+        If the engine cannot take the leg the flow is refused, and the control connection
+        closed.
         """
         request = self.ask()
         self.engine.associationError = OSError(errno.EMFILE, "Too many open files")
@@ -258,7 +262,7 @@ class OwnTests(AssociationCase):
 
     def test_bug(self) -> None:
         """
-        A mistake of ours is logged as such.
+        An internal error is logged as one, and the flow is refused.
         """
         request = self.ask()
         bug: Any = ZeroDivisionError()
@@ -268,8 +272,8 @@ class OwnTests(AssociationCase):
 
     def test_bugAtOnce(self) -> None:
         """
-        One that comes before there is anything to wait for is no different, and is
-        not counted among the legs that are opening.
+        An internal error of the upstream's method itself is no different, and the
+        association no longer counts as opening.
         """
         self.patch(associations, "OPENING_LIMIT", 1)
 
@@ -284,7 +288,8 @@ class OwnTests(AssociationCase):
 
     def test_bugInControl(self) -> None:
         """
-        One in the control drops those that waited, and nothing stays open.
+        An internal error in the control drops the flows that waited, and nothing stays
+        open.
         """
         requests = [self.ask(), self.ask()]
 
@@ -300,7 +305,8 @@ class OwnTests(AssociationCase):
 
     def test_bugInEngine(self) -> None:
         """
-        One flow that cannot be attached leaves none undecided, itself included.
+        If one flow cannot be attached, it and those behind it are dropped: none is left
+        undecided.
         """
         requests = [self.ask(), self.ask(), self.ask()]
         original = self.engine.attachFlow
@@ -318,7 +324,8 @@ class OwnTests(AssociationCase):
 
     def test_openingLimit(self) -> None:
         """
-        Over the limit datagrams are dropped, until some legs stand or fail.
+        Over the limit datagrams are dropped, until some associations have opened or
+        failed.
         """
         self.patch(associations, "OPENING_LIMIT", 3)
         requests = [self.ask(port) for port in range(1, 6)]
@@ -332,8 +339,8 @@ class OwnTests(AssociationCase):
 
     def test_stop(self) -> None:
         """
-        The stop gives up what is opening and closes what is open; flows are dropped,
-        those to come as well.
+        The stop cancels dials and ends associations; the flows that wait are dropped, and
+        so are later ones.
         """
         self.ask(1)
         control = self.upstream.answerDatagrams()

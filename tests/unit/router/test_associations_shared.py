@@ -16,12 +16,12 @@ from tests.unit.router.association_cases import DNS, AssociationCase
 
 class NotSharedTests(AssociationCase):
     """
-    DNS queries where a leg is cheap.
+    Tests for DNS queries through an upstream whose associations are cheap.
     """
 
     def test_own(self) -> None:
         """
-        They are datagrams like others.
+        Each source has its own association, as for other datagrams.
         """
         self.ask(1, DNS)
         self.ask(2, DNS)
@@ -31,7 +31,7 @@ class NotSharedTests(AssociationCase):
 
 class SharedTests(AssociationCase):
     """
-    Tests for the legs that DNS queries share.
+    Tests for the associations that DNS queries share.
     """
 
     sharesLegs = True
@@ -40,30 +40,30 @@ class SharedTests(AssociationCase):
         """An app asks a DNS server."""
         return self.ask(port, DNS)
 
-    def legOf(self, request: MemoryRequest) -> int:
-        """The association that took a query."""
+    def takerOf(self, request: MemoryRequest) -> int:
+        """The number of the association that took a query."""
         return self.engine.attached[request.flow.id]
 
     def ask50(self, first: int) -> None:
-        """As many queries as one leg takes before there is another."""
+        """As many queries as one association takes before there is another."""
         for port in range(first, first + SHARED_SPREAD):
             self.query(port)
 
     def test_one(self) -> None:
         """
-        Queries of all sources share a leg; those that come while it opens wait.
+        Queries of all sources share an association, and wait while it opens.
         """
         first, second = self.query(1), self.query(2)
         association = self.open()
         third = self.query(3)
         for each in (first, second, third):
-            self.assertEqual(self.legOf(each), association)
+            self.assertEqual(self.takerOf(each), association)
         self.assertEqual((self.engine.shared, len(self.upstream.families)), ({association}, 1))
         self.assertIdle()
 
     def test_others(self) -> None:
         """
-        Everything else has legs of its own.
+        All other datagrams leave through an association of their source.
         """
         self.query(1)
         self.open()
@@ -74,7 +74,7 @@ class SharedTests(AssociationCase):
 
     def test_spread(self) -> None:
         """
-        Many queries open more legs, which no query waits for, up to a few.
+        Many queries open more associations, up to a few, and no query waits for them.
         """
         self.query(1)
         self.open()
@@ -84,8 +84,8 @@ class SharedTests(AssociationCase):
             if self.upstream._datagramLegs:
                 last = self.open()
                 self.chosen = [len(self.engine.associations) - 1]
-                self.assertEqual(self.legOf(self.query(60000 + number)), last)
-                # The rest of them go there as well.
+                self.assertEqual(self.takerOf(self.query(60000 + number)), last)
+                # It takes the rest of the round as well.
                 self.chosen = [len(self.engine.associations) - 1] * 2 * SHARED_SPREAD
         self.assertEqual(len(self.upstream.families), SHARED_LIMIT)
         self.assertEqual(self.engine.dropped, [])
@@ -93,8 +93,8 @@ class SharedTests(AssociationCase):
 
     def test_collision(self) -> None:
         """
-        A query like one under way takes the next leg, and a leg of its own where
-        there is none.
+        A query like one under way takes the next shared association; if there is none,
+        the source gets its own.
         """
         self.query(1)
         busy = []
@@ -104,13 +104,14 @@ class SharedTests(AssociationCase):
             request = self.query(2 + number)
             self.assertNotIn(request.flow.id, self.engine.attached)
         own = self.open()
-        self.assertEqual((self.legOf(request), len(busy)), (own, SHARED_LIMIT))
+        self.assertEqual((self.takerOf(request), len(busy)), (own, SHARED_LIMIT))
         self.assertNotIn(own, self.engine.shared)
         self.assertIdle()
 
     def test_collisionWhileOpening(self) -> None:
         """
-        Two of the same that waited for one leg: one of them gets a leg of its own.
+        Of two equal queries that waited for one association, one gets an association of
+        its own.
         """
         first, second = self.query(1), self.query(2)
         original = self.engine.attachFlow
@@ -123,13 +124,13 @@ class SharedTests(AssociationCase):
         self.patch(self.engine, "attachFlow", attachFlow)
         shared = self.open()
         own = self.open()
-        self.assertEqual((self.legOf(first), self.legOf(second)), (shared, own))
+        self.assertEqual((self.takerOf(first), self.takerOf(second)), (shared, own))
         self.assertIdle()
 
     def test_time(self) -> None:
         """
-        A leg takes new flows for a while only; then it has time for the answers that
-        are still to come, and is closed.
+        An association takes new flows for a while; then it waits for the answers that are
+        still to come, and ends.
         """
         self.query(1)
         control = self.upstream.answerDatagrams()
@@ -145,7 +146,7 @@ class SharedTests(AssociationCase):
 
     def test_flows(self) -> None:
         """
-        So it is after a number of flows.
+        It retires earlier if it has had enough flows.
         """
         self.patch(associations, "SHARED_SPREAD", SHARED_FLOWS + 1)
         self.query(1)
@@ -162,7 +163,7 @@ class SharedTests(AssociationCase):
 
     def test_ended(self) -> None:
         """
-        A leg that ends before its time is replaced, and its timer goes with it.
+        An association that ends early is replaced and leaves no timer.
         """
         self.query(1)
         self.engine.endAssociation(self.open())
@@ -177,8 +178,8 @@ class SharedTests(AssociationCase):
 
     def test_broken(self) -> None:
         """
-        When shared legs break one after the other, queries have their own for a while:
-        that one server refuses is not the others' business.
+        When shared associations fail one after the other, sources have their own for a
+        while: a server that refuses must not harm queries to others.
         """
         self.breakNew(ENDS, DNS)
         first, second = self.query(1), self.query(2)
@@ -192,7 +193,7 @@ class SharedTests(AssociationCase):
 
     def test_fails(self) -> None:
         """
-        Without a leg the queries that waited are refused.
+        If the dial fails the queries that waited are refused.
         """
         requests = [self.query(1), self.query(2)]
         self.upstream.failDatagrams(DatagramsUnsupported("No UDP."))
@@ -203,7 +204,7 @@ class SharedTests(AssociationCase):
 
     def test_stop(self) -> None:
         """
-        The stop ends legs that are retired as well.
+        The stop ends retiring associations too.
         """
         self.query(1)
         self.open()

@@ -19,18 +19,18 @@ class PausesTests(SynchronousTestCase):
         self.pauses = Pauses()
 
     def end(self, now: float, times: int = 1) -> None:
-        """Young legs end."""
+        """Young associations end."""
         for _ in range(times):
             self.pauses.ended("who", now)
 
     def assertPause(self, start: float, seconds: float) -> None:
-        """A pause has begun, and is over after a time."""
+        """A pause has begun, and lasts for C{seconds}."""
         self.assertTrue(self.pauses.holds("who", start + seconds - 0.01))
         self.assertFalse(self.pauses.holds("who", start + seconds))
 
     def test_ends(self) -> None:
         """
-        A few in a row make no pause; then there is one, longer each time.
+        A few ends in a row make no pause; after that each end makes one, longer each time.
         """
         self.end(0, ENDS - 1)
         self.assertFalse(self.pauses.holds("who", 0))
@@ -43,7 +43,7 @@ class PausesTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """
-        Legs that end during a pause make it no longer.
+        Ends during a pause do not make it longer.
         """
         self.end(0, 100)
         self.end(PAUSE_FIRST / 2)
@@ -51,7 +51,7 @@ class PausesTests(SynchronousTestCase):
 
     def test_matured(self) -> None:
         """
-        A leg that lives ends all that.
+        An association that matures makes earlier ends forgotten.
         """
         self.pauses.matured("who")
         self.end(0, ENDS)
@@ -63,14 +63,14 @@ class PausesTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        One's trouble is not another's.
+        The ends of one source do not pause another.
         """
         self.end(0, ENDS)
         self.assertFalse(self.pauses.holds("another", 0))
 
     def test_forgotten(self) -> None:
         """
-        Old trouble is forgotten, whoever had it; so is the oldest of too much.
+        Old ends are forgotten, and so are the oldest when there are too many.
         """
         self.end(0, ENDS)
         self.pauses.ended("another", MEMORY)

@@ -40,7 +40,7 @@ from nanotun.testing import (
 
 
 class RouterCase(SynchronousTestCase):
-    """A router between an engine and an upstream of memory."""
+    """A router between a memory engine and fake upstreams."""
 
     logFlows = False
 
@@ -91,7 +91,7 @@ class FlowTests(RouterCase):
 
     def test_interface(self) -> None:
         """
-        It is what an engine calls.
+        It provides what an engine calls.
         """
         verifyClass(IFlowHandler, FlowRouter)
         verifyObject(IFlowHandler, self.router)
@@ -111,14 +111,14 @@ class FlowTests(RouterCase):
         os.write(fd, b"x")
         self.assertEqual(far.recv(10), b"x")
         self.assertEqual(self.router.pending, 0)
-        # Nobody needs to hear of the end but those lines.
+        # Only the debug lines need to know of the end.
         self.assertEqual(self.router.followsFlows, self.logFlows)
         self.engine.end(request.flow.id)
         self.assertEqual(self.lines(), [])
 
     def test_refusals(self) -> None:
         """
-        Each error becomes what the app is to see.
+        Each error becomes the refusal that the app is to see.
         """
         for kind, refusal in (
             (UpstreamRefused, Refusal.RESET),
@@ -138,7 +138,7 @@ class FlowTests(RouterCase):
 
     def test_logged(self) -> None:
         """
-        What the app sees itself is no trouble of ours; the rest is an error.
+        An error that the app sees itself is not logged; any other is.
         """
         for kind in (UpstreamRefused, UpstreamHostUnreachable, UpstreamProhibited):
             self.engine.request()
@@ -149,19 +149,19 @@ class FlowTests(RouterCase):
 
     def test_abandoned(self) -> None:
         """
-        The app gives up: so does the dial.
+        When the app gives up, the dial is cancelled.
         """
         request = self.engine.request()
         self.engine.abandon(request.flow.id)
         self.assertEqual(self.upstream.cancelled, 1)
         self.assertEqual(self.router.pending, 0)
         self.assertEqual(self.engine.refused, {})
-        # An id that is not waiting is no trouble.
+        # An id that does not wait is harmless.
         self.router.flowAbandoned(99)
 
     def test_goneAtJoin(self) -> None:
         """
-        The app gives up at the last moment.
+        If the app gives up just before the join, the leg is closed.
         """
         request = self.engine.request()
         self.engine._waiting.clear()
@@ -172,7 +172,7 @@ class FlowTests(RouterCase):
 
     def test_joinFails(self) -> None:
         """
-        An engine that cannot join is reported.
+        A join that fails is logged.
         """
 
         def joinFlow(flowID: int, fd: int, leftover: bytes) -> bool:
@@ -186,8 +186,7 @@ class FlowTests(RouterCase):
 
     def test_flowLimit(self) -> None:
         """
-        That the limit is reached is told once, not for each flow; no flow is
-        refused for it.
+        Reaching the limit is logged once, not for each flow, and no flow is refused.
         """
         self.engine.flowLimit = 2
         for _ in range(5):
@@ -203,7 +202,7 @@ class FlowTests(RouterCase):
 
     def test_bug(self) -> None:
         """
-        A mistake of ours costs one flow and is logged as such.
+        An internal error costs one flow and is logged as one.
         """
         request = self.engine.request()
         bug: Any = ZeroDivisionError()
@@ -213,7 +212,7 @@ class FlowTests(RouterCase):
 
     def test_stop(self) -> None:
         """
-        The stop ends all dials, and refuses their flows and those to come.
+        The stop cancels all dials, and refuses their flows and later ones.
         """
         first, second = self.engine.request(), self.engine.request()
         self.router.stop()
@@ -227,22 +226,23 @@ class FlowTests(RouterCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class WayTests(RouterCase):
+class VerdictTests(RouterCase):
     """
-    Tests for which flow goes where.
+    Tests for where each verdict takes a flow.
     """
 
     ELSEWHERE = Endpoint("192.0.2.7", 443)
 
     def decide(self, verdict: Verdict, trouble: str = "") -> None:
-        """Have the judge decide so of flows to L{ELSEWHERE}."""
+        """Have the judge return this verdict for flows to L{ELSEWHERE}."""
         decision = Decision(verdict, verdict.value, "the test says so", trouble=trouble)
         self.judge.decisions[self.ELSEWHERE.host] = decision
 
-    def assertEachWay(self, ask: Callable[[Endpoint], object], *places: Any) -> None:
+    def assertEachVerdict(self, ask: Callable[[Endpoint], object], *places: Any) -> None:
         """
-        What is asked for ends in the place of its verdict and in no other.
+        Assert that a flow ends in the place of its verdict and in no other.
 
+        @param ask: makes a flow.
         @param places: one per verdict, in their order.
         """
         for number, verdict in enumerate(Verdict):
@@ -256,23 +256,23 @@ class WayTests(RouterCase):
 
     def test_stream(self) -> None:
         """
-        A connection goes where the judge says, and each is judged once.
+        A connection is taken where the judge says, and is judged once.
         """
         engine = self.engine
-        ways = self.upstream.asked, self.direct.asked, self.gateway.accepted
-        self.assertEachWay(engine.request, *ways, engine.refused, engine.dropped)
+        carried = self.upstream.asked, self.direct.asked, self.gateway.accepted
+        self.assertEachVerdict(engine.request, *carried, engine.refused, engine.dropped)
 
-    def test_datagramsEachWay(self) -> None:
+    def test_datagramsEachVerdict(self) -> None:
         """
-        So do datagrams.
+        A flow of datagrams is taken where the judge says, and is judged once.
         """
         engine = self.engine
-        ways = self.upstream.families, self.direct.families, engine.served
-        self.assertEachWay(engine.requestDatagrams, *ways, engine.refused, engine.dropped)
+        carried = self.upstream.families, self.direct.families, engine.served
+        self.assertEachVerdict(engine.requestDatagrams, *carried, engine.refused, engine.dropped)
 
-    def test_twoLegs(self) -> None:
+    def test_twoAssociations(self) -> None:
         """
-        A source whose datagrams go both ways has a leg for each.
+        A source whose datagrams leave through two upstreams has an association for each.
         """
         self.decide(Verdict.DIRECT)
         first = self.engine.requestDatagrams(self.ELSEWHERE)
@@ -285,7 +285,7 @@ class WayTests(RouterCase):
 
     def test_refused(self) -> None:
         """
-        What is refused is prohibited, as the app sees it; trouble is told once for all.
+        The app sees a refused flow as prohibited; the decision's trouble is logged once.
         """
         self.decide(Verdict.REJECT, "Do something.")
         requests = [self.engine.request(self.ELSEWHERE) for _ in range(3)]
@@ -314,8 +314,8 @@ class WayTests(RouterCase):
 
     def test_reconfigure(self) -> None:
         """
-        Flows to come are judged by the new judge and go the new way; those under way
-        go on.
+        New flows are judged by the new judge and leave through the new upstream; earlier
+        dials go on.
         """
         first = self.engine.request()
         upstream, judge = FakeUpstream("new://"), FakeJudge()
@@ -325,14 +325,14 @@ class WayTests(RouterCase):
         self.assertEqual(
             (len(self.judge.judged), len(judge.judged), len(upstream.asked)), (1, 1, 1)
         )
-        for way in (self.upstream, upstream):
-            self.addCleanup(way.answer().close)
+        for each in (self.upstream, upstream):
+            self.addCleanup(each.answer().close)
         self.assertEqual(set(self.engine.joined), {first.flow.id, second.flow.id})
         self.assertEqual(self.upstream.cancelled, 0)
 
     def test_datagrams(self) -> None:
         """
-        Datagrams leave by a leg of the upstream.
+        Datagrams leave through an association of the upstream.
         """
         request = self.engine.requestDatagrams(Endpoint("192.0.2.7", 443))
         self.upstream.answerDatagrams()
@@ -343,8 +343,8 @@ class WayTests(RouterCase):
 
     def test_proxyDown(self) -> None:
         """
-        An app whose datagrams the upstream cannot carry is told; the log has one
-        line for all of them, and a number.
+        An app whose datagrams cannot leave is refused; the log has one line for all of
+        them, and their number.
         """
         for _ in range(5):
             request = self.engine.requestDatagrams()
@@ -357,7 +357,7 @@ class WayTests(RouterCase):
 
     def test_dns(self) -> None:
         """
-        A query to another server leaves as all datagrams do.
+        A query to a DNS server elsewhere leaves as all datagrams do.
         """
         request = self.engine.requestDatagrams(Endpoint("192.0.2.53", 53))
         self.upstream.answerDatagrams()
@@ -366,7 +366,7 @@ class WayTests(RouterCase):
 
     def test_stop(self) -> None:
         """
-        The stop lets go of every leg and of those to come.
+        The stop cancels the dials of associations, and drops their flows and later ones.
         """
         self.engine.requestDatagrams()
         self.router.stop()
@@ -378,14 +378,14 @@ class WayTests(RouterCase):
 
 class LoggingFlowTests(FlowTests):
     """
-    The same with a debug line for each flow.
+    The same with debug lines for each flow.
     """
 
     logFlows = True
 
     def test_lines(self) -> None:
         """
-        The lines say which flow went where, and when it ended.
+        The lines say where each flow went, and when it ended.
         """
         owner = Owner(77, 1000, "curl")
         self.judge.decisions["192.0.2.1"] = Decision(Verdict.PROXY, "some-rule", "", owner)
@@ -394,20 +394,20 @@ class LoggingFlowTests(FlowTests):
         self.addCleanup(far.close)
         self.clock.advance(1.5)
         self.engine.end(request.flow.id, errno.EPIPE)
-        way = "from 198.18.0.2:40000 to 192.0.2.1:80 by fake:// (rule some-rule)"
+        where = "from 198.18.0.2:40000 to 192.0.2.1:80 by fake:// (rule some-rule)"
         self.assertEqual(
             self.lines("debug"),
             [
-                f"TCP flow 1 of curl (pid 77) {way}",
-                f"TCP flow 1 of curl (pid 77) {way} ended: 0 bytes up, 0 down, 1.500 s, "
+                f"TCP flow 1 of curl (pid 77) {where}",
+                f"TCP flow 1 of curl (pid 77) {where} ended: 0 bytes up, 0 down, 1.500 s, "
                 "errno EPIPE",
             ],
         )
 
     def test_switchedOff(self) -> None:
         """
-        Where the lines are switched off, the ends of flows that were told of are heard
-        of still, and nothing is kept of them.
+        When the lines are switched off, the router still follows the flows that had one,
+        and keeps nothing once they have ended.
         """
         request = self.engine.request()
         self.addCleanup(self.upstream.answer().close)
@@ -418,7 +418,7 @@ class LoggingFlowTests(FlowTests):
 
     def test_haltLine(self) -> None:
         """
-        A flow that goes nowhere has a line that says why.
+        A flow that is dropped has a line that says why.
         """
         self.judge.decisions["192.0.2.1"] = Decision(Verdict.DROP, "no-host", "it is nobody's")
         self.engine.request()
@@ -427,7 +427,7 @@ class LoggingFlowTests(FlowTests):
 
     def test_datagramLine(self) -> None:
         """
-        So do they of datagrams.
+        A flow of datagrams has a line too.
         """
         self.engine.requestDatagrams(Endpoint("192.0.2.1", 443))
         (line,) = self.lines("debug")

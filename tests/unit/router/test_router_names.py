@@ -12,7 +12,7 @@ from tests.unit.router.test_router import RouterCase
 
 class NameTests(RouterCase):
     """
-    Tests for flows whose destination stands for a name.
+    Tests for flows to a fake address.
     """
 
     FAKE = Endpoint("198.19.0.1", 443)
@@ -29,7 +29,7 @@ class NameTests(RouterCase):
 
     def test_counted(self) -> None:
         """
-        The names hear of each flow that was joined, and of its end; of no other.
+        The names are told of each flow that was joined and of its end, and of no other.
         """
         self.assertTrue(self.router.followsFlows)
         first, second, third = (self.engine.request(self.FAKE) for _ in range(3))
@@ -45,7 +45,7 @@ class NameTests(RouterCase):
 
     def test_notJoined(self) -> None:
         """
-        A flow that the app gave up, or that is one too many, is not counted.
+        A flow that the app gave up, or that is over the limit, is not counted.
         """
         given = self.engine.request(self.FAKE)
         self.engine.abandon(given.flow.id)
@@ -56,7 +56,7 @@ class NameTests(RouterCase):
 
     def test_logged(self) -> None:
         """
-        The line about a flow has its address and its name.
+        The line about a flow has the address and the name of its destination.
         """
         self.replaceRouter(True)
         self.engine.request(self.FAKE)
@@ -67,7 +67,7 @@ class NameTests(RouterCase):
 
     def test_realNames(self) -> None:
         """
-        Where no address is fake nothing is counted.
+        If no address is fake no flow is counted.
         """
         self.names.followsFlows = False
         self.replaceRouter(False)

@@ -28,7 +28,7 @@ class TallyTests(SynchronousTestCase):
         self.tally = Tally(self.clock, log)
 
     def test_counted(self) -> None:
-        """One rule may have several verdicts; all are counted."""
+        """One rule may lead to several verdicts; all are counted."""
         for verdict, rule in ((Verdict.SERVE, "gateway"), (Verdict.DROP, "gateway")) * 2:
             self.tally.count(Decision(verdict, rule))
         self.tally.count(PROXIED)
@@ -57,7 +57,7 @@ class TallyTests(SynchronousTestCase):
         self.assertEqual(self.logged, [])
 
     def test_process(self) -> None:
-        """A process is called by its name, its path or its user."""
+        """A line calls a process by its name, its path or its user."""
         for owner, expected in (
             (None, ""),
             (Owner(5, 0, "curl", "/usr/bin/curl"), " of curl (pid 5)"),
