@@ -2,8 +2,7 @@
 Everything nanotun raises on purpose.
 
 The text of a L{NanotunError} is shown to the user as it is: one sentence that
-says what failed, on what, and what to do.  Facts that code wants to look at
-are attributes.
+says what failed, on what, and what to do.  Facts that code needs are attributes.
 """
 
 from __future__ import annotations
@@ -41,23 +40,23 @@ class RoutingError(NanotunError):
 
 class RunningError(NanotunError):
     """
-    Another nanotun runs already, or none does where one has to.
+    Another nanotun runs already, or none runs where one is needed.
     """
 
 
 class NotRunning(RunningError):
-    """No nanotun runs where one was asked."""
+    """There is no running nanotun to answer a command."""
 
 
 class FlowDecidedError(NanotunError):
-    """A flow request got a second decision: a mistake of ours."""
+    """A flow request got a second decision: an internal error."""
 
 
 class FlowLimitError(NanotunError):
     """
-    As many flows are joined as may be.
+    The limit of joined flows is reached.
 
-    @ivar limit: how many that is.
+    @ivar limit: how many flows may be joined.
     """
 
     def __init__(self, limit: int) -> None:
@@ -70,8 +69,8 @@ class FlowLimitError(NanotunError):
 
 class UpstreamError(NanotunError):
     """
-    A flow cannot go out.  Each subclass is one thing that the app should see;
-    L{nanotun.router.router} has the table.
+    A flow cannot leave.  L{nanotun.router.router.REFUSALS} has what the app sees of each
+    subclass.
     """
 
 
@@ -80,19 +79,22 @@ class UpstreamRefused(UpstreamError):
 
 
 class UpstreamHostUnreachable(UpstreamError):
-    """No way to the destination's host."""
+    """The destination's host cannot be reached."""
 
 
 class UpstreamNetUnreachable(UpstreamError):
-    """No way to the destination's network."""
+    """The destination's network cannot be reached."""
 
 
 class FamilyUnsupported(UpstreamNetUnreachable):
-    """This way out carries no such addresses; nobody was asked, and another may."""
+    """
+    The upstream carries no addresses of this family; nothing was sent, and another upstream
+    may carry them.
+    """
 
 
 class NameUnknown(UpstreamHostUnreachable):
-    """A name has no address, by a lookup of our own; it says nothing of any proxy."""
+    """A name that nanotun looked up itself has no address; no proxy is at fault."""
 
 
 class UpstreamProhibited(UpstreamError):
@@ -104,7 +106,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class DatagramsUnsupported(UpstreamError):
-    """This way out carries no UDP: the app sees a port unreachable, at once."""
+    """The upstream carries no UDP: the app is told at once that the port is unreachable."""
 
 
 class ProxyError(UpstreamError):
@@ -112,12 +114,12 @@ class ProxyError(UpstreamError):
 
 
 class ProxyClosedError(ProxyError):
-    """The proxy ended the connection before its answer was whole."""
+    """The proxy ended the connection before its answer was complete."""
 
 
 class HandshakeError(ProxyError):
-    """The proxy's bytes are not what the protocol allows."""
+    """The proxy sent bytes that the protocol does not allow."""
 
 
 class AuthenticationError(ProxyError):
-    """The proxy wants other credentials than it got."""
+    """The proxy does not accept the credentials, or wants some."""

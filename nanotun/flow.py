@@ -22,7 +22,7 @@ class Endpoint(NamedTuple):
     """
     One end of a flow.
 
-    @ivar host: an IP address in its canonical text form, or a name where the
+    @ivar host: an IP address in its canonical text form, or a name if the
         upstream is to look it up.
     @ivar port: 1 to 65535.
     """
@@ -36,11 +36,11 @@ class Endpoint(NamedTuple):
 
 class Flow(NamedTuple):
     """
-    What an app asked for.
+    A TCP connection or UDP conversation of an app.
 
     @ivar id: the engine's number for it, never reused within a run.
     @ivar source: the app's end.
-    @ivar destination: where the app wants to go.
+    @ivar destination: the address and port that the app asked for.
     """
 
     id: int
@@ -51,8 +51,8 @@ class Flow(NamedTuple):
 
 class Verdict(enum.Enum):
     """
-    Where a flow goes: by the upstream, past it, to our own services, or nowhere, of
-    which the app hears at once (REJECT) or not at all (DROP).
+    Where a flow goes: through the upstream, past it, or to our own services; or nowhere,
+    and the app is told at once (REJECT) or not at all (DROP).
     """
 
     PROXY = "proxy"
@@ -64,12 +64,12 @@ class Verdict(enum.Enum):
 
 class Decision(NamedTuple):
     """
-    What was decided of a flow.
+    A verdict with its rule and reason.
 
     @ivar rule: the rule's short name, the same in logs, counters and C{explain}.
-    @ivar reason: why, as the end of a sentence; only with what the rule saw.
-    @ivar owner: whose flow it is, where that was asked for and found.
-    @ivar trouble: one sentence for the log where the user has to do something, the
+    @ivar reason: why, as the end of a sentence, from what the rule looked at.
+    @ivar owner: the flow's process, if a rule needed it and it was found.
+    @ivar trouble: one sentence for the log if the user has to do something, the
         same for all flows of one cause.
     """
 
@@ -102,7 +102,7 @@ class Owner(NamedTuple):
 
 
 class Refusal(enum.IntEnum):
-    """What the app sees of a flow it cannot have (netstack.h, NS_REFUSE_...)."""
+    """What the app sees of a flow that it cannot have (netstack.h, NS_REFUSE_...)."""
 
     RESET = 1
     HOST_UNREACHABLE = 2
@@ -128,9 +128,9 @@ class FlowEnd(NamedTuple):
 
 class Datagram(NamedTuple):
     """
-    One datagram between an app and a service of ours.
+    One datagram between an app and one of our services.
 
-    @ivar source: who sent it, or is to be seen as its sender.
+    @ivar source: its sender, or what the app is to see as its sender.
     @ivar payload: 0 to 65,507 bytes.
     """
 
@@ -141,8 +141,8 @@ class Datagram(NamedTuple):
 
 class Stats(NamedTuple):
     """
-    The engine's counters since its start, but for the gauges, which say how
-    things are now.  C{struct ns_stats} of netstack.h explains each.
+    The engine's counters since its start, and gauges.  C{struct ns_stats} of netstack.h
+    explains each.
     """
 
     flows: int

@@ -1,16 +1,16 @@
 """
-What is in C{runDir}, the directory of what lives as long as the daemon, or until a crash
-of it is taken back.
+The files in C{runDir}, which exist while the daemon runs, or after a crash until its changes
+are undone.
 """
 
-#: Held by the daemon with flock(2), with its pid inside.
+#: Locked by the daemon with flock(2); holds its pid.
 LOCK = "lock"
 
-#: Where the daemon is asked things; a unix socket.
+#: The unix socket that answers commands.
 SOCKET = "control.sock"
 
 #: The pidfile of a daemon in the background.
 PIDFILE = "nanotun.pid"
 
-#: What the daemon has changed on the machine.
+#: The changes that the daemon has made to the machine.
 JOURNAL = "journal.json"

@@ -1,4 +1,4 @@
 """
-The packet engines: a ctypes binding of the native library and, on it, the two
-stacks that a user chooses between with C{stackMode}.
+The packet engine: a ctypes binding of the native library, which has a stack for each
+C{stackMode}.
 """

@@ -1,10 +1,9 @@
 """
-The native library's C ABI, for ctypes: C{netstack/netstack.h} once more.
+The native library's C ABI, for ctypes: a repetition of C{netstack/netstack.h}.
 
 Structures, constants and functions have the header's names, order and types;
-a test compares the two.  ctypes is used here and for capabilities only, and nothing
-is loaded when this module is imported: Go does not survive the fork by which
-twistd becomes a daemon.
+a test compares the two.  Importing this module loads nothing, because Go does not survive
+the fork with which twistd becomes a daemon.
 """
 
 from __future__ import annotations
@@ -64,14 +63,14 @@ LIBRARY_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libnets
 PR_SET_TIMERSLACK = 29
 
 #: Nanoseconds that the timers of the library's threads may be late.  Go's
-#: monitor thread naps for 20 us at a time while anything goes on; with the
-#: kernel's usual slack that took a third of the CPU of a load of connections.
+#: monitor thread sleeps for 20 us at a time while there is any work; with the
+#: kernel's usual slack that took a third of the CPU time of many connections.
 #: The library's own timers are 10 ms or more.
 TIMER_SLACK = 500_000
 
 
 class ns_config(ctypes.Structure):
-    """What C{ns_open} is told."""
+    """The argument of C{ns_open}."""
 
     _fields_ = [
         ("size", c_uint32),
@@ -120,7 +119,7 @@ EVENT = struct.Struct("=QQQIiHHBB2x16s16s")
 
 
 class ns_datagram(ctypes.Structure):
-    """What stands before each payload; read through L{DATAGRAM}."""
+    """The header of each datagram; read through L{DATAGRAM}."""
 
     _fields_ = [
         ("length", c_uint32),
@@ -143,7 +142,7 @@ class ns_stats(ctypes.Structure):
     _fields_ = [(name, c_uint64) for name in Stats._fields]
 
 
-#: Name, result, arguments of every function.
+#: Name, result and arguments of every function.
 FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_abi_version", c_uint32, ()),
     ("ns_probe", c_int, (c_int, c_uint32, c_uint32, c_char_p, POINTER(c_uint8), c_uint32)),
@@ -152,7 +151,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_pump", c_int, (c_int64, c_uint32)),
     ("ns_lend", c_int, (c_int64,)),
     ("ns_drain", c_int, (c_int64, POINTER(ns_event), c_uint32)),
-    # bytes pass as c_void_p without a copy.
+    # bytes are passed as c_void_p without a copy.
     ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
@@ -171,7 +170,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
 
 def check(result: int, call: str) -> int:
     """
-    Pass a result on, or raise what it stands for.
+    Return a result, or raise the error that it stands for.
 
     @param result: 0 or more, or -errno.
     @param call: the function's name, for the error's text.
@@ -186,7 +185,7 @@ class EventBuffer:
     """
     An array of events that Python owns and the library fills.
 
-    @ivar array: what C{ns_drain} is given.
+    @ivar array: the argument of C{ns_drain}.
     @ivar capacity: how many events it holds.
     """
 
@@ -199,8 +198,8 @@ class EventBuffer:
 
     def unpack(self, count: int) -> list[tuple[Any, ...]]:
         """
-        The first C{count} events, each as the fields of L{EVENT}.  A list, so
-        that the array may be filled again while its events are handled.
+        The first C{count} events, each as the fields of L{EVENT}.  They are copied, because
+        the array may be filled again while its events are handled.
         """
         return list(EVENT.iter_unpack(self._view[: count * EVENT.size]))
 
@@ -209,8 +208,8 @@ class NativeLibrary:
     """
     The loaded library: an attribute for each of L{FUNCTIONS}.
 
-    @param dll: what has the functions: a L{ctypes.CDLL}, or a test's stand-in.
-    @raise EngineError: the library is of another version or not ours.
+    @param dll: has the functions: a L{ctypes.CDLL}, or a test's stand-in.
+    @raise EngineError: the library is of another version, or is another library.
     """
 
     ns_abi_version: Callable[[], int]
@@ -254,7 +253,7 @@ class NativeLibrary:
     @classmethod
     def load(cls, path: str = LIBRARY_PATH) -> NativeLibrary:
         """
-        Load the library into this process, for good.
+        Load the library into this process, until the process ends.
 
         @raise EngineError: it is missing, writable by others, or not loadable.
         """
@@ -264,14 +263,14 @@ class NativeLibrary:
             raise EngineError(
                 f"the native library {path} is not built; run `make build`."
             ) from None
-        # Whoever can write it would run code as root.
+        # Users who can write it could run code as root.
         if os.geteuid() == 0 and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise EngineError(
                 f"the native library {path} can be written by others than its owner, so root "
                 f"does not load it; run `chmod go-w {path}`."
             )
-        # Threads inherit the slack of the one that makes them, and Go makes its
-        # first while it is loaded.  This one gets its own back: 0 says so.
+        # A thread inherits the slack of the thread that makes it, and Go makes its first
+        # thread while it is loaded.  0 gives this thread its own slack back.
         prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_TIMERSLACK, c_ulong(TIMER_SLACK))
         try:

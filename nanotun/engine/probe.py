@@ -1,8 +1,8 @@
 """
-Whether segmentation offload works on a device, tried on the device itself.
+Finds out whether segmentation offload works on a device, by trying it.
 
-Some kernels (Linux 6.6.44 and LTS siblings of its day) accept the offload
-flags and then corrupt what they carry, so that only a try tells.
+Some kernels (Linux 6.6.44 and the LTS releases of its day) accept the offload flags and
+then corrupt the segments, so there is no other way to tell.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from nanotun.addresses import GATEWAY4
 from nanotun.engine import abi
 from nanotun.interfaces import ITunDevice
 
-#: Milliseconds for two tries.  A try takes three on a quiet machine; on one that
-#: is busy a hasty no would cost most of the speed until the next start.
+#: Milliseconds for two tries.  A try takes 3 ms on a quiet machine; on a busy machine a
+#: hasty no would cost most of the speed until the next start.
 PROBE_TIMEOUT = 2000
 
 
@@ -22,8 +22,8 @@ def offloadWorks(device: ITunDevice, library: abi.NativeLibrary | None = None) -
     """
     Send a TCP stream each way through the device.  Blocks for at most 2 s.
 
-    @param device: open with virtio-net headers, configured and up; nothing
-        else reads it meanwhile.
+    @param device: open with virtio-net headers, configured and up; nothing else may read
+        it meanwhile.
     @raise EngineError: the library cannot be loaded.
     @raise OSError: the probe itself failed.
     """

@@ -1,8 +1,8 @@
 """
 The datagrams of our own services, between Python and the native library.
 
-Unlike all others these pass through Python, so everything here is per datagram:
-a few microseconds each, of which the system's own calls get none.
+Unlike all others these pass through Python, so everything here is per datagram.  It costs a
+few microseconds each, without a system call.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from twisted.logger import Logger
 from nanotun.engine import abi
 from nanotun.flow import Datagram, Endpoint
 
-#: Bytes moved in one call, at least the 65,579 that the largest datagram needs:
-#: some thousand queries.
+#: Bytes moved in one call: some thousand queries, and at least the 65,579 that the largest
+#: datagram needs.
 BUFFER_SIZE = 1 << 18
 
-#: Batches handled in one go.  Under a flood there is always another, and the
+#: Batches handled in one turn.  In a flood there is always another batch, and the
 #: reactor has other work.
 BATCH_LIMIT = 4
 
-#: Addresses whose other form is remembered.  Few apps ask, mostly at one address.
+#: Addresses whose other form is remembered.  Few apps ask, most of them from one address.
 ADDRESS_LIMIT = 4096
 
 _PAD = bytes(12)
 
 
 def _nobody(datagrams: list[Datagram]) -> None:
-    """For as long as no service listens."""
+    """The receiver for as long as no service listens."""
 
 
 class ServiceDatagrams:
     """
-    Unpacks what the library gives and packs what it takes.
+    Unpacks the library's datagrams, and packs those for it.
 
     @ivar receiver: see L{nanotun.interfaces.IPacketEngine.receiveDatagrams}.
     """
@@ -52,7 +52,7 @@ class ServiceDatagrams:
 
     def receive(self, library: abi.NativeLibrary, handle: int) -> bool:
         """
-        Hand what waits to the receiver.
+        Hand the datagrams that wait to the receiver.
 
         @return: whether there may be more.
         """

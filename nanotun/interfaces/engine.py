@@ -1,5 +1,5 @@
 """
-The packet engine, the requests that come out of it and who decides them.
+The packet engine, its requests, and their handler.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 class IFlowRequest(Interface):
     """
-    A connection that an app asked for and that waits for its one decision.
-    Exactly one of L{join}, L{refuse} and L{drop} is called, once; a second
-    call raises L{nanotun.errors.FlowDecidedError}.
+    A connection that an app asked for and that waits for its decision: exactly one call of
+    L{join}, L{refuse} or L{drop}.  A second call raises
+    L{nanotun.errors.FlowDecidedError}.
     """
 
     flow = Attribute("The L{nanotun.flow.Flow}.")
 
     def join(fd: int, leftover: bytes = b"") -> bool:
         """
-        Complete the handshake with the app and carry both ways natively.
+        Complete the handshake with the app, and have the native library carry both
+        directions.
 
-        @param fd: a connected stream socket.  The engine owns it from here on,
-            also when the app has given up meanwhile.
-        @param leftover: bytes that go to the app first.
+        @param fd: a connected stream socket.  The engine owns it from now on,
+            also if the app has given up meanwhile.
+        @param leftover: bytes that are sent to the app first.
         @return: whether the app was still there.
         @raise nanotun.errors.FlowLimitError: too many flows are joined.  The app
-            hears nothing, as with L{drop}.
+            is told nothing, as with L{drop}.
         @raise OSError: it cannot be joined; the flow is ended.
         """
 
@@ -44,61 +45,62 @@ class IFlowRequest(Interface):
         """Tell the app that it cannot have this flow."""
 
     def drop() -> None:
-        """Say nothing; the app may ask again."""
+        """Tell the app nothing; it may ask again."""
 
 
 class IDatagramFlowRequest(Interface):
     """
-    Datagrams of one source to one destination, which wait for their one decision:
-    an L{attach} that returned true, L{serve}, L{refuse} or L{drop}.  A call after
-    that raises L{nanotun.errors.FlowDecidedError}.
+    Datagrams of one source to one destination, which wait for their decision: an L{attach}
+    that returned true, L{serve}, L{refuse} or L{drop}.  A call after that raises
+    L{nanotun.errors.FlowDecidedError}.
 
-    There is no end to hear of: the engine forgets such a flow after a while
-    without datagrams, and the next one is a new request.
+    The engine does not tell the end of such a flow: it forgets the flow after a while
+    without datagrams, and the next datagram is a new request.
     """
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
 
     def attach(association: int, real: Endpoint | None = None) -> bool:
         """
-        Send them, and those to come, by an association.
+        Send them, and those to come, through an association.
 
         @param association: from L{IPacketEngine.openAssociation}.
-        @param real: where they really go; replies appear as the flow's destination's.
-        @return: false when the association cannot take this flow, because it has
-            ended or because it is shared and has a query with the same id to the
-            same server under way.  The request still waits then.
+        @param real: where they really go, if that is not the flow's destination; to the app
+            replies look as if from the flow's destination.
+        @return: false if the association cannot take this flow, because it has ended, or
+            because it is shared and carries an unanswered query with the same id to the
+            same server.  The request still waits then.
         """
 
     def serve() -> None:
-        """Hand them, and those to come, to the datagram services."""
+        """Give them, and those to come, to the datagram services."""
 
     def refuse(reason: Refusal) -> None:
         """Tell the app, now and for each datagram of the next two seconds."""
 
     def drop() -> None:
-        """Say nothing; datagrams of the next two seconds go the same way."""
+        """Tell the app nothing; datagrams of the next two seconds are dropped as well."""
 
 
 class IFlowHandler(Interface):
-    """Who decides: the router.  Called by the engine only."""
+    """Decides the engine's requests: the router.  Called by the engine only."""
 
     followsFlows = Attribute(
-        "Whether L{flowClosed} is called at all (L{bool}).  Read anew whenever flows "
-        "have ended; to tell of an end nobody looks at costs more than to end it."
+        "Whether L{flowClosed} has to be called (L{bool}).  Read anew whenever flows have "
+        "ended, because to report an end costs more than the end itself."
     )
 
     def flowRequested(request: IFlowRequest) -> None:
         """An app wants a connection.  Decide now or later, but once."""
 
     def datagramFlowRequested(request: IDatagramFlowRequest) -> None:
-        """An app sends from this port to somebody new.  Decide now or later, but once."""
+        """An app sends to a new destination.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
-        """The app gave up before the decision: stop working on it.  The id is void."""
+        """The app gave up before the decision: stop working on it.  The id is invalid now."""
 
     def flowClosed(end: FlowEnd) -> None:
-        """A joined flow ended, for good.  Called only while L{followsFlows} is true."""
+        """A joined flow ended.  Called only while L{followsFlows} is true."""
 
 
 class IPacketEngine(Interface):
@@ -113,18 +115,18 @@ class IPacketEngine(Interface):
 
     def start(device: ITunDevice, handler: IFlowHandler) -> None:
         """
-        Load the library, make the stack and begin to watch for events.  Never
-        called before twistd has forked.
+        Load the library, make the stack and begin to watch for events.  Not to be called
+        before twistd has forked.
 
         @raise nanotun.errors.EngineError: nothing was started.
         """
 
     def pump(budget: int) -> int:
         """
-        Hand packets from the device to the stack.
+        Move packets from the device to the stack.
 
         @param budget: the most packets to take.
-        @return: packets taken; less than C{budget} when the device is empty.
+        @return: packets taken; fewer than C{budget} if the device is empty.
         @raise OSError: the device is gone (EBADFD) or down (EIO).
         """
 
@@ -132,8 +134,8 @@ class IPacketEngine(Interface):
         """
         Have a thread of the engine read the device, until it has been silent
         for some milliseconds or fails.  For busy times: no packet wakes the
-        reactor then.  Whoever calls this stops watching the fd, and watches it
-        again when C{returned} is called, on the reactor's thread.
+        reactor then.  The caller stops watching the fd, and watches it again when
+        C{returned} is called, on the reactor's thread.
 
         @return: whether the device is lent; if not, C{returned} is not called.
         """
@@ -142,41 +144,41 @@ class IPacketEngine(Interface):
         leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
     ) -> int:
         """
-        Take over a leg for datagrams: of one source, to whatever destinations, with
-        anybody's replies (endpoint-independent mapping and filtering, RFC 4787).
+        Have a leg carry the datagrams of one source to any destination, and any host's
+        replies (endpoint-independent mapping and filtering, RFC 4787).
 
-        @param leg: the engine owns its fd from here on, also when this raises; its
+        @param leg: the engine owns its fd from now on, also if this raises; its
             control stays the caller's.
-        @param ended: called once with an errno when the engine ends it: ETIMEDOUT
-            for idle, ENOBUFS to make room, else the socket's error.  Not called
-            after L{closeAssociation}, nor by L{stop}.
-        @param shared: for DNS queries of any number of sources.
-        @return: its number, for L{IDatagramFlowRequest.attach}.
-        @raise OSError: it cannot be watched.
+        @param ended: called once with an errno when the engine ends the association:
+            ETIMEDOUT if it was idle, ENOBUFS to make room, else the socket's error.  Not
+            called after L{closeAssociation}, nor by L{stop}.
+        @param shared: whether it carries DNS queries of any number of sources.
+        @return: the association's number, for L{IDatagramFlowRequest.attach}.
+        @raise OSError: the leg cannot be watched.
         """
 
     def closeAssociation(association: int) -> None:
-        """The leg is no good any more.  Harmless when it has ended already."""
+        """End an association and close its leg.  Harmless if it has ended already."""
 
     def listen(protocol: Protocol, port: int) -> None:
         """
-        Something of ours listens on this port of the gateway: its TCP connections
-        become requests, its datagrams go to the receiver.  After L{start}.
+        Listen on this port of the gateway: its TCP connections become requests, its
+        datagrams go to the receiver.  To be called after L{start}.
         """
 
     def receiveDatagrams(receiver: Callable[[list[Datagram]], None]) -> None:
-        """Set who gets the datagrams for our services, in batches."""
+        """Set the receiver of the datagrams for our services, which come in batches."""
 
     def sendDatagrams(datagrams: list[Datagram]) -> None:
-        """Send to apps; C{source} is what the app sees as the sender."""
+        """Send to apps; an app sees C{source} as the sender."""
 
     def stats() -> Stats:
         """Counters, by the names of C{struct ns_stats}."""
 
     def stop() -> Deferred[None]:
         """
-        Take no new flows, let those with bytes under way finish for at most a
-        second, reset the rest, free everything.  Fires when all is freed.
+        Take no new flows, give those with bytes under way at most a second to finish,
+        reset the rest and free everything.  Fires when all is freed.
         """
 
 
@@ -187,27 +189,27 @@ class IPacketEngineFactory(Interface):
 
     def createEngine(reactor: Any, udpTimeout: float) -> IPacketEngine:
         """
-        Make an engine that is not started.  Loads nothing native.
+        Make an engine that is not started.  The native library is not loaded yet.
 
         @param udpTimeout: seconds after which an idle association ends.
         """
 
 
 class IGateway(Interface):
-    """The services on the gateway's addresses, as the service and the router know them."""
+    """The services on the gateway's addresses."""
 
     def start() -> None:
         """
-        Serve.  The engine has been started.
+        Start to serve.  The engine has been started.
 
-        @raise nanotun.errors.EngineError, OSError: as the engine says.
+        @raise nanotun.errors.EngineError, OSError: the engine refused.
         """
 
     def stop() -> None:
-        """Give up every query and connection.  The engine still runs."""
+        """End every query and connection.  The engine still runs."""
 
     def acceptStream(request: IFlowRequest) -> None:
-        """An app connects to a port that L{IPacketEngine.listen} was told of."""
+        """An app connects to a port that L{IPacketEngine.listen} was called for."""
 
     def isLocal(host: str) -> bool:
-        """Whether a literal address is one of this machine's: nobody else is answered."""
+        """Whether a literal address is one of this machine's; other hosts get no answers."""

@@ -1,5 +1,5 @@
 """
-A fake of the TUN device.
+TUN devices that exist only in memory.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from zope.interface import implementer
 from nanotun.errors import DeviceError
 from nanotun.interfaces import ITunDevice, ITunOpener
 
-#: The fd of every fake device; it is not open.
+#: The fd of every fake device; no file is behind it.
 FAKE_FD = 1_000_000
 
 
 @implementer(ITunDevice)
 class MemoryTun:
     """
-    A device without a kernel.
+    A device that exists only in memory.
 
     @ivar closed: whether it was closed.
     """
@@ -44,7 +44,7 @@ class MemoryTunOpener:
     Makes fake devices.
 
     @ivar devices: the open ones, by name.
-    @ivar offloadWorks: whether segmentation offload works here.
+    @ivar offloadWorks: whether the fake kernel supports segmentation offload.
     @ivar failure: raised by the next L{open}, if set.
     """
 

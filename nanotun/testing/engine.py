@@ -1,5 +1,5 @@
 """
-An engine without packets.
+A packet engine without packets.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from nanotun.interfaces import IFlowRequest, IGateway
 @implementer(IGateway)
 class FakeGateway:
     """
-    @ivar accepted: what the router handed over.
+    @ivar accepted: the requests that the router handed over.
     @ivar strangers: addresses of other hosts.
     """
 
