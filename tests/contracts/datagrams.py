@@ -1,5 +1,5 @@
 """
-What every packet engine does with datagrams, as a mixin; see tests/contracts.py.
+What every packet engine does with datagrams, as a mixin; see L{tests.contracts.tunnel}.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DatagramContract(Base):
     What L{IPacketEngine} and L{IDatagramFlowRequest} promise of datagrams.
 
     @ivar engine: started with C{handler}; a test may stop it.
-    @ivar ends: what was heard of associations.
+    @ivar ends: the errors with which associations ended.
     """
 
     engine: IPacketEngine
@@ -61,7 +61,7 @@ class DatagramContract(Base):
     ends: DeferredQueue[int]
 
     def sender(self, destination: Endpoint) -> DatagramApp:
-        """A program that is to send there."""
+        """A program that sends to C{destination}."""
         raise NotImplementedError
 
     def dial(self, destination: Endpoint) -> App:
@@ -69,7 +69,7 @@ class DatagramContract(Base):
         raise NotImplementedError
 
     def openLeg(self, shared: bool = False) -> tuple[int, socket.socket]:
-        """An association by a SOCKS5 relay, and the relay."""
+        """Open an association; returns it and a socket in place of the proxy's UDP relay."""
         relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(relay.close)
         relay.bind(("127.0.0.1", 0))
@@ -81,7 +81,7 @@ class DatagramContract(Base):
         return self.engine.openAssociation(leg, self.ends.put, shared), relay
 
     def serve(self) -> DeferredQueue[list[Datagram]]:
-        """Listen as services do; returns where the batches come."""
+        """Listen as services do; returns the queue of the batches."""
         batches: DeferredQueue[list[Datagram]] = DeferredQueue()
         self.engine.receiveDatagrams(batches.put)
         for protocol in Protocol:
@@ -90,8 +90,8 @@ class DatagramContract(Base):
 
     async def test_attach(self) -> None:
         """
-        A program that sends to somebody is a request, decided once an association
-        takes it.
+        A program that sends to a new destination becomes a request, which is decided once
+        an association takes it.
         """
         for count, destination in enumerate(DESTINATIONS):
             self.sender(destination).send(b"x")
@@ -106,8 +106,8 @@ class DatagramContract(Base):
 
     async def test_attachGone(self) -> None:
         """
-        An association that was closed takes nothing and says nothing; the request
-        still waits for another.
+        An association that was closed takes no flow, and its end is not told; the request
+        still waits for another one.
         """
         self.sender(DESTINATIONS[0]).send(b"x")
         request = await self.handler.next(self.handler.datagramRequests)
@@ -120,7 +120,7 @@ class DatagramContract(Base):
 
     async def test_refuseDatagrams(self) -> None:
         """
-        A program that is refused sees what it sees of a closed port.
+        To a program, a refusal looks like a closed port.
         """
         for destination in DESTINATIONS:
             app = self.sender(destination)
@@ -131,8 +131,8 @@ class DatagramContract(Base):
 
     async def test_services(self) -> None:
         """
-        What is sent to a port of the gateway that a service listens on comes to it
-        without a request, and its answers go back.
+        Datagrams to a port of the gateway that a service listens on reach it without a
+        request, and its answers reach the program.
         """
         batches = self.serve()
         for gateway in GATEWAYS:
@@ -147,8 +147,8 @@ class DatagramContract(Base):
 
     async def test_serve(self) -> None:
         """
-        So does what was sent to somebody else and was given to the services; the
-        answer comes from whom the program asked.
+        Datagrams to another destination can be given to the services too; to the program
+        the answer comes from that destination.
         """
         batches = self.serve()
         for destination in DESTINATIONS:
@@ -164,7 +164,7 @@ class DatagramContract(Base):
 
     async def test_stream(self) -> None:
         """
-        A connection to such a port is a request.
+        A connection to a port of the gateway that a service listens on is a request.
         """
         self.serve()
         for gateway in GATEWAYS:
@@ -175,8 +175,8 @@ class DatagramContract(Base):
 
     async def test_stopDatagrams(self) -> None:
         """
-        The stop ends associations without a word; none can be opened after it, and
-        decisions harm nobody.
+        The stop ends associations and does not tell so; none can be opened after it, and
+        decisions are harmless.
         """
         self.sender(DESTINATIONS[0]).send(b"x")
         request = await self.handler.next(self.handler.datagramRequests)

@@ -1,6 +1,6 @@
 """
-What the engines of the native library do with datagrams, with the kernel: more
-than a fake could.  For tests/contracts_real.py.
+What the engine of the native library does with datagrams of the kernel, beyond what a fake
+can do.  For L{tests.contracts.real}.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PEER = Endpoint("192.0.2.1", 80)
 
 
 def header(peer: Endpoint) -> bytes:
-    """What stands before a datagram to or from C{peer} (RFC 1928, section 7)."""
+    """The header of a datagram to or from C{peer} (RFC 1928, section 7)."""
     if ":" in peer.host:
         address = b"\4" + socket.inet_pton(socket.AF_INET6, peer.host)
     else:
@@ -42,7 +42,8 @@ class SocketDatagramApp(DatagramApp):
     """
     A program with a socket of the kernel's.
 
-    @param connected: whether it hears its destination only, and errors.
+    @param connected: whether the socket is connected, so that it receives only from its
+        destination, and errors.
     """
 
     def __init__(self, reactor: Any, destination: Endpoint, connected: bool = True) -> None:
@@ -120,7 +121,7 @@ class NativeDatagramContract(DatagramContract):
         return app
 
     def hear(self, relay: socket.socket) -> Deferred[bytes]:
-        """The next datagram at the relay."""
+        """Fires with the next datagram that C{relay} receives."""
         relay.setblocking(False)
         app = _Listener(relay)
         self.reactor.addReader(app)
@@ -129,8 +130,9 @@ class NativeDatagramContract(DatagramContract):
 
     async def test_payload(self) -> None:
         """
-        What a program sends reaches the relay with its header, the largest included;
-        what comes back from whomever reaches the program, with that peer's address.
+        What a program sends reaches the proxy's UDP relay with its header, the largest
+        datagram included; a reply from any peer reaches the program, from that peer's
+        address.
         """
         for peer, other in (
             (PEER, Endpoint("198.51.100.9", 5000)),
@@ -153,7 +155,7 @@ class NativeDatagramContract(DatagramContract):
 
     async def test_idle(self) -> None:
         """
-        An association without a datagram ends by itself, and says so once.
+        An association without a datagram ends by itself, and its end is told once.
         """
         association, _ = self.openLeg()
         self.assertEqual(await self.ends.get(), errno.ETIMEDOUT)
@@ -162,7 +164,7 @@ class NativeDatagramContract(DatagramContract):
 
     async def test_limit(self) -> None:
         """
-        One more than there may be ends the one that was idle for longest.
+        One association over the limit ends the one that was idle for longest.
         """
         for _ in range(ASSOCIATION_LIMIT + 1):
             self.openLeg()
@@ -172,8 +174,8 @@ class NativeDatagramContract(DatagramContract):
 
     async def test_shared(self) -> None:
         """
-        A shared association takes queries of several programs, but not two that
-        nobody could tell apart.
+        A shared association takes queries of several programs, but not two whose answers
+        could not be told apart.
         """
         association, relay = self.openLeg(shared=True)
         apps = []
@@ -194,7 +196,7 @@ class NativeDatagramContract(DatagramContract):
 
 @implementer(IReadDescriptor, ILoggingContext)
 class _Listener:
-    """Hears one datagram."""
+    """Receives one datagram."""
 
     def __init__(self, relay: socket.socket) -> None:
         self.relay = relay
@@ -209,7 +211,7 @@ class _Listener:
         return "relay"
 
     def doRead(self) -> None:
-        """Here it is."""
+        """Take it."""
         if not self.heard.called:
             self.heard.callback(self.relay.recv(65536))
 

@@ -1,8 +1,8 @@
 """
-The contracts, against the kernel's TUN and the native library.
+The contracts, against the kernel's TUN device and the native library.
 
-Not for the host: tests/test_testing.py runs this module in a network namespace
-of its own.
+Not for the host's network: L{tests.contracts.test_fakes} runs this module in a network
+namespace of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from nanotun.tun.port import TunPort
 from tests.contracts.native import ASSOCIATION_LIMIT, UDP_TIMEOUT, NativeDatagramContract
 from tests.contracts.tunnel import App, EngineContract, TunOpenerContract, WaitingHandler
 
-#: Each takes a millisecond or two.
+#: How often the tests look for an address of the kernel; each look takes a millisecond or
+#: two.
 LOOKS = 500
 
 
@@ -49,7 +50,7 @@ class LinuxTunTests(TunOpenerContract, TestCase):
 
     def test_configured(self) -> None:
         """
-        The device is up with its addresses and has nothing of its own to say.
+        The device is up with its addresses, and the kernel sends nothing of its own on it.
         """
         device = self.makeOpener().open("nantest0", 1400, "auto")
         self.addCleanup(device.close)
@@ -64,7 +65,7 @@ class LinuxTunTests(TunOpenerContract, TestCase):
 
     def test_downAndUp(self) -> None:
         """
-        The addresses survive a link that is set down and up again.
+        The addresses survive if the link is set down and up again.
         """
         device = self.makeOpener().open("nantest0", 1500, "off")
         self.addCleanup(device.close)
@@ -76,22 +77,22 @@ class LinuxTunTests(TunOpenerContract, TestCase):
 
     def test_closed(self) -> None:
         """
-        Nothing is left of it, nor of one that could not be made.
+        Nothing is left of a closed device, nor of one that could not be made.
         """
         opener = self.makeOpener()
-        # The first one loads the library, which has descriptors of its own.
+        # The first device loads the library, which has descriptors of its own.
         opener.open("nantest0", 1500, "auto").close()
         before = set(os.listdir("/proc/self/fd"))
         opener.open("nantest0", 1500, "auto").close()
         self.assertRaises(DeviceError, opener.open, "lo", 1500, "auto")
-        # The kernel refuses this MTU when the device exists already.
+        # The kernel refuses this MTU only once the device exists.
         self.assertRaises(DeviceError, opener.open, "nantest1", 70000, "auto")
         self.assertNotIn("nantest", ip("link", "show"))
         self.assertEqual(set(os.listdir("/proc/self/fd")), before)
 
     def test_withoutIPv6(self) -> None:
         """
-        Where IPv6 is disabled the device carries IPv4.
+        If IPv6 is disabled the device carries IPv4.
         """
         setting = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
         with open(setting, "w") as file:
@@ -187,13 +188,13 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
     offload = "auto"
 
     def setUp(self) -> None:
-        """A device with a route to where the programs want."""
+        """A device, and routes through it to the programs' destinations."""
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
         self.device = LinuxTunOpener(offloadWorks).open("nantest0", 1500, self.offload)
-        # The kernel makes an IPv6 address its own in a worker of its own: until
-        # then it drops what is sent to it.
+        # The kernel adds an IPv6 address in a worker thread, and until then drops
+        # packets to it.
         for _ in range(LOOKS):
             if KERNEL6.partition("/")[0] in ip("-6", "route", "show", "table", "local"):
                 break
@@ -231,7 +232,7 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
 
     def test_ping(self) -> Deferred[None]:
         """
-        The gateway answers, IPv4 and IPv6.
+        The gateway answers ping, IPv4 and IPv6.
         """
         from twisted.internet.utils import getProcessValue
 

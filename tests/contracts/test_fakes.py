@@ -1,6 +1,6 @@
 """
 Tests for L{nanotun.testing}: the fakes keep the contracts, and so do the real
-things.
+implementations.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.contracts.tunnel import App, EngineContract, TunOpenerContract, Waiti
 
 PROJECT = str(ROOT)
 
-#: Seconds for all contracts of the real things together.
+#: Seconds for all contracts of the real implementations together.
 REAL_LIMIT = 60
 
 SEEN = {
@@ -61,14 +61,14 @@ class MemoryTunTests(TunOpenerContract, TestCase):
     """
 
     def makeOpener(self) -> ITunOpener:
-        """A fake."""
+        """Make a fake one."""
         verifyClass(ITunOpener, MemoryTunOpener)
         verifyClass(ITunDevice, MemoryTun)
         return MemoryTunOpener()
 
     def test_failure(self) -> None:
         """
-        A test may have it fail, once.
+        A test may have an open fail, once.
         """
         opener = MemoryTunOpener()
         opener.failure = DeviceError("why")
@@ -99,14 +99,14 @@ class MemoryApp(App):
 
 
 class _Outcome(Deferred[int]):
-    """Looks when it is awaited; nothing in memory takes time."""
+    """Fires when it is awaited; nothing in memory takes time."""
 
     def __init__(self, app: MemoryApp) -> None:
         super().__init__()
         self.app = app
 
     def __await__(self):  # type: ignore[no-untyped-def]
-        """Look now."""
+        """Fire now."""
         engine, flowID = self.app.engine, self.app.flowID
         self.callback(0 if flowID in engine.joined else SEEN[engine.refused[flowID]])
         return super().__await__()
@@ -168,7 +168,7 @@ class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
 
     def test_notListening(self) -> None:
         """
-        A service hears nothing of other ports of the gateway.
+        A service does not get datagrams to other ports of the gateway.
         """
         batches = self.serve()
         stray = Datagram(SOURCE, Endpoint("198.18.0.1", 54), b"x")
@@ -193,7 +193,7 @@ class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
 
     def test_lend(self) -> None:
         """
-        It takes the device once.
+        A device can be lent once, until it is returned.
         """
         self.assertTrue(self.engine.lend(lambda: None))
         self.assertFalse(self.engine.lend(lambda: None))
@@ -203,13 +203,12 @@ class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
 
 class FakeUpstreamTests(SynchronousTestCase):
     """
-    Tests for L{FakeUpstream}; tests/test_upstream_connector.py has the same of
-    the real ones.
+    Tests for L{FakeUpstream}; C{tests/unit/upstream/} has the same for the real upstreams.
     """
 
     def test_interface(self) -> None:
         """
-        It is an upstream.
+        It provides the interface.
         """
         verifyClass(IUpstream, FakeUpstream)
         verifyObject(IUpstream, FakeUpstream())
@@ -217,7 +216,8 @@ class FakeUpstreamTests(SynchronousTestCase):
 
     def test_datagramLegs(self) -> None:
         """
-        So are legs for datagrams, on their own; a control ends when the test says.
+        Dials for datagrams are answered in order, apart from the others; a control
+        connection ends when the test says so.
         """
         upstream = FakeUpstream()
         legs = [upstream.associate(family) for family in (4, 6, 4)]
@@ -241,7 +241,7 @@ class FakeUpstreamTests(SynchronousTestCase):
 
     def test_lostBefore(self) -> None:
         """
-        A control that was lost before says so at once.
+        A control connection that was lost before it is watched says so at once.
         """
         control, lost = FakeControl(), []  # type: ignore[var-annotated]
         control.lose("gone")
@@ -250,7 +250,7 @@ class FakeUpstreamTests(SynchronousTestCase):
 
     def test_legs(self) -> None:
         """
-        Legs are answered in order; one that is given up is out of it.
+        Dials are answered in order, without those that were cancelled.
         """
         upstream = FakeUpstream()
         legs = [upstream.connect(Endpoint("192.0.2.1", port)) for port in (1, 2, 3)]
@@ -275,7 +275,7 @@ class FakeGatewayTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It is what a router knows of the gateway.
+        It provides what a router knows of the gateway.
         """
         verifyClass(IGateway, FakeGateway)
         verifyObject(IGateway, FakeGateway())
@@ -283,14 +283,14 @@ class FakeGatewayTests(SynchronousTestCase):
 
 class RealTests(TestCase):
     """
-    The real things keep the same contracts.
+    The real implementations keep the same contracts.
 
-    In another process: a thread that entered a namespace never quite leaves it.
+    In another process, because a thread that entered a namespace never quite leaves it.
     """
 
     def test_contracts(self) -> None:
         """
-        tests/contracts_real.py passes in a network namespace of its own.
+        L{tests.contracts.real} passes in a network namespace of its own.
         """
         unshare = shutil.which("unshare")
         if os.geteuid() != 0 or unshare is None:

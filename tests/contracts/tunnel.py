@@ -1,8 +1,8 @@
 """
-What every implementation of an interface does, as mixins.
+What every implementation of a device and an engine does, as mixins.
 
-tests/test_testing.py runs them against the fakes, tests/contracts_real.py
-against the real things in a network namespace.
+L{tests.contracts.test_fakes} runs them against the fakes, L{tests.contracts.real} against
+the real implementations in a network namespace.
 """
 
 from __future__ import annotations
@@ -40,16 +40,13 @@ class TunOpenerContract(Base):
     What L{ITunOpener} and L{ITunDevice} promise.
     """
 
-    #: An interface that is there already.
-    existing = ""
-
     def makeOpener(self) -> ITunOpener:
-        """The opener to test."""
+        """Make the opener to test."""
         raise NotImplementedError
 
     def test_device(self) -> None:
         """
-        A device has what was asked for, and an fd.
+        A device has the name and MTU that were asked for, and an fd.
         """
         opener = self.makeOpener()
         verifyObject(ITunOpener, opener)
@@ -84,7 +81,7 @@ class TunOpenerContract(Base):
 @implementer(IFlowHandler)
 class WaitingHandler:
     """
-    Keeps what it hears for who waits for it.
+    Keeps each request and end until a test asks for it.
     """
 
     followsFlows = True
@@ -119,7 +116,11 @@ class WaitingHandler:
         where.append(what)
 
     def next(self, where: list[Any]) -> Deferred[Any]:
-        """The oldest of what it keeps there, or the next one."""
+        """
+        Fires with the oldest item of a list, or with the next one that would be added.
+
+        @param where: C{requests}, C{datagramRequests} or C{ends}.
+        """
         waiter: Deferred[Any] = Deferred()
         if where:
             waiter.callback(where.pop(0))
@@ -166,11 +167,11 @@ class EngineContract(Base):
         raise NotImplementedError
 
     def destinations(self) -> list[Endpoint]:
-        """Where programs can ask for."""
+        """The destinations that programs can ask for."""
         return [Endpoint("192.0.2.1", 80), Endpoint("2001:db8::1", 443)]
 
     def pair(self) -> tuple[int, socket.socket]:
-        """An fd to join, and its far end."""
+        """Make an fd to join, and its far end."""
         near, far = socket.socketpair()
         self.addCleanup(far.close)
         near.setblocking(False)
@@ -216,7 +217,7 @@ class EngineContract(Base):
 
     async def test_end(self) -> None:
         """
-        A handler that follows flows hears of the end of each, another of none.
+        A handler that follows flows is told of the end of each, any other of none.
         """
         for follows in (True, False):
             self.handler.followsFlows = follows
@@ -236,7 +237,7 @@ class EngineContract(Base):
     async def test_flowLimit(self) -> None:
         """
         Over the limit a join is an error that says so, its fd is closed and the
-        app hears nothing of it.
+        app is told nothing.
         """
         late = self.dial(self.destinations()[0])
         undecided = await self.handler.next(self.handler.requests)
@@ -255,7 +256,7 @@ class EngineContract(Base):
 
     async def test_decideOnce(self) -> None:
         """
-        A second decision is a mistake.
+        A second decision raises an error.
         """
         self.dial(self.destinations()[0])
         request = await self.handler.next(self.handler.requests)
@@ -264,7 +265,7 @@ class EngineContract(Base):
 
     async def test_stop(self) -> None:
         """
-        A decision after the stop harms nobody, nor does a second stop.
+        A decision after the stop is harmless, and so is a second stop.
         """
         self.assertRaises(EngineError, self.engine.start, self.device, self.handler)
         self.dial(self.destinations()[0])

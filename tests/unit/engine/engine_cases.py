@@ -27,10 +27,10 @@ class FakeLibrary:
     Stands for L{abi.NativeLibrary}.
 
     @ivar calls: every call but drains, with its arguments.
-    @ivar results: what a function returns, 0 unless it is set; a list is
-        used up.
-    @ivar events: what waits to be drained.
-    @ivar received: what waits for the services, a batch each.
+    @ivar results: the result of each function, 0 unless it is set; of a list, one for each
+        call.
+    @ivar events: those that wait to be drained.
+    @ivar received: the batches that wait for the services.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class FakeLibrary:
 
 @implementer(IFlowHandler)
 class RecordingHandler:
-    """Writes down what it hears; may raise once."""
+    """Writes down its calls; may raise once."""
 
     followsFlows = True
 

@@ -1,5 +1,5 @@
 """
-The ctypes binding says what netstack.h says.
+Tests for L{nanotun.engine.abi}: the ctypes binding agrees with netstack.h.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class EventTests(SynchronousTestCase):
 
     def test_sameLayout(self) -> None:
         """
-        L{abi.EVENT} reads what stands in L{abi.ns_event}, field by field.
+        L{abi.EVENT} reads each field of L{abi.ns_event}.
         """
         buffer = abi.EventBuffer(2)
         self.assertEqual(abi.EVENT.size, ctypes.sizeof(abi.ns_event))
@@ -153,7 +153,7 @@ class DatagramTests(SynchronousTestCase):
 
     def test_sameLayout(self) -> None:
         """
-        It reads what stands in L{abi.ns_datagram}, field by field.
+        It reads each field of L{abi.ns_datagram}.
         """
         datagram = abi.ns_datagram(1, 2, 3, 4)
         datagram.source[:] = range(16)
@@ -171,7 +171,7 @@ class StatsTests(SynchronousTestCase):
 
     def test_fields(self) -> None:
         """
-        The counters come by name.
+        The counters are read by name.
         """
 
         class Library:
@@ -192,7 +192,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_passes(self) -> None:
         """
-        A result that is not negative comes back.
+        A result that is not negative is returned.
         """
         self.assertEqual(abi.check(0, "ns_pump"), 0)
         self.assertEqual(abi.check(3, "ns_pump"), 3)
@@ -242,7 +242,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_version(self) -> None:
         """
-        A library of another version is one clear error.
+        A library of another version raises an error that names the version and the cure.
         """
         error = self.assertRaises(EngineError, abi.NativeLibrary, FakeDLL(99), "/l.so")
         self.assertIn("version 99", str(error))
@@ -250,21 +250,21 @@ class LoadTests(SynchronousTestCase):
 
     def test_notOurs(self) -> None:
         """
-        So is a library without our functions.
+        A library without our functions raises an error that names the first one.
         """
         error = self.assertRaises(EngineError, abi.NativeLibrary, object(), "/l.so")
         self.assertIn("ns_abi_version", str(error))
 
     def test_missing(self) -> None:
         """
-        A library that is not built says how to build it.
+        If the library is not built the error says how to build it.
         """
         error = self.assertRaises(EngineError, abi.NativeLibrary.load, self.mktemp())
         self.assertIn("is not built; run `make build`", str(error))
 
     def test_notALibrary(self) -> None:
         """
-        A file that is no library is an L{EngineError} too.
+        A file that is no library raises an L{EngineError} too.
         """
         path = self.mktemp()
         with open(path, "w") as file:
@@ -274,7 +274,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_writableByOthers(self) -> None:
         """
-        Root does not load what others may write.
+        Root does not load a library that others may write.
         """
         path = self.mktemp()
         with open(path, "w"):
@@ -286,7 +286,8 @@ class LoadTests(SynchronousTestCase):
 
     def test_timerSlack(self) -> None:
         """
-        The library's threads may be late; the one that loads it is as before.
+        The timers of the library's threads may be late; the thread that loads the library
+        keeps its slack.
         """
         if not os.path.exists(abi.LIBRARY_PATH):
             raise SkipTest("the native library is not built; run `make build`")

@@ -89,7 +89,7 @@ class StartTests(EngineCase):
 
     def test_twice(self) -> None:
         """
-        An engine that runs cannot be started.
+        A running engine cannot be started again.
         """
         self.start()
         self.assertRaises(EngineError, self.start)
@@ -294,7 +294,7 @@ class StopTests(EngineCase):
 
     def test_notStarted(self) -> None:
         """
-        There is nothing to stop.
+        An engine that was not started stops at once, and its counters are 0.
         """
         self.successResultOf(self.engine.stop())
         self.assertEqual(self.engine.stats().flows, 0)
@@ -312,7 +312,7 @@ class StopTests(EngineCase):
 
     def test_flowsFinish(self) -> None:
         """
-        Flows with bytes under way get time, and their packets are still read.
+        Flows with bytes under way get time to finish, and their packets are still read.
         """
         self.start()
         self.library.results["ns_quiesce"] = [2, 1, 0]
@@ -327,7 +327,7 @@ class StopTests(EngineCase):
 
     def test_limit(self) -> None:
         """
-        The time has a limit.
+        The time has a limit, after which the rest is reset.
         """
         self.start()
         self.library.results["ns_quiesce"] = 1

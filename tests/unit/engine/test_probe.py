@@ -26,7 +26,7 @@ class ProbeTests(EngineCase):
 
     def test_answers(self) -> None:
         """
-        1 is yes, 0 is no, -errno is raised.
+        1 means yes, 0 means no, and -errno is raised.
         """
         self.assertTrue(self.probe(1))
         self.assertFalse(self.probe(0))
