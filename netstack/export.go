@@ -1,7 +1,6 @@
 // Package main is the C ABI of netstack.h, and nothing else.
 //
-// Every function recovers from a panic of its own; nothing but this file uses
-// cgo.
+// Every function recovers from panics. No other file uses cgo.
 package main
 
 /*
@@ -61,8 +60,8 @@ func forget(handle C.int64_t) {
 	delete(handles.engines, int64(handle))
 }
 
-// guard turns a panic into an error of the call. The engine is no handle's any
-// more: it may hold a lock that the next call would wait for without end.
+// guard turns a panic into an error of the call. The handle becomes invalid, because
+// the engine may hold a lock that the next call would wait for forever.
 func guard[Result C.int | C.int64_t](handle C.int64_t, result *Result) {
 	if r := recover(); r != nil {
 		report(r)

@@ -8,16 +8,16 @@
  *  - A call returns 0 or more when it worked and -errno when it did not.
  *  - Nothing blocks but ns_probe and ns_close, and those are bounded.
  *  - All calls for one handle come from one thread, the reactor's.
- *  - Nothing calls back into the caller.  One eventfd says that ns_drain has
- *    something to give.  What ns_pump itself raises does not make it readable:
- *    the caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits
- *    for, may come up to 50 ms late.
+ *  - Nothing calls back into the caller.  One eventfd is readable while ns_drain
+ *    has events.  Events that ns_pump itself raises do not make it readable: the
+ *    caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits for,
+ *    may come up to 50 ms late.
  *  - A panic in a call becomes -ENOTRECOVERABLE and a report on stderr, and the
- *    handle is none any more: -EINVAL.  One in a thread of the library ends the
- *    process.
+ *    handle becomes invalid: -EINVAL.  A panic in a thread of the library ends
+ *    the process.
  *  - Byte order: ports are in host order, addresses in network order.
- *  - What a pointer points to is only read, unless a call says that it fills it;
- *    no const, because cgo cannot say it on its side.
+ *  - The target of a pointer is only read, unless a call says that it fills it.
+ *    There is no const, because cgo cannot declare it on its side.
  */
 #ifndef NANOTUN_NETSTACK_H
 #define NANOTUN_NETSTACK_H
@@ -40,16 +40,16 @@
 #define NS_EVENT_ASSOCIATION_CLOSED 6 /* flow is the association's id; error is why, see ns_associate */
 #define NS_EVENT_DATAGRAMS 7   /* datagrams for the services wait for ns_receive */
 
-/* ns_refuse's reason: what the app is to see */
+/* ns_refuse's reason: what the app sees */
 #define NS_REFUSE_RESET 1            /* RST: connection refused */
 #define NS_REFUSE_HOST_UNREACHABLE 2 /* ICMP host / address unreachable */
 #define NS_REFUSE_NET_UNREACHABLE 3  /* ICMP net unreachable / no route */
 #define NS_REFUSE_PROHIBITED 4       /* ICMP administratively prohibited */
-#define NS_REFUSE_PORT_UNREACHABLE 5 /* ICMP port unreachable; UDP only, where it is what a reset is to TCP */
+#define NS_REFUSE_PORT_UNREACHABLE 5 /* ICMP port unreachable; UDP only, as the counterpart of a reset */
 
-/* ns_associate's leg: what its datagrams look like on the socket */
+/* ns_associate's leg: what datagrams look like on its socket */
 #define NS_LEG_DIRECT 1 /* as they are; the socket is not connected */
-#define NS_LEG_SOCKS5 2 /* with the header of RFC 1928, section 7; connected to the relay */
+#define NS_LEG_SOCKS5 2 /* with the header of RFC 1928, section 7; connected to the proxy's UDP relay */
 
 /* ns_associate's flags */
 #define NS_LEG_SHARED 1 /* carries DNS queries of many sources; replies are told apart by peer and DNS id */
@@ -88,8 +88,8 @@ struct ns_event {
 	uint8_t destination[16];
 };
 
-/* What ns_receive gives and ns_send takes, one after the other: this header, then
- * length bytes of payload, then at once the next header, aligned or not. */
+/* The format of ns_receive's and ns_send's datagrams, one after the other: this
+ * header, then length bytes of payload, then the next header, aligned or not. */
 struct ns_datagram {
 	uint32_t length;
 	uint16_t source_port;
@@ -100,7 +100,7 @@ struct ns_datagram {
 	uint8_t destination[16];
 };
 
-/* Counters since ns_open, but for the gauges, which say so. */
+/* Counters since ns_open, except where "gauge" is written. */
 struct ns_stats {
 	uint64_t flows;              /* gauge: joined now */
 	uint64_t pending;            /* gauge: waiting for a decision now */
@@ -113,7 +113,7 @@ struct ns_stats {
 	uint64_t drop_pending_limit; /* SYN turned away: too many undecided */
 	uint64_t drop_source_limit;  /* SYN turned away: too many undecided of this source */
 	uint64_t drop_flow_limit;    /* SYN turned away: too many joined */
-	uint64_t drop_malformed;     /* not an IP packet, or a header that lies */
+	uint64_t drop_malformed;     /* not an IP packet, or a wrong header */
 	uint64_t drop_gateway;       /* TCP and UDP to the gateway where nothing listens */
 	uint64_t drop_write;         /* the TUN did not take a packet */
 	uint64_t stack_dropped;      /* gVisor: dropped packets */
@@ -129,11 +129,11 @@ struct ns_stats {
 	uint64_t datagrams_down;     /* given to the app by a leg */
 	uint64_t drop_undecided;     /* datagrams: too many waited for a decision */
 	uint64_t drop_send;          /* datagrams: the leg's socket did not take them */
-	uint64_t drop_reply;         /* datagrams of a leg: a header that lies, or nobody's */
+	uint64_t drop_reply;         /* datagrams of a leg: a wrong header, or no app expects them */
 	uint64_t drop_service;       /* datagrams: the services do not keep up */
 };
 
-/* NS_ABI_VERSION of the library, to be compared before any other call. */
+/* NS_ABI_VERSION of the library.  Compare it before any other call. */
 uint32_t ns_abi_version(void);
 
 /* Tells whether segmentation offload really works on tun_fd, by a TCP stream
@@ -167,30 +167,30 @@ int ns_lend(int64_t handle);
 int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
 
 /* Completes the handshake with the app and joins the flow to fd, a connected
- * stream socket: bytes, half-close and reset go both ways from here on.
- * leftover goes to the app first.  fd is the library's from here on, also when
- * the call fails.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
+ * stream socket: bytes, half-close and reset are carried in both directions from
+ * now on.  leftover is sent to the app first.  The library owns fd from now on,
+ * also if the call fails.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
  * many flows are joined; the app hears nothing and may try again. */
 int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length);
 
-/* Tells the app that it cannot have this flow.  Of a UDP flow the library
- * remembers it for two seconds, and tells the app again for each datagram. */
+/* Tells the app that it cannot have this flow.  The library remembers the refusal
+ * of a UDP flow for two seconds, and repeats it for each datagram. */
 int ns_refuse(int64_t handle, uint64_t flow, uint32_t reason);
 
 /* Forgets the flow; the app hears nothing and may try again.  The datagrams of a
  * UDP flow are dropped for two seconds more before it becomes a request again. */
 int ns_drop(int64_t handle, uint64_t flow);
 
-/* Makes an association: one leg, by which datagrams of one source (any number
- * with NS_LEG_SHARED) reach any destination, and by which anybody's reply
- * reaches that source.  fd, a non-blocking datagram socket, is the library's from
- * here on, also when the call fails.  Returns its id, another kind of number than
- * a flow's.  It ends with NS_EVENT_ASSOCIATION_CLOSED, but for ns_dissociate and
- * ns_close: ETIMEDOUT, it was idle; ENOBUFS, it made room for a new one; else the
+/* Makes an association: one leg, through which datagrams of one source (of any
+ * number of sources with NS_LEG_SHARED) reach any destination, and any host's
+ * reply reaches that source.  The library owns fd, a non-blocking datagram
+ * socket, from now on, also if the call fails.  Returns the association's id,
+ * which is not in the sequence of flow ids.  An association ends with
+ * NS_EVENT_ASSOCIATION_CLOSED, except by ns_dissociate and ns_close: ETIMEDOUT, it was idle; ENOBUFS, it made room for a new one; else the
  * errno of its socket. */
 int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags);
 
-/* Sends the flow's datagrams, those that wait and those to come, by the
+/* Sends the flow's datagrams, those that wait and those to come, through the
  * association.  to, if not NULL, is where they really go: its destination, port and
  * family count; replies from there look to the app as if from the address it knows.
  * -ENOENT: no such flow waits.  -EBADF: no such association; the flow still waits.
@@ -202,11 +202,11 @@ int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_data
  * their next datagram. */
 int ns_dissociate(int64_t handle, int64_t association);
 
-/* The flow's datagrams are given by ns_receive from here on. */
+/* From now on the flow's datagrams are read with ns_receive. */
 int ns_serve(int64_t handle, uint64_t flow);
 
-/* Something listens on this port of the gateway: a TCP connection to it becomes a
- * request, datagrams to it are given by ns_receive.  protocol: 6 or 17. */
+/* Opens this port of the gateway: a TCP connection to it becomes a request, and
+ * datagrams to it are read with ns_receive.  protocol: 6 or 17. */
 int ns_listen(int64_t handle, uint32_t protocol, uint32_t port);
 
 /* Moves datagrams for the services to buffer, each behind its header, as many as
@@ -215,12 +215,12 @@ int ns_listen(int64_t handle, uint32_t protocol, uint32_t port);
 int ns_receive(int64_t handle, void *buffer, size_t capacity);
 
 /* Sends datagrams to apps; source is what the app is to see as the sender.
- * Returns how many there were.  -EINVAL: a header that lies; those before it were
- * sent. */
+ * Returns how many there were.  -EINVAL: a wrong header; the datagrams before it
+ * were sent. */
 int ns_send(int64_t handle, void *buffer, size_t length);
 
-/* No new flows; joined flows that have nothing under way are reset, the others
- * once they have nothing.  Returns how many are left. */
+/* Takes no new flows, and resets joined flows as soon as they have no bytes under
+ * way.  Returns how many are left. */
 int ns_quiesce(int64_t handle);
 
 int ns_stats(int64_t handle, struct ns_stats *stats);

@@ -6,9 +6,9 @@
 //     returns; what makes more possible runs the next step: a packet from the
 //     app (the pump's thread), readiness of the socket (a Loop), a timer of the
 //     stack (any goroutine, which asks the Loop).
-//   - One step of a flow runs at a time; whoever comes meanwhile leaves a mark
-//     and goes on, and the running one takes another turn.
-//   - The socket is closed by a step, so never under another's hands.
+//   - One step of a flow runs at a time. A thread that wants another one meanwhile
+//     leaves a mark, and the running thread takes another turn.
+//   - The socket is closed by a step, so never while another thread uses it.
 //   - "Up" is from the app to the upstream, "down" the other way.
 package carry
 
@@ -52,8 +52,8 @@ type Flow struct {
 	entry waiter.Entry
 	ended func(*Flow, unix.Errno)
 
-	// pumping is set while the pump's thread works for this flow; what the
-	// stack notifies of meanwhile is noted, for that thread to do afterwards.
+	// pumping is set while the pump's thread works for this flow; notifications
+	// of the stack are noted meanwhile, for that thread to act on afterwards.
 	pumping atomic.Bool
 	noted   atomic.Uint32
 
@@ -75,7 +75,7 @@ type Flow struct {
 // which it owns from now on. ended is called once, last, from any goroutine.
 func NewFlow(id uint64, fd int, leftover []byte, loop *Loop, ended func(*Flow, unix.Errno)) *Flow {
 	f := &Flow{ID: id, fd: fd, leftover: leftover, loop: loop, ended: ended}
-	// Born running: whoever finds it before Start is done leaves a mark.
+	// Born running: a thread that finds it before Start is done leaves a mark.
 	f.state.Store(markRunning)
 	return f
 }
@@ -101,7 +101,7 @@ func (f *Flow) Start() {
 }
 
 // NotifyEvent implements waiter.EventListener. The stack calls it with locks
-// held, so it only leaves word.
+// held, so this only leaves a mark.
 func (f *Flow) NotifyEvent(mask waiter.EventMask) {
 	marks := uint32(0)
 	if mask&waiter.WritableEvents != 0 {
@@ -166,7 +166,7 @@ func (f *Flow) run(marks uint32) {
 	f.turns()
 }
 
-// turns runs steps until no mark is left, for whoever set markRunning.
+// turns runs steps until no mark is left, for the thread that set markRunning.
 func (f *Flow) turns() {
 	for {
 		marks := f.state.Swap(markRunning)
@@ -219,20 +219,20 @@ func (f *Flow) step(marks uint32) (dead bool) {
 	}
 	if f.hungUp && f.downDone {
 		// A service of ours has closed its end of a socket pair, which knows no
-		// reset. What the app may still have to say is for nobody.
+		// reset. Nobody reads what the app may still send.
 		f.end(0)
 		return true
 	}
 	return false
 }
 
-// failure finds a reset that came from a side which no bytes are taken from at
-// the moment, or any more, and which therefore would not be noticed.
+// failure finds a reset by a side that nothing is read from at the moment or any
+// more, and which would not be noticed otherwise.
 func (f *Flow) failure(marks uint32) unix.Errno {
 	if f.upDone || f.upBlocked {
 		state := f.Endpoint.EndpointState()
-		// Closed in order it is once both FINs are acknowledged, though bytes
-		// of the app may still wait here.
+		// It is also closed once both FINs are acknowledged, though bytes of the
+		// app may still wait here.
 		if state == tcp.StateError || state == tcp.StateClose && !f.downDone {
 			return unix.ECONNRESET
 		}
@@ -260,7 +260,7 @@ func (f *Flow) end(errno unix.Errno) {
 }
 
 // resetOnClose makes close(2) send a RST instead of a FIN. A socket that is no
-// TCP socket cannot, and its close says all there is to say.
+// TCP socket cannot, and needs only the close.
 func resetOnClose(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// epollBatch is how many ready sockets one wait tells of.
+	// epollBatch is how many ready sockets one wait reports.
 	epollBatch = 128
 
 	// sweepEvery is how often half-closed flows are looked at for idleness.
@@ -44,7 +44,7 @@ type Guest struct {
 	// Ready is called in the loop's goroutine while FD is readable. It returns
 	// whether there was anything, and whether the guest wants to leave.
 	Ready func() (something, leave bool)
-	// Quiet is how long the guest stays without anything.
+	// Quiet is how long the guest stays while nothing happens.
 	Quiet time.Duration
 	// Left is called last, in the loop's goroutine, when FD is no longer
 	// watched.
@@ -66,7 +66,7 @@ func (l *Loop) Host(guest *Guest) error {
 	}
 	guest.last = time.Now()
 	l.guest = guest
-	l.wakeUp() // it may be in a wait without end
+	l.wakeUp() // it may be in a wait without a timeout
 	return nil
 }
 
@@ -147,10 +147,10 @@ func (l *Loop) Close() {
 	_ = unix.Close(l.epoll)
 }
 
-// How a socket is watched: edge-triggered, for a step always goes on until it
-// would block. Room to write is watched for from the first time there was none;
-// nearly every socket has room when it is new, and word of it would cost a
-// wake-up for each flow.
+// Sockets are watched edge-triggered, because a step always goes on until it would
+// block. Room to write is watched only after a socket was full for the first time:
+// nearly every new socket has room, and to be told so would cost a wake-up for
+// each flow.
 const (
 	watchReading = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 	watchBoth    = watchReading | unix.EPOLLOUT
@@ -165,8 +165,8 @@ func (l *Loop) watch(f *Flow) error {
 	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, f.fd, &event)
 }
 
-// watchRoom has the loop tell when the socket takes more. It tells at once if
-// it does already.
+// watchRoom has the loop tell when the socket takes more, at once if it already
+// does.
 func (l *Loop) watchRoom(f *Flow) {
 	event := unix.EpollEvent{Events: watchBoth, Fd: int32(f.fd)}
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, f.fd, &event)
@@ -215,7 +215,7 @@ func (f *Flow) noteHalfClosed() {
 	}
 	f.loop.mu.Lock()
 	f.loop.halves[f] = struct{}{}
-	f.loop.wakeUp() // it may be in a wait without end
+	f.loop.wakeUp() // it may be in a wait without a timeout
 	f.loop.mu.Unlock()
 }
 
@@ -260,8 +260,8 @@ func (l *Loop) run() {
 	}
 }
 
-// prepareToSleep returns the wait's timeout in milliseconds, -1 for without
-// end, and whether the loop is to end.
+// prepareToSleep returns the wait's timeout in milliseconds, -1 for none, and
+// whether the loop is to end.
 func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

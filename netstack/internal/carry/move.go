@@ -55,8 +55,8 @@ func (f *Flow) moveUp() unix.Errno {
 		case *tcpip.ErrWouldBlock:
 			return 0
 		case *tcpip.ErrClosedForReceive:
-			// The app's FIN: pass it on. It fails only where the upstream
-			// is gone, which the other direction will tell.
+			// The app's FIN: pass it on. It fails only if the upstream
+			// is gone, which the other direction will find.
 			_ = unix.Shutdown(f.fd, unix.SHUT_WR)
 			f.upDone = true
 			f.noteHalfClosed()

@@ -22,8 +22,8 @@ const (
 )
 
 const (
-	// resolution is how exactly activity is noted, in milliseconds; the idlest
-	// are found by it, and nothing else hangs on it.
+	// resolution is how exactly activity is noted, in milliseconds. It only serves
+	// to find the association that was idle for longest.
 	resolution = 100
 
 	// legBuffer is what a leg's socket holds each way, in bytes of the kernel's
@@ -34,7 +34,7 @@ const (
 	udpGRO = 104 // UDP_GRO of linux/udp.h
 )
 
-// Association is one leg.
+// Association is one leg in use.
 type Association struct {
 	id       uint64
 	leg      Leg
@@ -89,7 +89,7 @@ func (t *Table) Associate(fd int, leg Leg, shared bool) (uint64, error) {
 	t.associations[a.id] = a
 	t.Total.Add(1)
 	t.sweepSoon()
-	// With the lock held: it may not end, and its number be another's, before it
+	// With the lock held, because it must not end, and its fd be reused, before it
 	// is watched.
 	err := a.loop.Watch(fd, a)
 	if err != nil {
@@ -99,15 +99,15 @@ func (t *Table) Associate(fd int, leg Leg, shared bool) (uint64, error) {
 	return a.id, err
 }
 
-// prepare sets what a leg's socket needs. What the kernel does not know or allow
-// it does without.
+// prepare sets the options of a leg's socket. It does without those that the kernel
+// does not know or allow.
 func prepare(fd int, leg Leg) {
 	for _, option := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE} {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, legBuffer)
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpGRO, 1)
 	if leg == Direct {
-		// Errors of one destination, by name.
+		// Report errors with the destination that they are about.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 	}
@@ -131,8 +131,8 @@ func (t *Table) end(a *Association, errno unix.Errno) {
 	t.config.Events.PostLazy(events.Event{Kind: events.AssociationClosed, Flow: a.id, Error: int32(errno)})
 }
 
-// forget ends an association. Its flows are forgotten when their next datagram
-// finds it so, or with time. Called with mu held.
+// forget ends an association. Its flows are forgotten with their next datagram, or
+// after a while without one. Called with mu held.
 func (t *Table) forget(a *Association) {
 	a.ended = true
 	a.queries, a.aliases = queries{}, nil
@@ -234,8 +234,8 @@ func (t *Table) Count() (flows, associations int) {
 // aliasLimit bounds the aliases of one association.
 const aliasLimit = 4096
 
-// alias notes that the app knows a peer by another address: what comes from the
-// one looks as if from the other. Called with mu held.
+// alias notes that the app knows a peer by another address: to the app, datagrams
+// from the peer come from that address. Called with mu held.
 func (a *Association) alias(peer, known link.End) {
 	if a.aliases == nil || len(a.aliases) >= aliasLimit {
 		a.aliases = make(map[link.End]link.End)
@@ -243,8 +243,8 @@ func (a *Association) alias(peer, known link.End) {
 	a.aliases[peer] = known
 }
 
-// knownAs is what an app knows a peer by. If it talks to the peer by that name as
-// well, then as itself. Called with mu held.
+// knownAs is the address that an app knows a peer by: the peer's own if the app also
+// sends to that one. Called with mu held.
 func (t *Table) knownAs(a *Association, peer, source *link.End) link.End {
 	known, ok := a.aliases[*peer]
 	if ok && t.flows[key{*source, *peer}] == nil {

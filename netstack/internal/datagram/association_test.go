@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What comes keeps an association alive for a while only when nothing goes out, so
-// that others cannot keep an app's port for ever.
+// If nothing is sent, arriving datagrams keep an association alive for a while only, so
+// that others cannot keep an app's port forever.
 func TestHearOnly(t *testing.T) {
 	table := &Table{}
 	a := &Association{table: table}
@@ -26,7 +26,7 @@ func TestHearOnly(t *testing.T) {
 	}
 }
 
-// A SOCKS5 leg survives what is about one datagram, and nothing else.
+// A SOCKS5 leg survives an error that is about one datagram, and no other.
 func TestEnds(t *testing.T) {
 	for errno, want := range map[unix.Errno]bool{
 		unix.ECONNREFUSED: true, unix.EBADF: true, unix.ENOTCONN: true,

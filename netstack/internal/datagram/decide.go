@@ -6,9 +6,9 @@ import (
 	"nanotun/netstack/internal/link"
 )
 
-// Attach sends a flow's datagrams by an association; to, if not nil, is where they
-// really go. ENOENT: no such flow waits. EBADF and EEXIST: this association does
-// not take it, and it still waits.
+// Attach sends a flow's datagrams through an association; to, if not nil, is their real
+// destination. ENOENT: no such flow waits. EBADF and EEXIST: this association does
+// not take the flow, which still waits.
 func (t *Table) Attach(id, association uint64, to *link.End) error {
 	t.mu.Lock()
 	f, a := t.waiting[id], t.associations[association]

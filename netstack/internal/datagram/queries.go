@@ -7,10 +7,10 @@ import (
 	"nanotun/netstack/internal/link"
 )
 
-// A shared association carries DNS queries of many sources, since a leg of its
-// own for each costs the proxy a connection. Replies are told apart by who sent
-// them and by the DNS id. Nothing in a query is changed; two queries that could
-// not be told apart do not go by one association.
+// A shared association carries DNS queries of many sources, because a leg for each
+// would cost the proxy a connection. Replies are told apart by their sender and the
+// DNS id. Queries are not changed; two queries whose replies could not be told
+// apart do not share an association.
 
 const (
 	// queryLife is how long a query waits for its reply, in milliseconds: no
@@ -18,10 +18,10 @@ const (
 	queryLife = 10_000
 
 	// answeredLife is how long an answered query keeps its id from others, in
-	// milliseconds: for an answer that a forger was faster than.
+	// milliseconds: a forged answer may be faster than the true one.
 	answeredLife = 200
 
-	// queriesLimit bounds what one association waits for.
+	// queriesLimit bounds the queries that one association waits for.
 	queriesLimit = 4096
 
 	// dnsHeader is the size of a DNS header in bytes (RFC 1035, section 4.1.1).
@@ -41,12 +41,12 @@ type query struct {
 	place    *list.Element
 }
 
-// over tells whether its id is free for others.
+// over tells whether the query's id is free for others.
 func (q *query) over(now int64) bool {
 	return now-q.asked > queryLife || q.answered != 0 && now-q.answered > answeredLife
 }
 
-// queries is what a shared association waits for. Its zero value is ready.
+// queries are those that a shared association waits for. The zero value is ready.
 type queries struct {
 	byKey map[queryKey]*query
 	order list.List // the oldest first
@@ -59,8 +59,8 @@ func queryOf(f *flow, payload []byte) (queryKey, bool) {
 	return queryKey{f.to, binary.BigEndian.Uint16(payload)}, true
 }
 
-// isFree tells whether a payload of the flow can be told apart from what the
-// association waits for. Called with mu held.
+// isFree tells whether a reply to a payload of the flow could be told apart from those
+// that the association waits for. Called with mu held.
 func (t *Table) isFree(a *Association, f *flow, payload []byte) bool {
 	k, ok := queryOf(f, payload)
 	if !ok {
@@ -78,7 +78,8 @@ func (t *Table) takes(f *flow, payload []byte, segment int) bool {
 	return all
 }
 
-// expect notes a query; what is none goes out unnoted. Called with mu held.
+// expect notes a query. Any other datagram is sent without a note. Called with mu
+// held.
 func (t *Table) expect(f *flow, payload []byte) {
 	a := f.association
 	k, ok := queryOf(f, payload)
@@ -110,8 +111,8 @@ func (all *queries) remove(q *query) {
 	delete(all.byKey, q.key)
 }
 
-// asker finds who asked for a reply. It stays expected: what a forger sends first
-// must not keep the true one away. Called with mu held.
+// asker finds the flow that asked for a reply. The reply stays expected, because a
+// forged one that comes first must not keep the true one away. Called with mu held.
 func (t *Table) asker(a *Association, peer *link.End, payload []byte) (source link.End, ok bool) {
 	if len(payload) < dnsHeader {
 		return source, false

@@ -19,8 +19,8 @@ const (
 	// put together (UDP_GRO).
 	slotRoom = 64 << 10
 
-	// hearOnly is how long what comes keeps an association alive to which nothing
-	// is sent, in milliseconds: its app may be gone, and its port another's soon
+	// hearOnly is how long arriving datagrams alone keep an association alive, in
+	// milliseconds: its app may be gone, and its port may soon belong to another
 	// (RFC 4787, REQ-6).
 	hearOnly = 5 * 60 * 1000
 
@@ -57,7 +57,7 @@ func (a *Association) Ready(ready uint32) {
 	}
 }
 
-// receive reads what there is, within limits, and writes it to the app.
+// receive reads the datagrams that wait, within limits, and writes them to the app.
 func (r *receiver) receive(a *Association) {
 	t := r.table
 	t.mu.Lock()
@@ -90,7 +90,7 @@ func (r *receiver) receive(a *Association) {
 	}
 }
 
-// hear notes that something came. Called with mu held.
+// hear notes that a datagram arrived. Called with mu held.
 func (t *Table) hear(a *Association, now int64) {
 	if now-a.sent < hearOnly {
 		t.touchAssociation(a, now)
@@ -147,8 +147,8 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 }
 
 // canBePeer tells whether a datagram of a leg may come from this address: no host
-// sends from loopback, multicast or nothing, and nobody but ourselves from the
-// gateway's.
+// sends from loopback, multicast or the unspecified address, and only this engine
+// sends from the gateway's.
 func (t *Table) canBePeer(e *link.End) bool {
 	if e.Six() && e.Host == t.config.Gateway6 || !e.Six() && e.Host == t.config.Gateway4 {
 		return false
@@ -172,7 +172,7 @@ func (r *receiver) segment(i int) int {
 	return int(binary.NativeEndian.Uint32(control[unix.CmsgLen(0):]))
 }
 
-// peer is who sent message i.
+// peer is the sender of message i.
 func (r *receiver) peer(i int) link.End { return endOfName(&r.names[i]) }
 
 func endOfName(n *sockaddr) (e link.End) {
@@ -233,8 +233,8 @@ func (t *Table) toApp(w *link.DatagramWriter, source, destination *link.End, p [
 	w.Write(source, destination, p)
 }
 
-// errors handles what an association's socket reports, and tells whether the
-// association lives on.
+// errors handles the errors of an association's socket, and tells whether the
+// association goes on.
 func (r *receiver) errors(a *Association) bool {
 	if a.leg == Socks5 {
 		errno, _ := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -246,7 +246,7 @@ func (r *receiver) errors(a *Association) bool {
 	}
 	for range errorsLimit {
 		if !r.oneError(a) {
-			// One without an entry in the queue would be reported for ever.
+			// An error without an entry in the queue would be reported forever.
 			_, _ = unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 			break
 		}

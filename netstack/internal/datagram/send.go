@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// sendRoom is the memory of a sender in bytes: the largest datagram and its
-	// header fit always.
+	// sendRoom is the memory of a sender in bytes: enough for the largest
+	// datagram and its header.
 	sendRoom = 128 << 10
 
 	// togetherLimit is the most that one send of several datagrams holds, in
@@ -20,7 +20,7 @@ const (
 	togetherLimit = 65000
 
 	// singleAfter is how many such sends in a row may fail before an association
-	// does without.
+	// stops using them.
 	singleAfter = 3
 
 	udpSegment = 103 // UDP_SEGMENT of linux/udp.h
@@ -144,7 +144,7 @@ func (s *sender) apart(i int) int {
 	return j
 }
 
-// name fills in where datagram i goes to, nothing on a connected socket.
+// name fills in the destination of datagram i, or nothing on a connected socket.
 func (s *sender) name(i int, m *unix.Msghdr) {
 	if s.association.leg != Direct {
 		m.Name, m.Namelen = nil, 0
@@ -164,7 +164,8 @@ func (s *sender) name(i int, m *unix.Msghdr) {
 	m.Namelen = unix.SizeofSockaddrInet4
 }
 
-// sendTogether sends a run in one go (UDP_SEGMENT), and tells whether that worked.
+// sendTogether sends a run with one call (UDP_SEGMENT), and tells whether that
+// worked.
 func (s *sender) sendTogether(i, j int) bool {
 	m := &s.messages[0].header
 	*m = unix.Msghdr{Iov: &s.iovs[0]}
@@ -197,8 +198,8 @@ func (s *sender) sendTogether(i, j int) bool {
 	return false
 }
 
-// sendEach sends datagrams one by one with one call, or a few where some fail. It
-// returns how many went, and whether there is a point in going on.
+// sendEach sends datagrams one by one with one call, or a few calls if some fail. It
+// returns how many were sent, and whether it makes sense to go on.
 func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 	for k := i; k < j; k++ {
 		m := &s.messages[k].header
@@ -248,9 +249,9 @@ func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 	return sent, true
 }
 
-// ends tells whether a SOCKS5 leg's error is the end of it. A firewall's no, and a
-// way that is gone for a while, are about one datagram: a leg is an outside address
-// that calls hang on.
+// ends tells whether an error is the end of a SOCKS5 leg. A firewall's refusal, and a
+// route that is missing for a while, are about one datagram only; the leg is an
+// outside address that calls depend on.
 func ends(errno unix.Errno) bool {
 	switch errno {
 	case unix.EPERM, unix.EACCES, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN,

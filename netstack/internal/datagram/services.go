@@ -14,8 +14,8 @@ const (
 	// recordHeader is the size of struct ns_datagram in bytes.
 	recordHeader = 44
 
-	// servicesLimit is how many bytes may wait for Python, headers included: what
-	// it handles in a tenth of a second. Later datagrams are dropped.
+	// servicesLimit is how many bytes may wait for Python, headers included: as many
+	// as it handles in a tenth of a second. Later datagrams are dropped.
 	servicesLimit = 256 << 10
 
 	// keepRoom is how much of the queue's memory outlives a burst.
@@ -43,7 +43,7 @@ func (s *Services) push(source, destination *link.End, payload []byte) {
 		return
 	}
 	if s.head >= servicesLimit {
-		// A reader that never gets to the end must not make it grow without one.
+		// It must not grow without bound behind a reader that never gets to its end.
 		s.buf = append(s.buf[:0], s.buf[s.head:]...)
 		s.head = 0
 	}
@@ -57,8 +57,8 @@ func (s *Services) push(source, destination *link.End, payload []byte) {
 	s.buf = append(b, payload...)
 }
 
-// Tell returns true once for what was pushed since Receive found nothing: Python
-// is to be told.
+// Tell returns true if Python has to be told of datagrams: once for all that were
+// pushed since Receive found none.
 func (s *Services) Tell() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

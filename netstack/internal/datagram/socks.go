@@ -29,9 +29,9 @@ func appendHeader(b []byte, destination *link.End) []byte {
 	return binary.BigEndian.AppendUint16(b, destination.Port)
 }
 
-// parseHeader takes the header off a datagram of a relay. ok is false for what is
-// none: too short, a fragment, of an unknown type. A name that is no address in
-// text comes back as an End of no family, with its port.
+// parseHeader takes the header off a datagram of the proxy's UDP relay. ok is false
+// if it is no header: too short, a fragment, of an unknown type. A name that is not
+// an address in text form is returned as an End of no family, with its port.
 func parseHeader(b []byte) (source link.End, payload []byte, ok bool) {
 	if len(b) < 5 || b[2] != 0 {
 		return source, nil, false
@@ -74,8 +74,8 @@ func endOf(address netip.Addr) (e link.End) {
 	return e
 }
 
-// unmapped turns an IPv4 address in IPv6's clothes into one: some relays speak
-// IPv6 inside and forget to.
+// unmapped turns an IPv4-mapped IPv6 address into the IPv4 address: some proxies use
+// IPv6 sockets and forget to.
 func unmapped(e link.End) link.End {
 	if !e.Six() || !netip.AddrFrom16(e.Host).Is4In6() {
 		return e

@@ -4,13 +4,13 @@
 // Rules
 //   - A flow is a pair of source and destination. It waits for one decision:
 //     attached to an association, served by Python, refused or dropped.
-//   - An association is one leg. What comes on it goes to the source that it
-//     belongs to, whoever sent it (RFC 4787, endpoint-independent mapping and
-//     filtering). A shared one is for DNS queries; see queries.go.
-//   - Nothing waits but the datagrams of undecided flows and those for Python,
-//     both bounded: what a socket or the device does not take is dropped.
-//   - A leg's socket is closed in the goroutine of its loop, and under the
-//     association's lock, so never under another's hands.
+//   - An association is one leg in use. Datagrams that arrive on it go to the source
+//     that it belongs to, whoever sent them (RFC 4787, endpoint-independent mapping
+//     and filtering). A shared one is for DNS queries; see queries.go.
+//   - Only the datagrams of undecided flows and those for Python wait, both bounded:
+//     what a socket or the device does not take is dropped.
+//   - A leg's socket is closed in the goroutine of its loop, under the
+//     association's lock, so never while another thread uses it.
 //   - Locks: an association's io may be held when the table's mu is taken, not
 //     the other way round.
 package datagram

@@ -10,9 +10,9 @@ import (
 //
 // On this link a round trip takes some 100 microseconds, and RACK (RFC 8985)
 // sets its probe timer to twice that with every segment it sends. Timers that
-// short do nothing but wake threads: they were half of what a download cost.
-// What they are for is a loss, which this link has only where a queue ran over;
-// there 10 ms more are no matter.
+// short do nothing but wake threads: they were half of the cost of a download.
+// They exist for losses, which this link has only if a queue overflows, and then
+// 10 ms more do not matter.
 const timerTick = 10 * time.Millisecond
 
 // coarseClock is a clock whose timers go off a little late.

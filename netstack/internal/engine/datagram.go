@@ -19,9 +19,9 @@ import (
 	"nanotun/netstack/internal/link"
 )
 
-// UDP does not go through the stack's endpoints: a datagram needs no state but the
-// table's, and past the stack it costs a third. The stack puts fragments together,
-// makes fragments, and answers with ICMP.
+// UDP does not use the stack's endpoints: a datagram needs no state but the table's,
+// and without the stack it costs a third. The stack only reassembles and makes
+// fragments, and answers with ICMP.
 
 // listens is the set of the gateway's ports that something listens on.
 type listens struct {
@@ -97,7 +97,7 @@ func (e *Engine) takeDatagrams(t *tuple, p link.Packet) {
 
 func ipHeaderSize(packet []byte) int {
 	if header.IPVersion(packet) == header.IPv6Version {
-		return header.IPv6MinimumSize // glance finds no others
+		return header.IPv6MinimumSize // the only headers that glance finds
 	}
 	return int(header.IPv4(packet).HeaderLength())
 }
@@ -119,7 +119,7 @@ func udpPayload(transport []byte, six bool) ([]byte, bool) {
 func (e *Engine) takePayload(t *tuple, payload []byte, segment int) Refusal {
 	source, destination := t.ends()
 	if source.Port == 0 || destination.Port == 0 {
-		e.link.Malformed.Add(1) // RFC 768: nobody can answer, and no socket sends to it
+		e.link.Malformed.Add(1) // RFC 768: there is no port 0 to answer, and no socket sends to it
 		return 0
 	}
 	if e.gateways.has(t) {
@@ -160,8 +160,8 @@ func (e *Engine) reassembled(id stack.TransportEndpointID, packet *stack.PacketB
 	hdr := header.UDP(packet.TransportHeader().Slice())
 	data := packet.Data()
 	size := int(hdr.Length()) - header.UDPMinimumSize
-	// Nobody has verified it yet: a checksum cannot be left to the other side in
-	// fragments.
+	// It has not been verified yet: the checksum of fragments cannot be left to the
+	// receiver.
 	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, id.RemoteAddress, id.LocalAddress, hdr.Length())
 	valid := hdr.Checksum() == 0 && !t.six || hdr.CalculateChecksum(checksum.Combine(sum, data.Checksum())) == 0xffff
 	if size < 0 || size != data.Size() || !valid {
@@ -169,7 +169,7 @@ func (e *Engine) reassembled(id stack.TransportEndpointID, packet *stack.PacketB
 		return true
 	}
 	view := data.AsRange().ToView()
-	if view != nil { // there is none of nothing
+	if view != nil { // nil for an empty payload
 		defer view.Release()
 	}
 	if how := e.takePayload(&t, view.AsSlice(), 0); how != 0 {

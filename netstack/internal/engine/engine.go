@@ -30,7 +30,7 @@ type Engine struct {
 	pending  *pendingTable
 	forward  *tcp.Forwarder
 	loops    []*carry.Loop
-	nextFlow uint64 // of whoever has the device
+	nextFlow uint64 // belongs to the thread that has the device
 	listens  listens
 	lent     atomic.Bool // a loop reads the device, not Pump
 
@@ -103,8 +103,8 @@ func (e *Engine) closeLoops() {
 	}
 }
 
-// post leaves an event that was found while reading the device. Whoever called
-// Pump looks at the queue next; a loop has to call for attention.
+// post leaves an event that was found while reading the device. The caller of Pump
+// looks at the queue next; a loop has to wake it.
 func (e *Engine) post(event events.Event) {
 	if e.lent.Load() {
 		e.events.Post(event)
@@ -243,7 +243,7 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	f.Start()
 }
 
-// ended is called once for each joined flow, by whoever ends it.
+// ended is called once for each joined flow, by the thread that ends it.
 func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	up, down := f.Bytes()
 	e.mu.Lock()
@@ -294,7 +294,7 @@ func (e *Engine) deliver(p link.Packet) {
 		}
 	}
 	if p.Segment != 0 {
-		e.link.Malformed.Add(1) // datagrams together behind an odd header: nobody takes them apart
+		e.link.Malformed.Add(1) // several datagrams behind an odd header: nothing takes them apart
 		return
 	}
 	e.link.Deliver(p)

@@ -31,7 +31,7 @@ const (
 	// until the next start.
 	probeTries = 2
 
-	// segmentsBelow is the MTU from which on there may be nothing to segment.
+	// segmentsBelow is the MTU from which there may be nothing to segment.
 	segmentsBelow = 16 << 10
 )
 
@@ -87,7 +87,7 @@ func probe(config ProbeConfig) bool {
 	gateway := tcpip.AddrFromSlice(config.Gateway.AsSlice())
 	s.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
 		if id.LocalAddress != gateway || id.LocalPort != probePort {
-			return true // somebody is early; the engine will hear the next try
+			return true // an app is early; its next SYN will find the engine
 		}
 		return forward.HandlePacket(id, packet)
 	})

@@ -25,7 +25,7 @@ const (
 
 // Pump reads packets until the device is empty, budget packets were read or
 // events wait, and returns how many it read: none while the device is lent. An
-// errno is of the device.
+// errno is the device's.
 func (e *Engine) Pump(budget int) (int, unix.Errno) {
 	if e.lent.Load() {
 		return 0, 0
@@ -64,8 +64,8 @@ func (e *Engine) Lend() error {
 	return err
 }
 
-// pump is Pump for whoever has the device; attended means that the caller looks
-// for events when it returns.
+// pump is Pump for the thread that has the device; attended means that the caller
+// looks for events afterwards.
 func (e *Engine) pump(budget int, attended bool) (int, unix.Errno) {
 	e.datagrams.Look()
 	defer e.flushDatagrams()

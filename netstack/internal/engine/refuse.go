@@ -13,7 +13,7 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 	w := e.pending.take(flow)
 	if w == nil {
 		if how == RefuseReset {
-			how = RefusePortUnreachable // what a reset is to TCP
+			how = RefusePortUnreachable // UDP's counterpart of a reset
 		}
 		if err := e.datagrams.Refuse(flow, datagram.Refusal(how)); err != nil {
 			return err
@@ -27,8 +27,8 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 	return nil
 }
 
-// reject answers a packet with what the app is to see. Without a reason that ICMP
-// knows it is a TCP reset.
+// reject answers a packet with what the app is to see: a TCP reset for a reason that
+// ICMP does not know.
 func (e *Engine) reject(packet *stack.PacketBuffer, six bool, how Refusal) {
 	if six {
 		reject := stack.RejectIPv6WithTCPReset

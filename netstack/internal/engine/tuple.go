@@ -78,8 +78,8 @@ func glance4(packet []byte) (t tuple, k kind) {
 	copy(t.source[:4], packet[12:16])
 	copy(t.destination[:4], packet[16:20])
 	if ip.FragmentOffset() != 0 || ip.More() {
-		// RFC 1858: nobody sends such a fragment with a good intent, and gVisor
-		// goes on to use a header that it has let go of.
+		// RFC 1858: such a fragment can only be an attack, and gVisor
+		// goes on to use a header that it has released.
 		tcp := tcpip.TransportProtocolNumber(ip.Protocol()) == header.TCPProtocolNumber
 		if tcp && ip.FragmentOffset() == 0 && len(packet)-size < header.TCPHeaderMaximumSize {
 			return t, kindTiny
@@ -89,8 +89,8 @@ func glance4(packet []byte) (t tuple, k kind) {
 	return finish(t, ip.Protocol(), packet[min(size, len(packet)):])
 }
 
-// fragment is for packets whose transport header is not all there. No ICMP
-// error is so long; an echo request may be.
+// fragment is for packets whose transport header is incomplete. No ICMP error is so
+// long; an echo request may be.
 func fragment(t tuple, protocol uint8) (tuple, kind) {
 	switch tcpip.TransportProtocolNumber(protocol) {
 	case header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber:
@@ -125,7 +125,7 @@ func glance6(packet []byte) (t tuple, k kind) {
 		default:
 			found, k := finish(t, protocol, rest)
 			if (k == kindTCP || k == kindUDP) && len(rest) != len(packet)-header.IPv6MinimumSize {
-				return t, kindOther // so rare that the stack's long way will do
+				return t, kindOther // so rare that the stack's slow path will do
 			}
 			return found, k
 		}

@@ -1,5 +1,5 @@
-// Package events is the one way from the native side to Python: a queue and an
-// eventfd that is readable while something urgent waits in it.
+// Package events tells Python what happens in the library: a queue, and an eventfd
+// that is readable while an urgent event waits in it.
 package events
 
 import (
@@ -33,9 +33,9 @@ type Event struct {
 	Source, Destination  [16]byte
 }
 
-// lazyDelay is the longest that an event which nobody waits for stays unseen. A
-// flow's end is such a one: waking Python for each costs more than the flow's
-// own bookkeeping, and it wakes soon anyway for the next request.
+// lazyDelay is how long an event that nobody waits for may stay unread. A flow's end
+// is such an event: waking Python for each one costs more than the flow's own
+// bookkeeping, and Python soon wakes for the next request anyway.
 const lazyDelay = 50 * time.Millisecond
 
 // Queue is safe for use from any goroutine.
@@ -60,7 +60,7 @@ func New() (*Queue, error) {
 	return &Queue{fd: fd}, nil
 }
 
-// FD is the eventfd. It stays the queue's.
+// FD is the eventfd. The queue owns it.
 func (q *Queue) FD() int { return q.fd }
 
 // Post adds an event and makes the eventfd readable.
@@ -79,8 +79,8 @@ func (q *Queue) PostQuiet(event Event) {
 	q.events = append(q.events, event)
 }
 
-// PostLazy adds an event that may wait: it goes along with the next urgent one,
-// and after lazyDelay it makes the eventfd readable itself.
+// PostLazy adds an event that may wait: it is read together with the next urgent
+// one, and after lazyDelay it makes the eventfd readable itself.
 func (q *Queue) PostLazy(event Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,7 +148,7 @@ func (q *Queue) Drain(limit int, take func(*Event)) int {
 	return n
 }
 
-// Close closes the eventfd. Later events go nowhere.
+// Close closes the eventfd. Later events are lost.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 // The NIC either verifies all packets or none, and none is right for those that
 // never had a checksum filled in. So with virtio-net headers the NIC is told
 // that the link verifies, and this is where it does. Of a fragment only the IP
-// header is verified; what a kernel fragments it has summed before.
+// header is verified; a kernel sums a packet before it fragments it.
 func intact(packet []byte) bool {
 	switch header.IPVersion(packet) {
 	case header.IPv4Version:
@@ -67,15 +67,15 @@ func isUDP(packet []byte) bool {
 	return false
 }
 
-// transportIntact verifies TCP and UDP. Of what is behind IPv6 extension headers
-// nobody verifies the checksum but the app's own kernel, which made it.
+// transportIntact verifies TCP and UDP. Behind IPv6 extension headers the checksum is
+// not verified: the app's own kernel made it.
 func transportIntact(protocol uint8, payload []byte, pseudo uint16) bool {
 	switch protocol {
 	case uint8(header.TCPProtocolNumber):
 		return checksum.Checksum(payload, pseudo) == 0xffff
 	case uint8(header.UDPProtocolNumber):
 		if len(payload) >= header.UDPMinimumSize && header.UDP(payload).Checksum() == 0 {
-			return true // none was sent; whether that is allowed is the stack's to say
+			return true // none was sent; the stack decides whether that is allowed
 		}
 		return checksum.Checksum(payload, pseudo) == 0xffff
 	}

@@ -127,7 +127,7 @@ func (w *DatagramWriter) write(source, destination *End, payloads [][]byte) unix
 }
 
 // putHeaders writes an IP and a UDP header for a payload of that many bytes. The
-// UDP checksum is the pseudo header's sum only, for whoever completes it.
+// UDP checksum is the pseudo header's sum only, to be completed later.
 func putHeaders(b []byte, source, destination *End, size int) {
 	ip := len(b) - header.UDPMinimumSize
 	length := uint16(header.UDPMinimumSize + size)
