@@ -262,6 +262,10 @@ class MemoryEngine:
         del self._waiting[flowID]
         self.handler.flowAbandoned(flowID)
 
+    def vanish(self, flowID: int) -> None:
+        """The app gives up, and the handler has yet to be told."""
+        del self._waiting[flowID]
+
     def end(self, flowID: int, error: int = 0) -> None:
         """A joined flow ends."""
         assert self.handler is not None

@@ -21,6 +21,7 @@ from nanotun.flow import Datagram, Endpoint, Protocol, Refusal
 from nanotun.interfaces import (
     IGateway,
     ILegControl,
+    INames,
     IPacketEngine,
     ITunDevice,
     ITunOpener,
@@ -30,6 +31,7 @@ from nanotun.interfaces import (
 from nanotun.testing import (
     FakeControl,
     FakeGateway,
+    FakeNames,
     FakeUpstream,
     MemoryEngine,
     MemoryTun,
@@ -266,6 +268,19 @@ class FakeUpstreamTests(SynchronousTestCase):
         self.assertFalse(os.get_blocking(connection.fd))
         os.close(connection.fd)
         self.assertEqual(far.recv(1), b"")
+
+
+class FakeNamesTests(SynchronousTestCase):
+    """
+    Tests for L{FakeNames}.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It provides what a router knows of names.
+        """
+        verifyClass(INames, FakeNames, tentative=True)
+        verifyObject(INames, FakeNames())
 
 
 class FakeGatewayTests(SynchronousTestCase):

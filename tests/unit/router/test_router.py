@@ -164,7 +164,7 @@ class FlowTests(RouterCase):
         If the app gives up just before the join, the leg is closed.
         """
         request = self.engine.request()
-        self.engine._waiting.clear()
+        self.engine.vanish(request.flow.id)
         far = self.upstream.answer()
         self.addCleanup(far.close)
         self.assertEqual(far.recv(1), b"")
