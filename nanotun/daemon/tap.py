@@ -136,7 +136,7 @@ def makeService(
         return Upstreams(settings, reactor, gateway.names, marked.leadsIn)
 
     def makeJudge(settings: Settings, ways: Upstreams, owners: IOwners | None) -> Judge:
-        return Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid())
+        return Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid)
 
     host: HostParts | None = None
     try:

@@ -55,15 +55,15 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     )
 
 
-def rulesFor(settings: Settings, localProxy: bool, pid: int = 0) -> Rules:
+def rulesFor(settings: Settings, localProxy: bool, ownPid: Callable[[], int] = lambda: 0) -> Rules:
     """
     The rules of a configuration.
 
     @param localProxy: from L{runsLocally}.
-    @param pid: the daemon's.
+    @param ownPid: the daemon's process; see L{Rules}.
     """
     return Rules(
-        pid=pid,
+        ownPid=ownPid,
         processes=bool(settings.excludedProcesses),
         localProxy=localProxy,
         dnsOverride=settings.dnsOverride,
@@ -85,7 +85,7 @@ class Judge:
     @param leadsIn: whether the route of marked packets to a literal address leads into
         the device.  Never raises.
     @param dials: whether an endpoint is a proxy's whose URL has a name.
-    @param pid: the daemon's.
+    @param ownPid: the daemon's process; see L{Rules}.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Judge:
         isLocal: Callable[[str], bool],
         leadsIn: Callable[[str], bool],
         dials: Callable[[Endpoint], bool] = lambda endpoint: False,
-        pid: int = 0,
+        ownPid: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.rules = rules = rulesFor(settings, runsLocally(settings, isLocal), pid)
+        self.rules = rules = rulesFor(settings, runsLocally(settings, isLocal), ownPid)
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn

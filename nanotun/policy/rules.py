@@ -84,7 +84,8 @@ class Rules:
     All rules of one configuration.
 
     @ivar needsOwner: whether flows' owners make any difference.
-    @param pid: this process, whose own flows must not come back; 0 for nobody.
+    @param ownPid: this process's number, or 0 for no process at all.  Its own flows must
+        not come back.  Asked at need, because twistd forks after the rules are made.
     @param processes: whether there are excluded processes; L{Owner.excluded} says which
         of them an owner is.
     @param localProxy: whether the proxy runs on this machine.
@@ -94,7 +95,7 @@ class Rules:
 
     def __init__(
         self,
-        pid: int = 0,
+        ownPid: Callable[[], int] = lambda: 0,
         processes: bool = False,
         localProxy: bool = False,
         dnsOverride: bool = False,
@@ -104,7 +105,7 @@ class Rules:
         lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
     ) -> None:
         self.needsOwner = processes or localProxy
-        self._pid = pid
+        self._ownPid = ownPid
         self._dnsOverride = dnsOverride
         self._fakes = fakes
         self._excluded = NetworkMap((network, network) for network in excludedIPs)
@@ -160,7 +161,7 @@ class Rules:
 
     def _byOwner(self, owner: Owner) -> Decision | None:
         """What holds for some processes, wherever they talk to."""
-        if owner.pid and owner.pid == self._pid:
+        if owner.pid and owner.pid == self._ownPid():
             reason = "it is nanotun's own connection, which came back into the tunnel"
             return Decision(Verdict.REJECT, "loop", reason)
         if owner.excluded == LOCAL_PROXY:

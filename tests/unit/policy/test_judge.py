@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -65,7 +66,9 @@ class JudgeCase(SynchronousTestCase):
             self.asked.append(host)
             return host in self.inside
 
-        return Judge(settings(**values), self.owners, lambda host: host == ME, leadsIn, pid=42)
+        return Judge(
+            settings(**values), self.owners, lambda host: host == ME, leadsIn, ownPid=lambda: 42
+        )
 
     def decide(self, judge: Judge, destination: str, source: str = ME, port: int = 1) -> Decision:
         """What is decided of C{"tcp 192.0.2.1:443"}."""
@@ -160,6 +163,22 @@ class WayTests(JudgeCase):
         decision = self.decide(self.judge, "tcp 10.0.0.1:80")
         self.assertRule(decision, "PROXY reserved-routed")
         self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
+
+    def test_fork(self) -> None:
+        """The daemon's own flow is a loop where the daemon forked after the judge was made."""
+        pids = [1]
+        isLocal: Callable[[str], bool] = ME.__eq__
+        judge = Judge(
+            settings(excludedProcesses="curl"),
+            self.owners,
+            isLocal,
+            self.inside.__contains__,
+            ownPid=lambda: pids[-1],
+        )
+        pids.append(2)
+        self.owners.known = {1: Owner(1, 0), 2: Owner(2, 0)}
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=1), "PROXY proxy")
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=2), "REJECT loop")
 
     def test_reservedOfExcluded(self) -> None:
         """An excluded process is not proxied there either, and our own flow is a loop."""

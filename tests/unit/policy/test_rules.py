@@ -41,7 +41,7 @@ def flow(destination: str, source: str = ME) -> Flow:
 def rules(**changes: Any) -> Rules:
     """Rules with everything on, but for C{lan: proxy}."""
     given: dict[str, Any] = {
-        "pid": 42,
+        "ownPid": lambda: 42,
         "processes": True,
         "dnsOverride": True,
         "fakes": True,
@@ -161,7 +161,7 @@ class RuleTests(SynchronousTestCase):
             decision = rules().decide(flow(destination), isLocal, Owner(42, 0, "twistd"))
             self.assertDecided(decision, "REJECT loop")
         nobody = Owner(0, 0)
-        decision = rules(pid=0).decide(flow("tcp 1.1.1.1:443"), isLocal, nobody)
+        decision = rules(ownPid=lambda: 0).decide(flow("tcp 1.1.1.1:443"), isLocal, nobody)
         self.assertDecided(decision, "PROXY proxy")
 
     def test_forwarded(self) -> None:
