@@ -186,7 +186,7 @@ class Live:
             raise
         # From here on nothing fails.
         self.settings = new
-        self._router.reconfigure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
+        self._router.configure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
         self._owners.replace(owners)
         self._replaceWays(ways)
         self._gateway.configure(new)

@@ -109,7 +109,7 @@ class FlowRouter:
         """
         return self.logFlows or self._countsFlows or bool(self._tally.joinedFlows)
 
-    def reconfigure(
+    def configure(
         self, judge: IJudge, upstream: IUpstream, direct: IUpstream, logFlows: bool
     ) -> None:
         """

@@ -312,14 +312,14 @@ class VerdictTests(RouterCase):
             },
         )
 
-    def test_reconfigure(self) -> None:
+    def test_configure(self) -> None:
         """
         New flows are judged by the new judge and leave through the new upstream; earlier
         dials go on.
         """
         first = self.engine.request()
         upstream, judge = FakeUpstream("new://"), FakeJudge()
-        self.router.reconfigure(judge, upstream, FakeUpstream("direct://"), True)
+        self.router.configure(judge, upstream, FakeUpstream("direct://"), True)
         self.assertTrue(self.router.logFlows)
         second = self.engine.request()
         self.assertEqual(
