@@ -49,7 +49,7 @@ class Makers(NamedTuple):
 class Logs(Protocol):
     """What is needed of L{nanotun.log.service.LoggedService}."""
 
-    def reconfigure(self, settings: Settings) -> None:
+    def configure(self, settings: Settings) -> None:
         """
         Take over what is about logs.
 
@@ -179,7 +179,7 @@ class Live:
         if owners is not None and owners is not before:
             owners.start()
         try:
-            self._logs.reconfigure(new)
+            self._logs.configure(new)
         except BaseException:
             if owners is not None and owners is not before:
                 owners.stop()

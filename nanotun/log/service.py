@@ -187,10 +187,11 @@ class LoggedService(MultiService):
         if self._terminal is not None and not self._keepTerminal:
             self._terminal.release()
 
-    def reconfigure(self, settings: Settings) -> None:
+    def configure(self, settings: Settings) -> None:
         """
-        Take over C{logLevel}, C{logFormat} and C{logDir} of a running daemon.  A line is
-        either as before or as from now on, and none is lost.
+        Take over C{logLevel}, C{logFormat} and C{logDir}, also while lines are logged:
+        each is written under the old settings or under the new ones, and none is lost.
+        The same settings again change nothing.
 
         @raise ConfigError: the new directory cannot be written to; nothing has changed.
         """

@@ -243,7 +243,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.logger.warn("hello")
         self.assertRegex(self.stderr(), r"^<4>\S+ warn ")
 
-    def test_reconfigure(self) -> None:
+    def test_configure(self) -> None:
         """Level, format and directory are taken over; stderr goes on as it was."""
         first, second = self.mktemp(), self.mktemp()
         service = self.start({"nodaemon": True}, logDir=first)
@@ -251,34 +251,47 @@ class LoggedServiceTests(SynchronousTestCase):
         self.logger.debug("quiet")
         self.logger.info("one")
         changed = replace(SETTINGS, logLevel="debug", logFormat="json", logDir=second)
-        service.reconfigure(changed)
+        service.configure(changed)
         self.logger.debug("two")
         self.assertRegex(self.logged(first), r"^\S+ info \[nanotun.test\] one\n$")
         self.assertEqual(json.loads(self.logged(second))["text"], "two")
         self.assertRegex(self.stderr(), r'(?s)^\S+ info \[nanotun.test\] one\n\{"time".*two"\}\n$')
-        service.reconfigure(replace(changed, logDir="", logLevel="error"))
+        service.configure(replace(changed, logDir="", logLevel="error"))
         self.logger.warn("three")
         self.logger.error("four")
         self.assertNotIn("four", self.logged(second))
         self.assertEqual(json.loads(self.stderr())["text"], "four")
 
-    def test_reconfigureDaemon(self) -> None:
+    def test_configureAgain(self) -> None:
+        """The same settings again leave the log file open, and each line is there once."""
+        directory = self.mktemp()
+        service = self.start({"nodaemon": True}, logDir=directory)
+        self.logger.info("one")
+        files = service._files
+        for _ in range(2):
+            service.configure(replace(SETTINGS, logDir=directory))
+        self.assertIs(service._files, files)
+        self.logger.info("two")
+        self.assertRegex(self.logged(directory), r"^\S+ info .*one\n\S+ info .*two\n$")
+        self.assertRegex(self.stderr(), r"^\S+ info .*one\n\S+ info .*two\n$")
+
+    def test_configureDaemon(self) -> None:
         """A daemon's terminal stays closed, and its --logfile open."""
         path = self.mktemp()
         service = self.start({"nodaemon": False, "logfile": path})
         service.startService()
-        service.reconfigure(replace(SETTINGS, logLevel="debug"))
+        service.configure(replace(SETTINGS, logLevel="debug"))
         self.logger.debug("hello")
         self.assertEqual(os.read(self.read, 1), b"")
         with open(path) as file:
             self.assertIn("hello", file.read())
 
-    def test_reconfigureBad(self) -> None:
+    def test_configureBad(self) -> None:
         """A directory that cannot be is one sentence, and everything goes on as before."""
         directory = self.mktemp()
         service = self.start({"nodaemon": True}, logDir=directory)
         bad = replace(SETTINGS, logDir="/dev/null/x", logLevel="error", logFormat="json")
-        error = self.assertRaises(ConfigError, service.reconfigure, bad)
+        error = self.assertRaises(ConfigError, service.configure, bad)
         self.assertEqual(
             str(error),
             "logDir /dev/null/x cannot be written to (Not a directory); choose another directory.",
@@ -304,7 +317,7 @@ class LoggedServiceTests(SynchronousTestCase):
         os.mkdir(directory)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir("/")
-        service.reconfigure(replace(SETTINGS, logDir=os.path.join(directory, "logs")))
+        service.configure(replace(SETTINGS, logDir=os.path.join(directory, "logs")))
         self.logger.info("hello")
         os.chdir(service._base)
         self.assertIn("hello", self.logged(os.path.join(directory, "logs")))
