@@ -23,7 +23,6 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
 from nanotun.interfaces import IJudge
 from nanotun.owners import Owners
-from nanotun.routing.host import proxyHosts
 from nanotun.routing.routes import Routes
 
 #: What the table of processes is made of.
@@ -193,7 +192,7 @@ class Live:
         if "proxy" not in changed:
             return ()
         if self._routes is not None:
-            self._routes.setProxies(proxyHosts(new))
+            self._routes.configure(new)
         return (*noticesOf(new, ways.upstream), *self._namesNotice(ways))
 
     def _replaceWays(self, ways: Upstreams) -> None:

@@ -26,6 +26,7 @@ class Exceptions:
     """
     Looks both up, at the start and again later.
 
+    @ivar hosts: the names and addresses of the proxies.
     @ivar proxies: the proxies' last known addresses.
     @ivar sshPorts: the last known ports.
 
@@ -49,7 +50,7 @@ class Exceptions:
         self.proxies: tuple[str, ...] = ()
         self.sshPorts: tuple[int, ...] = ()
         self._known: dict[str, list[str]] = {}
-        self._hosts = tuple(hosts)
+        self.hosts = tuple(hosts)
         self._lookUpNow = lookUpNow
         self._lookUp = lookUp
         self._readPorts = readPorts
@@ -57,14 +58,14 @@ class Exceptions:
 
     def setHosts(self, hosts: Sequence[str]) -> None:
         """Replace the proxies; the next L{refresh} looks their addresses up."""
-        self._hosts = tuple(hosts)
-        self._known = {host: [host] for host in self._hosts if isAddress(host)}
+        self.hosts = tuple(hosts)
+        self._known = {host: [host] for host in self.hosts if isAddress(host)}
 
     def readNow(self) -> None:
         """Look everything up; names that take longer than L{START_LIMIT} are left out."""
         self.sshPorts = self._readPorts()
-        self._known = {host: [host] for host in self._hosts if isAddress(host)}
-        names = [host for host in self._hosts if host not in self._known]
+        self._known = {host: [host] for host in self.hosts if isAddress(host)}
+        names = [host for host in self.hosts if host not in self._known]
         lookups = {name: _inThread(self._lookUpNow, name) for name in names}
         end = time.monotonic() + START_LIMIT
         for name, lookup in lookups.items():
@@ -87,7 +88,7 @@ class Exceptions:
         @return: fires with whether anything is different.  Does not fail.
         """
         before = (self.proxies, self.sshPorts)
-        names = [host for host in self._hosts if not isAddress(host)]
+        names = [host for host in self.hosts if not isAddress(host)]
 
         def ports(found: tuple[int, ...]) -> None:
             # A port stays: somebody may still be logged in there.
@@ -112,10 +113,10 @@ class Exceptions:
     @property
     def complete(self) -> bool:
         """Whether every name was looked up successfully at least once."""
-        return all(self._known.get(host) for host in self._hosts)
+        return all(self._known.get(host) for host in self.hosts)
 
     def _collect(self) -> None:
-        found = (each for host in self._hosts for each in self._known.get(host, ()))
+        found = (each for host in self.hosts for each in self._known.get(host, ()))
         # Sorted, because servers rotate their answers.
         self.proxies = tuple(sorted(set(found)))
 

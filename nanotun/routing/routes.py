@@ -6,17 +6,19 @@ changes, taken back at the stop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.config.settings import Settings
 from nanotun.interfaces import IPart
 from nanotun.routing.confirmation import Confirmation
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.follower import Follower
+from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.reconciler import Reconciler
 
@@ -108,14 +110,15 @@ class Routes:
             self._log.error("Not all routes could be taken back; run 'nanotun recover'.")
         self._reconciler.close()
 
-    def setProxies(self, hosts: Sequence[str]) -> None:
+    def configure(self, settings: Settings) -> None:
         """
-        Use other proxies from now on; the rules are updated once their addresses are known.
-
-        @param hosts: the proxies' names and addresses.
+        Use the proxies of these settings; the rules are updated once their addresses are
+        known.  Nothing happens if the hosts are the same as before.
         """
-        self._exceptions.setHosts(hosts)
-        self._refresh()
+        hosts = proxyHosts(settings)
+        if hosts != self._exceptions.hosts:
+            self._exceptions.setHosts(hosts)
+            self._refresh()
 
     def confirm(self) -> bool:
         """

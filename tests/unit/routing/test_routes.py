@@ -6,12 +6,19 @@ from __future__ import annotations
 
 from zope.interface.verify import verifyObject
 
+from nanotun.config.file import Given
+from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.routes import REFRESH
 from nanotun.routing.values import Interface, Rule
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
+
+
+def settings(*proxies: str) -> Settings:
+    """Settings with these proxies."""
+    return makeSettings({"proxy": Given(list(proxies), "file")}, {}, "file")
 
 
 class RoutesTests(RoutesCase):
@@ -284,15 +291,27 @@ class ProxiesTests(RoutesCase):
         """The addresses that have a rule."""
         return [rule.to for rule in self.kernel.rules() if rule.priority == 7420]
 
-    def test_setProxies(self) -> None:
-        """The rules are updated for other proxies, names and addresses."""
+    def test_configure(self) -> None:
+        """The rules follow other proxies, be they names or addresses."""
         routes = self.routes()
         routes.start()
         self.assertEqual(self.proxies(), ["9.9.9.9/32"])
         self.addresses = ["9.9.9.8"]
-        routes.setProxies(["other.example", "192.0.2.7"])
+        routes.configure(settings("http://other.example", "192.0.2.7:1"))
         self.clock.advance(SETTLE)
         self.assertEqual(sorted(self.proxies()), ["192.0.2.7/32", "9.9.9.8/32"])
+        routes.stop()
+
+    def test_configureAgain(self) -> None:
+        """Proxies at the same hosts are no reason to look anything up, or to change a rule."""
+        routes = self.routes()
+        routes.start()
+        self.clock.advance(SETTLE)
+        self.addresses = ["9.9.9.8"]
+        for proxy in ("http://proxy.example", "socks5://Proxy.Example.:7"):
+            routes.configure(settings(proxy))
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.proxies(), ["9.9.9.9/32"])
         routes.stop()
 
 
