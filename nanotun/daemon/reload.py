@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nanotun.config.change import KEPT, Change, changeTo
+from nanotun.config.change import Change, changeTo
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.daemon.owning import CurrentOwners
@@ -28,6 +28,9 @@ from nanotun.routing.routes import Routes
 #: What the table of processes is made of.
 OWNERS = frozenset({"proxy", "excludedProcesses", "excludeChildren", "excludeRefresh"})
 
+#: What is left as it is, the first that helps, where a configuration needs rights that
+#: were given up at the start.
+TRUSTED = ((), ("excludedProcesses",), ("excludedProcesses", "proxy"))
 
 
 class Makers(NamedTuple):
@@ -156,7 +159,7 @@ class Live:
         # All of it is checked, also what is not taken over.
         self._makers.ways(new)
         self._makers.owners(new)
-        for kept in KEPT:
+        for kept in TRUSTED:
             change = changeTo(new, self.settings, kept)
             if not self._makers.lacksRights(change.settings):
                 break
@@ -189,10 +192,10 @@ class Live:
         self._owners.replace(owners)
         self._replaceWays(ways)
         self._gateway.configure(new)
-        if "proxy" not in changed:
-            return ()
         if self._routes is not None:
             self._routes.configure(new)
+        if "proxy" not in changed:
+            return ()
         return (*noticesOf(new, ways.upstream), *self._namesNotice(ways))
 
     def _replaceWays(self, ways: Upstreams) -> None:
