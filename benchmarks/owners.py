@@ -35,7 +35,7 @@ from nanotun.config.file import Given
 from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow
 from nanotun.flow import Protocol as IPProtocol
-from nanotun.owners import Owners, makeOwners
+from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.policy.rules import LOCAL_PROXY
 
 CONNECTS = 10_000
@@ -204,7 +204,7 @@ class Bench:
             excluded, unless there is a proxy.
         @param proxy: a L{PROXY} that waits to be told the port to connect to.
         """
-        owners = makeOwners(settings(**changes), self._reactor)
+        owners = makeOwners(ownerOptions(settings(**changes)), self._reactor)
         began = time.thread_time()
         owners.start()
         # As the daemon does after its start.

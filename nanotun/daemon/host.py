@@ -22,7 +22,7 @@ from nanotun.daemon.signals import Signals
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
 from nanotun.linux.locality import Locality
-from nanotun.owners import Owners, makeOwners
+from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.policy.judge import rulesFor, runsLocally
 from nanotun.routing.make import makeLeftovers, makeRoutes
 from nanotun.routing.routes import Routes
@@ -95,7 +95,9 @@ class HostParts:
 
         @raise nanotun.errors.ConfigError: as above.
         """
-        return makeOwners(settings, self._reactor) if needsOwners(settings) else None
+        if not needsOwners(settings):
+            return None
+        return makeOwners(ownerOptions(settings), self._reactor)
 
     def lacksRights(self, settings: Settings) -> bool:
         """Whether settings need rights that were given up at the start."""

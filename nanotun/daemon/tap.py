@@ -39,7 +39,7 @@ from nanotun.interfaces import (
 )
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
-from nanotun.owners import makeOwners
+from nanotun.owners import makeOwners, ownerOptions
 from nanotun.policy.judge import Judge
 from nanotun.router.router import FlowRouter
 from nanotun.tun.device import LinuxTunOpener
@@ -95,7 +95,7 @@ def checkFiles(settings: Settings) -> None:
 
     for url in settings.proxy:
         upstreamFor(url, reactor, settings.connectTimeout)
-    makeOwners(settings, reactor)
+    makeOwners(ownerOptions(settings), reactor)
 
 
 def makeService(

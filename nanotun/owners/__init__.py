@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.threads import deferToThreadPool
 
+from nanotun.config.selectors import Selector
 from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.users import uidOf
@@ -26,11 +27,39 @@ from nanotun.owners.scanner import Scanner
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
+from nanotun.upstream.url import ProxyURL
 
-__all__ = ["Owners", "makeOwners"]
+__all__ = ["OwnerOptions", "Owners", "makeOwners", "ownerOptions"]
 
 
-def makeOwners(settings: Settings, reactor: Any) -> Owners:
+class OwnerOptions(NamedTuple):
+    """
+    Everything that L{Owners} are made of: they need no replacement while this is equal.
+
+    @ivar device: the TUN device's name.
+    @ivar children: whether what an excluded process has started is excluded too.
+    @ivar refresh: seconds between two scans.
+    """
+
+    device: str
+    proxies: tuple[ProxyURL, ...]
+    excluded: tuple[Selector, ...]
+    children: bool
+    refresh: float
+
+
+def ownerOptions(settings: Settings) -> OwnerOptions:
+    """What the settings say of flows' owners."""
+    return OwnerOptions(
+        settings.tunName,
+        settings.proxy,
+        settings.excludedProcesses,
+        settings.excludeChildren,
+        settings.excludeRefresh,
+    )
+
+
+def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
     """
     Make the owners.  Nothing is opened or read before their start.
 
@@ -38,24 +67,22 @@ def makeOwners(settings: Settings, reactor: Any) -> Owners:
     @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
     """
     matcher = Matcher(
-        settings.excludedProcesses,
-        settings.excludeChildren,
+        options.excluded,
+        options.children,
         uidOf,
         os.path.realpath,
     )
     processes = ProcProcesses()
-    sockets = KernelSockets(settings.tunName)
+    sockets = KernelSockets(options.device)
     cgroups = CgroupTree(cgroupMount(), reactor.seconds)
     descriptors = Descriptors(processes, time.thread_time)
-    newcomers = Newcomers(
-        processes, matcher, settings.excludeChildren, reactor.seconds, time.thread_time
-    )
-    proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
+    newcomers = Newcomers(processes, matcher, options.children, reactor.seconds, time.thread_time)
+    proxies = LocalProxies(options.proxies, sockets, processes.ownAddresses)
     trouble = TroubleLog(reactor, Owners._log)
     schedule = ScanSchedule(
-        Scanner(processes, descriptors, matcher, settings.excludeChildren, os.getpid, time.sleep),
+        Scanner(processes, descriptors, matcher, options.children, os.getpid, time.sleep),
         proxies,
-        settings.excludeRefresh,
+        options.refresh,
         reactor,
         lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
         trouble,
