@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.config.settings import Settings
+from nanotun.daemon.files import hasForeign, pathsOf
 from nanotun.interfaces import IPart
 
 #: By the kernel's name, without its CAP_: the number in linux/capability.h.
@@ -198,3 +199,18 @@ class Privileges:
                     if number <= max(CAPABILITIES.values()):
                         raise
                     return  # The kernel knows no more.
+
+
+def makePrivileges(
+    settings: Settings, twistd: Mapping[str, Any], config: str, owners: bool, leftovers: bool
+) -> Privileges:
+    """
+    The part that drops the capabilities that a daemon with these settings does not need.
+
+    @param twistd: twistd's own options.
+    @param config: the configuration file's absolute path, or the empty string.
+    @param owners: see L{needed}.
+    @param leftovers: likewise.
+    """
+    foreign = hasForeign(*pathsOf(settings, twistd, config or None))
+    return Privileges(needed(settings, owners, foreign, leftovers), LinuxKernel())

@@ -1,133 +1,134 @@
 """
-The configuration of the running daemon, read again.
+The live configuration, and how another one takes its place.
 
-First everything that may fail is done, without a trace; then the new configuration is
-taken over, by what cannot fail.  So a configuration that is no good changes nothing.
+A reload first does everything that may fail, and leaves no trace where it does.  Then it
+swaps, which cannot fail.  So a bad configuration changes nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from nanotun.config.change import Change, changeTo
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.daemon.owning import CurrentOwners
+from nanotun.daemon.current import Current, makeJudge, needsOwners, ownersFor
+from nanotun.daemon.privileges import Privileges, needed
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
-from nanotun.interfaces import IJudge
-from nanotun.owners import Owners
+from nanotun.gateway import Gateway
+from nanotun.interfaces import IPart
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.log.service import LoggedService
+from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
 
-#: What the table of processes is made of.
-OWNERS = frozenset({"proxy", "excludedProcesses", "excludeChildren", "excludeRefresh"})
-
-#: What is left as it is, the first that helps, where a configuration needs rights that
-#: were given up at the start.
-TRUSTED = ((), ("excludedProcesses",), ("excludedProcesses", "proxy"))
+#: What to leave as it is, the first that suffices, where a configuration needs rights
+#: that were given up at the start.  Both make nanotun look at other users' processes:
+#: C{excludedProcesses} always does, C{proxy} does for a proxy on this machine.
+KEPT = ((), ("excludedProcesses",), ("excludedProcesses", "proxy"))
 
 
-class Makers(NamedTuple):
+def reread(options: Options, config: str) -> Options:
     """
-    How parts are made of settings; each may raise L{ConfigError} and starts nothing.
+    Read the configuration again: the same file and the same flags.
 
-    @ivar judge: for the ways out, by who finds processes.
-    @ivar owners: L{None} where no rule is about processes.
-    @ivar lacksRights: whether settings need rights that were given up.
-    """
-
-    ways: Callable[[Settings], Upstreams]
-    judge: Callable[[Settings, Upstreams, Owners | None], IJudge]
-    owners: Callable[[Settings], Owners | None]
-    lacksRights: Callable[[Settings], bool]
-
-
-class Logs(Protocol):
-    """What is needed of L{nanotun.log.service.LoggedService}."""
-
-    def configure(self, settings: Settings) -> None:
-        """
-        Take over what is about logs.
-
-        @raise ConfigError: nothing has changed.
-        """
-
-
-def reread(options: Options) -> Options:
-    """
-    Read the configuration again: the same file, the same flags.
-
+    @param config: the file's absolute path, or the empty string.
     @raise ConfigError: with one sentence.
     """
     again = Options()
     again.update(options)
+    again["config"] = config or None
     again.readSettings(os.geteuid(), os.environ)
     return again
 
 
+@implementer(IPart)
 class Live:
     """
-    What is in force.
+    Holds what is in force, and replaces it.  As a part of the daemon it starts and stops
+    the owners.
 
-    @ivar settings: the configuration.
-    @ivar ways: the ways out.
+    @ivar current: what is in force.
     """
+
+    name = "the process table"
 
     _log = Logger()
 
     def __init__(
         self,
         options: Options,
-        makers: Makers,
-        ways: Upstreams,
-        owners: CurrentOwners,
+        config: str,
+        current: Current,
+        marked: MarkedRoute,
+        gateway: Gateway,
+        router: FlowRouter,
         routes: Routes | None,
-        router: Any,
-        gateway: Any,
-        logs: Logs,
-        services: Any,
+        privileges: Privileges,
+        root: LoggedService,
+        reactor: Any,
     ) -> None:
         """
-        @param options: those of the start, with the file's whole path.
-        @param routes: L{None} where none is changed.
-        @param services: the parent of C{ways}.
+        @param options: those of the start.
+        @param config: the configuration file's absolute path, or the empty string.
+        @param current: made of these options.
+        @param routes: L{None} where no route is changed.
+        @param privileges: what the daemon may still do.
+        @param root: the logs, and the parent of the upstreams.
         """
-        self._router, self._gateway = router, gateway
-        self._logs, self._services = logs, services
-        self.settings: Settings = options.settings
-        self.ways = ways
+        self.current = current
         self._options = options
-        self._makers = makers
-        self._owners = owners
+        self._config = config
+        self._marked = marked
+        self._gateway = gateway
+        self._router = router
         self._routes = routes
+        self._privileges = privileges
+        self._root = root
+        self._reactor = reactor
         self._base = "/"
         with suppress(OSError):  # Somebody has removed it.
             self._base = os.getcwd()
 
+    def start(self) -> None:
+        """See L{IPart.start}."""
+        if self.current.owners is not None:
+            self.current.owners.start()
+
+    def stop(self) -> Deferred[None] | None:
+        """See L{IPart.stop}."""
+        if self.current.owners is not None:
+            self.current.owners.stop()
+        return None
+
     def reload(self) -> dict[str, Any]:
         """
-        Read the configuration again and take it over.
+        Read the configuration again and put it in force.
 
         @return: C{changed} and C{restart}: names of settings; C{warnings}: sentences.
         @raise NanotunError: with one sentence; nothing has changed.
         """
         try:
             with self._inBase():
-                options = reread(self._options)
+                options = reread(self._options, self._config)
                 change = self._changeTo(options.settings)
-                warnings = (*options.notices, *self._takeOver(change))
+                notices = self._takeOver(change.settings) if change.live else ()
         except NanotunError as error:
             self._log.error(
                 "The configuration was read again and is no good, so nothing changes: {error}",
                 error=str(error),
             )
             raise
+        warnings = (*options.notices, *notices)
         self._log.info(
             "The configuration was read again; changed: {changed}; needs a restart: {restart}",
             changed=", ".join(change.live) or "nothing",
@@ -146,7 +147,7 @@ class Live:
         """Relative paths mean what they meant at the start, before twistd's C{--rundir}."""
         before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # Where it is gone a relative path is not found, and whole ones are.
+            # If that directory is gone, relative paths are not found; absolute ones are.
             with suppress(OSError):
                 os.chdir(self._base)
             yield
@@ -155,63 +156,83 @@ class Live:
             os.close(before)
 
     def _changeTo(self, new: Settings) -> Change:
-        """@raise ConfigError: the new ones are no good."""
-        # All of it is checked, also what is not taken over.
-        self._makers.ways(new)
-        self._makers.owners(new)
-        for kept in TRUSTED:
-            change = changeTo(new, self.settings, kept)
-            if not self._makers.lacksRights(change.settings):
+        """@raise ConfigError: the new settings are no good."""
+        # All of them are checked, even those that have to wait for a restart.
+        self._make(new, None)
+        for kept in KEPT:
+            change = changeTo(new, self.current.settings, kept)
+            if not self._lacksRights(change.settings):
                 break
         return change
 
-    def _takeOver(self, change: Change) -> tuple[str, ...]:
+    def _lacksRights(self, settings: Settings) -> bool:
+        names = needed(settings, needsOwners(settings), foreign=False)
+        return bool(self._privileges.lacking(names))
+
+    def _make(self, settings: Settings, before: Current | None) -> Current:
         """
+        Make what these settings ask for.  Starts nothing.
+
+        @param before: whose owners to keep if they will do.
+        @raise ConfigError: they are no good.
+        """
+        upstreams = Upstreams(settings, self._reactor, self._gateway.names, self._marked.leadsIn)
+        owners = ownersFor(settings, self._reactor, before)
+        judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked)
+        return Current(settings, upstreams, owners, judge)
+
+    def _takeOver(self, settings: Settings) -> tuple[str, ...]:
+        """
+        Put settings in force.
+
         @return: warnings.
         @raise NanotunError: nothing has changed.
         """
-        new, changed = change.settings, frozenset(change.live)
-        if not changed:
-            return ()
-        ways = self._makers.ways(new)
-        owners = before = self._owners.owners
-        if changed & OWNERS:
-            owners = self._makers.owners(new)
-        judge = self._makers.judge(new, ways, owners)
-        if owners is not None and owners is not before:
-            owners.start()
+        before = self.current
+        current = self._make(settings, before)
+        newOwners = None if current.owners is before.owners else current.owners
+        if newOwners is not None:
+            newOwners.start()
         try:
-            self._logs.configure(new)
+            self._root.configure(settings)
         except BaseException:
-            if owners is not None and owners is not before:
-                owners.stop()
+            if newOwners is not None:
+                newOwners.stop()
             raise
         # From here on nothing fails.
-        self.settings = new
-        self._router.configure(judge, ways.upstream, ways.direct, new.logLevel == "debug")
-        self._owners.replace(owners)
-        self._replaceWays(ways)
-        self._gateway.configure(new)
-        if self._routes is not None:
-            self._routes.configure(new)
-        if "proxy" not in changed:
+        self.current = current
+        self._configure(current)
+        self._stop(before, current)
+        if settings.proxy == before.settings.proxy:
             return ()
-        return (*noticesOf(new, ways.upstream), *self._namesNotice(ways))
+        upstream = current.upstreams.upstream
+        notices = noticesOf(settings, upstream)
+        if upstream.sendsNames and not self._router.hasNames:
+            notices += (
+                f"The way out {upstream.describe()} is sent addresses instead of names until "
+                "nanotun is started again: names were not kept so far.",
+            )
+        return notices
 
-    def _replaceWays(self, ways: Upstreams) -> None:
-        before, self.ways = self.ways, ways
-        ways.setServiceParent(self._services)
-        stopped = before.disownServiceParent()
+    def _configure(self, current: Current) -> None:
+        """Hand what is in force to every part that follows it."""
+        settings, upstreams = current.settings, current.upstreams
+        debug = settings.logLevel == "debug"
+        self._router.configure(current.judge, upstreams.upstream, upstreams.direct, debug)
+        self._gateway.configure(settings)
+        if self._routes is not None:
+            self._routes.configure(settings)
+        upstreams.setServiceParent(self._root)
+
+    def _stop(self, before: Current, current: Current) -> None:
+        """Stop what was in force; flows that it has connected go on."""
+        if before.owners is not None and before.owners is not current.owners:
+            before.owners.stop()
+        stopped = before.upstreams.disownServiceParent()
         if stopped is not None:
             stopped.addErrback(self._notStopped)
 
     def _notStopped(self, reason: Failure) -> None:
-        self._log.failure("The ways out of before could not be stopped", failure=reason)
-
-    def _namesNotice(self, ways: Upstreams) -> tuple[str, ...]:
-        if not ways.upstream.sendsNames or self._router.hasNames:
-            return ()
-        return (
-            f"The way out {ways.upstream.describe()} is sent addresses instead of names until "
-            "nanotun is started again: names were not kept so far.",
+        self._log.failure(
+            "The upstreams of the old configuration cannot be stopped", failure=reason
         )

@@ -6,45 +6,42 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from nanotun import __version__
-from nanotun.config.settings import Settings
-from nanotun.control.report import Report, Section, engineReport, resources
-from nanotun.control.server import Handler
-from nanotun.daemon.host import HostParts
+from nanotun.control.report import Report, engineReport, resources
+from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.reload import Live
-from nanotun.daemon.service import NanotunService, Parts
 from nanotun.errors import NanotunError, RunningError
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IPacketEngine
 from nanotun.owners import Owners
+from nanotun.router.router import FlowRouter
+from nanotun.routing.routes import Routes
 
 
 def makeReport(
-    settings: Callable[[], Settings],
+    live: Live,
     config: str,
-    tunnel: NanotunService,
-    packets: IPacketEngine,
+    device: TunnelDevice,
+    engine: IPacketEngine,
     gateway: Gateway,
-    sections: Mapping[str, Section],
+    router: FlowRouter,
+    routes: Routes | None,
     clock: Callable[[], float],
 ) -> Report:
     """
     The report of a daemon that starts now.
 
-    @param settings: those in force.
-    @param config: the configuration file's whole path, or the empty string.
-    @param sections: of other parts: C{upstream}; C{verdicts}, C{processes} and
-        C{routes} where there are any.
+    @param config: the configuration file's absolute path, or the empty string.
+    @param routes: L{None} where no route is changed.
     @param clock: seconds that only grow.
     """
     started = clock()
 
-    def daemon() -> dict[str, Any]:
+    def daemonSection() -> dict[str, Any]:
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -52,33 +49,32 @@ def makeReport(
             "config": config or None,
         }
 
-    def device() -> dict[str, Any]:
-        tun = tunnel.device
-        return {"name": tun.name, "mtu": tun.mtu, "offload": bool(tun.vnetHeader)}
+    def engineSection() -> dict[str, Any]:
+        mode = live.current.settings.stackMode
+        return {"mode": mode, **engineReport(engine.stats())}
 
-    def engine() -> dict[str, Any]:
-        return {"mode": settings().stackMode, **engineReport(packets.stats())}
+    def dnsSection() -> dict[str, Any]:
+        settings = live.current.settings
+        servers = [str(server) for server in settings.dns]
+        return {"mode": settings.dnsMode, "servers": servers, **gateway.stats()._asdict()}
 
-    def dns() -> dict[str, Any]:
-        servers = [str(server) for server in settings().dns]
-        return {"mode": settings().dnsMode, "servers": servers, **gateway.stats()._asdict()}
+    def processesSection() -> dict[str, int] | None:
+        owners = live.current.owners
+        return None if owners is None else ownersReport(owners)
 
-    others = {name: sections.get(name, _nothing) for name in ("verdicts", "processes", "routes")}
     return Report(
         {
-            "daemon": daemon,
-            "device": device,
-            "upstream": sections["upstream"],
-            "engine": engine,
-            "dns": dns,
-            **others,
+            "daemon": daemonSection,
+            "device": device.report,
+            "upstream": lambda: live.current.upstreams.report(),
+            "engine": engineSection,
+            "dns": dnsSection,
+            "verdicts": router.report,
+            "processes": processesSection,
+            "routes": lambda: None if routes is None else routes.report(),
             "resources": resources,
         }
     )
-
-
-def _nothing() -> None:
-    """The section of a part that there is not."""
 
 
 def ownersReport(owners: Owners) -> dict[str, int]:
@@ -91,48 +87,9 @@ def ownersReport(owners: Owners) -> dict[str, int]:
     table = owners.table
     return {
         "misses": owners.misses,
-        "known": len(table.stats),
+        "known": len(table.glances),
         "excluded": len(table.excluded),
     }
-
-
-def addHandlers(
-    handlers: dict[str, Handler],
-    host: HostParts,
-    live: Live,
-    tunnel: NanotunService,
-    parts: Parts,
-    gateway: Gateway,
-    config: str,
-    reactor: Any,
-) -> None:
-    """
-    Add what answers everything that can be asked, but a reload.
-
-    @param config: the configuration file's whole path, or the empty string.
-    """
-    routes = host.routes
-
-    def processes() -> dict[str, int] | None:
-        owners = host.owners.owners
-        return None if owners is None else ownersReport(owners)
-
-    handlers["status"] = makeReport(
-        lambda: live.settings,
-        config,
-        tunnel,
-        parts.engine,
-        gateway,
-        {
-            "upstream": lambda: live.ways.report(),
-            "verdicts": lambda: parts.router.report(),
-            "processes": processes,
-            "routes": lambda: None if routes is None else routes.report(),
-        },
-        time.monotonic,
-    )
-    handlers["stop"] = stopHandler(reactor)
-    handlers["confirm"] = confirmHandler(None if routes is None else routes.confirm)
 
 
 def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str, bool]]:

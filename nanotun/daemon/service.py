@@ -16,16 +16,18 @@ import errno
 import gc
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
+from nanotun.daemon.device import TunnelDevice
 from nanotun.errors import DeviceError, NanotunError
-from nanotun.interfaces import IFlowHandler, IGateway, IPacketEngine, IPart, ITunDevice, ITunOpener
+from nanotun.interfaces import IGateway, IPacketEngine, IPart
+from nanotun.router.router import FlowRouter
+from nanotun.tun.port import TunPort
 
 #: Seconds for one part of the stop.  The engine grants its flows one; with this
 #: even an engine that hangs lets the daemon end within two.
@@ -49,36 +51,20 @@ class StartFailed(SystemExit, Exception):
         self.code = 1
 
 
-class Port(Protocol):
-    """What the service needs of L{nanotun.tun.port.TunPort}."""
-
-    def startReading(self) -> None:
-        """Begin to pump."""
-
-    def stopReading(self) -> None:
-        """Pump no more; harmless before the start."""
-
-
 class Parts(NamedTuple):
     """
-    What the service puts together.
+    What the service starts and stops; nothing of it is started yet.
 
-    @ivar opener: makes the device.
-    @ivar engine: not started.
-    @ivar gateway: our services, for that engine.
-    @ivar router: the L{IFlowHandler}, for that engine and those services; it also has
-        a C{stop} that cancels everything undecided.
-    @ivar makePort: makes the reader of the device; takes what to call with an
-        errno when the device is gone.
-    @ivar before: what is started before the device is made.
-    @ivar after: what is started once the tunnel carries.
+    @ivar gateway: for that engine.
+    @ivar router: for that engine and that gateway.
+    @ivar before: started in this order before the device is opened.
+    @ivar after: started in this order once the tunnel carries traffic.
     """
 
-    opener: ITunOpener
+    device: TunnelDevice
     engine: IPacketEngine
     gateway: IGateway
-    router: Any
-    makePort: Callable[[ITunDevice, IPacketEngine, Callable[[int], None]], Port]
+    router: FlowRouter
     before: tuple[IPart, ...] = ()
     after: tuple[IPart, ...] = ()
 
@@ -92,27 +78,26 @@ class _Step(NamedTuple):
 
 
 def _nothing() -> None:
-    """For the steps that need no undoing, or no doing."""
+    """Placeholder for a step with nothing to do or undo."""
 
 
 class NanotunService(Service):
     """
     The tunnel.
 
-    @ivar device: there is one while it runs.
-    @param notices: sentences to log as warnings at the start.
+    @ivar parts: what it starts and stops.
+    @ivar notices: sentences to log as warnings at the start.
     """
 
     _log = Logger()
 
-    device: ITunDevice
-    _port: Port
+    _port: TunPort
 
     def __init__(
         self,
         settings: Settings,
         parts: Parts,
-        clock: IReactorTime,
+        reactor: Any,
         exitWith: Callable[[int], None],
         notices: tuple[str, ...] = (),
         geteuid: Callable[[], int] = os.geteuid,
@@ -124,11 +109,11 @@ class NanotunService(Service):
         @param freeze: tells the garbage collector that all there is will stay.
         """
         self._settings = settings
-        self._parts = parts
-        self._engine, self._gateway, self._router = parts.engine, parts.gateway, parts.router
-        self._clock = clock
+        self.parts = parts
+        self._device, self._engine, self._router = parts.device, parts.engine, parts.router
+        self._reactor = reactor
         self._exitWith = exitWith
-        self._notices = notices
+        self.notices = notices
         self._geteuid = geteuid
         self._freeze = freeze
         self._done: list[_Step] = []
@@ -138,10 +123,10 @@ class NanotunService(Service):
         self._steps = (
             _Step("the check for root", self._checkRoot, _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.before),
-            _Step("the device", self._openDevice, lambda: self.device.close()),
+            _Step("the device", self._device.open, self._device.close),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),
             _Step("the engine", self._startEngine, self._engine.stop),
-            _Step("the gateway", self._gateway.start, self._gateway.stop),
+            _Step("the gateway", parts.gateway.start, parts.gateway.stop),
             _Step("the router", _nothing, self._router.stop),
             _Step("reading", lambda: self._port.startReading(), _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.after),
@@ -153,7 +138,7 @@ class NanotunService(Service):
 
         @raise StartFailed: it did not start and left nothing behind.
         """
-        for notice in self._notices:
+        for notice in self.notices:
             self._log.warn("{notice}", notice=notice)
         for step in self._steps:
             try:
@@ -168,12 +153,13 @@ class NanotunService(Service):
         # process, and under load the collector walked them over and over, for
         # 3 % of the daemon's time.
         self._freeze()
+        tun = self._device.tun
         self._log.info(
             "{name} is up: engine {mode}, MTU {mtu}, offload {offload}, proxy {proxy}",
-            name=self.device.name,
+            name=tun.name,
             mode=self._settings.stackMode,
-            mtu=self.device.mtu,
-            offload="on" if self.device.vnetHeader else "off",
+            mtu=tun.mtu,
+            offload="on" if tun.vnetHeader else "off",
             proxy=", ".join(str(each) for each in self._settings.proxy),
         )
 
@@ -245,7 +231,7 @@ class NanotunService(Service):
         while self._done:
             step = self._done.pop()
             try:
-                yield maybeDeferred(step.undo).addTimeout(UNDO_LIMIT, self._clock)
+                yield maybeDeferred(step.undo).addTimeout(UNDO_LIMIT, self._reactor)
             except Exception:
                 self._log.failure("While stopping, {step} made trouble", step=step.name)
 
@@ -253,12 +239,8 @@ class NanotunService(Service):
         if self._geteuid() != 0:
             raise DeviceError(NEEDS_ROOT)
 
-    def _openDevice(self) -> None:
-        settings = self._settings
-        self.device = self._parts.opener.open(settings.tunName, settings.mtu, settings.offload)
-
     def _makePort(self) -> None:
-        self._port = self._parts.makePort(self.device, self._engine, self.deviceLost)
+        self._port = TunPort(self._device.tun, self._engine, self._reactor, self.deviceLost)
 
     def _startEngine(self) -> None:
-        self._engine.start(self.device, IFlowHandler(self._router))
+        self._engine.start(self._device.tun, self._router)

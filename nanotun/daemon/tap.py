@@ -1,8 +1,9 @@
 """
-The composition root: settings in, the service with all its parts out.
+The composition root: options in, a service with all its parts out.
 
-Called by twistd before it forks.  Nothing is opened and nothing native is
-loaded here; the service does that once it is started.
+Read it from top to bottom: each part is made once, of those above it.  All of this
+happens before twistd forks, so nothing is opened and nothing native is loaded; the
+service does that when it is started.
 """
 
 from __future__ import annotations
@@ -11,44 +12,188 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.control.server import ControlSocket, Handler
-from nanotun.daemon.host import HostParts
-from nanotun.daemon.reload import Live, Makers
-from nanotun.daemon.requests import addHandlers, reloadHandler, silently
+from nanotun.control.lock import InstanceLock
+from nanotun.control.server import ControlSocket
+from nanotun.daemon.current import Current, makeJudge, ownersFor
+from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.notify import Notifier
+from nanotun.daemon.privileges import makePrivileges
+from nanotun.daemon.reload import Live
+from nanotun.daemon.requests import (
+    confirmHandler,
+    makeReport,
+    reloadHandler,
+    silently,
+    stopHandler,
+)
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.gateway import makeGateway
-from nanotun.interfaces import (
-    IOwners,
-    IPacketEngine,
-    IPacketEngineFactory,
-    IPart,
-    ITunDevice,
-    ITunOpener,
-)
+from nanotun.gateway import Gateway, makeGateway
+from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunOpener
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
 from nanotun.owners import makeOwners, ownerOptions
-from nanotun.policy.judge import Judge
 from nanotun.router.router import FlowRouter
+from nanotun.routing.make import makeLeftovers, makeRoutes
 from nanotun.tun.device import LinuxTunOpener
-from nanotun.tun.port import TunPort
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import upstreamFor
 from nanotun.upstream.proxy import sendsNames
 
-__all__ = ["Options", "makeService"]
+__all__ = ["Options", "makeCellService", "makeService"]
+
+
+class Tunnel(NamedTuple):
+    """The parts that carry traffic, wherever the device is."""
+
+    marked: MarkedRoute
+    engine: IPacketEngine
+    gateway: Gateway
+    current: Current
+    router: FlowRouter
+    device: TunnelDevice
+
+
+def makeTunnel(settings: Settings, opener: ITunOpener, findsOwners: bool, reactor: Any) -> Tunnel:
+    """
+    Make the parts that carry traffic.
+
+    @param findsOwners: whether the device is in this network namespace, so that the
+        processes of its flows can be found.
+    @raise SystemExit: there is no such engine, a file that a proxy's URL names is no
+        good, or C{excludedProcesses} names an unknown user; with the error's sentence.
+    """
+    marked = MarkedRoute(settings.tunName, reactor.seconds)
+    try:
+        engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
+        gateway = makeGateway(
+            reactor, engine, settings, openDatagram, openStream, sendsNames(settings.proxy)
+        )
+        upstreams = Upstreams(settings, reactor, gateway.names, marked.leadsIn)
+        owners = ownersFor(settings, reactor) if findsOwners else None
+    except (ConfigError, EngineError) as error:
+        raise SystemExit(f"nanotun: {error}") from None
+    judge = makeJudge(settings, upstreams, owners, gateway, marked)
+    usesNames = settings.dnsMode == "fake-ip" or upstreams.upstream.sendsNames
+    router = FlowRouter(
+        judge,
+        upstreams.upstream,
+        upstreams.direct,
+        engine,
+        gateway,
+        reactor,
+        settings.logLevel == "debug",
+        gateway.names if usesNames else None,
+    )
+    device = TunnelDevice(settings, opener)
+    current = Current(settings, upstreams, owners, judge)
+    return Tunnel(marked, engine, gateway, current, router, device)
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the daemon that sends this machine's traffic through the proxy.
+
+    @param options: parsed.
+    @raise SystemExit: see L{makeTunnel}; as from L{Options.postOptions}.
+    """
+    from twisted.internet import reactor
+
+    settings = options.settings
+    twistd: Mapping[str, Any] = options.parent or {}
+    config = os.path.abspath(options["config"]) if options["config"] else ""
+    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), True, reactor)
+    marked, engine, gateway, current, router, device = tunnel
+    root = LoggedService(settings, twistd, reactor)
+    end = partial(exitWith, reactor)
+
+    leftovers = makeLeftovers(settings)
+    routes = None
+    if settings.autoDefaultRoute:
+        ask, networkChanged = gateway.names.resolve, gateway.clearCache
+        routes = makeRoutes(settings, reactor, ask, networkChanged, options.confirm, end)
+    privileges = makePrivileges(
+        settings, twistd, config, current.owners is not None, leftovers is not None
+    )
+    notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
+
+    live = Live(
+        options, config, current, marked, gateway, router, routes, privileges, root, reactor
+    )
+    reload = reloadHandler(live, notifier)
+    report = makeReport(live, config, device, engine, gateway, router, routes, time.monotonic)
+    control = ControlSocket(
+        settings.runDir,
+        {
+            "status": report,
+            "reload": reload,
+            "confirm": confirmHandler(None if routes is None else routes.confirm),
+            "stop": stopHandler(reactor),
+        },
+        reactor,
+    )
+    signals = Signals(reactor, {signal.SIGHUP: silently(reload)})
+    lock = InstanceLock(settings.runDir, config)
+
+    # Privileges go first, so that nothing starts with more than it needs; nothing else
+    # is done before the lock is held.
+    before = (signals, privileges, lock, live, marked)
+    undo = routes or leftovers
+    after = (control, notifier) if undo is None else (undo, control, notifier)
+    parts = Parts(device, engine, gateway, router, before, after)
+    notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
+    NanotunService(settings, parts, reactor, end, notices).setServiceParent(root)
+    # Started after the tunnel, whose start may fail.
+    current.upstreams.setServiceParent(root)
+    return root
+
+
+def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int], None]) -> IService:
+    """
+    Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
+    machine it does nothing: no lock, no routes, no control socket, no reload.
+
+    @param options: parsed.
+    @param leave: has the process end with a status.
+    @raise SystemExit: see L{makeTunnel}.
+    """
+    from twisted.internet import reactor
+
+    settings = options.settings
+    tunnel = makeTunnel(settings, opener, False, reactor)
+    marked, engine, gateway, current, router, device = tunnel
+    root = MultiService()
+    parts = Parts(device, engine, gateway, router, before=(marked,))
+    notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
+    NanotunService(settings, parts, reactor, leave, notices).setServiceParent(root)
+    current.upstreams.setServiceParent(root)
+    return root
+
+
+def checkFiles(settings: Settings) -> None:
+    """
+    Read the files that the settings name.  Opens no connection.
+
+    @raise ConfigError: a file is no good, or a user is not known.
+    """
+    from twisted.internet import reactor
+
+    for url in settings.proxy:
+        upstreamFor(url, reactor, settings.connectTimeout)
+    makeOwners(ownerOptions(settings), reactor)
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:
@@ -70,8 +215,8 @@ def exitWith(reactor: Any, status: int) -> None:
     """
     Stop the reactor and let the process end with C{status}.
 
-    twistd has no public way to say so, and by the time it is done with its own
-    clean-up it ends with 0.  What Python calls last has the last word.
+    twistd has no public way to choose the exit status: it cleans up and ends with 0.
+    So the status is set in the very last thing that Python calls.
 
     @param reactor: is running.
     """
@@ -83,99 +228,3 @@ def exitWith(reactor: Any, status: int) -> None:
 
     atexit.register(leave)
     reactor.stop()
-
-
-def checkFiles(settings: Settings) -> None:
-    """
-    Read what the settings name, beside their own files.  Opens no connection.
-
-    @raise ConfigError: something of it is no good, or a user is not known.
-    """
-    from twisted.internet import reactor
-
-    for url in settings.proxy:
-        upstreamFor(url, reactor, settings.connectTimeout)
-    makeOwners(ownerOptions(settings), reactor)
-
-
-def makeService(
-    options: Options,
-    opener: ITunOpener | None = None,
-    leave: Callable[[int], None] | None = None,
-) -> IService:
-    """
-    Put everything together.
-
-    @param options: parsed.
-    @param opener: if not for this machine's own network namespace, which nothing is
-        done to then.
-    @param leave: has the process end with a status; by default the reactor stops.
-    @raise SystemExit: a file that the proxy's URL names is no good, or a user that
-        C{excludedProcesses} names is not known; with the error's sentence, as from
-        L{Options.postOptions}.
-    """
-    from twisted.internet import reactor  # type: ignore[import-not-found]
-
-    def exit(status: int) -> None:
-        exitWith(reactor, status)
-
-    settings = options.settings
-    debug = settings.logLevel == "debug"
-    config = os.path.abspath(options["config"]) if options["config"] else ""
-    options["config"] = config or None
-    marked = MarkedRoute(settings.tunName, reactor.seconds)
-    try:
-        engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
-    except EngineError as error:
-        raise SystemExit(f"nanotun: {error}") from None
-    gateway = makeGateway(
-        reactor, engine, settings, openDatagram, openStream, sendsNames(settings.proxy)
-    )
-
-    def makeWays(settings: Settings) -> Upstreams:
-        return Upstreams(settings, reactor, gateway.names, marked.leadsIn)
-
-    def makeJudge(settings: Settings, ways: Upstreams, owners: IOwners | None) -> Judge:
-        return Judge(settings, owners, gateway.isLocal, marked.leadsIn, ways.dials, os.getpid)
-
-    host: HostParts | None = None
-    try:
-        ways = makeWays(settings)
-        if opener is None:
-            host = HostParts(options, reactor, gateway, config, exit)
-    except ConfigError as error:
-        raise SystemExit(f"nanotun: {error}") from None
-    owners = None if host is None else host.owners.owners
-    judge = makeJudge(settings, ways, owners)
-    router = FlowRouter(
-        judge, ways.upstream, ways.direct, engine, gateway, reactor, debug, gateway.names
-    )
-    root = LoggedService(settings, options.parent or {}, reactor)
-    handlers: dict[str, Handler] = {}
-    before: tuple[IPart, ...] = (marked,)
-    after: tuple[IPart, ...] = ()
-    live: Live | None = None
-    if host is not None:
-        makers = Makers(makeWays, makeJudge, host.ownersFor, host.lacksRights)
-        live = Live(options, makers, ways, host.owners, host.routes, router, gateway, root, root)
-        handlers["reload"] = reloadHandler(live, host.notifier)
-        signals = Signals(reactor, {signal.SIGHUP: silently(handlers["reload"])})
-        before = (*host.before(signals), marked)
-        after = host.after(ControlSocket(settings.runDir, handlers, reactor))
-
-    def makePort(
-        device: ITunDevice, engine: IPacketEngine, deviceLost: Callable[[int], None]
-    ) -> TunPort:
-        return TunPort(device, engine, reactor, deviceLost)
-
-    parts = Parts(
-        opener or LinuxTunOpener(offloadWorks), engine, gateway, router, makePort, before, after
-    )
-    notices = (*options.notices, *noticesOf(settings, ways.upstream))
-    tunnel = NanotunService(settings, parts, reactor, leave or exit, notices)
-    if host is not None and live is not None:
-        addHandlers(handlers, host, live, tunnel, parts, gateway, config, reactor)
-    tunnel.setServiceParent(root)
-    # Started after the tunnel, which is what can fail.
-    ways.setServiceParent(root)
-    return root

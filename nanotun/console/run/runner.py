@@ -22,7 +22,7 @@ from nanotun.cell.launch import Cell
 from nanotun.console.run.options import RunOptions
 from nanotun.console.run.signals import watchSignals
 from nanotun.daemon.service import StartFailed
-from nanotun.daemon.tap import makeService
+from nanotun.daemon.tap import makeCellService
 from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
@@ -207,7 +207,7 @@ def run(
 
     runner = CommandRunner(cell.channel, reactor, stop, say)
     try:
-        service: IService = makeService(options, CellTunOpener(cell.channel), runner.deviceLost)
+        service: IService = makeCellService(options, CellTunOpener(cell.channel), runner.deviceLost)
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))
         return OWN_FAULT

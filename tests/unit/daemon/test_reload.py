@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +14,11 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.daemon.owning import CurrentOwners
-from nanotun.daemon.reload import Live, Makers
+from nanotun.daemon import current as currentModule
+from nanotun.daemon import reload as module
+from nanotun.daemon.current import Current, makeJudge, ownersFor
+from nanotun.daemon.privileges import Privileges
+from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
     confirmHandler,
     makeReport,
@@ -26,18 +29,27 @@ from nanotun.daemon.requests import (
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.owners import OwnerOptions
 from nanotun.testing import FakeNames
+
+#: What a daemon may do that looks for flows' processes.
+ALL = frozenset({"NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"})
 
 
 class FakeOwners:
     """Notes its start and stop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    refusal: Exception | None = None
+
+    def __init__(self, options: OwnerOptions) -> None:
+        self.options = options
         self.state = "made"
 
     def start(self) -> None:
         """Scan."""
+        if self.refusal is not None:
+            raise self.refusal
         self.state = "started"
 
     def stop(self) -> None:
@@ -45,169 +57,267 @@ class FakeOwners:
         self.state = "stopped"
 
 
-class FakeRunning:
-    """What is configured anew, all in one; notes how."""
+class FakeFollower:
+    """
+    The router, the gateway or the routes.
+
+    @ivar calls: what it was configured with.
+    """
 
     hasNames = False
-    refusal: Exception | None = None
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.router = self.gateway = self
+        self.names = FakeNames()
 
-    def reconfigure(self, *arguments: Any) -> None:
-        """The router's and the logs'."""
-        if self.refusal is not None and isinstance(arguments[0], Settings):
-            raise self.refusal
+    def configure(self, *arguments: Any) -> None:
+        """Take it over."""
         self.calls.append(arguments)
 
-    def configure(self, settings: Settings) -> None:
-        """The gateway's."""
-        self.calls.append(("gateway", settings))
+    def isLocal(self, host: str) -> bool:
+        """Whether an address is this machine's."""
+        return False
 
-    def setProxies(self, hosts: list[str]) -> None:
-        """The routes'."""
-        self.calls.append(("proxies", tuple(hosts)))
+
+class FakeRoot(MultiService):
+    """The outermost service, which can refuse to log as it is told."""
+
+    refusal: Exception | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Settings] = []
+
+    def configure(self, settings: Settings) -> None:
+        """Log so."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(settings)
 
 
 class LiveTests(SynchronousTestCase):
     """L{Live}."""
 
     def setUp(self) -> None:
+        self.made: list[FakeOwners] = []
+        self.ownersRefusal: Exception | None = None
+        self.patch(currentModule, "makeOwners", self.makeOwners)
+        self.router, self.gateway, self.routes = (FakeFollower() for _ in range(3))
+        self.root = FakeRoot()
         self.path = Path(self.mktemp()).resolve()
         self.write("proxy: socks5://h:1")
+        self.live = self.makeLive()
+
+    def makeLive(self, rights: frozenset[str] = ALL) -> Live:
+        """A daemon with the configuration of now, that has started."""
         options = Options()
         options.parseOptions(["-c", str(self.path), "--log-dir", ""])
-        self.settings = options.settings
-        self.running = FakeRunning()
-        self.services = MultiService()
-        self.lacking: list[str] = []
-        self.made: list[FakeOwners] = []
-        self.owners = CurrentOwners(None)
-        makers = Makers(self.makeWays, self.judge, cast(Any, self.makeOwners), self.lacksRights)
-        ways = self.makeWays(options.settings)
-        ways.setServiceParent(self.services)
-        routes: Any = self.running
-        running = self.running
-        self.live = Live(
+        settings = options.settings
+        gateway: Any = self.gateway
+        marked = MarkedRoute("nano0", Clock().seconds)
+        upstreams = Upstreams(settings, Clock(), gateway.names, marked.leadsIn)
+        owners = ownersFor(settings, Clock())
+        judge = makeJudge(settings, upstreams, owners, gateway, marked)
+        upstreams.setServiceParent(self.root)
+        live = Live(
             options,
-            makers,
-            ways,
-            self.owners,
-            routes,
-            running.router,
-            running.gateway,
-            running,
-            self.services,
+            str(self.path),
+            Current(settings, upstreams, owners, judge),
+            marked,
+            gateway,
+            cast(Any, self.router),
+            cast(Any, self.routes),
+            Privileges(rights, cast(Any, None)),
+            cast(Any, self.root),
+            Clock(),
         )
+        live.start()
+        return live
+
+    def makeOwners(self, options: OwnerOptions, reactor: Any) -> FakeOwners:
+        """Owners that may refuse to start."""
+        self.made.append(FakeOwners(options))
+        self.made[-1].refusal = self.ownersRefusal
+        return self.made[-1]
 
     def write(self, text: str) -> None:
         """Write the configuration."""
         self.path.write_text(text)
         self.path.chmod(0o600)
 
-    def makeWays(self, settings: Settings) -> Upstreams:
-        """Real ways out."""
-        return Upstreams(settings, Clock(), FakeNames())
+    def inForce(self) -> list[Any]:
+        """Everything that a reload may change."""
+        calls = [len(each.calls) for each in (self.router, self.gateway, self.routes, self.root)]
+        owners: Any = self.live.current.owners
+        state = None if owners is None else owners.state
+        return [self.live.current, list(self.root), state, *calls]
 
-    def judge(self, settings: Settings, ways: Upstreams, owners: Any) -> Any:
-        """A judge that says what it is made of."""
-        return "judge", settings, owners
-
-    def makeOwners(self, settings: Settings) -> FakeOwners | None:
-        """Owners where there is a rule."""
-        if not settings.excludedProcesses:
-            return None
-        self.made.append(FakeOwners(settings))
-        return self.made[-1]
-
-    def lacksRights(self, settings: Settings) -> bool:
-        """Whether a setting that needs them is another than at the start."""
-        return any(getattr(settings, name) != getattr(self.settings, name) for name in self.lacking)
+    def test_part(self) -> None:
+        """As a part it starts and stops the owners, where there are any."""
+        verifyObject(IPart, self.live)
+        self.live.stop()
+        self.assertEqual(self.made, [])
+        self.write("proxy: h:1\nexcludedProcesses: curl")
+        live = self.makeLive()
+        (owners,) = self.made
+        self.assertEqual(owners.state, "started")
+        live.stop()
+        self.assertEqual(owners.state, "stopped")
 
     def test_nothing(self) -> None:
         """The same file changes nothing at all."""
-        ways = self.live.ways
+        before = self.inForce()
         self.assertEqual(self.live.reload(), {"changed": [], "restart": [], "warnings": []})
-        self.assertEqual(self.running.calls, [])
-        self.assertIs(self.live.ways, ways)
+        self.assertEqual(self.inForce(), before)
 
     def test_proxy(self) -> None:
-        """Another proxy: logs, router, gateway and routes hear of it; the ways out are replaced."""
-        before = self.live.ways
+        """Another proxy: every part is configured with it, and the upstreams are replaced."""
+        before = self.live.current
         self.write("proxy: ['http://other', 'https://third?insecure=1']\nlogLevel: debug")
         answer = self.live.reload()
         self.assertEqual(answer["changed"], ["proxy", "logLevel"])
-        logs, router, gateway, proxies = self.running.calls
-        ways = self.live.ways
-        self.assertEqual(logs, (self.live.settings,))
+        current = self.live.current
+        settings, upstreams = current.settings, current.upstreams
+        self.assertEqual([proxy.host for proxy in settings.proxy], ["other", "third"])
+        self.assertIsNot(current.judge, before.judge)
         self.assertEqual(
-            router, (("judge", self.live.settings, None), ways.upstream, ways.direct, True)
+            self.router.calls, [(current.judge, upstreams.upstream, upstreams.direct, True)]
         )
-        self.assertEqual(gateway, ("gateway", self.live.settings))
-        self.assertEqual(proxies, ("proxies", ("other", "third")))
-        self.assertEqual(list(self.services), [ways])
-        self.assertIs(before.parent, None)
+        self.assertEqual(self.root.calls, [settings])
+        self.assertEqual(self.gateway.calls, [(settings,)])
+        self.assertEqual(self.routes.calls, [(settings,)])
+        self.assertEqual(list(self.root), [upstreams])
+        self.assertIs(before.upstreams.parent, None)
         warned = " ".join(answer["warnings"])
         for text in ("carries no UDP", "Nobody checks the certificate", "addresses instead of"):
             self.assertIn(text, warned)
-        self.running.hasNames = True
+        self.router.hasNames = True
         self.write("proxy: http://fourth")
         self.assertNotIn("instead of names", " ".join(self.live.reload()["warnings"]))
 
+    def test_noRoutes(self) -> None:
+        """A daemon that changes no route is configured all the same."""
+        self.live._routes = None
+        self.write("proxy: h:2\ndns: 192.0.2.1")
+        self.assertEqual(self.live.reload()["changed"], ["proxy", "dns"])
+        self.assertEqual((len(self.gateway.calls), self.routes.calls), (1, []))
+
     def test_relay(self) -> None:
-        """Another server or size of the cache is the gateway's."""
+        """Another server or size of the cache reaches the gateway, and warns of no proxy."""
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5")
-        self.assertEqual(self.live.reload()["changed"], ["dns", "dnsCacheSize"])
-        self.assertEqual(self.running.calls[2], ("gateway", self.live.settings))
+        answer = self.live.reload()
+        self.assertEqual(answer["changed"], ["dns", "dnsCacheSize"])
+        self.assertEqual(answer["warnings"], [])
+        (settings,) = self.gateway.calls[-1]
+        self.assertEqual((settings.dns[0].host, settings.dnsCacheSize), ("192.0.2.1", 5))
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5\ndnsCache: false")
         self.live.reload()
-        self.assertEqual(self.running.calls[5], ("gateway", self.live.settings))
+        (settings,) = self.gateway.calls[-1]
+        self.assertFalse(settings.dnsCache)
 
     def test_owners(self) -> None:
-        """The table of processes is made anew, started, and the one before stopped."""
+        """Owners are made anew only if the settings say something else of processes."""
         self.write("proxy: h:1\nexcludedProcesses: curl")
         self.live.reload()
-        first = cast(Any, self.owners.owners)
+        first = cast(Any, self.live.current.owners)
         self.assertEqual(first.state, "started")
-        self.assertIs(self.running.calls[1][0][2], first)
+        self.assertIs(self.live.current.judge._owners, first)
         self.write("proxy: h:1\nexcludedProcesses: curl\nlan: proxy")
         self.live.reload()
-        self.assertIs(self.owners.owners, first)
+        self.assertIs(self.live.current.owners, first)
+        self.assertIs(self.live.current.judge._owners, first)
+        self.assertEqual(first.state, "started")
+        self.write("proxy: h:1\nexcludedProcesses: curl\nlan: proxy\nexcludeRefresh: 20s")
+        self.live.reload()
+        second = cast(Any, self.live.current.owners)
+        self.assertEqual((first.state, second.state), ("stopped", "started"))
         self.write("proxy: h:1\nlan: proxy")
         self.live.reload()
-        self.assertIs(self.owners.owners, None)
-        self.assertEqual(first.state, "stopped")
+        self.assertIs(self.live.current.owners, None)
+        self.assertEqual(second.state, "stopped")
 
     def test_rights(self) -> None:
         """What needs rights that were given up needs a restart, and no more than that."""
-        self.lacking = ["excludedProcesses"]
+        self.live = self.makeLive(frozenset({"NET_ADMIN"}))
         self.write("proxy: h:2\nexcludedProcesses: curl")
         answer = self.live.reload()
         self.assertEqual((answer["changed"], answer["restart"]), (["proxy"], ["excludedProcesses"]))
-        self.lacking = ["proxy"]
-        self.settings = self.live.settings
-        self.write("proxy: h:3\nlan: proxy")
+        self.write("proxy: 127.0.0.1:3\nlan: proxy")
         answer = self.live.reload()
         self.assertEqual((answer["changed"], answer["restart"]), (["lan"], ["proxy"]))
+        self.assertIs(self.live.current.owners, None)
 
     def test_bad(self) -> None:
         """Whatever is no good, nothing changes, and nothing of what was begun is left."""
-        before = (self.live.settings, self.live.ways, self.owners.owners)
+        before = self.inForce()
         for text, sentence in (
             ("proxy: h:2\nmtu: 1", "line 2: mtu must be"),
             ("proxy: https://h?ca=/nowhere.pem", "/nowhere.pem"),
         ):
             self.write(text)
             self.assertIn(sentence, str(self.assertRaises(ConfigError, self.live.reload)))
-        self.running.refusal = ConfigError("No directory.")
+        self.root.refusal = ConfigError("No directory.")
         self.write("proxy: h:2\nexcludedProcesses: curl\nlogLevel: debug")
         self.assertRaises(ConfigError, self.live.reload)
         self.assertEqual(self.made[-1].state, "stopped")
         os.unlink(self.path)
         self.assertRaises(ConfigError, self.live.reload)
-        self.assertEqual((self.live.settings, self.live.ways, self.owners.owners), before)
-        self.assertEqual(self.running.calls, [])
+        self.assertEqual(self.inForce(), before)
+
+    def failing(self, function: Callable[..., Any], call: int) -> Callable[..., Any]:
+        """A function that fails at one of its calls, counted from 1."""
+        calls: list[int] = []
+
+        def wrapper(*arguments: Any) -> Any:
+            calls.append(1)
+            if len(calls) == call:
+                raise ConfigError("It is no good.")
+            return function(*arguments)
+
+        return wrapper
+
+    def test_whole(self) -> None:
+        """
+        Whichever step fails, be it the check or the making of what is to be in force, all
+        parts go on with the old configuration; then the same file is taken over whole.
+        """
+        new = "proxy: h:2\nexcludedProcesses: wget\nlogLevel: debug\ndns: 192.0.2.1"
+        steps = [
+            (name, call) for name in ("Upstreams", "ownersFor", "makeJudge") for call in (1, 2)
+        ]
+        for name, call in (*steps, ("owners start", 0), ("logs", 0)):
+            self.write("proxy: h:1\nexcludedProcesses: curl")
+            self.live.reload()
+            before = self.inForce()
+            self.assertEqual(before[2], "started")
+            self.write(new)
+            if name == "owners start":
+                self.ownersRefusal = ConfigError("It is no good.")
+            elif name == "logs":
+                self.root.refusal = ConfigError("It is no good.")
+            else:
+                patched = self.patch(module, name, self.failing(getattr(module, name), call))
+            self.assertEqual(
+                str(self.assertRaises(ConfigError, self.live.reload)), "It is no good.", name
+            )
+            self.assertEqual(self.inForce(), before, name)
+            self.assertNotIn("started", [each.state for each in self.made if not self.isLive(each)])
+            self.ownersRefusal = self.root.refusal = None
+            if name in ("Upstreams", "ownersFor", "makeJudge"):
+                patched.restore()
+            self.live.reload()
+            current: Any = self.live.current
+            self.assertEqual(current.settings.proxy[0].port, 2)
+            self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
+            self.assertEqual(list(self.root), [current.upstreams])
+            self.assertIs(self.router.calls[-1][0], current.judge)
+            for follower in (self.gateway, self.routes):
+                self.assertEqual(follower.calls[-1], (current.settings,))
+            self.assertIs(self.root.calls[-1], current.settings)
+
+    def isLive(self, owners: FakeOwners) -> bool:
+        """Whether these are the owners in force."""
+        return cast(Any, self.live.current.owners) is owners
 
     def test_flags(self) -> None:
         """The flags of the start still win."""
@@ -233,20 +343,7 @@ class LiveTests(SynchronousTestCase):
 
 
 class NeighbourTests(SynchronousTestCase):
-    """L{CurrentOwners} and the handlers."""
-
-    def test_currentOwners(self) -> None:
-        """The part starts and stops what it holds."""
-        empty = CurrentOwners(None)
-        verifyObject(IPart, empty)
-        empty.start()
-        empty.stop()
-        owners: Any = FakeOwners(cast(Any, None))
-        part = CurrentOwners(owners)
-        part.start()
-        self.assertEqual(owners.state, "started")
-        part.stop()
-        self.assertEqual(owners.state, "stopped")
+    """The handlers."""
 
     def test_confirm(self) -> None:
         """Nothing to confirm is one sentence."""
@@ -291,27 +388,49 @@ class NeighbourTests(SynchronousTestCase):
         self.assertIs(silently(handler)(), None)
 
     def test_report(self) -> None:
-        """The report has every section; those of parts that there are not are nothing."""
-        settings: Any = replace
+        """
+        The report has every section; those of absent parts, and of parts that fail, are
+        nothing.
+        """
 
-        class Tunnel:
+        class Broken:
             """No part of it works."""
 
-            device = property(lambda self: 1 // 0)
+            def __getattr__(self, name: str) -> Any:
+                return lambda: 1 // 0
+
+        class Reporting:
+            """The upstreams, and the value that holds them."""
+
+            owners = None
+            settings = Broken()
+
+            def report(self) -> dict[str, int]:
+                """See L{Upstreams.report}."""
+                return {"a": 1}
 
         times = iter([10.0, 12.5])
-        broken: Any = Tunnel()
-        report = makeReport(
-            settings,
-            "",
-            broken,
-            broken,
-            broken,
-            {"upstream": lambda: {"a": 1}},
-            lambda: next(times),
-        )()
+        broken: Any = Broken()
+        live: Any = Reporting()
+        live.current = live.upstreams = live
+        report = makeReport(live, "", broken, broken, broken, broken, None, lambda: next(times))()
+        self.assertEqual(
+            list(report),
+            [
+                "daemon",
+                "device",
+                "upstream",
+                "engine",
+                "dns",
+                "verdicts",
+                "processes",
+                "routes",
+                "resources",
+            ],
+        )
         self.assertEqual(report["daemon"]["uptime"], 2.5)
         self.assertIs(report["daemon"]["config"], None)
         self.assertEqual(report["upstream"], {"a": 1})
-        self.assertEqual([report[name] for name in ("device", "engine", "routes")], [None] * 3)
+        absent = ("device", "engine", "dns", "verdicts", "processes", "routes")
+        self.assertEqual([report[name] for name in absent], [None] * 6)
         self.flushLoggedErrors()

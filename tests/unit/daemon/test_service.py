@@ -16,6 +16,8 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
+from nanotun.daemon import service as module
+from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
@@ -150,6 +152,7 @@ class ServiceCase(SynchronousTestCase):
         self.engine = NotingEngine(self.events)
         self.gateway = NotingGateway(self.events)
         self.port = FakePort(self.events)
+        self.patch(module, "TunPort", self.makePort)
         self.statuses: list[int] = []
         self.logged: list[LogEvent] = []
         observer = cast(ILogObserver, self.logged.append)
@@ -160,13 +163,9 @@ class ServiceCase(SynchronousTestCase):
         self, geteuid: Callable[[], int] = lambda: 0, notices: tuple[str, ...] = ()
     ) -> NanotunService:
         """Make the service."""
-        parts = Parts(
-            self.opener,
-            self.engine,
-            self.gateway,
-            FakeRouter(self.events),
-            self.makePort,
-        )
+        router: Any = FakeRouter(self.events)
+        device = TunnelDevice(SETTINGS, self.opener)
+        parts = Parts(device, self.engine, self.gateway, router)
         return NanotunService(
             SETTINGS, parts, self.clock, self.statuses.append, notices, geteuid, self.freeze
         )
@@ -176,7 +175,7 @@ class ServiceCase(SynchronousTestCase):
         self.events.append("freeze")
 
     def makePort(
-        self, device: ITunDevice, engine: IPacketEngine, lost: Callable[[int], None]
+        self, device: ITunDevice, engine: IPacketEngine, reactor: Any, lost: Callable[[int], None]
     ) -> FakePort:
         """The port, which says when the device is lost."""
         self.port.lost = lost

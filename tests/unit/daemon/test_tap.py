@@ -14,16 +14,17 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
-from nanotun.daemon import host
-from nanotun.daemon.host import makePrivileges
+from nanotun.daemon import privileges
 from nanotun.daemon.notify import Notifier
-from nanotun.daemon.owning import CurrentOwners
-from nanotun.daemon.privileges import Privileges
+from nanotun.daemon.privileges import Privileges, makePrivileges
+from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
-from nanotun.daemon.tap import engineFactory, makeService
+from nanotun.daemon.tap import engineFactory, makeCellService, makeService
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.testing import MemoryTunOpener
 from tests import ROOT
 
 
@@ -95,19 +96,21 @@ class MakeServiceTests(SynchronousTestCase):
         done before the lock is had, and systemd hears last.
         """
         (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
-        parts = tunnel._parts
+        parts = tunnel.parts
         first = [type(part) for part in parts.before[:3]]
         self.assertEqual(first, [Signals, Privileges, InstanceLock])
         self.assertIsInstance(parts.after[-1], Notifier)
 
     def test_privileges(self) -> None:
         """What a daemon keeps follows from its settings and from where its files are."""
-        self.patch(host, "hasForeign", lambda read, written: "/nobody's" in written)
-        self.assertEqual(makePrivileges(self.options(), False)._names, {"NET_ADMIN"})
-        options = self.options("direct://", "--auto-route")
-        cast(Any, options).parent = {"pidfile": "/nobody's/twistd.pid"}
+        self.patch(privileges, "hasForeign", lambda read, written: "/nobody's" in written)
         self.assertEqual(
-            makePrivileges(options, True)._names,
+            makePrivileges(self.options().settings, {}, "", False, False)._names, {"NET_ADMIN"}
+        )
+        settings = self.options("direct://", "--auto-route").settings
+        twistd = {"pidfile": "/nobody's/twistd.pid"}
+        self.assertEqual(
+            makePrivileges(settings, twistd, "", True, False)._names,
             {"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"},
         )
 
@@ -138,13 +141,13 @@ class MakeServiceTests(SynchronousTestCase):
             ("direct://", False),
         ):
             tunnel = next(iter(cast(Any, makeService(self.options(proxy)))))
-            self.assertEqual("carries no UDP" in "".join(tunnel._notices), told, proxy)
+            self.assertEqual("carries no UDP" in "".join(tunnel.notices), told, proxy)
 
     def test_insecure(self) -> None:
         """Each proxy whose certificate nobody checks is told at the start."""
         proxies = "https://a,https://u:secret@b?insecure=1,https://c?insecure=1"
         tunnel = next(iter(cast(Any, makeService(self.options(proxies)))))
-        told = [notice for notice in tunnel._notices if "certificate" in notice]
+        told = [notice for notice in tunnel.notices if "certificate" in notice]
         self.assertEqual(len(told), 2)
         self.assertIn("https://u:***@b", told[0])
         self.assertNotIn("secret", told[0])
@@ -164,8 +167,8 @@ class MakeServiceTests(SynchronousTestCase):
             (("socks5:///run/proxy.sock",), True),
         ):
             tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
-            (part,) = (p for p in tunnel._parts.before if isinstance(p, CurrentOwners))
-            self.assertEqual(part.owners is not None, expected, arguments)
+            (live,) = (part for part in tunnel.parts.before if isinstance(part, Live))
+            self.assertEqual(live.current.owners is not None, expected, arguments)
 
     def test_noUser(self) -> None:
         """A user that nobody knows ends it with one sentence."""
@@ -175,18 +178,45 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
-        output = python(
-            "import os, threading\n"
-            "from twisted.internet import reactor\n"
-            "before = os.listdir('/proc/self/fd')\n"
-            "from nanotun.daemon.tap import Options, makeService\n"
-            "o = Options(); o.parseOptions(['--proxy', 'h,direct://', '--exclude', 'curl'])\n"
-            "o.parent = {}\n"
-            "makeService(o)\n"
-            "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
-            " len(os.listdir('/proc/self/fd')) - len(before))"
+        for arguments in (
+            ["h,direct://", "--exclude", "curl"],
+            ["direct://", "--stack", "simple"],
+            ["http://127.0.0.1:1", "--upstream-pool", "2", "--dns-mode", "fake-ip"],
+            ["h", "--auto-route", "--kill-switch", "true", "--log-dir", "logs"],
+        ):
+            output = python(
+                "import os, threading\n"
+                "from twisted.internet import reactor\n"
+                "def fds(): return sorted(os.listdir('/proc/self/fd'))\n"
+                "before = fds()\n"
+                "from nanotun.daemon.tap import Options, makeService\n"
+                f"o = Options(); o.parseOptions(['--proxy', *{arguments!r}])\n"
+                "o.parent = {}\n"
+                "makeService(o)\n"
+                "print('libnetstack' in open('/proc/self/maps').read(), threading.active_count(),"
+                " fds() == before)"
+            )
+            self.assertEqual(output, "False 1 True", arguments)
+
+    def test_cell(self) -> None:
+        """The tunnel of C{nanotun run} does nothing to this machine, and asks for no process."""
+        opener = MemoryTunOpener()
+        root = makeCellService(self.options("127.0.0.1:1"), opener, self.fail)
+        verifyObject(IService, root)
+        tunnel, upstreams = cast(Any, root)
+        self.assertIsInstance(tunnel, NanotunService)
+        self.assertFalse(tunnel.running or opener.devices)
+        self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
+        self.assertEqual(tunnel.parts.after, ())
+        self.assertEqual(list(upstreams), [])
+
+    def test_cellFails(self) -> None:
+        """There too, a file that is no good ends it with one sentence."""
+        options = self.options("https://h?ca=/nowhere/ca.pem")
+        error = self.assertRaises(
+            SystemExit, makeCellService, options, MemoryTunOpener(), self.fail
         )
-        self.assertEqual(output, "False 1 0")
+        self.assertIn("/nowhere/ca.pem", str(error.code))
 
 
 class ExitTests(SynchronousTestCase):

@@ -1,0 +1,67 @@
+"""
+The configuration in force, with the parts that are made of nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from nanotun.config.settings import Settings
+from nanotun.daemon.upstreams import Upstreams
+from nanotun.gateway import Gateway
+from nanotun.linux.locality import Locality
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.owners import Owners, makeOwners, ownerOptions
+from nanotun.policy.judge import Judge, rulesFor, runsLocally
+
+
+class Current(NamedTuple):
+    """
+    What is in force.  It never changes: a reload puts another one in its place.
+
+    @ivar owners: finds flows' processes; L{None} where no rule is about processes.
+    @ivar judge: decides about flows, by the settings, the upstreams and the owners.
+    """
+
+    settings: Settings
+    upstreams: Upstreams
+    owners: Owners | None
+    judge: Judge
+
+
+def ownersFor(settings: Settings, reactor: Any, before: Current | None = None) -> Owners | None:
+    """
+    What finds the processes of flows under these settings.
+
+    @param before: what is in force so far; its owners are kept if the settings say the
+        same of processes.
+    @return: not started, unless kept; L{None} where no rule is about processes.
+    @raise nanotun.errors.ConfigError: C{excludedProcesses} names an unknown user.
+    """
+    options = ownerOptions(settings)
+    if before is not None and options == ownerOptions(before.settings):
+        return before.owners
+    return makeOwners(options, reactor) if needsOwners(settings) else None
+
+
+def needsOwners(settings: Settings) -> bool:
+    """Whether any rule is about the processes of flows."""
+    localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
+    return rulesFor(settings, localProxy).needsOwner
+
+
+def makeJudge(
+    settings: Settings,
+    upstreams: Upstreams,
+    owners: Owners | None,
+    gateway: Gateway,
+    marked: MarkedRoute,
+) -> Judge:
+    """
+    What decides about flows under these settings.
+
+    @param gateway: knows this machine's addresses.
+    """
+    return Judge(settings, owners, gateway.isLocal, marked.leadsIn, upstreams.dials, os.getpid)
