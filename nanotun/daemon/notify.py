@@ -1,10 +1,9 @@
 """
-What systemd wants to hear of a service: that it is ready, that it is alive, that it
-stops.
+Tells systemd that the service is ready, that it is alive, and that it stops.
 
-The protocol is sd_notify(3): datagrams of C{NAME=VALUE} lines to the socket that
-C{NOTIFY_SOCKET} names.  It is sent from here because the packages for it bind
-libsystemd or rest since years, and all of it is one sendto.
+The protocol is sd_notify(3): datagrams of C{NAME=VALUE} lines, sent to the socket that
+C{NOTIFY_SOCKET} names.  No package is used for it: those there are bind libsystemd or
+have been unmaintained for years, and all that is needed is one sendto.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from zope.interface import implementer
 
 from nanotun.interfaces import IPart
 
-#: Seconds that a datagram may wait for room: what systemd has not read by then it will
-#: not miss, and the reactor must go on.
+#: Seconds that a datagram may wait for room in the socket.  The reactor waits with it,
+#: and a message that systemd has not read by then can be lost without harm.
 SEND_LIMIT = 0.2
 
 Send = Callable[[str, str], None]
@@ -45,15 +44,15 @@ def sendDatagram(address: str, text: str) -> None:
 @implementer(IPart)
 class Notifier:
     """
-    Tells systemd, if it listens; started last and stopped first.
+    Notifies systemd, if it listens.  Started last and stopped first.
 
-    While the reactor turns, a watchdog is told so twice in each of its intervals; a
-    reactor that hangs lets it restart the service.
+    While the reactor turns, the watchdog is pinged twice in each of its intervals.  When
+    the reactor hangs the pings end, and systemd restarts the service.
     """
 
     _log = Logger()
 
-    name = "the word to systemd"
+    name = "the notification of systemd"
 
     def __init__(
         self,
@@ -64,9 +63,10 @@ class Notifier:
         getpid: Callable[[], int] = os.getpid,
     ) -> None:
         """
-        @param environment: the process's; systemd's variables are taken out of it, so
-            that no child speaks in our place.
-        @param status: what C{systemctl status} shows while the tunnel carries.
+        @param environment: the process's.  systemd's variables are removed from it, as
+            no child process may speak for the daemon.
+        @param status: what C{systemctl status} shows while the tunnel is up.
+        @param getpid: called after twistd has forked.
         """
         self._address = environment.pop("NOTIFY_SOCKET", "")
         self._interval = environment.pop("WATCHDOG_USEC", "")
@@ -79,7 +79,7 @@ class Notifier:
         self._pings.clock = clock
 
     def start(self) -> None:
-        """See L{IPart.start}.  The tunnel carries."""
+        """See L{IPart.start}.  The tunnel is up."""
         self._tell("READY=1", f"STATUS={self._status}")
         period = self._period()
         if self._address and period:
@@ -92,7 +92,7 @@ class Notifier:
         self._tell("STOPPING=1")
 
     def reloading(self) -> None:
-        """A reload begins; L{reloaded} follows, however it ends."""
+        """A reload begins.  Call L{reloaded} when it ends, in success or in failure."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
@@ -100,7 +100,7 @@ class Notifier:
         self._tell("READY=1")
 
     def _period(self) -> float:
-        """Seconds from ping to ping, or 0 if nobody waits for one (sd_watchdog_enabled(3))."""
+        """Seconds between two pings, or 0 for no watchdog (sd_watchdog_enabled(3))."""
         if self._watched and self._watched != str(self._getpid()):
             return 0
         return int(self._interval) / 2e6 if self._interval.isdecimal() else 0

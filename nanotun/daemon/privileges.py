@@ -1,10 +1,10 @@
 """
-Gives up what root may do and nanotun need not.
+Drops the capabilities that nanotun does not need.
 
-Capabilities belong to threads (capabilities(7)), and a new thread has those of the
-one that made it.  So they are given up on the main thread before there is any other:
+Capabilities belong to threads (capabilities(7)), and a new thread inherits those of the
+thread that started it.  So they are dropped on the main thread while it is the only one:
 before the reactor runs, and before the native library with its threads is loaded.
-ctypes is used because no package for this is kept up, and the C library has both
+ctypes is used because no package for this is maintained, and the C library has both
 calls.
 """
 
@@ -22,7 +22,7 @@ from nanotun.config.settings import Settings
 from nanotun.daemon.files import hasForeign, pathsOf
 from nanotun.interfaces import IPart
 
-#: By the kernel's name, without its CAP_: the number in linux/capability.h.
+#: The kernel's names, without their CAP_ prefix, and the numbers in linux/capability.h.
 CAPABILITIES = {
     "DAC_OVERRIDE": 1,
     "DAC_READ_SEARCH": 2,
@@ -32,7 +32,7 @@ CAPABILITIES = {
     "SYS_PTRACE": 19,
 }
 
-NUMBERS = range(64)  #: What a set has room for; the kernel of today knows 41.
+NUMBERS = range(64)  #: A set has room for these; Linux 6 knows 41 of them.
 
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_CAPBSET_DROP = 24
@@ -40,28 +40,29 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 class Kernel(Protocol):
-    """What the kernel is asked for; all of it about the calling thread."""
+    """The system calls that are needed; all of them are about the calling thread."""
 
     def permitted(self) -> int:
-        """The permitted set: bit C{n} for capability C{n}."""
+        """The permitted set: bit C{n} stands for capability C{n}."""
 
     def keep(self, capabilities: int) -> None:
         """
-        Have C{capabilities} as the permitted and the effective set, and inherit none.
+        Make C{capabilities} the permitted and the effective set, and empty the
+        inheritable one.
 
         @raise OSError: capset(2) refuses.
         """
 
     def unbind(self, number: int) -> None:
         """
-        Take a capability out of the bounding set: no child can have it either.
+        Remove a capability from the bounding set, so that no child can get it either.
 
         @raise OSError: prctl(2) refuses; EINVAL if there is no such capability.
         """
 
     def noNewPrivileges(self) -> None:
         """
-        Let no program that is started have more than this process.
+        Forbid any program that is started to gain privileges by its file.
 
         @raise OSError: prctl(2) refuses.
         """
@@ -122,14 +123,13 @@ def needed(
 
      - NET_ADMIN: the device, marks, routes, rules and firewalls.
      - NET_RAW: iptables, where a machine has no nft.
-     - SYS_PTRACE, DAC_READ_SEARCH: whose a socket is, which stands in C{/proc/PID/fd};
-       for processes that go past the proxy, and for the SSH servers whose answers keep
-       their routes.
-     - DAC_OVERRIDE: files that root alone could not reach.
+     - SYS_PTRACE, DAC_READ_SEARCH: reading C{/proc/PID/fd} to find whose a socket is; for
+       excluded processes, and for the SSH servers whose answers keep their routes.
+     - DAC_OVERRIDE: files whose modes deny them to root.
 
     @param owners: whether flows' processes are looked for.
-    @param foreign: whether there are such files, see L{nanotun.daemon.files}.
-    @param leftovers: whether firewalls of an earlier daemon are to be taken back.
+    @param foreign: whether there are such files; see L{nanotun.daemon.files}.
+    @param leftovers: whether firewalls of an earlier daemon are to be removed.
     """
     names = {"NET_ADMIN"}
     if settings.autoDefaultRoute or leftovers:
@@ -143,11 +143,11 @@ def needed(
 
 @implementer(IPart)
 class Privileges:
-    """Keeps the capabilities that are needed, on this thread and all to come."""
+    """Drops all capabilities but some, on this thread and on every later one."""
 
     _log = Logger()
 
-    name = "the giving up of privileges"
+    name = "the drop of privileges"
 
     def __init__(self, names: frozenset[str], kernel: Kernel) -> None:
         """@param names: what to keep, of L{CAPABILITIES}."""
@@ -155,13 +155,13 @@ class Privileges:
         self._kernel = kernel
 
     def lacking(self, names: frozenset[str]) -> frozenset[str]:
-        """What of C{names} was given up: a reload that needs it needs a restart."""
+        """Which of C{names} are dropped.  To have them again takes a restart."""
         return names - self._names
 
     def start(self) -> None:
         """
-        See L{IPart.start}.  A kernel or a container that refuses leaves the daemon with
-        more than it needs, which is no reason not to run.
+        See L{IPart.start}.  Where a kernel or a container refuses, the daemon has more
+        capabilities than it needs, which is no reason not to run.
         """
         kernel = self._kernel
         try:
@@ -188,7 +188,7 @@ class Privileges:
         self._log.debug("Capabilities kept: {names}", names=", ".join(sorted(self._names)))
 
     def stop(self) -> None:
-        """See L{IPart.stop}.  What is given up stays so."""
+        """See L{IPart.stop}.  What is dropped stays dropped."""
 
     def _unbind(self, keep: int) -> None:
         for number in NUMBERS:
@@ -198,7 +198,7 @@ class Privileges:
                 except OSError:
                     if number <= max(CAPABILITIES.values()):
                         raise
-                    return  # The kernel knows no more.
+                    return  # The kernel knows no higher number.
 
 
 def makePrivileges(

@@ -1,5 +1,5 @@
 """
-What can be asked of the running daemon.
+The requests that the running daemon answers on its control socket.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def ownersReport(owners: Owners) -> dict[str, int]:
     """
     The report's C{processes}.
 
-    @return: C{misses}, flows without an owner that could be found; C{known}, how many
-        processes there were at the last scan, and C{excluded} ones of them.
+    @return: C{misses}, the number of flows whose owner could not be found; C{known}, the
+        number of processes at the last scan, and C{excluded}, how many of them are
+        excluded.
     """
     table = owners.table
     return {
@@ -94,9 +95,10 @@ def ownersReport(owners: Owners) -> dict[str, int]:
 
 def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str, bool]]:
     """
-    What answers C{nanotun confirm}.
+    The handler of C{nanotun confirm}.
 
-    @param confirm: whether it was awaited; L{None} where no route is changed.
+    @param confirm: confirms the routes and returns whether that was awaited; L{None}
+        where no route is changed.
     """
 
     def handler() -> dict[str, bool]:
@@ -108,7 +110,7 @@ def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str,
 
 
 def stopHandler(reactor: Any) -> Callable[[], dict[str, int]]:
-    """What answers C{nanotun stop}: says so, and then stops."""
+    """The handler of C{nanotun stop}, which answers before it stops the daemon."""
 
     def handler() -> dict[str, int]:
         reactor.callLater(0, reactor.stop)
@@ -118,7 +120,7 @@ def stopHandler(reactor: Any) -> Callable[[], dict[str, int]]:
 
 
 def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], dict[str, Any]]:
-    """What answers C{nanotun reload}; systemd hears of it as well."""
+    """The handler of C{nanotun reload}, which tells systemd as well."""
 
     def handler() -> dict[str, Any]:
         notifier.reloading()
@@ -131,7 +133,7 @@ def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], dict[str, Any]
 
 
 def silently(handler: Callable[[], object]) -> Callable[[], None]:
-    """The same where nobody waits for the answer: the log has it."""
+    """A handler without its answer, for signals: its errors are logged already."""
 
     def act() -> None:
         with contextlib.suppress(NanotunError):

@@ -3,11 +3,10 @@ The daemon's start and stop, in order.
 
 Rules:
  - Everything happens in C{startService}, after twistd has forked.
- - A step that fails undoes those before it, last first, and the failure comes
-   out of C{startService} at once: twistd would take a failed Deferred for a
-   daemon that runs.
- - The stop is the same undoing.  Each part of it is tried, whatever became of
-   the part before it.
+ - When a step fails, the steps before it are undone, last first, and C{startService}
+   raises: twistd would take a Deferred that fails for a daemon that runs.
+ - The stop undoes all steps in the same way.  Each is undone even if an earlier one
+   could not be.
 """
 
 from __future__ import annotations
@@ -29,21 +28,20 @@ from nanotun.interfaces import IGateway, IPacketEngine, IPart
 from nanotun.router.router import FlowRouter
 from nanotun.tun.port import TunPort
 
-#: Seconds for one part of the stop.  The engine grants its flows one; with this
-#: even an engine that hangs lets the daemon end within two.
+#: Seconds to undo one step.  The engine gives its flows one second to finish; with this
+#: limit the daemon ends within two even if the engine hangs.
 UNDO_LIMIT = 1.8
 
-#: For everybody else.
+#: The error for users who are not root.
 NEEDS_ROOT = "only root may make a TUN device; start it as root, for instance with sudo."
 
 
 class StartFailed(SystemExit, Exception):
     """
-    The daemon cannot start; the sentence that says why is logged already.
+    The daemon cannot start.  Why is logged already.
 
-    Of both kinds for a reason: twistd removes its pidfile and tells the waiting
-    parent about an L{Exception}, and Python ends without a traceback for a
-    L{SystemExit}.
+    It needs both base classes: for an L{Exception} twistd removes its pidfile and tells
+    the waiting parent, and for a L{SystemExit} Python ends without a traceback.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -70,7 +68,7 @@ class Parts(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One part of the start and what takes it back."""
+    """One part of the start and how to undo it."""
 
     name: str
     do: Callable[[], object]
@@ -104,9 +102,9 @@ class NanotunService(Service):
         freeze: Callable[[], None] = gc.freeze,
     ) -> None:
         """
-        @param exitWith: stops the reactor, after which the process ends with
-            this status.
-        @param freeze: tells the garbage collector that all there is will stay.
+        @param exitWith: stops the reactor and lets the process end with this status.
+        @param geteuid: the user that the process runs as.
+        @param freeze: exempts every object of now from garbage collection.
         """
         self._settings = settings
         self.parts = parts
@@ -117,9 +115,9 @@ class NanotunService(Service):
         self._geteuid = geteuid
         self._freeze = freeze
         self._done: list[_Step] = []
-        # The stop runs from the last to the first: decisions end, then the
-        # services, which speak through the engine; the engine lets its flows
-        # finish while the port still pumps, then the port and the device go.
+        # The stop runs from the last step to the first.  The router decides no more,
+        # then the gateway stops, which sends through the engine; the engine lets its
+        # flows finish while the port still pumps; then the port and the device close.
         self._steps = (
             _Step("the check for root", self._checkRoot, _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.before),
@@ -149,9 +147,8 @@ class NanotunService(Service):
                 raise StartFailed(sentence) from None
             self._done.append(step)
         super().startService()
-        # Classes, code and interfaces of all modules: they live as long as the
-        # process, and under load the collector walked them over and over, for
-        # 3 % of the daemon's time.
+        # Classes, code and interfaces live as long as the process.  Under load the
+        # collector spent 3 % of the daemon's time walking them again and again.
         self._freeze()
         tun = self._device.tun
         self._log.info(
@@ -169,15 +166,15 @@ class NanotunService(Service):
 
         @return: fires, never with a failure, when everything is undone.
         """
-        # Not after a loss, which has said more already.
+        # After the loss of the device more has been logged already.
         orderly = bool(self.running)
         super().stopService()
         return self._stop(orderly)
 
     def deviceLost(self, error: int) -> None:
         """
-        The TUN is gone for good: nothing is left to do but to end, and to end
-        with an error, so that whatever started the daemon may start it again.
+        End the daemon, as its TUN device is gone for good.  It ends with an error, so
+        that a supervisor starts it again.
 
         @param error: errno.
         """
@@ -202,10 +199,8 @@ class NanotunService(Service):
         if isinstance(error, NanotunError):
             self._log.error("nanotun cannot start: {error}", error=str(error))
             return str(error)
-        self._log.failure(
-            "nanotun cannot start: a mistake in its own code, at {step}", step=step.name
-        )
-        return f"a mistake in nanotun's own code, at {step.name}: {error!r}"
+        self._log.failure("nanotun cannot start: internal error at {step}", step=step.name)
+        return f"internal error at {step.name}: {error!r}"
 
     @inlineCallbacks
     def _stop(self, orderly: bool) -> Any:
@@ -227,13 +222,17 @@ class NanotunService(Service):
 
     @inlineCallbacks
     def _undo(self) -> Any:
-        """Undo what is done, last first.  The Deferred does not fail."""
+        """
+        Undo the steps that are done, last first.
+
+        @return: fires, never with a failure, when all are undone.
+        """
         while self._done:
             step = self._done.pop()
             try:
                 yield maybeDeferred(step.undo).addTimeout(UNDO_LIMIT, self._reactor)
             except Exception:
-                self._log.failure("While stopping, {step} made trouble", step=step.name)
+                self._log.failure("While stopping, {step} failed", step=step.name)
 
     def _checkRoot(self) -> None:
         if self._geteuid() != 0:

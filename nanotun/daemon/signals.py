@@ -1,9 +1,10 @@
 """
-The signals of the daemon, from its first step to its last.
+The daemon's signals, from its first step to its last.
 
-Before the reactor runs SIGTERM would end Python at once, and SIGINT whatever it is at:
-what was done by then would stay.  So the daemon takes them itself; what arrives during
-the start is acted on as soon as the start is over.
+Before the reactor runs, SIGTERM would end Python at once and SIGINT would interrupt
+whatever it does, and neither would undo what had been done by then.  So the daemon
+handles both itself.  A signal that arrives during the start takes effect when the start
+is over.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from zope.interface import implementer
 
 from nanotun.interfaces import IPart
 
-#: They stop the reactor.
+#: These stop the reactor.
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @implementer(IPart)
 class Signals:
     """
-    @param reactor: its C{callFromThread} is what a signal's handler may call.
-    @param others: what other signals do, on the reactor's thread, by number.
+    Handles signals on the reactor's thread.
+
+    @param reactor: C{callFromThread} is the one method that a handler may call.
+    @param others: what to call for other signals, by number.
     @param install: L{signal.signal}.
     """
 
@@ -45,12 +48,12 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def start(self) -> None:
-        """Take them.  The reactor takes SIGTERM over, to the same end, once it runs."""
+        """See L{IPart.start}.  Once it runs, the reactor handles SIGTERM, to the same effect."""
         for number in self._actions:
             self._before[number] = self._install(number, self._arrived)
 
     def stop(self) -> None:
-        """Leave the ending ones as they were; none of the others is to end the stop."""
+        """See L{IPart.stop}.  L{ENDING} do as before; the others must not cut the stop short."""
         for number, before in self._before.items():
             self._install(number, before if number in ENDING else signal.SIG_IGN)
 
@@ -58,6 +61,6 @@ class Signals:
         self._reactor.callFromThread(self._actions[number])
 
     def _end(self) -> None:
-        # Twice Ctrl-C is one stop.
+        # Ctrl-C may be pressed twice.
         with contextlib.suppress(ReactorNotRunning):
             self._reactor.stop()

@@ -271,7 +271,7 @@ class StartTests(ServiceCase):
         """A mistake of ours is logged with its traceback, and ends the start as well."""
         self.engine.startFailure = ZeroDivisionError()
         failure = self.assertRaises(StartFailed, self.service().startService)
-        self.assertIn("a mistake in nanotun's own code, at the engine", str(failure))
+        self.assertIn("internal error at the engine", str(failure))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.events[-1], "device.close")
 
