@@ -1,1 +1,1 @@
-"""Which log lines go where, and in what form."""
+"""Logging: where log lines are written, and in what format."""

@@ -1,10 +1,10 @@
 """
-Log files by date: C{nanotun-2026-11-22.log}, and C{nanotun-2026-11-22.1.log},
-C{.2.log} and so on for what the day filled before.
+Log files by date: C{nanotun-2026-11-22.log} is the day's current file;
+C{nanotun-2026-11-22.1.log}, C{.2.log} and so on are those that were full before.
 
-Logging is never a reason to stop the tunnel, so nothing here raises: while the
-directory cannot be written to, lines are lost, and one sentence says so; another
-says how many, once they can be written again.
+A log that cannot be written must not stop the tunnel, so L{DailyLogFile.write} never
+raises.  While the directory cannot be written to, lines are lost.  One sentence is logged
+when that begins, and another with the number of lost lines when it ends.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-SIZE_LIMIT = 1 << 20  #: Bytes; a full file is set aside under a number.
-KEEP_DAYS = 3  #: Days; a file is removed when its date is further back.
-FILE_LIMIT = 100  #: Files; a flood of lines takes 100 MiB of disk at most.
+SIZE_LIMIT = 1 << 20  #: Bytes; a full file is renamed to one with a number.
+KEEP_DAYS = 3  #: Days; files with an older date are removed.
+FILE_LIMIT = 100  #: Files; a flood of lines uses 100 MiB of disk at most.
 RETRY = 10.0  #: Seconds until a directory that failed is tried again.
-CHECK = 1.0  #: Seconds between looks whether somebody removed the file.
+CHECK = 1.0  #: Seconds between checks whether somebody has removed the file.
 
 _NAME = re.compile(r"nanotun-(\d{4}-\d\d-\d\d)(?:\.([1-9]\d{0,8}))?\.log")
 
@@ -30,19 +30,19 @@ class DailyLogFile:
     """
     Appends lines to today's file.
 
-    The file is opened with the first line, so that a run that logs nothing
-    leaves nothing, and stays open across twistd's fork.
+    The file is opened for the first line, so a run that logs nothing leaves no file.  It
+    stays open across twistd's fork.
     """
 
     def __init__(
         self, directory: str, clock: IReactorTime, complain: Callable[[str], None]
     ) -> None:
         """
-        @param directory: made if it is not there.  Taken relative to today's
-            working directory, as twistd changes that later.
-        @param clock: says which day it is.
+        @param directory: created if absent.  A relative path is resolved now, because
+            twistd changes the working directory later.
+        @param clock: its seconds are those since 1970.
         @param complain: called with one sentence when writing begins to fail, and when
-            it works again; it may write.
+            it works again; it may call L{write}.
         """
         self._directory = os.path.abspath(directory)
         self._clock = clock
@@ -58,12 +58,12 @@ class DailyLogFile:
         """
         Open today's file now.
 
-        @raise OSError: that cannot be.
+        @raise OSError: it cannot be opened.
         """
         self._prepare(self._clock.seconds(), 0)
 
     def write(self, text: str) -> None:
-        """Append C{text}, a line, or lose it."""
+        """Append C{text}, which is one line.  It is lost if it cannot be written."""
         now = self._clock.seconds()
         if self._retryAt is not None and now < self._retryAt:
             self._lost += 1
@@ -91,16 +91,17 @@ class DailyLogFile:
                 )
 
     def close(self) -> None:
-        """Let go of the file.  The next line opens it again."""
+        """Close the file.  The next line opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _prepare(self, now: float, length: int) -> None:
         """
-        See to it that the file is open, today's, there and not full.
+        Make sure that the open file is today's, still in the directory, and has room.
 
-        @raise OSError: it is not.
+        @param length: bytes that it needs room for.
+        @raise OSError: there is no such file.
         """
         date = datetime.datetime.fromtimestamp(now).date().isoformat()
         if self._fd >= 0 and now >= self._checkAt:
@@ -115,12 +116,12 @@ class DailyLogFile:
 
     def _open(self, date: str) -> None:
         self.close()
-        # The lines tell who talks to whom: nobody's business but the admin's.
+        # The lines tell who talks to whom, which only the administrator may read.
         os.makedirs(self._directory, mode=0o750, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self._path(date), flags, 0o640)
         self._size = os.fstat(self._fd).st_size
-        # A full disk or a crash cuts a line in two; the next one begins a line all the same.
+        # A full disk or a crash may have cut the last line short.
         if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
             self._size += os.write(self._fd, b"\n")
         self._date = date
@@ -132,7 +133,7 @@ class DailyLogFile:
         )
 
     def _files(self) -> list[tuple[str, int]]:
-        """The dates and numbers of what is there, oldest first; today's open file counts as 0."""
+        """Dates and numbers of the files, oldest first.  A day's current file has number 0."""
         matches = map(_NAME.fullmatch, os.listdir(self._directory))
         return sorted((match[1], int(match[2] or 0)) for match in matches if match)
 
@@ -149,5 +150,5 @@ class DailyLogFile:
                 try:
                     os.unlink(self._path(date, number))
                 except OSError:
-                    # Perhaps another instance was faster; a line may still be written.
+                    # Another instance may have removed it; that is no reason to lose lines.
                     continue

@@ -1,9 +1,8 @@
 """
-How an event becomes a line: as text for people, or as a JSON object for what
-collects logs.
+Formats a log event as one line: as text for people, or as JSON for log collectors.
 
-What came from outside may hold anything: in both formats every control character
-is escaped, so that no text can forge a line or steer a terminal.
+Values may come from the network and contain anything.  In both formats every control
+character is escaped, so that no value can forge a line or control a terminal.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from twisted.python.failure import Failure
 if TYPE_CHECKING:
     from constantly import NamedConstant
 
-#: Fields of a field of a field ...: deeper than anything worth a search.
+#: How deep fields are nested in JSON; no log call nests them this deep.
 DEPTH_LIMIT = 4
 
-#: What sd-daemon(3) puts in front of a line for the journal.
+#: The prefixes by which the journal knows a line's level: sd-daemon(3).
 PRIORITIES = {
     LogLevel.debug: "<7>",
     LogLevel.info: "<6>",
@@ -35,10 +34,10 @@ PRIORITIES = {
 
 def formatText(event: LogEvent) -> str:
     """
-    Make a line for people of an event: time, level, namespace, text.  The lines of a
-    traceback are indented below theirs.
+    Format an event as text: time, level, namespace, text.  A traceback follows on
+    indented lines.
 
-    @return: with a newline at its end; empty if the event has no text.
+    @return: ends with a newline; empty if the event has no text.
     """
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
     if not text:
@@ -50,21 +49,20 @@ def formatText(event: LogEvent) -> str:
 
 def formatJSON(event: LogEvent) -> str:
     """
-    Make one JSON object on one line of an event, in ASCII:
+    Format an event as one JSON object on one line, in ASCII:
 
      - C{time}: ISO 8601 with milliseconds and zone.
      - C{level}: debug, info, warn, error or critical.
-     - C{namespace}: who says it.
-     - C{text}: what the line would say as text.
-     - C{fields}: what the text was made of, each under its own name.  Numbers and
-       truth values stay what they are; what JSON does not know is its text.
-     - C{traceback}: of a mistake in the code only.
+     - C{namespace}: the class or module that logs.
+     - C{text}: the same text as in L{formatText}.
+     - C{fields}: the values in the text, by name.  Numbers and booleans stay as they
+       are; values of types that JSON lacks become strings.
+     - C{traceback}: for internal errors only.
 
-    Twisted's own format for events (L{twisted.logger.jsonFileLogObserver}) holds
-    Twisted's own structure, and every object with its class: a collector could not
-    search it.
+    Twisted's own JSON (L{twisted.logger.jsonFileLogObserver}) contains Twisted's
+    internal structure and every object with its class, which collectors cannot search.
 
-    @return: with a newline at its end; empty if the event has no text.
+    @return: ends with a newline; empty if the event has no text.
     """
     text = eventAsText(event, includeTimestamp=False, includeSystem=False, includeTraceback=False)
     failure = event.get("log_failure")
@@ -77,7 +75,7 @@ def formatJSON(event: LogEvent) -> str:
         "namespace": _namespace(event),
         "text": text,
     }
-    # Events by Twisted's older interface are made of its own bookkeeping.
+    # The fields of events by Twisted's legacy logging are its own bookkeeping.
     if "isError" not in event:
         fields = {
             name: _value(value, DEPTH_LIMIT)
@@ -96,9 +94,10 @@ FORMATS: dict[str, Callable[[LogEvent], str]] = {"text": formatText, "json": for
 
 def forJournal(line: str, level: NamedConstant) -> str:
     """
-    Tell the journal the level of a line; of a traceback every line is one there.
+    Prefix a line with its level for the journal.  Every line of a traceback gets the
+    prefix, as each is an entry there.
 
-    @param line: with a newline at its end.
+    @param line: ends with a newline.
     """
     prefix = PRIORITIES[level]
     return "".join(f"{prefix}{part}\n" for part in line.splitlines())
@@ -115,7 +114,7 @@ def _printable(text: str) -> str:
 
 
 def _value(value: object, depth: int) -> object:
-    """C{value}, or what stands for it in JSON."""
+    """A value as JSON can hold it."""
     if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -127,9 +126,9 @@ def _value(value: object, depth: int) -> object:
     try:
         return str(value)
     except Exception:
-        # As in a text: whatever a value is up to, the line is written.
+        # As in a text, a value that fails is no reason to lose the line.
         return "(cannot be shown)"
 
 
-#: Values of ours that are made as named tuples have a text of their own.
+#: Converted element by element.  Named tuples are not: those of nanotun have a C{__str__}.
 _PLAIN = (list, tuple, set, frozenset)

@@ -1,15 +1,15 @@
 """
-Where log lines go and which.
+Decides which events are logged, and where.
 
 twistd would log to stdout or to C{twistd.log}.  nanotun logs to stderr and to
-L{files by date<nanotun.log.file>}, as text or JSON, and leaves out what C{logLevel}
-does not want before a line is made of it.  C{--logfile} and C{--syslog} of twistd
-take the place of stderr; C{--logger} takes the place of everything here.
+L{files by date<nanotun.log.file>}, as text or JSON.  Events below C{logLevel} are dropped
+before they are formatted.  twistd's C{--logfile} and C{--syslog} replace stderr; its
+C{--logger} replaces everything here.
 
-In a daemon stderr is gone, but whoever typed the command still waits for it to
-start: until then warnings and errors reach the terminal.
+A daemon has no stderr, but until it has started the user waits for the command to
+return: until then warnings and errors are written to the terminal.
 
-Any thread may log: lines are made and written one at a time.
+Any thread may log: a lock lets one event at a time be formatted and written.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ LEVELS = {
 
 def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
     """
-    What passes at a C{logLevel}.
+    The filter for a C{logLevel}.
 
-    Twisted's own lines are about Twisted (a factory starts, a factory stops):
-    unless everything is asked for, only its warnings pass.
+    Twisted's own events are about its internals (a factory starts, a factory stops):
+    except at C{debug}, only its warnings and errors pass.
     """
     level = LEVELS[logLevel]
     predicate = LogLevelFilterPredicate(defaultLogLevel=level)
@@ -71,15 +71,15 @@ def levelFilter(logLevel: str) -> LogLevelFilterPredicate:
 @implementer(ILogObserver)
 class LineObserver:
     """
-    Makes a line of each event and hands it to each sink with a level for it.
+    Formats each event and writes the line to every sink whose level the event reaches.
 
-    @ivar format: makes the line.
-    @ivar lock: held while an event is under way; whoever changes what is here holds it.
+    @ivar format: formats an event as a line.
+    @ivar lock: held while an event is written, and to be held while this is changed.
     """
 
     def __init__(self, logFormat: str = "text") -> None:
         self.format = FORMATS[logFormat]
-        # A sink may log about itself.
+        # Reentrant: a sink may log about itself.
         self.lock = threading.RLock()
         self._sinks: list[tuple[NamedConstant, Callable[[str], None], bool]] = []
 
@@ -92,9 +92,9 @@ class LineObserver:
         """
         Add a sink.
 
-        @param write: takes a line; an L{OSError} from it loses the line.
-        @param level: less important events are not for this sink.
-        @param journal: its lines are for the systemd journal.
+        @param write: takes a line; the line is lost if it raises L{OSError}.
+        @param level: the least important level that is written.
+        @param journal: whether the sink is the systemd journal.
         """
         self._sinks.append((level, write, journal))
 
@@ -118,9 +118,9 @@ class LineObserver:
 @implementer(ILogFilterPredicate)
 class LevelSwitch:
     """
-    A filter that can be set anew.
+    A filter whose level can change.
 
-    @ivar predicate: what it does now.
+    @ivar predicate: the filter at the present level.
     """
 
     def __init__(self, logLevel: str) -> None:
@@ -140,11 +140,10 @@ def _workingDirectory() -> str:
 
 class LoggedService(MultiService):
     """
-    The outermost service: brings its own log observer along.
+    The outermost service, which sets twistd's log observer.
 
-    twistd asks the application for its observer after C{makeService} and
-    before it forks, so the observer is set when this service gets the
-    application as its parent.
+    twistd asks the application for its observer after C{makeService} and before it
+    forks.  So the observer is set when the application becomes this service's parent.
     """
 
     _terminal: Terminal | None = None
@@ -170,19 +169,19 @@ class LoggedService(MultiService):
         self._stderr = stderr
         self._environment = environment
         self._keepTerminal = False
-        # Relative paths stay relative to this, wherever twistd goes.
+        # Relative paths are relative to this; twistd changes the working directory.
         self._base = _workingDirectory()
         self._lines = LineObserver(settings.logFormat)
         self._levels = LevelSwitch(settings.logLevel)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Give the application its observer, then proceed as usual."""
+        """Set the application's observer, and the parent."""
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._makeObserver())
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start what is inside and then let go of the daemon's terminal."""
+        """Start the child services, and then close a daemon's terminal."""
         super().startService()
         if self._terminal is not None and not self._keepTerminal:
             self._terminal.release()
@@ -231,7 +230,7 @@ class LoggedService(MultiService):
         )
         observers: list[ILogObserver] = [lines]
         if syslog:
-            # Imported here: a Python may be built without syslog.
+            # Imported here, as Python may be built without syslog.
             from twisted.python.syslog import SyslogObserver
 
             prefix = self._twistd.get("prefix", "nanotun")

@@ -1,6 +1,6 @@
 """
-Where lines go beside the L{files by date<nanotun.log.file>}: the terminal, and the file
-that C{twistd --logfile} names.
+The sinks beside the L{files by date<nanotun.log.file>}: the terminal, and the file of
+C{twistd --logfile}.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from twisted.python.logfile import LogFile
 
 STDERR = 2
 
-#: Seconds that one line may wait for a stderr that takes no more: a terminal held by
-#: Ctrl-S, a pipe that nobody reads.  What follows is lost until it takes lines again;
-#: the tunnel must not stand still for it.
+#: Seconds that one line may wait for a stderr that is full: a terminal held by Ctrl-S, a
+#: pipe that nobody reads.  The lines after it are lost until there is room again, because
+#: the tunnel waits with them.
 STALL_LIMIT = 0.2
-PAUSE = 0.002  #: Seconds between two tries meanwhile.
+PAUSE = 0.002  #: Seconds between two attempts to write that line.
 
 
 class Terminal:
     """
-    The stderr that nanotun was started with, kept through twistd's fork.
+    The stderr that nanotun was started with, kept open across twistd's fork.
 
-    It has to be let go of once the daemon has started: whoever waits for the
-    end of its output (a pipe, ssh) would wait for ever.
+    It has to be closed once the daemon has started: a program that reads until the end of
+    its output (a pipe, ssh) would wait for ever.
     """
 
     def __init__(self, fd: int = STDERR) -> None:
@@ -45,15 +45,15 @@ class Terminal:
 
     def _open(self, fd: int) -> None:
         """
-        Get a way of our own to what C{fd} is, on which a write does not wait: to set that
-        on C{fd} itself would set it for the shell, too.
+        Open the file of C{fd} again for writes that do not block.  To make C{fd} itself
+        non-blocking would change it for the shell, too.
         """
         mode = os.fstat(fd).st_mode
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
             self._fd = self._socket.fileno()
         elif stat.S_ISREG(mode):
-            # Opened anew it would begin at its first byte; it does not wait anyway.
+            # Opened again it would be written from its first byte; it never blocks.
             self._fd = os.dup(fd)
         else:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -63,7 +63,7 @@ class Terminal:
                 self._fd = os.dup(fd)
 
     def isJournal(self, environment: Mapping[str, str]) -> bool:
-        """Whether this is the systemd journal, by C{JOURNAL_STREAM} of systemd.exec(5)."""
+        """Whether this is the systemd journal: see C{JOURNAL_STREAM} in systemd.exec(5)."""
         try:
             status = os.fstat(self._fd)
         except OSError:
@@ -71,7 +71,7 @@ class Terminal:
         return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
     def write(self, text: str) -> None:
-        """Write whole lines, if anybody listens."""
+        """Write whole lines, if stderr is open and has room."""
         if self._fd < 0:
             return
         data = text.encode("utf-8", "backslashreplace")
@@ -86,7 +86,7 @@ class Terminal:
             self._cut = self._stalled
 
     def _send(self, data: bytes) -> bytes:
-        """Write what can be written in L{STALL_LIMIT}; returns the rest."""
+        """Write what can be written within L{STALL_LIMIT}, and return the rest."""
         end = time.monotonic() + (0 if self._stalled else STALL_LIMIT)
         while data:
             if not self._poll.poll(max(0, end - time.monotonic()) * 1000):
@@ -94,7 +94,7 @@ class Terminal:
             try:
                 data = data[self._sendNow(data) :]
             except BlockingIOError:
-                # A terminal that has a little room says that it has some.
+                # poll says there is room, but it is too little for this write.
                 if time.monotonic() >= end:
                     break
                 time.sleep(PAUSE)
@@ -106,7 +106,7 @@ class Terminal:
         return os.write(self._fd, data)
 
     def release(self) -> None:
-        """Close it.  What is written from here on is lost."""
+        """Close it.  Lines written afterwards are lost."""
         if self._socket is not None:
             self._socket.close()
         elif self._fd >= 0:
@@ -116,15 +116,17 @@ class Terminal:
 
 def openLogfile(path: str, foreground: bool) -> Callable[[str], None]:
     """
-    What C{twistd --logfile} means, in nanotun's format.
+    Open the file of C{twistd --logfile}.
 
-    @return: a sink for lines.
-    @raise SystemExit: with one sentence.
+    @param path: C{-} for stdout.
+    @param foreground: whether twistd does not fork.
+    @return: writes a line.
+    @raise SystemExit: it cannot be opened; with one sentence.
     """
     if path == "-":
         if not foreground:
             raise SystemExit("nanotun: --logfile=- needs -n: a daemon has no stdout.")
-        stdout = sys.stdout  # Now: twistd replaces it soon.
+        stdout = sys.stdout  # Kept, because twistd replaces it.
 
         def writeOut(text: str) -> None:
             stdout.write(text)
@@ -132,7 +134,7 @@ def openLogfile(path: str, foreground: bool) -> Callable[[str], None]:
 
         return writeOut
     try:
-        # Rotating renames the file.  As root, that would be the end of /dev/null.
+        # Rotation renames the file, and as root it could rename /dev/null.
         special = os.path.exists(path) and not os.path.isfile(path)
         file = LogFile.fromFullPath(path, **({"rotateLength": None} if special else {}))
     except OSError as error:
