@@ -1,6 +1,6 @@
 """
-What the parts of nanotun are to each other.  An interface that one part keeps to
-itself is in that part.
+The interfaces between the parts of nanotun.  An interface that only one part uses is in
+that part.
 
 All methods are called on the reactor's thread.
 """

@@ -9,8 +9,8 @@ from zope.interface import Attribute, Interface
 
 class ITunDevice(Interface):
     """
-    An open TUN device.  Made by a L{ITunOpener}, used by the engine and by
-    L{nanotun.tun.port.TunPort}, closed by the service after both let go.
+    An open TUN device.  Opened by an L{ITunOpener}, used by the engine and by
+    L{nanotun.tun.port.TunPort}, and closed by the service when both have stopped.
     """
 
     name = Attribute("The interface's name (L{str}).")
@@ -25,19 +25,18 @@ class ITunDevice(Interface):
 
     def close() -> None:
         """
-        Let the kernel remove the device, with its addresses and routes.  Called
-        once, last; nothing may follow.
+        Close the device; the kernel removes it with its addresses and routes.  Called
+        once, and nothing else is called afterwards.
         """
 
 
 class ITunOpener(Interface):
-    """Makes devices.  The service calls it once, in the daemon, as root."""
+    """Opens TUN devices.  Called once for each start, as root, after twistd has forked."""
 
     def open(name: str, mtu: int, offload: str) -> ITunDevice:
         """
         Create the device, give it its addresses and MTU and bring it up.
 
         @param offload: C{"auto"}, C{"on"} or C{"off"}.
-        @raise nanotun.errors.DeviceError: with one sentence; nothing is left
-            behind.
+        @raise nanotun.errors.DeviceError: with one sentence; no device is left behind.
         """

@@ -1,5 +1,5 @@
 """
-A part of the daemon that is started and stopped.
+Parts of the daemon that are started and stopped.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
 class IPart(Interface):
     """
-    A part of the daemon beside device, engine and router.  The service starts the
-    parts in order and stops them in the reverse order, each once.
+    A part of the daemon other than device, engine, gateway and router.  The service
+    starts the parts in order, and stops them in the reverse order.
     """
 
-    name = Attribute("What errors and logs call it, with its article (L{str}).")
+    name = Attribute("Its name in errors and logs, with its article (L{str}).")
 
     def start() -> None:
         """
-        Start, completely, before this returns.
+        Start.  The part has started completely when this returns.
 
-        @raise nanotun.errors.NanotunError: with one sentence; nothing was started.
+        @raise nanotun.errors.NanotunError: with one sentence; nothing is left started.
         """
 
     def stop() -> Deferred[None] | None:
-        """Take back what L{start} did.  Only called after a start that returned."""
+        """
+        Undo what L{start} did.  Only called after a start that succeeded.
+
+        @return: fires when it is undone; L{None} if it is undone already.
+        """

@@ -1,5 +1,5 @@
 """
-Whose flow it is, and where it goes.
+Finds the owners of flows, and decides where flows go.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
 class IOwners(Interface):
     """
-    Finds the process that a local flow belongs to.  The judge asks for every flow of
-    this machine, before its first packet is answered, if any rule is about processes.
+    Finds the process that a flow of this machine belongs to.  If any rule is about
+    processes, the judge asks before the flow's first packet is answered.
     """
 
-    misses = Attribute("How many flows had no owner that could be found, or not in time.")
+    misses = Attribute("How many flows there were whose owner could not be found in time (L{int}).")
 
     def ownerOf(flow: Flow) -> Owner | None:
         """
-        Ask the kernel for the flow's socket, which is still connecting.
+        Find the owner of a flow, whose socket is still connecting.  Never raises, and
+        takes milliseconds at most.
 
-        @return: L{None} if there is none or it cannot be found in time, which is
-            counted in L{misses}.  Never raises; takes milliseconds at most.
+        @return: L{None} if there is none or it cannot be found in time; L{misses} counts
+            those.
         """
 
 
@@ -33,4 +34,4 @@ class IJudge(Interface):
     """Decides where flows go.  The router calls it once for each flow."""
 
     def judge(flow: Flow) -> Decision:
-        """Never raises: what cannot be found out goes to the proxy."""
+        """Decide about a flow.  Never raises: in doubt the flow is proxied."""

@@ -1,3 +1,3 @@
 """
-Where a flow goes, by what it is: pure, values in and values out.
+Decides where a flow goes.  Pure: values in, values out.
 """

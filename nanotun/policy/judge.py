@@ -1,15 +1,15 @@
 """
-Decides where flows go: the rules, whose flow it is, and whether there is a way.
+Decides where flows go: by the rules, by their owners, and by the routes of marked packets.
 
-What is decided to go past the tunnel leaves by a marked socket.  Where the route of
-marked packets leads into the device again, it would come back as a new flow:
+A flow that is sent past the tunnel leaves by a marked socket.  If the route of marked
+packets leads into the device, the flow would come back as a new one.  Then
 
- - a reserved address is proxied then: somebody has routed it here by hand, and wants it
-   to go through the proxy;
- - everything else is refused, with one line about the cure.
+ - a flow to a reserved address is proxied: somebody has routed that address into the
+   tunnel by hand, and wants it to go through the proxy;
+ - every other flow is refused, and one log line says how to cure it.
 
-The same goes for the proxy itself: where the way to it leads into the device no flow
-can get out, and each that tries comes back.
+The same holds for the proxy itself: if the route to it leads into the device, no flow
+can leave, and each attempt comes back.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import IJudge, IOwners
 from nanotun.policy.rules import Rules, named
 
-#: What to do where packets come back.
+#: The cure for packets that come back.
 CURE = (
-    f"give packets marked {SOCKET_MARK:#x} a way of their own, as autoDefaultRoute does, or "
+    f"give packets marked {SOCKET_MARK:#x} a route of their own, as autoDefaultRoute does, or "
     f"'ip rule add fwmark {SOCKET_MARK:#x} lookup main' where main knows one"
 )
 
 
 def _canonical(host: str) -> str:
-    """An address as flows have it; anything else as it is."""
+    """An address in the form that flows have; other hosts unchanged."""
     family = AF_INET6 if ":" in host else AF_INET
     try:
         return inet_ntop(family, inet_pton(family, host))
@@ -43,8 +43,8 @@ def _canonical(host: str) -> str:
 
 def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     """
-    Whether a proxy runs on this machine: behind a unix socket, the loopback or any
-    other address of it.
+    Whether any proxy runs on this machine: at a unix socket, at the loopback or at another
+    of its addresses.
 
     @param isLocal: whether a literal address is one of this machine's.
     """
@@ -80,11 +80,12 @@ class Judge:
     The judge of one configuration.
 
     @ivar rules: the L{Rules}.
-    @param owners: asked where the rules need it; L{None} for nobody's.
+    @param owners: asked where a rule is about processes; L{None} where no flow's process
+        can be found.
     @param isLocal: whether a literal address is one of this machine's.
     @param leadsIn: whether the route of marked packets to a literal address leads into
         the device.  Never raises.
-    @param dials: whether an endpoint is a proxy's whose URL has a name.
+    @param dials: whether a proxy whose URL has a host name is dialled at an endpoint.
     @param ownPid: the daemon's process; see L{Rules}.
     """
 
@@ -108,7 +109,7 @@ class Judge:
         self._ports = {proxy.port for proxy in settings.proxy}
         self._dials = dials
         self._servers = frozenset(settings.dns)
-        # Whether what is "proxied" leaves by sockets to the destination itself.
+        # With direct:// alone, proxied flows too are dialled at the destination itself.
         self._noProxy = all(proxy.scheme == "direct" for proxy in settings.proxy)
 
     def judge(self, flow: Flow) -> Decision:
@@ -116,13 +117,13 @@ class Judge:
         rules = self.rules
         decision = rules.decide(flow, self._isLocal)
         host = flow.destination.host
-        # A reserved address would be proxied then, which no excluded process is.
+        # It would be proxied, so ask first whether its process is excluded.
         routed = decision.rule == "reserved" and self._leadsIn(host)
         if routed or rules.ownerMatters(decision):
             decision = self._ask(flow, decision)
         verdict = decision.verdict
         if verdict is Verdict.DIRECT:
-            # What a name stands for is known later, and dialled in the open.
+            # A fake address is never dialled; the name's own address is found later.
             if not rules.isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif verdict is Verdict.PROXY:
@@ -135,24 +136,24 @@ class Judge:
             # Perhaps the relay's own query.
             if self._leadsIn(host):
                 return self._loop(
-                    decision, f"the way to the DNS server {host} leads into {self._device} itself"
+                    decision, f"the route to the DNS server {host} leads into {self._device} itself"
                 )
         return decision
 
     def _ask(self, flow: Flow, decision: Decision) -> Decision:
-        """Decide again, with the flow's owner, if that can be found."""
+        """Decide again with the flow's owner, if it can be found."""
         if self._owners is None or not self._isLocal(flow.source.host):
             return decision
         owner = self._owners.ownerOf(flow)
         return decision if owner is None else self.rules.decide(flow, self._isLocal, owner)
 
     def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:
-        """What leaves by a socket to the destination itself, which comes back."""
+        """Decide about a flow that would come back if it were dialled at its destination."""
         proxy = self._proxyAt(destination)
         if proxy:
-            way = f"the way to the proxy {proxy} leads into {self._device} itself"
-            return self._loop(decision, way)
-        again = f"the way out leads into {self._device} again"
+            what = f"the route to the proxy {proxy} leads into {self._device} itself"
+            return self._loop(decision, what)
+        again = f"the route past the tunnel leads into {self._device} again"
         if decision.rule == "reserved" and not self._noProxy:
             reason = f"{decision.reason}, but {again}"
             return Decision(Verdict.PROXY, "reserved-routed", reason, decision.owner)
@@ -166,7 +167,7 @@ class Judge:
         )
 
     def _proxyAt(self, destination: Endpoint) -> str:
-        """The proxy that is dialled there, or nothing."""
+        """The proxy that is dialled at a destination, for a sentence; empty for none."""
         if destination.port not in self._ports:
             return ""
         proxy = self._proxies.get(destination)
@@ -179,7 +180,7 @@ class Judge:
         return Decision(Verdict.REJECT, "loop", what, decision.owner, trouble)
 
     def _cause(self, decision: Decision) -> str:
-        """The decision's reason without what is another for each flow."""
+        """The decision's reason without the pid, so that one log line covers all such flows."""
         owner = decision.owner
         if owner is None or decision.rule not in ("excluded-process", "local-proxy"):
             return decision.reason

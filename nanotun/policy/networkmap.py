@@ -1,5 +1,5 @@
 """
-Values by network, found by an address: the narrowest network wins.
+A map from networks to values: an address finds the value of its narrowest network.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 class NetworkMap(Generic[T]):
     """
-    One dictionary for each length of prefix: a look-up takes no longer for thousands
-    of networks than for one of each length.
+    Has one dictionary for each length of prefix, so that a look-up in thousands of
+    networks takes no longer than in one of each length.
 
-    @param networks: network and value; of equal networks the first counts.
+    @param networks: pairs of network and value; of equal networks the first counts.
     """
 
     def __init__(self, networks: Iterable[tuple[Network | str, T]]) -> None:
@@ -35,9 +35,10 @@ class NetworkMap(Generic[T]):
 
     def find(self, host: str) -> T | None:
         """
-        The value of the narrowest network that an address is in.
+        Look an address up.
 
         @param host: a literal address without a scope.
+        @return: the value of the narrowest network that contains it; L{None} for none.
         """
         if ":" in host:
             tables, family = self._by6, AF_INET6

@@ -1,9 +1,9 @@
 """
-The rules: in which order they are asked, and what each decides.
+The rules, in the order in which they are asked, and what each of them decides.
 
-The order is that of L{Rules.decide}; docs/rules.md explains it to users.  A flow's
-owner is dear to find, and only L{Rules.decide}'s later rules look at it.  So a flow is
-decided without one first, and again with its owner where that can change anything.
+L{RULES} has the order; docs/rules.md explains the rules to users.  It is expensive to find
+a flow's owner, and only some rules look at it.  So a flow is first decided without its
+owner, and again with it where that can change the verdict.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.reserved import specialOf
 
-#: What L{Owner.excluded} says of the process that is the proxy on this machine.
+#: The value of L{Owner.excluded} for the process of a proxy on this machine.
 LOCAL_PROXY = "local proxy"
 
 GATEWAYS = (GATEWAY4, GATEWAY6)
 
-#: The rules' names, in order, and what each is about.
+#: The rules' names, in order, and the flows that each is about.
 RULES = {
     "gateway": "the gateway's addresses",
     "no-host": "multicast, broadcast and other addresses that no host has",
@@ -45,14 +45,14 @@ RULES = {
     "excluded-ip": "excludedIPs",
     "link-local": "link-local addresses",
     "reserved": "private and other reserved addresses under lan: direct",
-    "proxy": "all the rest",
+    "proxy": "all other flows",
 }
 
-#: What the way out can make of a decision; see L{nanotun.policy.judge}.
+#: What becomes of a decision where routes lead into the tunnel; L{nanotun.policy.judge}.
 OUTCOMES = {
     "reserved-routed": "reserved addresses that somebody has routed into the tunnel",
-    "no-way": "what is to go past the tunnel and has no way but into it",
-    "loop": "what would come back for ever",
+    "no-way": "flows past the tunnel whose route leads into it",
+    "loop": "flows that would come back for ever",
 }
 
 _PROXY = Decision(Verdict.PROXY, "proxy", "no other rule applies")
@@ -83,14 +83,17 @@ class Rules:
     """
     All rules of one configuration.
 
-    @ivar needsOwner: whether flows' owners make any difference.
+    @ivar needsOwner: whether any rule is about flows' owners.
     @param ownPid: this process's number, or 0 for no process at all.  Its own flows must
         not come back.  Asked at need, because twistd forks after the rules are made.
-    @param processes: whether there are excluded processes; L{Owner.excluded} says which
-        of them an owner is.
+    @param processes: whether processes are excluded; L{Owner.excluded} says whether an
+        owner is one of them.
     @param localProxy: whether the proxy runs on this machine.
-    @param fakes: whether there are addresses that stand for names.
+    @param dnsOverride: whether the relay answers DNS queries to any server.
+    @param fakes: whether there are fake addresses.
+    @param excludedIPs: networks that go past the proxy.
     @param lanDirect: whether private addresses go past the proxy.
+    @param lanOnlyPorts: destinations that never reach the proxy, by protocol and port.
     """
 
     def __init__(
@@ -113,11 +116,11 @@ class Rules:
         self._lanOnlyPorts = lanOnlyPorts
 
     def isFake(self, host: str) -> bool:
-        """Whether an address stands for a name, and is nobody's."""
+        """Whether a host is a fake address, which no real host has."""
         return self._fakes and isFake(host)
 
     def ownerMatters(self, decision: Decision) -> bool:
-        """Whether what was decided without an owner may be decided otherwise with one."""
+        """Whether a decision that was made without an owner could differ with one."""
         return self.needsOwner and (
             decision.verdict is Verdict.PROXY or decision.rule == "dns-override"
         )
@@ -129,7 +132,8 @@ class Rules:
         Ask the rules in their order.
 
         @param isLocal: whether a literal address is one of this machine's.
-        @param owner: whose flow it is; only flows of this machine have one.
+        @param owner: the flow's owner; L{None} if it is not known, as for the flows of
+            other machines.
         """
         local = isLocal(flow.source.host)
         decision = self._barred(flow, local, isLocal)
@@ -140,7 +144,7 @@ class Rules:
         return decision if owner is None else decision._replace(owner=owner)
 
     def _barred(self, flow: Flow, local: bool, isLocal: Callable[[str], bool]) -> Decision | None:
-        """What holds whoever asks."""
+        """Ask the rules that hold for every process."""
         host = flow.destination.host
         if host in GATEWAYS:
             return _SERVED if flow.protocol is Protocol.TCP else _GATEWAY
@@ -160,7 +164,7 @@ class Rules:
         return None
 
     def _byOwner(self, owner: Owner) -> Decision | None:
-        """What holds for some processes, wherever they talk to."""
+        """Ask the rules about processes, which hold for every destination."""
         if owner.pid and owner.pid == self._ownPid():
             reason = "it is nanotun's own connection, which came back into the tunnel"
             return Decision(Verdict.REJECT, "loop", reason)
@@ -173,7 +177,7 @@ class Rules:
         return None
 
     def _byDestination(self, flow: Flow, local: bool) -> Decision:
-        """What holds for some destinations, whoever talks to them."""
+        """Ask the rules about destinations."""
         protocol, (host, port) = flow.protocol, flow.destination
         if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
             return _OVERRIDE
@@ -191,7 +195,7 @@ class Rules:
 
 
 def named(owner: Owner) -> str:
-    """What to call an owner."""
+    """An owner's name, for a sentence."""
     if owner.name:
         return f"{owner.name} (pid {owner.pid})" if owner.pid else owner.name
     return f"pid {owner.pid}" if owner.pid else f"uid {owner.uid}"

@@ -1,5 +1,5 @@
 """
-A judge and owners that say what the test says.
+A judge and owners whose answers the test chooses.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from nanotun.interfaces import IJudge, IOwners
 @implementer(IOwners)
 class FakeOwners:
     """
-    @ivar known: the source's port to its owner.
-    @ivar asked: the flows, in order.
+    Owners whose answers the test chooses.
+
+    @ivar known: owners by the port of a flow's source.
+    @ivar asked: the flows that were asked for, in order.
     """
 
     def __init__(self) -> None:
@@ -34,9 +36,10 @@ class FakeOwners:
 @implementer(IJudge)
 class FakeJudge:
     """
-    @ivar decisions: the destination's host to what is decided of it; all others are
-        proxied.
-    @ivar judged: the flows, in order.
+    A judge whose decisions the test chooses.
+
+    @ivar decisions: decisions by a destination's host; all other flows are proxied.
+    @ivar judged: the flows that were judged, in order.
     """
 
     def __init__(self) -> None:

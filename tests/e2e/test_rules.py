@@ -108,7 +108,7 @@ class WaysChecks(TunnelCase):
         self.lab.app.ip(f"route add {self.family.proxy} dev {TUN_NAME}")
         self.connectError(self.peer(peerOf).port)
         log = daemon.log()
-        self.assertIn("The way to the proxy socks5://", log)
+        self.assertIn("The route to the proxy socks5://", log)
         self.assertLessEqual(len({x for x in log.splitlines() if "(rule loop)" in x}), 2)
         self.assertIn("autoDefaultRoute", log)
 

@@ -152,18 +152,6 @@ class JudgeTests(JudgeContract, JudgeCase):
             lines.add(decision.trouble)
         self.assertEqual(len(lines), 1)
 
-
-class WayTests(JudgeCase):
-    """Ways that lead into the device again."""
-
-    def test_reserved(self) -> None:
-        """A private network that is routed here by hand is proxied."""
-        self.assertRule(self.decide(self.judge, "tcp 10.0.0.1:80"), "DIRECT reserved")
-        self.inside = {"10.0.0.1"}
-        decision = self.decide(self.judge, "tcp 10.0.0.1:80")
-        self.assertRule(decision, "PROXY reserved-routed")
-        self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
-
     def test_fork(self) -> None:
         """The daemon's own flow is a loop where the daemon forked after the judge was made."""
         pids = [1]
@@ -179,6 +167,18 @@ class WayTests(JudgeCase):
         self.owners.known = {1: Owner(1, 0), 2: Owner(2, 0)}
         self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=1), "PROXY proxy")
         self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=2), "REJECT loop")
+
+
+class WayTests(JudgeCase):
+    """Ways that lead into the device again."""
+
+    def test_reserved(self) -> None:
+        """A private network that is routed here by hand is proxied."""
+        self.assertRule(self.decide(self.judge, "tcp 10.0.0.1:80"), "DIRECT reserved")
+        self.inside = {"10.0.0.1"}
+        decision = self.decide(self.judge, "tcp 10.0.0.1:80")
+        self.assertRule(decision, "PROXY reserved-routed")
+        self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
 
     def test_reservedOfExcluded(self) -> None:
         """An excluded process is not proxied there either, and our own flow is a loop."""
@@ -239,7 +239,7 @@ class WayTests(JudgeCase):
         judge = Judge(settings(), None, lambda host: True, self.inside.__contains__, dialled.__eq__)
         decision = self.decide(judge, "tcp 5.5.5.5:1080")
         self.assertRule(decision, "REJECT loop")
-        self.assertIn("The way to the proxy at 5.5.5.5:1080 leads into", decision.trouble)
+        self.assertIn("The route to the proxy at 5.5.5.5:1080 leads into", decision.trouble)
         self.assertRule(self.decide(judge, "tcp 6.6.6.6:1080"), "PROXY proxy")
         self.assertRule(self.decide(judge, "tcp 5.5.5.5:1081"), "PROXY proxy")
 
