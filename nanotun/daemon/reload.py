@@ -209,7 +209,7 @@ class Live:
         notices = noticesOf(settings, upstream)
         if upstream.sendsNames and not self._router.hasNames:
             notices += (
-                f"The way out {upstream.describe()} is sent addresses instead of names until "
+                f"The upstream {upstream.describe()} is sent addresses instead of names until "
                 "nanotun is started again: names were not kept so far.",
             )
         return notices

@@ -67,12 +67,13 @@ class Tunnel(NamedTuple):
     device: TunnelDevice
 
 
-def makeTunnel(settings: Settings, opener: ITunOpener, findsOwners: bool, reactor: Any) -> Tunnel:
+def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners: bool) -> Tunnel:
     """
     Make the parts that carry traffic.
 
-    @param findsOwners: whether the device is in this network namespace, so that the
-        processes of its flows can be found.
+    @param opener: opens the device, in the network namespace where it belongs.
+    @param findsOwners: whether that is this process's own network namespace, so that the
+        processes of flows can be found.
     @raise SystemExit: there is no such engine, a file that a proxy's URL names is no
         good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
@@ -115,7 +116,7 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
-    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), True, reactor)
+    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, findsOwners=True)
     marked, engine, gateway, current, router, device = tunnel
     root = LoggedService(settings, twistd, reactor)
     end = partial(exitWith, reactor)
@@ -148,8 +149,8 @@ def makeService(options: Options) -> IService:
     signals = Signals(reactor, {signal.SIGHUP: silently(reload)})
     lock = InstanceLock(settings.runDir, config)
 
-    # Privileges go first, so that nothing starts with more than it needs; nothing else
-    # is done before the lock is held.
+    # Privileges are dropped first, so that nothing starts with more than it needs, and
+    # nothing on the machine is changed before the lock is held.
     before = (signals, privileges, lock, live, marked)
     undo = routes or leftovers
     after = (control, notifier) if undo is None else (undo, control, notifier)
@@ -173,7 +174,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     from twisted.internet import reactor
 
     settings = options.settings
-    tunnel = makeTunnel(settings, opener, False, reactor)
+    tunnel = makeTunnel(settings, opener, reactor, findsOwners=False)
     marked, engine, gateway, current, router, device = tunnel
     root = MultiService()
     parts = Parts(device, engine, gateway, router, before=(marked,))
