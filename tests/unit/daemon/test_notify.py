@@ -38,7 +38,7 @@ class NotifierTests(SynchronousTestCase):
         return Notifier(self.environment, "nano0 is up", self.clock, send, lambda: PID)
 
     def texts(self) -> list[str]:
-        """What was sent since the last look."""
+        """What was sent since the last call."""
         texts, self.sent = [text for _, text in self.sent], []
         return texts
 
@@ -47,7 +47,7 @@ class NotifierTests(SynchronousTestCase):
         verifyObject(IPart, self.notifier())
 
     def test_life(self) -> None:
-        """systemd hears when the service is ready and when it begins to stop."""
+        """systemd is told when the service is ready and when it begins to stop."""
         notifier = self.notifier()
         self.assertEqual(self.sent, [])
         notifier.start()
@@ -57,7 +57,7 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_reload(self) -> None:
-        """systemd hears of a reload's begin, with the time, and of its end."""
+        """systemd is told when a reload begins, with the time, and when it ends."""
         notifier = self.notifier()
         notifier.reloading()
         notifier.reloaded()
@@ -66,12 +66,12 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(end, "READY=1")
 
     def test_children(self) -> None:
-        """The variables are gone from the environment that children get."""
+        """The variables are removed from the environment that children inherit."""
         self.notifier(WATCHDOG_USEC="1", WATCHDOG_PID=str(PID))
         self.assertEqual(self.environment, {"OTHER": "x"})
 
     def test_watchdog(self) -> None:
-        """While the reactor turns, the watchdog is told twice in its time, until the stop."""
+        """The watchdog is pinged twice in each of its intervals, until the stop."""
         for variables in ({}, {"WATCHDOG_PID": str(PID)}):
             notifier = self.notifier(WATCHDOG_USEC="20000000", **variables)
             notifier.start()
@@ -83,7 +83,7 @@ class NotifierTests(SynchronousTestCase):
             self.assertEqual(self.texts(), ["STOPPING=1"])
 
     def test_noWatchdog(self) -> None:
-        """Nobody is told of life who has not asked, or has asked another process."""
+        """There are no pings without a watchdog, nor for the watchdog of another process."""
         for variables in (
             {},
             {"WATCHDOG_USEC": "0"},
@@ -103,7 +103,7 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(self.sent, [])
 
     def test_deaf(self) -> None:
-        """A socket that takes nothing is one warning, again after it worked, and no failure."""
+        """A socket that cannot be sent to is one warning, each time that it stops working."""
         notifier = self.notifier(WATCHDOG_USEC="2000000")
         self.error = OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         with capturedLogs() as events:
@@ -151,7 +151,7 @@ class SendDatagramTests(SynchronousTestCase):
         self.assertEqual(sock.recv(100), b"READY=1")
 
     def test_nobody(self) -> None:
-        """Where nobody is, or nobody reads, there is an error and no waiting."""
+        """Without a receiver, or with one that does not read, it raises without a long wait."""
         self.assertRaises(OSError, sendDatagram, "/nonexistent/x", "READY=1")
         name = self.mktemp()
         self.listen(name)

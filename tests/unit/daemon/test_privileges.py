@@ -68,7 +68,7 @@ class NeededTests(SynchronousTestCase):
     """L{needed}."""
 
     def test_needed(self) -> None:
-        """A daemon has what its settings need, and no more."""
+        """A daemon keeps the capabilities that its settings need, and no others."""
         routes = replace(SETTINGS, autoDefaultRoute=True)
         for settings, owners, foreign, expected in (
             (SETTINGS, False, False, set()),
@@ -113,20 +113,20 @@ class PrivilegesTests(SynchronousTestCase):
         verifyObject(IPart, self.privileges)
 
     def test_keep(self) -> None:
-        """What is needed is kept, all else is gone, for children too."""
+        """Needed capabilities are kept, and all others are dropped, for children too."""
         self.assertEqual(self.start(self.kernel), [])
         self.assertEqual((self.kernel.have, self.kernel.bounding), (NET_ADMIN, NET_ADMIN))
         self.assertTrue(self.kernel.noNew)
 
     def test_container(self) -> None:
-        """Where there is less than is needed, that is kept and nothing is asked for."""
+        """Capabilities that the process lacks are not asked for; the rest is kept."""
         kernel = FakeKernel(1 << 10)
         self.assertEqual(self.start(kernel), [])
         self.assertEqual(kernel.have, 0)
         self.assertTrue(kernel.noNew)
 
     def test_refused(self) -> None:
-        """A kernel that refuses is one warning with what to do."""
+        """A kernel that refuses is one warning, which says what to do."""
         for call in ("keep", "unbind", "noNewPrivileges"):
             kernel = FakeKernel()
             kernel.refused = call
@@ -139,7 +139,7 @@ class PrivilegesTests(SynchronousTestCase):
             )
 
     def test_threads(self) -> None:
-        """Threads that were there before are told of: they keep all."""
+        """A warning counts the threads that exist already, as they keep all capabilities."""
         self.kernel.threadCount = 3
         self.assertEqual(
             self.start(self.kernel),
@@ -150,7 +150,7 @@ class PrivilegesTests(SynchronousTestCase):
         )
 
     def test_lacking(self) -> None:
-        """What was given up and is needed now is named."""
+        """It names the needed capabilities that were dropped."""
         self.assertEqual(self.privileges.lacking(frozenset({"NET_ADMIN", "NET_RAW"})), {"NET_RAW"})
 
 
@@ -171,7 +171,7 @@ class RealKernelTests(SynchronousTestCase):
     """L{nanotun.daemon.privileges.LinuxKernel}."""
 
     def test_real(self) -> None:
-        """A thread and a child of a process that gave up its capabilities have no others."""
+        """Threads and children that are started after the drop have no more capabilities."""
         if os.geteuid() != 0:
             raise SkipTest("only root has capabilities")
         output = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True)

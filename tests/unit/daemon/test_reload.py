@@ -237,7 +237,7 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(second.state, "stopped")
 
     def test_rights(self) -> None:
-        """What needs rights that were given up needs a restart, and no more than that."""
+        """Only the settings that need dropped privileges wait for a restart."""
         self.live = self.makeLive(frozenset({"NET_ADMIN"}))
         self.write("proxy: h:2\nexcludedProcesses: curl")
         answer = self.live.reload()
@@ -248,7 +248,7 @@ class LiveTests(SynchronousTestCase):
         self.assertIs(self.live.current.owners, None)
 
     def test_bad(self) -> None:
-        """Whatever is no good, nothing changes, and nothing of what was begun is left."""
+        """A bad configuration changes nothing, and leaves nothing behind that it started."""
         before = self.inForce()
         for text, sentence in (
             ("proxy: h:2\nmtu: 1", "line 2: mtu must be"),
@@ -325,7 +325,7 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(self.live.reload()["changed"], [])
 
     def test_directory(self) -> None:
-        """Relative paths mean what they meant at the start, be that directory there or not."""
+        """Relative paths are relative to the directory of the start, be it there or not."""
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
         password = Path("password-of-the-test")
@@ -346,14 +346,14 @@ class NeighbourTests(SynchronousTestCase):
     """The handlers."""
 
     def test_confirm(self) -> None:
-        """Nothing to confirm is one sentence."""
+        """A confirmation that is not awaited is one sentence."""
         for confirm in (None, lambda: False):
             error = self.assertRaises(RunningError, confirmHandler(confirm))
             self.assertIn("waits for no confirmation", str(error))
         self.assertEqual(confirmHandler(lambda: True)(), {"confirmed": True})
 
     def test_stop(self) -> None:
-        """Who asks for a stop is answered before it begins."""
+        """A request to stop is answered before the stop begins."""
         reactor: Any = Clock()
         stops: list[int] = []
         reactor.stop = lambda: stops.append(1)
@@ -363,7 +363,7 @@ class NeighbourTests(SynchronousTestCase):
         self.assertEqual(stops, [1])
 
     def test_reload(self) -> None:
-        """systemd hears of the beginning and the end, however it ends."""
+        """systemd is told when a reload begins and when it ends, even if it fails."""
         events: list[str] = []
 
         class Both:

@@ -214,7 +214,7 @@ class StartTests(ServiceCase):
         self.assertNotIn("hunter2", repr(self.logged))
 
     def test_notices(self) -> None:
-        """What the options found odd is logged as a warning."""
+        """The notices of the options are logged as warnings."""
         self.service(notices=("Mind {this}.",)).startService()
         (line,) = self.lines(LogLevel.warn)
         self.assertIn("Mind {this}.", line)
@@ -230,7 +230,7 @@ class StartTests(ServiceCase):
         self.assertEqual(self.opener.devices, {})
 
     def test_notRoot(self) -> None:
-        """Without root nothing is tried."""
+        """Without root, nothing is opened or started."""
         self.failsWith(
             "only root may make a TUN device; start it as root, for instance with sudo.",
             self.service(geteuid=lambda: 1000),
@@ -238,7 +238,7 @@ class StartTests(ServiceCase):
         self.assertEqual(self.events, [])
 
     def test_deviceFails(self) -> None:
-        """Without a device no engine starts."""
+        """If the device cannot be opened, no engine starts."""
         self.opener.failure = DeviceError("there is no /dev/net/tun.")
         self.failsWith("there is no /dev/net/tun.")
         self.assertEqual(self.events, [])
@@ -259,7 +259,7 @@ class StartTests(ServiceCase):
         self.assertEqual(self.events, ["device.open", "port.stopReading", "device.close"])
 
     def test_readingFails(self) -> None:
-        """If reading cannot begin, everything before is undone, last first."""
+        """If reading cannot begin, all steps before it are undone, last first."""
         self.port.failure = DeviceError("no more readers.")
         self.failsWith("no more readers.")
         self.assertEqual(
@@ -268,7 +268,7 @@ class StartTests(ServiceCase):
         )
 
     def test_bug(self) -> None:
-        """A mistake of ours is logged with its traceback, and ends the start as well."""
+        """An internal error is logged with its traceback, and ends the start as well."""
         self.engine.startFailure = ZeroDivisionError()
         failure = self.assertRaises(StartFailed, self.service().startService)
         self.assertIn("internal error at the engine", str(failure))
@@ -295,7 +295,7 @@ class StopTests(ServiceCase):
         self.events.clear()
 
     def test_order(self) -> None:
-        """Decisions end first; the port pumps until the engine has ended; the device goes last."""
+        """The router stops first; the port pumps until the engine stops; the device closes last."""
         self.engine.stopResult = Deferred()
         stopped = self.tunnel.stopService()
         self.assertEqual(self.events, ["router.stop", "gateway.stop", "engine.stop"])
@@ -305,7 +305,7 @@ class StopTests(ServiceCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_everyStep(self) -> None:
-        """A part that fails to stop is logged and keeps no other from stopping."""
+        """A step that cannot be undone is logged, and all others are undone."""
         self.engine.stopResult = fail(ZeroDivisionError())
         self.opener.closeFailure = OSError(errno.EIO, "close")
         self.successResultOf(self.tunnel.stopService())
@@ -313,7 +313,7 @@ class StopTests(ServiceCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, OSError)), 2)
 
     def test_hangs(self) -> None:
-        """An engine that never ends is given up within the two seconds of the promise."""
+        """An engine that does not stop is given up, so that the daemon ends in two seconds."""
         self.engine.stopResult = Deferred()
         stopped = self.tunnel.stopService()
         self.assertLess(UNDO_LIMIT, 2.0)
@@ -323,7 +323,7 @@ class StopTests(ServiceCase):
         self.flushLoggedErrors()
 
     def test_twice(self) -> None:
-        """A second stop finds nothing to do, and has nothing to say."""
+        """A second stop does nothing and logs nothing."""
         self.successResultOf(self.tunnel.stopService())
         self.events.clear()
         self.logged.clear()
@@ -331,7 +331,7 @@ class StopTests(ServiceCase):
         self.assertEqual((self.events, self.logged), ([], []))
 
     def test_logged(self) -> None:
-        """An orderly stop says, once it is over, how many flows were open before it."""
+        """At the end of an orderly stop, one line says how many flows were open before it."""
         self.engine.open = 3
         self.engine.stopResult = Deferred()
         self.logged.clear()
@@ -371,14 +371,14 @@ class StopTests(ServiceCase):
         self.assertEqual(self.lines(LogLevel.info), [])
 
     def test_engineFailed(self) -> None:
-        """A fault of the engine is not blamed on somebody who removed the device."""
+        """The log line about a fault of the engine does not say that the device was removed."""
         self.port.lost(errno.ENOTRECOVERABLE)
         self.assertEqual(self.statuses, [1])
         (line,) = self.lines(LogLevel.error)
         self.assertIn("engine failed on nano0 (ENOTRECOVERABLE)", line)
 
     def test_deviceLostWhileStopping(self) -> None:
-        """That the device goes during the stop is no news."""
+        """The loss of the device during the stop is not reported."""
         self.successResultOf(self.tunnel.stopService())
         self.port.lost(errno.EBADFD)
         self.assertEqual(self.statuses, [])

@@ -15,7 +15,7 @@ from nanotun.interfaces import IPart
 
 
 class QueueReactor:
-    """Keeps what it was given by signals until it runs."""
+    """A reactor that keeps the calls of signals until it runs."""
 
     def __init__(self) -> None:
         self.queue: list[Callable[[], object]] = []
@@ -26,12 +26,12 @@ class QueueReactor:
         self.queue.append(action)
 
     def run(self) -> None:
-        """Do what is queued."""
+        """Make the calls that are queued."""
         while self.queue:
             self.queue.pop(0)()
 
     def stop(self) -> None:
-        """As the real one: not twice."""
+        """Stop; as with the real one, only once."""
         if self.stops:
             raise ReactorNotRunning
         self.stops += 1
@@ -56,7 +56,7 @@ class SignalsTests(SynchronousTestCase):
         return before
 
     def hup(self) -> None:
-        """What SIGHUP does here."""
+        """The action of SIGHUP."""
         self.hups += 1
 
     def test_interface(self) -> None:
@@ -64,7 +64,7 @@ class SignalsTests(SynchronousTestCase):
         verifyObject(IPart, self.signals)
 
     def test_during(self) -> None:
-        """A signal during the start acts once the reactor runs, and twice is once."""
+        """A signal during the start takes effect when the reactor runs, once if it came twice."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.signals.start()
             self.handlers[number](number, None)
@@ -75,7 +75,7 @@ class SignalsTests(SynchronousTestCase):
             self.reactor.stops = 0
 
     def test_others(self) -> None:
-        """Another signal does what it is for, on the reactor's thread."""
+        """Another signal calls its action on the reactor's thread."""
         self.signals.start()
         self.handlers[signal.SIGHUP](signal.SIGHUP, None)
         self.assertEqual(self.hups, 0)
@@ -83,7 +83,7 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual((self.hups, self.reactor.stops), (1, 0))
 
     def test_stop(self) -> None:
-        """The ending signals are as before; a late one of the others ends nothing."""
+        """After the stop, SIGTERM and SIGINT do as before, and other signals are ignored."""
         self.signals.start()
         self.signals.stop()
         self.assertEqual(

@@ -37,7 +37,7 @@ def python(code: str) -> str:
 
 
 class PluginTests(SynchronousTestCase):
-    """What Twisted finds."""
+    """The plugins that Twisted finds."""
 
     def test_command(self) -> None:
         """twistd has one command called nanotun."""
@@ -58,11 +58,11 @@ class PluginTests(SynchronousTestCase):
             self.assertIs(engineFactory(mode), found[mode])
 
     def test_noEngine(self) -> None:
-        """A mode without a plugin is one sentence."""
+        """A stack mode without a plugin is one sentence."""
         self.assertIn("no packet engine x", str(self.assertRaises(EngineError, engineFactory, "x")))
 
     def test_cheap(self) -> None:
-        """The plugin file, which every twistd reads, brings in nothing that costs or decides."""
+        """The plugin file, which every twistd reads, imports nothing slow and no reactor."""
         loaded = python(
             "import sys, twisted.plugins.nanotun_plugin\n"
             "print(*(m for m in ('yaml', 'pyroute2', 'twisted.internet.reactor',"
@@ -82,7 +82,7 @@ class MakeServiceTests(SynchronousTestCase):
         return options
 
     def test_service(self) -> None:
-        """It gives a service that is not running and holds the tunnel."""
+        """It makes a service that is not running and contains the tunnel."""
         root = makeService(self.options())
         verifyObject(IService, root)
         tunnel, ways = cast(Any, root)
@@ -92,8 +92,8 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Signals are minded and rights given up before anything else starts, nothing is
-        done before the lock is had, and systemd hears last.
+        Signals are handled and privileges dropped before anything else starts, then the
+        lock is taken, and systemd is notified last.
         """
         (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
         parts = tunnel.parts
@@ -102,7 +102,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(parts.after[-1], Notifier)
 
     def test_privileges(self) -> None:
-        """What a daemon keeps follows from its settings and from where its files are."""
+        """The capabilities that are kept depend on the settings and on the files' owners."""
         self.patch(privileges, "hasForeign", lambda read, written: "/nobody's" in written)
         self.assertEqual(
             makePrivileges(self.options().settings, {}, "", False, False)._names, {"NET_ADMIN"}
@@ -115,7 +115,7 @@ class MakeServiceTests(SynchronousTestCase):
         )
 
     def test_group(self) -> None:
-        """Several proxies are a service beside the tunnel, started after it."""
+        """Several proxies are a service, which is started after the tunnel."""
         tunnel, ways = cast(Any, makeService(self.options("h:1,direct://")))
         (group,) = ways
         self.assertIsInstance(tunnel, NanotunService)
@@ -123,7 +123,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertFalse(group.running)
 
     def test_pools(self) -> None:
-        """Each proxy has its pool; they are started after the tunnel too."""
+        """Each proxy has a pool, which is started after the tunnel too."""
         options = self.options("h:1,http://h:2,direct://", "--upstream-pool", "2")
         tunnel, ways = cast(Any, makeService(options))
         group, pools = ways
@@ -132,7 +132,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertFalse(pools.running or group.running)
 
     def test_noDatagrams(self) -> None:
-        """What carries no UDP by its URL is told at the start, if nothing else does."""
+        """A notice says so if no proxy can carry UDP."""
         for proxy, told in (
             ("http://h", True),
             ("socks4://h,reject://", True),
@@ -144,7 +144,7 @@ class MakeServiceTests(SynchronousTestCase):
             self.assertEqual("carries no UDP" in "".join(tunnel.notices), told, proxy)
 
     def test_insecure(self) -> None:
-        """Each proxy whose certificate nobody checks is told at the start."""
+        """A notice names each proxy whose certificate is not checked."""
         proxies = "https://a,https://u:secret@b?insecure=1,https://c?insecure=1"
         tunnel = next(iter(cast(Any, makeService(self.options(proxies)))))
         told = [notice for notice in tunnel.notices if "certificate" in notice]
@@ -153,13 +153,13 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertNotIn("secret", told[0])
 
     def test_noCertificates(self) -> None:
-        """A file of certificates that is not there ends it with one sentence."""
+        """A missing file of certificates ends it with one sentence."""
         options = self.options("https://h?ca=/nowhere/ca.pem")
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
 
     def test_owners(self) -> None:
-        """Flows' owners are found where a rule is about them, and only there."""
+        """There are owners only if a rule is about the processes of flows."""
         for arguments, expected in (
             (("192.0.2.1:1080",), False),
             (("192.0.2.1:1080", "--exclude", "curl"), True),
@@ -171,7 +171,7 @@ class MakeServiceTests(SynchronousTestCase):
             self.assertEqual(live.current.owners is not None, expected, arguments)
 
     def test_noUser(self) -> None:
-        """A user that nobody knows ends it with one sentence."""
+        """An unknown user ends it with one sentence."""
         options = self.options("h", "--exclude", "uid:no-such-user")
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("no user no-such-user", str(error.code))
@@ -223,7 +223,7 @@ class ExitTests(SynchronousTestCase):
     """L{nanotun.daemon.tap.exitWith}."""
 
     def test_status(self) -> None:
-        """The process ends with the status that was asked for, after everything else."""
+        """The process ends with the requested status, after everything else."""
         code = (
             "import atexit\n"
             "from twisted.internet import reactor\n"

@@ -31,25 +31,25 @@ class DailyLogFileTests(SynchronousTestCase):
         self.log = self.makeLog()
 
     def makeLog(self) -> DailyLogFile:
-        """Make a log in the directory."""
+        """A log in the directory."""
         log = DailyLogFile(str(self.directory), self.clock, self.complaints.append)
         self.addCleanup(log.close)
         return log
 
     def names(self) -> list[str]:
-        """The names of what is in the directory."""
+        """The names of the files in the directory."""
         return sorted(os.listdir(self.directory))
 
     def text(self, name: str) -> str:
-        """What a file holds."""
+        """The content of a file."""
         return (self.directory / name).read_text()
 
     def test_lazy(self) -> None:
-        """Without a line there is no directory."""
+        """No directory is made before the first line."""
         self.assertFalse(self.directory.exists())
 
     def test_write(self) -> None:
-        """Lines go to the file with today's date at once, readable by nobody else."""
+        """Lines are written at once to the file with today's date, which others cannot read."""
         self.log.write("a\n")
         self.log.write("\u00e9\n")
         self.assertEqual(self.names(), ["nanotun-2026-11-22.log"])
@@ -58,7 +58,7 @@ class DailyLogFileTests(SynchronousTestCase):
             self.assertEqual(stat.S_IMODE(path.stat().st_mode) & 0o007, 0)
 
     def test_append(self) -> None:
-        """A second run of the day adds to the file."""
+        """A second run on the same day appends to the file."""
         self.log.write("a\n")
         self.makeLog().write("b\n")
         self.assertEqual(self.text("nanotun-2026-11-22.log"), "a\nb\n")
@@ -71,7 +71,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertEqual(self.names(), ["nanotun-2026-11-22.log", "nanotun-2026-11-23.log"])
 
     def test_full(self) -> None:
-        """A file that would pass 1 MiB is set aside under the next number."""
+        """A file that would exceed 1 MiB is renamed to the next number."""
         for start in ("a", "b", "c"):
             self.log.write(start + "x" * (SIZE_LIMIT - 2) + "\n")
         self.assertEqual(
@@ -82,7 +82,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertEqual(self.text("nanotun-2026-11-22.2.log")[0], "b")
 
     def test_fullAcrossRuns(self) -> None:
-        """Size and numbers go on from what an earlier run left."""
+        """Size and numbers continue from the files of an earlier run."""
         self.log.write("x" * (SIZE_LIMIT - 1) + "\n")
         later = self.makeLog()
         later.write("b\n")
@@ -112,7 +112,7 @@ class DailyLogFileTests(SynchronousTestCase):
         )
 
     def test_workingDirectory(self) -> None:
-        """A relative directory means that of the start, whereever twistd goes later."""
+        """A relative directory is relative to the working directory at the start."""
         name = self.mktemp()
         log = DailyLogFile(name, self.clock, self.complaints.append)
         expected = Path(name).resolve()
@@ -123,7 +123,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertTrue(expected.is_dir())
 
     def test_removed(self) -> None:
-        """A file or directory that somebody removes is made again."""
+        """A file or directory that somebody removes is created again."""
         self.log.write("a\n")
         (self.directory / "nanotun-2026-11-22.log").unlink()
         self.directory.rmdir()
@@ -132,7 +132,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertEqual(self.text("nanotun-2026-11-22.log"), "b\n")
 
     def test_unwritable(self) -> None:
-        """A directory that cannot be is one complaint, and is tried again later."""
+        """A directory that cannot be created is one complaint, and is tried again later."""
         self.directory.touch()
         for _ in range(3):
             self.log.write("lost\n")
@@ -167,7 +167,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertTrue(self.text("nanotun-2026-11-22.log").endswith("b\n"))
 
     def test_symlink(self) -> None:
-        """A link in place of the file is not followed: it may point anywhere."""
+        """A symbolic link in place of the file is not followed, as it may point anywhere."""
         self.directory.mkdir()
         victim = Path(self.mktemp())
         victim.write_text("precious")
@@ -177,7 +177,7 @@ class DailyLogFileTests(SynchronousTestCase):
         self.assertEqual(len(self.complaints), 1)
 
     def test_again(self) -> None:
-        """Once the directory is good again, a sentence says how many lines were lost."""
+        """When the directory works again, one sentence says how many lines were lost."""
         self.directory.touch()
         for _ in range(5):
             self.log.write(LINE)
@@ -194,7 +194,7 @@ class DailyLogFileTests(SynchronousTestCase):
         )
 
     def test_complaintIsALine(self) -> None:
-        """The sentences may be written to the file itself: the second one gets there."""
+        """The complaints may be written to the file itself, which gets the second of them."""
         log = DailyLogFile(
             str(self.directory), self.clock, lambda sentence: log.write(f"{sentence}\n")
         )
@@ -210,14 +210,14 @@ class DailyLogFileTests(SynchronousTestCase):
         )
 
     def test_cutLine(self) -> None:
-        """After a line that was cut in two, the next one begins on a line of its own."""
+        """After a line that was cut short, the next one begins on a line of its own."""
         self.directory.mkdir()
         (self.directory / "nanotun-2026-11-22.log").write_text("a\nhalf of")
         self.log.write("b\n")
         self.assertEqual(self.text("nanotun-2026-11-22.log"), "a\nhalf of\nb\n")
 
     def test_open(self) -> None:
-        """Opened ahead, a good directory has its file and a bad one is an error."""
+        """L{DailyLogFile.open} creates the file, or raises for a bad directory."""
         self.log.open()
         self.assertEqual(self.names(), ["nanotun-2026-11-22.log"])
         bad = DailyLogFile("/dev/null/x", self.clock, self.complaints.append)

@@ -30,14 +30,14 @@ class FormatTextTests(SynchronousTestCase):
         )
 
     def test_controlCharacters(self) -> None:
-        """What steers a terminal, turns the text's direction or ends the line is escaped."""
+        """Characters that control a terminal, reverse the text or end the line are escaped."""
         line = self.line("{x}", x="a\x1b[2Jb\rc\x00d\x9be\u202ef\u2028g\ud800h")
         self.assertTrue(line[:-1].isprintable())
         for escaped in ("\\x1b", "\\r", "\\x00", "\\x9b", "\\u202e", "\\u2028", "\\ud800"):
             self.assertIn(escaped, line)
 
     def test_forgedLine(self) -> None:
-        """A newline in a value begins no line that looks like one of ours."""
+        """A newline in a value cannot begin a line that looks like a log line."""
         self.assertIn("a\n\t2026", self.line("{x}", x="a\n2026-01-01 error [n] forged"))
 
     def test_traceback(self) -> None:
@@ -55,7 +55,7 @@ class FormatJSONTests(SynchronousTestCase):
     """L{formatJSON}."""
 
     def line(self, text: str, **fields: Any) -> dict[str, Any]:
-        """The object of an event, which stands on one line of ASCII."""
+        """The object of an event, after a check that it is one line of ASCII."""
         line = formatJSON(
             {"log_format": text, "log_level": LogLevel.warn, "log_namespace": "n", **fields}
         )
@@ -78,7 +78,7 @@ class FormatJSONTests(SynchronousTestCase):
         self.assertEqual(set(self.line("a")), {"time", "level", "namespace", "text"})
 
     def test_fields(self) -> None:
-        """Fields keep their JSON value; what JSON does not know is text."""
+        """Fields keep their JSON value; values of types that JSON lacks become strings."""
         fields = {
             "truth": True,
             "nothing": None,
@@ -103,13 +103,13 @@ class FormatJSONTests(SynchronousTestCase):
         self.assertNotIn("secret", str(self.line("a", **fields)))
 
     def test_deep(self) -> None:
-        """A field that holds itself is cut off."""
+        """A field that contains itself is cut off."""
         deep: list[object] = []
         deep.append(deep)
         self.assertIn("[[[[", str(self.line("a", deep=deep)["fields"]["deep"]))
 
     def test_noText(self) -> None:
-        """A field that cannot be made a text costs neither the line nor the other fields."""
+        """A field that cannot be converted loses neither the line nor the other fields."""
 
         class Broken:
             def __str__(self) -> str:
@@ -121,7 +121,7 @@ class FormatJSONTests(SynchronousTestCase):
         )
 
     def test_controlCharacters(self) -> None:
-        """Nothing that a terminal or a collector would obey is in the line as it is."""
+        """Characters that a terminal or a collector would obey are escaped."""
         nasty = "a\x1b[2Jb\rc\x00d\x9be\u202ef\u2028g\ud800h\x7f\n{"
         self.assertEqual(self.line("{x}", x=nasty)["fields"]["x"], nasty)
         self.line("a", log_namespace=nasty, **{nasty: 1})
@@ -133,7 +133,7 @@ class FormatJSONTests(SynchronousTestCase):
         self.assertIn("ZeroDivisionError: why", line["traceback"])
 
     def test_legacy(self) -> None:
-        """Of an event by Twisted's older interface only the text is shown."""
+        """Of an event by Twisted's legacy logging only the text is shown."""
         line = self.line("a", isError=0, system="-", message=("a",), time=1.0)
         self.assertNotIn("fields", line)
 
@@ -142,7 +142,7 @@ class FormatJSONTests(SynchronousTestCase):
         self.assertEqual(formatJSON({"log_level": LogLevel.info}), "")
 
     def test_formats(self) -> None:
-        """Each value of logFormat has its format."""
+        """Each value of logFormat has a format."""
         self.assertEqual(FORMATS, {"text": formatText, "json": formatJSON})
 
 
@@ -150,10 +150,10 @@ class ForJournalTests(SynchronousTestCase):
     """L{forJournal}."""
 
     def test_levels(self) -> None:
-        """Every level of Twisted's has its number of syslog(3)."""
+        """Every level of Twisted has its number of syslog(3)."""
         self.assertEqual(set(PRIORITIES), set(LogLevel.iterconstants()))
         self.assertEqual(forJournal("a\n", LogLevel.info), "<6>a\n")
 
     def test_traceback(self) -> None:
-        """Each line of a traceback has it, as it is one line for the journal."""
+        """Each line of a traceback has the prefix, as each is an entry of the journal."""
         self.assertEqual(forJournal("a\n\tb\n", LogLevel.error), "<3>a\n<3>\tb\n")

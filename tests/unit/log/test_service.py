@@ -34,7 +34,7 @@ class LineObserverTests(SynchronousTestCase):
         verifyObject(ILogObserver, LineObserver())
 
     def test_brokenSink(self) -> None:
-        """A sink that fails keeps no other from its line."""
+        """A sink that fails does not keep the line from other sinks."""
         lines: list[str] = []
 
         def broken(line: str) -> None:
@@ -108,14 +108,14 @@ class LoggedServiceTests(SynchronousTestCase):
         return service
 
     def stderr(self) -> str:
-        """What has reached stderr since the last look."""
+        """What was written to stderr since the last call."""
         try:
             return os.read(self.read, 65536).decode()
         except BlockingIOError:
             return ""
 
     def test_levels(self) -> None:
-        """Each level lets itself and what is worse through."""
+        """Each level lets itself and more important levels pass."""
         names = ["debug", "info", "warn", "error"]
         for index, level in enumerate(names):
             self.start({"nodaemon": True}, logLevel=level)
@@ -127,7 +127,7 @@ class LoggedServiceTests(SynchronousTestCase):
             )
 
     def test_twistedIsQuiet(self) -> None:
-        """Of Twisted's own lines only warnings and worse pass, but at debug all do."""
+        """Of Twisted's own events only warnings and errors pass, except at debug."""
         for level, expected in (("info", ["warn"]), ("debug", ["info", "warn"]), ("error", [])):
             self.start({"nodaemon": True}, logLevel=level)
             self.twisted.info("say info")
@@ -136,7 +136,7 @@ class LoggedServiceTests(SynchronousTestCase):
             self.assertEqual([n for n in ("info", "warn") if f"say {n}" in seen], expected)
 
     def test_belowLevelCostsNoLine(self) -> None:
-        """What the level leaves out is not even formatted."""
+        """Events below the level are not even formatted."""
 
         class Costly:
             def __str__(self) -> str:
@@ -147,13 +147,13 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertEqual(self.stderr(), "")
 
     def test_foreground(self) -> None:
-        """With -n lines go to stderr, also after the start."""
+        """With -n, lines are written to stderr, also after the start."""
         self.start({"nodaemon": True}).startService()
         self.logger.info("hello")
         self.assertIn("hello", self.stderr())
 
     def test_daemon(self) -> None:
-        """Of a daemon the terminal sees what goes wrong until it runs, and then its end."""
+        """The terminal gets a daemon's warnings until it has started, and then is closed."""
         service = self.start({"nodaemon": False})
         self.logger.info("quiet")
         self.logger.error("trouble")
@@ -162,7 +162,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertEqual(os.read(self.read, 1), b"", "somebody would wait for ever")
 
     def test_daemonThatFails(self) -> None:
-        """What a failing start logs still reaches the terminal."""
+        """The errors of a start that fails are written to the terminal."""
         service = self.start({"nodaemon": False})
 
         class Broken(Service):
@@ -175,7 +175,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertIn("cannot start", self.stderr())
 
     def test_files(self) -> None:
-        """Lines also go to files in logDir, at the same level."""
+        """Lines are also written to files in logDir, at the same level."""
         directory = self.mktemp()
         self.start({"nodaemon": True}, logDir=directory)
         self.logger.debug("quiet")
@@ -185,7 +185,7 @@ class LoggedServiceTests(SynchronousTestCase):
             self.assertRegex(file.read(), r"^\S+ info \[nanotun.test\] hello\n$")
 
     def test_filesFail(self) -> None:
-        """A directory that cannot be is a word on stderr and nothing more."""
+        """A directory that cannot be created is one line on stderr and nothing more."""
         path = self.mktemp()
         with open(path, "w"):
             self.start({"nodaemon": True}, logDir=path)
@@ -197,7 +197,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertIn("again", seen)
 
     def test_logfile(self) -> None:
-        """twistd's --logfile takes the place of stderr, at the same level."""
+        """twistd's --logfile replaces stderr, at the same level."""
         path = self.mktemp()
         self.start({"nodaemon": True, "logfile": path})
         self.logger.debug("quiet")
@@ -207,20 +207,20 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertEqual(self.stderr(), "")
 
     def test_deviceAsLogfile(self) -> None:
-        """A special file is never renamed to make room, which would end /dev/null."""
+        """A special file such as /dev/null is never renamed to make room."""
         self.start({"nodaemon": True, "logfile": "/dev/null"})
         self.patch(LogFile, "rotate", lambda _: self.fail("renamed"))
         for _ in range(20):
             self.logger.info("x" * 100_000)
 
     def test_badLogfile(self) -> None:
-        """A --logfile that cannot be is one sentence and status 1."""
+        """A --logfile that cannot be opened is one sentence and status 1."""
         for path, twistd in (("/nonexistent/x", {"nodaemon": True}), ("-", {"nodaemon": False})):
             error = self.assertRaises(SystemExit, self.start, {**twistd, "logfile": path})
             self.assertTrue(str(error.code).startswith("nanotun: --logfile"))
 
     def logged(self, directory: str) -> str:
-        """What is in the one file of a directory."""
+        """The content of the only file in a directory."""
         (name,) = os.listdir(directory)
         with open(os.path.join(directory, name)) as file:
             return file.read()
@@ -238,13 +238,13 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertEqual([line["level"] for line in lines], ["info", "error"])
 
     def test_journal(self) -> None:
-        """Lines for the journal begin with their level, and no others do."""
+        """Lines for the journal begin with their level, and other lines do not."""
         self.start({"nodaemon": True}, journal=True)
         self.logger.warn("hello")
         self.assertRegex(self.stderr(), r"^<4>\S+ warn ")
 
     def test_configure(self) -> None:
-        """Level, format and directory are taken over; stderr goes on as it was."""
+        """Level, format and directory are taken over; stderr stays open."""
         first, second = self.mktemp(), self.mktemp()
         service = self.start({"nodaemon": True}, logDir=first)
         service.startService()
@@ -287,7 +287,7 @@ class LoggedServiceTests(SynchronousTestCase):
             self.assertIn("hello", file.read())
 
     def test_configureBad(self) -> None:
-        """A directory that cannot be is one sentence, and everything goes on as before."""
+        """A directory that cannot be created is one sentence, and nothing changes."""
         directory = self.mktemp()
         service = self.start({"nodaemon": True}, logDir=directory)
         bad = replace(SETTINGS, logDir="/dev/null/x", logLevel="error", logFormat="json")
@@ -300,7 +300,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertRegex(self.logged(directory), r"^\S+ info .*hello\n$")
 
     def test_noDirectory(self) -> None:
-        """A working directory that is gone is no reason not to log."""
+        """Logging works in a working directory that was removed."""
         path = self.mktemp()
         os.mkdir(path)
         self.addCleanup(os.chdir, os.getcwd())
@@ -311,7 +311,7 @@ class LoggedServiceTests(SynchronousTestCase):
         self.assertIn("hello", self.stderr())
 
     def test_relative(self) -> None:
-        """A relative directory of a reload starts where the daemon was started."""
+        """A relative directory of a reload is relative to where the daemon was started."""
         service = self.start({"nodaemon": True})
         directory = self.mktemp()
         os.mkdir(directory)

@@ -19,7 +19,7 @@ class TerminalTests(SynchronousTestCase):
     """L{Terminal}."""
 
     def test_noStderr(self) -> None:
-        """Without a stderr, or with nobody at its other end, lines are lost and that is all."""
+        """Lines are lost without an error if stderr, or its other end, is closed."""
         read, write = os.pipe()
         terminal = Terminal(write)
         self.addCleanup(terminal.release)
@@ -29,7 +29,7 @@ class TerminalTests(SynchronousTestCase):
         Terminal(write).write("a\n")
 
     def test_release(self) -> None:
-        """Once released, whoever reads the other end sees the end."""
+        """After the release, a reader at the other end gets the end of file."""
         read, write = os.pipe()
         self.addCleanup(os.close, read)
         terminal = Terminal(write)
@@ -41,7 +41,7 @@ class TerminalTests(SynchronousTestCase):
         self.assertEqual(os.read(read, 10), b"")
 
     def stall(self, read: int, write: int) -> None:
-        """What takes no more costs short waits and lines, and then takes lines again."""
+        """A full stderr costs short waits and lost lines, and gets lines when there is room."""
         self.patch(logsinks, "STALL_LIMIT", 0.01)
         blocking = os.get_blocking(write)
         terminal = Terminal(write)
@@ -51,7 +51,7 @@ class TerminalTests(SynchronousTestCase):
         for number in range(20_000):
             terminal.write(f"{number:0100}\n")
         seen = b""
-        # A terminal hands over what it has bit by bit.
+        # A terminal gives its bytes to a reader bit by bit.
         while select.select([read], [], [], 0.3)[0]:
             seen += os.read(read, 65536)
         terminal.write("again\n")
@@ -61,7 +61,7 @@ class TerminalTests(SynchronousTestCase):
             seen += os.read(read, 65536)
         lines = seen.decode().splitlines()
         self.assertEqual(lines[-2:], ["again", "and again"])
-        # One at most is cut in two, and all before it are there.
+        # One line at most is cut short, and all lines before it are there.
         whole = lines[: -3 if len(lines[-3]) < 100 else -2]
         self.assertGreater(len(whole), 10)
         self.assertEqual(whole, [f"{number:0100}" for number in range(len(whole))])
@@ -77,7 +77,7 @@ class TerminalTests(SynchronousTestCase):
         read, write = pty.openpty()
         self.addCleanup(os.close, read)
         tty.setraw(write)
-        # Kept open: with its last user a terminal goes.
+        # Kept open: a terminal goes away when nobody has it open.
         self.addCleanup(os.close, os.dup(write))
         self.stall(read, write)
 
@@ -103,7 +103,7 @@ class TerminalTests(SynchronousTestCase):
         self.assertEqual(os.read(read, 100), b"again\r\n")
 
     def test_cut(self) -> None:
-        """After a line that was cut in two, the next one begins on a line of its own."""
+        """After a line that was cut short, the next one begins on a line of its own."""
         self.patch(logsinks, "STALL_LIMIT", 0)
         read, write = os.pipe()
         self.addCleanup(os.close, read)
@@ -127,7 +127,7 @@ class TerminalTests(SynchronousTestCase):
         self.assertEqual(os.read(read, 100), b"fir\nagain\nand again\n")
 
     def test_file(self) -> None:
-        """A file is written on, from where it was."""
+        """A file is appended to."""
         path = self.mktemp()
         with open(path, "w") as file:
             file.write("before\n")

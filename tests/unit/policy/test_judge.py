@@ -28,7 +28,7 @@ def settings(**values: object) -> Settings:
 
 
 class FakeJudgeTests(JudgeContract, SynchronousTestCase):
-    """The fake keeps the contract."""
+    """The fake judge keeps the contract."""
 
     def setUp(self) -> None:
         """Make it."""
@@ -39,7 +39,7 @@ class FakeOwnersTests(SynchronousTestCase):
     """L{FakeOwners}."""
 
     def test_interface(self) -> None:
-        """They provide their interface and count what they do not know."""
+        """They provide the interface, and count the flows whose owner they do not know."""
         owners = FakeOwners()
         verifyObject(IOwners, owners)
         owner = owners.known[1] = Owner(2, 3)
@@ -50,7 +50,7 @@ class FakeOwnersTests(SynchronousTestCase):
 
 
 class JudgeCase(SynchronousTestCase):
-    """A judge whose world the test makes up."""
+    """A judge whose surroundings the test makes up."""
 
     def setUp(self) -> None:
         """Make what the tests use."""
@@ -60,7 +60,7 @@ class JudgeCase(SynchronousTestCase):
         self.judge = self.makeJudge()
 
     def makeJudge(self, **values: object) -> Judge:
-        """One for some settings."""
+        """A judge for some settings."""
 
         def leadsIn(host: str) -> bool:
             self.asked.append(host)
@@ -71,7 +71,7 @@ class JudgeCase(SynchronousTestCase):
         )
 
     def decide(self, judge: Judge, destination: str, source: str = ME, port: int = 1) -> Decision:
-        """What is decided of C{"tcp 192.0.2.1:443"}."""
+        """The decision about C{"tcp 192.0.2.1:443"}."""
         protocol, _, place = destination.partition(" ")
         host, _, number = place.rpartition(":")
         ends = Endpoint(source, port), Endpoint(host, int(number))
@@ -88,7 +88,7 @@ class JudgeCase(SynchronousTestCase):
 
 
 class JudgeTests(JudgeContract, JudgeCase):
-    """Rules, owners and ways together."""
+    """Rules, owners and routes together."""
 
     judge: Any
 
@@ -97,12 +97,12 @@ class JudgeTests(JudgeContract, JudgeCase):
         verifyClass(IJudge, Judge)
 
     def test_noProcessRules(self) -> None:
-        """Nobody is asked for owners where no rule is about any, nor for a way to a proxy."""
+        """Without rules about processes it asks for no owner, nor for the route to a proxy."""
         self.assertRule(self.decide(self.judge, "tcp 1.1.1.1:443"), "PROXY proxy")
         self.assertEqual((self.owners.asked, self.asked), ([], []))
 
     def test_owner(self) -> None:
-        """An excluded process goes direct; another one is proxied, and named all the same."""
+        """An excluded process goes direct; another one is proxied, and its decision names it."""
         judge = self.makeJudge(excludedProcesses="curl")
         curl = self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
         wget = self.owners.known[6] = Owner(10, 0, "wget")
@@ -120,7 +120,7 @@ class JudgeTests(JudgeContract, JudgeCase):
         self.assertEqual(len(self.owners.asked), 1)
 
     def test_askedOnlyIfItMatters(self) -> None:
-        """The dear question is not asked of other machines' flows, nor if it changes nothing."""
+        """It does not ask for the owner of another machine's flow, nor if it changes nothing."""
         judge = self.makeJudge(excludedProcesses="curl")
         for destination, source in (
             ("tcp 1.1.1.1:443", NEIGHBOUR),
@@ -142,7 +142,7 @@ class JudgeTests(JudgeContract, JudgeCase):
         self.assertRule(decision, "DIRECT local-proxy")
 
     def test_ownFlow(self) -> None:
-        """The daemon's own flow is refused, with a line for all of them."""
+        """The daemon's own flows are refused, and share one log line."""
         judge = self.makeJudge(excludedProcesses="curl")
         self.owners.known[5] = Owner(42, 0, "python3")
         lines = set()
@@ -170,10 +170,10 @@ class JudgeTests(JudgeContract, JudgeCase):
 
 
 class WayTests(JudgeCase):
-    """Ways that lead into the device again."""
+    """Routes that lead into the device again."""
 
     def test_reserved(self) -> None:
-        """A private network that is routed here by hand is proxied."""
+        """A private network that is routed into the device by hand is proxied."""
         self.assertRule(self.decide(self.judge, "tcp 10.0.0.1:80"), "DIRECT reserved")
         self.inside = {"10.0.0.1"}
         decision = self.decide(self.judge, "tcp 10.0.0.1:80")
@@ -181,7 +181,7 @@ class WayTests(JudgeCase):
         self.assertIn("10.0.0.0/8 (private use, RFC 1918)", decision.reason)
 
     def test_reservedOfExcluded(self) -> None:
-        """An excluded process is not proxied there either, and our own flow is a loop."""
+        """In such a network an excluded process is refused, and the daemon's flow is a loop."""
         judge = self.makeJudge(excludedProcesses="curl")
         self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
         self.owners.known[6] = Owner(42, 0)
@@ -194,7 +194,7 @@ class WayTests(JudgeCase):
             self.assertRule(self.decide(judge, "tcp 10.0.0.1:80", port=port), expected)
 
     def test_refused(self) -> None:
-        """Everything else that is to go direct is refused; the line says what and the cure."""
+        """Other flows past the tunnel are refused; one log line has the cause and the cure."""
         judge = self.makeJudge(excludedProcesses="curl", excludedIPs="9.9.9.0/24")
         self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
         self.inside = {"9.9.9.9", "8.8.8.8", "169.254.169.254"}
@@ -211,7 +211,7 @@ class WayTests(JudgeCase):
             self.assertIn("0x6e74", decision.trouble)
 
     def test_fakeAddress(self) -> None:
-        """Whether there is a way to an address that stands for a name says nothing."""
+        """The route to a fake address makes no difference."""
         judge = self.makeJudge(dnsMode="fake-ip")
         self.inside = {"198.19.0.7"}
         self.assertRule(self.decide(judge, "tcp 198.19.0.7:445"), "DIRECT lan-only-port")
@@ -220,7 +220,7 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 198.19.0.7:443"), "PROXY fake-ip")
 
     def test_proxyRoutedHere(self) -> None:
-        """The way to the proxy leads into the device: its flows are loops, others are not."""
+        """Flows to a proxy whose route leads into the device are loops; other flows are not."""
         judge = self.makeJudge(proxy=["socks5://u:secret@[2001:DB8:0::1]:1080", "5.5.5.5:1080"])
         self.inside = {"2001:db8::1", "5.5.5.5"}
         for host in self.inside:
@@ -233,7 +233,7 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 5.5.5.5:1080"), "PROXY proxy")
 
     def test_namedProxyRoutedHere(self) -> None:
-        """So it is with a proxy whose name leads to an address that is routed here."""
+        """The same holds for the address of a proxy whose URL has a name."""
         dialled = Endpoint("5.5.5.5", 1080)
         self.inside = {"5.5.5.5", "6.6.6.6"}
         judge = Judge(settings(), None, lambda host: True, self.inside.__contains__, dialled.__eq__)
@@ -244,7 +244,7 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 5.5.5.5:1081"), "PROXY proxy")
 
     def test_noProxy(self) -> None:
-        """With C{direct://} what has no way out is refused."""
+        """With C{direct://}, flows whose route leads into the device are refused."""
         judge = self.makeJudge(proxy="direct://")
         self.assertRule(self.decide(judge, "tcp 1.1.1.1:443"), "PROXY proxy")
         self.inside = {"1.1.1.1", "10.0.0.1"}
@@ -252,7 +252,7 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 10.0.0.1:443"), "REJECT no-way")
 
     def test_relaysServer(self) -> None:
-        """A query to the relay's own server, which is routed here, is not served again."""
+        """A query to the relay's own server is refused if it is routed into the device."""
         judge = self.makeJudge(dns="9.9.9.9,8.8.8.8", dnsOverride=True)
         self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "SERVE dns-override")
         self.inside = {"9.9.9.9"}
@@ -284,7 +284,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(found, local, proxy)
 
     def test_rules(self) -> None:
-        """Each setting reaches its rule."""
+        """Each setting changes its rule."""
         flow = Flow(1, Protocol.UDP, Endpoint(ME, 1), Endpoint("198.19.0.1", 53))
         for given, address, expected in (
             ({}, Endpoint("1.1.1.1", 445), "DIRECT"),

@@ -26,7 +26,7 @@ PORTS = lanPorts("tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353")
 
 
 def isLocal(host: str) -> bool:
-    """Whether it is one of L{OWN}."""
+    """Whether an address is one of L{OWN}."""
     return host in OWN
 
 
@@ -52,7 +52,7 @@ def rules(**changes: Any) -> Rules:
 
 
 class RuleTests(SynchronousTestCase):
-    """Which rule decides, and what."""
+    """Which rule decides, and how."""
 
     def assertDecided(self, decision: Decision, expected: str) -> None:
         """A decision is C{"VERDICT rule"} and has a reason."""
@@ -61,7 +61,7 @@ class RuleTests(SynchronousTestCase):
         self.assertIn(decision.rule, RULES)
 
     def test_byDestination(self) -> None:
-        """Each destination of a process that no rule is about falls under its rule."""
+        """Without rules about its process, a flow is decided by its destination."""
         for destination, expected in (
             ("tcp 1.1.1.1:443", "PROXY proxy"),
             ("udp 1.1.1.1:443", "PROXY proxy"),
@@ -113,7 +113,7 @@ class RuleTests(SynchronousTestCase):
                     self.assertDecided(decision, expected)
 
     def test_lanProxy(self) -> None:
-        """With C{lan: proxy} private networks are proxied; what is on no network is not."""
+        """With C{lan: proxy}, private networks are proxied, but link-local addresses are not."""
         for destination, expected in (
             ("tcp 10.1.2.3:80", "PROXY proxy"),
             ("tcp fd00::1:80", "PROXY proxy"),
@@ -128,7 +128,7 @@ class RuleTests(SynchronousTestCase):
                 self.assertDecided(decision, expected)
 
     def test_nothingSet(self) -> None:
-        """What is not configured decides nothing."""
+        """Rules that are not configured decide nothing."""
         for destination, expected in (
             ("udp 1.1.1.1:53", "PROXY proxy"),
             ("tcp 1.1.1.1:445", "PROXY proxy"),
@@ -139,7 +139,7 @@ class RuleTests(SynchronousTestCase):
                 self.assertDecided(Rules().decide(flow(destination), isLocal), expected)
 
     def test_byOwner(self) -> None:
-        """An excluded process, and the proxy, go direct wherever a host can be."""
+        """An excluded process, and the proxy's, go direct to any address that a host can have."""
         for destination, expected in (
             ("tcp 1.1.1.1:443", "DIRECT"),
             ("tcp 198.19.0.7:443", "DIRECT"),
@@ -156,7 +156,7 @@ class RuleTests(SynchronousTestCase):
                 self.assertIs(decision.owner, owner)
 
     def test_loop(self) -> None:
-        """The daemon's own flow is refused, wherever it goes, and nobody else's."""
+        """The daemon's own flows are refused to every destination; those of others are not."""
         for destination in ("tcp 1.1.1.1:443", "udp 1.1.1.1:53", "tcp 10.0.0.1:445"):
             decision = rules().decide(flow(destination), isLocal, Owner(42, 0, "twistd"))
             self.assertDecided(decision, "REJECT loop")
@@ -165,7 +165,7 @@ class RuleTests(SynchronousTestCase):
         self.assertDecided(decision, "PROXY proxy")
 
     def test_forwarded(self) -> None:
-        """Another machine's flows reach nothing of this one, and no DNS of its relay."""
+        """Another machine's flows reach no address and no DNS relay of this machine."""
         for destination, expected in (
             ("tcp 1.1.1.1:443", "PROXY proxy"),
             ("udp 1.1.1.1:53", "PROXY proxy"),
@@ -187,7 +187,7 @@ class RuleTests(SynchronousTestCase):
                 self.assertDecided(decision, expected)
 
     def test_needsOwner(self) -> None:
-        """Owners are asked for only if a rule is about one, and where it can matter."""
+        """Owners are asked for only if a rule is about processes, and where it can matter."""
         self.assertFalse(rules(processes=False).needsOwner)
         self.assertTrue(rules(processes=False, localProxy=True).needsOwner)
         both, none = rules(), rules(processes=False)
@@ -217,7 +217,7 @@ class RuleTests(SynchronousTestCase):
                     self.assertIs(verdict, without.verdict, f"{asked} {owner.name}")
 
     def test_documented(self) -> None:
-        """The document for users has every rule, in the order in which they are asked."""
+        """docs/rules.md has every rule, in the order in which they are asked."""
         text = (ROOT / "docs" / "rules.md").read_text()
         self.assertEqual(
             re.findall(r"^\| [0-9]+ \| `([a-z-]+)` \|", text, re.MULTILINE), list(RULES)
@@ -226,7 +226,7 @@ class RuleTests(SynchronousTestCase):
             self.assertIn(f"`{outcome}`", text)
 
     def test_named(self) -> None:
-        """An owner is called by what is known of it."""
+        """An owner's name consists of what is known about it."""
         self.assertEqual(named(CURL), "curl (pid 77)")
         self.assertEqual(named(Owner(0, 1000)), "uid 1000")
         self.assertEqual(named(Owner(5, 1000)), "pid 5")
@@ -234,10 +234,10 @@ class RuleTests(SynchronousTestCase):
 
 
 class ReservedTests(SynchronousTestCase):
-    """The table."""
+    """The table of reserved addresses."""
 
     def test_rows(self) -> None:
-        """Each row is a network in its canonical form, once, with a source."""
+        """Each row is a network in canonical form with a source, and no network is there twice."""
         found = [str(ip_network(special.network)) for special in SPECIALS]
         self.assertEqual(found, [special.network for special in SPECIALS])
         self.assertEqual(len(set(found)), len(found))
@@ -258,7 +258,7 @@ class ReservedTests(SynchronousTestCase):
             self.assertTrue(address.is_private or not address.is_global, special.network)
 
     def test_edges(self) -> None:
-        """A network's first and last address are in it, those beside it are not."""
+        """A network's first and last addresses are found, their neighbours are not."""
         for special in SPECIALS:
             network = ip_network(special.network)
             for address in (network[0], network[-1]):
@@ -269,7 +269,7 @@ class ReservedTests(SynchronousTestCase):
             self.assertIsNone(specialOf(host), host)
 
     def test_exceptions(self) -> None:
-        """What is on the Internet inside a reserved network is found as such."""
+        """Addresses on the Internet that are inside a reserved network are found as such."""
         for host in ("192.0.0.9", "2001:20::1", "2001:0:1::1"):
             found = specialOf(host)
             assert found is not None

@@ -16,7 +16,7 @@ class SelectorTests(SynchronousTestCase):
     """L{selectors}."""
 
     def test_kinds(self) -> None:
-        """Each way to name a process is told apart, and none is taken twice."""
+        """Each kind of selector is recognised, and duplicates are removed."""
         found = selectors(["Curl.EXE, /usr/bin/Curl", "pid:12,uid:0,uid:ann", "cgroup:/a/b/"])
         self.assertEqual(
             [(each.kind.value, each.value) for each in found],
@@ -34,12 +34,12 @@ class SelectorTests(SynchronousTestCase):
         self.assertEqual(selectors("unit:ssh.service")[0].kind, SelectorKind.UNIT)
 
     def test_asWritten(self) -> None:
-        """A selector is shown as it is written."""
+        """A selector is shown as it was written."""
         for text in ("curl", "/usr/bin/curl", "pid:1", "uid:ann", "cgroup:/x", "unit:a.scope"):
             self.assertEqual(str(*selectors(text)), text)
 
     def test_wrong(self) -> None:
-        """What cannot be meant is refused with what can."""
+        """A value that is no selector is refused with a sentence that says what is."""
         for value in (
             1, ["a", 1], "pid:0", "pid:x", "uid:", "cgroup:a", "unit:ssh", "a/b", "user:ann",
             [f"p{number}" for number in range(257)],
@@ -47,7 +47,7 @@ class SelectorTests(SynchronousTestCase):
             self.assertIn("must", str(self.assertRaises(ConfigError, selectors, value)))
 
     def test_name(self) -> None:
-        """Names are compared without case and C{.exe}."""
+        """Names are compared without their case and without C{.exe}."""
         self.assertEqual(processName("FireFox.EXE"), "firefox")
 
 
@@ -55,7 +55,7 @@ class TargetTests(SynchronousTestCase):
     """L{networks} and L{lanPorts}."""
 
     def test_networks(self) -> None:
-        """Addresses and networks of both families, by comma or list, host bits cut off."""
+        """Addresses and networks of both families are read, and their host bits cut off."""
         self.assertEqual(
             networks(["192.0.2.7, 10.1.2.3/8", "2001:db8::1/32"]),
             (ip_network("192.0.2.7"), ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
@@ -63,12 +63,12 @@ class TargetTests(SynchronousTestCase):
         self.assertEqual(networks(""), ())
 
     def test_ports(self) -> None:
-        """Ports have their protocol before them."""
+        """Each port is read with the protocol before it."""
         self.assertEqual(lanPorts("TCP:445, udp:1"), {(Protocol.TCP, 445), (Protocol.UDP, 1)})
         self.assertEqual(lanPorts(""), frozenset())
 
     def test_wrong(self) -> None:
-        """What is no network or port is refused with what is."""
+        """A value that is no network or port is refused with a sentence that says what is."""
         for check, value in (
             (networks, "lan"),
             (networks, 5),
