@@ -319,7 +319,9 @@ class VerdictTests(RouterCase):
         """
         first = self.engine.request()
         upstream, judge = FakeUpstream("new://"), FakeJudge()
-        self.router.configure(judge, upstream, FakeUpstream("direct://"), True)
+        direct = FakeUpstream("direct://")
+        for _ in range(2):  # The second call changes nothing.
+            self.router.configure(judge, upstream, direct, True)
         self.assertTrue(self.router.logFlows)
         second = self.engine.request()
         self.assertEqual(
