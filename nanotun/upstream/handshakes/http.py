@@ -26,8 +26,13 @@ from zope.interface import implementer
 from nanotun.errors import AuthenticationError, HandshakeError, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
-from nanotun.upstream.handshakes.challenge import Challenge, parseChallenges
-from nanotun.upstream.handshakes.httplogin import Basic, Digest, HttpLogin
+from nanotun.upstream.handshakes.httplogin import (
+    Basic,
+    Challenge,
+    Digest,
+    HttpLogin,
+    parseChallenges,
+)
 from nanotun.upstream.handshakes.httpstatus import refusal
 
 HEADER_LIMIT = 64 * 1024  #: Bytes of one answer's head; other clients allow 16 to 256 KiB.

@@ -1,21 +1,180 @@
 """
-Logging in to one HTTP proxy: Basic (RFC 7617) and Digest (RFC 7616).
+Logging in to one HTTP proxy: C{Proxy-Authenticate} (RFC 9110, section 11), answered
+with Basic (RFC 7617) or Digest (RFC 7616).
 
-What the proxy wants is found out once and remembered, so that later requests
-carry their credentials from the start.  Before that::
+What the proxy wants is found out once and remembered, so that later requests carry
+their credentials from the start.  The first request before that::
 
-    eager        first request     Basic
-    not eager    first request     nothing: a proxy that offers Digest never
-                                   gets to see the password
+    eager        Basic
+    not eager    nothing: a proxy that offers Digest never gets to see the password
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import quote_from_bytes
 
-from nanotun.upstream.handshakes.challenge import Challenge
-from nanotun.upstream.handshakes.digest import DigestChallenge, digestAnswer, digestChallenge
+#: A token (RFC 9110, section 5.6.2), and what may follow it: C{=} and a token,
+#: a quoted string or, with some servers, anything without a comma.
+_ITEM = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    rb'(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^",\t ]*)))?'
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+#: C{algorithm} in lower case to hashlib's name, and whether it is a session's.
+ALGORITHMS = {
+    b"md5": ("md5", False),
+    b"md5-sess": ("md5", True),
+    b"sha-256": ("sha256", False),
+    b"sha-256-sess": ("sha256", True),
+}
+
+
+class Challenge(NamedTuple):
+    """
+    One way to log in that the proxy offers.
+
+    @ivar scheme: in lower case.
+    @ivar parameters: by name in lower case, without quotes.
+    """
+
+    scheme: bytes
+    parameters: dict[bytes, bytes]
+
+
+def parseChallenges(values: Iterable[bytes]) -> list[Challenge]:
+    """
+    Read all C{Proxy-Authenticate} fields of one answer.  What is not
+    understood is passed over: there may be a better offer behind it.
+
+    @param values: the fields' values, each a list with commas.
+    @return: in the proxy's order, which is that of its preference.
+    """
+    found: list[Challenge] = []
+    for value in values:
+        # A comma ends a parameter and a challenge alike; a name without '='
+        # begins a challenge.
+        begun = False
+        for name, quoted, bare in _items(value):
+            if bare is None and quoted is None:
+                found.append(Challenge(name.lower(), {}))
+                begun = True
+            elif begun:
+                text = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
+                found[-1].parameters.setdefault(name.lower(), text or b"")
+    return found
+
+
+def _items(value: bytes) -> Iterable[tuple[bytes, bytes | None, bytes | None]]:
+    for match in _ITEM.finditer(value):
+        yield match[1], match[2], match[3]
+
+
+class DigestChallenge(NamedTuple):
+    """
+    A challenge that can be answered.
+
+    @ivar algorithm: as the proxy wrote it; empty if it did not.
+    @ivar qop: whether C{qop=auth} is offered; without it, the proxy knows
+        RFC 2069 only.
+    @ivar stale: whether only the nonce was wrong.
+    @ivar userhash: whether the user's name may be hashed.
+    """
+
+    realm: bytes
+    nonce: bytes
+    opaque: bytes | None
+    algorithm: bytes
+    qop: bool
+    stale: bool
+    userhash: bool
+
+
+def digestChallenge(challenges: Iterable[Challenge]) -> DigestChallenge | None:
+    """
+    The first that can be answered, or L{None}: the proxy prefers the first
+    (RFC 7616, section 3.7).
+    """
+    for scheme, parameters in challenges:
+        if scheme != b"digest" or b"nonce" not in parameters:
+            continue
+        algorithm = parameters.get(b"algorithm", b"")
+        offered = [each.strip().lower() for each in parameters.get(b"qop", b"").split(b",")]
+        if (algorithm.lower() or b"md5") in ALGORITHMS and (b"auth" in offered or offered == [b""]):
+            return DigestChallenge(
+                parameters.get(b"realm", b""),
+                parameters[b"nonce"],
+                parameters.get(b"opaque"),
+                algorithm,
+                b"auth" in offered,
+                parameters.get(b"stale", b"").lower() == b"true",
+                parameters.get(b"userhash", b"").lower() == b"true",
+            )
+    return None
+
+
+def digestAnswer(
+    challenge: DigestChallenge,
+    username: bytes,
+    password: bytes,
+    method: bytes,
+    target: bytes,
+    cnonce: bytes,
+    count: int,
+) -> bytes:
+    """
+    The value of C{Proxy-Authorization}.
+
+    @param target: the request's target as it is sent.
+    @param cnonce: a random token, the same for all uses of one challenge: a
+        session's key is made with it once (RFC 7616, section 3.4.2).
+    @param count: how many times the challenge has been used, this time included.
+    """
+    name, session = ALGORITHMS[challenge.algorithm.lower() or b"md5"]
+
+    def digest(*parts: bytes) -> bytes:
+        # The protocol asks for these; a FIPS build has MD5 for this only.
+        return hashlib.new(name, b":".join(parts), usedforsecurity=False).hexdigest().encode()
+
+    realm, nonce = challenge.realm, challenge.nonce
+    secret = digest(username, realm, password)
+    if session:
+        secret = digest(secret, nonce, cnonce)
+    request = digest(method, target)
+    if challenge.userhash:
+        user = b"username=" + _quoted(digest(username, realm))
+    elif all(0x20 <= byte < 0x7F for byte in username):
+        user = b"username=" + _quoted(username)
+    else:
+        # RFC 7616, section 3.4.4, with RFC 8187's encoding.
+        user = b"username*=UTF-8''" + quote_from_bytes(username, safe="").encode()
+    fields = [user, b"realm=" + _quoted(realm), b"nonce=" + _quoted(nonce)]
+    fields.append(b"uri=" + _quoted(target))
+    if challenge.algorithm:
+        fields.append(b"algorithm=" + challenge.algorithm)
+    if challenge.opaque is not None:
+        fields.append(b"opaque=" + _quoted(challenge.opaque))
+    if challenge.qop:
+        times = b"%08x" % count
+        response = digest(secret, nonce, times, cnonce, b"auth", request)
+        fields += (b"qop=auth", b"nc=" + times, b"cnonce=" + _quoted(cnonce))
+    else:
+        response = digest(secret, nonce, request)
+        if session:
+            fields.append(b"cnonce=" + _quoted(cnonce))
+    fields.append(b"response=" + _quoted(response))
+    if challenge.userhash:
+        fields.append(b"userhash=true")
+    return b"Digest " + b", ".join(fields)
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"%s"' % text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 class Basic:

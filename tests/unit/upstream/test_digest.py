@@ -8,8 +8,13 @@ import hashlib
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.upstream.handshakes.challenge import Challenge, parseChallenges
-from nanotun.upstream.handshakes.digest import DigestChallenge, digestAnswer, digestChallenge
+from nanotun.upstream.handshakes.httplogin import (
+    Challenge,
+    DigestChallenge,
+    digestAnswer,
+    digestChallenge,
+    parseChallenges,
+)
 
 # RFC 7616, section 3.9.1.
 REALM = b"http-auth@example.org"
