@@ -14,7 +14,7 @@ from nanotun.config.entry import InRun, keysOf, setting
 from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Endpoint, Protocol
-from nanotun.upstream.url import ProxyURL
+from nanotun.interfaces import ProxyURL
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.

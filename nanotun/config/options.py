@@ -20,7 +20,6 @@ from nanotun import __version__
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.password import PASSWORD_VARIABLE, addPassword, wantsPassword
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -29,6 +28,7 @@ from nanotun.config.settings import (
     variableValues,
 )
 from nanotun.errors import ConfigError
+from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; anything longer is the wrong file, and YAML
 #: takes a second of start-up for each megabyte.

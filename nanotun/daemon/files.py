@@ -1,8 +1,8 @@
 """
-Which files root reaches only because it may override permissions.
+Which of the daemon's files root can use only with CAP_DAC_OVERRIDE.
 
-Most of a daemon's files are root's own.  But started with sudo in somebody's home,
-nanotun keeps its pidfile and its logs there, and must be able to remove them.
+Most of them are root's own.  But started with sudo in somebody's home, nanotun keeps
+its pidfile and its logs there, and must be able to remove them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def isForeign(path: str, want: int, stat: Stat = os.stat) -> bool:
     """
     Whether root needs CAP_DAC_OVERRIDE for a file.
 
-    @param path: of a file, a directory or a socket; if it is not there yet, the
-        directory to make it in is looked at.
+    @param path: of a file, a directory or a socket.  If it does not exist, the nearest
+        directory above it that does is judged.
     @param want: L{READ} or L{WRITE}.
     """
     path = os.path.realpath(path)
@@ -34,7 +34,7 @@ def isForeign(path: str, want: int, stat: Stat = os.stat) -> bool:
         try:
             status = stat(here)
         except OSError:
-            # Not there, so it will be made, if at all, in what was looked at last.
+            # It does not exist, and can only be made in the directory seen last.
             return want == WRITE and not allowed & WRITE
         allowed = _allowed(status)
         if here.rstrip("/") != path.rstrip("/") and not allowed & SEARCH:
@@ -53,31 +53,32 @@ def pathsOf(
     settings: Settings, twistd: Mapping[str, Any], config: str | None
 ) -> tuple[set[str], set[str]]:
     """
-    The files of a daemon.
+    The files that a daemon uses while it runs.
 
     @param twistd: twistd's own options.
-    @param config: the configuration file, if there is one.
-    @return: what is read while it runs, and what is written.
+    @param config: the configuration file's path; L{None} or empty for none.
+    @return: the paths that it reads, and those that it writes to.
     """
     read = {os.path.dirname(os.path.abspath(nanotun.__file__))}
     read.update(path for path in (config, settings.proxyPasswordFile) if path)
-    read.update(proxy.ca for proxy in settings.proxy if proxy.ca)
     written = {settings.runDir}
-    # connect(2) to a socket takes the right to write to it.
-    written.update(proxy.host for proxy in settings.proxy if proxy.host.startswith("/"))
+    for proxy in settings.proxy:
+        needed = proxy.scheme.files(proxy)
+        read.update(needed.read)
+        written.update(needed.written)
     if settings.logDir:
         written.add(settings.logDir)
     logfile = twistd.get("logfile")
     files = [twistd.get("pidfile"), None if logfile == "-" else logfile]
     if settings.dnsMode == "fake-ip":
         files.append(settings.dnsStateFile)
-    # Each is made anew, moved or removed in its directory.
+    # Each is created, moved or removed, which takes the right to write to its directory.
     written.update(os.path.dirname(os.path.abspath(path)) for path in files if path)
     return read, written
 
 
 def hasForeign(read: Iterable[str], written: Iterable[str], stat: Stat = os.stat) -> bool:
-    """Whether any of these L{needs<isForeign>} CAP_DAC_OVERRIDE."""
+    """Whether L{isForeign} is true of any of these paths."""
     return any(isForeign(path, READ, stat) for path in read) or any(
         isForeign(path, WRITE, stat) for path in written
     )

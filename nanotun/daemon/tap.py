@@ -42,7 +42,12 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory, ITunOpener
+from nanotun.interfaces import (
+    IPacketEngine,
+    IPacketEngineFactory,
+    ITunOpener,
+    UpstreamContext,
+)
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
 from nanotun.owners import makeOwners, ownerOptions
@@ -50,8 +55,7 @@ from nanotun.router.router import FlowRouter
 from nanotun.routing.make import makeLeftovers, makeRoutes
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.upstream.dial.sockets import openDatagram, openStream
-from nanotun.upstream.make import upstreamFor
-from nanotun.upstream.proxy import sendsNames
+from nanotun.upstream.make import upstreamsFor
 
 __all__ = ["Options", "makeCellService", "makeService"]
 
@@ -81,14 +85,18 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
     try:
         engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
         gateway = makeGateway(
-            reactor, engine, settings, openDatagram, openStream, sendsNames(settings.proxy)
+            reactor,
+            engine,
+            settings,
+            openDatagram,
+            openStream,
+            noted=any(url.scheme.sendsNames for url in settings.proxy),
         )
         upstreams = Upstreams(settings, reactor, gateway.names, marked.leadsIn)
         owners = ownersFor(settings, reactor) if findsOwners else None
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     judge = makeJudge(settings, upstreams, owners, gateway, marked)
-    usesNames = settings.dnsMode == "fake-ip" or upstreams.upstream.sendsNames
     router = FlowRouter(
         judge,
         upstreams.upstream,
@@ -97,7 +105,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
         gateway,
         reactor,
         settings.logLevel == "debug",
-        gateway.names if usesNames else None,
+        gateway.names,
     )
     device = TunnelDevice(settings, opener)
     current = Current(settings, upstreams, owners, judge)
@@ -192,8 +200,8 @@ def checkFiles(settings: Settings) -> None:
     """
     from twisted.internet import reactor
 
-    for url in settings.proxy:
-        upstreamFor(url, reactor, settings.connectTimeout)
+    context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
+    upstreamsFor(settings.proxy, context)
     makeOwners(ownerOptions(settings), reactor)
 
 

@@ -1,5 +1,5 @@
 """
-The ways out of one configuration.
+The upstreams of one configuration.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from twisted.application.service import IService, MultiService
 from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
-from nanotun.interfaces import INames, IUpstream
+from nanotun.interfaces import INames, IUpstream, UpstreamContext
 from nanotun.router.named import NamedUpstream
+from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import upstreamReport
-from nanotun.upstream.make import upstreamsFor
-from nanotun.upstream.proxy import ProxyUpstream
+from nanotun.upstream.make import groupOf, upstreamsFor
 
 
 class Upstreams(MultiService):
     """
-    Where flows go, and as a service what looks after it: pools and the health of
-    proxies.  Living flows need nothing of this, so a daemon that is configured anew
-    stops an old one while they go on.
+    The upstreams, and as a service what keeps them ready: the connections that wait and
+    the checks of proxies' health.  Flows that are open need none of it, so a daemon
+    whose configuration changes stops the old one at once.
 
     @ivar upstream: for proxied flows.
-    @ivar direct: for those that pass the proxy by.
-    @ivar single: what L{upstream} is made of.
+    @ivar direct: for flows that go past the proxy.
+    @ivar single: one for each proxy of the settings, in their order: what L{upstream}
+        chooses from.
+    @param names: the names behind addresses.
     @param leadsIn: whether a marked packet to a literal address comes back into the
         device.
     """
@@ -46,64 +48,58 @@ class Upstreams(MultiService):
         @raise nanotun.errors.ConfigError: a file that a proxy's URL names is no good.
         """
         super().__init__()
-        self.single: list[IUpstream] = []
-        self._proxies: list[ProxyUpstream] = []
-        self._reactor = reactor
-        self._names = names
-        self._leadsIn = leadsIn
-        self._fakes = settings.dnsMode == "fake-ip"
-        self._timeout = settings.connectTimeout
         pools = MultiService()
-        self.upstream = upstreamsFor(
-            settings.proxy,
-            settings.proxyPolicy,
+        context = UpstreamContext(
             reactor,
             settings.connectTimeout,
-            settings.proxyCheckInterval,
-            settings.logLevel == "debug",
-            self._member,
+            openStream,
+            openDatagram,
+            leadsIn,
             settings.upstreamPool,
             pools,
         )
-        self.direct = self._around(DirectUpstream(reactor, settings.connectTimeout))
+        fakes = settings.dnsMode == "fake-ip"
+
+        def named(upstream: IUpstream) -> IUpstream:
+            if not fakes and not upstream.sendsNames:
+                return upstream
+            return NamedUpstream(upstream, names, reactor, settings.connectTimeout)
+
+        self.single = upstreamsFor(settings.proxy, context)
+        self.upstream = groupOf(
+            [named(upstream) for upstream in self.single],
+            settings.proxyPolicy,
+            context,
+            settings.proxyCheckInterval,
+            settings.logLevel == "debug",
+        )
+        self.direct = named(DirectUpstream(context))
         if IService.providedBy(self.upstream):
             self.upstream.setServiceParent(self)
         if settings.upstreamPool:
             pools.setServiceParent(self)
 
     def dials(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint is that of a proxy whose URL has a name."""
-        return any(proxy.dials(endpoint) for proxy in self._proxies)
+        """See L{IUpstream.dials}."""
+        return self.upstream.dials(endpoint)
 
     def report(self) -> dict[str, Any]:
         """See L{upstreamReport}."""
         return upstreamReport(self.upstream, self.single)
 
-    def _member(self, upstream: IUpstream) -> IUpstream:
-        self.single.append(upstream)
-        return self._around(upstream)
-
-    def _around(self, upstream: IUpstream) -> IUpstream:
-        if isinstance(upstream, ProxyUpstream):
-            self._proxies.append(upstream)
-        if isinstance(upstream, ProxyUpstream | DirectUpstream):
-            upstream.leadsIn = self._leadsIn
-        if not self._fakes and not upstream.sendsNames:
-            return upstream
-        return NamedUpstream(upstream, self._names, self._reactor, self._timeout)
-
 
 def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
-    """What a user should know of these settings before he wonders."""
+    """
+    Sentences that the user of these settings should read when the daemon starts.
+
+    @param upstream: for proxied flows.
+    """
     notices: tuple[str, ...] = ()
     if not upstream.carriesDatagrams:
         notices += (
-            f"The way out, {upstream.describe()}, carries no UDP: apps hear so at once, and "
+            f"The upstream {upstream.describe()} carries no UDP: apps hear so at once, and "
             f"their DNS queries need the relay at {GATEWAY4}.",
         )
-    return notices + tuple(
-        f"Nobody checks the certificate of the proxy {proxy}, so anyone on the way can pose as "
-        "it; write ?ca=FILE in the place of ?insecure=1."
-        for proxy in settings.proxy
-        if proxy.insecure
-    )
+    for url in settings.proxy:
+        notices += url.scheme.notices(url)
+    return notices

@@ -16,9 +16,10 @@ from nanotun.doctor.machine import Machine
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
+from nanotun.interfaces import UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
-from nanotun.upstream.dial.sockets import openDatagram
-from nanotun.upstream.make import upstreamFor
+from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.make import upstreamsFor
 
 #: Seconds at most for one step of a conversation with a proxy, even if connectTimeout is
 #: longer.
@@ -58,7 +59,8 @@ def allChecks(
     survey = functools.cache(survey)
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
-    proxies = [upstreamFor(url, reactor, timeout) for url in settings.proxy]
+    context = UpstreamContext(reactor, timeout, openStream, openDatagram)
+    proxies = upstreamsFor(settings.proxy, context)
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),

@@ -19,9 +19,18 @@ from nanotun.interfaces.engine import (
 from nanotun.interfaces.names import INames
 from nanotun.interfaces.part import IPart
 from nanotun.interfaces.policy import IJudge, IOwners
+from nanotun.interfaces.scheme import (
+    Authentication,
+    IScheme,
+    NeededFiles,
+    Option,
+    ProxyURL,
+    UpstreamContext,
+)
 from nanotun.interfaces.upstream import (
     Connection,
     DatagramLeg,
+    IAssociateHandshake,
     IHandshake,
     IHealthCheck,
     ILegControl,
@@ -30,8 +39,10 @@ from nanotun.interfaces.upstream import (
 )
 
 __all__ = [
+    "Authentication",
     "Connection",
     "DatagramLeg",
+    "IAssociateHandshake",
     "IDatagramFlowRequest",
     "IFlowHandler",
     "IFlowRequest",
@@ -45,8 +56,13 @@ __all__ = [
     "IPacketEngine",
     "IPacketEngineFactory",
     "IPart",
+    "IScheme",
     "ITunDevice",
     "ITunOpener",
     "IUpstream",
     "LegKind",
+    "NeededFiles",
+    "Option",
+    "ProxyURL",
+    "UpstreamContext",
 ]

@@ -23,7 +23,7 @@ class Connection(NamedTuple):
 
     @ivar fd: a connected, non-blocking stream socket; whoever holds this value
         owns it.
-    @ivar leftover: bytes for the app that came with the end of the handshake.
+    @ivar leftover: bytes for the app that came after the end of the handshake.
     """
 
     fd: int
@@ -42,9 +42,9 @@ class DatagramLeg(NamedTuple):
     An upstream leg for datagrams that is ready to carry.
 
     @ivar fd: a non-blocking datagram socket; whoever holds this value owns it.
-        Connected to the proxy's relay for SOCKS5, not connected for DIRECT.
-    @ivar control: what keeps the leg alive, owned likewise: the connection that
-        the association was asked for on, or L{None}.
+        Connected to the proxy's UDP relay for SOCKS5, not connected for DIRECT.
+    @ivar control: owned likewise: the connection that the association was asked for
+        on and ends with; L{None} if there is none.
     """
 
     fd: int
@@ -53,61 +53,87 @@ class DatagramLeg(NamedTuple):
 
 
 class IHandshake(Interface):
-    """A proxy's handshake without any I/O (sans-io), driven by the connector for one leg."""
+    """
+    A proxy's handshake for one leg, without any I/O (sans-io).  It is driven by
+    L{nanotun.upstream.dial}, which owns the connection.
+    """
 
     def begin() -> bytes:
         """
-        What to send first.  Called when a socket is connected, and again for
-        each further one.
+        Begin on a connection; called again for each further one.
+
+        @return: what to send first.
         """
 
     def proceed(greeting: IHandshake | None) -> bytes:
         """
-        In place of L{begin}, on a connection that waited for its destination.
+        Begin on a connection that was opened before its destination was known; called
+        in place of L{begin}.
 
-        @param greeting: what was done on it already, with the same proxy; L{None}
-            for nothing.
-        @return: what to send.  Until the proxy answers, L{resumable} is true: it
-            may have ended the connection just before.
+        @param greeting: the handshake that was done on it already, with the same
+            proxy; L{None} if there was none.
+        @return: what to send.  L{resumable} is true until the proxy answers, because
+            it may have ended the connection just before.
         """
 
     def receive(data: bytes) -> bytes:
         """
-        Take what the proxy sent; any split of the stream is fine.
+        Take what the proxy sent, in pieces of any size.
 
         @return: what to send next, perhaps nothing.
-        @raise nanotun.errors.UpstreamError: the proxy said no, or nonsense.
+        @raise nanotun.errors.UpstreamError: the proxy refused or broke the protocol;
+            nothing may be called after it.
         """
 
-    done = Attribute("Whether the connection is through.")
-    leftover = Attribute("Bytes past the handshake's end, once L{done}.")
-    again = Attribute("Whether a new connection is needed now, and L{begin} on it.")
-    resumable = Attribute("Whether the same is to be done should the connection be lost.")
+    done = Attribute("Whether the connection leads to the destination.")
+    leftover = Attribute("Bytes that came after the handshake's last, once L{done}.")
+    again = Attribute("Whether a new connection is needed now, to L{begin} on.")
+    resumable = Attribute("Whether to do the same if the connection is lost now.")
+
+
+class IAssociateHandshake(IHandshake):
+    """
+    A handshake that asks a SOCKS5 proxy for an association (RFC 1928, section 7).  The
+    connection that it was done on is kept for as long as the association is used.
+    """
+
+    requested = Attribute("Whether the request was sent and not yet answered.")
+    bound = Attribute("The L{Endpoint} that the proxy gives for its UDP relay, once L{done}.")
+
+    def relay(proxyHost: str) -> Endpoint:
+        """
+        The address and port to send datagrams to, once L{done}: many proxies give an
+        address that is of no use here.
+
+        @param proxyHost: the address that the handshake's connection is connected to.
+        @raise nanotun.errors.HandshakeError: the proxy gave no port.
+        """
 
 
 class ILegControl(Interface):
     """
-    What a datagram leg lives on: RFC 1928 ends an association with the TCP
-    connection that it was asked for on.  Whoever holds the leg calls these.
+    The connection that an association was asked for on: the association ends with it
+    (RFC 1928, section 7).  The owner of the leg calls these methods.
     """
 
     def watch(lost: Callable[[str], None]) -> None:
         """
-        Called once, before anything else.  C{lost} is called once with one
-        sentence if the other side ends it, at once if it has ended already; not
-        after L{close}.
+        Begin to watch for its end; called once, before anything else.
+
+        @param lost: called once, with one sentence, if the other side ends the
+            connection; at once if it has ended already; never after L{close}.
         """
 
     def close() -> None:
-        """Let go of it.  Harmless when it has ended already."""
+        """Close the connection.  Harmless if it has ended already."""
 
 
 class IUpstream(Interface):
-    """A way out.  The router calls it for every flow that is to go this way."""
+    """Where flows leave.  The router asks it for a leg for each flow."""
 
-    sharesLegs = Attribute("Whether a datagram leg is so dear that DNS queries share some.")
+    sharesLegs = Attribute("Whether a datagram leg costs so much that DNS queries share some.")
     sendsNames = Attribute("Whether L{connect} passes a name on, for others to look up.")
-    carriesDatagrams = Attribute("Whether L{associate} can work at all, by what it is.")
+    carriesDatagrams = Attribute("Whether L{associate} can ever succeed.")
 
     def connect(destination: Endpoint) -> Deferred[Connection]:
         """
@@ -129,12 +155,22 @@ class IUpstream(Interface):
             again soon.  Cancelling it gives up and leaves no socket behind.
         """
 
+    def dials(endpoint: Endpoint) -> bool:
+        """
+        Whether an endpoint is that of a proxy which this upstream connects to, as far
+        as names have been looked up.  Never raises; called for flows to a proxy's port.
+        """
+
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
 
 
 class IHealthCheck(Interface):
-    """An upstream that can be asked whether it is there."""
+    """An upstream that can be asked whether it works."""
 
     def check() -> Deferred[None]:
-        """As L{IUpstream.connect}, up to where a destination is needed; then close."""
+        """
+        Do what L{IUpstream.connect} does before it needs a destination, then close.
+
+        @return: fires with L{None}, or fails with a L{nanotun.errors.UpstreamError}.
+        """

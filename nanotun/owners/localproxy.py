@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 from nanotun.addresses import isAddress, isLoopback
 from nanotun.flow import Endpoint
+from nanotun.interfaces import ProxyURL
 from nanotun.owners.interfaces import ISockets
-from nanotun.upstream.url import ProxyURL
 
 _LOOPBACKS = ("127.0.0.1", "::1")
 

@@ -110,7 +110,7 @@ class Judge:
         self._dials = dials
         self._servers = frozenset(settings.dns)
         # With direct:// alone, proxied flows too are dialled at the destination itself.
-        self._noProxy = all(proxy.scheme == "direct" for proxy in settings.proxy)
+        self._noProxy = all(proxy.scheme.dialsDestination for proxy in settings.proxy)
 
     def judge(self, flow: Flow) -> Decision:
         """See L{IJudge.judge}."""

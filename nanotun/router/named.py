@@ -94,6 +94,10 @@ class NamedUpstream:
         """See L{IHealthCheck.check}."""
         return IHealthCheck(self._upstream).check()
 
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}."""
+        return self._upstream.dials(endpoint)
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._upstream.describe()

@@ -1,5 +1,5 @@
 """
-An upstream whose legs the test answers.
+An upstream that the test answers for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FakeControl:
     """
     A control connection that ends when the test says so.
 
-    @ivar closed: whether it was let go of.
+    @ivar closed: whether L{close} was called.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class FakeControl:
         self.closed = True
 
     def lose(self, sentence: str = "The proxy closed it.") -> None:
-        """The other side ends it."""
+        """Let the other side end it."""
         self._sentence = sentence
         if self._lost is not None and not self.closed:
             self._lost(sentence)
@@ -56,18 +56,21 @@ class FakeControl:
 @implementer(IUpstream, IHealthCheck)
 class FakeUpstream:
     """
-    An upstream whose legs the test answers, each kind on its own, in order.
+    An upstream that the test answers for: legs, datagram legs and checks, each kind in
+    the order in which they were asked for.
 
-    @ivar sharesLegs: see L{IUpstream}; likewise C{sendsNames}.
-    @ivar asked: the destinations.
-    @ivar families: what datagram legs were asked for.
-    @ivar cancelled: how many legs and checks were given up.
+    @ivar sharesLegs: see L{IUpstream}, as for C{sendsNames} and C{carriesDatagrams}.
+    @ivar proxy: the endpoint that L{dials} is true for.
+    @ivar asked: the destinations that legs were asked for.
+    @ivar families: the families that datagram legs were asked for.
+    @ivar cancelled: how many legs and checks were cancelled.
     @ivar checks: those that wait for their answer.
-    @param name: what it is described as.
+    @param name: what L{describe} returns.
     """
 
     def __init__(self, name: str = "fake://") -> None:
         self.name = name
+        self.proxy: Endpoint | None = None
         self.sharesLegs = False
         self.sendsNames = False
         self.carriesDatagrams = True
@@ -92,6 +95,10 @@ class FakeUpstream:
         self._datagramLegs.append(leg)
         return leg
 
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}."""
+        return endpoint == self.proxy
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self.name
@@ -115,21 +122,21 @@ class FakeUpstream:
         self._datagramLegs.remove(leg)
 
     def answer(self, leftover: bytes = b"") -> socket.socket:
-        """The oldest leg stands.  Returns the far end, which the test closes."""
+        """Open the oldest leg.  Returns the far end, which the test closes."""
         near, far = socket.socketpair()
         near.setblocking(False)
         self._legs.pop(0).callback(Connection(near.detach(), leftover))
         return far
 
     def fail(self, error: UpstreamError) -> None:
-        """The oldest leg fails."""
+        """Let the oldest leg fail."""
         self._legs.pop(0).errback(error)
 
     def answerDatagrams(self, kind: LegKind = LegKind.SOCKS5) -> FakeControl:
         """
-        The oldest leg for datagrams stands.
+        Open the oldest datagram leg.
 
-        @return: its control, which has no part in a direct leg.
+        @return: its control, which a direct leg does not have.
         """
         stream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         stream.setblocking(False)
@@ -139,11 +146,11 @@ class FakeUpstream:
         return control
 
     def failDatagrams(self, error: UpstreamError) -> None:
-        """The oldest leg for datagrams fails."""
+        """Let the oldest datagram leg fail."""
         self._datagramLegs.pop(0).errback(error)
 
     def answerCheck(self, error: UpstreamError | None = None) -> None:
-        """The oldest check passes, or fails with an error."""
+        """Let the oldest check pass, or fail with C{error}."""
         check = self.checks.pop(0)
         if error is None:
             check.callback(None)

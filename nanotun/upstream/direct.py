@@ -7,8 +7,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
@@ -22,10 +20,16 @@ from nanotun.errors import (
     UpstreamTimeout,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream, LegKind
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IHealthCheck,
+    IUpstream,
+    LegKind,
+    UpstreamContext,
+)
 from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.dial.sockets import openDatagram, openStream
 
 #: What connect(2) fails with, and what the app is to see of it.  EACCES and
 #: EPERM come from a firewall or a "prohibit" route of this machine.
@@ -44,13 +48,7 @@ ERRORS: dict[int, type[UpstreamError]] = {
 
 @implementer(IUpstream, IHealthCheck)
 class DirectUpstream:
-    """
-    Dials with marked sockets.
-
-    @ivar leadsIn: whether the way to a literal address leads into the tunnel again;
-        then it is not dialled.  The composition root sets it.
-    @param timeout: seconds for one connect.
-    """
+    """Dials destinations with marked sockets, unless they would come back."""
 
     #: A leg is one system call.
     sharesLegs = False
@@ -58,39 +56,39 @@ class DirectUpstream:
     sendsNames = False
     carriesDatagrams = True
 
-    def __init__(
-        self,
-        reactor: Any,
-        timeout: float,
-        makeStream: Callable[[int], Any] = openStream,
-        makeDatagram: Callable[[int], socket.socket] = openDatagram,
-    ) -> None:
-        self.leadsIn: Callable[[str], bool] = lambda host: False
-        self._reactor = reactor
-        self._makeDatagram = makeDatagram
+    def __init__(self, context: UpstreamContext) -> None:
+        self._context = context
         self._connector = Connector(
-            reactor, "The destination", timeout, self._notReached, makeStream=makeStream
+            context.reactor,
+            "The destination",
+            context.timeout,
+            self._notReached,
+            makeStream=context.openStream,
         )
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         host, port = destination
-        if self.leadsIn(host):
+        if self._context.leadsIn(host):
             return fail(
                 UpstreamNetUnreachable(f"The way to {destination} leads into the tunnel again.")
             )
-        return self._connector.open(HostAddresses(self._reactor, host, port))
+        return self._connector.open(HostAddresses(self._context.reactor, host, port))
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
         return execute(self._leg, socket.AF_INET6 if family == 6 else socket.AF_INET)
 
     def _leg(self, family: int) -> DatagramLeg:
-        return DatagramLeg(self._makeDatagram(family).detach(), LegKind.DIRECT, None)
+        return DatagramLeg(self._context.openDatagram(family).detach(), LegKind.DIRECT, None)
 
     def check(self) -> Deferred[None]:
         """See L{IHealthCheck.check}; nothing is between us and the destinations."""
         return succeed(None)
+
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}; there is no proxy."""
+        return False
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

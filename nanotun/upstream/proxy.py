@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,48 +16,45 @@ from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, ProxyClosedError, ProxyError, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IHandshake, IHealthCheck, IUpstream, LegKind
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IAssociateHandshake,
+    IHandshake,
+    IHealthCheck,
+    IUpstream,
+    LegKind,
+    ProxyURL,
+    UpstreamContext,
+)
 from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.control import ControlConnection
 from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
-from nanotun.upstream.dial.sockets import openDatagram, openStream
-from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.handshakes.socks5relay import relayEndpoint
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.reuse import reuse
-from nanotun.upstream.url import ProxyURL
 
 #: Seconds that a proxy's "no UDP here" is believed.  Long enough to cost no
 #: connection for each attempt of a browser, short enough to notice a proxy that
 #: was configured anew.
 UNSUPPORTED_TIME = 60.0
 
-#: The schemes whose proxies are sent names.  A SOCKS5 proxy takes them too, but who
-#: writes socks5:// wants names looked up here; curl(1) has it so.
-NAME_SCHEMES = {"socks5h", "socks4a", "http", "https"}
-
-
-def sendsNames(urls: Iterable[ProxyURL]) -> bool:
-    """Whether any of these proxies is sent names."""
-    return any(url.scheme in NAME_SCHEMES for url in urls)
-
 
 class Handshakes(NamedTuple):
     """
-    What a scheme's handshakes are made by, for one proxy.
+    Makes the handshakes with one proxy; each call makes one for one connection.
 
-    @ivar connect: the handshake for one destination.
-    @ivar associate: the handshake for one UDP relay, or L{None} where the scheme
-        has none.
-    @ivar greet: the handshake as far as it goes without a destination, after which
-        the others can proceed; L{None} where that is nowhere.
-    @ivar carry: takes a handshake that is done and its connection, and returns
-        one that carries plain bytes; L{None} where it does already.
+    @ivar connect: for a TCP connection to a destination.  Raises L{UpstreamError} for a
+        destination that cannot be asked for.
+    @ivar associate: for an association; L{None} if the proxy carries no UDP.
+    @ivar carry: takes a handshake that is done and its connection, and returns a
+        connection that carries plain bytes; L{None} if the handshake's own does.
+    @ivar greet: for the part that needs no destination yet, after which another
+        handshake can proceed; L{None} if there is no such part.
     """
 
     connect: Callable[[Endpoint], IHandshake]
-    associate: Callable[[], Socks5Handshake] | None = None
+    associate: Callable[[], IAssociateHandshake] | None = None
     carry: Callable[[IHandshake, Connection], Connection] | None = None
     greet: Callable[[], IHandshake] | None = None
 
@@ -65,59 +62,49 @@ class Handshakes(NamedTuple):
 @implementer(IUpstream, IHealthCheck)
 class ProxyUpstream:
     """
-    Asks a proxy to connect.
+    Asks a proxy to connect: all that a scheme needs whose protocol is a handshake at
+    the beginning of a TCP connection.
 
-    @ivar leadsIn: whether the way to a literal address leads into the tunnel again;
-        then it is no relay's.  The composition root sets it.
-    @ivar pool: a service; L{None} if it has none.
+    @ivar pool: the service that keeps connections ready, a child of the context's
+        services; L{None} if it has none.
     @param url: the proxy's.
-    @param timeout: seconds for all steps together.
-    @param poolSize: how many connections wait for a destination.
     """
 
     #: Each leg is a connection to the proxy and two rounds of handshake.
     sharesLegs = True
 
-    def __init__(
-        self,
-        url: ProxyURL,
-        handshakes: Handshakes,
-        reactor: Any,
-        timeout: float,
-        makeStream: Callable[[int], Any] = openStream,
-        makeDatagram: Callable[[int], socket.socket] = openDatagram,
-        poolSize: int = 0,
-    ) -> None:
-        self.leadsIn: Callable[[str], bool] = lambda host: False
-        self.sendsNames = url.scheme in NAME_SCHEMES
+    def __init__(self, url: ProxyURL, handshakes: Handshakes, context: UpstreamContext) -> None:
+        self.sendsNames = url.scheme.sendsNames
         self.carriesDatagrams = handshakes.associate is not None
         self._name = str(url)
-        self._reactor = reactor
+        self._context = context
         self._handshakes = handshakes
-        self._makeDatagram = makeDatagram
         self._unsupported = ""
         self._unsupportedUntil = 0.0
-        self._addresses = HostAddresses(reactor, url.host, url.port)
+        self._addresses = HostAddresses(context.reactor, url.host, url.port)
         self._connector = Connector(
-            reactor,
+            context.reactor,
             f"The proxy {self._name}",
-            timeout,
+            context.timeout,
             self._notReached,
             UpstreamFactory(self._name),
-            makeStream,
+            context.openStream,
         )
-        self.pool = (
-            WarmPool(
-                reactor,
-                self._name,
-                poolSize,
-                timeout,
-                handshakes.greet,
-                partial(self._connector.open, self._addresses),
-            )
-            if poolSize
-            else None
+        self.pool = self._makePool() if context.poolSize else None
+
+    def _makePool(self) -> WarmPool:
+        context = self._context
+        pool = WarmPool(
+            context.reactor,
+            self._name,
+            context.poolSize,
+            context.timeout,
+            self._handshakes.greet,
+            partial(self._connector.open, self._addresses),
         )
+        if context.services is not None:
+            pool.setServiceParent(context.services)
+        return pool
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -137,13 +124,12 @@ class ProxyUpstream:
         """
         if self._handshakes.associate is None:
             return fail(DatagramsUnsupported(f"The proxy {self._name} carries no UDP."))
-        if self._reactor.seconds() < self._unsupportedUntil:
+        if self._context.reactor.seconds() < self._unsupportedUntil:
             return fail(DatagramsUnsupported(self._unsupported))
         handshake = self._handshakes.associate()
 
         def granted(connection: Connection) -> DatagramLeg:
-            assert handshake.bound is not None
-            return self._legTo(handshake.bound, connection.fd)
+            return self._leg(handshake, connection.fd)
 
         def refused(reason: Any) -> Any:
             if reason.check(ProxyClosedError) and handshake.requested:
@@ -156,7 +142,7 @@ class ProxyUpstream:
                 )
             reason.trap(DatagramsUnsupported)
             self._unsupported = str(reason.value)
-            self._unsupportedUntil = self._reactor.seconds() + UNSUPPORTED_TIME
+            self._unsupportedUntil = self._context.reactor.seconds() + UNSUPPORTED_TIME
             return reason
 
         # Not one that waits: a proxy that ends it for the asking seems to have ended it before.
@@ -171,7 +157,7 @@ class ProxyUpstream:
         return opened.addCallback(lambda connection: os.close(connection.fd))
 
     def dials(self, endpoint: Endpoint) -> bool:
-        """Whether it is the proxy's, as far as its name has been looked up."""
+        """See L{IUpstream.dials}."""
         return self._addresses.include(*endpoint)
 
     def describe(self) -> str:
@@ -188,19 +174,21 @@ class ProxyUpstream:
         pool.refill()
         return opened
 
-    def _legTo(self, bound: Endpoint, fd: int) -> DatagramLeg:
+    def _leg(self, handshake: IAssociateHandshake, fd: int) -> DatagramLeg:
         """
-        The leg for a relay.
+        The leg of an association.
 
-        @param fd: the connection that it was asked for on, owned from here.
+        @param handshake: done.
+        @param fd: its connection, owned from here.
         """
-        control = ControlConnection(fd, self._reactor, self._name)
-        relay = bound
+        context = self._context
+        control = ControlConnection(fd, context.reactor, self._name)
+        relay = handshake.bound
         datagram = None
         try:
             peer = control.peer()
-            relay = relayEndpoint(bound, peer[0], self._name)
-            if self.leadsIn(relay.host):
+            relay = handshake.relay(peer[0])
+            if context.leadsIn(relay.host):
                 raise ProxyError(
                     f"The way to the relay for UDP of the proxy {self._name}, at {relay}, leads "
                     "into the tunnel itself; route it as the way to the proxy is."
@@ -208,7 +196,7 @@ class ProxyUpstream:
             ipv6 = ":" in relay.host
             # The rest of the peer's address names the interface of a link-local one.
             rest = peer[2:] if relay.host == peer[0] else ()
-            datagram = self._makeDatagram(socket.AF_INET6 if ipv6 else socket.AF_INET)
+            datagram = context.openDatagram(socket.AF_INET6 if ipv6 else socket.AF_INET)
             datagram.connect((*relay, *rest))
         except (OSError, UpstreamError) as error:
             control.close()

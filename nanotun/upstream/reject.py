@@ -36,6 +36,10 @@ class RejectUpstream:
         """See L{IHealthCheck.check}; refusing never fails."""
         return succeed(None)
 
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}."""
+        return False
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return "reject://"

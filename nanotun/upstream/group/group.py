@@ -104,6 +104,10 @@ class GroupUpstream(Service):
         tries = self._try(self.members.datagramOrder(), ask, self._datagrams)
         return tries.addErrback(self._noDatagrams)
 
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}."""
+        return any(member.upstream.dials(endpoint) for member in self.members.all)
+
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         names = ", ".join(member.name for member in self.members.all)

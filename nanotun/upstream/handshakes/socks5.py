@@ -36,7 +36,8 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IHandshake
+from nanotun.interfaces import IAssociateHandshake, IHandshake
+from nanotun.upstream.handshakes.socks5relay import relayEndpoint
 
 VERSION = 5
 
@@ -118,13 +119,12 @@ def _decodeAddress(data: bytes) -> Endpoint:
     return Endpoint(packed[1:].decode("latin-1"), port)
 
 
-@implementer(IHandshake)
+@implementer(IAssociateHandshake)
 class Socks5Handshake:
     """
     One request.
 
-    @ivar bound: where the relay for UDP is, as the proxy says it, once C{done};
-        L{nanotun.upstream.handshakes.socks5relay} reads it.  L{None} for another command.
+    @ivar bound: see L{IAssociateHandshake}; L{None} for another command.
     @param destination: an address or a name; for L{UDP_ASSOCIATE} an unspecified
         address and port 0, because no app has been heard of yet; L{None} to log
         in only.
@@ -296,8 +296,13 @@ class Socks5Handshake:
 
     @property
     def requested(self) -> bool:
-        """Whether the request was sent and the reply has not come."""
+        """See L{IAssociateHandshake}."""
         return self._state == _REPLY
+
+    def relay(self, proxyHost: str) -> Endpoint:
+        """See L{IAssociateHandshake.relay}."""
+        assert self.bound is not None
+        return relayEndpoint(self.bound, proxyHost, self._proxy)
 
     def _refusal(self, reply: int) -> UpstreamError:
         if self._command == UDP_ASSOCIATE:

@@ -1,93 +1,110 @@
 """
-Which handshakes a proxy's URL stands for.
+Which schemes there are: nanotun's own, and those that other packages register as
+Twisted plugins.
 
-HTTP and TLS are imported where a URL asks for them: with what they bring along
-they take some 10 ms of a start.
+Plugins are looked for only where a scheme is asked for that is not nanotun's own: the
+search takes longer than everything else that reads the settings.  A plugin cannot
+replace a scheme of nanotun's own, and one that is broken does not stop the others.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable
 
-from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, IHandshake
-from nanotun.upstream.handshakes.socks4 import Socks4Handshake
-from nanotun.upstream.handshakes.socks5 import UDP_ASSOCIATE, Socks5Handshake
-from nanotun.upstream.proxy import Handshakes
-from nanotun.upstream.url import ProxyURL
+from nanotun.errors import ConfigError
+from nanotun.interfaces import IScheme, ProxyURL
+from nanotun.upstream.schemes.direct import DIRECT
+from nanotun.upstream.schemes.http import HTTP
+from nanotun.upstream.schemes.https import HTTPS
+from nanotun.upstream.schemes.reject import REJECT
+from nanotun.upstream.schemes.socks4 import SOCKS4, SOCKS4A
+from nanotun.upstream.schemes.socks5 import SOCKS5, SOCKS5H
+from nanotun.upstream.url import SCHEME_NAME, parseURL, splitScheme
 
-if TYPE_CHECKING:
-    from nanotun.upstream.handshakes.httplogin import HttpLogin
-
-
-def _credentials(url: ProxyURL) -> tuple[bytes, bytes] | None:
-    if url.username is None:
-        return None
-    return url.username.encode(), (url.password or "").encode()
-
-
-def _socks5(url: ProxyURL, reactor: Any) -> Handshakes:
-    proxy, credentials = str(url), _credentials(url)
-    # The family says by which one datagrams will come (RFC 1928, section 4).
-    nobody = Endpoint("::" if ":" in url.host else "0.0.0.0", 0)
-    # A relay for datagrams has to be somewhere, and a path is nowhere.
-    hasRelays = not url.host.startswith("/")
-    return Handshakes(
-        lambda destination: Socks5Handshake(destination, proxy, credentials, pipeline=url.pipeline),
-        (lambda: Socks5Handshake(nobody, proxy, credentials, UDP_ASSOCIATE, url.pipeline))
-        if hasRelays
-        else None,
-        greet=lambda: Socks5Handshake(None, proxy, credentials, pipeline=url.pipeline),
-    )
+#: nanotun's own, in the order in which errors list them.
+BUILT_IN: tuple[IScheme, ...] = (
+    SOCKS5,
+    SOCKS5H,
+    SOCKS4,
+    SOCKS4A,
+    HTTP,
+    HTTPS,
+    DIRECT,
+    REJECT,
+)
 
 
-def _socks4(url: ProxyURL, reactor: Any) -> Handshakes:
-    proxy, user = str(url), (url.username or "").encode()
-    return Handshakes(lambda destination: Socks4Handshake(destination, proxy, user))
+class SchemeTable:
+    """
+    Schemes by name.
+
+    @param builtIn: those for which no plugin is looked for.
+    """
+
+    def __init__(self, builtIn: Iterable[IScheme]) -> None:
+        self._builtIn = {scheme.name: scheme for scheme in builtIn}
+        self._plugins: dict[str, IScheme] = {}
+        self._troubles: tuple[str, ...] = ()
+
+    def find(self, name: str) -> IScheme:
+        """
+        Find a scheme.
+
+        @param name: in lower case.
+        @raise ConfigError: there is none of this name; with the end of a sentence,
+            which also says what is wrong with plugins.
+        """
+        found = self._builtIn.get(name) or self._plugins.get(name)
+        if found is None and re.fullmatch(SCHEME_NAME, name):
+            found = self._findPlugin(name)
+        if found is None:
+            raise ConfigError(self._unknown(name))
+        return found
+
+    def parse(self, text: str) -> ProxyURL:
+        """
+        Check a proxy's URL.
+
+        @param text: C{scheme://user:password@host:port?option} or a part of it, or
+            C{scheme:///path} for a unix socket.
+        @raise ConfigError: with what is wrong as the end of a sentence that begins
+            with the setting's name, such as C{"must name a host"}.
+        """
+        if text.lower() in self._builtIn:
+            raise ConfigError(f"must be a whole URL, as in {text.lower()}://")
+        name, rest = splitScheme(text)
+        return parseURL(self.find(name), rest)
+
+    def all(self) -> tuple[IScheme, ...]:
+        """All schemes, nanotun's own first.  Looks for plugins."""
+        self._search()
+        return (*self._builtIn.values(), *self._plugins.values())
+
+    def _findPlugin(self, name: str) -> IScheme | None:
+        from nanotun.upstream.plugin import warnOf
+
+        self._search()
+        found = self._plugins.get(name)
+        if found is not None:
+            warnOf(self._troubles)
+        return found
+
+    def _search(self) -> None:
+        """Packages may have been installed since the last search."""
+        from nanotun.upstream.plugin import findSchemes
+
+        self._plugins, self._troubles = findSchemes(self._builtIn)
+
+    def _unknown(self, name: str) -> str:
+        known = ", ".join(f"{each}://" for each in (*self._builtIn, *self._plugins))
+        # Something that is not a scheme at all may well be part of a password.
+        found = f", not {name}://" if re.fullmatch(SCHEME_NAME, name) else ""
+        return "; ".join((f"must begin with one of {known}{found}", *self._troubles))
 
 
-def _httpLogin(url: ProxyURL, eager: bool) -> HttpLogin | None:
-    from nanotun.upstream.handshakes.httplogin import HttpLogin
+#: The schemes of this process.
+SCHEMES = SchemeTable(BUILT_IN)
 
-    credentials = _credentials(url)
-    if credentials is None:
-        return None
-    return HttpLogin(*credentials, lambda: secrets.token_hex(16).encode(), eager)
-
-
-def _http(url: ProxyURL, reactor: Any) -> Handshakes:
-    from nanotun.upstream.handshakes.http import HttpHandshake
-
-    proxy, login = str(url), _httpLogin(url, url.pipeline)
-    return Handshakes(lambda destination: HttpHandshake(destination, proxy, login))
-
-
-def _https(url: ProxyURL, reactor: Any) -> Handshakes:
-    from nanotun.upstream.handshakes.http import HttpHandshake
-    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
-    from nanotun.upstream.handshakes.tlsrelay import relayTls
-
-    # Nobody but the proxy sees the password, as long as it is the proxy.
-    proxy, login = str(url), _httpLogin(url, eager=not url.insecure)
-    context = makeContext(url.ca, url.insecure)
-
-    def connect(destination: Endpoint) -> IHandshake:
-        return TlsHandshake(HttpHandshake(destination, proxy, login), proxy, context, url.host)
-
-    def carry(handshake: Any, connection: Connection) -> Connection:
-        return relayTls(handshake.stream, connection, reactor)
-
-    return Handshakes(connect, carry=carry, greet=lambda: TlsGreeting(proxy, context, url.host))
-
-
-#: Scheme to what makes the handshakes with one proxy.
-HANDSHAKES: dict[str, Callable[[ProxyURL, Any], Handshakes]] = {
-    "socks5": _socks5,
-    "socks5h": _socks5,
-    "socks4": _socks4,
-    "socks4a": _socks4,
-    "http": _http,
-    "https": _https,
-}
+#: See L{SchemeTable.parse}.
+parseProxyURL = SCHEMES.parse

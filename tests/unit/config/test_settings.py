@@ -11,7 +11,9 @@ from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Protocol
-from nanotun.upstream.url import ProxyURL
+from nanotun.interfaces import ProxyURL
+from nanotun.upstream.schemes.direct import DIRECT
+from nanotun.upstream.schemes.socks5 import SOCKS5
 
 
 def settingsFrom(text: str = "proxy: h", **flags: str) -> Settings:
@@ -36,7 +38,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(
             settingsFrom(),
             Settings(
-                proxy=(ProxyURL("socks5", "h", 1080),),
+                proxy=(ProxyURL(SOCKS5, "h", 1080),),
                 proxyPolicy="failover",
                 proxyCheckInterval=30.0,
                 proxyPasswordFile="",
@@ -206,8 +208,8 @@ class SettingsTests(SynchronousTestCase):
     def test_proxies(self) -> None:
         """Several proxies are a list in the file and have commas in a flag; each counts once."""
         one = settingsFrom("proxy: 'socks5://u:a,b@h'").proxy
-        self.assertEqual(one, (ProxyURL("socks5", "h", 1080, "u", "a,b"),))
-        urls = (ProxyURL("socks5", "a", 1), ProxyURL("direct", "", 0))
+        self.assertEqual(one, (ProxyURL(SOCKS5, "h", 1080, "u", "a,b"),))
+        urls = (ProxyURL(SOCKS5, "a", 1), ProxyURL(DIRECT))
         self.assertEqual(settingsFrom("proxy: [a:1, direct://, socks5://a:1]").proxy, urls)
         flags = settingsFrom(proxy="a:1, direct://", proxyPolicy="round-robin")
         self.assertEqual((flags.proxy, flags.proxyPolicy), (urls, "round-robin"))

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.log.format import FORMATS, PRIORITIES, forJournal, formatJSON, formatText
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 
 
 class FormatTextTests(SynchronousTestCase):

@@ -34,7 +34,7 @@ from nanotun.owners.search import Search
 from nanotun.owners.values import Table
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 
 OWN = 50
 REFRESH = 15.0

@@ -23,7 +23,7 @@ from nanotun.owners.sockdiag import Answer, answers, askForOne, packAddress, sen
 from nanotun.owners.values import Excluded, FlowSocket, Process, ProcStat
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeSockets
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 
 
 class NameTests(SynchronousTestCase):

@@ -33,7 +33,7 @@ from tests.unit.upstream.upstream_cases import (
     DESTINATION,
     FakeReactor,
     ReactorCase,
-    unmarkedDatagram,
+    unmarkedContext,
 )
 
 METHOD = b"\5\0"
@@ -116,8 +116,8 @@ class RelayTests(LegCase):
         A relay whose way leads into the tunnel is none: each datagram would come back
         as a new source's.
         """
-        upstream = self.proxy(self.listen(METHOD, reply(self.relayPort, "127.0.0.1")))
-        upstream.leadsIn = "127.0.0.1".__eq__
+        port = self.listen(METHOD, reply(self.relayPort, "127.0.0.1"))
+        upstream = self.proxy(port, leadsIn="127.0.0.1".__eq__)
         self.assertIn("into the tunnel", await self.failure(ProxyError, upstream.associate(4)))
         await self.ended()
         self.assertClean()
@@ -186,7 +186,7 @@ class RelayTests(LegCase):
             (unconnectable, ProxyError, f"cannot be reached at 127.0.0.1:{self.relayPort}"),
         ):
             upstream = self.proxy(self.listen(METHOD, reply(self.relayPort)))
-            self.patch(upstream, "_makeDatagram", make)
+            self.patch(upstream, "_context", upstream._context._replace(openDatagram=make))
             self.assertIn(expected, await self.failure(kind, upstream.associate(4)))
         self.assertEqual([each.fileno() for each in made], [-1])
         await self.ended()
@@ -309,7 +309,7 @@ class DirectTests(SynchronousTestCase):
         """
         A leg is a socket of the app's family that is not connected.
         """
-        upstream = DirectUpstream(FakeReactor(), 5.0, makeDatagram=unmarkedDatagram)
+        upstream = DirectUpstream(unmarkedContext(FakeReactor()))
         self.assertFalse(upstream.sharesLegs)
         for family, kind in ((4, socket.AF_INET), (6, socket.AF_INET6)):
             leg = self.successResultOf(upstream.associate(family))
@@ -327,7 +327,8 @@ class DirectTests(SynchronousTestCase):
         def noSocket(family: int) -> socket.socket:
             raise UpstreamError("no more")
 
-        upstream = DirectUpstream(FakeReactor(), 5.0, makeDatagram=noSocket)
+        context = unmarkedContext(FakeReactor())._replace(openDatagram=noSocket)
+        upstream = DirectUpstream(context)
         self.failureResultOf(upstream.associate(4), UpstreamError)
         self.assertEqual(upstream.describe(), "direct://")
         self.assertEqual(DESTINATION.port, 443)

@@ -26,7 +26,8 @@ from nanotun.upstream.dial.connector import Connector, Dial, DialEvent, DialStat
 from nanotun.upstream.dial.resolver import HostAddresses
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.pool.reuse import ReuseDial
-from tests.unit.upstream.upstream_cases import FakeReactor, FakeStream
+
+from tests.unit.upstream.upstream_cases import FakeReactor, FakeStream, unmarkedContext
 
 
 class AddressCase(SynchronousTestCase):
@@ -39,7 +40,12 @@ class AddressCase(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.streams: list[FakeStream] = []
         self.families: list[int] = []
-        self.upstream = DirectUpstream(self.reactor, 6.0, self.makeStream)
+        self.upstream = self.makeUpstream()
+
+    def makeUpstream(self) -> DirectUpstream:
+        """One whose sockets come from L{makeStream}."""
+        context = unmarkedContext(self.reactor, 6.0)
+        return DirectUpstream(context._replace(openStream=self.makeStream))
 
     def makeStream(self, family: int) -> Any:
         """A socket whose connect does not complete at once."""
@@ -150,13 +156,10 @@ class DialTests(AddressCase):
         """
         A connect that fails at once fails the dial.
         """
-        upstream = DirectUpstream(
-            self.reactor,
-            6.0,
-            lambda family: FakeStream([errno.ENETUNREACH]),  # type: ignore[arg-type, return-value]
-        )
-        dial = upstream.connect(Endpoint("192.0.2.1", 80))
-        self.failureResultOf(dial, UpstreamNetUnreachable)
+        self.makeStream = lambda family: FakeStream([errno.ENETUNREACH])  # type: ignore
+        upstream = self.makeUpstream()
+        leg = upstream.connect(Endpoint("192.0.2.1", 80))
+        self.failureResultOf(leg, UpstreamNetUnreachable)
         self.assertIdle()
 
     def test_missingFamily(self) -> None:

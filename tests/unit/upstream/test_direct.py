@@ -23,7 +23,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.upstream.dial.resolver import SocketAddress
 from nanotun.upstream.direct import ERRORS, DirectUpstream
-from tests.unit.upstream.upstream_cases import ReactorCase, unmarked
+from tests.unit.upstream.upstream_cases import ReactorCase, unmarkedContext
 
 
 class DirectTests(ReactorCase):
@@ -36,7 +36,7 @@ class DirectTests(ReactorCase):
         The destination itself is dialled.
         """
         port = self.listen()
-        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        upstream = DirectUpstream(unmarkedContext(self.reactor))
         verifyClass(IUpstream, DirectUpstream)
         verifyObject(IUpstream, upstream)
         connection = await upstream.connect(Endpoint("127.0.0.1", port))
@@ -49,7 +49,7 @@ class DirectTests(ReactorCase):
         """
         Nobody listens.
         """
-        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
+        upstream = DirectUpstream(unmarkedContext(self.reactor))
         leg = upstream.connect(Endpoint("127.0.0.1", self.closedPort()))
         self.assertIn("Connection refused", await self.failure(UpstreamRefused, leg))
 
@@ -57,8 +57,8 @@ class DirectTests(ReactorCase):
         """
         What would come back is not dialled; the network is unreachable.
         """
-        upstream = DirectUpstream(self.reactor, 5.0, unmarked)
-        upstream.leadsIn = "127.0.0.1".__eq__
+        context = unmarkedContext(self.reactor)._replace(leadsIn="127.0.0.1".__eq__)
+        upstream = DirectUpstream(context)
         leg = upstream.connect(Endpoint("127.0.0.1", self.listen()))
         self.assertIn("into the tunnel", await self.failure(UpstreamNetUnreachable, leg))
 
@@ -66,7 +66,7 @@ class DirectTests(ReactorCase):
         """
         What the kernel says is what the app will see.
         """
-        upstream = DirectUpstream(Clock(), 5.0)
+        upstream = DirectUpstream(unmarkedContext(Clock()))
         for code, kind in (
             (errno.EHOSTUNREACH, UpstreamHostUnreachable),
             (errno.ENETUNREACH, UpstreamNetUnreachable),

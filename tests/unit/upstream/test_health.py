@@ -35,7 +35,7 @@ from nanotun.upstream.handshakes.tls import TlsGreeting, makeContext
 from nanotun.upstream.reject import RejectUpstream
 from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fault
 from tests.unit.upstream.tls_cases import CA, TlsServer
-from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase
+from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase, unmarkedContext
 
 #: The first back-off with the tests' chance of one half.
 FIRST = BACKOFF_FIRST * 0.75
@@ -380,6 +380,6 @@ class CheckTests(ReactorCase):
         """
         Upstreams without a proxy always pass.
         """
-        for upstream in (DirectUpstream(FakeReactor(), 5.0), RejectUpstream()):
+        for upstream in (DirectUpstream(unmarkedContext(FakeReactor())), RejectUpstream()):
             verifyObject(IHealthCheck, upstream)
             await upstream.check()

@@ -1,6 +1,6 @@
 """
 Tests for L{nanotun.upstream.proxy}, L{nanotun.upstream.dial.protocol} and
-L{nanotun.upstream.upstreamFor}.
+L{nanotun.upstream.make}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from zope.interface.verify import verifyClass
 
 from nanotun.errors import (
     AuthenticationError,
-    ConfigError,
     HandshakeError,
     ProxyClosedError,
     ProxyError,
@@ -24,16 +23,16 @@ from nanotun.interfaces import IUpstream
 from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.make import upstreamFor
+from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.upstream.upstream_cases import (
     DESTINATION,
     REPLY,
     FakeReactor,
     ReactorCase,
     UpstreamContract,
-    unmarked,
+    unmarkedContext,
 )
 
 
@@ -104,9 +103,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
         upstream = ProxyUpstream(
             url,
             Handshakes(lambda end: Socks5Handshake(end, str(url))),
-            self.reactor,
-            5.0,
-            unmarked,
+            unmarkedContext(self.reactor),
         )
         for _ in range(2):
             connection = await upstream.connect(DESTINATION)
@@ -121,29 +118,26 @@ class ProxyTests(UpstreamContract, ReactorCase):
         def noStream(family: int) -> socket.socket:
             raise UpstreamError("no more")
 
-        upstream = DirectUpstream(self.reactor, 5.0, noStream)
+        upstream = DirectUpstream(unmarkedContext(self.reactor)._replace(openStream=noStream))
         self.assertEqual(
             await self.failure(UpstreamError, upstream.connect(DESTINATION)), "no more"
         )
 
 
-class UpstreamForTests(SynchronousTestCase):
+class UpstreamsForTests(SynchronousTestCase):
     """
-    Tests for L{upstreamFor} and L{UpstreamFactory}.
+    Tests for L{upstreamsFor} and L{UpstreamFactory}.
     """
 
     def test_schemes(self) -> None:
         """
         Each scheme has its upstream, described without its password.
         """
-        reactor = FakeReactor()
-        direct = upstreamFor(parseProxyURL("direct://"), reactor, 5.0)
+        urls = [parseProxyURL(text) for text in ("direct://", "socks5://u:secret@h:1")]
+        direct, proxy = upstreamsFor(urls, unmarkedContext(FakeReactor()))
         self.assertEqual(direct.describe(), "direct://")
-        proxy = upstreamFor(parseProxyURL("socks5://u:secret@h:1"), reactor, 5.0)
         self.assertNotIn("secret", proxy.describe())
         self.assertIsInstance(proxy, ProxyUpstream)
-        unknown = parseProxyURL("direct://")._replace(scheme="gopher")
-        self.assertRaises(ConfigError, upstreamFor, unknown, reactor, 5.0)
 
     def test_factory(self) -> None:
         """

@@ -7,24 +7,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.interfaces import IUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
-from nanotun.upstream.make import upstreamsFor
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.make import groupOf, upstreamsFor
+from nanotun.upstream.schemes.table import parseProxyURL
+from tests.unit.upstream.upstream_cases import unmarkedContext
 
 
 class ReportTests(SynchronousTestCase):
     """L{upstreamReport}."""
 
     def upstream(self, *urls: str, pool: int = 0) -> tuple[IUpstream, list[IUpstream]]:
-        """An upstream, and the single upstreams that it is made of."""
-        single: list[IUpstream] = []
-
-        def around(upstream: IUpstream) -> IUpstream:
-            single.append(upstream)
-            return upstream
-
-        parsed = [parseProxyURL(url) for url in urls]
-        made = upstreamsFor(parsed, "failover", Clock(), 10, 30, False, around, pool)
-        return made, single
+        """An upstream and what it is made of."""
+        context = unmarkedContext(Clock(), 10)._replace(poolSize=pool)
+        single = upstreamsFor([parseProxyURL(url) for url in urls], context)
+        return groupOf(single, "failover", context, 30), single
 
     def test_one(self) -> None:
         """A single upstream is reported with its URL, without the password, and its pool."""

@@ -27,19 +27,18 @@ from nanotun.upstream.handshakes.http import HttpHandshake
 from nanotun.upstream.handshakes.socks4 import Socks4Handshake
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
 from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
+from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.warm import WarmConnection
 from nanotun.upstream.proxy import ProxyUpstream
-from nanotun.upstream.schemes.table import HANDSHAKES
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.upstream.handshake_cases import ScriptCase
 from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import (
     DESTINATION,
     ReactorCase,
     Script,
-    unmarked,
-    unmarkedDatagram,
+    unmarkedContext,
 )
 
 PROXY = "p"
@@ -228,11 +227,9 @@ class ReuseTests(ReactorCase):
 
     async def filled(self, text: str, timeout: float = 5.0) -> tuple[ProxyUpstream, WarmPool]:
         """An upstream with one connection that waits, and a pool that dials no more."""
-        url = parseProxyURL(text)
-        handshakes = HANDSHAKES[url.scheme](url, self.reactor)
-        upstream = ProxyUpstream(
-            url, handshakes, self.reactor, timeout, unmarked, unmarkedDatagram, poolSize=1
-        )
+        context = unmarkedContext(self.reactor, timeout)._replace(poolSize=1)
+        (upstream,) = upstreamsFor([parseProxyURL(text)], context)
+        assert isinstance(upstream, ProxyUpstream)
         pool = upstream.pool
         assert pool is not None
         pool.startService()

@@ -1,12 +1,14 @@
 """
-Tests of L{nanotun.upstream.schemes.table} and L{nanotun.upstream.reject}: from the
-URL to the connection, on real sockets of the loopback interface.
+Tests of L{nanotun.upstream.schemes} and L{nanotun.upstream.reject}: from the URL to
+the connection, on real sockets of the loopback interface.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,13 +25,24 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IUpstream
-from nanotun.upstream.make import upstreamFor
+from nanotun.interfaces import (
+    Authentication,
+    IHealthCheck,
+    IScheme,
+    IUpstream,
+    NeededFiles,
+    ProxyURL,
+)
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
-from nanotun.upstream.schemes.table import HANDSHAKES
-from nanotun.upstream.url import SCHEMES, parseProxyURL
-from tests.unit.upstream.upstream_cases import DESTINATION, FakeReactor, ReactorCase, unmarked
+from nanotun.upstream.schemes.table import BUILT_IN, parseProxyURL
+from tests import ROOT
+from tests.unit.upstream.upstream_cases import (
+    DESTINATION,
+    FakeReactor,
+    ReactorCase,
+    unmarkedContext,
+)
 
 GRANTED = bytes.fromhex("00 5a 0000 00000000")
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -43,8 +56,9 @@ class SchemeTests(ReactorCase):
     def upstream(self, text: str) -> ProxyUpstream:
         """The upstream of a URL, without marks."""
         url = parseProxyURL(text)
-        handshakes = HANDSHAKES[url.scheme](url, self.reactor)
-        return ProxyUpstream(url, handshakes, self.reactor, 5.0, unmarked)
+        upstream = url.scheme.make(url, unmarkedContext(self.reactor))
+        assert isinstance(upstream, ProxyUpstream)
+        return upstream
 
     def turn(self) -> Deferred[None]:
         """Fires after the reactor's next turn."""
@@ -113,8 +127,8 @@ class SchemeTests(ReactorCase):
     def test_eagerWhereTrusted(self) -> None:
         """So they are inside TLS, but not for a proxy that nobody knows for sure."""
         for query, eager in (("", True), ("?insecure=1", False)):
-            url = parseProxyURL(f"https://ann:secret@h{query}")
-            handshake: Any = HANDSHAKES["https"](url, self.reactor).connect(DESTINATION)
+            upstream = self.upstream(f"https://ann:secret@h{query}")
+            handshake: Any = upstream._handshakes.connect(DESTINATION)
             self.assertEqual(BASIC in handshake._inner.begin(), eager, query)
 
     async def test_unixSocket(self) -> None:
@@ -144,32 +158,85 @@ class SchemeTests(ReactorCase):
             await self.assertFailure(self.upstream(text).associate(4), DatagramsUnsupported)
 
 
-class UpstreamForTests(SynchronousTestCase):
-    """L{upstreamFor}."""
+def urlOf(scheme: IScheme) -> ProxyURL:
+    """A URL with all that the scheme knows about users."""
+    user = {
+        Authentication.NONE: "",
+        Authentication.USER: "ann@",
+        Authentication.PASSWORD: "ann:secret@",
+    }[scheme.authentication]
+    place = "" if scheme.defaultPort is None else f"{user}h"
+    return parseProxyURL(f"{scheme.name}://{place}")
+
+
+class BuiltInTests(SynchronousTestCase):
+    """The entries of L{BUILT_IN}."""
 
     def test_all(self) -> None:
-        """Every scheme that a URL may have makes an upstream that hides its password."""
-        for name, scheme in SCHEMES.items():
-            text = f"{name}://"
-            if scheme.defaultPort is not None:
-                text += "ann:secret@h" if scheme.password else "ann@h"
-            upstream = upstreamFor(parseProxyURL(text), FakeReactor(), 5.0)
+        """Every scheme makes an upstream that hides its password and does what the entry says."""
+        for scheme in BUILT_IN:
+            verifyObject(IScheme, scheme)
+            url = urlOf(scheme)
+            upstream = scheme.make(url, unmarkedContext(FakeReactor()))
             verifyObject(IUpstream, upstream)
-            self.assertIn(f"{name}://", upstream.describe())
+            verifyObject(IHealthCheck, upstream)
+            self.assertIn(f"{scheme.name}://", upstream.describe())
             self.assertNotIn("secret", upstream.describe())
+            self.assertEqual(upstream.carriesDatagrams, scheme.carriesDatagrams)
+            if not scheme.dialsDestination:
+                self.assertEqual(upstream.sendsNames, scheme.sendsNames)
+            self.assertEqual(scheme.notices(url), ())
 
     def test_sendsNames(self) -> None:
         """Names go to proxies of the schemes that say so."""
-        sending = {
-            name
-            for name, scheme in SCHEMES.items()
-            if upstreamFor(
-                parseProxyURL(f"{name}://h" if scheme.defaultPort else f"{name}://"),
-                FakeReactor(),
-                5.0,
-            ).sendsNames
-        }
+        sending = {scheme.name for scheme in BUILT_IN if scheme.sendsNames}
         self.assertEqual(sending, {"socks5h", "socks4a", "http", "https"})
+
+    def test_files(self) -> None:
+        """The certificates are read, and the unix socket is written to."""
+        for text, expected in (
+            ("https://h", NeededFiles()),
+            ("https://h?ca=/c/a.pem", NeededFiles(read=("/c/a.pem",))),
+            ("https://h?insecure=1", NeededFiles()),
+            ("socks5:///s/sock?pipeline=1", NeededFiles(written=("/s/sock",))),
+        ):
+            url = parseProxyURL(text)
+            self.assertEqual(url.scheme.files(url), expected, text)
+
+    def test_notices(self) -> None:
+        """That a certificate is not checked is told, without the password."""
+        url = parseProxyURL("https://ann:secret@h?insecure=1")
+        (notice,) = url.scheme.notices(url)
+        self.assertIn("https://ann:***@h:443?insecure=1", notice)
+
+    def test_cheap(self) -> None:
+        """To know of all schemes takes neither HTTP, TLS, sockets nor a search for plugins."""
+        script = (
+            "import sys, nanotun.upstream.schemes.table as table\n"
+            "table.parseProxyURL('https://h')\n"
+            "print(*(m for m in ('h11', 'ssl', 'twisted.plugin', 'nanotun.upstream.proxy',"
+            " 'nanotun.upstream.plugin') if m in sys.modules))"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+        )
+        self.assertEqual(found.stdout.strip(), "")
+
+    def test_readme(self) -> None:
+        """The table of schemes in README.md says what the entries say."""
+        readme = (ROOT / "README.md").read_text()
+        for scheme in BUILT_IN:
+            if scheme.defaultPort is not None:
+                cells = (
+                    f"`{scheme.name}`",
+                    str(scheme.defaultPort),
+                    scheme.authentication.value,
+                    "names" if scheme.sendsNames else "addresses",
+                    "yes" if scheme.carriesDatagrams else "no",
+                    ", ".join(f"`?{name}={each.metavar}`" for name, each in scheme.options.items()),
+                )
+                row = f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+                self.assertIn(row, readme)
 
     def test_reject(self) -> None:
         """Nothing goes out by way of reject, and apps hear it at once."""

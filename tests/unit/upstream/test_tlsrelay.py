@@ -23,10 +23,9 @@ from nanotun.upstream.handshakes import tlsrelay
 from nanotun.upstream.handshakes.tls import TlsStream, makeContext
 from nanotun.upstream.handshakes.tlsrelay import AppSide, WireSide, relayTls
 from nanotun.upstream.proxy import ProxyUpstream
-from nanotun.upstream.schemes.table import HANDSHAKES
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.upstream.tls_cases import CA, TlsServer
-from tests.unit.upstream.upstream_cases import DESTINATION, ReactorCase, unmarked
+from tests.unit.upstream.upstream_cases import DESTINATION, ReactorCase, unmarkedContext
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 ASK = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=r, nonce=n\r\nConnection: close\r\n\r\n"
@@ -157,9 +156,9 @@ class RelayTests(ReactorCase):
         port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         url = parseProxyURL(f"https://u:p@127.0.0.1:{port.getHost().port}?{query or f'ca={CA}'}")
-        return ProxyUpstream(
-            url, HANDSHAKES["https"](url, self.reactor), self.reactor, 5.0, unmarked
-        )
+        upstream = url.scheme.make(url, unmarkedContext(self.reactor))
+        assert isinstance(upstream, ProxyUpstream)
+        return upstream
 
     def adopt(self, connection: Connection) -> App:
         """The engine's part."""
@@ -394,9 +393,9 @@ class RelayTests(ReactorCase):
                 adopted.append(real.adoptStreamConnection(fd, family, factory))
 
         upstream = self.upstream()
-        upstream._handshakes = HANDSHAKES["https"](
-            parseProxyURL(upstream.describe().replace("***", "p")), Reactor()
-        )
+        url = parseProxyURL(upstream.describe().replace("***", "p"))
+        other = url.scheme.make(url, unmarkedContext(Reactor()))
+        upstream._handshakes = other._handshakes  # type: ignore[attr-defined]
         text = await self.failure(UpstreamError, upstream.connect(DESTINATION))
         self.assertIn("ulimit", text)
         await self.clean()

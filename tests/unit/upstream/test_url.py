@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.upstream.url}."""
+"""Tests of L{nanotun.upstream.url} and L{ProxyURL}."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ConfigError
-from nanotun.upstream.url import SCHEMES, ProxyURL, parseProxyURL, withPassword
+from nanotun.interfaces import IUpstream, Option, ProxyURL, UpstreamContext
+from nanotun.upstream.scheme import FLAG, Scheme
+from nanotun.upstream.schemes.socks5 import SOCKS5
+from nanotun.upstream.schemes.table import BUILT_IN, SCHEMES, parseProxyURL
+from nanotun.upstream.url import addPassword, parseURL, wantsPassword, withPassword
+
+
+def notMade(url: ProxyURL, context: UpstreamContext) -> IUpstream:
+    """The constructor of a scheme whose upstreams are not made."""
+    raise NotImplementedError
+
 
 #: As long as a label may be.
 LABEL = "x" * 63
+
+PIPELINE, INSECURE, CA = (("pipeline", "1"),), (("insecure", "1"),), (("ca", "/etc/a b.pem"),)
 
 
 class ParseProxyURLTests(SynchronousTestCase):
@@ -59,12 +71,12 @@ class ParseProxyURLTests(SynchronousTestCase):
             "https://host": ("https", "host", 443, None, None),
             "socks5:///run/my%20proxy": ("socks5", "/run/my proxy", 0, None, None),
             "http://ann:secret@/run/proxy": ("http", "/run/proxy", 0, "ann", "secret"),
-            "socks5://host?pipeline=1": ("socks5", "host", 1080, None, None, "", False, True),
-            "https://host:8443/?insecure=1": ("https", "host", 8443, None, None, "", True),
-            "https://host?ca=/etc/a%20b.pem": ("https", "host", 443, None, None, "/etc/a b.pem"),
+            "socks5://host?pipeline=1": ("socks5", "host", 1080, None, None, PIPELINE),
+            "https://host:8443/?insecure=1": ("https", "host", 8443, None, None, INSECURE),
+            "https://host?ca=/etc/a%20b.pem": ("https", "host", 443, None, None, CA),
         }
-        for text, expected in urls.items():
-            self.assertEqual(parseProxyURL(text), ProxyURL(*expected), text)
+        for text, (name, *expected) in urls.items():
+            self.assertEqual(parseProxyURL(text), ProxyURL(SCHEMES.find(name), *expected), text)
 
     def test_rejected(self) -> None:
         """A wrong URL is an error that says what is wrong and holds no password."""
@@ -132,8 +144,8 @@ class ParseProxyURLTests(SynchronousTestCase):
     def test_unknownSchemeListsKnown(self) -> None:
         """The error for an unknown scheme names all that there are."""
         error = self.assertRaises(ConfigError, parseProxyURL, "gopher://host")
-        for scheme in SCHEMES:
-            self.assertIn(f"{scheme}://", str(error))
+        for scheme in BUILT_IN:
+            self.assertIn(f"{scheme.name}://", str(error))
 
     def test_credentialLimit(self) -> None:
         """A name or password of 255 bytes passes and of 256 does not, RFC 1929."""
@@ -141,6 +153,48 @@ class ParseProxyURLTests(SynchronousTestCase):
         self.assertEqual(len((parseProxyURL(f"{longest}@h").username or "").encode()), 255)
         for text in (f"socks5://{longest}x:p@h", f"socks5://u:{longest}x@h"):
             self.assertIn("255", str(self.assertRaises(ConfigError, parseProxyURL, text)))
+
+
+class ParseURLTests(SynchronousTestCase):
+    """L{parseURL}, with schemes that are not nanotun's own."""
+
+    def parse(self, rest: str, **more: Any) -> ProxyURL:
+        """A URL of a scheme with a port and what C{more} says."""
+        return parseURL(Scheme("line", notMade, defaultPort=7070, **more), rest)
+
+    def test_defaults(self) -> None:
+        """A scheme takes a host, and neither users, options nor unix sockets."""
+        url = self.parse("host")
+        self.assertEqual((url.host, url.port, str(url)), ("host", 7070, "line://host:7070"))
+        for rest, complaint in (
+            ("ann@host", "no user name, because line has no log-in"),
+            ("ann:hunter2@host", "no user name"),
+            ("host?pipeline=1", "after the port; a /"),
+            ("/run/line", "must name a host, as in line://host:port"),
+        ):
+            error = self.assertRaises(ConfigError, self.parse, rest)
+            self.assertIn(complaint, str(error))
+            self.assertNotIn("hunter2", str(error))
+
+    def test_options(self) -> None:
+        """Options are checked as the scheme says, and are read back from the text."""
+        options = {"one": FLAG, "all": Option("WORD", lambda name, text: text.upper())}
+        url = self.parse("host?one=1&all=x", options=options)
+        self.assertEqual([url.option(name) for name in ("all", "one", "other")], ["X", "1", ""])
+        self.assertEqual(str(url), "line://host:7070?all=X&one=1")
+        error = self.assertRaises(ConfigError, self.parse, "host?two=1", options=options)
+        self.assertIn("?one=1 and ?all=WORD only", str(error))
+
+    def test_check(self) -> None:
+        """The scheme has the last word on a URL."""
+
+        def check(url: ProxyURL) -> None:
+            if url.port % 2:
+                raise ConfigError("must have an even port")
+
+        self.assertEqual(self.parse("host:2", check=check).port, 2)
+        error = self.assertRaises(ConfigError, self.parse, "host:1", check=check)
+        self.assertIn("even port", str(error))
 
 
 class WithPasswordTests(SynchronousTestCase):
@@ -163,12 +217,38 @@ class WithPasswordTests(SynchronousTestCase):
             self.assertNotIn("hunter2", str(error))
 
 
+class AddPasswordTests(SynchronousTestCase):
+    """L{wantsPassword} and L{addPassword}."""
+
+    def test_wanted(self) -> None:
+        """A password is wanted for a user without one where the scheme has passwords."""
+        for text, expected in (
+            ("socks5://ann@h", True),
+            ("socks5://ann:@h", False),
+            ("socks5://h", False),
+            ("socks4://ann@h", False),
+            ("direct://", False),
+        ):
+            self.assertIs(wantsPassword(parseProxyURL(text)), expected, text)
+
+    def test_lines(self) -> None:
+        """One line is taken without its end; none, and several, are refused."""
+        url = parseProxyURL("socks5://ann@h")
+        for text in ("hunter2", "hunter2\n", "hunter2\r\n"):
+            self.assertEqual(addPassword(url, text, "It").password, "hunter2")
+        for text in ("", "\n", "hunter2\nmore", "hunter2\n\n"):
+            error = self.assertRaises(ConfigError, addPassword, url, text, "The file")
+            self.assertEqual(
+                str(error), "The file must hold the password and nothing else, on one line."
+            )
+
+
 class ProxyURLTests(SynchronousTestCase):
     """L{ProxyURL}."""
 
     def test_hidesPassword(self) -> None:
         """No text form of a URL shows its password, and all show the rest."""
-        url = ProxyURL("socks5", "::1", 1080, "ann", "hunter2")
+        url = ProxyURL(SOCKS5, "::1", 1080, "ann", "hunter2")
         for text in (str(url), repr(url), f"{url}", f"{url!r}", repr([url])):
             self.assertNotIn("hunter2", text)
             self.assertIn("socks5://ann:***@[::1]:1080", text)

@@ -22,16 +22,23 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import ProxyError, UpstreamError, UpstreamRefused
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IUpstream
+from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.upstream.dial.control import ControlConnection
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.dial.transport import HandshakeTransport
 from nanotun.upstream.handshakes.socks5 import UDP_ASSOCIATE, Socks5Handshake
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
-from nanotun.upstream.url import parseProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 
 unmarked = partial(openStream, mark=0)
 unmarkedDatagram = partial(openDatagram, mark=0)
+
+
+def unmarkedContext(reactor: Any, timeout: float = 5.0) -> UpstreamContext:
+    """A context whose sockets are unmarked."""
+    return UpstreamContext(reactor, timeout, unmarked, unmarkedDatagram)
+
+
 DESTINATION = Endpoint("192.0.2.1", 443)
 REPLY = b"\5\0\0\1\0\0\0\0\0\0"
 
@@ -104,7 +111,12 @@ class ReactorCase(TestCase):
         return int(probe.getsockname()[1])
 
     def proxy(
-        self, port: int, timeout: float = 5.0, user: str = "", greets: bool = True
+        self,
+        port: int,
+        timeout: float = 5.0,
+        user: str = "",
+        greets: bool = True,
+        leadsIn: Callable[[str], bool] = lambda host: False,
     ) -> ProxyUpstream:
         """
         An upstream through the L{Script} on this port.
@@ -122,10 +134,7 @@ class ReactorCase(TestCase):
                 ),
                 greet=(lambda: Socks5Handshake(None, str(url), credentials)) if greets else None,
             ),
-            self.reactor,
-            timeout,
-            unmarked,
-            unmarkedDatagram,
+            unmarkedContext(self.reactor, timeout)._replace(leadsIn=leadsIn),
         )
 
     def assertClean(self) -> None:

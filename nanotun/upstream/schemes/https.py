@@ -1,0 +1,74 @@
+"""
+C{https://}: CONNECT inside TLS; see L{nanotun.upstream.handshakes.tls}.
+
+The constructor imports HTTP and TLS: with h11 and ssl they take some 10 ms of a start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
+from nanotun.interfaces import (
+    Authentication,
+    Connection,
+    IHandshake,
+    IUpstream,
+    ProxyURL,
+    UpstreamContext,
+)
+from nanotun.upstream.scheme import FILE, FLAG, Scheme
+from nanotun.upstream.schemes.http import CREDENTIAL_LIMIT, FORBIDDEN, loginOf
+
+
+def _check(url: ProxyURL) -> None:
+    if url.option("ca") and url.option("insecure"):
+        raise ConfigError("must have either ca, which has the certificate checked, or insecure")
+
+
+def _notices(url: ProxyURL) -> tuple[str, ...]:
+    if not url.option("insecure"):
+        return ()
+    return (
+        f"Nobody checks the certificate of the proxy {url}, so anyone on the way can pose as "
+        "it; write ?ca=FILE in the place of ?insecure=1.",
+    )
+
+
+def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
+    from nanotun.upstream.handshakes.http import HttpHandshake
+    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
+    from nanotun.upstream.handshakes.tlsrelay import relayTls
+    from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+
+    insecure = bool(url.option("insecure"))
+    # Only the proxy sees the password, provided that its certificate is checked.
+    proxy, login = str(url), loginOf(url, eager=not insecure)
+    tls = makeContext(url.option("ca"), insecure)
+
+    def connect(destination: Endpoint) -> IHandshake:
+        return TlsHandshake(HttpHandshake(destination, proxy, login), proxy, tls, url.host)
+
+    def carry(handshake: Any, connection: Connection) -> Connection:
+        return relayTls(handshake.stream, connection, context.reactor)
+
+    def greet() -> IHandshake:
+        return TlsGreeting(proxy, tls, url.host)
+
+    return ProxyUpstream(url, Handshakes(connect, carry=carry, greet=greet), context)
+
+
+HTTPS = Scheme(
+    "https",
+    _make,
+    defaultPort=443,
+    authentication=Authentication.PASSWORD,
+    credentialLimit=CREDENTIAL_LIMIT,
+    forbidden=FORBIDDEN,
+    options={"ca": FILE, "insecure": FLAG},
+    # No unix socket: the certificate is for the proxy's name or address.
+    sendsNames=True,
+    check=_check,
+    notices=_notices,
+)
