@@ -137,9 +137,9 @@ def sortPlugins(plugins: Iterable[Any], taken: Collection[str]) -> FoundSchemes:
         else:
             schemes[plugin.name] = plugin
     for name in sorted(twice):
-        # Which of them came first is a matter of file names.
-        places = f"{_homeOf(schemes.pop(name))} and another"
-        troubles.append(f"two plugins register {name}://, {places}, so remove one of them")
+        # Which of them was found first is an accident.
+        home = _homeOf(schemes.pop(name))
+        troubles.append(f"more than one plugin registers {name}://, {home} for one, so keep one")
     return FoundSchemes(schemes, tuple(troubles))
 
 
