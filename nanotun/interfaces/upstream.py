@@ -21,7 +21,7 @@ class Connection(NamedTuple):
     """
     An upstream leg that is ready to carry.
 
-    @ivar fd: a connected, non-blocking stream socket; whoever holds this value
+    @ivar fd: a connected, non-blocking stream socket; the holder of this value
         owns it.
     @ivar leftover: bytes for the app that came after the end of the handshake.
     """
@@ -41,7 +41,7 @@ class DatagramLeg(NamedTuple):
     """
     An upstream leg for datagrams that is ready to carry.
 
-    @ivar fd: a non-blocking datagram socket; whoever holds this value owns it.
+    @ivar fd: a non-blocking datagram socket; the holder of this value owns it.
         Connected to the proxy's UDP relay for SOCKS5, not connected for DIRECT.
     @ivar control: owned likewise: the connection that the association was asked for
         on and ends with; L{None} if there is none.

@@ -1,5 +1,5 @@
 """
-No proxy: the destination itself is dialled, outside the tunnel.
+The upstream without a proxy: it dials the destination itself, outside the tunnel.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from nanotun.interfaces import (
 from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
 
-#: What connect(2) fails with, and what the app is to see of it.  EACCES and
-#: EPERM come from a firewall or a "prohibit" route of this machine.
+#: The error that the app sees, by the errno of connect(2).  EACCES and EPERM are from
+#: this machine's firewall or a "prohibit" route.
 ERRORS: dict[int, type[UpstreamError]] = {
     errno.ECONNREFUSED: UpstreamRefused,
     errno.ECONNRESET: UpstreamRefused,
@@ -52,7 +52,7 @@ class DirectUpstream:
 
     #: A leg is one system call.
     sharesLegs = False
-    #: A name would be looked up by the system, whose resolver may be our relay.
+    #: The system would look the name up, and its resolver may be nanotun's own relay.
     sendsNames = False
     carriesDatagrams = True
 
@@ -83,7 +83,7 @@ class DirectUpstream:
         return DatagramLeg(self._context.openDatagram(family).detach(), LegKind.DIRECT, None)
 
     def check(self) -> Deferred[None]:
-        """See L{IHealthCheck.check}; nothing is between us and the destinations."""
+        """See L{IHealthCheck.check}; there is no proxy that could be down."""
         return succeed(None)
 
     def dials(self, endpoint: Endpoint) -> bool:

@@ -1,5 +1,5 @@
 """
-An upstream by way of a proxy.
+The upstream behind a proxy whose protocol is a handshake.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.reuse import reuse
 
-#: Seconds that a proxy's "no UDP here" is believed.  Long enough to cost no
-#: connection for each attempt of a browser, short enough to notice a proxy that
-#: was configured anew.
+#: Seconds during which a proxy that carries no UDP is not asked again.  Long enough
+#: that a browser's attempts cost no connection each, short enough to notice that the
+#: proxy has been reconfigured.
 UNSUPPORTED_TIME = 60.0
 
 
@@ -119,8 +119,8 @@ class ProxyUpstream:
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """
-        See L{IUpstream.associate}.  The relay's own family is the proxy's choice,
-        and carries both.
+        See L{IUpstream.associate}.  The family of the proxy's UDP relay is the proxy's
+        choice, and the relay carries both.
         """
         if self._handshakes.associate is None:
             return fail(DatagramsUnsupported(f"The proxy {self._name} carries no UDP."))
@@ -133,7 +133,7 @@ class ProxyUpstream:
 
         def refused(reason: Any) -> Any:
             if reason.check(ProxyClosedError) and handshake.requested:
-                # OpenSSH's way to say no.
+                # This is how OpenSSH refuses.
                 reason = Failure(
                     DatagramsUnsupported(
                         f"The proxy {self._name} closes the connection when it is asked for UDP, "
@@ -145,7 +145,8 @@ class ProxyUpstream:
             self._unsupportedUntil = self._context.reactor.seconds() + UNSUPPORTED_TIME
             return reason
 
-        # Not one that waits: a proxy that ends it for the asking seems to have ended it before.
+        # Not on a connection that waited: if the proxy closes it because of the request,
+        # that looks as if it had closed it before.
         opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
         opened.addCallbacks(granted, refused)
         return opened
@@ -170,7 +171,7 @@ class ProxyUpstream:
         if pool is None or warm is None:
             return self._connector.open(self._addresses, handshake)
         opened = reuse(self._connector, self._addresses, handshake, warm)
-        # Not before the request: dials take time, and nobody waits for these.
+        # After the request is sent: nobody waits for the new connections.
         pool.refill()
         return opened
 

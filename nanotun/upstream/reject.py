@@ -1,5 +1,5 @@
 """
-No way out at all.
+The upstream that refuses every flow.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream
 @implementer(IUpstream, IHealthCheck)
 class RejectUpstream:
     """
-    Refuses, so that apps give up at once: not every system minds an ICMP
-    "prohibited", all mind a reset.
+    Refuses flows with a reset, so that apps give up at once: every system heeds one,
+    and not every system heeds an ICMP "prohibited".
     """
 
-    #: There are none.
+    #: There are no legs.
     sharesLegs = False
     sendsNames = False
     carriesDatagrams = False

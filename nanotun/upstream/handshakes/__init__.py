@@ -1,1 +1,1 @@
-"""What is said to a proxy, as sans-io protocols: bytes in, bytes out."""
+"""Proxies' protocols without any I/O (sans-io): bytes in, bytes out."""

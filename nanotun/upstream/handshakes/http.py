@@ -6,13 +6,13 @@ States::
     begin, proceed   request sent                    -> ANSWER
     ANSWER     1xx                                   -> ANSWER
                2xx                                   -> DONE; the rest is leftover
-               407, connection stays                 -> BODY
+               407, connection stays open            -> BODY
                407, connection ends                  -> AGAIN: a new one, then begin
                408, connection had waited            -> AGAIN
     BODY       end of the 407's body                 -> ANSWER, request sent
                too long to be worth it, lost         -> AGAIN
 
-Everything else is an error, and nothing may follow one.  h11 does the reading;
+Everything else is an error, after which nothing may be called.  h11 does the parsing;
 it knows that a 2xx to CONNECT has no body, whatever its fields say.
 """
 
@@ -37,11 +37,11 @@ from nanotun.upstream.handshakes.httpstatus import refusal
 
 HEADER_LIMIT = 64 * 1024  #: Bytes of one answer's head; other clients allow 16 to 256 KiB.
 HEADER_COUNT_LIMIT = 100  #: Fields of one answer; a proxy has about ten.
-BODY_LIMIT = 64 * 1024  #: Bytes of a 407's page; for more, a new connection is cheaper.
+BODY_LIMIT = 64 * 1024  #: Bytes of a 407's body; beyond that a new connection is cheaper.
 INTERIM_LIMIT = 10  #: 1xx answers to one request; there is no reason for even one.
 
-#: Requests for one destination: the first, one with credentials, and two in
-#: case that others used up the nonce meanwhile.
+#: Requests for one destination: the first, one with credentials, and two more in case
+#: other connections have used up the nonce meanwhile.
 ATTEMPT_LIMIT = 4
 
 #: A host in a request's target: a name or IPv4 address, or an IPv6 address.
@@ -101,8 +101,8 @@ class HttpHandshake:
         self._login = login
         self._state = ""
         self._attempts = 0
-        #: What the last request was authorized with, and whether that came from
-        #: a 407 of our own.
+        #: What authorized the last request, and whether it answered a 407 to this
+        #: handshake.
         self._used: Basic | Digest | None = None
         self._chosen = False
         self.done = self.resumable = False
@@ -153,7 +153,7 @@ class HttpHandshake:
             )
         connection = self._connection
         self._first = first = (self._first + data)[:16]
-        # h11 would wait for the end of a line that is none.
+        # h11 would wait for a line to end, of bytes that are no line.
         if not first.startswith(_START[: len(first)]):
             raise self._nonsense()
         try:
@@ -161,7 +161,7 @@ class HttpHandshake:
             while True:
                 event = connection.next_event()
                 if event in (h11.NEED_DATA, h11.PAUSED):
-                    # A proxy may close after a 407 and not say so.
+                    # A proxy may close after a 407 without saying so.
                     self.resumable = self._state == _BODY
                     return b""
                 answer = self._handle(event)
@@ -203,12 +203,12 @@ class HttpHandshake:
             self.done = True
             return
         if status == 408 and self._waited:
-            # It was said before the request came, of the wait for it (RFC 9110,
-            # section 15.5.9).
+            # The proxy sent it before the request arrived, because that took too long
+            # (RFC 9110, section 15.5.9).
             self._state = _AGAIN
             return
         if status == 401 and self._used is not None:
-            # tinyproxy's answer to a wrong password.
+            # tinyproxy answers a wrong password like this.
             raise self._wrongPassword(status)
         if status != 407:
             raise refusal(self._proxy, self._destination, status, response.headers)
@@ -236,8 +236,8 @@ class HttpHandshake:
                 f"The proxy {self._proxy} wants a log-in by {offered or 'no scheme at all'}; "
                 "nanotun knows Basic and Digest."
             )
-        # Wrong is what was sent if it came from a challenge as new as this one;
-        # a remembered nonce may be of a proxy's last life.
+        # The credentials are wrong if they answered a challenge as new as this one.  A
+        # remembered nonce may be from before the proxy was restarted.
         wrong = before is method or (self._chosen and not method.stale)
         if wrong or self._attempts >= ATTEMPT_LIMIT:
             raise self._wrongPassword(407)
@@ -257,7 +257,7 @@ class HttpHandshake:
             return HandshakeError(
                 f"The proxy {self._proxy} answered with TLS; write https:// in its URL."
             )
-        # Its bytes may repeat what was sent to the proxy, a password as well.
+        # Its bytes may repeat what was sent to the proxy, the password included.
         how = "" if self._login is not None else f": its answer begins with {self._first!r}"
         return HandshakeError(
             f"The proxy {self._proxy} does not speak HTTP as it should{how}; check the proxy's "

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
-#: A token (RFC 9110, section 5.6.2), and what may follow it: C{=} and a token,
-#: a quoted string or, with some servers, anything without a comma.
+#: A token (RFC 9110, section 5.6.2), perhaps followed by C{=} and a token, a quoted
+#: string or, from some servers, anything without a comma.
 _ITEM = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
     rb'(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^",\t ]*)))?'
@@ -49,11 +49,11 @@ class Challenge(NamedTuple):
 
 def parseChallenges(values: Iterable[bytes]) -> list[Challenge]:
     """
-    Read all C{Proxy-Authenticate} fields of one answer.  What is not
-    understood is passed over: there may be a better offer behind it.
+    Read all C{Proxy-Authenticate} fields of one answer.  Anything that is not
+    understood is skipped: a better offer may follow.
 
     @param values: the fields' values, each a list with commas.
-    @return: in the proxy's order, which is that of its preference.
+    @return: the challenges in the proxy's order, the most preferred first.
     """
     found: list[Challenge] = []
     for value in values:
@@ -77,9 +77,9 @@ def _items(value: bytes) -> Iterable[tuple[bytes, bytes | None, bytes | None]]:
 
 class DigestChallenge(NamedTuple):
     """
-    A challenge that can be answered.
+    A Digest challenge that can be answered.
 
-    @ivar algorithm: as the proxy wrote it; empty if it did not.
+    @ivar algorithm: as the proxy wrote it; empty if it named none.
     @ivar qop: whether C{qop=auth} is offered; without it, the proxy knows
         RFC 2069 only.
     @ivar stale: whether only the nonce was wrong.
@@ -97,8 +97,8 @@ class DigestChallenge(NamedTuple):
 
 def digestChallenge(challenges: Iterable[Challenge]) -> DigestChallenge | None:
     """
-    The first that can be answered, or L{None}: the proxy prefers the first
-    (RFC 7616, section 3.7).
+    The first Digest challenge that can be answered, because the proxy prefers the first
+    (RFC 7616, section 3.7); L{None} if none can.
     """
     for scheme, parameters in challenges:
         if scheme != b"digest" or b"nonce" not in parameters:
@@ -131,14 +131,14 @@ def digestAnswer(
     The value of C{Proxy-Authorization}.
 
     @param target: the request's target as it is sent.
-    @param cnonce: a random token, the same for all uses of one challenge: a
+    @param cnonce: a random token, the same for all uses of one challenge, because a
         session's key is made with it once (RFC 7616, section 3.4.2).
     @param count: how many times the challenge has been used, this time included.
     """
     name, session = ALGORITHMS[challenge.algorithm.lower() or b"md5"]
 
     def digest(*parts: bytes) -> bytes:
-        # The protocol asks for these; a FIPS build has MD5 for this only.
+        # The protocol prescribes these; a FIPS build allows MD5 only if told so.
         return hashlib.new(name, b":".join(parts), usedforsecurity=False).hexdigest().encode()
 
     realm, nonce = challenge.realm, challenge.nonce
@@ -179,9 +179,9 @@ def _quoted(text: bytes) -> bytes:
 
 class Basic:
     """
-    The password itself, with every request.
+    Sends the password itself with every request.
 
-    @ivar stale: never.
+    @ivar stale: always false.
     """
 
     stale = False
@@ -196,9 +196,9 @@ class Basic:
 
 class Digest:
     """
-    One nonce of the proxy's, good for many requests.
+    Answers with one nonce of the proxy, which is good for many requests.
 
-    @ivar stale: whether it replaces one that was only too old.
+    @ivar stale: whether the nonce replaces one that was merely too old.
     """
 
     def __init__(
@@ -227,13 +227,13 @@ class Digest:
 
 class HttpLogin:
     """
-    What all handshakes with one proxy share.
+    The log-in to one proxy, which all handshakes with it share.
 
-    @ivar method: what to authorize the next request with; L{None} for nothing.
+    @ivar method: authorizes the next request; L{None} to send no credentials.
     @param username: UTF-8, without a colon.
     @param password: UTF-8.
     @param makeCnonce: returns a random token that nobody can guess.
-    @param eager: begin with Basic.
+    @param eager: whether the first request is authorized with Basic.
     """
 
     def __init__(
@@ -252,10 +252,9 @@ class HttpLogin:
 
     def choose(self, challenges: Sequence[Challenge]) -> Basic | Digest | None:
         """
-        Take the best of what the proxy offers, for this request and those to
-        come.
+        Take the best method that the proxy offers, for this request and later ones.
 
-        @return: L{None} if all of it is unknown here.
+        @return: L{None} if no method is known here.
         """
         digest = digestChallenge(challenges)
         if digest is not None:
@@ -267,5 +266,5 @@ class HttpLogin:
         return self.method
 
     def forget(self) -> None:
-        """The proxy did not accept the credentials; find out anew."""
+        """Start over, because the proxy did not accept the credentials."""
         self.method = self._first

@@ -1,8 +1,8 @@
 """
-What a proxy's answer other than 2xx to a CONNECT means for the app.
+What a proxy's answer to a CONNECT, if it is not 2xx, means for the app.
 
-The status alone says little: most proxies have one for all that can go wrong
-behind them.  Where they say more, that counts first: C{Proxy-Status} (RFC
+The status alone says little: most proxies have one status for everything that can go
+wrong behind them.  If a proxy says more, that is used first: C{Proxy-Status} (RFC
 9209), then squid's C{X-Squid-Error}.
 """
 
@@ -24,19 +24,19 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 
-#: Statuses (RFC 9110, section 15, unless said otherwise), what they say of the
-#: destination, and what the app is to see.
+#: Statuses (RFC 9110, section 15, unless said otherwise): the predicate of the error's
+#: sentence about the destination, and the error that the app sees.
 STATUSES: dict[int, tuple[str, type[UpstreamError]]] = {
     # tinyproxy and privoxy filter with 403; 451 is RFC 7725.
     403: ("does not allow connections to {}", UpstreamProhibited),
     451: ("does not allow connections to {} for legal reasons", UpstreamProhibited),
-    # No log-in of ours is at fault where we have none to correct.
+    # For completeness: L{HttpHandshake} answers a 407 with credentials itself.
     407: ("wants a log-in for {}", AuthenticationError),
-    # privoxy and WTE, of names that they cannot look up.
+    # privoxy and WTE, for names that they cannot look up.
     404: ("cannot find {}", UpstreamHostUnreachable),
     410: ("says that {} is gone", UpstreamHostUnreachable),
-    # tinyproxy has 500 for whatever keeps it from connecting, Apache and
-    # mitmproxy have 502, squid, Envoy and privoxy 503.
+    # When it cannot connect, tinyproxy says 500, Apache and mitmproxy say 502, and
+    # squid, Envoy and privoxy 503.
     500: ("failed to reach {}", UpstreamHostUnreachable),
     502: ("failed to reach {}", UpstreamHostUnreachable),
     503: ("failed to reach {}", UpstreamHostUnreachable),
@@ -66,8 +66,8 @@ PROXY_STATUS: dict[bytes, tuple[str, type[UpstreamError]]] = {
     b"http_request_denied": ("does not allow connections to {}", UpstreamProhibited),
 }
 
-#: The number in C{X-Squid-Error: ERR_CONNECT_FAIL 111}: squid's own errno, and
-#: nearly all of its hosts are Linux.
+#: The number in C{X-Squid-Error: ERR_CONNECT_FAIL 111} is the errno of squid's host,
+#: which is nearly always Linux.
 SQUID_ERRORS: dict[int, tuple[str, type[UpstreamError]]] = {
     errno.ECONNREFUSED: ("was refused by {}", UpstreamRefused),
     errno.EHOSTUNREACH: ("cannot reach {}", UpstreamHostUnreachable),
@@ -80,9 +80,9 @@ def refusal(
     proxy: str, destination: Endpoint, status: int, headers: Iterable[tuple[bytes, bytes]]
 ) -> UpstreamError:
     """
-    The error for an answer.
+    The error that an answer stands for.
 
-    @param proxy: its URL without the password.
+    @param proxy: the proxy's URL without its password.
     @param status: not 2xx.
     @param headers: their names in lower case.
     """

@@ -1,5 +1,5 @@
 """
-SOCKS4's CONNECT without any I/O, and 4A's where the destination is a name.
+SOCKS4's CONNECT without any I/O, or SOCKS4A's if the destination is a name.
 
 Sources: "SOCKS: A protocol for TCP proxy across firewalls" (Ying-Da Lee) and
 "SOCKS 4A: A Simple Extension to SOCKS 4 Protocol", both by NEC.
@@ -9,7 +9,7 @@ States::
     begin    request sent                       -> REPLY
     REPLY    00 5a ...                          -> DONE; the rest is leftover
 
-Everything else is an error, and nothing may follow one.
+Everything else is an error, after which nothing may be called.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ REPLY_LENGTH = 8
 #: Bytes; a name in the DNS is not longer (RFC 1035, section 3.1).
 NAME_LIMIT = 255
 
-#: Replies, what they say, and what the app is to see.  91 is all that a server
-#: can say of a destination, whatever went wrong, so it means what the general
-#: failure of SOCKS5 means.
+#: Replies: the predicate of the error's sentence, and the error that the app sees.  A
+#: server has only 91 for whatever went wrong with the destination, so it means what
+#: the general failure of SOCKS5 means.
 REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     91: ("rejected the request for {}, or failed to reach it", UpstreamRefused),
     92: (
@@ -55,7 +55,7 @@ REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     ),
 }
 
-#: DSTIP where a name follows, of the form 0.0.0.x with an x that is not 0.
+#: DSTIP if a name follows: 0.0.0.x with an x that is not 0.
 _NAME_FOLLOWS = b"\0\0\0\1"
 
 _REQUEST = struct.Struct("!BBH")
@@ -110,7 +110,7 @@ class Socks4Handshake:
                 f"{buffer[:8]!r}; check the proxy's scheme and port."
             )
         if len(buffer) >= 2 and buffer[1] != GRANTED:
-            # Not every server sends the rest of an unhappy reply.
+            # Not every server sends the rest of a refusal.
             raise self._refusal(buffer[1])
         if len(buffer) >= REPLY_LENGTH:
             self._buffer = b""
@@ -128,7 +128,7 @@ def _encodeHost(destination: Endpoint) -> tuple[bytes, bytes]:
     """DSTIP, and 4A's name with its zero or nothing."""
     host = destination.host
     if ":" in host:
-        # The app's next try is IPv4, at once.
+        # The app tries IPv4 next, at once.
         raise FamilyUnsupported(
             f"SOCKS4 cannot carry the IPv6 destination {destination}; use a socks5:// proxy."
         )

@@ -1,6 +1,6 @@
 """
-SOCKS5's CONNECT and UDP ASSOCIATE without any I/O (RFC 1928), with a user name
-and password where there is one (RFC 1929).
+SOCKS5's CONNECT and UDP ASSOCIATE without any I/O (RFC 1928), with a user name and
+password if the URL has one (RFC 1929).
 
 States::
 
@@ -11,10 +11,10 @@ States::
     REPLY        05 00 ... address                  -> DONE; the rest is leftover
     proceed      request sent                       -> REPLY
 
-Where everything is sent at once, the states are the same and nothing is sent
-in them.  Without a destination, the end is where the request would be sent.
+With C{pipeline} everything is sent at the beginning; the states are the same and send
+nothing.  Without a destination the handshake is done where it would send the request.
 
-Everything else is an error, and nothing may follow one.
+Everything else is an error, after which nothing may be called.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ IPV6 = 4
 #: One byte holds the length of a name, a user name and a password.
 LENGTH_LIMIT = 255
 
-#: Replies (RFC 1928, section 6), what they say, and what the app is to see.
-#: "General failure" is what many servers say of a refused connection, and
-#: several say "TTL expired" of a connection that timed out.
+#: Replies to CONNECT (RFC 1928, section 6): the predicate of the error's sentence, and
+#: the error that the app sees.  Many servers report a refused connection as a general
+#: failure, and several report a timeout as "TTL expired".
 REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     1: ("reports a general failure to reach {}", UpstreamRefused),
     2: ("does not allow connections to {}", UpstreamProhibited),
@@ -72,8 +72,8 @@ REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     8: ("does not know the type of the address {}", ProxyError),
 }
 
-#: The same of a relay for UDP, which concerns no destination yet: what the proxy
-#: does not allow or does not know, it will not allow or know in a minute.
+#: The same for UDP ASSOCIATE, which concerns no destination yet.  A proxy that does not
+#: allow or know it now will not do so in a minute either.
 RELAY_REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     1: ("reports a general failure to open a relay for UDP", ProxyError),
     2: ("does not allow UDP, so that apps do without it", DatagramsUnsupported),
@@ -107,9 +107,9 @@ def encodeAddress(destination: Endpoint) -> bytes:
 
 def _decodeAddress(data: bytes) -> Endpoint:
     """
-    What L{encodeAddress} made; a name's bytes as they are, one character each.
+    The inverse of L{encodeAddress}; a name's bytes become one character each.
 
-    @param data: whole, of a known type.
+    @param data: all of the address, of a known type.
     """
     kind, packed, (port,) = data[0], data[1:-2], _PORT.unpack(data[-2:])
     if kind == IPV4:
@@ -122,18 +122,18 @@ def _decodeAddress(data: bytes) -> Endpoint:
 @implementer(IAssociateHandshake)
 class Socks5Handshake:
     """
-    One request.
+    One CONNECT or UDP ASSOCIATE.
 
     @ivar bound: see L{IAssociateHandshake}; L{None} for another command.
     @param destination: an address or a name; for L{UDP_ASSOCIATE} an unspecified
-        address and port 0, because no app has been heard of yet; L{None} to log
+        address and port 0, because no app has sent anything yet; L{None} to log
         in only.
     @param proxy: the proxy's URL without its password, for errors.
     @param credentials: user name and password, each of 1 to 255 bytes, or
         C{None}.
     @param command: L{CONNECT} or L{UDP_ASSOCIATE}.
-    @param pipeline: send everything at once.  Only one method is offered then,
-        so that there is nothing to wait for.
+    @param pipeline: send everything at once.  Only one method is offered then, which
+        leaves the proxy no choice to wait for.
     @raise UpstreamError: this destination cannot be asked for.
     """
 
@@ -216,7 +216,7 @@ class Socks5Handshake:
         answer = self._chosen(buffer[1]) if state == _METHOD else self._loggedIn(buffer[1])
         if not self._pipeline:
             return answer
-        # It is sent already.
+        # C{begin} sent it.
         return self.receive(buffer[2:]) if len(buffer) > 2 else b""
 
     def _logIn(self) -> bytes:
@@ -225,8 +225,8 @@ class Socks5Handshake:
         return b"".join((b"\1", bytes([len(username)]), username, bytes([len(password)]), password))
 
     def _loggedIn(self, status: int) -> bytes:
-        # RFC 1929, section 2.  The version byte is not looked at: some servers
-        # repeat SOCKS's own there.
+        # RFC 1929, section 2.  The version byte is ignored: some servers repeat that of
+        # SOCKS there.
         if status != 0:
             raise AuthenticationError(
                 f"The proxy {self._proxy} does not accept this user name and password "
@@ -269,7 +269,7 @@ class Socks5Handshake:
         if len(buffer) < 2:
             return
         if buffer[1] != 0:
-            # Not every server sends the rest of an unhappy reply.
+            # Not every server sends the rest of a refusal.
             raise self._refusal(buffer[1])
         if len(buffer) < 5:
             return

@@ -1,8 +1,9 @@
 """
-Where a SOCKS5 proxy's relay for UDP really is.
+Where a SOCKS5 proxy's UDP relay really is.
 
-RFC 1928, section 6, has the proxy say it in BND.ADDR and BND.PORT.  Many say
-what their own socket is bound to, which from here is nobody or somebody else.
+The proxy gives its address in BND.ADDR and BND.PORT (RFC 1928, section 6).  Many give
+the address that their own socket is bound to, which seen from here belongs to nobody
+or to somebody else.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ _LOCAL = tuple(map(ipaddress.ip_network, (*LOCAL_NETWORKS[4], *LOCAL_NETWORKS[6]
 
 def relayEndpoint(bound: Endpoint, proxyHost: str, proxy: str) -> Endpoint:
     """
-    The relay's address and port, by these rules, of which the first that fits
-    counts::
+    The address and port to send datagrams to, by the first rule that fits::
 
         bound to                              the relay is at
         port 0                                an error: there is no relay
@@ -29,15 +29,15 @@ def relayEndpoint(bound: Endpoint, proxyHost: str, proxy: str) -> Endpoint:
         loopback                              as bound if the proxy is at a loopback
                                               address too, else the proxy's own
         a local network                       as bound if the proxy is on a local
-                                              network or at loopback: both may well
-                                              be in reach; else the proxy's own,
+                                              network or at loopback, since both may
+                                              be reachable; else the proxy's own,
                                               which is that of its NAT
         anything else                         as bound
 
-    @param bound: what the proxy said.
+    @param bound: what the proxy gave.
     @param proxyHost: the address that the control connection is connected to.
     @param proxy: the proxy's URL without its password, for errors.
-    @raise HandshakeError: there is no port.
+    @raise HandshakeError: the proxy gave no port.
     """
     if bound.port == 0:
         raise HandshakeError(
@@ -66,7 +66,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _plain(address: _Address) -> _Address:
-    """An IPv4 address that stands in an IPv6 one as itself (RFC 4291, 2.5.5.2)."""
+    """The IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2); others as they are."""
     return getattr(address, "ipv4_mapped", None) or address
 
 

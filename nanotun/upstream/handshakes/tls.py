@@ -1,9 +1,9 @@
 """
 TLS without any I/O, and a proxy's handshake inside it.
 
-By Python's own ssl over memory BIOs, which also checks the certificate and its
-names.  Twisted's TLS would need the connection before the handshake, in a
-transport that does not give it away, and two libraries more.
+Python's own ssl does it over memory BIOs, and checks the certificate and its names.
+Twisted's TLS would need the connection before the handshake, keep it in a transport
+that does not hand it over, and bring two more libraries.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ READ_SIZE = 1 << 16
 
 def makeContext(ca: str, insecure: bool) -> ssl.SSLContext:
     """
-    What all connections to one proxy share.
+    Make the context that all connections to one proxy share.
 
-    @param ca: a file with the certificates to trust; empty for the system's.
-    @param insecure: trust any.
-    @raise ConfigError: the file is no good.
+    @param ca: the path of a file with the certificates to trust; empty for the system's.
+    @param insecure: whether to trust any certificate.
+    @raise ConfigError: the file cannot be read or holds no certificate.
     """
     try:
         context = ssl.create_default_context(cafile=ca or None)
@@ -37,7 +37,7 @@ def makeContext(ca: str, insecure: bool) -> ssl.SSLContext:
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    # A write would have to wait for reads.
+    # With renegotiation a write might have to wait for a read.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -45,12 +45,12 @@ def makeContext(ca: str, insecure: bool) -> ssl.SSLContext:
 
 class TlsStream:
     """
-    One TLS connection, the client's side: bytes of the wire in and out, plain
-    bytes out and in.
+    The client's side of one TLS connection: bytes of the wire in and out, plain bytes
+    out and in.
 
     @ivar ended: whether the peer has said that it sends no more.
-    @param host: the name or address that the certificate is to be for; a name
-        goes out as SNI too.
+    @param host: the name or address that the certificate has to be for; a name is also
+        sent as SNI.
     """
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
@@ -62,7 +62,7 @@ class TlsStream:
 
     def handshake(self) -> bool:
         """
-        Go on with the handshake.
+        Continue the handshake.
 
         @return: whether it is done.
         @raise ssl.SSLError: it failed; L{outgoing} has the alert.
@@ -78,15 +78,15 @@ class TlsStream:
         self._incoming.write(data)
 
     def outgoing(self) -> bytes:
-        """What is to go on the wire now."""
+        """Take the bytes to put on the wire now."""
         return self._outgoing.read()
 
     def read(self) -> bytes:
         """
-        All plain bytes that have come.
+        All plain bytes that have arrived.
 
-        @raise ssl.SSLError: the peer broke the protocol or gave up, and what came
-            before was returned by an earlier call.
+        @raise ssl.SSLError: the peer broke the protocol or gave up; an earlier call has
+            returned everything before that.
         """
         if self._broken is not None:
             raise self._broken
@@ -117,7 +117,7 @@ class TlsStream:
 
     def close(self) -> None:
         """
-        Say that we send no more (close_notify).  The peer may go on.
+        Say that no more is sent (close_notify).  The peer may go on sending.
 
         @raise ssl.SSLError: the connection is broken.
         """
@@ -130,12 +130,12 @@ class TlsStream:
 @implementer(IHandshake)
 class TlsGreeting:
     """
-    TLS by itself, before anything is said in it.
+    The TLS handshake alone, before anything is sent inside it.
 
-    Once L{done} it still takes what comes, because servers send tickets then (RFC
-    8446, section 4.6.1); it fails at anything else.
+    Once L{done} it still takes bytes, because servers send tickets then (RFC 8446,
+    section 4.6.1); it fails if the server sends anything else.
 
-    @ivar stream: what carries plain bytes once L{done}.
+    @ivar stream: carries plain bytes once L{done}.
     @param proxy: the proxy's URL without its password, for errors.
     @param host: the proxy's name or address.
     """
@@ -159,7 +159,7 @@ class TlsGreeting:
         return self.stream.outgoing()
 
     def proceed(self, greeting: IHandshake | None) -> bytes:
-        """See L{IHandshake.proceed}.  Nothing comes before TLS."""
+        """See L{IHandshake.proceed}.  There is nothing to do before TLS."""
         return self.begin()
 
     def receive(self, data: bytes) -> bytes:
@@ -179,7 +179,7 @@ class TlsGreeting:
         return stream.outgoing()
 
     def failed(self, error: ssl.SSLError) -> HandshakeError:
-        """What went wrong, as a sentence."""
+        """The error that says what went wrong."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return HandshakeError(
                 f"The proxy {self._proxy} has a certificate that is not trusted "
@@ -213,7 +213,7 @@ class TlsHandshake:
 
     @property
     def stream(self) -> TlsStream:
-        """What is to carry the connection once L{done}."""
+        """Carries plain bytes once L{done}."""
         return self._greeting.stream
 
     @property
@@ -224,8 +224,7 @@ class TlsHandshake:
     @property
     def again(self) -> bool:
         """See L{IHandshake}."""
-        # Until it is begun anew, the inner handshake still speaks of the last
-        # connection.
+        # Until it begins again, the inner handshake's state is about the last connection.
         return self._stale or (self._greeting.done and bool(self._inner.again))
 
     @property

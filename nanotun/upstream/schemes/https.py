@@ -39,7 +39,7 @@ def _notices(url: ProxyURL) -> tuple[str, ...]:
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     from nanotun.upstream.handshakes.http import HttpHandshake
     from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
-    from nanotun.upstream.handshakes.tlsrelay import relayTls
+    from nanotun.upstream.handshakes.tlscarry import carryTls
     from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 
     insecure = bool(url.option("insecure"))
@@ -51,7 +51,7 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
         return TlsHandshake(HttpHandshake(destination, proxy, login), proxy, tls, url.host)
 
     def carry(handshake: Any, connection: Connection) -> Connection:
-        return relayTls(handshake.stream, connection, context.reactor)
+        return carryTls(handshake.stream, connection, context.reactor)
 
     def greet() -> IHandshake:
         return TlsGreeting(proxy, tls, url.host)

@@ -1,5 +1,5 @@
 """
-Tests of L{nanotun.upstream.handshakes.tlsrelay}: C{https} from the URL to the app's bytes,
+Tests of L{nanotun.upstream.handshakes.tlscarry}: C{https} from the URL to the app's bytes,
 on real sockets of the loopback interface.
 """
 
@@ -19,9 +19,9 @@ from zope.interface import implementer
 
 from nanotun.errors import HandshakeError, UpstreamError
 from nanotun.interfaces import Connection
-from nanotun.upstream.handshakes import tlsrelay
+from nanotun.upstream.handshakes import tlscarry
 from nanotun.upstream.handshakes.tls import TlsStream, makeContext
-from nanotun.upstream.handshakes.tlsrelay import AppSide, WireSide, relayTls
+from nanotun.upstream.handshakes.tlscarry import AppSide, WireSide, carryTls
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.upstream.tls_cases import CA, TlsServer
@@ -212,7 +212,7 @@ class RelayTests(ReactorCase):
             if isinstance(getattr(each, "protocol", None), WireSide)
         ]
         self.assertTrue(wire.getTcpKeepAlive())
-        for name, value in tlsrelay.KEEPALIVE:
+        for name, value in tlscarry.KEEPALIVE:
             set_ = wire.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
             self.assertEqual(set_, value)
         app.transport.abortConnection()
@@ -337,10 +337,10 @@ class RelayTests(ReactorCase):
         def none() -> None:
             raise OSError(24, "Too many open files")
 
-        self.patch(tlsrelay, "makePair", none)
+        self.patch(tlscarry, "makePair", none)
         wire = socket.socket()
         fd = wire.detach()
-        error = self.assertRaises(UpstreamError, relayTls, None, Connection(fd, b""), self.reactor)
+        error = self.assertRaises(UpstreamError, carryTls, None, Connection(fd, b""), self.reactor)
         self.assertIn("ulimit", str(error))
         self.assertRaises(OSError, os.fstat, fd)
 
@@ -354,7 +354,7 @@ class RelayTests(ReactorCase):
 
         real = socket.socket.listen
         self.patch(socket.socket, "listen", listen)
-        near, far = tlsrelay.makePair()
+        near, far = tlscarry.makePair()
         self.assertEqual(near.getpeername(), far.getsockname())
         self.assertEqual(strangers[0].recv(1), b"")
         for each in (near, far, *strangers):
@@ -367,16 +367,16 @@ class RelayTests(ReactorCase):
         def none() -> None:
             raise TimeoutError("timed out")
 
-        self.patch(tlsrelay, "makePair", none)
+        self.patch(tlscarry, "makePair", none)
         connection = Connection(socket.socket().detach(), b"")
-        error = self.assertRaises(UpstreamError, relayTls, None, connection, self.reactor)
+        error = self.assertRaises(UpstreamError, carryTls, None, connection, self.reactor)
         self.assertIn("timed out); check that the loopback", str(error))
 
     def test_goneAlready(self) -> None:
         """So it does when the proxy is gone before the relay is there."""
         connection = Connection(socket.socket().detach(), b"")
         stream = TlsStream(makeContext("", True), "h")
-        error = self.assertRaises(UpstreamError, relayTls, stream, connection, self.reactor)
+        error = self.assertRaises(UpstreamError, carryTls, stream, connection, self.reactor)
         self.assertIn("The proxy reset the connection", str(error))
 
     async def test_notAdopted(self) -> None:

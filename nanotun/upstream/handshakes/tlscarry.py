@@ -8,16 +8,16 @@ one end of a pair; the bytes at the other end go through TLS to the proxy::
 
 Rules::
 
-    app      data            written to the wire
-             ends            close_notify on the wire; the other way goes on
+    app      data            is written to the wire
+             end             close_notify on the wire; the other direction goes on
              reset           reset of the wire, without close_notify
-    wire     data            written to the app
-             close_notify    the app hears the end; the other way goes on
-             end without it  end of the app: many servers leave it out
-             reset, wrong    reset of the app
-    both     ended           end of both
+    wire     data            is written to the app
+             close_notify    end for the app; the other direction goes on
+             end without it  end for the app: many servers leave close_notify out
+             reset, wrong    reset for the app
+    both     ended           both connections are closed
 
-The pair is TCP of the loopback interface: a unix pair knows no reset, and what
+The pair is TCP on the loopback interface: a unix pair has no reset, and a transfer that
 was cut off would look complete.
 
 Each side pauses the other while it cannot write (L{IPushProducer}).
@@ -41,33 +41,33 @@ from nanotun.errors import UpstreamError
 from nanotun.interfaces import Connection
 from nanotun.upstream.handshakes.tls import TlsStream
 
-#: Seconds of silence before the kernel asks whether the proxy is still there,
-#: seconds between two questions, and how many may stay unanswered: what the engine
-#: sets on the sockets it joins, which here is the pair's.
+#: Seconds of silence before the kernel probes whether the proxy is still there, seconds
+#: between two probes, and how many may stay unanswered.  The engine sets the same on the
+#: sockets that it joins, but here it joins the pair's.
 KEEPALIVE = (("TCP_KEEPIDLE", 300), ("TCP_KEEPINTVL", 75), ("TCP_KEEPCNT", 4))
 
-#: Bytes, of each of the pair's four buffers; the kernel doubles it.
+#: Bytes of each of the pair's four buffers; the kernel doubles them.
 BUFFER = 1 << 17
 
-#: Seconds.  It takes microseconds, unless a filter drops what passes on the
+#: Seconds to make the pair.  It takes microseconds, unless a filter drops packets on the
 #: loopback interface.
 PAIR_TIME = 0.5
 
 
-def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connection:
+def carryTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connection:
     """
-    Put a relay behind a connection.
+    Put TLS between the engine and a connection.
 
-    @param stream: past its handshake.
+    @param stream: its handshake is done.
     @param connection: to the proxy; its fd is owned from here.
-    @return: what the engine can join.
+    @return: a connection of plain bytes, for the engine to join.
     @raise UpstreamError: there are no more descriptors, or the proxy is gone.
     """
     with socket.socket(fileno=connection.fd) as wire:
         try:
             near, far = makePair()
         except OSError as error:
-            raise _noRelay(error) from None
+            raise _failed(error) from None
         with near:
             appSide, wireSide = AppSide(stream), WireSide(stream)
             appSide.peer, wireSide.peer = wireSide, appSide
@@ -78,28 +78,28 @@ def relayTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
                 reactor.adoptStreamConnection(near.fileno(), near.family, _Once(appSide))
             except OSError as error:
                 far.close()
-                # Neither side is to look for the other.
+                # Neither side may look for the other.
                 appSide.ended = wireSide.ended = True
                 wireSide.abort()
-                raise _noRelay(error) from None
+                raise _failed(error) from None
     wireSide.begin()
     appSide.begin()
-    # It may have come with the last bytes of the handshake.
+    # The end may have arrived with the last bytes of the handshake.
     wireSide.lookForEnd()
     return Connection(far.detach(), connection.leftover)
 
 
 def makePair() -> tuple[socket.socket, socket.socket]:
     """
-    Two ends of one TCP connection, non-blocking, whose buffers are small: each
-    flow of an app that reads slowly fills them.
+    Make both ends of a TCP connection, non-blocking, with small buffers: each flow of an
+    app that reads slowly fills them.
 
     @raise OSError: there are no more descriptors, or no loopback interface.
     """
     with socket.socket() as listener, contextlib.ExitStack() as undo:
         far = undo.enter_context(socket.socket())
         for each in (listener, far):
-            # Before connect and accept, or the window is scaled for more.
+            # Before connect and accept: they fix the window's scale.
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             each.settimeout(PAIR_TIME)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,7 +127,7 @@ def _keepAlive(wire: socket.socket) -> None:
             wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _noRelay(error: OSError) -> UpstreamError:
+def _failed(error: OSError) -> UpstreamError:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         advice = "raise the limit of descriptors (ulimit -n, LimitNOFILE)"
     elif error.errno == errno.ENOTCONN:
@@ -136,11 +136,13 @@ def _noRelay(error: OSError) -> UpstreamError:
         )
     else:
         advice = "check that the loopback interface is up and not filtered"
-    return UpstreamError(f"A relay for TLS cannot be made ({error.strerror or error}); {advice}.")
+    return UpstreamError(
+        f"TLS to the proxy cannot be carried ({error.strerror or error}); {advice}."
+    )
 
 
 class _Once(Factory):
-    """Hands out the one protocol."""
+    """Hands out one protocol."""
 
     noisy = False
 
@@ -154,10 +156,10 @@ class _Once(Factory):
 
 class _Side(Protocol):
     """
-    What both sides have.
+    What both sides have in common.
 
     @ivar peer: the other side.
-    @ivar ended: whether no more comes from this side.
+    @ivar ended: whether this side has sent everything.
     """
 
     transport: Any
@@ -168,21 +170,21 @@ class _Side(Protocol):
         self.ended = False
 
     def begin(self) -> None:
-        """Both sides are connected."""
+        """Begin to carry; both sides are connected."""
         self.transport.registerProducer(self.peer.transport, True)
 
     def noMore(self) -> None:
-        """No more comes from this side."""
+        """This side has sent everything."""
         if not self.ended:
             self.ended = True
-            # A paused producer that ended must not be told to resume.
+            # A paused producer that has ended must not be told to resume.
             self.peer.transport.unregisterProducer()
         if self.peer.ended:
             self.finish()
             self.peer.finish()
 
     def finish(self) -> None:
-        """Close, once all is written."""
+        """Close once everything is written."""
         if self.transport is not None:
             self.transport.loseConnection()
 
@@ -192,7 +194,7 @@ class _Side(Protocol):
             self.transport.abortConnection()
 
     def reset(self) -> None:
-        """Close at once, behind what can still be written."""
+        """Write what can be written now, and close at once."""
         if self.transport is not None and self.transport.connected:
             self.transport.doWrite()
             self.transport.abortConnection()
@@ -202,7 +204,7 @@ class _Side(Protocol):
         if not self.ended:
             self.ended = True
             self.peer.transport.unregisterProducer()
-        # Also a peer that has ended: it may still wait for what comes from here.
+        # A peer that has ended, too: it may still wait for data from this side.
         self.peer.ended = True
         if reason.check(ConnectionDone) is None:
             self.peer.reset()
@@ -212,7 +214,7 @@ class _Side(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class AppSide(_Side):
-    """The end of the pair that is ours."""
+    """The near end of the pair, whose far end the engine joins."""
 
     def dataReceived(self, data: bytes) -> None:
         """See L{IProtocol.dataReceived}."""
@@ -256,7 +258,7 @@ class WireSide(_Side):
         self.lookForEnd()
 
     def lookForEnd(self) -> None:
-        """Tell the app, once, if the proxy has said that no more comes."""
+        """Pass the proxy's close_notify on to the app, once."""
         if self.stream.ended and not self.ended:
             self.noMore()
             if not self.peer.ended:
