@@ -13,7 +13,8 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.upstream.url import ProxyURL, parseProxyURL
+from nanotun.interfaces import ProxyURL
+from nanotun.upstream.schemes.table import parseProxyURL
 
 TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ without the closing zero.
 DNS_SERVER_LIMIT = 8  #: Servers; no query is sent to more before its app gives up.

@@ -88,7 +88,7 @@ def ownersReport(owners: Owners) -> dict[str, int]:
     table = owners.table
     return {
         "misses": owners.misses,
-        "known": len(table.glances),
+        "known": len(table.stats),
         "excluded": len(table.excluded),
     }
 

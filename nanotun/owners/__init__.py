@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.selectors import Selector
 from nanotun.config.settings import Settings
+from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
@@ -27,7 +28,6 @@ from nanotun.owners.scanner import Scanner
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
-from nanotun.upstream.url import ProxyURL
 
 __all__ = ["OwnerOptions", "Owners", "makeOwners", "ownerOptions"]
 

@@ -205,7 +205,7 @@ class EnvironmentTests(FileCase):
             NANOTUN_DNS="9.9.9.9,::1",
             NANOTUN_EXCLUDEDIPS="192.0.2.1",
         ).settings
-        self.assertEqual([each.scheme for each in settings.proxy], ["socks5", "direct"])
+        self.assertEqual([each.scheme.name for each in settings.proxy], ["socks5", "direct"])
         self.assertTrue(settings.autoDefaultRoute)
         self.assertEqual(settings.dnsCacheSize, 7)
         self.assertEqual([each.host for each in settings.dns], ["9.9.9.9", "::1"])

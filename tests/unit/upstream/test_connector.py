@@ -26,7 +26,6 @@ from nanotun.upstream.dial.connector import Connector, Dial, DialEvent, DialStat
 from nanotun.upstream.dial.resolver import HostAddresses
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.pool.reuse import ReuseDial
-
 from tests.unit.upstream.upstream_cases import FakeReactor, FakeStream, unmarkedContext
 
 
@@ -158,8 +157,8 @@ class DialTests(AddressCase):
         """
         self.makeStream = lambda family: FakeStream([errno.ENETUNREACH])  # type: ignore
         upstream = self.makeUpstream()
-        leg = upstream.connect(Endpoint("192.0.2.1", 80))
-        self.failureResultOf(leg, UpstreamNetUnreachable)
+        dial = upstream.connect(Endpoint("192.0.2.1", 80))
+        self.failureResultOf(dial, UpstreamNetUnreachable)
         self.assertIdle()
 
     def test_missingFamily(self) -> None:
@@ -172,7 +171,8 @@ class DialTests(AddressCase):
                 raise UpstreamNetUnreachable("no IPv6 here")
             return self.makeStream(family)
 
-        upstream = DirectUpstream(self.reactor, 6.0, makeStream)
+        context = unmarkedContext(self.reactor, 6.0)._replace(openStream=makeStream)
+        upstream = DirectUpstream(context)
         dial = upstream.connect(Endpoint("example.com", 80))
         self.addresses()
         self.connected()
