@@ -92,6 +92,7 @@ PURE = (
     "nanotun.upstream.handshakes.tls",
     "nanotun.upstream.scheme",
     "nanotun.upstream.schemes",
+    "nanotun.gateway.dns.interfaces",
     "nanotun.gateway.dns.message",
     "nanotun.gateway.dns.records",
     "nanotun.gateway.dns.cache",

@@ -1,5 +1,5 @@
 """
-What answers on the virtual gateway's addresses: the DNS relay, by UDP and TCP, and any
+The services on the virtual gateway's addresses: the DNS relay, by UDP and TCP, and any
 datagram service that listens at L{nanotun.gateway.datagrams.DatagramServices}.
 """
 

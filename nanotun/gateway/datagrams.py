@@ -1,10 +1,10 @@
 """
-The engine's datagrams as Twisted sees datagrams: any L{DatagramProtocol} can be a
-service of the gateway.
+Datagram services on the gateway's addresses: passes the engine's datagrams to Twisted's
+L{DatagramProtocol}s.
 
-A reply written to the address that C{datagramReceived} was given goes out from
-the address that was asked, which need not be the gateway's: with C{dnsOverride}
-any server's port 53 is answered here.
+A reply to the address that C{datagramReceived} was given is sent from the address that the
+client had asked.  That need not be the gateway's: with C{dnsOverride} the port 53 of any
+server is answered here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nanotun.interfaces import IPacketEngine
 from nanotun.linux.locality import Locality
 from nanotun.timer import Timer
 
-#: Bytes of payload: 65,535 less the headers of IPv4 and UDP.
+#: The most bytes of payload: 65,535 less the headers of IPv4 and UDP.
 LARGEST_DATAGRAM = 65507
 
 
@@ -35,7 +35,7 @@ class ClientAddress(tuple[str, int]):
     """
     A client's host and port.
 
-    @ivar asked: the address that it sent to.
+    @ivar asked: the address that the client sent its datagram to.
     """
 
     asked: Endpoint
@@ -43,7 +43,7 @@ class ClientAddress(tuple[str, int]):
 
 @implementer(IUDPTransport)
 class GatewayDatagramTransport:
-    """One port of the gateway's addresses."""
+    """The transport of the service on one port of the gateway's addresses."""
 
     def __init__(self, services: DatagramServices, protocol: DatagramProtocol, port: int) -> None:
         self.protocol = protocol
@@ -54,8 +54,10 @@ class GatewayDatagramTransport:
         """
         See L{IUDPTransport.write}.
 
-        @param addr: as C{datagramReceived} got it, or any pair of host and port,
-            which is then sent to from the gateway.
+        @param addr: as C{datagramReceived} got it; or any pair of host and port, to which the
+            packet is then sent from the gateway's own address.
+        @raise ValueError: C{addr} is L{None}.
+        @raise MessageLengthError: the packet is too long.
         """
         if addr is None:
             raise ValueError("The gateway's transport is not connected; pass an address.")
@@ -67,7 +69,7 @@ class GatewayDatagramTransport:
         self._services.send(Datagram(asked, Endpoint(addr[0], addr[1]), packet))
 
     def connect(self, host: str, port: int) -> None:
-        """Not for a service, which answers everybody."""
+        """Not supported: a service answers every client."""
         raise RuntimeError("The gateway's transport cannot be connected.")
 
     def getHost(self) -> IPv4Address | IPv6Address:
@@ -80,18 +82,18 @@ class GatewayDatagramTransport:
         self.protocol.doStop()
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
-        """See L{IUDPTransport.setBroadcastAllowed}: there is none."""
+        """Does nothing: the gateway has no broadcast."""
 
     def getBroadcastAllowed(self) -> bool:
-        """See L{IUDPTransport.getBroadcastAllowed}."""
+        """Always false: the gateway has no broadcast."""
         return False
 
 
 class DatagramServices:
     """
-    Takes the engine's batches to the protocols that listen, and their datagrams
-    to the engine: those written while a batch is handled at its end, later ones
-    together at the end of the reactor's turn.
+    Passes the engine's batches to the protocols that listen, and their datagrams to the
+    engine.  Datagrams that are written while a batch is handled are sent together after the
+    batch, and all others together in the next turn of the reactor.
     """
 
     _log = Logger()
@@ -106,9 +108,10 @@ class DatagramServices:
 
     def listenUDP(self, port: int, protocol: DatagramProtocol) -> GatewayDatagramTransport:
         """
-        Let C{protocol} serve a port.  The engine runs.
+        Let C{protocol} serve a port.  The engine has been started.
 
-        @raise ValueError: another protocol serves it.
+        @raise ValueError: another protocol serves this port.
+        @raise nanotun.errors.EngineError, OSError: as the engine says.
         """
         if port in self._ports:
             raise ValueError(f"The gateway's UDP port {port} is served already.")
@@ -118,12 +121,12 @@ class DatagramServices:
         return transport
 
     def remove(self, port: int, transport: GatewayDatagramTransport) -> None:
-        """Nothing serves this port any more."""
+        """Let a transport's protocol serve its port no more."""
         if self._ports.get(port) is transport:
             del self._ports[port]
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
-        """A batch came.  Called by the engine."""
+        """Pass a batch on.  Called by the engine."""
         self._inBatch = True
         ports = self._ports
         for source, destination, payload in datagrams:
@@ -141,7 +144,7 @@ class DatagramServices:
         self._flush()
 
     def send(self, datagram: Datagram) -> None:
-        """Send, with others."""
+        """Send a datagram, together with others."""
         self._out.append(datagram)
         if not self._inBatch and not self._timer.active:
             self._timer.start(0)
@@ -161,10 +164,10 @@ class DatagramServices:
 
 class DnsClient(NamedTuple):
     """
-    Who asks the relay by UDP.
+    A client of the relay by UDP.
 
-    @ivar asked: the address that the query went to: of a client that asks two
-        servers with one query, both are to answer.
+    @ivar asked: the address that the query was sent to.  If a client sends one query to two
+        servers, both must answer.
     """
 
     host: str
@@ -173,7 +176,12 @@ class DnsClient(NamedTuple):
 
 
 class DnsDatagramProtocol(DatagramProtocol):
-    """DNS by UDP, for this machine's apps."""
+    """
+    DNS by UDP, for this machine's apps.
+
+    @param relay: answers the queries.
+    @param locality: tells which addresses are this machine's; others get no answer.
+    """
 
     noisy = False
 

@@ -78,7 +78,7 @@ class Gateway:
         self._counters = Counters()
         self._locality = Locality(reactor.seconds)
         answered = AnsweredNames() if options.noted and not options.faked else None
-        self._asked: tuple[Sequence[Endpoint], int] = ((), 0)
+        self._configured: tuple[Sequence[Endpoint], int] = ((), 0)
         self._relay = DnsRelay(reactor, self._queriesTo(()), self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
         self._answering: IAnswering = self._relay
@@ -101,9 +101,9 @@ class Gateway:
         proxies' own names real addresses.  What the settings have not changed stays as it
         is.  Queries under way go on as they were.
         """
-        asked = settings.dns, settings.dnsCacheSize if settings.dnsCache else 0
-        if asked != self._asked:
-            self._asked = servers, cacheSize = asked
+        wanted = settings.dns, settings.dnsCacheSize if settings.dnsCache else 0
+        if wanted != self._configured:
+            self._configured = servers, cacheSize = wanted
             self._relay.configure(self._queriesTo(servers), cacheSize, cacheSize * CACHE_BYTES)
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))

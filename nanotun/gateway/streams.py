@@ -1,10 +1,10 @@
 """
-DNS by TCP for apps (RFC 7766): several queries on a connection, answers as they
-come.
+DNS by TCP for apps (RFC 7766): a connection carries several queries, and each answer is sent
+when it is there.
 
-A client that does not read its answers is not read from; one that has many
-queries under way waits with the next.  One that says nothing for
-L{IDLE} seconds is closed.  One that has shut its side gets its answers first.
+Nothing is read from a client that does not read its answers, nor from one that has
+L{QUERIES_LIMIT} queries under way.  A connection without a whole query or an answer for
+L{IDLE} seconds is closed.  A client that has shut down its side gets its answers first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from nanotun.log.trouble import TroubleLog
 #: Seconds without a whole query or an answer (RFC 7766, section 6.2.3).
 IDLE = 10
 
-#: Queries under way on one connection.  With answers of 64 KB a client that does
-#: not read holds 1 MB.
+#: Queries under way on one connection.  With answers of 64 KB, a client that does not read
+#: makes us hold 1 MB.
 QUERIES_LIMIT = 16
 
-#: Connections of all clients, and of one host.  Each costs two file descriptors.
+#: Connections of all clients, and of one host.  Each takes two file descriptors.
 STREAMS_LIMIT = 128
 HOST_LIMIT = 96
 
@@ -45,8 +45,9 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
     """
     One connection of an app.
 
+    @param relay: answers the queries.
     @param host: the app's address.
-    @param ended: called once with this at the end.
+    @param ended: called once with this when the connection has ended.
     """
 
     MAX_LENGTH = 65535
@@ -89,17 +90,17 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         self._regulate()
 
     def pauseProducing(self) -> None:
-        """The client does not read.  See L{IPushProducer}."""
+        """The client has stopped reading.  See L{IPushProducer}."""
         self._choked = True
         self._regulate()
 
     def resumeProducing(self) -> None:
-        """The client has read.  See L{IPushProducer}."""
+        """The client reads again.  See L{IPushProducer}."""
         self._choked = False
         self._regulate()
 
     def stopProducing(self) -> None:
-        """The connection ends.  See L{IPushProducer}."""
+        """Nothing to do, as the connection has ended.  See L{IPushProducer}."""
 
     def readConnectionLost(self) -> None:
         """See L{IHalfCloseableProtocol.readConnectionLost}."""
@@ -127,7 +128,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read, or not, or end."""
+        """Read on, pause reading, or close the connection, whichever is due."""
         transport: Any = self.transport
         if self._over:
             return
@@ -143,7 +144,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         elif self.paused and not stop:
             self.paused = False
             transport.resumeProducing()
-            # What was read already; the loop that reads it may still be running.
+            # Handle what was read before the pause, unless the loop that does so still runs.
             if not self._receiving:
                 self.dataReceived(b"")
 
@@ -151,13 +152,17 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def end(self) -> None:
-        """The relay stops."""
+        """Close the connection, because the relay stops."""
         self._abort()
 
 
 class DnsStreams:
     """
     The connections of apps to the relay.
+
+    @param locality: tells which addresses are this machine's; others are not served.
+    @param limit: connections at a time.
+    @param hostLimit: connections of one host at a time.
     """
 
     _log = Logger()
@@ -183,8 +188,8 @@ class DnsStreams:
 
     def acceptStream(self, request: IFlowRequest) -> None:
         """
-        Serve an app's connection: one end of a pair of sockets is joined to it, the
-        other is ours.
+        Serve an app's connection: the engine joins it to one end of a pair of sockets, and the
+        relay has the other end.  A connection that cannot be served is dropped or refused.
         """
         counters = self._relay.counters
         host = request.flow.source.host
@@ -212,7 +217,7 @@ class DnsStreams:
         except (OSError, FlowLimitError) as error:
             self._trouble.report(f"A DNS connection cannot be served: {error}")
         finally:
-            # The reactor has a duplicate.
+            # The reactor has adopted a duplicate.
             ours.close()
 
     def _adopt(self, ours: socket.socket, host: str) -> None:

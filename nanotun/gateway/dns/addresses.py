@@ -1,10 +1,10 @@
 """
-The addresses that an answer gives to the name that was asked for: those at the
-end of its chain of aliases (RFC 1034, section 3.6.2).
+Reads the addresses that an answer gives to the name in its question: those at the end of
+the name's chain of aliases (RFC 1034, section 3.6.2).
 
-Rules: names are compared without case and without compression; a compression
-pointer goes back, each further than the one before, so that no bytes make a loop;
-the aliases may stand in any order.
+Rules: names are compared without case and without compression.  A compression pointer must
+lead backwards, further than the pointer before it, so no message can cause a loop.  The
+aliases may be in any order.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from nanotun.gateway.dns.message import (
 )
 from nanotun.gateway.dns.records import LONGEST, readRecords
 
-#: Aliases that are followed; resolvers give up at about as many.
+#: Aliases to follow; resolvers give up at about this number.
 ALIASES_LIMIT = 16
 
-#: Addresses of one answer that are looked at; no app tries more.
+#: Addresses to read from one answer; no app tries more.
 ADDRESSES_LIMIT = 32
 
-#: Bytes of a name as text (RFC 1035, section 2.3.4, less length and root).
+#: The longest name as text, in bytes (RFC 1035, section 2.3.4, without the first length
+#: and the root).
 _TEXT_LIMIT = 253
 
 _LABEL = rb"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rb"%b(?:\.%b)*" % (_LABEL, _LABEL))
-#: What many take for an address (WHATWG URL, "ends in a number").
+#: What many programs take for an address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(rb"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 _FAMILIES = {A: (AF_INET, 4), AAAA: (AF_INET6, 16)}
@@ -51,9 +52,11 @@ _FAMILIES = {A: (AF_INET, 4), AAAA: (AF_INET6, 16)}
 
 def readName(message: bytes, offset: int) -> bytes:
     """
-    A name's labels, lower case, without compression and the root.
+    Read a name's labels.
 
-    @raise WireError: it does not end, or is too long, or a pointer goes forward.
+    @return: in lower case, without compression and without the root.
+    @raise WireError: the name does not end, is too long, or has a pointer that leads
+        forward.
     """
     found = b""
     limit = offset
@@ -67,7 +70,7 @@ def readName(message: bytes, offset: int) -> bytes:
                 break
             offset = (length & 0x3F) << 8 | message[offset + 1]
             if offset >= limit:
-                raise WireError("A compression pointer goes forward.")
+                raise WireError("A compression pointer leads forward.")
             limit = offset
             continue
         end = offset + 1 + length
@@ -80,19 +83,18 @@ def readName(message: bytes, offset: int) -> bytes:
 
 def nameText(labels: bytes) -> str:
     """
-    A name as text, if it is a host's: letters, digits, hyphens and underscores
-    (RFC 952, RFC 1123, and what is in use), and nothing that could be taken for an
-    address.
+    A name as text, if it can be a host's name: letters, digits and hyphens (RFC 952, RFC
+    1123), underscores, which are in use, and nothing that could be taken for an address.
 
     @param labels: from L{readName}.
-    @return: lower case, without the final dot; empty if it is no such name.
+    @return: in lower case, without the final dot; empty if it cannot be a host's name.
     """
     parts = []
     offset = 0
     while offset < len(labels):
         end = offset + 1 + labels[offset]
         parts.append(labels[offset + 1 : end])
-        # A dot inside a label is no separator.
+        # A dot inside a label does not separate labels.
         if b"." in parts[-1]:
             return ""
         offset = end
@@ -101,9 +103,9 @@ def nameText(labels: bytes) -> str:
 
 def checkName(name: bytes) -> str:
     """
-    A host's name that was checked, or the empty text; see L{nameText}.
+    The name, if it can be a host's name, or the empty text; see L{nameText}.
 
-    @param name: lower case, with dots.
+    @param name: in lower case, with dots.
     """
     if len(name) > _TEXT_LIMIT or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
         return ""
@@ -112,7 +114,7 @@ def checkName(name: bytes) -> str:
 
 def packName(name: str) -> bytes:
     """
-    A name as it stands in a message.
+    A name as a message has it: its labels and the root.
 
     @param name: from L{nameText}.
     """
@@ -121,19 +123,19 @@ def packName(name: str) -> bytes:
 
 
 def questionName(query: Query) -> str:
-    """The name that is asked for, as L{nameText} has it."""
+    """The name in a query's question, as from L{nameText}."""
     question = query.question
     return nameText(question[:-5].lower()) if question else ""
 
 
 def readAddresses(answer: bytes, query: Query) -> tuple[list[str], int]:
     """
-    The addresses that an answer gives to a question for A or AAAA.
+    Read the addresses that an answer gives to a question for A or AAAA.
 
     @param answer: matches C{query}.
-    @return: in their canonical text form, and the seconds that they and the aliases
-        on the way to them are valid; none for other questions, for errors, and for
-        what is truncated or broken.
+    @return: the addresses in their canonical text form, and for how many seconds they and
+        the aliases that lead to them are valid.  An empty list for other questions, for
+        errors, and for answers that are truncated or malformed.
     """
     question = query.question
     _, flags, _, answers, authorities, additionals = HEADER.unpack_from(answer)

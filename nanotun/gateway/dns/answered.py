@@ -1,19 +1,19 @@
 """
-The names behind the addresses that the relay handed out, so that a flow can go to
-an upstream by name.
+Remembers the names behind the addresses that the relay has handed out, so that an
+upstream can be sent a flow's name.
 
-There is one map for all clients.  They are programs of this machine, and the
-address that a query came from says nothing of the flow's: a resolver of the system
-asks for all programs, and a program's two sockets may have two addresses.
+There is one map for all clients.  They are programs of this machine, and the source address
+of a query says nothing about that of the flow: the system's resolver asks for all programs,
+and two sockets of a program may have two addresses.
 
-An address can be several names', as with every CDN: the one that was asked for
-last is taken.  So a flow to a shared address may go by another name of it; and
-who can make a program ask for a name of theirs can have the next flow to any
-address go by that name, which matters to protocols without TLS.  An upstream that
-is sent addresses has none of that, nor has C{dnsMode: fake-ip}.
+An address can belong to several names, as with every CDN; the name that was asked for last
+is taken.  A flow to a shared address may therefore be sent under another of its names.  And
+an attacker who can make a program ask for a name in their zone can have the next flow to any
+address sent under that name, which matters to protocols without TLS.  Neither can happen with
+an upstream that is sent addresses, nor with C{dnsMode: fake-ip}.
 
-What is done for each query is one assignment, to L{Grant.asked}: the relay gives
-most answers from its cache.
+Most answers are given from the cache, and each of these costs one assignment here, to
+L{Grant.asked}.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from collections import OrderedDict
 from nanotun.gateway.dns.addresses import questionName, readAddresses
 from nanotun.gateway.dns.message import Query
 
-#: Seconds that a name outlives its answer.  Browsers keep an address for a minute
-#: whatever its TTL is, and a pool of connections opens new ones to the address it
-#: has; longer than this, and addresses have changed hands.
+#: Seconds that a name outlives its answer.  Browsers keep an address for a minute whatever
+#: its TTL is, and connection pools open new connections to the address that they have.
+#: After more time than this, addresses have changed hands.
 GRACE = 300.0
 
-#: Addresses; some 10 MB.
+#: Addresses to remember; some 10 MB.
 ADDRESSES_LIMIT = 16384
 
-#: Names of one address, the last ones asked for.
+#: Names to remember of one address: those that were asked for last.
 NAMES_LIMIT = 8
 
-#: Addresses that are looked at for one that nobody asked for lately.
+#: Addresses to look at for one that has not been asked for lately.
 SEARCH_LIMIT = 16
 
 
 class Grant:
     """
-    An answer that was given.
+    An answer that was given to a client.
 
-    @ivar name: what was asked for.
-    @ivar until: seconds; when the name is forgotten.
-    @ivar asked: seconds; when the answer was last given.
+    @ivar name: the name in the question.
+    @ivar until: the time in seconds when the name is forgotten.
+    @ivar asked: the time in seconds when the answer was last given.
     """
 
     __slots__ = ("asked", "name", "until")
@@ -57,7 +57,9 @@ class Grant:
 
 class _Address:
     """
-    @ivar noted: when it was last looked at for being old.
+    The names of one address.
+
+    @ivar noted: the time in seconds when it was last moved to the end of the map.
     """
 
     __slots__ = ("grants", "noted")
@@ -72,9 +74,10 @@ class _Address:
 
 class AnsweredNames:
     """
-    Names by address, the address that was handed out least lately given up first.
+    Names by address.  When there are too many, the address that has not been handed out for
+    longest is forgotten.
 
-    @param limit: addresses.
+    @param limit: how many addresses to remember.
     """
 
     def __init__(self, limit: int = ADDRESSES_LIMIT) -> None:
@@ -86,12 +89,12 @@ class AnsweredNames:
 
     def note(self, answer: bytes, query: Query, now: float) -> Grant | None:
         """
-        An answer goes to whoever asked.
+        Remember the addresses of an answer that a client is given.
 
         @param answer: matches C{query}.
         @param now: seconds, of any clock.
-        @return: what to write to when the same answer is given again; L{None} if the
-            answer has no addresses, or the name is none that could be sent.
+        @return: the grant; set its L{Grant.asked} when the same answer is given again.  L{None}
+            if the answer has no addresses, or the name is not one that can be sent.
         """
         hosts, seconds = readAddresses(answer, query)
         if not hosts:
@@ -115,14 +118,14 @@ class AnsweredNames:
 
     def find(self, host: str, now: float) -> str | None:
         """
-        The name that an address was last handed out for.
+        The name that an address was last handed out for, or L{None}.
 
-        @param host: in its canonical text form.
+        @param host: an address in its canonical text form.
         """
         address = self._byHost.get(host)
         if address is None:
             return None
-        # The last of those asked for at one time is the one noted last.
+        # Of several that were asked for at the same time, the one noted last.
         newest = None
         for grant in address.grants:
             if grant.until > now and (newest is None or grant.asked >= newest.asked):
@@ -142,7 +145,7 @@ class AnsweredNames:
             asked = address.asked()
             if asked <= address.noted:
                 break
-            # Given again from the cache since: it has another turn.
+            # Given again from the cache since then, so it is kept for another round.
             address.noted = asked
             byHost.move_to_end(host)
         if len(byHost) >= self._limit:

@@ -1,15 +1,13 @@
 """
-Answers that are still true.
+Keeps answers for as long as they are valid.
 
-A hit costs one look into a dictionary: the bytes of the query behind its id are
-the key, and the answer has been written for this second already.  Behind that
-stands the key that L{nanotun.gateway.dns.message.readQuery} makes, for the same question
-in another spelling.
+A hit costs one look into a dictionary: its key is the bytes of the query after the id, and
+the answer has already been written for this second.  A second dictionary, by the key that
+L{nanotun.gateway.dns.message.readQuery} makes, finds the same question in another spelling.
 
-Rules: an answer is given for its own question only, with the asker's id and
-spelling (some clients vary the case of names to tell forgeries); each TTL is
-less by the answer's age; an answer is not used when its smallest TTL has run
-out, nor when the clock was set back.
+Rules: an answer is given to its own question only, with the client's id and spelling (some
+clients vary the case of names to detect forgeries).  Each TTL is reduced by the answer's age.
+An answer is not used once its smallest TTL has run out, nor after the clock was set back.
 """
 
 from __future__ import annotations
@@ -21,10 +19,10 @@ from nanotun.gateway.dns.answered import Grant
 from nanotun.gateway.dns.message import HEADER_SIZE, Query
 from nanotun.gateway.dns.records import Lifetime, forCache, readLifetime
 
-#: Bytes that an entry takes besides its messages.
+#: Bytes that an entry takes besides its messages, about.
 OVERHEAD = 800
 
-#: Bytes for each TTL that is remembered.
+#: Bytes for each TTL of an answer, about.
 TTL_COST = 120
 
 _TTL = struct.Struct("!I")
@@ -35,9 +33,13 @@ class _Entry:
     One answer.
 
     @ivar raw: the query that L{AnswerCache.hit} finds it by, without the id.
-    @ivar answer: as it came, at L{stored}.
-    @ivar body: as it is at L{age}, without the id.
-    @ivar grant: what is to know when the answer is given.
+    @ivar answer: the answer as it arrived.
+    @ivar body: the answer with its TTLs at L{age}, without the id.
+    @ivar age: seconds since L{stored}, whole.
+    @ivar cost: bytes that the entry takes, about.
+    @ivar grant: is told when the answer is given; L{None} if nobody is.
+    @ivar lifetime: seconds; see L{Lifetime}.
+    @ivar stored: the time in seconds when the answer arrived.
     """
 
     __slots__ = (
@@ -75,9 +77,9 @@ class _Entry:
 
     def render(self, age: int) -> None:
         """
-        Write the body for an age.
+        Write L{body} for an age.
 
-        @param age: seconds, less than the lifetime.
+        @param age: whole seconds, less than the lifetime.
         """
         body = bytearray(self.answer)
         for offset, ttl in self.ttls:
@@ -86,7 +88,11 @@ class _Entry:
         self.body = bytes(body[2:])
 
     def spell(self, wire: bytes, question: bytes) -> None:
-        """Answer this query from now on: the same question, perhaps spelled otherwise."""
+        """
+        Answer another query from now on, with the same question in another spelling.
+
+        @param question: the query's question section.
+        """
         self.raw = wire[2:]
         rest = self.answer[HEADER_SIZE + len(question) :]
         self.answer = self.answer[:HEADER_SIZE] + question + rest
@@ -95,10 +101,10 @@ class _Entry:
 
 class AnswerCache:
     """
-    Answers by question, the least recently used given up first.
+    Answers by question.  When there are too many, the least recently used one is dropped.
 
-    @param entries: how many answers; 0 for none.
-    @param size: bytes for all of them.
+    @param entries: how many answers to keep; 0 for none.
+    @param size: bytes that all of them may take.
     @ivar size: bytes that they take now, about.
     """
 
@@ -114,9 +120,11 @@ class AnswerCache:
 
     def hit(self, wire: bytes, now: float) -> bytes | None:
         """
-        The answer if just this query was answered before.
+        The answer, if the same bytes were asked before, but for the id.
 
+        @param wire: the query.
         @param now: seconds, of any clock.
+        @return: the answer with the query's id, or L{None}.
         """
         entry = self._byRaw.get(wire[2:])
         if entry is None:
@@ -124,11 +132,16 @@ class AnswerCache:
         return self._give(entry, wire, now)
 
     def find(self, wire: bytes, query: Query, now: float) -> bytes | None:
-        """The answer if this question was answered before, in whatever spelling."""
+        """
+        The answer, if the same question was asked before, in any spelling.
+
+        @param query: what C{wire} says; its key is not empty.
+        @return: as from L{hit}.
+        """
         entry = self._byKey.get(query.key)
         if entry is None:
             return None
-        # One spelling for each answer: a client that varies them fills nothing.
+        # Each answer is kept in one spelling, so a client that varies it fills no memory.
         del self._byRaw[entry.raw]
         entry.spell(wire, query.question)
         self._byRaw[entry.raw] = entry
@@ -150,11 +163,11 @@ class AnswerCache:
         self, wire: bytes, query: Query, answer: bytes, now: float, grant: Grant | None = None
     ) -> None:
         """
-        Keep an answer, if it may be kept.
+        Keep an answer, if L{readLifetime} allows it.
 
         @param wire: the query.
-        @param answer: matches it.
-        @param grant: is told whenever the answer is given.
+        @param answer: matches the query.
+        @param grant: is told each time the answer is given.
         """
         if not query.key or not self._entriesLimit:
             return

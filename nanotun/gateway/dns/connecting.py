@@ -1,6 +1,6 @@
 """
-From a socket of ours to a connection of Twisted's: the reactor has no public way
-to connect a socket that it did not make.
+Turns a socket that we made into a Twisted connection.  The reactor has no public method to
+connect a socket that it did not make itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 
 class GivenFactory(Factory):
-    """Gives C{adoptStreamConnection} a protocol that was made before its connection."""
+    """Hands C{adoptStreamConnection} a protocol that already exists."""
 
     noisy = False
 
@@ -32,7 +32,8 @@ class ConnectWaiter:
     """
     Waits until a socket is connected.
 
-    @param done: called once with the socket, which is the callee's, or with
+    @param made: non-blocking; its C{connect} has begun.
+    @param done: called once, with the connected socket, which it has to close, or with
         L{None}; not after L{cancel}.
     """
 
@@ -48,7 +49,7 @@ class ConnectWaiter:
         reactor.addWriter(self)
 
     def cancel(self) -> None:
-        """Give up."""
+        """Give up and close the socket.  May be called again."""
         if self._socket is not None:
             self._take().close()
 
@@ -70,7 +71,7 @@ class ConnectWaiter:
             self._done(made)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor removed this descriptor: refused, or unreachable."""
+        """The reactor removed this descriptor: the server refused, or is unreachable."""
         if self._socket is not None:
             self._take().close()
             self._done(None)

@@ -1,5 +1,5 @@
 """
-What the relay counts, for the status page.
+The relay's counters, for C{nanotun status}.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ class Counters:
     """
     Counters since the start.
 
-    @ivar queries: that came, by UDP and TCP.
-    @ivar hits: answered from the cache.
-    @ivar faked: answered by C{dnsMode: fake-ip} itself.
-    @ivar joined: waited for a query of the same bytes that was under way, or
+    @ivar queries: queries of clients, by UDP and TCP.
+    @ivar hits: queries answered from the cache.
+    @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
+    @ivar joined: queries that waited for one of the same bytes that was under way, or
         repeated it.
-    @ivar upstream: sent to servers by UDP.
-    @ivar upstreamStreams: sent to servers by TCP.
+    @ivar upstream: queries sent to servers by UDP.
+    @ivar upstreamStreams: queries sent to servers by TCP.
     @ivar timeouts: attempts that a server did not answer in time.
-    @ivar failures: attempts that could not be sent or met a refusal.
+    @ivar failures: attempts that could not be sent or were refused.
     @ivar servfail: queries that no server answered.
-    @ivar ignored: datagrams and messages from servers that answer nothing asked:
-        forged, late or broken.
-    @ivar limited: turned away, too many were under way.
-    @ivar malformed: queries that are none.
-    @ivar truncated: answers too large for their asker.
+    @ivar ignored: messages from servers that answer no query: forged, late or malformed.
+    @ivar limited: queries turned away because too many were under way.
+    @ivar malformed: messages of clients that are no queries.
+    @ivar truncated: answers that were too large for their client.
     @ivar outside: queries and connections from other hosts.
     @ivar streams: TCP connections served.
-    @ivar streamsLimited: TCP connections turned away, too many were open.
+    @ivar streamsLimited: TCP connections turned away because too many were open.
     @ivar unserved: datagrams to a port that nothing serves.
     """
 
@@ -54,12 +53,12 @@ class Counters:
 
 class GatewayStats(NamedTuple):
     """
-    See L{Counters}.
+    The L{Counters}, and gauges beside them.
 
     @ivar inFlight: gauge: queries that wait for a server.
     @ivar openStreams: gauge: TCP connections of apps.
     @ivar cached: gauge: answers in the cache.
-    @ivar cachedBytes: gauge: what they take, about.
+    @ivar cachedBytes: gauge: bytes that these answers take, about.
     """
 
     queries: int

@@ -249,7 +249,7 @@ _TABLE: dict[tuple[str, str], tuple[str, Callable[..., None]]] = {
     (UDP, "no attempt left"): (DONE, Exchange._end),
     (UDP, "cancel"): (DONE, Exchange._giveUp),
     (TCP, "answer"): (DONE, Exchange._take),
-    # The largest answer that this server has.
+    # There is no larger answer to ask this server for.
     (TCP, "truncated answer"): (DONE, Exchange._take),
     (TCP, "silence"): (TCP, Exchange._noteSilence),
     (TCP, "refusal"): (TCP, Exchange._noteRefusal),

@@ -1,5 +1,5 @@
 """
-What the modules of the DNS relay are to each other, where there are two of a kind.
+Interfaces of the DNS relay's modules that have two implementations each.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class IAnswering(Interface):
         """
         Answer a query.
 
-        @param client: who asks.  A repetition is recognised by it, and limits are counted
-            for its C{host}, or for itself if it has none.
+        @param client: where the query is from.  A repetition is recognised by it, and limits
+            are counted for its C{host}, or for itself if it has none.
         @param reply: called at most once with the answer, perhaps before this returns;
             not after the relay has stopped.
         @param overTCP: whether the query arrived by TCP.

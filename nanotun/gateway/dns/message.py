@@ -1,11 +1,10 @@
 """
-The little of DNS wire format that a relay needs of a query (RFC 1035, 6891).
+The part of the DNS wire format that a relay needs to read queries (RFC 1035, RFC 6891).
 
-Rules: every step goes forward and stays inside the message, so that no bytes
-make it loop or fail; a compression pointer ends a name and is never followed.
-What is well formed but not understood passes unchanged.  Names are compared
-without case (RFC 1035, section 2.3.3), types and classes never are: type 65 is
-the letter A.
+Rules: every step leads forward and stays inside the message, so no message can cause a loop
+or an unexpected error.  A compression pointer ends a name and is never followed.  A message
+that is well formed but not understood is passed on unchanged.  Names are compared without
+case (RFC 1035, section 2.3.3).  Types and classes never are: type 65 is the letter A.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from typing import NamedTuple
 #: Bytes before the question section.
 HEADER_SIZE = 12
 
-#: The most that UDP carries to who does not say otherwise (RFC 1035, 4.2.1).
+#: The most bytes by UDP to a client that does not announce more (RFC 1035, section 4.2.1).
 PLAIN_SIZE = 512
 
-#: The most that a length of two bytes frames (RFC 1035, 4.2.2).
+#: The most bytes by TCP, where a length of two bytes comes first (RFC 1035, section 4.2.2).
 LARGEST = 65535
 
-#: RCODEs (RFC 1035, section 4.1.1).
+#: Response codes (RFC 1035, section 4.1.1).
 NOERROR = 0
 FORMERR = 1
 SERVFAIL = 2
 NXDOMAIN = 3
 
-#: Types.
+#: Record types.
 A = 1
 CNAME = 5
 SOA = 6
@@ -38,8 +37,7 @@ AAAA = 28
 OPT = 41
 SVCB = 64
 HTTPS = 65
-#: This and all above, to 255: questions about the message, not data (RFC 6895,
-#: section 3.1).
+#: From this type up to 255: questions that are not for data (RFC 6895, section 3.1).
 META = 128
 META_END = 256
 
@@ -60,36 +58,36 @@ RCODE = 0x000F
 #: In the TTL of an OPT record (RFC 6891, section 6.1.3; RFC 3225).
 DNSSEC_OK = 0x8000
 
-#: What our own answers advertise: it fits every path (DNS flag day 2020).
+#: The UDP size that our own answers announce, which fits every path (DNS flag day 2020).
 OUR_SIZE = 1232
 
-#: A name's bytes (RFC 1035, section 3.1).
+#: The longest name, in bytes (RFC 1035, section 3.1).
 NAME_LIMIT = 255
 
-#: Records of a query that are looked at.  A query has one or two; an UPDATE may
-#: have many, and they are nothing to us.
+#: Records of a query to read.  A query has one or two; an UPDATE may have many, and they do
+#: not matter here.
 RECORDS_LIMIT = 16
 
 HEADER = struct.Struct("!HHHHHH")
-#: Type, class, TTL, length of data: a record behind its name.
+#: A record after its name: type, class, TTL, length of the data.
 RECORD = struct.Struct("!HHIH")
 
 
 class WireError(ValueError):
-    """A message that ends too early or is no message."""
+    """A message that ends too early, or is no DNS message."""
 
 
 class Query(NamedTuple):
     """
-    What is known of a query.
+    What L{readQuery} found in a query.
 
     @ivar flags: the header's second word.
-    @ivar question: the question section's bytes: none or one question.
-    @ivar limit: the bytes that an answer by UDP may have.
-    @ivar edns: the first two bytes of the OPT record's TTL and its flags, or
-        -1 without one.
-    @ivar key: what a cached answer must be the answer to, or empty if the answer
-        may not be shared.
+    @ivar question: the bytes of the question section, which has one question or none.
+    @ivar limit: the most bytes that an answer by UDP may have.
+    @ivar edns: the TTL field of the OPT record, four bytes as a number, or -1 without an OPT
+        record.
+    @ivar key: equal for queries that a cached answer may be given to; empty if the answer may
+        not be shared.
     """
 
     flags: int
@@ -103,10 +101,10 @@ def nameEnd(message: bytes, offset: int, pointers: bool = True) -> int:
     """
     Step over a name.
 
-    @param pointers: whether it may end with one; a query's first name has nothing
-        to point to.
-    @return: the offset behind it.
-    @raise WireError: it does not end in the message, or is too long.
+    @param pointers: whether it may end with a compression pointer; a query's first name has
+        nothing to point to.
+    @return: the offset after the name.
+    @raise WireError: the name does not end in the message, or is too long.
     """
     last = min(len(message), offset + NAME_LIMIT)
     while offset < last:
@@ -127,8 +125,8 @@ def readQuery(wire: bytes) -> Query:
     """
     Read a query's header, question and EDNS record.
 
-    @raise WireError: it is no query (too short for a header, or an answer), or
-        its question is broken, or there are several (RFC 9619).
+    @raise WireError: it is no query (too short for a header, or an answer), or its question
+        is malformed, or it has several questions (RFC 9619).
     """
     if len(wire) < HEADER_SIZE:
         raise WireError("Too short for a header.")
@@ -148,14 +146,14 @@ def readQuery(wire: bytes) -> Query:
     try:
         found = _findOPT(wire, end, answers + authorities + additionals)
     except (WireError, struct.error):
-        # Not ours to judge: the server's answer to it passes as it is.
+        # Left to the server, whose answer is passed on as it is.
         return Query(flags, question, LARGEST, -1, b"")
     if found < 0:
         return Query(flags, question, PLAIN_SIZE, -1, b"")
     _, size, edns, length = RECORD.unpack_from(wire, found + 1)
     alone = not answers and not authorities and additionals == 1
-    # Without options and of version 0: an option (client subnet, cookie) may
-    # change the answer or make it this client's alone.
+    # Only without options and in version 0: an option (client subnet, cookie) may change the
+    # answer, or make it an answer for this client alone.
     alone = alone and length == 0 and edns & ~DNSSEC_OK == 0 and found + 11 == len(wire)
     key = _key(flags, question, edns) if plain and alone else b""
     return Query(flags, question, max(size, PLAIN_SIZE), edns, key)
@@ -163,10 +161,10 @@ def readQuery(wire: bytes) -> Query:
 
 def _findOPT(message: bytes, offset: int, records: int) -> int:
     """
-    Look for the OPT record.
+    Find the OPT record.
 
     @return: its offset, or -1.
-    @raise WireError, struct.error: the message ends too early.
+    @raise WireError, struct.error: the message ends too early, or has too many records.
     """
     found = -1
     if records > RECORDS_LIMIT:
@@ -185,8 +183,8 @@ def _findOPT(message: bytes, offset: int, records: int) -> int:
 
 def _key(flags: int, question: bytes, edns: int) -> bytes:
     """
-    What decides about an answer, besides the server: the question, RD, AD, CD, and
-    EDNS with its DO bit.  Empty for questions whose answer is no data.
+    All that an answer depends on, besides the server: the question, RD, AD, CD, and EDNS with
+    its DO bit.  Empty for questions that are not for data.
     """
     kind = question[-4] << 8 | question[-3]
     if META <= kind < META_END or kind == OPT:
@@ -198,8 +196,8 @@ def _key(flags: int, question: bytes, edns: int) -> bytes:
 
 def matches(answer: bytes, ident: bytes, query: Query) -> bool:
     """
-    Whether C{answer} is the answer to the query that was sent with C{ident}: id,
-    QR, opcode and question are right.
+    Whether C{answer} answers the query that was sent with C{ident}: the id, QR, opcode and
+    question agree.
 
     @param ident: two bytes.
     """
@@ -224,7 +222,8 @@ def errorReply(wire: bytes, query: Query | None, rcode: int) -> bytes:
     An answer without data.
 
     @param wire: the query, at least a header.
-    @param query: what it says, or L{None} if that is not known.
+    @param query: what C{wire} says, or L{None} if it could not be read.
+    @param rcode: the response code.
     """
     ident, flags, *_ = HEADER.unpack_from(wire)
     flags = QR | RA | flags & (OPCODE | RD | CD) | rcode

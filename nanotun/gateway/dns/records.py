@@ -1,6 +1,6 @@
 """
-What a relay needs to know of an answer's records: how long they live, and how
-to leave them out when they do not fit (RFC 1035, 2181, 2308, 6891).
+Reads the records of an answer: how long the answer may be kept, and how to cut it when it
+does not fit (RFC 1035, RFC 2181, RFC 2308, RFC 6891).
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from nanotun.gateway.dns.message import (
     nameEnd,
 )
 
-#: Seconds that a cached answer lives at most, and one that says no (RFC 2308,
-#: section 5: "one to three hours").
+#: The most seconds to keep an answer, and to keep a denial (RFC 2308, section 5: "one to
+#: three hours").
 LONGEST = 86400
 LONGEST_NEGATIVE = 10800
 
-#: Records of an answer that is cached: each is written anew every second that it
-#: is asked for.
+#: The most records of an answer that is kept: their TTLs are written again in each second in
+#: which the answer is given.
 RECORDS_LIMIT = 200
 
-#: A record's data with a SOA at its shortest: two roots and five numbers.
+#: The shortest data of a SOA record, in bytes: two roots and five numbers.
 _SOA_SIZE = 22
 
 
 class Lifetime(NamedTuple):
     """
-    How long an answer may be used.
+    How long an answer may be kept.
 
     @ivar seconds: at least 1.
-    @ivar ttls: the offset of each record's TTL, and its value.
+    @ivar ttls: the offset of each record's TTL, and its value in seconds.
     """
 
     seconds: int
@@ -56,10 +56,13 @@ class Lifetime(NamedTuple):
 
 class Record(NamedTuple):
     """
-    Where a record is.
+    Where a record is in a message.
 
-    @ivar start: offset of its name.
-    @ivar fields: offset behind its name.
+    @ivar start: the offset of its name.
+    @ivar fields: the offset after its name.
+    @ivar kind: its type.
+    @ivar ttl: seconds.
+    @ivar end: the offset after the record.
     """
 
     start: int
@@ -71,10 +74,10 @@ class Record(NamedTuple):
 
 def readRecords(message: bytes, offset: int, count: int) -> list[Record]:
     """
-    The records from C{offset} on.
+    Read the records from C{offset} to the end of the message.
 
-    @raise WireError: they do not end in the message, or not with it, or are too
-        many.
+    @param count: how many there are, as the header says.
+    @raise WireError: they do not end where the message ends, or there are too many.
     """
     if count > RECORDS_LIMIT:
         raise WireError("More records than are looked at.")
@@ -94,11 +97,11 @@ def readRecords(message: bytes, offset: int, count: int) -> list[Record]:
 
 def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
     """
-    How long an answer may be used for the same question.
+    How long an answer may be kept for the same question.
 
     @param answer: matches C{query}, whose key is not empty.
-    @return: L{None} if it may not: an error, truncated, signed for one client,
-        with EDNS options, without a time to live, or broken.
+    @return: L{None} if it may not be kept: it is an error, truncated, signed for one client,
+        without a time to live, malformed, or has EDNS options.
     """
     _, flags, _, answers, authorities, additionals = HEADER.unpack_from(answer)
     rcode = flags & RCODE
@@ -110,7 +113,8 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
     except WireError:
         return None
     wanted = query.question[-4] << 8 | query.question[-3]
-    # An alias without what was asked for is a denial too (RFC 2308, section 2.2).
+    # An alias without a record of the type in question is a denial too (RFC 2308, section
+    # 2.2).
     positive = rcode == NOERROR and any(record.kind == wanted for record in records[:answers])
     seconds = LONGEST if positive else LONGEST_NEGATIVE
     authoritative = positive
@@ -127,8 +131,8 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
         if ttl >> 31:
             return None
         if kind == SOA and not positive and answers <= number < answers + authorities:
-            # RFC 2308, section 3: a denial lives as long as this record, and this
-            # record as long as the lesser of its two times.
+            # RFC 2308, section 3: a denial is valid for as long as this record, and this
+            # record for the lesser of its two times.
             if record.end - record.fields - RECORD.size < _SOA_SIZE:
                 return None
             ttl = min(ttl, int.from_bytes(answer[record.end - 4 : record.end], "big"))
@@ -141,7 +145,7 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
 
 
 def forCache(answer: bytes, query: Query) -> bytes:
-    """The answer as a cache may give it: not authoritative, the question as asked."""
+    """The answer as a cache may give it: not authoritative, the question as in the query."""
     flags = bytes((answer[2] & ~(AA >> 8), answer[3]))
     rest = answer[HEADER_SIZE + len(query.question) :]
     return answer[:2] + flags + answer[4:HEADER_SIZE] + query.question + rest
@@ -149,11 +153,12 @@ def forCache(answer: bytes, query: Query) -> bytes:
 
 def truncate(answer: bytes, query: Query, limit: int) -> bytes:
     """
-    The answer if it fits, else its header, question and EDNS record with TC set,
-    so that the client asks by TCP (RFC 2181, section 9).
+    Cut an answer that does not fit to its header, question and EDNS record, with TC set, which
+    has the client ask by TCP (RFC 2181, section 9).
 
     @param answer: matches C{query}.
-    @param limit: bytes, at least 512.
+    @param limit: the most bytes, at least 512.
+    @return: the answer itself if it fits.
     """
     if len(answer) <= limit:
         return answer

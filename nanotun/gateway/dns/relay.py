@@ -244,7 +244,7 @@ class DnsRelay:
 
 
 def _hostOf(client: Any) -> Hashable:
-    """What a client's queries are counted for."""
+    """The host that a client's queries are counted for, or the client if it has none."""
     host: Hashable = getattr(client, "host", client)
     return host
 

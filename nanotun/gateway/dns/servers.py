@@ -1,10 +1,10 @@
 """
-Which server to ask first.
+Decides which server to ask first.
 
-In the order of the configuration, but a server that was silent L{FAILURES}
-times in a row goes to the back.  About every L{BENCH} seconds one query tries it
-first, not all: they would pile up if it is still silent.  An answer makes it
-whole.  If all are at the back the order is the configuration's.
+Servers are asked in the order of the configuration, but one that was silent L{FAILURES} times
+in a row is moved to the back.  About every L{BENCH} seconds a single query asks it first;
+more would pile up if it is still silent.  Its next answer moves it to its old place.  If all
+servers are at the back, the order is that of the configuration.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from collections.abc import Callable, Sequence
 
 from nanotun.flow import Endpoint
 
-#: A lost datagram, or one slow name, is no sign of a dead server.
+#: Failures in a row: one lost datagram, or one slow name, is no sign of a dead server.
 FAILURES = 3
 
-#: Seconds, up to a quarter more or less, so that several do not come back at once.
+#: Seconds between two trials of a server at the back, up to a quarter more or less, so that
+#: several servers are not tried at once.  The interval does not grow, because a trial only
+#: delays one query by L{nanotun.gateway.dns.exchange.ATTEMPT_TIMEOUT}.
 BENCH = 30.0
 
 
 class Servers:
     """
-    The servers and how they do.
+    The servers, and which of them answer.  Times are in seconds, of any one clock.
 
     @param random: gives numbers from 0 to 1.
     """
@@ -45,11 +47,11 @@ class Servers:
 
     def failed(self, server: Endpoint, now: float, asked: float) -> bool:
         """
-        It did not answer.  That says nothing if it has answered another query since
-        it was asked: it was away and is back.
+        Note that a server did not answer.  This is ignored if the server has answered another
+        query since it was asked: it was away and is back.
 
-        @param asked: when.
-        @return: whether it goes to the back with this.
+        @param asked: the time when it was asked.
+        @return: whether this moves the server to the back.
         """
         if asked < self._answered.get(server, asked):
             return False
@@ -62,7 +64,7 @@ class Servers:
 
     def answered(self, server: Endpoint, now: float) -> bool:
         """
-        It answered.
+        Note that a server answered.
 
         @return: whether it was at the back until now.
         """

@@ -1,22 +1,22 @@
 """
-What C{dnsMode: fake-ip} answers itself: a query in, the answer out, or nothing
+Answers queries for C{dnsMode: fake-ip}: takes a query, and returns the answer, or L{None}
 where the servers are to be asked.
 
 Rules::
 
     question                       answer
-    A, AAAA                        the name's address of the pool, whether the name
-                                   exists or not: that is found out by who dials it
+    A, AAAA                        the name's address from the pool, whether the name
+                                   exists or not; the upstream that dials it finds out
     HTTPS, SVCB                    no data (RFC 9460): hints would be real addresses
     PTR of an address of the pool  its name, or NXDOMAIN
-    resolver.arpa, any type        no data: nobody moves to a resolver that is
-                                   discovered (RFC 9462, section 6.1)
-    use-application-dns.net        NXDOMAIN: Firefox then leaves its own DNS over
+    resolver.arpa, any type        no data, so no client moves to a resolver that it
+                                   discovers (RFC 9462, section 6.1)
+    use-application-dns.net        NXDOMAIN, which has Firefox leave its own DNS over
                                    HTTPS off (Mozilla, "canary domain")
-    any other type, class, opcode  the servers'
+    any other type, class, opcode  from the servers
 
-The names of L{LOCAL}, names of one label, those that are excluded, and what is no
-host's name are the servers', whatever the type.
+The servers also answer, whatever the type, for the names in L{LOCAL}, names of one label,
+excluded names, and names that no host can have.
 """
 
 from __future__ import annotations
@@ -46,23 +46,24 @@ from nanotun.gateway.dns.message import (
 )
 from nanotun.gateway.fakeip.pool import Fake, FakePool, numberOf, packed4, packed6
 
-#: Seconds.  An app that has an address when nanotun ends, or forgets, is wrong for
-#: as long; to ask again costs it a moment.
+#: Seconds.  An app that has a fake address when nanotun stops, or forgets the name, keeps the
+#: wrong address for this long; asking again costs it a moment.
 TTL = 10
 
-#: Names that mean something here and nothing to a proxy, with all below (RFC 6761,
-#: 6762, 8375; what C{arpa} says of the pool's addresses is answered here).
+#: Names that mean something on this machine and nothing to a proxy, with all names below them
+#: (RFC 6761, RFC 6762, RFC 8375).  Questions in C{arpa} about the pool's addresses are
+#: answered here.
 LOCAL = ("localhost", "local", "arpa")
 
-#: Queries that are remembered with their answers, and the bytes that each has at
-#: most: a name's, and what EDNS needs.
+#: Queries to remember with their answers, and the most bytes of each: those of a name, and
+#: what EDNS needs.
 KNOWN_LIMIT = 4096
 KNOWN_SIZE = 320
 
 _CANARY = "use-application-dns.net"
 _DISCOVERY = "resolver.arpa"
 
-#: A pointer to the question's name.
+#: A compression pointer to the question's name.
 _OWNER = b"\xc0\x0c"
 #: Serial, refresh, retry, expire, minimum (RFC 1035, section 3.3.13).
 _TIMES = struct.pack("!IIIII", 1, 3600, 600, 86400, TTL)
@@ -73,9 +74,10 @@ class FakeAnswers:
     """
     See the module.
 
-    @param exclude: names that are the servers', with all below; lower case.
-    @param real: names that are, and nothing below.
-    @ivar exhausted: answers that were refused because all addresses are in use.
+    @param pool: gives names their addresses.
+    @param exclude: names that the servers answer for, with all names below them; in lower
+        case.
+    @ivar exhausted: queries answered by SERVFAIL because all addresses were in use.
     """
 
     def __init__(self, pool: FakePool, exclude: tuple[str, ...] = ()) -> None:
@@ -86,7 +88,11 @@ class FakeAnswers:
         self.exhausted = 0
 
     def setReal(self, real: tuple[str, ...]) -> None:
-        """Give other names real addresses; see C{real} above."""
+        """
+        Let the servers answer for these names from now on, but not for the names below them.
+
+        @param real: in lower case; they replace those of the call before.
+        """
         if self._real != set(real):
             self._real = set(real)
             self._known.clear()
@@ -95,8 +101,9 @@ class FakeAnswers:
         """
         Answer a query.
 
+        @param wire: the query, or any other bytes.
         @param now: seconds, of the pool's clock.
-        @return: L{None} if the servers are to be asked.
+        @return: the answer, or L{None} if the servers are to be asked.
         """
         known = self._known.get(wire[2:])
         if known is not None and known[0].number:
@@ -151,7 +158,7 @@ class FakeAnswers:
 
 
 def _isWithin(name: str, zones: set[str] | tuple[str, ...]) -> bool:
-    """Whether a name is one of C{zones} or below one."""
+    """Whether a name is one of C{zones}, or below one of them."""
     while name not in zones:
         _, dot, name = name.partition(".")
         if not dot:
@@ -161,8 +168,8 @@ def _isWithin(name: str, zones: set[str] | tuple[str, ...]) -> bool:
 
 def _reversed(name: str) -> str:
     """
-    The address whose PTR record a name has (RFC 1035, section 3.5; RFC 3596,
-    section 2.5), or the empty text.
+    The address that a name in C{arpa} stands for (RFC 1035, section 3.5; RFC 3596, section
+    2.5), in its canonical text form, or the empty text.
     """
     labels = name.split(".")
     if len(labels) == 6 and labels[4:] == ["in-addr", "arpa"]:
@@ -185,12 +192,12 @@ def _record(kind: int, data: bytes) -> bytes:
 
 
 def _deny(wire: bytes, query: Query, rcode: int) -> bytes:
-    """No data, or no such name, for as long as an address is valid (RFC 2308)."""
+    """An answer of no data, or of no such name, valid for L{TTL} seconds (RFC 2308)."""
     return _reply(wire, query, rcode, b"", _record(SOA, _OWNER + _OWNER + _TIMES))
 
 
 def _reply(wire: bytes, query: Query, rcode: int, answer: bytes, authority: bytes) -> bytes:
-    """An answer with a record or none in either section."""
+    """An answer with at most one record in the answer section and in the authority section."""
     bare = errorReply(wire, query, rcode)
     end = HEADER_SIZE + len(query.question)
     counts = _COUNTS.pack(bool(answer), bool(authority))

@@ -1,6 +1,6 @@
 """
-C{dnsMode: fake-ip}: what stands before the relay, and what the rest of nanotun
-learns of the pool.
+C{dnsMode: fake-ip}: answers queries from the pool before the relay sees them, and tells the
+router the names behind fake addresses.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.interfaces import INames
 from nanotun.timer import Timer
 
-#: Seconds between two looks at whether there is anything to save.  A crash costs
-#: the names of as long; a full pool takes some 50 ms to write.
+#: Seconds between two saves, each only if there are new names.  A crash loses the names of
+#: this time.  A full pool takes some 50 ms to write.
 SAVE_INTERVAL = 60.0
 
 
 @implementer(IAnswering)
 class FakeDns:
     """
-    Answers what L{FakeAnswers} has an answer for, and lets the relay do the rest.
+    Answers the queries that L{FakeAnswers} has an answer to, and passes all others to the
+    relay.
     """
 
     _log = Logger()
@@ -62,7 +63,7 @@ class FakeDns:
                 "All fake addresses are in use; names that are new get no answer until some are "
                 "free. Look for a program that asks for a great many names."
             )
-        # At most 310 bytes: it fits everywhere.
+        # At most 310 bytes, which fit everywhere.
         reply(answer)
         return True
 
@@ -70,10 +71,11 @@ class FakeDns:
 @implementer(INames)
 class FakeIpNames:
     """
-    See L{INames}.
+    The names behind the pool's addresses.  See L{INames}.
 
-    @param flowHold: seconds that a name keeps its address after the beginning of a
-        flow, whose end may be nothing that one hears of.
+    @param store: keeps the pool's names from one run to the next.
+    @param flowHold: seconds that a name keeps its address after a flow has begun, because the
+        end of some flows is not reported.
     """
 
     followsFlows = True
@@ -90,12 +92,12 @@ class FakeIpNames:
         self._timer = Timer(clock, self._save)
 
     def start(self) -> None:
-        """Read the file, and write it from time to time."""
+        """Read the file, and write it every L{SAVE_INTERVAL} seconds if there are new names."""
         self._store.load(self._pool, self._clock.seconds())
         self._timer.start(SAVE_INTERVAL)
 
     def stop(self) -> None:
-        """Write the file for the next run."""
+        """Write the file for the next run, unless L{start} was not called."""
         if self._timer.active:
             self._timer.cancel()
             self._store.save(self._pool)

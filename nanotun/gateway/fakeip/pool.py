@@ -1,12 +1,10 @@
 """
-The addresses that stand for names: each name has a number, and with it one address
-of either family.
+The fake addresses: each name has a number, and with it one address of either family.
 
-Rules: a name has one number for as long as it has any, and no two names have the
-same; a number that is in use is not taken from its name.  In use is what an
-answer or the beginning of a flow was about within its time, and what a flow that
-is open goes to.  When there is no number left, the one whose name was not heard of
-for longest goes to the next name.
+Rules: a name keeps the number it has, and no two names have the same.  A number that is in
+use is not taken from its name.  It is in use while a flow to it is open, and for a time after
+an answer and after the beginning and the end of a flow.  When no number is left, the next
+name gets the number of the name that was not used for longest.
 """
 
 from __future__ import annotations
@@ -19,18 +17,18 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from nanotun.addresses import FAKE4, FAKE6, isFake
 from nanotun.gateway.dns.addresses import checkName
 
-#: Seconds that a number stays its name's after an answer, or the beginning of a
-#: flow.  The answer's TTL is less, but browsers keep an address for a minute, and
-#: an app takes its time from the answer to the flow.
+#: Seconds that a name keeps its number after an answer, or after the end of a flow.  The
+#: answer's TTL is less, but browsers keep an address for a minute, and some time passes
+#: between the answer and the app's flow.
 HOLD = 90.0
 
 _BASE4 = int(IPv4Network(FAKE4).network_address)
 _PREFIX6 = IPv6Network(FAKE6).network_address.packed[:8]
 
-#: Numbers: all of L{FAKE4} but the first and the last address.
+#: How many numbers there are: all of L{FAKE4} but the first and the last address.
 SIZE = IPv4Network(FAKE4).num_addresses - 2
 
-#: Numbers that are looked at for one that is not in use.
+#: Numbers to look at for one that is not in use.
 SEARCH_LIMIT = 128
 
 
@@ -38,9 +36,9 @@ class Fake:
     """
     A name and its number.
 
-    @ivar number: 0 when it is another name's.
-    @ivar until: seconds; when it is no longer held.
-    @ivar flows: open flows to it.
+    @ivar number: 0 once another name has it.
+    @ivar until: the time in seconds until which the number is in use, whatever its flows.
+    @ivar flows: how many flows to its addresses are open.
     """
 
     __slots__ = ("flows", "name", "number", "until")
@@ -63,7 +61,7 @@ def packed6(number: int) -> bytes:
 
 
 def addresses(number: int) -> tuple[str, str]:
-    """A number's addresses, in their canonical text forms."""
+    """A number's IPv4 and IPv6 address, in their canonical text forms."""
     return inet_ntop(AF_INET, packed4(number)), inet_ntop(AF_INET6, packed6(number))
 
 
@@ -72,7 +70,7 @@ def numberOf(host: str) -> int:
     The number of an address.
 
     @param host: any literal address in its canonical text form.
-    @return: 0 if it has none.
+    @return: 0 if the address is not a fake one.
     """
     if not isFake(host):
         return 0
@@ -86,7 +84,8 @@ class FakePool:
     See the module.
 
     @param size: how many numbers there are, from 1 on.
-    @ivar changed: whether there are new names; cleared by who has saved them.
+    @ivar changed: whether there are names that were not saved; cleared by
+        L{nanotun.gateway.fakeip.store.FakeStore.save}.
     """
 
     def __init__(self, size: int = SIZE) -> None:
@@ -101,9 +100,10 @@ class FakePool:
 
     def give(self, name: str, now: float) -> Fake | None:
         """
-        What a name has, for an answer.
+        The number of a name, for an answer; a new one if it has none.
 
-        @param name: was checked.
+        @param name: from L{nanotun.gateway.dns.addresses.nameText}.
+        @param now: seconds, of any clock.
         @return: L{None} if all numbers are in use.
         """
         fake = self._byName.get(name)
@@ -117,42 +117,43 @@ class FakePool:
         return fake
 
     def find(self, host: str) -> Fake | None:
-        """Whose an address is."""
+        """The name and number that an address belongs to, or L{None}."""
         return self._byNumber.get(numberOf(host))
 
     def hold(self, fake: Fake, now: float, seconds: float = HOLD) -> None:
         """
-        It was heard of.
+        Note that a name is used.
 
-        @param fake: has its number still.
-        @param seconds: how long to hold it at least.
+        @param fake: still has its number.
+        @param seconds: how long the number is in use from now on, at least.
         """
         if now + seconds > fake.until:
             fake.until = now + seconds
         self._byName.move_to_end(fake.name)
 
     def flowJoined(self, host: str) -> None:
-        """A flow to an address is open.  Harmless for an address of nobody's."""
+        """Note that a flow to an address was opened.  Harmless for an address without a name."""
         fake = self.find(host)
         if fake is not None:
             fake.flows += 1
 
     def flowClosed(self, host: str, now: float) -> None:
-        """A flow that L{flowJoined} was called for ended."""
+        """Note that a flow has ended that L{flowJoined} was called for."""
         fake = self.find(host)
         if fake is not None and fake.flows:
             fake.flows -= 1
             self.hold(fake, now)
 
     def saved(self) -> list[tuple[int, str]]:
-        """Numbers and names for L{restore}, the name that was heard of last at the end."""
+        """Numbers and names for L{restore}, the name that was used last at the end."""
         return [(fake.number, name) for name, fake in self._byName.items()]
 
     def restore(self, saved: Iterable[tuple[int, str]], now: float) -> None:
         """
-        Take up what an earlier run had.  Apps may have its answers still.
+        Replace the names by those of an earlier run, all of them in use for L{HOLD} seconds,
+        because apps may still have its answers.
 
-        @raise ValueError: it makes no sense; nothing was taken up.
+        @raise ValueError: the numbers or names are not valid; nothing was replaced.
         """
         byName: OrderedDict[str, Fake] = OrderedDict()
         byNumber: dict[int, Fake] = {}
@@ -166,7 +167,7 @@ class FakePool:
         self._free = [number for number in range(self._size, 0, -1) if number not in byNumber]
 
     def _take(self, now: float) -> int:
-        """Take the number of the name that was not heard of for longest."""
+        """Take the number of the name that was not used for longest; 0 if there is none."""
         byName = self._byName
         for _ in range(min(SEARCH_LIMIT, len(byName))):
             name, fake = next(iter(byName.items()))
@@ -174,6 +175,6 @@ class FakePool:
                 number, fake.number = fake.number, 0
                 del byName[name], self._byNumber[number]
                 return number
-            # Its flow is older than all that was heard since; it is looked at last.
+            # It is in use by a flow that began long ago; the next searches look at it last.
             byName.move_to_end(name)
         return 0

@@ -1,9 +1,9 @@
 """
-The file that the pool's names are kept in across restarts, so that an app that has
-an address from before still reaches what it means.
+The file that keeps the pool's names across restarts, so that an app with a fake address from
+before the restart still reaches the name that it means.
 
-It is replaced as a whole, and not synced: what a power failure leaves of it is
-read as no file, which costs some apps one lookup.
+The file is replaced as a whole, and not synced.  If a power failure damages it, nanotun
+begins without names, which costs some apps one lookup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from nanotun.addresses import FAKE4, FAKE6
 from nanotun.gateway.fakeip.pool import FakePool
 
-#: Bytes; several times what a full pool takes.
+#: The most bytes to read; several times what a full pool takes.
 FILE_LIMIT = 1 << 26
 
 _VERSION = 1
@@ -26,7 +26,9 @@ _VERSION = 1
 
 class FakeStore:
     """
-    @param path: the file's; empty for none.
+    Reads and writes the file.
+
+    @param path: the file's path; empty for no file.
     """
 
     _log = Logger()
@@ -37,8 +39,8 @@ class FakeStore:
 
     def load(self, pool: FakePool, now: float) -> None:
         """
-        Give the pool what is in the file.  What is wrong with it is a warning; the
-        pool is empty then.
+        Fill the pool from the file.  A file that cannot be used is logged as a warning, and
+        the pool is left as it is.
         """
         if not self._path:
             return
@@ -55,7 +57,7 @@ class FakeStore:
             )
 
     def save(self, pool: FakePool) -> None:
-        """Write the file, if the pool has changed.  What fails is one error line."""
+        """Write the file, if the pool has changed.  Failures in a row are logged once."""
         if not self._path or not pool.changed:
             return
         state = {"version": _VERSION, "ipv4": FAKE4, "ipv6": FAKE6, "names": pool.saved()}
@@ -94,7 +96,7 @@ class FakeStore:
             os.makedirs(folder, 0o700)
         fresh = f"{self._path}.new"
         with contextlib.suppress(FileNotFoundError):
-            # Of a run that was killed, or of somebody who wants us to write elsewhere.
+            # Left by a run that was killed, or by somebody who wants us to write elsewhere.
             os.unlink(fresh)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.fdopen(os.open(fresh, flags, 0o600), "wb")
@@ -103,7 +105,7 @@ class FakeStore:
                 file.write(data)
             os.replace(fresh, self._path)
         except OSError:
-            # A disk that is full has no room for half a file.
+            # A full disk has no room for half a file.
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
             raise
@@ -111,9 +113,10 @@ class FakeStore:
 
 def _parse(text: bytes) -> list[tuple[int, str]]:
     """
-    Read what L{FakeStore.save} wrote.
+    Read what L{FakeStore.save} has written.
 
-    @raise ValueError: it is something else.
+    @return: numbers and names, for L{FakePool.restore}.
+    @raise ValueError: C{text} is something else; the message completes a sentence.
     """
     state = json.loads(text)
     if not isinstance(state, dict) or state.get("version") != _VERSION:

@@ -1,6 +1,6 @@
 """
-What the tests of L{nanotun.gateway} share: DNS messages written from the RFC's
-tables, a reactor of memory and servers that the test answers for.
+Shared by the tests of L{nanotun.gateway}: DNS messages written from the RFC's tables, a
+reactor in memory and servers that the test answers for.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ask(
 def record(
     kind: int, ttl: int, data: bytes = b"\xc0\0\x02\x01", owner: bytes = b"\xc0\x0c"
 ) -> bytes:
-    """A record; its owner is the question's name."""
+    """A record, by default of the question's name."""
     return owner + struct.pack("!HHIH", kind, 1, ttl, len(data)) + data
 
 
@@ -82,23 +82,23 @@ def answer(
 
 
 def rcode(message: bytes) -> int:
-    """The header's RCODE."""
+    """The RCODE in a message's header."""
     return message[3] & 15
 
 
 def isTruncated(message: bytes) -> bool:
-    """The header's TC."""
+    """The TC bit in a message's header."""
     return bool(message[2] & 2)
 
 
 def read(query: bytes) -> Query:
-    """L{readQuery}."""
+    """What L{readQuery} finds in a query."""
     return readQuery(query)
 
 
 class FakeReactor(Clock):
     """
-    A clock that knows who wants to read and write.
+    A clock that keeps the descriptors that want to read and write.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class FakeReactor(Clock):
         self.removeWriter = self.writers.discard
 
     def turn(self) -> None:
-        """Whoever reads may read once; one reader may end another."""
+        """Let each reader read once; one reader may remove another."""
         for reader in list(self.readers):
             if reader in self.readers:
                 reader.doRead()
@@ -196,8 +196,9 @@ class FakeEngine:
     """
     The engine's side of the datagram services.
 
-    @ivar sent: the calls of C{sendDatagrams}.
-    @ivar listening: protocol and port.
+    @ivar sent: the batches given to C{sendDatagrams}.
+    @ivar listening: the calls of C{listen}: protocol and port.
+    @ivar receiver: what C{receiveDatagrams} was called with.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ OTHER = Endpoint("192.0.2.53", 53)
 
 
 class Echo(DatagramProtocol):
-    """Says everything again; knows nothing of us."""
+    """Sends everything back, as any Twisted protocol would."""
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Reply, or fail."""
@@ -58,7 +58,7 @@ class ServicesTests(SynchronousTestCase):
         self.transport = self.services.listenUDP(7, self.echo)
 
     def test_interface(self) -> None:
-        """It is a datagram transport on the gateway's address."""
+        """The transport is a datagram transport on the gateway's address."""
         verifyObject(IUDPTransport, self.transport)
         self.assertEqual(self.engine.listening, [(Protocol.UDP, 7)])
         host = self.transport.getHost()
@@ -68,14 +68,14 @@ class ServicesTests(SynchronousTestCase):
         self.assertRaises(RuntimeError, self.transport.connect, "192.0.2.1", 1)
 
     def test_batch(self) -> None:
-        """What is written while a batch is handled goes out at once, from whom was asked."""
+        """Replies to a batch are sent in one batch, each from the address that was asked."""
         asked = [Endpoint(GATEWAY4, 7), Endpoint("192.0.2.9", 7), Endpoint(GATEWAY6, 7)]
         batch = [Datagram(APP, each, b"hello") for each in asked]
         self.services.datagramsReceived(batch)
         self.assertEqual(self.engine.sent, [[Datagram(each, APP, b"hello") for each in asked]])
 
     def test_later(self) -> None:
-        """What is written later goes out together, from the gateway if nobody was asked."""
+        """Later datagrams are sent together, from the gateway if they reply to no query."""
         for host in ("198.18.0.2", "fdfe:dcba:9876::2"):
             self.transport.write(b"x", (host, 5))
         self.assertEqual(self.engine.sent, [])
@@ -86,12 +86,12 @@ class ServicesTests(SynchronousTestCase):
         self.assertEqual(sources, expected)
 
     def test_wrongWrites(self) -> None:
-        """Without an address, or with too much, nothing is sent."""
+        """A packet without an address, or one that is too long, raises."""
         self.assertRaises(ValueError, self.transport.write, b"x")
         self.assertRaises(MessageLengthError, self.transport.write, bytes(65508), ("::1", 1))
 
     def test_failure(self) -> None:
-        """A service that fails takes nothing from the others of its batch."""
+        """An exception for one datagram does not affect the others of its batch."""
         asked = Endpoint(GATEWAY4, 7)
         batch = [Datagram(APP, asked, each) for each in (b"fail", b"fine")]
         self.services.datagramsReceived(batch)
@@ -99,13 +99,13 @@ class ServicesTests(SynchronousTestCase):
         self.assertEqual(self.engine.sent, [[Datagram(asked, APP, b"fine")]])
 
     def test_unserved(self) -> None:
-        """A port that nothing serves is counted; one is served by one protocol."""
+        """Datagrams to a port without a service are counted; a port has one service."""
         self.services.datagramsReceived([Datagram(APP, GATEWAY, b"x")])
         self.assertEqual((self.engine.sent, self.counters.unserved), ([], 1))
         self.assertRaises(ValueError, self.services.listenUDP, 7, Echo())
 
     def test_stop(self) -> None:
-        """After the stop the protocols have no transport, and nothing is sent."""
+        """After stop the protocols have no transport, and nothing is sent."""
         self.transport.write(b"x", ("127.0.0.1", 5))
         self.services.stop()
         self.services.datagramsReceived([Datagram(APP, Endpoint(GATEWAY4, 7), b"x")])
@@ -118,7 +118,7 @@ class DnsTests(SynchronousTestCase):
     """Tests for L{DnsDatagramProtocol}."""
 
     def setUp(self) -> None:
-        """The relay on port 53."""
+        """A relay on port 53."""
         self.reactor = FakeReactor()
         self.engine = FakeEngine()
         self.queries = FakeQueries(FIRST)
@@ -130,7 +130,7 @@ class DnsTests(SynchronousTestCase):
         self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
 
     def test_whoeverIsAsked(self) -> None:
-        """The answer comes from the address that was asked, also for one query to two."""
+        """Each answer is sent from the address that was asked, also for one query to two."""
         batch = [Datagram(APP, each, ask()) for each in (GATEWAY, OTHER, OTHER)]
         self.services.datagramsReceived(batch)
         self.queries.answer(answer(ask()))
@@ -139,7 +139,7 @@ class DnsTests(SynchronousTestCase):
         self.assertEqual(self.engine.sent, [expected])
 
     def test_sockets(self) -> None:
-        """Many sockets of one host have its limit together; another address has its own."""
+        """All sockets of one host share its limit; another address has its own."""
         many = [Endpoint(APP.host, port) for port in range(40000, 40005)]
         asked = [OTHER, GATEWAY, GATEWAY, GATEWAY, GATEWAY]
         for number, (source, destination) in enumerate(zip(many, asked, strict=True)):
@@ -154,7 +154,7 @@ class DnsTests(SynchronousTestCase):
         self.assertEqual((len(self.queries.asked), self.counters.limited), (6, 1))
 
     def test_outside(self) -> None:
-        """Other hosts' queries are not answered, not even from the cache."""
+        """Queries of other hosts are not answered, not even from the cache."""
         self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
         self.queries.answer(answer(ask()))
         stranger = Datagram(Endpoint("192.0.2.66", 40000), GATEWAY, ask())
@@ -164,7 +164,7 @@ class DnsTests(SynchronousTestCase):
         self.assertEqual(self.counters.outside, 1)
 
     def test_afterStop(self) -> None:
-        """An answer that comes too late goes nowhere."""
+        """An answer after the service has stopped is not sent."""
         self.services.datagramsReceived([Datagram(APP, GATEWAY, ask())])
         self.services.stop()
         self.queries.answer(answer(ask()))

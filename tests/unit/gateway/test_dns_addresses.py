@@ -16,7 +16,7 @@ FIRST, SECOND = b"\xc0\0\x02\x01", b"\xc0\0\x02\x02"
 
 
 def addresses(query: bytes, message: bytes) -> tuple[list[str], int]:
-    """L{readAddresses}."""
+    """What L{readAddresses} finds in the answer to a query."""
     return readAddresses(message, read(query))
 
 
@@ -24,14 +24,14 @@ class NameTests(SynchronousTestCase):
     """Tests for names."""
 
     def test_text(self) -> None:
-        """A host's name is text in lower case, and back."""
+        """A host's name is converted to text in lower case, and back."""
         for text in ("www.example.com", "a", "_443._https.x-y.example", "xn--bcher-kva.example"):
             self.assertEqual(nameText(readName(name(text.title()), 0)), text)
             self.assertEqual(packName(text), name(text))
             self.assertEqual(questionName(read(ask(text.upper()))), text)
 
     def test_noHost(self) -> None:
-        """What is no host's name, or could be taken for an address, is no text."""
+        """A name that no host can have, or that looks like an address, has no text."""
         long = ".".join(["a" * 63] * 3 + ["b" * 61])
         self.assertEqual(nameText(readName(name(long), 0)), long)
         for labels in (
@@ -54,7 +54,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(nameText(wire), "", labels)
 
     def test_compressed(self) -> None:
-        """Pointers are followed backwards and nowhere else."""
+        """Pointers are only followed backwards."""
         message = name("example.com") + b"\3www\xc0\0" + b"\1a\xc0\x0d"
         self.assertEqual(readName(message, 19), name("a.www.example.com")[:-1])
         for wrong in (b"\xc0\0", b"\1a\xc0\0", b"\xc0\2\0", b"\xc0", b"\4abc", b"\x80", b""):
@@ -70,7 +70,7 @@ class AddressTests(SynchronousTestCase):
     """Tests for L{readAddresses}."""
 
     def test_addresses(self) -> None:
-        """The addresses of the question's name, with the smallest TTL."""
+        """An answer gives the addresses of the question's name, with the smallest TTL."""
         query = ask()
         message = answer(query, [record(A, 300, FIRST), record(A, 60, SECOND)])
         self.assertEqual(addresses(query, message), (["192.0.2.1", "192.0.2.2"], 60))
@@ -79,7 +79,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(addresses(six, message), (["2001:db8::1"], 9))
 
     def test_chain(self) -> None:
-        """Aliases are followed in whatever order and case they stand."""
+        """Aliases are followed in any order and spelling."""
         query = ask("www.example.com")
         records = [
             record(A, 300, SECOND, name("c.example")),
@@ -91,7 +91,7 @@ class AddressTests(SynchronousTestCase):
             records.append(records.pop(0))
 
     def test_others(self) -> None:
-        """Addresses of names that the chain does not lead to are nobody's."""
+        """Addresses of names that the chain does not lead to are ignored."""
         query = ask("www.example.com")
         records = [
             record(CNAME, 20, name("b.example")),
@@ -104,7 +104,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(addresses(query, message), ([], 0))
 
     def test_loop(self) -> None:
-        """Aliases that go round end."""
+        """A loop of aliases gives no address."""
         query = ask("a.example")
         records = [
             record(CNAME, 20, name("b.example")),
@@ -113,7 +113,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(addresses(query, answer(query, records))[0], [])
 
     def test_useless(self) -> None:
-        """Errors, truncated answers, other types and wrong lengths give nothing."""
+        """Errors, truncated answers, other types and wrong lengths give no address."""
         query = ask()
         for flags in (0x8182, 0x8183, 0x8380, 0x0180, 0x9180):
             self.assertEqual(addresses(query, answer(query, flags=flags)), ([], 0))
@@ -124,7 +124,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(addresses(other, answer(other)), ([], 0))
 
     def test_hostile(self) -> None:
-        """10,000 mutated answers: addresses or none, and no error."""
+        """10,000 mutated answers give addresses or none, and cause no error."""
         chance = random.Random(5)
         query = ask("www.example.com")
         good = answer(

@@ -12,7 +12,7 @@ from tests.unit.gateway.gateway_cases import CNAME, A, answer, ask, name, read, 
 
 
 def packed(last: int) -> bytes:
-    """An address of a network for examples, and many more."""
+    """The address of 10.0.0.0/8 that ends in a number, 4 bytes."""
     return b"\x0a" + last.to_bytes(3, "big")
 
 
@@ -20,24 +20,24 @@ class NamesTests(SynchronousTestCase):
     """Tests for L{AnsweredNames}."""
 
     def setUp(self) -> None:
-        """A map with room."""
+        """Room for four addresses."""
         self.names = AnsweredNames(4)
 
     def note(self, text: str, *lasts: int, ttl: int = 60, now: float = 0) -> Grant | None:
-        """A client gets an answer with addresses of 10.0.0.0/8."""
+        """A client is given an answer with addresses of 10.0.0.0/8."""
         query = ask(text)
         message = answer(query, [record(A, ttl, packed(last)) for last in lasts])
         return self.names.note(message, read(query), now)
 
     def test_found(self) -> None:
-        """Each address of an answer stands for the name that was asked for."""
+        """Each address of an answer has the name that was asked for."""
         self.note("WWW.Example.com", 1, 2)
         self.assertEqual(self.names.find("10.0.0.1", 0), "www.example.com")
         self.assertEqual(self.names.find("10.0.0.2", 0), "www.example.com")
         self.assertIsNone(self.names.find("10.0.0.3", 0))
 
     def test_alias(self) -> None:
-        """It is the name that was asked for, not the one at the end of the chain."""
+        """The name is the one that was asked for, not the last one of the chain of aliases."""
         query = ask("www.example.com")
         records = [
             record(CNAME, 9, name("cdn.example")),
@@ -47,7 +47,7 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(self.names.find("10.0.0.1", 0), "www.example.com")
 
     def test_expires(self) -> None:
-        """A name lives for its TTL and the grace, whatever is told meanwhile."""
+        """A name is kept for its TTL and the grace, even if it is asked for again meanwhile."""
         grant = self.note("a.example", 1, ttl=60)
         assert grant is not None
         grant.asked = 50
@@ -55,7 +55,7 @@ class NamesTests(SynchronousTestCase):
         self.assertIsNone(self.names.find("10.0.0.1", 60 + GRACE))
 
     def test_newest(self) -> None:
-        """Of an address's names the one asked for last is taken, also from the cache."""
+        """Of an address's names, the one asked for last is found, also from the cache."""
         first = self.note("a.example", 1, now=1)
         self.note("b.example", 1, now=2)
         self.assertEqual(self.names.find("10.0.0.1", 3), "b.example")
@@ -66,14 +66,14 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(self.names.find("10.0.0.1", 3), "c.example")
 
     def test_otherName(self) -> None:
-        """When the newest name has run out the one before it counts again."""
+        """When the newest name has expired, the one before it is found again."""
         self.note("a.example", 1, ttl=600)
         self.note("b.example", 1, ttl=0, now=1)
         self.assertEqual(self.names.find("10.0.0.1", GRACE), "b.example")
         self.assertEqual(self.names.find("10.0.0.1", GRACE + 1), "a.example")
 
     def test_cache(self) -> None:
-        """An answer from the cache tells that it was given."""
+        """An answer from the cache counts as asked for."""
         cache = AnswerCache(10, 100_000)
         wire = ask("a.example")
         message = answer(wire, [record(A, 60, packed(1))])
@@ -87,13 +87,13 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(self.names.find("10.0.0.1", 4), "a.example")
 
     def test_notHosts(self) -> None:
-        """A name that must not be sent to anybody is none."""
+        """A name that must not be sent to an upstream is not remembered."""
         for text in ("1.2.3.4", "a b.example", "*.example", "x.0x1"):
             self.assertIsNone(self.note(text, 1))
         self.assertEqual(len(self.names), 0)
 
     def test_bounded(self) -> None:
-        """The address handed out least lately goes; one given from the cache since stays."""
+        """The address not handed out for longest is forgotten; the cache's answers count."""
         grants = [self.note(f"n{number}.example", number, now=number) for number in range(4)]
         assert grants[0] is not None
         grants[0].asked = 10
@@ -105,7 +105,7 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(len(self.names), 4)
 
     def test_shared(self) -> None:
-        """Of one address's names the last few are kept, each once."""
+        """The last L{NAMES_LIMIT} names of an address are kept, each once."""
         for turn in range(3):
             for number in range(2 * NAMES_LIMIT):
                 self.note(f"n{number}.example", 1, now=turn * 100 + number)
@@ -114,7 +114,7 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual([grant.name for grant in address.grants], expected)
 
     def test_clear(self) -> None:
-        """Nothing is left."""
+        """After clear no name is known."""
         self.note("a.example", 1)
         self.names.clear()
         self.assertIsNone(self.names.find("10.0.0.1", 0))

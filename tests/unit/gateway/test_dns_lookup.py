@@ -18,14 +18,14 @@ class LookupTests(SynchronousTestCase):
     """Tests for L{Lookup}."""
 
     def setUp(self) -> None:
-        """A lookup by a relay."""
+        """A lookup through a relay."""
         self.queries = FakeQueries()
         self.relay = DnsRelay(Clock(), self.queries, Counters(), 10, 100_000)
         self.lookup = Lookup(self.relay)
         self.addCleanup(self.relay.stop)
 
     def test_found(self) -> None:
-        """The servers are asked with a plain query; the cache has it the next time."""
+        """A lookup asks the servers with a plain query; the next one is served from the cache."""
         found = self.lookup.resolve("www.example.com", 4)
         query = self.queries.asked[0].wire
         self.assertEqual(query, ask(ident=0))
@@ -37,7 +37,7 @@ class LookupTests(SynchronousTestCase):
         self.assertEqual(len(self.queries.asked), 1)
 
     def test_six(self) -> None:
-        """IPv6 is asked for by its own type."""
+        """A lookup for IPv6 asks for the AAAA record."""
         found = self.lookup.resolve("www.example.com", 6)
         query = self.queries.asked[0].wire
         self.assertEqual(query, ask(kind=AAAA, ident=0))
@@ -45,28 +45,28 @@ class LookupTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(found), ["2001::1"])
 
     def test_together(self) -> None:
-        """Several lookups of one name share a query and all have the answer."""
+        """Several lookups of one name share a query, and all get the answer."""
         found = [self.lookup.resolve("www.example.com", 4) for _ in range(3)]
         self.assertEqual(len(self.queries.asked), 1)
         self.queries.answer(answer(ask(ident=0)))
         self.assertEqual([self.successResultOf(each) for each in found], [["192.0.2.1"]] * 3)
 
     def test_none(self) -> None:
-        """A name that does not exist, or has no such address, has none."""
+        """A name that does not exist, or has no such address, gives an empty list."""
         for flags in (0x8183, 0x8180):
             found = self.lookup.resolve("www.example.com", 4)
             self.queries.answer(answer(ask(ident=0), [], flags=flags))
             self.assertEqual(self.successResultOf(found), [])
 
     def test_failed(self) -> None:
-        """That the servers fail is an error, which names the name."""
+        """A server's failure is an error that says the name."""
         found = self.lookup.resolve("www.example.com", 4)
         self.queries.answer(answer(ask(ident=0), [], flags=0x8182))
         error = self.failureResultOf(found, UpstreamError).value
         self.assertIn("www.example.com cannot be looked up (DNS error 2)", str(error))
 
     def test_cancelled(self) -> None:
-        """A lookup that was given up leaves the others theirs."""
+        """Cancelling a lookup does not affect another one of the same name."""
         first, second = (self.lookup.resolve("www.example.com", 4) for _ in range(2))
         first.cancel()
         self.failureResultOf(first)
@@ -74,7 +74,7 @@ class LookupTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(second), ["192.0.2.1"])
 
     def test_notDialled(self) -> None:
-        """A name cannot lead to this machine, its link or the pool."""
+        """No name can lead to this machine, its link or the pool."""
         found = self.lookup.resolve("evil.example", 4)
         bad = ["7f000001", "a9fea9fe", "00000000", "e0000001", "ffffffff", "c6130001", "c6120001"]
         records = [record(A, 60, bytes.fromhex(each)) for each in [*bad, "0a000001"]]

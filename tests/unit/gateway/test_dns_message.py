@@ -43,13 +43,13 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual((query.limit, query.edns), (512, -1))
 
     def test_edns(self) -> None:
-        """The OPT record tells how much fits, never less than 512 bytes."""
+        """The OPT record says how much the client takes, never less than 512 bytes."""
         self.assertEqual(readQuery(ask(extension=edns(4096))).limit, 4096)
         self.assertEqual(readQuery(ask(extension=edns(100))).limit, 512)
         self.assertEqual(readQuery(ask(extension=edns(1232, 0x8000))).edns, 0x8000)
 
     def test_key(self) -> None:
-        """Spelling, id and size make no other question; all else does."""
+        """Queries that differ in spelling, id or size share a key; no others do."""
         same = {
             readQuery(each).key
             for each in (
@@ -72,7 +72,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(len({readQuery(each).key for each in others}), len(others))
 
     def test_noKey(self) -> None:
-        """What may have an answer of its own is not shared."""
+        """A query that may have an answer of its own has no key."""
         cookie = struct.pack("!HH", 10, 8) + bytes(8)
         for wire in (
             ask(extension=edns(options=cookie)),
@@ -89,14 +89,14 @@ class QueryTests(SynchronousTestCase):
             self.assertEqual(readQuery(wire).key, b"", wire)
 
     def test_notUnderstood(self) -> None:
-        """Records that cannot be read are the server's affair; any answer fits."""
+        """A query with records that cannot be read takes an answer of any size."""
         query = readQuery(ask(extension=edns()[:-1]))
         self.assertEqual((query.limit, query.key), (LARGEST, b""))
         many = ask()[:4] + struct.pack("!HHHH", 1, 0, 0, 500) + question("a") + edns() * 500
         self.assertEqual(readQuery(many).limit, LARGEST)
 
     def test_broken(self) -> None:
-        """No header, an answer, several questions, a question without an end."""
+        """A message that is no query, or whose question is malformed, raises."""
         for wire in (
             b"",
             ask()[:11],
@@ -122,14 +122,14 @@ class MatchTests(SynchronousTestCase):
     """Tests for L{matches}."""
 
     def test_right(self) -> None:
-        """The same id and question is the answer, in whatever spelling."""
+        """A message with the same id and question is the answer, in any spelling."""
         wire = ask("www.example.com", ident=0x1234)
         query = readQuery(wire)
         self.assertTrue(matches(answer(wire), b"\x12\x34", query))
         self.assertTrue(matches(answer(ask("WWW.example.com", ident=0x1234)), b"\x12\x34", query))
 
     def test_wrong(self) -> None:
-        """Another id, name, type or class, a query, another opcode: no answer."""
+        """A message with another id, name, type or opcode is no answer, nor is a query."""
         wire = ask("www.example.com", HTTPS, ident=0x1234)
         good, query = answer(wire), readQuery(wire)
         for wrong in (
@@ -147,7 +147,7 @@ class MatchTests(SynchronousTestCase):
             self.assertFalse(matches(wrong, b"\x12\x34", query), wrong)
 
     def test_withoutQuestion(self) -> None:
-        """A message that asks nothing is answered by one that answers nothing."""
+        """A message without a question is answered by a message without a question."""
         wire = struct.pack("!HHHHHH", 5, 0x3000, 0, 0, 0, 0)
         reply = struct.pack("!HHHHHH", 5, 0xB004, 0, 0, 0, 0)
         self.assertTrue(matches(reply, wire[:2], readQuery(wire)))
@@ -157,14 +157,14 @@ class ErrorTests(SynchronousTestCase):
     """Tests for L{errorReply}."""
 
     def test_servfail(self) -> None:
-        """It repeats id, question, RD and CD, and has EDNS if the query has."""
+        """The reply repeats id, question, RD and CD, and has EDNS if the query has."""
         wire = ask("a.example", ident=9, flags=0x0110, extension=edns(4096, 0x8000))
         reply = errorReply(wire, readQuery(wire), SERVFAIL)
         expected = struct.pack("!HHHHHH", 9, 0x8192, 1, 0, 0, 1) + question("a.example")
         self.assertEqual(reply, expected + edns(1232, 0x8000))
 
     def test_formerr(self) -> None:
-        """Without knowledge of the question it is a header."""
+        """The reply to a query that could not be read is a header."""
         reply = errorReply(ask()[:-3], None, FORMERR)
         self.assertEqual((len(reply), rcode(reply)), (12, FORMERR))
 
@@ -173,7 +173,7 @@ class HostileTests(SynchronousTestCase):
     """Mutated messages."""
 
     def test_mutatedQueries(self) -> None:
-        """10,000 broken queries are read, or are no queries; nothing else happens."""
+        """10,000 mutated queries are read, or raise L{WireError} and nothing else."""
         chance = random.Random(1)
         seeds = [ask(), ask(extension=edns(options=b"\0\1\0\1x")), ask("a." * 100)]
         for _ in range(10_000):

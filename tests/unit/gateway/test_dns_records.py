@@ -39,19 +39,19 @@ class LifetimeTests(SynchronousTestCase):
         additionals: list[bytes] | None = None,
         flags: int = 0x8180,
     ) -> int | None:
-        """How long an answer of these sections lives."""
+        """For how many seconds an answer with these sections may be kept."""
         life = readLifetime(answer(WIRE, answers, authorities, additionals, flags), QUERY)
         return life and life.seconds
 
     def test_smallest(self) -> None:
-        """An answer lives as long as the record that ends first."""
+        """An answer is kept for the smallest TTL of its records."""
         self.assertEqual(self.seconds([record(A, 300), record(A, 200)]), 200)
         self.assertEqual(self.seconds([record(A, 300)], [record(NS, 100, b"\0")]), 100)
         self.assertEqual(self.seconds([record(CNAME, 50, b"\1a\0"), record(A, 300)]), 50)
         self.assertEqual(self.seconds([record(A, 999_999)]), 86_400)
 
     def test_denial(self) -> None:
-        """A denial lives by its SOA's lesser time, which is also what it says."""
+        """A denial is kept for the lesser of its SOA's times, which is also its TTL."""
         alias = record(CNAME, 900, b"\0")
         cases: list[tuple[int, list[bytes]]] = [(0x8183, []), (0x8180, []), (0x8180, [alias])]
         for flags, answers in cases:
@@ -64,11 +64,11 @@ class LifetimeTests(SynchronousTestCase):
         self.assertEqual(self.seconds([], [soa(90_000, 90_000)]), 10_800)
 
     def test_referral(self) -> None:
-        """No answer and no SOA is nothing to keep."""
+        """A message with neither an answer nor a SOA is not kept."""
         self.assertIsNone(self.seconds([], [record(NS, 300, b"\0")]))
 
     def test_notKept(self) -> None:
-        """Errors, truncated ones, options, signatures, TTL 0 and negative ones are not."""
+        """Errors, truncated answers, options, signatures, and TTLs of 0 or less are not kept."""
         for flags in (0x8182, 0x8185, 0x8380, 0x8980):
             self.assertIsNone(self.seconds([record(A, 300)], flags=flags))
         good = [record(A, 300)]
@@ -82,7 +82,7 @@ class LifetimeTests(SynchronousTestCase):
         self.assertIsNone(self.seconds([record(A, 300)] * 201))
 
     def test_broken(self) -> None:
-        """What ends too early or too late is not kept."""
+        """An answer that ends too early or too late is not kept."""
         good = answer(WIRE)
         self.assertIsNotNone(readLifetime(good, QUERY))
         for end in range(HEADER_SIZE + len(QUERY.question), len(good)):
@@ -90,7 +90,7 @@ class LifetimeTests(SynchronousTestCase):
         self.assertIsNone(readLifetime(good + b"\0", QUERY))
 
     def test_mutatedAnswers(self) -> None:
-        """10,000 broken answers are read or not; nothing else happens."""
+        """10,000 mutated answers are kept or not, and cause no error."""
         chance = random.Random(2)
         seeds = [
             answer(WIRE, [record(CNAME, 9, b"\1a\xc0\x0c"), record(A, 9)], [], [edns()]),
@@ -112,11 +112,11 @@ class TruncateTests(SynchronousTestCase):
     """Tests for L{truncate}."""
 
     def test_fits(self) -> None:
-        """What fits is not touched."""
+        """An answer that fits is not changed."""
         self.assertEqual(truncate(answer(WIRE), QUERY, 512), answer(WIRE))
 
     def test_tooLarge(self) -> None:
-        """What does not is cut to header, question and EDNS, with TC."""
+        """An answer that does not fit is cut to header, question and EDNS, with TC set."""
         large = answer(WIRE, [record(A, 300)] * 100, [], [edns(4096)])
         short = truncate(large, QUERY, 512)
         self.assertTrue(isTruncated(short))
@@ -124,7 +124,7 @@ class TruncateTests(SynchronousTestCase):
         self.assertEqual(short[12:], question("www.example.com") + edns(4096))
 
     def test_notRead(self) -> None:
-        """Records that cannot be read are left out likewise."""
+        """Records that cannot be read are left out as well."""
         short = truncate(answer(WIRE) + bytes(600), QUERY, 512)
         self.assertTrue(isTruncated(short))
         self.assertEqual(short[4:], b"\0\1" + bytes(6) + QUERY.question)

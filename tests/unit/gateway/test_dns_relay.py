@@ -1,5 +1,5 @@
 """
-Tests for L{nanotun.gateway.dns.relay} and L{nanotun.gateway.dns.exchange}.
+Tests for L{nanotun.gateway.dns.relay}, with the exchanges below it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RelayCase(SynchronousTestCase):
     """A relay between the test's clients and the test's servers."""
 
     def setUp(self) -> None:
-        """With a small cache, two servers and small limits."""
+        """A small cache, two servers and small limits."""
         self.clock = Clock()
         self.queries = FakeQueries(FIRST, SECOND)
         self.counters = Counters()
@@ -40,7 +40,7 @@ class RelayCase(SynchronousTestCase):
         self.got: list[tuple[Hashable, bytes]] = []
 
     def query(self, wire: bytes, client: Hashable = "c", overTCP: bool = False) -> bool:
-        """A client asks."""
+        """A client sends a query."""
 
         def reply(message: bytes) -> None:
             self.got.append((client, message))
@@ -48,7 +48,7 @@ class RelayCase(SynchronousTestCase):
         return self.relay.query(wire, client, reply, overTCP)
 
     def messages(self) -> list[bytes]:
-        """What the clients got."""
+        """The answers that the clients got."""
         return [message for _, message in self.got]
 
 
@@ -56,7 +56,7 @@ class RelayTests(RelayCase):
     """Tests for L{DnsRelay}."""
 
     def test_answer(self) -> None:
-        """An answer comes back with the query's id; then the cache has it."""
+        """A client gets the answer with its query's id; then the cache has it."""
         wire = ask(ident=0x4142)
         self.assertTrue(self.query(wire))
         self.assertEqual([each[:2] for each in self.queries.asked], [(FIRST, False)])
@@ -69,7 +69,7 @@ class RelayTests(RelayCase):
         self.assertEqual(self.relay.inFlight, 0)
 
     def test_repeated(self) -> None:
-        """A repeated query makes no second one, and gets one answer."""
+        """A repeated query is not sent again, and gets one answer."""
         self.assertTrue(self.query(ask()))
         self.assertFalse(self.query(ask()))
         self.queries.answer(answer(ask()))
@@ -77,7 +77,7 @@ class RelayTests(RelayCase):
         self.assertEqual(self.messages(), [answer(ask())])
 
     def test_shared(self) -> None:
-        """The same question of several clients is asked once, and each gets its id."""
+        """The same query of several clients is sent once, and each gets its own id back."""
         for number, client in enumerate("abc"):
             self.query(ask(ident=number), client)
         self.query(ask(ident=9), "a")
@@ -87,13 +87,13 @@ class RelayTests(RelayCase):
         self.assertEqual(idents, [("a", 0), ("b", 1), ("c", 2), ("a", 9)])
 
     def test_notShared(self) -> None:
-        """A query that differs in anything but its id is asked for itself."""
+        """A query that differs in anything but its id is sent on its own."""
         self.query(ask(), "a")
         self.query(ask(extension=edns()), "b")
         self.assertEqual(len(self.queries.asked), 2)
 
     def test_nextServer(self) -> None:
-        """A silent server is followed by the next; the first may still answer."""
+        """If a server is silent the next is asked; the first may still answer."""
         self.query(ask())
         self.clock.advance(ATTEMPT_TIMEOUT)
         self.assertEqual([each[0] for each in self.queries.asked], [FIRST, SECOND])
@@ -104,7 +104,7 @@ class RelayTests(RelayCase):
         self.assertEqual(self.queries.events, [("timedOut", FIRST), ("answered", FIRST)])
 
     def test_allSilent(self) -> None:
-        """When all were silent the answer is SERVFAIL, before the client gives up."""
+        """If all servers are silent the answer is SERVFAIL, before the client gives up."""
         self.query(ask(extension=edns()))
         for _ in range(ATTEMPTS):
             self.assertEqual(self.got, [])
@@ -116,7 +116,7 @@ class RelayTests(RelayCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_refused(self) -> None:
-        """A server that refuses is followed by the next at once."""
+        """If a server refuses, the next is asked at once."""
         self.query(ask())
         for _ in range(2):
             self.queries.asked[0].failed()
@@ -125,7 +125,7 @@ class RelayTests(RelayCase):
         self.assertEqual(len(self.queries.asked), 2)
 
     def test_noWay(self) -> None:
-        """If nothing can be sent the answer is SERVFAIL at once."""
+        """If no query can be sent the answer is SERVFAIL at once."""
         for error in (OSError("unreachable"), UpstreamError("no more descriptors")):
             self.queries.error = error
             self.query(ask())
@@ -133,7 +133,7 @@ class RelayTests(RelayCase):
         self.assertEqual(self.relay.inFlight, 0)
 
     def test_manyDeadlines(self) -> None:
-        """Each exchange has its own time, and one delayed call does for all."""
+        """Each exchange has its own deadline, and one delayed call serves them all."""
         self.query(ask("a"))
         self.clock.advance(1)
         self.query(ask("b"))
@@ -145,7 +145,7 @@ class RelayTests(RelayCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_errorPasses(self) -> None:
-        """A server's SERVFAIL is its answer; no other server is asked, none kept."""
+        """A server's SERVFAIL is its answer: no other server is asked, and it is not kept."""
         message = answer(ask(), [], flags=0x8182)
         for _ in range(2):
             self.query(ask())
@@ -154,7 +154,7 @@ class RelayTests(RelayCase):
         self.assertEqual([each[0] for each in self.queries.asked], [FIRST, FIRST])
 
     def test_unknownPasses(self) -> None:
-        """What is not understood goes there and back as it is."""
+        """A query that is not understood is passed on as it is, and so is its answer."""
         wire = ask(flags=0x2800) + b"whatever"
         self.query(wire)
         self.assertEqual(self.queries.asked[0].wire, wire)
@@ -171,7 +171,7 @@ class LimitTests(RelayCase):
         return answer(wire, [record(A, 300)] * 60)
 
     def test_sizes(self) -> None:
-        """An answer that is too large is cut by UDP, by EDNS's size, and not by TCP."""
+        """An answer is cut to what its client takes by UDP, and never by TCP."""
         small, roomy = ask(), ask(extension=edns(4096))
         for _ in range(2):
             # The second time from the cache.
@@ -187,7 +187,7 @@ class LimitTests(RelayCase):
         self.assertEqual(self.counters.truncated, 2)
 
     def test_truncatedByServer(self) -> None:
-        """TC is passed on to who asked by UDP; for TCP the same server is asked by TCP."""
+        """A truncated answer is for clients by UDP; for others its server is asked by TCP."""
         cut = answer(ask(), [], flags=0x8380)
         self.query(ask(ident=1), "udp")
         self.query(ask(ident=2), "tcp", overTCP=True)
@@ -202,7 +202,7 @@ class LimitTests(RelayCase):
         self.assertEqual(self.relay.inFlight, 0)
 
     def test_truncatedForAll(self) -> None:
-        """Without anybody on TCP a truncated answer is the end, and not kept."""
+        """Without a client by TCP a truncated answer ends the exchange, and is not kept."""
         cut = answer(ask(), [], flags=0x8380)
         self.query(ask())
         self.queries.answer(cut)
@@ -211,7 +211,7 @@ class LimitTests(RelayCase):
         self.assertEqual(self.counters.servfail, 0)
 
     def test_tcpFails(self) -> None:
-        """Servers that cannot be asked by TCP end in SERVFAIL."""
+        """If no server can be asked by TCP the answer is SERVFAIL."""
         self.query(ask(), overTCP=True)
         self.queries.answer(answer(ask(), [], flags=0x8380))
         for _ in range(ATTEMPTS):
@@ -220,12 +220,12 @@ class LimitTests(RelayCase):
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
 
     def test_largeQuery(self) -> None:
-        """A query too large for UDP goes by TCP at once."""
+        """A query that is too large for UDP is sent by TCP at once."""
         self.query(ask(extension=edns(options=bytes(1000))), overTCP=True)
         self.assertEqual(self.queries.asked[0][:2], (FIRST, True))
 
     def test_inFlight(self) -> None:
-        """Over the limits of a client and of all the answer is SERVFAIL, at once."""
+        """Over the limit of a client, or of all, the answer is SERVFAIL at once."""
         for number in range(5):
             self.query(ask(f"a{number}"), "a")
         self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
@@ -238,7 +238,7 @@ class LimitTests(RelayCase):
         self.assertEqual((self.counters.limited, len(self.queries.asked)), (2, 7))
 
     def test_large(self) -> None:
-        """Queries that are large are bounded in bytes; small ones pass all the same."""
+        """Large queries are limited by their bytes; small ones pass all the same."""
         self.relay = DnsRelay(self.clock, self.queries, self.counters, 10, 100_000)
         size = 60_000
         wires = [
@@ -260,7 +260,7 @@ class LimitTests(RelayCase):
         self.assertEqual(self.counters.limited, 1)
 
     def test_malformed(self) -> None:
-        """A broken question is FORMERR; what is no query gets nothing."""
+        """A malformed question gets FORMERR, and bytes that are no query get nothing."""
         self.assertTrue(self.query(ask()[:-1]))
         self.assertFalse(self.query(b"short"))
         self.assertFalse(self.query(answer(ask())))
@@ -268,7 +268,7 @@ class LimitTests(RelayCase):
         self.assertEqual((self.counters.malformed, self.queries.asked), (3, []))
 
     def test_clearCache(self) -> None:
-        """What was asked before the cache was cleared is answered and not kept."""
+        """A query from before the cache was cleared is answered, and its answer not kept."""
         self.query(ask("a"))
         self.queries.answer(answer(ask("a")))
         self.query(ask("b"))
@@ -277,7 +277,7 @@ class LimitTests(RelayCase):
         self.assertEqual((len(self.got), len(self.relay.cache)), (2, 0))
 
     def test_stop(self) -> None:
-        """After the stop nothing is under way and nobody hears anything."""
+        """After stop no query is under way, and no client hears anything."""
         self.query(ask())
         self.relay.stop()
         self.assertTrue(self.queries.attempts[0].cancelled)

@@ -62,7 +62,7 @@ class PipelineTests(TestCase):
     timeout = 5
 
     def setUp(self) -> None:
-        """A server that listens."""
+        """A server that listens, and a stream to it."""
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
@@ -77,7 +77,7 @@ class PipelineTests(TestCase):
         self.addCleanup(self.settle)
 
     def make(self, port: int) -> ServerStream:
-        """An upstream whose ids count from 0."""
+        """A stream whose ids count from 0, each offered twice."""
         idents = itertools.count()
         return ServerStream(
             makeStream,
@@ -100,13 +100,13 @@ class PipelineTests(TestCase):
         return Remember()
 
     async def settle(self) -> None:
-        """At the end nothing is open, and no call is left."""
+        """After stop no connection is open, and no delayed call is left."""
         self.stream.stop()
         await self.until(lambda: all(server.lost for server in self.servers))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def until(self, condition: Any) -> None:
-        """Let the reactor turn."""
+        """Let the reactor turn until a condition holds."""
         while not condition():
             await deferLater(self.reactor, 0)
 
@@ -120,7 +120,7 @@ class PipelineTests(TestCase):
         return self.stream.ask(wire, read(wire), answered, partial(self.heard.append, number))
 
     async def queries(self, count: int, server: int = 0) -> list[bytes]:
-        """The first queries of a connection."""
+        """Wait for so many queries on a connection; return all that it has had."""
         await self.until(lambda: len(self.servers) > server)
         await self.until(lambda: len(self.servers[server].heard) >= count)
         return self.servers[server].heard
@@ -141,7 +141,7 @@ class PipelineTests(TestCase):
         self.assertEqual(len(self.servers), 1)
 
     async def test_largest(self) -> None:
-        """An answer of 65,535 bytes comes whole."""
+        """An answer of 65,535 bytes arrives whole."""
         self.ask(0)
         (query,) = await self.queries(1)
         padding = 65535 - len(answer(query, [])) - 12
@@ -152,7 +152,7 @@ class PipelineTests(TestCase):
         self.assertEqual(self.heard, [(0, large[2:])])
 
     async def test_wrong(self) -> None:
-        """What answers nothing asked is ignored, as is the answer to what was given up."""
+        """Messages that answer no query are ignored, and so is the answer to a cancelled query."""
         given = self.ask(0)
         self.ask(1)
         first, second = await self.queries(2)
@@ -166,7 +166,7 @@ class PipelineTests(TestCase):
         self.assertEqual(self.counters.ignored, 4)
 
     async def test_keptAndClosed(self) -> None:
-        """On a connection that worked and was closed, a query is asked again, once."""
+        """If a connection that has worked is closed, its query is sent again, once."""
         self.ask(0)
         (query,) = await self.queries(1)
         self.servers[0].sendString(answer(query))
@@ -181,7 +181,7 @@ class PipelineTests(TestCase):
         self.assertEqual(self.heard[1:], [1])
 
     async def test_freshAndClosed(self) -> None:
-        """On a fresh connection the end is a failure."""
+        """If a fresh connection is closed, its query has failed."""
         self.ask(0)
         await self.queries(1)
         self.servers[0].transport.abortConnection()  # type: ignore[union-attr]
@@ -189,7 +189,7 @@ class PipelineTests(TestCase):
         self.assertEqual((self.heard, len(self.servers)), ([0], 1))
 
     async def test_manyAndClosed(self) -> None:
-        """However many are under way at the end, each is looked at once."""
+        """However many queries are under way when a connection ends, each is handled once."""
         count = 500
         self.ask(count)
         (query,) = await self.queries(1)
@@ -212,7 +212,7 @@ class PipelineTests(TestCase):
         self.assertLess(compared, count)
 
     async def test_idle(self) -> None:
-        """A connection that has nothing to do is closed, and the next query makes one."""
+        """An idle connection is closed, and the next query opens another."""
         self.ask(0)
         (query,) = await self.queries(1)
         self.clock.advance(IDLE - 1)
@@ -227,7 +227,7 @@ class PipelineTests(TestCase):
         await self.queries(1, server=1)
 
     async def test_silent(self) -> None:
-        """A connection that does not answer is given up, however much is asked."""
+        """A connection without answers is closed, however many queries are sent on it."""
         self.ask(0)
         await self.queries(1)
         self.clock.advance(IDLE / 2)
@@ -237,21 +237,21 @@ class PipelineTests(TestCase):
         self.assertEqual(self.heard, [0, 1])
 
     async def test_refused(self) -> None:
-        """A server that does not listen is a failure."""
+        """A query to a server that does not listen fails."""
         await self.port.stopListening()
         self.ask(0)
         await self.until(lambda: self.heard)
         self.assertEqual(self.heard, [0])
 
     async def test_stop(self) -> None:
-        """A stop while connecting leaves nothing."""
+        """After stop, a connection that was being made is reported to nobody."""
         self.ask(0)
         self.stream.stop()
         await deferLater(self.reactor, 0)
         self.assertEqual(self.heard, [])
 
     def test_noWay(self) -> None:
-        """An address that cannot be reached raises, and nothing waits."""
+        """A query to an address without a route raises, every time."""
         stream = ServerStream(
             makeStream, bytes, FakeReactor(), self.counters, Endpoint("255.255.255.255", 53)
         )
@@ -277,20 +277,20 @@ class ConnectWaiterTests(SynchronousTestCase):
         self.addCleanup(self.socket.close)
 
     def test_connected(self) -> None:
-        """The socket is handed over, and the waiter is through."""
+        """The connected socket is handed over, and the waiter lets go of it."""
         verifyObject(IWriteDescriptor, self.waiter)
         self.waiter.doWrite()
         self.assertEqual(self.done, [self.socket])
         self.assertEqual((self.reactor.writers, self.waiter.fileno()), (set(), -1))
 
     def test_lost(self) -> None:
-        """If the reactor throws it out, there is no connection; told once."""
+        """If the reactor removes the waiter, that is reported once, and the socket closed."""
         for _ in range(2):
             self.waiter.connectionLost(Failure(ConnectionRefusedError()))
         self.assertEqual((self.done, self.socket.fileno()), ([None], -1))
 
     def test_cancel(self) -> None:
-        """Who gives up hears nothing."""
+        """A cancelled waiter closes its socket and reports nothing."""
         self.waiter.cancel()
         self.waiter.cancel()
         self.assertEqual((self.done, self.socket.fileno()), ([], -1))

@@ -1,6 +1,6 @@
 """
-Tests for L{nanotun.gateway.dns.udp} and L{nanotun.gateway.dns.ask}, on real sockets of
-the loopback interface.
+Tests for L{nanotun.gateway.dns.udp} and L{nanotun.gateway.dns.ask}, with real sockets on the
+loopback interface.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class QuerySocketTests(SynchronousTestCase):
     """Tests for L{QuerySocket}."""
 
     def setUp(self) -> None:
-        """A server's socket, which the test reads and writes."""
+        """A server's socket that the test reads and writes."""
         self.reactor = FakeReactor()
         self.counters = Counters()
         self.server = makeDatagram(socket.AF_INET)
@@ -50,7 +50,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.heard.append("failed")
 
     def send(self, wire: bytes, server: Endpoint | None = None) -> QuerySocket:
-        """Ask the server, with the id 0xabcd."""
+        """Send a query to the server, with the id 0xabcd."""
         made = QuerySocket(
             makeDatagram,
             self.reactor,
@@ -66,7 +66,7 @@ class QuerySocketTests(SynchronousTestCase):
         return made
 
     def test_answer(self) -> None:
-        """The query goes out with the new id; the answer ends it."""
+        """The query is sent with the new id, and the answer closes the socket."""
         made = self.send(ask(ident=1))
         verifyObject(IReadDescriptor, made)
         self.assertEqual(self.reactor.readers, {made})
@@ -81,8 +81,8 @@ class QuerySocketTests(SynchronousTestCase):
 
     def test_forger(self) -> None:
         """
-        Of 10,000 wrong replies from the right address none is taken, and the right
-        one afterwards is.
+        None of 10,000 wrong replies from the right address is accepted, and the right reply
+        after them is.
         """
         made = self.send(ask("www.example.com", 65))
         wire, address = self.server.recvfrom(600)
@@ -115,7 +115,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual(self.heard, [answer(wire)])
 
     def test_budget(self) -> None:
-        """A flood is read in portions."""
+        """One turn of the reactor reads at most L{BUDGET} datagrams of a flood."""
         made = self.send(ask())
         _, address = self.server.recvfrom(600)
         for _ in range(BUDGET + 10):
@@ -124,7 +124,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual(self.counters.ignored, BUDGET)
 
     def test_refused(self) -> None:
-        """A closed port is told when something can be read, too; the socket stays open."""
+        """A refusal is reported also when it is noticed by reading; the socket stays open."""
         server = Endpoint(*self.server.getsockname())
         self.server.close()
         made = self.send(ask(), server)
@@ -133,7 +133,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertNotEqual(made.fileno(), -1)
 
     def test_notSent(self) -> None:
-        """What cannot be sent raises and leaves no socket."""
+        """A query that cannot be sent raises and leaves no socket open."""
         made: list[socket.socket] = []
 
         def remember(family: int) -> socket.socket:
@@ -155,7 +155,7 @@ class QuerySocketTests(SynchronousTestCase):
         self.assertEqual((made[0].fileno(), self.reactor.readers), (-1, set()))
 
     def test_lost(self) -> None:
-        """If the reactor throws it out, that is a failure."""
+        """A socket that the reactor removes for no error of its own has failed."""
         made = self.send(ask())
         made.connectionLost(Failure(ConnectionLost()))
         self.assertEqual((self.heard, made.fileno()), (["failed"], -1))
@@ -190,7 +190,7 @@ class RefusedTests(TestCase):
         self.addCleanup(self.made.cancel)
 
     def remember(self, family: int) -> socket.socket:
-        """Make a socket that the test knows as well."""
+        """Make a socket and keep it for the test."""
         self.sockets.append(makeDatagram(family))
         return self.sockets[-1]
 
@@ -199,12 +199,12 @@ class RefusedTests(TestCase):
         self.heard.append("failed")
 
     async def until(self, condition: Any) -> None:
-        """Let the reactor turn."""
+        """Let the reactor turn until a condition holds."""
         while not condition():
             await deferLater(self.reactor, 0)
 
     async def test_answer(self) -> None:
-        """A refusal is told, and the answer after it is taken."""
+        """A refusal is reported, and an answer after it is accepted."""
         await self.until(lambda: self.heard)
         self.assertEqual(self.heard, ["failed"])
         server = makeDatagram(socket.AF_INET)
@@ -216,7 +216,7 @@ class RefusedTests(TestCase):
         self.assertEqual(self.made.fileno(), -1)
 
     async def test_flood(self) -> None:
-        """Refusals without end are an end."""
+        """After L{ERRORS_LIMIT} refusals the socket is closed."""
         for count in range(1, ERRORS_LIMIT):
             await self.until(lambda count=count: len(self.heard) == count)
             self.assertNotEqual(self.made.fileno(), -1)
@@ -225,7 +225,7 @@ class RefusedTests(TestCase):
         self.assertEqual(self.made.fileno(), -1)
 
     async def test_cancelled(self) -> None:
-        """An asker that gives up when it is told leaves nothing in the reactor."""
+        """A caller that cancels when it hears of a failure leaves nothing in the reactor."""
         self.patch(self, "failed", lambda: self.made.cancel())
         await self.until(lambda: self.made.fileno() == -1)
         self.assertNotIn(self.made, self.reactor.getReaders())
@@ -235,7 +235,7 @@ class ServerQueriesTests(SynchronousTestCase):
     """Tests for L{ServerQueries}, below a relay."""
 
     def setUp(self) -> None:
-        """Two servers of which none reads."""
+        """Two servers that answer nothing by themselves."""
         self.reactor = FakeReactor()
         self.sockets = [makeDatagram(socket.AF_INET) for _ in range(2)]
         for each in self.sockets:
@@ -251,7 +251,7 @@ class ServerQueriesTests(SynchronousTestCase):
         self.got: list[bytes] = []
 
     def test_ports(self) -> None:
-        """Each query has its own id and its own port."""
+        """Each query is sent with its own id from its own port."""
         seen = set()
         for number in range(20):
             self.relay.query(ask(f"a{number}", ident=7), "c", self.got.append)
@@ -261,7 +261,7 @@ class ServerQueriesTests(SynchronousTestCase):
         self.assertEqual(len({port for _, port in seen}), 20)
 
     def test_health(self) -> None:
-        """A server that stays silent is asked last, and an answer brings it back."""
+        """A server that stays silent is asked last, until it answers."""
         for number in range(3):
             self.relay.query(ask(f"a{number}"), "c", self.got.append)
         self.reactor.advance(1.5)
@@ -274,7 +274,7 @@ class ServerQueriesTests(SynchronousTestCase):
         self.assertEqual(self.queries.order(), tuple(self.servers))
 
     def test_noSocket(self) -> None:
-        """A system without sockets is no fault of the server's."""
+        """If this machine has no sockets left, the server is not blamed."""
 
         def none(family: int) -> socket.socket:
             raise UpstreamError("There are no more file descriptors.")

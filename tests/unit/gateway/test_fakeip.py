@@ -37,7 +37,7 @@ class FakeDnsTests(SynchronousTestCase):
     """Tests for L{FakeDns}."""
 
     def setUp(self) -> None:
-        """Before a relay, with a pool of one."""
+        """In front of a relay, with a pool of one address."""
         self.queries = FakeQueries()
         self.counters = Counters()
         self.relay = DnsRelay(Clock(), self.queries, self.counters, 10, 100_000)
@@ -46,14 +46,14 @@ class FakeDnsTests(SynchronousTestCase):
         self.got: list[bytes] = []
 
     def test_own(self) -> None:
-        """What it can answer it does, and no server is asked."""
+        """A query for a faked name is answered without asking a server."""
         self.assertTrue(self.dns.query(ask(), "c", self.got.append))
         self.assertTrue(self.got[0].endswith(b"\xc6\x13\0\1"))
         self.assertEqual((self.counters.queries, self.counters.faked), (1, 1))
         self.assertEqual(self.queries.asked, [])
 
     def test_relayed(self) -> None:
-        """All else goes to the relay, with all that was said about it."""
+        """All other queries are passed to the relay, with all arguments."""
         wire = ask("printer.local")
         self.assertTrue(self.dns.query(wire, "c", self.got.append))
         self.assertFalse(self.dns.query(wire, "c", self.got.append, overTCP=True, largest=600))
@@ -62,7 +62,7 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
 
     def test_exhausted(self) -> None:
-        """That there is no address left is told once."""
+        """New names get SERVFAIL once no address is left."""
         for number in range(3):
             self.dns.query(ask(f"n{number}.example"), "c", self.got.append)
         self.assertEqual([rcode(each) for each in self.got], [0, 2, 2])
@@ -72,7 +72,7 @@ class FakeIpNamesTests(SynchronousTestCase):
     """Tests for L{FakeIpNames}."""
 
     def setUp(self) -> None:
-        """Names of a pool of two, with a file."""
+        """Names from a pool of two addresses, with a file."""
         self.clock = Clock()
         self.path = self.mktemp()
         self.pool = FakePool(2)
@@ -80,11 +80,11 @@ class FakeIpNamesTests(SynchronousTestCase):
         verifyObject(INames, self.names)
 
     def make(self, pool: FakePool) -> FakeIpNames:
-        """Of another run."""
+        """The names of one run of the daemon."""
         return FakeIpNames(self.clock, pool, FakeStore(self.path), FakeLookup(), 1000.0)
 
     def test_names(self) -> None:
-        """A fake address has its name, others have none."""
+        """A fake address has the name it was given to; no other address has one."""
         self.pool.give("a.example", 0)
         self.assertTrue(self.names.followsFlows)
         self.assertEqual(self.names.nameOf("198.19.0.1"), "a.example")
@@ -96,7 +96,7 @@ class FakeIpNamesTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.names.resolve("b", 6)), ["b/6"])
 
     def test_held(self) -> None:
-        """A name keeps its address for the time of a flow after it was looked at."""
+        """Asking for the name of an address holds it for the time of a flow."""
         for text in ("a.example", "b.example"):
             self.pool.give(text, 0)
         self.clock.advance(HOLD - 1)
@@ -107,7 +107,7 @@ class FakeIpNamesTests(SynchronousTestCase):
         self.assertIsNone(self.pool.give("d.example", self.clock.seconds()))
 
     def test_flows(self) -> None:
-        """Flows are told to the pool."""
+        """The pool learns of flows."""
         fake = self.pool.give("a.example", 0)
         assert fake is not None
         self.names.flowJoined("198.19.0.1")
@@ -116,7 +116,7 @@ class FakeIpNamesTests(SynchronousTestCase):
         self.assertEqual(fake.flows, 0)
 
     def test_saved(self) -> None:
-        """New names are saved together, and at the stop; the next run has them."""
+        """New names are saved at intervals and at the stop, and the next run has them."""
         self.names.start()
         self.pool.give("a.example", 0)
         self.assertFalse(os.path.exists(self.path))
@@ -137,7 +137,7 @@ class RealNamesTests(SynchronousTestCase):
     """Tests for L{RealNames}."""
 
     def test_answered(self) -> None:
-        """The names are those of the relay's answers; none is fake."""
+        """The names are those of the relay's answers, and no address is fake."""
         answered = AnsweredNames()
         names = RealNames(Clock(), answered, FakeLookup())
         verifyObject(INames, names)
@@ -153,7 +153,7 @@ class RealNamesTests(SynchronousTestCase):
         names.stop()
 
     def test_none(self) -> None:
-        """Where nobody wants names none is known."""
+        """Without remembered answers no name is known."""
         names = RealNames(Clock(), None, FakeLookup())
         self.assertIsNone(names.nameOf("192.0.2.1"))
         self.assertFalse(names.knowsAny)

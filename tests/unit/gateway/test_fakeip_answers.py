@@ -31,7 +31,7 @@ from tests.unit.gateway.gateway_cases import (
 
 
 def reverse6(number: int) -> str:
-    """The name of the PTR record of an address of the pool."""
+    """The name that has the PTR record of a number's IPv6 address."""
     digits = f"fdfedcba98760001{number:016x}"
     return ".".join(reversed(digits)) + ".ip6.arpa"
 
@@ -46,13 +46,13 @@ class AnswerTests(SynchronousTestCase):
         self.answers.setReal(("proxy.example",))
 
     def addresses(self, wire: bytes, now: float = 0) -> list[str]:
-        """What a question is answered with."""
+        """The addresses that a query is answered with."""
         message = self.answers.answer(wire, now)
         assert message is not None
         return readAddresses(message, read(wire))[0]
 
     def test_setReal(self) -> None:
-        """Names that have real addresses may become others; one that was faked is no more."""
+        """The names with real addresses can be replaced, also by one that was faked before."""
         self.assertEqual(self.addresses(ask("new.example")), ["198.19.0.1"])
         self.assertIs(self.answers.answer(ask("proxy.example"), 0), None)
         self.answers.setReal(("new.example",))
@@ -60,7 +60,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("proxy.example")), ["198.19.0.2"])
 
     def test_bytes(self) -> None:
-        """The answer, byte by byte: the question as it came, one record, EDNS if asked."""
+        """An answer is, byte by byte, the question as asked, one record, and EDNS if asked."""
         wire = ask("WWW.example.com", ident=0x4142, extension=edns(4096, 0x8000))
         self.assertEqual(
             self.answers.answer(wire, 0),
@@ -71,7 +71,7 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_families(self) -> None:
-        """A name has one address of each family, in whatever spelling it is asked for."""
+        """A name has one address of each family, in any spelling."""
         for wire in (ask("a.example"), ask("A.exAMPle", ident=9), ask("a.example", flags=0)):
             self.assertEqual(self.addresses(wire), ["198.19.0.1"])
             self.assertEqual(self.addresses(wire, 1), ["198.19.0.1"])
@@ -79,7 +79,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("b.example", AAAA)), ["fdfe:dcba:9876:1::2"])
 
     def test_repeated(self) -> None:
-        """A repeated query has its own id and holds the name."""
+        """A repeated query gets its own id back, and holds the name."""
         self.answers.answer(ask("a.example"), 0)
         message = self.answers.answer(ask("a.example", ident=77), HOLD - 1)
         assert message is not None
@@ -89,7 +89,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("a.example"), HOLD), ["198.19.0.1"])
 
     def test_reused(self) -> None:
-        """An answer that was remembered is not given when the address is another name's."""
+        """A remembered answer is not given once another name has the address."""
         self.addresses(ask("a.example"))
         for number in range(4):
             self.addresses(ask(f"n{number}.example"), HOLD)
@@ -97,7 +97,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("n3.example"), 3 * HOLD), ["198.19.0.1"])
 
     def test_exhausted(self) -> None:
-        """When all addresses are in use a new name gets SERVFAIL, the others theirs."""
+        """When all addresses are in use a new name gets SERVFAIL, and the others keep theirs."""
         for number in range(4):
             self.addresses(ask(f"n{number}.example"))
         message = self.answers.answer(ask("new.example"), 0)
@@ -106,7 +106,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("n0.example")), ["198.19.0.1"])
 
     def test_hints(self) -> None:
-        """HTTPS and SVCB have no data, which is kept for a while and costs no address."""
+        """HTTPS and SVCB get an answer without data that may be cached, and use no address."""
         for kind in (HTTPS, SVCB):
             for text in ("a.example", "_8443._https.a.example"):
                 wire = ask(text, kind)
@@ -119,7 +119,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(len(self.pool), 0)
 
     def test_relayed(self) -> None:
-        """Local and excluded names, other types and classes, and oddities are the servers'."""
+        """Local and excluded names, other types and classes, and oddities go to the servers."""
         for wire in (
             ask("localhost"),
             ask("a.localhost"),
@@ -151,12 +151,12 @@ class AnswerTests(SynchronousTestCase):
         ):
             self.assertIsNone(self.answers.answer(wire, 0), wire)
         self.assertEqual(len(self.pool), 0)
-        # What only looks like an excluded name is none.
+        # Names that only resemble an excluded or real name are faked.
         self.assertEqual(self.addresses(ask("xcorp.example")), ["198.19.0.1"])
         self.assertEqual(self.addresses(ask("www.proxy.example")), ["198.19.0.2"])
 
     def test_pointer(self) -> None:
-        """The PTR record of an address of the pool is its name, or there is none."""
+        """A PTR query for an address of the pool gets its name, or NXDOMAIN."""
         self.addresses(ask("a.example"))
         for text in ("1.0.19.198.in-addr.arpa", reverse6(1)):
             message = self.answers.answer(ask(text, PTR), 0)
@@ -168,7 +168,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(rcode(message), NXDOMAIN)
 
     def test_roundabout(self) -> None:
-        """Nobody is told of a resolver to move to, and Firefox is asked to stay."""
+        """No other resolver is discovered, and Firefox is told not to use its own DNS."""
         message = self.answers.answer(ask("_dns.resolver.arpa", SVCB), 0)
         assert message is not None
         self.assertEqual((rcode(message), message[6:8]), (0, b"\0\0"))
@@ -178,7 +178,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(rcode(message), NXDOMAIN)
 
     def test_bounded(self) -> None:
-        """What is remembered of queries has a limit, in number and size."""
+        """The queries that are remembered are limited in number and size."""
         self.answers.answer(ask("a.example", extension=edns(options=bytes(400))), 0)
         self.assertEqual(len(self.answers._known), 0)
         for ident in range(KNOWN_LIMIT + 10):
@@ -187,7 +187,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(len(self.answers._known), 10)
 
     def test_hostile(self) -> None:
-        """10,000 mutated queries: an answer that fits, or none, and no error."""
+        """10,000 mutated queries get an answer that fits, or none, and cause no error."""
         chance = random.Random(9)
         seeds = [ask("a.example"), ask("b.example", AAAA, extension=edns()), ask(reverse6(1), PTR)]
         for _ in range(10_000):

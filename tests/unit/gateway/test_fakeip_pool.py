@@ -17,7 +17,7 @@ class AddressTests(SynchronousTestCase):
     """Tests for numbers and addresses."""
 
     def test_both(self) -> None:
-        """A number has an address of either network, and each leads back to it."""
+        """A number has an address in both networks, and each address leads back to it."""
         for number in (1, 2, 255, 256, 65533, SIZE):
             for host, network in zip(addresses(number), (FAKE4, FAKE6), strict=True):
                 self.assertIn(ip_address(host), ip_network(network))
@@ -27,7 +27,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(SIZE, 65534)
 
     def test_others(self) -> None:
-        """No other address has a number, and none of the network's two ends a name."""
+        """No other address has a number, and neither end of a network has a name."""
         pool = FakePool()
         for host in (
             "198.18.0.1",
@@ -47,7 +47,7 @@ class PoolTests(SynchronousTestCase):
     """Tests for L{FakePool}."""
 
     def number(self, pool: FakePool, name: str, now: float = 0) -> int:
-        """What a name gets; 0 for none."""
+        """The number that a name gets; 0 for none."""
         fake = pool.give(name, now)
         return 0 if fake is None else fake.number
 
@@ -61,7 +61,7 @@ class PoolTests(SynchronousTestCase):
         self.assertIsNone(pool.find("198.19.0.3"))
 
     def test_oldest(self) -> None:
-        """A full pool takes the number of the name not heard of for longest."""
+        """A full pool gives away the number of the name that was not used for longest."""
         pool = FakePool(3)
         for now, name in enumerate("abca"):
             self.number(pool, name, now)
@@ -70,7 +70,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(len(pool), 3)
 
     def test_exhausted(self) -> None:
-        """When all numbers are in use nobody loses one; later there is one again."""
+        """When all numbers are in use no name loses its own; later one is free again."""
         pool = FakePool(2)
         self.number(pool, "a", 0)
         self.number(pool, "b", 10)
@@ -79,7 +79,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.number(pool, "c", 20 + HOLD), 1)
 
     def test_flows(self) -> None:
-        """A flow keeps a number from others until it has ended, and a while longer."""
+        """A number is in use until its flows have ended, and for a while longer."""
         pool = FakePool(1)
         self.number(pool, "a", 0)
         pool.flowJoined("198.19.0.1")
@@ -94,7 +94,7 @@ class PoolTests(SynchronousTestCase):
         pool.flowClosed("198.19.0.9", 0)
 
     def test_restart(self) -> None:
-        """What was saved is there again, in the same order, and held for a while."""
+        """Saved names are restored in the same order, and are in use for a while."""
         pool = FakePool(3)
         for now, name in enumerate("abca"):
             self.number(pool, name, now)
@@ -107,13 +107,13 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual([self.number(again, each, HOLD) for each in "dac"], [2, 1, 3])
 
     def test_free(self) -> None:
-        """Numbers that were not saved are given to new names."""
+        """After a restore, new names get the numbers that are left."""
         pool = FakePool(3)
         pool.restore([(2, "b")], 0)
         self.assertEqual([self.number(pool, each) for each in "abc"], [1, 2, 3])
 
     def test_nonsense(self) -> None:
-        """What makes no sense is refused as a whole."""
+        """Invalid names and numbers are refused, and nothing changes."""
         for saved in (
             [(0, "a")],
             [(4, "a")],
@@ -133,8 +133,8 @@ class PoolTests(SynchronousTestCase):
 
     def test_property(self) -> None:
         """
-        Whatever happens, a name never has two numbers, no two names share one, and a
-        number in use stays its name's.
+        Whatever happens, a name never has two numbers, no two names share one, and a name
+        keeps a number that is in use.
         """
         chance = random.Random(7)
         pool, now = FakePool(20), 0.0

@@ -19,14 +19,14 @@ class StoreTests(SynchronousTestCase):
     """Tests for L{FakeStore}."""
 
     def setUp(self) -> None:
-        """A path in a folder that is not there."""
+        """A path in a directory that does not exist."""
         self.path = os.path.join(self.mktemp(), "fakeip.json")
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(FakeStore, "_log", log)
 
     def lines(self) -> list[str]:
-        """What was logged."""
+        """The log's lines."""
         return [f"{each['log_level'].name}: {formatEvent(each)}" for each in self.logged]
 
     def filled(self) -> FakePool:
@@ -37,20 +37,20 @@ class StoreTests(SynchronousTestCase):
         return pool
 
     def loaded(self) -> list[tuple[int, str]]:
-        """What a new pool gets from the file."""
+        """The numbers and names that a new pool gets from the file."""
         pool = FakePool()
         FakeStore(self.path).load(pool, 0)
         return pool.saved()
 
     def write(self, data: bytes, mode: int = 0o600) -> None:
-        """Put something there."""
+        """Write a file of the test's own."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         with open(self.path, "wb") as file:
             file.write(data)
         os.chmod(self.path, mode)
 
     def test_restart(self) -> None:
-        """What one run saved the next one has; nobody else can read it."""
+        """The next run has the names that one run saved; other users cannot read them."""
         pool = self.filled()
         FakeStore(self.path).save(pool)
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
@@ -60,7 +60,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.lines(), [])
 
     def test_unchanged(self) -> None:
-        """Nothing is written when there is nothing new."""
+        """Without new names nothing is written."""
         pool = self.filled()
         store = FakeStore(self.path)
         store.save(pool)
@@ -70,7 +70,7 @@ class StoreTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(self.path))
 
     def test_missing(self) -> None:
-        """No file, or no path, is nothing to talk about."""
+        """A missing file, or no path, is not logged."""
         self.assertEqual(self.loaded(), [])
         none = FakeStore("")
         none.load(FakePool(), 0)
@@ -78,7 +78,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.lines(), [])
 
     def test_useless(self) -> None:
-        """A file that is no such file is one warning each and a fresh start."""
+        """A file with anything else in it is logged as one warning, and gives no names."""
         FakeStore(self.path).save(self.filled())
         with open(self.path) as file:
             good = json.load(file)
@@ -104,7 +104,7 @@ class StoreTests(SynchronousTestCase):
             self.assertIn("cannot be used", line)
 
     def test_unsafe(self) -> None:
-        """What others can write, and what is no file, is not read."""
+        """A file that others can write is not read, nor is a link or a pipe."""
         FakeStore(self.path).save(self.filled())
         os.chmod(self.path, 0o620)
         self.assertEqual(self.loaded(), [])
@@ -119,7 +119,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(len(self.lines()), 3)
 
     def test_replaced(self) -> None:
-        """A file is replaced as a whole, whatever a killed run or somebody left beside it."""
+        """The file is replaced as a whole, and a link beside it is not followed."""
         FakeStore(self.path).save(self.filled())
         victim = self.mktemp()
         with open(victim, "w") as file:
@@ -131,7 +131,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(len(self.loaded()), 2)
 
     def test_unwritable(self) -> None:
-        """A file that cannot be written is one error, until it could be again."""
+        """A file that cannot be written is logged once, until it has been written again."""
         folder = os.path.dirname(self.path)
         with open(folder, "w"):
             pass
@@ -146,7 +146,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(len(self.loaded()), 2)
 
     def test_again(self) -> None:
-        """What could not be written is written later, and nothing is left of the try."""
+        """Names that could not be written are written later, and no temporary file is left."""
         pool = self.filled()
         store = FakeStore(self.path)
         # A directory cannot be replaced by a file.

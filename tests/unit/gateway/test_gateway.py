@@ -1,6 +1,6 @@
 """
-Tests for L{nanotun.gateway}: the parts together, between a fake engine and a server
-on the loopback interface.
+Tests for L{nanotun.gateway}: all parts together, between a fake engine and a server on the
+loopback interface.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GatewayTests(SynchronousTestCase):
     """Tests for L{Gateway} and L{makeGateway}."""
 
     def setUp(self) -> None:
-        """A gateway that runs."""
+        """A gateway that has been started, and its server."""
         self.reactor = FakeReactor()
         self.engine = FakeEngine()
         self.server = makeDatagram(socket.AF_INET)
@@ -65,24 +65,24 @@ class GatewayTests(SynchronousTestCase):
         return makeGateway(self.reactor, engine, settings, makeDatagram, makeStream, noted)
 
     def app(self, *wires: bytes) -> None:
-        """An app asks, with one batch."""
+        """An app sends queries, in one batch."""
         self.engine.receiver([Datagram(APP, GATEWAY, wire) for wire in wires])
 
     def serve(self, message: bytes | None = None) -> bytes:
-        """The server answers the next query."""
+        """The server answers the next query; return the query."""
         wire, address = self.server.recvfrom(65535)
         self.server.sendto(answer(wire) if message is None else wire[:2] + message[2:], address)
         return wire
 
     def test_start(self) -> None:
-        """It listens for datagrams and connections on port 53."""
+        """A started gateway listens for datagrams and connections on port 53."""
         listening = [(Protocol.UDP, 53), (Protocol.TCP, 53)]
         self.assertEqual(self.engine.listening, listening)
 
     def test_configure(self) -> None:
         """
-        Other servers are asked from now on, and nothing is remembered; a client that waits
-        for a server of before gets its answer.
+        Other servers are asked from now on, and no answer is remembered; a client that waits
+        for one of the previous servers still gets its answer.
         """
         self.app(ask("a"))
         self.serve()
@@ -139,7 +139,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(realNames(settings), ("proxy.example", "192.0.2.1"))
 
     def test_noPort(self) -> None:
-        """A start that fails leaves nothing behind: its stop is not called then."""
+        """A start that fails leaves nothing behind, because stop is not called then."""
         self.gateway.stop()
         gateway = self.make(replace(self.settings, dnsMode="fake-ip"))
         self.patch(self.engine, "listen", self.refuse)
@@ -147,16 +147,16 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def refuse(self, protocol: Protocol, port: int) -> None:
-        """The engine listens to nobody."""
+        """Refuse to listen."""
         raise EngineError("no port")
 
     def test_isLocal(self) -> None:
-        """It tells whom it answers."""
+        """Only this machine's own addresses are local."""
         self.assertTrue(self.gateway.isLocal("127.0.0.1"))
         self.assertFalse(self.gateway.isLocal("192.0.2.1"))
 
     def test_query(self) -> None:
-        """A query goes to the server and its answer to the app; then the cache knows."""
+        """A query is sent to the server and its answer to the app; then the cache has it."""
         self.app(ask(ident=7))
         self.serve()
         self.reactor.turn()
@@ -169,7 +169,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual((stats.cached, stats.inFlight, stats.openStreams), (1, 0, 0))
 
     def test_clearCache(self) -> None:
-        """After a reload the server is asked again."""
+        """After the cache was cleared the server is asked again."""
         self.app(ask())
         self.serve()
         self.reactor.turn()
@@ -178,7 +178,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(self.serve()[2:], ask()[2:])
 
     def test_stop(self) -> None:
-        """After the stop no socket, call or reader is left, and nothing is sent."""
+        """After stop no socket, delayed call or reader is left, and nothing is sent."""
         self.app(ask())
         self.gateway.stop()
         self.assertEqual((self.reactor.readers, self.reactor.getDelayedCalls()), (set(), []))
@@ -187,8 +187,8 @@ class GatewayTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """
-        10,000 mutated queries and as many mutated answers: no exception, no hang, and
-        afterwards a good one is served.
+        10,000 mutated queries and as many mutated answers cause no exception and no hang, and
+        a good query is answered afterwards.
         """
         chance = random.Random(3)
         seeds = [ask(), ask(extension=edns(4096)), ask("a.b.c.d.e.f", 65)]
@@ -231,7 +231,7 @@ class GatewayTests(SynchronousTestCase):
         self.addCleanup(self.gateway.stop)
 
     def test_noted(self) -> None:
-        """The names of the answers are known where they are wanted, and only there."""
+        """The names behind addresses are remembered only if an upstream is sent names."""
         for noted, name in ((False, None), (True, "www.example.com")):
             self.remake(self.settings, noted)
             self.app(ask())

@@ -29,12 +29,12 @@ from tests.unit.gateway.gateway_cases import FIRST, A, FakeQueries, answer, ask,
 
 
 def framed(*messages: bytes) -> bytes:
-    """Messages as they stand on a stream (RFC 1035, section 4.2.2)."""
+    """Messages as a stream carries them (RFC 1035, section 4.2.2)."""
     return b"".join(struct.pack("!H", len(message)) + message for message in messages)
 
 
 class Transport(StringTransport):
-    """A connection of memory that knows whether it was cut."""
+    """A connection in memory that notes whether it was aborted."""
 
     aborted = False
 
@@ -58,7 +58,7 @@ class StreamTests(SynchronousTestCase):
         self.protocol.makeConnection(self.transport)
 
     def test_connections(self) -> None:
-        """Connections of one host have its limit together, and no repetitions."""
+        """Connections of one host share its limit; equal queries on two are no repetition."""
         self.relay = DnsRelay(self.clock, self.queries, self.counters, 0, 0, 4, 2)
         for number in range(3):
             transport = Transport()
@@ -74,13 +74,13 @@ class StreamTests(SynchronousTestCase):
         self.protocol.connectionLost(Failure(ConnectionResetError()))
 
     def test_interfaces(self) -> None:
-        """It hears of half-closes and of a client that does not read."""
+        """The protocol learns of half-closes and of a client that does not read."""
         verifyObject(IHalfCloseableProtocol, self.protocol)
         verifyObject(IPushProducer, self.protocol)
         self.assertIs(self.transport.producer, self.protocol)
 
     def test_outOfOrder(self) -> None:
-        """Several queries in one go; each answer goes back when it is there."""
+        """Each of several queries is answered as soon as its answer is there."""
         queries = [ask(f"a{number}", ident=number) for number in range(3)]
         self.protocol.dataReceived(framed(*queries))
         for number in (2, 0, 1):
@@ -89,7 +89,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), expected)
 
     def test_bytewise(self) -> None:
-        """However the stream is cut, the queries are the same."""
+        """Queries are read however the stream is split."""
         for byte in framed(ask("a"), ask("b")):
             self.protocol.dataReceived(bytes((byte,)))
         self.assertEqual(len(self.queries.asked), 2)
@@ -104,7 +104,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), framed(large))
 
     def test_idle(self) -> None:
-        """Ten seconds without a whole query or an answer are the end."""
+        """A connection is closed after ten seconds without a whole query or an answer."""
         self.clock.advance(IDLE - 1)
         self.protocol.dataReceived(framed(ask()))
         self.clock.advance(1)
@@ -118,7 +118,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual((self.ended, self.clock.getDelayedCalls()), ([self.protocol], []))
 
     def test_queriesLimit(self) -> None:
-        """With many queries under way the next waits, and none is lost."""
+        """With many queries under way the next one waits, and none is lost."""
         queries = [ask(f"a{number}", ident=number) for number in range(QUERIES_LIMIT + 3)]
         self.protocol.dataReceived(framed(*queries))
         self.assertEqual(len(self.queries.asked), QUERIES_LIMIT)
@@ -129,14 +129,14 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), framed(*map(answer, queries)))
 
     def test_queriesLimitFromCache(self) -> None:
-        """Answers that are there at once do not confuse what was read."""
+        """Queries that are answered at once do not disturb the reading of the next ones."""
         self.protocol.dataReceived(framed(ask()))
         self.queries.answer(answer(ask()))
         self.protocol.dataReceived(framed(*[ask()] * 100))
         self.assertEqual(self.transport.value(), framed(*[answer(ask())] * 101))
 
     def test_doesNotRead(self) -> None:
-        """A client that does not read is not read from, until it does."""
+        """Nothing is read from a client that does not read, until it does."""
         self.protocol.pauseProducing()
         self.assertEqual(self.transport.producerState, "paused")
         self.protocol.dataReceived(framed(ask()))
@@ -146,7 +146,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(len(self.queries.asked), 1)
 
     def test_halfClose(self) -> None:
-        """A client that has shut its side gets its answers, then the end."""
+        """A client that has shut down its side gets its answers, then the connection closes."""
         self.protocol.dataReceived(framed(ask("a"), ask("b")))
         self.protocol.readConnectionLost()
         self.queries.answer(answer(ask("a")), attempt=0)
@@ -156,21 +156,21 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), framed(answer(ask("a")), answer(ask("b"))))
 
     def test_halfCloseIdle(self) -> None:
-        """With nothing under way a half-close is the end; so is the other half."""
+        """Without a query under way a half-close closes the connection, on either side."""
         self.protocol.readConnectionLost()
         self.assertTrue(self.transport.disconnecting)
         self.protocol.writeConnectionLost()
         self.assertTrue(self.transport.aborted)
 
     def test_notAnswered(self) -> None:
-        """What gets no answer does not count as under way."""
+        """A query that gets no answer does not count as under way."""
         self.protocol.dataReceived(framed(b"", b"short", answer(ask()), ask(), ask()))
         self.queries.answer(answer(ask()))
         self.protocol.readConnectionLost()
         self.assertTrue(self.transport.disconnecting)
 
     def test_lateAnswer(self) -> None:
-        """An answer after the end goes nowhere."""
+        """An answer after the connection has ended is not written."""
         self.protocol.dataReceived(framed(ask()))
         self.lose()
         self.queries.answer(answer(ask()))
@@ -180,10 +180,12 @@ class StreamTests(SynchronousTestCase):
 @implementer(IFlowRequest)
 class App:
     """
-    An app that wants a connection, and the app's end if it was joined.
+    An app's request for a connection.
 
-    @param there: whether it waits still.
+    @param there: whether the app still waits.
     @param error: raised by L{join}, if set.
+    @ivar events: what was decided, but for L{join}.
+    @ivar end: the app's end of the connection, if it was joined.
     """
 
     def __init__(
@@ -222,7 +224,7 @@ class StreamsTests(TestCase):
     timeout = 5
 
     def setUp(self) -> None:
-        """Two connections at most, one of a host."""
+        """At most two connections, and one of each host."""
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
@@ -234,17 +236,17 @@ class StreamsTests(TestCase):
         self.addCleanup(self.streams.stop)
 
     def accept(self, app: App) -> App:
-        """An app wants a connection."""
+        """Accept an app's request."""
         self.streams.acceptStream(app)
         return app
 
     async def until(self, condition: Any) -> None:
-        """Let the reactor turn."""
+        """Let the reactor turn until a condition holds."""
         while not condition():
             await deferLater(self.reactor, 0)
 
     async def read(self, end: socket.socket, size: int) -> bytes:
-        """Read so many bytes, or to the end."""
+        """Read C{size} bytes, or to the end."""
         got = b""
         while len(got) < size:
             try:
@@ -258,7 +260,7 @@ class StreamsTests(TestCase):
         return got
 
     async def test_served(self) -> None:
-        """An app's queries are answered through the pair, to the half-close and the end."""
+        """An app's queries are answered through the pair, also after a half-close."""
         app = self.accept(App())
         assert app.end is not None
         app.end.send(framed(ask()))
@@ -272,7 +274,7 @@ class StreamsTests(TestCase):
         self.assertEqual(self.counters.streams, 1)
 
     async def test_limits(self) -> None:
-        """Over the limit of one host, or of all, the app is refused."""
+        """Over the limit of a host, or of all, an app is refused."""
         first = self.accept(App())
         self.assertEqual(self.accept(App()).events, [Refusal.RESET])
         second = self.accept(App("127.0.0.2"))
@@ -286,12 +288,12 @@ class StreamsTests(TestCase):
             app.end.close()
 
     def test_outside(self) -> None:
-        """Another host hears nothing."""
+        """A connection from another host is dropped."""
         self.assertEqual(self.accept(App("192.0.2.66")).events, ["drop"])
         self.assertEqual(self.counters.outside, 1)
 
     def test_noDescriptor(self) -> None:
-        """Without file descriptors, or room for flows, one line says so and counts."""
+        """A lack of file descriptors, or of room for flows, is logged once for each cause."""
 
         def full(*arguments: Any) -> None:
             raise OSError(errno.EMFILE, "Too many open files")
@@ -309,7 +311,7 @@ class StreamsTests(TestCase):
         )
 
     def test_gone(self) -> None:
-        """An app that has gone, or a flow too many, leaves nothing behind."""
+        """An app that has left, or a flow over the limit, leaves nothing behind."""
         for app in (App(there=False), App(error=FlowLimitError(1)), App(error=OSError("no"))):
             self.accept(app)
         self.assertEqual((len(self.streams), self.counters.streams), (0, 0))
