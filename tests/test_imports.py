@@ -134,6 +134,12 @@ HOMES: dict[str, str | tuple[str, ...]] = {
 #: The aim is 100 to 300; a file need not be torn in two for its last lines.
 LINES_LIMIT = 500
 
+#: Lines of a class, from its first decorator to its end.
+CLASS_LIMIT = 250
+
+#: Files at the root of nanotun/: values that every part may use, and nothing else.
+ROOT_FILES_LIMIT = 6
+
 
 def within(module: str, parents: str | tuple[str, ...]) -> bool:
     """Whether C{module} is one of C{parents} or inside it."""
@@ -166,6 +172,20 @@ def sources(*folders: str) -> Iterator[tuple[str, str, ast.Module]]:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             text = path.read_text()
             yield name.removesuffix(".__init__"), text, ast.parse(text)
+
+
+def classes(*folders: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    """Every class in C{folders}, with the name of its module; inner ones included."""
+    for module, _, tree in sources(*folders):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                yield module, node
+
+
+def length(node: ast.ClassDef) -> int:
+    """The number of a class's lines, with its decorators."""
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return (node.end_lineno or first) - first + 1
 
 
 def forTypesOnly(node: ast.AST) -> bool:
@@ -297,6 +317,27 @@ class HabitTests(SynchronousTestCase):
             if (lines := text.count("\n")) > LINES_LIMIT
         }
         self.assertEqual(wrong, {})
+
+    def test_classLength(self) -> None:
+        """No class has more than 250 lines."""
+        wrong = {
+            f"{module}.{node.name}": lines
+            for module, node in classes("nanotun")
+            if (lines := length(node)) > CLASS_LIMIT
+        }
+        self.assertEqual(wrong, {})
+
+    def test_classNames(self) -> None:
+        """No class name is used twice in nanotun/, so a name says which class is meant."""
+        places: dict[str, list[str]] = {}
+        for module, node in classes("nanotun"):
+            places.setdefault(node.name, []).append(module)
+        self.assertEqual({name: each for name, each in places.items() if len(each) > 1}, {})
+
+    def test_rootFiles(self) -> None:
+        """At most six files are at the root of nanotun/; everything else has a room."""
+        files = sorted(path.name for path in Path(ROOT, "nanotun").glob("*.py"))
+        self.assertLessEqual(len(files), ROOT_FILES_LIMIT, files)
 
     def test_testsSayWhatMustHold(self) -> None:
         """Every test has a docstring."""
