@@ -54,18 +54,21 @@ class IsForeignTests(SynchronousTestCase):
             self.assertIs(isForeign(f"/nt{path}", want, self.files.stat), expected, path)
 
     def test_own(self) -> None:
-        """What is root's, and what everybody may use, is not foreign."""
+        """Root's own files, and those that everybody may use, are not foreign."""
         self.check(WRITE, False, "", "/a", "/new", "/new/new", "/ann/roots/new", "/sticky/new")
         self.check(WRITE, False, "/group/new")
         self.check(READ, False, "/a", "/ann/a", "/new", "/ann/roots/new")
 
     def test_foreign(self) -> None:
-        """What is another's alone, lies behind it or is read-only for root is foreign."""
+        """
+        Files that only another user may use, or that are behind such a directory, or
+        read-only for root, are foreign.
+        """
         self.check(WRITE, True, "/ann", "/ann/new", "/ann/a", "/closed/roots", "/readonly/new")
         self.check(READ, True, "/ann/secret", "/closed/roots", "/closed/new")
 
     def test_real(self) -> None:
-        """The real file system is looked at, and links are followed."""
+        """The real file system is read, and links are followed."""
         path = self.mktemp()
         os.symlink("/", path)
         self.assertFalse(isForeign(path, READ))
@@ -81,7 +84,7 @@ class PathsTests(SynchronousTestCase):
         self.assertEqual(written, {"/run/nanotun"})
 
     def test_all(self) -> None:
-        """Whatever else the settings name counts."""
+        """Every other file that the settings name is included."""
         proxies = "https://h?ca=/c/a.pem,socks5:///s/sock"
         settings = makeSettings(
             {},
@@ -111,7 +114,7 @@ class PathsTests(SynchronousTestCase):
         self.assertEqual(written, {"/r/un", "/s/sock", "/l/ogs", "/pid", "/log", "/d/ns"})
 
     def test_stdout(self) -> None:
-        """A --logfile of - is no file."""
+        """A --logfile of - is not a file."""
         _, written = pathsOf(SETTINGS, {"logfile": "-"}, None)
         self.assertEqual(written, {"/run/nanotun", "logs"})
 

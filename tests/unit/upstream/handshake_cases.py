@@ -1,6 +1,5 @@
 """
-What the tests of the handshakes share: conversations as scripts, and mutated
-ones.
+What the tests of handshakes share: scripted and mutated conversations.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from nanotun.interfaces import IHandshake
 
 class ScriptCase(SynchronousTestCase):
     """
-    Conversations, each answer in one piece or a byte at a time.
+    Scripted conversations, each answer in one piece or a byte at a time.
 
-    @cvar wholly: whether in one piece.
+    @cvar wholly: whether answers are in one piece.
     """
 
     wholly = True
@@ -39,8 +38,10 @@ class ScriptCase(SynchronousTestCase):
 
     def play(self, handshake: IHandshake, request: bytes, *script: tuple[bytes, bytes]) -> None:
         """
-        @param request: what is sent first.
-        @param script: what the proxy sends, what it is to hear then.
+        Run a conversation.
+
+        @param request: what the handshake has to send first.
+        @param script: what the proxy sends, and what the handshake has to send then.
         """
         self.assertEqual(handshake.begin(), request)
         for received, sent in script:
@@ -48,7 +49,7 @@ class ScriptCase(SynchronousTestCase):
             self.assertEqual(self.feed(handshake, received), sent)
 
     def fails(self, kind: type[UpstreamError], handshake: IHandshake, data: bytes) -> str:
-        """The text of the error that C{data} leads to."""
+        """Deliver C{data}, which has to raise C{kind}; returns the text of the error."""
         error = self.assertRaises(UpstreamError, self.feed, handshake, data)
         self.assertEqual(type(error), kind, error)
         self.assertFalse(handshake.done)
@@ -57,7 +58,7 @@ class ScriptCase(SynchronousTestCase):
 
 
 def mutated(chance: random.Random, data: bytes) -> bytes:
-    """C{data} cut, changed, repeated, or with much inserted."""
+    """C{data} cut, changed, repeated, or with bytes inserted."""
     found = bytearray(data)
     for _ in range(chance.randint(1, 3)):
         where = chance.randrange(len(found) + 1)
@@ -79,10 +80,10 @@ def survives(
     seed: int, replies: list[bytes], make: Callable[[], IHandshake], count: int = 10_000
 ) -> None:
     """
-    Feed mutated conversations, in pieces of any size: each ends in
-    L{UpstreamError}, or waits, or is done.
+    Feed mutated conversations, in pieces of any size.  Each has to raise
+    L{UpstreamError}, wait for more, or be done.
 
-    @raise Exception: anything else that came out.
+    @raise Exception: whatever else came out.
     """
     chance = random.Random(seed)
     for _ in range(count):

@@ -1,6 +1,6 @@
 """
-Tests for legs for datagrams: L{nanotun.upstream.proxy}, L{nanotun.upstream.direct}
-and L{nanotun.upstream.dial.control}.
+Tests for datagram legs: L{nanotun.upstream.proxy}, L{nanotun.upstream.direct} and
+L{nanotun.upstream.dial.control}.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ METHOD = b"\5\0"
 
 
 def reply(port: int, host: str = "0.0.0.0") -> bytes:
-    """A proxy's answer: its relay is there."""
+    """A proxy's reply: its UDP relay is at this address."""
     return b"\5\0\0\1" + socket.inet_aton(host) + struct.pack("!H", port)
 
 
 class NoRoute(socket.socket):
-    """A socket that reaches nobody."""
+    """A socket whose connect fails."""
 
     def connect(self, address: object) -> None:
         """Fail."""
@@ -54,7 +54,7 @@ class NoRoute(socket.socket):
 
 class LegCase(ReactorCase):
     """
-    A test with a relay that is a plain socket.
+    A test in which the proxy's UDP relay is a plain socket.
     """
 
     def setUp(self) -> None:
@@ -72,7 +72,7 @@ class LegCase(ReactorCase):
         return datagram
 
     async def open(self, *more: bytes) -> tuple[ILegControl, Deferred[str]]:
-        """The control of a leg, and what fires when it is lost."""
+        """Open a datagram leg; returns its control, and what fires when it is lost."""
         port = self.listen(METHOD, reply(self.relayPort) + b"".join(more))
         leg = await self.proxy(port).associate(4)
         self.adopt(leg)
@@ -90,7 +90,7 @@ class RelayTests(LegCase):
 
     async def test_leg(self) -> None:
         """
-        A leg's socket reaches the relay and nobody else's is heard on it.
+        A leg's socket reaches the proxy's UDP relay and hears nobody else.
         """
         port = self.listen(METHOD, reply(self.relayPort))
         upstream = self.proxy(port)
@@ -113,8 +113,8 @@ class RelayTests(LegCase):
 
     async def test_leadsIn(self) -> None:
         """
-        A relay whose way leads into the tunnel is none: each datagram would come back
-        as a new source's.
+        A UDP relay whose route leads into the tunnel is refused: each datagram would
+        come back as a new flow.
         """
         port = self.listen(METHOD, reply(self.relayPort, "127.0.0.1"))
         upstream = self.proxy(port, leadsIn="127.0.0.1".__eq__)
@@ -124,7 +124,7 @@ class RelayTests(LegCase):
 
     async def test_unsupported(self) -> None:
         """
-        A proxy that carries no UDP is not asked again for a while, and TCP goes on.
+        A proxy that carries no UDP is not asked again for a while, and TCP still works.
         """
         port = self.listen(METHOD, b"\5\7\0\1\0\0\0\0\0\0")
         upstream = self.proxy(port)
@@ -141,7 +141,7 @@ class RelayTests(LegCase):
 
     async def test_trouble(self) -> None:
         """
-        Any other refusal is asked about anew, and so is nonsense.
+        After any other refusal, and after nonsense, the proxy is asked again.
         """
         for answer, kind in (
             (b"\5\1\0\1\0\0\0\0\0\0", ProxyError),
@@ -155,8 +155,8 @@ class RelayTests(LegCase):
 
     async def test_closes(self) -> None:
         """
-        A proxy that ends the connection when it is asked for a relay, as OpenSSH's
-        does, carries no UDP; one that ends it before that is in trouble.
+        A proxy that closes the connection when it is asked for UDP, as OpenSSH does,
+        carries no UDP; one that closes it earlier is in trouble.
         """
         upstream = self.proxy(self.listen(METHOD, b""))
         for _ in range(2):
@@ -168,7 +168,8 @@ class RelayTests(LegCase):
 
     async def test_noSocket(self) -> None:
         """
-        A relay that cannot be reached, or no socket for it, ends the connection.
+        If the UDP relay cannot be reached, or no socket made, the control connection is
+        closed.
         """
 
         made: list[socket.socket] = []
@@ -193,7 +194,7 @@ class RelayTests(LegCase):
 
     async def test_hangs(self) -> None:
         """
-        The deadline covers it all.
+        The deadline covers every step.
         """
         port = self.listen(METHOD)
         await self.failure(UpstreamTimeout, self.proxy(port, 0.05).associate(4))
@@ -201,7 +202,7 @@ class RelayTests(LegCase):
 
     async def test_cancel(self) -> None:
         """
-        Giving up leaves nothing.
+        Cancelling leaves no socket behind.
         """
         leg = self.proxy(self.listen()).associate(4)
         leg.cancel()
@@ -210,7 +211,7 @@ class RelayTests(LegCase):
 
     async def test_noCommand(self) -> None:
         """
-        A scheme without such a thing says so.
+        A scheme without UDP says so.
         """
         upstream = self.proxy(1)
         self.patch(upstream, "_handshakes", Handshakes(upstream._handshakes.connect))
@@ -226,7 +227,7 @@ class ControlTests(LegCase):
 
     async def test_closed(self) -> None:
         """
-        The proxy's end of it is heard of, once.
+        The proxy's end of the connection is reported once.
         """
         control, lost = await self.open()
         self.scripts[0].transport.loseConnection()  # type: ignore[union-attr]
@@ -236,7 +237,7 @@ class ControlTests(LegCase):
 
     async def test_reset(self) -> None:
         """
-        So is a reset.
+        A reset is reported.
         """
         _, lost = await self.open()
         self.scripts[0].transport.abortConnection()  # type: ignore[union-attr]
@@ -244,7 +245,7 @@ class ControlTests(LegCase):
 
     async def test_bytes(self) -> None:
         """
-        What the proxy says there is not looked at.
+        Bytes from the proxy are ignored.
         """
         _, lost = await self.open(b"leftover")
         script = self.scripts[0]
@@ -254,7 +255,7 @@ class ControlTests(LegCase):
 
     async def test_early(self) -> None:
         """
-        An end that came before anybody watched is heard of all the same.
+        An end before the connection is watched is reported, too.
         """
         port = self.listen(METHOD, reply(self.relayPort))
         leg = await self.proxy(port).associate(4)
@@ -268,7 +269,7 @@ class ControlTests(LegCase):
 
     async def test_close(self) -> None:
         """
-        After a close nothing is heard, and nothing is left.
+        After a close nothing is reported, and nothing is left behind.
         """
         control, lost = await self.open()
         assert isinstance(control, ControlConnection)
@@ -282,7 +283,7 @@ class ControlTests(LegCase):
 
     async def test_keepalive(self) -> None:
         """
-        A proxy that vanished is noticed.
+        Keep-alives notice a proxy that has vanished.
         """
         control, _ = await self.open()
         stream = socket.socket(fileno=os.dup(control.fileno()))  # type: ignore[attr-defined]
@@ -294,7 +295,7 @@ class ControlTests(LegCase):
 
     async def test_spurious(self) -> None:
         """
-        A stale event of an older descriptor of the same number is no end.
+        A stale event of an older descriptor with the same number is not an end.
         """
         control, _ = await self.open()
         self.assertIsNone(control.doRead())  # type: ignore[attr-defined]
@@ -307,7 +308,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_leg(self) -> None:
         """
-        A leg is a socket of the app's family that is not connected.
+        A leg is an unconnected socket of the app's family.
         """
         upstream = DirectUpstream(unmarkedContext(FakeReactor()))
         self.assertFalse(upstream.sharesLegs)
@@ -321,7 +322,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_noSocket(self) -> None:
         """
-        A socket that cannot be made fails the leg.
+        A leg fails if its socket cannot be made.
         """
 
         def noSocket(family: int) -> socket.socket:

@@ -46,7 +46,7 @@ class ParseChallengesTests(SynchronousTestCase):
     """L{parseChallenges}."""
 
     def test_accepted(self) -> None:
-        """Lists, spaces, quotes and empty elements are read as RFC 9110 has them."""
+        """Lists, spaces, quotes and empty elements are read as RFC 9110 says."""
         for fields, expected in (
             ([], []),
             ([b""], []),
@@ -83,7 +83,7 @@ class ParseChallengesTests(SynchronousTestCase):
             )
 
     def test_time(self) -> None:
-        """The longest field that gets here is read in no time, whatever it holds."""
+        """The longest field that h11 lets through is parsed quickly, whatever it holds."""
         for piece in (b'"', b'a="', b"a=", b'a="\\', b"a ", b", ", b"\\", b"a \t"):
             parseChallenges([piece * (65536 // len(piece))])
 
@@ -92,11 +92,11 @@ class DigestChallengeTests(SynchronousTestCase):
     """L{digestChallenge}."""
 
     def choose(self, *fields: bytes) -> DigestChallenge | None:
-        """What is chosen of C{fields}."""
+        """The challenge that is chosen from C{fields}."""
         return digestChallenge(parseChallenges(fields))
 
     def test_first(self) -> None:
-        """The first that is understood is taken, as the proxy prefers it."""
+        """The first challenge that is understood is taken, as the proxy prefers it."""
         chosen = self.choose(
             FIELD % b"SHA-512-256", b"Basic realm=x", FIELD % b"SHA-256", FIELD % b"MD5"
         )
@@ -105,7 +105,7 @@ class DigestChallengeTests(SynchronousTestCase):
         )
 
     def test_none(self) -> None:
-        """Nothing is taken that cannot be answered."""
+        """A challenge that cannot be answered is not taken."""
         for field in (
             b"",
             b"Basic realm=x",
@@ -116,7 +116,7 @@ class DigestChallengeTests(SynchronousTestCase):
             self.assertIdentical(self.choose(field), None, field)
 
     def test_flags(self) -> None:
-        """The flags are read in any case of letters."""
+        """Flags are read in upper and lower case."""
         chosen = self.choose(b'Digest nonce=x, stale=TRUE, userhash="True", qop="Auth-Int,AUTH"')
         assert chosen is not None
         self.assertTrue(chosen.stale and chosen.userhash and chosen.qop)
@@ -126,7 +126,7 @@ class DigestAnswerTests(SynchronousTestCase):
     """L{digestAnswer}."""
 
     def test_golden(self) -> None:
-        """The RFC's two examples."""
+        """The answers are those of the RFC's two examples."""
         for algorithm, response in RESPONSES.items():
             challenge = digestChallenge(parseChallenges([FIELD % algorithm]))
             assert challenge is not None
@@ -142,7 +142,10 @@ class DigestAnswerTests(SynchronousTestCase):
             )
 
     def test_oldest(self) -> None:
-        """Without qop the answer is that of RFC 2069, here with RFC 2617's example's hashes."""
+        """
+        Without qop the answer is that of RFC 2069, here with the hashes of RFC 2617's
+        example.
+        """
         challenge = DigestChallenge(
             b"testrealm@host.com",
             b"dcd98b7102dd2f0e8b11d0f600bfb0c093",
@@ -187,7 +190,7 @@ class DigestAnswerTests(SynchronousTestCase):
             self.assertEqual(fields[b"algorithm"], algorithm)
 
     def test_userhash(self) -> None:
-        """The user's name goes out hashed where the proxy can take it so."""
+        """The user's name is sent hashed if the proxy accepts that."""
         challenge = DigestChallenge(REALM, NONCE, None, b"SHA-256", True, False, True)
         fields = answer(challenge)
         expected = hashlib.sha256(b"Mufasa:" + REALM).hexdigest().encode()
@@ -196,7 +199,7 @@ class DigestAnswerTests(SynchronousTestCase):
         self.assertEqual(fields[b"response"], RESPONSES[b"SHA-256"])
 
     def test_names(self) -> None:
-        """A name with quotes is quoted, one beyond ASCII is encoded (RFC 8187)."""
+        """A name with quotes is quoted, and one beyond ASCII is encoded (RFC 8187)."""
         challenge = DigestChallenge(REALM, NONCE, None, b"SHA-256", True, False, False)
         self.assertEqual(answer(challenge, b'a"b\\')[b"username"], b'a"b\\')
         # RFC 7616, section 3.9.2.

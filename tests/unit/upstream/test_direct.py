@@ -47,7 +47,7 @@ class DirectTests(ReactorCase):
 
     async def test_refused(self) -> None:
         """
-        Nobody listens.
+        A port that is closed refuses the connection.
         """
         upstream = DirectUpstream(unmarkedContext(self.reactor))
         leg = upstream.connect(Endpoint("127.0.0.1", self.closedPort()))
@@ -55,7 +55,8 @@ class DirectTests(ReactorCase):
 
     async def test_leadsIn(self) -> None:
         """
-        What would come back is not dialled; the network is unreachable.
+        A destination whose packets would come back is not dialled; its network is
+        unreachable.
         """
         context = unmarkedContext(self.reactor)._replace(leadsIn="127.0.0.1".__eq__)
         upstream = DirectUpstream(context)
@@ -64,7 +65,7 @@ class DirectTests(ReactorCase):
 
     def test_errors(self) -> None:
         """
-        What the kernel says is what the app will see.
+        The app sees the kernel's error.
         """
         upstream = DirectUpstream(unmarkedContext(Clock()))
         for code, kind in (

@@ -1,5 +1,5 @@
 """
-CONNECT by HTTP, as scripts: what is sent, what comes back.
+CONNECT by HTTP, as scripts of what is sent and received.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ CONNECT_DIGEST = CONNECT[:-2] + (
     b'uri="server.example.com:80", algorithm=SHA-256, qop=auth, nc=%s, cnonce="cnonce", '
     b'response="%s"\r\n\r\n'
 )
-# What squid, tinyproxy and others say.
+# What squid, tinyproxy and others send.
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 OPENS = (
     OPEN,
     b"HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n",
     b"HTTP/1.1 200\r\n\r\n",
     b"HTTP/1.1 200 OK\nVia: 1.1 x\n\n",
-    # A body is not to come, whatever is said of it.
+    # No body follows, whatever the fields say.
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
     b"HTTP/1.1 299 Fine\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
@@ -58,7 +58,7 @@ CLOSE = b"Connection: close\r\n\r\n"
 
 
 def login(eager: bool = False) -> HttpLogin:
-    """RFC 7617's user."""
+    """The log-in of RFC 7617's user."""
     return HttpLogin(b"Aladdin", b"open sesame", lambda: b"cnonce", eager)
 
 
@@ -91,13 +91,13 @@ class WholeTests(ScriptCase):
 
     def test_interface(self) -> None:
         """
-        It is an L{IHandshake}.
+        The handshake provides L{IHandshake}.
         """
         verifyObject(IHandshake, self.make())
 
     def test_open(self) -> None:
         """
-        Any 2xx opens, and what comes behind its head is left over.
+        Any 2xx opens the connection, and the bytes after its head are left over.
         """
         for answer in OPENS:
             handshake = self.make()
@@ -107,7 +107,7 @@ class WholeTests(ScriptCase):
 
     def test_targets(self) -> None:
         """
-        An IPv6 address stands in brackets.
+        An IPv6 address is sent in brackets.
         """
         for host, target in (("::1", b"[::1]:443"), ("192.0.2.1", b"192.0.2.1:443")):
             request = HttpHandshake(Endpoint(host, 443), PROXY).begin()
@@ -115,7 +115,7 @@ class WholeTests(ScriptCase):
 
     def test_interim(self) -> None:
         """
-        1xx answers are passed over, but not for ever.
+        1xx answers are skipped, up to a limit.
         """
         handshake = self.make()
         interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
@@ -127,7 +127,7 @@ class WholeTests(ScriptCase):
 
     def test_refused(self) -> None:
         """
-        Another status is an error with the destination and the status in it.
+        Any other status is an error that names the destination and the status.
         """
         handshake = self.make()
         self.play(handshake, CONNECT)
@@ -139,7 +139,7 @@ class WholeTests(ScriptCase):
 
     def test_nonsense(self) -> None:
         """
-        What is not HTTP is recognised.
+        An answer that is not HTTP is recognised.
         """
         for answer in (
             b"\5\xff",
@@ -157,7 +157,7 @@ class WholeTests(ScriptCase):
 
     def test_tls(self) -> None:
         """
-        A proxy that speaks TLS is told apart.
+        A proxy that speaks TLS is recognised.
         """
         handshake = self.make()
         self.play(handshake, CONNECT)
@@ -167,7 +167,7 @@ class WholeTests(ScriptCase):
 
     def test_tooLarge(self) -> None:
         """
-        Neither a long head nor one of many fields is taken.
+        A head that is too long, or has too many fields, is an error.
         """
         for answer in (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70000, b"HTTP/1.1 200 OK" + b"x" * 70000):
             handshake = self.make()
@@ -180,7 +180,7 @@ class WholeTests(ScriptCase):
 
     def test_afterTheEnd(self) -> None:
         """
-        Nothing may follow the end.
+        Bytes after the end are an error.
         """
         handshake = self.make()
         self.play(handshake, CONNECT, (OPEN, b""))
@@ -188,7 +188,7 @@ class WholeTests(ScriptCase):
 
     def test_noCredentials(self) -> None:
         """
-        A proxy that wants a log-in when there is none is told so.
+        A URL without a user name is an error if the proxy wants a log-in.
         """
         handshake = self.make()
         self.play(handshake, CONNECT)
@@ -197,7 +197,7 @@ class WholeTests(ScriptCase):
 
     def test_unknownLogin(self) -> None:
         """
-        A proxy with log-ins that we do not know is told apart from a wrong password.
+        A proxy that offers only unknown log-ins is told apart from a wrong password.
         """
         for fields, offer in (
             (b"Proxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n", "ntlm, negotiate"),
@@ -218,7 +218,7 @@ class WholeTests(ScriptCase):
 
     def test_basicWhenAsked(self) -> None:
         """
-        Basic goes out on the same connection once it is asked for, and at once
+        Basic is sent on the same connection once the proxy asks for it, and at once
         from then on.
         """
         for body in (LENGTH, CHUNKED):
@@ -230,7 +230,7 @@ class WholeTests(ScriptCase):
 
     def test_wrongPassword(self) -> None:
         """
-        A password that is asked for again is wrong, and not in the error.
+        A password that is asked for again is wrong, and is not in the error.
         """
         for eager in (True, False):
             handshake = self.make(login(eager))
@@ -244,8 +244,8 @@ class WholeTests(ScriptCase):
 
     def test_unauthorized(self) -> None:
         """
-        A 401 in answer to credentials says that they are wrong; without them,
-        it is a web server's.
+        A 401 in answer to credentials means that they are wrong; without credentials it
+        is a web server's.
         """
         answer = b"HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\n"
         handshake = self.make(login(eager=True))
@@ -257,7 +257,7 @@ class WholeTests(ScriptCase):
 
     def test_again(self) -> None:
         """
-        When the connection ends with the 407, the handshake goes on on a new one.
+        If the connection ends with the 407, the handshake continues on a new one.
         """
         for answer in (
             ASK_BASIC + CLOSE,
@@ -273,7 +273,7 @@ class WholeTests(ScriptCase):
 
     def test_longBody(self) -> None:
         """
-        A page that takes longer than a new connection is not read.
+        A body that takes longer than a new connection is not read.
         """
         handshake = self.make(login())
         body = b"Content-Length: 100000000\r\n\r\n" + b"x" * (BODY_LIMIT + 1)
@@ -282,8 +282,8 @@ class WholeTests(ScriptCase):
 
     def test_resumable(self) -> None:
         """
-        A connection that is lost behind a 407 may be replaced; at any other
-        time it may not.
+        A connection that is lost during a 407 may be replaced; at any other time it may
+        not.
         """
         handshake = self.make(login())
         self.play(handshake, CONNECT)
@@ -301,8 +301,8 @@ class WholeTests(ScriptCase):
 
     def test_digest(self) -> None:
         """
-        Digest is preferred to Basic; its nonce is used again by the next
-        connection, with the next count.
+        Digest is preferred to Basic, and the next connection uses its nonce with the
+        next count.
         """
         shared = login()
         handshake = self.make(shared)
@@ -311,8 +311,8 @@ class WholeTests(ScriptCase):
 
     def test_stale(self) -> None:
         """
-        A nonce that is too old is replaced, whether the handshake found or
-        remembered it.
+        A nonce that is too old is replaced, whether this handshake or an earlier one
+        got it.
         """
         shared = login()
         handshake = self.make(shared)
@@ -320,7 +320,7 @@ class WholeTests(ScriptCase):
         asked = (ASK_DIGEST % (b"one", b"") + LENGTH, ONE_1)
         self.play(handshake, CONNECT, asked, (stale, TWO_1), (OPEN, b""))
         self.assertTrue(handshake.done)
-        # The same nonce from then on, though nobody calls it stale.
+        # The same nonce again, which nobody calls stale.
         shared = login()
         self.play(self.make(shared), CONNECT, asked, (OPEN, b""))
         handshake = self.make(shared)
@@ -329,7 +329,7 @@ class WholeTests(ScriptCase):
 
     def test_staleForEver(self) -> None:
         """
-        A proxy that calls each nonce stale is given up.
+        The handshake gives up on a proxy that calls every nonce stale.
         """
         handshake = self.make(login())
         self.play(handshake, CONNECT)
@@ -340,8 +340,8 @@ class WholeTests(ScriptCase):
 
     def test_digestWrong(self) -> None:
         """
-        An answer to a fresh challenge that is not accepted is a wrong password,
-        and the next connection begins anew.
+        A refused answer to a fresh challenge is a wrong password, and the next
+        connection starts over.
         """
         shared = login()
         handshake = self.make(shared)
@@ -352,7 +352,7 @@ class WholeTests(ScriptCase):
 
 class ByteTests(WholeTests):
     """
-    The same, one byte at a time.
+    The same conversations, one byte at a time.
     """
 
     wholly = False
@@ -360,12 +360,12 @@ class ByteTests(WholeTests):
 
 class DestinationTests(SynchronousTestCase):
     """
-    What cannot be asked for.
+    Destinations that cannot be asked for.
     """
 
     def test_badName(self) -> None:
         """
-        A name that cannot be carried is an error and lets nothing else in.
+        A name that cannot be sent is an error, and cannot add to the request.
         """
         for name in ("x" * 256, "münchen.example", "", "a b", "a\r\nX: y", "a/b", "a@b", "a:b:x"):
             self.assertRaises(UpstreamError, HttpHandshake, Endpoint(name, 80), PROXY)
@@ -378,7 +378,7 @@ class MutationTests(SynchronousTestCase):
 
     def test_mutated(self) -> None:
         """
-        Of 10,000 mutated answers, none does more than fail.
+        10,000 mutated answers raise nothing but L{UpstreamError}.
         """
         asked = [ASK_BASIC + LENGTH, ASK_DIGEST % (b"one", b"") + CHUNKED]
         answers = [

@@ -22,7 +22,7 @@ class RefusalTests(SynchronousTestCase):
     """L{refusal}."""
 
     def kind(self, status: int, *headers: tuple[bytes, bytes]) -> type[UpstreamError]:
-        """What the app would see."""
+        """The type of the error that the app sees."""
         error = refusal("http://p:80", Endpoint("::1", 443), status, headers)
         self.assertIn("The proxy http://p:80 ", str(error))
         self.assertIn("[::1]:443", str(error))
@@ -30,7 +30,7 @@ class RefusalTests(SynchronousTestCase):
         return type(error)
 
     def test_status(self) -> None:
-        """Every status has one meaning, and the unknown ones are the proxy's fault."""
+        """Every status has one meaning, and an unknown one is the proxy's fault."""
         for status, kind in {
             302: ProxyError,
             400: ProxyError,
@@ -51,7 +51,7 @@ class RefusalTests(SynchronousTestCase):
             self.assertEqual(self.kind(status), kind, status)
 
     def test_proxyStatus(self) -> None:
-        """What RFC 9209's field says counts first, and only of a failure."""
+        """RFC 9209's field is used first, and only for a failure."""
         for value, kind in {
             b"p; error=connection_refused": UpstreamRefused,
             b'p;next-hop="x";error=destination_ip_unroutable; details=x': UpstreamNetUnreachable,
@@ -67,7 +67,7 @@ class RefusalTests(SynchronousTestCase):
         )
 
     def test_squid(self) -> None:
-        """squid tells its errno."""
+        """squid's errno is used."""
         for value, kind in {
             b"ERR_CONNECT_FAIL 111": UpstreamRefused,
             b"ERR_CONNECT_FAIL 113": UpstreamHostUnreachable,

@@ -1,5 +1,5 @@
 """
-SOCKS5 with everything in one flight, and SOCKS5 against mutated replies.
+SOCKS5 with everything sent at once, and SOCKS5 against mutated replies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.unit.upstream.test_socks5 import (
 )
 
 USER = (b"user", b"pwd")
-# RFC 1928, section 3: the one method that then is used.
+# RFC 1928, section 3: only one method is offered then.
 GREETING_PASSWORD_ONLY = bytes.fromhex("05 01 02")
 FLIGHT = GREETING + CONNECT_IPV4
 FLIGHT_PASSWORD = GREETING_PASSWORD_ONLY + CREDENTIALS + CONNECT_IPV4
@@ -42,7 +42,7 @@ class WholeTests(ScriptCase):
 
     def test_together(self) -> None:
         """
-        All answers may come in one piece, with the server's first words.
+        All answers may arrive in one piece, with the server's first words.
         """
         for credentials, flight, answers in (
             (None, FLIGHT, METHOD_NONE + REPLY_IPV4),
@@ -56,7 +56,7 @@ class WholeTests(ScriptCase):
 
     def test_apart(self) -> None:
         """
-        A server that answers one by one is fine, and hears nothing more.
+        A server that answers step by step is understood, and hears nothing more.
         """
         handshake = self.make(USER)
         self.play(
@@ -66,7 +66,7 @@ class WholeTests(ScriptCase):
 
     def test_relay(self) -> None:
         """
-        A relay for UDP can be asked for in the same way.
+        An association can be asked for in the same way.
         """
         handshake = Socks5Handshake(IPV4, PROXY, None, UDP_ASSOCIATE, pipeline=True)
         flight = GREETING + b"\5\3" + CONNECT_IPV4[2:]
@@ -75,7 +75,7 @@ class WholeTests(ScriptCase):
 
     def test_refused(self) -> None:
         """
-        Each no is understood, though more comes behind it.
+        Each refusal is understood, even if more bytes follow it.
         """
         for credentials, flight, answers, kind in (
             (None, FLIGHT, METHOD_NO, AuthenticationError),
@@ -92,7 +92,7 @@ class WholeTests(ScriptCase):
 
 class ByteTests(WholeTests):
     """
-    The same, one byte at a time.
+    The same conversations, one byte at a time.
     """
 
     wholly = False
@@ -105,8 +105,8 @@ class MutationTests(SynchronousTestCase):
 
     def test_mutated(self) -> None:
         """
-        Of 10,000 mutated replies, none does more than fail, with and without
-        everything in one flight.
+        10,000 mutated replies raise nothing but L{UpstreamError}, with and without
+        pipelining.
         """
         replies = [
             METHOD_NONE + REPLY_IPV4 + b"hello",

@@ -42,13 +42,14 @@ class ProxyTests(UpstreamContract, ReactorCase):
     """
 
     def makeUpstream(self, port: int) -> IUpstream:
-        """The real one."""
+        """A real one."""
         verifyClass(IUpstream, ProxyUpstream)
         return self.proxy(port)
 
     async def test_closesEarlyTold(self) -> None:
         """
-        The end of the connection in mid-handshake is told as such.
+        The error says that the proxy closed the connection in the middle of the
+        handshake.
         """
         text = await self.failure(
             ProxyClosedError, self.proxy(self.listen(b"")).connect(DESTINATION)
@@ -58,7 +59,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
 
     async def test_refused(self) -> None:
         """
-        A proxy that is not there is named.
+        The error names a proxy that does not listen.
         """
         port = self.closedPort()
         text = await self.failure(ProxyError, self.proxy(port).connect(DESTINATION))
@@ -75,7 +76,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
 
     async def test_wrongPassword(self) -> None:
         """
-        The password stays out of the text.
+        The error for a wrong password does not contain it.
         """
         port = self.listen(b"\5\2", b"\1\1")
         upstream = self.proxy(port, user="user:secret@")
@@ -86,7 +87,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
 
     async def test_hangs(self) -> None:
         """
-        A proxy that says nothing has until the deadline.
+        A proxy that says nothing fails at the deadline.
         """
         port = self.listen()
         text = await self.failure(UpstreamTimeout, self.proxy(port, 0.05).connect(DESTINATION))
@@ -96,7 +97,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
 
     async def test_name(self) -> None:
         """
-        The proxy may have a name.
+        The proxy's host may be a name.
         """
         port = self.listen(b"\5\0", REPLY)
         url = parseProxyURL(f"socks5://localhost:{port}")
@@ -112,7 +113,7 @@ class ProxyTests(UpstreamContract, ReactorCase):
 
     async def test_noSockets(self) -> None:
         """
-        A socket that cannot be made fails the leg.
+        A leg fails if its socket cannot be made.
         """
 
         def noStream(family: int) -> socket.socket:
@@ -131,7 +132,7 @@ class UpstreamsForTests(SynchronousTestCase):
 
     def test_schemes(self) -> None:
         """
-        Each scheme has its upstream, described without its password.
+        Each URL makes its upstream, described without its password.
         """
         urls = [parseProxyURL(text) for text in ("direct://", "socks5://u:secret@h:1")]
         direct, proxy = upstreamsFor(urls, unmarkedContext(FakeReactor()))
@@ -141,6 +142,6 @@ class UpstreamsForTests(SynchronousTestCase):
 
     def test_factory(self) -> None:
         """
-        The factory makes no protocol that would not know its destination.
+        The generic call makes no protocol, because it cannot name a destination.
         """
         self.assertIsNone(UpstreamFactory("socks5://h:1").buildProtocol(None))

@@ -51,10 +51,10 @@ BASIC = b"Proxy-Authorization: Basic YW5uOnNlY3JldA=="
 
 
 class SchemeTests(ReactorCase):
-    """Legs by way of a proxy that follows a script."""
+    """Legs through a proxy that follows a script."""
 
     def upstream(self, text: str) -> ProxyUpstream:
-        """The upstream of a URL, without marks."""
+        """The upstream of a URL, with unmarked sockets."""
         url = parseProxyURL(text)
         upstream = url.scheme.make(url, unmarkedContext(self.reactor))
         assert isinstance(upstream, ProxyUpstream)
@@ -72,7 +72,7 @@ class SchemeTests(ReactorCase):
         return connection.leftover
 
     async def test_socks4(self) -> None:
-        """SOCKS4 with its user id, and 4A with a name."""
+        """SOCKS4 sends the user id, and SOCKS4A the name."""
         port = self.listen(GRANTED + b"220 hello")
         upstream = self.upstream(f"socks4://ann@127.0.0.1:{port}")
         self.assertEqual(await self.opens(upstream), b"220 hello")
@@ -93,15 +93,17 @@ class SchemeTests(ReactorCase):
         self.assertEqual(self.scripts, [])
 
     async def test_http(self) -> None:
-        """CONNECT, with what comes behind its answer."""
+        """CONNECT opens a leg, and what follows the answer is left over."""
         port = self.listen(OPEN + b"220 hello")
         upstream = self.upstream(f"http://127.0.0.1:{port}")
         self.assertEqual(await self.opens(upstream), b"220 hello")
         await self.ended()
 
     async def test_again(self) -> None:
-        """A proxy that closes with its 407, or in the midst of it, is dialled
-        again, once; this one then says the same."""
+        """
+        A proxy that closes after its 407, or in the middle of it, is dialled once more;
+        the second answer is final.
+        """
         for ending in (b"Connection: close\r\n\r\n", b"Content-Length: 9\r\n\r\ncut"):
             self.scripts.clear()
             port = self.listen(ASK + ending, b"")
@@ -117,7 +119,7 @@ class SchemeTests(ReactorCase):
             await self.ended()
 
     async def test_eager(self) -> None:
-        """With pipeline=1 the credentials are in the first flight."""
+        """With pipeline=1 the credentials are in the first request."""
         port = self.listen(OPEN)
         upstream = self.upstream(f"http://ann:secret@127.0.0.1:{port}?pipeline=1")
         await self.opens(upstream)
@@ -125,14 +127,17 @@ class SchemeTests(ReactorCase):
         await self.ended()
 
     def test_eagerWhereTrusted(self) -> None:
-        """So they are inside TLS, but not for a proxy that nobody knows for sure."""
+        """
+        Inside TLS the credentials are in the first request, unless the certificate is
+        not checked.
+        """
         for query, eager in (("", True), ("?insecure=1", False)):
             upstream = self.upstream(f"https://ann:secret@h{query}")
             handshake: Any = upstream._handshakes.connect(DESTINATION)
             self.assertEqual(BASIC in handshake._inner.begin(), eager, query)
 
     async def test_unixSocket(self) -> None:
-        """A proxy on a unix socket, and one that is not there."""
+        """A proxy is reached on its unix socket, and a missing socket is named."""
         path = os.path.abspath(self.mktemp())
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
@@ -153,13 +158,13 @@ class SchemeTests(ReactorCase):
         self.assertIn(f"cannot be reached at {path}", text)
 
     async def test_noDatagrams(self) -> None:
-        """The schemes without UDP say so at once."""
+        """Schemes without UDP say so at once."""
         for text in ("socks4://h", "socks4a://h", "http://h", "https://h"):
             await self.assertFailure(self.upstream(text).associate(4), DatagramsUnsupported)
 
 
 def urlOf(scheme: IScheme) -> ProxyURL:
-    """A URL with all that the scheme knows about users."""
+    """A URL with everything that the scheme's URLs may say about the user."""
     user = {
         Authentication.NONE: "",
         Authentication.USER: "ann@",
@@ -188,12 +193,12 @@ class BuiltInTests(SynchronousTestCase):
             self.assertEqual(scheme.notices(url), ())
 
     def test_sendsNames(self) -> None:
-        """Names go to proxies of the schemes that say so."""
+        """The schemes that send names are these."""
         sending = {scheme.name for scheme in BUILT_IN if scheme.sendsNames}
         self.assertEqual(sending, {"socks5h", "socks4a", "http", "https"})
 
     def test_files(self) -> None:
-        """The certificates are read, and the unix socket is written to."""
+        """The certificates' file is read, and the unix socket is written to."""
         for text, expected in (
             ("https://h", NeededFiles()),
             ("https://h?ca=/c/a.pem", NeededFiles(read=("/c/a.pem",))),
@@ -204,13 +209,13 @@ class BuiltInTests(SynchronousTestCase):
             self.assertEqual(url.scheme.files(url), expected, text)
 
     def test_notices(self) -> None:
-        """That a certificate is not checked is told, without the password."""
+        """The user is told that a certificate is not checked, without the password."""
         url = parseProxyURL("https://ann:secret@h?insecure=1")
         (notice,) = url.scheme.notices(url)
         self.assertIn("https://ann:***@h:443?insecure=1", notice)
 
     def test_cheap(self) -> None:
-        """To know of all schemes takes neither HTTP, TLS, sockets nor a search for plugins."""
+        """Reading a URL imports no HTTP, TLS, upstream or plugin code."""
         script = (
             "import sys, nanotun.upstream.schemes.table as table\n"
             "table.parseProxyURL('https://h')\n"
@@ -223,7 +228,7 @@ class BuiltInTests(SynchronousTestCase):
         self.assertEqual(found.stdout.strip(), "")
 
     def test_readme(self) -> None:
-        """The table of schemes in README.md says what the entries say."""
+        """The table of schemes in README.md agrees with the entries."""
         readme = (ROOT / "README.md").read_text()
         for scheme in BUILT_IN:
             if scheme.defaultPort is not None:
@@ -239,7 +244,7 @@ class BuiltInTests(SynchronousTestCase):
                 self.assertIn(row, readme)
 
     def test_reject(self) -> None:
-        """Nothing goes out by way of reject, and apps hear it at once."""
+        """reject:// opens nothing, and apps see it at once."""
         upstream = RejectUpstream()
         error = self.failureResultOf(upstream.connect(DESTINATION), UpstreamRefused)
         self.assertIn("192.0.2.1:443", str(error.value))

@@ -1,5 +1,5 @@
 """
-SOCKS4 and 4A, as scripts: what is sent, what comes back.
+SOCKS4 and SOCKS4A, as scripts of what is sent and received.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WholeTests(ScriptCase):
 
     def test_interface(self) -> None:
         """
-        It is an L{IHandshake}.
+        The handshake provides L{IHandshake}.
         """
         verifyObject(IHandshake, Socks4Handshake(IPV4, PROXY))
 
@@ -55,7 +55,7 @@ class WholeTests(ScriptCase):
 
     def test_name(self) -> None:
         """
-        A name goes to the proxy as 4A has it.
+        A name is sent to the proxy as SOCKS4A says.
         """
         handshake = Socks4Handshake(NAME, PROXY, b"ann")
         self.play(handshake, CONNECT_NAME, (GRANTED, b""))
@@ -63,8 +63,8 @@ class WholeTests(ScriptCase):
 
     def test_repeatedVersion(self) -> None:
         """
-        A server that repeats the request's version is understood, whatever
-        address it names.
+        A server that repeats the request's version is understood, whatever address it
+        gives.
         """
         handshake = Socks4Handshake(IPV4, PROXY)
         self.play(handshake, CONNECT, (bytes.fromhex("04 5a 1234 c0000202"), b""))
@@ -72,7 +72,7 @@ class WholeTests(ScriptCase):
 
     def test_leftover(self) -> None:
         """
-        What a server that speaks first says is left over.
+        Bytes from a server that speaks first are left over.
         """
         handshake = Socks4Handshake(IPV4, PROXY)
         self.play(handshake, CONNECT, (GRANTED + b"220 hello", b""))
@@ -81,7 +81,7 @@ class WholeTests(ScriptCase):
 
     def test_replies(self) -> None:
         """
-        Every reply of the memo is an error of its kind, also cut short.
+        Every reply of the memo is an error of its own kind, even when cut short.
         """
         kinds = {
             91: UpstreamRefused,
@@ -111,7 +111,7 @@ class WholeTests(ScriptCase):
 
     def test_afterTheEnd(self) -> None:
         """
-        Nothing may follow the end.
+        Bytes after the end are an error.
         """
         handshake = Socks4Handshake(IPV4, PROXY)
         self.play(handshake, CONNECT, (GRANTED, b""))
@@ -120,7 +120,7 @@ class WholeTests(ScriptCase):
 
 class ByteTests(WholeTests):
     """
-    The same, one byte at a time.
+    The same conversations, one byte at a time.
     """
 
     wholly = False
@@ -128,12 +128,12 @@ class ByteTests(WholeTests):
 
 class DestinationTests(SynchronousTestCase):
     """
-    What cannot be asked for.
+    Destinations that cannot be asked for.
     """
 
     def test_ipv6(self) -> None:
         """
-        An IPv6 destination has no way out, so that the app tries IPv4 at once.
+        An IPv6 destination fails so that the app tries IPv4 at once.
         """
         error = self.assertRaises(
             FamilyUnsupported, Socks4Handshake, Endpoint("2001:db8::1", 80), PROXY
@@ -142,14 +142,15 @@ class DestinationTests(SynchronousTestCase):
 
     def test_looksLikeName(self) -> None:
         """
-        An address that 4A would take for the sign of a name cannot be sent either.
+        An address that SOCKS4A would take for the mark of a name cannot be sent either.
         """
         for host in ("0.0.0.0", "0.0.0.9"):
             self.assertRaises(FamilyUnsupported, Socks4Handshake, Endpoint(host, 80), PROXY)
 
     def test_badName(self) -> None:
         """
-        A name that cannot be carried is neither cut off nor lets more in.
+        A name that cannot be sent is an error: it is not cut off, and cannot add to the
+        request.
         """
         for name in ("x" * 256, "münchen.example", "", "a\0b"):
             self.assertRaises(UpstreamError, Socks4Handshake, Endpoint(name, 80), PROXY)
@@ -162,7 +163,7 @@ class MutationTests(SynchronousTestCase):
 
     def test_mutated(self) -> None:
         """
-        Of 10,000 mutated replies, none does more than fail.
+        10,000 mutated replies raise nothing but L{UpstreamError}.
         """
         replies = [GRANTED, GRANTED + b"hello", b"\0\x5b" + GRANTED[2:]]
         survives(4, replies, lambda: Socks4Handshake(NAME, PROXY, b"ann"))

@@ -1,5 +1,5 @@
 """
-SOCKS5, as scripts: what is sent, what comes back.
+SOCKS5, as scripts of what is sent and received.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IHandshake
+from nanotun.interfaces import IAssociateHandshake
 from nanotun.upstream.handshakes.socks5 import CONNECT, UDP_ASSOCIATE, Socks5Handshake
 
 PROXY = "socks5://user:***@proxy.example:1080"
@@ -43,7 +43,7 @@ CONNECT_NAME = bytes.fromhex("05 01 00 03 0b 6578616d706c652e636f6d ffff")
 # RFC 1928, section 6: VER REP RSV ATYP BND.ADDR BND.PORT.
 REPLY_IPV4 = bytes.fromhex("05 00 00 01 00000000 0000")
 REPLY_IPV6 = bytes.fromhex("05 00 00 04 20010db80000000000000000000000ff 1234")
-# The same for UDP ASSOCIATE, of nobody yet: command 3, 0.0.0.0:0 or [::]:0.
+# The same for UDP ASSOCIATE, for no app yet: command 3, 0.0.0.0:0 or [::]:0.
 ASSOCIATE = bytes.fromhex("05 03 00 01 00000000 0000")
 ASSOCIATE_IPV6 = bytes.fromhex("05 03 00 04 00000000000000000000000000000000 0000")
 RELAY_IPV4 = bytes.fromhex("05 00 00 01 c6336407 1f90")
@@ -68,7 +68,9 @@ class WholeTests(SynchronousTestCase):
         command: int = CONNECT,
     ) -> Socks5Handshake:
         """
-        @param script: what the proxy sends, what it is to hear then.
+        Run a conversation.
+
+        @param script: what the proxy sends, and what the handshake has to send then.
         """
         handshake = Socks5Handshake(destination, PROXY, credentials, command)
         self.assertEqual(handshake.begin(), greeting)
@@ -84,7 +86,7 @@ class WholeTests(SynchronousTestCase):
         *before: tuple[bytes, bytes],
         credentials: tuple[bytes, bytes] | None = None,
     ) -> str:
-        """The error's text when C{data} comes after C{before}."""
+        """The text of the error that C{data} raises after C{before}."""
         greeting = GREETING if credentials is None else GREETING_PASSWORD
         handshake = self.play(IPV4, credentials, greeting, *before)
         error = self.assertRaises(UpstreamError, self.feed, handshake, data)
@@ -95,13 +97,13 @@ class WholeTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        It is an L{IHandshake}.
+        The handshake provides L{IAssociateHandshake}.
         """
-        verifyObject(IHandshake, Socks5Handshake(IPV4, PROXY))
+        verifyObject(IAssociateHandshake, Socks5Handshake(IPV4, PROXY))
 
     def test_ipv4(self) -> None:
         """
-        An IPv4 destination, no log-in.
+        An IPv4 destination is asked for without a log-in.
         """
         handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4), (REPLY_IPV4, b""))
         self.assertTrue(handshake.done)
@@ -109,21 +111,21 @@ class WholeTests(SynchronousTestCase):
 
     def test_ipv6(self) -> None:
         """
-        An IPv6 destination, and a reply with an IPv6 address.
+        An IPv6 destination is asked for, and a reply may have an IPv6 address.
         """
         handshake = self.play(IPV6, None, GREETING, (METHOD_NONE, CONNECT_IPV6), (REPLY_IPV6, b""))
         self.assertTrue(handshake.done)
 
     def test_name(self) -> None:
         """
-        A name goes to the proxy as it is, and may come back (ATYP 3).
+        A name is sent to the proxy as it is, and may be in the reply (ATYP 3).
         """
         handshake = self.play(NAME, None, GREETING, (METHOD_NONE, CONNECT_NAME), (REPLY_NAME, b""))
         self.assertTrue(handshake.done)
 
     def test_password(self) -> None:
         """
-        A log-in by user name and password.
+        The log-in is by user name and password.
         """
         handshake = self.play(
             IPV4,
@@ -150,8 +152,8 @@ class WholeTests(SynchronousTestCase):
 
     def test_leftover(self) -> None:
         """
-        What a server that speaks first says is left over, whatever the
-        length of the reply before it.
+        Bytes from a server that speaks first are left over, whatever the length of the
+        reply before them.
         """
         for reply in (REPLY_IPV4, REPLY_IPV6, REPLY_NAME):
             handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4))
@@ -162,7 +164,7 @@ class WholeTests(SynchronousTestCase):
 
     def test_replies(self) -> None:
         """
-        Every reply of the RFC is an error of its kind.
+        Every reply of the RFC is an error of its own kind.
         """
         kinds = {
             1: UpstreamRefused,
@@ -183,7 +185,7 @@ class WholeTests(SynchronousTestCase):
 
     def test_shortRefusal(self) -> None:
         """
-        A refusal is understood though the server sends no address with it.
+        A refusal is understood even without an address.
         """
         self.fails(UpstreamRefused, b"\5\5", (METHOD_NONE, CONNECT_IPV4))
 
@@ -197,14 +199,14 @@ class WholeTests(SynchronousTestCase):
 
     def test_methodNotOffered(self) -> None:
         """
-        A method that we did not offer is nonsense.
+        A method that was not offered is an error.
         """
         self.fails(HandshakeError, b"\5\1")
         self.fails(HandshakeError, METHOD_PASSWORD)
 
     def test_noMethod(self) -> None:
         """
-        A proxy that wants a log-in is told apart from one that wants another.
+        A proxy that wants a log-in is told apart from one that wants another log-in.
         """
         self.assertIn("put them in its URL", self.fails(AuthenticationError, METHOD_NO))
         text = self.fails(AuthenticationError, METHOD_NO, credentials=(b"user", b"pwd"))
@@ -212,7 +214,7 @@ class WholeTests(SynchronousTestCase):
 
     def test_wrongPassword(self) -> None:
         """
-        A wrong password is an error without it.
+        The error for a wrong password does not contain it.
         """
         text = self.fails(
             AuthenticationError,
@@ -224,7 +226,7 @@ class WholeTests(SynchronousTestCase):
 
     def test_unknownAddressType(self) -> None:
         """
-        An address of a type that does not exist has no length.
+        An address of an unknown type is an error, because its length is not known.
         """
         self.fails(HandshakeError, b"\5\0\0\2\0", (METHOD_NONE, CONNECT_IPV4))
 
@@ -239,7 +241,7 @@ class WholeTests(SynchronousTestCase):
 
     def test_bytesTooEarly(self) -> None:
         """
-        Bytes that nobody asked for yet are an error, not lost.
+        Bytes before the request are an error, and are not lost.
         """
         self.fails(HandshakeError, METHOD_NONE + b"junk")
 
@@ -252,15 +254,15 @@ class WholeTests(SynchronousTestCase):
 
     def test_afterTheEnd(self) -> None:
         """
-        Nothing may follow the end.
+        Bytes after the end are an error.
         """
         handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4), (REPLY_IPV4, b""))
         self.assertRaises(HandshakeError, handshake.receive, b"x")
 
     def test_associate(self) -> None:
         """
-        A relay for UDP is asked for on behalf of nobody, and where it is comes
-        out; whether that is to be believed is another's business.
+        UDP ASSOCIATE names no address of an app, and the address in the reply is passed
+        on as it is; whether it can be right is decided elsewhere.
         """
         for destination, request, reply, bound in (
             (Endpoint("0.0.0.0", 0), ASSOCIATE, RELAY_IPV4, Endpoint("198.51.100.7", 8080)),
@@ -281,14 +283,14 @@ class WholeTests(SynchronousTestCase):
 
     def test_connectBinds(self) -> None:
         """
-        Where a connection is bound is nobody's business.
+        The address that a connection is bound to is not kept.
         """
         handshake = self.play(IPV4, None, GREETING, (METHOD_NONE, CONNECT_IPV4), (REPLY_IPV6, b""))
         self.assertIsNone(handshake.bound)
 
     def test_associateRefused(self) -> None:
         """
-        A proxy that does not do UDP is told apart from one in trouble.
+        A proxy that carries no UDP is told apart from one in trouble.
         """
         nobody = Endpoint("0.0.0.0", 0)
         for reply, kind in {
@@ -310,9 +312,9 @@ class WholeTests(SynchronousTestCase):
 
 class ByteTests(WholeTests):
     """
-    The same, one byte at a time.
+    The same conversations, one byte at a time.
     """
 
     def feed(self, handshake: Socks5Handshake, data: bytes) -> bytes:
-        """One byte at a time."""
+        """Deliver C{data} one byte at a time."""
         return b"".join(handshake.receive(data[i : i + 1]) for i in range(len(data)))

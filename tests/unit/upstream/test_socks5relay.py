@@ -10,15 +10,15 @@ from nanotun.errors import HandshakeError
 from nanotun.flow import Endpoint
 from nanotun.upstream.handshakes.socks5relay import relayEndpoint
 
-#: Where the proxy says that its relay is, where the proxy was reached, and where
-#: the relay is to be looked for.
+#: The address that the proxy gives for its UDP relay, the address at which the proxy was
+#: reached, and the address to send datagrams to.
 TABLE = (
-    # As bound.
+    # As the proxy gives it.
     ("198.51.100.7", "203.0.113.1", "198.51.100.7"),
     ("2001:db8::7", "2001:db8::1", "2001:db8::7"),
     ("2001:db8::7", "203.0.113.1", "2001:db8::7"),
     ("203.0.113.1", "203.0.113.1", "203.0.113.1"),
-    # Nowhere in particular.
+    # No address in particular.
     ("0.0.0.0", "203.0.113.1", "203.0.113.1"),
     ("0.0.0.0", "192.168.1.1", "192.168.1.1"),
     ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
@@ -28,11 +28,11 @@ TABLE = (
     ("224.0.0.1", "203.0.113.1", "203.0.113.1"),
     ("ff02::1", "2001:db8::1", "2001:db8::1"),
     ("255.255.255.255", "203.0.113.1", "203.0.113.1"),
-    # A name, and what is not even that.
+    # A name, and something that is not even a name.
     ("relay.example", "203.0.113.1", "203.0.113.1"),
     ("", "203.0.113.1", "203.0.113.1"),
     ("\xff\0", "2001:db8::1", "2001:db8::1"),
-    # Loopback: the proxy's own, which is ours only if it runs here.
+    # Loopback: the proxy's own, which is this machine's only if it runs here.
     ("127.0.0.1", "203.0.113.1", "203.0.113.1"),
     ("127.0.0.1", "192.168.1.1", "192.168.1.1"),
     ("127.0.0.2", "127.0.0.1", "127.0.0.2"),
@@ -45,15 +45,15 @@ TABLE = (
     ("100.64.0.5", "203.0.113.1", "203.0.113.1"),
     ("169.254.0.5", "203.0.113.1", "203.0.113.1"),
     ("fd00::5", "2001:db8::1", "2001:db8::1"),
-    # ... and perhaps in reach if not: a proxy with two interfaces, a container.
+    # ... else it may be reachable: a proxy with two interfaces, a container.
     ("10.0.0.5", "192.168.1.1", "10.0.0.5"),
     ("172.17.0.2", "127.0.0.1", "172.17.0.2"),
     ("fd00::5", "10.0.0.1", "fd00::5"),
     ("fd00::5", "fe80::1", "fd00::5"),
-    # An address that is no use without its interface.
+    # An address that is useless without its interface.
     ("fe80::5", "fe80::1", "fe80::1"),
     ("fe80::5", "fd00::1", "fd00::1"),
-    # IPv4 in IPv6's clothes.
+    # IPv4 addresses in IPv6 form.
     ("::ffff:198.51.100.7", "203.0.113.1", "198.51.100.7"),
     ("::ffff:0.0.0.0", "203.0.113.1", "203.0.113.1"),
     ("::ffff:10.0.0.5", "::ffff:192.168.1.1", "10.0.0.5"),
@@ -67,7 +67,8 @@ class RelayTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """
-        The address is the proxy's own wherever that which it said cannot be meant.
+        The proxy's own address is used wherever the address that it gives cannot be
+        meant.
         """
         for bound, proxy, expected in TABLE:
             found = relayEndpoint(Endpoint(bound, 4000), proxy, "socks5://h:1")
@@ -75,7 +76,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_noPort(self) -> None:
         """
-        A relay without a port is none.
+        An answer without a port is an error.
         """
         error = self.assertRaises(
             HandshakeError, relayEndpoint, Endpoint("0.0.0.0", 0), "203.0.113.1", "socks5://h:1"

@@ -40,12 +40,12 @@ class WholeTests(ScriptCase):
         return TlsHandshake(inner, PROXY, makeContext(**settings), host)  # type: ignore[arg-type]
 
     def shake(self, handshake: TlsHandshake, server: TlsServer) -> None:
-        """Until the request is there."""
+        """Run TLS until the request has arrived."""
         sent = handshake.begin()
         for _ in range(5):
             answer = server.receive(sent)
             if b"\r\n\r\n" in server.heard:
-                # What a TLS 1.3 server sends after its handshake.
+                # A TLS 1.3 server sends tickets after its handshake.
                 self.assertEqual(self.feed(handshake, answer) if answer else b"", b"")
                 return
             sent = self.feed(handshake, answer)
@@ -53,7 +53,7 @@ class WholeTests(ScriptCase):
 
     def test_interface(self) -> None:
         """
-        It is an L{IHandshake}.
+        The handshake provides L{IHandshake}.
         """
         handshake = self.make()
         handshake.begin()
@@ -61,8 +61,8 @@ class WholeTests(ScriptCase):
 
     def test_open(self) -> None:
         """
-        The handshake inside goes through, by TLS 1.3 and 1.2, and bytes behind
-        its end are left over in plain text.
+        The inner handshake succeeds with TLS 1.3 and 1.2, and bytes after its end are
+        left over in plain text.
         """
         for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
             handshake, server = self.make(), TlsServer(version)
@@ -76,7 +76,8 @@ class WholeTests(ScriptCase):
 
     def test_address(self) -> None:
         """
-        A proxy by its address has that checked, and no name is sent.
+        The address in a proxy's URL is checked against the certificate, and no SNI is
+        sent.
         """
         handshake, server = self.make("127.0.0.1"), TlsServer()
         self.shake(handshake, server)
@@ -84,8 +85,8 @@ class WholeTests(ScriptCase):
 
     def test_untrusted(self) -> None:
         """
-        A certificate of an unknown CA or for another name is refused before
-        anything is said, but not if any will do.
+        A certificate of an unknown CA or for another name is refused before anything is
+        sent, unless any certificate will do.
         """
         for host, ca in (("proxy.example", ""), ("other.example", CA), ("192.0.2.1", CA)):
             handshake, server = self.make(host, ca=ca), TlsServer()
@@ -98,7 +99,7 @@ class WholeTests(ScriptCase):
 
     def test_noTls(self) -> None:
         """
-        A proxy without TLS is told apart.
+        A proxy without TLS is recognised.
         """
         for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\5\xff\0\0\0\0\0\0"):
             handshake = self.make()
@@ -108,7 +109,7 @@ class WholeTests(ScriptCase):
 
     def test_refused(self) -> None:
         """
-        What the proxy says inside is what counts.
+        The error is the inner handshake's.
         """
         handshake, server = self.make(), TlsServer()
         self.shake(handshake, server)
@@ -117,8 +118,8 @@ class WholeTests(ScriptCase):
 
     def test_again(self) -> None:
         """
-        The handshake inside may need a second connection, with TLS of its own;
-        that the first one ends is no error then.
+        The inner handshake may need a second connection with TLS of its own; that the
+        first one ends is no error then.
         """
         handshake, server = self.make(), TlsServer()
         self.shake(handshake, server)
@@ -132,8 +133,8 @@ class WholeTests(ScriptCase):
 
     def test_brokenBehindTheAnswer(self) -> None:
         """
-        What is broken right behind the answer is an error, unless a second
-        connection is needed anyway.
+        A broken record right after the answer is an error, unless a second connection
+        is needed anyway.
         """
         wrong = b"\x17\3\3\0\x20" + bytes(32)
         handshake, server = self.make(), TlsServer()
@@ -155,7 +156,7 @@ class WholeTests(ScriptCase):
 
 class ByteTests(WholeTests):
     """
-    The same, one byte at a time.
+    The same conversations, one byte at a time.
     """
 
     wholly = False
@@ -178,7 +179,7 @@ class ContextTests(SynchronousTestCase):
 
 
 class StreamTests(SynchronousTestCase):
-    """L{TlsStream}, past its handshake."""
+    """L{TlsStream} after its handshake."""
 
     def setUp(self) -> None:
         """Connect."""
@@ -192,7 +193,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_large(self) -> None:
         """
-        What takes many records goes through both ways.
+        Data of many records arrives in both directions.
         """
         data = bytes(range(256)) * 2000
         self.stream.write(data)
@@ -203,7 +204,8 @@ class StreamTests(SynchronousTestCase):
 
     def test_halfClose(self) -> None:
         """
-        Once we have ended, the server can go on, in pieces of any size, and end.
+        After the client has ended, the server can go on, in pieces of any size, and
+        end.
         """
         self.stream.close()
         self.server.receive(self.stream.outgoing())
@@ -222,7 +224,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_halfClosed(self) -> None:
         """
-        Once the server has ended, we can go on and end.
+        After the server has ended, the client can go on and end.
         """
         self.stream.feed(self.server.say(b"last") + self.server.end())
         self.assertEqual(self.stream.read(), b"last")
@@ -234,7 +236,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_wrongBehindGood(self) -> None:
         """
-        What came before a wrong record, or an alert, is not lost by it.
+        Bytes before a broken record, or an alert, are not lost.
         """
         good = self.server.say(b"good")
         self.stream.feed(good + b"\x17\3\3\0\x20" + bytes(32))
@@ -249,8 +251,8 @@ class MutationTests(SynchronousTestCase):
 
     def test_mutated(self) -> None:
         """
-        Of 1,000 mutated flights, none does more than fail: OpenSSL has its own
-        tests, and a handshake takes its time.
+        1,000 mutated flights raise nothing but L{UpstreamError}.  OpenSSL has tests of
+        its own, and handshakes are slow.
         """
         context = makeContext("", True)
 

@@ -34,11 +34,11 @@ ASK = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=r, nonce=n\r\nConnec
 @implementer(IHalfCloseableProtocol)
 class Proxy(Protocol):
     """
-    A proxy with TLS that asks for a log-in first if told so, and then sends
-    back what it hears, with C{"!"} behind it once the client has ended.
+    A proxy with TLS that sends back what it hears, and C{"!"} once the client has
+    ended; if told so, it asks for a log-in first.
 
-    @ivar closes: whether it says close_notify with its OK, and no more.
-    @ivar atEnd: what it does instead at the client's end, if anything.
+    @ivar closes: whether it sends close_notify with its OK, and nothing more.
+    @ivar atEnd: what it does instead when the client ends, if anything.
     @ivar lost: fires with whether the connection ended by a reset.
     """
 
@@ -80,14 +80,14 @@ class Proxy(Protocol):
             self.transport.write(self.server.say(b"!") + self.server.end())
 
     def readConnectionLost(self) -> None:
-        """The client's FIN."""
+        """The client has sent a FIN."""
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Ours."""
+        """The proxy has sent a FIN."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end."""
+        """The connection has ended."""
         self.lost.callback(reason.check(ConnectionDone) is None)
 
 
@@ -115,29 +115,29 @@ class App(Protocol):
             waiting[1].callback(None)
 
     def until(self, count: int) -> Deferred[None]:
-        """Fires once so many bytes have come."""
+        """Fires once that many bytes have arrived."""
         waiter: Deferred[None] = Deferred()
         self.waiting = (count, waiter)
         self.dataReceived(b"")
         return waiter
 
     def readConnectionLost(self) -> None:
-        """The other side ended."""
+        """The other side has ended."""
         self.ended.callback(None)
 
     def writeConnectionLost(self) -> None:
-        """We did."""
+        """This side has ended."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end of both ways."""
+        """Both directions have ended."""
         self.lost.callback(reason.check(ConnectionDone) is None)
 
 
 class RelayTests(ReactorCase):
-    """Legs by way of a proxy with TLS."""
+    """Legs through a proxy with TLS."""
 
     def setUp(self) -> None:
-        """No relays yet."""
+        """There are no proxies yet."""
         super().setUp()
         self.proxies: list[Proxy] = []
 
@@ -161,7 +161,7 @@ class RelayTests(ReactorCase):
         return upstream
 
     def adopt(self, connection: Connection) -> App:
-        """The engine's part."""
+        """Take a leg, as the engine does."""
         app = App()
         factory = Factory.forProtocol(lambda: app)  # type: ignore[arg-type]
         factory.noisy = False
@@ -172,7 +172,7 @@ class RelayTests(ReactorCase):
         return app
 
     async def clean(self) -> None:
-        """All proxies' connections are closed, and no relay is left."""
+        """All connections of proxies and of the pair are closed."""
         for proxy in self.proxies:
             await proxy.lost
         left = [
@@ -184,7 +184,7 @@ class RelayTests(ReactorCase):
         self.assertClean()
 
     async def test_carries(self) -> None:
-        """Bytes go both ways, many of them, and a half-close gets through."""
+        """Many bytes arrive in both directions, and so does a half-close."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         data = os.urandom(5_000_000)
         app.transport.write(data)
@@ -196,7 +196,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_leftover(self) -> None:
-        """What comes with the proxy's answer reaches the app."""
+        """Bytes that arrive with the proxy's answer reach the app."""
         app = self.adopt(await self.upstream(greeting=b"220 hello").connect(DESTINATION))
         await app.until(9)
         self.assertEqual(app.heard, b"220 hello")
@@ -204,7 +204,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_keepAlive(self) -> None:
-        """The kernel asks whether a silent proxy is still there."""
+        """The kernel probes whether a silent proxy is still there."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         (wire,) = [
             each
@@ -219,7 +219,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_slowReader(self) -> None:
-        """An app that does not read holds the proxy up, and loses nothing."""
+        """An app that does not read slows the proxy down, and loses nothing."""
         app = self.adopt(await self.upstream(greeting=bytes(20_000_000)).connect(DESTINATION))
         app.transport.pauseProducing()
         pause: Deferred[None] = Deferred()
@@ -238,13 +238,13 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def wasReset(self, app: App) -> None:
-        """The leg ends by a reset, and by nothing else before."""
+        """The leg ends by a reset, and nothing else ends it before."""
         self.assertTrue(await app.lost)
         self.assertFalse(app.ended.called)
         await self.clean()
 
     async def test_appReset(self) -> None:
-        """An app's reset is one for the proxy: what was sent does not look complete."""
+        """An app's reset is a reset for the proxy: what was sent does not look complete."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         app.transport.write(b"x")
         await app.until(1)
@@ -255,7 +255,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_appResetAfterItsEnd(self) -> None:
-        """So is one behind the app's end, once there is an answer that nobody takes."""
+        """An app's reset after its end is passed on once there is an answer that nobody takes."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         (proxy,) = self.proxies
         proxy.atEnd = app.transport.abortConnection
@@ -266,7 +266,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_proxyReset(self) -> None:
-        """A reset by the proxy is one for the app, behind what came before."""
+        """The proxy's reset is a reset for the app, after the bytes that arrived before."""
         app = self.adopt(await self.upstream().connect(DESTINATION))
         (proxy,) = self.proxies
         proxy.transport.write(proxy.server.say(b"half of it"))
@@ -275,7 +275,10 @@ class RelayTests(ReactorCase):
         await self.wasReset(app)
 
     async def test_proxyResetAfterTheAppsEnd(self) -> None:
-        """So it is when the app has ended its half before, and waits for an answer."""
+        """
+        The proxy's reset is passed on to an app that has ended its half and waits for
+        an answer.
+        """
         app = self.adopt(await self.upstream().connect(DESTINATION))
         (proxy,) = self.proxies
         proxy.atEnd = proxy.transport.abortConnection
@@ -294,7 +297,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_endWithTheAnswer(self) -> None:
-        """A close_notify in one piece with the proxy's answer is the end of that half."""
+        """A close_notify in one piece with the proxy's answer ends that half."""
         upstream = self.upstream(greeting=b"bye", closes=True)
         app = self.adopt(await upstream.connect(DESTINATION))
         await app.ended
@@ -303,7 +306,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_proxyWrong(self) -> None:
-        """What is no TLS, or was forged, is a reset for the app."""
+        """Bytes that are not TLS, or are forged, are a reset for the app."""
         for wrong in (b"plain text, which is no record of TLS", b"\x17\3\3\0\x20" + bytes(32)):
             app = self.adopt(await self.upstream().connect(DESTINATION))
             proxy = self.proxies[-1]
@@ -322,7 +325,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     async def test_untrusted(self) -> None:
-        """A certificate that is not trusted fails the leg; with insecure=1 it does not."""
+        """A certificate that is not trusted fails the leg, unless the URL has insecure=1."""
         upstream = self.upstream(query="ca=/etc/ssl/certs/ca-certificates.crt")
         await self.failure(HandshakeError, upstream.connect(DESTINATION))
         await self.clean()
@@ -332,7 +335,7 @@ class RelayTests(ReactorCase):
         await self.clean()
 
     def test_noDescriptors(self) -> None:
-        """Without descriptors for a relay the connection is closed, and the error says so."""
+        """Without descriptors for the pair the connection is closed, and the error says so."""
 
         def none() -> None:
             raise OSError(24, "Too many open files")
@@ -345,7 +348,7 @@ class RelayTests(ReactorCase):
         self.assertRaises(OSError, os.fstat, fd)
 
     def test_stranger(self) -> None:
-        """Whoever else connects while a relay is made gets no part in it."""
+        """Another program that connects while the pair is made gets no part in it."""
         strangers: list[socket.socket] = []
 
         def listen(listener: socket.socket) -> None:
@@ -362,7 +365,7 @@ class RelayTests(ReactorCase):
             each.close()
 
     def test_noLoopback(self) -> None:
-        """Where the loopback interface carries nothing the error says so."""
+        """If the loopback interface carries nothing the error says so."""
 
         def none() -> None:
             raise TimeoutError("timed out")
@@ -373,19 +376,19 @@ class RelayTests(ReactorCase):
         self.assertIn("timed out); check that the loopback", str(error))
 
     def test_goneAlready(self) -> None:
-        """So it does when the proxy is gone before the relay is there."""
+        """If the proxy is gone before the pair is made the error says so."""
         connection = Connection(socket.socket().detach(), b"")
         stream = TlsStream(makeContext("", True), "h")
         error = self.assertRaises(UpstreamError, carryTls, stream, connection, self.reactor)
         self.assertIn("The proxy reset the connection", str(error))
 
     async def test_notAdopted(self) -> None:
-        """So it is when only one end of the relay finds its place."""
+        """If only one end of the pair can be adopted the connection is closed."""
         real = self.reactor
         adopted: list[object] = []
 
         class Reactor:
-            """Takes one."""
+            """Adopts one connection and no more."""
 
             def adoptStreamConnection(self, fd: int, family: int, factory: Factory) -> None:
                 if adopted:

@@ -15,7 +15,7 @@ from nanotun.upstream.url import addPassword, parseURL, wantsPassword, withPassw
 
 
 def notMade(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-    """The constructor of a scheme whose upstreams are not made."""
+    """The constructor of a scheme whose upstreams the tests do not make."""
     raise NotImplementedError
 
 
@@ -142,13 +142,13 @@ class ParseProxyURLTests(SynchronousTestCase):
             self.assertNotIn("hunter2", str(error).lower(), text)
 
     def test_unknownSchemeListsKnown(self) -> None:
-        """The error for an unknown scheme names all that there are."""
+        """The error for an unknown scheme lists all that there are."""
         error = self.assertRaises(ConfigError, parseProxyURL, "gopher://host")
         for scheme in BUILT_IN:
             self.assertIn(f"{scheme.name}://", str(error))
 
     def test_credentialLimit(self) -> None:
-        """A name or password of 255 bytes passes and of 256 does not, RFC 1929."""
+        """A user name or password of 255 bytes is accepted, and one of 256 is not (RFC 1929)."""
         longest = "%C3%A9" * 127 + "x"
         self.assertEqual(len((parseProxyURL(f"{longest}@h").username or "").encode()), 255)
         for text in (f"socks5://{longest}x:p@h", f"socks5://u:{longest}x@h"):
@@ -159,11 +159,11 @@ class ParseURLTests(SynchronousTestCase):
     """L{parseURL}, with schemes that are not nanotun's own."""
 
     def parse(self, rest: str, **more: Any) -> ProxyURL:
-        """A URL of a scheme with a port and what C{more} says."""
+        """A URL of a scheme with a port and C{more}."""
         return parseURL(Scheme("line", notMade, defaultPort=7070, **more), rest)
 
     def test_defaults(self) -> None:
-        """A scheme takes a host, and neither users, options nor unix sockets."""
+        """By default a scheme takes a host, and neither users, options nor unix sockets."""
         url = self.parse("host")
         self.assertEqual((url.host, url.port, str(url)), ("host", 7070, "line://host:7070"))
         for rest, complaint in (
@@ -207,7 +207,7 @@ class WithPasswordTests(SynchronousTestCase):
         self.assertEqual(str(url), "http://ann:***@host:80")
 
     def test_rejected(self) -> None:
-        """It is checked as if it stood in the URL."""
+        """The password is checked as if it were in the URL."""
         for text, password, complaint in (
             ("socks4://ann@host", "hunter2", "no password"),
             ("socks5://ann@host", "hunter2" * 40, "255 bytes"),
@@ -221,7 +221,7 @@ class AddPasswordTests(SynchronousTestCase):
     """L{wantsPassword} and L{addPassword}."""
 
     def test_wanted(self) -> None:
-        """A password is wanted for a user without one where the scheme has passwords."""
+        """A password is wanted for a user without one if the scheme has passwords."""
         for text, expected in (
             ("socks5://ann@h", True),
             ("socks5://ann:@h", False),
@@ -247,7 +247,7 @@ class ProxyURLTests(SynchronousTestCase):
     """L{ProxyURL}."""
 
     def test_hidesPassword(self) -> None:
-        """No text form of a URL shows its password, and all show the rest."""
+        """No text form of a URL shows its password, and all show everything else."""
         url = ProxyURL(SOCKS5, "::1", 1080, "ann", "hunter2")
         for text in (str(url), repr(url), f"{url}", f"{url!r}", repr([url])):
             self.assertNotIn("hunter2", text)

@@ -16,8 +16,8 @@ class TlsServer:
     """
     The proxy's side of TLS.
 
-    @ivar heard: plain bytes that came.
-    @ivar ended: whether the client sends no more.
+    @ivar heard: plain bytes that arrived.
+    @ivar ended: whether the client has said that it sends no more.
     """
 
     def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
@@ -36,7 +36,7 @@ class TlsServer:
         self.name = name
 
     def receive(self, data: bytes) -> bytes:
-        """Take bytes of the wire; returns what goes on it."""
+        """Take bytes of the wire; returns bytes to put on it."""
         self._incoming.write(data)
         try:
             self.tls.do_handshake()
@@ -50,14 +50,14 @@ class TlsServer:
         return self._outgoing.read()
 
     def say(self, data: bytes) -> bytes:
-        """Plain bytes to bytes of the wire."""
+        """Turn plain bytes into bytes of the wire."""
         view = memoryview(data)
         while view:
             view = view[self.tls.write(view) :]
         return self._outgoing.read()
 
     def end(self) -> bytes:
-        """close_notify."""
+        """The bytes of a close_notify."""
         try:
             self.tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
