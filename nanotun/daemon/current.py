@@ -13,6 +13,7 @@ from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.policy.judge import Judge, rulesFor, runsLocally
 
@@ -29,6 +30,11 @@ class Current(NamedTuple):
     upstreams: Upstreams
     owners: Owners | None
     judge: Judge
+
+
+def logOptions(settings: Settings) -> LogOptions:
+    """How these settings say to log."""
+    return LogOptions(settings.logLevel, settings.logDir, settings.logFormat)
 
 
 def ownersFor(settings: Settings, reactor: Any, before: Current | None = None) -> Owners | None:

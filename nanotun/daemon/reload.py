@@ -17,10 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.config.change import Change, changeTo
+from nanotun.config.change import KEPT, Change, changeTo
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.daemon.current import Current, makeJudge, needsOwners, ownersFor
+from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
 from nanotun.daemon.privileges import Privileges, needed
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
@@ -30,11 +30,6 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
-
-#: What to leave as it is, the first that suffices, where a configuration needs rights
-#: that were given up at the start.  Both make nanotun look at other users' processes:
-#: C{excludedProcesses} always does, C{proxy} does for a proxy on this machine.
-KEPT = ((), ("excludedProcesses",), ("excludedProcesses", "proxy"))
 
 
 def reread(options: Options, config: str) -> Options:
@@ -194,7 +189,7 @@ class Live:
         if newOwners is not None:
             newOwners.start()
         try:
-            self._root.configure(settings)
+            self._root.configure(logOptions(settings))
         except BaseException:
             if newOwners is not None:
                 newOwners.stop()

@@ -24,7 +24,7 @@ from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
-from nanotun.daemon.current import Current, makeJudge, ownersFor
+from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.privileges import makePrivileges
@@ -126,7 +126,7 @@ def makeService(options: Options) -> IService:
     config = os.path.abspath(options["config"]) if options["config"] else ""
     tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, findsOwners=True)
     marked, engine, gateway, current, router, device = tunnel
-    root = LoggedService(settings, twistd, reactor)
+    root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
 
     leftovers = makeLeftovers(settings)

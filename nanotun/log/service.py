@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.interfaces import IReactorTime
@@ -35,7 +35,6 @@ from twisted.logger import (
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
-from nanotun.config.settings import Settings
 from nanotun.errors import ConfigError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.format import FORMATS, forJournal
@@ -138,6 +137,20 @@ def _workingDirectory() -> str:
         return "/"
 
 
+class LogOptions(NamedTuple):
+    """
+    How to log.
+
+    @ivar level: C{"debug"}, C{"info"}, C{"warn"} or C{"error"}.
+    @ivar directory: where the log files are; empty for none.
+    @ivar format: C{"text"} or C{"json"}.
+    """
+
+    level: str
+    directory: str
+    format: str
+
+
 class LoggedService(MultiService):
     """
     The outermost service, which sets twistd's log observer.
@@ -151,7 +164,7 @@ class LoggedService(MultiService):
 
     def __init__(
         self,
-        settings: Settings,
+        options: LogOptions,
         twistd: Mapping[str, Any],
         clock: IReactorTime,
         stderr: int = STDERR,
@@ -163,7 +176,7 @@ class LoggedService(MultiService):
         @param environment: the process's.
         """
         super().__init__()
-        self._settings = settings
+        self._options = options
         self._twistd = twistd
         self._clock = clock
         self._stderr = stderr
@@ -171,8 +184,8 @@ class LoggedService(MultiService):
         self._keepTerminal = False
         # Relative paths are relative to this; twistd changes the working directory.
         self._base = _workingDirectory()
-        self._lines = LineObserver(settings.logFormat)
-        self._levels = LevelSwitch(settings.logLevel)
+        self._lines = LineObserver(options.format)
+        self._levels = LevelSwitch(options.level)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Set the application's observer, and the parent."""
@@ -186,29 +199,29 @@ class LoggedService(MultiService):
         if self._terminal is not None and not self._keepTerminal:
             self._terminal.release()
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, options: LogOptions) -> None:
         """
-        Take over C{logLevel}, C{logFormat} and C{logDir}, also while lines are logged:
-        each is written under the old settings or under the new ones, and none is lost.
-        The same settings again change nothing.
+        Log like this from now on, also while lines are being logged: each is written
+        under the old options or under the new ones, and none is lost.  The same options
+        again change nothing.
 
         @raise ConfigError: the new directory cannot be written to; nothing has changed.
         """
         files = old = self._files
-        if settings.logDir != self._settings.logDir:
-            files = self._makeFiles(settings.logDir)
+        if options.directory != self._options.directory:
+            files = self._makeFiles(options.directory)
             try:
                 if files is not None:
                     files.open()
             except OSError as error:
                 raise ConfigError(
-                    f"logDir {settings.logDir} cannot be written to ({error.strerror}); choose "
+                    f"logDir {options.directory} cannot be written to ({error.strerror}); choose "
                     "another directory."
                 ) from None
         with self._lines.lock:
-            self._settings = settings
-            self._levels.predicate = levelFilter(settings.logLevel)
-            self._lines.format = FORMATS[settings.logFormat]
+            self._options = options
+            self._levels.predicate = levelFilter(options.level)
+            self._lines.format = FORMATS[options.format]
             self._files = files
             if files is not old:
                 if old is not None:
@@ -239,7 +252,7 @@ class LoggedService(MultiService):
             lines.add(openLogfile(logfile, foreground))
         observer = FilteringLogObserver(LogPublisher(*observers), [self._levels])
         self._log = Logger(namespace="nanotun.log.file", observer=observer)
-        self._files = self._makeFiles(self._settings.logDir)
+        self._files = self._makeFiles(self._options.directory)
         if self._files is not None:
             lines.add(self._files.write)
         return observer

@@ -13,10 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
-from nanotun.config.settings import Settings
 from nanotun.daemon import current as currentModule
 from nanotun.daemon import reload as module
-from nanotun.daemon.current import Current, makeJudge, ownersFor
+from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
@@ -30,6 +29,7 @@ from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.log.service import LogOptions
 from nanotun.owners import OwnerOptions
 from nanotun.testing import FakeNames
 
@@ -86,13 +86,13 @@ class FakeRoot(MultiService):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Settings] = []
+        self.calls: list[LogOptions] = []
 
-    def configure(self, settings: Settings) -> None:
-        """Log so."""
+    def configure(self, options: LogOptions) -> None:
+        """Note the options, or refuse them."""
         if self.refusal is not None:
             raise self.refusal
-        self.calls.append(settings)
+        self.calls.append(options)
 
 
 class LiveTests(SynchronousTestCase):
@@ -183,7 +183,7 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(
             self.router.calls, [(current.judge, upstreams.upstream, upstreams.direct, True)]
         )
-        self.assertEqual(self.root.calls, [settings])
+        self.assertEqual(self.root.calls, [logOptions(settings)])
         self.assertEqual(self.gateway.calls, [(settings,)])
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
@@ -313,7 +313,7 @@ class LiveTests(SynchronousTestCase):
             self.assertIs(self.router.calls[-1][0], current.judge)
             for follower in (self.gateway, self.routes):
                 self.assertEqual(follower.calls[-1], (current.settings,))
-            self.assertIs(self.root.calls[-1], current.settings)
+            self.assertEqual(self.root.calls[-1], logOptions(current.settings))
 
     def isLive(self, owners: FakeOwners) -> bool:
         """Whether these are the owners in force."""

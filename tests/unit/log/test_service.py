@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import threading
-from dataclasses import replace
 from typing import Any, cast
 
 from twisted.application.service import Application, Service
@@ -16,14 +15,10 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.config.keys import KEYS
-from nanotun.config.settings import flagValue, makeSettings
 from nanotun.errors import ConfigError
-from nanotun.log.service import LevelSwitch, LineObserver, LoggedService
+from nanotun.log.service import LevelSwitch, LineObserver, LoggedService, LogOptions
 
-SETTINGS = makeSettings(
-    {}, {"proxy": flagValue(KEYS["proxy"], "h"), "logDir": flagValue(KEYS["logDir"], "")}, None
-)
+OPTIONS = LogOptions("info", "", "text")
 
 
 class LineObserverTests(SynchronousTestCase):
@@ -92,10 +87,10 @@ class LoggedServiceTests(SynchronousTestCase):
         self.read, write = os.pipe()
         os.set_blocking(self.read, False)
         self.addCleanup(os.close, self.read)
-        settings = replace(SETTINGS, **cast(Any, changes))
+        options = OPTIONS._replace(**cast(Any, changes))
         status = os.fstat(write)
         environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journal else {}
-        service = LoggedService(settings, twistd, Clock(), write, environment)
+        service = LoggedService(options, twistd, Clock(), write, environment)
         application: Any = Application("test")
         service.setServiceParent(application)
         os.close(write)
@@ -118,7 +113,7 @@ class LoggedServiceTests(SynchronousTestCase):
         """Each level lets itself and more important levels pass."""
         names = ["debug", "info", "warn", "error"]
         for index, level in enumerate(names):
-            self.start({"nodaemon": True}, logLevel=level)
+            self.start({"nodaemon": True}, level=level)
             for name in names:
                 getattr(self.logger, name)(f"say {name}")
             seen = self.stderr()
@@ -129,7 +124,7 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_twistedIsQuiet(self) -> None:
         """Of Twisted's own events only warnings and errors pass, except at debug."""
         for level, expected in (("info", ["warn"]), ("debug", ["info", "warn"]), ("error", [])):
-            self.start({"nodaemon": True}, logLevel=level)
+            self.start({"nodaemon": True}, level=level)
             self.twisted.info("say info")
             self.twisted.warn("say warn")
             seen = self.stderr()
@@ -142,7 +137,7 @@ class LoggedServiceTests(SynchronousTestCase):
             def __str__(self) -> str:
                 raise AssertionError("formatted")
 
-        self.start({"nodaemon": True}, logLevel="error")
+        self.start({"nodaemon": True}, level="error")
         self.logger.warn("{costly}", costly=Costly())
         self.assertEqual(self.stderr(), "")
 
@@ -177,7 +172,7 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_files(self) -> None:
         """Lines are also written to files in logDir, at the same level."""
         directory = self.mktemp()
-        self.start({"nodaemon": True}, logDir=directory)
+        self.start({"nodaemon": True}, directory=directory)
         self.logger.debug("quiet")
         self.logger.info("hello")
         (name,) = os.listdir(directory)
@@ -188,7 +183,7 @@ class LoggedServiceTests(SynchronousTestCase):
         """A directory that cannot be created is one line on stderr and nothing more."""
         path = self.mktemp()
         with open(path, "w"):
-            self.start({"nodaemon": True}, logDir=path)
+            self.start({"nodaemon": True}, directory=path)
         self.logger.info("hello")
         self.logger.info("again")
         seen = self.stderr()
@@ -228,11 +223,11 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_json(self) -> None:
         """With logFormat json, stderr and files have objects, the complaint about files too."""
         directory = self.mktemp()
-        self.start({"nodaemon": True}, logDir=directory, logFormat="json")
+        self.start({"nodaemon": True}, directory=directory, format="json")
         self.logger.info("hello {who}", who="you")
         for line in (self.logged(directory), self.stderr()):
             self.assertEqual(json.loads(line)["fields"], {"who": "you"})
-        self.start({"nodaemon": True}, logDir="/dev/null/x", logFormat="json")
+        self.start({"nodaemon": True}, directory="/dev/null/x", format="json")
         self.logger.info("hello")
         lines = [json.loads(line) for line in self.stderr().splitlines()]
         self.assertEqual([line["level"] for line in lines], ["info", "error"])
@@ -246,17 +241,17 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_configure(self) -> None:
         """Level, format and directory are taken over; stderr stays open."""
         first, second = self.mktemp(), self.mktemp()
-        service = self.start({"nodaemon": True}, logDir=first)
+        service = self.start({"nodaemon": True}, directory=first)
         service.startService()
         self.logger.debug("quiet")
         self.logger.info("one")
-        changed = replace(SETTINGS, logLevel="debug", logFormat="json", logDir=second)
+        changed = OPTIONS._replace(level="debug", format="json", directory=second)
         service.configure(changed)
         self.logger.debug("two")
         self.assertRegex(self.logged(first), r"^\S+ info \[nanotun.test\] one\n$")
         self.assertEqual(json.loads(self.logged(second))["text"], "two")
         self.assertRegex(self.stderr(), r'(?s)^\S+ info \[nanotun.test\] one\n\{"time".*two"\}\n$')
-        service.configure(replace(changed, logDir="", logLevel="error"))
+        service.configure(changed._replace(directory="", level="error"))
         self.logger.warn("three")
         self.logger.error("four")
         self.assertNotIn("four", self.logged(second))
@@ -265,11 +260,11 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_configureAgain(self) -> None:
         """The same settings again leave the log file open, and each line is there once."""
         directory = self.mktemp()
-        service = self.start({"nodaemon": True}, logDir=directory)
+        service = self.start({"nodaemon": True}, directory=directory)
         self.logger.info("one")
         files = service._files
         for _ in range(2):
-            service.configure(replace(SETTINGS, logDir=directory))
+            service.configure(OPTIONS._replace(directory=directory))
         self.assertIs(service._files, files)
         self.logger.info("two")
         self.assertRegex(self.logged(directory), r"^\S+ info .*one\n\S+ info .*two\n$")
@@ -280,7 +275,7 @@ class LoggedServiceTests(SynchronousTestCase):
         path = self.mktemp()
         service = self.start({"nodaemon": False, "logfile": path})
         service.startService()
-        service.configure(replace(SETTINGS, logLevel="debug"))
+        service.configure(OPTIONS._replace(level="debug"))
         self.logger.debug("hello")
         self.assertEqual(os.read(self.read, 1), b"")
         with open(path) as file:
@@ -289,8 +284,8 @@ class LoggedServiceTests(SynchronousTestCase):
     def test_configureBad(self) -> None:
         """A directory that cannot be created is one sentence, and nothing changes."""
         directory = self.mktemp()
-        service = self.start({"nodaemon": True}, logDir=directory)
-        bad = replace(SETTINGS, logDir="/dev/null/x", logLevel="error", logFormat="json")
+        service = self.start({"nodaemon": True}, directory=directory)
+        bad = OPTIONS._replace(directory="/dev/null/x", level="error", format="json")
         error = self.assertRaises(ConfigError, service.configure, bad)
         self.assertEqual(
             str(error),
@@ -317,7 +312,7 @@ class LoggedServiceTests(SynchronousTestCase):
         os.mkdir(directory)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir("/")
-        service.configure(replace(SETTINGS, logDir=os.path.join(directory, "logs")))
+        service.configure(OPTIONS._replace(directory=os.path.join(directory, "logs")))
         self.logger.info("hello")
         os.chdir(service._base)
         self.assertIn("hello", self.logged(os.path.join(directory, "logs")))
