@@ -20,9 +20,15 @@ sys.path.insert(0, str(ROOT))
 
 from nanotun.config.entry import Key, keysOf  # noqa: E402
 from nanotun.config.keys import GROUPS, KEYS  # noqa: E402
+from nanotun.interfaces import IScheme  # noqa: E402
+from nanotun.upstream.schemes.table import BUILT_IN  # noqa: E402
 
-BEGIN = "<!-- Made by tools/documents.py from nanotun/config/keys.py. -->"
+#: The mark before a table, with the source of the table.
+BEGIN = "<!-- Made by tools/documents.py from {source}. -->"
 END = "<!-- The end of what is made. -->"
+
+SETTINGS = "nanotun/config/keys.py"
+SCHEMES = "nanotun/upstream/schemes/"
 
 #: Characters of a comment's line in the sample file, without the C{"# "}.
 LINE = 80
@@ -117,16 +123,38 @@ def reloadTable() -> str:
     return "".join(rows)
 
 
-def filled(text: str, table: str) -> str:
-    """
-    Put a table between the marks of a document.
+def schemesTable() -> str:
+    """The table of the schemes that have an address, in Markdown."""
+    head = (
+        "| proxy | default port | log-in | is sent | UDP | options |\n|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_schemeRow(each) for each in BUILT_IN if each.defaultPort is not None)
 
+
+def _schemeRow(scheme: IScheme) -> str:
+    cells = (
+        f"`{scheme.name}`",
+        str(scheme.defaultPort),
+        scheme.authentication.value,
+        "names" if scheme.sendsNames else "addresses",
+        "yes" if scheme.carriesDatagrams else "no",
+        ", ".join(f"`?{name}={each.metavar}`" for name, each in scheme.options.items()),
+    )
+    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+
+
+def filled(text: str, source: str, table: str) -> str:
+    """
+    Put a table between its marks in a document.
+
+    @param source: the table's source, which the first mark names.
     @raise ValueError: the document has no marks.
     """
-    before, begin, rest = text.partition(f"{BEGIN}\n")
+    mark = BEGIN.format(source=source)
+    before, begin, rest = text.partition(f"{mark}\n")
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the marks are missing: {BEGIN} and {END}")
+        raise ValueError(f"the marks are missing: {mark} and {END}")
     return f"{before}{begin}{table}{end}{after}"
 
 
@@ -135,8 +163,10 @@ def documents() -> dict[Path, str]:
     readme, command = ROOT / "README.md", ROOT / "docs" / "command.md"
     return {
         ROOT / "etc" / "nanotun.yaml": sample(),
-        readme: filled(readme.read_text(), settingsTable()),
-        command: filled(command.read_text(), reloadTable()),
+        readme: filled(
+            filled(readme.read_text(), SETTINGS, settingsTable()), SCHEMES, schemesTable()
+        ),
+        command: filled(command.read_text(), SETTINGS, reloadTable()),
     }
 
 

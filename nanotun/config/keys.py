@@ -15,15 +15,22 @@ from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Endpoint, Protocol
 from nanotun.interfaces import ProxyURL
+from nanotun.upstream.schemes.table import BUILT_IN
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 
-#: The schemes of proxies, for help.
+#: nanotun's own schemes of proxies.
+PROXIES = tuple(scheme for scheme in BUILT_IN if scheme.defaultPort is not None)
+
+_SENDING = (scheme.name for scheme in PROXIES if scheme.sendsNames)
+
+#: The same for help, with the form of a URL.
 SCHEMES = (
-    "`socks5`, `socks5h`, `socks4`, `socks4a`, `http` or `https` `://[user:password@]host[:port]`"
+    f"{', '.join(f'`{scheme.name}`' for scheme in PROXIES[:-1])} or `{PROXIES[-1].name}` "
+    "`://[user:password@]host[:port]`"
 )
 
 #: For a setting of this machine's routes or processes, or of the daemon's files.
@@ -47,12 +54,12 @@ class ProxySettings:
         None,
         "socks5://host:port",
         f"{SCHEMES}; `direct://` for no proxy, `reject://` for no connections; more behind commas",
-        doc="""
-Where all connections go: SCHEME://[user:password@]host[:port], where the scheme is socks5,
-socks5h, socks4, socks4a (port 1080), http (80) or https (443); or direct:// to let them
-out as they are, or reject:// to have none.  An IPv6 address is written in brackets, and
-@ : / ? or # in a password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix
-socket.
+        doc=f"""
+Where all connections go: SCHEME://[user:password@]host[:port], where the scheme, with its
+port, is {", ".join(f"{each.name} ({each.defaultPort})" for each in PROXIES[:-1])} or
+{PROXIES[-1].name} ({PROXIES[-1].defaultPort}); or direct:// to let them out as they are,
+or reject:// to have none.  An IPv6 address is written in brackets, and @ : / ? or # in a
+password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socket.
   https://host?ca=/etc/ssl/proxy.pem   trust these certificates only
   https://host?insecure=1              do not look at the certificate
   socks5://host?pipeline=1             send everything at once: fewer round
@@ -231,8 +238,8 @@ class DNSSettings:
         doc="What the relay answers: normal passes the servers' answers on.  fake-ip answers "
         "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
         "which has to be routed to the device; connections to it are made by name, through "
-        "a proxy that takes names (socks5h, socks4a, http, https).  For any other proxy the "
-        "name is looked up first.",
+        f"a proxy that takes names ({', '.join(_SENDING)}).  For any other proxy the name is "
+        "looked up first.",
         run=InRun(metavar="fake-ip", help="have the proxy look up the names instead"),
     )
     dnsStateFile: str = setting(

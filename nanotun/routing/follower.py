@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
-from nanotun.timer import Timer
+from nanotun.timer import Timer, backOff
 
 SETTLE = 0.25  #: Seconds; one reconfiguration of a link is over by then.
 SLOWEST = 2.0  #: Seconds.
@@ -31,7 +30,7 @@ FIGHT = 3
 PEACE = 30.0
 
 #: From the number of repairs before, less one, to the seconds until the next check.
-_pause = backoffPolicy(SETTLE, SLOWEST, 2.0, jitter=lambda: 0.0)
+_pause = backOff(SETTLE, SLOWEST, chance=lambda: 1.0)
 
 
 class Follower:

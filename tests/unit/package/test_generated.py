@@ -113,13 +113,13 @@ class DocumentTests(SynchronousTestCase):
 
     def test_marks(self) -> None:
         """Only what is between the marks is replaced; a document without them is an error."""
-        begin, end = documents.BEGIN, documents.END
+        begin, end = documents.BEGIN.format(source="here"), documents.END
         self.assertEqual(
-            documents.filled(f"a\n{begin}\nold\n{end}\nb\n", "new\n"),
+            documents.filled(f"a\n{begin}\nold\n{end}\nb\n", "here", "new\n"),
             f"a\n{begin}\nnew\n{end}\nb\n",
         )
         for text in ("", begin, f"{begin}\nold\n"):
-            self.assertRaises(ValueError, documents.filled, text, "new\n")
+            self.assertRaises(ValueError, documents.filled, text, "here", "new\n")
 
 
 class ManualTests(SynchronousTestCase):

@@ -227,22 +227,6 @@ class BuiltInTests(SynchronousTestCase):
         )
         self.assertEqual(found.stdout.strip(), "")
 
-    def test_readme(self) -> None:
-        """The table of schemes in README.md agrees with the entries."""
-        readme = (ROOT / "README.md").read_text()
-        for scheme in BUILT_IN:
-            if scheme.defaultPort is not None:
-                cells = (
-                    f"`{scheme.name}`",
-                    str(scheme.defaultPort),
-                    scheme.authentication.value,
-                    "names" if scheme.sendsNames else "addresses",
-                    "yes" if scheme.carriesDatagrams else "no",
-                    ", ".join(f"`?{name}={each.metavar}`" for name, each in scheme.options.items()),
-                )
-                row = f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
-                self.assertIn(row, readme)
-
     def test_reject(self) -> None:
         """reject:// opens nothing, and apps see it at once."""
         upstream = RejectUpstream()
