@@ -8,6 +8,7 @@ import os
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import RoutingError
+from nanotun.linux.network import addresses
 
 
 def routeAll(device: str) -> None:
@@ -39,7 +40,6 @@ def routeAll(device: str) -> None:
 def _hasIPv6(device: str) -> bool:
     """Whether the device has an IPv6 address; without IPv6 the opener gives it none."""
     try:
-        with open("/proc/net/if_inet6") as table:
-            return any(line.split()[-1] == device for line in table)
+        return any(each.link == device and each.network.version == 6 for each in addresses())
     except OSError:
         return False
