@@ -15,8 +15,6 @@ import enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-DNS_PORT = 53  #: RFC 1035, section 4.2.
-
 #: The kernel's addresses on the device, with the prefix length.
 KERNEL4 = "198.18.0.2/30"
 KERNEL6 = "fdfe:dcba:9876::2/126"
