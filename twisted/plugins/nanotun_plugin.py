@@ -1,7 +1,7 @@
 """
-What nanotun shows to Twisted: the C{twistd nanotun} command, and one factory
-for each packet engine.  Every twistd and trial on the machine may read this
-file, so it names things and imports next to nothing.
+nanotun's Twisted plugins: the C{twistd nanotun} command, and one factory for each packet
+engine.  Every twistd and trial on the machine may import this file, so it only names
+things.  nanotun's own schemes are not here: they are found without a search for plugins.
 """
 
 from twisted.application.service import ServiceMaker
