@@ -6,7 +6,6 @@ The constructor imports HTTP: with h11 it takes some 10 ms of a start.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from nanotun.interfaces import Authentication, IUpstream, ProxyURL, UpstreamContext
@@ -28,11 +27,13 @@ def loginOf(url: ProxyURL, eager: bool) -> HttpLogin | None:
 
     @param eager: whether the first request already holds the password.
     """
-    from nanotun.upstream.handshakes.httplogin import HttpLogin
-
     credentials = url.credentials
     if credentials is None:
         return None
+    import secrets
+
+    from nanotun.upstream.handshakes.httplogin import HttpLogin
+
     return HttpLogin(*credentials, lambda: secrets.token_hex(16).encode(), eager)
 
 
