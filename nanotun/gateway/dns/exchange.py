@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from nanotun.errors import UpstreamError
+from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.interfaces import IAttempt
@@ -151,11 +151,11 @@ class Exchange:
         """
         Take the step that L{_TABLE} has for an event.
 
-        @raise RuntimeError: it has none for this state.
+        @raise UnexpectedEvent: it has none for this state.
         """
         step = _TABLE.get((self._state, event))
         if step is None:
-            raise RuntimeError(f"A DNS exchange in state {self._state!r} has no event {event!r}.")
+            raise UnexpectedEvent("A DNS exchange", self._state, event)
         self._state, action = step
         action(self, *details)
 

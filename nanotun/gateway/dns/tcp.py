@@ -21,7 +21,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import UpstreamError
+from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.connecting import ConnectWaiter, GivenFactory
 from nanotun.gateway.dns.counters import Counters
@@ -146,13 +146,11 @@ class ServerStream:
         """
         Go to the state that L{_TABLE} has for an event.
 
-        @raise RuntimeError: it has none for this state.
+        @raise UnexpectedEvent: it has none for this state.
         """
         state = _TABLE.get((self._state, event))
         if state is None:
-            raise RuntimeError(
-                f"A connection to a DNS server in state {self._state!r} has no event {event!r}."
-            )
+            raise UnexpectedEvent("A connection to a DNS server", self._state, event)
         self._state = state
 
     def _add(self, asked: StreamQuery) -> None:

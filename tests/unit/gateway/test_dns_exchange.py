@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.errors import UnexpectedEvent
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS, Deadlines, Exchange, Waiter
 from tests.unit.gateway.gateway_cases import FIRST, SECOND, FakeQueries, answer, ask, read
 
@@ -42,14 +43,14 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_unexpected(self) -> None:
         """An event that the state does not allow is an error that names both."""
-        early = self.assertRaises(RuntimeError, self.exchange.answered, 0, answer(ask()))
-        self.assertIn("in state 'new' has no event 'answer'", str(early))
+        early = self.assertRaises(UnexpectedEvent, self.exchange.answered, 0, answer(ask()))
+        self.assertIn("unexpected event answer in the state new", str(early))
         self.exchange.begin(False)
-        twice = self.assertRaises(RuntimeError, self.exchange.begin, False)
-        self.assertIn("in state 'udp' has no event 'begin'", str(twice))
+        twice = self.assertRaises(UnexpectedEvent, self.exchange.begin, False)
+        self.assertIn("unexpected event begin in the state udp", str(twice))
         self.exchange.cancel()
-        over = self.assertRaises(RuntimeError, self.exchange.begin, True)
-        self.assertIn("in state 'done' has no event 'begin by TCP'", str(over))
+        over = self.assertRaises(UnexpectedEvent, self.exchange.begin, True)
+        self.assertIn("unexpected event begin by TCP in the state done", str(over))
 
     def test_late(self) -> None:
         """After the end nothing is reported any more, whatever the servers do."""

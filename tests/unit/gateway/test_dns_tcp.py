@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.errors import UnexpectedEvent
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.connecting import ConnectWaiter
 from nanotun.gateway.dns.counters import Counters
@@ -261,8 +262,8 @@ class PipelineTests(TestCase):
 
     def test_unexpected(self) -> None:
         """An event that the state of the connection does not allow names both."""
-        error = self.assertRaises(RuntimeError, self.stream._ended, None)
-        self.assertIn("in state 'closed' has no event 'ended'", str(error))
+        error = self.assertRaises(UnexpectedEvent, self.stream._ended, None)
+        self.assertIn("unexpected event ended in the state closed", str(error))
 
 
 class ConnectWaiterTests(SynchronousTestCase):
