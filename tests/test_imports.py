@@ -15,6 +15,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import ROOT
 
+#: These touch the world, and are known to the others by their interfaces only: the
+#: rooms in ROOTS name them, and nobody else.
+WORLD = (
+    "nanotun.tun",
+    "nanotun.engine",
+    "nanotun.gateway",
+    "nanotun.owners",
+    "nanotun.routing",
+    "nanotun.control",
+    "nanotun.cell",
+)
+
 #: From the bottom to the top.  A module may import from its own part and from
 #: lines below its own, but for PORTS.  The longest name that fits is a module's part.
 LAYERS = (
@@ -27,15 +39,7 @@ LAYERS = (
     ("nanotun.upstream.schemes",),
     ("nanotun.config",),
     ("nanotun.policy",),
-    (
-        "nanotun.tun",
-        "nanotun.engine",
-        "nanotun.gateway",
-        "nanotun.owners",
-        "nanotun.routing",
-        "nanotun.control",
-        "nanotun.cell",
-    ),
+    WORLD,
     ("nanotun.router",),
     ("nanotun.daemon",),
     ("nanotun.doctor",),
@@ -43,9 +47,8 @@ LAYERS = (
     ("nanotun.testing",),
 )
 
-#: What touches the world is known to the others by its interface only: these
-#: are named by the composition root and by nobody else.
-PORTS = (*LAYERS[8], "nanotun.upstream")
+#: A dial touches the world, too, though it is needed to read the settings.
+PORTS = (*WORLD, "nanotun.upstream")
 ROOTS = (
     "nanotun.daemon",
     "nanotun.doctor",
