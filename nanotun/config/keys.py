@@ -266,9 +266,9 @@ class RuleSettings:
     """
     What goes past the proxy, and what never reaches it.
 
-    @ivar excludedProcesses: the processes whose flows go past the proxy.
+    @ivar excludedProcesses: the processes whose flows bypass the proxy.
     @ivar excludeRefresh: seconds between two scans of the processes.
-    @ivar excludedIPs: the destinations that are reached past the proxy.
+    @ivar excludedIPs: the destinations that are reached without the proxy.
     @ivar lanOnlyPorts: the ports that never reach the proxy, by protocol.
     """
 

@@ -12,7 +12,7 @@ from nanotun.flow import Protocol
 
 Network = IPv4Network | IPv6Network
 
-NETWORK_LIMIT = 4096  #: Networks; a flow's address is compared with each in turn.
+NETWORK_LIMIT = 4096  #: Networks; each prefix length among them is one more look-up for a flow.
 PORT_LIMIT = 256  #: Ports; a user who needs more needs a firewall.
 
 

@@ -20,7 +20,8 @@ from nanotun.policy.judge import Judge, rulesFor, runsLocally
 
 class Current(NamedTuple):
     """
-    What is in force.  It never changes: a reload puts another one in its place.
+    The current configuration, and the parts that are made of it.  It never changes: a
+    reload replaces it.
 
     @ivar owners: finds flows' processes; L{None} where no rule is about processes.
     @ivar judge: decides about flows, by the settings, the upstreams and the owners.

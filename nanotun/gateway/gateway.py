@@ -37,7 +37,7 @@ class NameOptions(NamedTuple):
     How the gateway treats names; fixed from the start of the daemon to its end.
 
     @ivar noted: whether to remember the name behind each address in an answer.
-    @ivar faked: whether to answer with addresses that stand for names; L{noted} has no
+    @ivar faked: whether to answer with fake addresses; L{noted} has no
         effect then.
     @ivar exclude: names that get real addresses all the same, with all names below them.
     @ivar stateFile: path of the file that keeps the fake addresses' names; empty for none.

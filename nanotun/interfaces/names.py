@@ -23,8 +23,7 @@ class INames(Interface):
 
     def isFake(host: str) -> bool:
         """
-        Whether an address belongs to no host and stands for a name, which may be
-        forgotten by now.
+        Whether an address is a fake one.  Its name may be forgotten by now.
         """
 
     def nameOf(host: str) -> str | None:

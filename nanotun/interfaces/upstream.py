@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class Connection(NamedTuple):
     """
-    An upstream leg that is ready to carry.
+    A leg for a TCP flow.
 
     @ivar fd: a connected, non-blocking stream socket; the holder of this value
         owns it.
@@ -112,8 +112,8 @@ class IAssociateHandshake(IHandshake):
 
 class ILegControl(Interface):
     """
-    The connection that an association was asked for on: the association ends with it
-    (RFC 1928, section 7).  The owner of the leg calls these methods.
+    The connection on which an association was requested: the association ends with it
+    (RFC 1928, section 7).  The holder of the leg calls these methods.
     """
 
     def watch(lost: Callable[[str], None]) -> None:

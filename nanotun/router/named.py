@@ -1,5 +1,5 @@
 """
-Flows to addresses that stand for names.  An upstream that is sent names gets the name;
+Flows to addresses whose names are known.  An upstream that is sent names gets the name;
 for any other upstream the name is looked up here and an address of the name is dialled.
 
 Each upstream has a L{NamedUpstream} around itself, so each member of a group gets what it

@@ -64,7 +64,7 @@ class Applied:
 
     def adopt(self, found: Iterable[IChange]) -> None:
         """
-        Take over changes of ours that the journal does not name: it was lost, or is in
+        Take over nanotun's own changes that the journal does not name: it was lost, or is in
         another directory.
 
         @param found: in the order in which they were applied.
@@ -87,7 +87,7 @@ class Applied:
         Bring the machine to exactly C{wanted}.
 
         @param wanted: in the order in which to apply them.
-        @return: how many changes were new, and how many of ours had been taken away.
+        @return: how many changes were new, and how many somebody else had undone.
         @raise RoutingError: a change cannot be made.  The new ones are undone then, and the
             others are kept.  A change of the firewall's that had been taken away and cannot
             be made again does not stop the others.

@@ -36,8 +36,8 @@ _pause = backOff(SETTLE, SLOWEST, chance=lambda: 1.0)
 class Follower:
     """
     @ivar complaint: why the last check failed, in one sentence; empty if it did not.
-    @param work: checks and repairs the routes; returns whether something of ours had been
-        taken away, and raises L{RoutingError} if it could not put something right.
+    @param work: checks and repairs the routes; returns whether one of nanotun's changes
+        had been undone, and raises L{RoutingError} if it could not put something right.
     """
 
     _log = Logger()

@@ -66,14 +66,14 @@ class IKernelRoutes(Interface):
         """
         Add a rule.
 
-        @raise FileExistsError: there is such a rule of ours already.
+        @raise FileExistsError: nanotun has added such a rule already.
         """
 
     def deleteRule(rule: Rule) -> None:
         """
         Delete a rule.
 
-        @raise OSError: ENOENT if there is no such rule of ours.
+        @raise OSError: ENOENT if nanotun has added no such rule.
         """
 
     def routes() -> list[Route]:
@@ -91,7 +91,7 @@ class IKernelRoutes(Interface):
         """
         Delete a route.
 
-        @raise OSError: ESRCH or ENODEV if there is no such route of ours.
+        @raise OSError: ESRCH or ENODEV if nanotun has added no such route.
         """
 
     def interfaces(destinations: tuple[str, ...]) -> list[NetworkInterface]:

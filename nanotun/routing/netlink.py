@@ -68,7 +68,7 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
     return message
 
 
-#: The attributes that a rule of ours can have; a rule with others is not ours.
+#: The attributes that nanotun's rules can have; a rule with others is not nanotun's.
 _KNOWN = frozenset(
     (
         "FRA_TABLE",

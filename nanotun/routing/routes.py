@@ -170,7 +170,7 @@ class Routes:
         """
         Check the routes and bring them up to date; called by the follower.
 
-        @return: whether something of ours had been taken away.
+        @return: whether one of nanotun's changes had been undone by somebody else.
         @raise RoutingError: a change that is needed cannot be made.
         """
         if not self._active:

@@ -1,1 +1,1 @@
-"""Upstreams: the ways for flows to leave, through a proxy or directly."""
+"""Where flows leave: through a proxy, directly, or not at all."""

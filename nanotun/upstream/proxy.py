@@ -120,7 +120,7 @@ class ProxyUpstream:
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """
         See L{IUpstream.associate}.  The family of the proxy's UDP relay is the proxy's
-        choice, and the relay carries both.
+        choice, and that relay carries both.
         """
         if self._handshakes.associate is None:
             return fail(DatagramsUnsupported(f"The proxy {self._name} carries no UDP."))

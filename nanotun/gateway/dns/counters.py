@@ -14,7 +14,7 @@ class Counters:
     @ivar queries: queries of clients, by UDP and TCP.
     @ivar hits: queries answered from the cache.
     @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
-    @ivar joined: queries that waited for one of the same bytes that was under way, or
+    @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
     @ivar upstream: queries sent to servers by UDP.
     @ivar upstreamStreams: queries sent to servers by TCP.

@@ -1,5 +1,5 @@
 """
-Datagrams to addresses that stand for names.
+Datagrams to fake addresses.
 
 No datagram can be sent to a name: the native library puts an address on each.  So first an
 association is opened, then the name is looked up here, then the flow is sent to the real

@@ -1,7 +1,7 @@
 """
 The nft table as a change to the machine.
 
-A process of ours, C{nft -i}, owns it, and the kernel removes it when that process ends
+nanotun's own C{nft -i} process owns it, and the kernel removes it when that process ends
 (owner flag, Linux 5.12): after a SIGKILL there is nothing left to undo, and another
 program's C{nft flush ruleset} does not remove it.  With a kill switch, and if the kernel
 or nft do not know the flag, it has no owner and stays.

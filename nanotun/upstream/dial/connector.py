@@ -2,7 +2,7 @@
 Opens legs: lookup, connect and handshake, all under one deadline.
 
 L{TRANSITIONS} is a dial's whole life.  Each address is tried for its share of the time
-that is left; an address that answers too late or not at all makes way for the next one.
+that is left; if it does not answer in that time, the next one is tried.
 A handshake that fails ends the dial, because the proxy has answered.  However a dial
 ends, it leaves no socket behind but the one that it hands over.
 """
@@ -27,7 +27,7 @@ from nanotun.upstream.dial.transport import HandshakeTransport
 
 # Also str, whose hash is not Python code: the table is read three times a dial.
 class DialState(str, enum.Enum):
-    """What a dial is doing."""
+    """The state of a dial."""
 
     NEW = "new"
     RESOLVING = "resolving"
@@ -135,7 +135,7 @@ class Connector:
 
 class Dial:
     """
-    The asking for one leg; see L{TRANSITIONS}.
+    One attempt to open a leg; see L{TRANSITIONS}.
 
     @ivar state: what it is doing now.
     @ivar deferred: fires with the leg, or fails with an L{UpstreamError}; cancelling it

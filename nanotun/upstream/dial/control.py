@@ -1,6 +1,6 @@
 """
-The TCP connection on which a proxy was asked to relay UDP.  It is kept open as long
-as the proxy's UDP relay is used, because the relay ends with it (RFC 1928, section 7).
+The TCP connection on which a proxy was asked for an association.  It is kept open as
+long as the proxy's UDP relay is used, because that relay ends with it (RFC 1928, section 7).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 
 # Also str, whose hash is not Python code: the table is read three times a dial.
 class TransportState(str, enum.Enum):
-    """What has become of the connection."""
+    """The state of the connection."""
 
     NEW = "new"
     CONNECTING = "connecting"

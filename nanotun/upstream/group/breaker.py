@@ -32,7 +32,7 @@ STEADY_TIME = 120.0
 
 # Also str, whose hash is not Python code: a group reads the table for each flow.
 class BreakerState(str, enum.Enum):
-    """What is thought of the upstream."""
+    """Whether the upstream is used."""
 
     #: It works.
     CLOSED = "closed"

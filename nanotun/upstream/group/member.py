@@ -1,5 +1,5 @@
 """
-One upstream of a group, and what is known of it.
+One upstream of a group, and its health.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class _Try:
 
 class Tries:
     """
-    The asking of several upstreams for one leg; see L{TRANSITIONS}.
+    Asks several upstreams for one leg; see L{TRANSITIONS}.
 
     @ivar state: how far it is.
     @ivar deferred: fires with the leg, or fails with an L{UpstreamError}.

@@ -26,7 +26,7 @@ READ_SIZE = 4096
 
 # Also str, whose hash is not Python code: the table is read for each flow.
 class WarmState(str, enum.Enum):
-    """What has become of a connection."""
+    """The state of a waiting connection."""
 
     #: It waits, and is watched for its end.
     WAITING = "waiting"
