@@ -76,25 +76,15 @@ class SchemeTable:
         name, rest = splitScheme(text)
         return parseURL(self.find(name), rest)
 
-    def all(self) -> tuple[IScheme, ...]:
-        """All schemes, nanotun's own first.  Looks for plugins."""
-        self._search()
-        return (*self._builtIn.values(), *self._plugins.values())
-
     def _findPlugin(self, name: str) -> IScheme | None:
-        from nanotun.upstream.plugin import warnOf
+        """Search anew: a package may have been installed since the last search."""
+        from nanotun.upstream.plugin import findSchemes, warnOf
 
-        self._search()
+        self._plugins, self._troubles = findSchemes(self._builtIn)
         found = self._plugins.get(name)
         if found is not None:
             warnOf(self._troubles)
         return found
-
-    def _search(self) -> None:
-        """Packages may have been installed since the last search."""
-        from nanotun.upstream.plugin import findSchemes
-
-        self._plugins, self._troubles = findSchemes(self._builtIn)
 
     def _unknown(self, name: str) -> str:
         known = ", ".join(f"{each}://" for each in (*self._builtIn, *self._plugins))

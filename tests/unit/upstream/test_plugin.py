@@ -157,12 +157,6 @@ class SchemeTableTests(SynchronousTestCase):
         self.found = FoundSchemes({"lime": scheme("lime")}, ())
         self.assertEqual(self.table.parse("lime://h").scheme.name, "lime")
 
-    def test_all(self) -> None:
-        """All schemes are listed, nanotun's own first."""
-        line = scheme("line")
-        self.found = FoundSchemes({"line": line}, ())
-        self.assertEqual(self.table.all(), (*BUILT_IN, line))
-
 
 class SearchTests(SynchronousTestCase):
     """The search in C{twisted.plugins}, by the command, in a process of its own."""
