@@ -30,9 +30,9 @@ class LocalProxies:
     ) -> None:
         self._sockets = sockets
         self._ownAddresses = ownAddresses
-        hosts = [(proxy.host, proxy.port) for proxy in proxies if proxy.host]
-        self._paths = tuple(host for host, _ in hosts if host.startswith("/"))
-        places = [Endpoint(host, port) for host, port in hosts if not host.startswith("/")]
+        dialled = [proxy for proxy in proxies if proxy.host]
+        self._paths = tuple(proxy.socketPath for proxy in dialled if proxy.socketPath)
+        places = [Endpoint(each.host, each.port) for each in dialled if not each.socketPath]
         self._loopback = tuple(
             Endpoint(address, place.port)
             for place in places

@@ -49,9 +49,9 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     @param isLocal: whether a literal address is one of this machine's.
     """
     return any(
-        host.startswith("/") or isLocalhost(host) or isLocal(host)
-        for host in (proxy.host.lower() for proxy in settings.proxy)
-        if host
+        proxy.socketPath or isLocalhost(proxy.host.lower()) or isLocal(proxy.host.lower())
+        for proxy in settings.proxy
+        if proxy.host
     )
 
 

@@ -66,8 +66,8 @@ def wishesOf(settings: Settings, uidOf: Callable[[str], int] = uidOf) -> Wishes:
 
 def proxyHosts(settings: Settings) -> tuple[str, ...]:
     """The hosts of all proxies: names and addresses, without paths of unix sockets."""
-    hosts = (proxy.host.lower().rstrip(".") for proxy in settings.proxy)
-    return tuple(dict.fromkeys(host for host in hosts if host and not host.startswith("/")))
+    hosts = (each.host.lower().rstrip(".") for each in settings.proxy if not each.socketPath)
+    return tuple(dict.fromkeys(host for host in hosts if host))
 
 
 def lookUp(host: str) -> list[str]:
