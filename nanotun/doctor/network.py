@@ -37,9 +37,9 @@ class AddressCheck:
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
-        landscape = self._survey()
+        survey = self._survey()
         found = []
-        own = landscape.link(self._tunName)
+        own = survey.link(self._tunName)
         if own is not None and not self._running():
             found.append(
                 Finding(
@@ -52,12 +52,12 @@ class AddressCheck:
             )
         taken = {
             (address.link, str(address.network))
-            for address in landscape.addresses
+            for address in survey.addresses
             if _overlaps(address.network) and address.link != self._tunName
         }
         taken |= {
             (route.link, str(route.network))
-            for route in landscape.routes
+            for route in survey.routes
             if not route.isDefault
             and route.network.prefixlen >= 8
             and _overlaps(route.network)
@@ -95,10 +95,10 @@ class VpnCheck:
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
-        landscape = self._survey()
+        survey = self._survey()
         found = {}
-        for route in landscape.routes:
-            link = landscape.link(route.link)
+        for route in survey.routes:
+            link = survey.link(route.link)
             if link is None or link.kind not in TUNNELS or link.name == self._tunName:
                 continue
             # Two routes of length /1 are the usual trick to override a default route.
@@ -137,8 +137,8 @@ class Ipv6Check:
                     "leaks over IPv6.",
                 )
             ]
-        landscape = self._survey()
-        out = any(r.isDefault and r.network.version == 6 for r in landscape.routes)
+        survey = self._survey()
+        out = any(r.isDefault and r.network.version == 6 for r in survey.routes)
         return [
             Finding(
                 self.name,

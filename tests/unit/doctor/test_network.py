@@ -31,9 +31,9 @@ def also(*parts: object) -> MachineNetwork:
 class AddressTests(CheckCase):
     """L{AddressCheck}."""
 
-    def check(self, landscape: MachineNetwork, running: bool = False) -> AddressCheck:
+    def check(self, survey: MachineNetwork, running: bool = False) -> AddressCheck:
         """Of a machine."""
-        return AddressCheck(lambda: landscape, settings(), lambda: running)
+        return AddressCheck(lambda: survey, settings(), lambda: running)
 
     def test_free(self) -> None:
         """A machine without an overlap is fine, even with a route for 0.0.0.0/1."""
@@ -64,9 +64,9 @@ class AddressTests(CheckCase):
 class VpnTests(CheckCase):
     """L{VpnCheck}."""
 
-    def check(self, landscape: MachineNetwork) -> VpnCheck:
+    def check(self, survey: MachineNetwork) -> VpnCheck:
         """Of a machine."""
-        return VpnCheck(lambda: landscape, settings())
+        return VpnCheck(lambda: survey, settings())
 
     def test_kinds(self) -> None:
         """Any kind of tunnel with a default route or a half of one, in any table, is a warning."""
@@ -148,11 +148,11 @@ class MachineNetworkTests(CheckCase):
 
     def test_real(self) -> None:
         """The survey has the kernel's interfaces and the loopback's address."""
-        landscape = readNetwork()
+        survey = readNetwork()
         self.assertEqual(
-            {each.name for each in landscape.links}, {name for _, name in socket.if_nameindex()}
+            {each.name for each in survey.links}, {name for _, name in socket.if_nameindex()}
         )
-        self.assertIn(("lo", "127.0.0.1"), [each[:2] for each in landscape.addresses])
-        self.assertIsNone(landscape.link("no-such-link"))
-        for each in landscape.routes:
+        self.assertIn(("lo", "127.0.0.1"), [each[:2] for each in survey.addresses])
+        self.assertIsNone(survey.link("no-such-link"))
+        for each in survey.routes:
             self.assertIn(each.network.version, (4, 6))
