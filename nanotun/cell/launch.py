@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from nanotun.cell.channel import ChannelClosed, makePair
-from nanotun.cell.command import CommandUser
+from nanotun.cell.command import HIDDEN, CommandUser
 from nanotun.cell.leftovers import endAll, namespaceOf, residents
 from nanotun.cell.mounts import findTool
 from nanotun.errors import RoutingError
@@ -73,6 +73,8 @@ class Cell:
                 [program, "--net", "--mount", "--propagation", "slave", *python, *argv],
                 stderr=self._words,
                 close_fds=False,
+                # The command could read the helper's environment, if it runs as root.
+                env={key: value for key, value in os.environ.items() if key not in HIDDEN},
             )
         except OSError as error:
             self.channel.close()

@@ -8,8 +8,9 @@ swaps, which cannot fail.  So a bad configuration changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -194,10 +195,14 @@ class Live:
             if newOwners is not None:
                 newOwners.stop()
             raise
-        # From here on nothing fails.
+        # From here on nothing fails: an internal error in one step is logged, and the others
+        # are done all the same.
         self.current = current
-        self._configure(current)
-        self._stop(before, current)
+        for step in (*self._adoption(current), *self._farewell(before, current)):
+            try:
+                step()
+            except Exception:
+                self._log.failure("Internal error while the new configuration took effect")
         if settings.proxy == before.settings.proxy:
             return ()
         upstream = current.upstreams.upstream
@@ -209,21 +214,26 @@ class Live:
             )
         return notices
 
-    def _configure(self, current: Current) -> None:
-        """Hand what is in force to every part that follows it."""
+    def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
+        """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
         debug = settings.logLevel == "debug"
-        self._router.configure(current.judge, upstreams.upstream, upstreams.direct, debug)
-        self._gateway.configure(settings)
+        yield partial(
+            self._router.configure, current.judge, upstreams.upstream, upstreams.direct, debug
+        )
+        yield partial(self._gateway.configure, settings)
         if self._routes is not None:
-            self._routes.configure(settings)
-        upstreams.setServiceParent(self._root)
+            yield partial(self._routes.configure, settings)
+        yield partial(upstreams.setServiceParent, self._root)
 
-    def _stop(self, before: Current, current: Current) -> None:
-        """Stop what was in force; flows that it has connected go on."""
+    def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:
+        """The steps that stop the old configuration's parts; flows they connected go on."""
         if before.owners is not None and before.owners is not current.owners:
-            before.owners.stop()
-        stopped = before.upstreams.disownServiceParent()
+            yield before.owners.stop
+        yield partial(self._disown, before.upstreams)
+
+    def _disown(self, upstreams: Upstreams) -> None:
+        stopped = upstreams.disownServiceParent()
         if stopped is not None:
             stopped.addErrback(self._notStopped)
 

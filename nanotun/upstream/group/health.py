@@ -23,7 +23,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -143,8 +143,8 @@ class Watch:
             return
         now = self._checkedAt = self._clock.seconds()
         self._member.breaker.checking(now)
-        self._check = (
-            IHealthCheck(self._member.upstream).check().addTimeout(self._timeout, self._clock)
+        self._check = maybeDeferred(IHealthCheck(self._member.upstream).check).addTimeout(
+            self._timeout, self._clock
         )
         self._check.addCallbacks(self._passed, self._failed)
         self._check.addBoth(self._checked)
@@ -181,7 +181,7 @@ class Watch:
     def _beginProbe(self) -> None:
         if self._probe is not None:
             return
-        probe = self._probe = self._member.upstream.associate(4)
+        probe = self._probe = maybeDeferred(self._member.upstream.associate, 4)
         probe.addTimeout(self._timeout, self._clock)
         probe.addCallbacks(self._carries, self._carriesNone)
         probe.addBoth(self._probed)

@@ -315,6 +315,24 @@ class LiveTests(SynchronousTestCase):
                 self.assertEqual(follower.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))
 
+    def test_errorLater(self) -> None:
+        """
+        An internal error in a part that follows the configuration is logged, and nothing
+        of the old configuration goes on beside the new one.
+        """
+        self.write("proxy: h:1\nexcludedProcesses: curl")
+        self.live.reload()
+        for number, part in enumerate((self.router, self.gateway, self.routes), 2):
+            before = self.live.current
+            patched = self.patch(part, "configure", lambda *_: 1 // 0)
+            self.write(f"proxy: h:{number}\nexcludedProcesses: curl")
+            self.live.reload()
+            patched.restore()
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, number)
+            self.assertEqual(list(self.root), [self.live.current.upstreams])
+            self.assertIsNot(self.live.current.upstreams, before.upstreams)
+            self.assertEqual(cast(Any, before.owners).state, "stopped")
+
     def isLive(self, owners: FakeOwners) -> bool:
         """Whether these are the owners in force."""
         return cast(Any, self.live.current.owners) is owners
