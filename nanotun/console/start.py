@@ -5,7 +5,6 @@ in this process.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 from nanotun.config.options import Options
 from nanotun.console import FAILED, GOOD
 from nanotun.console.command import run
-from nanotun.control.directory import makeRunDir
+from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.daemon.service import NEEDS_ROOT
 from nanotun.errors import ConfigError, DeviceError
@@ -133,13 +132,12 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
         return application
 
 
-def prepare(options: StartOptions, uid: int) -> bool:
+def prepare(options: StartOptions, uid: int) -> None:
     """
     Check before the start what would fail later with a log line or a traceback, so the
     user gets a plain sentence.
 
     @param uid: of this process.
-    @return: whether runDir was made.
     @raise nanotun.errors.NanotunError: a nanotun runs already, this is not root, or a
         directory cannot be used; nothing has changed.
     """
@@ -152,9 +150,8 @@ def prepare(options: StartOptions, uid: int) -> bool:
     pidfile = options["pidfile"]
     if pidfile:
         _checkPidfile(pidfile)
-    if not options["daemon"] or pidfile is not None:
-        return False
-    return makeRunDir(runDir, uid)
+    if options["daemon"] and pidfile is None:
+        makeRunDir(runDir, uid)
 
 
 def _checkPidfile(path: str) -> None:
@@ -172,7 +169,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
-        made = prepare(options, os.geteuid())
+        prepare(options, os.geteuid())
         config = ServerOptions()
         config.parseOptions(options.twistdArguments())
         options.parent = config
@@ -181,9 +178,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             TwistdRunner(config, options).run()
         finally:
-            if made:
-                with contextlib.suppress(OSError):  # Something else is in it.
-                    os.rmdir(options.settings.runDir)
+            removeRunDir(options.settings.runDir)
         return GOOD
 
     return run("start", options, arguments, work)

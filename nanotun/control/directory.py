@@ -7,6 +7,7 @@ answer in its place.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -15,22 +16,25 @@ from nanotun.errors import ConfigError
 #: Everybody may list the directory: that nanotun runs is no secret.
 MODE = 0o755
 
+#: A file that says that nanotun made the directory.  Of several that start at once, one may
+#: make it and another one, which is the last to leave, get the lock.
+MADE = ".made"
 
-def makeRunDir(path: str, uid: int) -> bool:
+
+def makeRunDir(path: str, uid: int) -> None:
     """
     Make the directory and its parents, unless it exists.
 
     @param uid: of the user that the daemon runs as.
-    @return: whether it was made.
     @raise ConfigError: it cannot be made, or others may write to it.
     """
-    made = False
     try:
         if not os.path.isdir(path):
-            os.makedirs(path, MODE)
+            # Another start may be doing the same.
+            os.makedirs(path, MODE, exist_ok=True)
             # The mode of makedirs is subject to the umask.
             os.chmod(path, MODE)
-            made = True
+            os.close(os.open(os.path.join(path, MADE), os.O_CREAT | os.O_CLOEXEC, 0o644))
         status = os.stat(path)
     except OSError as error:
         raise ConfigError(
@@ -41,4 +45,11 @@ def makeRunDir(path: str, uid: int) -> bool:
             f"The directory {path} can be written to by others, who could steer nanotun; set "
             "runDir to one that only root writes to."
         )
-    return made
+
+
+def removeRunDir(path: str) -> None:
+    """Remove the directory if nanotun made it and nothing else is in it."""
+    with contextlib.suppress(OSError):
+        if os.listdir(path) == [MADE]:
+            os.unlink(os.path.join(path, MADE))
+            os.rmdir(path)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from zope.interface import implementer
 
-from nanotun.control.directory import makeRunDir
+from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.errors import RunningError
 from nanotun.interfaces import IPart
 from nanotun.rundir import LOCK
@@ -123,7 +123,6 @@ class InstanceLock:
         self._clock = clock
         self._sleep = sleep
         self._fd = -1
-        self._made = False
 
     def start(self) -> None:
         """
@@ -133,11 +132,11 @@ class InstanceLock:
         @raise RunningError: another process, which the error names, holds the lock; or the
             file cannot be locked.
         """
-        self._made = makeRunDir(self._runDir, os.geteuid())
+        makeRunDir(self._runDir, os.geteuid())
         try:
             self._fd = self._take()
         except OSError as error:
-            self._removeDirectory()
+            removeRunDir(self._runDir)
             raise RunningError(
                 f"The lock {self._path} cannot be taken ({error.strerror}); set runDir to another "
                 "directory."
@@ -149,12 +148,12 @@ class InstanceLock:
             os.pwrite(self._fd, json.dumps(content).encode(), 0)
 
     def stop(self) -> None:
-        """Release the lock; remove the directory if it was made for it."""
+        """Release the lock; remove the directory if nanotun made it."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         os.close(self._fd)
         self._fd = -1
-        self._removeDirectory()
+        removeRunDir(self._runDir)
 
     def _take(self) -> int:
         """
@@ -185,8 +184,3 @@ class InstanceLock:
             return os.path.samestat(os.fstat(fd), os.lstat(self._path))
         except FileNotFoundError:
             return False
-
-    def _removeDirectory(self) -> None:
-        if self._made:
-            with contextlib.suppress(OSError):  # Something else is in it.
-                os.rmdir(self._runDir)

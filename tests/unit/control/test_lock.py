@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.control.directory import makeRunDir
+from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.control.lock import InstanceLock, LockHolder, findHolder, runsAlready
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
@@ -47,9 +47,11 @@ class RunDirTests(LockCase):
         """It is made with its parents, readable by everybody, whatever the umask is."""
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)
-        self.assertTrue(makeRunDir(self.runDir, os.geteuid()))
+        makeRunDir(self.runDir, os.geteuid())
         self.assertEqual(stat.S_IMODE(os.stat(self.runDir).st_mode), 0o755)
-        self.assertFalse(makeRunDir(self.runDir, os.geteuid()))
+        makeRunDir(self.runDir, os.geteuid())
+        removeRunDir(self.runDir)
+        self.assertFalse(os.path.exists(self.runDir))
 
     def test_othersWrite(self) -> None:
         """A directory that others can write to is refused with a cure."""
@@ -178,7 +180,19 @@ class InstanceLockTests(LockCase):
         lock.start()
         Path(self.runDir, "journal.json").touch()
         lock.stop()
-        self.assertEqual(os.listdir(self.runDir), ["journal.json"])
+        self.assertEqual(sorted(os.listdir(self.runDir)), [".made", "journal.json"])
+
+    def test_madeByAnother(self) -> None:
+        """
+        If one process makes the directory and another one gets the lock, the one with the
+        lock removes the directory.
+        """
+        makeRunDir(self.runDir, os.geteuid())
+        winner, loser = self.lock(), self.lock()
+        winner.start()
+        self.assertRaises(RunningError, loser.start)
+        winner.stop()
+        self.assertFalse(os.path.exists(self.runDir))
 
     def test_describe(self) -> None:
         """Unknown facts about a holder are left out, and control characters are masked."""
