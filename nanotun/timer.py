@@ -15,6 +15,9 @@ class Timer:
     """
     Calls one function, at most once for each L{start}.
 
+    A timer whose function is a method of the timer's owner is part of a reference cycle
+    until L{close}.
+
     @param clock: what the time is taken from.
     @param function: called without arguments.
     """
@@ -23,7 +26,7 @@ class Timer:
 
     def __init__(self, clock: IReactorTime, function: Callable[[], object]) -> None:
         self._clock = clock
-        self._function = function
+        self._function: Callable[[], object] | None = function
         self._call: IDelayedCall | None = None
 
     @property
@@ -34,7 +37,11 @@ class Timer:
     def start(self, delay: float) -> None:
         """
         Call after C{delay} seconds.  A call that was still to come is not made.
+
+        @raise RuntimeError: the timer is closed.
         """
+        if self._function is None:
+            raise RuntimeError("A closed timer cannot be started.")
         self.cancel()
         self._call = self._clock.callLater(delay, self._fire)
 
@@ -44,9 +51,17 @@ class Timer:
         if call is not None:
             call.cancel()
 
+    def close(self) -> None:
+        """
+        Do not call, now or ever, and forget the function.  Harmless if it was done before.
+        """
+        self.cancel()
+        self._function = None
+
     def _fire(self) -> Any:
         # Before the call, which may start the timer again.
         self._call = None
+        assert self._function is not None
         return self._function()
 
 

@@ -237,7 +237,7 @@ class NamedDial:
 
     def _connected(self, connection: Connection) -> None:
         self._to(NamedDialEvent.CONNECTED)
-        self._timer.cancel()
+        self._timer.close()
         self.deferred.callback(connection)
 
     def _notConnected(self, reason: Failure) -> None:
@@ -266,11 +266,12 @@ class NamedDial:
 
     def _fail(self, reason: Failure | UpstreamError) -> None:
         self._to(NamedDialEvent.FAILED)
-        self._timer.cancel()
+        self._timer.close()
         self.deferred.errback(reason)
 
     def _expired(self) -> None:
         self._to(NamedDialEvent.FAILED)
+        self._timer.close()
         self._cancelNow()
         error = (
             f"No connection to {self._name} was made within {self._timeout:g} s, its lookup "
@@ -281,7 +282,7 @@ class NamedDial:
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
         # Deferred.cancel itself fails it with CancelledError.
         self._to(NamedDialEvent.CANCELLED)
-        self._timer.cancel()
+        self._timer.close()
         self._cancelNow()
 
     def _cancelNow(self) -> None:

@@ -288,8 +288,8 @@ class Association:
         self._engine.closeAssociation(self._number)
 
     def _letGo(self) -> None:
-        self._maturing.cancel()
-        self._expiry.cancel()
+        self._maturing.close()
+        self._expiry.close()
         control, self._control = self._control, None
         if control is not None:
             control.close()

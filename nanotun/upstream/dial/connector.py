@@ -260,7 +260,7 @@ class Dial:
         fd = self._transport.detach()
         self._transport = None
         self._addresses.prefer(self._current)
-        self._dropTimer()
+        self._timer.close()
         self.deferred.callback(Connection(fd, leftover))
 
     def _again(self) -> None:
@@ -300,13 +300,8 @@ class Dial:
         self._abandon()
         self.deferred.errback(error)
 
-    def _dropTimer(self) -> None:
-        self._timer.cancel()
-        # Which refers to this dial: nothing is left to the garbage collector.
-        del self._timer
-
     def _abandon(self) -> None:
-        self._dropTimer()
+        self._timer.close()
         self._abort()
         lookup, self._lookup = self._lookup, None
         if lookup is not None:

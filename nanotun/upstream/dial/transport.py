@@ -348,7 +348,7 @@ class HandshakeTransport:
         self._to(event)
         self._unregister()
         if self._retry is not None:
-            self._retry.cancel()
+            self._retry.close()
         stream, self._socket = self._socket, None
         if stream is not None:
             stream.close()

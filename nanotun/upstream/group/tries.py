@@ -203,7 +203,7 @@ class Tries:
             self._to(TriesEvent.WAIT)
         else:
             self._to(TriesEvent.EXHAUSTED)
-            self._timer.cancel()
+            self._timer.close()
             self.deferred.errback(self._fault)
 
     def _waited(self) -> None:
@@ -232,7 +232,7 @@ class Tries:
 
     def _cancelOthers(self) -> list[_Try]:
         """Cancel the upstreams that are still being asked, and return them."""
-        self._timer.cancel()
+        self._timer.close()
         self._untried = []
         cancelled, self._underWay = self._underWay, []
         for one in cancelled:

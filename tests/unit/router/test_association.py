@@ -5,9 +5,10 @@ Tests for L{nanotun.router.udp.association}: the table of its life.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
-from nanotun.errors import ProxyError, UnexpectedEvent
+from nanotun.errors import ProxyError, UnexpectedEvent, UpstreamRefused
 from nanotun.router.udp.association import (
     MATURE_AGE,
     SHARED_GRACE,
@@ -16,6 +17,7 @@ from nanotun.router.udp.association import (
     AssociationEvent,
     AssociationState,
 )
+from tests.garbage import garbageOf
 from tests.unit.router.association_cases import DNS, AssociationCase
 
 
@@ -80,6 +82,40 @@ class TableTests(AssociationCase):
         self.assertEqual((self.upstream.cancelled, self.engine.dropped), (1, [request.flow.id]))
         association.close()
         self.assertEqual(self.logged, [])
+        self.assertIdle()
+
+    def test_noGarbage(self) -> None:
+        """
+        However an association ends, nothing is left to the garbage collector.
+        """
+        begin = partial(self.ask, destination=DNS)
+
+        def failed() -> None:
+            begin()
+            self.upstream.failDatagrams(UpstreamRefused("x"))
+
+        def cancelled() -> None:
+            begin()
+            self.the().close()
+
+        def closed() -> None:
+            begin()
+            self.open()
+            self.the().close()
+
+        def lost() -> None:
+            begin()
+            control = self.upstream.answerDatagrams()
+            self.clock.advance(MATURE_AGE)
+            control.lose("x")
+
+        def ended() -> None:
+            begin()
+            self.open()
+            self.endNewest()
+
+        for end in (failed, cancelled, closed, lost, ended):
+            self.assertEqual(garbageOf(end), [], end)
         self.assertIdle()
 
     def test_bugInOpen(self) -> None:

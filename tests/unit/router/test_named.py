@@ -25,6 +25,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, IHealthCheck, IUpstream
 from nanotun.router.named import ATTEMPTS, NamedDial, NamedUpstream
 from nanotun.testing import FakeNames, FakeUpstream
+from tests.garbage import garbageOf
 
 FAKE4, FAKE6 = Endpoint("198.19.0.1", 443), Endpoint("fdfe:dcba:9876:1::1", 443)
 TIMEOUT = 10.0
@@ -85,6 +86,43 @@ class ResolvingTests(NamedCase):
     def asked(self) -> list[str]:
         """The hosts that were dialled."""
         return [host for host, _ in self.inner.asked]
+
+    def test_noGarbage(self) -> None:
+        """However a dial ends, nothing is left to the garbage collector."""
+
+        def begin() -> Deferred[None]:
+            dial = self.upstream.connect(FAKE4)
+            return dial.addCallbacks(lambda leg: os.close(leg.fd), lambda reason: None)
+
+        def connected() -> None:
+            begin()
+            self.names.answer("192.0.2.7")
+            self.inner.answer().close()
+
+        def noAddress() -> None:
+            begin()
+            self.names.answer()
+            self.names.answer()
+
+        def refused() -> None:
+            begin()
+            self.names.answer("192.0.2.7")
+            self.inner.fail(ProxyError("x"))
+
+        def expired() -> None:
+            begin()
+            self.clock.advance(TIMEOUT)
+
+        def expiredDialling() -> None:
+            begin()
+            self.names.answer("192.0.2.7")
+            self.clock.advance(TIMEOUT)
+
+        def cancelled() -> None:
+            begin().cancel()
+
+        for end in (connected, noAddress, refused, expired, expiredDialling, cancelled):
+            self.assertEqual(garbageOf(end), [], end)
 
     def test_real(self) -> None:
         """A real address is dialled as it is, whatever its name."""

@@ -8,7 +8,7 @@ import errno
 import socket
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +26,7 @@ from nanotun.upstream.dial.connector import Connector, Dial, DialEvent, DialStat
 from nanotun.upstream.dial.resolver import HostAddresses
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.pool.reuse import ReuseDial
+from tests.garbage import garbageOf
 from tests.unit.upstream.upstream_cases import FakeReactor, FakeStream, unmarkedContext
 
 
@@ -77,6 +78,42 @@ class AddressCase(SynchronousTestCase):
         """No timer and no descriptor is left."""
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.reactor.readers + self.reactor.writers, [])
+
+
+class GarbageTests(AddressCase):
+    """
+    Tests for what a dial leaves behind.
+    """
+
+    def begin(self) -> Deferred[None]:
+        """A dial to an address."""
+        self.streams.clear()
+        dial = self.upstream.connect(Endpoint("192.0.2.1", 80))
+        return dial.addCallbacks(lambda leg: None, lambda reason: None)
+
+    def test_noGarbage(self) -> None:
+        """
+        However a dial ends, nothing is left to the garbage collector.
+        """
+
+        def connected() -> None:
+            self.begin()
+            self.connected()
+
+        def refused() -> None:
+            self.begin()
+            self.refused(errno.ECONNREFUSED)
+
+        def expired() -> None:
+            self.begin()
+            self.reactor.advance(6.0)
+
+        def cancelled() -> None:
+            self.begin().cancel()
+
+        for end in (connected, refused, expired, cancelled):
+            self.assertEqual(garbageOf(end), [], end)
+        self.assertIdle()
 
 
 class TableTests(AddressCase):

@@ -5,6 +5,8 @@ connections of a group.
 
 from __future__ import annotations
 
+import os
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -23,7 +25,12 @@ from nanotun.errors import (
 )
 from nanotun.upstream.group.breaker import FAULTS
 from nanotun.upstream.group.tries import PATIENCE
+from tests.garbage import garbageOf
 from tests.unit.upstream.group_cases import DESTINATION, TIMEOUT, GroupCase, fault
+
+
+def _ignore(reason: Failure) -> None:
+    """Any end is fine."""
 
 
 class TriesTests(GroupCase):
@@ -43,6 +50,45 @@ class TriesTests(GroupCase):
         """
         self.through(0)
         self.assertEqual(self.asked(), [1, 0, 0])
+
+    def test_noGarbage(self) -> None:
+        """
+        However the tries end, nothing is left to the garbage collector.
+        """
+        group = self.group
+        a, b, _ = self.fakes
+
+        def begin() -> Deferred[None]:
+            dial = group.connect(DESTINATION)
+            return dial.addCallbacks(lambda leg: os.close(leg.fd), _ignore)
+
+        def opened() -> None:
+            begin()
+            a.answer().close()
+
+        def second() -> None:
+            begin()
+            self.clock.advance(PATIENCE)
+            b.answer().close()
+
+        def answered() -> None:
+            begin()
+            a.fail(UpstreamRefused("x"))
+
+        def exhausted() -> None:
+            begin()
+            a.fail(FamilyUnsupported("x"))
+            b.fail(FamilyUnsupported("x"))
+
+        def expired() -> None:
+            begin()
+            self.clock.advance(TIMEOUT)
+
+        def cancelled() -> None:
+            begin().cancel()
+
+        for end in (opened, second, answered, exhausted, cancelled, expired):
+            self.assertEqual(garbageOf(end), [], end)
 
     def test_fault(self) -> None:
         """

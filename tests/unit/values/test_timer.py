@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.timer import Timer, backOff
+from tests.garbage import garbageOf
 
 
 class TimerTests(SynchronousTestCase):
@@ -60,6 +61,38 @@ class TimerTests(SynchronousTestCase):
         timer.start(1.0)
         self.clock.advance(1.0)
         self.assertTrue(timer.active)
+
+    def test_close(self) -> None:
+        """A closed timer does not call, and cannot be started; closing twice is harmless."""
+        self.timer.start(1.0)
+        for _ in range(2):
+            self.timer.close()
+            self.assertEqual((self.clock.getDelayedCalls(), self.timer.active), ([], False))
+        self.timer.cancel()
+        self.assertRaises(RuntimeError, self.timer.start, 1.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closeInCall(self) -> None:
+        """The function may close the timer."""
+        timer = Timer(self.clock, lambda: timer.close())
+        timer.start(1.0)
+        self.clock.advance(1.0)
+        self.assertRaises(RuntimeError, timer.start, 1.0)
+
+    def test_forgets(self) -> None:
+        """A closed timer does not keep its owner alive."""
+
+        class Owner:
+            def __init__(self, clock: Clock) -> None:
+                self.timer = Timer(clock, self.called)
+
+            def called(self) -> None:
+                """Never called."""
+
+        def closed() -> None:
+            Owner(self.clock).timer.close()
+
+        self.assertEqual(garbageOf(closed), [])
 
 
 class BackOffTests(SynchronousTestCase):
