@@ -43,13 +43,13 @@ class OutgoingFlow(NamedTuple):
     A UDP flow that needs an association.
 
     @ivar real: where its datagrams really go, if that is not the flow's destination.
-    @ivar ready: called in place of attaching the flow, once there is an association for it:
-        see L{nanotun.router.udp.associations.Associations.prepare}.
+    @ivar ready: called in place of attaching the flow, with the association, once there is
+        one for it: see L{nanotun.router.udp.associations.Associations.prepare}.
     """
 
     request: IDatagramFlowRequest
     real: Endpoint | None = None
-    ready: Callable[[], None] | None = None
+    ready: Callable[[Association], None] | None = None
 
 
 # Also str, whose hash is not Python code.
@@ -157,11 +157,13 @@ class Association:
         """
         Attach a flow, or call its C{ready}; see L{OutgoingFlow}.
 
-        @return: whether that was done.  False: the engine does not attach the flow to this
-            association.
+        @return: whether that was done.  False: it is gone, or the engine does not attach the
+            flow to it.
         """
+        if self.state is AssociationState.GONE:
+            return False
         if flow.ready is not None:
-            flow.ready()
+            flow.ready(self)
             return True
         if not flow.request.attach(self._number, flow.real):
             return False
@@ -229,7 +231,7 @@ class Association:
         if self._control is not None:
             self._control.watch(self._lost)
         while self._waiting:
-            # The control connection may have ended already.
+            # The control connection may have ended already, or a flow have been the last.
             taken = self.state is AssociationState.OPEN and self.take(self._waiting[0])
             flow = self._waiting.popleft()
             if not taken:

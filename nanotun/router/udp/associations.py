@@ -73,24 +73,37 @@ class Associations:
         self._stopped = False
 
     def send(
-        self, request: IDatagramFlowRequest, upstream: IUpstream, real: Endpoint | None = None
+        self,
+        request: IDatagramFlowRequest,
+        upstream: IUpstream,
+        real: Endpoint | None = None,
+        prepared: Association | None = None,
     ) -> None:
         """
         Attach a flow to an association, which is opened if there is none; or refuse or drop
         the flow.
 
         @param real: where its datagrams really go, if that is not the flow's destination.
+        @param prepared: from L{prepare}: tried before any other, and while it is not gone it
+            takes the flow even if it takes no new ones.
         """
-        self._place(OutgoingFlow(request, real), upstream)
+        flow = OutgoingFlow(request, real)
+        if prepared is None or not prepared.take(flow):
+            self._place(flow, upstream)
+        elif prepared.key[0] is None:
+            self._taken(prepared)
 
     def prepare(
-        self, request: IDatagramFlowRequest, upstream: IUpstream, ready: Callable[[], None]
+        self,
+        request: IDatagramFlowRequest,
+        upstream: IUpstream,
+        ready: Callable[[Association], None],
     ) -> None:
         """
         Have an association open for a flow that cannot be sent yet; or refuse or drop the
         flow.
 
-        @param ready: called once there is one, perhaps at once.
+        @param ready: called with it once there is one, perhaps at once; for L{send}.
         """
         self._place(OutgoingFlow(request, ready=ready), upstream)
 
@@ -128,16 +141,10 @@ class Associations:
         usable = [association for association in taking if not association.opening]
         first = self._choose(len(usable)) if usable else 0
         for association in usable[first:] + usable[:first]:
-            if not association.take(flow):
-                continue
-            if flow.ready is None:
-                if len(usable) == len(taking) < SHARED_LIMIT and all(
-                    each.flows >= SHARED_SPREAD for each in taking
-                ):
-                    self._open(key)
-                if association.flows >= SHARED_FLOWS:
-                    association.retire()
-            return True
+            if association.take(flow):
+                if flow.ready is None:
+                    self._taken(association)
+                return True
         for association in taking:
             if association.opening:
                 association.wait(flow)
@@ -148,6 +155,17 @@ class Associations:
             self._open(key, flow)
             return True
         return False
+
+    def _taken(self, association: Association) -> None:
+        """A shared association has taken a flow."""
+        taking = self._taking.get(association.key, [])
+        if association not in taking:
+            # It is retiring.
+            return
+        if len(taking) < SHARED_LIMIT and all(each.flows >= SHARED_SPREAD for each in taking):
+            self._open(association.key)
+        if association.flows >= SHARED_FLOWS:
+            association.retire()
 
     def _open(self, key: AssociationKey, flow: OutgoingFlow | None = None) -> None:
         """Open an association, for C{flow} and those to come."""

@@ -4,7 +4,8 @@ Datagrams to fake addresses.
 No datagram can be sent to a name: the native library puts an address on each.  So first an
 association is opened, then the name is looked up here, then the flow is sent to the real
 address; the app still sees the address that it sent to.  The association comes first
-because nobody should be asked for a name if the upstream carries no UDP.
+because nobody should be asked for a name if the upstream carries no UDP.  The flow is then
+sent through that association, unless it has ended in the meantime.
 
 Only addresses of the app's family are taken, for an association may carry no other.  A
 program that tried IPv6 in vain tries IPv4 next.
@@ -25,6 +26,7 @@ from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, INames, IUpstream
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import forgotten
+from nanotun.router.udp.association import Association
 from nanotun.router.udp.associations import Associations
 
 #: Flows that may wait for a lookup; above this their datagrams are dropped.
@@ -64,7 +66,13 @@ class Redirection:
             lookup.cancel()
             request.drop()
 
-    def _lookUp(self, request: IDatagramFlowRequest, upstream: IUpstream, name: str) -> None:
+    def _lookUp(
+        self,
+        request: IDatagramFlowRequest,
+        upstream: IUpstream,
+        name: str,
+        association: Association,
+    ) -> None:
         if len(self._lookups) >= WAITING_LIMIT:
             request.drop()
             return
@@ -74,17 +82,21 @@ class Redirection:
         lookup.addCallbacks(
             self._found,
             self._notFound,
-            callbackArgs=(request, upstream),
+            callbackArgs=(request, upstream, association),
             errbackArgs=(request,),
         )
 
     def _found(
-        self, addresses: list[str], request: IDatagramFlowRequest, upstream: IUpstream
+        self,
+        addresses: list[str],
+        request: IDatagramFlowRequest,
+        upstream: IUpstream,
+        association: Association,
     ) -> None:
         del self._lookups[request.flow.id]
         if addresses:
             real = Endpoint(addresses[0], request.flow.destination.port)
-            self._associations.send(request, upstream, real)
+            self._associations.send(request, upstream, real, association)
         else:
             request.refuse(Refusal.HOST_UNREACHABLE)
 

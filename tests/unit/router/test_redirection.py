@@ -4,6 +4,8 @@ Tests for L{nanotun.router.udp.redirection}, by way of the router.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
@@ -13,6 +15,7 @@ from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint, Refusal
 from nanotun.router.router import FlowRouter
 from nanotun.router.udp import associations, redirection
+from nanotun.router.udp.association import SHARED_GRACE, SHARED_TIME
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
@@ -31,6 +34,7 @@ class RedirectionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A router that knows one name."""
+        self.clock = Clock()
         self.upstream, self.engine, self.names = FakeUpstream(), MemoryEngine(), FakeNames()
         self.names.known = {"198.19.0.1": "a.example", "fdfe:dcba:9876:1::1": "a.example"}
         self.logged: list[LogEvent] = []
@@ -42,7 +46,7 @@ class RedirectionTests(SynchronousTestCase):
             FakeUpstream("direct://"),
             self.engine,
             FakeGateway(),
-            Clock(),
+            self.clock,
             False,
             self.names,
         )
@@ -133,6 +137,75 @@ class RedirectionTests(SynchronousTestCase):
         self.upstream.answerDatagrams()
         self.names.answer("192.0.2.7")
         self.assertEqual(self.engine.attached, {request.flow.id: next(iter(self.engine.shared))})
+
+    def lookUpShared(self) -> MemoryRequest:
+        """A query whose shared association is open, and its name is being looked up."""
+        self.upstream.sharesLegs = True
+        request = self.ask(Endpoint("198.19.0.1", 53))
+        self.upstream.answerDatagrams()
+        return request
+
+    def assertOnFirst(self, request: MemoryRequest) -> None:
+        """The name's answer puts the flow on the association that was there first."""
+        first = min(self.engine.associations)
+        self.names.answer("192.0.2.7")
+        self.assertEqual(self.engine.attached[request.flow.id], first)
+        self.assertEqual(self.engine.redirected, {request.flow.id: Endpoint("192.0.2.7", 53)})
+        self.assertEqual(self.engine.refused, {})
+
+    def test_sharedExpired(self) -> None:
+        """A shared association that stops to take new flows still takes those it prepared."""
+        request = self.lookUpShared()
+        self.clock.advance(SHARED_TIME)
+        self.assertOnFirst(request)
+        self.assertEqual(self.upstream.families, [4])
+
+    def test_sharedFull(self) -> None:
+        """The same if it is full by then."""
+        self.patch(associations, "SHARED_FLOWS", 1)
+        request = self.lookUpShared()
+        self.ask(Endpoint("192.0.2.53", 53), 40001)
+        self.assertOnFirst(request)
+        self.assertEqual(self.upstream.families, [4])
+
+    def test_sharedCounts(self) -> None:
+        """Such flows count: at their limit the association retires."""
+        self.patch(associations, "SHARED_FLOWS", 1)
+        self.assertOnFirst(self.lookUpShared())
+        self.ask(Endpoint("192.0.2.53", 53), 40001)
+        self.assertEqual(self.upstream.families, [4, 4])
+
+    def test_sharedGone(self) -> None:
+        """If it is gone by then, the flow is placed anew."""
+        request = self.lookUpShared()
+        self.clock.advance(SHARED_TIME)
+        self.clock.advance(SHARED_GRACE)
+        self.assertEqual(self.engine.associations, {})
+        self.names.answer("192.0.2.7")
+        self.assertEqual(self.engine.attached, {})
+        self.upstream.answerDatagrams()
+        (association,) = self.engine.associations
+        self.assertEqual(self.engine.attached, {request.flow.id: association})
+
+    def test_sharedLostWhileOpening(self) -> None:
+        """
+        A flow whose shared association is lost while it opens gets one of its own, and needs
+        no shared one after its lookup.
+        """
+        self.upstream.sharesLegs = True
+        request = self.ask(Endpoint("198.19.0.1", 53))
+        original = self.engine.openAssociation
+
+        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+            if shared:
+                leg.control.lose("The proxy closed it.")
+            return original(leg, ended, shared)
+
+        self.patch(self.engine, "openAssociation", openAssociation)
+        self.upstream.answerDatagrams()
+        self.upstream.answerDatagrams()
+        self.assertOnFirst(request)
+        self.assertEqual(self.upstream.families, [4, 4])
 
     def test_atOnce(self) -> None:
         """
