@@ -48,7 +48,7 @@ class Upstreams(MultiService):
         @raise nanotun.errors.ConfigError: a file that a proxy's URL names is no good.
         """
         super().__init__()
-        pools = MultiService()
+        services = MultiService()
         context = UpstreamContext(
             reactor,
             settings.connectTimeout,
@@ -56,7 +56,7 @@ class Upstreams(MultiService):
             openDatagram,
             leadsIn,
             settings.upstreamPool,
-            pools,
+            services,
         )
         fakes = settings.dnsMode == "fake-ip"
 
@@ -76,8 +76,7 @@ class Upstreams(MultiService):
         self.direct = named(DirectUpstream(context))
         if IService.providedBy(self.upstream):
             self.upstream.setServiceParent(self)
-        if settings.upstreamPool:
-            pools.setServiceParent(self)
+        services.setServiceParent(self)
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""

@@ -88,7 +88,8 @@ class MakeServiceTests(SynchronousTestCase):
         tunnel, ways = cast(Any, root)
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running)
-        self.assertEqual(list(ways), [])
+        (services,) = ways
+        self.assertEqual(list(services), [])
 
     def test_order(self) -> None:
         """
@@ -117,7 +118,7 @@ class MakeServiceTests(SynchronousTestCase):
     def test_group(self) -> None:
         """Several proxies are a service, which is started after the tunnel."""
         tunnel, ways = cast(Any, makeService(self.options("h:1,direct://")))
-        (group,) = ways
+        group, _ = ways
         self.assertIsInstance(tunnel, NanotunService)
         self.assertEqual(group.describe(), "failover of socks5://h:1, direct://")
         self.assertFalse(group.running)
@@ -208,7 +209,8 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertFalse(tunnel.running or opener.devices)
         self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
         self.assertEqual(tunnel.parts.after, ())
-        self.assertEqual(list(upstreams), [])
+        (services,) = upstreams
+        self.assertEqual(list(services), [])
 
     def test_cellFails(self) -> None:
         """There too, a file that is no good ends it with one sentence."""

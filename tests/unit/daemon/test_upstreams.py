@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
+from twisted.application.service import Service
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,8 +14,11 @@ from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import UpstreamNetUnreachable
 from nanotun.flow import Endpoint
+from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext
 from nanotun.router.named import NamedUpstream
 from nanotun.testing.names import FakeNames
+from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.scheme import Scheme
 
 PROXY = Endpoint("192.0.2.1", 1080)
 
@@ -63,6 +68,27 @@ class UpstreamsTests(SynchronousTestCase):
             made = self.upstreams(proxy, dnsMode=mode)
             found = (isinstance(each, NamedUpstream) for each in (made.upstream, made.direct))
             self.assertEqual(tuple(found), expected, (proxy, mode))
+
+    def test_services(self) -> None:
+        """The service of a scheme's upstream runs as long as the upstreams, with or
+        without pools."""
+        made: list[Service] = []
+
+        def make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
+            assert context.services is not None
+            made.append(Service())
+            made[-1].setServiceParent(context.services)
+            return RejectUpstream()
+
+        for pool in (0, 2):
+            line = ProxyURL(Scheme("line", make))
+            settings = replace(settingsOf("direct://"), proxy=(line,), upstreamPool=pool)
+            upstreams = Upstreams(settings, Clock(), FakeNames())
+            self.assertFalse(made[-1].running, pool)
+            upstreams.startService()
+            self.assertTrue(made[-1].running, pool)
+            upstreams.stopService()
+            self.assertFalse(made[-1].running, pool)
 
     def test_report(self) -> None:
         """The report has each proxy, with its pool."""
