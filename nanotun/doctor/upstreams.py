@@ -115,14 +115,14 @@ class ProxyCheck:
             return Finding(
                 self.name,
                 Level.WARN,
-                f"It opens a relay for UDP, which cannot be reached ({error.strerror}).",
+                f"It grants a UDP relay, which cannot be reached ({error.strerror}).",
                 "Look at the address that the proxy announces, and at firewalls before it.",
             )
         except Exception:
             return Finding(
                 self.name,
                 Level.WARN,
-                f"It opens a relay for UDP, but {self._server} did not answer through it.",
+                f"It grants a UDP relay, but {self._server} did not answer through it.",
                 "Open the proxy's UDP ports in the firewalls before it, or try another dns.",
             )
         finally:

@@ -71,7 +71,7 @@ class DirectUpstream:
         host, port = destination
         if self._context.leadsIn(host):
             return fail(
-                UpstreamNetUnreachable(f"The way to {destination} leads into the tunnel again.")
+                UpstreamNetUnreachable(f"The route to {destination} leads into the tunnel again.")
             )
         return self._connector.open(HostAddresses(self._context.reactor, host, port))
 

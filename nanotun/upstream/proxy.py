@@ -191,8 +191,8 @@ class ProxyUpstream:
             relay = handshake.relay(peer[0])
             if context.leadsIn(relay.host):
                 raise ProxyError(
-                    f"The way to the relay for UDP of the proxy {self._name}, at {relay}, leads "
-                    "into the tunnel itself; route it as the way to the proxy is."
+                    f"The route to the UDP relay of the proxy {self._name}, at {relay}, leads into "
+                    "the tunnel itself; route it like the proxy."
                 )
             ipv6 = ":" in relay.host
             # The rest of the peer's address names the interface of a link-local one.
@@ -206,7 +206,7 @@ class ProxyUpstream:
             if isinstance(error, UpstreamError):
                 raise
             raise ProxyError(
-                f"The relay for UDP of the proxy {self._name} cannot be reached at {relay} "
+                f"The UDP relay of the proxy {self._name} cannot be reached at {relay} "
                 f"({error.strerror}); look at the proxy's configuration."
             ) from None
         return DatagramLeg(datagram.detach(), LegKind.SOCKS5, control)

@@ -131,8 +131,8 @@ def addPassword(url: ProxyURL, text: str, where: str) -> ProxyURL:
 def _badEnd(scheme: IScheme) -> str:
     # What was found there is not repeated: it may well be part of a password.
     known = " and ".join(f"?{name}={option.metavar}" for name, option in scheme.options.items())
-    behind = f", behind which may stand {known} only" if known else ""
-    return f"must end after the port{behind}; a / ? or # in a password is written %2F, %3F or %23"
+    rest = f", after which only {known} may follow" if known else ""
+    return f"must end after the port{rest}; a / ? or # in a password is written %2F, %3F or %23"
 
 
 def _checkHost(host: str, scheme: IScheme) -> str:

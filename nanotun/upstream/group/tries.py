@@ -216,7 +216,7 @@ class Tries:
             self._outcomes.doubtful(one.member)
         names = " or ".join(self._names)
         self.deferred.errback(
-            UpstreamTimeout(f"No answer came within {self._timeout:g} s by way of {names}.")
+            UpstreamTimeout(f"No answer came within {self._timeout:g} s from {names}.")
         )
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:

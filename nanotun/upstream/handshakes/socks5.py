@@ -75,7 +75,7 @@ REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
 #: The same for UDP ASSOCIATE, which concerns no destination yet.  A proxy that does not
 #: allow or know it now will not do so in a minute either.
 RELAY_REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
-    1: ("reports a general failure to open a relay for UDP", ProxyError),
+    1: ("reports a general failure to open a UDP relay", ProxyError),
     2: ("does not allow UDP, so that apps do without it", DatagramsUnsupported),
     7: ("does not carry UDP, so that apps do without it", DatagramsUnsupported),
 }
@@ -306,7 +306,7 @@ class Socks5Handshake:
 
     def _refusal(self, reply: int) -> UpstreamError:
         if self._command == UDP_ASSOCIATE:
-            said, kind = RELAY_REPLIES.get(reply, ("opens no relay for UDP", ProxyError))
+            said, kind = RELAY_REPLIES.get(reply, ("opens no UDP relay", ProxyError))
         else:
             text, kind = REPLIES.get(reply, ("gave an unknown reply about {}", ProxyError))
             said = text.format(self._destination)

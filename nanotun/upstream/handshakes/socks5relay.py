@@ -41,7 +41,7 @@ def relayEndpoint(bound: Endpoint, proxyHost: str, proxy: str) -> Endpoint:
     """
     if bound.port == 0:
         raise HandshakeError(
-            f"The proxy {proxy} opened a relay for UDP without a port; look at its configuration."
+            f"The proxy {proxy} opened a UDP relay without a port; look at its configuration."
         )
     try:
         address = _plain(ipaddress.ip_address(bound.host))

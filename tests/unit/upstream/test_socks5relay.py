@@ -81,4 +81,4 @@ class RelayTests(SynchronousTestCase):
         error = self.assertRaises(
             HandshakeError, relayEndpoint, Endpoint("0.0.0.0", 0), "203.0.113.1", "socks5://h:1"
         )
-        self.assertIn("socks5://h:1 opened a relay for UDP without a port", str(error))
+        self.assertIn("socks5://h:1 opened a UDP relay without a port", str(error))

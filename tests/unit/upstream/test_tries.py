@@ -281,7 +281,7 @@ class TriesTests(GroupCase):
         self.assertNoResult(dial)
         self.clock.advance(0.2)
         text = str(self.failureResultOf(dial, UpstreamTimeout).value)
-        self.assertEqual(text, "No answer came within 10 s by way of a or b.")
+        self.assertEqual(text, "No answer came within 10 s from a or b.")
         self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
         # Perhaps the destination is silent.
         self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 0])

@@ -123,11 +123,11 @@ class ParseProxyURLTests(SynchronousTestCase):
             "socks5:///": "a host",
             "socks5:///x%00y": "107 bytes",
             "socks5:///" + "x" * 107: "107 bytes",
-            "socks5://ann:80?hunter2@host": "?pipeline=1 only",
+            "socks5://ann:80?hunter2@host": "after which only ?pipeline=1 may follow",
             "socks5://host/run/hunter2": "after the port",
             "socks4://ann@host?pipeline=1": "after the port; a /",
-            "http://host?insecure=1": "?pipeline=1 only",
-            "https://host?pipeline=1": "?ca=FILE and ?insecure=1 only",
+            "http://host?insecure=1": "after which only ?pipeline=1 may follow",
+            "https://host?pipeline=1": "only ?ca=FILE and ?insecure=1 may follow",
             "https://host?insecure=0": "insecure=1 or leave",
             "https://host?insecure": "insecure=1 or leave",
             "https://host?ca=proxy.pem": "whole path",
@@ -183,7 +183,7 @@ class ParseURLTests(SynchronousTestCase):
         self.assertEqual([url.option(name) for name in ("all", "one", "other")], ["X", "1", ""])
         self.assertEqual(str(url), "line://host:7070?all=X&one=1")
         error = self.assertRaises(ConfigError, self.parse, "host?two=1", options=options)
-        self.assertIn("?one=1 and ?all=WORD only", str(error))
+        self.assertIn("?one=1 and ?all=WORD may follow", str(error))
 
     def test_check(self) -> None:
         """The scheme has the last word on a URL."""
