@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, globalLogPublisher
 from twisted.plugin import IPlugin, getPlugins
@@ -22,7 +23,16 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ConfigError
-from nanotun.interfaces import IScheme, IUpstream, ProxyURL, UpstreamContext
+from nanotun.interfaces import (
+    Authentication,
+    IHealthCheck,
+    IScheme,
+    IUpstream,
+    NeededFiles,
+    Option,
+    ProxyURL,
+    UpstreamContext,
+)
 from nanotun.upstream.scheme import Scheme
 from nanotun.upstream.url import SCHEME_NAME
 
@@ -34,6 +44,8 @@ ERROR_LIMIT = 200
 
 _log = Logger()
 
+_Found = TypeVar("_Found")
+
 
 @implementer(IPlugin)
 class SchemePlugin(Scheme):
@@ -42,18 +54,132 @@ class SchemePlugin(Scheme):
     C{twisted.plugins}.
     """
 
+
+class GuardedScheme(Scheme):
+    """
+    The scheme of a plugin for everybody else: whatever a mistake of the plugin's raises
+    becomes one sentence.
+
+    @param plugin: a good L{IScheme}, see L{sortPlugins}; it sees URLs with itself as their
+        scheme.
+    """
+
+    def __init__(self, plugin: IScheme) -> None:
+        super().__init__(
+            plugin.name,
+            plugin.make,
+            defaultPort=plugin.defaultPort,
+            authentication=plugin.authentication,
+            credentialLimit=plugin.credentialLimit,
+            forbidden=plugin.forbidden,
+            options={
+                name: option._replace(check=self._guardedOption(option.check))
+                for name, option in plugin.options.items()
+            },
+            unixSocket=plugin.unixSocket,
+            sendsNames=plugin.sendsNames,
+            carriesDatagrams=plugin.carriesDatagrams,
+            dialsDestination=plugin.dialsDestination,
+        )
+        self._plugin = plugin
+
+    def __eq__(self, other: object) -> bool:
+        """The next search finds the same plugin, and its URLs are the same then."""
+        return isinstance(other, GuardedScheme) and self._plugin is other._plugin
+
+    def __hash__(self) -> int:
+        return hash(self._plugin)
+
+    def check(self, url: ProxyURL) -> None:
+        """See L{IScheme.check}."""
+        own = url._replace(scheme=self._plugin)
+        self._guard(partial(self._plugin.check, own), self._unfit, url)
+
+    def files(self, url: ProxyURL) -> NeededFiles:
+        """See L{IScheme.files}."""
+        own = url._replace(scheme=self._plugin)
+        tell = partial(self._sentence, "cannot tell the files of", url)
+        return self._guard(partial(_filesOf, self._plugin, own), tell, url)
+
+    def notices(self, url: ProxyURL) -> tuple[str, ...]:
+        """See L{IScheme.notices}."""
+        own = url._replace(scheme=self._plugin)
+        tell = partial(self._sentence, "cannot tell the notices of", url)
+        return self._guard(partial(_noticesOf, self._plugin, own), tell, url)
+
     def make(self, url: ProxyURL, context: UpstreamContext) -> IUpstream:
-        """See L{IScheme.make}; a mistake of the plugin's is one sentence, too."""
+        """
+        See L{IScheme.make}.  Files and notices are tried first: they are asked for when it
+        is too late for an error.
+        """
+        self.files(url)
+        self.notices(url)
+        own = url._replace(scheme=self._plugin)
+        tell = partial(self._sentence, "cannot make the upstream", url)
+        return self._guard(partial(_upstreamOf, self._plugin, own, context), tell, url)
+
+    def _guardedOption(self, check: Callable[[str, str], str]) -> Callable[[str, str], str]:
+        def guarded(name: str, text: str) -> str:
+            def checked() -> str:
+                found = check(name, text)
+                if not isinstance(found, str):
+                    raise TypeError(f"the check of {name} returned {found!r}, which is no text")
+                return found
+
+            return self._guard(checked, self._unfit)
+
+        return guarded
+
+    def _guard(
+        self, call: Callable[[], _Found], tell: Callable[[str], str], url: ProxyURL | None = None
+    ) -> _Found:
+        """
+        @param tell: makes the text of a L{ConfigError} from another error's text.
+        @param url: its password is kept out of that.
+        """
         try:
-            return super().make(url, context)
+            return call()
         except ConfigError:
             raise
         except Exception as error:
-            _log.debug("No upstream for {url}", url=str(url), log_failure=Failure())
-            raise ConfigError(
-                f"The plugin for {self.name}:// cannot make the upstream {url} "
-                f"({_reason(error)}); correct the plugin."
-            ) from None
+            _log.debug("The plugin for {name}:// fails", name=self.name, log_failure=Failure())
+            secret = url.password if url is not None else None
+            raise ConfigError(tell(_reason(error, secret))) from None
+
+    def _unfit(self, reason: str) -> str:
+        """The end of a sentence, as from L{IScheme.check}."""
+        return (
+            f"must do without {self.name}://, whose plugin cannot check the URL ({reason}), "
+            "until the plugin is corrected"
+        )
+
+    def _sentence(self, what: str, url: ProxyURL, reason: str) -> str:
+        return f"The plugin for {self.name}:// {what} {url} ({reason}); correct the plugin."
+
+
+def _filesOf(plugin: IScheme, url: ProxyURL) -> NeededFiles:
+    found = plugin.files(url)
+    if not isinstance(found, NeededFiles):
+        raise TypeError(f"files returned {found!r}, which is no NeededFiles")
+    return found
+
+
+def _noticesOf(plugin: IScheme, url: ProxyURL) -> tuple[str, ...]:
+    found = plugin.notices(url)
+    if not isinstance(found, tuple) or not all(isinstance(each, str) for each in found):
+        raise TypeError(f"notices returned {found!r}, which is no tuple of texts")
+    return found
+
+
+def _upstreamOf(plugin: IScheme, url: ProxyURL, context: UpstreamContext) -> IUpstream:
+    made = plugin.make(url, context)
+    for interface in (IUpstream, IHealthCheck):
+        try:
+            verifyObject(interface, made)
+        except Invalid:
+            kind, missed = type(made).__name__, interface.__name__
+            raise TypeError(f"{kind} does not provide all of {missed}") from None
+    return made
 
 
 class FoundSchemes(NamedTuple):
@@ -128,7 +254,8 @@ def sortPlugins(plugins: Iterable[Any], taken: Collection[str]) -> FoundSchemes:
     schemes: dict[str, IScheme] = {}
     troubles = []
     twice = set()
-    for plugin in plugins:
+    # A module may have two names for one object.
+    for plugin in {id(plugin): plugin for plugin in plugins}.values():
         flaw = _flaw(plugin, taken)
         if flaw:
             troubles.append(f"the plugin {_homeOf(plugin)} {flaw}")
@@ -140,21 +267,58 @@ def sortPlugins(plugins: Iterable[Any], taken: Collection[str]) -> FoundSchemes:
         # Which of them was found first is an accident.
         home = _homeOf(schemes.pop(name))
         troubles.append(f"more than one plugin registers {name}://, {home} for one, so keep one")
-    return FoundSchemes(schemes, tuple(troubles))
+    guarded: dict[str, IScheme] = {name: GuardedScheme(each) for name, each in schemes.items()}
+    return FoundSchemes(guarded, tuple(troubles))
 
 
 def _flaw(plugin: Any, taken: Collection[str]) -> str:
     """What is wrong with a plugin, or nothing."""
     try:
         verifyObject(IScheme, plugin)
+        for attribute, isGood in _ATTRIBUTES.items():
+            value = getattr(plugin, attribute)
+            if not isGood(value):
+                shown = repr(value)[:ERROR_LIMIT]
+                return (
+                    f"has the {attribute} {shown}, which no scheme can have, so correct or "
+                    "remove it"
+                )
+        if plugin.name in taken:
+            return f"may not replace nanotun's own {plugin.name}://, so give it another name"
     except Invalid:
         return "does not provide all of IScheme, so correct or remove it"
-    name = plugin.name
-    if not isinstance(name, str) or not re.fullmatch(SCHEME_NAME, name):
-        return f"has the name {name!r}, which no scheme can have, so correct or remove it"
-    if name in taken:
-        return f"may not replace nanotun's own {name}://, so give it another name"
+    except Exception as error:
+        return f"cannot be asked for its attributes ({_reason(error)}), so correct or remove it"
     return ""
+
+
+def _isInteger(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _isPattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except re.error:
+        return False
+
+
+def _areOptions(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(option, Option) and callable(option.check)
+        for name, option in value.items()
+    )
+
+
+#: What others rely on in a scheme's attributes, in the order in which they are looked at.
+_ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and bool(re.fullmatch(SCHEME_NAME, value)),
+    "defaultPort": lambda value: value is None or (_isInteger(value) and 1 <= value <= 65535),
+    "authentication": lambda value: isinstance(value, Authentication),
+    "credentialLimit": lambda value: _isInteger(value) and value >= 0,
+    "forbidden": _isPattern,
+    "options": _areOptions,
+}
 
 
 def _loadTrouble(error: BaseException) -> str:
@@ -168,9 +332,12 @@ def _loadTrouble(error: BaseException) -> str:
     )
 
 
-def _reason(error: BaseException) -> str:
-    """An error's type and text, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LIMIT].rstrip(".")
+def _reason(error: BaseException, secret: str | None = None) -> str:
+    """An error's type and text, on one line, without a password."""
+    text = f"{type(error).__name__}: {error}"
+    if secret:
+        text = text.replace(secret, "***")
+    return " ".join(text.split())[:ERROR_LIMIT].rstrip(".")
 
 
 def _homeOf(plugin: object) -> str:

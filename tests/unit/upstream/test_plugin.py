@@ -9,20 +9,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ConfigError
-from nanotun.interfaces import IScheme, IUpstream, ProxyURL, UpstreamContext
+from nanotun.interfaces import (
+    Authentication,
+    IScheme,
+    IUpstream,
+    NeededFiles,
+    Option,
+    ProxyURL,
+    UpstreamContext,
+)
 from nanotun.upstream import plugin
-from nanotun.upstream.plugin import FoundSchemes, SchemePlugin, sortPlugins
+from nanotun.upstream.plugin import FoundSchemes, GuardedScheme, SchemePlugin, sortPlugins
 from nanotun.upstream.reject import RejectUpstream
-from nanotun.upstream.scheme import Scheme
+from nanotun.upstream.scheme import FILE, FLAG, Scheme
 from nanotun.upstream.schemes.table import BUILT_IN, SchemeTable
+from nanotun.upstream.url import parseURL
 from tests import ROOT
 from tests.unit.upstream.upstream_cases import FakeReactor, unmarkedContext
 
@@ -50,24 +60,183 @@ class SchemePluginTests(SynchronousTestCase):
         verifyObject(IPlugin, line)
         self.assertEqual(repr(line), "<SchemePlugin line>")
 
-    def test_constructor(self) -> None:
-        """A constructor's own error comes through, and any other becomes one sentence."""
 
-        def broken(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-            raise error
+class GuardedSchemeTests(SynchronousTestCase):
+    """L{GuardedScheme}."""
 
-        line = SchemePlugin("line", broken, defaultPort=7070)
+    def setUp(self) -> None:
+        """An error that a plugin raises."""
+        self.error: Exception = RuntimeError("out\nof hunter2.")
+
+    def broken(self, *args: Any) -> Any:
+        """A part of a plugin that raises the error."""
+        raise self.error
+
+    def complaint(self, call: Any, *args: Any, logged: type[Exception] = RuntimeError) -> str:
+        """The text of the L{ConfigError} that a mistake becomes, logged for debugging."""
+        text = str(self.assertRaises(ConfigError, call, *args))
+        self.assertEqual(len(self.flushLoggedErrors(logged)), 1, text)
+        return text
+
+    def guarded(self, make: Any = make, **more: Any) -> GuardedScheme:
+        """The scheme of a plugin."""
+        more.setdefault("authentication", Authentication.PASSWORD)
+        return GuardedScheme(SchemePlugin("line", make, defaultPort=7070, **more))
+
+    def make(self, line: GuardedScheme) -> IUpstream:
+        """The upstream of a URL."""
         url = ProxyURL(line, "h", 7070, "ann", "hunter2")
-        context = unmarkedContext(FakeReactor())
-        error: Exception = ConfigError("The file is no good.")
-        self.assertIs(self.assertRaises(ConfigError, line.make, url, context), error)
-        error = ImportError("No module\nnamed line.")
-        self.assertEqual(
-            str(self.assertRaises(ConfigError, line.make, url, context)),
-            "The plugin for line:// cannot make the upstream line://ann:***@h:7070 "
-            "(ImportError: No module named line); correct the plugin.",
+        return line.make(url, unmarkedContext(FakeReactor()))
+
+    def test_good(self) -> None:
+        """A good plugin is what it is without a guard, and sees itself in its URLs."""
+        seen: list[ProxyURL] = []
+
+        def note(url: ProxyURL, *args: Any) -> Any:
+            seen.append(url)
+            return ("Beware.",)
+
+        def makeNoting(url: ProxyURL, context: UpstreamContext) -> IUpstream:
+            note(url)
+            return RejectUpstream()
+
+        plugin = SchemePlugin(
+            "line",
+            makeNoting,
+            defaultPort=7070,
+            authentication=Authentication.USER,
+            credentialLimit=3,
+            forbidden="x",
+            options={"ca": FILE, "fast": FLAG},
+            unixSocket=True,
+            sendsNames=True,
+            carriesDatagrams=True,
+            dialsDestination=True,
+            check=note,
+            notices=note,
         )
-        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        line = GuardedScheme(plugin)
+        verifyObject(IScheme, line)
+        for attribute in set(IScheme) - {"check", "files", "notices", "make", "options"}:
+            self.assertEqual(getattr(line, attribute), getattr(plugin, attribute), attribute)
+        url = parseURL(line, "ann@h?ca=/c&fast=1")
+        self.assertIs(url.scheme, line)
+        self.assertEqual(line.notices(url), ("Beware.",))
+        self.assertEqual(line.files(url), NeededFiles(read=("/c",)))
+        self.assertIsInstance(self.make(line), RejectUpstream)
+        self.assertTrue(all(each.scheme is plugin for each in seen))
+        self.assertEqual(
+            str(self.assertRaises(ConfigError, parseURL, line, "h?fast=2")),
+            "must have fast=1 or leave fast out",
+        )
+
+    def test_same(self) -> None:
+        """URLs stay the same when the plugin is found again."""
+        plugin = scheme("line")
+        self.assertEqual(len({GuardedScheme(plugin), GuardedScheme(plugin)}), 1)
+        self.assertNotEqual(GuardedScheme(plugin), GuardedScheme(scheme("line")))
+
+    def test_ownErrors(self) -> None:
+        """A plugin's own L{ConfigError} comes through."""
+        self.error = ConfigError("must rest")
+        for line, text in (
+            (self.guarded(check=self.broken), "h"),
+            (self.guarded(options={"a": Option("A", self.broken)}), "h?a=1"),
+        ):
+            self.assertIs(self.assertRaises(ConfigError, parseURL, line, text), self.error)
+        for line in (self.guarded(self.broken), self.guarded(notices=self.broken)):
+            self.assertIs(self.assertRaises(ConfigError, self.make, line), self.error)
+
+    def test_check(self) -> None:
+        """A mistake in the check of a URL or of an option ends the setting's sentence."""
+        for line, text, reason in (
+            (self.guarded(check=self.broken), "ann:hunter2@h", "RuntimeError: out of ***"),
+            (self.guarded(options={"a": Option("A", self.broken)}), "h?a=1", "RuntimeError: out"),
+        ):
+            found = self.complaint(parseURL, line, text)
+            self.assertIn("must do without line://, whose plugin cannot check the URL", found)
+            self.assertIn(f"({reason}", found)
+        line = self.guarded(options={"a": Option("A", lambda name, text: cast(Any, None))})
+        found = self.complaint(parseURL, line, "h?a=1", logged=TypeError)
+        self.assertIn("the check of a returned None", found)
+
+    def test_constructor(self) -> None:
+        """A mistake in the constructor becomes a sentence without the password."""
+        self.assertEqual(
+            self.complaint(self.make, self.guarded(self.broken)),
+            "The plugin for line:// cannot make the upstream line://ann:***@h:7070 "
+            "(RuntimeError: out of ***); correct the plugin.",
+        )
+
+    def test_noUpstream(self) -> None:
+        """What a constructor returns has to be an upstream whose health can be checked."""
+
+        @implementer(IUpstream)
+        class Unchecked(RejectUpstream):
+            check = cast(Any, None)
+
+        for made, reason in (
+            (None, "NoneType does not provide all of IUpstream"),
+            (Unchecked(), "Unchecked does not provide all of IHealthCheck"),
+        ):
+            line = self.guarded(lambda url, context, made=made: made)
+            self.assertIn(reason, self.complaint(self.make, line, logged=TypeError))
+
+    def test_filesAndNotices(self) -> None:
+        """A mistake in files or notices is found when the upstream is made, not later."""
+
+        class Filing(SchemePlugin):
+            files: Any = self.broken
+
+        for line, what in (
+            (self.guarded(notices=self.broken), "notices"),
+            (GuardedScheme(Filing("line", make)), "files"),
+        ):
+            self.assertIn(
+                f"The plugin for line:// cannot tell the {what} of line://",
+                self.complaint(self.make, line),
+            )
+
+        class Listing(SchemePlugin):
+            def files(self, url: ProxyURL) -> Any:
+                return ["/c"]
+
+        for line, what in (
+            (self.guarded(notices=lambda url: "Beware."), "no tuple of texts"),
+            (GuardedScheme(Listing("line", make)), "no NeededFiles"),
+        ):
+            self.assertIn(what, self.complaint(self.make, line, logged=TypeError))
+
+    def test_anyClass(self) -> None:
+        """The plugin may be of any class that provides L{IScheme}."""
+
+        @implementer(IScheme, IPlugin)
+        class Own:
+            name = "own"
+            defaultPort = 1
+            authentication = Authentication.NONE
+            credentialLimit = 0
+            forbidden = ""
+            options: dict[str, Option] = {}
+            unixSocket = sendsNames = carriesDatagrams = dialsDestination = False
+
+            def check(self, url: ProxyURL) -> None: ...
+
+            def files(self, url: ProxyURL) -> NeededFiles:
+                return NeededFiles()
+
+            def notices(self, url: ProxyURL) -> tuple[str, ...]:
+                return ()
+
+            def make(self, url: ProxyURL, context: UpstreamContext) -> IUpstream:
+                raise RuntimeError("z")
+
+        (own,) = sortPlugins([Own()], []).schemes.values()
+        url = parseURL(own, "h")
+        self.assertIn(
+            "cannot make the upstream own://h:1 (RuntimeError: z)",
+            self.complaint(own.make, url, unmarkedContext(FakeReactor())),
+        )
 
 
 class SortPluginsTests(SynchronousTestCase):
@@ -77,11 +246,35 @@ class SortPluginsTests(SynchronousTestCase):
         """Schemes are found by their names."""
         line, other = scheme("line"), scheme("x-1.a+b")
         found = sortPlugins([line, other], ["socks5"])
-        self.assertEqual(found, FoundSchemes({"line": line, "x-1.a+b": other}, ()))
+        expected: dict[str, IScheme] = {
+            "line": GuardedScheme(line),
+            "x-1.a+b": GuardedScheme(other),
+        }
+        self.assertEqual(found, FoundSchemes(expected, ()))
 
     def test_bad(self) -> None:
         """What is no scheme, or has a name that it may not have, stops no other one."""
-        for bad, complaint in (
+
+        class Raising(SchemePlugin):
+            name = property(lambda self: 1 // 0, lambda self, value: None)
+
+        def bad(**more: Any) -> SchemePlugin:
+            return SchemePlugin("bad", make, **more)
+
+        for flawed, complaint in (
+            (Raising("bad", make), "cannot be asked for its attributes (ZeroDivisionError: "),
+            (bad(defaultPort="x"), "the plugin SchemePlugin has the defaultPort 'x', which"),
+            (bad(defaultPort=0), "has the defaultPort 0"),
+            (bad(defaultPort=True), "has the defaultPort True"),
+            (bad(authentication="user"), "has the authentication 'user'"),
+            (bad(credentialLimit="9"), "has the credentialLimit '9'"),
+            (bad(credentialLimit=-1), "has the credentialLimit -1"),
+            (bad(forbidden="("), "has the forbidden '('"),
+            (bad(forbidden=b"x"), "has the forbidden b'x'"),
+            (bad(options=["ca"]), "has the options ['ca']"),
+            (bad(options={"ca": "FILE"}), "has the options {'ca': 'FILE'}"),
+            (bad(options={1: FLAG}), "has the options {1: Option("),
+            (bad(options={"a": Option("A", cast(Any, 1))}), "has the options {'a': Option("),
             (scheme("socks5"), "may not replace nanotun's own socks5://"),
             (scheme("Line"), "has the name 'Line'"),
             (scheme("a" * 17), "no scheme can have"),
@@ -89,8 +282,8 @@ class SortPluginsTests(SynchronousTestCase):
             (object(), "the plugin object does not provide all of IScheme"),
         ):
             line = scheme("line")
-            found = sortPlugins([bad, line], ["socks5"])
-            self.assertEqual(found.schemes, {"line": line})
+            found = sortPlugins([flawed, line], ["socks5"])
+            self.assertEqual(found.schemes, {"line": GuardedScheme(line)})
             (trouble,) = found.troubles
             self.assertIn(complaint, trouble)
 
@@ -98,9 +291,15 @@ class SortPluginsTests(SynchronousTestCase):
         """Of two schemes of one name neither is used, whichever was found first."""
         other = scheme("other")
         found = sortPlugins([scheme("line"), other, scheme("line"), scheme("line")], [])
-        self.assertEqual(found.schemes, {"other": other})
+        self.assertEqual(found.schemes, {"other": GuardedScheme(other)})
         (trouble,) = found.troubles
         self.assertIn("more than one plugin registers line://", trouble)
+
+    def test_alias(self) -> None:
+        """One scheme under two names of its module is one plugin."""
+        line = scheme("line")
+        found = sortPlugins([line, line], [])
+        self.assertEqual(found, FoundSchemes({"line": GuardedScheme(line)}, ()))
 
 
 class SchemeTableTests(SynchronousTestCase):
