@@ -7,20 +7,23 @@ says what follows from it.  The fields' order is that of the sample file and the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import wrap
 
 from nanotun.config import values
 from nanotun.config.entry import InRun, keysOf, setting
 from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Endpoint, Protocol
-from nanotun.interfaces import ProxyURL
+from nanotun.interfaces import IScheme, ProxyURL
 from nanotun.upstream.schemes.table import BUILT_IN
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
 DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
+DOC_WIDTH = 76  #: Characters; the sample file puts a comment's two before each line.
 
 #: nanotun's own schemes of proxies.
 PROXIES = tuple(scheme for scheme in BUILT_IN if scheme.defaultPort is not None)
@@ -32,6 +35,27 @@ SCHEMES = (
     f"{', '.join(f'`{scheme.name}`' for scheme in PROXIES[:-1])} or `{PROXIES[-1].name}` "
     "`://[user:password@]host[:port]`"
 )
+
+
+def optionLines(schemes: Iterable[IScheme]) -> str:
+    """
+    The options of URLs, each once with the first scheme that has it, for the sample file.
+
+    @return: lines that are not broken again, because they begin with spaces.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for scheme in schemes:
+        for name, option in scheme.options.items():
+            text = option.example or option.metavar
+            found.setdefault(name, (f"{scheme.name}://host?{name}={text}", option.help))
+    column = 5 + max((len(url) for url, _ in found.values()), default=0)
+    lines: list[str] = []
+    for url, help in found.values():
+        first, *more = wrap(help, max(DOC_WIDTH - column, 20)) or [""]
+        lines.append(f"{f'  {url}':{column}}{first}".rstrip())
+        lines += (f"{'':{column}}{line}" for line in more)
+    return "\n".join(lines)
+
 
 #: For a setting of this machine's routes or processes, or of the daemon's files.
 REFUSED = InRun(refused=True)
@@ -60,10 +84,7 @@ port, is {", ".join(f"{each.name} ({each.defaultPort})" for each in PROXIES[:-1]
 {PROXIES[-1].name} ({PROXIES[-1].defaultPort}); or direct:// to let them out as they are,
 or reject:// to have none.  An IPv6 address is written in brackets, and @ : / ? or # in a
 password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socket.
-  https://host?ca=/etc/ssl/proxy.pem   trust these certificates only
-  https://host?insecure=1              do not look at the certificate
-  socks5://host?pipeline=1             send everything at once: fewer round
-                                       trips, where the proxy can take it
+{optionLines(PROXIES)}
 """,
         example="socks5://127.0.0.1:1080",
         live=True,

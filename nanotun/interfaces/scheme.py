@@ -37,11 +37,15 @@ class Option(NamedTuple):
         L{nanotun.errors.ConfigError} with the end of a sentence that begins with the
         setting's name: C{"must ..."}.
     @ivar isFile: whether the text is the path of a file that is read.
+    @ivar help: what it does, for the sample configuration; empty to say nothing.
+    @ivar example: a text for the sample configuration; empty for the C{metavar}.
     """
 
     metavar: str
     check: Callable[[str, str], str]
     isFile: bool = False
+    help: str = ""
+    example: str = ""
 
 
 class NeededFiles(NamedTuple):

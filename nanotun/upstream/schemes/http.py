@@ -53,7 +53,9 @@ HTTP = Scheme(
     authentication=Authentication.PASSWORD,
     credentialLimit=CREDENTIAL_LIMIT,
     forbidden=FORBIDDEN,
-    options={"pipeline": FLAG},
+    options={
+        "pipeline": FLAG._replace(help="log in before the proxy asks for it: fewer round trips")
+    },
     unixSocket=True,
     sendsNames=True,
 )

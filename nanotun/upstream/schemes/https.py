@@ -66,7 +66,10 @@ HTTPS = Scheme(
     authentication=Authentication.PASSWORD,
     credentialLimit=CREDENTIAL_LIMIT,
     forbidden=FORBIDDEN,
-    options={"ca": FILE, "insecure": FLAG},
+    options={
+        "ca": FILE._replace(help="trust these certificates only", example="/etc/ssl/proxy.pem"),
+        "insecure": FLAG._replace(help="do not look at the certificate"),
+    },
     # No unix socket: the certificate is for the proxy's name or address.
     sendsNames=True,
     check=_check,

@@ -11,6 +11,8 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import Authentication, IUpstream, ProxyURL, UpstreamContext
 from nanotun.upstream.scheme import FLAG, Scheme
 
+_PIPELINE = "send everything at once: fewer round trips, where the proxy can take it"
+
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     from nanotun.upstream.handshakes.socks5 import UDP_ASSOCIATE, Socks5Handshake
@@ -42,7 +44,7 @@ def _scheme(name: str, sendsNames: bool) -> Scheme:
         authentication=Authentication.PASSWORD,
         # RFC 1929, section 2: one byte holds the length.
         credentialLimit=255,
-        options={"pipeline": FLAG},
+        options={"pipeline": FLAG._replace(help=_PIPELINE)},
         unixSocket=True,
         sendsNames=sendsNames,
         carriesDatagrams=True,
