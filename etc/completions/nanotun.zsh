@@ -35,12 +35,12 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '--exclude-refresh=[how often the table of excluded processes is made anew, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -59,7 +59,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
@@ -79,12 +79,12 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '--exclude-refresh=[how often the table of excluded processes is made anew, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -99,7 +99,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -148,9 +148,9 @@ _nanotun() {
                 '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
@@ -162,7 +162,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
@@ -184,12 +184,12 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '--exclude-refresh=[how often the table of excluded processes is made anew, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--from=[source address, for the flow of another machine]:VALUE:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
@@ -208,7 +208,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -228,12 +228,12 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '--exclude-refresh=[how often the table of excluded processes is made anew, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print an array of objects\: check, level, text, cure]' \
@@ -249,7 +249,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
@@ -269,12 +269,12 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; more behind commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
-                '*--exclude-ip=[addresses and networks (CIDR) that go past the proxy; more behind commas; may be given several times]:ADDRESS:' \
-                '--exclude-refresh=[how often the table of excluded processes is made anew, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that go past the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; more behind commas; may be given several times]:PROCESS:' \
-                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; more behind commas; may be given several times]:DOMAIN:' \
+                '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
+                '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
@@ -289,7 +289,7 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; more behind commas; may be given several times]:socks5\://host\:port:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \

@@ -77,7 +77,7 @@ class ProxySettings:
         values.proxies,
         None,
         "socks5://host:port",
-        f"{SCHEMES}; `direct://` for no proxy, `reject://` for no connections; more behind commas",
+        f"{SCHEMES}; `direct://` for no proxy, `reject://` for no connections; several with commas",
         doc=f"""
 Where all connections go: SCHEME://[user:password@]host[:port], where the scheme, with its
 port, is {", ".join(f"{each.name} ({each.defaultPort})" for each in PROXIES[:-1])} or
@@ -217,7 +217,7 @@ class DNSSettings:
         values.dnsServers,
         "8.8.8.8",
         "ADDRESS",
-        "DNS server for the gateway's relay, with a port or without; more behind commas",
+        "DNS server for the gateway's relay, with a port or without; several with commas",
         doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
         "asks: IP addresses with a port or without, in this order.  A list is written in "
         "brackets, and an IPv6 address with a port in quotes as well: "
@@ -274,7 +274,7 @@ class DNSSettings:
         values.domains,
         "",
         "DOMAIN",
-        "names that fake-ip leaves alone, with all below; more behind commas",
+        "names that fake-ip leaves alone, with all below; several with commas",
         doc="Names that fake-ip leaves to the servers, with all below, such as "
         "[lan, corp.example].  localhost, .local, .arpa and names without a dot are left to "
         "them anyway.",
@@ -285,7 +285,7 @@ class DNSSettings:
 @dataclass(frozen=True, kw_only=True)
 class RuleSettings:
     """
-    What goes past the proxy, and what never reaches it.
+    Destinations and processes that bypass the proxy, and ports that never reach it.
 
     @ivar excludedProcesses: the processes whose flows bypass the proxy.
     @ivar excludeRefresh: seconds between two scans of the processes.
@@ -297,10 +297,10 @@ class RuleSettings:
         selectors,
         "",
         "PROCESS",
-        "processes that go past the proxy: a name, a `/path`, `pid:N`, `uid:N` or name, "
-        "`cgroup:/PATH` or `unit:NAME`; more behind commas",
+        "processes that bypass the proxy: a name, a `/path`, `pid:N`, `uid:N` or name, "
+        "`cgroup:/PATH` or `unit:NAME`; several with commas",
         flag="exclude",
-        doc="Programs whose connections go past the proxy, in a list or with commas: a name "
+        doc="Programs whose connections bypass the proxy, in a list or with commas: a name "
         "such as curl, a path such as /usr/bin/curl, pid:123, uid:1000 or uid:ann, "
         "cgroup:/system.slice/x.service or unit:x.service.",
         live=True,
@@ -314,7 +314,7 @@ class RuleSettings:
         "false",
         "BOOL",
         "whether what an excluded process has started is excluded too, `true` or `false`",
-        doc="Whether programs that such a program has started go past the proxy too.",
+        doc="Whether programs that such a program has started bypass the proxy too.",
         live=True,
         run=REFUSED,
     )
@@ -323,8 +323,8 @@ class RuleSettings:
         values.duration("1s", "1h", "15s or 1m"),
         "15s",
         "DURATION",
-        "how often the table of excluded processes is made anew, 1s to 1h",
-        doc="How often the table of these programs is made anew, 1s to 1h.  One that has "
+        "how often the table of excluded processes is rebuilt, 1s to 1h",
+        doc="How often the table of these programs is rebuilt, 1s to 1h.  One that has "
         "started since is found all the same.",
         live=True,
         run=REFUSED,
@@ -333,9 +333,9 @@ class RuleSettings:
         networks,
         "",
         "ADDRESS",
-        "addresses and networks (CIDR) that go past the proxy; more behind commas",
+        "addresses and networks (CIDR) that bypass the proxy; several with commas",
         flag="exclude-ip",
-        doc="Addresses and networks that go past the proxy, such as [192.0.2.7, 2001:db8::/32].",
+        doc="Addresses and networks that bypass the proxy, such as [192.0.2.7, 2001:db8::/32].",
         live=True,
         repeats=True,
         run=InRun(metavar="NETWORK", help="addresses that are reached past the proxy"),
@@ -346,7 +346,7 @@ class RuleSettings:
         "MODE",
         "local networks and reserved addresses: `direct` (past the proxy) or `proxy`",
         doc="Local networks and all other addresses that belong to nobody on the Internet: "
-        "direct lets them go past the proxy, proxy sends them there.",
+        "direct lets them bypass the proxy, proxy sends them there.",
         live=True,
         routed=True,
         run=InRun(metavar="proxy", help="send private addresses to the proxy as well [direct]"),
