@@ -132,12 +132,13 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
         return application
 
 
-def prepare(options: StartOptions, uid: int) -> None:
+def prepare(options: StartOptions, uid: int) -> bool:
     """
     Check before the start what would fail later with a log line or a traceback, so the
     user gets a plain sentence.
 
     @param uid: of this process.
+    @return: whether runDir was made.
     @raise nanotun.errors.NanotunError: a nanotun runs already, this is not root, or a
         directory cannot be used; nothing has changed.
     """
@@ -150,8 +151,9 @@ def prepare(options: StartOptions, uid: int) -> None:
     pidfile = options["pidfile"]
     if pidfile:
         _checkPidfile(pidfile)
-    if options["daemon"] and pidfile is None:
-        makeRunDir(runDir, uid)
+    if not options["daemon"] or pidfile is not None:
+        return False
+    return makeRunDir(runDir, uid)
 
 
 def _checkPidfile(path: str) -> None:
@@ -169,7 +171,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
-        prepare(options, os.geteuid())
+        made = prepare(options, os.geteuid())
         config = ServerOptions()
         config.parseOptions(options.twistdArguments())
         options.parent = config
@@ -178,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             TwistdRunner(config, options).run()
         finally:
-            removeRunDir(options.settings.runDir)
+            removeRunDir(options.settings.runDir, made)
         return GOOD
 
     return run("start", options, arguments, work)

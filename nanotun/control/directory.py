@@ -12,29 +12,32 @@ import os
 import stat
 
 from nanotun.errors import ConfigError
+from nanotun.rundir import LOCK
 
 #: Everybody may list the directory: that nanotun runs is no secret.
 MODE = 0o755
 
-#: A file that says that nanotun made the directory.  Of several that start at once, one may
-#: make it and another one, which is the last to leave, get the lock.
+#: A file that leaves the removal of the directory to the process that holds the lock: of
+#: several that start at once, one may make the directory and another one get the lock.
 MADE = ".made"
 
 
-def makeRunDir(path: str, uid: int) -> None:
+def makeRunDir(path: str, uid: int) -> bool:
     """
     Make the directory and its parents, unless it exists.
 
     @param uid: of the user that the daemon runs as.
+    @return: whether it was made.
     @raise ConfigError: it cannot be made, or others may write to it.
     """
+    made = False
     try:
         if not os.path.isdir(path):
             # Another start may be doing the same.
             os.makedirs(path, MODE, exist_ok=True)
             # The mode of makedirs is subject to the umask.
             os.chmod(path, MODE)
-            os.close(os.open(os.path.join(path, MADE), os.O_CREAT | os.O_CLOEXEC, 0o644))
+            made = True
         status = os.stat(path)
     except OSError as error:
         raise ConfigError(
@@ -45,11 +48,22 @@ def makeRunDir(path: str, uid: int) -> None:
             f"The directory {path} can be written to by others, who could steer nanotun; set "
             "runDir to one that only root writes to."
         )
+    return made
 
 
-def removeRunDir(path: str) -> None:
-    """Remove the directory if nanotun made it and nothing else is in it."""
+def removeRunDir(path: str, made: bool) -> None:
+    """
+    Remove the directory if it was made for the daemon and nothing else is in it.
+
+    @param made: whether this process made it.  If another one uses it, that one is to
+        remove it.
+    """
+    marker = os.path.join(path, MADE)
     with contextlib.suppress(OSError):
-        if os.listdir(path) == [MADE]:
-            os.unlink(os.path.join(path, MADE))
+        left = set(os.listdir(path))
+        if made and LOCK in left:
+            os.close(os.open(marker, os.O_CREAT | os.O_CLOEXEC, 0o644))
+        elif left == {MADE} or (made and not left):
+            if left:
+                os.unlink(marker)
             os.rmdir(path)

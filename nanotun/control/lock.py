@@ -123,6 +123,7 @@ class InstanceLock:
         self._clock = clock
         self._sleep = sleep
         self._fd = -1
+        self._made = False
 
     def start(self) -> None:
         """
@@ -132,11 +133,14 @@ class InstanceLock:
         @raise RunningError: another process, which the error names, holds the lock; or the
             file cannot be locked.
         """
-        makeRunDir(self._runDir, os.geteuid())
+        self._made = makeRunDir(self._runDir, os.geteuid())
         try:
             self._fd = self._take()
+        except RunningError:
+            removeRunDir(self._runDir, self._made)
+            raise
         except OSError as error:
-            removeRunDir(self._runDir)
+            removeRunDir(self._runDir, self._made)
             raise RunningError(
                 f"The lock {self._path} cannot be taken ({error.strerror}); set runDir to another "
                 "directory."
@@ -148,12 +152,12 @@ class InstanceLock:
             os.pwrite(self._fd, json.dumps(content).encode(), 0)
 
     def stop(self) -> None:
-        """Release the lock; remove the directory if nanotun made it."""
+        """Release the lock; remove the directory if it was made for it."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         os.close(self._fd)
         self._fd = -1
-        removeRunDir(self._runDir)
+        removeRunDir(self._runDir, self._made)
 
     def _take(self) -> int:
         """

@@ -114,7 +114,7 @@ class ControlTests(TunnelCase):
         """After kill -9 nothing runs, and the next start is an ordinary one."""
         daemon = self.tunnel()
         daemon.kill()
-        self.assertEqual(sorted(os.listdir(self.runDir(daemon))), [".made", "control.sock", "lock"])
+        self.assertEqual(sorted(os.listdir(self.runDir(daemon))), ["control.sock", "lock"])
         self.assertEqual(say("status", "--run-dir", self.runDir(daemon)).returncode, 3)
         again = self.daemon(proxy="direct://", runDir=self.runDir(daemon))
         done = say("status", "--json", "--run-dir", self.runDir(daemon))

@@ -47,10 +47,12 @@ class RunDirTests(LockCase):
         """It is made with its parents, readable by everybody, whatever the umask is."""
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)
-        makeRunDir(self.runDir, os.geteuid())
+        self.assertTrue(makeRunDir(self.runDir, os.geteuid()))
         self.assertEqual(stat.S_IMODE(os.stat(self.runDir).st_mode), 0o755)
-        makeRunDir(self.runDir, os.geteuid())
-        removeRunDir(self.runDir)
+        self.assertFalse(makeRunDir(self.runDir, os.geteuid()))
+        removeRunDir(self.runDir, made=False)
+        self.assertTrue(os.path.exists(self.runDir))
+        removeRunDir(self.runDir, made=True)
         self.assertFalse(os.path.exists(self.runDir))
 
     def test_othersWrite(self) -> None:
@@ -180,17 +182,19 @@ class InstanceLockTests(LockCase):
         lock.start()
         Path(self.runDir, "journal.json").touch()
         lock.stop()
-        self.assertEqual(sorted(os.listdir(self.runDir)), [".made", "journal.json"])
+        self.assertEqual(sorted(os.listdir(self.runDir)), ["journal.json"])
 
     def test_madeByAnother(self) -> None:
         """
         If one process makes the directory and another one gets the lock, the one with the
         lock removes the directory.
         """
-        makeRunDir(self.runDir, os.geteuid())
+        made = makeRunDir(self.runDir, os.geteuid())
         winner, loser = self.lock(), self.lock()
         winner.start()
         self.assertRaises(RunningError, loser.start)
+        removeRunDir(self.runDir, made)
+        self.assertTrue(os.path.exists(self.runDir))
         winner.stop()
         self.assertFalse(os.path.exists(self.runDir))
 
