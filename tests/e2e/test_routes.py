@@ -19,6 +19,7 @@ from tests.e2e.lab.host import (
     NEIGHBOUR6,
     UPLINK,
 )
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.udp import UDPServer
 from tests.e2e.routes_case import FAMILIES, RoutesCase
@@ -132,6 +133,9 @@ class RoutesTests(RoutesCase):
                 except OSError:
                     said = ""
                 self.assertEqual(said == own, direct, (lan, host, said))
+                if direct:
+                    # A thread reads the packets.
+                    waitUntil(lambda: witness.to(host), 5, f"a packet to {host}")  # noqa: B023
                 self.assertEqual(bool(witness.to(host)), direct, (lan, host))
             daemon.stop()
 
