@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.cell import helper, launch
 from nanotun.cell.channel import Channel, ChannelClosed
-from nanotun.cell.command import SIGNALS, startCommand
+from nanotun.cell.command import HIDDEN, SIGNALS, startCommand
 from nanotun.cell.helper import Helper
 from nanotun.cell.launch import BOOT, Cell
 from nanotun.cell.leftovers import Resident
@@ -257,6 +257,13 @@ class CellTests(SynchronousTestCase):
     def test_silent(self) -> None:
         """The error for an unshare that ends silently is a whole sentence, too."""
         self.assertIn("(no word from its process)", self.reason(self.cell("exit 1")))
+
+    def test_environment(self) -> None:
+        """The helper, whose environment a command of root's can read, has no password."""
+        for name in HIDDEN:
+            self.patch(os, "environ", {**os.environ, name: "socks5://ann:hunter2@h"})
+        reason = self.reason(self.cell('echo "unshare: $(env | grep -c hunter2)" >&2; exit 1'))
+        self.assertIn("(0)", reason)
 
     def test_noProgram(self) -> None:
         """A missing unshare is an error that names its package; a broken one is an error, too."""
