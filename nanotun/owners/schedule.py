@@ -59,7 +59,7 @@ class ScanSchedule:
         self._inThread = inThread
         self._trouble = trouble
         self._began = -EARLY_INTERVAL
-        self._scanning = self._learning = self._stopped = False
+        self._scanning = self._learning = self._stopped = self._again = False
         self._soon = Timer(clock, self._scanNow)
         self._loop = LoopingCall(self._scan)
         self._loop.clock = clock
@@ -115,7 +115,7 @@ class ScanSchedule:
     def _scanNow(self) -> None:
         if self._scanning:
             # The scan under way may have begun before the change that this one is for.
-            self.soon()
+            self._again = True
         else:
             self._scan()
 
@@ -138,13 +138,19 @@ class ScanSchedule:
         return scan.addCallback(self._swap, listeners)
 
     def _swap(self, table: Table, listeners: frozenset[int]) -> None:
-        self._scanning = False
+        self._ended()
         if not self._stopped:
             self.table = table
             self._swapped(table, listeners)
 
-    def _failed(self, reason: Failure) -> None:
+    def _ended(self) -> None:
         self._scanning = False
+        if self._again:
+            self._again = False
+            self.soon()
+
+    def _failed(self, reason: Failure) -> None:
+        self._ended()
         error = reason.trap(OSError, ScanStopped)
         if error is OSError and not self._stopped:
             self._trouble.report(
