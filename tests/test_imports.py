@@ -118,8 +118,14 @@ IMPURE: tuple[str, ...] = (
     "subprocess",
     "asyncio",
 )
-#: What of those only converts text and bytes.
-HARMLESS = ("socket.AF_INET", "socket.AF_INET6", "socket.inet_pton", "socket.inet_ntop")
+#: What of those only converts text and bytes, or stands for a value that is yet to come.
+HARMLESS = (
+    "socket.AF_INET",
+    "socket.AF_INET6",
+    "socket.inet_pton",
+    "socket.inet_ntop",
+    "twisted.internet.defer.Deferred",
+)
 
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {

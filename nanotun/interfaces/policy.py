@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from nanotun.flow import Decision, Flow, Owner
 
 
@@ -20,18 +22,24 @@ class IOwners(Interface):
 
     misses = Attribute("How many flows there were whose owner could not be found in time (L{int}).")
 
-    def ownerOf(flow: Flow) -> Owner | None:
+    def ownerOf(flow: Flow) -> Owner | Deferred[Owner | None] | None:
         """
         Find the owner of a flow, whose socket is still connecting.  Never raises, and
         takes milliseconds at most.
 
-        @return: L{None} if there is none or it cannot be found in time; L{misses} counts
-            those.
+        @return: L{None} if there is none; L{misses} counts those.  A deferred if it takes
+            longer: it fires within about a second, with L{None} if the owner was not found
+            by then; it may be cancelled, and does not fail otherwise.
         """
 
 
 class IJudge(Interface):
     """Decides where flows go.  The router calls it once for each flow."""
 
-    def judge(flow: Flow) -> Decision:
-        """Decide about a flow.  Never raises: in doubt the flow is proxied."""
+    def judge(flow: Flow) -> Decision | Deferred[Decision]:
+        """
+        Decide about a flow.  Never raises: in doubt the flow is proxied.
+
+        @return: a deferred if the decision takes a while.  It may be cancelled, and does
+            not fail otherwise.
+        """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -26,6 +27,7 @@ from nanotun.owners.matching import Matcher
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import FlowSocket, Table
+from nanotun.owners.waiting import WaitingFlows
 
 #: Seconds between two searches for new processes, so that little is left to examine when a
 #: flow begins.
@@ -84,6 +86,7 @@ class Owners:
         self._ownPid = ownPid
         self._budget = LookupBudget(clock.seconds, spent)
         self._handover = Handover(clock.seconds)
+        self._waiting = WaitingFlows(self._attempt, clock, spent)
         self._listeners: frozenset[int] = frozenset()
         self._listenersAsked = -LISTENER_INTERVAL
         self._loop = LoopingCall(self._prepare)
@@ -120,17 +123,31 @@ class Owners:
     def stop(self) -> None:
         """See L{IPart.stop}.  Does not wait for the end of a scan that is under way."""
         self._loop.stop()
+        self._waiting.stop()
         self._schedule.stop()
         self._sockets.close()
         self._trouble.stop()
 
-    def ownerOf(self, flow: Flow) -> Owner | None:
+    def ownerOf(self, flow: Flow) -> Owner | Deferred[Owner | None] | None:
         """See L{IOwners.ownerOf}."""
+        try:
+            return self._attempt(flow, last=self._waiting.full)
+        except OutOfTime:
+            return self._waiting.add(flow)
+
+    def _attempt(self, flow: Flow, last: bool) -> Owner | None:
+        """
+        Look up an owner, and count a miss.
+
+        @raise OutOfTime: there was not enough time, and this was not the C{last} attempt.
+        """
         owner = None
         try:
-            owner = self._find(flow)
+            owner = self._find(flow, last)
         except OutOfTime:
             self._schedule.soon()
+            if not last:
+                raise
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
         except Exception:
@@ -139,25 +156,27 @@ class Owners:
             self.misses += 1
         return owner
 
-    def _find(self, flow: Flow) -> Owner | None:
+    def _find(self, flow: Flow, last: bool) -> Owner | None:
         found = self._sockets.find(flow)
         if found is None:
             return None
         deadline = self._budget.begin()
         try:
-            owner = self._ownerOf(found, flow.destination, deadline)
+            owner = self._ownerOf(found, flow.destination, deadline, last)
             if owner.excluded and not found.connected:
                 # Any of the sockets may have sent the packets: all have to be excluded.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
-                        sharer = self._ownerOf(other, flow.destination, deadline)
+                        sharer = self._ownerOf(other, flow.destination, deadline, last)
                         if not sharer.excluded:
                             return sharer
             return owner
         finally:
             self._budget.end()
 
-    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
+    def _ownerOf(
+        self, found: FlowSocket, destination: Endpoint, deadline: float, last: bool
+    ) -> Owner:
         if found.mark == SOCKET_MARK:
             # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)
@@ -173,7 +192,7 @@ class Owners:
             owner = self._holder(found, cgroup, destination, deadline)
         except OutOfTime:
             self._schedule.learn(found.inode, self._search.note)
-            if self._handover.loops(found, cgroup, destination):
+            if last and self._handover.loops(found, cgroup, destination):
                 self._trouble.report(LOOPS)
                 return Owner(self._ownPid(), found.uid, cgroup=cgroup)
             raise

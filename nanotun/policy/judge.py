@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK, isLocalhost
 from nanotun.config.settings import Settings
-from nanotun.flow import Decision, Endpoint, Flow, Verdict
+from nanotun.flow import Decision, Endpoint, Flow, Owner, Verdict
 from nanotun.interfaces import IJudge, IOwners
 from nanotun.policy.rules import Rules, named
 
@@ -112,15 +113,36 @@ class Judge:
         # With direct:// alone, proxied flows too are dialled at the destination itself.
         self._noProxy = all(proxy.scheme.dialsDestination for proxy in settings.proxy)
 
-    def judge(self, flow: Flow) -> Decision:
+    def judge(self, flow: Flow) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
-        rules = self.rules
-        decision = rules.decide(flow, self._isLocal)
-        host = flow.destination.host
+        decision = self.rules.decide(flow, self._isLocal)
         # It would be proxied, so ask first whether its process is excluded.
-        routed = decision.rule == "reserved" and self._leadsIn(host)
-        if routed or rules.ownerMatters(decision):
-            decision = self._ask(flow, decision)
+        routed = decision.rule == "reserved" and self._leadsIn(flow.destination.host)
+        if (
+            self._owners is None
+            or not (routed or self.rules.ownerMatters(decision))
+            or not self._isLocal(flow.source.host)
+        ):
+            return self._route(flow, decision)
+        owner = self._owners.ownerOf(flow)
+        if isinstance(owner, Deferred):
+            return owner.addCallback(lambda found: self._decide(flow, decision, found))
+        return self._decide(flow, decision, owner)
+
+    def _decide(self, flow: Flow, decision: Decision, owner: Owner | None) -> Decision:
+        """
+        Decide by the flow's owner, if it is known.
+
+        @param decision: about a flow whose owner is unknown.
+        """
+        if owner is not None:
+            decision = self.rules.decide(flow, self._isLocal, owner)
+        return self._route(flow, decision)
+
+    def _route(self, flow: Flow, decision: Decision) -> Decision:
+        """Change a decision if its flow would come back as a new one."""
+        rules = self.rules
+        host = flow.destination.host
         verdict = decision.verdict
         if verdict is Verdict.DIRECT:
             # A fake address is never dialled; the name's own address is found later.
@@ -139,13 +161,6 @@ class Judge:
                     decision, f"the route to the DNS server {host} leads into {self._device} itself"
                 )
         return decision
-
-    def _ask(self, flow: Flow, decision: Decision) -> Decision:
-        """Decide again with the flow's owner, if it can be found."""
-        if self._owners is None or not self._isLocal(flow.source.host):
-            return decision
-        owner = self._owners.ownerOf(flow)
-        return decision if owner is None else self.rules.decide(flow, self._isLocal, owner)
 
     def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:
         """Decide about a flow that would come back if it were dialled at its destination."""

@@ -42,6 +42,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.redirection import Redirection
+from nanotun.router.undecided import UndecidedFlows
 
 #: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
 #: passed included, is a reset: the app should not go on trying.
@@ -93,6 +94,7 @@ class FlowRouter:
         self._tally = Tally(clock, self._log)
         self._associations = Associations(engine, clock, self._trouble)
         self._redirection = Redirection(names, self._associations, self._trouble)
+        self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
 
@@ -140,6 +142,13 @@ class FlowRouter:
             request.refuse(Refusal.RESET)
             return
         decision = self._judge.judge(request.flow)
+        if isinstance(decision, Deferred):
+            self._undecided.hold(request, decision, self._take)
+        else:
+            self._take(request, decision)
+
+    def _take(self, request: IFlowRequest, decision: Decision) -> None:
+        """Carry out the decision about a TCP flow."""
         self._tally.count(decision)
         verdict = decision.verdict
         if verdict is Verdict.PROXY:
@@ -158,6 +167,13 @@ class FlowRouter:
             request.drop()
             return
         decision = self._judge.judge(request.flow)
+        if isinstance(decision, Deferred):
+            self._undecided.hold(request, decision, self._takeDatagrams)
+        else:
+            self._takeDatagrams(request, decision)
+
+    def _takeDatagrams(self, request: IDatagramFlowRequest, decision: Decision) -> None:
+        """Carry out the decision about a UDP flow."""
         self._tally.count(decision)
         verdict = decision.verdict
         if verdict is Verdict.PROXY:
@@ -172,6 +188,8 @@ class FlowRouter:
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
+        if self._undecided.abandon(flowID):
+            return
         pending = self._pending.pop(flowID, None)
         if pending is not None:
             if self.logFlows:
@@ -193,6 +211,7 @@ class FlowRouter:
     def stop(self) -> None:
         """Cancel all dials and refuse their flows, and close all associations."""
         self._stopped = True
+        self._undecided.stop()
         dialled, self._pending = self._pending, {}
         for pending in dialled.values():
             pending.cancel()

@@ -68,6 +68,8 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
         decision = judge.judge(described.flow)
     finally:
         marked.stop()
+    # The owner is known at once, so the decision is, too.
+    assert isinstance(decision, Decision)
     return {
         **_asked(described),
         "verdict": decision.verdict.value,

@@ -6,123 +6,24 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.config.selectors import selectors
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint, Flow, Owner, Protocol
+from nanotun.flow import Endpoint, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
-from nanotun.linux.users import uidOf
-from nanotun.log.trouble import TroubleLog
-from nanotun.owners.descriptors import Descriptors, OutOfTime
+from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.handover import LOOP_COUNT
-from nanotun.owners.localproxy import LocalProxies
-from nanotun.owners.matching import Matcher
-from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import LISTENER_INTERVAL, LOOK_INTERVAL, Owners
-from nanotun.owners.scanner import Scanner, ScanStopped
-from nanotun.owners.schedule import EARLY_INTERVAL, ScanSchedule
-from nanotun.owners.search import Search
+from nanotun.owners.scanner import ScanStopped
+from nanotun.owners.schedule import EARLY_INTERVAL
 from nanotun.owners.values import Table
+from nanotun.owners.waiting import PATIENCE
 from nanotun.policy.rules import LOCAL_PROXY
-from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets
-from nanotun.upstream.schemes.table import parseProxyURL
-
-OWN = 50
-REFRESH = 15.0
-SOURCE = Endpoint("192.0.2.1", 4000)
-TARGET = Endpoint("198.51.100.7", 443)
-TCP = Flow(1, Protocol.TCP, SOURCE, TARGET)
-UDP = Flow(1, Protocol.UDP, SOURCE, TARGET)
-
-
-def uidOfUser(text: str) -> int:
-    """The number of a user, where alice is 7."""
-    return uidOf(text, {"alice": 7}.__getitem__)
-
-
-class OwnersCase(SynchronousTestCase):
-    """
-    Owners whose scans are done when the test says so.
-    """
-
-    proxy = "192.0.2.99:1080"
-
-    def setUp(self) -> None:
-        """Some processes."""
-        self.clock = Clock()
-        self.processes = FakeProcesses()
-        self.processes.spawn(1, "/sbin/init", parent=0, uid=0)
-        self.processes.spawn(OWN, "/usr/bin/python3", uid=0)
-        self.processes.now += 100
-        self.sockets = FakeSockets()
-        self.cgroups = FakeCgroups()
-        self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-
-    def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
-        """Make owners and start them."""
-        owners = self.make(excluded, children)
-        owners.start()
-        self.addCleanup(self.stop, owners)
-        return owners
-
-    def stop(self, owners: Owners) -> None:
-        """Stop them, unless the test did."""
-        if owners._loop.running:
-            owners.stop()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def make(self, excluded: str, children: bool = False) -> Owners:
-        """Make owners."""
-        matcher = Matcher(selectors(excluded), children, uidOfUser, str)
-        descriptors = Descriptors(self.processes, self.clock.seconds)
-        newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
-        search = Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds)
-        scanner = Scanner(
-            self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
-        )
-        proxies = LocalProxies(
-            [parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses
-        )
-        trouble = TroubleLog(self.clock, Owners._log)
-        return Owners(
-            self.processes,
-            self.sockets,
-            self.cgroups,
-            matcher,
-            search,
-            proxies,
-            ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
-            trouble,
-            self.clock,
-            self.clock.seconds,
-            lambda: OWN,
-        )
-
-    def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
-        """Instead of a thread."""
-        self.scans.append((scan, Deferred()))
-        return self.scans[-1][1]
-
-    def finish(self) -> None:
-        """Complete the scan that was begun."""
-        scan, done = self.scans.pop(0)
-        done.callback(scan())
-
-    def program(self, pid: int, path: str, flow: Flow = TCP, **what: Any) -> int:
-        """Start a process that has a flow's socket; returns the socket's inode."""
-        self.processes.spawn(pid, path)
-        inode = self.sockets.add(flow.protocol, flow.source, flow.destination, **what)
-        self.processes.open(pid, inode)
-        return inode
+from tests.unit.owners.owners_cases import OWN, REFRESH, SOURCE, TARGET, TCP, UDP, OwnersCase
 
 
 class OwnerTests(OwnersCase):
@@ -209,11 +110,11 @@ class OwnerTests(OwnersCase):
         self.processes.open(60, mine)
         owners = self.owners()
         owner = owners.ownerOf(UDP)
-        assert owner is not None
+        assert isinstance(owner, Owner)
         self.assertEqual(owner.excluded, "curl")
         self.processes.open(61, self.sockets.add(Protocol.UDP, SOURCE))
         owner = owners.ownerOf(UDP)
-        assert owner is not None
+        assert isinstance(owner, Owner)
         self.assertEqual(owner.excluded, "")
 
     def test_failures(self) -> None:
@@ -237,26 +138,6 @@ class OwnerTests(OwnersCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(owners.misses, 1)
 
-    def test_tooLong(self) -> None:
-        """A lookup that takes too long is a miss, and requests a scan."""
-        owners = self.owners()
-        self.program(60, "/usr/bin/wget")
-        real = self.processes.newest
-
-        def slow() -> int:
-            self.clock.rightNow += 1
-            return real()
-
-        self.patch(self.processes, "newest", slow)
-        self.assertIsNone(owners.ownerOf(TCP))
-        self.assertEqual(owners.misses, 1)
-        self.clock.advance(EARLY_INTERVAL)
-        # The other one finds out whose it was.
-        self.assertEqual(len(self.scans), 2)
-        self.finish()
-        self.finish()
-        self.assertEqual(owners._search._recent, [60])
-
 
 class LocalCase(OwnersCase):
     """Owners with a proxy on this machine."""
@@ -271,7 +152,7 @@ class LocalCase(OwnersCase):
     def excluded(self, owners: Owners) -> str:
         """The selector by which the flow's owner is excluded."""
         owner = owners.ownerOf(TCP)
-        assert owner is not None
+        assert isinstance(owner, Owner)
         return owner.excluded
 
 
@@ -372,10 +253,12 @@ class HandoverTests(LocalCase):
         owners = self.owners("")
         self.sockets.add(Protocol.TCP, SOURCE, TARGET)
         with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
-            for _ in range(LOOP_COUNT):
-                self.assertIsNone(owners.ownerOf(TCP))
+            flows = [self.wait(owners) for _ in range(LOOP_COUNT + 1)]
             with capturedLogs() as events:
-                self.assertEqual(owners.ownerOf(TCP), Owner(OWN, 1000, cgroup="/"))
+                self.clock.advance(PATIENCE)
+        *others, last = [self.successResultOf(flow) for flow in flows]
+        self.assertEqual(others, [None] * LOOP_COUNT)
+        self.assertEqual(last, Owner(OWN, 1000, cgroup="/"))
         self.assertIn("as a service", formatEvent(events[0]))
 
 
@@ -401,6 +284,20 @@ class ScanTests(OwnersCase):
         self.assertEqual(len(self.scans), 1)
         self.finish()
         self.clock.advance(REFRESH)
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+
+    def test_soonWhileSlow(self) -> None:
+        """A scan that is requested during a slow one begins after it, without any polling."""
+        owners = self.owners()
+        self.clock.advance(REFRESH)
+        owners._schedule.soon()
+        self.clock.advance(EARLY_INTERVAL)
+        self.assertFalse(owners._schedule._soon.active)
+        self.clock.advance(EARLY_INTERVAL)
+        self.assertEqual(len(self.scans), 1)
+        self.finish()
+        self.clock.advance(0)
         self.assertEqual(len(self.scans), 1)
         self.finish()
 

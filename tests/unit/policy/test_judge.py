@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -75,7 +76,10 @@ class JudgeCase(SynchronousTestCase):
         protocol, _, place = destination.partition(" ")
         host, _, number = place.rpartition(":")
         ends = Endpoint(source, port), Endpoint(host, int(number))
-        return judge.judge(Flow(1, Protocol[protocol.upper()], *ends))
+        decision = judge.judge(Flow(1, Protocol[protocol.upper()], *ends))
+        if isinstance(decision, Deferred):
+            return self.successResultOf(decision)
+        return decision
 
     def assertRule(self, decision: Decision, expected: str) -> None:
         """A decision is C{"VERDICT rule"}."""
@@ -112,6 +116,19 @@ class JudgeTests(JudgeContract, JudgeCase):
         decision = self.decide(judge, "tcp 1.1.1.1:443", port=6)
         self.assertRule(decision, "PROXY proxy")
         self.assertIs(decision.owner, wget)
+
+    def test_lateOwner(self) -> None:
+        """A flow whose owner is not known yet is decided once it is."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        owner = self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        late: Deferred[Owner | None] = Deferred()
+        self.patch(self.owners, "ownerOf", lambda flow: late)
+        ends = Endpoint(ME, 5), Endpoint("1.1.1.1", 443)
+        decision = judge.judge(Flow(1, Protocol.TCP, *ends))
+        assert isinstance(decision, Deferred)
+        self.assertNoResult(decision)
+        late.callback(owner)
+        self.assertRule(self.successResultOf(decision), "DIRECT excluded-process")
 
     def test_unknownOwner(self) -> None:
         """A flow whose process is not found goes to the proxy."""
