@@ -123,8 +123,9 @@ class Owners:
     def stop(self) -> None:
         """See L{IPart.stop}.  Does not wait for the end of a scan that is under way."""
         self._loop.stop()
-        self._waiting.stop()
+        # Before the last attempts, which would ask it for more.
         self._schedule.stop()
+        self._waiting.stop()
         self._sockets.close()
         self._trouble.stop()
 

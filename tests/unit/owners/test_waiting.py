@@ -4,10 +4,11 @@ Tests for the flows that wait for their owner: L{nanotun.owners.waiting}.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
-from nanotun.flow import Flow
+from nanotun.flow import Flow, Owner
 from nanotun.owners.descriptors import OutOfTime
+from nanotun.owners.owners import Owners
 from nanotun.owners.schedule import EARLY_INTERVAL
 from nanotun.owners.waiting import PATIENCE, ROUND_INTERVAL, WAITING_LIMIT
 from tests.unit.owners.owners_cases import TCP, OwnersCase
@@ -15,6 +16,13 @@ from tests.unit.owners.owners_cases import TCP, OwnersCase
 
 class WaitingTests(OwnersCase):
     """Flows whose lookup does not have enough time at first."""
+
+    def waiting(self) -> tuple[Owners, Deferred[Owner | None]]:
+        """Owners, and the answer about a flow of curl that waits for its next lookup."""
+        owners = self.owners()
+        self.program(60, "/usr/bin/curl")
+        with self.slow(owners):
+            return owners, self.wait(owners)
 
     def test_waits(self) -> None:
         """A flow whose lookup takes too long waits until its owner is found."""
@@ -64,10 +72,7 @@ class WaitingTests(OwnersCase):
 
     def test_cancelled(self) -> None:
         """A flow that was given up is not looked up again."""
-        owners = self.owners()
-        self.program(60, "/usr/bin/curl")
-        with self.slow(owners):
-            owner = self.wait(owners)
+        owners, owner = self.waiting()
         owner.cancel()
         self.failureResultOf(owner, CancelledError)
         self.patch(owners, "_find", lambda flow, last: self.fail("it looks"))
@@ -84,11 +89,17 @@ class WaitingTests(OwnersCase):
 
     def test_stopped(self) -> None:
         """When the owners are replaced, the flows that wait are looked up once more."""
-        owners = self.owners()
-        self.program(60, "/usr/bin/curl")
-        with self.slow(owners):
-            owner = self.wait(owners)
+        owners, owner = self.waiting()
         owners.stop()
         found = self.successResultOf(owner)
         assert found is not None
         self.assertEqual(found.excluded, "curl")
+
+    def test_stoppedInVain(self) -> None:
+        """Flows whose owner is not found at the stop are misses, and cause no other search."""
+        owners, owner = self.waiting()
+        self.finish()
+        with self.slow(owners):
+            owners.stop()
+        self.assertIsNone(self.successResultOf(owner))
+        self.assertEqual((owners.misses, self.scans), (1, []))
