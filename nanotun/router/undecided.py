@@ -5,7 +5,7 @@ Requests whose decision takes a while.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from nanotun.flow import Decision, Protocol, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
-Request = IFlowRequest | IDatagramFlowRequest
+Request: TypeAlias = "IFlowRequest | IDatagramFlowRequest"
 
 
 class UndecidedFlows:
@@ -25,9 +25,6 @@ class UndecidedFlows:
     def __init__(self) -> None:
         # By flow id.
         self._flows: dict[int, tuple[Request, Deferred[Any]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._flows)
 
     def hold(
         self,
@@ -82,7 +79,9 @@ class UndecidedFlows:
         self._broke(reason)
 
     def _broke(self, reason: Failure) -> None:
-        self._log.failure("A flow was not decided: internal error", failure=reason)
+        self._log.failure(
+            "A flow that waited for its decision failed: internal error", failure=reason
+        )
 
     def _end(self, request: Request) -> None:
         if request.flow.protocol is Protocol.UDP:

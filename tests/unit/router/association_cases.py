@@ -6,6 +6,7 @@ share.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -22,6 +23,18 @@ from nanotun.testing import FakeUpstream, MemoryEngine, MemoryRequest, MemoryTun
 
 WEB = Endpoint("192.0.2.1", 443)
 DNS = Endpoint("192.0.2.53", 53)
+
+
+def losingShared(engine: MemoryEngine) -> Callable[..., int]:
+    """An C{openAssociation} in which a shared leg's control connection ends."""
+    original = engine.openAssociation
+
+    def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+        if shared:
+            leg.control.lose("The proxy closed it.")
+        return original(leg, ended, shared)
+
+    return openAssociation
 
 
 @implementer(IFlowHandler)

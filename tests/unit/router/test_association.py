@@ -18,7 +18,7 @@ from nanotun.router.udp.association import (
     AssociationState,
 )
 from tests.garbage import garbageOf
-from tests.unit.router.association_cases import DNS, AssociationCase
+from tests.unit.router.association_cases import DNS, AssociationCase, losingShared
 
 
 class TableTests(AssociationCase):
@@ -179,14 +179,7 @@ class SharedTableTests(TableTests):
         get associations of their own.
         """
         requests = [self.ask(port, DNS) for port in (1, 2)]
-        original = self.engine.openAssociation
-
-        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
-            if shared:
-                leg.control.lose("The proxy closed it.")
-            return original(leg, ended, shared)
-
-        self.patch(self.engine, "openAssociation", openAssociation)
+        self.patch(self.engine, "openAssociation", losingShared(self.engine))
         self.upstream.answerDatagrams()
         self.assertEqual(self.logged, ["The proxy closed it."])
         self.open()

@@ -4,8 +4,6 @@ Tests for L{nanotun.router.udp.redirection}, by way of the router.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
@@ -25,6 +23,7 @@ from nanotun.testing import (
     MemoryRequest,
     MemoryTunOpener,
 )
+from tests.unit.router.association_cases import losingShared
 
 FAKE = Endpoint("198.19.0.1", 443)
 
@@ -194,14 +193,7 @@ class RedirectionTests(SynchronousTestCase):
         """
         self.upstream.sharesLegs = True
         request = self.ask(Endpoint("198.19.0.1", 53))
-        original = self.engine.openAssociation
-
-        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
-            if shared:
-                leg.control.lose("The proxy closed it.")
-            return original(leg, ended, shared)
-
-        self.patch(self.engine, "openAssociation", openAssociation)
+        self.patch(self.engine, "openAssociation", losingShared(self.engine))
         self.upstream.answerDatagrams()
         self.upstream.answerDatagrams()
         self.assertOnFirst(request)
