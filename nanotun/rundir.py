@@ -1,7 +1,12 @@
 """
 The files in C{runDir}, which exist while the daemon runs, or after a crash until its changes
-are undone.
+are undone; and the commands that find them.
 """
+
+import shlex
+
+#: Where C{runDir} is unless it is set.
+RUN_DIR = "/run/nanotun"
 
 #: Locked by the daemon with flock(2); holds its pid.
 LOCK = "lock"
@@ -14,3 +19,9 @@ PIDFILE = "nanotun.pid"
 
 #: The changes that the daemon has made to the machine.
 JOURNAL = "journal.json"
+
+
+def command(word: str, runDir: str) -> str:
+    """A command about the daemon of a C{runDir}, as the user would type it in a shell."""
+    where = "" if runDir == RUN_DIR else f" --run-dir {shlex.quote(runDir)}"
+    return f"nanotun {word}{where}"

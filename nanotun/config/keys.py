@@ -17,6 +17,7 @@ from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Endpoint, Protocol
 from nanotun.interfaces import IScheme, ProxyURL
+from nanotun.rundir import RUN_DIR
 from nanotun.upstream.schemes.table import BUILT_IN
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
@@ -412,7 +413,7 @@ class DaemonSettings:
 
     runDir: str = setting(
         values.wholePath,
-        "/run/nanotun",
+        RUN_DIR,
         "DIR",
         "directory of the control socket, the lock and the routes' journal",
         doc="The directory of files that last as long as the daemon: the control socket, the "

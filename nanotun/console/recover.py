@@ -11,6 +11,7 @@ from nanotun.console.command import AskOptions, run
 from nanotun.routing.make import makeChanges
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.recover import recover
+from nanotun.rundir import command
 
 
 class RecoverOptions(AskOptions):
@@ -44,12 +45,12 @@ def main(arguments: Sequence[str]) -> int:
             )
         finally:
             kernel.close()
-        for command in done.undone:
-            print(command)
+        for line in done.undone:
+            print(line)
         if done.kept:
             print(
-                "The kill switch is on: the routes stay, and traffic with them. 'nanotun recover' "
-                "gives it back."
+                "The kill switch is on: the routes stay, and traffic with them. "
+                f"'{command('recover', runDir)}' gives it back."
             )
         elif not done.undone:
             print("There is nothing to take back.")

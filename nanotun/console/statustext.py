@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nanotun.rundir import RUN_DIR, command
+
 WIDTH = 80
 
 #: Columns for the names.
@@ -188,7 +190,9 @@ def _routes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if routes["killSwitch"]:
         text += ", the kill switch is on"
     if routes["unconfirmed"]:
-        text += ", taken back soon unless 'nanotun confirm' is called"
+        # A daemon of an earlier version does not tell its runDir.
+        runDir = (report.get("daemon") or {}).get("runDir") or RUN_DIR
+        text += f", taken back soon unless '{printable(command('confirm', runDir))}' is called"
     yield "routes", text
     if routes["trouble"]:
         yield "", printable(routes["trouble"])

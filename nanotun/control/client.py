@@ -14,7 +14,7 @@ from typing import Any
 from nanotun.control.lock import findHolder
 from nanotun.control.messages import NO_RESPONSE, RESPONSE_LIMIT, readResponse, requestLine
 from nanotun.errors import NotRunning, RunningError
-from nanotun.rundir import JOURNAL, SOCKET
+from nanotun.rundir import JOURNAL, SOCKET, command
 
 #: Seconds for one answer.  A busy daemon takes milliseconds, but a reload may have to
 #: look something up.
@@ -112,8 +112,8 @@ def notRunning(runDir: str) -> NotRunning:
     sentence = f"No nanotun runs with runDir {runDir}."
     if os.path.exists(os.path.join(runDir, JOURNAL)):
         sentence += (
-            " One that was killed has left changes on this machine: 'nanotun recover' takes them "
-            "back, and so does the next start."
+            " One that was killed has left changes on this machine: "
+            f"'{command('recover', runDir)}' takes them back, and so does the next start."
         )
     return NotRunning(sentence)
 

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.errors import RunningError
 from nanotun.interfaces import IPart
-from nanotun.rundir import LOCK
+from nanotun.rundir import LOCK, command
 
 #: How often to try to take the lock, and seconds in between: L{findHolder} in another
 #: process holds it for an instant, too.
@@ -68,8 +68,8 @@ def _holderOf(fd: int) -> LockHolder:
 def runsAlready(holder: LockHolder, runDir: str) -> RunningError:
     """The error for a second daemon."""
     return RunningError(
-        f"nanotun runs {holder.describe()}; end that one with 'nanotun stop', or give this one a "
-        f"runDir and a tunName of its own (runDir is {runDir})."
+        f"nanotun runs {holder.describe()}; end that one with '{command('stop', runDir)}', or give "
+        f"this one a runDir and a tunName of its own (runDir is {runDir})."
     )
 
 

@@ -47,6 +47,7 @@ def makeReport(
             "pid": os.getpid(),
             "uptime": clock() - started,
             "config": config or None,
+            "runDir": live.current.settings.runDir,
         }
 
     def engineSection() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
 from nanotun.linux.network import MachineNetwork
-from nanotun.rundir import JOURNAL, LOCK
+from nanotun.rundir import JOURNAL, LOCK, command
 
 
 def isRunning(machine: Machine, settings: Settings) -> bool:
@@ -34,16 +34,17 @@ class DaemonCheck:
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
+        runDir = self._settings.runDir
         if isRunning(self._machine, self._settings):
             return [
                 Finding(
                     self.name,
                     Level.INFO,
-                    f"A nanotun runs already, with the runDir {self._settings.runDir}.",
-                    "'nanotun status' shows what it does.",
+                    f"A nanotun runs already, with the runDir {runDir}.",
+                    f"'{command('status', runDir)}' shows what it does.",
                 )
             ]
-        text = self._machine.read(f"{self._settings.runDir}/{JOURNAL}")
+        text = self._machine.read(f"{runDir}/{JOURNAL}")
         boot = self._machine.read("/proc/sys/kernel/random/boot_id")
         journal = _parse(text)
         if text and journal.get("killSwitch") and journal.get("boot") == boot:
@@ -53,7 +54,7 @@ class DaemonCheck:
                     Level.WARN,
                     "A nanotun that does not run any more keeps this machine's traffic in: its "
                     "killSwitch was on.",
-                    "Start it again, or run 'nanotun recover' to let traffic out.",
+                    f"Start it again, or run '{command('recover', runDir)}' to let traffic out.",
                 )
             ]
         if text and journal.get("boot", "") in ("", boot):
@@ -62,8 +63,8 @@ class DaemonCheck:
                     self.name,
                     Level.WARN,
                     "A nanotun that was killed has left routes or rules behind "
-                    f"({self._settings.runDir}/{JOURNAL}).",
-                    "Run 'nanotun recover'; the next start does the same.",
+                    f"({runDir}/{JOURNAL}).",
+                    f"Run '{command('recover', runDir)}'; the next start does the same.",
                 )
             ]
         return [Finding(self.name, Level.OK, "None runs, and none has left anything behind.")]

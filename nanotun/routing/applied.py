@@ -19,6 +19,7 @@ from nanotun.errors import RoutingError
 from nanotun.routing.changes import Changes, RouteChange, RuleChange, SysctlChange
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.journal import Entry, Journal
+from nanotun.rundir import command
 
 
 def _key(change: IChange) -> tuple[str, str]:
@@ -32,6 +33,7 @@ class Applied:
 
     @ivar made: the changes in force, in the order in which they were applied.
     @ivar killSwitch: whether a kill switch is one of them.
+    @ivar runDir: the directory of the journal.
     """
 
     _log = Logger()
@@ -39,9 +41,15 @@ class Applied:
     def __init__(self, journal: Journal, changes: Changes) -> None:
         self.made: list[IChange] = []
         self.killSwitch = False
+        self.runDir = journal.runDir
         self._journal = journal
         self._changes = changes
         self._loaded: set[int] = set()
+
+    @property
+    def recovery(self) -> str:
+        """The command that undoes what the journal names, for messages."""
+        return command("recover", self.runDir)
 
     def load(self) -> None:
         """
@@ -58,7 +66,7 @@ class Applied:
             except (KeyError, TypeError, ValueError):
                 raise RoutingError(
                     f"The journal {self._journal.path} names a change that this nanotun does not "
-                    "know; run 'nanotun recover' of the one that wrote it."
+                    f"know; run '{self.recovery}' with the nanotun that wrote it."
                 ) from None
         self._loaded = {id(change) for change in self.made}
 

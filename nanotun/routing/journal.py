@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nanotun.errors import RoutingError
-from nanotun.rundir import JOURNAL
+from nanotun.rundir import JOURNAL, command
 
 #: Bytes; a thousand changes need a tenth of that.
 SIZE_LIMIT = 4 << 20
@@ -45,6 +45,7 @@ class Journal:
     """
 
     def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
+        self.runDir = directory
         self.path = os.path.join(directory, JOURNAL)
         self._new = f"{self.path}.new"
         self._directory = directory
@@ -76,8 +77,8 @@ class Journal:
             killSwitch = bool(whole["killSwitch"])
         except (ValueError, KeyError, TypeError):
             raise RoutingError(
-                f"The journal {self.path} is damaged; 'nanotun recover --force' undoes what can "
-                "be told to be nanotun's without it."
+                f"The journal {self.path} is damaged; '{command('recover', self.runDir)} --force' "
+                "undoes what can be told to be nanotun's without it."
             ) from None
         hereBoot, hereNamespace = self._place()
         if boot != hereBoot:
@@ -85,8 +86,8 @@ class Journal:
             return [], False
         if namespace != hereNamespace:
             raise RoutingError(
-                f"The journal {self.path} is about another network namespace; run 'nanotun "
-                "recover' there, or remove the file if that is gone."
+                f"The journal {self.path} is about another network namespace; run "
+                f"'{command('recover', self.runDir)}' there, or remove the file if that is gone."
             )
         return entries, killSwitch
 

@@ -69,7 +69,8 @@ class Leftovers:
             self._kernel.close()
         if not whole:
             self._log.error(
-                "What a killed daemon has left is not all undone; try 'nanotun recover'."
+                "What a killed daemon has left is not all undone; try '{command}'.",
+                command=self._applied.recovery,
             )
         elif left:
             self._log.info(
@@ -116,7 +117,7 @@ def recover(
         if not whole:
             raise RoutingError(
                 f"Not everything could be undone; what is left is in {journal.path}. Run "
-                "'nanotun recover' as root."
+                f"'{applied.recovery}' as root."
             )
         # No daemon listens there: we hold the lock.
         with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from nanotun.routing.follower import Follower
 from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.reconciler import Reconciler
+from nanotun.rundir import command
 
 #: Seconds between two refreshes of the L{Exceptions}: as long as a proxy's address is
 #: used without a new lookup (L{nanotun.upstream.dial.resolver}).
@@ -99,15 +100,19 @@ class Routes:
         self._refreshing.start(REFRESH, now=missing).addErrback(self._bug)
         if self._confirmation.start():
             self._log.warn(
-                "The routes are taken back in {seconds} s unless 'nanotun confirm' is called.",
+                "The routes are taken back in {seconds} s unless '{command}' is called.",
                 seconds=self._confirmation.seconds,
+                command=command("confirm", self._applied.runDir),
             )
 
     def stop(self) -> None:
         """See L{IPart.stop}."""
         self._end()
         if not self._applied.undoAll():
-            self._log.error("Not all routes could be taken back; run 'nanotun recover'.")
+            self._log.error(
+                "Not all routes could be taken back; run '{command}'.",
+                command=self._applied.recovery,
+            )
         self._reconciler.close()
 
     def configure(self, settings: Settings) -> None:
@@ -152,8 +157,9 @@ class Routes:
         self._end()
         self._applied.undoAll()
         self._log.error(
-            "Nobody called 'nanotun confirm' within {seconds} s: the routes are taken back, and "
+            "Nobody called '{command}' within {seconds} s: the routes are taken back, and "
             "nanotun ends.",
+            command=command("confirm", self._applied.runDir),
             seconds=self._confirmation.seconds,
         )
         self._endWith(1)

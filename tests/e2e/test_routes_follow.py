@@ -216,6 +216,6 @@ class ConfirmTests(RoutesCase):
         )
         self.assertNotIn("unreachable", self.lab.host.run(["ip", "rule"]).stdout)
         self.assertEqual(child.wait(8), 1, child.output())
-        self.assertIn("Nobody called 'nanotun confirm' within 5 s", child.output())
+        self.assertIn("Nobody called 'nanotun confirm --run-dir ", child.output())
         self.assertNothingLeft()
         self.assertDirect(server)

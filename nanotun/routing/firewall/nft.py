@@ -264,7 +264,7 @@ class NftTable:
         if not attempt.owner and not self._killSwitch:
             self._log.info(
                 "The table inet {table} has no owner, as kernel or nft know none: it stays after "
-                "a crash, until the next start or 'nanotun recover'.",
+                "a crash, until the next start or a recovery.",
                 table=TABLE,
             )
         # A group may have been removed before the table was loaded.

@@ -13,7 +13,13 @@ from nanotun.gateway import GatewayStats
 STATS = Stats(*range(1, len(Stats._fields) + 1))
 
 REPORT: dict[str, Any] = {
-    "daemon": {"version": "0.1", "pid": 4711, "uptime": 93784.5, "config": "/etc/nanotun.yaml"},
+    "daemon": {
+        "version": "0.1",
+        "pid": 4711,
+        "uptime": 93784.5,
+        "config": "/etc/nanotun.yaml",
+        "runDir": "/run/nanotun",
+    },
     "device": {"name": "nano0", "mtu": 1500, "offload": True},
     "upstream": {
         "policy": None,

@@ -57,6 +57,9 @@ class TextTests(SynchronousTestCase):
         self.assertLessEqual(max(map(len, lines)), 80)
         self.assertIn("proxy 1000000000, direct 1000000000", "\n".join(lines))
         self.assertIn("taken back soon unless 'nanotun confirm'", " ".join(" ".join(lines).split()))
+        self.report["daemon"]["runDir"] = "/srv/n n"
+        text = " ".join(" ".join(statusLines(self.report)).split())
+        self.assertIn("unless 'nanotun confirm --run-dir '/srv/n n'' is called", text)
 
     def test_parts(self) -> None:
         """Optional sections are summed up in one line."""

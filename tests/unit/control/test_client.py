@@ -110,7 +110,7 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual(str(error), f"No nanotun runs with runDir {self.runDir}.")
         (self.runDir / "journal.json").touch()
         error = self.assertRaises(NotRunning, self.ask)
-        self.assertIn("'nanotun recover' takes them back", str(error))
+        self.assertIn(f"'nanotun recover --run-dir {self.runDir}' takes them back", str(error))
         self.assertRaises(NotRunning, Client, str(self.runDir / "absent"))
 
     def test_noSocket(self) -> None:

@@ -114,7 +114,10 @@ class InstanceLockTests(LockCase):
         before = os.stat(f"{self.runDir}/{LOCK}")
         error = self.assertRaises(RunningError, self.lock("/other").start)
         self.assertIn(f"nanotun runs as process {os.getpid()} since 2001-09-0", str(error))
-        self.assertIn("with /etc/n.yaml; end that one with 'nanotun stop'", str(error))
+        self.assertIn(
+            f"with /etc/n.yaml; end that one with 'nanotun stop --run-dir {self.runDir}'",
+            str(error),
+        )
         self.assertIn(f"runDir is {self.runDir}", str(error))
         after = os.stat(f"{self.runDir}/{LOCK}")
         self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
