@@ -67,7 +67,7 @@ def allChecks(
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
         *(upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0]) for proxy in proxies),
         *(upstreams.DnsCheck(server, reactor, openDatagram) for server in settings.dns),
-        network.AddressCheck(survey, settings, running),
+        network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings),
         network.Ipv6Check(survey, machine),
         network.MtuCheck(survey, settings),

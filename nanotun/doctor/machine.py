@@ -9,12 +9,28 @@ import resource
 import shutil
 import stat
 from collections.abc import Callable
+from typing import NamedTuple
+
+from nanotun.rundir import LOCK
 
 #: Directories of root's programs, whatever PATH says.
 PLACES = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
 #: Bit numbers of capabilities(7).
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
+
+
+class Holder(NamedTuple):
+    """
+    A process that has a TUN device open.
+
+    @ivar name: the program's name (comm, see proc(5)); empty if it cannot be read.
+    @ivar runDir: if it is a nanotun, its C{runDir}; otherwise empty.
+    """
+
+    pid: int
+    name: str
+    runDir: str
 
 
 class Machine:
@@ -99,3 +115,48 @@ class Machine:
         device = status.st_dev
         name = f"{os.major(device):02x}:{os.minor(device):02x}:{status.st_ino}"
         return any(name in line.split() for line in self.read("/proc/locks").splitlines())
+
+    def holders(self, device: str) -> list[Holder]:
+        """
+        The processes of this network namespace that have a TUN device open, by
+        F{/proc/PID/fdinfo}: C{iff} names the device.  The processes of others are left out
+        if we are not root.
+        """
+        found = []
+        for pid in self._list("/proc"):
+            if not pid.isdigit() or not self._sameNetwork(pid):
+                continue
+            infos = self._list(f"/proc/{pid}/fdinfo")
+            if any(self._holds(f"/proc/{pid}/fdinfo/{fd}", device) for fd in infos):
+                name = self.read(f"/proc/{pid}/comm")
+                found.append(Holder(int(pid), name, self._runDir(pid) if name else ""))
+        return found
+
+    def _holds(self, path: str, device: str) -> bool:
+        return any(line.split() == ["iff:", device] for line in self.read(path).splitlines())
+
+    def _sameNetwork(self, pid: str) -> bool:
+        try:
+            return os.path.samefile(
+                f"{self._root}/proc/{pid}/ns/net", f"{self._root}/proc/self/ns/net"
+            )
+        except OSError:
+            return False
+
+    def _runDir(self, pid: str) -> str:
+        """The directory of a nanotun's lock, which it keeps open."""
+        for fd in self._list(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(f"{self._root}/proc/{pid}/fd/{fd}")
+            except OSError:
+                continue
+            directory, name = os.path.split(target)
+            if name == LOCK and directory.startswith("/"):
+                return directory
+        return ""
+
+    def _list(self, path: str) -> list[str]:
+        try:
+            return os.listdir(self._root + path)
+        except OSError:
+            return []

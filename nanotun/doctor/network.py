@@ -12,8 +12,9 @@ from zope.interface import implementer
 from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
-from nanotun.doctor.machine import Machine
-from nanotun.linux.network import TABLE_MAIN, MachineNetwork
+from nanotun.doctor.machine import Holder, Machine
+from nanotun.linux.network import TABLE_MAIN, Link, MachineNetwork
+from nanotun.rundir import command
 
 #: IFLA_INFO_KIND of devices that lead into a tunnel.
 TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
@@ -29,9 +30,22 @@ class AddressCheck:
 
     name = "addresses"
 
-    def __init__(self, survey: Survey, settings: Settings, running: Callable[[], bool]) -> None:
-        """@param running: whether a nanotun with these settings runs already."""
+    def __init__(
+        self,
+        survey: Survey,
+        settings: Settings,
+        running: Callable[[], bool],
+        holders: Callable[[str], list[Holder]],
+        isRoot: bool,
+    ) -> None:
+        """
+        @param running: whether a nanotun with these settings runs already.
+        @param holders: the processes that have a device open, by its name.
+        @param isRoot: whether C{holders} sees every process.
+        """
         self._survey = survey
+        self._holders = holders
+        self._isRoot = isRoot
         self._tunName = settings.tunName
         self._running = running
 
@@ -41,15 +55,9 @@ class AddressCheck:
         found = []
         own = survey.link(self._tunName)
         if own is not None and not self._running():
-            found.append(
-                Finding(
-                    self.name,
-                    Level.FAIL,
-                    f"An interface named {self._tunName} exists already"
-                    + (f", of the kind {own.kind}." if own.kind else "."),
-                    f"Choose another tunName, or remove it: 'ip link delete {self._tunName}'.",
-                )
-            )
+            text, cure = self._taken(own)
+            text = f"An interface named {self._tunName} exists already{text}."
+            found.append(Finding(self.name, Level.FAIL, text, cure))
         taken = {
             (address.link, str(address.network))
             for address in survey.addresses
@@ -77,6 +85,25 @@ class AddressCheck:
         return found or [
             Finding(self.name, Level.OK, f"{self._tunName} and nanotun's addresses are free.")
         ]
+
+    def _taken(self, own: Link) -> tuple[str, str]:
+        """
+        What uses the interface that has our device's name, and the cure.  To delete it is
+        the cure only if certainly no process has it open.
+        """
+        other = "Choose another tunName"
+        if own.kind != "tun":
+            return (f", of the kind {own.kind}" if own.kind else ""), f"{other}."
+        for holder in self._holders(self._tunName):
+            text = f"; process {holder.pid} ({holder.name}) uses it"
+            if not holder.runDir:
+                return text, f"{other}, or end that process."
+            stop = command("stop", holder.runDir)
+            return text, f"Run '{stop}', or choose another tunName and runDir."
+        if own.carrier or not self._isRoot:
+            return "; a program that cannot be seen from here may use it", f"{other}."
+        delete = f"'ip link delete {self._tunName}'"
+        return ", of the kind tun; nobody uses it", f"{other}, or remove it: {delete}."
 
 
 def _overlaps(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

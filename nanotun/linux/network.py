@@ -45,6 +45,8 @@ _IFLA_INFO_KIND = 1
 _SKIP_STATS = 8
 
 _IFF_UP = 1
+#: if.h: the driver has a carrier.
+_IFF_LOWER_UP = 1 << 16
 _RTN_UNICAST = 1
 _SCOPE_UNIVERSE = 0
 
@@ -66,6 +68,8 @@ class Link(NamedTuple):
     @ivar number: the kernel's index of it.
     @ivar kind: its driver, such as C{tun} or C{wireguard}; empty for hardware.
     @ivar mtu: bytes.
+    @ivar carrier: whether the other side is there; of a TUN device that is up, whether a
+        process has it open.
     """
 
     number: int
@@ -73,6 +77,7 @@ class Link(NamedTuple):
     kind: str
     mtu: int
     up: bool
+    carrier: bool = False
 
 
 class Address(NamedTuple):
@@ -195,6 +200,7 @@ def readLink(data: bytes, message: Message) -> Link:
         _text(kind),
         UINT32.unpack(mtu)[0] if mtu else 0,
         bool(flags & _IFF_UP),
+        bool(flags & _IFF_LOWER_UP),
     )
 
 

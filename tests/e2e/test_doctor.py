@@ -258,10 +258,30 @@ class NetworkTests(DoctorCase):
     """Problems of the machine's network."""
 
     def test_nameTaken(self) -> None:
-        """A device of our name is found."""
-        self.lab.app.ip("tuntap add dev nano0 mode tun")
+        """A device of our name that no process has open is found, and may be deleted."""
+        self.lab.app.ip("tuntap add dev nano0 mode tun", "link set nano0 up")
         found = self.examine()
-        self.assertFound(found, "fail", "addresses", "nano0 exists already", "tunName")
+        self.assertFound(
+            found, "fail", "addresses", "nano0 exists already", "nobody uses it", "ip link delete"
+        )
+
+    def test_liveDevice(self) -> None:
+        """
+        The device of a live daemon with another runDir is never to be deleted; the command
+        that ends that daemon is named.
+        """
+        other = self.directory / "other"
+        proxy = f"socks5://{IPV4.proxy}:9"
+        daemon = Daemon(self.lab.app, other, proxy=proxy, tunName="nano0")
+        self.addCleanup(daemon.kill)
+        for down in (False, True):
+            if down:
+                self.lab.app.ip("link set nano0 down")
+            found = self.examine()
+            (text,) = [f"{f.text} {f.cure}" for f in found if f.check == "addresses" and f.cure]
+            self.assertIn(f"process {daemon.pid} (", text)
+            self.assertIn(f"'nanotun stop --run-dir {other}/run'", text)
+            self.assertNotIn("delete", text)
 
     def test_addressesTaken(self) -> None:
         """Our addresses in use by another program are found."""

@@ -25,9 +25,9 @@ def settings(*flags: str) -> Settings:
     return options.settings
 
 
-def link(number: int, name: str, kind: str = "", mtu: int = 1500) -> Link:
+def link(number: int, name: str, kind: str = "", mtu: int = 1500, carrier: bool = False) -> Link:
     """A link that is up."""
-    return Link(number, name, kind, mtu, True)
+    return Link(number, name, kind, mtu, True, carrier)
 
 
 def route(network: str, via: str, table: int = TABLE_MAIN) -> KernelRoute:

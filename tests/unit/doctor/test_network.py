@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from nanotun.doctor.finding import Level
+from nanotun.doctor.machine import Holder
 from nanotun.doctor.network import (
     TUNNELS,
     AddressCheck,
@@ -31,9 +32,17 @@ def also(*parts: object) -> MachineNetwork:
 class AddressTests(CheckCase):
     """L{AddressCheck}."""
 
-    def check(self, survey: MachineNetwork, running: bool = False) -> AddressCheck:
+    def check(
+        self, survey: MachineNetwork, running: bool = False, *holders: Holder, root: bool = True
+    ) -> AddressCheck:
         """Of a machine."""
-        return AddressCheck(lambda: survey, settings(), lambda: running)
+        return AddressCheck(
+            lambda: survey,
+            settings(),
+            lambda: running,
+            lambda device: list(holders) if device == "nano0" else [],
+            root,
+        )
 
     def test_free(self) -> None:
         """A machine without an overlap is fine, even with a route for 0.0.0.0/1."""
@@ -43,8 +52,44 @@ class AddressTests(CheckCase):
     def test_name(self) -> None:
         """A device with our name is a failure, unless a running nanotun made it."""
         taken = also(link(3, "nano0", "tun"), address("nano0", "198.18.0.2", 30))
-        self.assertFinds(self.check(taken), Level.FAIL, "nano0 exists already", "of the kind tun")
+        self.assertFinds(
+            self.check(taken),
+            Level.FAIL,
+            "nano0 exists already, of the kind tun; nobody uses it.",
+            "remove it: 'ip link delete nano0'",
+        )
         self.assertFinds(self.check(taken, running=True), Level.OK)
+
+    def assertKept(self, check: AddressCheck, *words: str) -> None:
+        """The device is a failure, and nobody is told to delete it."""
+        self.assertFinds(check, Level.FAIL, "nano0 exists already", *words)
+        self.assertNotIn("delete", self.findings(check)[0].cure)
+
+    def test_live(self) -> None:
+        """The device of a live daemon is not to be deleted; the cure ends that daemon."""
+        for carrier in (True, False):
+            taken = also(link(3, "nano0", "tun", carrier=carrier))
+            self.assertKept(
+                self.check(taken, False, Holder(4711, "nanotun", "/srv/x")),
+                "process 4711 (nanotun) uses it",
+                "'nanotun stop --run-dir /srv/x'",
+            )
+            self.assertKept(
+                self.check(taken, False, Holder(9, "openvpn", "")),
+                "process 9 (openvpn) uses it",
+                "end that process",
+            )
+
+    def test_unseen(self) -> None:
+        """A device whose holder cannot be seen is not to be deleted."""
+        taken = also(link(3, "nano0", "tun", carrier=True))
+        self.assertKept(self.check(taken), "cannot be seen from here")
+        taken = also(link(3, "nano0", "tun"))
+        self.assertKept(self.check(taken, root=False), "cannot be seen from here")
+
+    def test_otherKind(self) -> None:
+        """A device of another kind was made on purpose, so it is not to be deleted."""
+        self.assertKept(self.check(also(link(3, "nano0", "bridge"))), "of the kind bridge.")
 
     def test_addresses(self) -> None:
         """Each address or route that overlaps ours is a failure."""
