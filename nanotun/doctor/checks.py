@@ -65,7 +65,10 @@ def allChecks(
         local.ConfigurationCheck(notices),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
-        *(upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0]) for proxy in proxies),
+        *(
+            upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0], bool(url.host))
+            for proxy, url in zip(proxies, settings.proxy, strict=True)
+        ),
         *(upstreams.DnsCheck(server, reactor, openDatagram) for server in settings.dns),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings),

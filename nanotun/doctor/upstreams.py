@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 
 from nanotun.doctor.datagrams import DatagramTrial, dnsQuery, isDnsAnswer
@@ -23,15 +23,20 @@ from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream,
 #: address: RSV, FRAG and ATYP, by IP version.
 _PREFIX = {4: b"\0\0\0\x01", 6: b"\0\0\0\x04"}
 
+#: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
+NOWHERE = Endpoint("192.0.2.1", 443)
+
 
 @implementer(ICheck)
 class ProxyCheck:
     """
-    Whether a proxy answers, accepts the log-in, connects and carries UDP.
+    Whether a proxy answers, accepts the log-in, connects and carries UDP, and whether it
+    connects before it says that it has.
 
     @param upstream: provides both L{IUpstream} and L{IHealthCheck}.
     @param target: the destination that the proxy is to connect to; L{None} for none.
     @param server: the DNS server to ask through the proxy by UDP.
+    @param isProxy: whether it is one; C{direct://} and C{reject://} are not.
     @param makeIdent: returns a 16-bit ID for the query.
     """
 
@@ -43,8 +48,10 @@ class ProxyCheck:
         reactor: Any,
         target: Endpoint | None,
         server: Endpoint,
+        isProxy: bool = True,
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
     ) -> None:
+        self._isProxy = isProxy
         self._health = IHealthCheck(upstream)
         self._upstream = IUpstream(upstream)
         self._reactor = reactor
@@ -67,10 +74,35 @@ class ProxyCheck:
                 f"{what} answers, as far as that goes without a destination.",
             )
         ]
+        # Together, since one after the other they may take longer than a check has.
+        asked = []
+        if self._isProxy:
+            asked.append(self._connectNowhere())
         if self._target is not None:
-            found.append((yield self._connect(self._target)))
-        found.append((yield self._datagram(what)))
+            asked.append(self._connect(self._target))
+        asked.append(self._datagram(what))
+        found += yield gatherResults(asked, consumeErrors=True)
         return found
+
+    @inlineCallbacks
+    def _connectNowhere(self) -> Any:
+        """Whether the proxy claims to have connected to what cannot be reached."""
+        try:
+            connection: Connection = yield self._upstream.connect(NOWHERE)
+        except UpstreamError:
+            return Finding(
+                self.name, Level.OK, f"It does not claim to reach {NOWHERE.host}, which nobody has."
+            )
+        os.close(connection.fd)
+        return Finding(
+            self.name,
+            Level.WARN,
+            f"It claims to have connected to {NOWHERE}, an address that nobody has: it accepts "
+            "before it connects.",
+            "Nothing in nanotun can change that. Every port looks open through this proxy, a dead "
+            "host looks like a server that hangs up, and apps do not fall back from IPv6 to IPv4; "
+            "use another proxy where that matters.",
+        )
 
     @inlineCallbacks
     def _connect(self, target: Endpoint) -> Any:

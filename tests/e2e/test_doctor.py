@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.case import LabCase
+from tests.e2e.lab import badsocks
 from tests.e2e.lab.cell import Running, nanotun, traces
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import Tinyproxy
@@ -219,6 +220,14 @@ class ProxyTests(DoctorCase):
         )
         found = self.examine()
         self.assertFound(found, "warn", "proxy", "did not answer through it", "firewalls")
+
+    def test_acceptsEarly(self) -> None:
+        """A proxy that grants every request before it connects is found."""
+        proxy = self.peer(badsocks.replies(0), self.lab.proxy)
+        found = self.examine(proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
+        self.assertIn(("warn", "proxy"), self.bad(found))
+        texts = [each.text for each in found if each.check == "proxy"]
+        self.assertIn("it accepts before it connects.", " ".join(texts))
 
     def test_http(self) -> None:
         """It is reported that an HTTP proxy carries no UDP, but not as a fault."""

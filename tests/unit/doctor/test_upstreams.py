@@ -18,7 +18,7 @@ from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.trial import TrialCheck
-from nanotun.doctor.upstreams import DnsCheck, ProxyCheck
+from nanotun.doctor.upstreams import NOWHERE, DnsCheck, ProxyCheck
 from nanotun.errors import (
     ConfigError,
     DatagramsUnsupported,
@@ -163,12 +163,21 @@ class ProxyTests(PeerCase):
         super().setUp()
         self.upstream = FakeUpstream("socks5://proxy:1080")
 
-    def begin(self, target: Endpoint | None = None, server: Endpoint = SERVER) -> None:
+    def begin(
+        self, target: Endpoint | None = None, server: Endpoint = SERVER, isProxy: bool = True
+    ) -> None:
         """Run the check."""
-        check = ProxyCheck(self.upstream, self.clock, target, server, lambda: IDENT)
+        check = ProxyCheck(self.upstream, self.clock, target, server, isProxy, lambda: IDENT)
         verifyObject(ICheck, check)
         self.check = check
         self.found: Deferred[list[Finding]] = check.run()
+
+    def checked(self) -> None:
+        """The proxy answers, and does not connect to an address that nobody has."""
+        self.upstream.answerCheck()
+        self.assertEqual(self.upstream.asked[0], NOWHERE)
+        self.upstream.asked.pop(0)
+        self.upstream.fail(UpstreamRefused("Refused."))
 
     def assertLast(self, level: Level, *words: str) -> list[Finding]:
         """The last finding has this level and these words; returns all findings."""
@@ -198,21 +207,21 @@ class ProxyTests(PeerCase):
     def test_well(self) -> None:
         """TCP and UDP are both tried, with a datagram to the server and back."""
         self.begin(Endpoint("example.org", 443))
-        self.upstream.answerCheck()
+        self.checked()
         self.upstream.answer().close()
         self.assertEqual(self.upstream.asked, [Endpoint("example.org", 443)])
         control = self.leg()
         header = b"\0\0\0\x01\x7f\0\0\x01\0\x35"
         self.assertEqual(self.answer(header + ANSWER), header + dnsQuery(IDENT))
         found = self.assertLast(Level.OK, "UDP works: 127.0.0.1:53")
-        self.assertEqual([each.level for each in found], [Level.OK] * 3)
+        self.assertEqual([each.level for each in found], [Level.OK] * 4)
         self.assertTrue(control.closed)
 
     def test_otherHeaders(self) -> None:
         """An answer may name its sender by IPv6 address or name; a wrong header is no answer."""
         for header in (b"\0\0\0\x04" + bytes(18), b"\0\0\0\x03\x04host\0\x35"):
             self.begin(server=Endpoint("2001:db8::1", 53))
-            self.upstream.answerCheck()
+            self.checked()
             self.assertEqual(self.upstream.families.pop(), 6)
             self.leg()
             for nonsense in (b"", b"\0\0\0\x09", b"\0\0\0\x03"):
@@ -230,31 +239,54 @@ class ProxyTests(PeerCase):
     def test_target(self) -> None:
         """A proxy that does not connect is a failure, and UDP is tried nevertheless."""
         self.begin(Endpoint("192.0.2.1", 9))
-        self.upstream.answerCheck()
+        self.checked()
         self.upstream.fail(UpstreamRefused("Refused."))
         self.upstream.failDatagrams(DatagramsUnsupported("No UDP here."))
         found = self.assertLast(Level.WARN, "refuses UDP ASSOCIATE: No UDP here.")
-        self.assertEqual(found[1].level, Level.FAIL)
-        self.assertIn("does not connect to 192.0.2.1:9: Refused.", found[1].text)
+        self.assertEqual(found[2].level, Level.FAIL)
+        self.assertIn("does not connect to 192.0.2.1:9: Refused.", found[2].text)
+
+    def test_acceptsEarly(self) -> None:
+        """A proxy that claims to reach an address that nobody has accepts before it connects."""
+        self.upstream.carriesDatagrams = False
+        self.begin()
+        self.upstream.answerCheck()
+        with self.upstream.answer() as peer:
+            found = self.successResultOf(self.found)
+            self.assertEqual(peer.recv(1), b"")
+        self.assertSentences(found, self.check)
+        self.assertEqual([each.level for each in found], [Level.OK, Level.WARN, Level.INFO])
+        self.assertIn("accepts before it connects", found[1].text)
+        self.assertIn("Every port looks open", found[1].cure)
+
+    def test_slow(self) -> None:
+        """The questions are asked together, as a check has not much time."""
+        self.begin(Endpoint("192.0.2.7", 9))
+        self.upstream.answerCheck()
+        self.assertEqual(self.upstream.asked, [NOWHERE, Endpoint("192.0.2.7", 9)])
+        self.assertEqual(self.upstream.families, [4])
+        self.found.cancel()
+        self.failureResultOf(self.found)
+        self.assertClean()
 
     def test_noDatagrams(self) -> None:
         """A scheme without UDP is reported, but not as a fault."""
         self.upstream.carriesDatagrams = False
         self.begin()
-        self.upstream.answerCheck()
+        self.checked()
         self.assertLast(Level.INFO, "carries no UDP")
 
     def test_associateFails(self) -> None:
         """Any other error of the association is a warning."""
         self.begin()
-        self.upstream.answerCheck()
+        self.checked()
         self.upstream.failDatagrams(ProxyError("Closed; look."))
         self.assertLast(Level.WARN, "UDP ASSOCIATE failed: Closed; look.")
 
     def test_silentRelay(self) -> None:
         """A silent UDP relay of the proxy is a warning, and the association is closed."""
         self.begin()
-        self.upstream.answerCheck()
+        self.checked()
         control = self.leg()
         self.exhaust()
         self.assertLast(Level.WARN, "did not answer through it", "firewalls")
@@ -263,7 +295,7 @@ class ProxyTests(PeerCase):
     def test_relayRefuses(self) -> None:
         """A closed port of the proxy's UDP relay is a warning that says so."""
         self.begin()
-        self.upstream.answerCheck()
+        self.checked()
         self.leg()
         self.peer.recv(100)
         self.clock.readers[0].connectionLost(Failure(ConnectionRefusedError(111, "Refused")))
@@ -271,7 +303,7 @@ class ProxyTests(PeerCase):
 
     def test_direct(self) -> None:
         """Without a proxy the datagram has no header."""
-        self.begin(server=Endpoint(*self.peer.getsockname()))
+        self.begin(server=Endpoint(*self.peer.getsockname()), isProxy=False)
         self.upstream.answerCheck()
         self.leg(LegKind.DIRECT)
         self.assertEqual(self.answer(ANSWER), dnsQuery(IDENT))
