@@ -152,6 +152,11 @@ def _localNetworks(version: int) -> tuple[str, ...]:
 #: test networks.
 LOCAL_NETWORKS = {4: _localNetworks(4), 6: _localNetworks(6)}
 
+#: The prefix length of the largest network that is believed to be connected.  Access
+#: networks are smaller.
+LARGEST4 = 16
+LARGEST6 = 48
+
 
 def isLocalhost(host: str) -> bool:
     """Whether a name is L{LOCALHOST} or below it."""

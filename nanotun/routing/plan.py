@@ -39,6 +39,8 @@ from typing import Any
 
 from nanotun.addresses import (
     BROADCAST4,
+    LARGEST4,
+    LARGEST6,
     LINK_LOCAL6,
     LOCAL_NETWORKS,
     MULTICAST4,
@@ -81,11 +83,6 @@ LINK: dict[int, tuple[str, ...]] = {4: (), 6: (LINK_LOCAL6,)}
 
 #: A DHCP client's port and its server's (RFC 2131, section 4.1; RFC 8415, section 7.2).
 DHCP_PORTS = {4: (68, 67), 6: (546, 547)}
-
-#: The prefix length of the largest network that is believed to be connected.  Access
-#: networks are smaller.
-LARGEST4 = 16
-LARGEST6 = 48
 
 #: Rules of one kind; the kernel tries them one by one for each packet.
 EXCEPTIONS_LIMIT = 64
