@@ -44,7 +44,7 @@ _nanotun() {
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
@@ -88,7 +88,7 @@ _nanotun() {
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
@@ -152,7 +152,7 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
@@ -195,7 +195,7 @@ _nanotun() {
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print one JSON object]' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
@@ -238,7 +238,7 @@ _nanotun() {
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print an array of objects\: check, level, text, cure]' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
@@ -278,7 +278,7 @@ _nanotun() {
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports that never reach the proxy (file shares, mDNS); '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \

@@ -286,12 +286,12 @@ class DNSSettings:
 @dataclass(frozen=True, kw_only=True)
 class RuleSettings:
     """
-    Destinations and processes that bypass the proxy, and ports that never reach it.
+    Destinations and processes that bypass the proxy, and ports for local networks only.
 
     @ivar excludedProcesses: the processes whose flows bypass the proxy.
     @ivar excludeRefresh: seconds between two scans of the processes.
     @ivar excludedIPs: the destinations that are reached without the proxy.
-    @ivar lanOnlyPorts: the ports that never reach the proxy, by protocol.
+    @ivar lanOnlyPorts: the ports that are for local networks only, by protocol.
     """
 
     excludedProcesses: tuple[Selector, ...] = setting(
@@ -356,8 +356,10 @@ class RuleSettings:
         lanPorts,
         "tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353",
         "PORTS",
-        "ports that never reach the proxy (file shares, mDNS); `''` for none",
-        doc="Ports that are for the local network only: they never reach the proxy.",
+        "ports for local networks only (file shares, mDNS), refused elsewhere; `''` for none",
+        doc="Ports that are for local networks only: private, link-local and connected ones.  "
+        "They never reach the proxy, and to any other address they are refused.  [] makes them "
+        "ports like any other.",
         live=True,
     )
 

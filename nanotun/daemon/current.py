@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from nanotun.config.settings import Settings
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
+from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
@@ -71,4 +72,12 @@ def makeJudge(
 
     @param gateway: knows this machine's addresses.
     """
-    return Judge(settings, owners, gateway.isLocal, marked.leadsIn, upstreams.dials, os.getpid)
+    return Judge(
+        settings,
+        owners,
+        gateway.isLocal,
+        marked.leadsIn,
+        upstreams.dials,
+        os.getpid,
+        ConnectedNetworks(settings.tunName, time.monotonic).holds,
+    )

@@ -56,12 +56,18 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     )
 
 
-def rulesFor(settings: Settings, localProxy: bool, ownPid: Callable[[], int] = lambda: 0) -> Rules:
+def rulesFor(
+    settings: Settings,
+    localProxy: bool,
+    ownPid: Callable[[], int] = lambda: 0,
+    isConnected: Callable[[str], bool] = lambda host: False,
+) -> Rules:
     """
     The rules of a configuration.
 
     @param localProxy: from L{runsLocally}.
     @param ownPid: the daemon's process; see L{Rules}.
+    @param isConnected: see L{Rules}.
     """
     return Rules(
         ownPid=ownPid,
@@ -72,6 +78,7 @@ def rulesFor(settings: Settings, localProxy: bool, ownPid: Callable[[], int] = l
         excludedIPs=settings.excludedIPs,
         lanDirect=settings.lan == "direct",
         lanOnlyPorts=settings.lanOnlyPorts,
+        isConnected=isConnected,
     )
 
 
@@ -88,6 +95,7 @@ class Judge:
         the device.  Never raises.
     @param dials: whether a proxy whose URL has a host name is dialled at an endpoint.
     @param ownPid: the daemon's process; see L{Rules}.
+    @param isConnected: see L{Rules}.
     """
 
     def __init__(
@@ -98,8 +106,10 @@ class Judge:
         leadsIn: Callable[[str], bool],
         dials: Callable[[Endpoint], bool] = lambda endpoint: False,
         ownPid: Callable[[], int] = lambda: 0,
+        isConnected: Callable[[str], bool] = lambda host: False,
     ) -> None:
-        self.rules = rules = rulesFor(settings, runsLocally(settings, isLocal), ownPid)
+        localProxy = runsLocally(settings, isLocal)
+        self.rules = rules = rulesFor(settings, localProxy, ownPid, isConnected)
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn
@@ -110,6 +120,8 @@ class Judge:
         self._ports = {proxy.port for proxy in settings.proxy}
         self._dials = dials
         self._servers = frozenset(settings.dns)
+        #: The sentences about lanOnlyPorts that were given out; at most two for each port.
+        self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.
         self._noProxy = all(proxy.scheme.dialsDestination for proxy in settings.proxy)
 
@@ -141,6 +153,8 @@ class Judge:
 
     def _route(self, flow: Flow, decision: Decision) -> Decision:
         """Change a decision if its flow would come back as a new one."""
+        if decision.rule == "lan-only-port" and decision.trouble:
+            return self._once(decision)
         rules = self.rules
         host = flow.destination.host
         verdict = decision.verdict
@@ -160,6 +174,16 @@ class Judge:
                 return self._loop(
                     decision, f"the route to the DNS server {host} leads into {self._device} itself"
                 )
+        return decision
+
+    def _once(self, decision: Decision) -> Decision:
+        """
+        The decision without its trouble if that was given out before.  A program that tries
+        again for ever should not fill the log with what is meant to be so.
+        """
+        if decision.trouble in self._told:
+            return decision._replace(trouble="")
+        self._told.add(decision.trouble)
         return decision
 
     def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:

@@ -14,6 +14,8 @@ from nanotun.addresses import (
     DNS_PORT,
     GATEWAY4,
     GATEWAY6,
+    LINK_LOCAL6,
+    LOCAL_NETWORKS,
     SPECIALS,
     Reach,
     isFake,
@@ -40,9 +42,9 @@ RULES = {
     "local-proxy": "the process that is the proxy, where it runs on this machine",
     "excluded-process": "excludedProcesses",
     "dns-override": "DNS queries of this machine under dnsOverride",
+    "excluded-ip": "excludedIPs",
     "lan-only-port": "lanOnlyPorts",
     "fake-ip": "addresses that stand for names",
-    "excluded-ip": "excludedIPs",
     "link-local": "link-local addresses",
     "reserved": "private and other reserved addresses under lan: direct",
     "proxy": "all other flows",
@@ -74,6 +76,10 @@ _RESERVED = {
     for special in SPECIALS
     if special.reach is Reach.SITE
 }
+#: Where the ports of lanOnlyPorts may lead without a look at the interfaces.
+_LOCAL = NetworkMap(
+    (network, network) for network in (*LOCAL_NETWORKS[4], *LOCAL_NETWORKS[6], LINK_LOCAL6)
+)
 _OVERRIDE = Decision(
     Verdict.SERVE, "dns-override", "dnsOverride has the relay answer this machine's DNS queries"
 )
@@ -93,7 +99,9 @@ class Rules:
     @param fakes: whether there are fake addresses.
     @param excludedIPs: networks that go past the proxy.
     @param lanDirect: whether private addresses go past the proxy.
-    @param lanOnlyPorts: destinations that never reach the proxy, by protocol and port.
+    @param lanOnlyPorts: what is for local networks only, by protocol and port.
+    @param isConnected: whether a literal address belongs to a network that is connected to
+        this machine.  Never raises.
     """
 
     def __init__(
@@ -106,6 +114,7 @@ class Rules:
         excludedIPs: Iterable[Network] = (),
         lanDirect: bool = True,
         lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
+        isConnected: Callable[[str], bool] = lambda host: False,
     ) -> None:
         self.needsOwner = processes or localProxy
         self._ownPid = ownPid
@@ -114,6 +123,7 @@ class Rules:
         self._excluded = NetworkMap((network, network) for network in excludedIPs)
         self._specials = {**_LINK, **_RESERVED} if lanDirect else _LINK
         self._lanOnlyPorts = lanOnlyPorts
+        self._isConnected = isConnected
 
     def isFake(self, host: str) -> bool:
         """Whether a host is a fake address, which no real host has."""
@@ -122,7 +132,9 @@ class Rules:
     def ownerMatters(self, decision: Decision) -> bool:
         """Whether a decision that was made without an owner could differ with one."""
         return self.needsOwner and (
-            decision.verdict is Verdict.PROXY or decision.rule == "dns-override"
+            decision.verdict is Verdict.PROXY
+            or decision.rule == "dns-override"
+            or (decision.rule == "lan-only-port" and decision.verdict is Verdict.REJECT)
         )
 
     def decide(
@@ -181,17 +193,42 @@ class Rules:
         protocol, (host, port) = flow.protocol, flow.destination
         if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
             return _OVERRIDE
-        if (protocol, port) in self._lanOnlyPorts:
-            reason = f"{protocol.name} port {port} is one of lanOnlyPorts"
-            return Decision(Verdict.DIRECT, "lan-only-port", reason)
-        if self.isFake(host):
-            return _FAKE
-        network = self._excluded.find(host)
+        fake = self.isFake(host)
+        # A name's fake address says nothing about the networks that the name leads to.
+        network = None if fake else self._excluded.find(host)
         if network is not None:
             reason = f"{network} is one of excludedIPs"
             return Decision(Verdict.DIRECT, "excluded-ip", reason)
+        if (protocol, port) in self._lanOnlyPorts:
+            return self._lanOnly(f"{protocol.name} port {port}", host, fake)
+        if fake:
+            return _FAKE
         special = specialOf(host)
         return _PROXY if special is None else self._specials.get(special, _PROXY)
+
+    def _lanOnly(self, port: str, host: str, fake: bool) -> Decision:
+        """
+        Decide about a flow to one of lanOnlyPorts.
+
+        @param port: the protocol and the port, for sentences.
+        """
+        reason = f"{port} is one of lanOnlyPorts"
+        if fake:
+            reason += f", and {host} stands for a name, which may lead anywhere"
+            trouble = (
+                f"Flows to {port} of names are refused, because lanOnlyPorts keeps that port to "
+                "local networks and fake-ip cannot tell where a name leads; put local domains "
+                "into fakeIpExclude, or set lanOnlyPorts: [] to send such flows through the proxy."
+            )
+            return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)
+        if _LOCAL.find(host) is not None or self._isConnected(host):
+            return Decision(Verdict.DIRECT, "lan-only-port", reason)
+        reason += f", and {host} is not on a local network"
+        trouble = (
+            f"Flows to {port} of Internet hosts are refused, because lanOnlyPorts keeps that port "
+            "to local networks; with lanOnlyPorts: [] they would go through the proxy."
+        )
+        return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)
 
 
 def named(owner: Owner) -> str:

@@ -241,7 +241,7 @@ class TunnelCase(LabCase):
         self.assertNotIn(daemon.name, self.lab.app.interfaces())
 
 
-def engines(namespace: dict[str, object], case: type[TunnelCase]) -> None:
+def engines(namespace: dict[str, object], case: type[LabCase]) -> None:
     """
     Add to a module one subclass of C{case} per engine.
 
@@ -258,7 +258,7 @@ def enginesAndFamilies(namespace: dict[str, object], case: type[TunnelCase]) -> 
             _add(namespace, case, engine, version)
 
 
-def _add(namespace: dict[str, object], case: type[TunnelCase], *mixins: type) -> None:
+def _add(namespace: dict[str, object], case: type[LabCase], *mixins: type) -> None:
     name = (
         case.__name__.removesuffix("Checks") + "".join(mixin.__name__ for mixin in mixins) + "Tests"
     )

@@ -34,6 +34,8 @@ class SameAnswersTests(TunnelCase):
         ("tcp [2001:db8:7::1]:80", "excluded-ip"),
         (f"tcp {IPV4.world}:{SMB}", "lan-only-port"),
         (f"udp [{IPV6.world}]:5353", "lan-only-port"),
+        (f"tcp 9.9.9.9:{SMB}", "lan-only-port"),
+        ("udp [2a77::9]:137", "lan-only-port"),
         ("udp 198.51.100.1:53", "dns-override"),
         ("tcp 198.51.100.1:53", "proxy"),
         ("tcp 169.254.8.8:80", "link-local"),

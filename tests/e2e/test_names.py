@@ -4,6 +4,7 @@ Flows by name: what a proxy is asked for, and fake addresses on the wire.
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.names import dns
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab import nameserver, toydns, udp
 from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
 
@@ -92,19 +94,26 @@ class NamesChecks(TunnelCase):
             self.assertEqual(sock.recv(10), b"hello")
 
     def test_pastTheProxy(self) -> None:
-        """For a port that never reaches the proxy, the name is looked up and dialled directly."""
+        """For a port that never reaches the proxy a name is refused, and nobody is asked for it."""
         dante = self.dante()
         ports = "tcp:8445,udp:8445"
-        self.relay(dnsMode="fake-ip", proxy=dante.url(), lanOnlyPorts=ports)
+        daemon = self.relay(dnsMode="fake-ip", proxy=dante.url(), lanOnlyPorts=ports)
         self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
-        peer = self.peer(lambda connection: connection.getpeername()[0], port=8445)
-        with self.lab.app.connect((FAKES[IPV4], 8445), 10.0) as sock:
-            self.assertEqual(sock.recv(10), b"")
-        self.assertEqual(peer.result(), f"::ffff:{IPV4.app}")
-        server = self.udpServer(udp.echo, IPV4, port=8445)
-        self.assertEchoes(self.datagrams(8445, FAKES[IPV4]))
-        self.assertEqual({host for host, _ in server.sources()}, {IPV4.app})
+        self.assertEqual(self.lookUp("AAAA"), [FAKES[IPV6]])
+        asked = Tcpdump(self.lab.app, self.directory, "any", "port", str(nameserver.PORT))
+        self.addCleanup(asked.stop)
+        for family in FAMILIES:
+            with self.assertRaises(OSError) as raised:
+                self.lab.app.connect((FAKES[family], 8445), 10.0)
+            self.assertIn(raised.exception.errno, (errno.EHOSTUNREACH, errno.EACCES))
+            app = self.datagrams(8445, FAKES[family])
+            app.send(b"anybody?")
+            with self.assertRaises(OSError) as raised:
+                app.recv(100)
+            self.assertIn(raised.exception.errno, (errno.EHOSTUNREACH, errno.EACCES))
+        self.assertEqual(asked.destinations(), {})
         self.assertEqual(dante.connects(), [])
+        self.assertIn("put local domains into fakeIpExclude", daemon.log())
 
     def test_byName(self) -> None:
         """A proxy that is sent names gets the name, for real addresses and for fake ones."""

@@ -83,7 +83,7 @@ class WaysChecks(TunnelCase):
         self.assertIn("autoDefaultRoute", daemon.log())
 
     def test_lanOnlyPorts(self) -> None:
-        """File sharing never reaches the proxy, whatever its destination."""
+        """File sharing on a local network never reaches the proxy."""
         self.lab.openDirectPath()
         dante = self.dante()
         self.daemon(proxy=dante.url())
@@ -94,7 +94,7 @@ class WaysChecks(TunnelCase):
         self.assertEqual(dante.connects(), [])
 
     def test_lanOnlyPortsWithoutWay(self) -> None:
-        """File sharing that cannot go directly is refused instead of using the proxy."""
+        """File sharing on a local network without a direct way is refused, not proxied."""
         dante = self.dante()
         self.daemon(proxy=dante.url())
         self.peer(peerOf, port=SMB)

@@ -15,6 +15,7 @@ from nanotun.console.explain.options import Described, ExplainOptions
 from nanotun.console.statustext import printable
 from nanotun.flow import Decision, Flow, Owner, Verdict
 from nanotun.interfaces import IOwners
+from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
@@ -63,7 +64,8 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
 
     marked = MarkedRoute(settings.tunName, time.monotonic)
     owners = DescribedOwner(described.owner)
-    judge = Judge(settings, owners, isLocal, marked.leadsIn)
+    connected = ConnectedNetworks(settings.tunName, time.monotonic)
+    judge = Judge(settings, owners, isLocal, marked.leadsIn, isConnected=connected.holds)
     try:
         decision = judge.judge(described.flow)
     finally:

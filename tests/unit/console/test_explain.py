@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,6 +76,16 @@ class ExplainTests(SynchronousTestCase):
             ],
         )
 
+    def test_lanOnlyPort(self) -> None:
+        """Where a port is refused because it is for local networks, the cure is named."""
+        cure = "with lanOnlyPorts: [] they would go through the proxy."
+        words = ("tcp", "1.1.1.1:445", "--proxy", "proxy.example")
+        status, out, _ = self.typed(*words)
+        self.assertEqual(status, 0)
+        self.assertRegex(out, rf"(?m)^  log      Flows to TCP port 445 .*{re.escape(cure)}$")
+        _, out, _ = self.typed(*words, "--json")
+        self.assertIn(cure, json.loads(out)["trouble"])
+
     def test_order(self) -> None:
         """Options may precede and follow the flow."""
         for words in (
@@ -89,7 +100,8 @@ class ExplainTests(SynchronousTestCase):
         self.assertRule("proxy proxy", "udp", "[2606:4700::1]:443")
         self.assertRule("direct reserved", "tcp", "[FD00:0::1]:443")
         self.assertRule("serve dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
-        self.assertRule("direct lan-only-port", "UDP", "1.1.1.1:5353")
+        self.assertRule("direct lan-only-port", "UDP", "10.0.0.1:5353")
+        self.assertRule("reject lan-only-port", "UDP", "1.1.1.1:5353")
 
     def test_process(self) -> None:
         """Every option that describes a process matches the selectors of its kind."""

@@ -87,6 +87,8 @@ class JudgeCase(SynchronousTestCase):
         self.assertIn(decision.rule, {**RULES, **OUTCOMES})
         if decision.rule in ("no-way", "loop"):
             self.assertRegex(decision.trouble, r"nano0.*autoDefaultRoute.*\.$")
+        elif expected == "REJECT lan-only-port":
+            self.assertRegex(decision.trouble, r"^(Flows to .*lanOnlyPorts: \[\].*\.)?$")
         else:
             self.assertEqual(decision.trouble, "")
 
@@ -142,7 +144,8 @@ class JudgeTests(JudgeContract, JudgeCase):
         for destination, source in (
             ("tcp 1.1.1.1:443", NEIGHBOUR),
             ("tcp 10.0.0.1:443", ME),
-            ("udp 1.1.1.1:137", ME),
+            ("udp 10.0.0.1:137", ME),
+            ("udp 1.1.1.1:137", NEIGHBOUR),
             ("tcp 198.18.0.1:53", ME),
             ("tcp 127.0.0.1:53", ME),
         ):
@@ -214,10 +217,10 @@ class WayTests(JudgeCase):
         """Other flows past the tunnel are refused; one log line has the cause and the cure."""
         judge = self.makeJudge(excludedProcesses="curl", excludedIPs="9.9.9.0/24")
         self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
-        self.inside = {"9.9.9.9", "8.8.8.8", "169.254.169.254"}
+        self.inside = {"9.9.9.9", "8.8.8.8", "10.9.9.9", "169.254.169.254"}
         for destination, port, told in (
             ("tcp 9.9.9.9:443", 1, "9.9.9.0/24 is one of excludedIPs"),
-            ("tcp 8.8.8.8:445", 1, "TCP port 445 is one of lanOnlyPorts"),
+            ("tcp 10.9.9.9:445", 1, "TCP port 445 is one of lanOnlyPorts"),
             ("tcp 8.8.8.8:443", 5, "curl is excluded by curl"),
             ("tcp 169.254.169.254:80", 1, "link local"),
         ):
@@ -231,7 +234,7 @@ class WayTests(JudgeCase):
         """The route to a fake address makes no difference."""
         judge = self.makeJudge(dnsMode="fake-ip")
         self.inside = {"198.19.0.7"}
-        self.assertRule(self.decide(judge, "tcp 198.19.0.7:445"), "DIRECT lan-only-port")
+        self.assertRule(self.decide(judge, "tcp 198.19.0.7:445"), "REJECT lan-only-port")
         self.assertRule(self.decide(judge, "tcp 198.19.0.7:443"), "PROXY fake-ip")
         judge = self.makeJudge(dnsMode="fake-ip", proxy="direct://")
         self.assertRule(self.decide(judge, "tcp 198.19.0.7:443"), "PROXY fake-ip")
@@ -278,6 +281,60 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "udp 7.7.7.7:53"), "SERVE dns-override")
 
 
+class LanOnlyTests(JudgeCase):
+    """Ports that are for local networks only."""
+
+    def test_toldOnce(self) -> None:
+        """The log line names port and cure, once for each port, and again after a reload."""
+        for judge in (self.judge, self.makeJudge()):
+            for destination in ("tcp 1.1.1.1:445", "udp 1.1.1.1:445"):
+                decision = self.decide(judge, destination)
+                self.assertRule(decision, "REJECT lan-only-port")
+                port = f"{destination[:3].upper()} port 445"
+                self.assertIn(port, decision.trouble)
+                self.assertIn("lanOnlyPorts: []", decision.trouble)
+            for host in ("1.1.1.1", "2.2.2.2"):
+                decision = self.decide(judge, f"tcp {host}:445")
+                self.assertRule(decision, "REJECT lan-only-port")
+                self.assertEqual(decision.trouble, "")
+
+    def test_connected(self) -> None:
+        """A public address of a connected network is dialled, if there is a way to it."""
+        judge = Judge(
+            settings(),
+            None,
+            ME.__eq__,
+            self.inside.__contains__,
+            isConnected=lambda host: host == "1.1.1.1",
+        )
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:445"), "DIRECT lan-only-port")
+        self.assertRule(self.decide(judge, "tcp 2.2.2.2:445"), "REJECT lan-only-port")
+        self.inside.add("1.1.1.1")
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:445"), "REJECT no-way")
+
+    def test_excluded(self) -> None:
+        """An excluded process goes direct to such a port, also if its owner takes a while."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        curl = self.owners.known[5] = Owner(9, 0, "curl", excluded="curl")
+        decision = self.decide(judge, "tcp 1.1.1.1:445", port=5)
+        self.assertRule(decision, "DIRECT excluded-process")
+        late: Deferred[Owner | None] = Deferred()
+        self.patch(self.owners, "ownerOf", lambda flow: late)
+        waiting = judge.judge(Flow(1, Protocol.TCP, Endpoint(ME, 5), Endpoint("1.1.1.1", 445)))
+        assert isinstance(waiting, Deferred)
+        self.assertNoResult(waiting)
+        late.callback(curl)
+        self.assertRule(self.successResultOf(waiting), "DIRECT excluded-process")
+
+    def test_unknownOwner(self) -> None:
+        """A flow to such a port whose process is not found is refused, not proxied."""
+        judge = self.makeJudge(excludedProcesses="curl")
+        decision = self.decide(judge, "tcp 1.1.1.1:445")
+        self.assertRule(decision, "REJECT lan-only-port")
+        self.assertNotEqual(decision.trouble, "")
+        self.assertEqual(len(self.owners.asked), 1)
+
+
 class SettingsTests(SynchronousTestCase):
     """From settings to rules."""
 
@@ -304,7 +361,8 @@ class SettingsTests(SynchronousTestCase):
         """Each setting changes its rule."""
         flow = Flow(1, Protocol.UDP, Endpoint(ME, 1), Endpoint("198.19.0.1", 53))
         for given, address, expected in (
-            ({}, Endpoint("1.1.1.1", 445), "DIRECT"),
+            ({}, Endpoint("1.1.1.1", 445), "REJECT"),
+            ({}, Endpoint("10.1.1.1", 445), "DIRECT"),
             ({"lanOnlyPorts": ""}, Endpoint("1.1.1.1", 445), "PROXY"),
             ({"dnsOverride": True}, Endpoint("1.1.1.1", 53), "SERVE"),
             ({"dnsMode": "fake-ip"}, Endpoint("198.19.0.1", 1), "PROXY"),

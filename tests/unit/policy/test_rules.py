@@ -84,9 +84,19 @@ class RuleTests(SynchronousTestCase):
             ("udp 192.168.1.1:53", "SERVE dns-override"),
             ("udp 203.0.113.9:53", "SERVE dns-override"),
             ("tcp 1.1.1.1:53", "PROXY proxy"),
-            ("tcp 1.1.1.1:445", "DIRECT lan-only-port"),
-            ("tcp 198.19.0.7:445", "DIRECT lan-only-port"),
-            ("udp 1.1.1.1:5353", "DIRECT lan-only-port"),
+            ("tcp 1.1.1.1:445", "REJECT lan-only-port"),
+            ("tcp 198.19.0.7:445", "REJECT lan-only-port"),
+            ("tcp fdfe:dcba:9876:1::7:445", "REJECT lan-only-port"),
+            ("udp 1.1.1.1:5353", "REJECT lan-only-port"),
+            ("tcp 2606:4700::1:139", "REJECT lan-only-port"),
+            ("tcp 198.51.100.1:445", "REJECT lan-only-port"),
+            ("tcp 10.1.2.3:445", "DIRECT lan-only-port"),
+            ("udp 169.254.1.1:5353", "DIRECT lan-only-port"),
+            ("tcp 100.64.0.1:445", "DIRECT lan-only-port"),
+            ("tcp fd00::1:445", "DIRECT lan-only-port"),
+            ("tcp fe80::1:445", "DIRECT lan-only-port"),
+            ("tcp 203.0.113.9:445", "DIRECT excluded-ip"),
+            ("udp 2001:4860::8888:137", "DIRECT excluded-ip"),
             ("tcp 1.1.1.1:5353", "PROXY proxy"),
             ("tcp 198.19.0.7:443", "PROXY fake-ip"),
             ("tcp fdfe:dcba:9876:1::7:443", "PROXY fake-ip"),
@@ -122,10 +132,39 @@ class RuleTests(SynchronousTestCase):
             ("tcp fe80::1:80", "DIRECT link-local"),
             ("tcp 127.0.0.1:80", "REJECT host-only"),
             ("tcp 203.0.113.9:443", "DIRECT excluded-ip"),
+            ("tcp 10.1.2.3:445", "DIRECT lan-only-port"),
+            ("tcp fd00::1:445", "DIRECT lan-only-port"),
+            ("tcp 1.1.1.1:445", "REJECT lan-only-port"),
+            ("tcp 2606:4700::1:445", "REJECT lan-only-port"),
         ):
             with self.subTest(destination):
                 decision = rules(lanDirect=False).decide(flow(destination), isLocal)
                 self.assertDecided(decision, expected)
+
+    def test_lanOnlyConnected(self) -> None:
+        """A public address of a connected network is local to these ports."""
+        found = rules(isConnected=("1.1.1.1", "2606:4700::1").__contains__)
+        for destination, expected in (
+            ("tcp 1.1.1.1:445", "DIRECT lan-only-port"),
+            ("udp 2606:4700::1:5353", "DIRECT lan-only-port"),
+            ("tcp 1.1.1.1:443", "PROXY proxy"),
+            ("tcp 1.1.1.2:445", "REJECT lan-only-port"),
+        ):
+            with self.subTest(destination):
+                self.assertDecided(found.decide(flow(destination), isLocal), expected)
+
+    def test_lanOnlyTrouble(self) -> None:
+        """A refusal of such a port names the port and the cure, but no host."""
+        for destination, cure in (
+            ("tcp 1.1.1.1:445", "with lanOnlyPorts: [] they would"),
+            ("tcp 198.19.0.7:445", "into fakeIpExclude, or set lanOnlyPorts: [] to"),
+        ):
+            decision = rules().decide(flow(destination), isLocal)
+            self.assertIn("Flows to TCP port 445 of ", decision.trouble)
+            self.assertIn(cure, decision.trouble)
+            host = destination.split()[1].rpartition(":")[0]
+            self.assertNotIn(host, decision.trouble)
+            self.assertIn(host, decision.reason)
 
     def test_nothingSet(self) -> None:
         """Rules that are not configured decide nothing."""
@@ -142,6 +181,7 @@ class RuleTests(SynchronousTestCase):
         """An excluded process, and the proxy's, go direct to any address that a host can have."""
         for destination, expected in (
             ("tcp 1.1.1.1:443", "DIRECT"),
+            ("tcp 1.1.1.1:445", "DIRECT"),
             ("tcp 198.19.0.7:443", "DIRECT"),
             ("udp 1.1.1.1:53", "DIRECT"),
             ("tcp 10.0.0.1:80", "DIRECT"),
@@ -196,7 +236,8 @@ class RuleTests(SynchronousTestCase):
             ("udp 1.1.1.1:53", True),
             ("tcp 198.19.0.7:443", True),
             ("tcp 10.0.0.1:443", False),
-            ("tcp 1.1.1.1:445", False),
+            ("tcp 1.1.1.1:445", True),
+            ("tcp 10.0.0.1:445", False),
             ("tcp 198.18.0.1:53", False),
             ("udp 224.0.0.1:1", False),
             ("tcp 127.0.0.1:1", False),
