@@ -79,6 +79,7 @@ PURE = (
     "nanotun.routing.values",
     "nanotun.routing.plan",
     "nanotun.config.change",
+    "nanotun.config.notices",
     "nanotun.control.messages",
     "nanotun.console.statustext",
     "nanotun.upstream.group.breaker",

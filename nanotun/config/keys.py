@@ -397,8 +397,9 @@ class RouteSettings:
         "BOOL",
         "under autoDefaultRoute, whether traffic stays in when the daemon is gone, `true` or "
         "`false`",
-        doc="Whether traffic stays in when the daemon is gone without having taken its routes "
-        "back: nothing gets out then until the next start or 'nanotun recover'.",
+        doc="Under autoDefaultRoute, whether traffic stays in when the daemon is gone without "
+        "having taken its routes back: nothing gets out then until the next start or 'nanotun "
+        "recover'.",
         run=REFUSED,
     )
 

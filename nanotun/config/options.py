@@ -20,6 +20,7 @@ from nanotun import __version__
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
+from nanotun.config.notices import unmetNeeds
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -164,6 +165,7 @@ class Options(usage.Options):
         self.settings = makeSettings(fileValues, given, path)
         self.given = frozenset(given)
         self.notices += strayVariables(environment, OTHER_VARIABLES)
+        self.notices += self.settingNotices()
         self._readConfirm()
         inURL = any(proxy.password is not None for proxy in self.settings.proxy)
         if inURL and "proxy" in flagValues:
@@ -177,6 +179,10 @@ class Options(usage.Options):
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
         self._findPassword(uid, environment)
+
+    def settingNotices(self) -> tuple[str, ...]:
+        """Sentences about settings that do not do together what they promise."""
+        return unmetNeeds(self.settings)
 
     def _readConfirm(self) -> None:
         text: str | None = self["confirm"]

@@ -99,6 +99,15 @@ class StartTests(TunnelCase):
         self.assertIn("Z" if stat.exists() else "", stat.read_text() if stat.exists() else "")
         self.assertFalse(self.runDir.exists())
 
+    def test_warnings(self) -> None:
+        """In the background, too, a start says what does nothing, and the log has it."""
+        status, said = self.background("--kill-switch", "true")
+        self.assertEqual(status, 0, said)
+        line = "killSwitch does nothing without autoDefaultRoute"
+        self.assertEqual(said.count(f"warning: {line}"), 1, said)
+        self.assertIn(line, collectLogs(self.place))
+        self.stop()
+
     def test_startsAtATime(self) -> None:
         """If several start at once, one wins, and the pidfile is its own."""
         argv = self.lab.app.argv(nanotun("start", "-d", "-c", str(self.config)))

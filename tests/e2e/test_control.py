@@ -179,3 +179,14 @@ class ConfigurationTests(TunnelCase):
         done = say("check", str(good))
         self.assertEqual(done.returncode, 0)
         self.assertIn("warning: The configuration file", done.stderr)
+
+    def test_needs(self) -> None:
+        """A file whose settings need another one is OK, with one warning for each."""
+        needy = {"killSwitch": True, "ipv6": "block", "dnsMode": "fake-ip"}
+        path = writeConfig(Path(self.directory, "needy"), {"proxy": "h:1", **needy})
+        done = say("check", str(path))
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(
+            done.stderr,
+            r"^warning: killSwitch .*\nwarning: ipv6: block .*\nwarning: dnsMode: fake-ip .*\n$",
+        )

@@ -253,6 +253,11 @@ class ProxyTests(DoctorCase):
         found = self.examine("--config", str(config))
         self.assertFound(found, "fail", "configuration", "can be written by others", "chmod go-w")
 
+    def test_killSwitchAlone(self) -> None:
+        """A setting that does nothing without another one is found."""
+        found = self.examine("--kill-switch", "true")
+        self.assertFound(found, "warn", "configuration", "killSwitch does nothing", "true, or rem")
+
     def test_noServer(self) -> None:
         """A DNS server that does not answer, or cannot be reached, is found."""
         found = self.examine(dns=f"{IPV4.world}:54")

@@ -127,6 +127,10 @@ class RunOptions(Options):
                 "'nanotun run --proxy socks5://host:port -- curl https://example.org'."
             )
 
+    def settingNotices(self) -> tuple[str, ...]:
+        """None: what these settings need is refused here, or COMMAND's network has it."""
+        return ()
+
     def postOptions(self) -> None:
         """
         Read the settings.

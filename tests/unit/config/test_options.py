@@ -258,6 +258,12 @@ class EnvironmentTests(FileCase):
         options = self.read("--proxy=h", NANOTUN_PROXY_PASSWORD="x", NANOTUN_DEFAULTS="/x")
         self.assertEqual(options.notices, ())
 
+    def test_unmetNeeds(self) -> None:
+        """A setting that does nothing without another one is a notice."""
+        (notice,) = self.read("--proxy=h", "--kill-switch=true").notices
+        self.assertIn("killSwitch does nothing without autoDefaultRoute", notice)
+        self.assertEqual(self.read("--proxy=h", "--kill-switch=true", "--auto-route").notices, ())
+
     def test_distinct(self) -> None:
         """No two settings have one variable, and none that of the password."""
         variables = {key.variable for key in KEYS.values()}

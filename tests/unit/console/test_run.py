@@ -95,6 +95,11 @@ class OptionsTests(ConsoleCase):
         self.assertFalse(options.settings.killSwitch)
         self.assertEqual((options.settings.logLevel, options.tellsAll), ("info", True))
 
+    def test_noNotices(self) -> None:
+        """Settings that need autoDefaultRoute cause no warning: they mean nothing here."""
+        self.patch(os, "environ", {"NANOTUN_KILLSWITCH": "true", "NANOTUN_IPV6": "block"})
+        self.assertEqual(self.parse("--dns-mode", "fake-ip", "true").notices, ())
+
     def test_refused(self) -> None:
         """Every option that has no meaning here is refused by its name."""
         for flag in REFUSED:

@@ -1,0 +1,43 @@
+"""
+Warnings about settings that are valid one by one, but do not do together what they promise.
+
+Pure: L{Settings} in, sentences out.  Each has its cure after a semicolon.
+"""
+
+from __future__ import annotations
+
+from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
+from nanotun.config.settings import Settings
+
+_IPV6 = {
+    "block": "IPv6 is not blocked",
+    "capture": "IPv6 takes the routes that are there",
+}
+
+
+def unmetNeeds(settings: Settings) -> tuple[str, ...]:
+    """
+    Sentences about settings that protect traffic, or say where it goes, and cannot do so
+    because C{autoDefaultRoute} is off.
+    """
+    if settings.autoDefaultRoute:
+        return ()
+    found = []
+    if settings.killSwitch:
+        found.append(
+            "killSwitch does nothing without autoDefaultRoute: nothing keeps traffic in when the "
+            "daemon is gone; set autoDefaultRoute: true, or remove killSwitch."
+        )
+    consequence = _IPV6.get(settings.ipv6)
+    if consequence is not None:
+        found.append(
+            f"ipv6: {settings.ipv6} does nothing without autoDefaultRoute: {consequence}; set "
+            "autoDefaultRoute: true, or remove ipv6."
+        )
+    if settings.dnsMode == "fake-ip":
+        found.append(
+            "dnsMode: fake-ip without autoDefaultRoute needs two things done by hand: routes for "
+            f"{FAKE4} and {FAKE6} to {settings.tunName}, and programs that ask {GATEWAY4} for "
+            "names; set autoDefaultRoute: true to have both done."
+        )
+    return tuple(found)
