@@ -69,7 +69,8 @@ struct ns_config {
 	uint32_t association_limit; /* UDP associations; one more closes the one that was idle for longest */
 	uint32_t datagram_flow_limit; /* pairs of UDP source and destination, likewise */
 	uint32_t udp_timeout_ms;  /* an association without a datagram for this long is closed */
-	uint8_t gateway4[4];      /* answers ping; TCP and UDP to it are dropped, but for ns_listen's ports */
+	uint8_t gateway4[4];      /* answers ping; TCP and UDP to it are dropped, but for ns_listen's ports; pings of other
+	                           * addresses are refused */
 	uint8_t gateway6[16];
 };
 

@@ -12,6 +12,7 @@ from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab import pattern, udp
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Microsocks
+from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4
 
 SIZES = (0, 1, 1472, 1473, 8000)
@@ -201,13 +202,25 @@ class GatewayChecks(TunnelCase):
                 sock.recv(100)
 
     def test_pingOfOthers(self) -> None:
-        """Pings to addresses other than the gateway's get no answer."""
+        """Pings of other addresses are refused by the gateway at once, and none of them leaves."""
         self.tunnel()
-        for family, host in zip(FAMILIES, ("192.0.2.99", "2001:db8::99"), strict=True):
-            for address in (host, family.world):
-                argv = ["ping", family.option, "-n", "-c", "2", "-i", "0.2", "-W", "1", address]
-                output = self.lab.app.run(argv, check=False).stdout
-                self.assertIn(" 0 received", output)
+        # Type 8 of ICMP, and 128 of ICMPv6.
+        pings = "icmp[0] == 8 or (icmp6 and ip6[40] == 128)"
+        left = Tcpdump(self.lab.app, self.directory, "up0", pings)
+        self.addCleanup(left.stop)
+        hosts = ("192.0.2.99", "2001:db8::99")
+        sentences = ("Packet filtered", "Administratively prohibited")
+        for family, host, sentence in zip(FAMILIES, hosts, sentences, strict=True):
+            for words in ((host,), (family.world,), ("-s", "4000", family.world)):
+                argv = ["ping", family.option, "-n", "-c", "2", "-i", "0.2", "-W", "3", *words]
+                started = time.monotonic()
+                done = self.lab.app.run(argv, check=False)
+                self.assertLess(time.monotonic() - started, 1.5)
+                self.assertEqual(done.returncode, 1, done.stdout)
+                self.assertIn(" 0 received, +2 errors", done.stdout)
+                said = rf"(?m)^From {family.gateway}:? icmp_seq=1 .*{sentence}"
+                self.assertRegex(done.stdout, said)
+        self.assertEqual(left.destinations(), {})
 
 
 class StopChecks(TunnelCase):

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -44,6 +45,7 @@ type Engine struct {
 	dropFlowLimit, dropToGate atomic.Uint64
 
 	datagrams *datagram.Table
+	pings     *rate.Limiter // errors about ICMP queries
 }
 
 // joinedFlow is a flow from its join to its end.
@@ -61,6 +63,7 @@ func Open(config Config) (*Engine, error) {
 		pending:  newPendingTable(config.PendingLimit, config.PendingPerSource),
 		joined:   make(map[tuple]*joinedFlow),
 		opening:  make(map[tuple]*joinedFlow),
+		pings:    newPingLimit(),
 	}
 	var err error
 	if e.events, err = events.New(); err != nil {
@@ -274,8 +277,13 @@ func (e *Engine) find(t tuple) *joinedFlow {
 func (e *Engine) deliver(p link.Packet) {
 	t, kind := glance(p.Bytes())
 	switch kind {
-	case kindEcho:
+	case kindQuery:
 		// Promiscuous as it is, the stack would answer for the whole world.
+		if !e.gateways.has(&t) {
+			e.prohibit(&t, p.Bytes())
+			return
+		}
+	case kindPiece:
 		if !e.gateways.has(&t) {
 			return
 		}

@@ -24,39 +24,6 @@ func TestPingOfTheGateway(t *testing.T) {
 	})
 }
 
-// elsewhere is addresses that are not the gateway.
-func elsewhere(v variant) []netip.Addr {
-	if v.six {
-		return []netip.Addr{farAddress6, gatewayAddress6.Next().Next(), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("fe80::1")}
-	}
-	return []netip.Addr{farAddress4, appAddress4.Next(), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("255.255.255.255")}
-}
-
-// No other address answers a ping: it would be a lie.
-func TestPingOfOtherAddresses(t *testing.T) {
-	forEach(t, everyVariant(), func(t *testing.T, v variant) {
-		p := newPlayer(newWorld(t, v))
-		for _, address := range elsewhere(v) {
-			p.send(echoPacket(v.app(), address, 7, []byte("hello")))
-		}
-		p.silence()
-	})
-}
-
-// No other address answers a ping that comes in fragments or behind other
-// headers either.
-func TestOddPingOfOtherAddresses(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
-		p := newPlayer(newWorld(t, v))
-		for _, address := range elsewhere(v) {
-			for _, packet := range oddPings(v, address) {
-				p.send(packet)
-			}
-		}
-		p.silence()
-	})
-}
-
 // The gateway answers a ping in fragments.
 func TestFragmentedPingOfTheGateway(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {

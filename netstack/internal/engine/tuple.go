@@ -49,13 +49,14 @@ const (
 	kindOther kind = iota
 	kindTCP
 	kindUDP
-	kindEcho // an ICMP echo request, or a fragment of what may be one
-	kindTiny // a first fragment too small for a TCP header
+	kindQuery // an ICMP echo request or another query, or the first fragment of one
+	kindPiece // any other fragment of ICMP
+	kindTiny  // a first fragment too small for a TCP header
 )
 
 // glance reads just enough of a packet to find its flow: the tuple of an
-// unfragmented TCP or UDP packet, or the destination of an echo request. What it
-// does not recognise is left to the stack.
+// unfragmented TCP or UDP packet, or the ends of an ICMP query. What it does not
+// recognise is left to the stack.
 func glance(packet []byte) (t tuple, k kind) {
 	switch header.IPVersion(packet) {
 	case header.IPv4Version:
@@ -84,19 +85,43 @@ func glance4(packet []byte) (t tuple, k kind) {
 		if tcp && ip.FragmentOffset() == 0 && len(packet)-size < header.TCPHeaderMaximumSize {
 			return t, kindTiny
 		}
-		return fragment(t, ip.Protocol())
+		return fragment(t, ip.Protocol(), ip.FragmentOffset() == 0, packet[min(size, len(packet)):])
 	}
 	return finish(t, ip.Protocol(), packet[min(size, len(packet)):])
 }
 
 // fragment is for packets whose transport header is incomplete. No ICMP error is so
 // long; an echo request may be.
-func fragment(t tuple, protocol uint8) (tuple, kind) {
+func fragment(t tuple, protocol uint8, first bool, transport []byte) (tuple, kind) {
 	switch tcpip.TransportProtocolNumber(protocol) {
 	case header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber:
-		return t, kindEcho
+		if first && t.asks(protocol, transport) {
+			return t, kindQuery
+		}
+		return t, kindPiece
 	}
 	return t, kindOther
+}
+
+// asks tells whether ICMP bytes are a query, which another host would answer. Errors,
+// replies and what hosts say on their link are none.
+func (t *tuple) asks(protocol uint8, icmp []byte) bool {
+	if len(icmp) == 0 {
+		return false
+	}
+	switch {
+	case !t.six && protocol == uint8(header.ICMPv4ProtocolNumber):
+		switch icmp[0] {
+		case 8, 13, 15, 17, 42: // RFC 792, RFC 950, RFC 8335
+			return true
+		}
+	case t.six && protocol == uint8(header.ICMPv6ProtocolNumber):
+		switch icmp[0] {
+		case 128, 139, 160: // RFC 4443, RFC 4620, RFC 8335
+			return true
+		}
+	}
+	return false
 }
 
 func glance6(packet []byte) (t tuple, k kind) {
@@ -112,10 +137,11 @@ func glance6(packet []byte) (t tuple, k kind) {
 		// eight bytes beyond the first eight.
 		switch header.IPv6ExtensionHeaderIdentifier(protocol) {
 		case header.IPv6FragmentExtHdrIdentifier:
-			if len(rest) == 0 {
+			if len(rest) < header.IPv6FragmentHeaderSize {
 				return t, kindOther
 			}
-			return fragment(t, rest[0])
+			first := binary.BigEndian.Uint16(rest[2:])>>3 == 0
+			return fragment(t, rest[0], first, rest[header.IPv6FragmentHeaderSize:])
 		case header.IPv6HopByHopOptionsExtHdrIdentifier, header.IPv6RoutingExtHdrIdentifier,
 			header.IPv6DestinationOptionsExtHdrIdentifier:
 			if len(rest) < 8 || len(rest) < 8*(1+int(rest[1])) {
@@ -148,13 +174,9 @@ func finish(t tuple, protocol uint8, transport []byte) (tuple, kind) {
 		t.sourcePort = binary.BigEndian.Uint16(transport)
 		t.destinationPort = binary.BigEndian.Uint16(transport[2:])
 		return t, kindUDP
-	case header.ICMPv4ProtocolNumber:
-		if !t.six && len(transport) > 0 && header.ICMPv4Type(transport[0]) == header.ICMPv4Echo {
-			return t, kindEcho
-		}
-	case header.ICMPv6ProtocolNumber:
-		if t.six && len(transport) > 0 && header.ICMPv6Type(transport[0]) == header.ICMPv6EchoRequest {
-			return t, kindEcho
+	case header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber:
+		if t.asks(protocol, transport) {
+			return t, kindQuery
 		}
 	}
 	return t, kindOther

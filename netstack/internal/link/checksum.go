@@ -56,13 +56,16 @@ func summed(protocol uint8, payload []byte) []byte {
 	return payload
 }
 
-// isUDP tells UDP packets without IPv6 extension headers.
-func isUDP(packet []byte) bool {
+// pastTheStack tells what may not get to the stack: UDP, and ICMP, whose queries are
+// answered before it. What is behind IPv6 extension headers is not looked for.
+func pastTheStack(packet []byte) bool {
 	switch header.IPVersion(packet) {
 	case header.IPv4Version:
-		return len(packet) >= header.IPv4MinimumSize && packet[9] == uint8(header.UDPProtocolNumber)
+		return len(packet) >= header.IPv4MinimumSize &&
+			(packet[9] == uint8(header.UDPProtocolNumber) || packet[9] == uint8(header.ICMPv4ProtocolNumber))
 	case header.IPv6Version:
-		return len(packet) >= header.IPv6MinimumSize && packet[6] == uint8(header.UDPProtocolNumber)
+		return len(packet) >= header.IPv6MinimumSize &&
+			(packet[6] == uint8(header.UDPProtocolNumber) || packet[6] == uint8(header.ICMPv6ProtocolNumber))
 	}
 	return false
 }

@@ -129,9 +129,8 @@ func (e *Endpoint) Read() (p Packet, ok bool, errno unix.Errno) {
 		}
 		vouched = s.header.checksumKnown()
 	}
-	// Without virtio-net headers the stack verifies what it gets, and UDP does
-	// not get there.
-	if !vouched && (e.vnet || isUDP(p.data)) && !intact(p.data) {
+	// Without virtio-net headers the stack verifies what it gets.
+	if !vouched && (e.vnet || pastTheStack(p.data)) && !intact(p.data) {
 		e.BadChecksum.Add(1)
 		return Packet{}, false, 0
 	}
