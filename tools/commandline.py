@@ -14,7 +14,7 @@ from twisted.python import usage
 
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
-from nanotun.config.values import Choice, boolean
+from nanotun.config.values import Choice
 from nanotun.console import COMMANDS
 
 #: Kinds of values for which a shell completes names of files.
@@ -91,7 +91,7 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
     refused = getattr(cls, "refused", ())
     for long in sorted(made.longOpt, key=str.lower):
         name, takesValue = long.rstrip("="), long.endswith("=")
-        if name.removeprefix("no-") in refused:
+        if name in refused:
             continue
         help = " ".join(str(made.docs.get(made.synonyms[name]) or "").split())
         values: tuple[str, ...] = ()
@@ -100,10 +100,12 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
             check, kind = keys[name].check, keys[name].metavar
             if isinstance(check, Choice):
                 values = check.choices
-            elif check is boolean:
-                values = ("true", "false")
+            elif keys[name].switch:
+                options.append(Option(name, "", False, help))
+                options.append(Option(f"no-{name}", "", False, keys[name].off))
+                continue
         options.append(Option(name, letters.get(name, ""), takesValue, help, values, kind))
-    return tuple(options)
+    return tuple(sorted(options, key=lambda option: option.name.lower()))
 
 
 def words() -> tuple[Word, ...]:

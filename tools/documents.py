@@ -93,7 +93,7 @@ def sample() -> str:
 
 
 def _row(key: Key) -> str:
-    flags = f"`--{key.flag}`, `--no-{key.flag}`" if key.off else f"`--{key.flag}`"
+    flags = f"`--{key.flag}`, `--no-{key.flag}`" if key.switch else f"`--{key.flag}`"
     if key.default is None:
         default = "(required)"
     else:

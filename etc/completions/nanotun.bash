@@ -34,21 +34,17 @@ _nanotun() {
         --config|-c) _nanotun_files -f; return ;;
         --confirm) :; return ;;
         --connect-timeout) :; return ;;
-        --dns-cache-size) :; return ;;
-        --dns-cache) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
-        --dns-mode) COMPREPLY=($(compgen -W "normal fake-ip" -- "$cur")); return ;;
-        --dns-override) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
-        --dns-state-file) _nanotun_files -f; return ;;
         --dns) :; return ;;
-        --exclude-children) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --dns-cache-size) :; return ;;
+        --dns-mode) COMPREPLY=($(compgen -W "normal fake-ip" -- "$cur")); return ;;
+        --dns-state-file) _nanotun_files -f; return ;;
+        --exclude) :; return ;;
         --exclude-ip) :; return ;;
         --exclude-refresh) :; return ;;
-        --exclude) :; return ;;
         --fake-ip-exclude) :; return ;;
         --ipv6) COMPREPLY=($(compgen -W "auto capture block" -- "$cur")); return ;;
-        --kill-switch) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
-        --lan-only-ports) :; return ;;
         --lan) COMPREPLY=($(compgen -W "direct proxy" -- "$cur")); return ;;
+        --lan-only-ports) :; return ;;
         --log-dir) _nanotun_files -d; return ;;
         --log-format) COMPREPLY=($(compgen -W "text json" -- "$cur")); return ;;
         --log-level) COMPREPLY=($(compgen -W "debug info warn error" -- "$cur")); return ;;
@@ -57,10 +53,10 @@ _nanotun() {
         --offload) COMPREPLY=($(compgen -W "auto on off" -- "$cur")); return ;;
         --pidfile) :; return ;;
         --prefix) :; return ;;
+        --proxy) :; return ;;
         --proxy-check-interval) :; return ;;
         --proxy-password-file) _nanotun_files -f; return ;;
         --proxy-policy) COMPREPLY=($(compgen -W "failover round-robin least-latency" -- "$cur")); return ;;
-        --proxy) :; return ;;
         --run-dir) _nanotun_files -d; return ;;
         --stack) COMPREPLY=($(compgen -W "gvisor simple" -- "$cur")); return ;;
         --tun) :; return ;;
@@ -75,16 +71,16 @@ _nanotun() {
         --target) :; return ;;
     esac
     case $word in
-        start) options="--auto-route --config -c --confirm --connect-timeout --daemon -d --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --logfile -l --mtu --no-auto-route --offload --pidfile --prefix --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --syslog --tun --udp-timeout --upstream-pool --version" ;;
-        check) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
+        start) options="--auto-route --config -c --confirm --connect-timeout --daemon -d --dns --dns-cache --dns-cache-size --dns-mode --dns-override --dns-state-file --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --help --ipv6 --kill-switch --lan --lan-only-ports --log-dir --log-format --log-level --logfile -l --mtu --no-auto-route --no-dns-cache --no-dns-override --no-exclude-children --no-kill-switch --offload --pidfile --prefix --proxy --proxy-check-interval --proxy-password-file --proxy-policy --run-dir --stack --syslog --tun --udp-timeout --upstream-pool --version" ;;
+        check) options="--auto-route --config -c --confirm --connect-timeout --dns --dns-cache --dns-cache-size --dns-mode --dns-override --dns-state-file --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --help --ipv6 --kill-switch --lan --lan-only-ports --log-dir --log-format --log-level --mtu --no-auto-route --no-dns-cache --no-dns-override --no-exclude-children --no-kill-switch --offload --proxy --proxy-check-interval --proxy-password-file --proxy-policy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;
-        run) options="--config -c --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns --exclude-ip --fake-ip-exclude --help --lan-only-ports --lan --log-dir --log-format --log-level --mtu --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --stack --udp-timeout --upstream-pool --user -u --version" ;;
-        explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --pid --process --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
-        doctor) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --json --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
-        plan) options="--auto-route --config -c --confirm --connect-timeout --dns-cache-size --dns-cache --dns-mode --dns-override --dns-state-file --dns --exclude-children --exclude-ip --exclude-refresh --exclude --fake-ip-exclude --help --ipv6 --kill-switch --lan-only-ports --lan --log-dir --log-format --log-level --mtu --no-auto-route --offload --proxy-check-interval --proxy-password-file --proxy-policy --proxy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
+        run) options="--config -c --connect-timeout --dns --dns-cache --dns-cache-size --dns-mode --dns-override --exclude-ip --fake-ip-exclude --help --lan --lan-only-ports --log-dir --log-format --log-level --mtu --no-dns-cache --no-dns-override --offload --proxy --proxy-check-interval --proxy-password-file --proxy-policy --stack --udp-timeout --upstream-pool --user -u --version" ;;
+        explain) options="--auto-route --cgroup --config -c --confirm --connect-timeout --dns --dns-cache --dns-cache-size --dns-mode --dns-override --dns-state-file --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --from --help --ipv6 --json --kill-switch --lan --lan-only-ports --log-dir --log-format --log-level --mtu --no-auto-route --no-dns-cache --no-dns-override --no-exclude-children --no-kill-switch --offload --pid --process --proxy --proxy-check-interval --proxy-password-file --proxy-policy --run-dir --stack --tun --udp-timeout --uid --upstream-pool --version" ;;
+        doctor) options="--auto-route --config -c --confirm --connect-timeout --dns --dns-cache --dns-cache-size --dns-mode --dns-override --dns-state-file --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --help --ipv6 --json --kill-switch --lan --lan-only-ports --log-dir --log-format --log-level --mtu --no-auto-route --no-dns-cache --no-dns-override --no-exclude-children --no-kill-switch --offload --proxy --proxy-check-interval --proxy-password-file --proxy-policy --run-dir --stack --target --tun --udp-timeout --upstream-pool --version" ;;
+        plan) options="--auto-route --config -c --confirm --connect-timeout --dns --dns-cache --dns-cache-size --dns-mode --dns-override --dns-state-file --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --help --ipv6 --kill-switch --lan --lan-only-ports --log-dir --log-format --log-level --mtu --no-auto-route --no-dns-cache --no-dns-override --no-exclude-children --no-kill-switch --offload --proxy --proxy-check-interval --proxy-password-file --proxy-policy --run-dir --stack --tun --udp-timeout --upstream-pool --version" ;;
         recover) options="--config -c --force --help --keep-kill-switch --run-dir --version" ;;
     esac
     if [[ $cur == -* ]]; then

@@ -23,43 +23,47 @@ _nanotun() {
     ((CURRENT--))
     case $word in
         start)
-            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--daemon[run in the background; returns once the tunnel carries]' \
                 '-d[run in the background; returns once the tunnel carries]' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--logfile=[log to this file in the place of stderr]:VALUE:' \
                 '-l[log to this file in the place of stderr]:VALUE:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
-                '--no-auto-route[Change no route, whatever the configuration file says.]' \
+                '--no-auto-route[change no route, whatever the configuration file says]' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
+                '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '--pidfile=[file for the process id \[default with -d\: runDir/nanotun.pid\]]:VALUE:' \
                 '--prefix=[what syslog'\''s lines begin with]:VALUE:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
@@ -69,37 +73,41 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         check)
-            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
-                '--no-auto-route[Change no route, whatever the configuration file says.]' \
+                '--no-auto-route[change no route, whatever the configuration file says]' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
+                '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -144,25 +152,27 @@ _nanotun() {
             _arguments -S '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
@@ -173,42 +183,46 @@ _nanotun() {
                 '*::argument:_normal'
             ;;
         explain)
-            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
                 '--cgroup=[path of the flow'\''s cgroup, such as /system.slice/x.service]:VALUE:' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--from=[source address, for the flow of another machine]:VALUE:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print one JSON object]' \
-                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
-                '--no-auto-route[Change no route, whatever the configuration file says.]' \
+                '--no-auto-route[change no route, whatever the configuration file says]' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
+                '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '--pid=[the process that has this number now]:VALUE:' \
                 '--process=[name or /path of the process whose flow it is]:VALUE:' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -218,38 +232,42 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         doctor)
-            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print an array of objects\: check, level, text, cure]' \
-                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
-                '--no-auto-route[Change no route, whatever the configuration file says.]' \
+                '--no-auto-route[change no route, whatever the configuration file says]' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
+                '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
@@ -259,37 +277,41 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         plan)
-            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel]' \
+            _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
-                '--dns-cache=[whether the relay remembers answers, true or false \[default\: true\]]:BOOL:(true false)' \
-                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
-                '--dns-override=[true\: the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]:BOOL:(true false)' \
-                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
-                '--exclude-children=[whether what an excluded process has started is excluded too, true or false \[default\: false\]]:BOOL:(true false)' \
+                '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
+                '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
+                '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
+                '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
-                '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
-                '--kill-switch=[under autoDefaultRoute, whether traffic stays in when the daemon is gone, true or false \[default\: false\]]:BOOL:(true false)' \
-                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
+                '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
+                '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
-                '--no-auto-route[Change no route, whatever the configuration file says.]' \
+                '--no-auto-route[change no route, whatever the configuration file says]' \
+                '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-override[the same as --dns-override=false]' \
+                '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
-                '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, NamedTuple, TypeVar
 
+from nanotun.config import values
+
 _T = TypeVar("_T")
 
 #: Where a field's metadata holds its L{Key}.
@@ -60,8 +62,7 @@ class Key(NamedTuple):
     @ivar rights: whether a new value may need rights that the daemon dropped when it
         started.
     @ivar repeats: whether it has several values: its flag may then be given several times.
-    @ivar off: the help of its C{--no-} option.  A setting that has one is a switch: its
-        flag takes no value.
+    @ivar off: the help of a switch's C{--no-} option.
     @ivar run: what C{nanotun run} does with it.
     """
 
@@ -79,6 +80,11 @@ class Key(NamedTuple):
     repeats: bool
     off: str
     run: InRun
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is true or false, so its flag needs no value."""
+        return self.check is values.boolean
 
     @property
     def help(self) -> str:
@@ -152,5 +158,6 @@ def keysOf(table: type) -> tuple[Key, ...]:
     for each in fields(table):
         key: Key = each.metadata[_KEY]
         flag = key.flag or re.sub("(?=[A-Z])", "-", each.name).lower()
-        keys.append(key._replace(name=each.name, flag=flag))
+        off = key.off or (f"the same as --{flag}=false" if key.switch else "")
+        keys.append(key._replace(name=each.name, flag=flag, off=off))
     return tuple(keys)

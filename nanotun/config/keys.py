@@ -232,7 +232,7 @@ class DNSSettings:
         values.boolean,
         "false",
         "BOOL",
-        "`true`: the relay answers DNS queries to any server, if they would go to the proxy",
+        "the relay answers DNS queries to any server, if they would go to the proxy",
         doc="Whether the relay answers DNS queries to any other server too, if they would go "
         "to the proxy: true or false.",
         live=True,
@@ -241,7 +241,7 @@ class DNSSettings:
         values.boolean,
         "true",
         "BOOL",
-        "whether the relay remembers answers, `true` or `false`",
+        "whether the relay remembers answers",
         doc="Whether the relay remembers answers for as long as they are valid: true or false.",
         live=True,
     )
@@ -314,7 +314,7 @@ class RuleSettings:
         values.boolean,
         "false",
         "BOOL",
-        "whether what an excluded process has started is excluded too, `true` or `false`",
+        "whether what an excluded process has started is excluded too",
         doc="Whether programs that such a program has started bypass the proxy too.",
         live=True,
         run=REFUSED,
@@ -377,7 +377,7 @@ class RouteSettings:
         doc="Whether to send the whole machine's traffic and DNS through the tunnel.  "
         "Everything is taken back at the end; after a crash by the next start, or by "
         "'nanotun recover'.",
-        off="Change no route, whatever the configuration file says.",
+        off="change no route, whatever the configuration file says",
         run=REFUSED,
     )
     ipv6: str = setting(
@@ -395,8 +395,7 @@ class RouteSettings:
         values.boolean,
         "false",
         "BOOL",
-        "under autoDefaultRoute, whether traffic stays in when the daemon is gone, `true` or "
-        "`false`",
+        "under autoDefaultRoute, whether traffic stays in when the daemon is gone",
         doc="Under autoDefaultRoute, whether traffic stays in when the daemon is gone without "
         "having taken its routes back: nothing gets out then until the next start or 'nanotun "
         "recover'.",

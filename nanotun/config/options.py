@@ -17,6 +17,7 @@ from dataclasses import replace
 from twisted.python import usage
 
 from nanotun import __version__
+from nanotun.config.arguments import ArrangedOptions
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
@@ -91,17 +92,12 @@ def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
 
 def _helpOf(key: Key) -> str:
     help = key.help
-    if key.default not in (None, "") and not key.off:
+    if key.default not in (None, ""):
         help = f"{help} [default: {key.default}]"
     return f"{help}; may be given several times" if key.repeats else help
 
 
-def _isPlain(key: Key) -> bool:
-    """Whether its flag is one that L{usage.Options} can handle by itself."""
-    return not key.repeats and not key.off
-
-
-class Options(usage.Options):
+class Options(ArrangedOptions):
     """
     twistd's view of the settings.
 
@@ -115,14 +111,15 @@ class Options(usage.Options):
     longdesc = (
         "Sends what arrives on a TUN device through a proxy. Every option but --config and "
         "--confirm can also be given in an environment variable, such as NANOTUN_MTU for mtu, or "
-        "in the configuration file. An option wins over a variable, and that over the file."
+        "in the configuration file. An option wins over a variable, and that over the file. A "
+        "switch is --x, --no-x or --x=true|false."
     )
 
     optParameters = [
         ["config", "c", None, "YAML configuration file"],
         # The default is part of the help only.  As a value it could not be distinguished from
         # a flag that was given, and only such a flag may win over variables and the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if _isPlain(key)),
+        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if not key.repeats),
         [
             "confirm",
             None,
@@ -132,6 +129,8 @@ class Options(usage.Options):
         ],
     ]
 
+    switches = frozenset(key.flag for key in KEYS.values() if key.switch)
+
     settings: Settings
     given: frozenset[str] = frozenset()
     confirm = 0
@@ -139,7 +138,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self.update((key.flag, None) for key in KEYS.values() if not _isPlain(key))
+        self.update((key.flag, None) for key in KEYS.values() if key.repeats)
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
@@ -256,21 +255,6 @@ def _repeatedOption(key: Key) -> Callable[[Options, str], None]:
     return option
 
 
-def _switch(key: Key, value: str, help: str) -> Callable[[Options], None]:
-    def option(options: Options) -> None:
-        options[key.flag] = value
-
-    option.__doc__ = help
-    return option
-
-
-def _addMethod(flag: str, method: Callable[..., None]) -> None:
-    setattr(Options, f"opt_{flag.replace('-', '_')}", method)
-
-
 for _key in KEYS.values():
     if _key.repeats:
-        _addMethod(_key.flag, _repeatedOption(_key))
-    elif _key.off:
-        _addMethod(_key.flag, _switch(_key, "true", _helpOf(_key)))
-        _addMethod(f"no-{_key.flag}", _switch(_key, "false", _key.off))
+        setattr(Options, f"opt_{_key.flag.replace('-', '_')}", _repeatedOption(_key))

@@ -4,7 +4,6 @@ What the words share: options that name a daemon, parsing and error messages.
 
 from __future__ import annotations
 
-import getopt
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from twisted.python import usage
 
 from nanotun import __version__
+from nanotun.config.arguments import ArrangedOptions, wrongUsage
 from nanotun.config.file import parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.options import readFile
@@ -19,7 +19,7 @@ from nanotun.console import FAILED, NOT_RUNNING, WRONG_USAGE
 from nanotun.errors import ConfigError, NanotunError, NotRunning
 
 
-class AskOptions(usage.Options):
+class AskOptions(ArrangedOptions):
     """Options that say which daemon is meant."""
 
     optParameters = [
@@ -59,25 +59,6 @@ class AskOptions(usage.Options):
             raise usage.UsageError(f"there is no argument {args[0][:40]!a}")
 
 
-def inOrder(options: usage.Options, arguments: Sequence[str]) -> list[str]:
-    """
-    Move flags before arguments: L{usage.Options} accepts none after the first argument,
-    where people write them.  A wrong command line is returned as it is, for
-    L{usage.Options} to reject.
-    """
-    try:
-        flags, rest = getopt.gnu_getopt(list(arguments), options.shortOpt, options.longOpt)
-    except getopt.GetoptError:
-        return list(arguments)
-    ordered = []
-    for flag, value in flags:
-        if f"{flag[2:]}=" in options.longOpt:
-            ordered.append(f"{flag}={value}")
-        else:
-            ordered.append(flag + value)
-    return [*ordered, "--", *rest] if rest else ordered
-
-
 def run(
     word: str, options: usage.Options, arguments: Sequence[str], work: Callable[[], int]
 ) -> int:
@@ -89,10 +70,9 @@ def run(
     @return: the exit status.
     """
     try:
-        options.parseOptions(inOrder(options, arguments))
+        options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        text = str(error).rstrip(".")
-        print(f"nanotun {word}: {text}; see 'nanotun {word} --help'.", file=sys.stderr)
+        print(f"nanotun {word}: {wrongUsage(error, word)}", file=sys.stderr)
         return WRONG_USAGE
     try:
         return work()

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
+from nanotun.config.arguments import wrongUsage
 from nanotun.config.options import Options
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.examination import examine
@@ -62,8 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         options.parseOptions(list(arguments))
         target = parseTarget(options["target"]) if options["target"] else None
     except (usage.UsageError, ConfigError) as error:
-        sentence = str(error).rstrip(".")
-        print(f"nanotun doctor: {sentence}; see 'nanotun doctor --help'.", file=sys.stderr)
+        print(f"nanotun doctor: {wrongUsage(error, 'doctor')}", file=sys.stderr)
         return USAGE
     findings: list[Finding] = []
     checks: list[ICheck]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
+from nanotun.config.arguments import wrongUsage
 from nanotun.console import GOOD, WRONG_USAGE
 from nanotun.console.explain.answer import explain, text
 from nanotun.console.explain.options import ExplainOptions
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         options.readAll(os.geteuid(), os.environ)
         found = explain(options)
     except usage.UsageError as error:
-        sentence = f"{str(error).rstrip('.')}; see 'nanotun explain --help'."
+        sentence = wrongUsage(error, "explain")
     except ConfigError as error:
         sentence = str(error)
     else:

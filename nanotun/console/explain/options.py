@@ -4,12 +4,11 @@ The command line of C{nanotun explain}: a flow, described in words.
 
 from __future__ import annotations
 
-import getopt
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from twisted.python import usage
 
@@ -69,17 +68,6 @@ class ExplainOptions(Options):
     assumed = False
 
     _words: tuple[str, ...] = ()
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Like Twisted's, but options may also follow the arguments."""
-        try:
-            given, words = getopt.gnu_getopt(options, self.shortOpt, self.longOpt)
-        except getopt.GetoptError as error:
-            raise usage.UsageError(str(error)) from None
-        flags: list[str] = []
-        for flag, value in given:
-            flags += [flag, value] if value or f"{flag[2:]}=" in self.longOpt else [flag]
-        super().parseOptions([*flags, "--", *words])
 
     def parseArgs(self, *args: str) -> None:
         """The flow's protocol and destination."""

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     from twisted.python import usage
 
     from nanotun.cell.launch import Cell
+    from nanotun.config.arguments import wrongUsage
     from nanotun.console.run.options import RunOptions, fail, say
     from nanotun.errors import NanotunError
 
@@ -30,8 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        sentence = str(error).rstrip(".")
-        fail(f"{sentence}; see 'nanotun run --help'.")
+        fail(wrongUsage(error, "run"))
     if os.geteuid() != 0:
         fail("only root may make a network for a command; run it with sudo.")
     try:

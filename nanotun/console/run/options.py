@@ -77,6 +77,7 @@ class RunOptions(Options):
     ]
 
     refused = REFUSED
+    mixed = False
     command: tuple[str, ...] = ()
     user: CommandUser | None = None
     tellsAll = False

@@ -98,8 +98,8 @@ class OptionsTests(FileCase):
         """Every setting has a flag, and the help shows its default."""
         help = " ".join(str(self.parse("--proxy", "h")).split())
         for key in KEYS.values():
-            self.assertIn(f"--{key.flag} " if key.off else f"--{key.flag}=", help)
-            if key.default and not key.off:
+            self.assertIn(f"--{key.flag} " if key.switch else f"--{key.flag}=", help)
+            if key.default:
                 self.assertIn(f"[default: {key.default}]", help)
 
     def test_repeated(self) -> None:
@@ -112,14 +112,24 @@ class OptionsTests(FileCase):
             self.assertEqual(several, key.repeats, key.name)
 
     def test_switch(self) -> None:
-        """A switch takes no value, has a --no- option, and the last one given counts."""
-        path = self.write("proxy: h\nautoDefaultRoute: true\n")
-        for flags, expected in (
-            ((), True),
-            (("--no-auto-route",), False),
-            (("--no-auto-route", "--auto-route"), True),
-        ):
-            self.assertEqual(self.parse("-c", path, *flags).settings.autoDefaultRoute, expected)
+        """Each setting that is true or false has every form of a switch, and wins over the file."""
+        switches = [key for key in KEYS.values() if key.switch]
+        self.assertEqual(len(switches), 5)
+        for key in switches:
+            on, off = f"--{key.flag}", f"--no-{key.flag}"
+            for flags, expected in (
+                ([on], True),
+                ([on, "true"], True),
+                ([f"{on}=true"], True),
+                ([off], False),
+                ([on, "false"], False),
+                ([f"{on}=false"], False),
+                ([off, on], True),
+                ([on, off], False),
+            ):
+                path = self.write(f"proxy: h\n{key.name}: {str(not expected).lower()}\n")
+                settings = self.parse("-c", path, *flags).settings
+                self.assertIs(getattr(settings, key.name), expected, flags)
 
     def test_servers(self) -> None:
         """DNS servers are given by one flag or several, which win over the file."""

@@ -185,18 +185,6 @@ class CommandTests(ConsoleCase):
         self.assertIn("/nowhere/n.yaml cannot be read", error)
         self.assertEqual(result, 1)
 
-    def test_order(self) -> None:
-        """Flags may follow arguments, with values that may be empty."""
-        options = status.StatusOptions()
-        for given, expected in (
-            (["--watch", "5", "--json"], ["--watch", "--json", "--", "5"]),
-            (["5", "-wc", "f", "--run-dir", ""], ["-w", "-cf", "--run-dir=", "--", "5"]),
-            (["--run-dir=--x", "--", "--y"], ["--run-dir=--x", "--", "--y"]),
-            (["--bad", "5"], ["--bad", "5"]),
-            (["--js"], ["--json"]),
-        ):
-            self.assertEqual(command.inOrder(options, given), expected)
-
     def test_nobody(self) -> None:
         """Without a daemon there is one sentence, and the status is 3."""
         for main in (status.main, stop.main, confirm.main):
@@ -352,6 +340,19 @@ class CheckTests(ConsoleCase):
             result, _, error = self.say(check.main, *arguments)
             self.assertEqual(result, 2)
             self.assertIn(sentence, error)
+
+    def test_mistyped(self) -> None:
+        """A mistyped option is named, wherever it is."""
+        for arguments, sentence in (
+            (("f", "--mtuu", "3"), "there is no option --mtuu; did you mean --mtu? See"),
+            (("--mtuu=3", "f"), "there is no option --mtuu; did you mean --mtu? See"),
+            (("f", "--mtu"), "--mtu needs a value; see"),
+            (("f", "-z"), "there is no option -z; see"),
+        ):
+            result, _, error = self.say(check.main, *arguments)
+            self.assertEqual(
+                (result, error), (2, f"nanotun check: {sentence} 'nanotun check --help'.\n")
+            )
 
     def test_flags(self) -> None:
         """Flags take precedence over the file, as for a start."""

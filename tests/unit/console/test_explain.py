@@ -195,7 +195,7 @@ class ExplainTests(SynchronousTestCase):
             ("such as 192.0.2.1:443", ("tcp", "1.1.1.1:65536")),
             ("such as 192.0.2.1:443", ("tcp", "2001:db8::1:443")),
             ("--bogus", ("tcp", "1.1.1.1:1", "--bogus")),
-            ("requires argument", ("tcp", "1.1.1.1:1", "--lan")),
+            ("--lan needs a value", ("tcp", "1.1.1.1:1", "--lan")),
             ("must be direct or proxy", ("tcp", "1.1.1.1:1", "--lan", "x")),
             ("no user 'nosuchuser'", ("tcp", "1.1.1.1:1", "--uid", "nosuchuser")),
             ("--pid must be", ("tcp", "1.1.1.1:1", "--pid", "x")),

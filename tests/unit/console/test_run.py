@@ -148,7 +148,7 @@ class MainTests(ConsoleCase):
         self.assertEqual(error.code, 125)
         self.assertEqual(
             self.said,
-            ["option --nonsense not recognized; see 'nanotun run --help'."],
+            ["there is no option --nonsense; see 'nanotun run --help'."],
         )
 
     def test_notRoot(self) -> None:

@@ -63,9 +63,11 @@ class CommandLineTests(SynchronousTestCase):
         found = {option.name: option for option in daemonOptions()}
         self.assertEqual({key.flag for key in KEYS.values()} - set(found), set())
         self.assertEqual(found["log-format"].values, ("text", "json"))
-        self.assertEqual(found["dns-cache"].values, ("true", "false"))
         self.assertEqual((found["config"].letter, found["config"].kind), ("c", "FILE"))
-        self.assertEqual((found["auto-route"].takesValue, found["auto-route"].values), (False, ()))
+        for key in KEYS.values():
+            if key.switch:
+                for name in (key.flag, f"no-{key.flag}"):
+                    self.assertEqual((found[name].takesValue, found[name].values), (False, ()))
         self.assertTrue(found["mtu"].takesValue)
 
     def test_optionsClass(self) -> None:
