@@ -26,6 +26,10 @@ class ConfigError(NanotunError):
     """The configuration is wrong; the text names file, line and key."""
 
 
+class WrongOption(ConfigError):
+    """An option of the command line, or its value, is wrong."""
+
+
 class DeviceError(NanotunError):
     """The TUN device cannot be made or configured."""
 

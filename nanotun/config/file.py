@@ -28,10 +28,12 @@ class Given(NamedTuple):
         yet.
     @ivar where: the beginning of an error's sentence, up to and including the name of the
         key, flag or variable.
+    @ivar typed: whether it was on the command line.
     """
 
     value: object
     where: str
+    typed: bool = False
 
 
 _TYPES = ("null", "bool", "int", "float", "str", "seq", "map")

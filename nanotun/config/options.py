@@ -29,7 +29,7 @@ from nanotun.config.settings import (
     strayVariables,
     variableValues,
 )
-from nanotun.errors import ConfigError
+from nanotun.errors import ConfigError, WrongOption
 from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; anything longer is the wrong file, and YAML
@@ -188,12 +188,12 @@ class Options(ArrangedOptions):
         if text is None:
             return
         if not re.fullmatch("[0-9]{1,4}", text) or not 5 <= int(text) <= CONFIRM_LIMIT:
-            raise ConfigError(
+            raise WrongOption(
                 f"--confirm must be a whole number of seconds from 5 to {CONFIRM_LIMIT}, "
                 f"not {text[:20]!a}."
             )
         if not self.settings.autoDefaultRoute:
-            raise ConfigError("--confirm is for --auto-route: without it no route is changed.")
+            raise WrongOption("--confirm is for --auto-route: without it no route is changed.")
         self.confirm = int(text)
 
     def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:

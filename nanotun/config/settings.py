@@ -15,14 +15,14 @@ from typing import Any
 from nanotun.config.entry import Key
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS, Settings
-from nanotun.errors import ConfigError
+from nanotun.errors import ConfigError, WrongOption
 
 __all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableValues"]
 
 
 def flagValue(key: Key, text: str) -> Given:
     """Make a flag's text comparable to a value from the file."""
-    return _textValue(key, text, f"--{key.flag}")
+    return _textValue(key, text, f"--{key.flag}")._replace(typed=True)
 
 
 def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
@@ -87,20 +87,24 @@ def makeSettings(
     @param fileValues: by key, from L{nanotun.config.file.parseFile}.
     @param given: by key: what L{variableValues} and L{flagValue} return.
     @param fileName: the file's name, for errors; L{None} without a file.
-    @raise ConfigError: with one sentence for the user.
+    @raise ConfigError: with one sentence for the user; L{WrongOption} if the command line
+        is to blame.
     """
     merged = {**fileValues, **given}
     values: dict[str, Any] = {}
     for key in KEYS.values():
         one = merged.get(key.name)
         if one is None and key.default is None:
-            raise ConfigError(_missing(key, fileName))
+            # Without a file, an option is missing.
+            kind = WrongOption if fileName is None else ConfigError
+            raise kind(_missing(key, fileName))
         if one is None:
             one = Given(key.default, f"The default of {key.name}")
         try:
             values[key.name] = key.check(one.value)
         except ConfigError as error:
-            raise ConfigError(f"{one.where} {error}.") from None
+            kind = WrongOption if one.typed else ConfigError
+            raise kind(f"{one.where} {error}.") from None
     return Settings(**values)
 
 

@@ -25,6 +25,10 @@ NOT_RUNNING = 3
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
+#: Options that are about the command itself; any other is one of C{start}.
+ABOUT = ("--help", "-h", "--version", "-V")
+
+
 class Command(NamedTuple):
     """
     One word of the command line.
@@ -60,8 +64,9 @@ def helpText() -> str:
         "usage: nanotun WORD [options]\n\n"
         "Sends this machine's traffic, or one command's, through a proxy.\n\n"
         f"{words}\n\n"
-        "  nanotun WORD --help   the options of a word\n"
-        "  nanotun --version     the version\n\n"
+        "  nanotun --config FILE  the same as 'nanotun start --config FILE'\n"
+        "  nanotun WORD --help    the options of a word\n"
+        "  nanotun --version      the version\n\n"
         "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run;\n"
         "run and doctor have their own."
     )
@@ -117,12 +122,16 @@ def _dispatch(arguments: list[str]) -> int:
         print(helpText(), file=sys.stderr)
         return WRONG_USAGE
     word, *rest = arguments
+    if word.startswith("-") and word not in ABOUT:
+        word, rest = "start", arguments
     if word in ("--version", "-V"):
         print(f"nanotun {__version__}")
         return GOOD
     if word in ("--help", "-h", "help"):
-        print(helpText())
-        return GOOD
+        if rest[:1] != ["all"]:
+            print(helpText())
+            return GOOD
+        word, rest = "start", ["--help", "all"]
     command = COMMANDS.get(word)
     if command is None:
         print(f"nanotun: {_unknown(word)}", file=sys.stderr)

@@ -16,7 +16,7 @@ from nanotun.config.file import parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.options import readFile
 from nanotun.console import FAILED, NOT_RUNNING, WRONG_USAGE
-from nanotun.errors import ConfigError, NanotunError, NotRunning
+from nanotun.errors import ConfigError, NanotunError, NotRunning, WrongOption
 
 
 class AskOptions(ArrangedOptions):
@@ -46,7 +46,8 @@ class AskOptions(ArrangedOptions):
         try:
             return str(key.check(key.default if value is None else value))
         except ConfigError as error:
-            raise ConfigError(f"{where} {error}.") from None
+            kind = ConfigError if self["run-dir"] is None else WrongOption
+            raise kind(f"{where} {error}.") from None
 
     def opt_version(self) -> None:
         """Display nanotun's version and exit."""
@@ -76,9 +77,8 @@ def run(
         return WRONG_USAGE
     try:
         return work()
-    except NotRunning as error:
-        print(f"nanotun: {error}", file=sys.stderr)
-        return NOT_RUNNING
     except NanotunError as error:
         print(f"nanotun: {error}", file=sys.stderr)
-        return FAILED
+        if isinstance(error, WrongOption):
+            return WRONG_USAGE
+        return NOT_RUNNING if isinstance(error, NotRunning) else FAILED

@@ -12,16 +12,17 @@ from typing import Any
 
 from twisted.application.service import Application
 from twisted.logger import Logger
+from twisted.python import usage
 from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
 from nanotun.config.options import Options
-from nanotun.console import FAILED, GOOD
+from nanotun.console import COMMANDS, FAILED, GOOD
 from nanotun.console.command import run
 from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.daemon.service import NEEDS_ROOT
-from nanotun.errors import ConfigError, DeviceError
+from nanotun.errors import DeviceError, WrongOption
 from nanotun.rundir import PIDFILE
 
 
@@ -43,6 +44,12 @@ class StartOptions(Options):
 
     def postOptions(self) -> None:
         """Does nothing: L{main} reads the settings and reports errors."""
+
+    def parseArgs(self, *args: str) -> None:
+        """Refuse arguments: there are only options."""
+        if args and args[0] in COMMANDS:
+            raise usage.UsageError(f"{args[0]!r} comes first: nanotun {args[0]} --config FILE")
+        super().parseArgs(*args)
 
     @property
     def pidfile(self) -> str:
@@ -165,7 +172,7 @@ def _checkPidfile(path: str) -> None:
     """Reject a pidfile that twistd would report with a traceback."""
     directory = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(directory):
-        raise ConfigError(
+        raise WrongOption(
             f"--pidfile {path} cannot be written; choose a file in a directory that is there."
         )
 

@@ -242,5 +242,5 @@ class SettingsTests(SynchronousTestCase):
 
     def test_typeOfGiven(self) -> None:
         """Digits are a number only in a flag whose setting is a number."""
-        self.assertEqual(flagValue(KEYS["mtu"], "1500"), Given(1500, "--mtu"))
-        self.assertEqual(flagValue(KEYS["tunName"], "15"), Given("15", "--tun"))
+        self.assertEqual(flagValue(KEYS["mtu"], "1500"), Given(1500, "--mtu", typed=True))
+        self.assertEqual(flagValue(KEYS["tunName"], "15"), Given("15", "--tun", typed=True))

@@ -164,13 +164,13 @@ class CommandTests(RoutesCase):
         self.assertEqual((status, out), (0, "There is nothing to take back.\n"))
 
     def test_wrong(self) -> None:
-        """A wrong command line is 2, a wrong setting is 1, each with a sentence."""
+        """A wrong command line is 2, also one without a proxy, each with a sentence."""
         for word in ("recover", "plan"):
             status, _, err = self.run_(word, "--unheard")
             self.assertEqual(status, 2)
             self.assertIn(f"nanotun {word} --help", err)
         status, _, err = self.run_("plan")
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 2)
         self.assertIn("No proxy is set", err)
 
     def test_planOff(self) -> None:

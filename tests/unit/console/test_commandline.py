@@ -1,0 +1,80 @@
+"""Tests of how the words of L{nanotun.console} read their command lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from nanotun import console
+from nanotun.console import check, start, stop
+from tests.unit.console.test_console import ConsoleCase
+
+
+class CommandLineTests(ConsoleCase):
+    """Every word's command line."""
+
+    def test_dash(self) -> None:
+        """Options without a word are those of start."""
+        given: list[list[str]] = []
+
+        def main(arguments: Sequence[str]) -> int:
+            given.append(list(arguments))
+            return 7
+
+        self.patch(start, "main", main)
+        for words in (["--config", "f"], ["-d", "-c", "f"], ["--proxy=h"]):
+            self.assertEqual(self.say(console.main, *words), (7, "", ""))
+        self.say(console.main, "--help", "all")
+        self.assertEqual(
+            given, [["--config", "f"], ["-d", "-c", "f"], ["--proxy=h"], ["--help", "all"]]
+        )
+
+    def test_wordLast(self) -> None:
+        """A word after its options is an error that names the right order."""
+        self.assertEqual(
+            self.say(console.main, "--config", "f", "status"),
+            (
+                2,
+                "",
+                "nanotun start: 'status' comes first: nanotun status --config FILE; see 'nanotun "
+                "start --help'.\n",
+            ),
+        )
+
+    def test_wrongValue(self) -> None:
+        """A wrong value of an option has status 2, of a variable or in the file 1."""
+        path = Path(self.mktemp())
+        path.write_text("proxy: h\nmtu: 5\n")
+        for word in ("start", "check", "plan"):
+            file = ["-c", str(path)]
+            for words, expected in (
+                (["--proxy", "foo://"], 2),
+                (["--mtu", "5"], 2),
+                (["--mtu=1400", "--kill-switch", "yes"], 2),
+                (["--mtu=1400", "--confirm", "3"], 2),
+                (["--mtu=1400", "--confirm", "30"], 2),
+                ([], 1),
+                (["-c", "/nowhere"], 1),
+            ):
+                result, said, error = self.say(console.main, word, *file, *words)
+                self.assertEqual((result, said), (expected, ""), (word, words))
+                self.assertEqual(error.count("\n"), 1)
+        path.write_text("proxy: h\n")
+        self.patch(os, "environ", {**os.environ, "NANOTUN_MTU": "5", "NANOTUN_RUNDIR": "run"})
+        for word in ("start", "check", "plan"):
+            self.assertEqual(self.say(console.main, word, "-c", str(path))[0], 1, word)
+        self.assertEqual(self.say(stop.main)[0], 1)
+
+    def test_mistyped(self) -> None:
+        """A mistyped option is named, wherever it is."""
+        for arguments, sentence in (
+            (("f", "--mtuu", "3"), "there is no option --mtuu; did you mean --mtu? See"),
+            (("--mtuu=3", "f"), "there is no option --mtuu; did you mean --mtu? See"),
+            (("f", "--mtu"), "--mtu needs a value; see"),
+            (("f", "-z"), "there is no option -z; see"),
+        ):
+            result, _, error = self.say(check.main, *arguments)
+            self.assertEqual(
+                (result, error), (2, f"nanotun check: {sentence} 'nanotun check --help'.\n")
+            )
