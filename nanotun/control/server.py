@@ -34,6 +34,15 @@ from nanotun.rundir import SOCKET
 #: Connections at a time: enough for a few terminals and a monitor.
 CONNECTION_LIMIT = 16
 
+#: What a connection hears that gives its place to a new one.
+REPLACED = (
+    "The daemon has closed this connection, which was idle for longest, to answer somebody else; "
+    "ask again."
+)
+
+#: Seconds that it has to read this.
+READ_TIME = 5.0
+
 #: Seconds that a connection may be silent.  C{nanotun status --watch} at its usual
 #: intervals sends more often than that.
 IDLE_TIME = 60.0
@@ -76,11 +85,27 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
             self.sendLine(errorLine(refusal))
             self.transport.loseConnection()
             return
-        self.factory.connections.add(self)
+        self.factory.used(self)
         self.setTimeout(IDLE_TIME)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for no answer."""
+        return self._waiting is None
+
+    def replace(self) -> None:
+        """Close the connection, because a new one needs its place."""
+        self.sendLine(errorLine(REPLACED))
+        self.transport.loseConnection()
+        self.setTimeout(READ_TIME)
+
+    def timeoutConnection(self) -> None:
+        """See L{TimeoutMixin.timeoutConnection}; a peer that reads nothing has no say."""
+        self.transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
         """See L{LineOnlyReceiver.lineReceived}."""
+        self.factory.used(self)
         if self._waiting is not None:
             # nanotun's own client never does this, and an endless queue must not build up.
             self.sendLine(errorLine("One request at a time, please."))
@@ -96,7 +121,7 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See L{Protocol.connectionLost}."""
         self.setTimeout(None)
-        self.factory.connections.discard(self)
+        self.factory.connections.pop(self, None)
 
     def _answer(self, line: bytes) -> Any:
         name = readRequest(line)
@@ -114,6 +139,7 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
     def _send(self, line: bytes) -> None:
         self._waiting = None
         if self in self.factory.connections:
+            self.factory.used(self)
             self.setTimeout(IDLE_TIME)
             self.sendLine(line)
 
@@ -123,7 +149,8 @@ class ControlFactory(Factory):
     Makes the protocols and decides which peers may ask.
 
     @ivar handlers: by the name of the request.
-    @ivar connections: the open connections that were not refused.
+    @ivar connections: the open connections that were not refused, the one that was used
+        last at the end.
     @param uids: the users whose requests are answered.
     @param uidOf: returns the uid of a transport's peer.
     """
@@ -137,7 +164,7 @@ class ControlFactory(Factory):
         uidOf: Callable[[ITransport], int] = peerUid,
     ) -> None:
         self.handlers = handlers
-        self.connections: set[ControlProtocol] = set()
+        self.connections: dict[ControlProtocol, None] = {}
         self._uids = uids
         self._uidOf = uidOf
 
@@ -151,9 +178,23 @@ class ControlFactory(Factory):
         """Why this peer is not answered, as a sentence; empty if it is."""
         if self._uidOf(transport) not in self._uids:
             return "Only root may ask the daemon."
-        if len(self.connections) >= CONNECTION_LIMIT:
+        if len(self.connections) >= CONNECTION_LIMIT and not self._makeRoom():
             return "Too many ask the daemon at the same time; try again."
         return ""
+
+    def used(self, connection: ControlProtocol) -> None:
+        """A connection was made or used just now."""
+        self.connections.pop(connection, None)
+        self.connections[connection] = None
+
+    def _makeRoom(self) -> bool:
+        """Close the connection that has been idle for longest; tells whether there was one."""
+        for connection in self.connections:
+            if connection.idle:
+                del self.connections[connection]
+                connection.replace()
+                return True
+        return False
 
 
 @implementer(IPart)

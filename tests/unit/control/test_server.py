@@ -33,6 +33,8 @@ from nanotun.control.messages import (
 from nanotun.control.server import (
     CONNECTION_LIMIT,
     IDLE_TIME,
+    READ_TIME,
+    REPLACED,
     ControlFactory,
     ControlSocket,
 )
@@ -67,6 +69,7 @@ class ProtocolTests(SynchronousTestCase):
         self.clock = Clock()
         self.uid = 0
         self.later: Deferred[Any] = Deferred()
+        self.made: list[Any] = []
         self.factory = ControlFactory(
             {
                 "status": lambda: {"up": True},
@@ -87,6 +90,7 @@ class ProtocolTests(SynchronousTestCase):
         """Open a connection."""
         self.protocol = cast(Any, self.factory.buildProtocol(UNIXAddress(None)))
         self.protocol.callLater = self.clock.callLater
+        self.made.append(self.protocol)
         transport = StringTransport()
         self.protocol.makeConnection(transport)
         return transport
@@ -98,7 +102,7 @@ class ProtocolTests(SynchronousTestCase):
         return [json.loads(line) for line in lines]
 
     def tearDown(self) -> None:
-        for protocol in self.factory.connections:
+        for protocol in self.made:
             protocol.setTimeout(None)
 
     def ask(self, line: bytes) -> Any:
@@ -181,18 +185,60 @@ class ProtocolTests(SynchronousTestCase):
             [each["error"] for each in self.said(transport)], ["Only root may ask the daemon."]
         )
         self.assertTrue(transport.disconnecting)
-        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.factory.connections, {})
+
+    def fill(self) -> tuple[list[Any], list[StringTransport]]:
+        """Open as many connections as there may be."""
+        protocols, transports = [], []
+        for _ in range(CONNECTION_LIMIT):
+            transports.append(self.connect())
+            protocols.append(self.protocol)
+        self.assertFalse(any(each.disconnecting for each in transports))
+        return protocols, transports
 
     def test_many(self) -> None:
-        """The number of open connections is limited."""
-        protocols = []
-        for _ in range(CONNECTION_LIMIT):
-            self.assertFalse(self.connect().disconnecting)
-            protocols.append(self.protocol)
+        """A connection too many takes the place of the one that was idle for longest."""
+        protocols, transports = self.fill()
+        for at in (0, 2):
+            protocols[at].dataReceived(requestLine("status") + b"\n")
+        protocols[1].dataReceived(requestLine("later") + b"\n")
+        for at in (3, 4):
+            new = self.connect()
+            self.assertTrue(transports[at].disconnecting)
+            self.assertEqual([each["error"] for each in self.said(transports[at])], [REPLACED])
+            self.assertEqual(len(self.factory.connections), CONNECTION_LIMIT)
+        self.protocol.dataReceived(requestLine("status") + b"\n")
+        self.assertEqual(self.said(new)[0]["result"], {"up": True})
+        self.assertEqual(sum(each.disconnecting for each in transports), 2)
+
+    def test_answered(self) -> None:
+        """A connection counts as used when its answer is sent, not only when it asks."""
+        protocols, transports = self.fill()
+        protocols[0].dataReceived(requestLine("later") + b"\n")
+        for protocol in protocols[1:]:
+            protocol.dataReceived(requestLine("status") + b"\n")
+        self.later.callback(1)
+        self.connect()
+        self.assertEqual([each.disconnecting for each in transports[:2]], [False, True])
+
+    def test_allWait(self) -> None:
+        """If all of them wait for their answers, the one too many is refused."""
+        protocols, _ = self.fill()
+        for protocol in protocols:
+            protocol.dataReceived(requestLine("later") + b"\n")
         transport = self.connect()
         self.assertIn("Too many ask", self.said(transport)[0]["error"])
         protocols[0].connectionLost()
         self.assertFalse(self.connect().disconnecting)
+
+    def test_replacedUnread(self) -> None:
+        """One that gave up its place and reads nothing is cut off."""
+        _, transports = self.fill()
+        self.connect()
+        self.clock.advance(READ_TIME - 1)
+        self.assertFalse(transports[0].disconnected)
+        self.clock.advance(1)
+        self.assertTrue(transports[0].disconnected)
 
 
 class NoListening:
