@@ -18,6 +18,21 @@ WIDTH = 80
 #: Columns for the names.
 NAMES = 11
 
+#: What each counter of dropped packets and flows counts.
+DROPS = {
+    "pendingLimit": "connections, because too many were being decided",
+    "sourceLimit": "connections, because too many of one source were being decided",
+    "flowLimit": "connections, because no more can be open",
+    "malformed": "packets that are no valid IP, TCP or UDP",
+    "gateway": "packets to ports of the gateway where nothing listens",
+    "write": "packets that the device did not take",
+    "undecided": "datagrams, because too many waited for a decision",
+    "send": "datagrams that the socket to the proxy did not take",
+    "reply": "datagrams from outside with a wrong header, or unexpected",
+    "service": "datagrams to the DNS relay, because it did not keep up",
+    "stack": "packets that the TCP/IP stack had no use for",
+}
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -148,7 +163,13 @@ def _engine(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{datagrams['up']} up, {datagrams['down']} down, {datagrams['associations']} "
         f"associations, {datagrams['flows']} flows",
     )
-    yield "drops", _counts(engine["drops"]) or "none"
+    drops = [
+        f"{count} {DROPS.get(name, printable(name))}"
+        for name, count in engine["drops"].items()
+        if count
+    ]
+    for at, text in enumerate(drops or ["none"]):
+        yield ("" if at else "drops"), text
 
 
 def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nanotun.control.server import CONNECTION_LIMIT
+from nanotun.control.client import Client
+from nanotun.control.server import CONNECTION_LIMIT, REPLACED
+from nanotun.errors import RunningError
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, launch, writeConfig
@@ -79,19 +81,14 @@ class ControlTests(TunnelCase):
     def test_idle(self) -> None:
         """Connections that say nothing, as many as there may be, do not keep status away."""
         daemon = self.tunnel()
-        silent = []
-        for _ in range(CONNECTION_LIMIT):
-            sock = socket.socket(socket.AF_UNIX)
-            self.addCleanup(sock.close)
-            sock.connect(f"{self.runDir(daemon)}/control.sock")
-            silent.append(sock)
+        silent = [Client(self.runDir(daemon)) for _ in range(CONNECTION_LIMIT)]
+        for client in silent:
+            self.addCleanup(client.close)
         for _ in range(3):
             self.assertEqual(self.status(daemon)["daemon"]["pid"], daemon.pid)
-        silent[0].settimeout(5)
-        self.assertIn(b"idle for longest", silent[0].recv(4096))
-        self.assertEqual(silent[0].recv(4096), b"")
-        silent[-1].settimeout(0)
-        self.assertRaises(BlockingIOError, silent[-1].recv, 1)
+        error = self.assertRaises(RunningError, silent[0].ask, "status")
+        self.assertEqual(str(error), REPLACED)
+        self.assertEqual(silent[-1].ask("status")["daemon"]["pid"], daemon.pid)
 
     def test_second(self) -> None:
         """A second daemon beside the first changes nothing and names the running one."""

@@ -4,11 +4,20 @@ Segmentation offload: the same bytes arrive with it and without it.
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab import curl
+from tests.e2e.lab.console import say
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import FAMILIES
 
 LENGTH = 32 * 1024 * 1024 + 7
+
+
+#: In this time the kernel would have repeated an unanswered FIN several times.
+IDLE_SECONDS = 5.0
 
 
 class OffloadChecks(TunnelCase):
@@ -36,6 +45,19 @@ class OffloadChecks(TunnelCase):
     def test_auto(self) -> None:
         """C{auto} carries whole bodies, and the log says which was chosen."""
         self.assertRegex(self._transfers("auto").lower(), "offload")
+
+    def test_idle(self) -> None:
+        """A daemon that nobody uses drops nothing: the trial of offload leaves nothing behind."""
+        daemon = self.tunnel(offload="auto")
+        reports: list[Any] = []
+
+        def old() -> bool:
+            done = say("status", "--json", "--run-dir", str(daemon.directory / "run"))
+            reports.append(json.loads(done.stdout))
+            return bool(reports[-1]["daemon"]["uptime"] > IDLE_SECONDS)
+
+        waitUntil(old, IDLE_SECONDS + 10, "the daemon is old enough")
+        self.assertEqual({name for name, n in reports[-1]["engine"]["drops"].items() if n}, set())
 
 
 engines(globals(), OffloadChecks)

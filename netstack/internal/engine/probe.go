@@ -31,6 +31,10 @@ const (
 	// until the next start.
 	probeTries = 2
 
+	// drainPackets is far more than the end of one connection causes; a device
+	// that is never empty must not delay the start.
+	drainPackets = 64
+
 	// segmentsBelow is the MTU from which there may be nothing to segment.
 	segmentsBelow = 16 << 10
 )
@@ -102,6 +106,7 @@ func probe(config ProbeConfig) bool {
 	intact := echo(ctx, config)
 	cancel()
 	<-pumped
+	drain(endpoint)
 	if config.VirtioHeader && config.MTU < segmentsBelow {
 		return intact && endpoint.SegmentedIn.Load() > 0 && endpoint.SegmentedOut.Load() > 0
 	}
@@ -124,6 +129,20 @@ func pumpUntil(ctx context.Context, fd int, endpoint *link.Endpoint) {
 	}
 }
 
+// drain hands over what is left on the device, which the engine would otherwise
+// find there and count as dropped.
+func drain(endpoint *link.Endpoint) {
+	for range drainPackets {
+		packet, ok, errno := endpoint.Read()
+		if errno != 0 && errno != unix.EINTR {
+			return
+		}
+		if errno == 0 && ok {
+			endpoint.Deliver(packet)
+		}
+	}
+}
+
 // echo sends a pattern through the device and tells whether it came back whole.
 func echo(ctx context.Context, config ProbeConfig) bool {
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
@@ -139,6 +158,11 @@ func echo(ctx context.Context, config ProbeConfig) bool {
 		return false
 	}
 	defer conn.Close()
+	// Closed with one RST: there is nobody to acknowledge a FIN once the probe is
+	// over, so the kernel would repeat it for minutes.
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return false
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}

@@ -7,7 +7,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.console.statustext import ratesOf, sizeText, statusLines, timeText
+from nanotun.console.statustext import (
+    DROPS,
+    NAMES,
+    WIDTH,
+    ratesOf,
+    sizeText,
+    statusLines,
+    timeText,
+)
 from nanotun.control.report import Report, engineReport, resources
 from nanotun.flow import Stats
 from tests.unit.console.status_cases import REPORT, STATS
@@ -20,8 +28,17 @@ proxy      socks5://192.0.2.1:1080
 flows      1 open, 2 being decided, 3 opened, 4 refused
 bytes      5 B up, 6 B down
 datagrams  24 up, 25 down, 20 associations, 21 flows
-drops      pendingLimit 9, sourceLimit 10, flowLimit 11, malformed 12, gateway
-           13, write 14, undecided 26, send 27, reply 28, service 29, stack 15
+drops      9 connections, because too many were being decided
+           10 connections, because too many of one source were being decided
+           11 connections, because no more can be open
+           12 packets that are no valid IP, TCP or UDP
+           13 packets to ports of the gateway where nothing listens
+           14 packets that the device did not take
+           26 datagrams, because too many waited for a decision
+           27 datagrams that the socket to the proxy did not take
+           28 datagrams from outside with a wrong header, or unexpected
+           29 datagrams to the DNS relay, because it did not keep up
+           15 packets that the TCP/IP stack had no use for
 dns        normal, servers 8.8.8.8:53
            0 queries, 1 from the cache (19 answers), 8 failed, 6 timeouts
 resources  60.0 MiB memory, 19 B heap, 18 goroutines, 9 threads, 23 fds"""
@@ -154,8 +171,9 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(sorted(values), list(range(1, len(Stats._fields) + 1)))
 
     def test_drops(self) -> None:
-        """Drops are named in the style of the rest of the report."""
-        self.assertIn("pendingLimit", engineReport(STATS)["drops"])
+        """Every counter of drops says what it counts, on a line of its own."""
+        self.assertEqual(set(DROPS), set(engineReport(STATS)["drops"]))
+        self.assertLessEqual(max(map(len, DROPS.values())), WIDTH - NAMES - 6)
 
     def test_resources(self) -> None:
         """A process has memory, files and threads."""
