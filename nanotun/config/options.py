@@ -36,22 +36,30 @@ from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 #: takes a second of start-up for each megabyte.
 FILE_LIMIT = 1 << 20
 
+#: The file that is read where neither a file nor a proxy is given.
+DEFAULT_FILE = "/etc/nanotun.yaml"
+
 #: Seconds; a user who has cut himself off should not wait longer for his machine.
 CONFIRM_LIMIT = 3600
+
+#: What to do about a file that cannot be read: one that the user has named, and the
+#: default one.
+PATH_ADVICE = "check the path after --config"
+DEFAULT_ADVICE = "try it with sudo, or give --config FILE or --proxy URL"
 
 #: Variables that are not of a setting: the second is the init script's.
 OTHER_VARIABLES = (PASSWORD_VARIABLE, "NANOTUN_DEFAULTS")
 
 
 def readFile(
-    path: str, uid: int, what: str = "configuration", flag: str = "--config"
+    path: str, uid: int, what: str = "configuration", advice: str = PATH_ADVICE
 ) -> tuple[str, bool]:
     """
     Read a configuration or password file, if nobody else can have written it.
 
     @param uid: the effective user id of this process.
     @param what: the kind of file, for errors.
-    @param flag: the option or setting that names the file, for errors.
+    @param advice: what to do if it cannot be read, for errors.
     @return: the text, and whether others can read it.
     @raise ConfigError: the file is missing, unreadable, unsafe or too long.
     """
@@ -62,13 +70,10 @@ def readFile(
             data = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise ConfigError(
-            f"The {what} file {path} cannot be read ({error.strerror}); "
-            f"check the path after {flag}."
+            f"The {what} file {path} cannot be read ({error.strerror}); {advice}."
         ) from None
     if len(data) > FILE_LIMIT:
-        raise ConfigError(
-            f"The {what} file {path} is longer than 1 MiB; check the path after {flag}."
-        )
+        raise ConfigError(f"The {what} file {path} is longer than 1 MiB; {advice}.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -106,6 +111,9 @@ class Options(ArrangedOptions):
     @ivar confirm: seconds until all changes are taken back unless the user confirms them,
         or 0.
     @ivar notices: sentences to log as warnings once logging has begun.
+    @ivar defaultFile: the file that is read, if it is there, where neither a file nor a proxy
+        is given; empty for none.
+    @ivar defaulted: whether it was.
     """
 
     longdesc = (
@@ -135,10 +143,28 @@ class Options(ArrangedOptions):
     given: frozenset[str] = frozenset()
     confirm = 0
     notices: tuple[str, ...] = ()
+    defaultFile = DEFAULT_FILE
+    defaulted = False
 
     def __init__(self) -> None:
         super().__init__()
         self.update((key.flag, None) for key in KEYS.values() if key.repeats)
+
+    def takeDefault(self) -> None:
+        """Set C{config} to L{defaultFile} if that is to be read; again if called again."""
+        missing = self["config"] is None and self["proxy"] is None
+        if missing and self.defaultFile and os.path.lexists(self.defaultFile):
+            self["config"], self.defaulted = self.defaultFile, True
+
+    @property
+    def source(self) -> str:
+        """Where the settings are from, as a sentence; empty if the user has said so."""
+        if not self.defaulted:
+            return ""
+        return (
+            f"The configuration is {self['config']}, because neither --config nor --proxy was "
+            "given."
+        )
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
@@ -149,11 +175,13 @@ class Options(ArrangedOptions):
         @param environment: the environment variables.
         @raise ConfigError: with one sentence for the user.
         """
+        self.takeDefault()
         path: str | None = self["config"]
         fileValues: dict[str, Given] = {}
         readable = False
         if path is not None:
-            text, readable = readFile(path, uid)
+            advice = DEFAULT_ADVICE if self.defaulted else PATH_ADVICE
+            text, readable = readFile(path, uid, advice=advice)
             fileValues = parseFile(text, path, KEYS)
         flagValues = {
             key.name: flagValue(key, self[key.flag])
@@ -161,7 +189,7 @@ class Options(ArrangedOptions):
             if self[key.flag] is not None
         }
         given = {**variableValues(environment), **flagValues}
-        self.settings = makeSettings(fileValues, given, path)
+        self.settings = makeSettings(fileValues, given, path, self.defaultFile)
         self.given = frozenset(given)
         self.notices += strayVariables(environment, OTHER_VARIABLES)
         self.notices += self.settingNotices()
@@ -209,7 +237,9 @@ class Options(ArrangedOptions):
         text, where = environment.get(PASSWORD_VARIABLE, ""), PASSWORD_VARIABLE
         if path:
             where = f"The password file {path}"
-            text, readable = readFile(path, uid, "password", "proxyPasswordFile")
+            text, readable = readFile(
+                path, uid, "password", "check the path after proxyPasswordFile"
+            )
             if readable:
                 self.notices += (
                     f"Every user of this machine can read the password file {path}; "

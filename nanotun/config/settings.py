@@ -79,7 +79,10 @@ def _plain(name: str) -> str:
 
 
 def makeSettings(
-    fileValues: Mapping[str, Given], given: Mapping[str, Given], fileName: str | None
+    fileValues: Mapping[str, Given],
+    given: Mapping[str, Given],
+    fileName: str | None,
+    defaultFile: str = "",
 ) -> Settings:
     """
     Merge and check: C{given} wins over the file, and the file over the default.
@@ -87,6 +90,7 @@ def makeSettings(
     @param fileValues: by key, from L{nanotun.config.file.parseFile}.
     @param given: by key: what L{variableValues} and L{flagValue} return.
     @param fileName: the file's name, for errors; L{None} without a file.
+    @param defaultFile: the file that would have been read if it were there, for errors.
     @raise ConfigError: with one sentence for the user; L{WrongOption} if the command line
         is to blame.
     """
@@ -97,7 +101,7 @@ def makeSettings(
         if one is None and key.default is None:
             # Without a file, an option is missing.
             kind = WrongOption if fileName is None else ConfigError
-            raise kind(_missing(key, fileName))
+            raise kind(_missing(key, fileName, defaultFile))
         if one is None:
             one = Given(key.default, f"The default of {key.name}")
         try:
@@ -108,9 +112,10 @@ def makeSettings(
     return Settings(**values)
 
 
-def _missing(key: Key, fileName: str | None) -> str:
+def _missing(key: Key, fileName: str | None, defaultFile: str) -> str:
     line = f"'{key.name}: {key.metavar}'"
     flag = f"--{key.flag} {key.metavar}"
     if fileName is None:
-        return f"No {key.name} is set: give {flag}, or --config FILE with the line {line}."
+        more = f", or write it into {defaultFile}" if defaultFile else ""
+        return f"No {key.name} is set: give {flag}, or --config FILE with the line {line}{more}."
     return f"{fileName}: no {key.name} is set; add the line {line} or give {flag}."

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
-from nanotun.config.options import Options
+from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings
 from nanotun.console import GOOD
 from nanotun.console.command import run
@@ -19,20 +19,22 @@ from nanotun.console.command import run
 class CheckOptions(Options):
     """The command line: a file, and the daemon's own options."""
 
-    synopsis = "Usage: nanotun check FILE [options of 'nanotun start']"
+    synopsis = "Usage: nanotun check [FILE] [options of 'nanotun start']"
     longdesc = (
         "Reads a configuration file as a start would, with the files that it names, and says what "
-        "is wrong with it. Opens no connection and changes nothing."
+        f"is wrong with it. Without FILE it reads {DEFAULT_FILE}. Opens no connection and changes "
+        "nothing."
     )
 
     def parseArgs(self, *files: str) -> None:
-        """Take the file."""
+        """Take the file; without one, there must be something else to check."""
         if len(files) > 1 or (files and self["config"] is not None):
             raise usage.UsageError("one FILE at a time")
         if files:
             self["config"] = files[0]
-        elif self["config"] is None:
-            raise usage.UsageError("a FILE is missing")
+        self.takeDefault()
+        if self["config"] is None and self["proxy"] is None:
+            raise usage.UsageError(f"a FILE is missing, and there is no {DEFAULT_FILE}")
 
     def postOptions(self) -> None:
         """Does nothing: L{main} reads the settings and reports errors."""
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         checkFiles(options.settings)
         for notice in options.notices:
             print(f"warning: {notice}", file=sys.stderr)
-        print(f"OK: {options['config']}")
+        print(f"OK: {options['config'] or 'the command line'}")
         for line in summary(options.settings):
             print(f"  {line}")
         return GOOD

@@ -4,6 +4,7 @@ What the words share: options that name a daemon, parsing and error messages.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from nanotun import __version__
 from nanotun.config.arguments import ArrangedOptions, wrongUsage
 from nanotun.config.file import parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.options import readFile
+from nanotun.config.options import DEFAULT_FILE, readFile
 from nanotun.console import FAILED, NOT_RUNNING, WRONG_USAGE
 from nanotun.errors import ConfigError, NanotunError, NotRunning, WrongOption
 
@@ -27,9 +28,12 @@ class AskOptions(ArrangedOptions):
         ["run-dir", None, None, f"the daemon's runDir [default: {KEYS['runDir'].default}]"],
     ]
 
+    defaultFile = DEFAULT_FILE
+
     def runDir(self) -> str:
         """
-        The directory of the daemon's lock and socket.
+        The directory of the daemon's lock and socket.  The file L{defaultFile} has it if nothing
+        else is given; a mistake in that file is nothing to those who ask.
 
         @raise ConfigError: the file or the directory is wrong.
         """
@@ -39,15 +43,23 @@ class AskOptions(ArrangedOptions):
         if value is None:
             where, value = key.variable, os.environ.get(key.variable) or None
         if value is None and self["config"] is not None:
-            text, _ = readFile(self["config"], os.geteuid())
-            given = parseFile(text, self["config"], KEYS).get(key.name)
-            if given is not None:
-                where, value = given.where, given.value
+            where, value = self._inFile(self["config"], where)
+        elif value is None and self.defaultFile and os.path.lexists(self.defaultFile):
+            with contextlib.suppress(ConfigError):
+                _, value = self._inFile(self.defaultFile, where)
+                return str(key.check(key.default if value is None else value))
+            value = None
         try:
             return str(key.check(key.default if value is None else value))
         except ConfigError as error:
             kind = ConfigError if self["run-dir"] is None else WrongOption
             raise kind(f"{where} {error}.") from None
+
+    def _inFile(self, path: str, where: str) -> tuple[str, object]:
+        """The file's C{runDir} and its place for errors; C{where} and L{None} without one."""
+        text, _ = readFile(path, os.geteuid())
+        given = parseFile(text, path, KEYS).get("runDir")
+        return (where, None) if given is None else (given.where, given.value)
 
     def opt_version(self) -> None:
         """Display nanotun's version and exit."""

@@ -69,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     checks: list[ICheck]
     try:
         options.readSettings(os.geteuid(), os.environ)
+        if options.source:
+            findings.append(Finding("configuration", Level.INFO, options.source))
         checks = allChecks(options.settings, options.notices, target, reactor, deferToThread)
     except ConfigError as error:
         findings.append(Finding("configuration", Level.FAIL, str(error)))

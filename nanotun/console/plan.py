@@ -34,13 +34,19 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
         if not options.settings.autoDefaultRoute:
-            print("autoDefaultRoute is off, so nothing is changed; add --auto-route to see more.")
+            where = f" in {options['config']}" if options.defaulted else ""
+            print(
+                f"autoDefaultRoute is off{where}, so nothing is changed; add --auto-route to see "
+                "more."
+            )
             return GOOD
         kernel = CachedRoutes(NetlinkRoutes())
         try:
             changes = plannedChanges(options.settings, kernel, os.environ)
         finally:
             kernel.close()
+        if options.source:
+            print(f"# {options.source}\n")
         print("# Done at the start, in this order:")
         for change in changes:
             print(change.describe())

@@ -42,6 +42,8 @@ def reread(options: Options, config: str) -> Options:
     """
     again = Options()
     again.update(options)
+    # A file that was not read at the start is not read now.
+    again.defaultFile = ""
     again["config"] = config or None
     again.readSettings(os.geteuid(), os.environ)
     return again

@@ -163,7 +163,8 @@ def makeService(options: Options) -> IService:
     undo = routes or leftovers
     after = (control, notifier) if undo is None else (undo, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
-    notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
+    source = (options.source,) if options.source else ()
+    notices = (*source, *options.notices, *noticesOf(settings, current.upstreams.upstream))
     NanotunService(settings, parts, reactor, end, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)

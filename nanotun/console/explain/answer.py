@@ -11,6 +11,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from nanotun.config.options import DEFAULT_FILE
 from nanotun.console.explain.options import Described, ExplainOptions
 from nanotun.console.statustext import printable
 from nanotun.flow import Decision, Flow, Owner, Verdict
@@ -108,8 +109,12 @@ def _notes(options: ExplainOptions, decision: Decision, missed: bool) -> list[st
             f"There is no {settings.tunName} now; once there is, nanotun also checks whether the "
             "direct route leads back into it."
         )
+    if options.source:
+        notes.append(options.source)
     if options.assumed:
-        notes.append("No configuration was given (--config): this is by the defaults.")
+        notes.append(
+            f"No configuration was given, and there is no {DEFAULT_FILE}: this is by the defaults."
+        )
     return notes
 
 

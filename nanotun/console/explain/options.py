@@ -85,6 +85,7 @@ class ExplainOptions(Options):
         @raise ConfigError: the settings or the described process are wrong.
         @raise usage.UsageError: the description is wrong.
         """
+        self.takeDefault()
         variable = environment.get(KEYS["proxy"].variable)
         if self["config"] is None and self["proxy"] is None and not variable:
             self["proxy"], self.assumed = SOME_PROXY, True

@@ -78,6 +78,7 @@ class RunOptions(Options):
 
     refused = REFUSED
     mixed = False
+    defaultFile = ""
     command: tuple[str, ...] = ()
     user: CommandUser | None = None
     tellsAll = False

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nanotun import console
-from nanotun.console import check, start, stop
+from nanotun.config.options import Options
+from nanotun.console import check, explain, plan, start, stop
 from tests.unit.console.test_console import ConsoleCase
 
 
@@ -78,3 +79,19 @@ class CommandLineTests(ConsoleCase):
             self.assertEqual(
                 (result, error), (2, f"nanotun check: {sentence} 'nanotun check --help'.\n")
             )
+
+    def test_fallback(self) -> None:
+        """What a word does by the default file, it says."""
+        path = Path(self.mktemp()).resolve()
+        path.touch(0o600)
+        path.write_text("proxy: h\n")
+        self.patch(Options, "defaultFile", str(path))
+        self.assertIn(f"OK: {path}\n", self.say(check.main)[1])
+        self.assertIn("OK: the command line\n", self.say(check.main, "--proxy", "h")[1])
+        self.assertIn(f"autoDefaultRoute is off in {path}, so", self.say(plan.main)[1])
+        _, said, _ = self.say(explain.main, "tcp", "192.0.2.1:443")
+        self.assertIn(f"The configuration is {path}, because neither", said)
+        path.write_text("proxy: h\nautoDefaultRoute: true\n")
+        self.assertTrue(
+            self.say(plan.main)[1].startswith(f"# The configuration is {path}, because neither")
+        )

@@ -333,7 +333,7 @@ class CheckTests(ConsoleCase):
     def test_usage(self) -> None:
         """Exactly one file is accepted."""
         for arguments, sentence in (
-            ((), "a FILE is missing"),
+            ((), "a FILE is missing, and there is no /etc/nanotun.yaml"),
             (("a", "b"), "one FILE at a time"),
             (("a", "-c", "b"), "one FILE at a time"),
         ):
