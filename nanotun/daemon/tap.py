@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ from nanotun.interfaces import (
     UpstreamContext,
 )
 from nanotun.linux.markedroute import MarkedRoute
-from nanotun.log.service import LoggedService
+from nanotun.log.service import LoggedService, newDirectory
 from nanotun.owners import makeOwners, ownerOptions
 from nanotun.router.router import FlowRouter
 from nanotun.routing.make import makeLeftovers, makeRoutes
@@ -163,12 +163,31 @@ def makeService(options: Options) -> IService:
     undo = routes or leftovers
     after = (control, notifier) if undo is None else (undo, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
-    source = (options.source,) if options.source else ()
-    notices = (*source, *options.notices, *noticesOf(settings, current.upstreams.upstream))
+    notices = (
+        *origins(options),
+        *options.notices,
+        *noticesOf(settings, current.upstreams.upstream),
+    )
     NanotunService(settings, parts, reactor, end, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
+
+
+def origins(options: Options) -> Iterator[str]:
+    """
+    Sentences about what the user has not asked for by name: the default configuration file,
+    and a new directory of logs.
+    """
+    if options.source:
+        yield options.source
+    directory = newDirectory(logOptions(options.settings))
+    if directory:
+        whose = " that belongs to root" if os.geteuid() == 0 else ""
+        yield (
+            f"Log files are written to {directory}, a new directory{whose}; logDir or --log-dir "
+            "names another, and '' none."
+        )
 
 
 def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int], None]) -> IService:

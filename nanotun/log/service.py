@@ -151,6 +151,17 @@ class LogOptions(NamedTuple):
     format: str
 
 
+def newDirectory(options: LogOptions) -> str:
+    """
+    The directory that logging will make in the current one, as an absolute path; empty if it
+    is there, if it is elsewhere, or if there are no log files.
+    """
+    if not options.directory or os.path.isabs(options.directory):
+        return ""
+    path = os.path.join(_workingDirectory(), options.directory)
+    return "" if os.path.lexists(path) else os.path.abspath(path)
+
+
 class LoggedService(MultiService):
     """
     The outermost service, which sets twistd's log observer.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -123,6 +124,54 @@ class StartTests(TunnelCase):
         self.assertNotIn("Traceback", said)
         self.stop()
         self.assertFalse(self.runDir.exists())
+
+    def test_logsMentioned(self) -> None:
+        """The first start in a directory says that it makes logs/ there, the second nothing."""
+        self.config = writeConfig(self.place, {"proxy": "direct://", "logDir": None})
+        sentence = f"Log files are written to {self.place}/logs, a new directory that belongs to"
+        status, said = self.background()
+        self.assertEqual((status, said.count(sentence)), (0, 1), said)
+        self.stop()
+        self.assertTrue(list((self.place / "logs").iterdir()))
+        self.assertEqual(self.background(), (0, ""))
+        self.stop()
+        shutil.rmtree(self.place / "logs")
+        child = self.start()
+        self.assertEqual(child.output().count(sentence), 1)
+        self.assertEqual(child.stop(signal.SIGTERM, 10), 0)
+
+    def test_defaultFile(self) -> None:
+        """Without --config and --proxy, /etc/nanotun.yaml counts, and the output says so."""
+        etc = self.directory / "etc"
+        etc.mkdir()
+        for name in ("passwd", "group", "hosts", "nsswitch.conf"):
+            shutil.copy(f"/etc/{name}", etc / name)
+        shutil.copy(self.config, etc / "nanotun.yaml")
+        inside = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc)]
+        prefix = [*self.lab.app.argv([]), *inside]
+        done = say("start", "-d", prefix=prefix, cwd=self.place)
+        self.addCleanup(endIfThere, self.pid())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("The configuration is /etc/nanotun.yaml, because neither", done.stderr)
+        status = say("status", "--json", prefix=prefix, cwd=self.place)
+        self.assertEqual(json.loads(status.stdout)["daemon"]["config"], "/etc/nanotun.yaml")
+        self.assertIn("OK: /etc/nanotun.yaml\n", say("check", prefix=prefix).stdout)
+        answer = say("explain", "tcp", "192.0.2.1:443", prefix=prefix)
+        self.assertIn("/etc/nanotun.yaml", answer.stdout)
+        done = say("doctor", prefix=prefix)
+        self.assertIn("/etc/nanotun.yaml", " ".join(done.stdout.split()))
+        done = say("stop", prefix=prefix)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_original(self) -> None:
+        """'nanotun --config FILE', without a word, runs the daemon."""
+        argv = nanotun("--config", str(self.config))
+        child = Child(
+            self.lab.app.argv(argv), self.place / "stdout.log", environment(), cwd=self.place
+        )
+        self.addCleanup(child.stop, signal.SIGKILL)
+        waitUntil(lambda: answers(self.lab.app, FAMILIES[0]), START_SECONDS, "it is up")
+        self.assertEqual(child.stop(signal.SIGTERM, 10), 0)
 
     def test_stalePidfile(self) -> None:
         """A pidfile that a crash left is no obstacle, even if its number is in use."""

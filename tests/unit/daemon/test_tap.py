@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import IService, IServiceMaker
@@ -20,7 +21,7 @@ from nanotun.daemon.privileges import Privileges, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
-from nanotun.daemon.tap import engineFactory, makeCellService, makeService
+from nanotun.daemon.tap import engineFactory, makeCellService, makeService, origins
 from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
@@ -219,6 +220,47 @@ class MakeServiceTests(SynchronousTestCase):
             SystemExit, makeCellService, options, MemoryTunOpener(), self.fail
         )
         self.assertIn("/nowhere/ca.pem", str(error.code))
+
+
+class OriginTests(SynchronousTestCase):
+    """L{origins}."""
+
+    def origins(self, **settings: Any) -> list[str]:
+        """The sentences about a daemon in the current directory."""
+        options = Options()
+        options["proxy"] = "h"
+        options.update(settings)
+        options.readSettings(os.geteuid(), {})
+        return list(origins(options))
+
+    def test_logs(self) -> None:
+        """A directory of logs that will be made here is named, with its owner; no other is."""
+        place = os.path.realpath(self.mktemp())
+        os.makedirs(place)
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(place)
+        self.patch(os, "geteuid", lambda: 0)
+        (said,) = self.origins()
+        self.assertEqual(
+            said,
+            f"Log files are written to {place}/logs, a new directory that belongs to root; logDir "
+            "or --log-dir names another, and '' none.",
+        )
+        self.assertIn(f"{place}/x/y, a new", self.origins(**{"log-dir": "x/y"})[0])
+        self.assertEqual(self.origins(**{"log-dir": ""}), [])
+        self.assertEqual(self.origins(**{"log-dir": "/nowhere/logs"}), [])
+        self.patch(os, "geteuid", lambda: 1000)
+        self.assertIn("a new directory; logDir", self.origins()[0])
+        os.mkdir("logs")
+        self.assertEqual(self.origins(), [])
+
+    def test_file(self) -> None:
+        """The default configuration file is named."""
+        self.patch(Options, "defaultFile", self.mktemp())
+        Path(Options.defaultFile).touch(0o600)
+        Path(Options.defaultFile).write_text("proxy: h\nlogDir: ''\n")
+        self.assertIn("because neither --config nor", self.origins(proxy=None)[0])
 
 
 class ExitTests(SynchronousTestCase):
