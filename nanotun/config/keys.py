@@ -464,5 +464,8 @@ class Settings(
 #: The groups, in the order of the sample file.
 GROUPS: tuple[type, ...] = Settings.__bases__
 
+#: What the help calls each.
+TITLES = ("proxy", "device", "DNS", "rules", "routes", "daemon")
+
 #: Every setting by its name, in the order of the sample file.
 KEYS = {key.name: key for group in GROUPS for key in keysOf(group)}

@@ -95,7 +95,8 @@ def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
         )
 
 
-def _helpOf(key: Key) -> str:
+def helpOf(key: Key) -> str:
+    """The help of its option: one line, with the default."""
     help = key.help
     if key.default not in (None, ""):
         help = f"{help} [default: {key.default}]"
@@ -127,7 +128,7 @@ class Options(ArrangedOptions):
         ["config", "c", None, "YAML configuration file"],
         # The default is part of the help only.  As a value it could not be distinguished from
         # a flag that was given, and only such a flag may win over variables and the file.
-        *([key.flag, None, None, _helpOf(key)] for key in KEYS.values() if not key.repeats),
+        *([key.flag, None, None, helpOf(key)] for key in KEYS.values() if not key.repeats),
         [
             "confirm",
             None,
@@ -281,7 +282,7 @@ def _repeatedOption(key: Key) -> Callable[[Options, str], None]:
         before: str | None = options[key.flag]
         options[key.flag] = text if before is None else f"{before},{text}"
 
-    option.__doc__ = _helpOf(key)
+    option.__doc__ = helpOf(key)
     return option
 
 

@@ -65,7 +65,7 @@ def helpText() -> str:
         "Sends this machine's traffic, or one command's, through a proxy.\n\n"
         f"{words}\n\n"
         "  nanotun --config FILE  the same as 'nanotun start --config FILE'\n"
-        "  nanotun WORD --help    the options of a word\n"
+        "  nanotun WORD --help    the options of a word; --help all explains each\n"
         "  nanotun --version      the version\n\n"
         "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run;\n"
         "run and doctor have their own."

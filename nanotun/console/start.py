@@ -16,14 +16,26 @@ from twisted.python import usage
 from twisted.python.util import untilConcludes
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
-from nanotun.config.options import Options
+from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.console import COMMANDS, FAILED, GOOD
 from nanotun.console.command import run
+from nanotun.console.screen import bySubject, screen
 from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.daemon.service import NEEDS_ROOT
 from nanotun.errors import DeviceError, WrongOption
 from nanotun.rundir import PIDFILE
+
+#: What the first screen of the help explains, and the settings among it.
+EXPLAINED = {
+    "-c, --config FILE": f"the settings, in YAML [{DEFAULT_FILE} if it is there]",
+    "--proxy URL": "where connections go, such as socks5://host:1080",
+    "--auto-route": "send the whole machine's traffic and DNS there",
+    "--kill-switch": "with --auto-route: stay closed if the daemon is gone",
+    "--confirm SECONDS": "with --auto-route: undo all unless 'nanotun confirm' runs",
+    "-d, --daemon": "run in the background",
+}
+EXPLAINED_FLAGS = ("proxy", "auto-route", "kill-switch")
 
 
 class StartOptions(Options):
@@ -41,6 +53,13 @@ class StartOptions(Options):
         ["logfile", "l", None, "log to this file in the place of stderr"],
         ["prefix", None, "nanotun", "what syslog's lines begin with"],
     ]
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help: one screen, or all of it after C{--help all}."""
+        if self.whole:
+            return super().getUsage(width)
+        own = ("pidfile", "logfile", "syslog", "prefix")
+        return screen("start", "", EXPLAINED, bySubject(EXPLAINED_FLAGS, {"daemon": own}))
 
     def postOptions(self) -> None:
         """Does nothing: L{main} reads the settings and reports errors."""

@@ -13,7 +13,8 @@ from typing import Any
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
 from nanotun.config.keys import KEYS
-from nanotun.config.options import Options
+from nanotun.config.options import Options, helpOf
+from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
 
 #: The daemon's options that are an error here.
@@ -38,14 +39,41 @@ def _shown() -> dict[str, str]:
     }
 
 
+def _others() -> dict[str, str]:
+    """What the first part of the help leaves out."""
+    return {
+        f"--{key.flag}" if key.switch else f"--{key.flag} {key.metavar}": helpOf(key)
+        for key in KEYS.values()
+        if not key.run.help and not key.run.refused
+    }
+
+
+#: What the first screen of the help explains.
+_EXPLAINED = {
+    "--proxy URL": "the proxy, such as socks5://host:1080",
+    "-c, --config FILE": "take the settings from a configuration file",
+    "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
+}
+
+#: The options that it does not name as those of this word.
+_COMMON = {"config", "user", "confirm", "help", "version", *(key.flag for key in KEYS.values())}
+
+_WHAT = (
+    "Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing on this "
+    "machine is changed, and nothing is left behind."
+)
+
+_STATUS = (
+    "Exit status: COMMAND's, or 128 and the number of the signal that ended it; 127: not found; "
+    "126: not executable; 125: nanotun's own trouble."
+)
+
 _HELP = """\
 
 Runs COMMAND in a network of its own, whose only way out is the proxy. Nothing
 on this machine is changed, and nothing is left behind.
 
 {shown}
-
-As for the daemon: {others}.
 
 Exit status: COMMAND's, or 128 and the number of the signal that ended it;
 127: not found; 126: not executable; 125: nanotun's own trouble.
@@ -84,19 +112,17 @@ class RunOptions(Options):
     tellsAll = False
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, which fits one screen."""
+        """The help: one screen, or all of it after C{--help all}."""
+        if not self.whole:
+            left = {"proxy", *self.refused}
+            own = [each.rstrip("=") for each in self.longOpt if each.rstrip("=") not in _COMMON]
+            return screen("run", _WHAT, _EXPLAINED, bySubject(left, {"command": own}), _STATUS)
         shown = []
-        for flag, text in _shown().items():
+        for flag, text in {**_shown(), **_others()}.items():
             first, *more = textwrap.wrap(text, 54)
-            shown += [f"  {flag:22}{first}", *(" " * 24 + line for line in more)]
-        others = [
-            f"--{key.flag}" for key in KEYS.values() if not key.run.help and not key.run.refused
-        ]
-        text = _HELP.format(shown="\n".join(shown), others=", ".join(others))
-        return "\n".join(
-            "\n".join(textwrap.wrap(line, 80, break_on_hyphens=False)) if "As for" in line else line
-            for line in text.split("\n")
-        )
+            begin = [f"  {flag:22}{first}"] if len(flag) < 22 else [f"  {flag}", f"{'':24}{first}"]
+            shown += [*begin, *(" " * 24 + line for line in more)]
+        return _HELP.format(shown="\n".join(shown))
 
     def parseArgs(self, *args: str) -> None:
         """Keep the command."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from nanotun import console
+from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
 from nanotun.console import check, explain, plan, start, stop
 from tests.unit.console.test_console import ConsoleCase
@@ -95,3 +97,19 @@ class CommandLineTests(ConsoleCase):
         self.assertTrue(
             self.say(plan.main)[1].startswith(f"# The configuration is {path}, because neither")
         )
+
+    def test_help(self) -> None:
+        """The help of start fits a screen and names every option; --help all explains each."""
+        options = start.StartOptions()
+        result, said, _ = self.say(console.main, "start", "--help")
+        self.assertEqual(result, 0)
+        self.assertLessEqual(len(said.splitlines()), 23)
+        self.assertLessEqual(max(map(len, said.splitlines())), 80)
+        named = set(re.findall(r"--([a-z][a-z0-9-]+)", said)) - {"no-x", "help"}
+        accepted = {each.rstrip("=") for each in options.longOpt} - {"help", "version"}
+        self.assertEqual(named, accepted)
+        for words in (("start", "--help", "all"), ("--help", "all")):
+            result, said, _ = self.say(console.main, *words)
+            self.assertEqual(result, 0)
+            for key in KEYS.values():
+                self.assertIn(key.help, " ".join(said.split()), key.name)

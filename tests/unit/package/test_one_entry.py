@@ -110,7 +110,7 @@ class OneEntryTests(SynchronousTestCase):
         self.assertEqual(found["live"], ["pace"])
         self.assertIn("--pace=", found["help"])
         self.assertIn("how fast to go, brisk or calm [default: calm]", found["help"])
-        self.assertIn("--pace,", found["runHelp"])
+        self.assertIn(" --pace ", found["runHelp"])
 
     def test_documents(self) -> None:
         """Every document that 'make texts' writes has it."""
