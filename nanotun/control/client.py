@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -78,7 +79,7 @@ class Client:
         """Close the connection."""
         self._socket.close()
 
-    def ask(self, name: str) -> Any:
+    def ask(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """
         Send one request and wait for its answer.
 
@@ -88,7 +89,7 @@ class Client:
         try:
             with contextlib.suppress(BrokenPipeError):
                 # A refused peer gets its answer before it asks; it is read below.
-                self._socket.sendall(requestLine(name) + b"\n")
+                self._socket.sendall(requestLine(name, arguments) + b"\n")
             while b"\n" not in self._buffer:
                 data = self._socket.recv(65536)
                 if not data:

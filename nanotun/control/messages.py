@@ -1,7 +1,8 @@
 """
 The protocol of the control socket: a request and its response, each one line of JSON.
 
-A request is C{{"version": 1, "request": NAME}}.  A response is
+A request is C{{"version": 1, "request": NAME}}; one that is about something also has
+C{"arguments"}, an object.  A response is
 C{{"version": 1, "ok": true, "result": ANY}}, or C{{"version": 1, "ok": false,
 "error": SENTENCE}}.  A connection may carry several requests, one after the other.
 """
@@ -9,14 +10,15 @@ C{{"version": 1, "ok": true, "result": ANY}}, or C{{"version": 1, "ok": false,
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from nanotun.errors import RunningError
 
 VERSION = 1
 
-#: Bytes of a request's line: a name, with ample room.
-REQUEST_LIMIT = 4096
+#: Bytes of a request's line: a name and its arguments, which may hold the path of a program.
+REQUEST_LIMIT = 1 << 15
 
 #: Bytes of a response's line: the longest status report has a few kilobytes.
 RESPONSE_LIMIT = 1 << 20
@@ -24,29 +26,41 @@ RESPONSE_LIMIT = 1 << 20
 NO_RESPONSE = "The daemon's answer makes no sense; it may be of another version: restart it."
 
 
-def requestLine(name: str) -> bytes:
+class Request(NamedTuple):
+    """A request: its name, and what it is about."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def requestLine(name: str, arguments: Mapping[str, Any] | None = None) -> bytes:
     """Encode a request, without the newline."""
-    return json.dumps({"version": VERSION, "request": name}).encode()
+    message: dict[str, Any] = {"version": VERSION, "request": name}
+    if arguments:
+        message["arguments"] = dict(arguments)
+    return json.dumps(message).encode()
 
 
-def readRequest(line: bytes) -> str:
+def readRequest(line: bytes) -> Request:
     """
     Decode a request.
 
-    @return: its name.
     @raise RunningError: this is no request, or one of another version; with one sentence.
     """
     try:
         message = json.loads(line)
         version, name = message["version"], message["request"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        arguments = message.get("arguments") or {}
+        if not isinstance(arguments, dict):
+            raise TypeError(arguments)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RunningError("This is no request.") from None
     if version != VERSION:
         raise RunningError(
             f"The daemon speaks version {VERSION} of the control protocol and was asked in "
             "another; restart it with the nanotun that is installed now."
         )
-    return str(name)
+    return Request(str(name), arguments)
 
 
 def resultLine(result: Any) -> bytes:

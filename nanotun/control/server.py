@@ -50,8 +50,9 @@ IDLE_TIME = 60.0
 #: Bytes of C{sun_path} without the final zero (unix(7)).
 PATH_LIMIT = 107
 
-#: Answers a request: returns a JSON value, or a Deferred that fires with one.
-Handler = Callable[[], Any]
+#: Answers a request, of which it gets the arguments: returns a JSON value, or a Deferred
+#: that fires with one.
+Handler = Callable[[Mapping[str, Any]], Any]
 
 
 def peerUid(transport: Any) -> int:
@@ -124,11 +125,11 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
         self.factory.connections.pop(self, None)
 
     def _answer(self, line: bytes) -> Any:
-        name = readRequest(line)
-        handler = self.factory.handlers.get(name)
+        request = readRequest(line)
+        handler = self.factory.handlers.get(request.name)
         if handler is None:
-            return Failure(NanotunError(f"The daemon knows no request {name[:20]!a}."))
-        return handler()
+            return Failure(NanotunError(f"The daemon knows no request {request.name[:20]!a}."))
+        return handler(request.arguments)
 
     def _failed(self, reason: Failure) -> bytes:
         if reason.check(NanotunError):

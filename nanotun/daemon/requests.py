@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nanotun import __version__
@@ -131,6 +131,11 @@ def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], dict[str, Any]
             notifier.reloaded()
 
     return handler
+
+
+def plain(handler: Callable[[], Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """The handler of a request without arguments."""
+    return lambda arguments: handler()
 
 
 def silently(handler: Callable[[], object]) -> Callable[[], None]:

@@ -26,12 +26,14 @@ from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.privileges import makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
     confirmHandler,
     makeReport,
+    plain,
     reloadHandler,
     silently,
     stopHandler,
@@ -147,10 +149,11 @@ def makeService(options: Options) -> IService:
     control = ControlSocket(
         settings.runDir,
         {
-            "status": report,
-            "reload": reload,
-            "confirm": confirmHandler(None if routes is None else routes.confirm),
-            "stop": stopHandler(reactor),
+            "status": plain(report),
+            "reload": plain(reload),
+            "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
+            "stop": plain(stopHandler(reactor)),
+            "explain": explainHandler(live, config),
         },
         reactor,
     )

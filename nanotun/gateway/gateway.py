@@ -20,7 +20,7 @@ from nanotun.gateway.dns.counters import Counters, GatewayStats
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
-from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
@@ -190,6 +190,13 @@ def makeGateway(
     gateway = Gateway(reactor, engine, makeDatagram, makeStream, options)
     gateway.configure(settings)
     return gateway
+
+
+def givesFake(settings: Settings, name: str) -> bool:
+    """Whether the relay answers queries for a host name with a fake address."""
+    name = name.lower().rstrip(".")
+    excluded = {*LOCAL, *settings.fakeIpExclude}
+    return settings.dnsMode == "fake-ip" and isFaked(name, excluded, realNames(settings))
 
 
 def realNames(settings: Settings) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ can leave, and each attempt comes back.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from twisted.internet.defer import Deferred
@@ -124,6 +125,12 @@ class Judge:
         self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.
         self._noProxy = all(proxy.scheme.dialsDestination for proxy in settings.proxy)
+
+    def withOwners(self, owners: IOwners) -> Judge:
+        """The same judge, which asks somebody else about the owners of flows."""
+        other = copy(self)
+        other._owners = owners if self.rules.needsOwner else None
+        return other
 
     def judge(self, flow: Flow) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""

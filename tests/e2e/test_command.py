@@ -157,11 +157,13 @@ class StartTests(TunnelCase):
         self.assertEqual(json.loads(status.stdout)["daemon"]["config"], "/etc/nanotun.yaml")
         self.assertIn("OK: /etc/nanotun.yaml\n", say("check", prefix=prefix).stdout)
         answer = say("explain", "tcp", "192.0.2.1:443", prefix=prefix)
-        self.assertIn("/etc/nanotun.yaml", answer.stdout)
+        self.assertIn("by       the daemon that runs", answer.stdout)
         done = say("doctor", prefix=prefix)
         self.assertIn("/etc/nanotun.yaml", " ".join(done.stdout.split()))
         done = say("stop", prefix=prefix)
         self.assertEqual(done.returncode, 0, done.stderr)
+        answer = say("explain", "tcp", "192.0.2.1:443", prefix=prefix)
+        self.assertIn("by       /etc/nanotun.yaml\n", answer.stdout)
 
     def test_original(self) -> None:
         """'nanotun --config FILE', without a word, runs the daemon."""

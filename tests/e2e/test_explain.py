@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.daemon import Daemon, environment
@@ -45,14 +46,22 @@ class SameAnswersTests(TunnelCase):
     )
 
     def explained(self, daemon: Daemon, flow: str) -> str:
-        """The rule that C{explain} names with the daemon's configuration."""
-        code = "import sys; from nanotun.console import main; sys.exit(main())"
-        config = str(Path(daemon.directory, "nanotun.yaml"))
-        python = ["env", f"PYTHONPATH={environment()['PYTHONPATH']}", sys.executable, "-c", code]
-        words = ["explain", *flow.split(), "--config", config, "--json"]
-        done = self.lab.app.run([*python, *words])
-        found = json.loads(done.stdout)
+        """The rule that C{explain} names with the daemon's configuration, and the daemon too."""
+        found = self._explain(flow, "--config", str(Path(daemon.directory, "nanotun.yaml")))
+        self.assertEqual(found["by"], "options")
+        asked = self._explain(flow, "--run-dir", str(daemon.directory / "run"))
+        self.assertEqual((asked["by"], asked["pid"]), ("daemon", daemon.pid))
+        for key in ("verdict", "rule", "reason"):
+            self.assertEqual(asked[key], found[key], flow)
         return f"{found['verdict']} {found['rule']}"
+
+    def _explain(self, flow: str, *options: str) -> Any:
+        """What C{explain --json} says."""
+        code = "import sys; from nanotun.console import main; sys.exit(main())"
+        python = ["env", f"PYTHONPATH={environment()['PYTHONPATH']}", sys.executable, "-c", code]
+        words = ["explain", *flow.split(), *options, "--json"]
+        done = self.lab.app.run([*python, *words])
+        return json.loads(done.stdout)
 
     def really(self, daemon: Daemon, app: Namespace, flow: str) -> str:
         """The rule that the daemon names for a real flow."""

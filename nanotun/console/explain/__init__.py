@@ -5,17 +5,16 @@ C{nanotun explain}: which rule decides about a flow, and why.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 
 from twisted.python import usage
 
 from nanotun.config.arguments import wrongUsage
-from nanotun.console import GOOD, WRONG_USAGE
+from nanotun.console import FAILED, GOOD, WRONG_USAGE
 from nanotun.console.explain.answer import explain, text
 from nanotun.console.explain.options import ExplainOptions
-from nanotun.errors import ConfigError
+from nanotun.errors import ConfigError, NanotunError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,17 +24,19 @@ def main(arguments: Sequence[str]) -> int:
     @param arguments: those after C{explain}.
     @return: the exit status; L{WRONG_USAGE} for a wrong command line or configuration.
     """
+    status = WRONG_USAGE
     options = ExplainOptions()
     try:
         options.parseOptions(list(arguments))
-        options.readAll(os.geteuid(), os.environ)
         found = explain(options)
     except usage.UsageError as error:
         sentence = wrongUsage(error, "explain")
     except ConfigError as error:
         sentence = str(error)
+    except NanotunError as error:
+        status, sentence = FAILED, str(error)
     else:
         print(json.dumps(found) if options["json"] else text(found))
         return GOOD
     print(f"nanotun explain: {sentence}", file=sys.stderr)
-    return WRONG_USAGE
+    return status

@@ -1,143 +1,178 @@
 """
-The answer of C{nanotun explain}.  The daemon's own L{Judge} decides about the described
-flow, so the answer cannot differ from what happens to a real one.
+Answers C{nanotun explain}: asks the daemon, or judges by the settings as it does.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from socket import if_nametoindex
+from collections.abc import Callable
 from typing import Any
 
-from zope.interface import implementer
-
 from nanotun.config.options import DEFAULT_FILE
-from nanotun.console.explain.options import Described, ExplainOptions
+from nanotun.config.settings import Settings
+from nanotun.console.command import AskOptions
+from nanotun.console.explain.options import ExplainOptions
+from nanotun.console.explain.owner import scanned
 from nanotun.console.statustext import printable
-from nanotun.flow import Decision, Flow, Owner, Verdict
-from nanotun.interfaces import IOwners
+from nanotun.control.client import Client
+from nanotun.control.lock import findHolder
+from nanotun.daemon.explain import LOOK_UP, DescribedOwner, Question, described, isAddress, judged
+from nanotun.errors import NanotunError, NotRunning, RunningError
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
-from nanotun.policy.rules import named
 
-#: What happens to a flow, by verdict.
-MEANINGS = {
-    Verdict.PROXY: "through the proxy",
-    Verdict.DIRECT: "past the proxy, from this machine itself",
-    Verdict.SERVE: "answered by nanotun's DNS relay",
-    Verdict.REJECT: "refused; the app hears so at once",
-    Verdict.DROP: "dropped without a word",
-}
+#: Judges a flow, or answers L{LOOK_UP}.
+Asked = Callable[[Question], dict[str, Any]]
 
-
-@implementer(IOwners)
-class DescribedOwner:
-    """
-    Reports the described process as the owner of every flow.
-
-    @ivar misses: see L{IOwners}; counts the questions about an owner that was not described.
-    """
-
-    def __init__(self, owner: Owner | None) -> None:
-        self.misses = 0
-        self._owner = owner
-
-    def ownerOf(self, flow: Flow) -> Owner | None:
-        """See L{IOwners.ownerOf}."""
-        if self._owner is None:
-            self.misses += 1
-        return self._owner
+#: Addresses of one name that are judged; nobody tries more.
+ADDRESS_LIMIT = 8
 
 
 def explain(options: ExplainOptions) -> dict[str, Any]:
     """
-    Judge the described flow.
+    Judge the described flow: by the daemon that runs, unless settings are given.
 
     @return: the answer, under the names of C{--json}.
+    @raise nanotun.errors.ConfigError: the settings are wrong.
+    @raise NanotunError: a name cannot be looked up.
     """
-    settings, described = options.settings, options.described
+    options.readFlow()
+    why = ""
+    if not options.givesSettings:
+        ask = AskOptions()
+        ask["run-dir"] = options["run-dir"]
+        try:
+            with Client(ask.runDir()) as client:
+                return _answer(options, lambda each: client.ask("explain", each._asdict()))
+        except NotRunning:
+            why = ""
+        except RunningError as error:
+            why = f"The daemon was not asked: {error}"
+    options.readAll(os.geteuid(), os.environ)
+    found = _answer(options, lambda each: byTheSettings(options.settings, each))
+    found["notes"] += [why] if why else _aboutDaemon(options)
+    return {
+        **found,
+        "by": "defaults" if options.assumed else "file" if options.defaulted else "options",
+        "pid": None,
+        "config": options["config"],
+    }
+
+
+def _aboutDaemon(options: ExplainOptions) -> list[str]:
+    """The note about a daemon that runs and was not asked, because settings are given."""
+    try:
+        holder = findHolder(options.settings.runDir)
+    except RunningError:
+        return []
+    if holder is None:
+        return []
+    return [f"A daemon runs (process {holder.pid}); without options it is asked."]
+
+
+def byTheSettings(settings: Settings, question: Question) -> dict[str, Any]:
+    """Judge a flow as a daemon with these settings would."""
+    flow = described(question, settings, lambda pid: scanned(settings, pid))
+    if flow is None:
+        return LOOK_UP
     locality = Locality(time.monotonic)
 
     def isLocal(host: str) -> bool:
-        return host == described.localSource or locality.isLocal(host)
+        return host == flow.localSource or locality.isLocal(host)
 
     marked = MarkedRoute(settings.tunName, time.monotonic)
-    owners = DescribedOwner(described.owner)
+    owners = DescribedOwner(flow.owner)
     connected = ConnectedNetworks(settings.tunName, time.monotonic)
     judge = Judge(settings, owners, isLocal, marked.leadsIn, isConnected=connected.holds)
     try:
-        decision = judge.judge(described.flow)
+        return judged(settings, flow, judge, owners)
     finally:
         marked.stop()
-    # The owner is known at once, so the decision is, too.
-    assert isinstance(decision, Decision)
+
+
+def _answer(options: ExplainOptions, ask: Asked) -> dict[str, Any]:
+    """The answer about an address or, address by address, about a host name."""
+    question = options.question
+    answer = ask(question)
+    if answer != LOOK_UP:
+        return answer
+    addresses = _lookUp(question)
+    answers: list[dict[str, Any]] = []
+    for address in addresses:
+        one = ask(question._replace(host=address))
+        alike = ("verdict", "rule", "reason")
+        for other in answers:
+            if all(one[key] == other[key] for key in alike):
+                other["addresses"].append(address)
+                break
+        else:
+            answers.append({**one, "addresses": [address]})
+    first = answers[0]
+    destination = f"{question.host}:{question.port}"
     return {
-        **_asked(described),
-        "verdict": decision.verdict.value,
-        "meaning": MEANINGS[decision.verdict],
-        "rule": decision.rule,
-        "reason": decision.reason,
-        "trouble": decision.trouble,
-        "notes": list(_notes(options, decision, bool(owners.misses))),
+        **first,
+        "destination": destination,
+        "name": question.host,
+        "addresses": addresses,
+        "answers": answers,
     }
 
 
-def _asked(described: Described) -> dict[str, Any]:
-    flow, owner = described.flow, described.owner
-    return {
-        "protocol": flow.protocol.name.lower(),
-        "destination": str(flow.destination),
-        "source": "" if described.localSource else flow.source.host,
-        "process": "" if owner is None else named(owner),
-    }
+def _lookUp(question: Question) -> list[str]:
+    """
+    The addresses of a host name, as programs of this machine get them.
 
-
-def _notes(options: ExplainOptions, decision: Decision, missed: bool) -> list[str]:
-    """Sentences about what may change the answer."""
-    settings = options.settings
-    notes = []
-    if missed:
-        excluded = ", ".join(map(str, settings.excludedProcesses)) or "the proxy on this machine"
-        notes.append(
-            f"Processes matter here ({excluded}): say whose flow it is with --process, --pid, "
-            "--uid or --cgroup."
-        )
-    if decision.verdict is Verdict.DIRECT and not _exists(settings.tunName):
-        notes.append(
-            f"There is no {settings.tunName} now; once there is, nanotun also checks whether the "
-            "direct route leads back into it."
-        )
-    if options.source:
-        notes.append(options.source)
-    if options.assumed:
-        notes.append(
-            f"No configuration was given, and there is no {DEFAULT_FILE}: this is by the defaults."
-        )
-    return notes
-
-
-def _exists(device: str) -> bool:
+    @raise NanotunError: there is none.
+    """
     try:
-        if_nametoindex(device)
-    except OSError:
-        return False
-    return True
+        found = socket.getaddrinfo(question.host, question.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise NanotunError(
+            f"{question.host} cannot be looked up ({why}); give an address to leave DNS out of it."
+        ) from None
+    hosts = dict.fromkeys(str(each[4][0]) for each in found)
+    if question.source:
+        same = ":" in question.source
+        hosts = dict.fromkeys(host for host in hosts if (":" in host) == same)
+    usable = [host for host in hosts if isAddress(host)][:ADDRESS_LIMIT]
+    if not usable:
+        raise NanotunError(f"{question.host} has no address of the IP version of --from.")
+    return usable
+
+
+#: Who has answered, for people.
+BY = {
+    "daemon": "the daemon that runs (process {pid})",
+    "file": "{config}",
+    "options": "the options given",
+    "defaults": f"the defaults; neither a daemon nor {DEFAULT_FILE} is there",
+}
 
 
 def text(found: dict[str, Any]) -> str:
     """The answer for people."""
     who = f" of {found['process']}" if found["process"] else ""
     where = f" from {found['source']}" if found["source"] else ""
-    lines = [
-        f"{found['protocol']} {found['destination']}{who}{where}",
-        f"  {found['verdict'].upper():<8} {found['meaning']}",
-        f"  rule     {found['rule']}",
-        f"  because  {found['reason']}",
-    ]
-    if found["trouble"]:
-        lines.append(f"  log      {found['trouble']}")
-    lines += [f"  note     {note}" for note in found["notes"]]
+    blocks = found.get("answers", [found])
+    addresses = f" ({', '.join(found['addresses'])})" if "name" in found else ""
+    lines = [f"{found['protocol']} {found['destination']}{addresses}{who}{where}"]
+    for block in blocks:
+        if len(blocks) > 1:
+            lines.append(f"  {', '.join(block['addresses'])}:")
+        lines += [
+            f"  {block['verdict'].upper():<8} {block['meaning']}",
+            f"  rule     {block['rule']}",
+            f"  because  {block['reason']}",
+        ]
+        if block["trouble"]:
+            lines.append(f"  log      {block['trouble']}")
+    lines.append(f"  by       {BY[found['by']].format(**found)}")
+    notes = dict.fromkeys(note for block in [*blocks, found] for note in block["notes"])
+    lines += [f"  note     {note}" for note in notes]
     # A process chooses its own name, so it may contain control characters.
     return "\n".join(map(printable, lines))

@@ -6,52 +6,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import NamedTuple
 
 from twisted.python import usage
 
-from nanotun.addresses import KERNEL4, KERNEL6
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
-from nanotun.console.explain.owner import describedOwner
-from nanotun.flow import Endpoint, Flow, Owner, Protocol
+from nanotun.console.explain.owner import describedProcess
+from nanotun.daemon.explain import Question, fieldsOf, isAddress
 
 #: Stands for any remote proxy where no configuration is given.
 SOME_PROXY = "socks5://proxy.invalid"
 
-#: Source port of the described flow; no rule looks at it.
-SOURCE_PORT = 40000
+#: A label of a host name, of those that a fake address may be given for (RFC 1123, section
+#: 2.1, and the underscores of services).
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 
-
-class Described(NamedTuple):
-    """
-    A flow described on the command line.
-
-    @ivar owner: L{None} if its process was not described.
-    @ivar localSource: the source address if the flow is this machine's own; empty with
-        C{--from}.
-    """
-
-    flow: Flow
-    owner: Owner | None
-    localSource: str
+#: Characters of a host name (RFC 1035, section 2.3.4).
+_NAME_LIMIT = 253
 
 
 class ExplainOptions(Options):
     """
     The daemon's options, and those that describe a flow.
 
-    @ivar described: the flow, set by L{readAll}.
+    @ivar question: the flow, set by L{readFlow}.
     @ivar assumed: whether no configuration was given, so the defaults are used.
     """
 
-    synopsis = "Usage: nanotun explain [options] tcp|udp ADDRESS:PORT"
+    synopsis = "Usage: nanotun explain [options] tcp|udp HOST:PORT"
 
     longdesc = (
-        "Says where a connection, or datagrams, would go, which rule decides that, and why; "
-        "nothing is sent. Of the daemon's options those about rules are of interest here."
+        "Says where a connection, or datagrams, would go, which rule decides that, and why. The "
+        "running daemon answers; without one, or with options of the daemon, the settings do. No "
+        "connection is made; a host name is looked up as programs of this machine do."
     )
 
     optParameters = [
@@ -64,7 +53,7 @@ class ExplainOptions(Options):
 
     optFlags = [["json", None, "print one JSON object"]]
 
-    described: Described
+    question: Question
     assumed = False
 
     _words: tuple[str, ...] = ()
@@ -72,74 +61,91 @@ class ExplainOptions(Options):
     def parseArgs(self, *args: str) -> None:
         """The flow's protocol and destination."""
         if len(args) != 2:
-            raise usage.UsageError("give a protocol and a destination, as in tcp 192.0.2.1:443")
+            raise usage.UsageError("give a protocol and a destination, as in tcp example.org:443")
         self._words = args
 
     def postOptions(self) -> None:
         """Does nothing: L{readAll} reads the settings and raises errors to its caller."""
 
+    @property
+    def givesSettings(self) -> bool:
+        """Whether any setting is given but the place where the daemon is."""
+        flags = [key.flag for key in KEYS.values() if key.name != "runDir"]
+        return any(self[flag] is not None for flag in ("config", *flags))
+
+    def readFlow(self) -> None:
+        """
+        Read the flow's description.
+
+        @raise ConfigError: the described process is not there.
+        @raise usage.UsageError: the description is wrong.
+        """
+        protocol = _protocol(self._words[0])
+        host, port = _destination(self._words[1])
+        source = self._source(host)
+        words = {name: self[name] for name in ("process", "pid", "uid", "cgroup")}
+        process = None
+        if any(word is not None for word in words.values()):
+            process = fieldsOf(describedProcess(**words))
+            if source:
+                raise usage.UsageError("a flow of another machine (--from) has no process here")
+        self.question = Question(protocol, host, port, source, process)
+
     def readAll(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the settings and the flow's description.
+        Read the settings; the defaults, if nothing says where the proxy is.
 
-        @raise ConfigError: the settings or the described process are wrong.
-        @raise usage.UsageError: the description is wrong.
+        @raise ConfigError: they are wrong.
         """
         self.takeDefault()
         variable = environment.get(KEYS["proxy"].variable)
         if self["config"] is None and self["proxy"] is None and not variable:
             self["proxy"], self.assumed = SOME_PROXY, True
         self.readSettings(uid, environment)
-        protocol, destination = _protocol(self._words[0]), _endpoint(self._words[1])
-        source, local = self._source(destination)
-        owner = self._owner()
-        if owner is not None and not local:
-            raise usage.UsageError("a flow of another machine (--from) has no process here")
-        flow = Flow(1, protocol, Endpoint(source, SOURCE_PORT), destination)
-        self.described = Described(flow, owner, source if local else "")
 
-    def _source(self, destination: Endpoint) -> tuple[str, bool]:
-        """The source address, and whether it is this machine's own."""
+    def _source(self, destination: str) -> str:
+        """The source address of another machine; empty for this one's own."""
         given: str | None = self["from"]
         if given is None:
-            own = KERNEL6 if ":" in destination.host else KERNEL4
-            return str(ip_interface(own).ip), True
+            return ""
         try:
             source = ip_address(given)
         except ValueError:
             raise usage.UsageError(f"--from must be an IP address, not {given[:60]!a}") from None
-        if source.version != ip_address(destination.host).version:
+        if isAddress(destination) and source.version != ip_address(destination).version:
             raise usage.UsageError("--from and the destination must be of one IP version")
-        return str(source), False
-
-    def _owner(self) -> Owner | None:
-        words = {name: self[name] for name in ("process", "pid", "uid", "cgroup")}
-        if all(word is None for word in words.values()):
-            return None
-        return describedOwner(self.settings, **words)
+        return str(source)
 
 
-def _protocol(word: str) -> Protocol:
-    try:
-        return Protocol[word.upper()]
-    except KeyError:
-        raise usage.UsageError(f"the protocol must be tcp or udp, not {word[:40]!a}") from None
+def _protocol(word: str) -> str:
+    if word.lower() not in ("tcp", "udp"):
+        raise usage.UsageError(f"the protocol must be tcp or udp, not {word[:40]!a}")
+    return word.lower()
 
 
-def _endpoint(text: str) -> Endpoint:
+def _destination(text: str) -> tuple[str, int]:
+    """An address in its canonical form, or a host name, and the port."""
     match = re.fullmatch(r"\[([^\]]+)\]:([0-9]{1,5})", text) or re.fullmatch(
         r"([^:\[\]]+):([0-9]{1,5})", text
     )
-    if match is None or not 1 <= int(match[2]) <= 65535:
-        raise usage.UsageError(
-            "the destination must be an address and a port, such as 192.0.2.1:443 or "
-            f"'[2001:db8::1]:443', not {text[:60]!a}"
-        )
-    family = AF_INET6 if ":" in match[1] else AF_INET
-    try:
-        return Endpoint(inet_ntop(family, inet_pton(family, match[1])), int(match[2]))
-    except (OSError, ValueError):
-        raise usage.UsageError(
-            f"{match[1][:60]!a} is not an IP address; rules go by addresses, so look a name up "
-            "first, with 'getent ahosts NAME'"
-        ) from None
+    if match is not None and 1 <= int(match[2]) <= 65535:
+        host, port = match[1], int(match[2])
+        if isAddress(host):
+            family = AF_INET6 if ":" in host else AF_INET
+            return inet_ntop(family, inet_pton(family, host)), port
+        if _isName(host) and not text.startswith("["):
+            return host, port
+    raise usage.UsageError(
+        "the destination must be an address or a host name, and a port, such as 192.0.2.1:443, "
+        f"example.org:443 or '[2001:db8::1]:443', not {text[:60]!a}"
+    )
+
+
+def _isName(host: str) -> bool:
+    name = host.removesuffix(".")
+    last = name.rpartition(".")[2]
+    return (
+        len(name) <= _NAME_LIMIT
+        and not last.isdigit()
+        and re.fullmatch(rf"({_LABEL}\.)*{_LABEL}", name) is not None
+    )

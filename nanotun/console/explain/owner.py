@@ -1,6 +1,6 @@
 """
 The process that owns the flow of C{nanotun explain}: either described in words, or a
-running one, which is examined with the daemon's own code.
+running one; and what the daemon's own scan says of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from twisted.python import usage
 from nanotun.config.selectors import processName
 from nanotun.config.settings import Settings
 from nanotun.errors import ConfigError
-from nanotun.flow import Owner
 from nanotun.linux.users import uidOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
@@ -29,27 +28,19 @@ from nanotun.owners.values import EMPTY, Process, ProcStat
 NOBODY = -1
 
 
-def describedOwner(
-    settings: Settings, process: str | None, pid: str | None, uid: str | None, cgroup: str | None
-) -> Owner:
+def describedProcess(
+    process: str | None, pid: str | None, uid: str | None, cgroup: str | None
+) -> Process:
     """
-    The owner that the command line describes.  What it says takes precedence over what
+    The process that the command line describes.  What it says takes precedence over what
     the machine says about C{pid}.
 
     @raise ConfigError: the process does not exist, or cannot be examined.
     @raise usage.UsageError: a value is wrong.
     """
-    matcher = Matcher(
-        settings.excludedProcesses,
-        settings.excludeChildren,
-        uidOf,
-        os.path.realpath,
-    )
     found = Process(0, ProcStat(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
-    text = ""
     if pid is not None:
         found = _running(pid)
-        text = _scanned(settings, matcher, found.pid)
     if process is not None:
         path = process if process.startswith("/") else ""
         name = os.path.basename(process)
@@ -61,16 +52,17 @@ def describedOwner(
         if not cgroup.startswith("/"):
             raise usage.UsageError("--cgroup must be a path, such as /system.slice/x.service")
         found = found._replace(cgroup=cgroup.rstrip("/") or "/")
-    user = found.uids[1]
-    text = matcher.socketText(user, found.cgroup) or text or matcher.processText(found)
-    return Owner(found.pid, user, found.name, found.path, found.cgroup, text)
+    return found
 
 
-def _scanned(settings: Settings, matcher: Matcher, pid: int) -> str:
+def scanned(settings: Settings, pid: int) -> str:
     """
     What excludes a process according to the daemon's scan, which takes its ancestors and
     local proxies into account; empty if nothing does.
+
+    @raise ConfigError: the processes cannot be looked at.
     """
+    matcher = Matcher(settings.excludedProcesses, settings.excludeChildren, uidOf, os.path.realpath)
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
     proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
     descriptors = Descriptors(processes, time.thread_time)

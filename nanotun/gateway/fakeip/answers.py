@@ -22,6 +22,7 @@ excluded names, and names that no host can have.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.gateway.dns.addresses import packName, questionName
@@ -132,7 +133,7 @@ class FakeAnswers:
         return self._address(wire, query, kind, name, now)
 
     def _isFaked(self, name: str) -> bool:
-        return "." in name and name not in self._real and not _isWithin(name, self._excluded)
+        return isFaked(name, self._excluded, self._real)
 
     def _address(self, wire: bytes, query: Query, kind: int, name: str, now: float) -> bytes:
         fake = self._pool.give(name, now)
@@ -157,7 +158,18 @@ class FakeAnswers:
         return _reply(wire, query, NOERROR, _record(PTR, packName(fake.name)), b"")
 
 
-def _isWithin(name: str, zones: set[str] | tuple[str, ...]) -> bool:
+def isFaked(name: str, excluded: Collection[str], real: Collection[str]) -> bool:
+    """
+    Whether a name gets a fake address.
+
+    @param name: in lower case, without the final dot.
+    @param excluded: names that do not, with all names below them.
+    @param real: names that do not, without those below them.
+    """
+    return "." in name and name not in real and not _isWithin(name, excluded)
+
+
+def _isWithin(name: str, zones: Collection[str]) -> bool:
     """Whether a name is one of C{zones}, or below one of them."""
     while name not in zones:
         _, dot, name = name.partition(".")

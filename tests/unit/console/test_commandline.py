@@ -92,7 +92,7 @@ class CommandLineTests(ConsoleCase):
         self.assertIn("OK: the command line\n", self.say(check.main, "--proxy", "h")[1])
         self.assertIn(f"autoDefaultRoute is off in {path}, so", self.say(plan.main)[1])
         _, said, _ = self.say(explain.main, "tcp", "192.0.2.1:443")
-        self.assertIn(f"The configuration is {path}, because neither", said)
+        self.assertIn(f"  by       {path}\n", said)
         path.write_text("proxy: h\nautoDefaultRoute: true\n")
         self.assertTrue(
             self.say(plan.main)[1].startswith(f"# The configuration is {path}, because neither")

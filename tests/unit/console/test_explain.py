@@ -16,14 +16,55 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.config.options import Options
 from nanotun.console import main
-from nanotun.console.explain.answer import MEANINGS, DescribedOwner
+from nanotun.console.explain import answer
+from nanotun.daemon.explain import MEANINGS, DescribedOwner
+from nanotun.errors import NotRunning, RunningError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IOwners
 
 
-class ExplainTests(SynchronousTestCase):
-    """The command, as typed."""
+class FakeDaemon:
+    """A daemon that answers every question the same way, or not at all."""
+
+    asked: list[Any] = []
+    error: Exception | None = None
+
+    def __init__(self, runDir: str) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def __enter__(self) -> FakeDaemon:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        return None
+
+    def ask(self, name: str, arguments: Any) -> Any:
+        """Answer one question."""
+        self.asked.append((name, arguments))
+        if arguments["host"] == "example.org":
+            return {"lookUp": True}
+        return {
+            "protocol": "tcp",
+            "destination": f"{arguments['host']}:443",
+            "source": "",
+            "process": "",
+            "verdict": "proxy",
+            "meaning": "through the proxy",
+            "rule": "proxy",
+            "reason": "no other rule applies",
+            "trouble": "",
+            "notes": [],
+            "by": "daemon",
+            "pid": 4711,
+            "config": "/n.yaml",
+        }
+
+
+class ExplainCase(SynchronousTestCase):
+    """Types the command."""
 
     def typed(self, *words: str) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of C{nanotun explain}."""
@@ -52,6 +93,10 @@ class ExplainTests(SynchronousTestCase):
         self.assertIn(sentence, err)
         self.assertTrue(err.startswith("nanotun explain: "))
 
+
+class ExplainTests(ExplainCase):
+    """The command, as typed."""
+
     def test_control(self) -> None:
         """No control character of a process's name reaches the terminal."""
         for words in (("tcp", "192.0.2.1:80", "--process", "a\x1b[31m\nb"),):
@@ -73,6 +118,7 @@ class ExplainTests(SynchronousTestCase):
                 "  rule     reserved",
                 "  because  192.168.0.0/16 (private use, RFC 1918) is not on the Internet, and lan "
                 "is direct",
+                "  by       the options given",
             ],
         )
 
@@ -155,10 +201,10 @@ class ExplainTests(SynchronousTestCase):
         self.assertRule("direct link-local", *words[:3], "127.0.0.1")
 
     def test_notes(self) -> None:
-        """Notes say what might change the answer, and that there was no configuration."""
+        """Notes say what might change the answer."""
         notes = self.found("tcp", "1.1.1.1:443", "--exclude", "curl")["notes"]
         self.assertIn("(curl)", notes[0])
-        self.assertIn("No configuration", notes[1])
+        self.assertEqual(len(notes), 1)
         notes = self.found("tcp", "10.1.1.1:443", "--proxy", "proxy.example")["notes"]
         self.assertEqual(len(notes), 1)
         self.assertIn("no nosuch0", notes[0])
@@ -189,7 +235,10 @@ class ExplainTests(SynchronousTestCase):
             ("give a protocol and a destination", ("tcp",)),
             ("give a protocol and a destination", ("tcp", "1.1.1.1:1", "x")),
             ("must be tcp or udp, not 'icmp'", ("icmp", "1.1.1.1:1")),
-            ("'example.org' is not an IP address; rules go by", ("tcp", "example.org:443")),
+            ("example.org:443 or", ("tcp", "1.2.3:443")),
+            ("example.org:443 or", ("tcp", "[example.org]:443")),
+            ("example.org:443 or", ("tcp", "exa mple:443")),
+            ("example.org:443 or", ("tcp", "x-.example:443")),
             ("such as 192.0.2.1:443", ("tcp", "1.1.1.1")),
             ("such as 192.0.2.1:443", ("tcp", "1.1.1.1:0")),
             ("such as 192.0.2.1:443", ("tcp", "1.1.1.1:65536")),
@@ -207,6 +256,78 @@ class ExplainTests(SynchronousTestCase):
         ):
             self.assertWrong(sentence, *words)
 
+    def test_by(self) -> None:
+        """The answer says by what it was given."""
+        words = ("tcp", "192.0.2.1:443")
+        said = self.typed(*words, "--lan", "proxy", "--proxy", "p.example")[1]
+        self.assertTrue(said.endswith("by       the options given\n"), said)
+        self.patch(os, "environ", {**os.environ, "NANOTUN_RUNDIR": "/nowhere"})
+        status, out, _ = self.typed(*words)
+        self.assertIn("by       the defaults; neither a daemon nor /etc/nanotun.yaml is", out)
+        path = Path(self.mktemp())
+        path.touch(mode=0o600)
+        path.write_text("proxy: p.example\n")
+        self.patch(Options, "defaultFile", str(path))
+        status, out, _ = self.typed(*words)
+        self.assertEqual(status, 0)
+        self.assertIn(f"by       {path}\n", out)
+
+    def test_name(self) -> None:
+        """A host name is looked up, and each of its addresses is judged; equal ones together."""
+
+        def getaddrinfo(host: str, port: int, type: int) -> list[Any]:
+            self.assertEqual((host, port), ("example.org", 443))
+            found = ["1.1.1.1", "192.168.0.9", "9.9.9.9", "2620:fe::fe"]
+            return [(0, 0, 0, "", (address, port)) for address in found]
+
+        self.patch(socket, "getaddrinfo", getaddrinfo)
+        words = ("tcp", "example.org:443", "--proxy", "p.example", "--exclude-ip", "2620:fe::/48")
+        found = self.found(*words)
+        self.assertEqual(found["destination"], "example.org:443")
+        self.assertEqual(len(found["addresses"]), 4)
+        blocks = [(each["rule"], each["addresses"]) for each in found["answers"]]
+        self.assertEqual(
+            blocks,
+            [
+                ("proxy", ["1.1.1.1", "9.9.9.9"]),
+                ("reserved", ["192.168.0.9"]),
+                ("excluded-ip", ["2620:fe::fe"]),
+            ],
+        )
+        self.assertEqual(found["rule"], "proxy")
+        _, out, _ = self.typed(*words)
+        self.assertIn("  1.1.1.1, 9.9.9.9:\n  PROXY    through", out)
+        found = self.found(*words[:2], "--from", "2001:db8::1", "--proxy", "h")
+        self.assertEqual(found["addresses"], ["2620:fe::fe"])
+
+    def test_unknownName(self) -> None:
+        """A name that cannot be looked up is one sentence."""
+
+        def getaddrinfo(host: str, port: int, type: int) -> list[Any]:
+            raise socket.gaierror(-2, "Name or service not known")
+
+        self.patch(socket, "getaddrinfo", getaddrinfo)
+        self.assertEqual(
+            self.typed("tcp", "nosuch.example:443", "--lan", "proxy"),
+            (
+                1,
+                "",
+                "nanotun explain: nosuch.example cannot be looked up (Name or service not known); "
+                "give an address to leave DNS out of it.\n",
+            ),
+        )
+
+    def test_fakeName(self) -> None:
+        """With fake-ip a name is judged without being looked up, unless it is left alone."""
+        self.patch(socket, "getaddrinfo", None)
+        words = ["--dns-mode", "fake-ip", "--proxy", "p.example"]
+        words += ["--fake-ip-exclude", "corp.example"]
+        found = self.found("tcp", "www.example.org:443", *words)
+        self.assertEqual((found["rule"], found["destination"]), ("fake-ip", "www.example.org:443"))
+        self.assertIn("The name is not looked up here", found["notes"][0])
+        for name in ("a.corp.example", "p.example", "short"):
+            self.assertRaises(TypeError, self.found, "tcp", f"{name}:443", *words)
+
     def test_owner(self) -> None:
         """The described process owns every flow; without one, questions are counted."""
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("1.1.1.1", 1))
@@ -221,3 +342,47 @@ class ExplainTests(SynchronousTestCase):
     def test_meanings(self) -> None:
         """Every verdict is explained."""
         self.assertEqual(set(MEANINGS), set(Verdict))
+
+
+class DaemonTests(ExplainCase):
+    """The same, where a daemon runs."""
+
+    def setUp(self) -> None:
+        """Have a daemon."""
+        self.asked: list[Any] = []
+        self.patch(FakeDaemon, "asked", self.asked)
+        self.patch(answer, "Client", FakeDaemon)
+
+    def test_daemonFirst(self) -> None:
+        """The daemon is asked if nothing but the flow and the place of the daemon is given."""
+        for words in ((), ("--run-dir", "/run/x"), ("--process", "curl"), ("--from", "192.0.2.9")):
+            status, out, _ = self.typed("tcp", "192.0.2.1:443", *words)
+            self.assertEqual(status, 0)
+            self.assertIn("  by       the daemon that runs (process 4711)", out)
+        self.assertEqual([name for name, _ in self.asked], ["explain"] * 4)
+        self.assertEqual(self.asked[2][1]["process"]["names"], ["curl"])
+        self.assertEqual(self.asked[3][1]["source"], "192.0.2.9")
+        json.dumps(self.asked)
+
+    def test_daemonsName(self) -> None:
+        """The daemon says whether a name has to be looked up."""
+        found = [(0, 0, 0, "", ("192.0.2.7", 443))]
+        self.patch(socket, "getaddrinfo", lambda *words, **more: found)
+        _, out, _ = self.typed("tcp", "example.org:443")
+        self.assertTrue(out.startswith("tcp example.org:443 (192.0.2.7)\n"), out)
+        self.assertEqual([each["host"] for _, each in self.asked], ["example.org", "192.0.2.7"])
+
+    def test_optionsDoNotAsk(self) -> None:
+        """Options ask about other settings than the daemon's."""
+        for words in (("--lan", "proxy"), ("--proxy", "h"), ("--no-dns-cache",)):
+            self.assertEqual(self.typed("tcp", "192.0.2.1:443", *words)[0], 0)
+        self.assertEqual(self.asked, [])
+
+    def test_cannotAsk(self) -> None:
+        """Where the daemon cannot be asked, the settings answer, and a note says why."""
+        self.patch(FakeDaemon, "error", RunningError("Only root may ask."))
+        status, out, _ = self.typed("tcp", "192.0.2.1:443")
+        self.assertEqual(status, 0)
+        self.assertIn("  note     The daemon was not asked: Only root may ask.", out)
+        self.patch(FakeDaemon, "error", NotRunning("None."))
+        self.assertNotIn("The daemon was not", self.typed("tcp", "192.0.2.1:443")[1])

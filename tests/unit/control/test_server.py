@@ -72,17 +72,18 @@ class ProtocolTests(SynchronousTestCase):
         self.made: list[Any] = []
         self.factory = ControlFactory(
             {
-                "status": lambda: {"up": True},
-                "later": lambda: self.later,
+                "status": lambda arguments: {"up": True},
+                "later": lambda arguments: self.later,
+                "echo": lambda arguments: arguments,
                 "no": self.refuse,
-                "bug": lambda: 1 // 0,
-                "odd": object,
+                "bug": lambda arguments: 1 // 0,
+                "odd": lambda arguments: object(),
             },
             frozenset({0, 1000}),
             lambda transport: self.uid,
         )
 
-    def refuse(self) -> None:
+    def refuse(self, arguments: Any) -> None:
         """A handler that refuses."""
         raise RunningError("This is not possible now.")
 
@@ -122,6 +123,12 @@ class ProtocolTests(SynchronousTestCase):
                 self.said(transport), [{"version": 1, "ok": True, "result": {"up": True}}]
             )
 
+    def test_arguments(self) -> None:
+        """A handler gets the request's arguments, which may be left out."""
+        self.assertEqual(self.ask(requestLine("echo", {"a": ["ä"]}))["result"], {"a": ["ä"]})
+        for line in (requestLine("echo"), b'{"version": 1, "request": "echo", "arguments": null}'):
+            self.assertEqual(self.ask(line)["result"], {})
+
     def test_later(self) -> None:
         """The connection does not time out while an answer is being prepared."""
         transport = self.connect()
@@ -154,6 +161,7 @@ class ProtocolTests(SynchronousTestCase):
             (requestLine("x\x1b"), "The daemon knows no request 'x\\x1b'."),
             (b"hello", "This is no request."),
             (b"[]", "This is no request."),
+            (b'{"version": 1, "request": "echo", "arguments": [1]}', "This is no request."),
             (b'{"version": 2, "request": "status"}', "The daemon speaks version 1"),
         ):
             answer = self.ask(line)

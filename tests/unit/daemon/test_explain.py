@@ -1,0 +1,143 @@
+"""Tests of L{nanotun.daemon.explain}."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.config.options import Options
+from nanotun.config.settings import Settings
+from nanotun.console.explain.answer import byTheSettings
+from nanotun.daemon.explain import (
+    LOOK_UP,
+    DescribedOwner,
+    Question,
+    explainHandler,
+    fieldsOf,
+    processOf,
+)
+from nanotun.errors import RunningError
+from nanotun.owners.values import Process, ProcStat
+from nanotun.policy.judge import Judge
+
+CURL = {
+    "pid": 0,
+    "uids": [1, 1, 1],
+    "names": ["curl"],
+    "name": "curl",
+    "path": "",
+    "cgroup": "",
+}
+
+
+def settingsOf(*arguments: str) -> Settings:
+    """The settings of a command line."""
+    options = Options()
+    options.parseOptions(["--proxy", "proxy.example", "--tun", "lo", *arguments])
+    return options.settings
+
+
+class ExplainHandlerTests(SynchronousTestCase):
+    """L{explainHandler}."""
+
+    def setUp(self) -> None:
+        self.excluded: dict[int, Any] = {}
+        self.live = SimpleNamespace()
+        self.configure()
+
+    def configure(self, *arguments: str) -> None:
+        """Put settings in force."""
+        settings = settingsOf(*arguments)
+        judge = Judge(settings, DescribedOwner(None), lambda host: host == "198.18.0.2", self.no)
+        owners = SimpleNamespace(table=SimpleNamespace(excluded=self.excluded))
+        self.live.current = SimpleNamespace(settings=settings, owners=owners, judge=judge)
+
+    def no(self, host: str) -> bool:
+        """No route leads into the device."""
+        return False
+
+    def ask(self, **changes: Any) -> dict[str, Any]:
+        """The answer, as it arrives at the asker."""
+        question = Question("tcp", "1.1.1.1", 443, "", None)._replace(**changes)
+        handler = explainHandler(cast(Any, self.live), "/n.yaml")
+        arguments = json.loads(json.dumps(question._asdict()))
+        found = json.loads(json.dumps(handler(arguments)))
+        assert isinstance(found, dict)
+        return found
+
+    def test_same(self) -> None:
+        """The daemon's answer is that of the same settings without a daemon."""
+        self.configure("--exclude", "curl", "--exclude-ip", "9.9.9.9")
+        cases: tuple[dict[str, Any], ...] = (
+            {},
+            {"host": "9.9.9.9"},
+            {"host": "192.168.1.1", "protocol": "udp"},
+            {"process": CURL},
+            {"host": "169.254.169.254", "source": "192.0.2.9"},
+        )
+        for changes in cases:
+            question = Question("tcp", "1.1.1.1", 443, "", None)._replace(**changes)
+            expected = byTheSettings(self.live.current.settings, question)
+            found = self.ask(**changes)
+            self.assertEqual(
+                {key: found.pop(key) for key in ("by", "pid", "config")},
+                {"by": "daemon", "pid": os.getpid(), "config": "/n.yaml"},
+            )
+            self.assertEqual(found, expected)
+
+    def test_inForce(self) -> None:
+        """The answer is by what is in force now."""
+        self.assertEqual(self.ask(host="10.1.1.1")["rule"], "reserved")
+        self.configure("--lan", "proxy")
+        self.assertEqual(self.ask(host="10.1.1.1")["rule"], "proxy")
+
+    def test_scanned(self) -> None:
+        """Of a running process the daemon knows more than its description says."""
+        self.configure("--exclude", "curl")
+        process = {**CURL, "pid": 7, "name": "sh", "names": ["sh"]}
+        self.assertEqual(self.ask(process=process)["verdict"], "proxy")
+        self.excluded[7] = SimpleNamespace(text="curl")
+        self.assertEqual(self.ask(process=process)["verdict"], "direct")
+        self.live.current.owners = None
+        self.assertEqual(self.ask(process=process)["verdict"], "proxy")
+
+    def test_name(self) -> None:
+        """A name has to be looked up first, unless fake-ip gives it an address."""
+        self.assertEqual(self.ask(host="example.org"), LOOK_UP)
+        self.configure("--dns-mode", "fake-ip", "--fake-ip-exclude", "corp.example")
+        for host in ("a.corp.example", "proxy.example", "printer"):
+            self.assertEqual(self.ask(host=host), LOOK_UP, host)
+        found = self.ask(host="Example.org")
+        self.assertEqual((found["rule"], found["destination"]), ("fake-ip", "Example.org:443"))
+
+    def test_process(self) -> None:
+        """A process arrives as it was, except for its times."""
+        stat = ProcStat(0, 0, b"", 0, 0)
+        process = Process(7, stat, (1, 2, 3), frozenset({"a", "b"}), "a", "/a\udcff", "/c")
+        self.assertEqual(processOf(json.loads(json.dumps(fieldsOf(process)))), process)
+
+    def test_nonsense(self) -> None:
+        """What is no question is refused with a sentence."""
+        handler = explainHandler(cast(Any, self.live), "")
+        good = Question("tcp", "1.1.1.1", 443, "", None)._asdict()
+        cases: tuple[dict[str, Any], ...] = (
+            {"protocol": "icmp"},
+            {"protocol": 7},
+            {"port": 0},
+            {"port": "x"},
+            {"host": 7},
+            {"source": "here"},
+            {"process": {}},
+            {"process": [1]},
+            {"process": {**CURL, "uids": []}},
+            {"process": {**CURL, "names": [1]}},
+            {"more": 1},
+        )
+        for changes in cases:
+            error = self.assertRaises(RunningError, handler, {**good, **changes})
+            self.assertEqual(str(error), "This is no question about a flow.", changes)
+        self.assertRaises(RunningError, handler, {})
