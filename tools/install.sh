@@ -132,8 +132,15 @@ systemctl disable --now nanotun, or without systemd: service nanotun stop"
     done
     rm -f "$DESTDIR$PREFIX/bin/nanotun"
     rm -rf "$DESTDIR$lib"
+    # What 'systemctl enable' and 'update-rc.d' have made points nowhere now.
+    wanted=$DESTDIR$SYSCONFDIR/systemd/system/multi-user.target.wants/nanotun.service
+    if [ "$(readlink "$wanted")" = "$PREFIX/lib/systemd/system/nanotun.service" ]; then
+        rm -f "$wanted"
+    fi
+    rm -f "$DESTDIR$SYSCONFDIR"/rc?.d/[SK][0-9][0-9]nanotun
     echo "nanotun is removed. What is left is yours: $config, $SYSCONFDIR/default/nanotun,"
-    echo "/var/lib/nanotun and the logs in /var/log/nanotun."
+    echo "/var/lib/nanotun, the logs in /var/log/nanotun, and logs/ in any directory where you"
+    echo "started it by hand."
 }
 
 may() {

@@ -172,6 +172,16 @@ class InstallTests(LabCase):
         self.assertEqual(self.files(), FILES)
         for name in KEPT:
             self.assertEqual((self.root / name).read_text(), "mine\n")
+        links = {
+            "etc/systemd/system/multi-user.target.wants/nanotun.service": (
+                self.root / "usr/lib/systemd/system/nanotun.service"
+            ),
+            "etc/rc2.d/S01nanotun": Path("../init.d/nanotun"),
+            "etc/rc6.d/K01nanotun": Path("../init.d/nanotun"),
+        }
+        for name, target in links.items():
+            (self.root / name).parent.mkdir(parents=True)
+            (self.root / name).symlink_to(target)
         status, said = self.installer("uninstall")
         self.assertEqual(status, 0, said)
         self.assertIn("nanotun is removed. What is left is yours:", said)
