@@ -96,8 +96,10 @@ def _row(key: Key) -> str:
     flags = f"`--{key.flag}`, `--no-{key.flag}`" if key.switch else f"`--{key.flag}`"
     if key.default is None:
         default = "(required)"
+    elif key.default == "":
+        default = "(none)"
     else:
-        shown = str(key.default) or "''"
+        shown = str(key.default)
         if len(shown) > DEFAULT:
             shown = f"{shown[:DEFAULT].rpartition(',')[0]},..."
         default = f"`{shown}`"

@@ -107,6 +107,14 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(settings.count(f"| `{name}` | `--"), 1, name)
             self.assertEqual(reload.count(f"`{name}`"), 1, name)
 
+    def test_quotes(self) -> None:
+        """An empty default is not shown as a row of quotes that looks like three."""
+        texts = [*documents.documents().values(), manpage.page(words())]
+        texts += [make(words()) for shell, make in completions.SHELLS.items() if shell != "zsh"]
+        for text in texts:
+            self.assertNotIn("'''", text)
+        self.assertIn("| `fakeIpExclude` | `--fake-ip-exclude` | (none) |", "".join(texts))
+
     def test_lines(self) -> None:
         """The sample fits a terminal, and a list in it is not broken."""
         text = documents.sample()
