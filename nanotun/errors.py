@@ -75,7 +75,13 @@ class UpstreamError(NanotunError):
     """
     A flow cannot leave.  L{nanotun.router.router.REFUSALS} has what the app sees of each
     subclass.
+
+    @ivar news: whether the sentence tells the user more than the app sees.
     """
+
+    def __init__(self, sentence: str = "", news: bool = False) -> None:
+        super().__init__(sentence)
+        self.news = news
 
 
 class UpstreamRefused(UpstreamError):
@@ -102,11 +108,21 @@ class NameUnknown(UpstreamHostUnreachable):
 
 
 class UpstreamProhibited(UpstreamError):
+    """The rules of this machine or of the proxy forbid the destination."""
+
+
+class UpstreamForbids(UpstreamProhibited):
     """The proxy's rules forbid the destination."""
 
 
 class UpstreamTimeout(UpstreamError):
     """The deadline for connect, handshake and reply passed."""
+
+
+class DestinationSilent(UpstreamTimeout):
+    """
+    The destination was asked for, and nothing came; or the proxy says that nothing came.
+    """
 
 
 class DatagramsUnsupported(UpstreamError):

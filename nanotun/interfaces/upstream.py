@@ -89,6 +89,7 @@ class IHandshake(Interface):
     leftover = Attribute("Bytes that came after the handshake's last, once L{done}.")
     again = Attribute("Whether a new connection is needed now, to L{begin} on.")
     resumable = Attribute("Whether to do the same if the connection is lost now.")
+    requested = Attribute("Whether the request was sent, and no byte of an answer has come.")
 
 
 class IAssociateHandshake(IHandshake):
@@ -97,7 +98,6 @@ class IAssociateHandshake(IHandshake):
     connection that it was done on is kept for as long as the association is used.
     """
 
-    requested = Attribute("Whether the request was sent and not yet answered.")
     bound = Attribute("The L{Endpoint} that the proxy gives for its UDP relay, once L{done}.")
 
     def relay(proxyHost: str) -> Endpoint:

@@ -4,8 +4,9 @@ Logs each cause of errors once and then counts it.
 
 from __future__ import annotations
 
+from constantly import NamedConstant
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from nanotun.timer import Timer
 
@@ -19,13 +20,24 @@ CAUSE_LIMIT = 64
 
 class TroubleLog:
     """
-    Logs one error line per cause: the first at once, then a count every
+    Logs one line per cause: the first at once, then a count every
     L{REPORT_INTERVAL} while it lasts.  A proxy that is down under a load of
     hundreds of flows per second must not fill the disk.
+
+    @param level: the lines' level.
+    @param limit: how many causes are told apart at a time.
     """
 
-    def __init__(self, clock: IReactorTime, log: Logger) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        log: Logger,
+        level: NamedConstant = LogLevel.error,
+        limit: int = CAUSE_LIMIT,
+    ) -> None:
         self._log = log
+        self._level = level
+        self._limit = limit
         self._counts: dict[str, int] = {}
         self._others = 0
         self._timer = Timer(clock, self._summarise)
@@ -38,11 +50,11 @@ class TroubleLog:
         """
         if cause in self._counts:
             self._counts[cause] += 1
-        elif len(self._counts) >= CAUSE_LIMIT:
+        elif len(self._counts) >= self._limit:
             self._others += 1
         else:
             self._counts[cause] = 0
-            self._log.error("{cause}", cause=cause)
+            self._log.emit(self._level, "{cause}", cause=cause)
         if not self._timer.active:
             self._timer.start(REPORT_INTERVAL)
 
@@ -63,7 +75,9 @@ class TroubleLog:
     def _logCounts(self, line: str) -> None:
         for cause, count in self._counts.items():
             if count:
-                self._log.error(line, cause=cause, count=count, seconds=REPORT_INTERVAL)
+                self._log.emit(self._level, line, cause=cause, count=count, seconds=REPORT_INTERVAL)
         if self._others:
-            self._log.error("{count} more flows failed for other causes", count=self._others)
+            self._log.emit(
+                self._level, "{count} more flows failed for other causes", count=self._others
+            )
             self._others = 0

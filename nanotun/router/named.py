@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import (
+    DestinationSilent,
     NameUnknown,
     ProxyError,
     UnexpectedEvent,
@@ -277,7 +278,7 @@ class NamedDial:
             f"No connection to {self._name} was made within {self._timeout:g} s, its lookup "
             "included."
         )
-        self.deferred.errback(UpstreamTimeout(error))
+        self.deferred.errback(DestinationSilent(error, news=True))
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
         # Deferred.cancel itself fails it with CancelledError.

@@ -12,15 +12,17 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import (
+    DestinationSilent,
     FamilyUnsupported,
     FlowLimitError,
     NameUnknown,
     UpstreamError,
+    UpstreamForbids,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
     UpstreamProhibited,
@@ -44,8 +46,17 @@ from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.redirection import Redirection
 from nanotun.router.undecided import UndecidedFlows
 
+#: The namespace of the lines that tell what a proxy says about destinations.
+SAID = "nanotun.router.said"
+
+#: Sentences of that kind told apart at a time.  A scan must not fill the log, and five are
+#: enough to see what is going on.
+SAID_LIMIT = 5
+
 #: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
-#: passed included, is a reset: the app should not go on trying.
+#: passed included, is a reset: the app should not go on trying.  So is a proxy's ban, since
+#: ICMP's "prohibited" becomes "no route" or "permission denied" depending on the family, and
+#: the latter sends people to look for a wrong key.
 REFUSALS: dict[type[UpstreamError], Refusal] = {
     UpstreamRefused: Refusal.RESET,
     UpstreamHostUnreachable: Refusal.HOST_UNREACHABLE,
@@ -53,6 +64,7 @@ REFUSALS: dict[type[UpstreamError], Refusal] = {
     FamilyUnsupported: Refusal.NET_UNREACHABLE,
     NameUnknown: Refusal.HOST_UNREACHABLE,
     UpstreamProhibited: Refusal.PROHIBITED,
+    UpstreamForbids: Refusal.RESET,
 }
 
 
@@ -71,6 +83,7 @@ class FlowRouter:
     """
 
     _log = Logger()
+    _saidLog = Logger(namespace=SAID)
 
     def __init__(
         self,
@@ -91,6 +104,7 @@ class FlowRouter:
         self._direct = direct
         self._gateway = gateway
         self._trouble = TroubleLog(clock, self._log)
+        self._said = TroubleLog(clock, self._saidLog, LogLevel.info, SAID_LIMIT)
         self._tally = Tally(clock, self._log)
         self._associations = Associations(engine, clock, self._trouble)
         self._redirection = Redirection(names, self._associations, self._trouble)
@@ -219,6 +233,7 @@ class FlowRouter:
         self._redirection.stop()
         self._associations.stop()
         self._trouble.stop()
+        self._said.stop()
 
     def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
@@ -288,10 +303,12 @@ class FlowRouter:
                 failure=reason,
                 destination=request.flow.destination,
             )
-        elif type(error) in REFUSALS:
-            # The destination's fault: the app sees it itself.
-            refusal = REFUSALS[type(error)]
-            if self.logFlows:
+        elif type(error) in REFUSALS or isinstance(error, DestinationSilent):
+            # Nothing is wrong with the proxy, and most of it the app sees itself.
+            refusal = REFUSALS.get(type(error), refusal)
+            if error.news:
+                self._said.report(str(error))
+            elif self.logFlows:
                 self._log.debug("Flow {flow}: {error}", flow=request.flow.id, error=str(error))
         else:
             self._trouble.report(str(error))

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from nanotun.errors import (
+    DestinationSilent,
     UpstreamError,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
     UpstreamProhibited,
     UpstreamRefused,
-    UpstreamTimeout,
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
@@ -42,7 +42,7 @@ ERRORS: dict[int, type[UpstreamError]] = {
     errno.ENETDOWN: UpstreamNetUnreachable,
     errno.EACCES: UpstreamProhibited,
     errno.EPERM: UpstreamProhibited,
-    errno.ETIMEDOUT: UpstreamTimeout,
+    errno.ETIMEDOUT: DestinationSilent,
 }
 
 
@@ -73,7 +73,8 @@ class DirectUpstream:
             return fail(
                 UpstreamNetUnreachable(f"The route to {destination} leads into the tunnel again.")
             )
-        return self._connector.open(HostAddresses(self._context.reactor, host, port))
+        addresses = HostAddresses(self._context.reactor, host, port)
+        return self._connector.open(addresses, destination=destination)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""

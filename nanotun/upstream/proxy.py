@@ -112,7 +112,7 @@ class ProxyUpstream:
             handshake = self._handshakes.connect(destination)
         except UpstreamError as error:
             return fail(error)
-        opened = self._open(handshake)
+        opened = self._open(handshake, destination)
         if self._handshakes.carry is not None:
             opened.addCallback(partial(self._handshakes.carry, handshake))
         return opened
@@ -165,12 +165,12 @@ class ProxyUpstream:
         """See L{IUpstream.describe}."""
         return self._name
 
-    def _open(self, handshake: IHandshake) -> Deferred[Connection]:
+    def _open(self, handshake: IHandshake, destination: Endpoint) -> Deferred[Connection]:
         pool = self.pool
         warm = None if pool is None else pool.take()
         if pool is None or warm is None:
-            return self._connector.open(self._addresses, handshake)
-        opened = reuse(self._connector, self._addresses, handshake, warm)
+            return self._connector.open(self._addresses, handshake, destination)
+        opened = reuse(self._connector, self._addresses, handshake, warm, destination)
         # After the request is sent: nobody waits for the new connections.
         pool.refill()
         return opened

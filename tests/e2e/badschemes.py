@@ -20,6 +20,7 @@ from tests.e2e.lab.badsocks import HANG_SECONDS, Handler
 from tests.e2e.lab.daemon import CONNECT_SECONDS
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import IPV4
+from tests.e2e.schemes import SAID
 
 DEADLINE = CONNECT_SECONDS + 1.6
 """Seconds: the daemon's own deadline, plus what a busy machine needs for a retransmitted SYN."""
@@ -27,6 +28,10 @@ DEADLINE = CONNECT_SECONDS + 1.6
 SECRET = "geheim-4711"
 
 MUTATIONS = 300
+
+SILENT = "No answer about"
+"""What is said of a proxy whose whole conversation is the request, and that is silent: the
+destination may be what is silent."""
 
 SPARE_FDS = 2
 """Descriptors that a daemon may open once and keep."""
@@ -38,12 +43,14 @@ class BadCase(schemes.ProgramsCase):
 
     @cvar dialect: the protocol of its proxies.
     @cvar credentials: those in the URL.
+    @cvar hanging: words of the line about a proxy that takes a connection and says nothing.
     @ivar handler: the proxy's current behaviour.
     """
 
     seconds = 120
     dialect = SOCKS4
     credentials = "someone@"
+    hanging = SILENT
 
     def setUp(self) -> None:
         """Begin with a proxy that is useless."""
@@ -78,7 +85,8 @@ class BadCase(schemes.ProgramsCase):
         if number != errno.ECONNREFUSED or seconds > DEADLINE:
             troubles.append(f"{os.strerror(number)} after {seconds:.1f} s")
         try:
-            self.assertTold(daemon, f"{self.dialect.scheme}", IPV4.proxy, words)
+            level = SAID if words == SILENT else "error ["
+            self.assertTold(daemon, f"{self.dialect.scheme}", IPV4.proxy, words, level=level)
         except AssertionError as error:
             troubles.append(str(error))
         if SECRET in daemon.log():
@@ -115,7 +123,7 @@ class BadChecks(BadCase):
                     badproxy.answers(dialect, b"", closes=True),
                     "closed the connection before its answer",
                 ),
-                "hangs": (badproxy.hangs, "did not answer within 2 s"),
+                "hangs": (badproxy.hangs, self.hanging),
                 "stops before the last byte": (
                     badproxy.answers(dialect, grant[:-1]),
                     "did not answer within 2 s",

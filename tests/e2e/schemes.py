@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from twisted.trial.unittest import SkipTest
 
+from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab import curl, pattern
 from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
@@ -39,8 +40,8 @@ MANY = 64
 PROMPT_SECONDS = 1.6
 """As in L{tests.e2e.test_truthful}: a connect(2) that fails at once may take a second."""
 
-UNREACHABLE = (errno.EHOSTUNREACH, errno.EACCES)
-"""Linux's two errnos for "prohibited": IPv4's and IPv6's."""
+SAID = "info [nanotun.router.said]"
+"""Level and namespace of the lines about what a proxy says about a destination."""
 
 CREDENTIALS = f"{USER}:{quote(PASSWORD, safe='')}@"
 
@@ -67,14 +68,16 @@ class ProgramsCase(TunnelCase):
         self.addCleanup(server.stop)
         return server
 
-    def assertTold(self, daemon: Daemon, *words: str) -> str:
+    def assertTold(self, daemon: Daemon, *words: str, level: str = "error [") -> str:
         """
         The log has exactly one error, in a line with all of C{words}.
 
+        @param level: L{SAID} for what is said about a destination, without any error.
         @return: the line.
         """
-        waitUntil(lambda: " error [" in daemon.log(), 2, f"an error about {words}")
-        lines = {line for line in daemon.log().splitlines() if " error [" in line}
+        waitUntil(lambda: f" {level}" in daemon.log(), 2, f"an error about {words}")
+        levels = (f" {level}", " error [")
+        lines = {line for line in daemon.log().splitlines() if any(x in line for x in levels)}
         self.assertEqual(len(lines), 1, daemon.log())
         line = lines.pop()
         for word in words:
@@ -197,6 +200,8 @@ class SchemeChecks(SchemeCase):
         daemon = self.daemon(proxy=self.proxyURL(), dns=[IPV4.world])
         for family in self.families:
             self._checkErrors(family)
+            if self.forbids:
+                self._checkForbidden(daemon, family)
         for family in set(FAMILIES) - set(self.families):
             self.assertEqual(self.errorOf(family, REFUSED_PORT)[0], "ENETUNREACH")
         got = ask(self.lab.app, IPV4.gateway, "host.lab", "A")
@@ -215,10 +220,16 @@ class SchemeChecks(SchemeCase):
             seen, seconds = self.errorOf(family, port)
             self.assertEqual(seen, errno.errorcode[self.errors[port]], f"{family.name} {port}")
             self.assertLess(seconds, PROMPT_SECONDS)
-        if self.forbids:
-            seen, seconds = self.errorOf(family, 80, FORBIDDEN[family])
-            self.assertIn(seen, [errno.errorcode[each] for each in UNREACHABLE], family.name)
-            self.assertLess(seconds, PROMPT_SECONDS)
+
+    def _checkForbidden(self, daemon: Daemon, family: Family) -> None:
+        """The app sees a refused connection, and one line has the proxy's status and reason."""
+        seen, seconds = self.errorOf(family, 80, FORBIDDEN[family])
+        self.assertEqual(seen, "ECONNREFUSED", family.name)
+        self.assertLess(seconds, PROMPT_SECONDS)
+        said = f"does not allow connections to {Endpoint(FORBIDDEN[family], 80)} (status 403 '"
+        waitUntil(lambda: said in daemon.log(), 2, said)
+        (line,) = [line for line in daemon.log().splitlines() if said in line]
+        self.assertIn(SAID, line)
 
     def _checkDatagrams(self, daemon: Daemon) -> None:
         for _ in range(3):

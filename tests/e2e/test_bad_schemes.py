@@ -95,7 +95,7 @@ class HttpChecks(badschemes.BadChecks):
         """Each status and each message of a proxy becomes the errno that it stands for."""
         self.daemon(proxy=self.proxied())
         for head, expected in (
-            (b"403 No", errno.EHOSTUNREACH),  # Linux's errnos for "prohibited".
+            (b"403 No", errno.ECONNREFUSED),
             (b"451 No", errno.EHOSTUNREACH),
             (b"404 No", errno.EHOSTUNREACH),
             (b"500 No", errno.EHOSTUNREACH),

@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nanotun.flow import Endpoint
 from tests.e2e.case import LabCase
-from tests.e2e.lab import cell, udp
+from tests.e2e.lab import badproxy, cell, udp
 from tests.e2e.lab.cell import Done, Running, Terminal, nanotun
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
@@ -109,6 +110,20 @@ class CarryTests(RunCase):
         done = self.call("curl", "-qsS", IPV4.url(9, "/"))
         self.assertEqual(done.status, 7)
         self.assertRegex(done.err, r"(?m)^nanotun: .*10\.77\.1\.1:9.*$")
+
+    def test_forbidden(self) -> None:
+        """What the proxy says when it refuses a destination is shown, and nothing else."""
+        answer = b"HTTP/1.1 403 Not\x1b[2J here\r\nContent-Length: 0\r\n\r\n"
+        peer = self.peer(badproxy.answers(badproxy.HTTP, answer), self.lab.proxy)
+        proxy = f"http://{IPV4.proxy}:{peer.port}"
+        for family in FAMILIES:
+            done = self.call("curl", "-qs", family.url(22, "/"), proxy=proxy)
+            self.assertEqual(done.status, 7)
+            self.assertEqual(
+                done.err,
+                f"nanotun: The proxy {proxy} does not allow connections to "
+                f"{Endpoint(family.world, 22)} (status 403 'Not\\x1b[2J here').\n",
+            )
 
     def test_lastBytes(self) -> None:
         """What the command sent just before it ended arrives."""

@@ -11,9 +11,11 @@ import socket
 import struct
 import time
 
+from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, enginesAndFamilies
 from tests.e2e.lab.daemon import CONNECT_SECONDS
 from tests.e2e.lab.topology import MARK
+from tests.e2e.schemes import SAID
 
 REFUSED_PORT = 7000
 HOST_PORT = 7001
@@ -85,6 +87,10 @@ class RefusalChecks(TunnelCase):
             self.assertIn(number, (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH), proxy)
             self.assertGreater(seconds, CONNECT_SECONDS - 0.5)
             self.assertLess(seconds, CONNECT_SECONDS + PROMPT_SECONDS)
+            self.assertNotIn(" error [", daemon.log())
+            told = [line for line in daemon.log().splitlines() if SAID in line]
+            self.assertEqual(len(told), 1, daemon.log())
+            self.assertIn(str(Endpoint(self.family.world, SILENT_PORT)), told[0])
             self.assertEndsWell(daemon)
 
     def test_giveUp(self) -> None:

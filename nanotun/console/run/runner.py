@@ -11,7 +11,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
-from twisted.logger import FilteringLogObserver, LogPublisher, globalLogBeginner
+from twisted.logger import FilteringLogObserver, LogLevel, LogPublisher, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,6 +26,7 @@ from nanotun.daemon.tap import makeCellService
 from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
+from nanotun.router.router import SAID
 
 #: The beginning of the service's sentence about a failed start.
 PROLOGUE = "nanotun cannot start: "
@@ -166,8 +167,12 @@ def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) 
         files = LineObserver(settings.logFormat)
         files.add(DailyLogFile(settings.logDir, reactor, say).write)
         observers.append(files)
-    wanted = FilteringLogObserver(LogPublisher(*observers), [levelFilter(settings.logLevel)])
-    globalLogBeginner.beginLoggingTo([wanted], redirectStandardIO=False)
+    wanted = levelFilter(settings.logLevel)
+    if not options.tellsAll:
+        # Without it the command's user sees only that something did not connect.
+        wanted.setLogLevelForNamespace(SAID, LogLevel.info)
+    filtered = FilteringLogObserver(LogPublisher(*observers), [wanted])
+    globalLogBeginner.beginLoggingTo([filtered], redirectStandardIO=False)
 
 
 def _reactor() -> Any:

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from nanotun.errors import UnexpectedEvent, UpstreamError, UpstreamTimeout
+from nanotun.errors import DestinationSilent, UnexpectedEvent, UpstreamError, UpstreamTimeout
+from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, IHandshake
 from nanotun.timer import Timer
 from nanotun.upstream.dial.protocol import UpstreamFactory
@@ -119,16 +120,21 @@ class Connector:
         self.makeStream = makeStream
 
     def open(
-        self, addresses: HostAddresses, handshake: IHandshake | None = None
+        self,
+        addresses: HostAddresses,
+        handshake: IHandshake | None = None,
+        destination: Endpoint | None = None,
     ) -> Deferred[Connection]:
         """
         Open one leg.
 
         @param handshake: one that has not begun, or L{None} if a connected socket is
             enough.
+        @param destination: where the leg is to lead, for an error; L{None} if only the
+            proxy is asked.
         @return: see L{nanotun.interfaces.IUpstream.connect}.
         """
-        dial = Dial(self, addresses, handshake)
+        dial = Dial(self, addresses, handshake, destination)
         dial.start()
         return dial.deferred
 
@@ -148,6 +154,7 @@ class Dial:
         "_connector",
         "_current",
         "_deadline",
+        "_destination",
         "_handshake",
         "_lookup",
         "_timer",
@@ -160,12 +167,17 @@ class Dial:
     transitions: ClassVar[Transitions] = TRANSITIONS
 
     def __init__(
-        self, connector: Connector, addresses: HostAddresses, handshake: IHandshake | None
+        self,
+        connector: Connector,
+        addresses: HostAddresses,
+        handshake: IHandshake | None,
+        destination: Endpoint | None = None,
     ) -> None:
         self.state = DialState.NEW
         self._connector = connector
         self._addresses = addresses
         self._handshake = handshake
+        self._destination = destination
         self._deadline = connector.reactor.seconds() + connector.timeout
         self._timer = Timer(connector.reactor, self._expired)
         self._untried: list[SocketAddress] = []
@@ -277,18 +289,34 @@ class Dial:
         if not self._left():
             if connecting:
                 self._addresses.doubt()
-            self._fail(
-                UpstreamTimeout(
-                    f"{self._connector.name} did not answer within "
-                    f"{self._connector.timeout:g} s (while {DOING[self.state]})."
-                )
-            )
+            self._fail(self._silence())
         elif connecting and self._untried:
             self._to(DialEvent.NEXT)
             self._abort()
             self._tryFirst()
         else:
             self._timer.start(self._left())
+
+    def _silence(self) -> UpstreamTimeout:
+        """The error at the deadline, which names whoever most likely did not answer."""
+        name, timeout = self._connector.name, self._connector.timeout
+        destination, handshake = self._destination, self._handshake
+        if destination is not None:
+            if handshake is None and self.state is DialState.CONNECTING:
+                return DestinationSilent(
+                    f"{name} {destination} did not answer within {timeout:g} s.", news=True
+                )
+            # A plugin's handshake may lack it.
+            if getattr(handshake, "requested", False):
+                return DestinationSilent(
+                    f"No answer about {destination} came within {timeout:g} s from the "
+                    f"{name.removeprefix('The ')}; most likely the destination is filtered or "
+                    "down.",
+                    news=True,
+                )
+        return UpstreamTimeout(
+            f"{name} did not answer within {timeout:g} s (while {DOING[self.state]})."
+        )
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
         self._to(DialEvent.CANCELLED)

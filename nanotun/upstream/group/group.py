@@ -89,7 +89,8 @@ class GroupUpstream(Service):
                 )
             return upstream.connect(destination)
 
-        return self._try(self.members.order()[:TRIES], ask, self._streams)
+        candidates = self.members.order()[:TRIES]
+        return self._try(candidates, ask, self._streams, str(destination))
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -135,8 +136,9 @@ class GroupUpstream(Service):
         candidates: Sequence[Member],
         ask: Callable[[IUpstream], Deferred[Any]],
         outcomes: IOutcomes,
+        destination: str = "",
     ) -> Deferred[Any]:
-        tries = Tries(candidates, ask, self._clock, self._timeout, outcomes)
+        tries = Tries(candidates, ask, self._clock, self._timeout, outcomes, destination)
         tries.askNext()
         return tries.deferred
 

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import (
     DatagramsUnsupported,
+    DestinationSilent,
     FamilyUnsupported,
     NameUnknown,
     ProxyError,
@@ -111,6 +112,7 @@ class Tries:
     @param ask: asks an upstream for the leg.
     @param timeout: seconds for all together.
     @param outcomes: provides L{IOutcomes}.
+    @param destination: where the leg is to lead, for an error; empty for an association.
     @raise UnexpectedEvent: from any method, for an event that the state does not allow.
     """
 
@@ -118,6 +120,7 @@ class Tries:
         "_ask",
         "_clock",
         "_deadline",
+        "_destination",
         "_fault",
         "_names",
         "_outcomes",
@@ -136,6 +139,7 @@ class Tries:
         clock: IReactorTime,
         timeout: float,
         outcomes: IOutcomes,
+        destination: str = "",
     ) -> None:
         self.state = TriesState.NEW
         self._untried = list(candidates)
@@ -144,6 +148,7 @@ class Tries:
         self._timeout = timeout
         self._deadline = clock.seconds() + timeout
         self._outcomes = outcomes
+        self._destination = destination
         self._fault: Failure | None = None
         self._names: list[str] = []
         self._underWay: list[_Try] = []
@@ -214,9 +219,16 @@ class Tries:
         self._to(TriesEvent.EXPIRED)
         for one in self._cancelOthers():
             self._outcomes.doubtful(one.member)
-        names = " or ".join(self._names)
-        self.deferred.errback(
-            UpstreamTimeout(f"No answer came within {self._timeout:g} s from {names}.")
+        self.deferred.errback(self._silence())
+
+    def _silence(self) -> UpstreamTimeout:
+        when = f"came within {self._timeout:g} s from {' or '.join(self._names)}"
+        if not self._destination:
+            return UpstreamTimeout(f"No answer {when}.")
+        return DestinationSilent(
+            f"No answer about {self._destination} {when}; most likely the destination is filtered "
+            "or down.",
+            news=True,
         )
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:

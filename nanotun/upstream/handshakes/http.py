@@ -113,10 +113,14 @@ class HttpHandshake:
         """See L{IHandshake}."""
         return self._state == _AGAIN
 
+    @property
+    def requested(self) -> bool:
+        """See L{IHandshake}."""
+        return self._state == _ANSWER and not self._first
+
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_LIMIT)
-        self._first = b""
         self.resumable = self._waited = False
         return self._request()
 
@@ -128,6 +132,7 @@ class HttpHandshake:
 
     def _request(self) -> bytes:
         self._state = _ANSWER
+        self._first = b""
         self._attempts += 1
         self._interim = self._bodyLength = 0
         headers = [(b"Host", self._target)]
@@ -211,7 +216,7 @@ class HttpHandshake:
             # tinyproxy answers a wrong password like this.
             raise self._wrongPassword(status)
         if status != 407:
-            raise refusal(self._proxy, self._destination, status, response.headers)
+            raise self._refusal(response)
         self._chooseLogin(
             parseChallenges(
                 value for name, value in response.headers if name == b"proxy-authenticate"
@@ -221,6 +226,17 @@ class HttpHandshake:
         framed = any(name in _FRAMING for name, _ in response.headers)
         stays = framed and self._connection.our_state is not h11.MUST_CLOSE
         self._state = _BODY if stays else _AGAIN
+
+    def _refusal(self, response: h11.Response) -> UpstreamError:
+        login = self._login
+        return refusal(
+            self._proxy,
+            self._destination,
+            response.status_code,
+            response.headers,
+            response.reason,
+            (lambda text: False) if login is None else login.reveals,
+        )
 
     def _chooseLogin(self, challenges: list[Challenge]) -> None:
         login, before = self._login, self._used

@@ -182,16 +182,17 @@ class Basic:
     Sends the password itself with every request.
 
     @ivar stale: always false.
+    @ivar last: what the last request was authorized with.
     """
 
     stale = False
 
     def __init__(self, username: bytes, password: bytes) -> None:
-        self._value = b"Basic " + base64.b64encode(username + b":" + password)
+        self.last = b"Basic " + base64.b64encode(username + b":" + password)
 
     def authorize(self, method: bytes, target: bytes) -> bytes:
         """The value of C{Proxy-Authorization} for one request."""
-        return self._value
+        return self.last
 
 
 class Digest:
@@ -199,6 +200,7 @@ class Digest:
     Answers with one nonce of the proxy, which is good for many requests.
 
     @ivar stale: whether the nonce replaces one that was merely too old.
+    @ivar last: what the last request was authorized with.
     """
 
     def __init__(
@@ -210,11 +212,12 @@ class Digest:
         self._password = password
         self._cnonce = cnonce
         self._count = 0
+        self.last = b""
 
     def authorize(self, method: bytes, target: bytes) -> bytes:
         """The value of C{Proxy-Authorization} for one request."""
         self._count += 1
-        return digestAnswer(
+        self.last = digestAnswer(
             self._challenge,
             self._username,
             self._password,
@@ -223,6 +226,7 @@ class Digest:
             self._cnonce,
             self._count,
         )
+        return self.last
 
 
 class HttpLogin:
@@ -264,6 +268,13 @@ class HttpLogin:
         else:
             return None
         return self.method
+
+    def reveals(self, text: bytes) -> bool:
+        """Whether a text has the password in it, or what stands for it in a request."""
+        secrets = [self._password, self._basic.last.removeprefix(b"Basic ").rstrip(b"=")]
+        if self.method is not None:
+            secrets.append(self.method.last)
+        return any(secret and secret in text for secret in secrets)
 
     def forget(self) -> None:
         """Start over, because the proxy did not accept the credentials."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nanotun.errors import (
     AuthenticationError,
+    DestinationSilent,
     ProxyError,
     UpstreamError,
+    UpstreamForbids,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
-    UpstreamProhibited,
     UpstreamRefused,
-    UpstreamTimeout,
 )
 from nanotun.flow import Endpoint
 
@@ -28,8 +28,8 @@ from nanotun.flow import Endpoint
 #: sentence about the destination, and the error that the app sees.
 STATUSES: dict[int, tuple[str, type[UpstreamError]]] = {
     # tinyproxy and privoxy filter with 403; 451 is RFC 7725.
-    403: ("does not allow connections to {}", UpstreamProhibited),
-    451: ("does not allow connections to {} for legal reasons", UpstreamProhibited),
+    403: ("does not allow connections to {}", UpstreamForbids),
+    451: ("does not allow connections to {} for legal reasons", UpstreamForbids),
     # For completeness: L{HttpHandshake} answers a 407 with credentials itself.
     407: ("wants a log-in for {}", AuthenticationError),
     # privoxy and WTE, for names that they cannot look up.
@@ -40,7 +40,7 @@ STATUSES: dict[int, tuple[str, type[UpstreamError]]] = {
     500: ("failed to reach {}", UpstreamHostUnreachable),
     502: ("failed to reach {}", UpstreamHostUnreachable),
     503: ("failed to reach {}", UpstreamHostUnreachable),
-    504: ("could not reach {} in time", UpstreamTimeout),
+    504: ("could not reach {} in time", DestinationSilent),
     # A web server, or a proxy without CONNECT.
     400: ("does not take the request for {}; check that it is an HTTP proxy", ProxyError),
     401: ("answers as a web server, asked for {}; check the proxy's port", ProxyError),
@@ -54,16 +54,16 @@ _OTHER = ("gave an unexpected answer about {}", ProxyError)
 
 #: RFC 9209, section 2.3.
 PROXY_STATUS: dict[bytes, tuple[str, type[UpstreamError]]] = {
-    b"dns_timeout": ("could not look up {} in time", UpstreamTimeout),
+    b"dns_timeout": ("could not look up {} in time", DestinationSilent),
     b"dns_error": ("cannot look up {}", UpstreamHostUnreachable),
     b"destination_not_found": ("cannot find {}", UpstreamHostUnreachable),
     b"destination_unavailable": ("cannot reach {}", UpstreamHostUnreachable),
-    b"destination_ip_prohibited": ("does not allow connections to {}", UpstreamProhibited),
+    b"destination_ip_prohibited": ("does not allow connections to {}", UpstreamForbids),
     b"destination_ip_unroutable": ("has no route to {}", UpstreamNetUnreachable),
     b"connection_refused": ("was refused by {}", UpstreamRefused),
     b"connection_terminated": ("was cut off by {}", UpstreamRefused),
-    b"connection_timeout": ("could not reach {} in time", UpstreamTimeout),
-    b"http_request_denied": ("does not allow connections to {}", UpstreamProhibited),
+    b"connection_timeout": ("could not reach {} in time", DestinationSilent),
+    b"http_request_denied": ("does not allow connections to {}", UpstreamForbids),
 }
 
 #: The number in C{X-Squid-Error: ERR_CONNECT_FAIL 111} is the errno of squid's host,
@@ -72,12 +72,24 @@ SQUID_ERRORS: dict[int, tuple[str, type[UpstreamError]]] = {
     errno.ECONNREFUSED: ("was refused by {}", UpstreamRefused),
     errno.EHOSTUNREACH: ("cannot reach {}", UpstreamHostUnreachable),
     errno.ENETUNREACH: ("has no route to {}", UpstreamNetUnreachable),
-    errno.ETIMEDOUT: ("could not reach {} in time", UpstreamTimeout),
+    errno.ETIMEDOUT: ("could not reach {} in time", DestinationSilent),
 }
 
 
+#: Characters of a reason that are shown; the usual ones have at most 31.
+REASON_LIMIT = 100
+
+#: The page that squid shows, such as ERR_ACCESS_DENIED; its names are shorter.
+_SQUID_PAGE = re.compile(rb"[A-Z_]{1,40}(?![^ ])")
+
+
 def refusal(
-    proxy: str, destination: Endpoint, status: int, headers: Iterable[tuple[bytes, bytes]]
+    proxy: str,
+    destination: Endpoint,
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]],
+    reason: bytes = b"",
+    reveals: Callable[[bytes], bool] = lambda text: False,
 ) -> UpstreamError:
     """
     The error that an answer stands for.
@@ -85,13 +97,24 @@ def refusal(
     @param proxy: the proxy's URL without its password.
     @param status: not 2xx.
     @param headers: their names in lower case.
+    @param reason: the reason phrase.
+    @param reveals: whether a text has something in it that must not be shown: a proxy may
+        send back what it got.
     """
-    text, kind = _reason(status, dict(headers))
+    fields = dict(headers)
+    text, kind = _meaning(status, fields)
     said = text.format(destination)
-    return kind(f"The proxy {proxy} {said} (status {status}).")
+    details = f"status {status}"
+    if reason and not reveals(reason):
+        # ASCII only: no control characters, and none that turn the text around.
+        details += f" {reason[:REASON_LIMIT].decode('latin-1')!a}"
+    page = _SQUID_PAGE.match(fields.get(b"x-squid-error", b""))
+    if page and not reveals(page[0]):
+        details += f", {page[0].decode('ascii')}"
+    return kind(f"The proxy {proxy} {said} ({details}).", news=True)
 
 
-def _reason(status: int, headers: dict[bytes, bytes]) -> tuple[str, type[UpstreamError]]:
+def _meaning(status: int, headers: dict[bytes, bytes]) -> tuple[str, type[UpstreamError]]:
     if status >= 500:
         told = re.search(rb"error=([a-z_]+)", headers.get(b"proxy-status", b""))
         if told and told[1] in PROXY_STATUS:

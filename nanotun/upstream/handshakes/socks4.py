@@ -74,7 +74,16 @@ class Socks4Handshake:
 
     again = False
 
-    __slots__ = ("_buffer", "_destination", "_proxy", "_request", "done", "leftover", "resumable")
+    __slots__ = (
+        "_buffer",
+        "_destination",
+        "_proxy",
+        "_request",
+        "done",
+        "leftover",
+        "requested",
+        "resumable",
+    )
 
     def __init__(self, destination: Endpoint, proxy: str, user: bytes = b"") -> None:
         self._destination = destination
@@ -84,24 +93,25 @@ class Socks4Handshake:
             (_REQUEST.pack(4, 1, destination.port), address, user, b"\0", name)
         )
         self._buffer = b""
-        self.done = self.resumable = False
+        self.done = self.requested = self.resumable = False
         self.leftover = b""
 
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
         self.resumable = False
+        self.requested = True
         return self._request
 
     def proceed(self, greeting: IHandshake | None) -> bytes:
         """See L{IHandshake.proceed}."""
-        self.resumable = True
+        self.requested = self.resumable = True
         return self._request
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""
         if self.done:
             raise HandshakeError(f"The proxy {self._proxy} sent bytes after its reply.")
-        self.resumable = False
+        self.requested = self.resumable = False
         buffer = self._buffer = self._buffer + data
         # The version is 0 here; some servers repeat the request's 4.
         if buffer[:1] not in (b"", b"\0", b"\4"):
@@ -121,7 +131,7 @@ class Socks4Handshake:
     def _refusal(self, reply: int) -> UpstreamError:
         text, kind = REPLIES.get(reply, ("gave an unknown reply about {}", ProxyError))
         said = text.format(self._destination)
-        return kind(f"The proxy {self._proxy} {said} (reply {reply}).")
+        return kind(f"The proxy {self._proxy} {said} (reply {reply}).", news=True)
 
 
 def _encodeHost(destination: Endpoint) -> tuple[bytes, bytes]:

@@ -30,9 +30,9 @@ from nanotun.errors import (
     HandshakeError,
     ProxyError,
     UpstreamError,
+    UpstreamForbids,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
-    UpstreamProhibited,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -63,7 +63,7 @@ LENGTH_LIMIT = 255
 #: failure, and several report a timeout as "TTL expired".
 REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     1: ("reports a general failure to reach {}", UpstreamRefused),
-    2: ("does not allow connections to {}", UpstreamProhibited),
+    2: ("does not allow connections to {}", UpstreamForbids),
     3: ("cannot reach the network of {}", UpstreamNetUnreachable),
     4: ("cannot reach the host of {}", UpstreamHostUnreachable),
     5: ("was refused by {}", UpstreamRefused),
@@ -79,6 +79,9 @@ RELAY_REPLIES: dict[int, tuple[str, type[UpstreamError]]] = {
     2: ("does not allow UDP, so that apps do without it", DatagramsUnsupported),
     7: ("does not carry UDP, so that apps do without it", DatagramsUnsupported),
 }
+
+#: Replies to CONNECT that tell the user more than the app sees.
+_NEWS = (1, 2, 6)
 
 _METHOD, _PASSWORD, _REPLY, _DONE = "METHOD", "PASSWORD", "REPLY", "DONE"
 
@@ -296,8 +299,8 @@ class Socks5Handshake:
 
     @property
     def requested(self) -> bool:
-        """See L{IAssociateHandshake}."""
-        return self._state == _REPLY
+        """See L{IHandshake}."""
+        return self._state == _REPLY and not self._buffer
 
     def relay(self, proxyHost: str) -> Endpoint:
         """See L{IAssociateHandshake.relay}."""
@@ -310,7 +313,8 @@ class Socks5Handshake:
         else:
             text, kind = REPLIES.get(reply, ("gave an unknown reply about {}", ProxyError))
             said = text.format(self._destination)
-        return kind(f"The proxy {self._proxy} {said} (reply {reply}).")
+        news = reply in _NEWS and self._command == CONNECT
+        return kind(f"The proxy {self._proxy} {said} (reply {reply}).", news)
 
     def _wrongVersion(self, buffer: bytes) -> HandshakeError:
         return HandshakeError(

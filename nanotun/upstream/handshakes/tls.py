@@ -140,7 +140,7 @@ class TlsGreeting:
     @param host: the proxy's name or address.
     """
 
-    again = resumable = False
+    again = requested = resumable = False
     leftover = b""
 
     __slots__ = ("_context", "_host", "_proxy", "done", "stream")
@@ -231,6 +231,11 @@ class TlsHandshake:
     def resumable(self) -> bool:
         """See L{IHandshake}."""
         return self._greeting.done and bool(self._inner.resumable)
+
+    @property
+    def requested(self) -> bool:
+        """See L{IHandshake}."""
+        return self._greeting.done and bool(getattr(self._inner, "requested", False))
 
     @property
     def leftover(self) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 
 from nanotun.errors import ProxyClosedError, UpstreamError
+from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, IHandshake
 from nanotun.upstream.dial.connector import (
     TRANSITIONS,
@@ -30,7 +31,11 @@ from nanotun.upstream.pool.warm import WarmConnection
 
 
 def reuse(
-    connector: Connector, addresses: HostAddresses, handshake: IHandshake, warm: WarmConnection
+    connector: Connector,
+    addresses: HostAddresses,
+    handshake: IHandshake,
+    warm: WarmConnection,
+    destination: Endpoint | None = None,
 ) -> Deferred[Connection]:
     """
     Open one leg.
@@ -38,9 +43,10 @@ def reuse(
     @param addresses: for a new connection, should one be needed.
     @param handshake: one that has not begun.
     @param warm: owned from here, and told what became of it.
+    @param destination: as for L{Connector.open}.
     @return: as L{Connector.open}.
     """
-    dial = ReuseDial(connector, addresses, handshake)
+    dial = ReuseDial(connector, addresses, handshake, destination)
     dial.reuse(warm)
     return dial.deferred
 

@@ -5,7 +5,7 @@ Tests for L{nanotun.log.trouble}.
 from __future__ import annotations
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
+from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.log.trouble import CAUSE_LIMIT, REPORT_INTERVAL, TroubleLog
@@ -46,6 +46,23 @@ class TroubleTests(SynchronousTestCase):
         self.assertEqual(self.pass_(), ["down (1999 more in 10 s)"])
         self.assertEqual(self.report("down", 3), [])
         self.assertEqual(self.pass_(), ["down (3 more in 10 s)"])
+
+    def test_other(self) -> None:
+        """
+        At another level and with another limit it does the same.
+        """
+        events: list[LogEvent] = []
+        log = Logger(observer=events.append, namespace="test")  # type: ignore[arg-type]
+        self.trouble = TroubleLog(self.clock, log, LogLevel.info, 2)
+        for cause in "abcb":
+            self.trouble.report(cause)
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["a", "b", "b (1 more in 10 s)", "1 more flows failed for other causes"],
+        )
+        self.assertEqual({event["log_level"] for event in events}, {LogLevel.info})
+        self.trouble.stop()
 
     def test_over(self) -> None:
         """

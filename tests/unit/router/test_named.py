@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import (
+    DestinationSilent,
     FamilyUnsupported,
     NameUnknown,
     ProxyError,
@@ -248,7 +249,7 @@ class ResolvingTests(NamedCase):
         self.clock.advance(TIMEOUT / 4 - 1)
         self.assertNoResult(dial)
         self.clock.advance(1)
-        error = self.failureResultOf(dial, UpstreamTimeout)
+        error = self.failureResultOf(dial, DestinationSilent)
         self.assertIn("www.example.com", str(error.value))
         self.assertEqual((self.inner.cancelled, self.asked()), (1, ["192.0.2.1", "192.0.2.2"]))
 
@@ -256,7 +257,7 @@ class ResolvingTests(NamedCase):
         """A lookup that takes too long is cancelled."""
         dial = self.upstream.connect(FAKE4)
         self.clock.advance(TIMEOUT)
-        self.failureResultOf(dial, UpstreamTimeout)
+        self.failureResultOf(dial, DestinationSilent)
         self.assertEqual((self.names.pending, self.inner.asked), (0, []))
 
     def test_noTimer(self) -> None:

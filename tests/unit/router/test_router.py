@@ -16,9 +16,11 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.errors import (
     AuthenticationError,
+    DestinationSilent,
     HandshakeError,
     ProxyError,
     UpstreamError,
+    UpstreamForbids,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
     UpstreamProhibited,
@@ -56,6 +58,7 @@ class RouterCase(SynchronousTestCase):
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(FlowRouter, "_log", log)
+        self.patch(FlowRouter, "_saidLog", log)
         self.router = self.makeRouter(self.logFlows)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)
@@ -125,6 +128,8 @@ class FlowTests(RouterCase):
             (UpstreamHostUnreachable, Refusal.HOST_UNREACHABLE),
             (UpstreamNetUnreachable, Refusal.NET_UNREACHABLE),
             (UpstreamProhibited, Refusal.PROHIBITED),
+            (UpstreamForbids, Refusal.RESET),
+            (DestinationSilent, Refusal.RESET),
             (UpstreamTimeout, Refusal.RESET),
             (ProxyError, Refusal.RESET),
             (HandshakeError, Refusal.RESET),
@@ -146,6 +151,27 @@ class FlowTests(RouterCase):
         self.engine.request()
         self.upstream.fail(AuthenticationError("The proxy wants a password."))
         self.assertEqual(self.lines(), ["The proxy wants a password."])
+
+    def test_said(self) -> None:
+        """
+        What the app does not see of a refusal is one line at info, and then a number; of a
+        scan there are five lines.
+        """
+        for _ in range(3):
+            self.engine.request()
+            self.upstream.fail(UpstreamForbids("The proxy forbids it (status 403).", news=True))
+        self.engine.request()
+        self.upstream.fail(DestinationSilent("No answer about it came.", news=True))
+        self.assertEqual(
+            self.lines("info"), ["The proxy forbids it (status 403).", "No answer about it came."]
+        )
+        for number in range(10):
+            self.engine.request()
+            self.upstream.fail(UpstreamForbids(f"It forbids {number}.", news=True))
+        self.assertEqual(len(self.lines("info")), 5)
+        self.router.stop()
+        self.assertIn("The proxy forbids it (status 403). (2 more)", self.lines("info"))
+        self.assertEqual(self.lines(), [])
 
     def test_abandoned(self) -> None:
         """

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import (
+    DestinationSilent,
     ProxyError,
     UnexpectedEvent,
     UpstreamHostUnreachable,
@@ -259,9 +260,9 @@ class DialTests(AddressCase):
         self.assertEqual(self.families[-1], socket.AF_INET)
         self.assertTrue(self.streams[0].closed)
         self.reactor.advance(3)
-        error = self.failureResultOf(dial, UpstreamTimeout).value
-        self.assertIn("within 6 s", str(error))
-        self.assertIn("connecting", str(error))
+        error = self.failureResultOf(dial, DestinationSilent).value
+        self.assertEqual(str(error), "The destination example.com:80 did not answer within 6 s.")
+        self.assertTrue(error.news)
         self.assertIdle()
 
     def test_lookupHangs(self) -> None:

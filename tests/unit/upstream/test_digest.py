@@ -5,12 +5,14 @@ Tests of HTTP's digest log-in, with the examples of RFC 7616.
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.upstream.handshakes.httplogin import (
     Challenge,
     DigestChallenge,
+    HttpLogin,
     digestAnswer,
     digestChallenge,
     parseChallenges,
@@ -208,3 +210,22 @@ class DigestAnswerTests(SynchronousTestCase):
         self.assertEqual(fields[b"username*"], b"UTF-8''J%C3%A4s%C3%B8n%20Doe")
         self.assertNotIn(b"username", fields)
         self.assertEqual(answer(challenge, b"a\r\nb")[b"username*"], b"UTF-8''a%0D%0Ab")
+
+
+class RevealTests(SynchronousTestCase):
+    """L{HttpLogin.reveals}."""
+
+    def test_secrets(self) -> None:
+        """The password is found in a text, and so is all that a request had for it."""
+        login = HttpLogin(b"Mufasa", b"Circle of Life", lambda: CNONCE)
+        self.assertFalse(login.reveals(b"Forbidden for Mufasa"))
+        self.assertTrue(login.reveals(b"not with Circle of Life, please"))
+        self.assertTrue(login.reveals(b64encode(b"Mufasa:Circle of Life")))
+        method = login.choose(parseChallenges([b'Digest realm="x", nonce="y"']))
+        assert method is not None
+        self.assertFalse(login.reveals(b"Forbidden"))
+        self.assertTrue(login.reveals(b"no: " + method.authorize(b"CONNECT", b"example.org:22")))
+
+    def test_empty(self) -> None:
+        """A log-in without a password reveals nothing by every text."""
+        self.assertFalse(HttpLogin(b"Mufasa", b"", lambda: CNONCE).reveals(b"Forbidden"))

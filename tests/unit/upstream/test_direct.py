@@ -12,12 +12,12 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.errors import (
+    DestinationSilent,
     UpstreamError,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
     UpstreamProhibited,
     UpstreamRefused,
-    UpstreamTimeout,
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
@@ -72,7 +72,7 @@ class DirectTests(ReactorCase):
             (errno.EHOSTUNREACH, UpstreamHostUnreachable),
             (errno.ENETUNREACH, UpstreamNetUnreachable),
             (errno.EACCES, UpstreamProhibited),
-            (errno.ETIMEDOUT, UpstreamTimeout),
+            (errno.ETIMEDOUT, DestinationSilent),
             (errno.EADDRNOTAVAIL, UpstreamError),
         ):
             address = SocketAddress(socket.AF_INET6, ("2001:db8::1", 80))

@@ -12,6 +12,7 @@ from nanotun.errors import (
     HandshakeError,
     ProxyError,
     UpstreamError,
+    UpstreamForbids,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -134,8 +135,21 @@ class WholeTests(ScriptCase):
         answer = b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n"
         text = self.fails(UpstreamRefused, handshake, answer)
         self.assertEqual(
-            text, f"The proxy {PROXY} was refused by server.example.com:80 (status 503)."
+            text,
+            f"The proxy {PROXY} was refused by server.example.com:80 "
+            "(status 503 'No', ERR_CONNECT_FAIL).",
         )
+
+    def test_sendsBack(self) -> None:
+        """
+        A reason that has the password in it is not shown.
+        """
+        for secret in (b"open sesame", b"QWxhZGRpbjpvcGVuIHNlc2FtZQ=="):
+            handshake = self.make(login())
+            handshake.begin()
+            answer = b"HTTP/1.1 403 You sent " + secret + b"\r\n\r\n"
+            text = self.fails(UpstreamForbids, handshake, answer)
+            self.assertTrue(text.endswith("(status 403)."), text)
 
     def test_nonsense(self) -> None:
         """

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyClass
 
 from nanotun.errors import (
     AuthenticationError,
+    DestinationSilent,
     HandshakeError,
     ProxyClosedError,
     ProxyError,
@@ -94,6 +95,29 @@ class ProxyTests(UpstreamContract, ReactorCase):
         self.assertIn("did not answer within 0.05 s", text)
         self.assertIn("waiting for its answer", text)
         await self.ended()
+
+    async def test_destinationHangs(self) -> None:
+        """
+        A proxy that took the request and says nothing is not blamed: the destination is
+        named.  One that began an answer, or was not asked yet, is.
+        """
+        silent = "No answer about 192.0.2.1:443 came within 0.1 s from the proxy {}; most likely"
+        for scheme, told, blames in (
+            ("http", (), False),
+            ("http", (b"HTTP/1.1",), True),
+            ("socks4", (), False),
+            ("socks4", (b"\0",), True),
+            ("socks5", (b"\5\0",), False),
+            ("socks5", (b"\5\0", b"\5\0\0"), True),
+        ):
+            url = f"{scheme}://127.0.0.1:{self.listen(*told)}"
+            context = unmarkedContext(self.reactor, 0.1)
+            upstream = upstreamsFor([parseProxyURL(url)], context)[0]
+            kind = UpstreamTimeout if blames else DestinationSilent
+            text = await self.failure(kind, upstream.connect(DESTINATION))
+            expected = f"The proxy {url} did not answer" if blames else silent.format(url)
+            self.assertTrue(text.startswith(expected), text)
+            await self.ended()
 
     async def test_name(self) -> None:
         """

@@ -13,9 +13,9 @@ from nanotun.errors import (
     HandshakeError,
     ProxyError,
     UpstreamError,
+    UpstreamForbids,
     UpstreamHostUnreachable,
     UpstreamNetUnreachable,
-    UpstreamProhibited,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -168,7 +168,7 @@ class WholeTests(SynchronousTestCase):
         """
         kinds = {
             1: UpstreamRefused,
-            2: UpstreamProhibited,
+            2: UpstreamForbids,
             3: UpstreamNetUnreachable,
             4: UpstreamHostUnreachable,
             5: UpstreamRefused,
@@ -182,6 +182,19 @@ class WholeTests(SynchronousTestCase):
             text = self.fails(kind, bytes([5, reply]) + REPLY_IPV4[2:], (METHOD_NONE, CONNECT_IPV4))
             self.assertIn(f"(reply {reply})", text)
             self.assertIn("192.0.2.1:443", text)
+
+    def test_news(self) -> None:
+        """
+        The replies that mean what the app sees anyway are no news.
+        """
+        news = []
+        for reply in range(1, 10):
+            handshake = Socks5Handshake(IPV4, PROXY)
+            handshake.begin()
+            handshake.receive(b"\5\0")
+            error = self.assertRaises(UpstreamError, handshake.receive, bytes([5, reply]))
+            news += [reply] if error.news else []
+        self.assertEqual(news, [1, 2, 6])
 
     def test_shortRefusal(self) -> None:
         """

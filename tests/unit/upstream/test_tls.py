@@ -9,7 +9,7 @@ import ssl
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import ConfigError, HandshakeError, ProxyError, UpstreamProhibited
+from nanotun.errors import ConfigError, HandshakeError, ProxyError, UpstreamForbids
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
 from nanotun.upstream.handshakes.http import HttpHandshake
@@ -114,7 +114,7 @@ class WholeTests(ScriptCase):
         handshake, server = self.make(), TlsServer()
         self.shake(handshake, server)
         answer = server.say(b"HTTP/1.1 403 No\r\n\r\n")
-        self.fails(UpstreamProhibited, handshake, answer)
+        self.fails(UpstreamForbids, handshake, answer)
 
     def test_again(self) -> None:
         """

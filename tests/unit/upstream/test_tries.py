@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import (
     AuthenticationError,
+    DestinationSilent,
     FamilyUnsupported,
     HandshakeError,
     NameUnknown,
@@ -280,8 +281,13 @@ class TriesTests(GroupCase):
         self.clock.advance(TIMEOUT - PATIENCE - 0.1)
         self.assertNoResult(dial)
         self.clock.advance(0.2)
-        text = str(self.failureResultOf(dial, UpstreamTimeout).value)
-        self.assertEqual(text, "No answer came within 10 s from a or b.")
+        error = self.failureResultOf(dial, DestinationSilent).value
+        self.assertEqual(
+            str(error),
+            "No answer about 192.0.2.1:443 came within 10 s from a or b; most likely the "
+            "destination is filtered or down.",
+        )
+        self.assertTrue(error.news)
         self.assertEqual([fake.cancelled for fake in self.fakes], [1, 1, 0])
         # Perhaps the destination is silent.
         self.assertEqual([self.member(each).breaker.faults for each in (0, 1)], [0, 0])
