@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 2
+#define NS_ABI_VERSION 3
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -39,6 +39,7 @@
 #define NS_EVENT_UDP_REQUEST 5 /* datagrams wait for ns_attach, ns_serve, ns_refuse or ns_drop */
 #define NS_EVENT_ASSOCIATION_CLOSED 6 /* flow is the association's id; error is why, see ns_associate */
 #define NS_EVENT_DATAGRAMS 7   /* datagrams for the services wait for ns_receive */
+#define NS_EVENT_ASSOCIATION_REFUSED 8 /* a datagram of the association was refused, and it goes on; every 2 s at most */
 
 /* ns_refuse's reason: what the app sees */
 #define NS_REFUSE_RESET 1            /* RST: connection refused */

@@ -104,7 +104,9 @@ class NativeEngine:
         self._stopping: list[Deferred[None]] | None = None
         self._stopDeadline = 0.0
         self._returned: Callable[[], None] | None = None
+        # By an association's number: called when it has ended, and for a refusal.
         self._ended: dict[int, Callable[[int], None]] = {}
+        self._refused: dict[int, Callable[[], None]] = {}
         self._services = ServiceDatagrams()
         self._more = Timer(reactor, self._receive)
 
@@ -176,7 +178,11 @@ class NativeEngine:
         return True
 
     def openAssociation(
-        self, leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+        self,
+        leg: DatagramLeg,
+        ended: Callable[[int], None],
+        refused: Callable[[], None],
+        shared: bool = False,
     ) -> int:
         """See L{IPacketEngine.openAssociation}."""
         if self._library is None:
@@ -186,10 +192,12 @@ class NativeEngine:
         result = self._library.ns_associate(self._handle, leg.fd, leg.kind, flags)
         association = abi.check(result, "ns_associate")
         self._ended[association] = ended
+        self._refused[association] = refused
         return association
 
     def closeAssociation(self, association: int) -> None:
         """See L{IPacketEngine.closeAssociation}."""
+        self._refused.pop(association, None)
         if self._ended.pop(association, None) is not None and self._library is not None:
             abi.check(self._library.ns_dissociate(self._handle, association), "ns_dissociate")
 
@@ -218,9 +226,15 @@ class NativeEngine:
             if not self._more.active:
                 self._receive()
         elif kind == abi.NS_EVENT_ASSOCIATION_CLOSED:
+            self._refused.pop(number, None)
             ended = self._ended.pop(number, None)
             if ended is not None:
                 ended(error)
+        elif kind == abi.NS_EVENT_ASSOCIATION_REFUSED:
+            # The event is lazy, so the association may be gone.
+            refused = self._refused.get(number)
+            if refused is not None:
+                refused()
         elif kind == abi.NS_EVENT_DEVICE_RETURNED:
             returned, self._returned = self._returned, None
             if returned is not None:
@@ -265,6 +279,7 @@ class NativeEngine:
         events.close()
         handle, self._handle, self._library = self._handle, 0, None
         self._ended.clear()
+        self._refused.clear()
         result = library.ns_close(handle)
         if result < 0:
             self._log.error("The stack closed with an error: {error}", error=os.strerror(-result))

@@ -141,7 +141,10 @@ class IPacketEngine(Interface):
         """
 
     def openAssociation(
-        leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+        leg: DatagramLeg,
+        ended: Callable[[int], None],
+        refused: Callable[[], None],
+        shared: bool = False,
     ) -> int:
         """
         Have a leg carry the datagrams of one source to any destination, and any host's
@@ -152,6 +155,9 @@ class IPacketEngine(Interface):
         @param ended: called once with an errno when the engine ends the association:
             ETIMEDOUT if it was idle, ENOBUFS to make room, else the socket's error.  Not
             called after L{closeAssociation}, nor by L{stop}.
+        @param refused: called, every two seconds at most, when datagrams were refused: some
+            proxies forward that error of a destination.  The association goes on; if it has
+            one destination only, the engine has told the app.
         @param shared: whether it carries DNS queries of any number of sources.
         @return: the association's number, for L{IDatagramFlowRequest.attach}.
         @raise OSError: the leg cannot be watched.

@@ -124,6 +124,12 @@ class ILegControl(Interface):
             connection; at once if it has ended already; never after L{close}.
         """
 
+    def doubt() -> None:
+        """
+        Find out soon whether the other side is still there: it may have been switched off,
+        or have forgotten the connection.  Harmless at any time.
+        """
+
     def close() -> None:
         """Close the connection.  Harmless if it has ended already."""
 

@@ -48,6 +48,7 @@ from nanotun.router.undecided import UndecidedFlows
 
 #: The namespace of the lines that tell what a proxy says about destinations.
 SAID = "nanotun.router.said"
+saidLog = Logger(namespace=SAID)
 
 #: Sentences of that kind told apart at a time.  A scan must not fill the log, and five are
 #: enough to see what is going on.
@@ -83,7 +84,6 @@ class FlowRouter:
     """
 
     _log = Logger()
-    _saidLog = Logger(namespace=SAID)
 
     def __init__(
         self,
@@ -104,9 +104,9 @@ class FlowRouter:
         self._direct = direct
         self._gateway = gateway
         self._trouble = TroubleLog(clock, self._log)
-        self._said = TroubleLog(clock, self._saidLog, LogLevel.info, SAID_LIMIT)
+        self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._tally = Tally(clock, self._log)
-        self._associations = Associations(engine, clock, self._trouble)
+        self._associations = Associations(engine, clock, self._trouble, self._said)
         self._redirection = Redirection(names, self._associations, self._trouble)
         self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}

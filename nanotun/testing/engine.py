@@ -125,6 +125,7 @@ class MemoryEngine:
         self._lastID = 0
         self._payloads: dict[int, bytes] = {}
         self._ended: dict[int, Callable[[int], None]] = {}
+        self._refused: dict[int, Callable[[], None]] = {}
         self._receiver: Callable[[list[Datagram]], None] | None = None
         self._returned: Callable[[], None] | None = None
 
@@ -151,7 +152,11 @@ class MemoryEngine:
         return True
 
     def openAssociation(
-        self, leg: DatagramLeg, ended: Callable[[int], None], shared: bool = False
+        self,
+        leg: DatagramLeg,
+        ended: Callable[[int], None],
+        refused: Callable[[], None],
+        shared: bool = False,
     ) -> int:
         """See L{IPacketEngine.openAssociation}."""
         error, self.associationError = self.associationError, None
@@ -163,6 +168,7 @@ class MemoryEngine:
         self._lastID += 1
         self.associations[self._lastID] = leg
         self._ended[self._lastID] = ended
+        self._refused[self._lastID] = refused
         if shared:
             self.shared.add(self._lastID)
         return self._lastID
@@ -171,7 +177,7 @@ class MemoryEngine:
         """See L{IPacketEngine.closeAssociation}."""
         leg = self.associations.pop(association, None)
         if leg is not None:
-            del self._ended[association]
+            del self._ended[association], self._refused[association]
             os.close(leg.fd)
 
     def listen(self, protocol: Protocol, port: int) -> None:
@@ -255,6 +261,10 @@ class MemoryEngine:
         ended = self._ended[association]
         self.closeAssociation(association)
         ended(error)
+
+    def refuseDatagram(self, association: int) -> None:
+        """A datagram of an association was refused."""
+        self._refused[association]()
 
     def abandon(self, flowID: int) -> None:
         """The app gives up."""

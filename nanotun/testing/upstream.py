@@ -28,10 +28,12 @@ class FakeControl:
     A control connection that ends when the test says so.
 
     @ivar closed: whether L{close} was called.
+    @ivar doubts: how often L{doubt} was called.
     """
 
     def __init__(self) -> None:
         self.closed = False
+        self.doubts = 0
         self._sentence = ""
         self._lost: Callable[[str], None] | None = None
 
@@ -41,6 +43,10 @@ class FakeControl:
         self._lost = lost
         if self._sentence:
             lost(self._sentence)
+
+    def doubt(self) -> None:
+        """See L{ILegControl.doubt}."""
+        self.doubts += 1
 
     def close(self) -> None:
         """See L{ILegControl.close}."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredQueue
@@ -59,6 +60,7 @@ class DatagramContract(Base):
     engine: IPacketEngine
     handler: WaitingHandler
     ends: DeferredQueue[int]
+    refusals: DeferredQueue[None]
 
     def sender(self, destination: Endpoint) -> DatagramApp:
         """A program that sends to C{destination}."""
@@ -78,7 +80,10 @@ class DatagramContract(Base):
         relay.connect(near.getsockname())
         near.setblocking(False)
         leg = DatagramLeg(near.detach(), LegKind.SOCKS5, None)
-        return self.engine.openAssociation(leg, self.ends.put, shared), relay
+        number = self.engine.openAssociation(
+            leg, self.ends.put, partial(self.refusals.put, None), shared
+        )
+        return number, relay
 
     def serve(self) -> DeferredQueue[list[Datagram]]:
         """Listen as services do; returns the queue of the batches."""
@@ -186,6 +191,6 @@ class DatagramContract(Base):
         self.engine.closeAssociation(association)
         self.engine.sendDatagrams([Datagram(DESTINATIONS[0], DESTINATIONS[1], b"")])
         leg = DatagramLeg(os.dup(0), LegKind.DIRECT, None)
-        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.put)
+        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.put, list)
         self.assertRaises(OSError, os.fstat, leg.fd)
         self.assertEqual(self.ends.pending, [])

@@ -206,6 +206,7 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
         self.engine.flowLimit = self.FLOW_LIMIT
         self.engine.associationLimit = ASSOCIATION_LIMIT
         self.ends = DeferredQueue()
+        self.refusals = DeferredQueue()
         self.handler = WaitingHandler()
         self.engine.start(self.device, self.handler)
         self.port = TunPort(self.device, self.engine, reactor, lambda error: None)

@@ -155,6 +155,7 @@ class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
         self.engine = MemoryEngine()
         self.engine.flowLimit = self.FLOW_LIMIT
         self.ends = DeferredQueue()
+        self.refusals = DeferredQueue()
         self.handler = WaitingHandler()
         self.device = MemoryTunOpener().open("nano0", 1500, "off")
         self.engine.start(self.device, self.handler)

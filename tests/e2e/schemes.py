@@ -228,7 +228,7 @@ class SchemeChecks(SchemeCase):
         self.assertLess(seconds, PROMPT_SECONDS)
         said = f"does not allow connections to {Endpoint(FORBIDDEN[family], 80)} (status 403 '"
         waitUntil(lambda: said in daemon.log(), 2, said)
-        (line,) = [line for line in daemon.log().splitlines() if said in line]
+        (line,) = {line for line in daemon.log().splitlines() if said in line}
         self.assertIn(SAID, line)
 
     def _checkDatagrams(self, daemon: Daemon) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import socket
 import time
 
+from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab import badudp, udp
 from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udprelay import Manners, Relay
+from tests.e2e.schemes import SAID
 
 PUBLIC = "203.0.113.77"
 """An address of the proxy's namespace that is in no local network."""
@@ -177,7 +179,8 @@ class BadAssociationChecks(BadRelayCase):
 class DeadRelayChecks(BadRelayCase):
     """UDP relays that are granted, but useless."""
 
-    def _storm(self, manners: Manners, cause: str) -> None:
+    def _storm(self, manners: Manners) -> tuple[Relay, Daemon]:
+        """Send for a while; the app hears of it, and few associations are asked for."""
         proxy, daemon = self._daemon(manners)
         app = self.datagrams(9000)
         refused = 0
@@ -190,21 +193,30 @@ class DeadRelayChecks(BadRelayCase):
             time.sleep(STORM_PAUSE)
         self.assertGreater(refused, 0, "the app does not hear of it")
         self.assertLess(proxy.total, STORM_DIALS)
+        return proxy, daemon
+
+    def _lines(self, daemon: Daemon, level: str) -> set[str]:
         # The daemon's output and its file have the same lines.
-        lines = {line for line in daemon.log().splitlines() if " error " in line}
-        self.assertEqual([cause in line for line in lines], [True], lines)
-        self.assertEndsWell(daemon)
+        return {line for line in daemon.log().splitlines() if f" {level}" in line}
 
     def test_closedPort(self) -> None:
         """
-        If the UDP relay's port is closed, the app is refused, and few associations are asked
-        for.
+        If the UDP relay's port is closed, the app is refused, on one association; the log
+        names the destination, and no proxy's fault, as a closed port there looks the same.
         """
-        self._storm(badudp.SaysAClosedPort(), "Connection refused")
+        proxy, daemon = self._storm(badudp.SaysAClosedPort())
+        self.assertEqual(proxy.total, 1)
+        self.assertEqual(self._lines(daemon, "error ["), set())
+        (line,) = {each for each in self._lines(daemon, SAID) if " more in " not in each}
+        self.assertIn(f"UDP to {Endpoint(IPV4.world, 9000)} was refused behind", line)
+        self.assertEndsWell(daemon)
 
     def test_hangsUp(self) -> None:
         """The same holds if the proxy closes the control connection at once."""
-        self._storm(badudp.HangsUp(), "closed the connection")
+        _, daemon = self._storm(badudp.HangsUp())
+        lines = self._lines(daemon, "error ")
+        self.assertEqual(["closed the connection" in line for line in lines], [True], lines)
+        self.assertEndsWell(daemon)
 
 
 engines(globals(), BadDatagramChecks)

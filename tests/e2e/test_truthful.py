@@ -88,9 +88,8 @@ class RefusalChecks(TunnelCase):
             self.assertGreater(seconds, CONNECT_SECONDS - 0.5)
             self.assertLess(seconds, CONNECT_SECONDS + PROMPT_SECONDS)
             self.assertNotIn(" error [", daemon.log())
-            told = [line for line in daemon.log().splitlines() if SAID in line]
-            self.assertEqual(len(told), 1, daemon.log())
-            self.assertIn(str(Endpoint(self.family.world, SILENT_PORT)), told[0])
+            (told,) = {line for line in daemon.log().splitlines() if SAID in line}
+            self.assertIn(str(Endpoint(self.family.world, SILENT_PORT)), told)
             self.assertEndsWell(daemon)
 
     def test_giveUp(self) -> None:

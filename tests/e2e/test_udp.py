@@ -8,12 +8,15 @@ import signal
 import socket
 import time
 
+from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab import pattern, udp
+from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4
+from tests.e2e.schemes import SAID
 
 SIZES = (0, 1, 1472, 1473, 8000)
 """Sizes in bytes: nothing, something, the most that one packet of 1500 bytes carries, and more."""
@@ -93,6 +96,43 @@ class CarryChecks(TunnelCase):
             daemon = self.daemon(proxy=dante.url(family))
             self.assertEchoes(self.datagrams(server.port))
             self.assertEndsWell(daemon)
+
+
+class ClosedPortChecks(TunnelCase):
+    """Closed ports behind dante, which forwards the ICMP error of the first one."""
+
+    def _told(self, daemon: Daemon) -> set[str]:
+        self.assertNotIn(" error [", daemon.log())
+        return {line for line in daemon.log().splitlines() if SAID in line}
+
+    def test_one(self) -> None:
+        """A closed port looks closed to an app that talks to it alone."""
+        daemon = self.tunnel()
+        app = self.datagrams(9)
+        with self.assertRaises(ConnectionRefusedError):
+            app.send(b"hello")
+            app.recv(100)
+        closed = Endpoint(self.family.world, 9)
+        waitUntil(lambda: any(str(closed) in line for line in self._told(daemon)), 2, "a line")
+        self.assertEndsWell(daemon)
+
+    def test_several(self) -> None:
+        """Closed ports cost the others nothing: the outside sees the same address as before."""
+        mirror = self.udpServer(udp.mirror, self.family)
+        daemon = self.tunnel()
+        app = self.lab.app.makeSocket(self.family.af, socket.SOCK_DGRAM)
+        self.addCleanup(app.close)
+        app.settimeout(5)
+        seen = set()
+        for closed in range(4000, 4040):
+            app.sendto(b"is anybody there", (self.family.world, closed))
+            if closed % 10 == 0:
+                time.sleep(0.1)
+                app.sendto(b"who am I", (self.family.world, mirror.port))
+                seen.add(app.recvfrom(1000)[0])
+        self.assertEqual(len(seen), 1)
+        waitUntil(lambda: bool(self._told(daemon)), 2, "a line about a closed port")
+        self.assertEndsWell(daemon)
 
 
 class MappingChecks(TunnelCase):
@@ -245,10 +285,11 @@ class StopChecks(TunnelCase):
 
 
 enginesAndFamilies(globals(), CarryChecks)
+enginesAndFamilies(globals(), ClosedPortChecks)
 enginesAndFamilies(globals(), MappingChecks)
 enginesAndFamilies(globals(), NoUDPChecks)
 engines(globals(), GatewayChecks)
 engines(globals(), StopChecks)
 # Otherwise trial would run the base classes, too.
-del CarryChecks, MappingChecks, NoUDPChecks
+del ClosedPortChecks, CarryChecks, MappingChecks, NoUDPChecks
 del GatewayChecks, StopChecks

@@ -82,6 +82,8 @@ class AssociationEvent(str, enum.Enum):
     EXPIRED = "expired"
     #: The engine ended it.
     ENDED = "ended"
+    #: A datagram was refused behind the upstream, or by the upstream's UDP relay.
+    REFUSED = "refused"
     #: Its control connection ended.
     LOST = "lost"
     #: The router stops, or there was an internal error.
@@ -95,6 +97,7 @@ class Association:
     @ivar key: whose it is.
     @ivar state: where it is in its life.
     @ivar flows: how many flows were attached.
+    @ivar first: the destination of the first of them.
     @param moved: called with it and the state before, whenever its state changes.
     @param again: called with it and a flow that waited for it, if it did not take the flow.
     """
@@ -110,6 +113,7 @@ class Association:
         "_moved",
         "_number",
         "_waiting",
+        "first",
         "flows",
         "key",
         "state",
@@ -127,6 +131,7 @@ class Association:
         self.key = key
         self.state = AssociationState.OPENING
         self.flows = 0
+        self.first: Endpoint | None = None
         self._engine = engine
         self._faults = faults
         self._moved = moved
@@ -167,6 +172,8 @@ class Association:
             return True
         if not flow.request.attach(self._number, flow.real):
             return False
+        if not self.flows:
+            self.first = flow.request.flow.destination
         self.flows += 1
         return True
 
@@ -196,7 +203,9 @@ class Association:
         source, upstream = self.key
         self._faults.dialled(upstream)
         try:
-            self._number = self._engine.openAssociation(leg, self._ended, source is None)
+            self._number = self._engine.openAssociation(
+                leg, self._ended, self._refused, source is None
+            )
         except OSError as error:
             self._on(AssociationEvent.UNUSABLE, error)
         else:
@@ -218,6 +227,9 @@ class Association:
 
     def _ended(self, error: int) -> None:
         self._on(AssociationEvent.ENDED, error)
+
+    def _refused(self) -> None:
+        self._on(AssociationEvent.REFUSED)
 
     def _lost(self, sentence: str) -> None:
         self._on(AssociationEvent.LOST, sentence)
@@ -273,6 +285,16 @@ class Association:
             )
         self._letGo()
 
+    def _tellRefused(self) -> None:
+        """
+        Most likely a closed port of a destination.  If the proxy's host was switched off and
+        on, its control connection is gone without a word, so that is asked.
+        """
+        if self.first is not None:
+            self._faults.refused(self.key, self.first, self.flows)
+        if self._control is not None:
+            self._control.doubt()
+
     def _tellLost(self, sentence: str) -> None:
         """The control connection ended, so the proxy's UDP relay is gone."""
         self._faults.lost(self.key, sentence, young=self._maturing.active)
@@ -320,11 +342,13 @@ TRANSITIONS: dict[
     (_OPEN, AssociationEvent.FULL): (_RETIRING, Association._startGrace),
     (_OPEN, AssociationEvent.EXPIRED): (_RETIRING, Association._startGrace),
     (_OPEN, AssociationEvent.ENDED): (_GONE, Association._tellEnded),
+    (_OPEN, AssociationEvent.REFUSED): (_OPEN, Association._tellRefused),
     (_OPEN, AssociationEvent.LOST): (_GONE, Association._tellLost),
     (_OPEN, AssociationEvent.CLOSE): (_GONE, Association._end),
     (_RETIRING, AssociationEvent.MATURED): (_RETIRING, Association._tellMatured),
     (_RETIRING, AssociationEvent.EXPIRED): (_GONE, Association._end),
     (_RETIRING, AssociationEvent.ENDED): (_GONE, Association._tellEnded),
+    (_RETIRING, AssociationEvent.REFUSED): (_RETIRING, Association._tellRefused),
     (_RETIRING, AssociationEvent.LOST): (_GONE, Association._tellLost),
     (_RETIRING, AssociationEvent.CLOSE): (_GONE, Association._end),
     # The end of the dial that was cancelled.

@@ -52,6 +52,7 @@ class Associations:
     @ivar present: those that are not gone.
     @param clock: for their timers.
     @param trouble: told of what goes wrong.
+    @param said: told of what the other side says about destinations.
     @param choose: C{random.randrange}; chooses the shared association that is tried first.
     """
 
@@ -60,12 +61,13 @@ class Associations:
         engine: IPacketEngine,
         clock: IReactorTime,
         trouble: TroubleLog,
+        said: TroubleLog,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
         self.present: set[Association] = set()
         self._engine = engine
         self._clock = clock
-        self._faults = Faults(clock, trouble)
+        self._faults = Faults(clock, trouble, said)
         self._choose = choose
         # Those that take new flows.
         self._taking: dict[AssociationKey, list[Association]] = {}

@@ -25,13 +25,15 @@ class Faults:
 
     @param clock: for the pauses.
     @param trouble: told of what the user should know.
+    @param said: told of what the other side says about destinations.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, trouble: TroubleLog) -> None:
+    def __init__(self, clock: IReactorTime, trouble: TroubleLog, said: TroubleLog) -> None:
         self._clock = clock
         self._trouble = trouble
+        self._said = said
         self._pauses = Pauses()
         # What was told of upstreams that carry no UDP.
         self._without: dict[IUpstream, str] = {}
@@ -73,6 +75,22 @@ class Faults:
         self._trouble.report(cause)
         if young:
             self._pauses.ended(key, self._clock.seconds())
+
+    def refused(self, key: AssociationKey, first: Endpoint, flows: int) -> None:
+        """
+        A datagram was refused; nothing has ended.
+
+        @param first: the first destination of the association.  A proxy that forwards such
+            errors may do so for this one only, as dante does.
+        @param flows: how many flows the association has had.
+        """
+        what = f"UDP to {first}"
+        if flows > 1:
+            what = f"UDP to one of {flows} destinations, the first of them {first},"
+        self._said.report(
+            f"{what} was refused behind the proxy {key[1].describe()}: the port is closed there, "
+            "or the proxy's UDP relay is."
+        )
 
     def matured(self, key: AssociationKey) -> None:
         """An association was open for long enough to be of use."""

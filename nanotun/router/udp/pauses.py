@@ -4,7 +4,7 @@ soon as they are open.
 
 Such an association costs a connection and a handshake and carries nothing, and without a
 pause each datagram of an app would open the next one.  The cause may be the proxy, but a
-destination as well: dante ends an association for which a destination refuses.  So the
+destination as well: a proxy may end an association for which a destination refuses.  So the
 pauses of one source are not those of another.
 
 A source is paused from the last of L{ENDS} young ends in a row, and after each pause again

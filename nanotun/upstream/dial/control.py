@@ -15,12 +15,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.interfaces import ILegControl
+from nanotun.timer import Timer
 from nanotun.upstream.dial.transport import receive
 
 #: Seconds of silence before the kernel probes whether the proxy is still there,
 #: seconds between two probes, and how many may stay unanswered.  Nothing else is sent
 #: on this connection, and a proxy that was switched off does not close it.
 KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+#: Seconds during which the kernel probes every second, if there is a doubt.  A proxy that has
+#: forgotten the connection answers the first probe with a reset.
+DOUBT_TIME = 3.0
 
 
 @implementer(ILegControl, IReadDescriptor, ILoggingContext)
@@ -37,6 +42,7 @@ class ControlConnection:
         self._reactor = reactor
         self._proxy = proxy
         self._lost: Callable[[str], None] | None = None
+        self._doubted = Timer(reactor, self._trust)
 
     def peer(self) -> tuple[Any, ...]:
         """
@@ -59,9 +65,23 @@ class ControlConnection:
         # If it has ended already, it is readable.
         self._reactor.addReader(self)
 
+    def doubt(self) -> None:
+        """See L{ILegControl.doubt}."""
+        if self._socket is not None and not self._doubted.active:
+            self._probeAfter(1)
+            self._doubted.start(DOUBT_TIME)
+
+    def _trust(self) -> None:
+        self._probeAfter(dict(KEEPALIVE)["TCP_KEEPIDLE"])
+
+    def _probeAfter(self, seconds: int) -> None:
+        assert self._socket is not None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+
     def close(self) -> None:
         """See L{ILegControl.close}."""
         stream, self._socket = self._socket, None
+        self._doubted.close()
         if stream is not None:
             if self._lost is not None:
                 self._reactor.removeReader(self)

@@ -31,6 +31,10 @@ const (
 	// it as it is used, and net.ipv4.udp_mem bounds all sockets together.
 	legBuffer = 1 << 20
 
+	// refusedEvery is the time between two reports of refusals on one association, in
+	// milliseconds: a scan refuses as fast as it sends.
+	refusedEvery = 2000
+
 	udpGRO = 104 // UDP_GRO of linux/udp.h
 )
 
@@ -55,6 +59,7 @@ type Association struct {
 	active       int64 // milliseconds, as sent: of the last datagram up
 	sent         int64
 	ended        bool
+	refusals     int64 // when a refusal is next reported, at the earliest
 	place        *list.Element
 	queries      queries
 	aliases      map[link.End]link.End
@@ -155,6 +160,27 @@ func (a *Association) fail(errno unix.Errno) {
 	a.table.mu.Lock()
 	defer a.table.mu.Unlock()
 	a.table.end(a, errno)
+}
+
+// refused handles the refusal of a datagram on a SOCKS5 leg: a proxy may forward the
+// error of a destination. Nothing in it says which, as no proxy quotes its own header,
+// so an app is told only if it has one destination.
+func (t *Table) refused(a *Association) {
+	t.mu.Lock()
+	now := t.Look()
+	if a.ended {
+		t.mu.Unlock()
+		return
+	}
+	if now >= a.refusals {
+		a.refusals = now + refusedEvery
+		t.config.Events.PostLazy(events.Event{Kind: events.AssociationRefused, Flow: a.id})
+	}
+	only, alone := a.only, !a.shared && a.destinations == 1
+	t.mu.Unlock()
+	if alone {
+		t.tell(a, &only, RefusePortUnreachable)
+	}
 }
 
 // touchAssociation notes activity. Called with mu held.

@@ -74,6 +74,10 @@ func (r *receiver) receive(a *Association) {
 	t.mu.Unlock()
 	for range rounds {
 		n, errno := r.read(a.fd)
+		if errno == unix.ECONNREFUSED && a.leg == Socks5 {
+			t.refused(a)
+			continue // datagrams may wait behind it
+		}
 		if errno != 0 {
 			if a.leg == Socks5 && ends(errno) {
 				a.fail(errno)
@@ -238,6 +242,9 @@ func (t *Table) toApp(w *link.DatagramWriter, source, destination *link.End, p [
 func (r *receiver) errors(a *Association) bool {
 	if a.leg == Socks5 {
 		errno, _ := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if unix.Errno(errno) == unix.ECONNREFUSED {
+			r.table.refused(a)
+		}
 		if errno == 0 || !ends(unix.Errno(errno)) {
 			return true
 		}

@@ -185,8 +185,12 @@ func (s *sender) sendTogether(i, j int) bool {
 		a.failures = 0
 		return true
 	}
+	// This is the only time that the kernel says so.
 	if a.leg == Socks5 && ends(errno) {
-		a.fail(errno) // this is the only time that the kernel says so
+		a.fail(errno)
+	}
+	if a.leg == Socks5 && errno == unix.ECONNREFUSED {
+		s.table.refused(a)
 	}
 	// No checksum offload on the way (EIO), larger than the path takes (EINVAL,
 	// EMSGSIZE): each on its own may still go.
@@ -233,6 +237,13 @@ func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 				s.association.fail(errno)
 				return sent, false
 			}
+			if errno == unix.ECONNREFUSED {
+				s.table.refused(s.association)
+				if !again {
+					again = true // an earlier datagram was refused, not this one
+					continue
+				}
+			}
 		case !again:
 			// It may be an error that came back for an earlier datagram; the error
 			// queue has that one, too.
@@ -249,13 +260,14 @@ func (s *sender) sendEach(i, j int) (sent int, goOn bool) {
 	return sent, true
 }
 
-// ends tells whether an error is the end of a SOCKS5 leg. A firewall's refusal, and a
-// route that is missing for a while, are about one datagram only; the leg is an
-// outside address that calls depend on.
+// ends tells whether an error is the end of a SOCKS5 leg. A firewall's refusal, a
+// route that is missing for a while, and a closed port of which a proxy forwards the
+// error, are about one datagram only; the leg is an outside address that calls depend
+// on. It ends with its control connection (RFC 1928, section 7).
 func ends(errno unix.Errno) bool {
 	switch errno {
 	case unix.EPERM, unix.EACCES, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN,
-		unix.EMSGSIZE, unix.EAGAIN, unix.EINTR, unix.ENOBUFS, unix.ENOMEM, unix.EIO, unix.EINVAL:
+		unix.ECONNREFUSED, unix.EMSGSIZE, unix.EAGAIN, unix.EINTR, unix.ENOBUFS, unix.ENOMEM, unix.EIO, unix.EINVAL:
 		return false
 	}
 	return true

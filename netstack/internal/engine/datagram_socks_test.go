@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nanotun/netstack/internal/datagram"
+	"nanotun/netstack/internal/events"
 )
 
 // Datagrams go out by a SOCKS5 leg with the header of RFC 1928, the one that
@@ -173,20 +175,58 @@ func TestSocksMappedAddress(t *testing.T) {
 	}
 }
 
-// A relay that is gone ends its association, and the flow becomes a request again.
-func TestRelayGone(t *testing.T) {
+// A refused datagram is about one destination: the association goes on, and the app is
+// told if it can only be about its own. The refusals are reported, not each.
+func TestRefusedDatagram(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		w := newWorld(t, v)
 		p, o := newPlayer(w), newOutside(t)
 		app, far := v.ends()
-		id, _ := p.socksFlow(o, app, far)
-		fds := openFDs(t)
+		id, leg := p.socksFlow(o, app, far)
+		at := o.conn.LocalAddr().(*net.UDPAddr)
 		must(t, o.conn.Close())
+		for range 2 {
+			p.sendDatagram(app, far, []byte("into the void"))
+			p.expectRefusal(p.next(), RefusePortUnreachable, app, far)
+		}
+		if e := w.event(events.AssociationRefused, 1); e.Flow != id {
+			t.Errorf("%+v", e)
+		}
+		conn, err := net.ListenUDP("udp", at)
+		must(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		o.conn = conn
+		p.sendDatagram(app, far, []byte("again"))
+		if b, from := o.read(); !bytes.Equal(b, framed(far, []byte("again"))) || from != leg {
+			t.Errorf("% x from %s, not %s", b, from, leg)
+		}
+		if s := w.stats(); s.Associations != 1 || s.DatagramFlows != 1 || len(w.events(events.AssociationRefused)) != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// With several destinations, or several apps, nobody knows whom a refusal is about, and
+// nobody is told.
+func TestRefusedAmongSeveral(t *testing.T) {
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		w := newWorld(t, v)
+		p, o, shared := newPlayer(w), newOutside(t), newOutside(t)
+		app, far := v.ends()
+		id, _ := p.socksFlow(o, app, far)
+		must(t, w.attach(p.datagramFlow(app, netip.AddrPortFrom(far.Addr().Next(), 7), []byte("x")).Flow, id))
+		o.read()
+		asker, server := netip.AddrPortFrom(v.app(), 5353), netip.AddrPortFrom(v.far(), 53)
+		idShared := w.associate(shared.relayLeg(), datagram.Socks5, true)
+		must(t, p.sharedFlow(idShared, asker, server, 1))
+		shared.read()
+		must(t, o.conn.Close())
+		must(t, shared.conn.Close())
 		p.sendDatagram(app, far, []byte("into the void"))
-		w.associationClosed(id, unix.ECONNREFUSED)
-		eventually(t, "the socket to be closed", func() bool { return openFDs(t) == fds-2 })
-		p.datagramFlow(app, far, []byte("again"))
-		if s := w.stats(); s.Associations != 0 || s.DatagramFlows != 1 || s.Evicted != 0 {
+		p.sendDatagram(asker, server, query(2, "x"))
+		w.event(events.AssociationRefused, 2)
+		p.silence()
+		if s := w.stats(); s.Associations != 2 {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -20,6 +20,8 @@ const (
 
 	AssociationClosed = 6
 	Datagrams         = 7
+
+	AssociationRefused = 8
 )
 
 // Event is struct ns_event in Go's terms.

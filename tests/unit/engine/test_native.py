@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from socket import AF_INET, AF_INET6, inet_pton
 
 from twisted.plugin import IPlugin
@@ -200,11 +201,13 @@ class AssociationTests(EngineCase):
         self.start()
         self.library.results["ns_associate"] = 7
         self.ends: list[int] = []
+        self.refusals: list[int] = []
 
     def open(self, kind: LegKind = LegKind.SOCKS5, shared: bool = False) -> int:
         """Open an association."""
         leg = DatagramLeg(5, kind, None)
-        return self.engine.openAssociation(leg, self.ends.append, shared)
+        refused = partial(self.refusals.append, 7)
+        return self.engine.openAssociation(leg, self.ends.append, refused, shared)
 
     def end(self, error: int) -> None:
         """The library ends it."""
@@ -251,6 +254,21 @@ class AssociationTests(EngineCase):
         self.assertEqual(self.library.named("ns_dissociate"), [(HANDLE, 7)])
         self.assertEqual(self.ends, [])
 
+    def test_refused(self) -> None:
+        """
+        The opener is told of each refusal while the association is there, and of none later.
+        """
+        refused = {"kind": abi.NS_EVENT_ASSOCIATION_REFUSED, "flow": 7}
+        self.open()
+        self.readEvents(refused, refused)
+        self.assertEqual((self.refusals, self.ends), ([7, 7], []))
+        self.end(errno.ETIMEDOUT)
+        self.readEvents(refused)
+        self.open()
+        self.engine.closeAssociation(7)
+        self.readEvents(refused)
+        self.assertEqual(self.refusals, [7, 7])
+
     def test_closeFails(self) -> None:
         """
         No error of a close is expected, so each is raised.
@@ -280,7 +298,7 @@ class AssociationTests(EngineCase):
         near, far = os.pipe()
         self.addCleanup(os.close, far)
         leg = DatagramLeg(near, LegKind.DIRECT, None)
-        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.append)
+        self.assertRaises(OSError, self.engine.openAssociation, leg, self.ends.append, list)
         self.assertRaises(OSError, os.fstat, near)
         self.engine.closeAssociation(7)
         self.engine.listen(Protocol.UDP, 53)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
+from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -29,10 +29,10 @@ def losingShared(engine: MemoryEngine) -> Callable[..., int]:
     """An C{openAssociation} in which a shared leg's control connection ends."""
     original = engine.openAssociation
 
-    def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+    def openAssociation(leg: Any, ended: Any, refused: Any, shared: bool = False) -> int:
         if shared:
             leg.control.lose("The proxy closed it.")
-        return original(leg, ended, shared)
+        return original(leg, ended, refused, shared)
 
     return openAssociation
 
@@ -78,7 +78,9 @@ class AssociationCase(SynchronousTestCase):
         self.trouble = TroubleLog(self.clock, log)
         self.chosen: list[int] = []
         self.patch(Faults, "_log", log)
-        self.associations = Associations(self.engine, self.clock, self.trouble, self.choose)
+        said = TroubleLog(self.clock, log, LogLevel.info)
+        self.addCleanup(said.stop)
+        self.associations = Associations(self.engine, self.clock, self.trouble, said, self.choose)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
         self.addCleanup(self.engine.stop)
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from nanotun.errors import ProxyError, UnexpectedEvent, UpstreamRefused
+from nanotun.flow import Endpoint
 from nanotun.router.udp.association import (
     MATURE_AGE,
     SHARED_GRACE,
@@ -17,6 +18,7 @@ from nanotun.router.udp.association import (
     AssociationEvent,
     AssociationState,
 )
+from nanotun.router.udp.pauses import ENDS
 from tests.garbage import garbageOf
 from tests.unit.router.association_cases import DNS, AssociationCase, losingShared
 
@@ -83,6 +85,41 @@ class TableTests(AssociationCase):
         association.close()
         self.assertEqual(self.logged, [])
         self.assertIdle()
+
+    def test_refused(self) -> None:
+        """
+        A refusal ends nothing: one line names the first destination, the control connection
+        is doubted, and there is no pause.
+        """
+        self.ask()
+        control = self.upstream.answerDatagrams()
+        (number,) = self.engine.associations
+        for _ in range(ENDS + 1):
+            self.engine.refuseDatagram(number)
+        line = (
+            "UDP to 192.0.2.1:443 was refused behind the proxy fake://: the port is closed "
+            "there, or the proxy's UDP relay is."
+        )
+        self.assertEqual(self.logged, [line])
+        self.assertEqual((control.doubts, control.closed), (ENDS + 1, False))
+        self.ask(destination=Endpoint("192.0.2.2", 443))
+        self.engine.refuseDatagram(number)
+        self.assertIn("one of 2 destinations, the first of them 192.0.2.1:443,", self.logged[1])
+        self.assertIs(self.the().state, AssociationState.OPEN)
+        self.assertEqual(len(self.upstream.families), 1)
+        self.associations.stop()
+
+    def test_refusedWhileRetiring(self) -> None:
+        """
+        A retiring association hears of refusals, too.
+        """
+        self.ask()
+        self.open()
+        association = self.the()
+        association.retire()
+        self.engine.refuseDatagram(max(self.engine.associations))
+        self.assertIs(association.state, AssociationState.RETIRING)
+        self.associations.stop()
 
     def test_noGarbage(self) -> None:
         """

@@ -173,9 +173,9 @@ class OwnTests(AssociationCase):
         request = self.ask()
         original = self.engine.openAssociation
 
-        def openAssociation(leg: Any, ended: Any, shared: bool = False) -> int:
+        def openAssociation(leg: Any, ended: Any, refused: Any, shared: bool = False) -> int:
             leg.control.lose()
-            return original(leg, ended, shared)
+            return original(leg, ended, refused, shared)
 
         self.patch(self.engine, "openAssociation", openAssociation)
         self.upstream.answerDatagrams()

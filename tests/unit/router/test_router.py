@@ -30,6 +30,7 @@ from nanotun.errors import (
 from nanotun.flow import Decision, Endpoint, Owner, Refusal, Verdict
 from nanotun.interfaces import IFlowHandler, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.router import router
 from nanotun.router.router import FlowRouter
 from nanotun.testing import (
     FakeGateway,
@@ -58,7 +59,7 @@ class RouterCase(SynchronousTestCase):
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(FlowRouter, "_log", log)
-        self.patch(FlowRouter, "_saidLog", log)
+        self.patch(router, "saidLog", log)
         self.router = self.makeRouter(self.logFlows)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -26,7 +27,8 @@ from nanotun.errors import (
     UpstreamTimeout,
 )
 from nanotun.interfaces import DatagramLeg, ILegControl, LegKind
-from nanotun.upstream.dial.control import KEEPALIVE, ControlConnection
+from nanotun.timer import Timer
+from nanotun.upstream.dial.control import DOUBT_TIME, KEEPALIVE, ControlConnection
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.proxy import UNSUPPORTED_TIME, Handshakes, ProxyUpstream
 from tests.unit.upstream.upstream_cases import (
@@ -110,6 +112,37 @@ class RelayTests(LegCase):
         await self.ended()
         self.assertEqual(self.scripts[0].heard, b"\5\1\0" + b"\5\3\0\1\0\0\0\0\0\0")
         self.assertClean()
+
+    async def test_doubt(self) -> None:
+        """
+        A doubt has the kernel ask the proxy within a second, for a while; later the
+        connection is left alone as before.
+        """
+        port = self.listen(METHOD, reply(self.relayPort))
+        leg = await self.proxy(port).associate(4)
+        self.adopt(leg)
+        control = leg.control
+        assert isinstance(control, ControlConnection)
+        clock = Clock()
+        control._doubted = Timer(clock, control._trust)
+        control.watch(list)  # type: ignore[arg-type]
+        stream = control._socket
+        assert stream is not None
+
+        def idle() -> int:
+            return stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+        self.assertEqual(idle(), 60)
+        for _ in range(2):
+            control.doubt()
+            self.assertEqual(idle(), 1)
+        clock.advance(DOUBT_TIME)
+        self.assertEqual(idle(), 60)
+        control.doubt()
+        control.close()
+        control.doubt()
+        self.assertEqual(clock.getDelayedCalls(), [])
+        await self.ended()
 
     async def test_leadsIn(self) -> None:
         """
