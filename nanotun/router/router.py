@@ -50,9 +50,9 @@ from nanotun.router.undecided import UndecidedFlows
 SAID = "nanotun.router.said"
 saidLog = Logger(namespace=SAID)
 
-#: Sentences of that kind told apart at a time.  A scan must not fill the log, and five are
+#: Sentences of that kind told apart at a time.  A scan must not fill the log, and ten are
 #: enough to see what is going on.
-SAID_LIMIT = 5
+SAID_LIMIT = 10
 
 #: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
 #: passed included, is a reset: the app should not go on trying.  So is a proxy's ban, since

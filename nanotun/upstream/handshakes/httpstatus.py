@@ -102,7 +102,7 @@ def refusal(
         send back what it got.
     """
     fields = dict(headers)
-    text, kind = _meaning(status, fields)
+    exact, (text, kind) = _meaning(status, fields)
     said = text.format(destination)
     details = f"status {status}"
     if reason and not reveals(reason):
@@ -111,15 +111,20 @@ def refusal(
     page = _SQUID_PAGE.match(fields.get(b"x-squid-error", b""))
     if page and not reveals(page[0]):
         details += f", {page[0].decode('ascii')}"
-    return kind(f"The proxy {proxy} {said} ({details}).", news=True)
+    # The app sees exactly what a proxy says of a destination that it cannot reach.
+    news = not exact or issubclass(kind, (UpstreamForbids, DestinationSilent))
+    return kind(f"The proxy {proxy} {said} ({details}).", news)
 
 
-def _meaning(status: int, headers: dict[bytes, bytes]) -> tuple[str, type[UpstreamError]]:
+def _meaning(
+    status: int, headers: dict[bytes, bytes]
+) -> tuple[bool, tuple[str, type[UpstreamError]]]:
+    """What it means, and whether the proxy says more than its status."""
     if status >= 500:
         told = re.search(rb"error=([a-z_]+)", headers.get(b"proxy-status", b""))
         if told and told[1] in PROXY_STATUS:
-            return PROXY_STATUS[told[1]]
+            return True, PROXY_STATUS[told[1]]
         told = re.match(rb"ERR_CONNECT_FAIL ([0-9]{1,3})$", headers.get(b"x-squid-error", b""))
         if told and int(told[1]) in SQUID_ERRORS:
-            return SQUID_ERRORS[int(told[1])]
-    return STATUSES.get(status, _OTHER)
+            return True, SQUID_ERRORS[int(told[1])]
+    return False, STATUSES.get(status, _OTHER)

@@ -31,7 +31,7 @@ from nanotun.flow import Decision, Endpoint, Owner, Refusal, Verdict
 from nanotun.interfaces import IFlowHandler, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL
 from nanotun.router import router
-from nanotun.router.router import FlowRouter
+from nanotun.router.router import SAID_LIMIT, FlowRouter
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
@@ -156,7 +156,7 @@ class FlowTests(RouterCase):
     def test_said(self) -> None:
         """
         What the app does not see of a refusal is one line at info, and then a number; of a
-        scan there are five lines.
+        scan there are ten lines.
         """
         for _ in range(3):
             self.engine.request()
@@ -166,10 +166,10 @@ class FlowTests(RouterCase):
         self.assertEqual(
             self.lines("info"), ["The proxy forbids it (status 403).", "No answer about it came."]
         )
-        for number in range(10):
+        for number in range(20):
             self.engine.request()
             self.upstream.fail(UpstreamForbids(f"It forbids {number}.", news=True))
-        self.assertEqual(len(self.lines("info")), 5)
+        self.assertEqual(len(self.lines("info")), SAID_LIMIT)
         self.router.stop()
         self.assertIn("The proxy forbids it (status 403). (2 more)", self.lines("info"))
         self.assertEqual(self.lines(), [])

@@ -27,7 +27,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertIn("The proxy http://p:80 ", str(error))
         self.assertIn("[::1]:443", str(error))
         self.assertRegex(str(error), rf"\(status {status}(, ERR_[A-Z_]+)?\)\.$")
-        self.assertTrue(error.news)
+        self.news = error.news
         return type(error)
 
     def test_status(self) -> None:
@@ -50,6 +50,7 @@ class RefusalTests(SynchronousTestCase):
             599: ProxyError,
         }.items():
             self.assertEqual(self.kind(status), kind, status)
+            self.assertTrue(self.news, status)
 
     def test_proxyStatus(self) -> None:
         """RFC 9209's field is used first, and only for a failure."""
@@ -78,6 +79,14 @@ class RefusalTests(SynchronousTestCase):
             b"ERR_DNS_FAIL 0": UpstreamHostUnreachable,
         }.items():
             self.assertEqual(self.kind(503, (b"x-squid-error", value)), kind, value)
+
+    def test_news(self) -> None:
+        """
+        What the app sees itself is no news: a host that is not reached, if the proxy says how.
+        """
+        for value, news in ((b"connection_refused", False), (b"connection_timeout", True)):
+            self.kind(503, (b"proxy-status", b"p; error=" + value))
+            self.assertEqual(self.news, news, value)
 
 
 class ReasonTests(SynchronousTestCase):
