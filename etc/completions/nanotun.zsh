@@ -61,7 +61,7 @@ _nanotun() {
                 '--pidfile=[file for the process id \[default with -d\: runDir/nanotun.pid\]]:VALUE:' \
                 '--prefix=[what syslog'\''s lines begin with]:VALUE:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -105,7 +105,7 @@ _nanotun() {
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -170,7 +170,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -220,7 +220,7 @@ _nanotun() {
                 '--pid=[the process that has this number now]:VALUE:' \
                 '--process=[name or /path of the process whose flow it is]:VALUE:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -265,7 +265,7 @@ _nanotun() {
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -309,7 +309,7 @@ _nanotun() {
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
-                '--proxy-check-interval=[how often an idle one of several proxies is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
+                '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \

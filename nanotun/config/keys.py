@@ -123,9 +123,9 @@ password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socke
         values.duration("1s", "1h", "30s or 5m"),
         "30s",
         "DURATION",
-        "how often an idle one of several proxies is checked, 1s to 1h",
-        doc="How often a proxy that no connection uses is checked, where there are several: 1s "
-        "to 1h.  One that is down is checked more often.",
+        "how often an idle proxy is checked, 1s to 1h",
+        doc="How often a proxy that no connection uses is checked: 1s to 1h.  One that is down "
+        "is checked more often.",
         live=True,
     )
     upstreamPool: int = setting(

@@ -174,7 +174,13 @@ class Live:
         @param before: whose owners to keep if they will do.
         @raise ConfigError: they are no good.
         """
-        upstreams = Upstreams(settings, self._reactor, self._gateway.names, self._marked.leadsIn)
+        upstreams = Upstreams(
+            settings,
+            self._reactor,
+            self._gateway.names,
+            self._router.trouble,
+            self._marked.leadsIn,
+        )
         owners = ownersFor(settings, self._reactor, before)
         judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked)
         return Current(settings, upstreams, owners, judge)

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.application.service import IService, MultiService
+from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from nanotun.config.options import Options
@@ -52,6 +53,7 @@ from nanotun.interfaces import (
 )
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
+from nanotun.log.trouble import TroubleLog
 from nanotun.owners import makeOwners, ownerOptions
 from nanotun.router.router import FlowRouter
 from nanotun.routing.make import makeLeftovers, makeRoutes
@@ -94,7 +96,9 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
             openStream,
             noted=any(url.scheme.sendsNames for url in settings.proxy),
         )
-        upstreams = Upstreams(settings, reactor, gateway.names, marked.leadsIn)
+        # The flow and the check of a proxy that is down are one line.
+        trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
+        upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
         owners = ownersFor(settings, reactor) if findsOwners else None
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
@@ -108,6 +112,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
         reactor,
         settings.logLevel == "debug",
         gateway.names,
+        trouble,
     )
     device = TunnelDevice(settings, opener)
     current = Current(settings, upstreams, owners, judge)

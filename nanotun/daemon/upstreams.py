@@ -8,16 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.python.failure import Failure
 
 from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
 from nanotun.interfaces import INames, IUpstream, UpstreamContext
+from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.direct import DirectUpstream
-from nanotun.upstream.group.group import upstreamReport
+from nanotun.upstream.group.group import GroupUpstream, upstreamReport
+from nanotun.upstream.group.member import SILENCE
 from nanotun.upstream.make import groupOf, upstreamsFor
+
+#: Seconds.  A proxy that is silent for longer than L{SILENCE} is down, and a terminal waits for
+#: the answer.
+REFRESH_LIMIT = SILENCE + 0.5
 
 
 class Upstreams(MultiService):
@@ -31,6 +39,7 @@ class Upstreams(MultiService):
     @ivar single: one for each proxy of the settings, in their order: what L{upstream}
         chooses from.
     @param names: the names behind addresses.
+    @param trouble: told of proxies that go down.
     @param leadsIn: whether a marked packet to a literal address comes back into the
         device.
     """
@@ -40,6 +49,7 @@ class Upstreams(MultiService):
         settings: Settings,
         reactor: Any,
         names: INames,
+        trouble: TroubleLog,
         leadsIn: Callable[[str], bool] = lambda host: False,
     ) -> None:
         """
@@ -48,6 +58,7 @@ class Upstreams(MultiService):
         @raise nanotun.errors.ConfigError: a file that a proxy's URL names is no good.
         """
         super().__init__()
+        self._reactor = reactor
         services = MultiService()
         context = UpstreamContext(
             reactor,
@@ -71,7 +82,10 @@ class Upstreams(MultiService):
             settings.proxyPolicy,
             context,
             settings.proxyCheckInterval,
+            trouble,
             settings.logLevel == "debug",
+            # direct:// and reject:// have nobody to ask.
+            asks=bool(settings.proxy[0].host),
         )
         self.direct = named(DirectUpstream(context))
         if IService.providedBy(self.upstream):
@@ -84,7 +98,22 @@ class Upstreams(MultiService):
 
     def report(self) -> dict[str, Any]:
         """See L{upstreamReport}."""
-        return upstreamReport(self.upstream, self.single)
+        return upstreamReport(self.upstream, self.single, self._reactor.seconds())
+
+    def refresh(self) -> Deferred[Any]:
+        """
+        Ask the proxies whether they are well, unless that is known.
+
+        @return: fires when it is known, or after L{REFRESH_LIMIT}; never fails.
+        """
+        if not isinstance(self.upstream, GroupUpstream):
+            return succeed(None)
+        refreshed = self.upstream.refresh().addTimeout(REFRESH_LIMIT, self._reactor)
+        return refreshed.addErrback(_notInTime)
+
+
+def _notInTime(reason: Failure) -> None:
+    reason.trap(TimeoutError)
 
 
 def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class FlowRouter:
 
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
+    @ivar trouble: told of what goes wrong; stopped with the router.
     @param upstream: takes the flows whose verdict is PROXY.
     @param direct: takes those whose verdict is DIRECT.
     @param gateway: answers connections to the gateway's addresses.
@@ -95,6 +96,7 @@ class FlowRouter:
         clock: IReactorTime,
         logFlows: bool,
         names: INames,
+        trouble: TroubleLog,
     ) -> None:
         self.logFlows = logFlows
         self._names = names
@@ -103,11 +105,11 @@ class FlowRouter:
         self._upstream = upstream
         self._direct = direct
         self._gateway = gateway
-        self._trouble = TroubleLog(clock, self._log)
+        self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._tally = Tally(clock, self._log)
-        self._associations = Associations(engine, clock, self._trouble, self._said)
-        self._redirection = Redirection(names, self._associations, self._trouble)
+        self._associations = Associations(engine, clock, self.trouble, self._said)
+        self._redirection = Redirection(names, self._associations, self.trouble)
         self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
@@ -232,7 +234,7 @@ class FlowRouter:
             pending.request.refuse(Refusal.RESET)
         self._redirection.stop()
         self._associations.stop()
-        self._trouble.stop()
+        self.trouble.stop()
         self._said.stop()
 
     def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
@@ -254,7 +256,7 @@ class FlowRouter:
     def _halt(self, request: IFlowRequest | IDatagramFlowRequest, decision: Decision) -> None:
         """Refuse a flow, or drop it."""
         if decision.trouble:
-            self._trouble.report(decision.trouble)
+            self.trouble.report(decision.trouble)
         self._tellHalt(request.flow, decision)
         if decision.verdict is Verdict.REJECT:
             request.refuse(Refusal.PROHIBITED)
@@ -278,11 +280,11 @@ class FlowRouter:
             joined = request.join(connection.fd, connection.leftover)
         except FlowLimitError as error:
             # The app's kernel repeats its SYN by itself.
-            self._trouble.report(str(error))
+            self.trouble.report(str(error))
             return
         except OSError as error:
             # The engine owns the fd even so, and has ended the flow.
-            self._trouble.report(f"A flow cannot be joined: {error}.")
+            self.trouble.report(f"A flow cannot be joined: {error}.")
             return
         if joined:
             if self._countsFlows:
@@ -311,7 +313,7 @@ class FlowRouter:
             elif self.logFlows:
                 self._log.debug("Flow {flow}: {error}", flow=request.flow.id, error=str(error))
         else:
-            self._trouble.report(str(error))
+            self.trouble.report(str(error))
         request.refuse(refusal)
 
 

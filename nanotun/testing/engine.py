@@ -75,6 +75,9 @@ class MemoryRequest:
             raise FlowDecidedError(f"The flow {self.flow.id} was decided already.")
 
 
+_Ended = Callable[[int], None]
+
+
 @implementer(IPacketEngine)
 class MemoryEngine:
     """
@@ -94,6 +97,7 @@ class MemoryEngine:
     @ivar busy: associations that take no flow, as if each had the same query under way.
     @ivar associationError: raised by the next L{openAssociation}, if set.
     @ivar listening: protocols and ports.
+    @ivar refusals: what tells of a refused datagram, by the association's number.
     @ivar sent: what the services sent to apps.
     @ivar flowLimit: how many flows may be joined at a time.
     @ivar packets: how many packets a pump will find.
@@ -124,8 +128,8 @@ class MemoryEngine:
         self._flows: dict[int, Flow] = {}
         self._lastID = 0
         self._payloads: dict[int, bytes] = {}
-        self._ended: dict[int, Callable[[int], None]] = {}
-        self._refused: dict[int, Callable[[], None]] = {}
+        self._ended: dict[int, _Ended] = {}
+        self.refusals: dict[int, Callable[[], None]] = {}
         self._receiver: Callable[[list[Datagram]], None] | None = None
         self._returned: Callable[[], None] | None = None
 
@@ -152,11 +156,7 @@ class MemoryEngine:
         return True
 
     def openAssociation(
-        self,
-        leg: DatagramLeg,
-        ended: Callable[[int], None],
-        refused: Callable[[], None],
-        shared: bool = False,
+        self, leg: DatagramLeg, ended: _Ended, refused: Callable[[], None], shared: bool = False
     ) -> int:
         """See L{IPacketEngine.openAssociation}."""
         error, self.associationError = self.associationError, None
@@ -168,7 +168,7 @@ class MemoryEngine:
         self._lastID += 1
         self.associations[self._lastID] = leg
         self._ended[self._lastID] = ended
-        self._refused[self._lastID] = refused
+        self.refusals[self._lastID] = refused
         if shared:
             self.shared.add(self._lastID)
         return self._lastID
@@ -177,7 +177,7 @@ class MemoryEngine:
         """See L{IPacketEngine.closeAssociation}."""
         leg = self.associations.pop(association, None)
         if leg is not None:
-            del self._ended[association], self._refused[association]
+            del self._ended[association], self.refusals[association]
             os.close(leg.fd)
 
     def listen(self, protocol: Protocol, port: int) -> None:
@@ -213,11 +213,7 @@ class MemoryEngine:
 
     # What apps do.
 
-    def request(
-        self,
-        destination: Endpoint = WEB,
-        source: Endpoint = SOURCE,
-    ) -> MemoryRequest:
+    def request(self, destination: Endpoint = WEB, source: Endpoint = SOURCE) -> MemoryRequest:
         """An app asks for a connection; the handler hears of it at once."""
         assert self.handler is not None
         request = MemoryRequest(self, self._flow(Protocol.TCP, source, destination))
@@ -261,10 +257,6 @@ class MemoryEngine:
         ended = self._ended[association]
         self.closeAssociation(association)
         ended(error)
-
-    def refuseDatagram(self, association: int) -> None:
-        """A datagram of an association was refused."""
-        self._refused[association]()
 
     def abandon(self, flowID: int) -> None:
         """The app gives up."""

@@ -26,13 +26,13 @@ def serveLine(namespace: Namespace, connection: socket.socket) -> str:
     """
     The example's proxy.
 
-    @return: the host that it was asked for.
+    @return: the host that it was asked for; empty if the client left without a request.
     """
     request = b""
     while not request.endswith(b"\n"):
         more = connection.recv(1)
         if not more:
-            raise ConnectionError("the client left without a request")
+            return ""  # As a check of the proxy does.
         request += more
     word, host, port = request.decode().split()
     assert word == "CONNECT", request
@@ -93,7 +93,9 @@ class LineTests(InstalledCase):
         for _ in range(2):
             with contextlib.suppress(OSError):
                 self.lab.app.connect((address, 80), 5.0).close()
-            self.assertEqual(proxy.result(), "host.lab")
+            while not (asked := proxy.result()):
+                pass
+            self.assertEqual(asked, "host.lab")
         self.assertEndsWell(daemon)
 
     def test_check(self) -> None:

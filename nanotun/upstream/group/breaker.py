@@ -49,7 +49,7 @@ class BreakerEvent(str, enum.Enum):
     #: The last of L{SUCCESSES}.
     RECOVERED = "recovered"
     FAULT = "fault"
-    #: The last of L{FAULTS}, or any while half open.
+    #: The last of L{FAULTS}, or any that is certain or comes while half open.
     TRIPPED = "tripped"
     #: A check begins, and the back-off is over.
     CHECK = "check"
@@ -102,11 +102,15 @@ class Breaker:
                 self._to(BreakerEvent.RECOVERED)
                 self._closedAt = now
 
-    def failed(self, now: float) -> None:
-        """A handshake failed, and the upstream is at fault."""
+    def failed(self, now: float, certain: bool = False) -> None:
+        """
+        A handshake failed, and the upstream is at fault.
+
+        @param certain: whether this one is enough, as it has never worked.
+        """
         if self.state is BreakerState.CLOSED:
             self.faults += 1
-            if self.faults < FAULTS:
+            if self.faults < FAULTS and not certain:
                 self._to(BreakerEvent.FAULT)
                 return
             if now - self._closedAt > STEADY_TIME:

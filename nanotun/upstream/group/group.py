@@ -13,7 +13,7 @@ from random import random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from nanotun.errors import DatagramsUnsupported
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, IUpstream
+from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.health import Watch
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
@@ -41,16 +42,17 @@ class GroupUpstream(Service):
     health; if it is not started, it learns only from flows.
 
     @ivar members: what is known of the upstreams.
-    @ivar policyName: C{policy}.
     @param upstreams: in the configuration's order; each also provides L{IHealthCheck}.
     @param policy: one of L{POLICIES}.
     @param timeout: seconds for one connection, all tries together.
     @param interval: seconds between two checks of an upstream that is idle.
+    @param trouble: told of upstreams that go down.
     @param logFlows: whether each flow gets a debug line that names its upstream.
     @param chance: a number from 0 to 1, less than 1.
     """
 
     _log = Logger()
+    _probes = True
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class GroupUpstream(Service):
         clock: IReactorTime,
         timeout: float,
         interval: float,
+        trouble: TroubleLog,
         logFlows: bool = False,
         chance: Callable[[], float] = random,
     ) -> None:
@@ -66,16 +69,23 @@ class GroupUpstream(Service):
         self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
         self.carriesDatagrams = any(upstream.carriesDatagrams for upstream in upstreams)
         self.logFlows = logFlows
-        self.policyName = policy
+        self._policy = policy
         self._clock = clock
         self._timeout = timeout
-        self.members = Members(upstreams, POLICIES[policy](chance), clock, chance, self._changed)
+        self.members = Members(
+            upstreams, POLICIES[policy](chance), clock, chance, trouble, self._changed
+        )
         self._watches = {
-            member: Watch(member, self.members, clock, interval, timeout, chance)
+            member: Watch(member, self.members, clock, interval, timeout, chance, self._probes)
             for member in self.members.all
         }
         self._streams = StreamOutcomes(self.members, clock, self.doubt)
         self._datagrams = DatagramOutcomes(self.members, self.doubt)
+
+    @property
+    def policyName(self) -> str | None:
+        """The policy's name; L{None} if there is nothing to choose."""
+        return self._policy
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -112,7 +122,7 @@ class GroupUpstream(Service):
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         names = ", ".join(member.name for member in self.members.all)
-        return f"{self.policyName} of {names}"
+        return f"{self._policy} of {names}"
 
     def startService(self) -> None:
         """Begin to check the upstreams."""
@@ -125,7 +135,11 @@ class GroupUpstream(Service):
         super().stopService()
         for watch in self._watches.values():
             watch.stop()
-        self.members.stop()
+
+    def refresh(self) -> Deferred[Any]:
+        """Fires once the health of all is known as of now."""
+        waiting = [watch.refresh() for watch in self._watches.values()]
+        return DeferredList(waiting, consumeErrors=True)
 
     def doubt(self, member: Member) -> None:
         """Check a member soon, since a flow's outcome raised a doubt about it."""
@@ -154,25 +168,38 @@ class GroupUpstream(Service):
         return reason
 
 
-def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream]) -> dict[str, Any]:
+def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream], now: float) -> dict[str, Any]:
     """
     Report on the upstreams that flows use.
 
     @param upstream: where flows leave.
     @param single: the upstreams that it is made of, in their order, unwrapped.
+    @param now: seconds of the upstream's clock.
     @return: C{policy}, or L{None} for a single upstream; and C{proxies}, each with C{url}
-        (no password), C{state} (C{"closed"}: it is in use, C{"open"}: it is down, C{"half
+        (no password), C{health} (C{"up"}: it answered last, C{"down"}: it did not,
+        C{"unknown"}: it was never asked), C{trouble} (why it is down, a sentence, or
+        empty), C{state} (C{"closed"}: it is in use, C{"open"}: it is down, C{"half
         open"}: it is being tried again; L{None} if nothing checks it), C{latency} (seconds
         of a handshake, on average), C{udp} (whether it carries UDP) and C{pool} (C{idle}
         and C{dialling} connections), each L{None} if it is not known.
     """
     proxies: list[dict[str, Any]] = [
-        {"url": each.describe(), "state": None, "latency": None, "udp": None, "pool": _pool(each)}
+        {
+            "url": each.describe(),
+            "health": "unknown",
+            "trouble": "",
+            "state": None,
+            "latency": None,
+            "udp": None,
+            "pool": _pool(each),
+        }
         for each in single
     ]
     if not isinstance(upstream, GroupUpstream):
         return {"policy": None, "proxies": proxies}
     for proxy, member in zip(proxies, upstream.members.all, strict=True):
+        proxy["health"] = member.health(now)
+        proxy["trouble"] = member.trouble(now)
         proxy["state"] = member.breaker.state.value
         proxy["latency"] = member.latency
         proxy["udp"] = member.datagrams

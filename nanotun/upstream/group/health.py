@@ -11,6 +11,11 @@ When the next check is made::
     half open                            after RECHECK_TIME
     in doubt                             at once, but not sooner than DOUBT_INTERVAL
                                          after the last one
+    asked for by the user                at once, if nothing is known that is newer than
+                                         FRESH
+
+If the first check fails, the member is down at once: a proxy that does not run should not
+look well for as long as it takes to be sure.
 
 To find out whether the member carries UDP, an association is opened and closed: at the
 start, when the member is back, after a check while it is not known, and every
@@ -19,11 +24,12 @@ DATAGRAMS_INTERVAL.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -46,6 +52,9 @@ RECHECK_TIME = 1.0
 #: checks.
 DOUBT_INTERVAL = 5.0
 
+#: Seconds.  What was heard of a member so recently is new enough for the user.
+FRESH = 1.0
+
 #: Seconds.  Each probe costs the proxy an association for a moment.
 DATAGRAMS_INTERVAL = 600.0
 
@@ -62,6 +71,7 @@ class Watch:
     @param interval: seconds between two checks of an idle member.
     @param timeout: seconds for one connection.
     @param chance: C{random.random}.
+    @param probes: whether to find out if the member carries UDP.
     """
 
     _log = Logger()
@@ -74,6 +84,7 @@ class Watch:
         interval: float,
         timeout: float,
         chance: Callable[[], float],
+        probes: bool = True,
     ) -> None:
         self._member = member
         self._members = members
@@ -81,6 +92,9 @@ class Watch:
         self._interval = interval
         self._timeout = min(timeout, CHECK_TIMEOUT)
         self._chance = chance
+        self._probes = probes
+        self._first = True
+        self._waiting: list[Deferred[None]] = []
         self._running = False
         self._checkedAt: float | None = None
         self._confirm = False
@@ -110,6 +124,18 @@ class Watch:
         recent = self._checkedAt is not None and now - self._checkedAt < DOUBT_INTERVAL
         if self._running and self._member.healthy and not recent:
             self._begin()
+
+    def refresh(self) -> Deferred[None]:
+        """Fires once the member's health is known as of now; at once if it is not checked."""
+        now, member = self._clock.seconds(), self._member
+        heard = [at for at in (self._checkedAt, member.heardAt) if at is not None]
+        if self._running and self._check is None and now - max(heard, default=-math.inf) >= FRESH:
+            self._begin()
+        if self._check is None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
 
     def changed(self) -> None:
         """The member went down or came back."""
@@ -141,7 +167,7 @@ class Watch:
         if self._check is not None:
             # A doubt began this check, which schedules the next one.
             return
-        now = self._checkedAt = self._clock.seconds()
+        now = self._checkedAt = self._member.checkingSince = self._clock.seconds()
         self._member.breaker.checking(now)
         self._check = maybeDeferred(IHealthCheck(self._member.upstream).check).addTimeout(
             self._timeout, self._clock
@@ -151,6 +177,7 @@ class Watch:
 
     def _passed(self, result: object) -> None:
         self._confirm = False
+        self._member.answered()
         # The faults that flows found in a healthy member are cleared only by a flow,
         # because a check tests less than a flow does.
         if not self._member.healthy:
@@ -162,24 +189,28 @@ class Watch:
         if not self._running:
             reason.trap(CancelledError, UpstreamError)
         elif reason.check(ProxyError, UpstreamTimeout):
-            self._confirm = True
-            self._members.failed(self._member, str(reason.value))
+            self._fault(str(reason.value))
         elif reason.check(DeferredTimeout):
-            self._confirm = True
             name = self._member.name
-            self._members.failed(
-                self._member, f"The proxy {name} did not answer a check in {self._timeout:g} s."
-            )
+            self._fault(f"The proxy {name} did not answer a check in {self._timeout:g} s.")
         elif reason.check(UpstreamError) is None:
             self._log.failure("Internal error in a check", failure=reason)
 
+    def _fault(self, reason: str) -> None:
+        self._confirm = True
+        self._members.failed(self._member, reason, atOnce=self._first)
+
     def _checked(self, result: object) -> None:
-        self._check = None
+        self._check = self._member.checkingSince = None
+        self._first = False
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
         if self._running:
             self._schedule()
 
     def _beginProbe(self) -> None:
-        if self._probe is not None:
+        if self._probe is not None or not self._probes:
             return
         probe = self._probe = maybeDeferred(self._member.upstream.associate, 4)
         probe.addTimeout(self._timeout, self._clock)

@@ -7,6 +7,10 @@ from __future__ import annotations
 from nanotun.interfaces import IUpstream
 from nanotun.upstream.group.breaker import Breaker, BreakerState
 
+#: Seconds.  A proxy that has not answered a check for so long is called down, before the
+#: check's own deadline: whoever asks for its health does not wait longer.
+SILENCE = 2.0
+
 #: The weight of a new sample in the average of an upstream's handshake times.
 SAMPLE_WEIGHT = 0.2
 
@@ -20,9 +24,22 @@ class Member:
         reply; L{None} before the first.
     @ivar datagrams: whether it carries UDP; L{None} if that is not known.
     @ivar heardAt: when it last answered a flow, or L{None}.
+    @ivar fault: why it is at fault, by the last flow or check; empty if it is not.
+    @ivar known: whether it has ever answered.
+    @ivar checkingSince: when the check under way began, or L{None}.
     """
 
-    __slots__ = ("breaker", "datagrams", "heardAt", "latency", "name", "upstream")
+    __slots__ = (
+        "breaker",
+        "checkingSince",
+        "datagrams",
+        "fault",
+        "heardAt",
+        "known",
+        "latency",
+        "name",
+        "upstream",
+    )
 
     def __init__(self, upstream: IUpstream, breaker: Breaker) -> None:
         self.upstream = upstream
@@ -31,6 +48,9 @@ class Member:
         self.latency: float | None = None
         self.datagrams: bool | None = None
         self.heardAt: float | None = None
+        self.fault = ""
+        self.known = False
+        self.checkingSince: float | None = None
 
     @property
     def healthy(self) -> bool:
@@ -41,6 +61,30 @@ class Member:
     def retryAt(self) -> float:
         """When it is to be checked again, if it is not healthy."""
         return self.breaker.retryAt
+
+    def answered(self) -> None:
+        """It answered a flow or a check."""
+        self.known = True
+        self.fault = ""
+
+    def trouble(self, now: float) -> str:
+        """
+        Why it is down, as a sentence; empty if it is not.  The breaker is another matter: it
+        says whether flows use it.
+        """
+        since = self.checkingSince
+        if not self.fault and since is not None and now - since >= SILENCE:
+            return (
+                f"The proxy {self.name} has not answered for {SILENCE:g} s; check that it runs "
+                "there and that no firewall is in between."
+            )
+        return self.fault
+
+    def health(self, now: float) -> str:
+        """C{up}: it answered last; C{down}: it did not; C{unknown}: it was never asked."""
+        if self.trouble(now):
+            return "down"
+        return "up" if self.known else "unknown"
 
     def measure(self, seconds: float) -> None:
         """A handshake took so long."""

@@ -24,6 +24,7 @@ class Members:
     @ivar all: in the configuration's order.
     @param policy: decides the order in which a flow tries them.
     @param chance: a number from 0 to 1, for the back-offs.
+    @param trouble: told of members that go down.
     @param changed: called with a member that went down or came back.
     """
 
@@ -35,6 +36,7 @@ class Members:
         policy: Policy,
         clock: IReactorTime,
         chance: Callable[[], float],
+        trouble: TroubleLog,
         changed: Callable[[Member], None],
     ) -> None:
         delay = backOff(BACKOFF_FIRST, BACKOFF_LIMIT, chance)
@@ -42,7 +44,7 @@ class Members:
         self._policy = policy
         self._clock = clock
         self._changed = changed
-        self._trouble = TroubleLog(clock, self._log)
+        self._trouble = trouble
 
     def order(self) -> list[Member]:
         """The order in which a connection tries them."""
@@ -55,28 +57,29 @@ class Members:
     def succeeded(self, member: Member) -> None:
         """A handshake with it was answered, whatever it said of the destination."""
         was = member.healthy
+        member.answered()
         member.breaker.succeeded(self._clock.seconds())
         if member.healthy and not was:
             self._log.info("The proxy {proxy} is back.", proxy=member.name)
             self._changed(member)
 
-    def failed(self, member: Member, reason: str) -> None:
+    def failed(self, member: Member, reason: str, atOnce: bool = False) -> None:
         """
         It is at fault.
 
         @param reason: one sentence.
+        @param atOnce: whether it counts as down without further faults.
         """
         was = member.healthy
-        member.breaker.failed(self._clock.seconds())
+        member.fault = reason
+        member.breaker.failed(self._clock.seconds(), atOnce)
         if was and not member.healthy:
             self._trouble.report(self._downLine(member, reason))
             self._changed(member)
 
-    def stop(self) -> None:
-        """Log the counts that are still held back."""
-        self._trouble.stop()
-
     def _downLine(self, member: Member, reason: str) -> str:
+        if len(self.all) == 1:
+            return reason
         left = [each.name for each in self.all if each.healthy]
         if not left:
             what = "and so are all others; new connections still try them"

@@ -14,9 +14,19 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface, implementer
 
-from nanotun.errors import DatagramsUnsupported, UpstreamError, UpstreamTimeout
+from nanotun.errors import (
+    DatagramsUnsupported,
+    FamilyUnsupported,
+    NameUnknown,
+    ProxyError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
+
+#: The upstream cannot carry the flow.
+UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported)
 
 
 class IOutcomes(Interface):
@@ -36,6 +46,22 @@ class IOutcomes(Interface):
 
     def doubtful(member: Member) -> None:
         """It had been silent for long when the app gave up, or at the deadline."""
+
+
+def tellOutcome(outcomes: IOutcomes, member: Member, error: object) -> bool:
+    """
+    Tell what an error says about the upstream.
+
+    @return: whether the upstream is at fault or cannot carry the flow, so that another one
+        may be asked.
+    """
+    if isinstance(error, (ProxyError, UpstreamTimeout, *UNSUPPORTED)):
+        if not isinstance(error, FamilyUnsupported):
+            outcomes.faulted(member, error)
+        return True
+    if isinstance(error, UpstreamError) and type(error) not in (UpstreamError, NameUnknown):
+        outcomes.answered(member)
+    return False
 
 
 @implementer(IOutcomes)

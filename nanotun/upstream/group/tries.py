@@ -21,19 +21,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from nanotun.errors import (
-    DatagramsUnsupported,
     DestinationSilent,
-    FamilyUnsupported,
-    NameUnknown,
-    ProxyError,
     UnexpectedEvent,
-    UpstreamError,
     UpstreamTimeout,
 )
 from nanotun.interfaces import IUpstream
 from nanotun.timer import Timer
 from nanotun.upstream.group.member import Member
-from nanotun.upstream.group.outcomes import IOutcomes
+from nanotun.upstream.group.outcomes import UNSUPPORTED, IOutcomes, tellOutcome
 
 #: Seconds, and no more than half of the deadline.  Two lost SYNs take less, and
 #: few destinations that answer at all take longer.
@@ -41,10 +36,6 @@ PATIENCE = 3.0
 
 #: Seconds.  An app that gives up after this leaves a doubt about the upstream.
 DOUBT_TIME = 1.0
-
-#: The upstream cannot carry the flow.  As the final error this tells the user less than
-#: the fault of an upstream that could have carried it.
-UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported)
 
 
 # Also str, whose hash is not Python code: the table is read twice a flow.
@@ -190,16 +181,12 @@ class Tries:
             # It was cancelled.
             return
         self._underWay.remove(one)
-        error = reason.value
-        if not isinstance(error, (ProxyError, UpstreamTimeout, *UNSUPPORTED)):
+        if not tellOutcome(self._outcomes, one.member, reason.value):
             self._to(TriesEvent.ANSWERED)
-            if _isAnswer(error):
-                self._outcomes.answered(one.member)
             self._cancelOthers()
             self.deferred.errback(reason)
             return
-        if not isinstance(error, FamilyUnsupported):
-            self._outcomes.faulted(one.member, error)
+        # That it cannot carry the flow tells the user less than the fault of one that could.
         if self._fault is None or self._fault.check(*UNSUPPORTED):
             self._fault = reason
         if self._canAskNext():
@@ -251,11 +238,3 @@ class Tries:
             assert one.dial is not None
             one.dial.cancel()
         return cancelled
-
-
-def _isAnswer(error: object) -> bool:
-    """
-    Whether the upstream said it: L{UpstreamError} itself and L{NameUnknown} are errors
-    of our own.
-    """
-    return isinstance(error, UpstreamError) and type(error) not in (UpstreamError, NameUnknown)

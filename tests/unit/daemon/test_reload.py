@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -30,6 +31,7 @@ from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
+from nanotun.log.trouble import TroubleLog
 from nanotun.owners import OwnerOptions
 from nanotun.testing import FakeNames
 
@@ -69,6 +71,7 @@ class FakeFollower:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.names = FakeNames()
+        self.trouble = TroubleLog(Clock(), Logger())
 
     def configure(self, *arguments: Any) -> None:
         """Take it over."""
@@ -115,7 +118,7 @@ class LiveTests(SynchronousTestCase):
         settings = options.settings
         gateway: Any = self.gateway
         marked = MarkedRoute("nano0", Clock().seconds)
-        upstreams = Upstreams(settings, Clock(), gateway.names, marked.leadsIn)
+        upstreams = Upstreams(settings, Clock(), gateway.names, self.router.trouble, marked.leadsIn)
         owners = ownersFor(settings, Clock())
         judge = makeJudge(settings, upstreams, owners, gateway, marked)
         upstreams.setServiceParent(self.root)

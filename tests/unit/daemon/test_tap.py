@@ -26,6 +26,7 @@ from nanotun.errors import EngineError
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.testing import MemoryTunOpener
+from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
 
 
@@ -210,7 +211,8 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertFalse(tunnel.running or opener.devices)
         self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
         self.assertEqual(tunnel.parts.after, ())
-        (services,) = upstreams
+        sole, services = upstreams
+        self.assertIsInstance(sole, SoleUpstream)
         self.assertEqual(list(services), [])
 
     def test_cellFails(self) -> None:

@@ -7,16 +7,21 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
-from nanotun.daemon.upstreams import Upstreams, noticesOf
-from nanotun.errors import UpstreamNetUnreachable
+from nanotun.daemon.upstreams import REFRESH_LIMIT, Upstreams, noticesOf
+from nanotun.errors import ProxyError, UpstreamNetUnreachable
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext
+from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
+from nanotun.testing import FakeUpstream
 from nanotun.testing.names import FakeNames
+from nanotun.upstream.group.group import GroupUpstream
+from nanotun.upstream.group.health import RECHECK_TIME
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import Scheme
 
@@ -30,12 +35,18 @@ def settingsOf(proxy: str, **more: str) -> Settings:
     return makeSettings({}, flags, None)
 
 
+def made(settings: Settings, leadsIn: str = "", clock: Clock | None = None) -> Upstreams:
+    """The upstreams of these settings, where the route to one host leads into the device."""
+    clock = clock or Clock()
+    return Upstreams(settings, clock, FakeNames(), TroubleLog(clock, Logger()), leadsIn.__eq__)
+
+
 class UpstreamsTests(SynchronousTestCase):
     """L{Upstreams}."""
 
     def upstreams(self, proxy: str, leadsIn: str = "", **more: str) -> Upstreams:
         """Those of these proxies, where the route to one host leads into the device."""
-        return Upstreams(settingsOf(proxy, **more), Clock(), FakeNames(), leadsIn.__eq__)
+        return made(settingsOf(proxy, **more), leadsIn)
 
     def test_dials(self) -> None:
         """A proxy's endpoint is found behind a group and behind names."""
@@ -55,7 +66,7 @@ class UpstreamsTests(SynchronousTestCase):
         for upstream in (upstreams.upstream, upstreams.direct):
             leg = upstream.connect(Endpoint("203.0.113.1", 443))
             self.failureResultOf(leg, UpstreamNetUnreachable)
-        proxy = cast(Any, self.upstreams("h", "203.0.113.1").upstream)
+        proxy = cast(Any, self.upstreams("h", "203.0.113.1").single[0])
         self.assertTrue(proxy._context.leadsIn("203.0.113.1"))
 
     def test_names(self) -> None:
@@ -65,30 +76,31 @@ class UpstreamsTests(SynchronousTestCase):
             ("socks5h://h", "normal", (True, False)),
             ("socks5://h", "fake-ip", (True, True)),
         ):
-            made = self.upstreams(proxy, dnsMode=mode)
-            found = (isinstance(each, NamedUpstream) for each in (made.upstream, made.direct))
+            upstreams = self.upstreams(proxy, dnsMode=mode)
+            ways = upstreams.upstream._upstream, upstreams.direct  # type: ignore[attr-defined]
+            found = (isinstance(each, NamedUpstream) for each in ways)
             self.assertEqual(tuple(found), expected, (proxy, mode))
 
     def test_services(self) -> None:
         """The service of a scheme's upstream runs as long as the upstreams, with or
         without pools."""
-        made: list[Service] = []
+        services: list[Service] = []
 
         def make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
             assert context.services is not None
-            made.append(Service())
-            made[-1].setServiceParent(context.services)
+            services.append(Service())
+            services[-1].setServiceParent(context.services)
             return RejectUpstream()
 
         for pool in (0, 2):
             line = ProxyURL(Scheme("line", make))
             settings = replace(settingsOf("direct://"), proxy=(line,), upstreamPool=pool)
-            upstreams = Upstreams(settings, Clock(), FakeNames())
-            self.assertFalse(made[-1].running, pool)
+            upstreams = made(settings)
+            self.assertFalse(services[-1].running, pool)
             upstreams.startService()
-            self.assertTrue(made[-1].running, pool)
+            self.assertTrue(services[-1].running, pool)
             upstreams.stopService()
-            self.assertFalse(made[-1].running, pool)
+            self.assertFalse(services[-1].running, pool)
 
     def test_report(self) -> None:
         """The report has each proxy, with its pool."""
@@ -102,6 +114,33 @@ class UpstreamsTests(SynchronousTestCase):
                 ("direct://", None),
             ],
         )
+
+    def test_refresh(self) -> None:
+        """A proxy is asked whether it is well, and has a few seconds; nobody else is asked."""
+        for proxy in ("direct://", "reject://"):
+            upstreams = self.upstreams(proxy)
+            self.assertFalse(isinstance(upstreams.upstream, GroupUpstream))
+            self.successResultOf(upstreams.refresh())
+        fake, clock = FakeUpstream(), Clock()
+        scheme = Scheme("line", lambda url, context: fake)
+        line = ProxyURL(scheme, host="h", port=1)
+        settings = replace(settingsOf("direct://"), proxy=(line,))
+        upstreams = made(settings, clock=clock)
+        self.successResultOf(upstreams.refresh())
+        upstreams.startService()
+        answered, late = upstreams.refresh(), upstreams.refresh()
+        fake.answerCheck(ProxyError("It is off."))
+        self.successResultOf(answered)
+        self.successResultOf(late)
+        (report,) = upstreams.report()["proxies"]
+        self.assertEqual((report["health"], report["trouble"]), ("down", "It is off."))
+        clock.advance(RECHECK_TIME)
+        late = upstreams.refresh()
+        clock.advance(REFRESH_LIMIT - 0.1)
+        self.assertNoResult(late)
+        clock.advance(0.1)
+        self.successResultOf(late)
+        upstreams.stopService()
 
 
 class NoticesTests(SynchronousTestCase):
@@ -117,7 +156,7 @@ class NoticesTests(SynchronousTestCase):
             ("https://h?insecure=1", ("carries no UDP", "Nobody checks the certificate")),
         ):
             settings = settingsOf(proxy)
-            upstream = Upstreams(settings, Clock(), FakeNames()).upstream
+            upstream = made(settings).upstream
             notices = noticesOf(settings, upstream)
             self.assertEqual(len(notices), len(words), proxy)
             for notice, word in zip(notices, words, strict=True):

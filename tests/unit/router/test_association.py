@@ -95,7 +95,7 @@ class TableTests(AssociationCase):
         control = self.upstream.answerDatagrams()
         (number,) = self.engine.associations
         for _ in range(ENDS + 1):
-            self.engine.refuseDatagram(number)
+            self.engine.refusals[number]()
         line = (
             "UDP to 192.0.2.1:443 was refused behind the proxy fake://: the port is closed "
             "there, or the proxy's UDP relay is."
@@ -103,7 +103,7 @@ class TableTests(AssociationCase):
         self.assertEqual(self.logged, [line])
         self.assertEqual((control.doubts, control.closed), (ENDS + 1, False))
         self.ask(destination=Endpoint("192.0.2.2", 443))
-        self.engine.refuseDatagram(number)
+        self.engine.refusals[number]()
         self.assertIn("one of 2 destinations, the first of them 192.0.2.1:443,", self.logged[1])
         self.assertIs(self.the().state, AssociationState.OPEN)
         self.assertEqual(len(self.upstream.families), 1)
@@ -117,7 +117,7 @@ class TableTests(AssociationCase):
         self.open()
         association = self.the()
         association.retire()
-        self.engine.refuseDatagram(max(self.engine.associations))
+        self.engine.refusals[max(self.engine.associations)]()
         self.assertIs(association.state, AssociationState.RETIRING)
         self.associations.stop()
 

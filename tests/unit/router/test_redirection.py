@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint, Refusal
+from nanotun.log.trouble import TroubleLog
 from nanotun.router.router import FlowRouter
 from nanotun.router.udp import associations, redirection
 from nanotun.router.udp.association import SHARED_GRACE, SHARED_TIME
@@ -48,6 +49,7 @@ class RedirectionTests(SynchronousTestCase):
             self.clock,
             False,
             self.names,
+            TroubleLog(self.clock, log),
         )
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)

@@ -29,7 +29,7 @@ from nanotun.errors import (
 )
 from nanotun.flow import Decision, Endpoint, Owner, Refusal, Verdict
 from nanotun.interfaces import IFlowHandler, LegKind
-from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
 from nanotun.router import router
 from nanotun.router.router import SAID_LIMIT, FlowRouter
 from nanotun.testing import (
@@ -59,6 +59,7 @@ class RouterCase(SynchronousTestCase):
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(FlowRouter, "_log", log)
+        self.trouble = TroubleLog(self.clock, log)
         self.patch(router, "saidLog", log)
         self.router = self.makeRouter(self.logFlows)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
@@ -81,6 +82,7 @@ class RouterCase(SynchronousTestCase):
             self.clock,
             logFlows,
             self.names,
+            self.trouble,
         )
 
     def lines(self, level: str = "error") -> list[str]:

@@ -9,10 +9,12 @@ import errno
 from twisted.internet.interfaces import ILoggingContext, IReadDescriptor
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
+from nanotun.log.trouble import TroubleLog
 from nanotun.router.router import FlowRouter
 from nanotun.testing import (
     FAKE_FD,
@@ -39,7 +41,14 @@ class TunPortTests(SynchronousTestCase):
         device = MemoryTunOpener().open("nano0", 1500, "off")
         upstreams = FakeUpstream(), FakeUpstream()
         router = FlowRouter(
-            FakeJudge(), *upstreams, self.engine, FakeGateway(), self.reactor, False, FakeNames()
+            FakeJudge(),
+            *upstreams,
+            self.engine,
+            FakeGateway(),
+            self.reactor,
+            False,
+            FakeNames(),
+            TroubleLog(self.reactor, Logger()),
         )
         self.engine.start(device, router)
         self.port = TunPort(device, self.engine, self.reactor, self.lost.append)

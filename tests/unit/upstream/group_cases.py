@@ -11,12 +11,13 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ProxyError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg
+from nanotun.log.trouble import TroubleLog
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.group.breaker import FAULTS
 from nanotun.upstream.group.group import GroupUpstream
@@ -52,8 +53,15 @@ class GroupCase(SynchronousTestCase):
 
     def makeGroup(self, timeout: float = TIMEOUT) -> GroupUpstream:
         """A group of the fakes."""
+        self.trouble = TroubleLog(self.clock, Logger(namespace="test"))
         return GroupUpstream(
-            self.fakes, self.policy, self.clock, timeout, INTERVAL, chance=lambda: 0.5
+            self.fakes,
+            self.policy,
+            self.clock,
+            timeout,
+            INTERVAL,
+            self.trouble,
+            chance=lambda: 0.5,
         )
 
     def lines(self, least: LogLevel = LogLevel.info) -> list[str]:

@@ -124,6 +124,14 @@ class BreakerTests(SynchronousTestCase):
             one.failed(10.0 + steady)
         return one.retryAt - 10.0 - steady
 
+    def test_certain(self) -> None:
+        """
+        A fault that is certain opens it without others.
+        """
+        breaker = Breaker(lambda openings: 2.0)
+        breaker.failed(10.0, certain=True)
+        self.assertEqual((breaker.state, breaker.retryAt), (BreakerState.OPEN, 12.0))
+
     def test_flapping(self) -> None:
         """
         An upstream that soon fails again gets a longer back-off; one that worked for long

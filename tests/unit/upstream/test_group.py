@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
 from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamRefused, UpstreamTimeout
 from nanotun.interfaces import IUpstream, LegKind
-from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.group.breaker import FAULTS, SUCCESSES
 from nanotun.upstream.group.group import GroupUpstream
@@ -119,7 +119,7 @@ class GroupTests(GroupCase):
         self.assertEqual(len([line for line in self.lines() if "down" in line]), 1)
         self.clock.advance(REPORT_INTERVAL)
         self.assertIn("(4 more in 10 s)", self.lines()[-1])
-        self.group.members.stop()
+        self.trouble.stop()
 
     def test_liveFlows(self) -> None:
         """
@@ -272,8 +272,9 @@ class ContractTests(UpstreamContract, ReactorCase):
 
     def makeUpstream(self, port: int, timeout: float = 5.0) -> IUpstream:
         """The scripted proxy behind one that is not there."""
+        trouble = TroubleLog(self.reactor, Logger())
         members = [self.proxy(each, timeout) for each in (self.closedPort(), port)]
-        return GroupUpstream(members, "failover", self.reactor, timeout, 30.0)
+        return GroupUpstream(members, "failover", self.reactor, timeout, 30.0, trouble)
 
     async def test_hangs(self) -> None:
         """

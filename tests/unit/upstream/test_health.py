@@ -60,6 +60,7 @@ class WatchTests(GroupCase):
         """At the end no timer and no check is left."""
         if self.group.running:
             self.group.stopService()
+        self.trouble.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([fake.checks for fake in self.fakes], [[], []])
 
@@ -276,7 +277,7 @@ class WatchTests(GroupCase):
         self.assertEqual(self.lines(), [])
         self.group.doubt(self.member(0))
         self.bringDown(0)
-        self.group.members.stop()
+        self.trouble.stop()
         self.assertEqual(self.checks(), [0, 0])
 
 

@@ -207,7 +207,7 @@ class TriesTests(GroupCase):
             self.answer(1)
             self.took(dial)
         self.assertFalse(self.member(0).healthy)
-        self.group.members.stop()
+        self.trouble.stop()
 
     def test_nameUnknown(self) -> None:
         """
@@ -331,7 +331,7 @@ class TriesTests(GroupCase):
         """
         for index in (1, 2):
             self.bringDown(index)
-        self.group.members.stop()
+        self.trouble.stop()
         dial = self.group.connect(DESTINATION)
         self.clock.advance(PATIENCE)
         self.assertEqual(self.asked(), [1, 0, 0])

@@ -1,0 +1,79 @@
+"""
+A single upstream as a group of one: nothing is chosen, but it is checked, so that the user
+hears of a proxy that is down before the first flow does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.flow import Endpoint
+from nanotun.interfaces import Connection, DatagramLeg, IUpstream
+from nanotun.log.trouble import TroubleLog
+from nanotun.upstream.group.group import GroupUpstream
+from nanotun.upstream.group.outcomes import tellOutcome
+from nanotun.upstream.group.tries import DOUBT_TIME
+
+
+@implementer(IUpstream)
+class SoleUpstream(GroupUpstream):
+    """
+    One upstream whose health is known.  See L{GroupUpstream}; flows do without its tries.
+
+    @param upstream: provides L{IHealthCheck} too.
+    """
+
+    # There is no choice to make, so it is left to the first datagram to find out.
+    _probes = False
+
+    def __init__(
+        self,
+        upstream: IUpstream,
+        clock: IReactorTime,
+        timeout: float,
+        interval: float,
+        trouble: TroubleLog,
+        chance: Callable[[], float] = random,
+    ) -> None:
+        super().__init__([upstream], "failover", clock, timeout, interval, trouble, chance=chance)
+        self._upstream = upstream
+
+    @property
+    def policyName(self) -> None:
+        """See L{GroupUpstream.policyName}."""
+        return None
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        began = self._clock.seconds()
+        dial = self._upstream.connect(destination)
+        return dial.addCallbacks(
+            self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began,)
+        )
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return self._upstream.associate(family)
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return self._upstream.describe()
+
+    def _opened(self, connection: Connection, began: float) -> Connection:
+        (member,) = self.members.all
+        self._streams.opened(member, self._clock.seconds() - began)
+        return connection
+
+    def _failed(self, reason: Failure, began: float) -> Failure:
+        (member,) = self.members.all
+        if reason.check(CancelledError) is None:
+            tellOutcome(self._streams, member, reason.value)
+        elif self._clock.seconds() - began >= DOUBT_TIME:
+            self._streams.doubtful(member)
+        return reason
