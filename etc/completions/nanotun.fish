@@ -15,7 +15,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from start' -l auto-route -d 'sen
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l config -s c -r -F -d 'YAML configuration file'
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l confirm -x -d 'with --auto-route: take everything back after this many seconds, unless \'nanotun confirm\' is called before'
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l connect-timeout -x -d 'how long a connection may take to open, all steps together, 100ms to 5m [default: 10s]'
-complete -c nanotun -n '__fish_seen_subcommand_from start' -l daemon -s d -d 'run in the background; returns once the tunnel carries'
+complete -c nanotun -n '__fish_seen_subcommand_from start' -l daemon -s d -d 'run in the background; returns once the device is up, and says if the proxy is not'
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l dns -x -d 'DNS server for the gateway\'s relay, with a port or without; several with commas [default: 8.8.8.8]; may be given several times'
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l dns-cache -d 'whether the relay remembers answers [default: true]'
 complete -c nanotun -n '__fish_seen_subcommand_from start' -l dns-cache-size -x -d 'how many answers the relay remembers, 1 to 1000000 [default: 4096]'

@@ -28,8 +28,8 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
-                '--daemon[run in the background; returns once the tunnel carries]' \
-                '-d[run in the background; returns once the tunnel carries]' \
+                '--daemon[run in the background; returns once the device is up, and says if the proxy is not]' \
+                '-d[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \

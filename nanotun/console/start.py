@@ -20,6 +20,7 @@ from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.console import COMMANDS, FAILED, GOOD
 from nanotun.console.command import run
 from nanotun.console.screen import bySubject, screen
+from nanotun.console.started import tell
 from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.control.lock import findHolder, runsAlready
 from nanotun.daemon.service import NEEDS_ROOT
@@ -44,7 +45,11 @@ class StartOptions(Options):
     synopsis = "Usage: nanotun start [options]"
 
     optFlags = [
-        ["daemon", "d", "run in the background; returns once the tunnel carries"],
+        [
+            "daemon",
+            "d",
+            "run in the background; returns once the device is up, and says if the proxy is not",
+        ],
         ["syslog", None, "log to syslog in the place of stderr"],
     ]
 
@@ -146,7 +151,7 @@ class TwistdRunner(UnixApplicationRunner):  # type: ignore[misc]
         the sentence that says everything.
         """
         if untilConcludes(os.read, readPipe, 100) == b"0":
-            return GOOD
+            return tell(self._options.settings.tunName, self._options.settings.runDir)
         if self.config["syslog"] or self.config["logfile"]:
             print("nanotun: it did not start; its log says why.", file=sys.__stderr__)
         return FAILED

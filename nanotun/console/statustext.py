@@ -133,10 +133,15 @@ def _upstream(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if upstream["policy"]:
         yield "proxies", printable(upstream["policy"])
     states = {"closed": "up", "open": "down", "half open": "tried again"}
+    if not upstream["policy"]:
+        # Nothing is chosen, so only its health matters; an older daemon does not tell it.
+        states = {}
     for proxy in upstream["proxies"]:
         parts = [printable(proxy["url"])]
         if proxy["state"]:
-            parts.append(states.get(proxy["state"], printable(proxy["state"])))
+            health = proxy.get("health", proxy["state"])
+            health = "not asked yet" if health == "unknown" else health
+            parts.append(states.get(proxy["state"], printable(health)))
         if proxy["latency"] is not None:
             parts.append(f"{proxy['latency'] * 1000:.0f} ms")
         if proxy["udp"] is False:
@@ -144,6 +149,8 @@ def _upstream(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if proxy["pool"]:
             parts.append(f"{proxy['pool']['idle']} connections wait")
         yield ("" if upstream["policy"] else "proxy"), ", ".join(parts)
+        if proxy.get("trouble"):
+            yield "", printable(proxy["trouble"])
 
 
 def _engine(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

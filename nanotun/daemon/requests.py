@@ -4,10 +4,11 @@ The requests that the running daemon answers on its control socket.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from nanotun import __version__
 from nanotun.control.report import Report, engineReport, resources
@@ -120,15 +121,33 @@ def stopHandler(reactor: Any) -> Callable[[], dict[str, int]]:
     return handler
 
 
-def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], dict[str, Any]]:
-    """The handler of C{nanotun reload}, which tells systemd as well."""
+def statusHandler(live: Live, report: Report) -> Callable[[], Deferred[dict[str, Any]]]:
+    """The handler of C{nanotun status}, which first asks the proxies whether they are well."""
 
-    def handler() -> dict[str, Any]:
+    def handler() -> Deferred[dict[str, Any]]:
+        return live.current.upstreams.refresh().addCallback(lambda _: report())
+
+    return handler
+
+
+def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], Deferred[dict[str, Any]]]:
+    """
+    The handler of C{nanotun reload}, which tells systemd as well.  The proxies that are down
+    are among the answer's C{warnings}.
+    """
+
+    def handler() -> Deferred[dict[str, Any]]:
         notifier.reloading()
         try:
-            return live.reload()
+            answer = live.reload()
         finally:
             notifier.reloaded()
+        return live.current.upstreams.refresh().addCallback(lambda _: addTroubles(answer))
+
+    def addTroubles(answer: dict[str, Any]) -> dict[str, Any]:
+        proxies = live.current.upstreams.report()["proxies"]
+        troubles = [proxy["trouble"] for proxy in proxies if proxy["trouble"]]
+        return {**answer, "warnings": [*answer["warnings"], *troubles]}
 
     return handler
 
@@ -142,7 +161,6 @@ def silently(handler: Callable[[], object]) -> Callable[[], None]:
     """A handler without its answer, for signals: its errors are logged already."""
 
     def act() -> None:
-        with contextlib.suppress(NanotunError):
-            handler()
+        maybeDeferred(handler).addErrback(lambda reason: reason.trap(NanotunError))
 
     return act

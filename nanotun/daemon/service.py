@@ -56,7 +56,7 @@ class Parts(NamedTuple):
     @ivar gateway: for that engine.
     @ivar router: for that engine and that gateway.
     @ivar before: started in this order before the device is opened.
-    @ivar after: started in this order once the tunnel carries traffic.
+    @ivar after: started in this order once the device is read.
     """
 
     device: TunnelDevice

@@ -37,6 +37,7 @@ from nanotun.daemon.requests import (
     plain,
     reloadHandler,
     silently,
+    statusHandler,
     stopHandler,
 )
 from nanotun.daemon.service import NanotunService, Parts
@@ -154,7 +155,7 @@ def makeService(options: Options) -> IService:
     control = ControlSocket(
         settings.runDir,
         {
-            "status": plain(report),
+            "status": plain(statusHandler(live, report)),
             "reload": plain(reload),
             "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
             "stop": plain(stopHandler(reactor)),

@@ -15,7 +15,7 @@ from tests.e2e.case import TunnelCase
 from tests.e2e.lab.console import endIfThere, nanotun, say
 from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, environment, writeConfig
 from tests.e2e.lab.process import Child, waitUntil
-from tests.e2e.lab.topology import FAMILIES, TUN_NAME
+from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 
 #: Starts and stops in one test; a benchmark has more.
 ROUNDS = 20
@@ -63,6 +63,12 @@ class StartTests(TunnelCase):
             self.addCleanup(endIfThere, int(file.read_text()))
         return done.returncode, done.stdout + done.stderr
 
+    def assertBackground(self, *arguments: str) -> None:
+        """C{nanotun start -d} succeeds, and says nothing but that the device is up."""
+        status, said = self.background(*arguments)
+        self.assertEqual(status, 0, said)
+        self.assertEqual(said, f"{TUN_NAME} is up, as process {self.pid()}.\n")
+
     def pid(self) -> int:
         """The daemon's pid, according to its report."""
         done = say("status", "--json", "--run-dir", str(self.runDir))
@@ -87,7 +93,7 @@ class StartTests(TunnelCase):
 
     def test_background(self) -> None:
         """-d returns once the daemon is up; the pidfile exists while it runs."""
-        self.assertEqual(self.background(), (0, ""))
+        self.assertBackground()
         self.assertTrue(answers(self.lab.app, FAMILIES[0]))
         pid = self.pid()
         self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(pid))
@@ -108,6 +114,31 @@ class StartTests(TunnelCase):
         self.assertEqual(said.count(f"warning: {line}"), 1, said)
         self.assertIn(line, collectLogs(self.place))
         self.stop()
+
+    def test_deadProxy(self) -> None:
+        """-d succeeds without its proxy, but says so; so do status and reload."""
+        self.lab.filter(1081, "drop", "drop", self.lab.proxy)
+        for port, words in (
+            (9, f"cannot be reached at {IPV4.proxy} (Connection refused)"),
+            (1081, "has not answered for 2 s; check that it runs there"),
+        ):
+            proxy = f"socks5://{IPV4.proxy}:{port}"
+            began = time.monotonic()
+            status, said = self.background("--proxy", proxy)
+            self.assertLess(time.monotonic() - began, START_SECONDS)
+            self.assertEqual(status, 0)
+            first, trouble, rest = said.splitlines()
+            self.assertEqual(first, f"{TUN_NAME} is up, as process {self.pid()}.")
+            self.assertIn(f"nanotun: The proxy {proxy} {words}", trouble)
+            self.assertEqual(rest, "nanotun: Connections fail until the proxy answers.")
+            where = ("--run-dir", str(self.runDir))
+            (one,) = json.loads(say("status", "--json", *where).stdout)["upstream"]["proxies"]
+            self.assertEqual((one["health"], one["url"]), ("down", proxy))
+            self.assertIn(f"{proxy}, down\n", say("status", *where).stdout)
+            done = say("reload", *where)
+            self.assertEqual((done.returncode, done.stdout), (0, "Nothing has changed.\n"))
+            self.assertIn(f"warning: The proxy {proxy} ", done.stderr)
+            self.stop()
 
     def test_startsAtATime(self) -> None:
         """If several start at once, one wins, and the pidfile is its own."""
@@ -179,15 +210,13 @@ class StartTests(TunnelCase):
         """A pidfile that a crash left is no obstacle, even if its number is in use."""
         self.runDir.mkdir()
         (self.runDir / "nanotun.pid").write_text(str(os.getpid()))
-        self.assertEqual(self.background(), (0, ""))
+        self.assertBackground()
         self.stop()
 
     def test_ownPidfile(self) -> None:
         """--pidfile and --logfile say where these files are."""
         pidfile, logfile = self.place / "my.pid", self.place / "my.log"
-        self.assertEqual(
-            self.background("--pidfile", str(pidfile), "--logfile", str(logfile)), (0, "")
-        )
+        self.assertBackground("--pidfile", str(pidfile), "--logfile", str(logfile))
         self.assertEqual(pidfile.read_text(), str(self.pid()))
         self.assertIn(f"{TUN_NAME} is up", logfile.read_text())
         self.stop()
@@ -224,7 +253,7 @@ class StartTests(TunnelCase):
         """Any number of starts and stops leaves nothing behind."""
         links = self.lab.app.interfaces()
         for _ in range(ROUNDS):
-            self.assertEqual(self.background(), (0, ""))
+            self.assertBackground()
             self.stop()
         self.assertEqual(self.lab.app.interfaces(), links)
         self.assertFalse(self.runDir.exists())

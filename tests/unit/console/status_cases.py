@@ -26,7 +26,9 @@ REPORT: dict[str, Any] = {
         "proxies": [
             {
                 "url": "socks5://192.0.2.1:1080",
-                "state": None,
+                "health": "up",
+                "trouble": "",
+                "state": "closed",
                 "latency": None,
                 "udp": None,
                 "pool": None,

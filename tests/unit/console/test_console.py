@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from rich.console import Console
 from twisted.scripts._twistd_unix import ServerOptions
@@ -23,6 +24,8 @@ from nanotun.console.status import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, NotRunning, RunningError
 from tests.unit.console.status_cases import REPORT
+
+NAMES = "nano0", "/run/nanotun"
 
 
 class ConsoleCase(SynchronousTestCase):
@@ -400,6 +403,7 @@ class StartTests(ConsoleCase):
 
     def test_failed(self) -> None:
         """The waiting parent of a failed daemon prints no fragment of an exception."""
+        self.patch(start, "tell", lambda tunName, runDir: 0 if (tunName, runDir) == NAMES else 9)
         for arguments, answer, expected in (
             ((), b"0", (0, "")),
             ((), b"1 builtins.ValueError", (1, "")),
@@ -415,6 +419,8 @@ class StartTests(ConsoleCase):
             self.patch(sys, "__stderr__", err)
             runner = start.TwistdRunner.__new__(start.TwistdRunner)
             runner.config = config
+            settings = SimpleNamespace(tunName=NAMES[0], runDir=NAMES[1])
+            runner._options = cast(Any, SimpleNamespace(settings=settings))
             self.assertEqual((runner._waitForStart(reading), err.getvalue()), expected)
 
     def test_notRoot(self) -> None:

@@ -24,7 +24,7 @@ TEXT = """\
 nanotun    0.1, process 4711, up 1 d 2 h
 config     /etc/nanotun.yaml
 device     nano0, MTU 1500, offload on, engine gvisor
-proxy      socks5://192.0.2.1:1080
+proxy      socks5://192.0.2.1:1080, up
 flows      1 open, 2 being decided, 3 opened, 4 refused
 bytes      5 B up, 6 B down
 datagrams  24 up, 25 down, 20 associations, 21 flows
@@ -103,6 +103,22 @@ class TextTests(SynchronousTestCase):
         )
         self.assertIn("1080, down, no UDP\n", text)
         self.assertIn("1080, tried again\n", text)
+
+    def test_health(self) -> None:
+        """The health of a single proxy is shown, and what is wrong; an older daemon has none."""
+        (one,) = self.report["upstream"]["proxies"]
+        for health, words in (("up", "up"), ("down", "down"), ("unknown", "not asked yet")):
+            one["health"] = health
+            self.assertEqual(self.line("proxy"), f"socks5://192.0.2.1:1080, {words}")
+        one.update(health="down", trouble="The proxy socks5://192.0.2.1:1080 is off.")
+        lines = statusLines(self.report)
+        place = lines.index("proxy      socks5://192.0.2.1:1080, down")
+        self.assertEqual(lines[place + 1], "           The proxy socks5://192.0.2.1:1080 is off.")
+        # As for direct://, which nobody asks.
+        one.update(health="unknown", trouble="", state=None)
+        self.assertEqual(self.line("proxy"), "socks5://192.0.2.1:1080")
+        del one["health"], one["trouble"]
+        self.assertEqual(self.line("proxy"), "socks5://192.0.2.1:1080")
 
     def test_nothing(self) -> None:
         """Missing sections are not shown; counters without counts are shown as none."""

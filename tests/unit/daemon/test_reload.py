@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +25,7 @@ from nanotun.daemon.requests import (
     makeReport,
     reloadHandler,
     silently,
+    statusHandler,
     stopHandler,
 )
 from nanotun.daemon.upstreams import Upstreams
@@ -407,6 +409,44 @@ class NeighbourTests(SynchronousTestCase):
         self.assertRaises(ConfigError, handler)
         self.assertEqual(events, ["reloading", "reloaded"])
         self.assertIs(silently(handler)(), None)
+
+    def test_proxies(self) -> None:
+        """Status and reload ask the proxies first; a reload warns of those that are down."""
+        asked: list[Deferred[None]] = []
+
+        class Both:
+            """The notifier, the upstreams, and what is reloaded."""
+
+            def __getattr__(self, name: str) -> Any:
+                return self
+
+            def __call__(self, *_: Any) -> None:
+                """Be told something."""
+
+            def refresh(self) -> Deferred[None]:
+                """See L{Upstreams.refresh}."""
+                asked.append(Deferred())
+                return asked[-1]
+
+            def report(self) -> dict[str, Any]:
+                """See L{Upstreams.report}."""
+                return {"proxies": [{"trouble": ""}, {"trouble": "It is off."}]}
+
+            def reload(self) -> dict[str, Any]:
+                """See L{Live.reload}."""
+                return {"changed": ["proxy"], "warnings": ["Beware."]}
+
+        both: Any = Both()
+        reloaded, status = reloadHandler(both, both)(), statusHandler(both, cast(Any, dict))()
+        self.assertNoResult(reloaded)
+        self.assertNoResult(status)
+        for each in asked:
+            each.callback(None)
+        self.assertEqual(
+            self.successResultOf(reloaded),
+            {"changed": ["proxy"], "warnings": ["Beware.", "It is off."]},
+        )
+        self.assertEqual(self.successResultOf(status), {})
 
     def test_report(self) -> None:
         """

@@ -42,7 +42,7 @@ FIRST = BACKOFF_FIRST * 0.75
 class Greeting:
     """A greeting that accepts only the ticket C{b"t"}, and answers it."""
 
-    again = resumable = False
+    again = requested = resumable = False
     done = True
     leftover = b""
 
