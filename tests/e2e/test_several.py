@@ -4,12 +4,14 @@ Several proxies, one of which stops working.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
 
 from tests.e2e.case import TunnelCase, engines
+from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Microsocks, Proxy
@@ -105,6 +107,29 @@ class SeveralChecks(TunnelCase):
         self.assertLess(self.connectError(port)[1], QUICK)
         self.microsocks()
         self.assertWorks(port, QUICK)
+
+    def test_single(self) -> None:
+        """
+        Status says within 3 s that the only proxy was killed, and that it is back, though no
+        app connects.
+        """
+        first = self.microsocks()
+        daemon = self.daemon(proxy=first.url())
+
+        def health() -> tuple[str, str]:
+            asked = time.monotonic()
+            runDir = f"{daemon.directory}/run"
+            done = say("status", "--json", "--run-dir", runDir)
+            self.assertLess(time.monotonic() - asked, 3.0)
+            (proxy,) = json.loads(done.stdout)["upstream"]["proxies"]
+            return proxy["health"], proxy["trouble"]
+
+        self.assertEqual(health(), ("up", ""))
+        first.stop()
+        waitUntil(lambda: health()[0] == "down", 3, "status says that it is down")
+        self.assertIn("cannot be reached", health()[1])
+        self.microsocks()
+        waitUntil(lambda: health() == ("up", ""), 3, "status says that it is back")
 
 
 engines(globals(), SeveralChecks)
