@@ -4,11 +4,15 @@ Logs each cause of errors once and then counts it.
 
 from __future__ import annotations
 
-from constantly import NamedConstant
+from typing import TYPE_CHECKING
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from nanotun.timer import Timer
+
+if TYPE_CHECKING:
+    from constantly import NamedConstant
 
 #: Seconds between two lines about one cause.
 REPORT_INTERVAL = 10.0

@@ -96,7 +96,7 @@ class HttpChecks(badschemes.BadChecks):
         self.daemon(proxy=self.proxied())
         for head, expected in (
             (b"403 No", errno.ECONNREFUSED),
-            (b"451 No", errno.EHOSTUNREACH),
+            (b"451 No", errno.ECONNREFUSED),
             (b"404 No", errno.EHOSTUNREACH),
             (b"500 No", errno.EHOSTUNREACH),
             (b"502 No", errno.EHOSTUNREACH),
