@@ -36,6 +36,7 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -84,6 +85,7 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -157,6 +159,7 @@ _nanotun() {
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
@@ -195,6 +198,7 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -243,6 +247,7 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -288,6 +293,7 @@ _nanotun() {
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \

@@ -208,6 +208,7 @@ class DNSSettings:
     The relay on the gateway.
 
     @ivar dns: the servers to ask, at least one, in this order.
+    @ivar dnsVia: C{"direct"} or C{"proxy"}.
     @ivar dnsOverride: whether queries to any server are answered by these.
     @ivar dnsCacheSize: the number of answers.
     @ivar dnsStateFile: a path, or the empty string for no file.
@@ -227,6 +228,22 @@ class DNSSettings:
         routed=True,
         repeats=True,
         run=InRun(metavar="ADDRESS", help="the DNS server that is asked, past the proxy [8.8.8.8]"),
+    )
+    dnsVia: str = setting(
+        values.Choice("direct", "proxy"),
+        "direct",
+        "WAY",
+        "how the relay's queries travel: `direct` (past the proxy, in the clear) or `proxy`",
+        doc="How the relay's queries to these servers travel: direct is past the proxy, in the "
+        "clear; proxy is through it, by UDP if the proxy carries UDP, else by TCP, and never "
+        "past it.  Only the proxy's own name is always asked past it, because nothing can go "
+        "through the proxy before its address is known.",
+        live=True,
+        run=InRun(
+            fixed="proxy",
+            metavar="direct",
+            help="ask the DNS server past the proxy, in the clear [proxy]",
+        ),
     )
     dnsOverride: bool = setting(
         values.boolean,

@@ -50,6 +50,7 @@ class SettingsTests(SynchronousTestCase):
                 connectTimeout=10.0,
                 udpTimeout=60.0,
                 dns=(Endpoint("8.8.8.8", 53),),
+                dnsVia="direct",
                 dnsOverride=False,
                 dnsCache=True,
                 dnsCacheSize=4096,
