@@ -34,6 +34,12 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class LiteralEndpoint(Endpoint):
+    """An endpoint that is dialled as it is written, whatever name apps got its address for."""
+
+    __slots__ = ()
+
+
 class Flow(NamedTuple):
     """
     A TCP connection or UDP conversation of an app.

@@ -24,7 +24,7 @@ from nanotun.errors import (
     UpstreamNetUnreachable,
     UpstreamTimeout,
 )
-from nanotun.flow import Endpoint
+from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, INames, IUpstream
 from nanotun.timer import Timer
 
@@ -75,6 +75,8 @@ class NamedUpstream:
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
+        if isinstance(destination, LiteralEndpoint):
+            return self._upstream.connect(destination)
         host, port = destination
         upstream, names = self._upstream, self._names
         isFake = names.isFake(host)

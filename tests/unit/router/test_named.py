@@ -22,7 +22,7 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Endpoint
+from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.interfaces import Connection, IHealthCheck, IUpstream
 from nanotun.router.named import ATTEMPTS, NamedDial, NamedUpstream
 from nanotun.testing import FakeNames, FakeUpstream
@@ -72,6 +72,13 @@ class SendingTests(NamedCase):
         name = Endpoint("www.example.com", 443)
         self.assertEqual(self.inner.asked, [name, name, Endpoint("real.example", 443), other])
         self.assertEqual(self.names.asked, [])
+
+    def test_literal(self) -> None:
+        """A literal endpoint is passed on as it is, though apps got its address for a name."""
+        self.names.known[REAL.host] = "evil.example"
+        literal = LiteralEndpoint(*REAL)
+        self.upstream.connect(literal)
+        self.assertIs(self.inner.asked[0], literal)
 
     def test_forgotten(self) -> None:
         """A fake address without a name is an error, and nothing is dialled."""
