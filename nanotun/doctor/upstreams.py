@@ -17,11 +17,14 @@ from nanotun.doctor.datagrams import DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream, LegKind
-
-#: The header of a datagram to a SOCKS5 proxy's UDP relay (RFC 1928, section 7) up to the
-#: address: RSV, FRAG and ATYP, by IP version.
-_PREFIX = {4: b"\0\0\0\x01", 6: b"\0\0\0\x04"}
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IHealthCheck,
+    IUpstream,
+    LegKind,
+    wrapDatagram,
+)
 
 #: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
 NOWHERE = Endpoint("192.0.2.1", 443)
@@ -142,7 +145,7 @@ class ProxyCheck:
         if leg.control is not None:
             leg.control.watch(lambda why: None)
         try:
-            yield self._ask(leg, family)
+            yield self._ask(leg)
         except OSError as error:
             return Finding(
                 self.name,
@@ -162,14 +165,12 @@ class ProxyCheck:
                 leg.control.close()
         return Finding(self.name, Level.OK, f"UDP works: {self._server} answers through it.")
 
-    def _ask(self, leg: DatagramLeg, family: int) -> Deferred[None]:
+    def _ask(self, leg: DatagramLeg) -> Deferred[None]:
         sock = socket.socket(fileno=leg.fd)
         ident = self._makeIdent()
         query, isAnswer = dnsQuery(ident), isDnsAnswer(ident)
         if leg.kind is LegKind.SOCKS5:
-            packed = ip_address(self._server.host).packed
-            header = _PREFIX[family] + packed + self._server.port.to_bytes(2, "big")
-            whole = header + query
+            whole = wrapDatagram(self._server, query)
             return DatagramTrial(
                 self._reactor, sock, whole, lambda data: isAnswer(_payload(data))
             ).start()

@@ -36,6 +36,8 @@ from nanotun.interfaces.upstream import (
     ILegControl,
     IUpstream,
     LegKind,
+    unwrapDatagram,
+    wrapDatagram,
 )
 
 __all__ = [
@@ -65,4 +67,6 @@ __all__ = [
     "Option",
     "ProxyURL",
     "UpstreamContext",
+    "unwrapDatagram",
+    "wrapDatagram",
 ]

@@ -5,16 +5,24 @@ Upstreams, and the values that come out of them.
 from __future__ import annotations
 
 import enum
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import Attribute, Interface
+
+from nanotun.flow import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Endpoint
+#: The header of a datagram of L{LegKind.SOCKS5} up to the address (RFC 1928, section 7):
+#: RSV, FRAG and ATYP.
+_IPV4, _IPV6 = b"\0\0\0\x01", b"\0\0\0\x04"
+
+#: The first bytes of an IPv4 address that is written as an IPv6 one (RFC 4291, 2.5.5.2).
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Connection(NamedTuple):
@@ -35,6 +43,37 @@ class LegKind(enum.IntEnum):
 
     DIRECT = 1
     SOCKS5 = 2
+
+
+def wrapDatagram(destination: Endpoint, payload: bytes) -> bytes:
+    """
+    Put the header of L{LegKind.SOCKS5} before a payload.
+
+    @param destination: has a literal address.
+    """
+    host, port = destination
+    ipv6 = ":" in host
+    address = inet_pton(AF_INET6 if ipv6 else AF_INET, host)
+    return (_IPV6 if ipv6 else _IPV4) + address + port.to_bytes(2, "big") + payload
+
+
+def unwrapDatagram(datagram: bytes) -> tuple[Endpoint, bytes] | None:
+    """
+    Read a datagram of L{LegKind.SOCKS5}.
+
+    @return: its source and payload; L{None} if it is cut short, a fragment, or not from a
+        literal address.
+    """
+    kind = datagram[2:4]
+    size = 4 if kind == _IPV4[2:] else 16 if kind == _IPV6[2:] else 0
+    end = 4 + size + 2
+    if not size or len(datagram) < end:
+        return None
+    address = datagram[4 : 4 + size]
+    if address.startswith(_MAPPED):
+        address = address[len(_MAPPED) :]
+    host = inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+    return Endpoint(host, int.from_bytes(datagram[end - 2 : end], "big")), datagram[end:]
 
 
 class DatagramLeg(NamedTuple):
