@@ -229,7 +229,7 @@ class Live:
         yield partial(
             self._router.configure, current.judge, upstreams.upstream, upstreams.direct, debug
         )
-        yield partial(self._gateway.configure, settings)
+        yield partial(self._gateway.configure, settings, upstreams.ways)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
         yield partial(upstreams.setServiceParent, self._root)

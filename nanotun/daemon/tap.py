@@ -94,7 +94,6 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
             engine,
             settings,
             openDatagram,
-            openStream,
             noted=any(url.scheme.sendsNames for url in settings.proxy),
         )
         # The flow and the check of a proxy that is down are one line.
@@ -103,6 +102,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
         owners = ownersFor(settings, reactor) if findsOwners else None
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
+    gateway.configure(settings, upstreams.ways)
     judge = makeJudge(settings, upstreams, owners, gateway, marked)
     router = FlowRouter(
         judge,

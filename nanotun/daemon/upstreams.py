@@ -36,6 +36,7 @@ class Upstreams(MultiService):
 
     @ivar upstream: for proxied flows.
     @ivar direct: for flows that go past the proxy.
+    @ivar ways: both, by the values of C{dnsVia}.
     @ivar single: one for each proxy of the settings, in their order: what L{upstream}
         chooses from.
     @param names: the names behind addresses.
@@ -88,6 +89,7 @@ class Upstreams(MultiService):
             asks=bool(settings.proxy[0].host),
         )
         self.direct = named(DirectUpstream(context))
+        self.ways = {"direct": self.direct, "proxy": self.upstream}
         if IService.providedBy(self.upstream):
             self.upstream.setServiceParent(self)
         services.setServiceParent(self)

@@ -5,9 +5,11 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT
@@ -17,7 +19,8 @@ from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.counters import Counters, GatewayStats
-from nanotun.gateway.dns.interfaces import IAnswering
+from nanotun.gateway.dns.direct import DirectServer
+from nanotun.gateway.dns.interfaces import IAnswering, INameServer
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
@@ -25,8 +28,9 @@ from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
-from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine
+from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine, IUpstream
 from nanotun.linux.locality import Locality
+from nanotun.log.trouble import TroubleLog
 
 #: Bytes of cache for each answer that it may hold.  Most answers are far smaller.
 CACHE_BYTES = 2048
@@ -58,26 +62,27 @@ class Gateway:
 
     @param makeDatagram: C{AF_INET} or C{AF_INET6} to a UDP socket that is marked and
         non-blocking.
-    @param makeStream: likewise to a TCP socket.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
         reactor: Any,
         engine: IPacketEngine,
         makeDatagram: Callable[[int], socket.socket],
-        makeStream: Callable[[int], socket.socket],
         options: NameOptions,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
         self._makeDatagram = makeDatagram
-        self._makeStream = makeStream
         self._counters = Counters()
         self._locality = Locality(reactor.seconds)
         answered = AnsweredNames() if options.noted and not options.faked else None
+        self._ways: Mapping[str, IUpstream] = {}
+        self._trouble = TroubleLog(reactor, self._log)
         self._configured: tuple[Sequence[Endpoint], int] = ((), 0)
         self._relay = DnsRelay(reactor, self._queriesTo(()), self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
@@ -95,12 +100,15 @@ class Gateway:
         self.services = DatagramServices(reactor, engine, self._counters)
         self._streams = DnsStreams(self._answering, self._locality, reactor)
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: Settings, ways: Mapping[str, IUpstream]) -> None:
         """
         Ask the servers of these settings, with their size of the cache, and give the
         proxies' own names real addresses.  What the settings have not changed stays as it
         is.  Queries under way go on as they were.
+
+        @param ways: the upstreams of these settings, by the values of C{dnsVia}.
         """
+        self._ways = ways
         wanted = settings.dns, settings.dnsCacheSize if settings.dnsCache else 0
         if wanted != self._configured:
             self._configured = servers, cacheSize = wanted
@@ -128,6 +136,7 @@ class Gateway:
         self.services.stop()
         self._streams.stop()
         self._relay.stop()
+        self._trouble.stop()
         self.names.stop()
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
@@ -160,9 +169,22 @@ class Gateway:
         )
 
     def _queriesTo(self, servers: Sequence[Endpoint]) -> ServerQueries:
-        return ServerQueries(
-            self._reactor, servers, self._makeDatagram, self._makeStream, self._counters
+        found = {server: self._serverAt(server) for server in servers}
+        return ServerQueries(self._reactor, found, self._counters)
+
+    def _serverAt(self, server: Endpoint) -> INameServer:
+        return DirectServer(
+            server,
+            partial(self._way, "direct"),
+            self._makeDatagram,
+            self._reactor,
+            self._counters,
+            self._trouble,
         )
+
+    def _way(self, name: str) -> IUpstream:
+        """The upstream of the present configuration: the previous one has been stopped."""
+        return self._ways[name]
 
 
 def makeGateway(
@@ -170,14 +192,12 @@ def makeGateway(
     engine: IPacketEngine,
     settings: Settings,
     makeDatagram: Callable[[int], socket.socket],
-    makeStream: Callable[[int], socket.socket],
     noted: bool = False,
 ) -> Gateway:
     """
-    Make a gateway and configure it.  Opens nothing yet.
+    Make a gateway, which is to be configured.  Opens nothing yet.
 
     @param makeDatagram: see L{Gateway}.
-    @param makeStream: see L{Gateway}.
     @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
     """
     options = NameOptions(
@@ -187,9 +207,7 @@ def makeGateway(
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
     )
-    gateway = Gateway(reactor, engine, makeDatagram, makeStream, options)
-    gateway.configure(settings)
-    return gateway
+    return Gateway(reactor, engine, makeDatagram, options)
 
 
 def givesFake(settings: Settings, name: str) -> bool:

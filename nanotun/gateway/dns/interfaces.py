@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 
 from zope.interface import Attribute, Interface
 
-from nanotun.gateway.dns.message import LARGEST
+from nanotun.gateway.dns.message import LARGEST, Query
 
 
 class IAnswering(Interface):
@@ -46,3 +46,33 @@ class IAttempt(Interface):
 
     def cancel() -> None:
         """Stop waiting for the answer.  May be called again."""
+
+
+class INameServer(Interface):
+    """One DNS server, as an exchange asks it: past the proxy or through an upstream."""
+
+    where = Attribute("What a log line adds to the server: empty, or C{' through the proxy'}.")
+
+    def ask(
+        wire: bytes,
+        query: Query,
+        overTCP: bool,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
+    ) -> IAttempt:
+        """
+        Send a query.
+
+        @param wire: the query; it is sent with another id.
+        @param query: what C{wire} says.
+        @param overTCP: whether only TCP will do, because answers by UDP are too small.
+        @param answered: called once with an answer that matches but for its id.
+        @param failed: called when there seems to be no answer, but not before this returns;
+            by UDP C{answered} may still be called afterwards, and this more than once.
+        @raise OSError: it cannot be sent to this server.
+        @raise nanotun.errors.UpstreamError: it cannot be sent, and the server is not to
+            blame.  What is to blame has been logged.
+        """
+
+    def stop() -> None:
+        """Close what is kept open.  May be called again."""

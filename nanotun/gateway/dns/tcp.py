@@ -5,32 +5,32 @@ Queries are sent at once, each with an id of its own, and the answers may arrive
 order.  A server may close a connection that it has kept open whenever it likes.  Queries
 that were under way on a connection that had worked are therefore sent once more, on a
 fresh connection; if a fresh connection ends, they have failed.  A connection is closed
-after L{IDLE} seconds without a query under way, or without an answer.
+when it has been idle for a while, or after L{IDLE} seconds without an answer.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import UnexpectedEvent, UpstreamError
-from nanotun.flow import Endpoint
-from nanotun.gateway.dns.connecting import ConnectWaiter, GivenFactory
+from nanotun.gateway.dns.connecting import GivenFactory
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import Query, matches
-from nanotun.gateway.dns.udp import familyOf
+from nanotun.interfaces import Connection
 
 #: Seconds (RFC 7766, section 6.2.3: "of the order of a few seconds").
-IDLE = 10
+IDLE = 10.0
 
 #: States of the connection to a server.
 CLOSED, CONNECTING, OPEN = "closed", "connecting", "open"
@@ -81,29 +81,41 @@ class StreamQuery:
 
 class ServerStream:
     """
-    The TCP connection to one server, made when there is something to ask.
+    The TCP connection to one server, opened when there is something to ask.
 
-    @param makeSocket: address family to a non-blocking TCP socket, marked.
+    @param open: opens a leg to the server, as L{nanotun.interfaces.IUpstream.connect} does.
     @param makeIdent: gives two random bytes.
+    @param troubled: called with the reason why a leg could not be opened, also when nobody
+        waits for an answer any more; returns the error that L{ask} raises because of it.
+    @param pause: seconds after that in which queries fail at once, and nothing is opened.
+    @param idle: seconds that a connection stays open without a query under way.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
-        makeSocket: Callable[[int], socket.socket],
+        open: Callable[[], Deferred[Connection]],
         makeIdent: Callable[[], bytes],
         reactor: Any,
         counters: Counters,
-        server: Endpoint,
+        troubled: Callable[[UpstreamError], OSError | UpstreamError],
+        pause: float = 0.0,
+        idle: float = IDLE,
     ) -> None:
-        self._makeSocket = makeSocket
+        self._open = open
         self._makeIdent = makeIdent
         self._reactor = reactor
         self._counters = counters
-        self._server = server
+        self._troubled = troubled
+        self._pause = pause
+        self._idle = idle
         self._pending: dict[bytes, StreamQuery] = {}
         self._state = CLOSED
-        self._waiter: ConnectWaiter | None = None
+        self._dial: Deferred[Connection] | None = None
         self._connection: _Pipeline | None = None
+        self._error: OSError | UpstreamError | None = None
+        self._pausedUntil = 0.0
 
     def ask(
         self,
@@ -116,13 +128,17 @@ class ServerStream:
         Send a query, now or once connected.
 
         @param answered: called with the answer.
-        @param failed: called if there is none.  Only one of the two is called, once.
-        @raise OSError: there is no route to the server.
-        @raise UpstreamError: as C{makeSocket} says.
+        @param failed: called if there is none.  Only one of the two is called, once, and not
+            before this returns.
+        @raise OSError, UpstreamError: no leg can be opened; what C{troubled} returned.
         """
         asked = StreamQuery(self, wire, query, answered, failed)
-        if self._state == CLOSED:
+        if self._state == CLOSED and self._reactor.seconds() >= self._pausedUntil:
             self._connect()
+        if self._state == CLOSED:
+            assert self._error is not None
+            # A traceback that grows with each query is of no use.
+            raise self._error.with_traceback(None)
         self._add(asked)
         return asked
 
@@ -134,11 +150,11 @@ class ServerStream:
     def stop(self) -> None:
         """Close the connection and call nobody back."""
         self._pending.clear()
-        waiter, self._waiter = self._waiter, None
+        dial, self._dial = self._dial, None
         connection, self._connection = self._connection, None
         self._step("stop")
-        if waiter is not None:
-            waiter.cancel()
+        if dial is not None:
+            dial.cancel()
         if connection is not None:
             connection.end()
 
@@ -164,43 +180,43 @@ class ServerStream:
         self._pending[ident] = asked
 
     def _connect(self) -> None:
-        made = self._makeSocket(familyOf(self._server))
-        try:
-            error = made.connect_ex(self._server)
-            if error not in (0, errno.EINPROGRESS):
-                raise OSError(error, "connect")
-        except BaseException:
-            made.close()
-            raise
         self._step("connect")
-        self._waiter = ConnectWaiter(made, self._reactor, self._connected)
+        self._dial = dial = self._open()
+        dial.addCallbacks(self._opened, self._notOpened)
 
-    def _connected(self, made: socket.socket | None) -> None:
-        """
-        Take over the connected socket.
-
-        @param made: L{None} if it was not connected.
-        """
-        self._waiter = None
-        if made is None:
-            self._notConnected()
-            return
+    def _opened(self, connection: Connection) -> None:
+        self._dial = None
+        # A proxy may be behind a unix socket, and of another family than the server.
+        made = socket.socket(fileno=connection.fd)
         pipeline = _Pipeline(self._heard, self._ended, self._reactor)
         try:
             # The reactor adopts a duplicate, so our descriptor is closed.
             self._reactor.adoptStreamConnection(made.fileno(), made.family, GivenFactory(pipeline))
-        except OSError:
+        except OSError as error:
             # The connection has ended already.
-            self._notConnected()
+            self._error = error
+            self._step("failed")
+            self._fail(list(self._pending.values()))
             return
         finally:
             made.close()
         self._step("connected")
         self._connection = pipeline
+        if connection.leftover:
+            pipeline.dataReceived(connection.leftover)
         for ident, asked in self._pending.items():
             pipeline.send(ident + asked.wire[2:])
 
-    def _notConnected(self) -> None:
+    def _notOpened(self, reason: Failure) -> None:
+        if reason.check(CancelledError):
+            return
+        self._dial = None
+        error = reason.value
+        if not isinstance(error, UpstreamError):
+            self._log.failure("Internal error in a connection to a DNS server", reason)
+            error = UpstreamError("there was an internal error.")
+        self._error = self._troubled(error)
+        self._pausedUntil = self._reactor.seconds() + self._pause
         self._step("failed")
         self._fail(list(self._pending.values()))
 
@@ -210,6 +226,8 @@ class ServerStream:
             self._counters.ignored += 1
             return
         del self._pending[asked.ident]
+        if not self._pending and self._connection is not None:
+            self._connection.setTimeout(self._idle)
         asked.answered(answer)
 
     def _ended(self, pipeline: _Pipeline) -> None:
@@ -217,17 +235,18 @@ class ServerStream:
             return
         self._connection = None
         self._step("ended")
-        pending = list(self._pending.values())
-        again = [each for each in pending if pipeline.worked and not each.retried]
-        failed = [each for each in pending if not pipeline.worked or each.retried]
-        if again:
-            try:
-                self._connect()
-            except (OSError, UpstreamError):
-                again, failed = [], pending
-        for asked in again:
-            asked.retried = True
-        self._fail(failed)
+        failed = []
+        for asked in self._pending.values():
+            if pipeline.worked and not asked.retried:
+                asked.retried = True
+            else:
+                failed.append(asked)
+        for asked in failed:
+            self.forget(asked)
+        if self._pending:
+            self._connect()
+        for asked in failed:
+            asked.failed()
 
     def _fail(self, failed: list[StreamQuery]) -> None:
         for asked in failed:
@@ -271,7 +290,7 @@ class _Pipeline(Int16StringReceiver, TimeoutMixin):
         @param first: whether no other query is under way, so that silence counts from now.
         """
         if first:
-            self.resetTimeout()
+            self.setTimeout(IDLE)
         self.sendString(wire)
 
     def stringReceived(self, string: bytes) -> None:

@@ -189,7 +189,7 @@ class LiveTests(SynchronousTestCase):
             self.router.calls, [(current.judge, upstreams.upstream, upstreams.direct, True)]
         )
         self.assertEqual(self.root.calls, [logOptions(settings)])
-        self.assertEqual(self.gateway.calls, [(settings,)])
+        self.assertEqual(self.gateway.calls, [(settings, upstreams.ways)])
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
         self.assertIs(before.upstreams.parent, None)
@@ -213,11 +213,11 @@ class LiveTests(SynchronousTestCase):
         answer = self.live.reload()
         self.assertEqual(answer["changed"], ["dns", "dnsCacheSize"])
         self.assertEqual(answer["warnings"], [])
-        (settings,) = self.gateway.calls[-1]
+        settings, _ = self.gateway.calls[-1]
         self.assertEqual((settings.dns[0].host, settings.dnsCacheSize), ("192.0.2.1", 5))
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5\ndnsCache: false")
         self.live.reload()
-        (settings,) = self.gateway.calls[-1]
+        settings, _ = self.gateway.calls[-1]
         self.assertFalse(settings.dnsCache)
 
     def test_owners(self) -> None:
@@ -316,8 +316,8 @@ class LiveTests(SynchronousTestCase):
             self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
             self.assertEqual(list(self.root), [current.upstreams])
             self.assertIs(self.router.calls[-1][0], current.judge)
-            for follower in (self.gateway, self.routes):
-                self.assertEqual(follower.calls[-1], (current.settings,))
+            self.assertEqual(self.gateway.calls[-1], (current.settings, current.upstreams.ways))
+            self.assertEqual(self.routes.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))
 
     def test_errorLater(self) -> None:

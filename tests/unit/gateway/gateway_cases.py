@@ -224,10 +224,3 @@ def makeDatagram(family: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_DGRAM)
     made.setblocking(False)
     return made
-
-
-def makeStream(family: int) -> socket.socket:
-    """A TCP socket without a mark."""
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setblocking(False)
-    return made

@@ -1,28 +1,30 @@
 """
-Tests for L{nanotun.gateway.dns.tcp} and L{nanotun.gateway.dns.connecting}, with a real server.
+Tests for L{nanotun.gateway.dns.tcp}, with a real server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import socket
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock, deferLater
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface.verify import verifyObject
+from twisted.trial.unittest import TestCase
 
-from nanotun.errors import UnexpectedEvent
-from nanotun.flow import Endpoint
-from nanotun.gateway.dns.connecting import ConnectWaiter
+from nanotun.errors import UnexpectedEvent, UpstreamError, UpstreamRefused
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.tcp import IDLE, ServerStream, StreamQuery
-from tests.unit.gateway.gateway_cases import A, FakeReactor, answer, ask, makeStream, read, record
+from nanotun.interfaces import Connection
+from tests.unit.gateway.gateway_cases import A, answer, ask, read, record
+
+PAUSE, LONG_IDLE = 2.0, 60.0
 
 
 class Server(Int16StringReceiver):
@@ -51,10 +53,9 @@ class ReactorWithClock:
     """The real reactor with a clock that the test moves."""
 
     def __init__(self, reactor: Any, clock: Clock) -> None:
-        self.addWriter = reactor.addWriter
-        self.removeWriter = reactor.removeWriter
         self.adoptStreamConnection = reactor.adoptStreamConnection
         self.callLater = clock.callLater
+        self.seconds = clock.seconds
 
 
 class PipelineTests(TestCase):
@@ -74,18 +75,44 @@ class PipelineTests(TestCase):
         port: Any = self.reactor.listenTCP(0, self.factory(), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port = port
-        self.stream = self.make(port.getHost().port)
+        self.legs: list[Deferred[Connection]] = []
+        self.dials = 0
+        self.troubles: list[str] = []
+        self.open: Any = self.connect
+        self.stream = self.make()
         self.addCleanup(self.settle)
 
-    def make(self, port: int) -> ServerStream:
+    def connect(self) -> Deferred[Connection]:
+        """A leg that is ready at once."""
+        made = socket.create_connection(("127.0.0.1", self.port.getHost().port))
+        made.setblocking(False)
+        return succeed(Connection(made.detach(), b""))
+
+    def later(self) -> Deferred[Connection]:
+        """A leg that the test opens."""
+        self.legs.append(Deferred())
+        return self.legs[-1]
+
+    def make(self, **options: float) -> ServerStream:
         """A stream whose ids count from 0, each offered twice."""
         idents = itertools.count()
+
+        def opened() -> Deferred[Connection]:
+            self.dials += 1
+            made: Deferred[Connection] = self.open()
+            return made
+
+        def troubled(error: UpstreamError) -> UpstreamError:
+            self.troubles.append(str(error))
+            return UpstreamError(f"Trouble: {error}")
+
         return ServerStream(
-            makeStream,
+            opened,
             lambda: (next(idents) // 2).to_bytes(2, "big"),
             ReactorWithClock(self.reactor, self.clock),
             self.counters,
-            Endpoint("127.0.0.1", port),
+            troubled,
+            **options,
         )
 
     def factory(self) -> ServerFactory:
@@ -237,61 +264,134 @@ class PipelineTests(TestCase):
         await self.until(lambda: self.servers[0].lost)
         self.assertEqual(self.heard, [0, 1])
 
-    async def test_refused(self) -> None:
-        """A query to a server that does not listen fails."""
-        await self.port.stopListening()
+    async def test_idleLonger(self) -> None:
+        """A connection may stay longer while idle, but with a query it waits as ever."""
+        self.stream = self.make(idle=LONG_IDLE)
         self.ask(0)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
         await self.until(lambda: self.heard)
-        self.assertEqual(self.heard, [0])
+        self.clock.advance(LONG_IDLE - 1)
+        self.assertFalse(self.servers[0].lost)
+        self.ask(1)
+        await self.queries(2)
+        self.clock.advance(IDLE)
+        await self.queries(1, server=1)
+        self.assertTrue(self.servers[0].lost)
+
+    async def test_notOpened(self) -> None:
+        """If no leg opens, the queries that wait fail, and the reason is reported once."""
+        self.open = self.later
+        self.ask(0)
+        self.ask(1)
+        self.assertEqual((self.heard, self.troubles), ([], []))
+        self.legs[0].errback(UpstreamRefused("No."))
+        self.assertEqual((self.heard, self.troubles), ([0, 1], ["No."]))
+
+    async def test_notOpenedTooLate(self) -> None:
+        """The reason is reported also when nobody waits for an answer any more."""
+        self.open = self.later
+        self.ask(0).cancel()
+        self.legs[0].errback(UpstreamRefused("No."))
+        self.assertEqual((self.heard, self.troubles), ([], ["No."]))
+
+    async def test_notOpenedAtOnce(self) -> None:
+        """A query whose leg fails at once raises, and hears nothing more."""
+        self.open = lambda: fail(UpstreamRefused("No."))
+        error = self.assertRaises(UpstreamError, self.ask, 0)
+        self.assertEqual((str(error), self.heard), ("Trouble: No.", []))
+        self.assertRaises(UpstreamError, self.ask, 1)
+        self.assertEqual(self.dials, 2)
+
+    async def test_pause(self) -> None:
+        """For a while after a leg failed, queries fail at once, and nothing is dialled."""
+        self.stream = self.make(pause=PAUSE)
+        self.open = lambda: fail(UpstreamRefused("No."))
+        for _ in range(3):
+            self.assertRaises(UpstreamError, self.ask, 0)
+        self.clock.advance(PAUSE - 0.1)
+        self.assertRaises(UpstreamError, self.ask, 0)
+        self.assertEqual((self.dials, self.troubles), (1, ["No."]))
+        self.open = self.connect
+        self.clock.advance(0.1)
+        self.ask(1)
+        await self.queries(1)
+
+    async def test_againNotOpened(self) -> None:
+        """If the second connection does not open, the query that needs it has failed."""
+        self.ask(0)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        self.ask(1)
+        await self.queries(2)
+        self.open = lambda: fail(UpstreamRefused("No."))
+        self.servers[0].transport.loseConnection()  # type: ignore[union-attr]
+        await self.until(lambda: len(self.heard) == 2)
+        self.assertEqual(self.heard[1:], [1])
+
+    async def test_internalError(self) -> None:
+        """An internal error of the upstream is logged, and no query waits for ever."""
+        self.open = self.later
+        self.ask(0)
+        self.legs[0].errback(ZeroDivisionError())
+        self.assertEqual((self.heard, len(self.flushLoggedErrors())), ([0], 1))
+
+    async def test_unixSocket(self) -> None:
+        """A leg that is a unix socket, to a proxy on this machine, carries queries."""
+        near, far = socket.socketpair()
+        self.addCleanup(far.close)
+        near.setblocking(False)
+        self.open = lambda: succeed(Connection(near.detach(), b""))
+        self.ask(0)
+        query = b""
+
+        def received() -> bytes:
+            nonlocal query
+            with contextlib.suppress(BlockingIOError):
+                query = far.recv(600)[2:]
+            return query
+
+        far.setblocking(False)
+        await self.until(received)
+        reply = answer(query)
+        far.send(len(reply).to_bytes(2, "big") + reply)
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [(0, reply[2:])])
+
+    async def test_leftover(self) -> None:
+        """Bytes that came with the end of the handshake are read first."""
+        near, far = socket.socketpair()
+        self.addCleanup(far.close)
+        near.setblocking(False)
+        self.open = self.later
+        self.ask(0)
+        reply = answer(b"\0\0" + ask("a0")[2:])
+        whole = len(reply).to_bytes(2, "big") + reply
+        self.legs[0].callback(Connection(near.detach(), whole[:5]))
+        far.send(whole[5:])
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.heard, [(0, reply[2:])])
+
+    async def test_lostAtOnce(self) -> None:
+        """A leg that cannot be used any more is closed, and its query fails."""
+        made = socket.socket()
+        made.setblocking(False)
+        descriptor = made.detach()
+        self.open = lambda: succeed(Connection(descriptor, b""))
+        self.assertRaises(OSError, self.ask, 0)
+        self.assertRaises(OSError, os.fstat, descriptor)
 
     async def test_stop(self) -> None:
-        """After stop, a connection that was being made is reported to nobody."""
+        """After stop, the dial that was under way is cancelled and reported to nobody."""
+        self.open = self.later
         self.ask(0)
         self.stream.stop()
         await deferLater(self.reactor, 0)
-        self.assertEqual(self.heard, [])
-
-    def test_noWay(self) -> None:
-        """A query to an address without a route raises, every time."""
-        stream = ServerStream(
-            makeStream, bytes, FakeReactor(), self.counters, Endpoint("255.255.255.255", 53)
-        )
-        for _ in range(2):
-            self.assertRaises(OSError, stream.ask, ask(), read(ask()), self.heard.append, self.fail)
-        self.assertEqual(self.heard, [])
+        self.assertTrue(self.legs[0].called)
+        self.assertEqual((self.heard, self.troubles), ([], []))
 
     def test_unexpected(self) -> None:
         """An event that the state of the connection does not allow names both."""
         error = self.assertRaises(UnexpectedEvent, self.stream._ended, None)
         self.assertIn("unexpected event ended in the state closed", str(error))
-
-
-class ConnectWaiterTests(SynchronousTestCase):
-    """Tests for L{ConnectWaiter}."""
-
-    def setUp(self) -> None:
-        """A socket that is not connected yet."""
-        self.reactor = FakeReactor()
-        self.done: list[socket.socket | None] = []
-        self.socket = makeStream(socket.AF_INET)
-        self.waiter = ConnectWaiter(self.socket, self.reactor, self.done.append)
-        self.addCleanup(self.socket.close)
-
-    def test_connected(self) -> None:
-        """The connected socket is handed over, and the waiter lets go of it."""
-        verifyObject(IWriteDescriptor, self.waiter)
-        self.waiter.doWrite()
-        self.assertEqual(self.done, [self.socket])
-        self.assertEqual((self.reactor.writers, self.waiter.fileno()), (set(), -1))
-
-    def test_lost(self) -> None:
-        """If the reactor removes the waiter, that is reported once, and the socket closed."""
-        for _ in range(2):
-            self.waiter.connectionLost(Failure(ConnectionRefusedError()))
-        self.assertEqual((self.done, self.socket.fileno()), ([None], -1))
-
-    def test_cancel(self) -> None:
-        """A cancelled waiter closes its socket and reports nothing."""
-        self.waiter.cancel()
-        self.waiter.cancel()
-        self.assertEqual((self.done, self.socket.fileno()), ([], -1))

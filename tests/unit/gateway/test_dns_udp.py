@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -21,14 +22,16 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.udp import BUDGET, ERRORS_LIMIT, QuerySocket
+from nanotun.log.trouble import TroubleLog
+from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import (
     FakeReactor,
     answer,
     ask,
     makeDatagram,
-    makeStream,
     read,
 )
 
@@ -243,12 +246,26 @@ class ServerQueriesTests(SynchronousTestCase):
             self.addCleanup(each.close)
         self.servers = [Endpoint(*each.getsockname()) for each in self.sockets]
         self.counters = Counters()
-        self.queries = ServerQueries(
-            self.reactor, self.servers, makeDatagram, makeStream, self.counters
-        )
+        self.queries = self.make(makeDatagram)
         self.relay = DnsRelay(self.reactor, self.queries, self.counters, 0, 0)
         self.addCleanup(self.relay.stop)
         self.got: list[bytes] = []
+        self.lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.lines.append)
+
+    def make(self, makeDatagram: Any) -> ServerQueries:
+        """The servers, asked past the proxy."""
+        trouble = TroubleLog(self.reactor, Logger())
+        self.addCleanup(trouble.stop)
+        way = FakeUpstream()
+        servers = {
+            server: DirectServer(
+                server, lambda: way, makeDatagram, self.reactor, self.counters, trouble
+            )
+            for server in self.servers
+        }
+        return ServerQueries(self.reactor, servers, self.counters)
 
     def test_ports(self) -> None:
         """Each query is sent with its own id from its own port."""
@@ -279,10 +296,15 @@ class ServerQueriesTests(SynchronousTestCase):
         def none(family: int) -> socket.socket:
             raise UpstreamError("There are no more file descriptors.")
 
-        queries = ServerQueries(self.reactor, self.servers, none, none, self.counters)
+        queries = self.make(none)
         relay = DnsRelay(self.reactor, queries, self.counters, 0, 0)
         for number in range(5):
             relay.query(ask(f"a{number}"), "c", self.got.append)
         self.assertEqual(len(self.got), 5)
         self.assertEqual(self.counters.failures, 15)
         self.assertEqual(queries.order(), tuple(self.servers))
+        (line,) = [each for each in self.lines if each["log_level"] is LogLevel.error]
+        self.assertEqual(
+            formatEvent(line),
+            "A DNS query cannot be sent: There are no more file descriptors.",
+        )

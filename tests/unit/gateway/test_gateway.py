@@ -22,6 +22,7 @@ from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
 from nanotun.gateway.gateway import realNames
+from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import (
     FakeEngine,
     FakeReactor,
@@ -29,7 +30,6 @@ from tests.unit.gateway.gateway_cases import (
     ask,
     edns,
     makeDatagram,
-    makeStream,
     rcode,
 )
 
@@ -51,6 +51,8 @@ class GatewayTests(SynchronousTestCase):
         """A gateway that has been started, and its server."""
         self.reactor = FakeReactor()
         self.engine = FakeEngine()
+        self.direct, self.proxy = FakeUpstream("direct://"), FakeUpstream("proxy://")
+        self.ways = {"direct": self.direct, "proxy": self.proxy}
         self.server = makeDatagram(socket.AF_INET)
         self.server.bind(("127.0.0.1", 0))
         self.addCleanup(self.server.close)
@@ -62,7 +64,9 @@ class GatewayTests(SynchronousTestCase):
     def make(self, settings: Settings, noted: bool = False) -> Gateway:
         """A gateway that has not been started."""
         engine: Any = self.engine
-        return makeGateway(self.reactor, engine, settings, makeDatagram, makeStream, noted)
+        gateway = makeGateway(self.reactor, engine, settings, makeDatagram, noted)
+        gateway.configure(settings, self.ways)
+        return gateway
 
     def app(self, *wires: bytes) -> None:
         """An app sends queries, in one batch."""
@@ -93,7 +97,7 @@ class GatewayTests(SynchronousTestCase):
         self.addCleanup(other.close)
         settings = replace(self.settings, dns=(Endpoint(*other.getsockname()),))
         for size in (3, 2, 1):
-            self.gateway.configure(replace(settings, dnsCacheSize=size))
+            self.gateway.configure(replace(settings, dnsCacheSize=size), self.ways)
         self.assertEqual(self.gateway.stats().cached, 0)
         self.serve()
         self.reactor.turn()
@@ -111,12 +115,12 @@ class GatewayTests(SynchronousTestCase):
         self.app(ask("a"))
         self.serve()
         self.reactor.turn()
-        self.gateway.configure(replace(self.settings, proxy=(), logLevel="debug"))
+        self.gateway.configure(replace(self.settings, proxy=(), logLevel="debug"), self.ways)
         self.assertEqual(self.gateway.stats().cached, 1)
 
     def test_configureCache(self) -> None:
         """Without C{dnsCache} nothing is kept, whatever its size."""
-        self.gateway.configure(replace(self.settings, dnsCache=False))
+        self.gateway.configure(replace(self.settings, dnsCache=False), self.ways)
         self.app(ask("a"))
         self.serve()
         self.reactor.turn()
@@ -126,7 +130,7 @@ class GatewayTests(SynchronousTestCase):
         """A gateway that was not configured has no server to ask."""
         self.gateway.stop()
         engine: Any = self.engine
-        gateway = Gateway(self.reactor, engine, makeDatagram, makeStream, NameOptions())
+        gateway = Gateway(self.reactor, engine, makeDatagram, NameOptions())
         gateway.start()
         self.addCleanup(gateway.stop)
         self.app(ask("a"))
@@ -264,7 +268,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(self.gateway.stats().faked, 1)
         self.app(ask("proxy.example"))
         self.assertEqual(self.serve()[2:], ask("proxy.example")[2:])
-        self.gateway.configure(replace(settings, proxy=()))
+        self.gateway.configure(replace(settings, proxy=()), self.ways)
         self.app(ask("proxy.example"))
         self.assertEqual(self.gateway.stats().faked, 2)
         self.remake(settings)

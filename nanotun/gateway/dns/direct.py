@@ -1,0 +1,100 @@
+"""
+A DNS server that is asked past the proxy.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from nanotun.errors import UpstreamError
+from nanotun.flow import Endpoint, LiteralEndpoint
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.interfaces import IAttempt, INameServer
+from nanotun.gateway.dns.message import Query
+from nanotun.gateway.dns.tcp import ServerStream
+from nanotun.gateway.dns.udp import QuerySocket
+from nanotun.interfaces import Connection, IUpstream
+from nanotun.log.trouble import TroubleLog
+
+#: Two bytes that nobody can predict (RFC 5452, section 4.5).
+makeIdent = partial(secrets.token_bytes, 2)
+
+
+@implementer(INameServer)
+class DirectServer:
+    """
+    See the module.
+
+    @param server: has a literal address.
+    @param way: gives the upstream without a proxy.
+    @param makeDatagram: address family to a non-blocking UDP socket, marked.
+    """
+
+    where = ""
+
+    def __init__(
+        self,
+        server: Endpoint,
+        way: Callable[[], IUpstream],
+        makeDatagram: Callable[[int], socket.socket],
+        reactor: Any,
+        counters: Counters,
+        trouble: TroubleLog,
+    ) -> None:
+        self._server = server
+        self._way = way
+        self._makeDatagram = makeDatagram
+        self._reactor = reactor
+        self._counters = counters
+        self._trouble = trouble
+        self._stream = ServerStream(self._open, makeIdent, reactor, counters, self._troubled)
+
+    def ask(
+        self,
+        wire: bytes,
+        query: Query,
+        overTCP: bool,
+        answered: Callable[[bytes], None],
+        failed: Callable[[], None],
+    ) -> IAttempt:
+        """See L{INameServer.ask}."""
+        if overTCP:
+            self._counters.upstreamStreams += 1
+            return self._stream.ask(wire, query, answered, failed)
+        self._counters.upstream += 1
+        try:
+            return QuerySocket(
+                self._makeDatagram,
+                self._reactor,
+                self._counters,
+                self._server,
+                wire,
+                query,
+                makeIdent(),
+                answered,
+                failed,
+            )
+        except UpstreamError as error:
+            self._troubled(error)
+            raise
+
+    def stop(self) -> None:
+        """See L{INameServer.stop}."""
+        self._stream.stop()
+
+    def _open(self) -> Deferred[Connection]:
+        return self._way().connect(LiteralEndpoint(*self._server))
+
+    def _troubled(self, error: UpstreamError) -> OSError | UpstreamError:
+        # A server that refuses or cannot be reached is asked last, and that is logged.
+        if type(error) is not UpstreamError:
+            return OSError(str(error))
+        self._trouble.report(f"A DNS query cannot be sent: {error}")
+        return error
