@@ -95,6 +95,8 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
             settings,
             openDatagram,
             noted=any(url.scheme.sendsNames for url in settings.proxy),
+            # In a cell no process is the daemon.
+            bootstraps=findsOwners,
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))

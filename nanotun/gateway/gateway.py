@@ -5,23 +5,26 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import DNS_PORT
+from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.association import QueryAssociations
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters, GatewayStats
-from nanotun.gateway.dns.direct import DirectServer
+from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import IAnswering, INameServer
 from nanotun.gateway.dns.lookup import Lookup, RealNames
+from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
@@ -46,6 +49,8 @@ class NameOptions(NamedTuple):
     @ivar exclude: names that get real addresses all the same, with all names below them.
     @ivar stateFile: path of the file that keeps the fake addresses' names; empty for none.
     @ivar flowHold: seconds that a name keeps its fake address after a flow to it has begun.
+    @ivar bootstraps: whether nanotun's own lookups, of a proxy's name, may arrive at the
+        relay.
     """
 
     noted: bool = False
@@ -53,6 +58,7 @@ class NameOptions(NamedTuple):
     exclude: tuple[str, ...] = ()
     stateFile: str = ""
     flowHold: float = 0.0
+    bootstraps: bool = True
 
 
 @implementer(IGateway)
@@ -83,8 +89,10 @@ class Gateway:
         answered = AnsweredNames() if options.noted and not options.faked else None
         self._ways: Mapping[str, IUpstream] = {}
         self._trouble = TroubleLog(reactor, self._log)
-        self._configured: tuple[Sequence[Endpoint], int] = ((), 0)
-        self._relay = DnsRelay(reactor, self._queriesTo(()), self._counters, 0, 0, names=answered)
+        self._bootstraps = options.bootstraps
+        self._configured: tuple[object, ...] = ()
+        none = ServerChoice(ServerQueries(reactor, {}, self._counters))
+        self._relay = DnsRelay(reactor, none, self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
         self._answering: IAnswering = self._relay
         self._fakes: FakeAnswers | None = None
@@ -109,10 +117,14 @@ class Gateway:
         @param ways: the upstreams of these settings, by the values of C{dnsVia}.
         """
         self._ways = ways
-        wanted = settings.dns, settings.dnsCacheSize if settings.dnsCache else 0
+        cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
+        wanted: tuple[object, ...] = settings.dns, cacheSize, settings.dnsVia
+        if settings.dnsVia != "direct":
+            # A connection that is open leads through the previous proxy.
+            wanted += settings.proxy, settings.proxyPolicy, settings.connectTimeout
         if wanted != self._configured:
-            self._configured = servers, cacheSize = wanted
-            self._relay.configure(self._queriesTo(servers), cacheSize, cacheSize * CACHE_BYTES)
+            self._configured = wanted
+            self._relay.configure(self._choiceOf(settings), cacheSize, cacheSize * CACHE_BYTES)
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))
 
@@ -168,19 +180,30 @@ class Gateway:
             cachedBytes=self._relay.cache.size,
         )
 
-    def _queriesTo(self, servers: Sequence[Endpoint]) -> ServerQueries:
-        found = {server: self._serverAt(server) for server in servers}
-        return ServerQueries(self._reactor, found, self._counters)
+    def _choiceOf(self, settings: Settings) -> ServerChoice:
+        usual = self._queriesTo(settings, settings.dnsVia)
+        if settings.dnsVia == "direct" or not self._bootstraps:
+            return ServerChoice(usual)
+        # Exact names only: with all names below them, whoever can have one looked up could
+        # send something in the clear.  direct:// has the empty name, as odd queries have.
+        own = {name for name in realNames(settings) if name and not isAddress(name)}
+        if not own:
+            return ServerChoice(usual)
+        return ServerChoice(usual, self._queriesTo(settings, "direct"), frozenset(own))
 
-    def _serverAt(self, server: Endpoint) -> INameServer:
-        return DirectServer(
-            server,
-            partial(self._way, "direct"),
-            self._makeDatagram,
-            self._reactor,
-            self._counters,
-            self._trouble,
-        )
+    def _queriesTo(self, settings: Settings, via: str) -> ServerQueries:
+        way = partial(self._way, via)
+        datagrams = QueryAssociations(self._reactor, way, self._counters, makeIdent)
+        faked = settings.dnsMode == "fake-ip"
+
+        def serverAt(server: Endpoint) -> INameServer:
+            reactor, counters, trouble = self._reactor, self._counters, self._trouble
+            if via == "direct":
+                return DirectServer(server, way, self._makeDatagram, reactor, counters, trouble)
+            return UpstreamServer(server, way, datagrams, reactor, counters, trouble, faked)
+
+        found = {server: serverAt(server) for server in settings.dns}
+        return ServerQueries(self._reactor, found, self._counters)
 
     def _way(self, name: str) -> IUpstream:
         """The upstream of the present configuration: the previous one has been stopped."""
@@ -193,12 +216,14 @@ def makeGateway(
     settings: Settings,
     makeDatagram: Callable[[int], socket.socket],
     noted: bool = False,
+    bootstraps: bool = True,
 ) -> Gateway:
     """
     Make a gateway, which is to be configured.  Opens nothing yet.
 
     @param makeDatagram: see L{Gateway}.
     @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
+    @param bootstraps: see L{NameOptions.bootstraps}.
     """
     options = NameOptions(
         noted=noted,
@@ -206,6 +231,7 @@ def makeGateway(
         exclude=settings.fakeIpExclude,
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
+        bootstraps=bootstraps,
     )
     return Gateway(reactor, engine, makeDatagram, options)
 

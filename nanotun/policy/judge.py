@@ -120,7 +120,8 @@ class Judge:
         }
         self._ports = {proxy.port for proxy in settings.proxy}
         self._dials = dials
-        self._servers = frozenset(settings.dns)
+        # What the relay dials itself; through the proxy nothing comes back.
+        self._servers = frozenset(settings.dns if settings.dnsVia == "direct" else ())
         #: The sentences about lanOnlyPorts that were given out; at most two for each port.
         self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.

@@ -23,8 +23,8 @@ from typing import Any
 from zope.interface import implementer
 
 from nanotun.gateway.dns.answered import AnsweredNames
-from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter
 from nanotun.gateway.dns.interfaces import IAnswering
@@ -60,7 +60,7 @@ class DnsRelay:
     """
     See the module.
 
-    @param queries: the servers.
+    @param servers: whom to ask.
     @param cacheSize: how many answers to keep, or 0.
     @param cacheBytes: how much memory they may take.
     @param names: notes the answers given; L{None} if nobody needs the names.
@@ -70,7 +70,7 @@ class DnsRelay:
     def __init__(
         self,
         clock: Any,
-        queries: ServerQueries,
+        servers: ServerChoice,
         counters: Counters,
         cacheSize: int,
         cacheBytes: int,
@@ -79,8 +79,8 @@ class DnsRelay:
         names: AnsweredNames | None = None,
     ) -> None:
         self._clock = clock
-        self._queries = queries
-        self._before: ServerQueries | None = None
+        self._servers = servers
+        self._before: ServerChoice | None = None
         self.counters = counters
         self.cache = AnswerCache(cacheSize, cacheBytes)
         self._inFlightLimit = inFlightLimit
@@ -133,12 +133,12 @@ class DnsRelay:
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
-    def configure(self, queries: ServerQueries, cacheSize: int, cacheBytes: int) -> None:
+    def configure(self, servers: ServerChoice, cacheSize: int, cacheBytes: int) -> None:
         """
         Ask other servers from now on, and forget the answers of the previous ones.  Queries
         under way go on as they were.
 
-        @param queries: the servers; stopped by this relay.
+        @param servers: whom to ask; stopped by this relay.
         @param cacheSize: how many answers to keep, or 0.
         @param cacheBytes: how much memory they may take.
         """
@@ -147,7 +147,7 @@ class DnsRelay:
         # Queries to the servers before the previous ones have long been answered.
         if self._before is not None:
             self._before.stop()
-        self._before, self._queries = self._queries, queries
+        self._before, self._servers = self._servers, servers
 
     def stop(self) -> None:
         """Give up all queries; no client hears anything more."""
@@ -159,7 +159,7 @@ class DnsRelay:
         for exchange in exchanges:
             exchange.cancel()
         self._deadlines.stop()
-        self._queries.stop()
+        self._servers.stop()
         if self._before is not None:
             self._before.stop()
 
@@ -203,7 +203,7 @@ class DnsRelay:
             exchange.waiters.append(waiter)
             return True
         exchange = Exchange(
-            wire, query, self._queries, self._deadlines, self._done, self._truncated
+            wire, query, self._servers.of(query), self._deadlines, self._done, self._truncated
         )
         exchange.waiters.append(waiter)
         self._exchanges[wire[2:]] = exchange

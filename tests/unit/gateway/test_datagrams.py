@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.linux.locality import Locality
@@ -125,7 +126,7 @@ class DnsTests(SynchronousTestCase):
         self.counters = Counters()
         engine: Any = self.engine
         self.services = DatagramServices(self.reactor, engine, self.counters)
-        relay = DnsRelay(self.reactor, self.queries, self.counters, 10, 100_000, 6, 4)
+        relay = DnsRelay(self.reactor, ServerChoice(self.queries), self.counters, 10, 100_000, 6, 4)
         locality = Locality(self.reactor.seconds)
         self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.relay import DnsRelay
@@ -247,12 +248,13 @@ class ServerQueriesTests(SynchronousTestCase):
         self.servers = [Endpoint(*each.getsockname()) for each in self.sockets]
         self.counters = Counters()
         self.queries = self.make(makeDatagram)
-        self.relay = DnsRelay(self.reactor, self.queries, self.counters, 0, 0)
+        self.relay = DnsRelay(self.reactor, ServerChoice(self.queries), self.counters, 0, 0)
         self.addCleanup(self.relay.stop)
         self.got: list[bytes] = []
         self.lines: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.lines.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.lines.append)
+        observer = cast(ILogObserver, self.lines.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def make(self, makeDatagram: Any) -> ServerQueries:
         """The servers, asked past the proxy."""
@@ -297,7 +299,7 @@ class ServerQueriesTests(SynchronousTestCase):
             raise UpstreamError("There are no more file descriptors.")
 
         queries = self.make(none)
-        relay = DnsRelay(self.reactor, queries, self.counters, 0, 0)
+        relay = DnsRelay(self.reactor, ServerChoice(queries), self.counters, 0, 0)
         for number in range(5):
             relay.query(ask(f"a{number}"), "c", self.got.append)
         self.assertEqual(len(self.got), 5)

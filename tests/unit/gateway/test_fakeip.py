@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
@@ -40,7 +41,7 @@ class FakeDnsTests(SynchronousTestCase):
         """In front of a relay, with a pool of one address."""
         self.queries = FakeQueries()
         self.counters = Counters()
-        self.relay = DnsRelay(Clock(), self.queries, self.counters, 10, 100_000)
+        self.relay = DnsRelay(Clock(), ServerChoice(self.queries), self.counters, 10, 100_000)
         self.addCleanup(self.relay.stop)
         self.dns = FakeDns(Clock(), FakeAnswers(FakePool(1)), self.relay)
         self.got: list[bytes] = []
