@@ -197,10 +197,10 @@ class Gateway:
         faked = settings.dnsMode == "fake-ip"
 
         def serverAt(server: Endpoint) -> INameServer:
-            reactor, counters, trouble = self._reactor, self._counters, self._trouble
+            reactor, counters, report = self._reactor, self._counters, self._trouble.report
             if via == "direct":
-                return DirectServer(server, way, self._makeDatagram, reactor, counters, trouble)
-            return UpstreamServer(server, way, datagrams, reactor, counters, trouble, faked)
+                return DirectServer(server, way, self._makeDatagram, reactor, counters, report)
+            return UpstreamServer(server, way, datagrams, reactor, counters, report, faked)
 
         found = {server: serverAt(server) for server in settings.dns}
         return ServerQueries(self._reactor, found, self._counters)

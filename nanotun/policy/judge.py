@@ -120,12 +120,14 @@ class Judge:
         }
         self._ports = {proxy.port for proxy in settings.proxy}
         self._dials = dials
-        # What the relay dials itself; through the proxy nothing comes back.
-        self._servers = frozenset(settings.dns if settings.dnsVia == "direct" else ())
         #: The sentences about lanOnlyPorts that were given out; at most two for each port.
         self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.
-        self._noProxy = all(proxy.scheme.dialsDestination for proxy in settings.proxy)
+        dialled = [proxy.scheme.dialsDestination for proxy in settings.proxy]
+        self._noProxy = all(dialled)
+        # What the relay asks itself.
+        direct = settings.dnsVia == "direct" or any(dialled)
+        self._servers = frozenset(settings.dns if direct else ())
 
     def withOwners(self, owners: IOwners) -> Judge:
         """The same judge, which asks somebody else about the owners of flows."""

@@ -21,7 +21,6 @@ from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.udp import QuerySocket
 from nanotun.interfaces import Connection, IUpstream
-from nanotun.log.trouble import TroubleLog
 
 #: Two bytes that nobody can predict (RFC 5452, section 4.5).
 makeIdent = partial(secrets.token_bytes, 2)
@@ -35,6 +34,7 @@ class DirectServer:
     @param server: has a literal address.
     @param way: gives the upstream without a proxy.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
+    @param report: is given a sentence for the user when a query cannot be sent.
     """
 
     where = ""
@@ -46,14 +46,14 @@ class DirectServer:
         makeDatagram: Callable[[int], socket.socket],
         reactor: Any,
         counters: Counters,
-        trouble: TroubleLog,
+        report: Callable[[str], None],
     ) -> None:
         self._server = server
         self._way = way
         self._makeDatagram = makeDatagram
         self._reactor = reactor
         self._counters = counters
-        self._trouble = trouble
+        self._report = report
         self._stream = ServerStream(self._open, makeIdent, reactor, counters, self._troubled)
 
     def ask(
@@ -96,5 +96,5 @@ class DirectServer:
         # A server that refuses or cannot be reached is asked last, and that is logged.
         if type(error) is not UpstreamError:
             return OSError(str(error))
-        self._trouble.report(f"A DNS query cannot be sent: {error}")
+        self._report(f"A DNS query cannot be sent: {error}")
         return error

@@ -19,7 +19,6 @@ from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import PLAIN_SIZE, Query
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.interfaces import Connection, IUpstream
-from nanotun.log.trouble import TroubleLog
 
 #: Seconds that a connection stays open without a query under way.  A new one costs three
 #: round trips or more.  The server may close it sooner (RFC 7766, section 6.2.3).
@@ -38,6 +37,7 @@ class UpstreamServer:
     @param server: has a literal address.
     @param way: gives the upstream.
     @param datagrams: its associations; stopped by this.
+    @param report: is given a sentence for the user when there is no way to the server.
     @param faked: whether C{dnsMode} is C{fake-ip} already.
     """
 
@@ -50,14 +50,14 @@ class UpstreamServer:
         datagrams: QueryAssociations,
         reactor: Any,
         counters: Counters,
-        trouble: TroubleLog,
+        report: Callable[[str], None],
         faked: bool,
     ) -> None:
         self._server = server
         self._way = way
         self._datagrams = datagrams
         self._counters = counters
-        self._trouble = trouble
+        self._report = report
         self._faked = faked
         self._stream = ServerStream(
             self._open, makeIdent, reactor, counters, self._troubled, PAUSE, UPSTREAM_IDLE
@@ -97,7 +97,7 @@ class UpstreamServer:
 
     def _troubled(self, error: UpstreamError) -> UpstreamError:
         sentence = self._sentence(error)
-        self._trouble.report(sentence)
+        self._report(sentence)
         return UpstreamError(sentence)
 
     def _sentence(self, error: UpstreamError) -> str:

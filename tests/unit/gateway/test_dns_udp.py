@@ -263,7 +263,7 @@ class ServerQueriesTests(SynchronousTestCase):
         way = FakeUpstream()
         servers = {
             server: DirectServer(
-                server, lambda: way, makeDatagram, self.reactor, self.counters, trouble
+                server, lambda: way, makeDatagram, self.reactor, self.counters, trouble.report
             )
             for server in self.servers
         }

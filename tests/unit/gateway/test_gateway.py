@@ -126,6 +126,52 @@ class GatewayTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual((self.gateway.stats().cached, len(self.engine.sent)), (0, 1))
 
+    def test_viaProxy(self) -> None:
+        """
+        With C{dnsVia: proxy} queries go through the upstream, but for the proxy's own name;
+        a name that is no host name is not the empty name of C{direct://}.
+        """
+        proxies = "http://proxy.example:1, direct://"
+        settings = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], proxies)}, None)
+        settings = replace(self.settings, dnsVia="proxy", proxy=settings.proxy)
+        self.gateway.configure(settings, self.ways)
+        self.app(ask("a"), ask("a b"))
+        self.assertEqual(self.proxy.families, [4])
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+        self.app(ask("proxy.example", ident=2))
+        self.serve()
+        self.reactor.turn()
+        self.assertEqual([each.payload[1] for each in self.engine.sent[-1]], [2])
+
+    def test_viaProxyInCell(self) -> None:
+        """Where nanotun's own lookups do not arrive, nothing is asked directly."""
+        self.gateway.stop()
+        engine: Any = self.engine
+        settings = replace(self.settings, dnsVia="proxy")
+        self.gateway = makeGateway(self.reactor, engine, settings, makeDatagram, bootstraps=False)
+        self.gateway.configure(settings, self.ways)
+        self.gateway.start()
+        self.addCleanup(self.gateway.stop)
+        self.app(ask("proxy.example"))
+        self.assertEqual(self.proxy.families, [4])
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+
+    def test_viaOtherProxy(self) -> None:
+        """
+        Another proxy gets connections of its own, and the cache is emptied.  If only the
+        upstream's object is another, connections are kept and the next is its.
+        """
+        settings = replace(self.settings, dnsVia="proxy")
+        self.gateway.configure(settings, self.ways)
+        for upstream in (self.proxy, FakeUpstream()):
+            upstream.carriesDatagrams = False
+            self.gateway.configure(settings, {**self.ways, "proxy": upstream})
+            self.app(ask(upstream.name))
+        self.assertEqual((len(self.proxy.asked), len(upstream.asked)), (1, 0))
+        self.gateway.configure(replace(settings, proxy=()), {**self.ways, "proxy": upstream})
+        self.app(ask("b"))
+        self.assertEqual((len(self.proxy.asked), len(upstream.asked)), (1, 1))
+
     def test_unconfigured(self) -> None:
         """A gateway that was not configured has no server to ask."""
         self.gateway.stop()

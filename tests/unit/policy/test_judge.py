@@ -279,6 +279,10 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "REJECT loop")
         self.assertRule(self.decide(judge, "udp 8.8.8.8:53"), "SERVE dns-override")
         self.assertRule(self.decide(judge, "udp 7.7.7.7:53"), "SERVE dns-override")
+        # Through a proxy the relay's query does not come back, but with direct:// it may.
+        for proxy, rule in (("5.5.5.5:1080", "SERVE dns-override"), ("direct://", "REJECT loop")):
+            judge = self.makeJudge(proxy=proxy, dns="9.9.9.9", dnsOverride=True, dnsVia="proxy")
+            self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), rule)
 
 
 class LanOnlyTests(JudgeCase):
