@@ -41,3 +41,22 @@ def unmetNeeds(settings: Settings) -> tuple[str, ...]:
             "names; set autoDefaultRoute: true to have both done."
         )
     return tuple(found)
+
+
+def namesInClear(settings: Settings) -> tuple[str, ...]:
+    """
+    A sentence for who sends the whole machine's traffic through a proxy, but not the relay's
+    queries.
+    """
+    schemes = [url.scheme for url in settings.proxy]
+    proxied = not all(scheme.dialsDestination for scheme in schemes)
+    if not (settings.autoDefaultRoute and settings.dnsVia == "direct" and proxied):
+        return ()
+    what = "Names are"
+    if settings.dnsMode == "fake-ip" and all(scheme.sendsNames for scheme in schemes):
+        what = "What fake-ip does not answer itself is"
+    servers = ", ".join(str(server) for server in settings.dns)
+    return (
+        f"{what} looked up in the clear, outside the proxy, at {servers}; dnsVia: proxy sends "
+        "these queries through it.",
+    )

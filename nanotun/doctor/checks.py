@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.doctor import local, neighbours, network, trial, upstreams
 from nanotun.doctor.finding import ICheck
@@ -16,10 +17,15 @@ from nanotun.doctor.machine import Machine
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import UpstreamContext
+from nanotun.gateway.dns.association import QueryAssociations
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.direct import makeIdent
+from nanotun.gateway.dns.interfaces import INameServer
+from nanotun.gateway.dns.proxied import UpstreamServer
+from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.upstream.dial.sockets import openDatagram, openStream
-from nanotun.upstream.make import upstreamsFor
+from nanotun.upstream.make import groupOf, upstreamsFor
 
 #: Seconds at most for one step of a conversation with a proxy, even if connectTimeout is
 #: longer.
@@ -69,7 +75,7 @@ def allChecks(
             upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0], bool(url.host))
             for proxy, url in zip(proxies, settings.proxy, strict=True)
         ),
-        *(upstreams.DnsCheck(server, reactor, openDatagram) for server in settings.dns),
+        *dnsChecks(settings, proxies, context),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings),
         network.Ipv6Check(survey, machine),
@@ -78,6 +84,29 @@ def allChecks(
         neighbours.DaemonCheck(machine, settings),
         neighbours.FirewallCheck(machine, settings),
         neighbours.ManagerCheck(survey, machine, settings),
+    ]
+
+
+def dnsChecks(
+    settings: Settings, proxies: Sequence[IUpstream], context: UpstreamContext
+) -> list[ICheck]:
+    """The checks of the DNS servers, each asked as C{dnsVia} says."""
+    reactor = context.reactor
+    if settings.dnsVia == "direct":
+        direct = (upstreams.DnsCheck(each, reactor, openDatagram) for each in settings.dns)
+        return [*direct, *map(upstreams.ClearNamesCheck, namesInClear(settings))]
+    # It is not started: without checks of its own, it learns from what it is asked for.
+    way = groupOf(proxies, settings.proxyPolicy, context, settings.proxyCheckInterval)
+    counters = Counters()
+
+    def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:
+        datagrams = QueryAssociations(reactor, lambda: way, counters, makeIdent)
+        faked = settings.dnsMode == "fake-ip"
+        return UpstreamServer(server, lambda: way, datagrams, reactor, counters, report, faked)
+
+    return [
+        upstreams.ProxiedDnsCheck(each, functools.partial(serverAt, each), reactor)
+        for each in settings.dns
     ]
 
 

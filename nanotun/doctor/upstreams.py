@@ -13,10 +13,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 
-from nanotun.doctor.datagrams import DatagramTrial, dnsQuery, isDnsAnswer
+from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint
+from nanotun.gateway.dns.interfaces import INameServer
+from nanotun.gateway.dns.message import readQuery
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -25,6 +27,7 @@ from nanotun.interfaces import (
     LegKind,
     wrapDatagram,
 )
+from nanotun.timer import Timer
 
 #: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
 NOWHERE = Endpoint("192.0.2.1", 443)
@@ -190,6 +193,78 @@ def _payload(datagram: bytes) -> bytes:
 
 
 @implementer(ICheck)
+class ProxiedDnsCheck:
+    """
+    Whether a server of C{dns} answers through the proxy, as the DNS relay asks it.
+
+    @param makeServer: makes what asks it, given what takes a sentence about why it cannot.
+    """
+
+    name = "DNS"
+
+    def __init__(
+        self,
+        server: Endpoint,
+        makeServer: Callable[[Callable[[str], None]], INameServer],
+        reactor: Any,
+    ) -> None:
+        self._server = server
+        self._makeServer = makeServer
+        self._reactor = reactor
+
+    @inlineCallbacks
+    def run(self) -> Any:
+        """See L{ICheck.run}."""
+        sentences: list[str] = []
+        asked = self._makeServer(sentences.append)
+        timer = Timer(self._reactor, lambda: self._askOnce(asked, sentences, done, timer))
+        done: Deferred[bool] = Deferred()
+        self._left = TRIES
+        self._askOnce(asked, sentences, done, timer)
+        try:
+            answers = yield done
+        finally:
+            timer.close()
+            asked.stop()
+        if answers:
+            text = f"The server {self._server} answers through the proxy."
+            return [Finding(self.name, Level.OK, text)]
+        if sentences:
+            return [Finding(self.name, Level.FAIL, sentences[0])]
+        return [
+            Finding(
+                self.name,
+                Level.FAIL,
+                f"The server {self._server} does not answer through the proxy.",
+                "Set dns to a server that the proxy reaches, allow DNS there, or set dnsMode: "
+                "fake-ip or dnsVia: direct.",
+            )
+        ]
+
+    def _askOnce(
+        self, asked: INameServer, sentences: list[str], done: Deferred[bool], timer: Timer
+    ) -> None:
+        def end(answers: bool) -> None:
+            if not done.called:
+                done.callback(answers)
+
+        def failed() -> None:
+            if sentences:
+                end(False)
+
+        if not self._left:
+            end(False)
+            return
+        self._left -= 1
+        timer.start(RETRY)
+        wire = dnsQuery(0)
+        try:
+            asked.ask(wire, readQuery(wire), False, lambda answer: end(True), failed)
+        except (OSError, UpstreamError):
+            failed()
+
+
+@implementer(ICheck)
 class DnsCheck:
     """
     Whether a server of C{dns} answers this machine past the proxy, as the DNS relay asks it.
@@ -239,5 +314,23 @@ class DnsCheck:
             Level.FAIL,
             f"The server {self._server} {what}, and the relay asks it past the proxy.",
             "Set dns to a server that this machine reaches, such as the router's or the "
-            "provider's; or try dnsMode: fake-ip.",
+            "provider's; or try dnsMode: fake-ip or dnsVia: proxy.",
         )
+
+
+@implementer(ICheck)
+class ClearNamesCheck:
+    """
+    Says that names are looked up outside the proxy.  No fault: it is the default.
+
+    @param notice: a sentence with its cure after a semicolon.
+    """
+
+    name = "DNS"
+
+    def __init__(self, notice: str) -> None:
+        self._notice = notice
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        return [Finding(self.name, Level.INFO, self._notice)]

@@ -18,7 +18,13 @@ from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.trial import TrialCheck
-from nanotun.doctor.upstreams import NOWHERE, DnsCheck, ProxyCheck
+from nanotun.doctor.upstreams import (
+    NOWHERE,
+    ClearNamesCheck,
+    DnsCheck,
+    ProxiedDnsCheck,
+    ProxyCheck,
+)
 from nanotun.errors import (
     ConfigError,
     DatagramsUnsupported,
@@ -425,6 +431,22 @@ class ChecksTests(CheckCase):
         names = [check.name for check in checks]
         self.assertEqual((names.count("proxy"), names.count("DNS")), (2, 3))
         self.assertEqual(len(set(names)), len(checks) - 3)
+
+    def test_dnsVia(self) -> None:
+        """With C{dnsVia: proxy} the servers are asked through the proxies; else, it is said."""
+        for flags, kinds in (
+            (("--dns-via", "proxy", "--auto-route"), [ProxiedDnsCheck] * 2),
+            (("--auto-route",), [DnsCheck, DnsCheck, ClearNamesCheck]),
+            ((), [DnsCheck, DnsCheck]),
+        ):
+            wanted = settings("--proxy", "http://10.0.0.2", "--dns", "192.0.2.1,192.0.2.2", *flags)
+            checks = allChecks(
+                wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME
+            )
+            found = [check for check in checks if check.name == "DNS"]
+            self.assertEqual([type(check) for check in found], kinds)
+        (finding,) = ClearNamesCheck("It is so; do this.").run()
+        self.assertEqual((finding.level, finding.text), (Level.INFO, "It is so; do this."))
 
     def test_basic(self) -> None:
         """The basic checks need no configuration."""
