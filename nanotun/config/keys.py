@@ -227,7 +227,9 @@ class DNSSettings:
         live=True,
         routed=True,
         repeats=True,
-        run=InRun(metavar="ADDRESS", help="the DNS server that is asked, past the proxy [8.8.8.8]"),
+        run=InRun(
+            metavar="ADDRESS", help="the DNS server that is asked, through the proxy [8.8.8.8]"
+        ),
     )
     dnsVia: str = setting(
         values.Choice("direct", "proxy"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
+from nanotun.config.notices import namesInClear
 from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings
 from nanotun.console import GOOD
@@ -47,11 +48,12 @@ def summary(settings: Settings) -> list[str]:
         proxies += f" ({settings.proxyPolicy})"
     mode = "fake-ip, " if settings.dnsMode == "fake-ip" else ""
     servers = ", ".join(str(server) for server in settings.dns)
+    way = "past" if settings.dnsVia == "direct" else "through"
     excluded = len(settings.excludedProcesses), len(settings.excludedIPs)
     return [
         f"proxy    {proxies}",
         f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
-        f"dns      {mode}{servers}",
+        f"dns      {mode}{servers}, asked {way} the proxy",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
     ]
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         from nanotun.daemon.tap import checkFiles
 
         checkFiles(options.settings)
-        for notice in options.notices:
+        for notice in (*options.notices, *namesInClear(options.settings)):
             print(f"warning: {notice}", file=sys.stderr)
         print(f"OK: {options['config'] or 'the command line'}")
         for line in summary(options.settings):

@@ -192,7 +192,8 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not dns:
         return
     servers = ", ".join(printable(server) for server in dns["servers"])
-    yield "dns", f"{dns['mode']}, servers {servers}"
+    way = "" if dns["via"] == "direct" else f"through the {printable(dns['via'])}, "
+    yield "dns", f"{dns['mode']}, {way}servers {servers}"
     yield (
         "",
         f"{dns['queries']} queries, {dns['hits']} from the cache ({dns['cached']} answers), "

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.config.change import KEPT, Change, changeTo
+from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
@@ -211,8 +212,10 @@ class Live:
                 step()
             except Exception:
                 self._log.failure("Internal error while the new configuration took effect")
-        if settings.proxy == before.settings.proxy:
-            return ()
+        old = before.settings
+        if settings.proxy == old.proxy:
+            same = settings.dnsVia == old.dnsVia and settings.dns == old.dns
+            return () if same else namesInClear(settings)
         upstream = current.upstreams.upstream
         notices = noticesOf(settings, upstream)
         if upstream.sendsNames and not self._router.hasNames:

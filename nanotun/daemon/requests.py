@@ -58,7 +58,12 @@ def makeReport(
     def dnsSection() -> dict[str, Any]:
         settings = live.current.settings
         servers = [str(server) for server in settings.dns]
-        return {"mode": settings.dnsMode, "servers": servers, **gateway.stats()._asdict()}
+        return {
+            "mode": settings.dnsMode,
+            "via": settings.dnsVia,
+            "servers": servers,
+            **gateway.stats()._asdict(),
+        }
 
     def processesSection() -> dict[str, int] | None:
         owners = live.current.owners

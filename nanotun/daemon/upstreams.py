@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.python.failure import Failure
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
 from nanotun.interfaces import INames, IUpstream, UpstreamContext
@@ -132,4 +133,4 @@ def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
         )
     for url in settings.proxy:
         notices += url.scheme.notices(url)
-    return notices
+    return notices + namesInClear(settings)

@@ -38,6 +38,7 @@ REPORT: dict[str, Any] = {
     "engine": {"mode": "gvisor", **engineReport(STATS)},
     "dns": {
         "mode": "normal",
+        "via": "direct",
         "servers": ["8.8.8.8:53"],
         **GatewayStats(*range(len(GatewayStats._fields)))._asdict(),
     },
