@@ -212,10 +212,9 @@ class Live:
                 step()
             except Exception:
                 self._log.failure("Internal error while the new configuration took effect")
-        old = before.settings
-        if settings.proxy == old.proxy:
-            same = settings.dnsVia == old.dnsVia and settings.dns == old.dns
-            return () if same else namesInClear(settings)
+        if settings.proxy == before.settings.proxy:
+            sameWay = settings.dnsVia == before.settings.dnsVia
+            return () if sameWay else namesInClear(settings)
         upstream = current.upstreams.upstream
         notices = noticesOf(settings, upstream)
         if upstream.sendsNames and not self._router.hasNames:

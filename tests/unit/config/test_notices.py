@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.file import Given
-from nanotun.config.notices import unmetNeeds
-from nanotun.config.settings import Settings, makeSettings
+from nanotun.config.keys import KEYS
+from nanotun.config.notices import namesInClear, unmetNeeds
+from nanotun.config.settings import Settings, flagValue, makeSettings
 
 #: Settings that need autoDefaultRoute, and how the sentence about each begins.
 NEEDY = (
@@ -52,3 +53,38 @@ class UnmetNeedsTests(SynchronousTestCase):
             "198.18.0.1 for names",
             notice,
         )
+
+
+REST = (
+    "looked up in the clear, outside the proxy, at 8.8.8.8:53, 9.9.9.9:53; dnsVia: proxy sends "
+    "these queries through it."
+)
+
+
+def told(**given: str) -> tuple[str, ...]:
+    """What the user of these settings is told."""
+    given = {"proxy": "socks5://h", "dns": "8.8.8.8, 9.9.9.9", "autoDefaultRoute": "true"} | given
+    flags = {name: flagValue(KEYS[name], text) for name, text in given.items()}
+    return namesInClear(makeSettings({}, flags, None))
+
+
+class NamesInClearTests(SynchronousTestCase):
+    """Tests for L{namesInClear}."""
+
+    def test_told(self) -> None:
+        """Who sends all traffic through a proxy hears that names go past it, and where."""
+        self.assertEqual(told(), (f"Names are {REST}",))
+        self.assertEqual(told(proxy="direct://,http://h"), (f"Names are {REST}",))
+
+    def test_fakeIp(self) -> None:
+        """With fake-ip this is about what fake-ip leaves, if every proxy is sent names."""
+        fake = f"What fake-ip does not answer itself is {REST}"
+        self.assertEqual(told(dnsMode="fake-ip", proxy="http://h"), (fake,))
+        self.assertEqual(
+            told(dnsMode="fake-ip", proxy="http://h,socks4://h"), (f"Names are {REST}",)
+        )
+
+    def test_silent(self) -> None:
+        """Nobody else hears it."""
+        for given in ({"dnsVia": "proxy"}, {"autoDefaultRoute": "false"}, {"proxy": "direct://"}):
+            self.assertEqual(told(**given), (), given)

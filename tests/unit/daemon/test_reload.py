@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -219,6 +220,17 @@ class LiveTests(SynchronousTestCase):
         self.live.reload()
         settings, _ = self.gateway.calls[-1]
         self.assertFalse(settings.dnsCache)
+
+    def test_namesInClear(self) -> None:
+        """A reload that has names looked up past the proxy again warns of it."""
+        before = self.live.current
+        settings = replace(before.settings, autoDefaultRoute=True)
+        self.live.current = before._replace(settings=settings)
+        for way, warned in (("proxy", False), ("direct", True)):
+            self.write(f"proxy: h:1\nautoDefaultRoute: true\ndnsVia: {way}")
+            answer = self.live.reload()
+            self.assertEqual(answer["changed"], ["dnsVia"])
+            self.assertEqual("in the clear" in " ".join(answer["warnings"]), warned)
 
     def test_owners(self) -> None:
         """Owners are made anew only if the settings say something else of processes."""
