@@ -16,6 +16,7 @@ from tests.e2e.case import LabCase
 from tests.e2e.lab import badproxy, cell, udp
 from tests.e2e.lab.cell import Done, Running, Terminal, nanotun
 from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 
 NOWHERE = f"socks5://{IPV4.proxy}:9"
@@ -77,11 +78,11 @@ class CarryTests(RunCase):
             self.assertEqual({host for host, _ in server.sources()}, {family.proxyOutside})
 
     def test_names(self) -> None:
-        """Names are asked of the DNS relay only, which asks the servers of the settings."""
+        """With --dns-via direct, the DNS relay asks the servers of the settings past the proxy."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = self.launch(["tcpdump", "-lnni", "up0", "-c", "100", "port", "53"])
-        options = ("--dns", IPV4.world)
+        options = ("--dns", IPV4.world, "--dns-via", "direct")
         self.assertIn("10.1.2.3", self.call("getent", "ahosts", "host.lab", options=options).out)
         text = self.call("kdig", "+short", "host.lab", "AAAA", options=options).out
         self.assertEqual(text.strip(), "fd00::123")
@@ -94,6 +95,19 @@ class CarryTests(RunCase):
             self.assertIn(f"{IPV4.world}.53", line)
         self.assertIn("host.lab", seen)
         self.assertNotIn("x.lab", seen)
+
+    def test_namesByProxy(self) -> None:
+        """Names are asked of the DNS relay only, which asks the servers through the proxy."""
+        self.lab.openDirectPath()
+        server = self.nameServer(IPV4.world)
+        watch = Tcpdump(self.lab.app, self.directory, "up0", "port", "53")
+        self.addCleanup(watch.stop)
+        proxy = self.dante().url()
+        for command in (("getent", "ahosts", "host.lab"), ("kdig", "+short", "+tcp", "host.lab")):
+            done = self.call(*command, proxy=proxy, options=("--dns", IPV4.world))
+            self.assertIn("10.1.2.3", done.out, done.err)
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.proxyOutside})
+        self.assertEqual(watch.destinations(), {})
 
     def test_fakeNames(self) -> None:
         """With fake-ip no name is looked up: the proxy gets it."""

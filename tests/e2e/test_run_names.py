@@ -115,7 +115,7 @@ class LookupTests(NameCase):
             "getent hosts outside.lab || true\n"
             "wc -c <asked; rm -f asked",
             "getent ahosts inside.lab; ls /run/nscd; ls asked",
-            *("--dns", IPV4.proxy),
+            *("--dns", IPV4.proxy, "--dns-via", "direct"),
         )
         self.assertGreater(int(done.out), 0, done)
         self.assertIn("asked", done.err)
