@@ -141,6 +141,14 @@ class FollowTests(RoutesCase):
 
     def test_proxyMoves(self) -> None:
         """A proxy's name is looked up past the proxy, and its rules follow its addresses."""
+        self.proxyMoves()
+
+    def test_proxyMovesBehindItself(self) -> None:
+        """The same holds where all other names are looked up through the proxy."""
+        self.proxyMoves(dnsVia="proxy")
+
+    def proxyMoves(self, **settings: object) -> None:
+        """The two proxies of one name change its address."""
         server, proxy = self.world(), self.socks()
         leads = [HOST4.proxy]
 
@@ -173,6 +181,7 @@ class FollowTests(RoutesCase):
             proxy,
             proxy=[f"socks5://proxy.test:{proxy.port}", f"socks5://proxy.test:{second.port}"],
             proxyCheckInterval="1s",
+            **settings,
         )
         self.assertTrue(self.carries(server), daemon.output())
 

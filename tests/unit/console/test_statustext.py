@@ -87,6 +87,8 @@ class TextTests(SynchronousTestCase):
             "3 of 200 go past the proxy, 1 flows whose process was not found",
         )
         self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
+        self.report["dns"] = {**self.report["dns"], "via": "proxy"}
+        self.assertEqual(self.line("dns"), "normal, through the proxy, servers 8.8.8.8:53")
 
     def test_proxies(self) -> None:
         """Each of several proxies is shown with its state."""
