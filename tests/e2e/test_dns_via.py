@@ -19,7 +19,7 @@ from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
-from tests.e2e.test_dns import DNSCase
+from tests.e2e.test_dns import NOWHERE, DNSCase
 
 LOST_SECONDS = 3.5
 """Seconds for an answer although UDP is lost: one attempt of 1.5 s by UDP, then TCP."""
@@ -139,6 +139,23 @@ class ViaChecks(DNSCase):
         waitUntil(
             lambda: self.ask("host.lab", "A").data == ["10.1.2.3"], 10, "the relay answers again"
         )
+        self.assertNoLeak()
+
+    def test_several(self) -> None:
+        """Of several proxies the queries take one that works, and another once that is gone."""
+        server = self.nameServer(IPV4.world)
+        dante = self.dante()
+        microsocks = Microsocks(self.lab.proxy, self.directory)
+        self.addCleanup(microsocks.stop)
+        urls = [NOWHERE, microsocks.url(), dante.url()]
+        self.via(IPV4.world, proxy=urls, dnsCache=False)
+        for gone in (microsocks, None):
+            for transport in ("+notcp", "+tcp"):
+                got = self.ask(transport, "host.lab", "A", wait=10)
+                self.assertEqual(got.data, ["10.1.2.3"], gone)
+            if gone is not None:
+                gone.stop()
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.proxyOutside})
         self.assertNoLeak()
 
     def test_trap(self) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.case import LabCase
 from tests.e2e.lab import badsocks
 from tests.e2e.lab.cell import Running, nanotun, traces
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.httpproxies import Tinyproxy
+from tests.e2e.lab.httpproxies import FORBIDDEN, Tinyproxy
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
 
@@ -266,6 +266,19 @@ class ProxyTests(DoctorCase):
         found = self.examine(dns="192.0.2.1", proxy=f"socks5://{IPV4.proxy}:1080")
         text = next(each.text for each in found if each.check == "DNS")
         self.assertIn("192.0.2.1:53", text)
+
+    def test_dnsVia(self) -> None:
+        """With dnsVia: proxy the servers are asked through it; what forbids that is found."""
+        found = self.examine("--dns-via", "proxy", proxy=self.dante().url())
+        (dns,) = [each for each in found if each.check == "DNS"]
+        self.assertEqual((dns.level, dns.text[-26:]), ("ok", "answers through the proxy."))
+        server = Tinyproxy(self.lab.proxy, self.directory)
+        self.addCleanup(server.stop)
+        proxy = f"http://{IPV4.proxy}:{server.port}"
+        found = self.examine("--dns-via", "proxy", proxy=proxy, dns=FORBIDDEN[IPV4])
+        (dns,) = [each for each in found if each.check == "DNS"]
+        self.assertEqual(dns.level, "fail")
+        self.assertIn("(status 403), and dnsVia sends the DNS queries through it", dns.text)
 
 
 class NetworkTests(DoctorCase):
