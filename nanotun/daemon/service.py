@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
 from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.ending import Ending
 from nanotun.errors import DeviceError, NanotunError
 from nanotun.interfaces import IGateway, IPacketEngine, IPart
 from nanotun.router.router import FlowRouter
@@ -97,12 +98,14 @@ class NanotunService(Service):
         parts: Parts,
         reactor: Any,
         exitWith: Callable[[int], None],
+        ending: Ending,
         notices: tuple[str, ...] = (),
         geteuid: Callable[[], int] = os.geteuid,
         freeze: Callable[[], None] = gc.freeze,
     ) -> None:
         """
         @param exitWith: stops the reactor and lets the process end with this status.
+        @param ending: is told when the device is lost or the start fails.
         @param geteuid: the user that the process runs as.
         @param freeze: exempts every object of now from garbage collection.
         """
@@ -111,6 +114,7 @@ class NanotunService(Service):
         self._device, self._engine, self._router = parts.device, parts.engine, parts.router
         self._reactor = reactor
         self._exitWith = exitWith
+        self._ending = ending
         self.notices = notices
         self._geteuid = geteuid
         self._freeze = freeze
@@ -143,6 +147,7 @@ class NanotunService(Service):
                 step.do()
             except Exception as error:
                 sentence = self._explain(step, error)
+                self._ending.notStarted()
                 self._undo()
                 raise StartFailed(sentence) from None
             self._done.append(step)
@@ -181,6 +186,7 @@ class NanotunService(Service):
         if not self.running:
             return
         self.running = False
+        self._ending.fail()
         if error in (errno.EBADFD, errno.EBADF, errno.ENODEV):
             line = (
                 "The device {name} is gone ({error}): somebody removed it; nanotun stops. "

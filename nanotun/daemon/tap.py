@@ -27,6 +27,7 @@ from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.privileges import makePrivileges
@@ -138,12 +139,15 @@ def makeService(options: Options) -> IService:
     marked, engine, gateway, current, router, device = tunnel
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
+    ending = makeEnding(os.environ)
 
     leftovers = makeLeftovers(settings)
     routes = None
     if settings.autoDefaultRoute:
         ask, networkChanged = gateway.names.resolve, gateway.clearCache
-        routes = makeRoutes(settings, reactor, ask, networkChanged, options.confirm, end)
+        routes = makeRoutes(
+            settings, reactor, ask, networkChanged, options.confirm, end, ending.how
+        )
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
     )
@@ -179,7 +183,7 @@ def makeService(options: Options) -> IService:
         *options.notices,
         *noticesOf(settings, current.upstreams.upstream),
     )
-    NanotunService(settings, parts, reactor, end, notices).setServiceParent(root)
+    NanotunService(settings, parts, reactor, end, ending, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
@@ -218,7 +222,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     root = MultiService()
     parts = Parts(device, engine, gateway, router, before=(marked,))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
-    NanotunService(settings, parts, reactor, leave, notices).setServiceParent(root)
+    NanotunService(settings, parts, reactor, leave, Ending(), notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)
     return root
 

@@ -8,6 +8,7 @@ All methods are called on the reactor's thread.
 from __future__ import annotations
 
 from nanotun.interfaces.device import ITunDevice, ITunOpener
+from nanotun.interfaces.ending import End
 from nanotun.interfaces.engine import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -44,6 +45,7 @@ __all__ = [
     "Authentication",
     "Connection",
     "DatagramLeg",
+    "End",
     "IAssociateHandshake",
     "IDatagramFlowRequest",
     "IFlowHandler",

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
+from nanotun.interfaces import End
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
@@ -35,6 +36,7 @@ def makeRoutes(
     networkChanged: Callable[[], None],
     confirmSeconds: int,
     endWith: Callable[[int], None],
+    how: Callable[[], End],
     kernel: IKernelRoutes | None = None,
 ) -> Routes:
     """
@@ -42,6 +44,7 @@ def makeRoutes(
     now on C{reactor} looks names up with C{ask}.
 
     @param ask: looks a name up at the relay's servers; takes the name and 4 or 6.
+    @param how: how the daemon ends, asked at its end.
     @param kernel: where to set the routes; by default this machine's kernel.
     """
     cached = CachedRoutes(kernel or NetlinkRoutes())
@@ -78,6 +81,17 @@ def makeRoutes(
         networkChanged,
         confirmSeconds,
         endWith,
+        how,
+        closedSentence(settings.lan, settings.runDir),
+    )
+
+
+def closedSentence(lan: str, runDir: str) -> str:
+    """What a kill switch that stays closed lets out, and until when."""
+    out = "the local network and SSH get" if lan == "direct" else "SSH gets"
+    return (
+        f"The kill switch stays closed: only {out} out until the next start or 'nanotun recover "
+        f"--run-dir {runDir}'."
     )
 
 

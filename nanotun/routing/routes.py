@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.config.settings import Settings
-from nanotun.interfaces import IPart
+from nanotun.interfaces import End, IPart
 from nanotun.routing.confirmation import Confirmation
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.follower import Follower
@@ -42,6 +42,8 @@ class Routes:
     @param confirmSeconds: how long to wait for L{confirm} before everything is taken
         back; 0 for no confirmation.
     @param endWith: ends the daemon with an exit status.
+    @param how: how the daemon ends; asked by L{stop}.
+    @param closed: what to log when a kill switch stays closed until somebody opens it.
     @param wallClock: the time of day, in seconds.
     """
 
@@ -58,6 +60,8 @@ class Routes:
         networkChanged: Callable[[], None],
         confirmSeconds: int,
         endWith: Callable[[int], None],
+        how: Callable[[], End],
+        closed: str,
         wallClock: Callable[[], float] = time.time,
     ) -> None:
         self._reconciler = reconciler
@@ -67,8 +71,11 @@ class Routes:
         self._networkChanged = networkChanged
         self._confirmation = Confirmation(clock, confirmSeconds, self._unconfirmed)
         self._endWith = endWith
+        self._how = how
+        self._closed = closed
         self._wallClock = wallClock
         self._active = False
+        self._wasClosed = False
         self._awake = 0.0
         self._follower = Follower(clock, self._follow)
         self._monitor = makeMonitor(self._follower.notice)
@@ -92,6 +99,7 @@ class Routes:
                 self._applied.undoAll()
             self._reconciler.close()
             raise
+        self._wasClosed = keeps
         self._active = True
         self._awake = self._asleepFor()
         self._follower.start()
@@ -106,9 +114,14 @@ class Routes:
             )
 
     def stop(self) -> None:
-        """See L{IPart.stop}."""
+        """
+        See L{IPart.stop}.  A kill switch opens only if somebody wants the daemon to end; else
+        everything stays, as after a crash.
+        """
         self._end()
-        if not self._applied.undoAll():
+        if self._applied.killSwitch and self._staysClosed(self._how()):
+            pass
+        elif not self._applied.undoAll():
             self._log.error(
                 "Not all routes could be taken back; run '{command}'.",
                 command=self._applied.recovery,
@@ -163,6 +176,16 @@ class Routes:
             seconds=self._confirmation.seconds,
         )
         self._endWith(1)
+
+    def _staysClosed(self, how: End) -> bool:
+        """Whether the kill switch stays closed at this end; logs it."""
+        if how is End.RESTART:
+            self._log.warn("The kill switch stays closed until the next start.")
+            return True
+        if how is End.FAILED or (how is End.NOT_STARTED and self._wasClosed):
+            self._log.warn("{sentence}", sentence=self._closed)
+            return True
+        return False
 
     def _end(self) -> None:
         self._active = False

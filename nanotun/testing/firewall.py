@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from nanotun.routing.firewall.tools import Held, Ran
+from nanotun.routing.firewall.tools import TIME_LIMIT, Held, Ran
 
 DENIED = "Error: Could not process rule: Operation not permitted"
 
@@ -226,7 +226,7 @@ class FakeTools:
         """See L{Tools.path}."""
         return f"/usr/sbin/{name}" if name in self.installed else ""
 
-    def run(self, argv: Sequence[str], text: str = "") -> Ran:
+    def run(self, argv: Sequence[str], text: str = "", limit: float = TIME_LIMIT) -> Ran:
         """See L{Tools.run}."""
         name = os.path.basename(argv[0])
         self.ran.append(name)

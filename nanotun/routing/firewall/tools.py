@@ -86,12 +86,13 @@ class Tools(Protocol):
     def generation(self) -> int:
         """See L{nanotun.routing.firewall.generation.generation}."""
 
-    def run(self, argv: Sequence[str], text: str = "") -> Ran:
+    def run(self, argv: Sequence[str], text: str = "", limit: float = TIME_LIMIT) -> Ran:
         """
         Run a tool to its end.
 
         @param argv: begins with an absolute path.
         @param text: its standard input.
+        @param limit: seconds after which it is killed.
         """
 
     def hold(self, argv: Sequence[str]) -> Held:
@@ -131,7 +132,7 @@ class SystemTools:
         """See L{Tools.generation}."""
         return generation()
 
-    def run(self, argv: Sequence[str], text: str = "") -> Ran:
+    def run(self, argv: Sequence[str], text: str = "", limit: float = TIME_LIMIT) -> Ran:
         """See L{Tools.run}."""
         try:
             done = subprocess.run(
@@ -140,12 +141,12 @@ class SystemTools:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=TIME_LIMIT,
+                timeout=limit,
                 env=self._environment,
                 cwd="/",
             )
         except subprocess.TimeoutExpired:
-            return Ran(-1, "", f"it took more than {TIME_LIMIT:g} s")
+            return Ran(-1, "", f"it took more than {limit:g} s")
         except OSError as error:
             return Ran(-1, "", os.strerror(error.errno or 0))
         return Ran(done.returncode, done.stdout, done.stderr)

@@ -20,6 +20,7 @@ import pyroute2.iproute.linux  # noqa: F401  read once, for all processes
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
+from nanotun.interfaces import End
 from nanotun.routing import changes
 from nanotun.routing.applied import Applied
 from nanotun.routing.exceptions import Exceptions
@@ -103,6 +104,8 @@ def run(runDir: str, last: int) -> None:
         lambda: None,
         0,
         lambda status: None,
+        lambda: End.STOP,
+        "",
     )
     routes.start()
     steps.step()

@@ -18,10 +18,11 @@ from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon import service as module
 from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.ending import Ending
 from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
-from nanotun.interfaces import IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.interfaces import End, IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.log.format import formatText
 from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener
 
@@ -154,6 +155,7 @@ class ServiceCase(SynchronousTestCase):
         self.port = FakePort(self.events)
         self.patch(module, "TunPort", self.makePort)
         self.statuses: list[int] = []
+        self.ending = Ending()
         self.logged: list[LogEvent] = []
         observer = cast(ILogObserver, self.logged.append)
         globalLogPublisher.addObserver(observer)
@@ -167,7 +169,14 @@ class ServiceCase(SynchronousTestCase):
         device = TunnelDevice(SETTINGS, self.opener)
         parts = Parts(device, self.engine, self.gateway, router)
         return NanotunService(
-            SETTINGS, parts, self.clock, self.statuses.append, notices, geteuid, self.freeze
+            SETTINGS,
+            parts,
+            self.clock,
+            self.statuses.append,
+            self.ending,
+            notices,
+            geteuid,
+            self.freeze,
         )
 
     def freeze(self) -> None:
@@ -227,6 +236,7 @@ class StartTests(ServiceCase):
         (line,) = self.lines(LogLevel.error)
         self.assertIn(sentence, line)
         self.assertFalse(service.running)
+        self.assertIs(self.ending.how(), End.NOT_STARTED)
         self.assertEqual(self.opener.devices, {})
 
     def test_notRoot(self) -> None:
@@ -365,6 +375,7 @@ class StopTests(ServiceCase):
         self.assertEqual(self.statuses, [1])
         (line,) = self.lines(LogLevel.error)
         self.assertIn("nano0 is gone (EBADFD)", line)
+        self.assertIs(self.ending.how(), End.FAILED)
         self.logged.clear()
         self.successResultOf(self.tunnel.stopService())
         self.assertEqual(self.events, list(self.STOP))
@@ -376,6 +387,7 @@ class StopTests(ServiceCase):
         self.assertEqual(self.statuses, [1])
         (line,) = self.lines(LogLevel.error)
         self.assertIn("engine failed on nano0 (ENOTRECOVERABLE)", line)
+        self.assertIs(self.ending.how(), End.FAILED)
 
     def test_deviceLostWhileStopping(self) -> None:
         """The loss of the device during the stop is not reported."""

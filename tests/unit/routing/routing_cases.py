@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
+from nanotun.interfaces import End
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
@@ -156,6 +157,7 @@ class RoutesCase(RoutingCase):
     @ivar addresses: what the proxy's name leads to.
     @ivar ports: where SSH is served.
     @ivar statuses: with which the daemon was ended.
+    @ivar end: how the daemon ends.
     @ivar networks: how often the network changed.
     @ivar extra: what the firewall does.
     """
@@ -166,6 +168,7 @@ class RoutesCase(RoutingCase):
         self.addresses = ["9.9.9.9"]
         self.ports: tuple[int, ...] = (22,)
         self.statuses: list[int] = []
+        self.end = End.STOP
         self.networks = 0
         self.extra = ["firewall"]
         self.wall = 1000.0
@@ -211,5 +214,7 @@ class RoutesCase(RoutingCase):
             networkChanged,
             confirm,
             self.statuses.append,
+            lambda: self.end,
+            "It stays closed.",
             lambda: self.wall + self.clock.seconds(),
         )

@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
-from nanotun.interfaces import IPart
+from nanotun.interfaces import End, IPart
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.routes import REFRESH
 from nanotun.routing.values import Interface, Rule
@@ -179,6 +179,42 @@ class RoutesTests(RoutesCase):
             self.assertRaises(RoutingError, self.routes(killSwitch=killSwitch).start)
             self.assertEqual(bool(self.blocked()), killSwitch)
             self.extra, self.fails = ["firewall"], set()
+
+    def test_ends(self) -> None:
+        """
+        A kill switch opens if somebody wants the daemon to end, and stays closed otherwise;
+        one that was open before a failed start is open after it.
+        """
+        closed = {End.STOP: (), End.RESTART: (0, 1), End.FAILED: (0, 1), End.NOT_STARTED: (1,)}
+        for end in End:
+            for wasClosed in (0, 1):
+                for killSwitch in (False, True):
+                    if wasClosed:
+                        self.routes(killSwitch=True).start()
+                        self.clock.calls.clear()
+                    self.end = end
+                    routes = self.routes(killSwitch=killSwitch)
+                    routes.start()
+                    routes.stop()
+                    stays = killSwitch and wasClosed in closed[end]
+                    self.assertEqual(self.blocked() == [4, 6], stays, (end, wasClosed, killSwitch))
+                    self.assertEqual(bool(self.written()), stays)
+                    self.assertFalse(self.monitor.listening)
+                    self.assertTrue(self.kernel.closed)
+                    # A daemon that takes over what stayed can still open it.
+                    self.end = End.STOP
+                    routes = self.routes(killSwitch=True)
+                    routes.start()
+                    routes.stop()
+                    self.assertClean()
+
+    def test_unconfirmedEnds(self) -> None:
+        """Without a confirmation there is no kill switch to keep, however the daemon ends."""
+        self.end = End.FAILED
+        routes = self.routes(confirm=30, killSwitch=True)
+        routes.start()
+        routes.stop()
+        self.assertClean()
 
     def test_flushed(self) -> None:
         """What somebody takes away is made again, after a message or at the next check."""
