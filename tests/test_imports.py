@@ -79,6 +79,7 @@ PURE = (
     "nanotun.owners.values",
     "nanotun.routing.values",
     "nanotun.routing.plan",
+    "nanotun.routing.firewall.switchtext",
     "nanotun.config.change",
     "nanotun.control.messages",
     "nanotun.console.statustext",

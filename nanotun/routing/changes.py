@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
-from nanotun.routing.interfaces import IChange, IKernelRoutes
+from nanotun.routing.interfaces import IChange, IKernelRoutes, ISwitchChange
 from nanotun.routing.values import LAST, TABLE, Route, Rule, Sysctl
 
 #: errno of an undo where there is nothing to undo.
@@ -253,6 +253,17 @@ class Changes:
         """The rules of L{tagged}."""
         rules = [RuleChange(self._kernel, each) for each in self._kernel.rules()]
         return sorted(rules, key=lambda change: _undoOrder(change.rule))
+
+    def taggedSwitches(self, known: Iterable[IChange]) -> list[ISwitchChange]:
+        """
+        The switch tables that are in force.
+
+        @param known: changes in force; where one of the same kind is among them, there can
+            be no other.
+        """
+        kinds = {each.kind for each in known}
+        found = (each for each in self._leftovers() if ISwitchChange.providedBy(each))
+        return [each for each in found if each.kind not in kinds and each.isThere()]
 
 
 def _undoOrder(rule: Rule) -> tuple[int, bool, int]:

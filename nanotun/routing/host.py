@@ -14,7 +14,7 @@ from nanotun.errors import RoutingError
 from nanotun.linux.users import uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import Host, Interface, Wishes
+from nanotun.routing.values import Earlier, Host, Interface, Wishes
 
 #: An address on the Internet, of each family.  The kernel is asked for the route to it;
 #: nothing is sent there.
@@ -119,9 +119,13 @@ class HostReader:
         @param valuesBefore: the values of settings before we changed them, by name.
         @raise RoutingError: the kernel does not list its interfaces.
         """
+        earlier: list[Earlier] = []
+        unclear: list[int] = []
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
+            if self._wishes.killSwitch:
+                earlier, unclear = self._kernel.earlier()
         except OSError as error:
             raise RoutingError(
                 f"The network interfaces cannot be listed: {error.strerror}."
@@ -139,6 +143,9 @@ class HostReader:
                 tunnelHasIPv6 = any(":" in network for network in each.networks)
             else:
                 others.append(each._replace(rpFilter=rpFilter(each.name)))
+        # A device that is an uplink would let everything past.
+        uplinks = {each.name for each in others if each.gateways}
+        unclear += [each.priority for each in earlier if each.device in uplinks]
         return Host(
             interfaces=tuple(others),
             hasIPv6=os.path.isdir(os.path.join(self._root, "net/ipv6")),
@@ -148,6 +155,8 @@ class HostReader:
             rpFilterTunnel=rpFilter(self._wishes.device),
             sshPorts=sshPorts,
             proxies=proxies,
+            earlier=tuple(each for each in earlier if each.device not in uplinks),
+            unclear=tuple(sorted(set(unclear))),
         )
 
 

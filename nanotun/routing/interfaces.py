@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from nanotun.routing.values import Earlier, Route, Rule
     from nanotun.routing.values import Interface as NetworkInterface
-    from nanotun.routing.values import Route, Rule
 
 
 class IChange(Interface):
@@ -51,6 +51,13 @@ class IChange(Interface):
 
     def holds() -> bool:
         """Whether the machine is still as L{apply} left it."""
+
+
+class ISwitchChange(IChange):
+    """The switch table, which is found even if no journal names it."""
+
+    def isThere() -> bool:
+        """Whether there is such a table, whichever change has made it."""
 
 
 class IKernelRoutes(Interface):
@@ -100,6 +107,12 @@ class IKernelRoutes(Interface):
 
         @param destinations: literal addresses.  An interface by which marked packets to
             one of them leave is an uplink, and its C{gateways} says by which gateways.
+        """
+
+    def earlier() -> tuple[list[Earlier], list[int]]:
+        """
+        What other programs' rules let past before ours are asked, and the priorities of
+        those of which that cannot be told.
         """
 
     def close() -> None:

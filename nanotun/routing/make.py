@@ -64,6 +64,7 @@ def makeRoutes(
     exceptions = Exceptions(
         proxyHosts(settings), now, resolver.lookUp, lambda: sshPorts(os.environ), inThread
     )
+    firewall = Firewall(settings)
     reconciler = Reconciler(
         wishes,
         cached,
@@ -71,7 +72,8 @@ def makeRoutes(
         exceptions,
         changes,
         Applied(Journal(settings.runDir), changes),
-        Firewall(settings).changes,
+        firewall.changes,
+        firewall.switch,
     )
     return Routes(
         reconciler,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zope.interface import implementer
@@ -17,7 +17,7 @@ from zope.interface import implementer
 from nanotun.addresses import SOCKET_MARK
 from nanotun.linux.network import addresses, interfaceNames, nextHops, routes
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import PROTOCOL, TABLE, Interface, Route, Rule
+from nanotun.routing.values import FIRST, PROTOCOL, TABLE, Earlier, Interface, Route, Rule
 
 _Found = TypeVar("_Found")
 
@@ -92,6 +92,21 @@ _KNOWN = frozenset(
 )
 _WHOLE = 0xFFFFFFFF
 
+#: The attributes of another program's rule of which it can be told what it lets past.
+_TOLD = frozenset(
+    (
+        "FRA_TABLE",
+        "FRA_PRIORITY",
+        "FRA_PROTOCOL",
+        "FRA_FWMARK",
+        "FRA_FWMASK",
+        "FRA_DST",
+        "FRA_SUPPRESS_PREFIXLEN",
+        "FRA_SUPPRESS_IFGROUP",
+    )
+)
+_NOTHING_SUPPRESSED = {"FRA_SUPPRESS_PREFIXLEN": _WHOLE, "FRA_SUPPRESS_IFGROUP": _WHOLE}
+
 
 def ruleOf(message: Any) -> Rule | None:
     """One of our rules, from pyroute2's message; L{None} if it cannot be ours."""
@@ -124,6 +139,45 @@ def ruleOf(message: Any) -> Rule | None:
         (first, last) if uids else None,
         attributes.get("FRA_IIFNAME", ""),
     )
+
+
+def earlierOf(message: Any, devices: Callable[[int, int], Sequence[str]]) -> list[Earlier] | None:
+    """
+    What a rule of another program lets past before ours, from pyroute2's message.
+
+    @param devices: finds the devices to which a routing table leads, by address family and
+        the table's number.
+    @return: empty if the rule lets nothing past; L{None} if it cannot be told.
+    """
+    attributes = dict(message["attrs"])
+    priority = attributes.get("FRA_PRIORITY", 0)
+    action = message["action"]
+    if not 0 < priority < FIRST or attributes.get("FRA_PROTOCOL") == PROTOCOL:
+        return []
+    if action != _ACTIONS["lookup"]:
+        return None if action == _ACTIONS["goto"] else []
+    nothing = _NOTHING_SUPPRESSED.items()
+    if (
+        not set(attributes) <= _TOLD
+        or any(attributes.get(name, value) != value for name, value in nothing)
+        or message["src_len"]
+        or message["tos"]
+        or message["flags"] & _INVERT
+    ):
+        return None
+    found = Earlier(
+        6 if message["family"] == socket.AF_INET6 else 4,
+        priority,
+        attributes.get("FRA_FWMARK", 0),
+        attributes.get("FRA_FWMASK", _WHOLE) if attributes.get("FRA_FWMARK") else 0,
+        f"{attributes['FRA_DST']}/{message['dst_len']}" if "FRA_DST" in attributes else "",
+    )
+    if found.mark:
+        return [found]
+    leads = devices(message["family"], attributes.get("FRA_TABLE", message["table"]))
+    if found.to:
+        return [found] if any(leads) else []
+    return [found._replace(device=each) for each in leads]
 
 
 @implementer(IKernelRoutes)
@@ -194,6 +248,27 @@ class NetlinkRoutes:
             for name in names.values()
             if name != "lo"
         ]
+
+    def earlier(self) -> tuple[list[Earlier], list[int]]:
+        """See L{IKernelRoutes.earlier}."""
+        names = interfaceNames()
+
+        def devices(family: int, table: int) -> list[str]:
+            found = [each.link for each in routes(family, table, names) if each.link]
+            return list(dict.fromkeys(found))
+
+        def dump(netlink: Any) -> tuple[list[Earlier], list[int]]:
+            found: list[Earlier] = []
+            unclear: list[int] = []
+            for family in _FAMILIES.values():
+                for message in netlink.get_rules(family=family):
+                    told = earlierOf(message, devices)
+                    found += told or []
+                    if told is None:
+                        unclear.append(dict(message["attrs"])["FRA_PRIORITY"])
+            return found, unclear
+
+        return self._ask(dump)
 
     def _routeMessage(self, route: Route) -> dict[str, Any]:
         try:
@@ -288,3 +363,7 @@ class CachedRoutes:
     def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         return self._kernel.interfaces(destinations)
+
+    def earlier(self) -> tuple[list[Earlier], list[int]]:
+        """See L{IKernelRoutes.earlier}."""
+        return self._kernel.earlier()

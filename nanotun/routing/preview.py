@@ -18,6 +18,7 @@ from nanotun.routing.interfaces import IChange, IKernelRoutes
 from nanotun.routing.make import makeChanges
 from nanotun.routing.plan import plan
 from nanotun.routing.ssh import sshPorts
+from nanotun.routing.values import Rule
 
 _IPV6_OFF = "net/ipv6/conf/default/disable_ipv6"
 _RP_FILTER = "net/ipv4/conf/default/rp_filter"
@@ -56,4 +57,9 @@ def plannedChanges(
         )
     changes = makeChanges(kernel)
     first, last = plan(wishes, host)
-    return [*map(changes.make, first), *Firewall(settings).changes(), *map(changes.make, last)]
+    firewall = Firewall(settings)
+    wanted = [*map(changes.make, first), *firewall.changes(), *map(changes.make, last)]
+    if wishes.killSwitch:
+        rules = [each for each in (*first, *last) if isinstance(each, Rule)]
+        wanted += firewall.switch(rules, host.earlier)
+    return wanted

@@ -4,7 +4,9 @@ What is set on the machine, and how it is made to match the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
 from nanotun.routing.applied import Applied
@@ -14,7 +16,7 @@ from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange, IKernelRoutes
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.plan import plan
-from nanotun.routing.values import Host, Rule, Wishes
+from nanotun.routing.values import Earlier, Host, Rule, Wishes
 
 
 class Reconciler:
@@ -26,7 +28,11 @@ class Reconciler:
     @param kernel: told to forget before each L{reconcile}.
     @param firewall: makes the changes that come before the rules that catch traffic; its
         argument says whether they have to outlive a crash.
+    @param switch: makes the switch table from all routing rules, and from what other
+        programs' rules let past before.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class Reconciler:
         changes: Changes,
         applied: Applied,
         firewall: Callable[[bool], list[IChange]],
+        switch: Callable[[Sequence[Rule], Sequence[Earlier]], list[IChange]],
     ) -> None:
         self.applied = applied
         self.host: Host | None = None
@@ -46,6 +53,8 @@ class Reconciler:
         self._exceptions = exceptions
         self._changes = changes
         self._firewall = firewall
+        self._switch = switch
+        self._unclear: set[int] = set()
 
     def load(self) -> bool:
         """
@@ -58,17 +67,20 @@ class Reconciler:
         checkAlone(self._kernel, self.applied, self._wishes.device)
         return self.applied.killSwitch
 
-    def adopt(self) -> bool:
+    def adopt(self, mayKillSwitch: bool) -> bool:
         """
-        Take over rules of ours that the journal does not name: nobody else would ever
-        undo them.
+        Take over rules of ours, and a switch table, that the journal does not name: nobody
+        else would ever undo them.
 
+        @param mayKillSwitch: see L{reconcile}.  If one is put in force, it replaces the table.
         @return: whether a kill switch is among them.
         @raise OSError: the kernel does not list its rules.
         """
         found = self._changes.taggedRules()
-        self.applied.adopt(reversed(found))
-        return any(_isKillSwitch(change.rule) for change in found)
+        switches = self._changes.taggedSwitches(self.applied.made)
+        replaced = self._wishes.killSwitch and mayKillSwitch
+        self.applied.adopt([*reversed(found), *([] if replaced else switches)])
+        return bool(switches) or any(_isKillSwitch(change.rule) for change in found)
 
     def reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
         """
@@ -109,9 +121,24 @@ class Reconciler:
             *self._firewall(wishes.killSwitch),
             *map(self._changes.make, last),
         ]
+        if wishes.killSwitch:
+            self._noteUnclear(host.unclear)
+            rules = [each for each in (*first, *last) if isinstance(each, Rule)]
+            # Last: it must not stop anything that the rules do not catch yet.
+            wanted += self._switch(rules, host.earlier)
         _, missing = applied.reconcile(wanted, wishes.killSwitch)
         self.host = host
         return missing
+
+    def _noteUnclear(self, priorities: Sequence[int]) -> None:
+        for priority in priorities:
+            if priority not in self._unclear:
+                self._unclear.add(priority)
+                self._log.warn(
+                    "The kill switch cannot see what rule {priority} of another program lets past "
+                    "(ip rule), and stops it.",
+                    priority=priority,
+                )
 
     def checkIPv6(self) -> None:
         """@raise RoutingError: the device had no IPv6 address left at the last L{reconcile}."""

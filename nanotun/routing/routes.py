@@ -87,7 +87,7 @@ class Routes:
         # A kill switch that a crash left stays in force, even if this start fails.
         keeps = self._reconciler.load()
         try:
-            keeps = self._reconciler.adopt() or keeps
+            keeps = self._reconciler.adopt(not self._confirmation.seconds) or keeps
             self._exceptions.readNow()
             # Before the first plan, so that no change is missed.
             self._monitor.start()

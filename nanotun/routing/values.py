@@ -71,6 +71,26 @@ class Rule(NamedTuple):
         return " ".join([*words, f"protocol {PROTOCOL}"])
 
 
+class Earlier(NamedTuple):
+    """
+    What a rule of another program, with a lower priority than ours, lets past: its
+    packets never get to our rules.  A packet has to match all conditions.
+
+    @ivar family: 4 or 6.
+    @ivar mark: its fwmark; 0 for any.
+    @ivar mask: the bits of the fwmark that count.
+    @ivar to: destination with prefix length; empty for any.
+    @ivar device: by which it leaves; empty for any.
+    """
+
+    family: int
+    priority: int
+    mark: int = 0
+    mask: int = 0
+    to: str = ""
+    device: str = ""
+
+
 class Route(NamedTuple):
     """
     A default route through a device, in our own table.
@@ -134,6 +154,9 @@ class Host(NamedTuple):
     @ivar rpFilterTunnel: the same value of the device.
     @ivar sshPorts: the ports where SSH is served.
     @ivar proxies: the proxies' addresses.
+    @ivar earlier: what other programs' rules let past before ours; only read with a kill
+        switch.
+    @ivar unclear: priorities of such rules of which that cannot be told.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -144,6 +167,8 @@ class Host(NamedTuple):
     rpFilterTunnel: int = 0
     sshPorts: tuple[int, ...] = ()
     proxies: tuple[str, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
+    unclear: tuple[int, ...] = ()
 
 
 class Wishes(NamedTuple):

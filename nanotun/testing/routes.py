@@ -10,7 +10,7 @@ import os
 from zope.interface import implementer
 
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import Interface, Route, Rule
+from nanotun.routing.values import Earlier, Interface, Route, Rule
 
 
 @implementer(IKernelRoutes)
@@ -23,6 +23,7 @@ class MemoryRoutes:
     @ivar fails: the errno with which a command fails, by command.
     @ivar ignores: whether added rules are silently dropped.
     @ivar foreignDefault: families in whose table another program has a default route.
+    @ivar others: what L{earlier} returns.
     @ivar asked: how often rules or routes were listed.
     @ivar closed: whether it was closed.
     """
@@ -33,6 +34,7 @@ class MemoryRoutes:
         self.fails: dict[str, int] = {}
         self.ignores = False
         self.foreignDefault: set[int] = set()
+        self.others: tuple[list[Earlier], list[int]] = ([], [])
         self.asked = 0
         self.closed = False
         self._rules: list[Rule] = []
@@ -95,6 +97,10 @@ class MemoryRoutes:
     def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         return list(self.devices.values())
+
+    def earlier(self) -> tuple[list[Earlier], list[int]]:
+        """See L{IKernelRoutes.earlier}."""
+        return self.others
 
     def close(self) -> None:
         """See L{IKernelRoutes.close}."""

@@ -5,7 +5,7 @@ The contract of L{IKernelRoutes}, fulfilled by the kernel.
 from __future__ import annotations
 
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
-from nanotun.routing.values import Interface
+from nanotun.routing.values import Earlier, Interface
 from tests.contracts.routes import DEVICE, KernelRoutesContract
 from tests.e2e.case import LabCase
 from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
@@ -45,6 +45,33 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
                 ),
                 DEVICE: Interface(DEVICE, ("198.18.0.0/30", "fdfe:dcba:9876::/126")),
             },
+        )
+
+    def test_earlier(self) -> None:
+        """What Tailscale's rules let past is found, and what cannot be told is named."""
+        self.host.host.ip("link add tailscale0 type dummy", "link set tailscale0 up")
+        for version in ("-4", "-6"):
+            self.host.host.ip(
+                "rule add pref 5210 fwmark 0x80000/0xff0000 lookup main",
+                "rule add pref 5270 lookup 52",
+                "rule add pref 100 iif up0 lookup 52",
+                "rule add pref 30000 lookup 52",
+                "route add default dev tailscale0 table 52",
+                version=version,
+            )
+        self.assertEqual(
+            self.kernel.earlier(),
+            (
+                [
+                    each
+                    for family in (4, 6)
+                    for each in (
+                        Earlier(family, 5210, 0x80000, 0xFF0000),
+                        Earlier(family, 5270, device="tailscale0"),
+                    )
+                ],
+                [100, 100],
+            ),
         )
 
     def test_foreign(self) -> None:

@@ -9,7 +9,7 @@ changes they are applied.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -17,17 +17,22 @@ from twisted.logger import Logger
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import MOUNTS, cgroupMount
-from nanotun.routing.firewall import iptables, nft, resolved
+from nanotun.routing.firewall import iptables, nft, resolved, switch
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.rules import Exclusions
+from nanotun.routing.firewall.switchtext import SWITCH, iptablesLines, nftText
 from nanotun.routing.firewall.tools import SystemTools, Tools
 from nanotun.routing.host import excludedUsers
 from nanotun.routing.interfaces import IChange
+from nanotun.routing.values import Earlier, Rule
 
 _log = Logger()
 
 #: Exists if the kernel speaks IPv6.
 _IPV6 = "/proc/net/if_inet6"
+
+#: Says that nft is used; no variant of iptables.
+_NFT = "nftables"
 
 
 class Firewall:
@@ -52,6 +57,8 @@ class Firewall:
         self._mounts = mounts
         self._hasIPv6 = os.path.exists(_IPV6) if hasIPv6 is None else hasIPv6
         self._loader = nft.NftLoader(self._tools)
+        self._switchLoader = nft.NftLoader(self._tools, SWITCH)
+        self._variant: str | None = None
         self._changes: dict[bool, list[IChange]] = {}
 
     def changes(self, killSwitch: bool | None = None) -> list[IChange]:
@@ -70,6 +77,30 @@ class Firewall:
                 self._changes[wanted].append(link)
         return list(self._changes[wanted])
 
+    def switch(self, rules: Sequence[Rule], earlier: Sequence[Earlier]) -> list[IChange]:
+        """
+        The switch table, which comes after all other changes.
+
+        @param rules: all routing rules of the plan.
+        @param earlier: what other programs' rules let past before.
+        @raise RoutingError: there is neither nft nor iptables.
+        """
+        device, variant = self._settings.tunName, self._chosen()
+        if variant == _NFT:
+            return [switch.SwitchTable(self._switchLoader, nftText(rules, earlier, device))]
+        lines = {each: iptablesLines(rules, earlier, device, each) for each in self._versions()}
+        return [switch.SwitchChains(self._tools, variant, lines)]
+
+    def _chosen(self) -> str:
+        """Which tool is used: L{_NFT}, or a variant of iptables."""
+        if self._variant is None:
+            works = nft.works(self._tools)
+            self._variant = _NFT if works else iptables.variantOf(self._tools)
+        return self._variant
+
+    def _versions(self) -> tuple[int, ...]:
+        return (4, 6) if self._hasIPv6 else (4,)
+
     def _rules(self, killSwitch: bool) -> IChange:
         device, tools = self._settings.tunName, self._tools
         chosen = self._settings.excludedProcesses
@@ -78,10 +109,10 @@ class Firewall:
             _log.warn("There is no user {name}, so none is excluded.", name=name)
         exclusions = Exclusions(users, excludedGroups(chosen))
         cgroups = Cgroups(chosen, cgroupMount(self._mounts))
-        if nft.works(tools):
+        variant = self._chosen()
+        if variant == _NFT:
             return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups)
-        variant = iptables.variantOf(tools)
-        versions = (4, 6) if self._hasIPv6 else (4,)
+        versions = self._versions()
         return iptables.IptablesChains(tools, device, exclusions, variant, versions, cgroups)
 
 
@@ -96,6 +127,8 @@ def firewallKinds(
         iptables.IptablesChains.kind: lambda record: iptables.chainsFromRecord(
             tools, folder, record
         ),
+        switch.SwitchTable.kind: lambda record: switch.switchTableFromRecord(tools, record),
+        switch.SwitchChains.kind: lambda record: switch.switchChainsFromRecord(tools, record),
         resolved.ResolvedLink.kind: lambda record: resolved.linkFromRecord(tools, record),
     }
 
@@ -106,7 +139,7 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     """
     tools = SystemTools() if tools is None else tools
     none, nowhere = Exclusions(), Cgroups((), "")
-    found: list[IChange] = []
+    found: list[IChange] = [*switch.switchLeftovers(tools)]
     if tools.path("nft"):
         found.append(
             nft.NftTable(nft.NftLoader(tools), "", none, False, nowhere, unconditional=True)

@@ -16,7 +16,7 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import Exclusions, FirewallRules, digest, keyIn
+from nanotun.routing.firewall.rules import CHAIN_PREFIX, Exclusions, FirewallRules, digest, keyIn
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
@@ -26,6 +26,56 @@ LOCK_LIMIT = "5"
 #: The commands' names by version of IP, and their variants, appended after a hyphen.
 NAMES = {4: "iptables", 6: "ip6tables"}
 VARIANTS = ("", "legacy", "nft")
+
+
+class IptablesTool:
+    """
+    The commands of one variant.
+
+    @param variant: C{"legacy"}, C{"nft"}, or empty for the commands with the plain names.
+    @param prefix: of our chains' names.
+    """
+
+    def __init__(self, tools: Tools, variant: str, prefix: str = CHAIN_PREFIX) -> None:
+        self._tools = tools
+        self._variant = variant
+        self._prefix = prefix
+
+    def tables(self, version: int) -> dict[str, str]:
+        """
+        The tables in force; see L{text.tablesOf}.
+
+        @param version: of IP: 4 or 6.
+        @raise ToolError: they cannot be listed.
+        """
+        name = f"{self.name(version)}-save"
+        ran = self._tools.run([self._path(name)])
+        if ran.status:
+            raise ToolError(f"{name} does not work: {firstLine(ran.error)}")
+        return text.tablesOf(ran.output, self._prefix)
+
+    def restore(self, version: int, script: str) -> str:
+        """
+        Run a script.
+
+        @return: the error; empty if there was none.
+        @raise ToolError: the command is not installed.
+        """
+        name = f"{self.name(version)}-restore"
+        ran = self._tools.run([self._path(name), "-w", LOCK_LIMIT, "--noflush"], script)
+        return f"{name}: {firstLine(ran.error)}" if ran.status else ""
+
+    def name(self, version: int) -> str:
+        """The command's name, to which C{-save} and C{-restore} may be appended."""
+        name = NAMES[version]
+        special = f"{name}-{self._variant}"
+        return special if self._variant and self._tools.path(special) else name
+
+    def _path(self, name: str) -> str:
+        path = self._tools.path(name)
+        if not path:
+            raise ToolError(f"{name} is not installed; install iptables.")
+        return path
 
 
 @implementer(IChange)
@@ -55,6 +105,7 @@ class IptablesChains:
         unconditional: bool = False,
     ) -> None:
         self._tools = tools
+        self._tool = IptablesTool(tools, variant)
         self._device = device
         self._exclusions = exclusions
         self._variant = variant
@@ -70,7 +121,7 @@ class IptablesChains:
         rules = self._base()._replace(cgroups=self._cgroups.usual())
         empty = dict.fromkeys(text.TABLES, "")
         return "\n".join(
-            f"{self._name(version)}-restore --noflush <<'END'\n"
+            f"{self._tool.name(version)}-restore --noflush <<'END'\n"
             f"{text.loading(rules, version, empty)}END"
             for version in self._versions
         )
@@ -81,7 +132,7 @@ class IptablesChains:
         listed = text.loading(rules, 4, dict.fromkeys(text.TABLES, ""))
         undo = text.removing(text.tablesOf(listed.replace("-I ", "-A ")))
         return "\n".join(
-            f"{self._name(version)}-restore --noflush <<'END'\n{undo}END"
+            f"{self._tool.name(version)}-restore --noflush <<'END'\n{undo}END"
             for version in self._versions
         )
 
@@ -129,7 +180,7 @@ class IptablesChains:
         self._listing = []
         for version in self._versions:
             try:
-                tables = self._tables(version)
+                tables = self._tool.tables(version)
             except ToolError:
                 if self._unconditional:
                     # A variant that does not work here has no rules either.
@@ -139,10 +190,10 @@ class IptablesChains:
             if not (self._unconditional or key in (None, self._base().key)):
                 continue
             script = text.removing(tables)
-            refused = self._restore(version, script) if script else ""
+            refused = self._tool.restore(version, script) if script else ""
             if refused:
                 raise RoutingError(
-                    f"The rules of {self._name(version)} cannot be removed: {refused}"
+                    f"The rules of {self._tool.name(version)} cannot be removed: {refused}"
                 )
 
     def holds(self) -> bool:
@@ -178,8 +229,8 @@ class IptablesChains:
     def _load(self, rules: FirewallRules) -> str:
         """Load the rules; returns an error, or an empty string."""
         for version in self._versions:
-            script = text.loading(rules, version, self._tables(version))
-            refused = self._restore(version, script)
+            script = text.loading(rules, version, self._tool.tables(version))
+            refused = self._tool.restore(version, script)
             if refused:
                 return refused
         return ""
@@ -191,38 +242,10 @@ class IptablesChains:
             self._log.error("{error}", error=str(error))
 
     def _present(self) -> list[dict[str, str]]:
-        return [self._tables(version) for version in self._versions]
+        return [self._tool.tables(version) for version in self._versions]
 
     def _ours(self, present: list[dict[str, str]]) -> list[str]:
         return [line for tables in present for each in tables.values() for line in text.ours(each)]
-
-    def _tables(self, version: int) -> dict[str, str]:
-        """
-        The tables in force; see L{text.tablesOf}.
-
-        @raise ToolError: they cannot be listed.
-        """
-        name = f"{self._name(version)}-save"
-        ran = self._tools.run([self._path(name)])
-        if ran.status:
-            raise ToolError(f"{name} does not work: {firstLine(ran.error)}")
-        return text.tablesOf(ran.output)
-
-    def _restore(self, version: int, script: str) -> str:
-        name = f"{self._name(version)}-restore"
-        ran = self._tools.run([self._path(name), "-w", LOCK_LIMIT, "--noflush"], script)
-        return f"{name}: {firstLine(ran.error)}" if ran.status else ""
-
-    def _name(self, version: int) -> str:
-        name = NAMES[version]
-        special = f"{name}-{self._variant}"
-        return special if self._variant and self._tools.path(special) else name
-
-    def _path(self, name: str) -> str:
-        path = self._tools.path(name)
-        if not path:
-            raise ToolError(f"{name} is not installed; install iptables.")
-        return path
 
 
 def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> IptablesChains:

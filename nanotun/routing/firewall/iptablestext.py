@@ -64,17 +64,19 @@ def signatureOf(rules: FirewallRules) -> str:
     return signature(rules.key, text)
 
 
-def tablesOf(saved: str) -> dict[str, str]:
+def tablesOf(saved: str, prefix: str = CHAIN_PREFIX) -> dict[str, str]:
     """
     Our two tables in the format of C{iptables -S}, but with our chains only, from the output
     of C{iptables-save}, which takes one process for all tables.
+
+    @param prefix: of our chains' names.
     """
     lines: dict[str, list[str]] = {table: [] for table in TABLES}
     table = ""
     for line in saved.splitlines():
         if line.startswith("*"):
             table = line[1:]
-        elif table in lines and line.startswith(f":{CHAIN_PREFIX}"):
+        elif table in lines and line.startswith(f":{prefix}"):
             lines[table].append(f"-N {line[1:].split()[0]}")
         elif table in lines and line.startswith("-A "):
             lines[table].append(line)
@@ -94,27 +96,28 @@ def loading(rules: FirewallRules, version: int, present: dict[str, str]) -> str:
         chains = [jump.chain for jump in JUMPS if jump.table == table]
         chains += [_UPLINK] if table == "mangle" else []
         lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
-        lines += _withoutJumps(present[table])
+        lines += withoutJumps(present[table])
         lines += _rules(table, rules, family, signatureOf(rules))
         lines += [f"-I {jump.rule}" for jump in JUMPS if jump.table == table]
         lines.append("COMMIT")
     return "".join(f"{line}\n" for line in lines)
 
 
-def removing(present: dict[str, str]) -> str:
+def removing(present: dict[str, str], prefix: str = CHAIN_PREFIX) -> str:
     """
     The script that removes all that is ours, and nothing else; empty if nothing is ours.
 
     @param present: as from L{tablesOf}.
+    @param prefix: of our chains' names.
     """
     lines: list[str] = []
     for table in TABLES:
         chains = [
             line.split()[1]
             for line in present[table].splitlines()
-            if line.startswith(f"-N {CHAIN_PREFIX}")
+            if line.startswith(f"-N {prefix}")
         ]
-        undo = [*_withoutJumps(present[table])]
+        undo = [*withoutJumps(present[table], prefix)]
         undo += [f"-F {chain}" for chain in chains]
         undo += [f"-X {chain}" for chain in chains]
         if undo:
@@ -122,9 +125,9 @@ def removing(present: dict[str, str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def ours(present: str) -> list[str]:
+def ours(present: str, prefix: str = CHAIN_PREFIX) -> list[str]:
     """The lines of a table that are ours."""
-    return [line for line in present.splitlines() if CHAIN_PREFIX in line]
+    return [line for line in present.splitlines() if prefix in line]
 
 
 def complete(present: dict[str, str], rules: FirewallRules) -> bool:
@@ -134,11 +137,12 @@ def complete(present: dict[str, str], rules: FirewallRules) -> bool:
     return signed and all(f"-A {jump.rule}" in lines for jump in JUMPS)
 
 
-def _withoutJumps(present: str) -> Iterator[str]:
+def withoutJumps(present: str, prefix: str = CHAIN_PREFIX) -> Iterator[str]:
+    """The lines of a script that remove the jumps to our chains."""
     for line in present.splitlines():
         words = line.split()
-        if words[:1] == ["-A"] and not words[1].startswith(CHAIN_PREFIX):
-            if words[-2:-1] == ["-j"] and words[-1].startswith(CHAIN_PREFIX):
+        if words[:1] == ["-A"] and not words[1].startswith(prefix):
+            if words[-2:-1] == ["-j"] and words[-1].startswith(prefix):
                 yield f"-D{line[2:]}"
 
 

@@ -21,6 +21,7 @@ from nanotun.errors import RoutingError
 from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import TABLE, Exclusions, FirewallRules, digest, keyIn
+from nanotun.routing.firewall.switchtext import SWITCH, nftText
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
@@ -45,10 +46,13 @@ class NftLoader:
     """
     Loads the table, and keeps the process that owns it.  Only the owner may replace the
     table, so all changes of one daemon that may replace each other share one loader.
+
+    @param name: the table's.
     """
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, name: str = TABLE) -> None:
         self._tools = tools
+        self._name = name
         self._held: Held | None = None
 
     def holds(self) -> bool:
@@ -67,7 +71,7 @@ class NftLoader:
         """
         if self.isOrphaned():
             self.release()
-        script = f"{deletion() if self.list() else ''}{table}"
+        script = f"{deletion(self._name) if self.list() else ''}{table}"
         if not owner and self._held is None:
             return self._run(script)
         fresh = self._held is None
@@ -90,7 +94,7 @@ class NftLoader:
         @return: nft's error; empty if the table is removed.
         """
         self.release()
-        return self._run(deletion()) if self.list() else ""
+        return self._run(deletion(self._name)) if self.list() else ""
 
     def release(self) -> None:
         """End the owner, and with it the table that it owns."""
@@ -108,9 +112,9 @@ class NftLoader:
 
         @raise ToolError: nft cannot list it.
         """
-        ran = self._tools.run([self._nft(), "-s", "list", "table", "inet", TABLE])
+        ran = self._tools.run([self._nft(), "-s", "list", "table", "inet", self._name])
         if ran.status and "No such file" not in ran.error:
-            raise ToolError(f"nft cannot list the table inet {TABLE}: {firstLine(ran.error)}.")
+            raise ToolError(f"nft cannot list the table inet {self._name}: {firstLine(ran.error)}.")
         return ran.output
 
     def _run(self, script: str) -> str:
@@ -291,11 +295,12 @@ def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Nft
 
 
 def works(tools: Tools) -> bool:
-    """Whether nft is installed and the kernel would accept such a table (a dry run)."""
+    """Whether nft is installed and the kernel would accept such tables (a dry run)."""
     nft = tools.path("nft")
     if not nft:
         return False
     trial = tableText(FirewallRules("lo"), False, f"{TABLE}-trial")
+    trial += nftText((), (), "lo", f"{SWITCH}-trial")
     ran = tools.run([nft, "-c", "-f", "-"], trial)
     # Without root not even a dry run is permitted; the caller only wants to describe changes.
     return ran.status == 0 or "Operation not permitted" in ran.error

@@ -40,12 +40,13 @@ def tableText(rules: FirewallRules, owner: bool, name: str = TABLE) -> str:
     return f"table inet {name} {{\n{lines}\n}}\n"
 
 
-def deletion() -> str:
+def deletion(name: str = TABLE) -> str:
     """
-    The script that removes the table.  Followed by L{tableText} it replaces the table in one
-    transaction.  (The usual C{add table} first is refused for a table that has an owner.)
+    The script that removes the table of this name.  Followed by L{tableText} it replaces the
+    table in one transaction.  (The usual C{add table} first is refused for a table that has an
+    owner.)
     """
-    return f"delete table inet {TABLE}\n"
+    return f"delete table inet {name}\n"
 
 
 def oneLine(script: str) -> str:

@@ -125,6 +125,12 @@ def signature(key: str, text: str) -> str:
     return f"{TABLE}-{key}-{digest(text)}"
 
 
+def signatureIn(text: str) -> str:
+    """The first signature in a text; empty if there is none."""
+    found = _SIGNED.search(text)
+    return found[0] if found else ""
+
+
 def keyIn(listing: str) -> str | None:
     """The key of the change that loaded the listed rules; L{None} if there is none."""
     found = _SIGNED.search(listing)

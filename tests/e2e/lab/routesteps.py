@@ -95,6 +95,7 @@ def run(runDir: str, last: int) -> None:
         made,
         Applied(Journal(runDir), made),
         lambda killSwitch: [],
+        lambda rules, earlier: [],
     )
     routes = Routes(
         reconciler,

@@ -205,6 +205,7 @@ class RoutesCase(RoutingCase):
             changes,
             Applied(self.journal(), changes),
             lambda killSwitch: [self.fake(name) for name in self.extra],
+            lambda rules, earlier: [self.fake(f"switch {len(rules)} {len(earlier)}")],
         )
         return Routes(
             reconciler,

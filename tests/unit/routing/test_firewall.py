@@ -103,9 +103,9 @@ class ChangesTests(FirewallCase):
 
     def test_kinds(self) -> None:
         """Each kind of change can be made from its record."""
-        made = [*self.firewall().changes()]
+        made = [*self.firewall().changes(), *self.firewall().switch((), ())]
         self.tools.installed.discard("nft")
-        made += self.firewall().changes()
+        made += [*self.firewall().changes(), *self.firewall().switch((), ())]
         kinds = firewallKinds(self.tools, self.mounts)
         self.assertEqual(set(kinds), {each.kind for each in made})
         for change in made:

@@ -24,7 +24,7 @@ from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
-from nanotun.routing.values import Interface, Wishes
+from nanotun.routing.values import Earlier, Interface, Wishes
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase
 
 
@@ -83,10 +83,11 @@ class WishesTests(SynchronousTestCase):
 class ReaderTests(RoutingCase):
     """Tests for L{HostReader}."""
 
-    def read(self, before: dict[str, str] | None = None) -> Any:
+    def read(self, before: dict[str, str] | None = None, killSwitch: bool = False) -> Any:
         """Read the machine's state."""
         cached = CachedRoutes(self.kernel)
-        reader = HostReader(cached, Wishes("nano0"), ("192.0.2.53",), str(self.root))
+        wishes = Wishes("nano0", killSwitch=killSwitch)
+        reader = HostReader(cached, wishes, ("192.0.2.53",), str(self.root))
         return reader.read(("9.9.9.9",), (22,), before or {})
 
     def test_host(self) -> None:
@@ -98,6 +99,17 @@ class ReaderTests(RoutingCase):
         self.assertEqual((host.rpFilterAll, host.rpFilterTunnel), (0, 2))
         self.assertTrue(host.hasIPv6 and host.usesIPv6 and host.tunnelHasIPv6)
         self.assertEqual((host.proxies, host.sshPorts), (("9.9.9.9",), (22,)))
+
+    def test_earlier(self) -> None:
+        """
+        With a kill switch, other programs' rules count; but not if one lets everything past
+        by an uplink.
+        """
+        tailscale = Earlier(4, 5270, device="tailscale0")
+        self.kernel.others = [tailscale, Earlier(4, 5280, device="up0")], [100]
+        host = self.read(killSwitch=True)
+        self.assertEqual((host.earlier, host.unclear), ((tailscale,), (100, 5280)))
+        self.assertEqual((self.read().earlier, self.read().unclear), ((), ()))
 
     def test_valuesBefore(self) -> None:
         """The value that we set is not taken for the value before."""

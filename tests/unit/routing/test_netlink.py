@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.routing.netlink import CachedRoutes, ruleMessage, ruleOf
-from nanotun.routing.values import Interface, Rule
+from nanotun.routing.netlink import CachedRoutes, earlierOf, ruleMessage, ruleOf
+from nanotun.routing.values import Earlier, Interface, Rule
 from nanotun.testing import MemoryRoutes
 from tests.contracts.routes import DEVICE, RULES, KernelRoutesContract
 
@@ -76,6 +76,58 @@ class MessageTests(SynchronousTestCase):
             {**self.message(), "action": 6},
         ):
             self.assertIsNone(ruleOf(message))
+
+    def earlier(self, **attributes: Any) -> list[Earlier] | None:
+        """What another program's rule lets past; table 52 leads to tailscale0, 53 nowhere."""
+        given: dict[str, Any] = {
+            "FRA_PROTOCOL": 3,
+            "FRA_PRIORITY": 5270,
+            "FRA_TABLE": 52,
+            "FRA_SUPPRESS_PREFIXLEN": 0xFFFFFFFF,
+            **attributes,
+        }
+        more = {name: given.pop(name) for name in [*given] if name.islower()}
+        message = {**self.message(**given), "action": 1, "tos": 0, "table": 0, **more}
+        return earlierOf(message, lambda family, table: ["tailscale0"] if table == 52 else [])
+
+    def test_earlier(self) -> None:
+        """What another program's rule lets past: by mark, by destination, or by device."""
+        self.assertEqual(self.earlier(), [Earlier(4, 5270, device="tailscale0")])
+        self.assertEqual(
+            self.earlier(FRA_FWMARK=0x80000, FRA_FWMASK=0xFF0000, FRA_TABLE=254),
+            [Earlier(4, 5270, 0x80000, 0xFF0000)],
+        )
+        self.assertEqual(self.earlier(FRA_FWMARK=5), [Earlier(4, 5270, 5, 0xFFFFFFFF)])
+        self.assertEqual(
+            self.earlier(FRA_DST="9.9.9.0", dst_len=24), [Earlier(4, 5270, to="9.9.9.0/24")]
+        )
+
+    def test_nothingEarlier(self) -> None:
+        """Our rules, later ones, those that stop packets and those that lead nowhere."""
+        for attributes in (
+            {"FRA_PROTOCOL": 110},
+            {"FRA_PRIORITY": 0},
+            {"FRA_PRIORITY": 7400},
+            {"action": 7},
+            {"FRA_TABLE": 53},
+            {"FRA_TABLE": 53, "FRA_DST": "9.9.9.0", "dst_len": 24},
+        ):
+            self.assertEqual(self.earlier(**attributes), [], attributes)
+
+    def test_unclear(self) -> None:
+        """A rule with conditions that a firewall's line does not repeat cannot be told."""
+        for attributes in (
+            {"FRA_IIFNAME": "up0"},
+            {"FRA_L3MDEV": 1},
+            {"FRA_UID_RANGE": "5:5"},
+            {"FRA_SUPPRESS_PREFIXLEN": 0},
+            {"UNKNOWN": {}},
+            {"src_len": 8},
+            {"tos": 8},
+            {"flags": 2},
+            {"action": 2},
+        ):
+            self.assertIsNone(self.earlier(**attributes), attributes)
 
     def test_numbers(self) -> None:
         """The numbers are those of linux/fib_rules.h."""

@@ -4,6 +4,7 @@ Tests for L{nanotun.routing.routes}.
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from nanotun.config.file import Given
@@ -12,7 +13,7 @@ from nanotun.errors import RoutingError
 from nanotun.interfaces import End, IPart
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.routes import REFRESH
-from nanotun.routing.values import Interface, Rule
+from nanotun.routing.values import Earlier, Interface, Rule
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
 
 
@@ -207,6 +208,41 @@ class RoutesTests(RoutesCase):
                     routes.start()
                     routes.stop()
                     self.assertClean()
+
+    def test_switch(self) -> None:
+        """
+        The switch table comes with the kill switch only, after all other changes, and follows
+        what other programs' rules let past; what cannot be told of those is said once.
+        """
+        self.kernel.others = [Earlier(4, 5210, 1, 1)], [100]
+        routes = self.routes()
+        routes.start()
+        self.assertEqual(self.there, ["firewall"])
+        routes.stop()
+        routes = self.routes(killSwitch=True)
+        with capturedLogs() as events:
+            routes.start()
+            rules = len(self.kernel.rules())
+            self.assertEqual(self.there, ["firewall", f"switch {rules} 1"])
+            self.assertEqual(self.written()[-1], f"do switch {rules} 1")
+            self.kernel.others = [], [100]
+            self.clock.advance(CHECK)
+            self.assertEqual(self.there, ["firewall", f"switch {rules} 0"])
+        routes.stop()
+        self.assertClean()
+        said = [line for line in map(formatEvent, events) if "rule 100 of another" in line]
+        self.assertEqual(len(said), 1)
+
+    def test_switchUnconfirmed(self) -> None:
+        """There is no switch table before the confirmation."""
+        routes = self.routes(confirm=30, killSwitch=True)
+        routes.start()
+        self.assertEqual(self.there, ["firewall"])
+        routes.confirm()
+        self.clock.advance(SETTLE)
+        self.assertEqual(len(self.there), 2)
+        routes.stop()
+        self.assertClean()
 
     def test_unconfirmedEnds(self) -> None:
         """Without a confirmation there is no kill switch to keep, however the daemon ends."""
