@@ -127,6 +127,11 @@ uninstall_all() {
     [ -n "$DESTDIR" ] || pid=$(running)
     [ -z "$pid" ] || fail "nanotun runs as process $pid; stop it first: \
 systemctl disable --now nanotun, or without systemd: service nanotun stop"
+    # Afterwards nobody could open a kill switch any more, or undo what a crash has left.
+    if [ -z "$DESTDIR" ] && [ -e /run/nanotun/journal.json ]; then
+        "$lib/bin/nanotun" recover --run-dir /run/nanotun ||
+            fail "Not everything is undone, so nothing is removed; look at what it says above."
+    fi
     files | while read -r _ target _; do
         rm -f "$DESTDIR$target"
     done

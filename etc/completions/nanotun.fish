@@ -111,6 +111,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from reload' -l run-dir -x -a '(_
 complete -c nanotun -n '__fish_seen_subcommand_from reload' -l version -d 'Display nanotun\'s version and exit.'
 complete -c nanotun -n '__fish_seen_subcommand_from stop' -l config -s c -r -F -d 'the daemon\'s configuration file, for its runDir'
 complete -c nanotun -n '__fish_seen_subcommand_from stop' -l help -d 'Display this help and exit.'
+complete -c nanotun -n '__fish_seen_subcommand_from stop' -l keep-kill-switch -d 'leave traffic in if killSwitch is on, for a start that follows'
 complete -c nanotun -n '__fish_seen_subcommand_from stop' -l run-dir -x -a '(__fish_complete_directories)' -d 'the daemon\'s runDir [default: /run/nanotun]'
 complete -c nanotun -n '__fish_seen_subcommand_from stop' -l version -d 'Display nanotun\'s version and exit.'
 complete -c nanotun -n '__fish_seen_subcommand_from confirm' -l config -s c -r -F -d 'the daemon\'s configuration file, for its runDir'

@@ -140,6 +140,7 @@ _nanotun() {
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
                 '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
                 '--help[Display this help and exit.]' \
+                '--keep-kill-switch[leave traffic in if killSwitch is on, for a start that follows]' \
                 '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;

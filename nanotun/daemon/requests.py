@@ -116,10 +116,15 @@ def confirmHandler(confirm: Callable[[], bool] | None) -> Callable[[], dict[str,
     return handler
 
 
-def stopHandler(reactor: Any) -> Callable[[], dict[str, int]]:
-    """The handler of C{nanotun stop}, which answers before it stops the daemon."""
+def stopHandler(reactor: Any, before: Callable[[], object] = int) -> Callable[[], dict[str, int]]:
+    """
+    The handler of C{nanotun stop}, which answers before it stops the daemon.
+
+    @param before: called first; says how the daemon ends.
+    """
 
     def handler() -> dict[str, int]:
+        before()
         reactor.callLater(0, reactor.stop)
         return {"pid": os.getpid()}
 

@@ -165,6 +165,7 @@ def makeService(options: Options) -> IService:
             "reload": plain(reload),
             "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
             "stop": plain(stopHandler(reactor)),
+            "restart": plain(stopHandler(reactor, ending.restart)),
             "explain": explainHandler(live, config),
         },
         reactor,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,12 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from tests.e2e.case import LabCase
+from tests.e2e.endings_case import Senders, echo
 from tests.e2e.lab.daemon import twistd
+from tests.e2e.lab.host import HOST4, HOST6, UPLINK, Seen, Witness
+from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.systemd import Systemd, missing
 
 UNIT = PROJECT_ROOT / "etc" / "systemd" / "nanotun.service"
@@ -33,16 +38,26 @@ DROPIN = f"""
 [Unit]
 Wants=
 [Service]
-Environment=PYTHONPATH={PROJECT_ROOT}
+Environment=PYTHONPATH={PROJECT_ROOT}:/etc/nanotun-hangs
 WatchdogSec=2
+"""
+
+#: Makes a daemon that hangs at SIGUSR2, whatever signal follows.
+HANGS = """
+import signal, time
+signal.signal(signal.SIGUSR2, lambda number, frame: time.sleep(1000))
 """
 
 
 LATER = "/etc/systemd/system/nanotun.service.d/later.conf"
 
 
-class UnitTests(LabCase):
-    """The unit's life."""
+class UnitCase(LabCase):
+    """
+    A machine with the unit.
+
+    @ivar machine: has booted.
+    """
 
     seconds = 120
 
@@ -66,6 +81,7 @@ class UnitTests(LabCase):
                 "/etc/systemd/system/nanotun.service": unit,
                 "/etc/systemd/system/nanotun.service.d/lab.conf": DROPIN,
                 "/etc/nanotun.yaml": CONFIG,
+                "/etc/nanotun-hangs/sitecustomize.py": HANGS,
             },
         )
         self.addCleanup(self.machine.remove)
@@ -93,6 +109,16 @@ class UnitTests(LabCase):
     def kill(self, number: signal.Signals) -> None:
         """Send the daemon a signal."""
         self.assertEqual(self.machine.run("kill", f"-{number.value}", self.pid())[0], 0)
+
+    def state(self) -> str:
+        """Rules, routes and firewall of the machine."""
+        looks = ("ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
+        # The kernel's own routes of a link that appears and disappears do not matter.
+        return "".join(self.machine.run(*look.split())[1] for look in looks)
+
+
+class UnitTests(UnitCase):
+    """The unit's life."""
 
     def test_life(self) -> None:
         """With all restrictions it starts, works, reports its state, and stops."""
@@ -130,12 +156,6 @@ class UnitTests(LabCase):
             waitUntil(partial(self.restarted, times), 15, "a restart")
             waitUntil(self.carries, 15, "the gateway answers")
         self.assertEqual(self.systemctl("stop"), 0)
-
-    def state(self) -> str:
-        """Rules, routes and firewall of the machine."""
-        looks = ("ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
-        # The kernel's own routes of a link that appears and disappears do not matter.
-        return "".join(self.machine.run(*look.split())[1] for look in looks)
 
     def connect(self) -> None:
         """Give the machine an uplink, and have the daemon change its routes."""
@@ -208,3 +228,126 @@ class UnitTests(LabCase):
             lambda: self.machine.show("nanotun", "ActiveState") == "failed", 30, "it gives up"
         )
         self.assertEqual(self.machine.show("nanotun", "NRestarts"), "5")
+
+
+class SwitchTests(UnitCase):
+    """
+    A unit with killSwitch, on a machine that sends to the world all the time and serves an
+    SSH session, while a witness watches its uplink.
+    """
+
+    def setUp(self) -> None:
+        """Connect the machine with a world, open the session, and start the unit."""
+        super().setUp()
+        self.space = self.machine.space()
+        self.addCleanup(self.space.remove)
+        self.outside = Namespace(f"nt{os.getpid()}x0-outside")
+        self.addCleanup(self.outside.remove)
+        self.outside.ip(
+            f"link add up1 type veth peer name {UPLINK} netns {self.space.name}",
+            "link set up1 up",
+            "addr add 10.9.9.1/24 dev up1",
+            "addr add 2a77:9::1/64 dev up1 nodad",
+            f"addr add {HOST4.world}/32 dev lo",
+            f"addr add {HOST6.world}/128 dev lo nodad",
+        )
+        for command in (
+            "sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+            f"ip address add 10.9.9.2/24 dev {UPLINK}",
+            f"ip address add 2a77:9::2/64 dev {UPLINK} nodad",
+            f"ip link set {UPLINK} up",
+            "ip route add default via 10.9.9.1",
+            "ip route add default via 2a77:9::1",
+            "sed -i s/^autoDefaultRoute:.*/autoDefaultRoute:\\x20true/ /etc/nanotun.yaml",
+            "sed -i $akillSwitch:\\x20true /etc/nanotun.yaml",
+        ):
+            self.assertEqual(self.machine.run(*command.split()), (0, ""), command)
+        server = Peer(self.space, echo, 22, timeout=100)
+        self.addCleanup(server.stop)
+        self.sessions = [self.session(each) for each in ("10.9.9.2", "2a77:9::2")]
+        environment = f"SSH_CONNECTION={HOST4.world} 50000 10.9.9.2 22"
+        line = f"printf '[Service]\\nEnvironment=\"{environment}\"\\n' >>{LATER}"
+        self.assertEqual(self.machine.run("sh", "-c", line)[0], 0)
+        self.machine.run("systemctl", "daemon-reload")
+        waitUntil(lambda: "local fe80::" in self.state(), 10, "the link has its own address")
+        self.before = self.state()
+        self.assertEqual(self.systemctl("start"), 0, self.machine.console())
+        self.witness = Witness(self.space)
+        self.addCleanup(self.witness.stop)
+        self.senders = Senders(self.space)
+        self.addCleanup(self.senders.stop)
+
+    def session(self, address: str) -> socket.socket:
+        """Open a session from the world."""
+        opened = self.outside.connect((address, 22), 5)
+        self.addCleanup(opened.close)
+        return opened
+
+    def leaked(self) -> list[Seen]:
+        """What has left for the world, other than the sessions' packets."""
+        seen = self.witness.to(HOST4.world, HOST6.world)
+        return [each for each in seen if each.ports[0] != 22]
+
+    def assertClosed(self) -> None:
+        """Nothing has left, and the sessions live."""
+        self.senders.wait()
+        for session in self.sessions:
+            session.sendall(b"still here")
+            self.assertEqual(session.recv(100), b"still here")
+        self.assertEqual(self.leaked(), [])
+
+    def test_restart(self) -> None:
+        """A restart of any kind keeps it closed; a stop opens it and undoes everything."""
+        for action in ("restart", "try-restart", "reload-or-restart"):
+            pid = self.pid()
+            if action == "reload-or-restart":
+                # A unit that cannot be reloaded, so that it is restarted.
+                self.machine.run("sh", "-c", f"echo 'ExecReload=' >>{LATER}")
+                self.machine.run("systemctl", "daemon-reload")
+            self.assertEqual(self.systemctl(action), 0, self.log())
+            self.assertNotEqual(self.pid(), pid)
+            self.assertClosed()
+        self.assertIn("The kill switch stays closed until the next start.", self.log())
+        self.assertEqual(self.systemctl("stop"), 0)
+        self.senders.wait()
+        self.assertNotEqual(self.leaked(), [])
+        self.assertEqual(self.state(), self.before)
+
+    def test_watchdog(self) -> None:
+        """It stays closed when the watchdog or a lack of memory kills it, until it is back."""
+        for number, times in ((signal.SIGSTOP, "1"), (signal.SIGKILL, "2")):
+            self.kill(number)
+            self.assertClosed()
+            waitUntil(partial(self.restarted, times), 15, "a restart")
+            waitUntil(self.carries, 15, "the gateway answers")
+            self.assertClosed()
+
+    def test_deviceDeleted(self) -> None:
+        """It stays closed when somebody deletes the device, and systemd brings that back."""
+        self.assertEqual(self.machine.run("ip", "link", "del", "nano0")[0], 0)
+        self.assertClosed()
+        waitUntil(partial(self.restarted, "1"), 15, "a restart")
+        waitUntil(self.carries, 15, "the gateway answers")
+        self.assertClosed()
+
+    def test_hangs(self) -> None:
+        """It stays closed if the daemon hangs in its stop, and recover opens it."""
+        # Not SIGSTOP, which systemd would undo.
+        self.kill(signal.SIGUSR2)
+        self.systemctl("stop")
+        self.assertClosed()
+        nanotun = str(Path(sys.executable).with_name("nanotun"))
+        path = f"PYTHONPATH={PROJECT_ROOT}"
+        recover = ("env", path, nanotun, "recover", "--run-dir", "/run/nanotun")
+        self.assertEqual(self.machine.run(*recover)[0], 0)
+        self.senders.wait()
+        self.assertNotEqual(self.leaked(), [])
+        self.assertEqual(self.state(), self.before)
+
+    def test_shutdown(self) -> None:
+        """It stays closed until the end when the machine goes down."""
+        self.machine.run("systemctl", "--no-block", "poweroff")
+        waitUntil(self.machine.isDown, 60, "the machine is down")
+        # The namespace, its uplink and its senders are still there.
+        self.senders.wait()
+        self.assertEqual(self.leaked(), [])

@@ -9,8 +9,10 @@ import contextlib
 import os
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import Child, LabError, run, waitUntil
 
 PROGRAM = "/lib/systemd/systemd"
@@ -76,6 +78,22 @@ def missing() -> str:
     return ""
 
 
+class MachineSpace(Namespace):
+    """The network namespace of a process, for sockets of the test itself."""
+
+    def __init__(self, pid: int) -> None:
+        self.name = str(pid)
+        self._fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """See L{Namespace.argv}."""
+        return ["nsenter", f"--net=/proc/{self.name}/ns/net", *argv]
+
+    def remove(self) -> None:
+        """Forget it."""
+        os.close(self._fd)
+
+
 class Systemd:
     """A machine with a systemd, which has booted."""
 
@@ -135,9 +153,17 @@ class Systemd:
         done = run([*enter, "env", "-i", f"PATH={PATH}", *argv], timeout, check=False)
         return done.returncode, done.stdout
 
+    def space(self) -> MachineSpace:
+        """Its network namespace, which outlives it as long as it has sockets."""
+        return MachineSpace(self._first)
+
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""
         return self.run("systemctl", "show", "--value", "-p", name, unit)[1].strip()
+
+    def isDown(self) -> bool:
+        """Whether it has been shut down."""
+        return self._child.status() is not None
 
     def console(self) -> str:
         """The log of systemd."""

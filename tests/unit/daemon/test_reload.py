@@ -19,6 +19,7 @@ from nanotun.config.options import Options
 from nanotun.daemon import current as currentModule
 from nanotun.daemon import reload as module
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
+from nanotun.daemon.ending import Ending
 from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
@@ -31,7 +32,7 @@ from nanotun.daemon.requests import (
 )
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError, RunningError
-from nanotun.interfaces import IPart
+from nanotun.interfaces import End, IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
@@ -396,6 +397,16 @@ class NeighbourTests(SynchronousTestCase):
         self.assertEqual(stops, [])
         reactor.advance(0)
         self.assertEqual(stops, [1])
+
+    def test_restart(self) -> None:
+        """A request to stop for a restart says so before the stop begins."""
+        reactor: Any = Clock()
+        ending = Ending()
+        ends: list[End] = []
+        reactor.stop = lambda: ends.append(ending.how())
+        stopHandler(reactor, ending.restart)()
+        reactor.advance(0)
+        self.assertEqual(ends, [End.RESTART])
 
     def test_reload(self) -> None:
         """systemd is told when a reload begins and when it ends, even if it fails."""

@@ -31,10 +31,15 @@ pidfile=${1#--pidfile=}
 echo $! >"$pidfile"
 """
 
-#: Has the words check, which finds mistakes if told to, and recover, which fails.
+#: Has the words check, which finds mistakes if told to, stop, which stops the daemon if told
+#: to, and recover, which fails.
 NANOTUN = """#!/bin/sh
 [ "$1" = check ] || echo "$@" >>"$0.calls"
 [ "$1" = recover ] && exit 1
+if [ "$1" = stop ]; then
+    [ -e "$0.stops" ] && kill -TERM "$(cat "$0.stops")" && exit
+    exit 1
+fi
 [ ! -e "$0.mistake" ] || { echo "nanotun: no proxy is set." >&2; exit "$(cat "$0.mistake")"; }
 echo "OK: $*"
 """
@@ -143,6 +148,28 @@ class InitScriptTests(SynchronousTestCase):
         self.assertFalse(self.pidfile.exists())
         signals = self.said("signals").split()
         self.assertEqual((set(signals), signals.count("TERM")), ({"HUP", "TERM"}, 3))
+
+    def test_restart(self) -> None:
+        """A restart asks the daemon to keep its kill switch closed; a stop does not."""
+        for action in ("restart", "try-restart"):
+            pid = self.start()
+            Path(f"{self.nanotun}.stops").write_text(f"{pid}")
+            self.assertEqual(self.run_(action)[0], 0)
+            self.assertNotEqual(self.pid(), pid)
+            self.run_("stop")
+        stops = f"stop --config {self.config} --keep-kill-switch\n"
+        self.assertEqual(self.said("calls", self.nanotun), stops * 2)
+
+    def test_stuckRestart(self) -> None:
+        """A restart keeps the kill switch closed even if the daemon has to be killed."""
+        self.set(STOP_SECONDS="1")
+        self.tell("stuck")
+        self.start()
+        self.run_("restart")
+        self.assertIn(
+            f"recover --config {self.config} --keep-kill-switch\n",
+            self.said("calls", self.nanotun),
+        )
 
     def test_twice(self) -> None:
         """A second start and a second stop change nothing and succeed."""
