@@ -415,9 +415,9 @@ class RouteSettings:
         "false",
         "BOOL",
         "under autoDefaultRoute, whether traffic stays in when the daemon is gone",
-        doc="Under autoDefaultRoute, whether traffic stays in when the daemon is gone without "
-        "having taken its routes back: nothing gets out then until the next start or 'nanotun "
-        "recover'.",
+        doc="Under autoDefaultRoute, whether traffic stays in when the daemon ends in any other "
+        "way than by a stop: a crash, a lost device, a restart.  Only the local network and SSH "
+        "get out then, until the next start or 'nanotun recover'.  With lan: proxy, SSH only.",
         run=REFUSED,
     )
 

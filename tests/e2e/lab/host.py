@@ -194,6 +194,10 @@ class Witness:
         """The packets to any of these addresses so far."""
         return [each for each in list(self._seen) if each.destination in destinations]
 
+    def all(self) -> list[Seen]:
+        """All packets so far."""
+        return list(self._seen)
+
     def stop(self) -> None:
         """Stop watching; may be called twice."""
         if not self._stopping:
