@@ -36,8 +36,10 @@ class Client:
         @param runDir: the directory of the daemon's lock and socket.
         @param timeout: seconds for each answer.
         @raise NotRunning: no daemon runs there.
-        @raise RunningError: one runs but cannot be asked; with one sentence.
+        @raise RunningError: one runs but cannot be asked, or another user answers in its
+            place; with one sentence.
         """
+        self.pid = 0
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -46,7 +48,7 @@ class Client:
             credentials = self._socket.getsockopt(
                 socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
             )
-            self.pid: int = struct.unpack("3i", credentials)[0]
+            self.pid, uid, _ = struct.unpack("3i", credentials)
         except PermissionError:
             self._socket.close()
             raise RunningError(
@@ -55,6 +57,12 @@ class Client:
         except OSError as error:
             self._socket.close()
             raise _absent(runDir, error) from None
+        if uid not in (0, os.geteuid()):
+            self._socket.close()
+            raise RunningError(
+                f"{runDir}/{SOCKET} is not trusted, because it is served by the user with the "
+                f"number {uid}; only root may."
+            )
 
     def _connect(self, runDir: str) -> None:
         # Through the directory's descriptor, as the path may be too long for a socket.

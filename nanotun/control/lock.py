@@ -22,6 +22,7 @@ from zope.interface import implementer
 from nanotun.control.directory import makeRunDir, removeRunDir
 from nanotun.errors import RunningError
 from nanotun.interfaces import IPart
+from nanotun.linux.trust import NotTrusted, openTrusted
 from nanotun.rundir import LOCK, command
 
 #: How often to try to take the lock, and seconds in between: L{findHolder} in another
@@ -78,13 +79,16 @@ def findHolder(runDir: str) -> LockHolder | None:
     Find the daemon that runs with this C{runDir}.
 
     @return: L{None} if none does.
-    @raise RunningError: the lock cannot be examined.
+    @raise RunningError: the lock cannot be examined, or is not root's alone: others could
+        name any process in it.
     """
     path = os.path.join(runDir, LOCK)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = openTrusted(runDir, LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except NotTrusted as error:
+        raise RunningError(str(error)) from None
     except OSError as error:
         cure = "try it as root" if error.errno == errno.EACCES else "set runDir to a directory"
         raise RunningError(

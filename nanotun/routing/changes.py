@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError
 from nanotun.routing.interfaces import IChange, IKernelRoutes, ISwitchChange
+from nanotun.routing.plan import isOurs
 from nanotun.routing.values import LAST, TABLE, Route, Rule, Sysctl
 
 #: errno of an undo where there is nothing to undo.
@@ -236,7 +237,7 @@ class Changes:
             return self.make(Route(**record))
         if kind == SysctlChange.kind:
             sysctl = Sysctl(**record)
-            if os.path.isabs(sysctl.name) or ".." in sysctl.name.split("/"):
+            if not isOurs(sysctl):
                 raise ValueError(sysctl.name)
             return self.make(sysctl)
         return self._others[kind](record)

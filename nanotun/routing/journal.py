@@ -14,10 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nanotun.errors import RoutingError
+from nanotun.linux.trust import NotTrusted, openTrusted
 from nanotun.rundir import JOURNAL, command
 
 #: Bytes; a thousand changes need a tenth of that.
 SIZE_LIMIT = 4 << 20
+
+#: What to do about a file that is not root's alone.
+UNTRUSTED = "Give the runDir of the daemon that was killed, or run 'nanotun recover --force'."
 
 _VERSION = 1
 
@@ -56,14 +60,16 @@ class Journal:
         Read the changes to undo, in the order in which they were applied, and whether a
         kill switch is one of them.
 
-        @raise RoutingError: the file cannot be read, or is about another network
-            namespace of this boot.
+        @raise RoutingError: the file cannot be read, is not root's alone, or is about another
+            network namespace of this boot.
         """
         try:
-            with open(self.path, "rb") as file:
+            with open(openTrusted(self._directory, JOURNAL, os.O_RDONLY), "rb") as file:
                 data = file.read(SIZE_LIMIT)
         except FileNotFoundError:
             return [], False
+        except NotTrusted as error:
+            raise RoutingError(f"{error} {UNTRUSTED}") from None
         except OSError as error:
             raise RoutingError(
                 f"The journal {self.path} cannot be read: {error.strerror}."

@@ -33,6 +33,7 @@ The reasons:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -124,6 +125,17 @@ def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
     for name, value in [*filters, (wishes.device, host.rpFilterTunnel)]:
         if max(value, host.rpFilterAll) == _STRICT:
             yield Sysctl(f"net/ipv4/conf/{name}/rp_filter", str(_LOOSE), str(value))
+
+
+def isOurs(sysctl: Sysctl) -> bool:
+    """Whether it is a setting that a plan may contain, with a value from before."""
+    found = re.fullmatch(r"net/ipv4/conf/([^/\0]+)/rp_filter", sysctl.name)
+    return (
+        found is not None
+        and found[1] not in ("all", "default", ".", "..")
+        and sysctl.value == str(_LOOSE)
+        and sysctl.before in ("0", "1", "2")
+    )
 
 
 def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:

@@ -16,10 +16,11 @@ from zope.interface import implementer
 
 from nanotun.errors import RoutingError, RunningError
 from nanotun.interfaces import IPart
+from nanotun.linux.trust import NotTrusted, openTrusted
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.journal import Journal
+from nanotun.routing.journal import UNTRUSTED, Journal
 from nanotun.rundir import LOCK, SOCKET
 
 #: Bytes; the lock file is far shorter.
@@ -94,14 +95,15 @@ def recover(
     """
     Undo the journal's changes, and remove the journal.
 
-    @param force: whether to ignore a journal that is damaged or about another network
-        namespace, and to undo everything with our protocol number or name as well.
+    @param force: whether to ignore a journal that is damaged, not root's alone, or about
+        another network namespace, and a lock that is not root's alone; and to undo everything
+        with our protocol number or name as well.
     @param keepKillSwitch: whether to keep everything if a kill switch is in force.
     @raise RunningError: a daemon runs.
     @raise RoutingError: the journal is unusable, or something cannot be undone.
     """
     journal = journal or Journal(runDir)
-    with _locked(runDir):
+    with _locked(runDir, force):
         applied = Applied(journal, changes)
         try:
             applied.load()
@@ -134,13 +136,22 @@ def _undoTagged(changes: Changes) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(runDir: str) -> Iterator[None]:
-    """Keep daemons from starting in the meantime."""
+def _locked(runDir: str, force: bool) -> Iterator[None]:
+    """
+    Keep daemons from starting in the meantime.
+
+    @param force: whether to do without a lock that is not root's alone; a daemon has none.
+    """
     path = os.path.join(runDir, LOCK)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = openTrusted(runDir, LOCK, os.O_RDWR)
     except FileNotFoundError:
         # No daemon runs, and the last one was stopped properly.
+        yield
+        return
+    except NotTrusted as error:
+        if not force:
+            raise RoutingError(f"{error} {UNTRUSTED}") from None
         yield
         return
     except OSError as error:

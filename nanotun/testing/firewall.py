@@ -195,6 +195,7 @@ class FakeTools:
     @ivar installed: the names of the installed tools.
     @ivar version: the output of C{iptables --version}.
     @ivar ran: the names of all tools that were run.
+    @ivar hardware: the names of links that are hardware.
     @ivar broken: why no tool can be run; empty if they can.
     """
 
@@ -205,13 +206,15 @@ class FakeTools:
         self.held: list[FakeHeld] = []
         self.iptables = {4: FakeIptables(), 6: FakeIptables()}
         self.resolved = FakeResolved()
+        self.hardware: set[str] = set()
         self.ran: list[str] = []
         self.broken = ""
         self._generations: list[str] = []
 
     def exists(self, path: str) -> bool:
         """See L{Tools.exists}: systemd-resolved has run once."""
-        return True
+        words = path.split("/")
+        return words[1] != "sys" or words[-2] in self.hardware
 
     def generation(self) -> int:
         """See L{Tools.generation}."""

@@ -204,6 +204,10 @@ def linkFromRecord(tools: Tools, record: dict[str, Any]) -> ResolvedLink:
     """
     Make a change from its record; see L{IChange.record}.
 
-    @raise TypeError, KeyError: the record is invalid.
+    @raise ValueError, TypeError, KeyError: the record is invalid, or names a link of hardware,
+        which cannot have been a tunnel.
     """
-    return ResolvedLink(tools, str(record["device"]))
+    device = str(record["device"])
+    if "/" in device or tools.exists(f"/sys/class/net/{device}/device"):
+        raise ValueError(record)
+    return ResolvedLink(tools, device)

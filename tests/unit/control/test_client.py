@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.control.client import Client
 from nanotun.control.lock import InstanceLock
@@ -63,6 +63,24 @@ class ClientTests(SynchronousTestCase):
         self.serve(talk)
         self.assertEqual(self.ask(), {"a": "b" * 100_000})
         self.assertEqual(self.request, b'{"version": 1, "request": "status"}\n')
+
+    def test_otherUser(self) -> None:
+        """An answer of another user than root in the daemon's place is not believed."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can become another user")
+        with socket.socket(socket.AF_UNIX) as listener:
+            fd = os.open(self.runDir, os.O_PATH)
+            listener.bind(f"/proc/self/fd/{fd}/control.sock")
+            os.close(fd)
+            # The kernel notes whose socket it is when it begins to listen.
+            os.seteuid(65534)
+            try:
+                listener.listen()
+            finally:
+                os.seteuid(0)
+            said = str(self.assertRaises(RunningError, Client, str(self.runDir)))
+        self.assertIn(f"{self.runDir}/control.sock is not trusted", said)
+        self.assertIn("65534", said)
 
     def test_error(self) -> None:
         """The error has the daemon's own sentence."""

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.control.directory import makeRunDir, removeRunDir
@@ -38,6 +38,24 @@ class FindTests(LockCase):
         Path(self.runDir).touch()
         error = self.assertRaises(RunningError, findHolder, self.runDir)
         self.assertIn("(Not a directory); set runDir to a directory.", str(error))
+
+    def test_untrusted(self) -> None:
+        """A lock that another user could have written names no daemon to stop."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give a file away")
+        os.makedirs(self.runDir, 0o755)
+        lock = Path(self.runDir, "lock")
+        lock.write_text('{"pid": 1, "since": 0, "config": ""}')
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            holder = findHolder(self.runDir)
+            assert holder is not None
+            self.assertEqual(holder.pid, 1)
+            for path in (str(lock), self.runDir):
+                os.chown(path, 65534, 65534)
+                error = self.assertRaises(RunningError, findHolder, self.runDir)
+                self.assertIn(f"{path} is not trusted, because the user nobody", str(error))
+                os.chown(path, 0, 0)
 
 
 class RunDirTests(LockCase):

@@ -94,6 +94,13 @@ class ChangeTests(RoutingCase):
             ("route", {"nonsense": 1}),
             ("sysctl", {"name": "../../etc/passwd", "value": "", "before": ""}),
             ("sysctl", {"name": "/etc/passwd", "value": "", "before": ""}),
+            ("sysctl", {"name": "net/ipv4/ip_forward", "value": "2", "before": "1"}),
+            ("sysctl", {"name": "net/ipv4/conf/all/rp_filter", "value": "2", "before": "1"}),
+            ("sysctl", {"name": "net/ipv4/conf/default/rp_filter", "value": "2", "before": "1"}),
+            ("sysctl", {"name": "net/ipv4/conf/../rp_filter", "value": "2", "before": "1"}),
+            ("sysctl", {"name": "net/ipv4/conf/up0/rp_filter", "value": "1", "before": "2"}),
+            ("sysctl", {"name": "net/ipv4/conf/up0/rp_filter", "value": "2", "before": "3"}),
+            ("sysctl", {"name": "net/ipv4/conf/up0/rp_filter", "value": "2", "before": "1\n0"}),
         ):
             self.assertRaises((KeyError, TypeError, ValueError), changes.fromRecord, kind, record)
 

@@ -6,7 +6,7 @@ a real bus is in tests/e2e/test_resolved.py.
 from __future__ import annotations
 
 from nanotun.errors import RoutingError
-from nanotun.routing.firewall.resolved import ResolvedLink, isRunning, linkPath
+from nanotun.routing.firewall.resolved import ResolvedLink, isRunning, linkFromRecord, linkPath
 from nanotun.routing.interfaces import IChange
 from tests.contracts.firewall import ChangeContract
 from tests.unit.routing.firewall_cases import FirewallCase
@@ -32,6 +32,13 @@ class ResolvedTests(FirewallCase, ChangeContract):
     def state(self) -> str:
         """The arguments of the methods that were called."""
         return repr(self.tools.resolved.links)
+
+    def test_hardware(self) -> None:
+        """A record that names a link of hardware, or a path, is refused."""
+        self.tools.hardware.add("lo")
+        self.assertRaises(ValueError, self.remake, self.makeChange())
+        for name in ("../lo", "a/b"):
+            self.assertRaises(ValueError, linkFromRecord, self.tools, {"device": name})
 
     def test_told(self) -> None:
         """All names are sent to the gateway's two addresses, without TLS."""

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4, GATEWAY6, SOCKET_MARK
-from nanotun.routing.plan import END, EXCEPTIONS_LIMIT, Change, captures, plan
+from nanotun.routing.plan import END, EXCEPTIONS_LIMIT, Change, captures, isOurs, plan
 from nanotun.routing.values import FIRST, LAST, TABLE, Host, Interface, Route, Rule, Sysctl, Wishes
 
 WISHES = Wishes("nano0")
@@ -244,6 +244,8 @@ class ShapeTests(SynchronousTestCase):
             self.assertEqual([each.name.split("/")[3] for each in found], expected)
             for each in found:
                 self.assertEqual(each.value, "2")
+                # Otherwise no crash could be recovered from.
+                self.assertTrue(isOurs(each))
 
     def test_limits(self) -> None:
         """The number of rules is bounded, whatever the number of ports, proxies and networks."""

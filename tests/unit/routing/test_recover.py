@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from twisted.trial.unittest import SkipTest
 from zope.interface.verify import verifyObject
 
 from nanotun.console import COMMANDS, main
@@ -133,6 +134,32 @@ class RecoverTests(CrashCase):
         self.recover(force=True)
         self.assertEqual(self.kernel.rules(), [])
         self.assertEqual(os.listdir(self.runDir), [])
+
+    def test_untrusted(self) -> None:
+        """A journal or a lock that others could have written is not obeyed."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give a file away")
+        self.crash()
+        journal, lock = self.runDir / "journal.json", self.runDir / "lock"
+        lock.touch(0o644)
+        before = self.kernel.rules()
+        for path, mode in ((journal, 0o600), (lock, 0o644), (self.runDir, 0o755)):
+            for owner, bits in ((65534, 0), (0, 0o002), (0, 0o020)):
+                os.chown(path, owner, owner)
+                path.chmod(mode | bits)
+                error = self.assertRaises(RoutingError, self.recover)
+                self.assertIn(f"{path} is not trusted, because ", str(error))
+                self.assertIn("'nanotun recover --force'", str(error))
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+        elsewhere = self.directory / "elsewhere"
+        journal.rename(elsewhere)
+        journal.symlink_to(elsewhere.absolute())
+        self.assertRaises(RoutingError, self.recover)
+        self.assertEqual(self.kernel.rules(), before)
+        os.chown(self.runDir, 65534, 65534)
+        self.recover(force=True)
+        self.assertEqual(self.kernel.rules(), [])
 
     def test_left(self) -> None:
         """A change that cannot be undone is an error, and stays in the journal."""
