@@ -58,7 +58,7 @@ from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import makeOwners, ownerOptions
 from nanotun.router.router import FlowRouter
-from nanotun.routing.make import makeLeftovers, makeRoutes
+from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import upstreamsFor
@@ -175,7 +175,8 @@ def makeService(options: Options) -> IService:
 
     # Privileges are dropped first, so that nothing starts with more than it needs, and
     # nothing on the machine is changed before the lock is held.
-    before = (signals, privileges, lock, live, marked)
+    alone = makeAlone(settings)
+    before = (signals, privileges, lock, alone, live, marked)
     undo = routes or leftovers
     after = (control, notifier) if undo is None else (undo, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)

@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
 from nanotun.interfaces import End
+from nanotun.routing.alone import Alone
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
@@ -95,6 +96,11 @@ def closedSentence(lan: str, runDir: str) -> str:
         f"The kill switch stays closed: only {out} out until the next start or 'nanotun recover "
         f"--run-dir {runDir}'."
     )
+
+
+def makeAlone(settings: Settings) -> Alone:
+    """The part that refuses the start beside another daemon that is in the way."""
+    return Alone(NetlinkRoutes(), settings.tunName, settings.autoDefaultRoute)
 
 
 def makeLeftovers(settings: Settings) -> Leftovers | None:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
+from nanotun.routing.alone import checkAlone
 from nanotun.routing.applied import Applied
-from nanotun.routing.changes import Changes, RouteChange, RuleChange
+from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader
-from nanotun.routing.interfaces import IChange, IKernelRoutes
+from nanotun.routing.interfaces import IChange
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.plan import plan
 from nanotun.routing.values import Earlier, Host, Rule, Wishes
@@ -64,7 +65,12 @@ class Reconciler:
         @raise RoutingError: the journal is unusable, or another daemon runs.
         """
         self.applied.load()
-        checkAlone(self._kernel, self.applied, self._wishes.device)
+        try:
+            # Two may have started at the same time.
+            checkAlone(self._kernel, self._wishes.device)
+        except BaseException:
+            self._kernel.close()
+            raise
         return self.applied.killSwitch
 
     def adopt(self, mayKillSwitch: bool) -> bool:
@@ -166,33 +172,6 @@ class Reconciler:
     def close(self) -> None:
         """Close the kernel's socket."""
         self._kernel.close()
-
-
-def checkAlone(kernel: IKernelRoutes, applied: Applied, device: str) -> None:
-    """
-    See that no other daemon has set its routes: one with a runDir of its own, whose lock
-    does not keep this one from starting.  Its rules look the same as ours; they would be
-    taken for what a crash left, and undone if our start fails.
-
-    @param applied: loaded; its changes are our own.
-    @param device: ours.
-    @raise RoutingError: there is another daemon; nothing was touched, and the kernel is
-        closed.
-    """
-    ours = [change.route for change in applied.made if isinstance(change, RouteChange)]
-    try:
-        # A route is removed with its device, and the device with its daemon.
-        found = [route.device for route in kernel.routes() if route not in ours]
-    except OSError as error:
-        kernel.close()
-        raise RoutingError(f"The kernel does not list its routes: {error.strerror}.") from None
-    others = [each for each in found if each != device]
-    if others:
-        kernel.close()
-        raise RoutingError(
-            f"Another nanotun has its routes set, through {others[0]}, and only one can: stop "
-            "that one, or start this one with --no-auto-route."
-        )
 
 
 def _isKillSwitch(rule: Rule) -> bool:

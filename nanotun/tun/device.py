@@ -14,6 +14,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.addresses import GATEWAY4, KERNEL4
 from nanotun.errors import DeviceError
 from nanotun.interfaces import ITunDevice, ITunOpener
 from nanotun.tun import system as tun
@@ -89,21 +90,40 @@ class LinuxTunOpener:
             return self._openPlain(name, mtu, f"the kernel refuses it ({error})")
         if offload == "on":
             return device
-        try:
-            trouble = "" if self._probe(device) else "this kernel gets it wrong"
-        except OSError as error:
-            trouble = f"the trial failed ({os.strerror(error.errno or 0)})"
-        except BaseException:
-            device.close()
-            raise
-        if not trouble:
+        trouble = self._tried(device)
+        if trouble is None:
             return device
         device.close()
         return self._openPlain(name, mtu, trouble)
 
+    def _tried(self, device: ITunDevice) -> str | None:
+        """What is wrong with offload: L{None} if it works, empty if the stream was lost."""
+        try:
+            return None if self._probe(device) else ""
+        except OSError as error:
+            return f"the trial failed ({os.strerror(error.errno or 0)})"
+        except BaseException:
+            device.close()
+            raise
+
     def _openPlain(self, name: str, mtu: int, why: str) -> ITunDevice:
+        """
+        Open it without offload, and log the reason.
+
+        @param why: empty if the trial's stream was lost; another trial, without offload, tells
+            whether offload is to blame.
+        """
+        device = self._open(name, mtu, False)
+        if not why and self._tried(device) is None:
+            why = "with it this kernel loses or damages packets"
+        elif not why:
+            kernel = KERNEL4.partition("/")[0]
+            why = (
+                f"no stream came through {name}, not even without it. Look for a firewall or a "
+                f"routing rule that stops packets between {GATEWAY4} and {kernel}"
+            )
         self._log.warn("{device} runs without segmentation offload: {why}.", device=name, why=why)
-        return self._open(name, mtu, False)
+        return device
 
     def _open(self, name: str, mtu: int, offload: bool) -> LinuxTun:
         """

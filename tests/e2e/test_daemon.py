@@ -264,8 +264,19 @@ class RestartTests(LabCase):
             START_SECONDS,
             "nano1 is there",
         )
+        for device in ("nano0", "nano1"):
+            for family in FAMILIES:
+                waitUntil(
+                    partial(answers, self.lab.app, family, device), START_SECONDS, "it answers"
+                )
         self.assertIsNone(second.status(), collectLogs(self.directory / "b"))
         self.assertTrue(first.running())
+        for name in ("a", "b"):
+            waitUntil(
+                lambda name=name: "offload on" in collectLogs(self.directory / name),  # type: ignore[misc]
+                START_SECONDS,
+                "it is up with offload",
+            )
 
 
 engines(globals(), CycleChecks)

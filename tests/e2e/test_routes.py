@@ -9,7 +9,7 @@ import socket
 import time
 
 from tests.e2e.lab import curl, toydns
-from tests.e2e.lab.daemon import launch
+from tests.e2e.lab.daemon import answers, launch
 from tests.e2e.lab.host import (
     DNS4,
     GATEWAY4,
@@ -19,7 +19,7 @@ from tests.e2e.lab.host import (
     NEIGHBOUR6,
     UPLINK,
 )
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.udp import UDPServer
 from tests.e2e.routes_case import FAMILIES, RoutesCase
@@ -70,12 +70,42 @@ class RoutesTests(RoutesCase):
         settings = self.settings(proxy, tunName="nano1", runDir=runDir)
         child = launch(self.lab.host, self.directory / "daemon-second", settings)
         self.addCleanup(child.stop)
-        self.assertEqual(child.wait(20), 1)
-        self.assertIn("Another nanotun has its routes set, through nano0", child.output())
+        self.assertRefused(child, "sends this machine's traffic into its device nano0")
         self.assertEqual(self.lab.state(), before)
         self.assertNotIn("had been taken away", daemon.log())
         daemon.stop()
         self.assertNothingLeft()
+
+    def assertRefused(self, child: Child, sentence: str) -> None:
+        """A second daemon did not start, said why, and blamed nobody else."""
+        self.assertEqual(child.wait(20), 1)
+        self.assertIn(f"Another nanotun {sentence}", child.output())
+        self.assertNotIn("offload", child.output())
+
+    def test_secondDevice(self) -> None:
+        """
+        Beside a daemon with autoDefaultRoute no other one starts, and beside another one none
+        with it does; neither affects the first.
+        """
+        proxy = self.socks()
+        runDir = str(self.directory / "second")
+        for first, sentence in (
+            (True, "sends this machine's traffic into its device nano0"),
+            (False, "has the device nano0, which would get no packets any more"),
+        ):
+            daemon = self.daemon(proxy, autoDefaultRoute=first)
+            before = self.lab.state()
+            settings = self.settings(
+                proxy, tunName="nano1", runDir=runDir, autoDefaultRoute=not first
+            )
+            child = launch(self.lab.host, self.directory / f"second-{first}", settings)
+            self.addCleanup(child.stop)
+            self.assertRefused(child, sentence)
+            self.assertEqual(self.lab.state(), before)
+            for family in FAMILIES:
+                self.assertTrue(answers(self.lab.host, family))
+            daemon.stop()
+            self.assertNothingLeft()
 
     def test_foreign(self) -> None:
         """Other people's rules and routes, even ones like ours, do not change."""

@@ -110,7 +110,8 @@ class RoutesTests(RoutesCase):
         self.kernel.devices["nano1"] = TUNNEL._replace(name="nano1")
         another = self.routes(device="nano1")
         error = self.assertRaises(RoutingError, another.start)
-        self.assertIn("through nano0", str(error))
+        self.assertIn("into its device nano0", str(error))
+        self.assertTrue(self.kernel.closed)
         self.assertEqual((self.kernel.rules(), self.kernel.routes(), self.there), before)
         self.assertEqual(self.written(), [])
 

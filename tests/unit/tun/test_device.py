@@ -164,20 +164,32 @@ class DeviceTests(SynchronousTestCase):
         self.assertEqual(self.opener.open("nano0", 1500, "on").vnetHeader, VNET_HEADER)
         self.assertEqual(self.probed, [])
 
-    def falls(self) -> None:
-        """A device without offload, with one line in the log."""
+    def falls(self) -> str:
+        """A device without offload, with one line in the log; returns the reason."""
         device = self.opener.open("nano0", 1500, "auto")
         self.assertEqual(device.vnetHeader, 0)
         self.assertEqual(self.system.openFDs, {device.fileno()})
         lines = [event for event in self.events if "without segmentation" in event["log_format"]]
         self.assertEqual(len(lines), 1)
+        return str(lines[0]["why"])
 
     def test_offloadBroken(self) -> None:
         """
         A kernel whose offload does not work is noticed.
         """
+        probe = self.probe
+        # Without offload the same trial succeeds.
+        self.opener._probe = lambda device: probe(device) and not device.vnetHeader
+        self.assertIn("with it this kernel loses or damages packets", self.falls())
+
+    def test_streamStopped(self) -> None:
+        """
+        If no stream comes through without offload either, offload is not blamed.
+        """
         self.works = False
-        self.falls()
+        said = self.falls()
+        self.assertIn("no stream came through nano0, not even without it", said)
+        self.assertNotIn("kernel", said)
 
     def test_probeFails(self) -> None:
         """
