@@ -49,7 +49,11 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
 
     def test_earlier(self) -> None:
         """What Tailscale's rules let past is found, and what cannot be told is named."""
-        self.host.host.ip("link add tailscale0 type dummy", "link set tailscale0 up")
+        self.host.host.ip(
+            "link add tailscale0 type veth peer name tailscale1",
+            "link set tailscale1 up",
+            "link set tailscale0 arp off up",
+        )
         for version in ("-4", "-6"):
             self.host.host.ip(
                 "rule add pref 5210 fwmark 0x80000/0xff0000 lookup main",

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 
-from tests.e2e.endings_case import NOWHERE, SSH_PORT, WORLD, EndingCase
+from tests.e2e.endings_case import NOWHERE, SSH_PORT, WORLD, EndingCase, echo
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import (
     GATEWAY4,
@@ -50,7 +50,7 @@ class FlushTests(EndingCase):
         """Nothing leaves before flushed rules are back, and a flow through the proxy goes on."""
         daemon = self.switched()
         whole = self.rules()
-        peer = Peer(self.lab.world, lambda sock: sock.sendall(sock.recv(10)) or sock.recv(10))
+        peer = Peer(self.lab.world, echo)
         self.addCleanup(peer.stop)
         flows = [self.lab.host.connect((family.world, peer.port), 5) for family in FAMILIES]
         for _ in range(TIMES):
@@ -98,7 +98,11 @@ class FlushTests(EndingCase):
 
     def test_tailscale(self) -> None:
         """What another program's rules let past before ours is let past by the table."""
-        self.lab.host.ip("link add tailscale0 type dummy", "link set tailscale0 up")
+        self.lab.host.ip(
+            "link add tailscale0 type veth peer name tailscale1",
+            "link set tailscale1 up",
+            "link set tailscale0 arp off up",
+        )
         for version, network in (("-4", "100.99.0.0/16"), ("-6", "fd7a:115c:a1e0::/48")):
             self.lab.host.ip(
                 "rule add pref 5210 fwmark 0x80000/0xff0000 lookup main",
@@ -279,3 +283,9 @@ class IptablesLayerTests(LayerTests):
         'mount --bind /dev/null $(command -v nft); exec "$@"',
         "sh",
     )
+
+    def assertNothingLeft(self) -> None:
+        """Nothing of nanotun's is left; the kernel's own chains stay, once they were used."""
+        shown = self.lab.host.run(["sh", "-c", "nft list ruleset; ip rule; ip -6 rule"]).stdout
+        for sign in ("NANO", "nanotun", "7460", "7450"):
+            self.assertNotIn(sign, shown)

@@ -10,7 +10,7 @@ when the exceptions change.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zope.interface import implementer
@@ -121,7 +121,9 @@ class SwitchChains:
         self._tool = IptablesTool(tools, variant, PREFIX)
         self._variant = variant
         self._lines = dict(lines)
+        self._generation: Callable[[], int] = tools.generation if variant == "nft" else int
         self._listing: list[str] = []
+        self._seen = 0
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
@@ -156,14 +158,14 @@ class SwitchChains:
                     with contextlib.suppress(RoutingError):
                         self.undo()
                 raise RoutingError(f"The kill switch's chains cannot be loaded: {refused}")
-        self._listing = self._present()
+        self._listing, self._seen = self._present(), 0
 
     def undo(self) -> None:
         """
         See L{IChange.undo}.  If another change of ours has replaced this one, there is
         nothing to undo.
         """
-        self._listing = []
+        self._listing, self._seen = [], 0
         for version, lines in self._lines.items():
             try:
                 tables = self._tool.tables(version)
@@ -181,6 +183,10 @@ class SwitchChains:
 
     def holds(self) -> bool:
         """See L{IChange.holds}."""
+        # The rules of legacy iptables have no generation number.
+        generation = self._generation()
+        if generation and generation == self._seen:
+            return True
         try:
             present = self._present()
         except ToolError:
@@ -189,11 +195,13 @@ class SwitchChains:
         found = "\n".join(present)
         wanted = [signatureIn("".join(lines)) for lines in self._lines.values()]
         jumps = [f"-A {hook} -j {chain}" for hook, chain in JUMPS.items()]
-        return (
+        holds = (
             all(signed and signed in found for signed in wanted)
             and all(present.count(jump) == len(self._lines) for jump in jumps)
             and self._listing in ([], present)
         )
+        self._seen = generation if holds else 0
+        return holds
 
     def isThere(self) -> bool:
         """See L{ISwitchChange.isThere}."""

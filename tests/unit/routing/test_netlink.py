@@ -104,19 +104,20 @@ class MessageTests(SynchronousTestCase):
 
     def test_nothingEarlier(self) -> None:
         """Our rules, later ones, those that stop packets and those that lead nowhere."""
-        for attributes in (
+        cases: tuple[dict[str, Any], ...] = (
             {"FRA_PROTOCOL": 110},
             {"FRA_PRIORITY": 0},
             {"FRA_PRIORITY": 7400},
             {"action": 7},
             {"FRA_TABLE": 53},
             {"FRA_TABLE": 53, "FRA_DST": "9.9.9.0", "dst_len": 24},
-        ):
+        )
+        for attributes in cases:
             self.assertEqual(self.earlier(**attributes), [], attributes)
 
     def test_unclear(self) -> None:
         """A rule with conditions that a firewall's line does not repeat cannot be told."""
-        for attributes in (
+        cases: tuple[dict[str, Any], ...] = (
             {"FRA_IIFNAME": "up0"},
             {"FRA_L3MDEV": 1},
             {"FRA_UID_RANGE": "5:5"},
@@ -126,7 +127,8 @@ class MessageTests(SynchronousTestCase):
             {"tos": 8},
             {"flags": 2},
             {"action": 2},
-        ):
+        )
+        for attributes in cases:
             self.assertIsNone(self.earlier(**attributes), attributes)
 
     def test_numbers(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from itertools import product
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,16 +26,16 @@ EARLIER = (
 )
 
 
-def rulesOf(host: Host = HOST, **wishes: object) -> list[Rule]:
+def rulesOf(host: Host = HOST, **wishes: Any) -> list[Rule]:
     """All routing rules of a plan with a kill switch."""
-    wanted = Wishes(**{"device": "tun9", "killSwitch": True, **wishes})  # type: ignore[arg-type]
+    wanted = Wishes(**{"device": "tun9", "killSwitch": True, **wishes})
     return [each for part in plan(wanted, host) for each in part if isinstance(each, Rule)]
 
 
 class NftTextTests(SynchronousTestCase):
     """L{nftText}."""
 
-    def chain(self, name: str, earlier: tuple[Earlier, ...] = (), **wishes: object) -> list[str]:
+    def chain(self, name: str, earlier: tuple[Earlier, ...] = (), **wishes: Any) -> list[str]:
         """The lines of a chain, after its type."""
         text = nftText(rulesOf(**wishes), earlier, "tun9")
         body = text.partition(f"chain {name} {{\n")[2].partition("\n\t}")[0]
@@ -148,7 +149,7 @@ class EveryRuleTests(SynchronousTestCase):
 class IptablesTests(SynchronousTestCase):
     """L{iptablesLines}."""
 
-    def chain(self, name: str, version: int, **wishes: object) -> list[str]:
+    def chain(self, name: str, version: int, **wishes: Any) -> list[str]:
         """The lines of a chain, without its name."""
         start = f"-A {PREFIX}{name} "
         lines = iptablesLines(rulesOf(**wishes), EARLIER, "tun9", version)
