@@ -17,6 +17,8 @@ from nanotun.routing.firewall import Firewall, firewallKinds
 from nanotun.routing.firewall.generation import generation
 from nanotun.routing.firewall.rules import TABLE
 from nanotun.routing.interfaces import IChange
+from nanotun.routing.plan import plan
+from nanotun.routing.values import Earlier, Host, Rule, Wishes
 from tests.contracts.firewall import ChangeContract
 from tests.e2e.firewall_case import (
     ByIptablesNft,
@@ -48,6 +50,7 @@ FOREIGN_IPTABLES = """\
 -A PREROUTING -j SOMEBODY
 -A OUTPUT -j SOMEBODY
 -A POSTROUTING -j SOMEBODY
+-A FORWARD -j SOMEBODY
 COMMIT
 *nat
 :NANO - [0:0]
@@ -220,4 +223,36 @@ class IptablesNftTests(ByIptablesNft, ChangesCase, ChangeContract):
     """The iptables that makes nft rules."""
 
 
-del ChangesCase, FirewallLabCase
+class SwitchCase(ChangesCase):
+    """The switch table."""
+
+    def makeChange(self) -> IChange:
+        """The change, with every kind of line."""
+        wishes = Wishes("nano0", killSwitch=True, uids=(33, 1000))
+        host = Host(sshPorts=(22, 2222), proxies=("9.9.9.9", "2001:db8::9"))
+        rules = [each for part in plan(wishes, host) for each in part if isinstance(each, Rule)]
+        earlier = (
+            Earlier(4, 5210, 0x80000, 0xFF0000),
+            Earlier(6, 5270, device="tailscale0"),
+            Earlier(6, 100, to="2001:db8:5::/48"),
+        )
+        firewall = Firewall(self.settingsWith(), ChosenTools(self.firewall))
+        (change,) = firewall.switch(rules, earlier)
+        self.enter()
+        self.addCleanup(change.undo)
+        return change
+
+
+class NftSwitchTests(ByNft, SwitchCase, ChangeContract):
+    """By nft."""
+
+
+class LegacySwitchTests(ByLegacy, SwitchCase, ChangeContract):
+    """By the old iptables."""
+
+
+class IptablesNftSwitchTests(ByIptablesNft, SwitchCase, ChangeContract):
+    """By the iptables that makes nft rules."""
+
+
+del ChangesCase, FirewallLabCase, SwitchCase
