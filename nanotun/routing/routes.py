@@ -119,9 +119,8 @@ class Routes:
         everything stays, as after a crash.
         """
         self._end()
-        if self._applied.killSwitch and self._staysClosed(self._how()):
-            pass
-        elif not self._applied.undoAll():
+        closed = self._applied.killSwitch and self._staysClosed(self._how())
+        if not closed and not self._applied.undoAll():
             self._log.error(
                 "Not all routes could be taken back; run '{command}'.",
                 command=self._applied.recovery,
