@@ -33,7 +33,7 @@ LAYERS = (
     ("nanotun",),
     ("nanotun.flow", "nanotun.errors", "nanotun.addresses", "nanotun.rundir", "nanotun.timer"),
     ("nanotun.interfaces",),
-    ("nanotun.log", "nanotun.linux", "nanotun.upstream.url"),
+    ("nanotun.log", "nanotun.linux", "nanotun.upstream.url", "nanotun.upstream.scheme"),
     # What one upstream is made of; its schemes' table is read with the settings.
     ("nanotun.upstream",),
     ("nanotun.upstream.schemes",),

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from nanotun.config.entry import Key, keysOf  # noqa: E402
 from nanotun.config.keys import GROUPS, KEYS  # noqa: E402
 from nanotun.interfaces import IScheme  # noqa: E402
+from nanotun.upstream.scheme import sendsNamesWith  # noqa: E402
 from nanotun.upstream.schemes.table import BUILT_IN  # noqa: E402
 
 #: The mark before a table, with the source of the table.
@@ -138,11 +139,18 @@ def _schemeRow(scheme: IScheme) -> str:
         f"`{scheme.name}`",
         str(scheme.defaultPort),
         scheme.authentication.value,
-        "names" if scheme.sendsNames else "addresses",
+        _sent(scheme),
         "yes" if scheme.carriesDatagrams else "no",
         ", ".join(f"`?{name}={each.metavar}`" for name, each in scheme.options.items()),
     )
     return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+
+
+def _sent(scheme: IScheme) -> str:
+    """What a proxy is told of destinations whose names are known."""
+    if scheme.sendsNames:
+        return "names"
+    return "addresses; with fake-ip, names" if sendsNamesWith(scheme, True) else "addresses"
 
 
 def filled(text: str, source: str, table: str) -> str:

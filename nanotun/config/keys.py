@@ -18,6 +18,7 @@ from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Endpoint, Protocol
 from nanotun.interfaces import IScheme, ProxyURL
 from nanotun.rundir import RUN_DIR
+from nanotun.upstream.scheme import sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
@@ -29,7 +30,7 @@ DOC_WIDTH = 76  #: Characters; the sample file puts a comment's two before each 
 #: nanotun's own schemes of proxies.
 PROXIES = tuple(scheme for scheme in BUILT_IN if scheme.defaultPort is not None)
 
-_SENDING = (scheme.name for scheme in PROXIES if scheme.sendsNames)
+_TAKING = (scheme.name for scheme in PROXIES if sendsNamesWith(scheme, True))
 
 #: The same for help, with the form of a URL.
 SCHEMES = (
@@ -279,8 +280,8 @@ class DNSSettings:
         doc="What the relay answers: normal passes the servers' answers on.  fake-ip answers "
         "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
         "which has to be routed to the device; connections to it are made by name, through "
-        f"a proxy that takes names ({', '.join(_SENDING)}).  For any other proxy the name is "
-        "looked up first.",
+        f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
+        "machine.  For socks4, for direct:// and for UDP the name is looked up first.",
         run=InRun(metavar="fake-ip", help="have the proxy look up the names instead"),
     )
     dnsStateFile: str = setting(

@@ -23,6 +23,7 @@ from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.group.member import SILENCE
 from nanotun.upstream.make import groupOf, upstreamsFor
+from nanotun.upstream.scheme import sendsNamesWith
 
 #: Seconds.  A proxy that is silent for longer than L{SILENCE} is down, and a terminal waits for
 #: the answer.
@@ -73,14 +74,17 @@ class Upstreams(MultiService):
         )
         fakes = settings.dnsMode == "fake-ip"
 
-        def named(upstream: IUpstream) -> IUpstream:
-            if not fakes and not upstream.sendsNames:
+        def named(upstream: IUpstream, sends: bool) -> IUpstream:
+            if not fakes and not sends:
                 return upstream
-            return NamedUpstream(upstream, names, reactor, settings.connectTimeout)
+            return NamedUpstream(upstream, names, reactor, settings.connectTimeout, sends)
 
         self.single = upstreamsFor(settings.proxy, context)
         self.upstream = groupOf(
-            [named(upstream) for upstream in self.single],
+            [
+                named(upstream, sendsNamesWith(url.scheme, fakes))
+                for upstream, url in zip(self.single, settings.proxy, strict=True)
+            ],
             settings.proxyPolicy,
             context,
             settings.proxyCheckInterval,
@@ -89,7 +93,7 @@ class Upstreams(MultiService):
             # direct:// and reject:// have nobody to ask.
             asks=bool(settings.proxy[0].host),
         )
-        self.direct = named(DirectUpstream(context))
+        self.direct = named(DirectUpstream(context), sends=False)
         self.ways = {"direct": self.direct, "proxy": self.upstream}
         if IService.providedBy(self.upstream):
             self.upstream.setServiceParent(self)

@@ -48,11 +48,18 @@ class NamedUpstream:
     @param upstream: provides L{IHealthCheck} if it is the member of a group.
     @param timeout: seconds for the lookups and dials of one flow together, if its name is
         looked up here.
+    @ivar sendsNames: see L{IUpstream}; given, because it depends on C{dnsMode}.
     """
 
     def __init__(
-        self, upstream: IUpstream, names: INames, clock: IReactorTime, timeout: float
+        self,
+        upstream: IUpstream,
+        names: INames,
+        clock: IReactorTime,
+        timeout: float,
+        sendsNames: bool,
     ) -> None:
+        self.sendsNames = sendsNames
         self._upstream = upstream
         self._names = names
         self._clock = clock
@@ -68,11 +75,6 @@ class NamedUpstream:
         """See L{IUpstream}."""
         return bool(self._upstream.carriesDatagrams)
 
-    @property
-    def sendsNames(self) -> bool:
-        """See L{IUpstream}."""
-        return bool(self._upstream.sendsNames)
-
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         if isinstance(destination, LiteralEndpoint):
@@ -80,10 +82,10 @@ class NamedUpstream:
         host, port = destination
         upstream, names = self._upstream, self._names
         isFake = names.isFake(host)
-        name = names.nameOf(host) if isFake or upstream.sendsNames else None
+        name = names.nameOf(host) if isFake or self.sendsNames else None
         if name is None:
             return fail(forgotten(host)) if isFake else upstream.connect(destination)
-        if upstream.sendsNames:
+        if self.sendsNames:
             return upstream.connect(Endpoint(name, port))
         dial = NamedDial(upstream, names, name, destination, self._clock, self._timeout)
         dial.start()

@@ -33,7 +33,7 @@ from nanotun.interfaces import (
     ProxyURL,
     UpstreamContext,
 )
-from nanotun.upstream.scheme import Scheme
+from nanotun.upstream.scheme import Scheme, sendsNamesWith
 from nanotun.upstream.url import SCHEME_NAME
 
 #: Where Twisted looks for plugins.
@@ -78,6 +78,7 @@ class GuardedScheme(Scheme):
             },
             unixSocket=plugin.unixSocket,
             sendsNames=plugin.sendsNames,
+            takesNames=sendsNamesWith(plugin, True),
             carriesDatagrams=plugin.carriesDatagrams,
             dialsDestination=plugin.dialsDestination,
         )

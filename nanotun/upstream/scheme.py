@@ -52,6 +52,8 @@ class Scheme:
 
     @param make: see L{IScheme.make}.  What takes long to import, it imports when it is
         called.
+    @param takesNames: whether the protocol can carry a name in place of an address; as
+        C{sendsNames} if it is L{None}.
     @param defaultPort: see L{IScheme}, as for every other parameter.
     """
 
@@ -67,6 +69,7 @@ class Scheme:
         options: Mapping[str, Option] | None = None,
         unixSocket: bool = False,
         sendsNames: bool = False,
+        takesNames: bool | None = None,
         carriesDatagrams: bool = False,
         dialsDestination: bool = False,
         check: Callable[[ProxyURL], None] = _noCheck,
@@ -80,6 +83,7 @@ class Scheme:
         self.options = options or {}
         self.unixSocket = unixSocket
         self.sendsNames = sendsNames
+        self.takesNames = sendsNames if takesNames is None else takesNames
         self.carriesDatagrams = carriesDatagrams
         self.dialsDestination = dialsDestination
         self._make = make
@@ -105,3 +109,15 @@ class Scheme:
     def make(self, url: ProxyURL, context: UpstreamContext) -> IUpstream:
         """See L{IScheme.make}."""
         return self._make(url, context)
+
+
+def sendsNamesWith(scheme: IScheme, fakes: bool) -> bool:
+    """
+    Whether proxies are sent names, where they are known.
+
+    @param fakes: whether names have fake addresses; then every proxy whose protocol takes
+        names is sent them.
+    """
+    # Schemes of other packages may have been written without L{Scheme}.
+    taken = getattr(scheme, "takesNames", scheme.sendsNames) if fakes else scheme.sendsNames
+    return bool(taken)

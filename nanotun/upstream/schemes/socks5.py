@@ -2,7 +2,8 @@
 C{socks5://} and C{socks5h://}; see L{nanotun.upstream.handshakes.socks5}.
 
 A SOCKS5 proxy looks up names whichever of the two is written, but with C{socks5://}
-users want them looked up here, as with curl(1).
+users want them looked up here, as with curl(1).  With fake-ip there is nothing to be
+looked up here.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def _scheme(name: str, sendsNames: bool) -> Scheme:
         options={"pipeline": FLAG._replace(help=_PIPELINE)},
         unixSocket=True,
         sendsNames=sendsNames,
+        takesNames=True,
         carriesDatagrams=True,
     )
 

@@ -5,6 +5,7 @@ The real SOCKS servers: dante and microsocks, from Debian.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -54,9 +55,9 @@ class Proxy(Server):
 
 class Dante(Proxy):
     """
-    Dante.  It checks passwords of the system's users, so with C{auth} it runs in a mount
-    namespace of its own, where the user files have one more user; the machine's own files do
-    not change.
+    Dante.  It checks passwords of the system's users, and asks the system for the addresses
+    of names, so with C{auth} or C{hosts} it runs in a mount namespace of its own, where the
+    files have one more user, or those names; the machine's own files do not change.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Dante(Proxy):
         log: bool = True,
         internal: tuple[str, ...] = (IPV4.proxy, IPV6.proxy),
         external: tuple[str, ...] = (IPV4.proxyOutside, IPV6.proxyOutside),
+        hosts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """
+        @param hosts: the names that it knows, and no others, with their addresses.
         @param log: whether L{connects} is needed; it costs time.
         @param internal: addresses to listen on; names of interfaces would include link-local
             addresses, which dante cannot bind.
@@ -87,8 +90,13 @@ class Dante(Proxy):
             )
         )
         argv = ["danted", "-N", "2", "-f", str(config)]
+        files: dict[str, str] = {}
         if auth:
-            argv = _withUser(directory, argv)
+            files |= _withUser()
+        if hosts is not None:
+            files |= _withHosts(hosts)
+        if files:
+            argv = _withFiles(directory, argv, files)
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
 
     def connects(self) -> list[str]:
@@ -97,20 +105,32 @@ class Dante(Proxy):
         return [line for line in lines if "tcp/connect [:" in line or "tcp/connect [" in line]
 
 
-def _withUser(directory: Path, argv: list[str]) -> list[str]:
-    """The command that runs C{argv} on a system that has L{USER}."""
-    passwd, shadow = directory / "passwd", directory / "shadow"
-    passwd.write_text(
-        Path("/etc/passwd").read_text() + f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n"
-    )
-    shadow.touch(mode=0o600)
-    shadow.write_text(f"{USER}:{_SHADOW}:19000:0:99999:7:::\n")
-    script = (
-        f"mount --bind {shlex.quote(str(passwd))} /etc/passwd && "
-        f"mount --bind {shlex.quote(str(shadow))} /etc/shadow && "
-        f"exec {shlex.join(argv)}"
-    )
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+def _withUser() -> dict[str, str]:
+    """The files of a system that has L{USER}."""
+    user = f"{USER}:x:64999:64999::/nonexistent:/usr/sbin/nologin\n"
+    return {
+        "/etc/passwd": Path("/etc/passwd").read_text() + user,
+        "/etc/shadow": f"{USER}:{_SHADOW}:19000:0:99999:7:::\n",
+    }
+
+
+def _withHosts(hosts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The files of a system that knows these names and asks no server."""
+    lines = (f"{each} {name}\n" for name, addresses in hosts.items() for each in addresses)
+    return {"/etc/hosts": "".join(lines), "/etc/nsswitch.conf": "hosts: files\n"}
+
+
+def _withFiles(directory: Path, argv: list[str], files: Mapping[str, str]) -> list[str]:
+    """The command that runs C{argv} on a system with these files."""
+    script = []
+    for place, text in files.items():
+        path = directory / place.rpartition("/")[2]
+        path.touch(mode=0o600 if place == "/etc/shadow" else 0o644)
+        path.write_text(text)
+        script.append(f"mount --bind {shlex.quote(str(path))} {place}")
+    script.append(f"exec {shlex.join(argv)}")
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    return [*unshare, "sh", "-c", " && ".join(script)]
 
 
 class Microsocks(Proxy):

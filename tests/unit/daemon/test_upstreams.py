@@ -81,6 +81,23 @@ class UpstreamsTests(SynchronousTestCase):
             found = (isinstance(each, NamedUpstream) for each in ways)
             self.assertEqual(tuple(found), expected, (proxy, mode))
 
+    def test_sendsNames(self) -> None:
+        """With fake-ip every proxy is sent names that can be, whatever its URL's scheme is
+        called, and in a group each member what it can take."""
+        for proxy, mode, expected in (
+            ("socks5://h", "normal", False),
+            ("socks5h://h", "normal", True),
+            ("socks5://h", "fake-ip", True),
+            ("http://h", "fake-ip", True),
+            ("socks4a://h", "fake-ip", True),
+            ("socks4://h", "fake-ip", False),
+            ("direct://", "fake-ip", False),
+            ("socks4://h,socks5://h", "fake-ip", True),
+        ):
+            made = self.upstreams(proxy, dnsMode=mode)
+            self.assertIs(made.upstream.sendsNames, expected, (proxy, mode))
+            self.assertFalse(made.direct.sendsNames)
+
     def test_services(self) -> None:
         """The service of a scheme's upstream runs as long as the upstreams, with or
         without pools."""

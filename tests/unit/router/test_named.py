@@ -41,11 +41,10 @@ class NamedCase(SynchronousTestCase):
     def setUp(self) -> None:
         """One name with a fake address of each family."""
         self.inner = FakeUpstream()
-        self.inner.sendsNames = self.sendsNames
         self.names = FakeNames()
         self.names.known = {FAKE4.host: "www.example.com", FAKE6.host: "www.example.com"}
         self.clock = Clock()
-        self.upstream = NamedUpstream(self.inner, self.names, self.clock, TIMEOUT)
+        self.upstream = NamedUpstream(self.inner, self.names, self.clock, TIMEOUT, self.sendsNames)
 
 
 class SendingTests(NamedCase):

@@ -35,6 +35,7 @@ from nanotun.interfaces import (
 )
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.scheme import sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN, parseProxyURL
 from tests import ROOT
 from tests.unit.upstream.upstream_cases import (
@@ -196,6 +197,13 @@ class BuiltInTests(SynchronousTestCase):
         """The schemes that send names are these."""
         sending = {scheme.name for scheme in BUILT_IN if scheme.sendsNames}
         self.assertEqual(sending, {"socks5h", "socks4a", "http", "https"})
+
+    def test_takesNames(self) -> None:
+        """With fake addresses every proxy is sent names but that of SOCKS4, which has none."""
+        sending = {scheme.name for scheme in BUILT_IN if sendsNamesWith(scheme, True)}
+        self.assertEqual(sending, {"socks5", "socks5h", "socks4a", "http", "https"})
+        for scheme in BUILT_IN:
+            self.assertEqual(sendsNamesWith(scheme, False), scheme.sendsNames, scheme)
 
     def test_files(self) -> None:
         """The certificates' file is read, and the unix socket is written to."""
