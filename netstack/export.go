@@ -237,14 +237,18 @@ func ns_drop(handle C.int64_t, flow C.uint64_t) C.int {
 }
 
 //export ns_associate
-func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t) (result C.int64_t) {
+func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t, name unsafe.Pointer, length C.size_t) (result C.int64_t) {
 	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
 		_ = unix.Close(int(fd))
 		return -C.EINVAL
 	}
-	id, err := e.Datagrams().Associate(int(fd), datagram.Leg(leg), flags&C.NS_LEG_SHARED != 0)
+	host := ""
+	if length > 0 {
+		host = C.GoStringN((*C.char)(name), C.int(length))
+	}
+	id, err := e.Datagrams().Associate(int(fd), datagram.Leg(leg), flags&C.NS_LEG_SHARED != 0, host)
 	if err != nil {
 		return -C.int64_t(errnoOf(err))
 	}

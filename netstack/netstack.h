@@ -189,13 +189,20 @@ int ns_drop(int64_t handle, uint64_t flow);
  * socket, from now on, also if the call fails.  Returns the association's id,
  * which is not in the sequence of flow ids.  An association ends with
  * NS_EVENT_ASSOCIATION_CLOSED, except by ns_dissociate and ns_close: ETIMEDOUT, it was idle; ENOBUFS, it made room for a new one; else the
- * errno of its socket. */
-int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags);
+ * errno of its socket.
+ * An association with a name (length > 0: at most 255 bytes of ASCII; NS_LEG_SOCKS5
+ * only, and not NS_LEG_SHARED) sends that name in place of every destination's address,
+ * with the destination's port.  It takes the flows of one source to one address; whoever
+ * replies, the app sees that address as the sender, with the port of the reply.
+ * -EINVAL: a name where there may be none. */
+int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags, void *name, size_t length);
 
 /* Sends the flow's datagrams, those that wait and those to come, through the
  * association.  to, if not NULL, is where they really go: its destination, port and
  * family count; replies from there look to the app as if from the address it knows.
- * -ENOENT: no such flow waits.  -EBADF: no such association; the flow still waits.
+ * -ENOENT: no such flow waits.  -EBADF: no such association, or one that belongs to
+ * another source, or with its name to another address; the flow still waits.  -EINVAL:
+ * to, with an association that has a name.
  * -EEXIST: the association is shared and has a query like this one under way; the
  * flow still waits. */
 int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_datagram *to);

@@ -156,7 +156,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
-    ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32)),
+    ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32, c_void_p, c_size_t)),
     ("ns_attach", c_int, (c_int64, c_uint64, c_int64, POINTER(ns_datagram))),
     ("ns_dissociate", c_int, (c_int64, c_int64)),
     ("ns_serve", c_int, (c_int64, c_uint64)),
@@ -223,7 +223,7 @@ class NativeLibrary:
     ns_join: Callable[[int, int, int, bytes, int], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
-    ns_associate: Callable[[int, int, int, int], int]
+    ns_associate: Callable[[int, int, int, int, bytes, int], int]
     ns_attach: Callable[[int, int, int, Any], int]
     ns_dissociate: Callable[[int, int], int]
     ns_serve: Callable[[int, int], int]

@@ -183,13 +183,15 @@ class NativeEngine:
         ended: Callable[[int], None],
         refused: Callable[[], None],
         shared: bool = False,
+        name: str = "",
     ) -> int:
         """See L{IPacketEngine.openAssociation}."""
         if self._library is None:
             os.close(leg.fd)
             raise OSError(errno.ESHUTDOWN, "the packet engine does not run")
         flags = abi.NS_LEG_SHARED if shared else 0
-        result = self._library.ns_associate(self._handle, leg.fd, leg.kind, flags)
+        text = name.encode("ascii")
+        result = self._library.ns_associate(self._handle, leg.fd, leg.kind, flags, text, len(text))
         association = abi.check(result, "ns_associate")
         self._ended[association] = ended
         self._refused[association] = refused

@@ -67,9 +67,10 @@ class IDatagramFlowRequest(Interface):
         @param association: from L{IPacketEngine.openAssociation}.
         @param real: where they really go, if that is not the flow's destination; to the app
             replies look as if from the flow's destination.
-        @return: false if the association cannot take this flow, because it has ended, or
-            because it is shared and carries an unanswered query with the same id to the
-            same server.  The request still waits then.
+        @return: false if the association cannot take this flow, because it has ended,
+            belongs to another source, or to another address by its name, or because it is
+            shared and carries an unanswered query with the same id to the same server.  The
+            request still waits then.
         """
 
     def serve() -> None:
@@ -145,6 +146,7 @@ class IPacketEngine(Interface):
         ended: Callable[[int], None],
         refused: Callable[[], None],
         shared: bool = False,
+        name: str = "",
     ) -> int:
         """
         Have a leg carry the datagrams of one source to any destination, and any host's
@@ -159,6 +161,10 @@ class IPacketEngine(Interface):
             proxies forward that error of a destination.  The association goes on; if it has
             one destination only, the engine has told the app.
         @param shared: whether it carries DNS queries of any number of sources.
+        @param name: sent in place of every destination's address, if it is not empty: ASCII,
+            of at most 255 characters, for a SOCKS5 leg that is not shared.  The association
+            takes the flows of one source to one address then, and the app sees that address
+            as the sender of every reply.
         @return: the association's number, for L{IDatagramFlowRequest.attach}.
         @raise OSError: the leg cannot be watched.
         """

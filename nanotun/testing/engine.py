@@ -21,6 +21,7 @@ from nanotun.interfaces import (
     IFlowRequest,
     IPacketEngine,
     ITunDevice,
+    LegKind,
 )
 
 WEB = Endpoint("192.0.2.1", 80)
@@ -75,11 +76,86 @@ class MemoryRequest:
             raise FlowDecidedError(f"The flow {self.flow.id} was decided already.")
 
 
-_Ended = Callable[[int], None]
+class MemoryAssociations:
+    """
+    The associations of L{MemoryEngine}.
+
+    @ivar handler: see L{MemoryEngine}.
+    @ivar associations: number to leg of the open associations; a leg's fd is closed when
+        its association ends.
+    @ivar shared: the numbers of the shared associations.
+    @ivar named: number to name of the associations that have one.
+    @ivar busy: associations that take no flow, as if each had the same query under way.
+    @ivar associationError: raised by the next L{openAssociation}, if set.
+    @ivar refusals: what tells of a refused datagram, by the association's number.
+    """
+
+    def __init__(self) -> None:
+        self.handler: IFlowHandler | None = None
+        self.associations: dict[int, DatagramLeg] = {}
+        self.shared: set[int] = set()
+        self.named: dict[int, str] = {}
+        self.busy: set[int] = set()
+        self.associationError: OSError | None = None
+        self._ended: dict[int, Callable[[int], None]] = {}
+        self.refusals: dict[int, Callable[[], None]] = {}
+        self._ends: dict[int, tuple[Endpoint, str]] = {}
+        self._lastID = 0
+
+    def openAssociation(
+        self,
+        leg: DatagramLeg,
+        ended: Callable[[int], None],
+        refused: Callable[[], None],
+        shared: bool = False,
+        name: str = "",
+    ) -> int:
+        """See L{IPacketEngine.openAssociation}."""
+        error, self.associationError = self.associationError, None
+        if name and (shared or leg.kind != LegKind.SOCKS5):
+            error = OSError(errno.EINVAL, "a name where there may be none")
+        if self.handler is None:
+            error = OSError(errno.ESHUTDOWN, "stopped")
+        if error is not None:
+            os.close(leg.fd)
+            raise error
+        self._lastID += 1
+        self.associations[self._lastID] = leg
+        self._ended[self._lastID] = ended
+        self.refusals[self._lastID] = refused
+        if shared:
+            self.shared.add(self._lastID)
+        if name:
+            self.named[self._lastID] = name
+        return self._lastID
+
+    def closeAssociation(self, association: int) -> None:
+        """See L{IPacketEngine.closeAssociation}."""
+        leg = self.associations.pop(association, None)
+        if leg is not None:
+            del self._ended[association], self.refusals[association]
+            os.close(leg.fd)
+
+    def endAssociation(self, association: int, error: int = errno.ETIMEDOUT) -> None:
+        """An association ends by itself."""
+        ended = self._ended[association]
+        self.closeAssociation(association)
+        ended(error)
+
+    def _takes(self, association: int, flow: Flow, real: Endpoint | None) -> bool:
+        """Whether an association takes a flow."""
+        if association not in self.associations or association in self.busy:
+            return False
+        if association not in self.named:
+            return True
+        if real is not None:
+            raise OSError(errno.EINVAL, "an association with a name is not redirected")
+        ends = flow.source, flow.destination.host
+        return self._ends.setdefault(association, ends) == ends
 
 
 @implementer(IPacketEngine)
-class MemoryEngine:
+class MemoryEngine(MemoryAssociations):
     """
     An engine without packets: the test says what apps do, and looks at what became of
     their flows.
@@ -91,13 +167,7 @@ class MemoryEngine:
     @ivar attached: flow id to association.
     @ivar redirected: flow id to where its datagrams really go, if that is elsewhere.
     @ivar served: ids of the flows that were given to the services.
-    @ivar associations: number to leg of the open associations; a leg's fd is closed when
-        its association ends.
-    @ivar shared: the numbers of the shared associations.
-    @ivar busy: associations that take no flow, as if each had the same query under way.
-    @ivar associationError: raised by the next L{openAssociation}, if set.
     @ivar listening: protocols and ports.
-    @ivar refusals: what tells of a refused datagram, by the association's number.
     @ivar sent: what the services sent to apps.
     @ivar flowLimit: how many flows may be joined at a time.
     @ivar packets: how many packets a pump will find.
@@ -107,18 +177,14 @@ class MemoryEngine:
     stackMode = "memory"
 
     def __init__(self) -> None:
+        super().__init__()
         self.device: ITunDevice | None = None
-        self.handler: IFlowHandler | None = None
         self.joined: dict[int, tuple[int, bytes]] = {}
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
         self.attached: dict[int, int] = {}
         self.redirected: dict[int, Endpoint] = {}
         self.served: list[int] = []
-        self.associations: dict[int, DatagramLeg] = {}
-        self.shared: set[int] = set()
-        self.busy: set[int] = set()
-        self.associationError: OSError | None = None
         self.listening: set[tuple[Protocol, int]] = set()
         self.sent: list[Datagram] = []
         self.flowLimit = 1000
@@ -126,10 +192,7 @@ class MemoryEngine:
         self.pumpError: OSError | None = None
         self._waiting: dict[int, Flow] = {}
         self._flows: dict[int, Flow] = {}
-        self._lastID = 0
         self._payloads: dict[int, bytes] = {}
-        self._ended: dict[int, _Ended] = {}
-        self.refusals: dict[int, Callable[[], None]] = {}
         self._receiver: Callable[[list[Datagram]], None] | None = None
         self._returned: Callable[[], None] | None = None
 
@@ -154,31 +217,6 @@ class MemoryEngine:
             return False
         self._returned = returned
         return True
-
-    def openAssociation(
-        self, leg: DatagramLeg, ended: _Ended, refused: Callable[[], None], shared: bool = False
-    ) -> int:
-        """See L{IPacketEngine.openAssociation}."""
-        error, self.associationError = self.associationError, None
-        if self.handler is None:
-            error = OSError(errno.ESHUTDOWN, "stopped")
-        if error is not None:
-            os.close(leg.fd)
-            raise error
-        self._lastID += 1
-        self.associations[self._lastID] = leg
-        self._ended[self._lastID] = ended
-        self.refusals[self._lastID] = refused
-        if shared:
-            self.shared.add(self._lastID)
-        return self._lastID
-
-    def closeAssociation(self, association: int) -> None:
-        """See L{IPacketEngine.closeAssociation}."""
-        leg = self.associations.pop(association, None)
-        if leg is not None:
-            del self._ended[association], self.refusals[association]
-            os.close(leg.fd)
 
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{IPacketEngine.listen}."""
@@ -252,12 +290,6 @@ class MemoryEngine:
         if heard and self._receiver is not None:
             self._receiver(heard)
 
-    def endAssociation(self, association: int, error: int = errno.ETIMEDOUT) -> None:
-        """An association ends by itself."""
-        ended = self._ended[association]
-        self.closeAssociation(association)
-        ended(error)
-
     def abandon(self, flowID: int) -> None:
         """The app gives up."""
         assert self.handler is not None
@@ -302,7 +334,7 @@ class MemoryEngine:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
         if flowID not in self._waiting:
             return True
-        if association not in self.associations or association in self.busy:
+        if not self._takes(association, self._waiting[flowID], real):
             return False
         del self._waiting[flowID]
         self.attached[flowID] = association

@@ -70,7 +70,7 @@ class DatagramContract(Base):
         """A program asks for a connection."""
         raise NotImplementedError
 
-    def openLeg(self, shared: bool = False) -> tuple[int, socket.socket]:
+    def openLeg(self, shared: bool = False, name: str = "") -> tuple[int, socket.socket]:
         """Open an association; returns it and a socket in place of the proxy's UDP relay."""
         relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(relay.close)
@@ -81,7 +81,7 @@ class DatagramContract(Base):
         near.setblocking(False)
         leg = DatagramLeg(near.detach(), LegKind.SOCKS5, None)
         number = self.engine.openAssociation(
-            leg, self.ends.put, partial(self.refusals.put, None), shared
+            leg, self.ends.put, partial(self.refusals.put, None), shared, name
         )
         return number, relay
 
@@ -121,6 +121,22 @@ class DatagramContract(Base):
         self.engine.closeAssociation(association)
         self.assertFalse(request.attach(association))
         self.assertTrue(request.attach(self.openLeg()[0]))
+        self.assertEqual(self.ends.pending, [])
+
+    async def test_attachNamed(self) -> None:
+        """
+        An association with a name takes the flows of one source to one address, and refuses
+        others, which still wait.
+        """
+        requests = []
+        for destination in DESTINATIONS:
+            self.sender(destination).send(b"x")
+            requests.append(await self.handler.next(self.handler.datagramRequests))
+        first, second = (self.openLeg(name=name)[0] for name in ("a.example", "b.example"))
+        self.assertTrue(requests[0].attach(first))
+        self.assertFalse(requests[1].attach(first))
+        self.assertTrue(requests[1].attach(second))
+        self.assertRaises(OSError, self.openLeg, shared=True, name="a.example")
         self.assertEqual(self.ends.pending, [])
 
     async def test_refuseDatagrams(self) -> None:

@@ -43,6 +43,7 @@ type Association struct {
 	id       uint64
 	leg      Leg
 	shared   bool
+	name     string // of the only host it reaches, if it is sent in place of an address
 	table    *Table
 	loop     *carry.Loop
 	receiver *receiver
@@ -54,6 +55,7 @@ type Association struct {
 
 	// The rest is under the table's mu.
 	source       link.End // of no family until a flow is attached
+	host         link.End // the address that the app knows name by, without a port; likewise
 	only         link.End // the destination, if destinations is 1
 	destinations int
 	active       int64 // milliseconds, as sent: of the last datagram up
@@ -66,14 +68,14 @@ type Association struct {
 }
 
 // Associate makes an association of a socket, which it owns from now on, also
-// when it fails.
-func (t *Table) Associate(fd int, leg Leg, shared bool) (uint64, error) {
-	if leg != Direct && leg != Socks5 {
+// when it fails. With a name, that is sent in place of every destination's address.
+func (t *Table) Associate(fd int, leg Leg, shared bool, name string) (uint64, error) {
+	if leg != Direct && leg != Socks5 || len(name) > nameLimit || name != "" && (leg != Socks5 || shared) {
 		_ = unix.Close(fd)
 		return 0, unix.EINVAL
 	}
 	prepare(fd, leg)
-	a := &Association{leg: leg, shared: shared, table: t, fd: fd}
+	a := &Association{leg: leg, shared: shared, name: name, table: t, fd: fd}
 	t.mu.Lock()
 	if t.quiesced {
 		t.mu.Unlock()

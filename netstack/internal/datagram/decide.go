@@ -8,7 +8,7 @@ import (
 
 // Attach sends a flow's datagrams through an association; to, if not nil, is their real
 // destination. ENOENT: no such flow waits. EBADF and EEXIST: this association does
-// not take the flow, which still waits.
+// not take the flow, which still waits. EINVAL: to, with an association that has a name.
 func (t *Table) Attach(id, association uint64, to *link.End) error {
 	t.mu.Lock()
 	f, a := t.waiting[id], t.associations[association]
@@ -17,6 +17,12 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 		t.mu.Unlock()
 		return unix.ENOENT
 	case a == nil:
+		t.mu.Unlock()
+		return unix.EBADF
+	case a.name != "" && to != nil:
+		t.mu.Unlock()
+		return unix.EINVAL
+	case !a.reaches(f):
 		t.mu.Unlock()
 		return unix.EBADF
 	}
@@ -31,11 +37,8 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 				return unix.EEXIST
 			}
 		}
-	} else if a.source.Family == 0 {
-		a.source = f.key.source
-	} else if a.source != f.key.source {
-		t.mu.Unlock()
-		return unix.EBADF
+	} else {
+		a.source, a.host = f.key.source, hostOf(f)
 	}
 	queue := t.settle(f)
 	f.state, f.association = attached, a
@@ -57,6 +60,20 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 	t.mu.Unlock()
 	t.sendNow(a, f, queue)
 	return nil
+}
+
+// reaches tells whether an association that is not shared is the one of a flow's
+// source, and if it has a name, the one of its destination's address. Called with mu
+// held.
+func (a *Association) reaches(f *flow) bool {
+	return a.shared || a.source.Family == 0 || a.source == f.key.source && (a.name == "" || a.host == hostOf(f))
+}
+
+// hostOf is a flow's destination without the port.
+func hostOf(f *flow) link.End {
+	host := f.key.destination
+	host.Port = 0
+	return host
 }
 
 // sendNow sends what a flow queued. It may run beside the thread that has the

@@ -66,7 +66,7 @@ func (r *receiver) receive(a *Association) {
 		return
 	}
 	t.hear(a, t.Look())
-	source, only := a.source, a.only
+	source, host, only := a.source, a.host, a.only
 	r.aliased = len(a.aliases) > 0
 	if a.destinations != 1 {
 		only = link.End{}
@@ -85,7 +85,11 @@ func (r *receiver) receive(a *Association) {
 			return
 		}
 		for i := range n {
-			r.take(a, i, source, only)
+			if a.name != "" {
+				r.takeNamed(i, source, host)
+			} else {
+				r.take(a, i, source, only)
+			}
 		}
 		r.flush()
 		if n < slots {
@@ -147,6 +151,21 @@ func (r *receiver) take(a *Association, i int, source, only link.End) {
 			return
 		}
 		r.put(&peer, &destination, p)
+	})
+}
+
+// takeNamed does so for an association with a name. Whatever address the relay found for
+// the name and puts into the header, the app sees the one it knows.
+func (r *receiver) takeNamed(i int, source, host link.End) {
+	message := r.room[i*slotRoom : i*slotRoom+int(r.messages[i].length)]
+	each(message, r.segment(i), func(p []byte) {
+		peer, p, ok := parseHeader(p)
+		if !ok || peer.Port == 0 || len(p) > payloadLimit || host.Family == 0 {
+			r.table.DropReply.Add(1)
+			return
+		}
+		host.Port = peer.Port
+		r.put(&host, &source, p)
 	})
 }
 

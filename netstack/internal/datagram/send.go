@@ -63,7 +63,10 @@ func (s *sender) add(a *Association, destination *link.End, payload []byte) {
 	if s.buf == nil {
 		s.buf = make([]byte, 0, sendRoom)
 	}
-	if a.leg == Socks5 {
+	switch {
+	case a.name != "":
+		s.buf = appendNameHeader(s.buf, a.name, destination.Port)
+	case a.leg == Socks5:
 		s.buf = appendHeader(s.buf, destination)
 	}
 	s.buf = append(s.buf, payload...)

@@ -14,8 +14,11 @@ const (
 	typeIPv6 = 4
 )
 
+// nameLimit is the longest name that a header can hold, in bytes.
+const nameLimit = 255
+
 // headerLimit is the longest header that is put before a datagram, in bytes.
-const headerLimit = 4 + 16 + 2
+const headerLimit = 4 + 1 + nameLimit + 2
 
 // appendHeader appends the header of a datagram to a destination (RFC 1928,
 // section 7): RSV, FRAG, ATYP, address, port.
@@ -27,6 +30,14 @@ func appendHeader(b []byte, destination *link.End) []byte {
 	b = append(b, 0, 0, 0, kind)
 	b = append(b, destination.Bytes()...)
 	return binary.BigEndian.AppendUint16(b, destination.Port)
+}
+
+// appendNameHeader does the same for a destination whose address only the proxy is to
+// look up.
+func appendNameHeader(b []byte, name string, port uint16) []byte {
+	b = append(b, 0, 0, 0, typeName, byte(len(name)))
+	b = append(b, name...)
+	return binary.BigEndian.AppendUint16(b, port)
 }
 
 // parseHeader takes the header off a datagram of the proxy's UDP relay. ok is false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"nanotun/netstack/internal/link"
@@ -33,6 +34,20 @@ func TestAppendHeader(t *testing.T) {
 		source, payload, ok := parseHeader(append(want, "payload"...))
 		if !ok || source != e || string(payload) != "payload" {
 			t.Errorf("%s came back as %+v, %q, %t", address, source, payload, ok)
+		}
+	}
+}
+
+// The header with a name is that of RFC 1928, section 7, up to the longest name.
+func TestAppendNameHeader(t *testing.T) {
+	for _, size := range []int{1, 15, 255} {
+		name := strings.Repeat("n", size)
+		want := append(append([]byte{0, 0, 0, 3, byte(size)}, name...), 0x1f, 0x90)
+		if got := appendNameHeader([]byte("before"), name, 8080); !bytes.Equal(got, append([]byte("before"), want...)) {
+			t.Errorf("% x, not % x", got, want)
+		}
+		if len(want) > headerLimit {
+			t.Errorf("%d bytes are more than the limit", len(want))
 		}
 	}
 }

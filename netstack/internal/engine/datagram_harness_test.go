@@ -172,7 +172,15 @@ func (v variant) ends() (app, far netip.AddrPort) {
 func (w *world) associate(fd int, leg datagram.Leg, shared bool) (id uint64) {
 	w.t.Helper()
 	var err error
-	w.do(func(e *Engine) { id, err = e.Datagrams().Associate(fd, leg, shared) })
+	w.do(func(e *Engine) { id, err = e.Datagrams().Associate(fd, leg, shared, "") })
+	must(w.t, err)
+	return id
+}
+
+func (w *world) associateName(fd int, name string) (id uint64) {
+	w.t.Helper()
+	var err error
+	w.do(func(e *Engine) { id, err = e.Datagrams().Associate(fd, datagram.Socks5, false, name) })
 	must(w.t, err)
 	return id
 }

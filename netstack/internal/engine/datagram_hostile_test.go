@@ -70,7 +70,11 @@ func (v *verdicts) leg(e *Engine, shared bool) uint64 {
 		return 0
 	}
 	_ = unix.Connect(fd, &unix.SockaddrInet4{Port: v.relay.Port, Addr: [4]byte(v.relay.IP.To4())})
-	id, _ := e.Datagrams().Associate(fd, datagram.Socks5, shared)
+	name := ""
+	if !shared && v.random.IntN(2) == 0 {
+		name = "www.example.com"
+	}
+	id, _ := e.Datagrams().Associate(fd, datagram.Socks5, shared, name)
 	return id
 }
 

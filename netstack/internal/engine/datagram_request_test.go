@@ -213,15 +213,15 @@ func TestAssociateErrors(t *testing.T) {
 	must(t, err)
 	w.do(func(e *Engine) {
 		for leg, want := range map[datagram.Leg]unix.Errno{0: unix.EINVAL, 3: unix.EINVAL, 1 << 31: unix.EINVAL} {
-			if _, err := e.Datagrams().Associate(plain(), leg, false); err != want {
+			if _, err := e.Datagrams().Associate(plain(), leg, false, ""); err != want {
 				t.Errorf("leg %d: %v", leg, err)
 			}
 		}
-		if _, err := e.Datagrams().Associate(file, datagram.Direct, false); err != unix.EPERM {
+		if _, err := e.Datagrams().Associate(file, datagram.Direct, false, ""); err != unix.EPERM {
 			t.Errorf("a file: %v", err)
 		}
 		e.Quiesce()
-		if _, err := e.Datagrams().Associate(plain(), datagram.Direct, false); err != unix.ESHUTDOWN {
+		if _, err := e.Datagrams().Associate(plain(), datagram.Direct, false, ""); err != unix.ESHUTDOWN {
 			t.Errorf("while it ends: %v", err)
 		}
 	})

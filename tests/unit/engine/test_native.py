@@ -203,11 +203,11 @@ class AssociationTests(EngineCase):
         self.ends: list[int] = []
         self.refusals: list[int] = []
 
-    def open(self, kind: LegKind = LegKind.SOCKS5, shared: bool = False) -> int:
+    def open(self, kind: LegKind = LegKind.SOCKS5, shared: bool = False, name: str = "") -> int:
         """Open an association."""
         leg = DatagramLeg(5, kind, None)
         refused = partial(self.refusals.append, 7)
-        return self.engine.openAssociation(leg, self.ends.append, refused, shared)
+        return self.engine.openAssociation(leg, self.ends.append, refused, shared, name)
 
     def end(self, error: int) -> None:
         """The library ends it."""
@@ -215,13 +215,18 @@ class AssociationTests(EngineCase):
 
     def test_open(self) -> None:
         """
-        The library is told of the fd, the kind and whether it is shared.
+        The library is told of the fd, the kind, whether it is shared, and the name.
         """
         self.assertEqual(self.open(), 7)
         self.open(LegKind.DIRECT, True)
+        self.open(name="a.example")
         self.assertEqual(
             self.library.named("ns_associate"),
-            [(HANDLE, 5, abi.NS_LEG_SOCKS5, 0), (HANDLE, 5, abi.NS_LEG_DIRECT, abi.NS_LEG_SHARED)],
+            [
+                (HANDLE, 5, abi.NS_LEG_SOCKS5, 0, b"", 0),
+                (HANDLE, 5, abi.NS_LEG_DIRECT, abi.NS_LEG_SHARED, b"", 0),
+                (HANDLE, 5, abi.NS_LEG_SOCKS5, 0, b"a.example", 9),
+            ],
         )
 
     def test_openFails(self) -> None:
