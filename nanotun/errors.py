@@ -129,6 +129,10 @@ class DatagramsUnsupported(UpstreamError):
     """The upstream carries no UDP: the app is told at once that the port is unreachable."""
 
 
+class NamesUnsupported(UpstreamError):
+    """The proxy's UDP relay takes no names; the flow can still go by address."""
+
+
 class ProxyError(UpstreamError):
     """The proxy itself is at fault: not reached, wrong protocol, wrong password."""
 

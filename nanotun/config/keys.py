@@ -281,7 +281,8 @@ class DNSSettings:
         "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
         "which has to be routed to the device; connections to it are made by name, through "
         f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
-        "machine.  For socks4, for direct:// and for UDP the name is looked up first.",
+        "machine.  For socks4, for direct:// and for UDP through a proxy that takes no names "
+        "there, the name is looked up first, as dnsVia says.",
         run=InRun(metavar="fake-ip", help="have the proxy look up the names instead"),
     )
     dnsStateFile: str = setting(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
 from nanotun.config.settings import Settings
+from nanotun.upstream.scheme import sendsNamesWith
 
 _IPV6 = {
     "block": "IPv6 is not blocked",
@@ -53,7 +54,7 @@ def namesInClear(settings: Settings) -> tuple[str, ...]:
     if not (settings.autoDefaultRoute and settings.dnsVia == "direct" and proxied):
         return ()
     what = "Names are"
-    if settings.dnsMode == "fake-ip" and all(scheme.sendsNames for scheme in schemes):
+    if settings.dnsMode == "fake-ip" and all(sendsNamesWith(scheme, True) for scheme in schemes):
         what = "What fake-ip does not answer itself is"
     servers = ", ".join(str(server) for server in settings.dns)
     return (

@@ -71,6 +71,7 @@ class Upstreams(MultiService):
             leadsIn,
             settings.upstreamPool,
             services,
+            settings.dns,
         )
         fakes = settings.dnsMode == "fake-ip"
 

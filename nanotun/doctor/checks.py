@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.logger import Logger
+
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.doctor import local, neighbours, network, trial, upstreams
@@ -24,6 +26,7 @@ from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
+from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import groupOf, upstreamsFor
 
@@ -65,14 +68,21 @@ def allChecks(
     survey = functools.cache(survey)
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
-    context = UpstreamContext(reactor, timeout, openStream, openDatagram)
+    context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=settings.dns)
     proxies = upstreamsFor(settings.proxy, context)
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
         *(
-            upstreams.ProxyCheck(proxy, reactor, target, settings.dns[0], bool(url.host))
+            upstreams.ProxyCheck(
+                proxy,
+                reactor,
+                target,
+                settings.dns[0],
+                bool(url.host),
+                names=settings.dnsMode == "fake-ip",
+            )
             for proxy, url in zip(proxies, settings.proxy, strict=True)
         ),
         *dnsChecks(settings, proxies, context),
@@ -96,7 +106,8 @@ def dnsChecks(
         direct = (upstreams.DnsCheck(each, reactor, openDatagram) for each in settings.dns)
         return [*direct, *map(upstreams.ClearNamesCheck, namesInClear(settings))]
     # It is not started: without checks of its own, it learns from what it is asked for.
-    way = groupOf(proxies, settings.proxyPolicy, context, settings.proxyCheckInterval)
+    trouble = TroubleLog(reactor, Logger())
+    way = groupOf(proxies, settings.proxyPolicy, context, settings.proxyCheckInterval, trouble)
     counters = Counters()
 
     def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:

@@ -13,7 +13,6 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 
-from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint
@@ -23,11 +22,20 @@ from nanotun.interfaces import (
     Connection,
     DatagramLeg,
     IHealthCheck,
+    INamedDatagrams,
     IUpstream,
     LegKind,
     wrapDatagram,
 )
 from nanotun.timer import Timer
+from nanotun.upstream.datagramtrial import (
+    RETRY,
+    TRIES,
+    DatagramTrial,
+    dnsQuery,
+    isDnsAnswer,
+    payloadOf,
+)
 
 #: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
 NOWHERE = Endpoint("192.0.2.1", 443)
@@ -44,6 +52,7 @@ class ProxyCheck:
     @param server: the DNS server to ask through the proxy by UDP.
     @param isProxy: whether it is one; C{direct://} and C{reject://} are not.
     @param makeIdent: returns a 16-bit ID for the query.
+    @param names: whether its UDP relay is to be sent names.
     """
 
     name = "proxy"
@@ -56,8 +65,10 @@ class ProxyCheck:
         server: Endpoint,
         isProxy: bool = True,
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
+        names: bool = False,
     ) -> None:
         self._isProxy = isProxy
+        self._names = names
         self._health = IHealthCheck(upstream)
         self._upstream = IUpstream(upstream)
         self._reactor = reactor
@@ -88,6 +99,9 @@ class ProxyCheck:
             asked.append(self._connect(self._target))
         asked.append(self._datagram(what))
         found += yield gatherResults(asked, consumeErrors=True)
+        named = INamedDatagrams(self._upstream, None) if self._names else None
+        if named is not None and found[-1].level is Level.OK:
+            found.append((yield self._name(named)))
         return found
 
     @inlineCallbacks
@@ -109,6 +123,23 @@ class ProxyCheck:
             "host looks like a server that hangs up, and apps do not fall back from IPv6 to IPv4; "
             "use another proxy where that matters.",
         )
+
+    @inlineCallbacks
+    def _name(self, named: Any) -> Any:
+        try:
+            leg: DatagramLeg = yield named.associateNamed(ip_address(self._server.host).version)
+        except UpstreamError as error:
+            return Finding(
+                self.name,
+                Level.INFO,
+                str(error),
+                "Names of UDP destinations are looked up by nanotun; set dnsVia: proxy to have "
+                "that done through the proxy.",
+            )
+        os.close(leg.fd)
+        if leg.control is not None:
+            leg.control.close()
+        return Finding(self.name, Level.OK, "Its UDP relay takes host names.")
 
     @inlineCallbacks
     def _connect(self, target: Endpoint) -> Any:
@@ -175,7 +206,7 @@ class ProxyCheck:
         if leg.kind is LegKind.SOCKS5:
             whole = wrapDatagram(self._server, query)
             return DatagramTrial(
-                self._reactor, sock, whole, lambda data: isAnswer(_payload(data))
+                self._reactor, sock, whole, lambda data: isAnswer(payloadOf(data))
             ).start()
         try:
             sock.connect(self._server)
@@ -183,13 +214,6 @@ class ProxyCheck:
             sock.close()
             raise
         return DatagramTrial(self._reactor, sock, query, isAnswer).start()
-
-
-def _payload(datagram: bytes) -> bytes:
-    """The payload of a datagram from the proxy's UDP relay; empty if the header is wrong."""
-    sizes = {1: 4, 4: 16, 3: 1 + (datagram[4] if len(datagram) > 4 else 0)}
-    size = sizes.get(datagram[3], 0) if len(datagram) > 3 else 0
-    return datagram[4 + size + 2 :] if size else b""
 
 
 @implementer(ICheck)

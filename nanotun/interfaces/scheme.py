@@ -12,10 +12,11 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.application.service import IServiceCollection
 
+    from nanotun.flow import Endpoint
     from nanotun.interfaces.upstream import IUpstream
 
 
@@ -131,6 +132,7 @@ class UpstreamContext(NamedTuple):
     @ivar poolSize: how many connections to each proxy are kept ready.
     @ivar services: the parent of services that keep them; L{None} where nothing is
         ever started.
+    @ivar servers: where a trial of a proxy's UDP relay may send a DNS query.
     """
 
     reactor: Any
@@ -140,6 +142,7 @@ class UpstreamContext(NamedTuple):
     leadsIn: Callable[[str], bool] = lambda host: False
     poolSize: int = 0
     services: IServiceCollection | None = None
+    servers: Sequence[Endpoint] = ()
 
 
 class IScheme(Interface):

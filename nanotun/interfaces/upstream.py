@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: The header of a datagram of L{LegKind.SOCKS5} up to the address (RFC 1928, section 7):
 #: RSV, FRAG and ATYP.
-_IPV4, _IPV6 = b"\0\0\0\x01", b"\0\0\0\x04"
+_IPV4, _NAME, _IPV6 = b"\0\0\0\x01", b"\0\0\0\x03", b"\0\0\0\x04"
 
 #: The first bytes of an IPv4 address that is written as an IPv6 one (RFC 4291, 2.5.5.2).
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -45,13 +45,18 @@ class LegKind(enum.IntEnum):
     SOCKS5 = 2
 
 
-def wrapDatagram(destination: Endpoint, payload: bytes) -> bytes:
+def wrapDatagram(destination: Endpoint, payload: bytes, named: bool = False) -> bytes:
     """
     Put the header of L{LegKind.SOCKS5} before a payload.
 
     @param destination: has a literal address.
+    @param named: whether the header has the address as if it were a name, in text form.
     """
     host, port = destination
+    if named:
+        return (
+            _NAME + bytes((len(host),)) + host.encode("ascii") + port.to_bytes(2, "big") + payload
+        )
     ipv6 = ":" in host
     address = inet_pton(AF_INET6 if ipv6 else AF_INET, host)
     return (_IPV6 if ipv6 else _IPV4) + address + port.to_bytes(2, "big") + payload
@@ -208,6 +213,21 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class INamedDatagrams(Interface):
+    """
+    An upstream whose UDP relay may take names in place of addresses.  It is an interface of
+    its own, because upstreams of other packages may know nothing of it.
+    """
+
+    def associateNamed(family: int) -> Deferred[DatagramLeg]:
+        """
+        As L{IUpstream.associate}, for a leg whose UDP relay is known to take names.
+
+        @return: fails with L{nanotun.errors.NamesUnsupported} where it is known not to, or
+            where that cannot be told.
+        """
 
 
 class IHealthCheck(Interface):

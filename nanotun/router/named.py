@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from nanotun.errors import (
     DestinationSilent,
+    NamesUnsupported,
     NameUnknown,
     ProxyError,
     UnexpectedEvent,
@@ -25,7 +26,14 @@ from nanotun.errors import (
     UpstreamTimeout,
 )
 from nanotun.flow import Endpoint, LiteralEndpoint
-from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, INames, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IHealthCheck,
+    INamedDatagrams,
+    INames,
+    IUpstream,
+)
 from nanotun.timer import Timer
 
 #: How many addresses of a name are tried, of each family.
@@ -40,7 +48,7 @@ def forgotten(host: str) -> UpstreamError:
     )
 
 
-@implementer(IUpstream, IHealthCheck)
+@implementer(IUpstream, IHealthCheck, INamedDatagrams)
 class NamedUpstream:
     """
     An upstream that is asked for addresses that may stand for names.
@@ -94,6 +102,14 @@ class NamedUpstream:
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
         return self._upstream.associate(family)
+
+    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{INamedDatagrams.associateNamed}."""
+        named = INamedDatagrams(self._upstream, None) if self.sendsNames else None
+        if named is None:
+            text = f"The upstream {self.describe()} is sent addresses of UDP destinations."
+            return fail(NamesUnsupported(text))
+        return named.associateNamed(family)
 
     def check(self) -> Deferred[None]:
         """See L{IHealthCheck.check}."""

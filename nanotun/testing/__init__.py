@@ -14,7 +14,7 @@ from nanotun.testing.names import FakeNames
 from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.routes import MemoryRoutes
-from nanotun.testing.upstream import FakeControl, FakeUpstream
+from nanotun.testing.upstream import FakeControl, FakeUpstream, NamedFakeUpstream
 
 __all__ = [
     "FAKE_FD",
@@ -32,4 +32,5 @@ __all__ = [
     "MemoryRoutes",
     "MemoryTun",
     "MemoryTunOpener",
+    "NamedFakeUpstream",
 ]

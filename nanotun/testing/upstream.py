@@ -17,6 +17,7 @@ from nanotun.interfaces import (
     DatagramLeg,
     IHealthCheck,
     ILegControl,
+    INamedDatagrams,
     IUpstream,
     LegKind,
 )
@@ -162,3 +163,24 @@ class FakeUpstream:
             check.callback(None)
         else:
             check.errback(error)
+
+
+@implementer(INamedDatagrams)
+class NamedFakeUpstream(FakeUpstream):
+    """
+    One whose UDP relay may take names.
+
+    @ivar namedFamilies: the families that legs by name were asked for; the test answers
+        them as any other datagram leg.
+    """
+
+    def __init__(self, name: str = "fake://") -> None:
+        super().__init__(name)
+        self.namedFamilies: list[int] = []
+
+    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{INamedDatagrams.associateNamed}."""
+        self.namedFamilies.append(family)
+        leg = self.associate(family)
+        self.families.pop()
+        return leg

@@ -14,7 +14,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import DatagramsUnsupported, ProxyClosedError, ProxyError, UpstreamError
+from nanotun.errors import (
+    DatagramsUnsupported,
+    NamesUnsupported,
+    ProxyClosedError,
+    ProxyError,
+    UpstreamError,
+)
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
@@ -22,6 +28,7 @@ from nanotun.interfaces import (
     IAssociateHandshake,
     IHandshake,
     IHealthCheck,
+    INamedDatagrams,
     IUpstream,
     LegKind,
     ProxyURL,
@@ -33,6 +40,7 @@ from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.reuse import reuse
+from nanotun.upstream.relaynames import RelayNames
 
 #: Seconds during which a proxy that carries no UDP is not asked again.  Long enough
 #: that a browser's attempts cost no connection each, short enough to notice that the
@@ -59,12 +67,13 @@ class Handshakes(NamedTuple):
     greet: Callable[[], IHandshake] | None = None
 
 
-@implementer(IUpstream, IHealthCheck)
+@implementer(IUpstream, IHealthCheck, INamedDatagrams)
 class ProxyUpstream:
     """
     Asks a proxy to connect: all that a scheme needs whose protocol is a handshake at
     the beginning of a TCP connection.
 
+    @ivar relayNames: whether its UDP relay takes names.
     @ivar pool: the service that keeps connections ready, a child of the context's
         services; L{None} if it has none.
     @param url: the proxy's.
@@ -81,6 +90,7 @@ class ProxyUpstream:
         self._handshakes = handshakes
         self._unsupported = ""
         self._unsupportedUntil = 0.0
+        self.relayNames = RelayNames(self._name, context.reactor, context.servers, self.associate)
         self._addresses = HostAddresses(context.reactor, url.host, url.port)
         self._connector = Connector(
             context.reactor,
@@ -150,6 +160,23 @@ class ProxyUpstream:
         opened: Deferred[Any] = self._connector.open(self._addresses, handshake)
         opened.addCallbacks(granted, refused)
         return opened
+
+    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{INamedDatagrams.associateNamed}."""
+        if self._handshakes.associate is None:
+            return self.associate(family)
+
+        def asked(takes: bool) -> Deferred[DatagramLeg]:
+            if takes:
+                return self.associate(family)
+            relay = f"the UDP relay of the proxy {self._name}"
+            if self.relayNames.known is None:
+                text = f"It cannot be told whether {relay} takes host names."
+            else:
+                text = f"T{relay[1:]} takes no host names."
+            return fail(NamesUnsupported(text))
+
+        return self.relayNames.ask().addCallback(asked)
 
     def check(self) -> Deferred[None]:
         """See L{IHealthCheck.check}."""

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.firewall_case import UPLINK
-from tests.e2e.lab import nameserver
+from tests.e2e.lab import nameserver, udp
 from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
-from tests.e2e.test_names import FAKES, NAME, hearSocks
+from tests.e2e.lab.udp import UDPServer
+from tests.e2e.lab.udprelay import Manners, Relay
+from tests.e2e.test_names import FAKES, NAME, hearSocks, world
+
+OTHER = "other.world.example"
 
 KINDS = {IPV4: "A", IPV6: "AAAA"}
 
@@ -69,6 +74,101 @@ class FakeNamesChecks(TunnelCase):
                 self.assertEqual(proxy.result(), expected)
             self.assertEndsWell(daemon)
         self.assertEqual(witness.destinations(), {})
+
+    def understanding(self) -> Relay:
+        """A UDP relay that takes names, of which it knows two."""
+        manners = Manners()
+        manners.names = {NAME: IPV4.world, OTHER: IPV4.world}
+        return self.socksRelay(manners)
+
+    def nameServer4(self) -> UDPServer:
+        """A DNS server in the world."""
+        return self.udpServer(world, IPV4, IPV4.world, nameserver.PORT)
+
+    def unconnected(self) -> socket.socket:
+        """A socket of the app that sends wherever it likes."""
+        sock = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(("0.0.0.0", 0))
+        sock.settimeout(5)
+        return sock
+
+    def test_datagrams(self) -> None:
+        """Datagrams carry the name, their replies come from the fake address of the app's
+        family, whatever the host's is, and nothing else leaves the machine."""
+        witness = self.witness()
+        relay = self.understanding()
+        self.nameServer4()
+        self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}")
+        for family in FAMILIES:
+            self.assertEqual(self.lookUp(KINDS[family]), [FAKES[family]])
+            for real in FAMILIES:
+                relay.manners.names = {NAME: real.world}
+                server = self.udpServer(udp.echo, real)
+                # The socket is connected, so a reply from any other address would be dropped.
+                app = self.datagrams(server.port, FAKES[family])
+                for size in (0, 10, 5000):
+                    self.assertEchoes(app, bytes(size))
+                header = b"\0\0\0\3" + bytes((len(NAME),)) + NAME.encode()
+                self.assertEqual(relay.headers[-1], header + server.port.to_bytes(2, "big"))
+        self.assertEqual(witness.destinations(), {})
+
+    def test_dante(self) -> None:
+        """Dante looks up a name by itself, for TCP and for UDP."""
+        witness = self.witness()
+        dante = self.dante(hosts={NAME: [IPV4.world]})
+        self.nameServer4()
+        self.fakes(proxy=dante.url())
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        server = self.udpServer(udp.echo, IPV4)
+        self.assertEchoes(self.datagrams(server.port, FAKES[IPV4]))
+        peer = self.peer(lambda connection: connection.sendall(b"hello"))
+        with self.lab.app.connect((FAKES[IPV4], peer.port), 10.0) as sock:
+            self.assertEqual(sock.recv(10), b"hello")
+        self.assertEqual(witness.destinations(), {})
+
+    def test_outsidePorts(self) -> None:
+        """Two names from one port leave from two outside ports, two ports of one name from
+        one."""
+        relay = self.understanding()
+        self.nameServer4()
+        self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}")
+        (first,) = self.lookUp("A")
+        (second,) = self.lookUp("A", OTHER)
+        servers = [self.udpServer(udp.mirror, IPV4) for _ in range(2)]
+        app = self.unconnected()
+        seen = []
+        for host, server in ((first, servers[0]), (second, servers[0]), (first, servers[1])):
+            app.sendto(b"who am I?", (host, server.port))
+            answer, source = app.recvfrom(100)
+            self.assertEqual(source, (host, server.port))
+            seen.append(answer)
+        self.assertNotEqual(seen[0], seen[1])
+        self.assertEqual(seen[0], seen[2])
+
+    def test_withoutNames(self) -> None:
+        """For a relay that takes no names they are looked up here, which one line says."""
+        relay = self.socksRelay()
+        server = self.nameServer4()
+        daemon = self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}")
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        echo = self.udpServer(udp.echo, IPV4)
+        self.assertEchoes(self.datagrams(echo.port, FAKES[IPV4]))
+        self.assertTrue(any(b"\5world" in query for query, _ in server.heard))
+        told = daemon.log().count("takes no host names")
+        self.assertGreater(told, 0)
+        self.assertEchoes(self.datagrams(echo.port, FAKES[IPV4]))
+        self.assertEqual(daemon.log().count("takes no host names"), told)
+
+    def test_unknown(self) -> None:
+        """A relay through which no server answers is told apart from one that takes no names."""
+        relay = self.understanding()
+        daemon = self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}")
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        self.datagrams(9, FAKES[IPV4]).send(b"anybody?")
+        sentence = f"cannot be told whether the UDP relay of the proxy socks5://{IPV4.proxy}"
+        waitUntil(lambda: sentence in daemon.log(), 10, "the line about the relay")
+        self.assertNotIn("takes no host names", daemon.log())
 
 
 engines(globals(), FakeNamesChecks)

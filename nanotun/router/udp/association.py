@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from nanotun.errors import UnexpectedEvent
+from nanotun.errors import NamesUnsupported, UnexpectedEvent
 from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import DatagramLeg, IDatagramFlowRequest, ILegControl, IPacketEngine
 from nanotun.router.udp.faults import AssociationKey, Faults
@@ -45,11 +45,14 @@ class OutgoingFlow(NamedTuple):
     @ivar real: where its datagrams really go, if that is not the flow's destination.
     @ivar ready: called in place of attaching the flow, with the association, once there is
         one for it: see L{nanotun.router.udp.associations.Associations.prepare}.
+    @ivar unnamed: called in place of attaching the flow, if it is to be sent by name and the
+        upstream's UDP relay takes no names.
     """
 
     request: IDatagramFlowRequest
     real: Endpoint | None = None
     ready: Callable[[Association], None] | None = None
+    unnamed: Callable[[], None] | None = None
 
 
 # Also str, whose hash is not Python code.
@@ -200,11 +203,11 @@ class Association:
     def _dialled(self, leg: DatagramLeg) -> None:
         self._dial = None
         self._control = leg.control
-        source, upstream = self.key
+        source, upstream, name = self.key
         self._faults.dialled(upstream)
         try:
             self._number = self._engine.openAssociation(
-                leg, self._ended, self._refused, source is None
+                leg, self._ended, self._refused, shared=source is None, name=name
             )
         except OSError as error:
             self._on(AssociationEvent.UNUSABLE, error)
@@ -216,7 +219,7 @@ class Association:
 
     def _broken(self, reason: Failure) -> None:
         """An internal error, at any point: no flow may wait for ever."""
-        self._faults.notDialled(self.key[1], reason)
+        self._faults.notDialled(self.key.upstream, reason)
         self.close()
 
     def _matured(self) -> None:
@@ -238,7 +241,7 @@ class Association:
 
     def _use(self) -> None:
         self._maturing.start(MATURE_AGE)
-        if self.key[0] is None:
+        if self.key.source is None:
             self._expiry.start(SHARED_TIME)
         if self._control is not None:
             self._control.watch(self._lost)
@@ -251,9 +254,14 @@ class Association:
 
     def _fail(self, reason: Failure) -> None:
         self._dial = None
-        self._faults.notDialled(self.key[1], reason)
+        self._faults.notDialled(self.key.upstream, reason)
         self._letGo()
-        self._refuseWaiting()
+        if not reason.check(NamesUnsupported):
+            self._refuseWaiting()
+        while self._waiting:
+            unnamed = self._waiting.popleft().unnamed
+            assert unnamed is not None
+            unnamed()
 
     def _failUnusable(self, error: OSError) -> None:
         self._faults.unusable(error)
@@ -278,7 +286,7 @@ class Association:
         if error not in HARMLESS:
             self._faults.lost(
                 self.key,
-                f"The UDP association through {self.key[1].describe()} failed: "
+                f"The UDP association through {self.key.upstream.describe()} failed: "
                 f"{os.strerror(error)}; if it happens often, check that the proxy's UDP ports "
                 "are open.",
                 young=self._maturing.active,

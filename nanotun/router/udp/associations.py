@@ -3,7 +3,9 @@ The associations that UDP flows leave through, and which flow takes which.
 
 Each source endpoint has an association of its own per upstream, whatever it talks to, so
 that others see all its datagrams come from one address and port (endpoint-independent
-mapping, RFC 4787).  DNS queries to a proxy share a few associations instead: apps send
+mapping, RFC 4787).  Datagrams that are sent by name are the exception: their replies carry
+an address that nobody here knows, so each name has an association of its own for each
+source.  DNS queries to a proxy share a few associations instead: apps send
 each query from a new port, and an association for each would cost a connection and two
 handshakes for one datagram.
 
@@ -24,7 +26,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from nanotun.addresses import DNS_PORT
 from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import IDatagramFlowRequest, IPacketEngine, IUpstream
+from nanotun.interfaces import (
+    IDatagramFlowRequest,
+    INamedDatagrams,
+    IPacketEngine,
+    IUpstream,
+)
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.association import Association, AssociationState, OutgoingFlow
 from nanotun.router.udp.faults import AssociationKey, Faults
@@ -92,7 +99,7 @@ class Associations:
         flow = OutgoingFlow(request, real)
         if prepared is None or not prepared.take(flow):
             self._place(flow, upstream)
-        elif prepared.key[0] is None:
+        elif prepared.key.source is None:
             self._taken(prepared)
 
     def prepare(
@@ -109,6 +116,27 @@ class Associations:
         """
         self._place(OutgoingFlow(request, ready=ready), upstream)
 
+    def sendNamed(
+        self,
+        request: IDatagramFlowRequest,
+        upstream: IUpstream,
+        name: str,
+        unnamed: Callable[[], None],
+    ) -> None:
+        """
+        Attach a flow to an association that sends a name in place of addresses; or refuse or
+        drop the flow.
+
+        @param upstream: provides L{INamedDatagrams}.
+        @param unnamed: called, perhaps at once, if the upstream's UDP relay takes no names;
+            the flow still waits then.
+        """
+        if self._stopped:
+            request.drop()
+            return
+        key = AssociationKey(request.flow.source, upstream, name)
+        self._own(OutgoingFlow(request, unnamed=unnamed), key)
+
     def stop(self) -> None:
         """Close all associations; new flows are dropped."""
         self._stopped = True
@@ -122,7 +150,7 @@ class Associations:
         elif not (
             upstream.sharesLegs and destination.port == DNS_PORT and self._share(flow, upstream)
         ):
-            self._own(flow, (source, upstream))
+            self._own(flow, AssociationKey(source, upstream))
 
     def _own(self, flow: OutgoingFlow, key: AssociationKey) -> None:
         for association in self._taking.get(key, ()):
@@ -138,7 +166,7 @@ class Associations:
 
     def _share(self, flow: OutgoingFlow, upstream: IUpstream) -> bool:
         """Whether a shared association takes the flow, or will once it is open."""
-        key = None, upstream
+        key = AssociationKey(None, upstream)
         taking = self._taking.get(key, [])
         usable = [association for association in taking if not association.opening]
         first = self._choose(len(usable)) if usable else 0
@@ -187,9 +215,10 @@ class Associations:
         self.present.add(association)
         self._taking.setdefault(key, []).append(association)
         self._opening += 1
-        source, upstream = key
-        family = 6 if source is not None and ":" in source.host else 4
-        association.begin(maybeDeferred(upstream.associate, family))
+        family = 6 if key.source is not None and ":" in key.source.host else 4
+        upstream = key.upstream
+        dial = INamedDatagrams(upstream).associateNamed if key.name else upstream.associate
+        association.begin(maybeDeferred(dial, family))
 
     def _moved(self, association: Association, before: AssociationState) -> None:
         if before is AssociationState.OPENING:
@@ -202,9 +231,9 @@ class Associations:
 
     def _again(self, association: Association, flow: OutgoingFlow) -> None:
         """An association that has just opened did not take a flow that waited for it."""
-        source, upstream = association.key
-        if source is None and not self._stopped:
-            self._own(flow, (flow.request.flow.source, upstream))
+        key = association.key
+        if key.source is None and not self._stopped:
+            self._own(flow, key._replace(source=flow.request.flow.source))
         else:
             flow.request.drop()
 

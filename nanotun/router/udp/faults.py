@@ -4,19 +4,31 @@ What goes wrong with associations: told to the user, and answered with pauses.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.errors import DatagramsUnsupported, NamesUnsupported, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.pauses import Pauses
 
-#: Whose association: the one source that uses it, or L{None} for a shared one; and the
-#: upstream.
-AssociationKey = tuple[Endpoint | None, IUpstream]
+
+class AssociationKey(NamedTuple):
+    """
+    Whose association it is.
+
+    @ivar source: the one source that uses it; L{None} if it is shared.
+    @ivar name: sent in place of addresses; empty for an association that reaches any
+        destination.
+    """
+
+    source: Endpoint | None
+    upstream: IUpstream
+    name: str = ""
 
 
 class Faults:
@@ -50,9 +62,11 @@ class Faults:
         """
         A dial failed: one line per cause.  That an upstream carries no UDP is no event but
         a property of it, and is told once; if it follows from the URL, it was told at the
-        start.
+        start.  That its UDP relay takes no names was told by whoever found that out.
         """
         error = reason.value
+        if isinstance(error, NamesUnsupported):
+            return
         if isinstance(error, DatagramsUnsupported):
             if upstream.carriesDatagrams and self._without.get(upstream) != str(error):
                 self._without[upstream] = str(error)

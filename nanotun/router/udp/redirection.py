@@ -1,11 +1,13 @@
 """
 Datagrams to fake addresses.
 
-No datagram can be sent to a name: the native library puts an address on each.  So first an
-association is opened, then the name is looked up here, then the flow is sent to the real
-address; the app still sees the address that it sent to.  The association comes first
-because nobody should be asked for a name if the upstream carries no UDP.  The flow is then
-sent through that association, unless it has ended in the meantime.
+Where the upstream's UDP relay takes names, they are sent by name, each name through an
+association of its own, and nothing is looked up here.
+
+Anywhere else first an association is opened, then the name is looked up here, then the flow
+is sent to the real address; the app still sees the address that it sent to.  The
+association comes first because nobody should be asked for a name if the upstream carries no
+UDP.  The flow is then sent through that association, unless it has ended in the meantime.
 
 Only addresses of the app's family are taken, for an association may carry no other.  A
 program that tried IPv6 in vain tries IPv4 next.
@@ -23,7 +25,7 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import IDatagramFlowRequest, INames, IUpstream
+from nanotun.interfaces import IDatagramFlowRequest, INamedDatagrams, INames, IUpstream
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import forgotten
 from nanotun.router.udp.association import Association
@@ -56,8 +58,11 @@ class Redirection:
             self._trouble.report(str(forgotten(host)))
             request.refuse(Refusal.PORT_UNREACHABLE)
             return
-        ready = partial(self._lookUp, request, upstream, name)
-        self._associations.prepare(request, upstream, ready)
+        if INamedDatagrams.providedBy(upstream):
+            unnamed = partial(self._resolve, request, upstream, name)
+            self._associations.sendNamed(request, upstream, name, unnamed)
+        else:
+            self._resolve(request, upstream, name)
 
     def stop(self) -> None:
         """Cancel all lookups and drop their flows."""
@@ -65,6 +70,11 @@ class Redirection:
         for request, lookup in lookups.values():
             lookup.cancel()
             request.drop()
+
+    def _resolve(self, request: IDatagramFlowRequest, upstream: IUpstream, name: str) -> None:
+        """Send the flow by address."""
+        ready = partial(self._lookUp, request, upstream, name)
+        self._associations.prepare(request, upstream, ready)
 
     def _lookUp(
         self,

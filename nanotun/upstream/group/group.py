@@ -13,15 +13,15 @@ from random import random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import DatagramsUnsupported
+from nanotun.errors import DatagramsUnsupported, NamesUnsupported, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IUpstream
+from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
 from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.health import Watch
 from nanotun.upstream.group.member import Member
@@ -35,7 +35,7 @@ from nanotun.upstream.proxy import ProxyUpstream
 TRIES = 2
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, INamedDatagrams)
 class GroupUpstream(Service):
     """
     An upstream that chooses one of others for each flow.  As a service it checks their
@@ -106,14 +106,35 @@ class GroupUpstream(Service):
         """See L{IUpstream.associate}."""
 
         def ask(upstream: IUpstream) -> Deferred[DatagramLeg]:
-            if self.logFlows:
-                self._log.debug(
-                    "A UDP association goes through {upstream}", upstream=upstream.describe()
-                )
+            self._logAssociation(upstream)
             return upstream.associate(family)
 
         tries = self._try(self.members.datagramOrder(), ask, self._datagrams)
         return tries.addErrback(self._noDatagrams)
+
+    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+        """
+        See L{INamedDatagrams.associateNamed}.  If no upstream opens a leg, and at least one
+        only because its UDP relay takes no names, that is the error: the flow can go by
+        address then.
+        """
+        unnamed: list[Failure] = []
+
+        def noted(reason: Failure) -> Failure:
+            if reason.check(NamesUnsupported):
+                unnamed.append(reason)
+            return reason
+
+        def ask(upstream: IUpstream) -> Deferred[DatagramLeg]:
+            self._logAssociation(upstream)
+            return associateNamed(upstream, family).addErrback(noted)
+
+        def failed(reason: Failure) -> Failure:
+            if unnamed and reason.check(UpstreamError):
+                return unnamed[0]
+            return self._noDatagrams(reason)
+
+        return self._try(self.members.datagramOrder(), ask, self._datagrams).addErrback(failed)
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""
@@ -159,6 +180,12 @@ class GroupUpstream(Service):
     def _changed(self, member: Member) -> None:
         self._watches[member].changed()
 
+    def _logAssociation(self, upstream: IUpstream) -> None:
+        if self.logFlows:
+            self._log.debug(
+                "A UDP association goes through {upstream}", upstream=upstream.describe()
+            )
+
     def _noDatagrams(self, reason: Failure) -> Failure:
         if reason.check(DatagramsUnsupported):
             names = ", ".join(member.name for member in self.members.all)
@@ -166,6 +193,15 @@ class GroupUpstream(Service):
                 f"None of the proxies {names} carries UDP, so that apps do without it."
             )
         return reason
+
+
+def associateNamed(upstream: IUpstream, family: int) -> Deferred[DatagramLeg]:
+    """See L{INamedDatagrams.associateNamed}; of an upstream that need not provide it."""
+    named = INamedDatagrams(upstream, None)
+    if named is None:
+        text = f"The upstream {upstream.describe()} knows nothing of names for UDP."
+        return fail(NamesUnsupported(text))
+    return named.associateNamed(family)
 
 
 def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream], now: float) -> dict[str, Any]:
@@ -180,8 +216,9 @@ def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream], now: float)
         C{"unknown"}: it was never asked), C{trouble} (why it is down, a sentence, or
         empty), C{state} (C{"closed"}: it is in use, C{"open"}: it is down, C{"half
         open"}: it is being tried again; L{None} if nothing checks it), C{latency} (seconds
-        of a handshake, on average), C{udp} (whether it carries UDP) and C{pool} (C{idle}
-        and C{dialling} connections), each L{None} if it is not known.
+        of a handshake, on average), C{udp} (whether it carries UDP), C{udpNames} (whether
+        its UDP relay takes names) and C{pool} (C{idle} and C{dialling} connections), each
+        L{None} if it is not known.
     """
     proxies: list[dict[str, Any]] = [
         {
@@ -191,6 +228,7 @@ def upstreamReport(upstream: IUpstream, single: Sequence[IUpstream], now: float)
             "state": None,
             "latency": None,
             "udp": None,
+            "udpNames": each.relayNames.known if isinstance(each, ProxyUpstream) else None,
             "pool": _pool(each),
         }
         for each in single

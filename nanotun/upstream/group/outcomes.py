@@ -17,6 +17,7 @@ from zope.interface import Interface, implementer
 from nanotun.errors import (
     DatagramsUnsupported,
     FamilyUnsupported,
+    NamesUnsupported,
     NameUnknown,
     ProxyError,
     UpstreamError,
@@ -26,7 +27,7 @@ from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
 
 #: The upstream cannot carry the flow.
-UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported)
+UNSUPPORTED = (DatagramsUnsupported, FamilyUnsupported, NamesUnsupported)
 
 
 class IOutcomes(Interface):
@@ -56,7 +57,7 @@ def tellOutcome(outcomes: IOutcomes, member: Member, error: object) -> bool:
         may be asked.
     """
     if isinstance(error, (ProxyError, UpstreamTimeout, *UNSUPPORTED)):
-        if not isinstance(error, FamilyUnsupported):
+        if not isinstance(error, (FamilyUnsupported, NamesUnsupported)):
             outcomes.faulted(member, error)
         return True
     if isinstance(error, UpstreamError) and type(error) not in (UpstreamError, NameUnknown):

@@ -14,14 +14,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, IUpstream
+from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
 from nanotun.log.trouble import TroubleLog
-from nanotun.upstream.group.group import GroupUpstream
+from nanotun.upstream.group.group import GroupUpstream, associateNamed
 from nanotun.upstream.group.outcomes import tellOutcome
 from nanotun.upstream.group.tries import DOUBT_TIME
 
 
-@implementer(IUpstream)
+@implementer(IUpstream, INamedDatagrams)
 class SoleUpstream(GroupUpstream):
     """
     One upstream whose health is known.  See L{GroupUpstream}; flows do without its tries.
@@ -60,6 +60,10 @@ class SoleUpstream(GroupUpstream):
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
         return self._upstream.associate(family)
+
+    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{INamedDatagrams.associateNamed}."""
+        return associateNamed(self._upstream, family)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

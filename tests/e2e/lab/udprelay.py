@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from tests.e2e.lab.udp import Address, familyOf
 
@@ -56,8 +56,10 @@ def wrap(peer: Address, payload: bytes) -> bytes:
 
 class Manners:
     """
-    The behaviour of a correct server.
+    The behaviour of a correct server, which need not understand names.
 
+    @cvar names: the names that it understands, with their addresses; empty if it drops
+        datagrams to names.
     @cvar code: the reply to UDP ASSOCIATE; 0 is success, L{None} means no reply.
     @cvar hangsUp: whether it closes the connection right after the reply; the UDP relay exists
         until the client has closed it, too.
@@ -65,10 +67,30 @@ class Manners:
 
     code: int | None = 0
     hangsUp = False
+    names: Mapping[str, str] = {}
 
     def bound(self, name: Address) -> bytes:
         """BND.ADDR and BND.PORT with their ATYP, for a UDP relay that listens on C{name}."""
         return encodeAddress(*name)
+
+    def peer(self, data: bytes) -> tuple[Address, bytes]:
+        """
+        Where a datagram of the client goes, and its payload.
+
+        @param data: from ATYP on.
+        @raise ValueError: it goes nowhere.
+        """
+        if data[0] != 3 or not self.names:
+            return decodeAddress(data)
+        end = 2 + data[1]
+        name = data[2:end].decode()
+        # An address is a name, too.
+        host = self.names.get(name, name)
+        try:
+            socket.inet_pton(familyOf(host), host)
+        except OSError:
+            raise ValueError(f"{name} has no address") from None
+        return (host, int.from_bytes(data[end : end + 2], "big")), data[end + 2 :]
 
     def replies(self, peer: Address, payload: bytes) -> Iterable[bytes]:
         """The datagrams for the client after C{peer} has sent C{payload}."""
@@ -81,6 +103,7 @@ class Relay:
 
     @ivar port: the TCP port.
     @ivar total: associations so far.
+    @ivar headers: those of the clients' datagrams that were sent on.
     @ivar live: associations now.
     """
 
@@ -92,6 +115,7 @@ class Relay:
     ) -> None:
         """@param makeSocket: makes a socket of a family and a type."""
         self.total = 0
+        self.headers: list[bytes] = []
         self.live: set[Association] = set()
         self.manners = manners or Manners()
         self.makeSocket = makeSocket
@@ -218,7 +242,8 @@ class Association:
                 self._client = client
                 if data[:3] != b"\x00\x00\x00":
                     continue
-                peer, payload = decodeAddress(data[3:])
+                peer, payload = self._relay.manners.peer(data[3:])
+                self._relay.headers.append(data[: len(data) - len(payload)])
                 self._outside(familyOf(peer[0])).sendto(payload, peer)
             except BlockingIOError:
                 return

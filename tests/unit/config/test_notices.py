@@ -79,7 +79,7 @@ class NamesInClearTests(SynchronousTestCase):
     def test_fakeIp(self) -> None:
         """With fake-ip this is about what fake-ip leaves, if every proxy is sent names."""
         fake = f"What fake-ip does not answer itself is {REST}"
-        self.assertEqual(told(dnsMode="fake-ip", proxy="http://h"), (fake,))
+        self.assertEqual(told(dnsMode="fake-ip", proxy="http://h,socks5://h"), (fake,))
         self.assertEqual(
             told(dnsMode="fake-ip", proxy="http://h,socks4://h"), (f"Names are {REST}",)
         )

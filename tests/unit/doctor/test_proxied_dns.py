@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from nanotun.doctor.datagrams import RETRY, TRIES
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.upstreams import ProxiedDnsCheck
 from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import Query
+from nanotun.upstream.datagramtrial import RETRY, TRIES
 from tests.unit.doctor.test_upstreams import ANSWER, SERVER, PeerCase
 from tests.unit.gateway.gateway_cases import FakeAttempt
 

@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
-from nanotun.doctor.datagrams import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.trial import TrialCheck
 from nanotun.doctor.upstreams import (
@@ -29,6 +28,7 @@ from nanotun.errors import (
     ConfigError,
     DatagramsUnsupported,
     DeviceError,
+    NamesUnsupported,
     ProxyError,
     RoutingError,
     UpstreamError,
@@ -36,7 +36,8 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import DatagramLeg, LegKind
-from nanotun.testing import FakeControl, FakeUpstream
+from nanotun.testing import FakeControl, FakeUpstream, NamedFakeUpstream
+from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, settings
 
 SERVER = Endpoint("127.0.0.1", 53)
@@ -111,7 +112,7 @@ class DatagramTrialTests(PeerCase):
         """The answer ends the trial; other datagrams are ignored."""
         done = self.begin()
         verifyObject(IReadDescriptor, self.trial)
-        self.assertEqual(self.trial.logPrefix(), "doctor")
+        self.assertEqual(self.trial.logPrefix(), "datagrams")
         self.trial.doRead()
         self.assertEqual(self.answer(b"no"), b"question")
         self.assertNoResult(done)
@@ -222,6 +223,24 @@ class ProxyTests(PeerCase):
         found = self.assertLast(Level.OK, "UDP works: 127.0.0.1:53")
         self.assertEqual([each.level for each in found], [Level.OK] * 4)
         self.assertTrue(control.closed)
+
+    def test_names(self) -> None:
+        """With fake addresses it is told whether the UDP relay takes names."""
+        for error, level, words in (
+            (None, Level.OK, "takes host names"),
+            (NamesUnsupported("It takes none."), Level.INFO, "It takes none. Names of UDP"),
+        ):
+            upstream = self.upstream = NamedFakeUpstream("socks5://proxy:1080")
+            check = ProxyCheck(upstream, self.clock, None, SERVER, True, lambda: IDENT, names=True)
+            self.check, self.found = check, check.run()
+            self.checked()
+            self.leg()
+            self.answer(b"\0\0\0\x01\x7f\0\0\x01\0\x35" + ANSWER)
+            if error is None:
+                self.assertTrue(upstream.answerDatagrams().closed)
+            else:
+                upstream.failDatagrams(error)
+            self.assertLast(level, words)
 
     def test_otherHeaders(self) -> None:
         """An answer may name its sender by IPv6 address or name; a wrong header is no answer."""

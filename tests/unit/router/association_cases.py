@@ -29,10 +29,12 @@ def losingShared(engine: MemoryEngine) -> Callable[..., int]:
     """An C{openAssociation} in which a shared leg's control connection ends."""
     original = engine.openAssociation
 
-    def openAssociation(leg: Any, ended: Any, refused: Any, shared: bool = False) -> int:
+    def openAssociation(
+        leg: Any, ended: Any, refused: Any, shared: bool = False, name: str = ""
+    ) -> int:
         if shared:
             leg.control.lose("The proxy closed it.")
-        return original(leg, ended, refused, shared)
+        return original(leg, ended, refused, shared, name)
 
     return openAssociation
 

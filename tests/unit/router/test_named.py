@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     DestinationSilent,
     FamilyUnsupported,
+    NamesUnsupported,
     NameUnknown,
     ProxyError,
     UnexpectedEvent,
@@ -23,9 +24,15 @@ from nanotun.errors import (
     UpstreamTimeout,
 )
 from nanotun.flow import Endpoint, LiteralEndpoint
-from nanotun.interfaces import Connection, IHealthCheck, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    IHealthCheck,
+    INamedDatagrams,
+    IUpstream,
+)
 from nanotun.router.named import ATTEMPTS, NamedDial, NamedUpstream
-from nanotun.testing import FakeNames, FakeUpstream
+from nanotun.testing import FakeNames, FakeUpstream, NamedFakeUpstream
 from tests.garbage import garbageOf
 
 FAKE4, FAKE6 = Endpoint("198.19.0.1", 443), Endpoint("fdfe:dcba:9876:1::1", 443)
@@ -56,6 +63,7 @@ class SendingTests(NamedCase):
         """It is an upstream, with the properties of the one that it wraps."""
         verifyObject(IUpstream, self.upstream)
         verifyObject(IHealthCheck, self.upstream)
+        verifyObject(INamedDatagrams, self.upstream)
         self.inner.sharesLegs = True
         self.assertEqual((self.upstream.sharesLegs, self.upstream.sendsNames), (True, True))
         self.assertEqual(self.upstream.describe(), self.inner.describe())
@@ -85,6 +93,28 @@ class SendingTests(NamedCase):
         self.assertIs(error.type, UpstreamError)
         self.assertIn("198.19.9.9", str(error.value))
         self.assertEqual(self.inner.asked, [])
+
+
+class DatagramTests(SynchronousTestCase):
+    """Tests for legs that take names."""
+
+    def ask(self, inner: FakeUpstream, sends: bool) -> Deferred[DatagramLeg]:
+        """Ask for one through an upstream."""
+        return NamedUpstream(inner, FakeNames(), Clock(), TIMEOUT, sends).associateNamed(6)
+
+    def test_named(self) -> None:
+        """An upstream that is sent names is asked for a leg that takes them."""
+        inner = NamedFakeUpstream()
+        leg = self.ask(inner, True)
+        inner.answerDatagrams()
+        os.close(self.successResultOf(leg).fd)
+        self.assertEqual((inner.namedFamilies, inner.families), ([6], []))
+
+    def test_unnamed(self) -> None:
+        """One that is not sent names is not asked, nor one that knows nothing of them."""
+        for inner, sends in ((NamedFakeUpstream(), False), (FakeUpstream(), True)):
+            self.failureResultOf(self.ask(inner, sends), NamesUnsupported)
+            self.assertEqual(inner.families, [])
 
 
 class ResolvingTests(NamedCase):

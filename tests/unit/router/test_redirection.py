@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.errors import DatagramsUnsupported, NamesUnsupported, ProxyError, UpstreamError
 from nanotun.flow import Endpoint, Refusal
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.router import FlowRouter
@@ -23,20 +23,27 @@ from nanotun.testing import (
     MemoryEngine,
     MemoryRequest,
     MemoryTunOpener,
+    NamedFakeUpstream,
 )
 from tests.unit.router.association_cases import losingShared
 
 FAKE = Endpoint("198.19.0.1", 443)
 
 
-class RedirectionTests(SynchronousTestCase):
-    """Tests for datagrams to fake addresses."""
+class RedirectionCase(SynchronousTestCase):
+    """A router between a memory engine and a fake upstream."""
+
+    makeUpstream = FakeUpstream
 
     def setUp(self) -> None:
-        """A router that knows one name."""
+        """A router that knows two names."""
         self.clock = Clock()
-        self.upstream, self.engine, self.names = FakeUpstream(), MemoryEngine(), FakeNames()
-        self.names.known = {"198.19.0.1": "a.example", "fdfe:dcba:9876:1::1": "a.example"}
+        self.upstream, self.engine, self.names = self.makeUpstream(), MemoryEngine(), FakeNames()
+        self.names.known = {
+            "198.19.0.1": "a.example",
+            "fdfe:dcba:9876:1::1": "a.example",
+            "198.19.0.2": "b.example",
+        }
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(FlowRouter, "_log", log)
@@ -59,6 +66,10 @@ class RedirectionTests(SynchronousTestCase):
         """An app on a port sends to a destination."""
         source = "fdfe:dcba:9876::2" if ":" in destination.host else "198.18.0.2"
         return self.engine.requestDatagrams(destination, Endpoint(source, port))
+
+
+class RedirectionTests(RedirectionCase):
+    """Tests for an upstream whose UDP relay takes no names."""
 
     def test_redirected(self) -> None:
         """An association is opened first, then the name is looked up, then the flow is attached."""
@@ -233,3 +244,91 @@ class RedirectionTests(SynchronousTestCase):
         self.router.stop()
         self.assertEqual(sorted(self.engine.dropped), [looking.flow.id, waiting.flow.id])
         self.assertEqual(self.names.pending, 0)
+
+
+class NamedTests(RedirectionCase):
+    """Tests for an upstream whose UDP relay may take names."""
+
+    makeUpstream = NamedFakeUpstream
+    upstream: NamedFakeUpstream
+
+    def numbers(self, *requests: MemoryRequest) -> list[int]:
+        """The associations that carry these flows."""
+        return [self.engine.attached[request.flow.id] for request in requests]
+
+    def test_named(self) -> None:
+        """The upstream is asked for a leg that takes names, and nothing is looked up."""
+        for count, host in enumerate(("198.19.0.1", "fdfe:dcba:9876:1::1"), 1):
+            request = self.ask(Endpoint(host, 443))
+            self.upstream.answerDatagrams()
+            (number,) = self.numbers(request)
+            self.assertEqual(self.engine.named[number], "a.example")
+            self.assertEqual(len(self.engine.named), count)
+        self.assertEqual(self.upstream.namedFamilies, [4, 6])
+        self.assertEqual((self.upstream.families, self.names.asked), ([], []))
+        self.assertEqual(self.engine.redirected, {})
+
+    def test_each(self) -> None:
+        """Two names from one port have an association each, and two ports of one name have one;
+        so have real addresses."""
+        hosts = ("198.19.0.1", "198.19.0.2", "192.0.2.9")
+        requests = [self.ask(Endpoint(host, 443)) for host in hosts]
+        requests.append(self.ask(Endpoint("198.19.0.1", 444)))
+        for _ in hosts:
+            self.upstream.answerDatagrams()
+        requests.append(self.ask(Endpoint("198.19.0.1", 445)))
+        first, second, third, *same = self.numbers(*requests)
+        self.assertEqual(len({first, second, third}), 3)
+        self.assertEqual(same, [first, first])
+        self.assertEqual(len(self.upstream.namedFamilies), 2)
+
+    def test_neverShared(self) -> None:
+        """Queries to a name do not share an association."""
+        self.upstream.sharesLegs = True
+        self.ask(Endpoint("198.19.0.1", 53))
+        self.ask(Endpoint("198.19.0.1", 53), 40001)
+        self.upstream.answerDatagrams()
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.shared, set())
+        self.assertEqual(len(self.engine.named), 2)
+
+    def test_unnamed(self) -> None:
+        """If the UDP relay takes no names, all who wait are sent by address, as their names are
+        looked up, and nothing is logged."""
+        requests = [self.ask(), self.ask(Endpoint("198.19.0.1", 444))]
+        self.upstream.failDatagrams(NamesUnsupported("none"))
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.names.asked, [("a.example", 4)] * 2)
+        self.names.answer("192.0.2.7")
+        self.names.answer("192.0.2.7")
+        self.assertEqual(
+            [self.engine.redirected[each.flow.id] for each in requests],
+            [Endpoint("192.0.2.7", 443), Endpoint("192.0.2.7", 444)],
+        )
+        self.assertEqual((self.engine.named, self.logged), ({}, []))
+
+    def test_fault(self) -> None:
+        """If the association fails for another cause the app is told, and nothing is looked
+        up."""
+        for error in (ProxyError("It is off."), DatagramsUnsupported("none")):
+            request = self.ask()
+            self.upstream.failDatagrams(error)
+            self.assertEqual(self.engine.refused[request.flow.id], Refusal.PORT_UNREACHABLE)
+        self.assertEqual((self.names.asked, self.upstream.families), ([], []))
+
+    def test_ended(self) -> None:
+        """After the end of an association the next datagram opens another one."""
+        self.ask()
+        self.upstream.answerDatagrams()
+        self.engine.endAssociation(next(iter(self.engine.associations)))
+        request = self.ask()
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.engine.named[self.numbers(request)[0]], "a.example")
+
+    def test_stop(self) -> None:
+        """The stop drops flows that wait, and every flow after it."""
+        self.ask()
+        self.router.stop()
+        self.ask()
+        self.assertEqual(len(self.engine.dropped), 2)
+        self.assertEqual(self.upstream.cancelled, 1)

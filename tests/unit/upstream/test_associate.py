@@ -5,6 +5,7 @@ L{nanotun.upstream.dial.control}.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -21,16 +22,19 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import (
     DatagramsUnsupported,
     HandshakeError,
+    NamesUnsupported,
     ProxyClosedError,
     ProxyError,
     UpstreamError,
     UpstreamTimeout,
 )
-from nanotun.interfaces import DatagramLeg, ILegControl, LegKind
+from nanotun.flow import Endpoint
+from nanotun.interfaces import DatagramLeg, ILegControl, INamedDatagrams, LegKind
 from nanotun.timer import Timer
 from nanotun.upstream.dial.control import DOUBT_TIME, KEEPALIVE, ControlConnection
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.proxy import UNSUPPORTED_TIME, Handshakes, ProxyUpstream
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.upstream.upstream_cases import (
     DESTINATION,
     FakeReactor,
@@ -143,6 +147,46 @@ class RelayTests(LegCase):
         control.doubt()
         self.assertEqual(clock.getDelayedCalls(), [])
         await self.ended()
+
+    async def test_named(self) -> None:
+        """
+        Before a leg that takes names is opened, one query finds out whether the UDP relay
+        takes them.
+        """
+        port = self.listen(METHOD, reply(self.relayPort))
+        upstream = self.proxy(port, servers=(Endpoint("192.0.2.53", 53),))
+        verifyObject(INamedDatagrams, upstream)
+        asked = upstream.associateNamed(4)
+        self.relay.setblocking(False)
+        while not asked.called:
+            await deferLater(self.reactor, 0.01)
+            with contextlib.suppress(BlockingIOError):
+                heard, source = self.relay.recvfrom(1000)
+                self.assertEqual(heard[:7], b"\0\0\0\3\x0a19")
+                self.relay.sendto(heard[:19] + b"\x81\x80" + heard[21:], source)
+        leg = await asked
+        self.adopt(leg)
+        assert leg.control is not None
+        leg.control.close()
+        self.assertEqual((len(self.scripts), upstream.relayNames.known), (2, True))
+        await self.ended()
+        self.assertClean()
+
+    async def test_unnamed(self) -> None:
+        """
+        Where that cannot be told, there is no such leg; a proxy that carries no UDP is not
+        even asked.
+        """
+        upstream = self.proxy(self.listen())
+        text = await self.failure(NamesUnsupported, upstream.associateNamed(4))
+        self.assertIn("cannot be told", text)
+        upstream.relayNames.known = False
+        text = await self.failure(NamesUnsupported, upstream.associateNamed(4))
+        self.assertIn("takes no host names", text)
+        url = parseProxyURL("http://127.0.0.1:1")
+        http = url.scheme.make(url, unmarkedContext(self.reactor))
+        await self.failure(DatagramsUnsupported, INamedDatagrams(http).associateNamed(4))
+        self.assertEqual(self.scripts, [])
 
     async def test_leadsIn(self) -> None:
         """

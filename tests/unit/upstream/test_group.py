@@ -9,10 +9,16 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger, LogLevel
 from zope.interface.verify import verifyClass, verifyObject
 
-from nanotun.errors import DatagramsUnsupported, ProxyError, UpstreamRefused, UpstreamTimeout
-from nanotun.interfaces import IUpstream, LegKind
+from nanotun.errors import (
+    DatagramsUnsupported,
+    NamesUnsupported,
+    ProxyError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nanotun.interfaces import INamedDatagrams, IUpstream, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
-from nanotun.testing import FakeUpstream
+from nanotun.testing import FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.group.breaker import FAULTS, SUCCESSES
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.tries import PATIENCE
@@ -304,3 +310,70 @@ class FakesTests(GroupCase):
         self.successResultOf(passed)
         self.failureResultOf(failed, ProxyError)
         self.assertEqual((fake.cancelled, fake.checks), (1, []))
+
+
+class NamedGroupTests(GroupCase):
+    """Tests for associations by name, with failover."""
+
+    def setUp(self) -> None:
+        """The members may take names."""
+        super().setUp()
+        self.named = [NamedFakeUpstream(name) for name in "ab"]
+        self.fakes = list(self.named)
+        self.group = self.makeGroup()
+
+    def families(self) -> list[int]:
+        """How many legs by name each fake was asked for."""
+        return [len(fake.namedFamilies) for fake in self.named]
+
+    def test_order(self) -> None:
+        """The first member that takes names is used; one that takes none is not at fault."""
+        verifyObject(INamedDatagrams, self.group)
+        for _ in range(FAULTS + 1):
+            leg = self.group.associateNamed(6)
+            self.fakes[0].failDatagrams(NamesUnsupported("none"))
+            self.fakes[1].answerDatagrams()
+            self.tookDatagrams(leg)
+            # As if it had not shown that it carries UDP.
+            self.member(1).datagrams = None
+        self.assertEqual(self.families(), [FAULTS + 1] * 2)
+        self.assertTrue(self.member(0).healthy)
+        self.assertIsNone(self.member(0).datagrams)
+        self.assertEqual((self.lines(), self.fakes[0].checks), ([], []))
+
+    def test_none(self) -> None:
+        """If one is down and the other takes no names, the flow can still go by address; so it
+        can if the other carries no UDP."""
+        for errors in (
+            (fault(), NamesUnsupported("none")),
+            (NamesUnsupported("none"), fault()),
+            (NamesUnsupported("none"), DatagramsUnsupported("none")),
+        ):
+            leg = self.group.associateNamed(4)
+            # The order may have changed.
+            for member in self.group.members.datagramOrder():
+                index = self.group.members.all.index(member)
+                self.fakes[index].failDatagrams(errors[index])
+            self.failureResultOf(leg, NamesUnsupported)
+
+    def test_noDatagrams(self) -> None:
+        """If none carries UDP, that is the error."""
+        leg = self.group.associateNamed(4)
+        for fake in self.fakes:
+            fake.failDatagrams(DatagramsUnsupported("none"))
+        self.failureResultOf(leg, DatagramsUnsupported)
+
+    def test_unaware(self) -> None:
+        """A member that knows nothing of names takes none, and is not asked."""
+        self.fakes = [FakeUpstream("a"), self.named[1]]
+        leg = self.makeGroup().associateNamed(4)
+        self.named[1].answerDatagrams()
+        self.tookDatagrams(leg)
+        self.assertEqual(self.fakes[0].families, [])
+
+    def test_cancelled(self) -> None:
+        """Cancelling it cancels the member's."""
+        leg = self.group.associateNamed(4)
+        leg.cancel()
+        self.failureResultOf(leg, CancelledError)
+        self.assertEqual(self.fakes[0].cancelled, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,7 @@ class ReactorCase(TestCase):
         user: str = "",
         greets: bool = True,
         leadsIn: Callable[[str], bool] = lambda host: False,
+        servers: Sequence[Endpoint] = (),
     ) -> ProxyUpstream:
         """
         An upstream through the L{Script} on this port.
@@ -134,7 +135,7 @@ class ReactorCase(TestCase):
                 ),
                 greet=(lambda: Socks5Handshake(None, str(url), credentials)) if greets else None,
             ),
-            unmarkedContext(self.reactor, timeout)._replace(leadsIn=leadsIn),
+            unmarkedContext(self.reactor, timeout)._replace(leadsIn=leadsIn, servers=servers),
         )
 
     def assertClean(self) -> None:

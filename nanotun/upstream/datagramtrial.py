@@ -1,5 +1,5 @@
 """
-Asks a question by UDP and waits for the answer.
+Asks a question by UDP and waits for the answer, perhaps through a proxy's UDP relay.
 """
 
 from __future__ import annotations
@@ -30,16 +30,25 @@ class DatagramTrial:
     @param sock: connected or ready to send, and non-blocking; always closed at the end.
     @param payload: the datagram.
     @param isAnswer: whether a received datagram is the answer.
+    @param retry: seconds between two attempts.
+    @param tries: how many there are.
     """
 
     def __init__(
-        self, reactor: Any, sock: socket.socket, payload: bytes, isAnswer: Callable[[bytes], bool]
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        payload: bytes,
+        isAnswer: Callable[[bytes], bool],
+        retry: float = RETRY,
+        tries: int = TRIES,
     ) -> None:
         self._reactor = reactor
         self._socket = sock
         self._payload = payload
         self._isAnswer = isAnswer
-        self._tries = 0
+        self._retry = retry
+        self._left = tries
         self._timer = Timer(reactor, self._send)
         self._deferred: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
 
@@ -54,13 +63,17 @@ class DatagramTrial:
         self._send()
         return self._deferred
 
+    def giveUp(self) -> None:
+        """Fail as if no answer had arrived in time.  Harmless after the end."""
+        self._end(TimeoutError())
+
     def fileno(self) -> int:
         """See L{IFileDescriptor.fileno}."""
         return self._socket.fileno()
 
     def logPrefix(self) -> str:
         """See L{ILoggingContext.logPrefix}."""
-        return "doctor"
+        return "datagrams"
 
     def doRead(self) -> None:
         """See L{IReadDescriptor.doRead}."""
@@ -79,11 +92,11 @@ class DatagramTrial:
         self._end(reason.value)
 
     def _send(self) -> None:
-        self._tries += 1
-        if self._tries > TRIES:
-            self._end(TimeoutError())
+        if not self._left:
+            self.giveUp()
             return
-        self._timer.start(RETRY)
+        self._left -= 1
+        self._timer.start(self._retry)
         try:
             self._socket.send(self._payload)
         except BlockingIOError:
@@ -114,3 +127,13 @@ def isDnsAnswer(ident: int) -> Callable[[bytes], bool]:
     return lambda data: (
         len(data) >= 12 and data[:2] == ident.to_bytes(2, "big") and bool(data[2] & 0x80)
     )
+
+
+def payloadOf(datagram: bytes) -> bytes:
+    """
+    The payload of a datagram from a proxy's UDP relay, whose header may name its sender by
+    address or by name; empty if the header is wrong.
+    """
+    sizes = {1: 4, 4: 16, 3: 1 + (datagram[4] if len(datagram) > 4 else 0)}
+    size = sizes.get(datagram[3], 0) if len(datagram) > 3 else 0
+    return datagram[4 + size + 2 :] if size else b""
