@@ -27,7 +27,7 @@ from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
-from nanotun.gateway.fakeip.front import FakeDns, FakeIpNames
+from nanotun.gateway.fakeip.front import SOCKET_SHARE, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
@@ -96,11 +96,13 @@ class Gateway:
         lookup = Lookup(self._relay)
         self._answering: IAnswering = self._relay
         self._fakes: FakeAnswers | None = None
+        self._fakeDns: FakeDns | None = None
+        self._pool: FakePool | None = None
         self.names: RealNames | FakeIpNames
         if options.faked:
-            pool = FakePool()
+            pool = self._pool = FakePool(shares=(SOCKET_SHARE,))
             self._fakes = FakeAnswers(pool, options.exclude)
-            self._answering = FakeDns(reactor, self._fakes, self._relay)
+            self._answering = self._fakeDns = FakeDns(reactor, self._fakes, pool, self._relay)
             store = FakeStore(options.stateFile)
             self.names = FakeIpNames(reactor, pool, store, lookup, options.flowHold)
         else:
@@ -149,6 +151,8 @@ class Gateway:
         self._streams.stop()
         self._relay.stop()
         self._trouble.stop()
+        if self._fakeDns is not None:
+            self._fakeDns.stop()
         self.names.stop()
 
     def datagramsReceived(self, datagrams: list[Datagram]) -> None:
@@ -174,6 +178,7 @@ class Gateway:
         """What has happened since the start."""
         return GatewayStats(
             **vars(self._counters),
+            fakes=0 if self._pool is None else self._pool.inUse,
             inFlight=self._relay.inFlight,
             openStreams=len(self._streams),
             cached=len(self._relay.cache),

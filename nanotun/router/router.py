@@ -108,7 +108,7 @@ class FlowRouter:
         self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._tally = Tally(clock, self._log)
-        self._associations = Associations(engine, clock, self.trouble, self._said)
+        self._associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self._associations, self.trouble)
         self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}

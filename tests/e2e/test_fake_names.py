@@ -7,6 +7,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from twisted.names import dns
+
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.firewall_case import UPLINK
 from tests.e2e.lab import nameserver, udp
@@ -169,6 +171,32 @@ class FakeNamesChecks(TunnelCase):
         sentence = f"cannot be told whether the UDP relay of the proxy socks5://{IPV4.proxy}"
         waitUntil(lambda: sentence in daemon.log(), 10, "the line about the relay")
         self.assertNotIn("takes no host names", daemon.log())
+
+    def test_flood(self) -> None:
+        """One program that asks for 70,000 names does not stop another, nor does it take an
+        address that is in use."""
+        relay = self.understanding()
+        self.nameServer4()
+        daemon = self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}")
+        (before,) = self.lookUp("A")
+        server = self.udpServer(udp.echo, IPV4)
+        app = self.datagrams(server.port, before)
+        self.assertEchoes(app)
+        flood = self.datagrams(nameserver.PORT, IPV4.gateway)
+        answered = 0
+        for start in range(0, 70_000, 100):
+            for number in range(start, start + 100):
+                message = dns.Message(number % 65536, recDes=1)
+                message.addQuery(f"n{number}.example", dns.A)
+                flood.send(message.toStr())
+            for _ in range(100):
+                answered += flood.recv(512)[3] & 15 == 0
+        # As many as one socket may have, and no others.
+        self.assertEqual(answered, 4095)
+        self.assertTrue(self.lookUp("A", "new.example"))
+        self.assertEqual(self.lookUp("A"), [before])
+        self.assertEchoes(app)
+        self.assertIn("has asked for 4,095 names", daemon.log())
 
 
 engines(globals(), FakeNamesChecks)

@@ -14,6 +14,8 @@ class Counters:
     @ivar queries: queries of clients, by UDP and TCP.
     @ivar hits: queries answered from the cache.
     @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
+    @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
+        fake addresses were in use.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
     @ivar upstream: queries sent to servers by UDP.
@@ -35,6 +37,7 @@ class Counters:
         self.queries = 0
         self.hits = 0
         self.faked = 0
+        self.fakesRefused = 0
         self.joined = 0
         self.upstream = 0
         self.upstreamStreams = 0
@@ -59,6 +62,7 @@ class GatewayStats(NamedTuple):
     @ivar openStreams: gauge: TCP connections of apps.
     @ivar cached: gauge: answers in the cache.
     @ivar cachedBytes: gauge: bytes that these answers take, about.
+    @ivar fakes: gauge: fake addresses in use, about.
     """
 
     queries: int
@@ -82,3 +86,5 @@ class GatewayStats(NamedTuple):
     openStreams: int
     cached: int
     cachedBytes: int
+    fakes: int
+    fakesRefused: int

@@ -22,7 +22,7 @@ excluded names, and names that no host can have.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.gateway.dns.addresses import packName, questionName
@@ -78,7 +78,8 @@ class FakeAnswers:
     @param pool: gives names their addresses.
     @param exclude: names that the servers answer for, with all names below them; in lower
         case.
-    @ivar exhausted: queries answered by SERVFAIL because all addresses were in use.
+    @ivar refused: queries answered by SERVFAIL because all addresses were in use, or the
+        client's share of them.
     """
 
     def __init__(self, pool: FakePool, exclude: tuple[str, ...] = ()) -> None:
@@ -86,7 +87,7 @@ class FakeAnswers:
         self._excluded = {*LOCAL, *exclude}
         self._real: set[str] = set()
         self._known: dict[bytes, tuple[Fake, bytes]] = {}
-        self.exhausted = 0
+        self.refused = 0
 
     def setReal(self, real: tuple[str, ...]) -> None:
         """
@@ -98,17 +99,17 @@ class FakeAnswers:
             self._real = set(real)
             self._known.clear()
 
-    def answer(self, wire: bytes, now: float) -> bytes | None:
+    def answer(self, wire: bytes, now: float, clients: tuple[Hashable, ...] = ()) -> bytes | None:
         """
         Answer a query.
 
         @param wire: the query, or any other bytes.
         @param now: seconds, of the pool's clock.
+        @param clients: who asks; see L{FakePool.give}.
         @return: the answer, or L{None} if the servers are to be asked.
         """
         known = self._known.get(wire[2:])
-        if known is not None and known[0].number:
-            self._pool.hold(known[0], now)
+        if known is not None and self._pool.renew(known[0], now):
             return wire[:2] + known[1]
         try:
             query = readQuery(wire)
@@ -130,15 +131,23 @@ class FakeAnswers:
             return None
         if kind in (HTTPS, SVCB):
             return _deny(wire, query, NOERROR)
-        return self._address(wire, query, kind, name, now)
+        return self._address(wire, query, kind, name, now, clients)
 
     def _isFaked(self, name: str) -> bool:
         return isFaked(name, self._excluded, self._real)
 
-    def _address(self, wire: bytes, query: Query, kind: int, name: str, now: float) -> bytes:
-        fake = self._pool.give(name, now)
+    def _address(
+        self,
+        wire: bytes,
+        query: Query,
+        kind: int,
+        name: str,
+        now: float,
+        clients: tuple[Hashable, ...],
+    ) -> bytes:
+        fake = self._pool.give(name, now, clients)
         if fake is None:
-            self.exhausted += 1
+            self.refused += 1
             return errorReply(wire, query, SERVFAIL)
         data = packed4(fake.number) if kind == A else packed6(fake.number)
         reply = _reply(wire, query, NOERROR, _record(kind, data), b"")

@@ -13,18 +13,25 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import isFake
+from nanotun.flow import Endpoint
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup
 from nanotun.gateway.dns.message import LARGEST
 from nanotun.gateway.fakeip.answers import FakeAnswers
-from nanotun.gateway.fakeip.pool import HOLD, FakePool
+from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.interfaces import INames
+from nanotun.log.trouble import TroubleLog
 from nanotun.timer import Timer
 
 #: Seconds between two saves, each only if there are new names.  A crash loses the names of
 #: this time.  A full pool takes some 50 ms to write.
 SAVE_INTERVAL = 60.0
+
+#: Names that one socket may ask for within L{HOLD} seconds, as long as they are in use; what it
+#: asks for beyond that is answered by SERVFAIL.  Resolvers in programs ask from a new port each
+#: time and come nowhere near it.
+SOCKET_SHARE = SIZE // 16
 
 
 @implementer(IAnswering)
@@ -36,12 +43,13 @@ class FakeDns:
 
     _log = Logger()
 
-    def __init__(self, clock: Any, answers: FakeAnswers, relay: IAnswering) -> None:
+    def __init__(self, clock: Any, answers: FakeAnswers, pool: FakePool, relay: IAnswering) -> None:
+        self._pool = pool
         self.counters = relay.counters
         self._clock = clock
         self._answers = answers
         self._relay = relay
-        self._complained = False
+        self._trouble = TroubleLog(clock, self._log)
 
     def query(
         self,
@@ -52,20 +60,47 @@ class FakeDns:
         largest: int = LARGEST,
     ) -> bool:
         """See L{IAnswering.query}."""
-        answer = self._answers.answer(wire, self._clock.seconds())
+        source = socketOf(client)
+        refused = self._answers.refused
+        answer = self._answers.answer(wire, self._clock.seconds(), (source,))
         if answer is None:
             return self._relay.query(wire, client, reply, overTCP, largest)
         self.counters.queries += 1
         self.counters.faked += 1
-        if self._answers.exhausted and not self._complained:
-            self._complained = True
-            self._log.error(
-                "All fake addresses are in use; names that are new get no answer until some are "
-                "free. Look for a program that asks for a great many names."
-            )
+        if self._answers.refused > refused:
+            self.counters.fakesRefused += 1
+            self._tell(source)
         # At most 310 bytes, which fit everywhere.
         reply(answer)
         return True
+
+    def stop(self) -> None:
+        """Log what is held back."""
+        self._trouble.stop()
+
+    def _tell(self, source: Endpoint) -> None:
+        """A name has got no address."""
+        if self._pool.atShare((source,)) is None:
+            self._trouble.report(
+                f"All {SIZE:,} fake addresses are in use, so names that are new get no answer "
+                "until some are free. Look for programs that ask for a great many names."
+            )
+            return
+        who = f"The program at {source}" if source.port else f"{source.host}, by TCP,"
+        self._trouble.report(
+            f"{who} has asked for {SOCKET_SHARE:,} names within {HOLD:g} s and gets no answer "
+            "about new ones until some are free; others are not affected."
+        )
+
+
+def socketOf(client: Hashable) -> Endpoint:
+    """
+    What a client of the relay is charged as: its socket.
+
+    @param client: has a C{host}; with a C{port} if it asks by UDP.  All connections of a host
+        are one client, so that none is remembered after its end.
+    """
+    return Endpoint(getattr(client, "host", ""), getattr(client, "port", 0))
 
 
 @implementer(INames)

@@ -4,13 +4,26 @@ The fake addresses: each name has a number, and with it one address of either fa
 Rules: a name keeps the number it has, and no two names have the same.  A number that is in
 use is not taken from its name.  It is in use while a flow to it is open, and for a time after
 an answer and after the beginning and the end of a flow.  When no number is left, the next
-name gets the number of the name that was not used for longest.
+name gets the number that is in no use for longest.
+
+A client that asks for a name whose number is in no use is charged with it for as long as it
+is in use from then on, and has a share of the numbers that it can be charged with.  So no
+program can take them all.  Each number is in one of these states::
+
+    state                                     charged to a client
+    free: never given                         no
+    in use for a time                         yes
+    in use by a flow, after that time         yes
+    spare: in no use, but still with a name   no
+
+What becomes of a number costs O(log n), however many there are.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from heapq import heappop, heappush
 from ipaddress import IPv4Network, IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
@@ -28,26 +41,31 @@ _PREFIX6 = IPv6Network(FAKE6).network_address.packed[:8]
 #: How many numbers there are: all of L{FAKE4} but the first and the last address.
 SIZE = IPv4Network(FAKE4).num_addresses - 2
 
-#: Numbers to look at for one that is not in use.
-SEARCH_LIMIT = 128
+#: Names whose time is over that one query may see to, unless it needs more: all of them at
+#: once take a tenth of a second.
+EXPIRE_LIMIT = 256
 
 
 class Fake:
     """
     A name and its number.
 
-    @ivar number: 0 once another name has it.
-    @ivar until: the time in seconds until which the number is in use, whatever its flows.
+    @ivar charged: the clients whose shares it is part of.
     @ivar flows: how many flows to its addresses are open.
+    @ivar number: 0 once another name has it.
+    @ivar queued: whether it waits for the end of its time.
+    @ivar until: the time in seconds until which the number is in use, whatever its flows.
     """
 
-    __slots__ = ("flows", "name", "number", "until")
+    __slots__ = ("charged", "flows", "name", "number", "queued", "until")
 
     def __init__(self, name: str, number: int, until: float) -> None:
         self.name = name
         self.number = number
         self.until = until
         self.flows = 0
+        self.queued = False
+        self.charged: tuple[Hashable, ...] = ()
 
 
 def packed4(number: int) -> bytes:
@@ -84,37 +102,81 @@ class FakePool:
     See the module.
 
     @param size: how many numbers there are, from 1 on.
+    @param shares: how many numbers a client of each kind may have in use, in the order in
+        which L{give} is told of clients.
     @ivar changed: whether there are names that were not saved; cleared by
         L{nanotun.gateway.fakeip.store.FakeStore.save}.
     """
 
-    def __init__(self, size: int = SIZE) -> None:
+    def __init__(self, size: int = SIZE, shares: tuple[int, ...] = ()) -> None:
         self._size = size
-        self._byName: OrderedDict[str, Fake] = OrderedDict()
+        self._shares = shares
+        self._byName: dict[str, Fake] = {}
         self._byNumber: dict[int, Fake] = {}
         self._free = list(range(size, 0, -1))
+        # In use for a time: a heap of its end, a number that tells equal ones apart, and the
+        # name.  Each name is there once at most; its own time may be later than the entry's.
+        self._expiring: list[tuple[float, int, Fake]] = []
+        self._turn = 0
+        # In no use, but still with their names, the one that is so for longest first.
+        self._spare: OrderedDict[str, Fake] = OrderedDict()
+        self._taken: dict[Hashable, int] = {}
         self.changed = False
 
     def __len__(self) -> int:
         return len(self._byName)
 
-    def give(self, name: str, now: float) -> Fake | None:
+    @property
+    def inUse(self) -> int:
+        """How many numbers are in use, about: the end of a time is noted when it matters."""
+        return len(self._byName) - len(self._spare)
+
+    def give(self, name: str, now: float, clients: tuple[Hashable, ...] = ()) -> Fake | None:
         """
         The number of a name, for an answer; a new one if it has none.
 
         @param name: from L{nanotun.gateway.dns.addresses.nameText}.
         @param now: seconds, of any clock.
-        @return: L{None} if all numbers are in use.
+        @param clients: who asks, one of each kind that has a share.  They are charged with a
+            number that was in no use.
+        @return: L{None} if all numbers are in use, or a client has its share.
         """
         fake = self._byName.get(name)
+        if fake is not None and fake.name not in self._spare:
+            self.hold(fake, now)
+            return fake
+        self._expire(now, clients)
+        if self.atShare(clients) is not None:
+            return None
         if fake is None:
-            number = self._free.pop() if self._free else self._take(now)
+            number = self._free.pop() if self._free else self._recycle()
             if not number:
                 return None
             fake = self._byName[name] = self._byNumber[number] = Fake(name, number, 0.0)
             self.changed = True
+        fake.charged = clients
+        for client in clients:
+            self._taken[client] = self._taken.get(client, 0) + 1
         self.hold(fake, now)
         return fake
+
+    def renew(self, fake: Fake, now: float) -> bool:
+        """
+        Note that a name was asked for again.
+
+        @return: false if its number is in no use, so that L{give} has to decide.
+        """
+        if not fake.number or fake.name in self._spare:
+            return False
+        self.hold(fake, now)
+        return True
+
+    def atShare(self, clients: tuple[Hashable, ...]) -> Hashable | None:
+        """The first of these clients that has its share of the numbers, or L{None}."""
+        for client, share in zip(clients, self._shares, strict=False):
+            if self._taken.get(client, 0) >= share:
+                return client
+        return None
 
     def find(self, host: str) -> Fake | None:
         """The name and number that an address belongs to, or L{None}."""
@@ -129,13 +191,16 @@ class FakePool:
         """
         if now + seconds > fake.until:
             fake.until = now + seconds
-        self._byName.move_to_end(fake.name)
+        if not fake.queued:
+            self._spare.pop(fake.name, None)
+            self._queue(fake)
 
     def flowJoined(self, host: str) -> None:
         """Note that a flow to an address was opened.  Harmless for an address without a name."""
         fake = self.find(host)
         if fake is not None:
             fake.flows += 1
+            self._spare.pop(fake.name, None)
 
     def flowClosed(self, host: str, now: float) -> None:
         """Note that a flow has ended that L{flowJoined} was called for."""
@@ -145,8 +210,9 @@ class FakePool:
             self.hold(fake, now)
 
     def saved(self) -> list[tuple[int, str]]:
-        """Numbers and names for L{restore}, the name that was used last at the end."""
-        return [(fake.number, name) for name, fake in self._byName.items()]
+        """Numbers and names for L{restore}, the name that will be in use for longest at the end."""
+        last = sorted(self._byName.values(), key=lambda fake: (fake.flows > 0, fake.until))
+        return [(fake.number, fake.name) for fake in last]
 
     def restore(self, saved: Iterable[tuple[int, str]], now: float) -> None:
         """
@@ -155,7 +221,7 @@ class FakePool:
 
         @raise ValueError: the numbers or names are not valid; nothing was replaced.
         """
-        byName: OrderedDict[str, Fake] = OrderedDict()
+        byName: dict[str, Fake] = {}
         byNumber: dict[int, Fake] = {}
         for number, name in saved:
             if not 1 <= number <= self._size or checkName(name.encode("ascii")) != name or not name:
@@ -165,16 +231,53 @@ class FakePool:
             byName[name] = byNumber[number] = Fake(name, number, now + HOLD)
         self._byName, self._byNumber = byName, byNumber
         self._free = [number for number in range(self._size, 0, -1) if number not in byNumber]
+        self._expiring = []
+        self._spare.clear()
+        self._taken.clear()
+        for fake in byName.values():
+            self._queue(fake)
 
-    def _take(self, now: float) -> int:
-        """Take the number of the name that was not used for longest; 0 if there is none."""
-        byName = self._byName
-        for _ in range(min(SEARCH_LIMIT, len(byName))):
-            name, fake = next(iter(byName.items()))
-            if not fake.flows and fake.until <= now:
-                number, fake.number = fake.number, 0
-                del byName[name], self._byNumber[number]
-                return number
-            # It is in use by a flow that began long ago; the next searches look at it last.
-            byName.move_to_end(name)
-        return 0
+    def _queue(self, fake: Fake) -> None:
+        """Have a name wait for the end of its time."""
+        fake.queued = True
+        self._turn += 1
+        heappush(self._expiring, (fake.until, self._turn, fake))
+
+    def _expire(self, now: float, clients: tuple[Hashable, ...]) -> None:
+        """
+        Make the numbers spare whose time is over and that have no flow.
+
+        @param clients: those who ask for one.
+        """
+        left = EXPIRE_LIMIT
+        expiring = self._expiring
+        while expiring and expiring[0][0] <= now:
+            if left <= 0 and (self._free or self._spare) and self.atShare(clients) is None:
+                return
+            left -= 1
+            until, _, fake = heappop(expiring)
+            if fake.until > until:
+                self._queue(fake)
+                continue
+            fake.queued = False
+            # With a flow it is queued again when that ends.
+            if not fake.flows:
+                self._discharge(fake)
+                self._spare[fake.name] = fake
+
+    def _discharge(self, fake: Fake) -> None:
+        """Nobody is charged with a number any more."""
+        for client in fake.charged:
+            self._taken[client] -= 1
+            if not self._taken[client]:
+                del self._taken[client]
+        fake.charged = ()
+
+    def _recycle(self) -> int:
+        """Take the number of the name that is spare for longest; 0 if there is none."""
+        if not self._spare:
+            return 0
+        name, fake = self._spare.popitem(last=False)
+        number, fake.number = fake.number, 0
+        del self._byName[name], self._byNumber[number]
+        return number

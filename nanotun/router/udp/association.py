@@ -17,7 +17,13 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import NamesUnsupported, UnexpectedEvent
 from nanotun.flow import Endpoint, Refusal
-from nanotun.interfaces import DatagramLeg, IDatagramFlowRequest, ILegControl, IPacketEngine
+from nanotun.interfaces import (
+    DatagramLeg,
+    IDatagramFlowRequest,
+    ILegControl,
+    INames,
+    IPacketEngine,
+)
 from nanotun.router.udp.faults import AssociationKey, Faults
 from nanotun.timer import Timer
 
@@ -101,6 +107,7 @@ class Association:
     @ivar state: where it is in its life.
     @ivar flows: how many flows were attached.
     @ivar first: the destination of the first of them.
+    @param names: told of the fake addresses that its flows go to, until its end.
     @param moved: called with it and the state before, whenever its state changes.
     @param again: called with it and a flow that waited for it, if it did not take the flow.
     """
@@ -111,9 +118,11 @@ class Association:
         "_dial",
         "_engine",
         "_expiry",
+        "_fakes",
         "_faults",
         "_maturing",
         "_moved",
+        "_names",
         "_number",
         "_waiting",
         "first",
@@ -128,6 +137,7 @@ class Association:
         engine: IPacketEngine,
         clock: IReactorTime,
         faults: Faults,
+        names: INames,
         moved: Callable[[Association, AssociationState], None],
         again: Callable[[Association, OutgoingFlow], None],
     ) -> None:
@@ -137,6 +147,8 @@ class Association:
         self.first: Endpoint | None = None
         self._engine = engine
         self._faults = faults
+        self._names = names
+        self._fakes: set[str] = set()
         self._moved = moved
         self._again = again
         # The engine's number for it while it is open.
@@ -178,6 +190,11 @@ class Association:
         if not self.flows:
             self.first = flow.request.flow.destination
         self.flows += 1
+        host = flow.request.flow.destination.host
+        # The engine does not tell the end of each flow, but that of all of them.
+        if host not in self._fakes and self._names.isFake(host):
+            self._fakes.add(host)
+            self._names.flowJoined(host)
         return True
 
     def retire(self) -> None:
@@ -325,6 +342,9 @@ class Association:
         control, self._control = self._control, None
         if control is not None:
             control.close()
+        fakes, self._fakes = self._fakes, set()
+        for host in fakes:
+            self._names.flowClosed(host)
 
     def _refuseWaiting(self) -> None:
         while self._waiting:

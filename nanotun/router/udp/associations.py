@@ -29,6 +29,7 @@ from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import (
     IDatagramFlowRequest,
     INamedDatagrams,
+    INames,
     IPacketEngine,
     IUpstream,
 )
@@ -60,6 +61,7 @@ class Associations:
     @param clock: for their timers.
     @param trouble: told of what goes wrong.
     @param said: told of what the other side says about destinations.
+    @param names: told of the fake addresses that flows go to.
     @param choose: C{random.randrange}; chooses the shared association that is tried first.
     """
 
@@ -69,11 +71,13 @@ class Associations:
         clock: IReactorTime,
         trouble: TroubleLog,
         said: TroubleLog,
+        names: INames,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
         self.present: set[Association] = set()
         self._engine = engine
         self._clock = clock
+        self._names = names
         self._faults = Faults(clock, trouble, said)
         self._choose = choose
         # Those that take new flows.
@@ -208,7 +212,13 @@ class Associations:
                 flow.request.drop()
             return
         association = Association(
-            key, self._engine, self._clock, self._faults, self._moved, self._again
+            key,
+            self._engine,
+            self._clock,
+            self._faults,
+            self._names,
+            self._moved,
+            self._again,
         )
         if flow is not None:
             association.wait(flow)

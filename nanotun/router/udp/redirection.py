@@ -12,8 +12,8 @@ UDP.  The flow is then sent through that association, unless it has ended in the
 Only addresses of the app's family are taken, for an association may carry no other.  A
 program that tried IPv6 in vain tries IPv4 next.
 
-The engine does not tell the end of such a flow, so a name keeps its address for a time
-that is counted from the beginning of the flow.
+A name keeps its address for as long as there is an association with a flow to it, and for a
+time that is counted from the beginning of the flow.
 """
 
 from __future__ import annotations

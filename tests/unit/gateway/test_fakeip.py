@@ -8,9 +8,11 @@ import os
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.gateway.datagrams import DnsClient
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
@@ -20,6 +22,7 @@ from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
+from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
 from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
 
@@ -43,8 +46,21 @@ class FakeDnsTests(SynchronousTestCase):
         self.counters = Counters()
         self.relay = DnsRelay(Clock(), ServerChoice(self.queries), self.counters, 10, 100_000)
         self.addCleanup(self.relay.stop)
-        self.dns = FakeDns(Clock(), FakeAnswers(FakePool(1)), self.relay)
         self.got: list[bytes] = []
+        self.logged: list[str] = []
+        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
+        self.patch(FakeDns, "_log", log)
+        self.makeDns(FakePool(1))
+
+    def makeDns(self, pool: FakePool) -> None:
+        """In front of the relay, with this pool."""
+        self.dns = FakeDns(Clock(), FakeAnswers(pool), pool, self.relay)
+        self.addCleanup(self.dns.stop)
+
+    def ask(self, name: str, port: int = 40000, host: str = "198.18.0.2") -> int:
+        """The code that a program on a port gets for a name."""
+        self.dns.query(ask(name), DnsClient(host, port, None), self.got.append)
+        return rcode(self.got[-1])
 
     def test_own(self) -> None:
         """A query for a faked name is answered without asking a server."""
@@ -63,10 +79,32 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
 
     def test_exhausted(self) -> None:
-        """New names get SERVFAIL once no address is left."""
-        for number in range(3):
-            self.dns.query(ask(f"n{number}.example"), "c", self.got.append)
-        self.assertEqual([rcode(each) for each in self.got], [0, 2, 2])
+        """New names get SERVFAIL once no address is left, which one line says, and are counted."""
+        codes = [self.ask(f"n{number}.example", 40000 + number) for number in range(3)]
+        self.assertEqual(codes, [0, 2, 2])
+        self.assertEqual(self.counters.fakesRefused, 2)
+        (line,) = self.logged
+        self.assertIn("All 65,534 fake addresses are in use", line)
+
+    def test_flood(self) -> None:
+        """A flood of names from one socket leaves addresses for others, and one line says so."""
+        self.makeDns(FakePool(100, (10,)))
+        codes = [self.ask(f"n{number}.example") for number in range(200)]
+        self.assertEqual(codes, [0] * 10 + [2] * 190)
+        self.assertEqual(self.ask("n3.example"), 0)
+        self.assertEqual(self.ask("other.example", 40001), 0)
+        self.assertEqual(self.ask("other6.example", host="fdfe:dcba:9876::2"), 0)
+        (line,) = self.logged
+        self.assertIn("The program at 198.18.0.2:40000 has asked for", line)
+
+    def test_streams(self) -> None:
+        """All connections of a host are one client."""
+        self.makeDns(FakePool(100, (10,)))
+        for number in range(11):
+            client = DnsStreamProtocol(self.dns, Clock(), "198.18.0.2", lambda protocol: None)
+            self.dns.query(ask(f"n{number}.example"), client, self.got.append, overTCP=True)
+        self.assertEqual([rcode(each) for each in self.got], [0] * 10 + [2])
+        self.assertIn("198.18.0.2, by TCP, has asked for", self.logged[0])
 
 
 class FakeIpNamesTests(SynchronousTestCase):

@@ -102,7 +102,7 @@ class AnswerTests(SynchronousTestCase):
             self.addresses(ask(f"n{number}.example"))
         message = self.answers.answer(ask("new.example"), 0)
         assert message is not None
-        self.assertEqual((rcode(message), self.answers.exhausted), (SERVFAIL, 1))
+        self.assertEqual((rcode(message), self.answers.refused), (SERVFAIL, 1))
         self.assertEqual(self.addresses(ask("n0.example")), ["198.19.0.1"])
 
     def test_hints(self) -> None:

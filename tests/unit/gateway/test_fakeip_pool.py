@@ -5,6 +5,7 @@ Tests for L{nanotun.gateway.fakeip.pool}.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from ipaddress import ip_address, ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,9 +47,9 @@ class AddressTests(SynchronousTestCase):
 class PoolTests(SynchronousTestCase):
     """Tests for L{FakePool}."""
 
-    def number(self, pool: FakePool, name: str, now: float = 0) -> int:
+    def number(self, pool: FakePool, name: str, now: float = 0, *clients: str) -> int:
         """The number that a name gets; 0 for none."""
-        fake = pool.give(name, now)
+        fake = pool.give(name, now, clients)
         return 0 if fake is None else fake.number
 
     def test_kept(self) -> None:
@@ -92,6 +93,75 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.number(pool, "b", 21 * HOLD), 1)
         pool.flowJoined("192.0.2.1")
         pool.flowClosed("198.19.0.9", 0)
+
+    def test_manyHeld(self) -> None:
+        """A number past its time is found however many in use are before it."""
+        pool = FakePool(5001)
+        for number in range(5001):
+            self.number(pool, f"n{number}", number / 1e6)
+            if number < 5000:
+                pool.flowJoined(addresses(number + 1)[0])
+        self.assertEqual(self.number(pool, "new", 2 * HOLD), 5001)
+        self.assertEqual(self.number(pool, "newer", 2 * HOLD), 0)
+
+    def test_share(self) -> None:
+        """A client at its share gets no new name, others do, and its own names stay."""
+        pool = FakePool(10, (3,))
+        numbers = [self.number(pool, name, 0, "a") for name in "abcd"]
+        self.assertEqual(numbers, [1, 2, 3, 0])
+        self.assertEqual(pool.atShare(("a",)), "a")
+        self.assertIsNone(pool.atShare(("b",)))
+        self.assertEqual(self.number(pool, "d", 0, "b"), 4)
+        self.assertEqual([self.number(pool, name, 1, "a") for name in "abcd"], [1, 2, 3, 4])
+
+    def test_shareReturned(self) -> None:
+        """When its names are past their time a client gets new ones, but not while a flow is
+        open."""
+        pool = FakePool(10, (2,))
+        self.number(pool, "a", 0, "x")
+        self.number(pool, "b", 0, "x")
+        pool.flowJoined("198.19.0.1")
+        self.assertEqual(self.number(pool, "c", HOLD - 1, "x"), 0)
+        self.assertEqual(self.number(pool, "c", HOLD, "x"), 3)
+        self.assertEqual(self.number(pool, "d", HOLD, "x"), 0)
+        pool.flowClosed("198.19.0.1", HOLD)
+        self.assertEqual(self.number(pool, "d", 2 * HOLD, "x"), 4)
+
+    def test_firstPays(self) -> None:
+        """A name asked for again by another client keeps its number, and is charged to the
+        first; once it is in no use, whoever asks for it is charged, if at all."""
+        pool = FakePool(10, (1,))
+        self.assertEqual(self.number(pool, "a", 0, "x"), 1)
+        self.assertEqual(self.number(pool, "a", 50, "y"), 1)
+        self.assertEqual(self.number(pool, "b", 50, "y"), 2)
+        self.assertEqual(self.number(pool, "c", HOLD, "x"), 0)
+        self.assertEqual(self.number(pool, "c", 50 + HOLD, "x"), 3)
+        self.assertEqual(self.number(pool, "a", 50 + HOLD, "x"), 0)
+        self.assertEqual(self.number(pool, "a", 50 + HOLD, "y"), 1)
+
+    def test_kinds(self) -> None:
+        """Each kind of client has a share of its own."""
+        pool = FakePool(10, (2, 3))
+        given = [self.number(pool, f"n{each}", 0, f"socket{each}", "user") for each in range(4)]
+        self.assertEqual(given, [1, 2, 3, 0])
+        self.assertEqual(pool.atShare(("socket9", "user")), "user")
+
+    def test_spareAgain(self) -> None:
+        """A spare number whose name is used again, by a query or a flow, is not given away."""
+        pool = FakePool(4)
+        for name in "abc":
+            self.number(pool, name)
+        self.number(pool, "x", 2 * HOLD)
+        self.assertEqual(pool.inUse, 1)
+        self.assertEqual(self.number(pool, "b", 2 * HOLD), 2)
+        pool.flowJoined("198.19.0.1")
+        fake = pool.find("198.19.0.3")
+        assert fake is not None
+        self.assertFalse(pool.renew(fake, 2 * HOLD))
+        pool.hold(fake, 2 * HOLD)
+        self.assertTrue(pool.renew(fake, 2 * HOLD))
+        self.assertEqual(self.number(pool, "d", 2 * HOLD), 0)
+        self.assertEqual(pool.inUse, 4)
 
     def test_restart(self) -> None:
         """Saved names are restored in the same order, and are in use for a while."""
@@ -137,7 +207,7 @@ class PoolTests(SynchronousTestCase):
         keeps a number that is in use.
         """
         chance = random.Random(7)
-        pool, now = FakePool(20), 0.0
+        pool, now = FakePool(20, (8,)), 0.0
         held: dict[str, tuple[int, float]] = {}
         flows: list[tuple[str, int]] = []
         for _ in range(20_000):
@@ -145,10 +215,11 @@ class PoolTests(SynchronousTestCase):
             name = f"n{chance.randrange(40)}.example"
             step = chance.randrange(10)
             if step < 6:
-                number = self.number(pool, name, now)
+                client = chance.choice("xyz")
+                number = self.number(pool, name, now, client)
                 if number:
                     held[name] = number, now + HOLD
-                else:
+                elif pool.atShare((client,)) is None:
                     inUse = {each for each, (_, until) in held.items() if until > now}
                     self.assertEqual(len(inUse | {each for each, _ in flows}), 20)
             elif step < 8 and name in held and held[name][1] > now and len(flows) < 25:
@@ -160,10 +231,13 @@ class PoolTests(SynchronousTestCase):
                 held[gone] = number, now + HOLD
             if chance.randrange(500) == 0:
                 saved = pool.saved()
-                pool = FakePool(20)
+                pool = FakePool(20, (8,))
                 pool.restore(saved, now)
                 flows.clear()
                 held = {each: (number, now + HOLD) for number, each in saved}
+            charges = Counter(each for fake in pool._byName.values() for each in fake.charged)
+            self.assertEqual(pool._taken, dict(charges))
+            self.assertTrue(all(count <= 8 for count in charges.values()))
             numbers = [number for number, _ in pool.saved()]
             self.assertEqual(len(numbers), len(set(numbers)))
             mine = {each: number for each, (number, until) in held.items() if until > now}

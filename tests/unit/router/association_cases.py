@@ -19,7 +19,7 @@ from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.faults import Faults
-from nanotun.testing import FakeUpstream, MemoryEngine, MemoryRequest, MemoryTunOpener
+from nanotun.testing import FakeNames, FakeUpstream, MemoryEngine, MemoryRequest, MemoryTunOpener
 
 WEB = Endpoint("192.0.2.1", 443)
 DNS = Endpoint("192.0.2.53", 53)
@@ -82,7 +82,9 @@ class AssociationCase(SynchronousTestCase):
         self.patch(Faults, "_log", log)
         said = TroubleLog(self.clock, log, LogLevel.info)
         self.addCleanup(said.stop)
-        self.associations = Associations(self.engine, self.clock, self.trouble, said, self.choose)
+        self.associations = Associations(
+            self.engine, self.clock, self.trouble, said, FakeNames(), self.choose
+        )
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
         self.addCleanup(self.engine.stop)
 

@@ -237,6 +237,17 @@ class RedirectionTests(RedirectionCase):
         self.names.answer("192.0.2.7")
         self.assertEqual(list(self.engine.attached), [requests[0].flow.id])
 
+    def test_held(self) -> None:
+        """All names that an association is used for stay in use until its end."""
+        for host in ("198.19.0.1", "198.19.0.2", "192.0.2.9"):
+            self.ask(Endpoint(host, 443))
+        self.upstream.answerDatagrams()
+        self.names.answer("192.0.2.7")
+        self.names.answer("192.0.2.8")
+        self.assertEqual(self.names.open, ["198.19.0.1", "198.19.0.2"])
+        self.router.stop()
+        self.assertEqual(self.names.open, [])
+
     def test_stop(self) -> None:
         """The stop cancels lookups and drops their flows."""
         looking, waiting = self.ask(), self.ask(port=40001)
@@ -324,6 +335,16 @@ class NamedTests(RedirectionCase):
         request = self.ask()
         self.upstream.answerDatagrams()
         self.assertEqual(self.engine.named[self.numbers(request)[0]], "a.example")
+
+    def test_held(self) -> None:
+        """A name stays in use until its association ends, once for all its flows."""
+        self.ask()
+        self.ask(Endpoint("198.19.0.1", 444))
+        self.assertEqual(self.names.open, [])
+        self.upstream.answerDatagrams()
+        self.assertEqual(self.names.open, ["198.19.0.1"])
+        self.engine.endAssociation(next(iter(self.engine.associations)))
+        self.assertEqual(self.names.open, [])
 
     def test_stop(self) -> None:
         """The stop drops flows that wait, and every flow after it."""
