@@ -57,6 +57,8 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import makeOwners, ownerOptions
+from nanotun.owners.askers import Askers
+from nanotun.owners.sockets import KernelSockets
 from nanotun.router.router import FlowRouter
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.tun.device import LinuxTunOpener
@@ -88,6 +90,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
         good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
     marked = MarkedRoute(settings.tunName, reactor.seconds)
+    askers = Askers(KernelSockets(settings.tunName))
     try:
         engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
         gateway = makeGateway(
@@ -98,6 +101,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
             noted=any(url.scheme.sendsNames for url in settings.proxy),
             # In a cell no process is the daemon.
             bootstraps=findsOwners,
+            userOf=askers.find if findsOwners else lambda flow: None,
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))

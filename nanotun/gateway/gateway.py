@@ -5,7 +5,7 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
-from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
@@ -27,7 +27,7 @@ from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
-from nanotun.gateway.fakeip.front import SOCKET_SHARE, FakeDns, FakeIpNames
+from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
@@ -68,6 +68,7 @@ class Gateway:
 
     @param makeDatagram: C{AF_INET} or C{AF_INET6} to a UDP socket that is marked and
         non-blocking.
+    @param userOf: see L{FakeDns}.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
@@ -80,6 +81,7 @@ class Gateway:
         engine: IPacketEngine,
         makeDatagram: Callable[[int], socket.socket],
         options: NameOptions,
+        userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
@@ -100,9 +102,11 @@ class Gateway:
         self._pool: FakePool | None = None
         self.names: RealNames | FakeIpNames
         if options.faked:
-            pool = self._pool = FakePool(shares=(SOCKET_SHARE,))
+            pool = self._pool = FakePool(shares=(SOCKET_SHARE, USER_SHARE))
             self._fakes = FakeAnswers(pool, options.exclude)
-            self._answering = self._fakeDns = FakeDns(reactor, self._fakes, pool, self._relay)
+            self._answering = self._fakeDns = FakeDns(
+                reactor, self._fakes, pool, self._relay, userOf
+            )
             store = FakeStore(options.stateFile)
             self.names = FakeIpNames(reactor, pool, store, lookup, options.flowHold)
         else:
@@ -222,6 +226,7 @@ def makeGateway(
     makeDatagram: Callable[[int], socket.socket],
     noted: bool = False,
     bootstraps: bool = True,
+    userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
 ) -> Gateway:
     """
     Make a gateway, which is to be configured.  Opens nothing yet.
@@ -229,6 +234,7 @@ def makeGateway(
     @param makeDatagram: see L{Gateway}.
     @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
     @param bootstraps: see L{NameOptions.bootstraps}.
+    @param userOf: see L{FakeDns}.
     """
     options = NameOptions(
         noted=noted,
@@ -238,7 +244,7 @@ def makeGateway(
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
         bootstraps=bootstraps,
     )
-    return Gateway(reactor, engine, makeDatagram, options)
+    return Gateway(reactor, engine, makeDatagram, options, userOf)
 
 
 def givesFake(settings: Settings, name: str) -> bool:

@@ -4,6 +4,7 @@ Flows to fake addresses, with a witness on the uplink that nothing is looked up 
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def hearHttp(connection: socket.socket) -> bytes:
 
 class FakeNamesChecks(TunnelCase):
     """What leaves the machine for a fake address."""
+
+    # Tens of thousands of queries take a while.
+    seconds = 120
 
     def fakes(self, **settings: object) -> Daemon:
         """Start a daemon with fake addresses, whose servers are in the world."""
@@ -172,6 +176,31 @@ class FakeNamesChecks(TunnelCase):
         waitUntil(lambda: sentence in daemon.log(), 10, "the line about the relay")
         self.assertNotIn("takes no host names", daemon.log())
 
+    def names(self, start: int, sockets: list[socket.socket]) -> int:
+        """Ask for a new name by each socket; returns how many have got an address."""
+        for number, sock in enumerate(sockets, start):
+            message = dns.Message(number % 65536, recDes=1)
+            message.addQuery(f"n{number}.example", dns.A)
+            sock.sendto(message.toStr(), (IPV4.gateway, nameserver.PORT))
+        return sum(sock.recv(512)[3] & 15 == 0 for sock in sockets)
+
+    def test_user(self) -> None:
+        """Nor does one that asks for each name from another socket stop other users."""
+        self.nameServer4()
+        daemon = self.fakes(proxy=f"socks5://{IPV4.proxy}:1080")
+        answered = 0
+        for start in range(0, 34_000, 100):
+            sockets = [self.unconnected() for _ in range(100)]
+            for sock in sockets:
+                os.fchown(sock.fileno(), 1000, -1)
+            answered += self.names(start, sockets)
+            for sock in sockets:
+                sock.close()
+        # A quarter until many are in use, and then its share.
+        self.assertEqual(answered, 2 * 16383)
+        self.assertTrue(self.lookUp("A", "new.example"))
+        self.assertIn("The programs of uid 1000 have asked for 16,383 names", daemon.log())
+
     def test_flood(self) -> None:
         """One program that asks for 70,000 names does not stop another, nor does it take an
         address that is in use."""
@@ -183,14 +212,7 @@ class FakeNamesChecks(TunnelCase):
         app = self.datagrams(server.port, before)
         self.assertEchoes(app)
         flood = self.datagrams(nameserver.PORT, IPV4.gateway)
-        answered = 0
-        for start in range(0, 70_000, 100):
-            for number in range(start, start + 100):
-                message = dns.Message(number % 65536, recDes=1)
-                message.addQuery(f"n{number}.example", dns.A)
-                flood.send(message.toStr())
-            for _ in range(100):
-                answered += flood.recv(512)[3] & 15 == 0
+        answered = sum(self.names(start, [flood] * 100) for start in range(0, 70_000, 100))
         # As many as one socket may have, and no others.
         self.assertEqual(answered, 4095)
         self.assertTrue(self.lookUp("A", "new.example"))

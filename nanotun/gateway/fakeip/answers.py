@@ -22,7 +22,7 @@ excluded names, and names that no host can have.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.gateway.dns.addresses import packName, questionName
@@ -99,13 +99,15 @@ class FakeAnswers:
             self._real = set(real)
             self._known.clear()
 
-    def answer(self, wire: bytes, now: float, clients: tuple[Hashable, ...] = ()) -> bytes | None:
+    def answer(
+        self, wire: bytes, now: float, clients: Callable[[], tuple[Hashable, ...]] = tuple
+    ) -> bytes | None:
         """
         Answer a query.
 
         @param wire: the query, or any other bytes.
         @param now: seconds, of the pool's clock.
-        @param clients: who asks; see L{FakePool.give}.
+        @param clients: tells who asks, see L{FakePool.give}; called only where it matters.
         @return: the answer, or L{None} if the servers are to be asked.
         """
         known = self._known.get(wire[2:])
@@ -143,9 +145,9 @@ class FakeAnswers:
         kind: int,
         name: str,
         now: float,
-        clients: tuple[Hashable, ...],
+        clients: Callable[[], tuple[Hashable, ...]],
     ) -> bytes:
-        fake = self._pool.give(name, now, clients)
+        fake = self._pool.again(name, now) or self._pool.give(name, now, clients())
         if fake is None:
             self.refused += 1
             return errorReply(wire, query, SERVFAIL)

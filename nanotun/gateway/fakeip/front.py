@@ -6,14 +6,15 @@ router the names behind fake addresses.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import isFake
-from nanotun.flow import Endpoint
+from nanotun.addresses import DNS_PORT, GATEWAY4, isFake
+from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup
 from nanotun.gateway.dns.message import LARGEST
@@ -33,18 +34,37 @@ SAVE_INTERVAL = 60.0
 #: time and come nowhere near it.
 SOCKET_SHARE = SIZE // 16
 
+#: The same for all programs of one user in one control group.
+USER_SHARE = SIZE // 4
+
+#: Numbers in use from which on that share matters.
+PRESSED = SIZE // 4
+
 
 @implementer(IAnswering)
 class FakeDns:
     """
     Answers the queries that L{FakeAnswers} has an answer to, and passes all others to the
     relay.
+
+    @param pool: that of C{answers}, with the shares of a socket and of a user.
+    @param userOf: tells whose programs send a flow, as a sentence's subject; L{None} if that
+        is not known.  It is asked where many numbers are in use, as it takes the kernel some
+        0.1 ms.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: Any, answers: FakeAnswers, pool: FakePool, relay: IAnswering) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        answers: FakeAnswers,
+        pool: FakePool,
+        relay: IAnswering,
+        userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
+    ) -> None:
         self._pool = pool
+        self._userOf = userOf
         self.counters = relay.counters
         self._clock = clock
         self._answers = answers
@@ -60,16 +80,16 @@ class FakeDns:
         largest: int = LARGEST,
     ) -> bool:
         """See L{IAnswering.query}."""
-        source = socketOf(client)
         refused = self._answers.refused
-        answer = self._answers.answer(wire, self._clock.seconds(), (source,))
+        clients = partial(self._clientsOf, client)
+        answer = self._answers.answer(wire, self._clock.seconds(), clients)
         if answer is None:
             return self._relay.query(wire, client, reply, overTCP, largest)
         self.counters.queries += 1
         self.counters.faked += 1
         if self._answers.refused > refused:
             self.counters.fakesRefused += 1
-            self._tell(source)
+            self._tell(clients())
         # At most 310 bytes, which fit everywhere.
         reply(answer)
         return True
@@ -78,18 +98,31 @@ class FakeDns:
         """Log what is held back."""
         self._trouble.stop()
 
-    def _tell(self, source: Endpoint) -> None:
+    def _clientsOf(self, client: Hashable) -> tuple[Hashable, ...]:
+        """Who is charged with a name: a socket, and perhaps a user."""
+        source = socketOf(client)
+        if self._pool.inUse < PRESSED or not source.port:
+            return (source,)
+        asked = getattr(client, "asked", None) or Endpoint(GATEWAY4, DNS_PORT)
+        user = self._userOf(Flow(0, Protocol.UDP, source, asked))
+        return (source,) if user is None else (source, user)
+
+    def _tell(self, clients: tuple[Hashable, ...]) -> None:
         """A name has got no address."""
-        if self._pool.atShare((source,)) is None:
+        client = self._pool.atShare(clients)
+        if client is None:
             self._trouble.report(
                 f"All {SIZE:,} fake addresses are in use, so names that are new get no answer "
                 "until some are free. Look for programs that ask for a great many names."
             )
             return
-        who = f"The program at {source}" if source.port else f"{source.host}, by TCP,"
+        share, have, get = USER_SHARE, f"{client} have", "get"
+        if isinstance(client, Endpoint):
+            share, get = SOCKET_SHARE, "gets"
+            have = f"The program at {client} has" if client.port else f"{client.host}, by TCP, has"
         self._trouble.report(
-            f"{who} has asked for {SOCKET_SHARE:,} names within {HOLD:g} s and gets no answer "
-            "about new ones until some are free; others are not affected."
+            f"{have} asked for {share:,} names within {HOLD:g} s and {get} no answer about new "
+            "ones until some are free; others are not affected."
         )
 
 

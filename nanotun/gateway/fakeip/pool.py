@@ -141,10 +141,10 @@ class FakePool:
             number that was in no use.
         @return: L{None} if all numbers are in use, or a client has its share.
         """
-        fake = self._byName.get(name)
-        if fake is not None and fake.name not in self._spare:
-            self.hold(fake, now)
+        fake = self.again(name, now)
+        if fake is not None:
             return fake
+        fake = self._byName.get(name)
         self._expire(now, clients)
         if self.atShare(clients) is not None:
             return None
@@ -159,6 +159,11 @@ class FakePool:
             self._taken[client] = self._taken.get(client, 0) + 1
         self.hold(fake, now)
         return fake
+
+    def again(self, name: str, now: float) -> Fake | None:
+        """As L{give}, for a name whose number is in use already; L{None} for any other."""
+        fake = self._byName.get(name)
+        return fake if fake is not None and self.renew(fake, now) else None
 
     def renew(self, fake: Fake, now: float) -> bool:
         """

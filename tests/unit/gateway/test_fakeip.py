@@ -12,12 +12,15 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.addresses import DNS_PORT, GATEWAY4
+from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DnsClient
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.fakeip import front
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
@@ -25,6 +28,8 @@ from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
 from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
+
+GATEWAY = Endpoint(GATEWAY4, DNS_PORT)
 
 
 class FakeLookup(Lookup):
@@ -96,6 +101,31 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertEqual(self.ask("other6.example", host="fdfe:dcba:9876::2"), 0)
         (line,) = self.logged
         self.assertIn("The program at 198.18.0.2:40000 has asked for", line)
+
+    def test_user(self) -> None:
+        """When many addresses are in use, the programs of one user together have a share,
+        whatever sockets they use, and others have theirs."""
+        self.patch(front, "PRESSED", 20)
+        flows: list[Flow] = []
+
+        def userOf(flow: Flow) -> str:
+            flows.append(flow)
+            return "The programs of uid 7" if flow.source.port < 50000 else "Others"
+
+        pool = FakePool(100, (100, 30))
+        self.dns = FakeDns(Clock(), FakeAnswers(pool), pool, self.relay, userOf)
+        self.addCleanup(self.dns.stop)
+        codes = [self.ask(f"n{number}.example", 1 + number) for number in range(20)]
+        self.assertEqual((codes, flows), ([0] * 20, []))
+        codes = [self.ask(f"m{number}.example", 30000 + number) for number in range(40)]
+        self.assertEqual(codes, [0] * 30 + [2] * 10)
+        self.assertEqual(flows[0], Flow(0, Protocol.UDP, Endpoint("198.18.0.2", 30000), GATEWAY))
+        self.assertEqual(self.ask("other.example", 60000), 0)
+        (line,) = self.logged
+        self.assertIn("The programs of uid 7 have asked for 16,383 names within 90 s and get", line)
+        asked = len(flows)
+        self.assertEqual(self.ask("n3.example", 30001), 0)
+        self.assertEqual(len(flows), asked)
 
     def test_streams(self) -> None:
         """All connections of a host are one client."""
