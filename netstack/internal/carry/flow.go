@@ -22,6 +22,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"nanotun/netstack/internal/direct"
+	"nanotun/netstack/internal/plainhttp"
 )
 
 // Marks of a flow's state word.
@@ -45,6 +46,8 @@ type Flow struct {
 	Queue waiter.Queue
 	// Endpoint is the app's side, set before Start.
 	Endpoint *tcp.Endpoint
+	// HTTP translates what goes up, if it is not nil; set before Start.
+	HTTP *plainhttp.Rewriter
 
 	loop  *Loop
 	fd    int
@@ -69,6 +72,8 @@ type Flow struct {
 	downDone    bool   // the upstream's FIN was passed on
 	hungUp      bool   // nobody reads what goes up any more
 	bulk        bool   // the last read from the socket was a large one
+	answered    bool   // with HTTP: the first answer was looked at
+	refused     plainhttp.Reason
 }
 
 // NewFlow makes a flow that will carry between an endpoint, to be set, and fd,
@@ -140,6 +145,10 @@ func (f *Flow) Abort() { f.run(markAbort) }
 
 // Bytes returns the payload bytes carried so far.
 func (f *Flow) Bytes() (up, down uint64) { return f.bytesUp.Load(), f.bytesDown.Load() }
+
+// Refused tells why the requests of a flow that has ended could not be sent on; 0
+// if that is not why it ended.
+func (f *Flow) Refused() plainhttp.Reason { return f.refused }
 
 // Idle tells whether no byte moved for that long.
 func (f *Flow) Idle(since time.Duration) bool {

@@ -32,9 +32,17 @@ const (
 // socket is full. What it cannot write stays in the endpoint and closes the
 // app's window.
 func (f *Flow) moveUp() unix.Errno {
+	if f.HTTP != nil {
+		return f.translateUp()
+	}
 	w := socketWriter{fd: f.fd}
+	return f.moveUpBy(&w, &w)
+}
+
+// moveUpBy is moveUp by a writer that ends in w.
+func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 	for {
-		result, err := f.Endpoint.Read(&w, tcpip.ReadOptions{})
+		result, err := f.Endpoint.Read(writer, tcpip.ReadOptions{})
 		if result.Count > 0 {
 			f.bytesUp.Add(uint64(result.Count))
 			f.touch()
@@ -110,6 +118,11 @@ func (f *Flow) moveDown() unix.Errno {
 			continue
 		}
 		f.leftover = nil
+		if f.HTTP != nil && !f.answered {
+			if errno := f.firstAnswer(); errno != 0 {
+				return blocked(errno)
+			}
+		}
 		n, errno := f.readAndWrite()
 		if errno != 0 {
 			return blocked(errno)

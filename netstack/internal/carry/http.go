@@ -1,0 +1,87 @@
+package carry
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/plainhttp"
+)
+
+// requestWriter is a socketWriter that translates requests on their way.
+type requestWriter struct {
+	socketWriter
+	rewriter *plainhttp.Rewriter
+	why      plainhttp.Reason
+}
+
+// flush sends what is pending. False: errno says why not all of it.
+func (w *requestWriter) flush() bool {
+	pending := w.rewriter.Pending()
+	if len(pending) == 0 {
+		return true
+	}
+	n, err := w.socketWriter.Write(pending)
+	w.rewriter.Sent(n)
+	return err == nil
+}
+
+// Write returns how much of p was taken: less than all of it only with an error,
+// because gVisor takes anything else for a bug.
+func (w *requestWriter) Write(p []byte) (int, error) {
+	done := 0
+	for w.flush() {
+		rest := p[done:]
+		if len(rest) == 0 {
+			return done, nil
+		}
+		if n := w.rewriter.Body(rest); n > 0 {
+			// As it is, without a copy.
+			n, err := w.socketWriter.Write(rest[:n])
+			w.rewriter.Passed(n)
+			done += n
+			if err != nil {
+				return done, err
+			}
+			continue
+		}
+		n, why := w.rewriter.Translate(rest)
+		done += n
+		if why != 0 {
+			w.why, w.errno = why, unix.EPROTO
+			break
+		}
+	}
+	return done, w.errno
+}
+
+// translateUp is moveUp for a flow whose requests are translated.
+func (f *Flow) translateUp() unix.Errno {
+	w := requestWriter{socketWriter: socketWriter{fd: f.fd}, rewriter: f.HTTP}
+	// The endpoint may have nothing more, which would bring a Write.
+	w.flush()
+	errno := f.moveUpBy(&w, &w.socketWriter)
+	f.refused = w.why
+	return errno
+}
+
+// statusLength is the length of the beginning of an answer up to its status.
+const statusLength = len("HTTP/1.1 407")
+
+// firstAnswer looks at the beginning of the first answer, and leaves it in the socket.
+// A 407 would have the app ask its user for a password that is ours.
+func (f *Flow) firstAnswer() unix.Errno {
+	var start [statusLength]byte
+	n, _, err := unix.Recvfrom(f.fd, start[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err == unix.EAGAIN {
+		return unix.EAGAIN
+	}
+	// What is not whole is not looked at again, and a socket that failed fails
+	// again where it is read.
+	f.answered = true
+	if err == nil && n == statusLength && bytes.HasPrefix(start[:], []byte("HTTP/1.")) && bytes.HasSuffix(start[:], []byte(" 407")) {
+		f.refused = plainhttp.Login
+		return unix.EPROTO
+	}
+	return 0
+}
