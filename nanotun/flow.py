@@ -117,6 +117,37 @@ class Refusal(enum.IntEnum):
     PORT_UNREACHABLE = 5
 
 
+class AbsoluteForm(NamedTuple):
+    """
+    How an app's requests are sent to an HTTP proxy which has not been asked for a
+    destination (RFC 9112, section 3.2.2).
+
+    @ivar authority: a host without a port, for requests that name none or the address
+        that the app connected to.
+    @ivar authorization: the value of C{Proxy-Authorization}; empty for none.  A secret.
+    """
+
+    authority: str
+    authorization: bytes
+
+    def __repr__(self) -> str:
+        return f"<AbsoluteForm {self.authority}>"
+
+
+class NotHttp(enum.IntEnum):
+    """
+    Why a flow whose requests are sent to an HTTP proxy was reset (netstack.h,
+    NS_HTTP_...).
+    """
+
+    NOT_HTTP = 1
+    UPGRADE = 2
+    PROXY_REQUEST = 3
+    OTHER_HOST = 4
+    LOGIN = 5
+    TOO_LONG = 6
+
+
 class FlowEnd(NamedTuple):
     """
     How a joined flow ended.

@@ -207,7 +207,7 @@ func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C
 }
 
 //export ns_join
-func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t) (result C.int) {
+func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t, authority, authorization *C.char) (result C.int) {
 	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
@@ -218,7 +218,13 @@ func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointe
 	if length > 0 {
 		first = C.GoBytes(leftover, C.int(length))
 	}
-	if err := e.Join(uint64(flow), int(fd), first); err != nil {
+	var err error
+	if authority != nil {
+		err = e.JoinHTTP(uint64(flow), int(fd), first, C.GoString(authority), C.GoString(authorization))
+	} else {
+		err = e.Join(uint64(flow), int(fd), first)
+	}
+	if err != nil {
 		return -C.int(errnoOf(err))
 	}
 	return 0

@@ -40,6 +40,15 @@
 #define NS_EVENT_ASSOCIATION_CLOSED 6 /* flow is the association's id; error is why, see ns_associate */
 #define NS_EVENT_DATAGRAMS 7   /* datagrams for the services wait for ns_receive */
 #define NS_EVENT_ASSOCIATION_REFUSED 8 /* a datagram of the association was refused, and it goes on; every 2 s at most */
+#define NS_EVENT_NOT_HTTP 9    /* a flow joined with an authority was reset; error is NS_HTTP_... */
+
+/* Why a flow joined with an authority was reset */
+#define NS_HTTP_NOT_HTTP 1      /* the app sent something that is not HTTP/1, or not by the letter */
+#define NS_HTTP_UPGRADE 2       /* the app wants another protocol on this connection */
+#define NS_HTTP_PROXY_REQUEST 3 /* the app takes the destination for a proxy: CONNECT, absolute-form */
+#define NS_HTTP_OTHER_HOST 4    /* Host is another port or address than the app connected to */
+#define NS_HTTP_LOGIN 5         /* the proxy's first answer was 407 */
+#define NS_HTTP_TOO_LONG 6      /* a request's head of more than 64 KiB */
 
 /* ns_refuse's reason: what the app sees */
 #define NS_REFUSE_RESET 1            /* RST: connection refused */
@@ -172,8 +181,16 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
  * stream socket: bytes, half-close and reset are carried in both directions from
  * now on.  leftover is sent to the app first.  The library owns fd from now on,
  * also if the call fails.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
- * many flows are joined; the app hears nothing and may try again. */
-int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length);
+ * many flows are joined; the app hears nothing and may try again.
+ *
+ * authority, if not NULL, says that fd leads to an HTTP proxy which has not been asked
+ * for a destination: the app's requests are sent in absolute-form (RFC 9112, section
+ * 3.2.2).  It is a host without a port, and stands in for a missing Host and for the
+ * address that the app connected to.  authorization is the value of
+ * Proxy-Authorization; NULL or empty for none.  What cannot be sent like this is reset on both sides,
+ * with NS_EVENT_NOT_HTTP before NS_EVENT_CLOSED (EPROTO). */
+int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length,
+            char *authority, char *authorization);
 
 /* Tells the app that it cannot have this flow.  The library remembers the refusal
  * of a UDP flow for two seconds, and repeats it for each datagram. */

@@ -45,6 +45,14 @@ NS_EVENT_UDP_REQUEST = 5
 NS_EVENT_ASSOCIATION_CLOSED = 6
 NS_EVENT_DATAGRAMS = 7
 NS_EVENT_ASSOCIATION_REFUSED = 8
+NS_EVENT_NOT_HTTP = 9
+
+NS_HTTP_NOT_HTTP = 1
+NS_HTTP_UPGRADE = 2
+NS_HTTP_PROXY_REQUEST = 3
+NS_HTTP_OTHER_HOST = 4
+NS_HTTP_LOGIN = 5
+NS_HTTP_TOO_LONG = 6
 
 NS_REFUSE_RESET = 1
 NS_REFUSE_HOST_UNREACHABLE = 2
@@ -153,7 +161,11 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_lend", c_int, (c_int64,)),
     ("ns_drain", c_int, (c_int64, POINTER(ns_event), c_uint32)),
     # bytes are passed as c_void_p without a copy.
-    ("ns_join", c_int, (c_int64, c_uint64, c_int, c_void_p, c_size_t)),
+    (
+        "ns_join",
+        c_int,
+        (c_int64, c_uint64, c_int, c_void_p, c_size_t, c_char_p, c_char_p),
+    ),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
     ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32, c_void_p, c_size_t)),
@@ -220,7 +232,7 @@ class NativeLibrary:
     ns_pump: Callable[[int, int], int]
     ns_lend: Callable[[int], int]
     ns_drain: Callable[[int, Any, int], int]
-    ns_join: Callable[[int, int, int, bytes, int], int]
+    ns_join: Callable[[int, int, int, bytes, int, bytes | None, bytes | None], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
     ns_associate: Callable[[int, int, int, int, bytes, int], int]

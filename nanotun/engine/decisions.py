@@ -10,7 +10,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
-from nanotun.flow import Endpoint, Refusal
+from nanotun.flow import AbsoluteForm, Endpoint, Refusal
 
 
 class Decisions:
@@ -32,13 +32,18 @@ class Decisions:
         """The stack is about to be closed."""
         self._library = None
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""
         library = self._library
         if library is None:
             os.close(fd)
             return False
-        result = library.ns_join(self._handle, flowID, fd, leftover, len(leftover))
+        authority = authorization = None
+        if form is not None:
+            authority, authorization = form.authority.encode("ascii"), form.authorization
+        result = library.ns_join(
+            self._handle, flowID, fd, leftover, len(leftover), authority, authorization
+        )
         if result == -errno.ENOENT:
             return False
         if result == -errno.EMFILE:

@@ -27,7 +27,7 @@ from nanotun.interfaces import IFlowHandler
 DRAIN_BATCH = 256
 
 _REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
-_OF_FLOWS = (*_REQUESTS, abi.NS_EVENT_CLOSED)
+_OF_FLOWS = (*_REQUESTS, abi.NS_EVENT_CLOSED, abi.NS_EVENT_NOT_HTTP)
 
 
 @implementer(IReadDescriptor)
@@ -138,5 +138,7 @@ class EventReader:
             handler.flowRequested(FlowRequest(flow, self._decisions))
         elif kind == abi.NS_EVENT_UDP_REQUEST:
             handler.datagramFlowRequested(DatagramFlowRequest(flow, self._decisions))
+        elif kind == abi.NS_EVENT_NOT_HTTP:
+            handler.flowNotHttp(flow, error)
         else:
             handler.flowClosed(FlowEnd(flow, error, bytesUp, bytesDown))

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from nanotun.engine.decisions import Decisions
 from nanotun.errors import FlowDecidedError
-from nanotun.flow import Endpoint, Flow, Refusal
+from nanotun.flow import AbsoluteForm, Endpoint, Flow, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 
@@ -53,13 +53,13 @@ class FlowRequest(_Request):
 
     __slots__ = ()
 
-    def join(self, fd: int, leftover: bytes = b"") -> bool:
+    def join(self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
         """See L{IFlowRequest.join}."""
         decisions = self._decisions
         if decisions is None:
             raise self._decidedError("join")
         self._decisions = None
-        return decisions.joinFlow(self.flow.id, fd, leftover)
+        return decisions.joinFlow(self.flow.id, fd, leftover, form)
 
 
 @implementer(IDatagramFlowRequest)

@@ -38,6 +38,7 @@ from nanotun.interfaces.upstream import (
     INamedDatagrams,
     IUpstream,
     LegKind,
+    PlainHttp,
     unwrapDatagram,
     wrapDatagram,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "LegKind",
     "NeededFiles",
     "Option",
+    "PlainHttp",
     "ProxyURL",
     "UpstreamContext",
     "unwrapDatagram",

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from nanotun.flow import Datagram, Endpoint, FlowEnd, Protocol, Refusal, Stats
+    from nanotun.flow import (
+        AbsoluteForm,
+        Datagram,
+        Endpoint,
+        Flow,
+        FlowEnd,
+        Protocol,
+        Refusal,
+        Stats,
+    )
     from nanotun.interfaces.device import ITunDevice
     from nanotun.interfaces.upstream import DatagramLeg
 
@@ -27,7 +36,7 @@ class IFlowRequest(Interface):
 
     flow = Attribute("The L{nanotun.flow.Flow}.")
 
-    def join(fd: int, leftover: bytes = b"") -> bool:
+    def join(fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
         """
         Complete the handshake with the app, and have the native library carry both
         directions.
@@ -35,6 +44,9 @@ class IFlowRequest(Interface):
         @param fd: a connected stream socket.  The engine owns it from now on,
             also if the app has given up meanwhile.
         @param leftover: bytes that are sent to the app first.
+        @param form: says, if there is one, that the fd leads to an HTTP proxy which has not
+            been asked for a destination: the app's requests are sent to it in this form, and
+            whatever else the app sends resets the flow.
         @return: whether the app was still there.
         @raise nanotun.errors.FlowLimitError: too many flows are joined.  The app
             is told nothing, as with L{drop}.
@@ -102,6 +114,13 @@ class IFlowHandler(Interface):
 
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Called only while L{followsFlows} is true."""
+
+    def flowNotHttp(flow: Flow, reason: int) -> None:
+        """
+        A flow that was joined with a form was reset; L{flowClosed} follows.
+
+        @param reason: a value of L{nanotun.flow.NotHttp}.
+        """
 
 
 class IPacketEngine(Interface):

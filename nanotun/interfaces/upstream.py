@@ -25,6 +25,22 @@ _IPV4, _NAME, _IPV6 = b"\0\0\0\x01", b"\0\0\0\x03", b"\0\0\0\x04"
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
+class PlainHttp(NamedTuple):
+    """
+    That a leg leads to a proxy which has not been asked for a destination: it takes plain
+    http only, as requests to a proxy (RFC 9112, section 3.2.2).
+
+    @ivar proxy: the proxy's URL without its password.
+    @ivar authorization: the value of C{Proxy-Authorization}; empty for none.  A secret.
+    """
+
+    proxy: str
+    authorization: bytes
+
+    def __repr__(self) -> str:
+        return f"<PlainHttp {self.proxy}>"
+
+
 class Connection(NamedTuple):
     """
     A leg for a TCP flow.
@@ -32,10 +48,13 @@ class Connection(NamedTuple):
     @ivar fd: a connected, non-blocking stream socket; the holder of this value
         owns it.
     @ivar leftover: bytes for the app that came after the end of the handshake.
+    @ivar http: what requests through it have to look like; L{None} where it leads to the
+        destination.
     """
 
     fd: int
     leftover: bytes
+    http: PlainHttp | None = None
 
 
 class LegKind(enum.IntEnum):

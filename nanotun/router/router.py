@@ -41,6 +41,7 @@ from nanotun.interfaces import (
     IUpstream,
 )
 from nanotun.log.trouble import TroubleLog
+from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.redirection import Redirection
@@ -107,6 +108,7 @@ class FlowRouter:
         self._gateway = gateway
         self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
+        self._plainHttp = PlainHttpFlows(names, self._said)
         self._tally = Tally(clock, self._log)
         self._associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self._associations, self.trouble)
@@ -121,11 +123,9 @@ class FlowRouter:
 
     @property
     def followsFlows(self) -> bool:
-        """
-        See L{IFlowHandler}: only the debug lines and fake addresses need to know of a
-        flow's end.
-        """
-        return self.logFlows or self._countsFlows or bool(self._tally.joinedFlows)
+        """See L{IFlowHandler}: the debug lines, fake addresses and plain http need it."""
+        known = self._tally.joinedFlows or self._plainHttp.flows
+        return self.logFlows or self._countsFlows or bool(known)
 
     def configure(
         self, judge: IJudge, upstream: IUpstream, direct: IUpstream, logFlows: bool
@@ -217,7 +217,12 @@ class FlowRouter:
         if self._countsFlows:
             self._names.flowClosed(end.flow.destination.host)
         if self._tally.joinedFlows:
-            self._tally.ended(end, self._shown(end.flow.destination))
+            self._tally.ended(end, _shown(self._names, end.flow.destination))
+        self._plainHttp.ended(end.flow.id)
+
+    def flowNotHttp(self, flow: Flow, reason: int) -> None:
+        """See L{IFlowHandler.flowNotHttp}."""
+        self._plainHttp.refused(flow, reason, _shown(self._names, flow.destination))
 
     @property
     def pending(self) -> int:
@@ -240,14 +245,18 @@ class FlowRouter:
     def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._tally.tellUpstream(flow, decision, upstream, self._shown(flow.destination))
+            self._tally.tellUpstream(
+                flow, decision, upstream, _shown(self._names, flow.destination)
+            )
         pending = self._pending[flow.id] = PendingFlow(self, request, decision, upstream)
         pending.begin(upstream.connect(flow.destination))
 
     def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
         if self.logFlows:
-            self._tally.tellUpstream(flow, decision, upstream, self._shown(flow.destination))
+            self._tally.tellUpstream(
+                flow, decision, upstream, _shown(self._names, flow.destination)
+            )
         if self._names.isFake(flow.destination.host):
             self._redirection.send(request, upstream)
         else:
@@ -265,19 +274,14 @@ class FlowRouter:
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:
-            self._tally.tellHalt(flow, decision, self._shown(flow.destination))
-
-    def _shown(self, destination: Endpoint) -> str:
-        """A destination for a log line, with the name that it is known by."""
-        name = self._names.nameOf(destination.host)
-        return str(destination) if name is None else f"{destination} ({name})"
+            self._tally.tellHalt(flow, decision, _shown(self._names, flow.destination))
 
     def connected(self, pending: PendingFlow, connection: Connection) -> None:
         """A pending flow has its leg."""
         request = pending.request
         self._pending.pop(request.flow.id, None)
         try:
-            joined = request.join(connection.fd, connection.leftover)
+            joined = self._plainHttp.join(request, connection)
         except FlowLimitError as error:
             # The app's kernel repeats its SYN by itself.
             self.trouble.report(str(error))
@@ -315,6 +319,12 @@ class FlowRouter:
         else:
             self.trouble.report(str(error))
         request.refuse(refusal)
+
+
+def _shown(names: INames, destination: Endpoint) -> str:
+    """A destination for a log line, with the name that it is known by."""
+    name = names.nameOf(destination.host)
+    return str(destination) if name is None else f"{destination} ({name})"
 
 
 class PendingFlow:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import EngineError, FlowDecidedError, FlowLimitError
-from nanotun.flow import Datagram, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
+from nanotun.flow import AbsoluteForm, Datagram, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
 from nanotun.interfaces import (
     DatagramLeg,
     IDatagramFlowRequest,
@@ -41,10 +41,10 @@ class MemoryRequest:
         self.decided = False
         self._engine = engine
 
-    def join(self, fd: int, leftover: bytes = b"") -> bool:
+    def join(self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
         """See L{IFlowRequest.join}."""
         self._decide()
-        return self._engine.joinFlow(self.flow.id, fd, leftover)
+        return self._engine.joinFlow(self.flow.id, fd, leftover, form)
 
     def attach(self, association: int, real: Endpoint | None = None) -> bool:
         """See L{IDatagramFlowRequest.attach}."""
@@ -162,6 +162,7 @@ class MemoryEngine(MemoryAssociations):
 
     @ivar handler: decides flows; L{None} until the start and after the stop.
     @ivar joined: flow id to the fd, which is closed by L{stop}, and leftover.
+    @ivar forms: flow id to the form of its requests.
     @ivar refused: flow id to the reason.
     @ivar dropped: flow ids.
     @ivar attached: flow id to association.
@@ -180,6 +181,7 @@ class MemoryEngine(MemoryAssociations):
         super().__init__()
         self.device: ITunDevice | None = None
         self.joined: dict[int, tuple[int, bytes]] = {}
+        self.forms: dict[int, AbsoluteForm | None] = {}
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
         self.attached: dict[int, int] = {}
@@ -316,7 +318,7 @@ class MemoryEngine(MemoryAssociations):
 
     # The decisions, for MemoryRequest.
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""
         flow = self._waiting.pop(flowID, None)
         if flow is None:
@@ -328,6 +330,7 @@ class MemoryEngine(MemoryAssociations):
             raise FlowLimitError(self.flowLimit)
         self._flows[flowID] = flow
         self.joined[flowID] = (fd, leftover)
+        self.forms[flowID] = form
         return True
 
     def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:

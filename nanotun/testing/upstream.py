@@ -20,6 +20,7 @@ from nanotun.interfaces import (
     INamedDatagrams,
     IUpstream,
     LegKind,
+    PlainHttp,
 )
 
 
@@ -128,11 +129,11 @@ class FakeUpstream:
         self.cancelled += 1
         self._datagramLegs.remove(leg)
 
-    def answer(self, leftover: bytes = b"") -> socket.socket:
+    def answer(self, leftover: bytes = b"", http: PlainHttp | None = None) -> socket.socket:
         """Open the oldest leg.  Returns the far end, which the test closes."""
         near, far = socket.socketpair()
         near.setblocking(False)
-        self._legs.pop(0).callback(Connection(near.detach(), leftover))
+        self._legs.pop(0).callback(Connection(near.detach(), leftover, http))
         return far
 
     def fail(self, error: UpstreamError) -> None:

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import DeviceError, EngineError, FlowDecidedError, FlowLimitError
-from nanotun.flow import Endpoint, FlowEnd, Refusal
+from nanotun.flow import Endpoint, Flow, FlowEnd, Refusal
 from nanotun.interfaces import (
     IDatagramFlowRequest,
     IFlowHandler,
@@ -106,6 +106,9 @@ class WaitingHandler:
     def flowClosed(self, end: FlowEnd) -> None:
         """Keep it."""
         self._keep(self.ends, end)
+
+    def flowNotHttp(self, flow: Flow, reason: int) -> None:
+        """Not looked at."""
 
     def _keep(self, where: list[Any], what: object) -> None:
         for index, (wanted, waiter) in enumerate(self._waiters):

@@ -18,6 +18,7 @@ import (
 	"nanotun/netstack/internal/datagram"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/plainhttp"
 )
 
 // Engine is one stack on one device. Its methods are called from one thread,
@@ -177,6 +178,18 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 // it owns from here on. EMFILE: there are too many flows; the app hears nothing
 // and tries again.
 func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
+	return e.join(flow, fd, leftover, nil)
+}
+
+// JoinHTTP is Join for an fd that leads to an HTTP proxy, which takes requests in
+// absolute-form; plainhttp.New has the meaning of the last two arguments.
+func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, authority, authorization string) error {
+	return e.join(flow, fd, leftover, func(t *tuple) *plainhttp.Rewriter {
+		return plainhttp.New(authority, authorization, t.destinationAddress())
+	})
+}
+
+func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tuple) *plainhttp.Rewriter) error {
 	setKeepAlive(fd, e.config.KeepAlive)
 	loop := e.loops[flow%uint64(len(e.loops))]
 	f := &joinedFlow{}
@@ -186,6 +199,9 @@ func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit
 	if w != nil && !full {
 		f.tuple = w.tuple
+		if translate != nil {
+			f.HTTP = translate(&f.tuple)
+		}
 		e.opening[w.tuple] = f
 	}
 	e.mu.Unlock()
@@ -259,6 +275,11 @@ func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 		delete(e.opening, f.tuple)
 	}
 	e.mu.Unlock()
+	if why := f.Refused(); why != 0 {
+		event := f.tuple.event(events.NotHTTP, f.ID)
+		event.Error = int32(why)
+		e.events.PostLazy(event)
+	}
 	event := f.tuple.event(events.Closed, f.ID)
 	event.Error = int32(errno)
 	event.BytesUp, event.BytesDown = up, down

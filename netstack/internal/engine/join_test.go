@@ -26,6 +26,12 @@ type joined struct {
 // open dials from the app and joins the flow, leftover first.
 func (a *app) open(leftover []byte) joined {
 	a.t.Helper()
+	return a.openBy(443, func(flow uint64) *net.TCPConn { return a.join(flow, leftover) })
+}
+
+// openBy dials from the app and has join join the flow.
+func (a *app) openBy(port uint16, join func(flow uint64) *net.TCPConn) joined {
+	a.t.Helper()
 	n := len(a.events(events.TCPRequest))
 	type dialled struct {
 		conn *gonet.TCPConn
@@ -33,11 +39,11 @@ func (a *app) open(leftover []byte) joined {
 	}
 	result := make(chan dialled, 1)
 	go func() {
-		conn, err := a.dial(443)
+		conn, err := a.dial(port)
 		result <- dialled{conn, err}
 	}()
 	flow := a.event(events.TCPRequest, n+1).Flow
-	up := a.join(flow, leftover)
+	up := join(flow)
 	d := <-result
 	must(a.t, d.err)
 	a.t.Cleanup(func() { _ = d.conn.Close() })

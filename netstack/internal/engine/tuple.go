@@ -35,6 +35,13 @@ func (t *tuple) family() uint8 {
 	return 4
 }
 
+func (t *tuple) destinationAddress() netip.Addr {
+	if t.six {
+		return netip.AddrFrom16(t.destination)
+	}
+	return netip.AddrFrom4([4]byte(t.destination[:4]))
+}
+
 // ends are the two ends of a UDP flow.
 func (t *tuple) ends() (source, destination link.End) {
 	family := uint16(t.family())

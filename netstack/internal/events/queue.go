@@ -22,6 +22,7 @@ const (
 	Datagrams         = 7
 
 	AssociationRefused = 8
+	NotHTTP            = 9
 )
 
 // Event is struct ns_event in Go's terms.

@@ -52,6 +52,9 @@ class FakeRouter:
     def flowClosed(self, end: Any) -> None:
         raise NotImplementedError
 
+    def flowNotHttp(self, flow: Any, reason: int) -> None:
+        raise NotImplementedError
+
     def stop(self) -> None:
         self.events.append("router.stop")
 

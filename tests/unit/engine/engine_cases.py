@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from nanotun.engine import abi
 from nanotun.engine.native import NativeEngine
-from nanotun.flow import FlowEnd
+from nanotun.flow import Flow, FlowEnd
 from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler, IFlowRequest
 from nanotun.testing import MemoryTunOpener
 
@@ -91,6 +91,8 @@ class RecordingHandler:
         self.datagramRequests: list[IDatagramFlowRequest] = []
         self.abandoned: list[int] = []
         self.ends: list[FlowEnd] = []
+        #: With how many flows had ended.
+        self.notHttp: list[tuple[Flow, int, int]] = []
         self.failure: Exception | None = None
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -114,6 +116,10 @@ class RecordingHandler:
     def flowClosed(self, end: FlowEnd) -> None:
         """Note it."""
         self.ends.append(end)
+
+    def flowNotHttp(self, flow: Flow, reason: int) -> None:
+        """Note it."""
+        self.notHttp.append((flow, reason, len(self.ends)))
 
 
 def request(

@@ -10,7 +10,7 @@ import os
 from nanotun.engine import abi
 from nanotun.engine.native import FLOW_LIMIT
 from nanotun.errors import FlowLimitError
-from nanotun.flow import Endpoint, Refusal
+from nanotun.flow import AbsoluteForm, Endpoint, Refusal
 from tests.unit.engine.engine_cases import HANDLE, EngineCase, request
 
 
@@ -31,7 +31,21 @@ class ConnectionTests(EngineCase):
         A join passes the fd and the leftover.
         """
         self.assertTrue(self.request.join(5, b"hello"))
-        self.assertEqual(self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5)])
+        self.assertEqual(self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5, None, None)])
+
+    def test_joinInAbsoluteForm(self) -> None:
+        """
+        A join passes the authority and the authorization, if there is one.
+        """
+        self.assertTrue(self.request.join(5, b"", AbsoluteForm("h.example", b"Basic dTpw")))
+        self.assertTrue(self.second.join(6, b"", AbsoluteForm("[2001:db8::1]", b"")))
+        self.assertEqual(
+            self.library.named("ns_join"),
+            [
+                (HANDLE, 1, 5, b"", 0, b"h.example", b"Basic dTpw"),
+                (HANDLE, 2, 6, b"", 0, b"[2001:db8::1]", b""),
+            ],
+        )
 
     def test_joinTooLate(self) -> None:
         """

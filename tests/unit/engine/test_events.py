@@ -53,6 +53,22 @@ class EventTests(EngineCase):
         (end,) = self.handler.ends
         self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
 
+    def test_notHttp(self) -> None:
+        """
+        That an app does not speak HTTP arrives with its flow, before the flow's end, and
+        also where ends are not followed.
+        """
+        event = {**request(3), "kind": abi.NS_EVENT_NOT_HTTP, "error": abi.NS_HTTP_UPGRADE}
+        for follows in (True, False):
+            self.handler.followsFlows = follows
+            self.readEvents(event, {**event, "kind": abi.NS_EVENT_CLOSED, "error": errno.EPROTO})
+        self.assertEqual(len(self.handler.ends), 1)
+        self.assertEqual([each[1:] for each in self.handler.notHttp], [(2, 0), (2, 1)])
+        self.assertEqual(
+            self.handler.notHttp[0][0],
+            Flow(3, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80)),
+        )
+
     def test_datagramRequest(self) -> None:
         """
         A request for datagrams is of another kind, and UDP.

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.engine.request import DatagramFlowRequest, FlowRequest
 from nanotun.errors import FlowDecidedError
-from nanotun.flow import Endpoint, Flow, Protocol, Refusal
+from nanotun.flow import AbsoluteForm, Endpoint, Flow, Protocol, Refusal
 from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80))
@@ -23,9 +23,9 @@ class RecordingDecisions:
     def __init__(self) -> None:
         self.made: list[tuple[object, ...]] = []
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes) -> bool:
+    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
         """Note it."""
-        self.made.append(("join", flowID, fd, leftover))
+        self.made.append(("join", flowID, fd, leftover, form))
         return True
 
     def attachFlow(self, flowID: int, association: int, real: Endpoint | None) -> bool:
@@ -82,7 +82,7 @@ class FlowRequestTests(RequestCase):
         FlowRequest(FLOW, self.decisions).drop()
         self.assertEqual(
             self.decisions.made,
-            [("join", 7, 5, b"x"), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
+            [("join", 7, 5, b"x", None), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
         )
 
     def test_secondDecision(self) -> None:

@@ -199,7 +199,7 @@ class App:
         self._there = there
         self._error = error
 
-    def join(self, fd: int, leftover: bytes = b"") -> bool:
+    def join(self, fd: int, leftover: bytes = b"", form: Any = None) -> bool:
         """See L{IFlowRequest.join}."""
         end = socket.socket(fileno=fd)
         if not self._there or self._error is not None:

@@ -60,6 +60,9 @@ class Handler:
     def flowClosed(self, end: Any) -> None:
         raise NotImplementedError
 
+    def flowNotHttp(self, flow: Any, reason: int) -> None:
+        raise NotImplementedError
+
 
 class AssociationCase(SynchronousTestCase):
     """The associations between a memory engine and a fake upstream."""

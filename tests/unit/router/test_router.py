@@ -27,7 +27,7 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Decision, Endpoint, Owner, Refusal, Verdict
+from nanotun.flow import AbsoluteForm, Decision, Endpoint, Owner, Refusal, Verdict
 from nanotun.interfaces import IFlowHandler, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
 from nanotun.router import router
@@ -204,7 +204,7 @@ class FlowTests(RouterCase):
         A join that fails is logged.
         """
 
-        def joinFlow(flowID: int, fd: int, leftover: bytes) -> bool:
+        def joinFlow(flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
             os.close(fd)
             raise OSError(errno.EINVAL, "ns_join: Invalid argument")
 
