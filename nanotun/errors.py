@@ -77,11 +77,13 @@ class UpstreamError(NanotunError):
     subclass.
 
     @ivar news: whether the sentence tells the user more than the app sees.
+    @ivar status: the status of the HTTP proxy's answer; 0 if there is none.
     """
 
-    def __init__(self, sentence: str = "", news: bool = False) -> None:
+    def __init__(self, sentence: str = "", news: bool = False, status: int = 0) -> None:
         super().__init__(sentence)
         self.news = news
+        self.status = status
 
 
 class UpstreamRefused(UpstreamError):

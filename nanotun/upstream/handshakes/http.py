@@ -58,6 +58,19 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 _ANSWER, _BODY, _AGAIN, _DONE = "ANSWER", "BODY", "AGAIN", "DONE"
 
 
+def checkHost(host: str) -> None:
+    """
+    Check that a host can be part of a request.
+
+    @raise UpstreamError: it cannot.
+    """
+    if not _HOST.fullmatch(host):
+        raise UpstreamError(
+            f"The name {host!r} is not 1 to 255 letters, digits, dots and hyphens "
+            "and cannot be sent."
+        )
+
+
 @implementer(IHandshake)
 class HttpHandshake:
     """
@@ -90,11 +103,7 @@ class HttpHandshake:
     )
 
     def __init__(self, destination: Endpoint, proxy: str, login: HttpLogin | None = None) -> None:
-        if not _HOST.fullmatch(destination.host):
-            raise UpstreamError(
-                f"The name {destination.host!r} is not 1 to 255 letters, digits, dots and hyphens "
-                "and cannot be sent."
-            )
+        checkHost(destination.host)
         self._destination = destination
         self._target = str(destination).encode("ascii")
         self._proxy = proxy

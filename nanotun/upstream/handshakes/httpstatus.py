@@ -113,7 +113,7 @@ def refusal(
         details += f", {page[0].decode('ascii')}"
     # The app sees exactly what a proxy says of a destination that it cannot reach.
     news = not exact or issubclass(kind, (UpstreamForbids, DestinationSilent))
-    return kind(f"The proxy {proxy} {said} ({details}).", news)
+    return kind(f"The proxy {proxy} {said} ({details}).", news, status)
 
 
 def _meaning(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nanotun.flow import Endpoint
 from nanotun.interfaces import Authentication, IUpstream, ProxyURL, UpstreamContext
 from nanotun.upstream.scheme import FLAG, Scheme
 
@@ -39,11 +40,17 @@ def loginOf(url: ProxyURL, eager: bool) -> HttpLogin | None:
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     from nanotun.upstream.handshakes.http import HttpHandshake
-    from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+    from nanotun.upstream.httpproxy import HttpUpstream, PortTrial
+    from nanotun.upstream.proxy import Handshakes
 
     proxy, login = str(url), loginOf(url, bool(url.option("pipeline")))
+
+    def makeTrial(destination: Endpoint) -> PortTrial:
+        own = loginOf(url, eager=False)
+        return PortTrial(HttpHandshake(destination, proxy, own), own)
+
     handshakes = Handshakes(lambda destination: HttpHandshake(destination, proxy, login))
-    return ProxyUpstream(url, handshakes, context)
+    return HttpUpstream(url, handshakes, context, makeTrial)
 
 
 HTTP = Scheme(

@@ -40,15 +40,23 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     from nanotun.upstream.handshakes.http import HttpHandshake
     from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
     from nanotun.upstream.handshakes.tlscarry import carryTls
-    from nanotun.upstream.proxy import Handshakes, ProxyUpstream
+    from nanotun.upstream.httpproxy import HttpUpstream, PortTrial
+    from nanotun.upstream.proxy import Handshakes
 
     insecure = bool(url.option("insecure"))
     # Only the proxy sees the password, provided that its certificate is checked.
     proxy, login = str(url), loginOf(url, eager=not insecure)
     tls = makeContext(url.option("ca"), insecure)
 
+    def inTls(handshake: IHandshake) -> IHandshake:
+        return TlsHandshake(handshake, proxy, tls, url.host)
+
     def connect(destination: Endpoint) -> IHandshake:
-        return TlsHandshake(HttpHandshake(destination, proxy, login), proxy, tls, url.host)
+        return inTls(HttpHandshake(destination, proxy, login))
+
+    def makeTrial(destination: Endpoint) -> PortTrial:
+        own = loginOf(url, eager=False)
+        return PortTrial(inTls(HttpHandshake(destination, proxy, own)), own)
 
     def carry(handshake: Any, connection: Connection) -> Connection:
         return carryTls(handshake.stream, connection, context.reactor)
@@ -56,7 +64,7 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     def greet() -> IHandshake:
         return TlsGreeting(proxy, tls, url.host)
 
-    return ProxyUpstream(url, Handshakes(connect, carry=carry, greet=greet), context)
+    return HttpUpstream(url, Handshakes(connect, carry=carry, greet=greet), context, makeTrial)
 
 
 HTTPS = Scheme(
