@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
-from nanotun.doctor import local, neighbours, network, trial, upstreams
+from nanotun.doctor import local, neighbours, network, plainhttp, trial, upstreams
 from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
 from nanotun.engine import abi
@@ -28,6 +28,7 @@ from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.httpproxy import HttpUpstream
 from nanotun.upstream.make import groupOf, upstreamsFor
 
 #: Seconds at most for one step of a conversation with a proxy, even if connectTimeout is
@@ -84,6 +85,11 @@ def allChecks(
                 names=settings.dnsMode == "fake-ip",
             )
             for proxy, url in zip(proxies, settings.proxy, strict=True)
+        ),
+        *(
+            plainhttp.PlainHttpCheck(proxy, target.host)
+            for proxy in proxies
+            if target is not None and isinstance(proxy, HttpUpstream)
         ),
         *dnsChecks(settings, proxies, context),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),

@@ -153,6 +153,9 @@ class ProxyCheck:
                 "Try another --target; if all fail, look at the proxy's rules.",
             )
         os.close(connection.fd)
+        if connection.http is not None:
+            text = f"It forbids CONNECT to {target}, and may take requests for it."
+            return Finding(self.name, Level.INFO, text)
         return Finding(self.name, Level.OK, f"It connects to {target}.")
 
     @inlineCallbacks

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.finding import Finding, ICheck, Level
+from nanotun.doctor.plainhttp import PlainHttpCheck
 from nanotun.doctor.trial import TrialCheck
 from nanotun.doctor.upstreams import (
     NOWHERE,
@@ -466,6 +467,15 @@ class ChecksTests(CheckCase):
             self.assertEqual([type(check) for check in found], kinds)
         (finding,) = ClearNamesCheck("It is so; do this.").run()
         self.assertEqual((finding.level, finding.text), (Level.INFO, "It is so; do this."))
+
+    def test_plainHttp(self) -> None:
+        """With a target, plain http is tried through each HTTP proxy, and through no other."""
+        wanted = settings("--proxy", "http://10.0.0.2,https://10.0.0.3,socks5://10.0.0.4")
+        target = Endpoint("example.org", 443)
+        checks = allChecks(
+            wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
+        )
+        self.assertEqual(len([each for each in checks if isinstance(each, PlainHttpCheck)]), 2)
 
     def test_basic(self) -> None:
         """The basic checks need no configuration."""
