@@ -30,7 +30,7 @@ TINYPROXY_CREDENTIALS = f"{USER}:{TINYPROXY_PASSWORD}@"
 class HttpServers(schemes.ProgramsCase):
     """The proxies, and TLS in front of them."""
 
-    programs = ("openssl", "squid", "stunnel", "tinyproxy")
+    programs: tuple[str, ...] = ("openssl", "squid", "stunnel", "tinyproxy")
 
     def tinyproxy(self) -> int:
         """Start tinyproxy with a password; return its port."""

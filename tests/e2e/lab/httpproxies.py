@@ -35,6 +35,7 @@ LogLevel Warning
 Filter "{filter}"
 FilterExtended On
 {auth}
+{ports}
 """
 
 _SQUID = """\
@@ -51,15 +52,24 @@ cache_log /dev/stderr
 cache_effective_user {user}
 visible_hostname lab
 dns_nameservers 127.0.0.1
+hosts_file hosts
 max_filedescriptors 4096
 shutdown_lifetime 0 seconds
 connect_timeout 30 seconds
 forward_max_tries 1
 {auth}
+{ports}
 acl forbidden dst {forbidden}
 http_access deny forbidden
 http_access {access}
 """
+
+#: The rules about ports of squid as it is delivered.
+_SQUID_PORTS = """\
+acl SSL_ports port 443
+acl Safe_ports port 80 443 1025-65535
+http_access deny !Safe_ports
+http_access deny CONNECT !SSL_ports"""
 
 _SQUID_AUTH = {
     "": ("", "allow all"),
@@ -86,11 +96,17 @@ _SQUID_USER = "nobody"
 class Tinyproxy(Server):
     """
     Tinyproxy.  It answers 500 whenever it cannot connect, for whatever reason.  With C{auth}
-    it requires L{USER} and L{TINYPROXY_PASSWORD}.
+    it requires L{USER} and L{TINYPROXY_PASSWORD}, with C{portRule} it forbids CONNECT to all
+    ports but 443.
     """
 
     def __init__(
-        self, namespace: Namespace, directory: Path, auth: bool = False, port: int = 8888
+        self,
+        namespace: Namespace,
+        directory: Path,
+        auth: bool = False,
+        port: int = 8888,
+        portRule: bool = False,
     ) -> None:
         config = directory / f"tinyproxy-{port}.conf"
         forbidden = directory / f"tinyproxy-{port}.filter"
@@ -100,6 +116,7 @@ class Tinyproxy(Server):
                 port=port,
                 filter=forbidden,
                 auth=f"BasicAuth {USER} {TINYPROXY_PASSWORD}" if auth else "",
+                ports="ConnectPort 443" if portRule else "",
             )
         )
         argv = ["tinyproxy", "-d", "-c", str(config)]
@@ -120,9 +137,13 @@ class Squid(Server):
         auth: str = "",
         port: int = 3128,
         nonceUses: int = 50,
+        portRule: bool = False,
+        hosts: str = "",
     ) -> None:
         """
         @param auth: C{"basic"}, C{"digest"} or nothing.
+        @param portRule: whether it forbids CONNECT to port 80, as it does by default.
+        @param hosts: the names that it knows, as in hosts(5).
         @param nonceUses: number of requests for which one Digest nonce is valid.
         """
         own = directory / f"squid-{port}"
@@ -135,9 +156,11 @@ class Squid(Server):
                 auth=settings.format(nonceUses=nonceUses),
                 forbidden=" ".join(FORBIDDEN.values()),
                 access=access,
+                ports=_SQUID_PORTS if portRule else "",
             )
             + "http_access deny all\n"
         )
+        (own / "hosts").write_text(hosts)
         users = own / "users"
         users.write_text(_users(auth))
         account = pwd.getpwnam(_SQUID_USER)

@@ -50,8 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         """Receive the body and send its hash."""
         self._tell()
         digest = hashlib.sha256()
-        left = int(self.headers["Content-Length"])
         buffer = memoryview(bytearray(READ_SIZE))
+        if self.headers["Transfer-Encoding"] == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                digest.update(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+        left = int(self.headers["Content-Length"] or 0)
         while left:
             count = self.rfile.readinto(buffer[: min(left, READ_SIZE)])  # type: ignore[attr-defined]
             if not count:
