@@ -30,6 +30,8 @@ class InRun(NamedTuple):
         C{fixed}, or the default.
     @ivar fixed: the value that counts unless a flag or variable sets one, whatever the
         file says; written as in the file.  L{None}: as for the daemon.
+    @ivar guarded: whether only a flag may change C{fixed}: the setting opens a way past the
+        proxy, which neither a file nor a variable may do unseen.
     @ivar metavar: what the help of C{nanotun run} calls the value.
     @ivar help: how that help explains the setting; where this is empty, the setting is
         only named.
@@ -37,6 +39,7 @@ class InRun(NamedTuple):
 
     refused: bool = False
     fixed: str | None = None
+    guarded: bool = False
     metavar: str = ""
     help: str = ""
 

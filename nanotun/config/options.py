@@ -109,6 +109,8 @@ class Options(ArrangedOptions):
 
     @ivar settings: the L{Settings}, once the options were parsed.
     @ivar given: the names of the settings that a flag or an environment variable sets.
+    @ivar flags: the names of the settings that a flag sets.
+    @ivar filed: the names of the settings that the file sets.
     @ivar confirm: seconds until all changes are taken back unless the user confirms them,
         or 0.
     @ivar notices: sentences to log as warnings once logging has begun.
@@ -142,6 +144,8 @@ class Options(ArrangedOptions):
 
     settings: Settings
     given: frozenset[str] = frozenset()
+    flags: frozenset[str] = frozenset()
+    filed: frozenset[str] = frozenset()
     confirm = 0
     notices: tuple[str, ...] = ()
     defaultFile = DEFAULT_FILE
@@ -169,8 +173,8 @@ class Options(ArrangedOptions):
 
     def readSettings(self, uid: int, environment: Mapping[str, str]) -> None:
         """
-        Read the files, merge them with flags and variables, and set L{settings}, L{given}
-        and L{notices}.
+        Read the files, merge them with flags and variables, and set L{settings}, L{given},
+        L{flags}, L{filed} and L{notices}.
 
         @param uid: the effective user id of this process.
         @param environment: the environment variables.
@@ -190,8 +194,11 @@ class Options(ArrangedOptions):
             if self[key.flag] is not None
         }
         given = {**variableValues(environment), **flagValues}
-        self.settings = makeSettings(fileValues, given, path, self.defaultFile)
+        fallback = {} if path is not None else self.fallback(environment)
+        self.settings = makeSettings(fileValues, {**fallback, **given}, path, self.defaultFile)
         self.given = frozenset(given)
+        self.flags = frozenset(flagValues)
+        self.filed = frozenset(fileValues)
         self.notices += strayVariables(environment, OTHER_VARIABLES)
         self.notices += self.settingNotices()
         self._readConfirm()
@@ -207,6 +214,12 @@ class Options(ArrangedOptions):
                 f"this machine can read it; run 'chmod o-r {path}'.",
             )
         self._findPassword(uid, environment)
+
+    def fallback(self, environment: Mapping[str, str]) -> dict[str, Given]:
+        """
+        Values by key, for what neither a flag nor a variable sets; asked without a file only.
+        """
+        return {}
 
     def settingNotices(self) -> tuple[str, ...]:
         """Sentences about settings that do not do together what they promise."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping
 
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun import __version__
+from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.options import FILE_LIMIT, Options, readFile
 from nanotun.errors import ConfigError
@@ -145,6 +147,32 @@ class OptionsTests(FileCase):
         flags = ("--fake-ip-exclude", "a", "--fake-ip-exclude=b.example,c")
         settings = self.parse("-c", path, *flags).settings
         self.assertEqual(settings.fakeIpExclude, ("a", "b.example", "c"))
+
+    def test_fallback(self) -> None:
+        """A fallback counts after flags and variables, is neither, and is for no file."""
+
+        class Falling(Options):
+            """Options that fall back on a variable X."""
+
+            def fallback(self, environment: Mapping[str, str]) -> dict[str, Given]:
+                """See L{Options.fallback}."""
+                return {"mtu": Given(int(environment["X"]), "X"), "proxy": Given(["x"], "X")}
+
+        def read(*arguments: str, **environment: str) -> Options:
+            options = Falling()
+            options.postOptions = lambda: None  # type: ignore[method-assign]
+            options.parseOptions(list(arguments))
+            options.readSettings(os.geteuid(), {"X": "1400", **environment})
+            return options
+
+        options = read("--tun", "t0", NANOTUN_MTU="1300")
+        self.assertEqual((options.settings.mtu, options.settings.proxy[0].host), (1300, "x"))
+        self.assertEqual((options.given, options.flags), ({"mtu", "tunName"}, {"tunName"}))
+        self.assertEqual(read().settings.mtu, 1400)
+        options = read("-c", self.write("proxy: h\ndnsCache: false\n"))
+        self.assertEqual((options.settings.mtu, options.filed), (1500, {"proxy", "dnsCache"}))
+        error = self.assertRaises(ConfigError, read, X="1")
+        self.assertTrue(str(error).startswith("X must be "), error)
 
     def test_error(self) -> None:
         """A wrong setting ends the program with status 1 and the sentence, and no help."""
