@@ -66,11 +66,13 @@ def makeJudge(
     owners: Owners | None,
     gateway: Gateway,
     marked: MarkedRoute,
+    inCell: bool = False,
 ) -> Judge:
     """
     What decides about flows under these settings.
 
     @param gateway: knows this machine's addresses.
+    @param inCell: whether the flows come from the cell of C{nanotun run}.
     """
     return Judge(
         settings,
@@ -80,4 +82,5 @@ def makeJudge(
         upstreams.dials,
         os.getpid,
         ConnectedNetworks(settings.tunName, time.monotonic).holds,
+        inCell,
     )

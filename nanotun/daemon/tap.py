@@ -79,13 +79,13 @@ class Tunnel(NamedTuple):
     device: TunnelDevice
 
 
-def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners: bool) -> Tunnel:
+def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: bool) -> Tunnel:
     """
     Make the parts that carry traffic.
 
     @param opener: opens the device, in the network namespace where it belongs.
-    @param findsOwners: whether that is this process's own network namespace, so that the
-        processes of flows can be found.
+    @param inCell: whether that is the cell of C{nanotun run}, whose processes are not
+        looked for and which has no way to this machine's links.
     @raise SystemExit: there is no such engine, a file that a proxy's URL names is no
         good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
@@ -100,17 +100,17 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, findsOwners
             openDatagram,
             noted=any(url.scheme.sendsNames for url in settings.proxy),
             # In a cell no process is the daemon.
-            bootstraps=findsOwners,
-            userOf=askers.find if findsOwners else lambda flow: None,
+            bootstraps=not inCell,
+            userOf=(lambda flow: None) if inCell else askers.find,
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
         upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
-        owners = ownersFor(settings, reactor) if findsOwners else None
+        owners = None if inCell else ownersFor(settings, reactor)
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     gateway.configure(settings, upstreams.ways)
-    judge = makeJudge(settings, upstreams, owners, gateway, marked)
+    judge = makeJudge(settings, upstreams, owners, gateway, marked, inCell)
     router = FlowRouter(
         judge,
         upstreams.upstream,
@@ -139,7 +139,7 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
-    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, findsOwners=True)
+    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, inCell=False)
     marked, engine, gateway, current, router, device = tunnel
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
@@ -223,7 +223,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     from twisted.internet import reactor
 
     settings = options.settings
-    tunnel = makeTunnel(settings, opener, reactor, findsOwners=False)
+    tunnel = makeTunnel(settings, opener, reactor, inCell=True)
     marked, engine, gateway, current, router, device = tunnel
     root = MultiService()
     parts = Parts(device, engine, gateway, router, before=(marked,))

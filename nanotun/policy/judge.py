@@ -62,6 +62,7 @@ def rulesFor(
     localProxy: bool,
     ownPid: Callable[[], int] = lambda: 0,
     isConnected: Callable[[str], bool] = lambda host: False,
+    inCell: bool = False,
 ) -> Rules:
     """
     The rules of a configuration.
@@ -69,6 +70,7 @@ def rulesFor(
     @param localProxy: from L{runsLocally}.
     @param ownPid: the daemon's process; see L{Rules}.
     @param isConnected: see L{Rules}.
+    @param inCell: whether the flows come from the cell of C{nanotun run}.
     """
     return Rules(
         ownPid=ownPid,
@@ -80,6 +82,7 @@ def rulesFor(
         lanDirect=settings.lan == "direct",
         lanOnlyPorts=settings.lanOnlyPorts,
         isConnected=isConnected,
+        linkDirect=not inCell,
     )
 
 
@@ -97,6 +100,7 @@ class Judge:
     @param dials: whether a proxy whose URL has a host name is dialled at an endpoint.
     @param ownPid: the daemon's process; see L{Rules}.
     @param isConnected: see L{Rules}.
+    @param inCell: whether the flows come from the cell of C{nanotun run}.
     """
 
     def __init__(
@@ -108,9 +112,10 @@ class Judge:
         dials: Callable[[Endpoint], bool] = lambda endpoint: False,
         ownPid: Callable[[], int] = lambda: 0,
         isConnected: Callable[[str], bool] = lambda host: False,
+        inCell: bool = False,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        self.rules = rules = rulesFor(settings, localProxy, ownPid, isConnected)
+        self.rules = rules = rulesFor(settings, localProxy, ownPid, isConnected, inCell)
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn

@@ -69,6 +69,14 @@ _LINK = {
     for special in SPECIALS
     if special.reach is Reach.LINK
 }
+_LINK_CLOSED = {
+    special: Decision(
+        Verdict.REJECT,
+        "link-local",
+        f"{special} is this machine's own link, which a command of 'nanotun run' does not reach",
+    )
+    for special in _LINK
+}
 _RESERVED = {
     special: Decision(
         Verdict.DIRECT, "reserved", f"{special} is not on the Internet, and lan is direct"
@@ -102,6 +110,8 @@ class Rules:
     @param lanOnlyPorts: what is for local networks only, by protocol and port.
     @param isConnected: whether a literal address belongs to a network that is connected to
         this machine.  Never raises.
+    @param linkDirect: whether link-local addresses go past the proxy; otherwise they are
+        refused.
     """
 
     def __init__(
@@ -115,13 +125,15 @@ class Rules:
         lanDirect: bool = True,
         lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
         isConnected: Callable[[str], bool] = lambda host: False,
+        linkDirect: bool = True,
     ) -> None:
         self.needsOwner = processes or localProxy
         self._ownPid = ownPid
         self._dnsOverride = dnsOverride
         self._fakes = fakes
         self._excluded = NetworkMap((network, network) for network in excludedIPs)
-        self._specials = {**_LINK, **_RESERVED} if lanDirect else _LINK
+        link = _LINK if linkDirect else _LINK_CLOSED
+        self._specials = {**link, **_RESERVED} if lanDirect else link
         self._lanOnlyPorts = lanOnlyPorts
         self._isConnected = isConnected
 

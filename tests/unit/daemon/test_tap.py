@@ -23,6 +23,7 @@ from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.tap import engineFactory, makeCellService, makeService, origins
 from nanotun.errors import EngineError
+from nanotun.flow import Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.testing import MemoryTunOpener
@@ -211,6 +212,8 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertFalse(tunnel.running or opener.devices)
         self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
         self.assertEqual(tunnel.parts.after, ())
+        flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("169.254.169.254", 80))
+        self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, Verdict.REJECT)
         sole, services = upstreams
         self.assertIsInstance(sole, SoleUpstream)
         self.assertEqual(list(services), [])

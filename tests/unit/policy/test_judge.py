@@ -377,6 +377,12 @@ class SettingsTests(SynchronousTestCase):
             rules = rulesFor(settings(**given), False)
             decision = rules.decide(flow._replace(destination=address), lambda host: host == ME)
             self.assertEqual(decision.verdict, Verdict[expected], given)
+        link = Endpoint("169.254.169.254", 80)
+        for inCell, verdict in ((False, Verdict.DIRECT), (True, Verdict.REJECT)):
+            judge = Judge(settings(), None, lambda host: True, lambda host: False, inCell=inCell)
+            decided = judge.judge(flow._replace(destination=link))
+            assert isinstance(decided, Decision)
+            self.assertEqual(decided.verdict, verdict)
         self.assertTrue(rulesFor(settings(excludedProcesses="x"), False).needsOwner)
         self.assertTrue(rulesFor(settings(), True).needsOwner)
         self.assertFalse(rulesFor(settings(), False).needsOwner)

@@ -166,6 +166,31 @@ class RuleTests(SynchronousTestCase):
             self.assertNotIn(host, decision.trouble)
             self.assertIn(host, decision.reason)
 
+    def test_inCell(self) -> None:
+        """A command in a cell reaches no link-local address but those of C{excludedIPs}."""
+        cell = rules(
+            lanDirect=False,
+            linkDirect=False,
+            dnsOverride=False,
+            excludedIPs=networks("169.254.169.253"),
+        )
+        for destination, expected in (
+            ("tcp 169.254.169.254:80", "REJECT link-local"),
+            ("udp 169.254.169.254:53", "REJECT link-local"),
+            ("udp fe80::1:80", "REJECT link-local"),
+            ("tcp febf::1:80", "REJECT link-local"),
+            ("tcp 169.254.169.253:80", "DIRECT excluded-ip"),
+            ("tcp 10.1.2.3:80", "PROXY proxy"),
+        ):
+            with self.subTest(destination):
+                self.assertDecided(cell.decide(flow(destination), isLocal), expected)
+        decision = rules(linkDirect=False).decide(flow("tcp 169.254.169.254:80"), isLocal)
+        self.assertEqual(
+            decision.reason,
+            "169.254.0.0/16 (link local, RFC 3927) is this machine's own link, which a command of "
+            "'nanotun run' does not reach",
+        )
+
     def test_nothingSet(self) -> None:
         """Rules that are not configured decide nothing."""
         for destination, expected in (
