@@ -19,14 +19,19 @@ def resolvConf(text: str) -> str:
     """
     Replace the name servers by the gateway's DNS relay.
 
-    @param text: the machine's file; search lists and options are kept.
+    @param text: the machine's file; search lists and options are kept, but for C{ndots}:
+        under fake-ip there is an answer for every name with a dot, so a whole name must
+        be asked for before any that a search list makes of it.
     @return: the cell's.
     """
-    kept = [
-        line
-        for line in text.splitlines()
-        if re.match(r"(search|domain|options)\s", line) and line.isprintable()
-    ]
+    kept = []
+    for line in text.splitlines():
+        if re.match(r"(search|domain|options)\s", line) and line.isprintable():
+            word, *values = line.split()
+            if word == "options":
+                values = [value for value in values if not value.startswith("ndots:")]
+            if values:
+                kept.append(" ".join((word, *values)))
     servers = [f"nameserver {GATEWAY4}", f"nameserver {GATEWAY6}"]
     return "\n".join(["# Made by 'nanotun run' for this command.", *servers, *kept, ""])
 

@@ -23,10 +23,19 @@ class ResolvConfTests(SynchronousTestCase):
 
     def test_kept(self) -> None:
         """Only search lists and options are kept, and no control character."""
-        text = "search a.example b.example\noptions ndots:2\ndomain c\nsortlist x\nsearch \x1b[1m\n"
+        text = "search a.example b.example\noptions edns0\ndomain c\nsortlist x\nsearch \x1b[1m\n"
         self.assertEqual(
-            resolvConf(text), f"{SERVERS}search a.example b.example\noptions ndots:2\ndomain c\n"
+            resolvConf(text), f"{SERVERS}search a.example b.example\noptions edns0\ndomain c\n"
         )
+
+    def test_dots(self) -> None:
+        """However many dots the machine wants, a whole name is asked for before any other."""
+        for options, kept in (
+            ("options ndots:5 edns0 timeout:1", "options edns0 timeout:1\n"),
+            ("options edns0 ndots:0", "options edns0\n"),
+            ("options ndots:5", ""),
+        ):
+            self.assertEqual(resolvConf(f"search a\n{options}\n"), f"{SERVERS}search a\n{kept}")
 
 
 class NsswitchTests(SynchronousTestCase):
