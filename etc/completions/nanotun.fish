@@ -129,6 +129,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from run' -l dns-via -x -a 'direc
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l exclude-ip -x -d 'addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l fake-ip-exclude -x -d 'names that fake-ip leaves alone, with all below; several with commas; may be given several times'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l help -d 'Display this help and exit.'
+complete -c nanotun -n '__fish_seen_subcommand_from run' -l keep-proxy-env -d 'leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l lan -x -a 'direct proxy' -d 'local networks and reserved addresses: direct (past the proxy) or proxy [default: direct]'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l lan-only-ports -x -d 'ports for local networks only (file shares, mDNS), refused elsewhere; \'\' for none [default: tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353]'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l log-dir -x -a '(__fish_complete_directories)' -d 'directory of the log files; \'\' for none [default: logs]'

@@ -20,6 +20,9 @@ SIGNAL_BASE = 128
 #: Variables that may hold the proxy's password, which the command must not see.
 HIDDEN = ("NANOTUN_PROXY", "NANOTUN_PROXY_PASSWORD")
 
+#: Variables that would send the command to a proxy by itself, whatever the case of their names.
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
 #: Signals that a terminal or a user sends to a command.  SIGTSTP and SIGCONT keep their
 #: default action: the terminal sends them to every process of the group.
 SIGNALS = (
@@ -56,6 +59,18 @@ class CommandFailed(Exception):
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+def visible(environment: Mapping[str, str], keepProxies: bool) -> dict[str, str]:
+    """
+    The command's part of an environment: without L{HIDDEN}, and without
+    L{PROXY_VARIABLES} unless C{keepProxies}.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in HIDDEN and (keepProxies or name.lower() not in PROXY_VARIABLES)
+    }
 
 
 def startCommand(

@@ -12,11 +12,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from nanotun.cell.channel import ChannelClosed, makePair
-from nanotun.cell.command import HIDDEN, CommandUser
+from nanotun.cell.command import CommandUser
 from nanotun.cell.leftovers import endAll, namespaceOf, residents
 from nanotun.cell.mounts import findTool
 from nanotun.errors import RoutingError
@@ -43,6 +43,7 @@ class Cell:
         argv: Sequence[str],
         user: CommandUser | None,
         module: str,
+        environment: Mapping[str, str],
         unshare: str | None = None,
     ) -> None:
         """
@@ -51,6 +52,9 @@ class Cell:
         @param argv: the command and its arguments.
         @param user: whom it runs as; L{None} for this process's user.
         @param module: name of the module with the helper's C{main}.
+        @param environment: the helper's, which it passes on to the command; from
+            L{nanotun.cell.command.visible}, because the command could read it, if it runs as
+            root.
         @param unshare: path of unshare(1); looked up by default.
         @raise RoutingError: it cannot be started; with one sentence.
         """
@@ -73,8 +77,7 @@ class Cell:
                 [program, "--net", "--mount", "--propagation", "slave", *python, *argv],
                 stderr=self._words,
                 close_fds=False,
-                # The command could read the helper's environment, if it runs as root.
-                env={key: value for key, value in os.environ.items() if key not in HIDDEN},
+                env=environment,
             )
         except OSError as error:
             self.channel.close()

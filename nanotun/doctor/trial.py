@@ -4,12 +4,14 @@ A check that makes a trial device, in a network namespace that disappears afterw
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from nanotun.cell.command import visible
 from nanotun.cell.device import CellTunOpener
 from nanotun.cell.launch import Cell
 from nanotun.config.settings import Settings
@@ -28,7 +30,7 @@ def openAndClose(settings: Settings) -> bool:
     @raise RoutingError: no cell can be made.
     @raise nanotun.errors.DeviceError: no device can be made.
     """
-    cell = Cell(["/bin/true"], None, HELPER)
+    cell = Cell(["/bin/true"], None, HELPER, visible(os.environ, keepProxies=False))
     try:
         cell.ready()
         opener = CellTunOpener(cell.channel)

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     watched = blockSignals()
     from twisted.python import usage
 
+    from nanotun.cell.command import visible
     from nanotun.cell.launch import Cell
     from nanotun.config.arguments import wrongUsage
     from nanotun.console.run.options import RunOptions, fail, say
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         fail("only root may make a network for a command; run it with sudo.")
     try:
-        cell = Cell(options.command, options.user, "nanotun.console.run.helper")
+        environment = visible(os.environ, options.keepsProxyEnv)
+        cell = Cell(options.command, options.user, "nanotun.console.run.helper", environment)
     except NanotunError as error:
         fail(str(error))
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
+from nanotun.config.entry import Key
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
 from nanotun.console.screen import bySubject, screen
@@ -35,6 +36,7 @@ def _shown() -> dict[str, str]:
         "about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
+        "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
         "--help": "this text",
     }
 
@@ -104,6 +106,10 @@ class RunOptions(Options):
         ["user", "u", None, "run COMMAND as this user, a name or a number; its groups and HOME too"]
     ]
 
+    optFlags = [
+        ["keep-proxy-env", None, "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND"]
+    ]
+
     refused = REFUSED
     mixed = False
     defaultFile = ""
@@ -123,6 +129,11 @@ class RunOptions(Options):
             begin = [f"  {flag:22}{first}"] if len(flag) < 22 else [f"  {flag}", f"{'':24}{first}"]
             shown += [*begin, *(" " * 24 + line for line in more)]
         return _HELP.format(shown="\n".join(shown))
+
+    @property
+    def keepsProxyEnv(self) -> bool:
+        """Whether the command gets the variables that programs take their proxy from."""
+        return bool(self["keep-proxy-env"])
 
     def parseArgs(self, *args: str) -> None:
         """Keep the command."""
@@ -144,7 +155,8 @@ class RunOptions(Options):
         fixed: dict[str, Any] = {
             key.name: key.check(key.fixedInRun)
             for key in KEYS.values()
-            if key.fixedInRun is not None and (key.run.refused or key.name not in self.given)
+            if key.fixedInRun is not None
+            and (key.run.refused or key.name not in self._opening(key))
         }
         self.settings = replace(self.settings, **fixed)
         if self["user"] is not None:
@@ -158,6 +170,10 @@ class RunOptions(Options):
     def settingNotices(self) -> tuple[str, ...]:
         """None: what these settings need is refused here, or COMMAND's network has it."""
         return ()
+
+    def _opening(self, key: Key) -> frozenset[str]:
+        """The names of the settings whose values count instead of the fixed one."""
+        return self.flags if key.run.guarded else self.given
 
     def postOptions(self) -> None:
         """

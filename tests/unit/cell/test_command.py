@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.cell.command import CommandFailed, startCommand, statusOf
+from nanotun.cell.command import HIDDEN, CommandFailed, startCommand, statusOf, visible
 from nanotun.cell.leftovers import GRACE, ROUNDS, Resident, endAll, namespaceOf, residents
 from nanotun.cell.users import findUser
 from nanotun.errors import ConfigError
@@ -23,6 +23,23 @@ class StatusTests(SynchronousTestCase):
     def test_statuses(self) -> None:
         """A status is kept; a signal becomes 128 plus its number."""
         self.assertEqual([statusOf(code) for code in (0, 7, -9, -15)], [0, 7, 137, 143])
+
+
+class VisibleTests(SynchronousTestCase):
+    """L{visible}."""
+
+    def test_proxies(self) -> None:
+        """No variable of any case sends the command to a proxy, unless they are to be kept."""
+        names = ("http_proxy", "HTTPS_PROXY", "All_Proxy", "no_proxy", "NO_PROXY")
+        kept = {"A": "1", "ftp_proxy": "f", "my_http_proxy": "m"}
+        given = {**kept, **dict.fromkeys(names, "x")}
+        self.assertEqual(visible(given, keepProxies=False), kept)
+        self.assertEqual(visible(given, keepProxies=True), given)
+
+    def test_hidden(self) -> None:
+        """nanotun's own password is never there."""
+        for keep in (False, True):
+            self.assertEqual(visible({**dict.fromkeys(HIDDEN, "x"), "A": "1"}, keep), {"A": "1"})
 
 
 class StartTests(SynchronousTestCase):

@@ -237,7 +237,7 @@ class CellTests(SynchronousTestCase):
         program = Path(self.mktemp()).resolve()
         program.write_text(f"#!/bin/sh\nshift 4\n{script}\n")
         program.chmod(0o755)
-        cell = Cell(["the", "command"], None, "the.module", str(program))
+        cell = Cell(["the", "command"], None, "the.module", {"A": "b"}, str(program))
         self.addCleanup(cell.end)
         return cell
 
@@ -259,17 +259,17 @@ class CellTests(SynchronousTestCase):
         self.assertIn("(no word from its process)", self.reason(self.cell("exit 1")))
 
     def test_environment(self) -> None:
-        """The helper, whose environment a command of root's can read, has no password."""
+        """The helper has the given environment only, which a command of root's can read."""
         for name in HIDDEN:
             self.patch(os, "environ", {**os.environ, name: "socks5://ann:hunter2@h"})
-        reason = self.reason(self.cell('echo "unshare: $(env | grep -c hunter2)" >&2; exit 1'))
-        self.assertIn("(0)", reason)
+        reason = self.reason(self.cell('echo "unshare: $A $(env | grep -c hunter2)" >&2; exit 1'))
+        self.assertIn("(b 0)", reason)
 
     def test_noProgram(self) -> None:
         """A missing unshare is an error that names its package; a broken one is an error, too."""
-        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "")
+        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", {}, "")
         self.assertIn("the program unshare is missing; install the package util-linux", str(error))
-        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", "/no/unshare")
+        error = self.assertRaises(RoutingError, Cell, ["x"], None, "m", {}, "/no/unshare")
         self.assertIn("/no/unshare does not start (No such file or directory)", str(error))
 
     def test_helper(self) -> None:

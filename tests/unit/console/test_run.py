@@ -111,6 +111,11 @@ class OptionsTests(ConsoleCase):
                 "and nothing of this machine's is changed; leave it out.",
             )
 
+    def test_keepProxyEnv(self) -> None:
+        """The variables of proxies are the command's only if it is said so."""
+        self.assertFalse(self.parse("true").keepsProxyEnv)
+        self.assertTrue(self.parse("--keep-proxy-env", "true").keepsProxyEnv)
+
     def test_user(self) -> None:
         """The user is looked up."""
         user = self.parse("-u", "root", "id").user
