@@ -68,6 +68,7 @@ PURE = (
     "nanotun.upstream.url",
     "nanotun.config.values",
     "nanotun.config.entry",
+    "nanotun.config.dnskeys",
     "nanotun.config.keys",
     "nanotun.config.notices",
     "nanotun.config.settings",

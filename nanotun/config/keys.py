@@ -12,25 +12,22 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from nanotun.config import values
+from nanotun.config.dnskeys import DNSSettings
 from nanotun.config.entry import InRun, keysOf, setting
 from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.selectors import Selector, selectors
-from nanotun.flow import Endpoint, Protocol
+from nanotun.flow import Protocol
 from nanotun.interfaces import IScheme, ProxyURL
 from nanotun.rundir import RUN_DIR
-from nanotun.upstream.scheme import sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
-DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 DOC_WIDTH = 76  #: Characters; the sample file puts a comment's two before each line.
 
 #: nanotun's own schemes of proxies.
 PROXIES = tuple(scheme for scheme in BUILT_IN if scheme.defaultPort is not None)
-
-_TAKING = (scheme.name for scheme in PROXIES if sendsNamesWith(scheme, True))
 
 #: The same for help, with the form of a URL.
 SCHEMES = (
@@ -94,7 +91,7 @@ password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socke
         repeats=True,
         run=InRun(
             metavar="URL",
-            help=f"the proxy: {SCHEMES.replace('`', '')}; the only option that must be given",
+            help=f"the proxy: {SCHEMES.replace('`', '')}; without it, the variable ALL_PROXY",
         ),
     )
     proxyPasswordFile: str = setting(
@@ -204,107 +201,6 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DNSSettings:
-    """
-    The relay on the gateway.
-
-    @ivar dns: the servers to ask, at least one, in this order.
-    @ivar dnsVia: C{"direct"} or C{"proxy"}.
-    @ivar dnsOverride: whether queries to any server are answered by these.
-    @ivar dnsCacheSize: the number of answers.
-    @ivar dnsStateFile: a path, or the empty string for no file.
-    @ivar fakeIpExclude: names in lower case; each includes all names below it.
-    """
-
-    dns: tuple[Endpoint, ...] = setting(
-        values.dnsServers,
-        "8.8.8.8",
-        "ADDRESS",
-        "DNS server for the gateway's relay, with a port or without; several with commas",
-        doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
-        "asks: IP addresses with a port or without, in this order.  A list is written in "
-        "brackets, and an IPv6 address with a port in quotes as well: "
-        "[9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53'].",
-        live=True,
-        routed=True,
-        repeats=True,
-        run=InRun(
-            metavar="ADDRESS", help="the DNS server that is asked, through the proxy [8.8.8.8]"
-        ),
-    )
-    dnsVia: str = setting(
-        values.Choice("direct", "proxy"),
-        "direct",
-        "WAY",
-        "how the relay's queries travel: `direct` (past the proxy, in the clear) or `proxy`",
-        doc="How the relay's queries to these servers travel: direct is past the proxy, in the "
-        "clear; proxy is through it, by UDP if the proxy carries UDP, else by TCP, and never "
-        "past it.  Only the proxy's own name is always asked past it, because nothing can go "
-        "through the proxy before its address is known.",
-        live=True,
-        run=InRun(
-            fixed="proxy",
-            metavar="direct",
-            help="ask the DNS server past the proxy, in the clear [proxy]",
-        ),
-    )
-    dnsOverride: bool = setting(
-        values.boolean,
-        "false",
-        "BOOL",
-        "the relay answers DNS queries to any server, if they would go to the proxy",
-        doc="Whether the relay answers DNS queries to any other server too, if they would go "
-        "to the proxy: true or false.",
-        live=True,
-    )
-    dnsCache: bool = setting(
-        values.boolean,
-        "true",
-        "BOOL",
-        "whether the relay remembers answers",
-        doc="Whether the relay remembers answers for as long as they are valid: true or false.",
-        live=True,
-    )
-    dnsCacheSize: int = setting(
-        values.number(1, DNS_CACHE_LIMIT, "answers"),
-        4096,
-        "ANSWERS",
-        f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
-        live=True,
-    )
-    dnsMode: str = setting(
-        values.Choice("normal", "fake-ip"),
-        "normal",
-        "MODE",
-        "DNS answers of the relay: `normal`, or `fake-ip` (addresses that stand for names)",
-        doc="What the relay answers: normal passes the servers' answers on.  fake-ip answers "
-        "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
-        "which has to be routed to the device; connections to it are made by name, through "
-        f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
-        "machine.  For socks4, for direct:// and for UDP through a proxy that takes no names "
-        "there, the name is looked up first, as dnsVia says.",
-        run=InRun(metavar="fake-ip", help="have the proxy look up the names instead"),
-    )
-    dnsStateFile: str = setting(
-        values.path("a file's path, or '' for none"),
-        "/var/lib/nanotun/fakeip.json",
-        "FILE",
-        "where fake-ip keeps its names across restarts; `''` for nowhere",
-        run=InRun(refused=True, fixed=""),
-    )
-    fakeIpExclude: tuple[str, ...] = setting(
-        values.domains,
-        "",
-        "DOMAIN",
-        "names that fake-ip leaves alone, with all below; several with commas",
-        doc="Names that fake-ip leaves to the servers, with all below, such as "
-        "[lan, corp.example].  localhost, .local, .arpa and names without a dot are left to "
-        "them anyway.",
-        repeats=True,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RuleSettings:
     """
     Destinations and processes that bypass the proxy, and ports for local networks only.
@@ -360,7 +256,12 @@ class RuleSettings:
         doc="Addresses and networks that bypass the proxy, such as [192.0.2.7, 2001:db8::/32].",
         live=True,
         repeats=True,
-        run=InRun(metavar="NETWORK", help="addresses that are reached past the proxy"),
+        run=InRun(
+            fixed="",
+            guarded=True,
+            metavar="NETWORK",
+            help="addresses reached past the proxy [none]",
+        ),
     )
     lan: str = setting(
         values.Choice("direct", "proxy"),
@@ -371,7 +272,12 @@ class RuleSettings:
         "direct lets them bypass the proxy, proxy sends them there.",
         live=True,
         routed=True,
-        run=InRun(metavar="proxy", help="send private addresses to the proxy as well [direct]"),
+        run=InRun(
+            fixed="proxy",
+            guarded=True,
+            metavar="direct",
+            help="reach local networks past the proxy",
+        ),
     )
     lanOnlyPorts: frozenset[tuple[Protocol, int]] = setting(
         lanPorts,
@@ -382,6 +288,7 @@ class RuleSettings:
         "They never reach the proxy, and to any other address they are refused.  [] makes them "
         "ports like any other.",
         live=True,
+        run=InRun(fixed="", guarded=True),
     )
 
 

@@ -4,12 +4,10 @@ C{nanotun run}: a command that only the tunnel connects to the outside, by real 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from nanotun.flow import Endpoint
 from tests.e2e.case import LabCase
@@ -26,11 +24,11 @@ class RunCase(LabCase):
     """What all tests need."""
 
     def argv(self, command: Sequence[str], proxy: str = NOWHERE, *options: str) -> list[str]:
-        """The command line of C{nanotun run}; the laboratory's addresses are private ones."""
+        """The command line of C{nanotun run}."""
         return [
             nanotun(),
             "run",
-            *("--proxy", proxy, "--lan", "proxy", "--connect-timeout", "2s"),
+            *("--proxy", proxy, "--connect-timeout", "2s"),
             *options,
             "--",
             *command,
@@ -78,12 +76,17 @@ class CarryTests(RunCase):
             self.assertEqual({host for host, _ in server.sources()}, {family.proxyOutside})
 
     def test_names(self) -> None:
-        """With --dns-via direct, the DNS relay asks the servers of the settings past the proxy."""
+        """With --dns-via direct the DNS relay asks the servers of the settings, and nobody else."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = self.launch(["tcpdump", "-lnni", "up0", "-c", "100", "port", "53"])
-        options = ("--dns", IPV4.world, "--dns-via", "direct")
-        self.assertIn("10.1.2.3", self.call("getent", "ahosts", "host.lab", options=options).out)
+        options = ("--dns", IPV4.world, "--dns-mode", "normal", "--dns-via", "direct")
+        done = self.call("getent", "ahosts", "host.lab", options=options)
+        self.assertIn("10.1.2.3", done.out)
+        self.assertEqual(
+            done.err,
+            f"nanotun: open past the proxy: DNS queries to {IPV4.world}:53 (--dns-via direct).\n",
+        )
         text = self.call("kdig", "+short", "host.lab", "AAAA", options=options).out
         self.assertEqual(text.strip(), "fd00::123")
         lost = self.call("kdig", "+time=1", "+retry=0", f"@{IPV4.app}", "x.lab", options=options)
@@ -97,23 +100,25 @@ class CarryTests(RunCase):
         self.assertNotIn("x.lab", seen)
 
     def test_namesByProxy(self) -> None:
-        """Names are asked of the DNS relay only, which asks the servers through the proxy."""
+        """Without fake-ip names are asked of the DNS relay only, which asks through the proxy."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = Tcpdump(self.lab.app, self.directory, "up0", "port", "53")
         self.addCleanup(watch.stop)
         proxy = self.dante().url()
+        options = ("--dns", IPV4.world, "--dns-mode", "normal")
         for command in (("getent", "ahosts", "host.lab"), ("kdig", "+short", "+tcp", "host.lab")):
-            done = self.call(*command, proxy=proxy, options=("--dns", IPV4.world))
+            done = self.call(*command, proxy=proxy, options=options)
             self.assertIn("10.1.2.3", done.out, done.err)
+            self.assertEqual(done.err, "")
         self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.proxyOutside})
         self.assertEqual(watch.destinations(), {})
 
     def test_fakeNames(self) -> None:
-        """With fake-ip no name is looked up: the proxy gets it."""
+        """A proxy that takes names gets them: none is looked up."""
         self.lab.openDirectPath()
         server = self.nameServer(IPV4.world)
-        options = ("--dns", IPV4.world, "--dns-mode", "fake-ip")
+        options = ("--dns", IPV4.world)
         self.assertIn("198.19.", self.call("getent", "ahosts", "host.lab", options=options).out)
         self.assertEqual(server.queries(), [])
 
@@ -440,66 +445,3 @@ class TerminalTests(RunCase):
         """In a pipe, the other side keeps the terminal."""
         text = self.terminal.command("run echo wo''rds | (read x </dev/tty; cat; echo $x)\nkeys\n")
         self.assertRegex(text, "(?s)words\nkeys\n")
-
-
-class SentenceTests(RunCase):
-    """What a user is told."""
-
-    def test_notRoot(self) -> None:
-        """Without root, the error says what to do."""
-        done = self.launch(["setpriv", "--reuid=65534", "--clear-groups", *self.argv(["true"])])
-        self.assertEqual(
-            done.done(),
-            Done(125, "", "nanotun: only root may make a network for a command; "
-                 "run it with sudo.\n"),
-        )  # fmt: skip
-
-    def test_noNamespace(self) -> None:
-        """If namespaces are forbidden, as in a container, the error says what is missing."""
-        bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
-        done = self.launch([*bounded, *self.argv(["true"])]).done()
-        self.assertEqual((done.status, done.out), (125, ""))
-        self.assertIn("nanotun: the command cannot get a network of its own (unshare failed: "
-                      "Operation not permitted); in a container", done.err)  # fmt: skip
-
-    def test_noDevice(self) -> None:
-        """Without /dev/net/tun, the error says so."""
-        call = " ".join(self.argv(["true"]))
-        hide = "mount -t tmpfs tmpfs /dev/net && exec "
-        done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
-        self.assertEqual((done.status, done.out), (125, ""))
-        self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
-
-    def test_log(self) -> None:
-        """
-        C{--log-level} and C{--log-dir} show the daemon's log lines, on stderr and in the
-        file.
-        """
-        logs = self.directory / "logs"
-        options = ("--log-level", "info", "--log-dir", str(logs))
-        done = self.call("true", options=options)
-        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
-        (file,) = logs.iterdir()
-        self.assertIn("nano0 is up", file.read_text())
-        file.unlink()
-        done = self.call("true", options=(*options, "--log-format", "json"))
-        self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
-        (file,) = logs.iterdir()
-        self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
-
-    def test_config(self) -> None:
-        """The daemon's own file can be used: its routes and logs do not apply to a command."""
-        config = Path(self.directory / "nanotun.yaml")
-        config.write_text(
-            f"proxy: {self.dante().url()}\nautoDefaultRoute: true\nkillSwitch: true\n"
-            f"lan: proxy\nlogDir: {self.directory}/logs\nlogLevel: debug\ntunName: other0\n"
-        )
-        config.chmod(0o600)
-        before = cell.traces(self.lab.app)
-        url = IPV4.url(self.webServer().port, "/bytes/10")
-        done = self.launch(
-            [nanotun(), "run", "--config", str(config), "--", "curl", "-qsS", url]
-        ).done()
-        self.assertEqual((done.status, len(done.out), done.err), (0, 10, ""))
-        self.assertEqual(cell.traces(self.lab.app).routes, before.routes)
-        self.assertFalse((self.directory / "logs").exists())

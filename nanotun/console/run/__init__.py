@@ -35,6 +35,10 @@ def main(arguments: Sequence[str]) -> int:
         fail(wrongUsage(error, "run"))
     if os.geteuid() != 0:
         fail("only root may make a network for a command; run it with sudo.")
+    line = options.openLine()
+    if line:
+        # Before anything else can be said.
+        say(line)
     try:
         environment = visible(os.environ, options.keepsProxyEnv)
         cell = Cell(options.command, options.user, "nanotun.console.run.helper", environment)

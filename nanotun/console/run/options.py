@@ -12,11 +12,13 @@ from typing import Any
 
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
-from nanotun.config.entry import Key
+from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
+from nanotun.console.run.openings import NO_PROXY, allProxy, openings, openLine
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
+from nanotun.upstream.scheme import sendsNamesWith
 
 #: The daemon's options that are an error here.
 REFUSED = (*(key.flag for key in KEYS.values() if key.run.refused), "confirm")
@@ -32,8 +34,8 @@ def _shown() -> dict[str, str]:
             lines[f"--{key.flag} {key.run.metavar}"] = key.run.help
     return {
         **required,
-        "-c, --config FILE": "take the settings from a configuration file; what it says "
-        "about routes, processes and logs is not used",
+        "-c, --config FILE": "take the settings from a configuration file; it cannot open a way "
+        "past the proxy, and what it says about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
         "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
@@ -90,6 +92,7 @@ class RunOptions(Options):
     @ivar command: the command and its arguments.
     @ivar user: the user that the command runs as; L{None} for the caller.
     @ivar tellsAll: whether log lines were asked for.
+    @ivar ignored: the settings that a file or a variable would have opened more by.
     """
 
     synopsis = "Usage: nanotun run [options] -- COMMAND [ARGUMENT ...]"
@@ -116,6 +119,7 @@ class RunOptions(Options):
     command: tuple[str, ...] = ()
     user: CommandUser | None = None
     tellsAll = False
+    ignored: tuple[str, ...] = ()
 
     def getUsage(self, width: int | None = None) -> str:
         """The help: one screen, or all of it after C{--help all}."""
@@ -150,15 +154,16 @@ class RunOptions(Options):
                     f"--{flag} has no meaning for 'nanotun run': COMMAND has a network of its "
                     "own, and nothing of this machine's is changed; leave it out."
                 )
+        if (
+            self["proxy"] is None
+            and self["config"] is None
+            and not environment.get(KEYS["proxy"].variable)
+            and allProxy(environment) is None
+        ):
+            raise ConfigError(NO_PROXY)
         super().readSettings(uid, environment)
         self.tellsAll = "logLevel" in self.given
-        fixed: dict[str, Any] = {
-            key.name: key.check(key.fixedInRun)
-            for key in KEYS.values()
-            if key.fixedInRun is not None
-            and (key.run.refused or key.name not in self._opening(key))
-        }
-        self.settings = replace(self.settings, **fixed)
+        self._fixValues()
         if self["user"] is not None:
             self.user = findUser(self["user"])
         if not self.command:
@@ -171,9 +176,40 @@ class RunOptions(Options):
         """None: what these settings need is refused here, or COMMAND's network has it."""
         return ()
 
-    def _opening(self, key: Key) -> frozenset[str]:
-        """The names of the settings whose values count instead of the fixed one."""
-        return self.flags if key.run.guarded else self.given
+    def fallback(self, environment: Mapping[str, str]) -> dict[str, Given]:
+        """See L{Options.fallback}: the proxy that other programs would use."""
+        found = allProxy(environment)
+        return {} if found is None else {"proxy": found}
+
+    def _fixValues(self) -> None:
+        """Close every way past the proxy that no flag opens, and note what that changes."""
+        fixed: dict[str, Any] = {}
+        ignored = []
+        for key in KEYS.values():
+            counts = self.flags if key.run.guarded else self.given
+            if key.fixedInRun is None or (key.name in counts and not key.run.refused):
+                continue
+            fixed[key.name] = key.check(key.fixedInRun)
+            if key.run.guarded and key.name in self.given | self.filed:
+                if getattr(self.settings, key.name) != fixed[key.name]:
+                    ignored.append(key.name)
+        if "dnsMode" not in self.given | self.filed:
+            takeNames = all(sendsNamesWith(url.scheme, True) for url in self.settings.proxy)
+            fixed["dnsMode"] = "fake-ip" if takeNames else "normal"
+        self.settings = replace(self.settings, **fixed)
+        self.ignored = tuple(ignored)
+
+    def openLine(self) -> str:
+        """
+        The line about what is open past the proxy; empty if there is nothing to say.
+        """
+        opened = openings(self.settings)
+        if not (opened or self.ignored or self.tellsAll):
+            return ""
+        given = [name for name in self.ignored if name in self.given]
+        sources = [self["config"]] if len(given) < len(self.ignored) else []
+        sources += ["variables"] if given else []
+        return openLine(opened, self.ignored, " or ".join(sources))
 
     def postOptions(self) -> None:
         """

@@ -81,7 +81,7 @@ class DefaultFileTests(FileCase):
 
     def test_run(self) -> None:
         """'nanotun run' does not read it."""
-        error = self.assertRaises(WrongOption, self.read, RunOptions, "--", "true")
+        error = self.assertRaises(ConfigError, self.read, RunOptions, "--", "true")
         self.assertNotIn("or write it into", str(error))
 
     def test_reload(self) -> None:

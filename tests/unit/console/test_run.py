@@ -146,6 +146,18 @@ class OptionsTests(ConsoleCase):
             self.assertEqual(explained, name not in {*REFUSED, "version"}, name)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
+    def test_noProxy(self) -> None:
+        """Without any proxy the error says what sudo does to the variable."""
+        self.patch(os, "environ", {"ALL_PROXY": ""})
+        self.assertRaises(SystemExit, RunOptions().parseOptions, ["true"])
+        self.assertEqual(
+            self.said,
+            [
+                "No proxy is set: give --proxy URL, --config FILE or the variable ALL_PROXY, which "
+                "sudo drops unless it is called as 'sudo --preserve-env=ALL_PROXY nanotun run ...'."
+            ],
+        )
+
     def test_say(self) -> None:
         """A sentence is written to stderr, whatever its characters, even if nobody reads it."""
         code = (
@@ -188,9 +200,9 @@ class MainTests(ConsoleCase):
             raise OSError(errno.EMFILE, "Too many open files")
 
         self.patch(launch, "Cell", cell)
-        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
+        self.assertRaises(SystemExit, run.main, ["--proxy", "socks5://h", "true"])
         self.patch(launch, "Cell", broken)
-        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
+        self.assertRaises(SystemExit, run.main, ["--proxy", "socks5://h", "true"])
         self.assertEqual(
             self.said,
             [

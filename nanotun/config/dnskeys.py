@@ -1,0 +1,123 @@
+"""
+The settings of names; a part of L{nanotun.config.keys}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nanotun.config import values
+from nanotun.config.entry import InRun, setting
+from nanotun.flow import Endpoint
+from nanotun.upstream.scheme import sendsNamesWith
+from nanotun.upstream.schemes.table import BUILT_IN
+
+DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
+
+#: nanotun's own schemes of proxies that are sent names with fake-ip.
+_TAKING = (scheme.name for scheme in BUILT_IN if sendsNamesWith(scheme, True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DNSSettings:
+    """
+    The relay on the gateway.
+
+    @ivar dns: the servers to ask, at least one, in this order.
+    @ivar dnsVia: C{"direct"} or C{"proxy"}.
+    @ivar dnsOverride: whether queries to any server are answered by these.
+    @ivar dnsCacheSize: the number of answers.
+    @ivar dnsStateFile: a path, or the empty string for no file.
+    @ivar fakeIpExclude: names in lower case; each includes all names below it.
+    """
+
+    dns: tuple[Endpoint, ...] = setting(
+        values.dnsServers,
+        "8.8.8.8",
+        "ADDRESS",
+        "DNS server for the gateway's relay, with a port or without; several with commas",
+        doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
+        "asks: IP addresses with a port or without, in this order.  A list is written in "
+        "brackets, and an IPv6 address with a port in quotes as well: "
+        "[9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53'].",
+        live=True,
+        routed=True,
+        repeats=True,
+        run=InRun(
+            metavar="ADDRESS", help="the DNS server that is asked, through the proxy [8.8.8.8]"
+        ),
+    )
+    dnsVia: str = setting(
+        values.Choice("direct", "proxy"),
+        "direct",
+        "WAY",
+        "how the relay's queries travel: `direct` (past the proxy, in the clear) or `proxy`",
+        doc="How the relay's queries to these servers travel: direct is past the proxy, in the "
+        "clear; proxy is through it, by UDP if the proxy carries UDP, else by TCP, and never "
+        "past it.  Only the proxy's own name is always asked past it, because nothing can go "
+        "through the proxy before its address is known.",
+        live=True,
+        run=InRun(
+            fixed="proxy",
+            guarded=True,
+            metavar="direct",
+            help="ask it past the proxy, in the clear",
+        ),
+    )
+    dnsOverride: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "the relay answers DNS queries to any server, if they would go to the proxy",
+        doc="Whether the relay answers DNS queries to any other server too, if they would go "
+        "to the proxy: true or false.",
+        live=True,
+    )
+    dnsCache: bool = setting(
+        values.boolean,
+        "true",
+        "BOOL",
+        "whether the relay remembers answers",
+        doc="Whether the relay remembers answers for as long as they are valid: true or false.",
+        live=True,
+    )
+    dnsCacheSize: int = setting(
+        values.number(1, DNS_CACHE_LIMIT, "answers"),
+        4096,
+        "ANSWERS",
+        f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
+        live=True,
+    )
+    dnsMode: str = setting(
+        values.Choice("normal", "fake-ip"),
+        "normal",
+        "MODE",
+        "DNS answers of the relay: `normal`, or `fake-ip` (addresses that stand for names)",
+        doc="What the relay answers: normal passes the servers' answers on.  fake-ip answers "
+        "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
+        "which has to be routed to the device; connections to it are made by name, through "
+        f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
+        "machine.  For socks4, for direct:// and for UDP through a proxy that takes no names "
+        "there, the name is looked up first, as dnsVia says.",
+        run=InRun(
+            metavar="MODE",
+            help="fake-ip: the proxy looks names up [if all take them]; normal: --dns does",
+        ),
+    )
+    dnsStateFile: str = setting(
+        values.path("a file's path, or '' for none"),
+        "/var/lib/nanotun/fakeip.json",
+        "FILE",
+        "where fake-ip keeps its names across restarts; `''` for nowhere",
+        run=InRun(refused=True, fixed=""),
+    )
+    fakeIpExclude: tuple[str, ...] = setting(
+        values.domains,
+        "",
+        "DOMAIN",
+        "names that fake-ip leaves alone, with all below; several with commas",
+        doc="Names that fake-ip leaves to the servers, with all below, such as "
+        "[lan, corp.example].  localhost, .local, .arpa and names without a dot are left to "
+        "them anyway.",
+        repeats=True,
+    )

@@ -1,0 +1,80 @@
+"""
+What the settings of C{nanotun run} open past the proxy, in words, and the proxy that the
+environment names.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from nanotun.config.file import Given
+from nanotun.config.settings import Settings
+
+#: Networks that are listed one by one; more would hide what else is open.
+SHOWN_NETWORKS = 5
+
+#: The variables that programs take their proxy from; the first that is not empty counts.
+VARIABLES = ("ALL_PROXY", "all_proxy")
+
+NO_PROXY = (
+    "No proxy is set: give --proxy URL, --config FILE or the variable ALL_PROXY, which sudo drops "
+    "unless it is called as 'sudo --preserve-env=ALL_PROXY nanotun run ...'."
+)
+
+
+def allProxy(environment: Mapping[str, str]) -> Given | None:
+    """
+    The proxy that the environment names, as a value of the setting C{proxy}.
+
+    As other programs read it, C{host:port} is an HTTP proxy; GNOME writes C{socks://}.  A
+    comma is part of the one URL.
+    """
+    for name in VARIABLES:
+        text = environment.get(name, "")
+        if text:
+            scheme, colon, rest = text.partition("://")
+            if not colon:
+                text = f"http://{text}"
+            elif scheme.lower() == "socks":
+                text = f"socks5://{rest}"
+            return Given([text], name)
+    return None
+
+
+def openings(settings: Settings) -> tuple[str, ...]:
+    """What gets past the proxy, in words; nothing for what is closed."""
+    words = []
+    bare = [url.scheme.name for url in settings.proxy if url.scheme.dialsDestination]
+    if len(bare) == len(settings.proxy):
+        words.append(f"everything ({bare[0]}:// is no proxy)")
+    elif bare:
+        words.append(f"whatever {bare[0]}:// in the list of proxies gets")
+    if settings.lan == "direct":
+        words.append("local networks (--lan direct)")
+    if settings.excludedIPs:
+        networks = [str(network) for network in settings.excludedIPs]
+        shown = ", ".join(networks[:SHOWN_NETWORKS])
+        more = len(networks) - SHOWN_NETWORKS
+        words.append(f"{shown}{f' and {more} more' if more > 0 else ''} (--exclude-ip)")
+    if settings.lanOnlyPorts:
+        ports = sorted((protocol.name.lower(), port) for protocol, port in settings.lanOnlyPorts)
+        shown = ", ".join(f"{protocol}:{port}" for protocol, port in ports)
+        words.append(f"{shown} of local networks (--lan-only-ports)")
+    if settings.dnsVia == "direct":
+        servers = ", ".join(map(str, settings.dns))
+        words.append(f"DNS queries to {servers} (--dns-via direct)")
+    return tuple(words)
+
+
+def openLine(opened: Iterable[str], ignored: Iterable[str], source: str) -> str:
+    """
+    The line about what is open.
+
+    @param ignored: the settings that would have opened more, had a flag set them.
+    @param source: where those were set.
+    """
+    line = f"open past the proxy: {', '.join(opened) or 'nothing'}"
+    names = ", ".join(ignored)
+    if names:
+        line += f"; not taken from {source}, because only flags open more: {names}"
+    return f"{line}."
