@@ -5,6 +5,7 @@ tcpdump, as a witness of what leaves by an interface.
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,6 +16,35 @@ SETTLE_SECONDS = 0.3
 """Seconds for a sent packet to be written down."""
 
 
+# With whole packets, the kernel's buffer has places for eight, and a burst is lost.
+_TCPDUMP = ("tcpdump", "-Q", "out", "-n", "--immediate-mode", "-s", "512")
+
+
+def _start(namespace: Namespace, argv: list[str], log: Path) -> Child:
+    """
+    Start tcpdump and wait until it listens.
+
+    @raise LabError: it does not start.
+    """
+    child = Child(namespace.argv(argv), log)
+    try:
+        waitUntil(
+            lambda: "listening on" in child.output() or child.status() is not None,
+            10,
+            "tcpdump listens",
+        )
+        if child.status() is not None:
+            raise LabError(f"tcpdump ended at once: {child.output().strip()}")
+    except BaseException:
+        child.stop()
+        raise
+    return child
+
+
+def _log(directory: Path) -> Path:
+    return directory / f"tcpdump-{len(list(directory.glob('tcpdump-*.log')))}.log"
+
+
 class Tcpdump:
     """Records what a namespace sends by an interface, from its construction on."""
 
@@ -23,20 +53,8 @@ class Tcpdump:
         @param what: a pcap-filter(7) expression.
         @raise LabError: it does not start.
         """
-        argv = ["tcpdump", "-i", device, "-Q", "out", "-n", "-l", "--immediate-mode", *what]
-        number = len(list(directory.glob("tcpdump-*.log")))
-        self._child = Child(namespace.argv(argv), directory / f"tcpdump-{number}.log")
-        try:
-            waitUntil(
-                lambda: "listening on" in self._child.output() or self._child.status() is not None,
-                10,
-                "tcpdump listens",
-            )
-            if self._child.status() is not None:
-                raise LabError(f"tcpdump ended at once: {self._child.output().strip()}")
-        except BaseException:
-            self.stop()
-            raise
+        argv = [*_TCPDUMP, "-i", device, "-l", *what]
+        self._child = _start(namespace, argv, _log(directory))
 
     def destinations(self) -> dict[str, set[str]]:
         """The sources of packets, by destination address and port (C{HOST.PORT})."""
@@ -49,3 +67,33 @@ class Tcpdump:
     def stop(self) -> None:
         """End it; may be called twice."""
         self._child.stop()
+
+
+class Capture:
+    """
+    Keeps every packet that a namespace sends by an interface, from its construction on, and
+    finds packets among them later.
+    """
+
+    def __init__(self, namespace: Namespace, directory: Path, device: str) -> None:
+        """@raise LabError: tcpdump does not start."""
+        log = _log(directory)
+        self._path = log.with_suffix(".pcap")
+        argv = [*_TCPDUMP, "-i", device, "-U", "-Z", "root", "-w", str(self._path)]
+        self._child = _start(namespace, argv, log)
+
+    def stop(self) -> None:
+        """Stop keeping packets; may be called twice."""
+        time.sleep(SETTLE_SECONDS)
+        self._child.stop()
+
+    def packets(self, what: str, word: str = "") -> list[str]:
+        """
+        The packets that fit, one line of text each.
+
+        @param what: a pcap-filter(7) expression.
+        @param word: a part of the line.
+        """
+        argv = ["tcpdump", "-n", "-t", "-r", str(self._path), what]
+        shown = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        return [line for line in shown.splitlines() if line[:1].strip() and word in line]
