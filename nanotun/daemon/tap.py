@@ -30,6 +30,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.notify import Notifier
+from nanotun.daemon.patience import CHECK_LIMIT, Patience
 from nanotun.daemon.privileges import makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
@@ -59,7 +60,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners import makeOwners, ownerOptions
 from nanotun.owners.askers import Askers
 from nanotun.owners.sockets import KernelSockets
-from nanotun.router.router import FlowRouter
+from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.upstream.dial.sockets import openDatagram, openStream
@@ -226,7 +227,16 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     tunnel = makeTunnel(settings, opener, reactor, inCell=True)
     marked, engine, gateway, current, router, device = tunnel
     root = MultiService()
-    parts = Parts(device, engine, gateway, router, before=(marked,))
+    context = UpstreamContext(
+        reactor,
+        min(settings.connectTimeout, CHECK_LIMIT),
+        openStream,
+        openDatagram,
+        marked.leadsIn,
+    )
+    proxies = upstreamsFor((url for url in settings.proxy if url.host or url.socketPath), context)
+    patience = Patience(reactor, lambda: router.carried, partial(firstPending, router), proxies)
+    parts = Parts(device, engine, gateway, router, before=(marked,), after=(patience,))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
     NanotunService(settings, parts, reactor, leave, Ending(), notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)

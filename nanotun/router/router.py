@@ -78,6 +78,7 @@ class FlowRouter:
     @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
         reads them: a line costs more than half of what the flow does.
     @ivar trouble: told of what goes wrong; stopped with the router.
+    @ivar carried: how many flows have been joined.
     @param upstream: takes the flows whose verdict is PROXY.
     @param direct: takes those whose verdict is DIRECT.
     @param gateway: answers connections to the gateway's addresses.
@@ -115,6 +116,7 @@ class FlowRouter:
         self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
+        self.carried = 0
 
     @property
     def hasNames(self) -> bool:
@@ -291,6 +293,7 @@ class FlowRouter:
             self.trouble.report(f"A flow cannot be joined: {error}.")
             return
         if joined:
+            self.carried += 1
             if self._countsFlows:
                 self._names.flowJoined(request.flow.destination.host)
             if self.logFlows:
@@ -319,6 +322,13 @@ class FlowRouter:
         else:
             self.trouble.report(str(error))
         request.refuse(refusal)
+
+
+def firstPending(router: FlowRouter) -> str:
+    """Where the flow goes that has waited longest for its leg; empty if none waits."""
+    for pending in router._pending.values():
+        return _shown(router._names, pending.request.flow.destination)
+    return ""
 
 
 def _shown(names: INames, destination: Endpoint) -> str:

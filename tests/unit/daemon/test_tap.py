@@ -17,6 +17,7 @@ from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
 from nanotun.daemon.notify import Notifier
+from nanotun.daemon.patience import Patience
 from nanotun.daemon.privileges import Privileges, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
@@ -211,7 +212,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running or opener.devices)
         self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
-        self.assertEqual(tunnel.parts.after, ())
+        self.assertEqual([type(part) for part in tunnel.parts.after], [Patience])
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("169.254.169.254", 80))
         self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, Verdict.REJECT)
         sole, services = upstreams

@@ -31,7 +31,7 @@ from nanotun.flow import AbsoluteForm, Decision, Endpoint, Owner, Refusal, Verdi
 from nanotun.interfaces import IFlowHandler, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
 from nanotun.router import router
-from nanotun.router.router import SAID_LIMIT, FlowRouter
+from nanotun.router.router import SAID_LIMIT, FlowRouter, firstPending
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
@@ -110,6 +110,7 @@ class FlowTests(RouterCase):
         self.assertEqual(self.upstream.asked, [Endpoint("192.0.2.7", 443)])
         self.assertEqual(self.engine.joined, {})
         self.assertEqual(self.router.pending, 1)
+        self.assertEqual((firstPending(self.router), self.router.carried), ("192.0.2.7:443", 0))
         far = self.upstream.answer(b"220 hello")
         self.addCleanup(far.close)
         fd, leftover = self.engine.joined[request.flow.id]
@@ -117,6 +118,7 @@ class FlowTests(RouterCase):
         os.write(fd, b"x")
         self.assertEqual(far.recv(10), b"x")
         self.assertEqual(self.router.pending, 0)
+        self.assertEqual((firstPending(self.router), self.router.carried), ("", 1))
         # Only the debug lines need to know of the end.
         self.assertEqual(self.router.followsFlows, self.logFlows)
         self.engine.end(request.flow.id)
