@@ -86,9 +86,19 @@ class ServerQueries:
 
     def _noteFailure(self, server: Endpoint, waited: float) -> None:
         now = self._clock.seconds()
-        if self._servers.failed(server, now, now - waited):
+        if not self._servers.failed(server, now, now - waited):
+            return
+        where = self._byEndpoint[server].where
+        if self._servers.noneAnswers:
+            self._log.error(
+                "No server of dns answers{where} ({servers}), so DNS queries go unanswered; set "
+                "dns to one that does.",
+                where=where,
+                servers=", ".join(map(str, self._byEndpoint)),
+            )
+        else:
             self._log.warn(
                 "The DNS server {server} does not answer{where}; it is asked last for a while.",
                 server=server,
-                where=self._byEndpoint[server].where,
+                where=where,
             )

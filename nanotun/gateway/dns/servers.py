@@ -45,6 +45,11 @@ class Servers:
                 return (server, *(each for each in self._order if each != server))
         return self._order
 
+    @property
+    def noneAnswers(self) -> bool:
+        """Whether all servers are at the back."""
+        return len(self._until) == len(self._servers)
+
     def failed(self, server: Endpoint, now: float, asked: float) -> bool:
         """
         Note that a server did not answer.  This is ignored if the server has answered another

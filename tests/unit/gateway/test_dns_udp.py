@@ -292,6 +292,22 @@ class ServerQueriesTests(SynchronousTestCase):
         self.assertEqual(len(self.got), 1)
         self.assertEqual(self.queries.order(), tuple(self.servers))
 
+    def test_noneAnswers(self) -> None:
+        """If all servers stay silent, an error says so once, before an app gives up."""
+        for number in range(3):
+            self.relay.query(ask(f"a{number}"), "c", self.got.append)
+        self.reactor.advance(1.5)
+        self.assertEqual([each for each in self.lines if each["log_level"] is LogLevel.error], [])
+        for _ in range(3):
+            self.reactor.advance(1.5)
+        (line,) = [each for each in self.lines if each["log_level"] is LogLevel.error]
+        servers = ", ".join(map(str, self.servers))
+        self.assertEqual(
+            formatEvent(line),
+            f"No server of dns answers ({servers}), so DNS queries go unanswered; set dns to one "
+            "that does.",
+        )
+
     def test_noSocket(self) -> None:
         """If this machine has no sockets left, the server is not blamed."""
 
