@@ -326,7 +326,7 @@ class RouteSettings:
         "under autoDefaultRoute, whether traffic stays in when the daemon is gone",
         doc="Under autoDefaultRoute, whether traffic stays in when the daemon ends in any other "
         "way than by a stop: a crash, a lost device, a restart.  Only the local network and SSH "
-        "get out then, until the next start or 'nanotun recover'.  With lan: proxy, SSH only.",
+        "get out then, until the next start or 'nanotun recover'; if lan is proxy, SSH only.",
         run=REFUSED,
     )
 

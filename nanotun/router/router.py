@@ -246,20 +246,13 @@ class FlowRouter:
 
     def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         flow = request.flow
-        if self.logFlows:
-            self._tally.tellUpstream(
-                flow, decision, upstream, _shown(self._names, flow.destination)
-            )
+        self._tellUpstream(flow, decision, upstream)
         pending = self._pending[flow.id] = PendingFlow(self, request, decision, upstream)
         pending.begin(upstream.connect(flow.destination))
 
     def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
-        flow = request.flow
-        if self.logFlows:
-            self._tally.tellUpstream(
-                flow, decision, upstream, _shown(self._names, flow.destination)
-            )
-        if self._names.isFake(flow.destination.host):
+        self._tellUpstream(request.flow, decision, upstream)
+        if self._names.isFake(request.flow.destination.host):
             self._redirection.send(request, upstream)
         else:
             self._associations.send(request, upstream)
@@ -273,6 +266,11 @@ class FlowRouter:
             request.refuse(Refusal.PROHIBITED)
         else:
             request.drop()
+
+    def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
+        if self.logFlows:
+            shown = _shown(self._names, flow.destination)
+            self._tally.tellUpstream(flow, decision, upstream, shown)
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:

@@ -99,6 +99,31 @@ class AssociationEvent(str, enum.Enum):
     CLOSE = "close"
 
 
+class NamesInUse:
+    """
+    The fake addresses that flows of one association go to.  The engine does not tell the end
+    of each flow, but that of all of them.
+    """
+
+    __slots__ = ("_hosts", "_names")
+
+    def __init__(self, names: INames) -> None:
+        self._names = names
+        self._hosts: set[str] = set()
+
+    def hold(self, host: str) -> None:
+        """Keep the name of an address, if it is a fake one, from being given up."""
+        if host not in self._hosts and self._names.isFake(host):
+            self._hosts.add(host)
+            self._names.flowJoined(host)
+
+    def letGo(self) -> None:
+        """All flows have ended."""
+        hosts, self._hosts = self._hosts, set()
+        for host in hosts:
+            self._names.flowClosed(host)
+
+
 class Association:
     """
     An association, from the dial for its leg to its end.  L{TRANSITIONS} is its whole life.
@@ -118,7 +143,6 @@ class Association:
         "_dial",
         "_engine",
         "_expiry",
-        "_fakes",
         "_faults",
         "_maturing",
         "_moved",
@@ -147,8 +171,7 @@ class Association:
         self.first: Endpoint | None = None
         self._engine = engine
         self._faults = faults
-        self._names = names
-        self._fakes: set[str] = set()
+        self._names = NamesInUse(names)
         self._moved = moved
         self._again = again
         # The engine's number for it while it is open.
@@ -190,11 +213,7 @@ class Association:
         if not self.flows:
             self.first = flow.request.flow.destination
         self.flows += 1
-        host = flow.request.flow.destination.host
-        # The engine does not tell the end of each flow, but that of all of them.
-        if host not in self._fakes and self._names.isFake(host):
-            self._fakes.add(host)
-            self._names.flowJoined(host)
+        self._names.hold(flow.request.flow.destination.host)
         return True
 
     def retire(self) -> None:
@@ -342,9 +361,7 @@ class Association:
         control, self._control = self._control, None
         if control is not None:
             control.close()
-        fakes, self._fakes = self._fakes, set()
-        for host in fakes:
-            self._names.flowClosed(host)
+        self._names.letGo()
 
     def _refuseWaiting(self) -> None:
         while self._waiting:

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.daemon.reload} and its neighbours."""
+"""Tests of L{nanotun.daemon.reload}."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,20 +18,11 @@ from nanotun.config.options import Options
 from nanotun.daemon import current as currentModule
 from nanotun.daemon import reload as module
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
-from nanotun.daemon.ending import Ending
 from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
-from nanotun.daemon.requests import (
-    confirmHandler,
-    makeReport,
-    reloadHandler,
-    silently,
-    statusHandler,
-    stopHandler,
-)
 from nanotun.daemon.upstreams import Upstreams
-from nanotun.errors import ConfigError, RunningError
-from nanotun.interfaces import End, IPart
+from nanotun.errors import ConfigError
+from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
@@ -376,145 +366,3 @@ class LiveTests(SynchronousTestCase):
         self.assertIn("cannot be read", str(self.assertRaises(ConfigError, self.live.reload)))
         self.write("proxy: h:7")
         self.assertIn("proxy", self.live.reload()["changed"])
-
-
-class NeighbourTests(SynchronousTestCase):
-    """The handlers."""
-
-    def test_confirm(self) -> None:
-        """A confirmation that is not awaited is one sentence."""
-        for confirm in (None, lambda: False):
-            error = self.assertRaises(RunningError, confirmHandler(confirm))
-            self.assertIn("waits for no confirmation", str(error))
-        self.assertEqual(confirmHandler(lambda: True)(), {"confirmed": True})
-
-    def test_stop(self) -> None:
-        """A request to stop is answered before the stop begins."""
-        reactor: Any = Clock()
-        stops: list[int] = []
-        reactor.stop = lambda: stops.append(1)
-        self.assertEqual(stopHandler(reactor)(), {"pid": os.getpid()})
-        self.assertEqual(stops, [])
-        reactor.advance(0)
-        self.assertEqual(stops, [1])
-
-    def test_restart(self) -> None:
-        """A request to stop for a restart says so before the stop begins."""
-        reactor: Any = Clock()
-        ending = Ending()
-        ends: list[End] = []
-        reactor.stop = lambda: ends.append(ending.how())
-        stopHandler(reactor, ending.restart)()
-        reactor.advance(0)
-        self.assertEqual(ends, [End.RESTART])
-
-    def test_reload(self) -> None:
-        """systemd is told when a reload begins and when it ends, even if it fails."""
-        events: list[str] = []
-
-        class Both:
-            """The notifier and what is reloaded."""
-
-            def reloading(self) -> None:
-                """Begin."""
-                events.append("reloading")
-
-            def reloaded(self) -> None:
-                """End."""
-                events.append("reloaded")
-
-            def reload(self) -> dict[str, Any]:
-                """Fail."""
-                raise ConfigError("No.")
-
-        both: Any = Both()
-        handler = reloadHandler(both, both)
-        self.assertRaises(ConfigError, handler)
-        self.assertEqual(events, ["reloading", "reloaded"])
-        self.assertIs(silently(handler)(), None)
-
-    def test_proxies(self) -> None:
-        """Status and reload ask the proxies first; a reload warns of those that are down."""
-        asked: list[Deferred[None]] = []
-
-        class Both:
-            """The notifier, the upstreams, and what is reloaded."""
-
-            def __getattr__(self, name: str) -> Any:
-                return self
-
-            def __call__(self, *_: Any) -> None:
-                """Be told something."""
-
-            def refresh(self) -> Deferred[None]:
-                """See L{Upstreams.refresh}."""
-                asked.append(Deferred())
-                return asked[-1]
-
-            def report(self) -> dict[str, Any]:
-                """See L{Upstreams.report}."""
-                return {"proxies": [{"trouble": ""}, {"trouble": "It is off."}]}
-
-            def reload(self) -> dict[str, Any]:
-                """See L{Live.reload}."""
-                return {"changed": ["proxy"], "warnings": ["Beware."]}
-
-        both: Any = Both()
-        reloaded, status = reloadHandler(both, both)(), statusHandler(both, cast(Any, dict))()
-        self.assertNoResult(reloaded)
-        self.assertNoResult(status)
-        for each in asked:
-            each.callback(None)
-        self.assertEqual(
-            self.successResultOf(reloaded),
-            {"changed": ["proxy"], "warnings": ["Beware.", "It is off."]},
-        )
-        self.assertEqual(self.successResultOf(status), {})
-
-    def test_report(self) -> None:
-        """
-        The report has every section; those of absent parts, and of parts that fail, are
-        nothing.
-        """
-
-        class Broken:
-            """No part of it works."""
-
-            def __getattr__(self, name: str) -> Any:
-                return lambda: 1 // 0
-
-        class Reporting:
-            """The upstreams, and the value that holds them."""
-
-            owners = None
-            settings = Broken()
-
-            def report(self) -> dict[str, int]:
-                """See L{Upstreams.report}."""
-                return {"a": 1}
-
-        times = iter([10.0, 12.5])
-        broken: Any = Broken()
-        live: Any = Reporting()
-        live.current = live.upstreams = live
-        report = makeReport(live, "", broken, broken, broken, broken, None, lambda: next(times))()
-        self.assertEqual(
-            list(report),
-            [
-                "daemon",
-                "device",
-                "upstream",
-                "engine",
-                "dns",
-                "verdicts",
-                "processes",
-                "routes",
-                "resources",
-            ],
-        )
-        self.assertEqual(report["daemon"]["uptime"], 2.5)
-        self.assertIs(report["daemon"]["config"], None)
-        self.assertEqual(report["upstream"], {"a": 1})
-        absent = ("device", "engine", "dns", "verdicts", "processes", "routes")
-        self.assertEqual([report[name] for name in absent], [None] * 6)
-        self.flushLoggedErrors()

@@ -156,7 +156,7 @@ class LinkTests(SynchronousTestCase):
         driver = message(16, body + attribute(18, attribute(1, b"tun\0")))
         for data, kind in ((hardware, ""), (driver, "tun")):
             (found,) = messages(data)
-            self.assertEqual(readLink(data, found), Link(3, "nano0", kind, 1420, True))
+            self.assertEqual(readLink(data, found), Link(3, "nano0", kind, 1420, True, True))
 
     def test_kernel(self) -> None:
         """All of this machine's interfaces are read, and its local routes are left out."""
