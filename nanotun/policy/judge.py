@@ -135,8 +135,12 @@ class Judge:
         self._servers = frozenset(settings.dns if direct else ())
 
     def withOwners(self, owners: IOwners) -> Judge:
-        """The same judge, which asks somebody else about the owners of flows."""
+        """
+        The same judge for an explanation: it asks somebody else about the owners of flows, and
+        what it says is not in the log, so it neither counts as said nor is left out.
+        """
         other = copy(self)
+        other._told = set()
         other._owners = owners if self.rules.needsOwner else None
         return other
 

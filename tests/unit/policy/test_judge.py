@@ -302,6 +302,16 @@ class LanOnlyTests(JudgeCase):
                 self.assertRule(decision, "REJECT lan-only-port")
                 self.assertEqual(decision.trouble, "")
 
+    def test_explained(self) -> None:
+        """An explanation always has the sentence, and takes it from no flow."""
+        for judge, expected in (
+            (self.judge.withOwners(self.owners), "lanOnlyPorts: []"),
+            (self.judge, "lanOnlyPorts: []"),
+            (self.judge.withOwners(self.owners), "lanOnlyPorts: []"),
+        ):
+            self.assertIn(expected, self.decide(judge, "tcp 1.1.1.1:445").trouble)
+        self.assertEqual(self.decide(self.judge, "tcp 1.1.1.1:445").trouble, "")
+
     def test_connected(self) -> None:
         """A public address of a connected network is dialled, if there is a way to it."""
         judge = Judge(
