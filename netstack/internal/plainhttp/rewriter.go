@@ -185,8 +185,8 @@ func (r *Rewriter) head() Reason {
 		return NotHTTP
 	}
 	var host, length string
-	var chunked, coded, upgrade, onlyH2C, hosted bool
-	onlyH2C = true
+	var size uint64
+	var chunked, coded, upgrade, needed, hosted bool
 	for _, line := range all[1:] {
 		name, value, ok := field(line)
 		if !ok {
@@ -199,10 +199,11 @@ func (r *Rewriter) head() Reason {
 			}
 			host, hosted = value, true
 		case "content-length":
-			if length != "" && length != value || !digits(value) {
+			n, err := strconv.ParseUint(value, 10, 63)
+			if err != nil || length != "" && length != value || !digits(value) {
 				return NotHTTP
 			}
-			length = value
+			length, size = value, n
 		case "transfer-encoding":
 			if coded {
 				return NotHTTP
@@ -211,13 +212,13 @@ func (r *Rewriter) head() Reason {
 			chunked = strings.EqualFold(value, "chunked")
 		case "upgrade":
 			upgrade = true
-			onlyH2C = onlyH2C && strings.EqualFold(value, "h2c")
+			needed = needed || !offersOnly(value)
 		}
 	}
 	switch {
 	case method == "CONNECT":
 		return ProxyRequest
-	case upgrade && !onlyH2C:
+	case needed:
 		return Upgrade
 	case coded && (!chunked || length != "" || version == "HTTP/1.0"):
 		return NotHTTP
@@ -263,14 +264,8 @@ func (r *Rewriter) head() Reason {
 	switch {
 	case chunked:
 		r.state = inSize
-	case length != "":
-		n, err := strconv.ParseUint(length, 10, 63)
-		if err != nil {
-			return NotHTTP
-		}
-		if r.left = n; n > 0 {
-			r.state = inBody
-		}
+	case size > 0:
+		r.left, r.state = size, inBody
 	}
 	return 0
 }
@@ -300,6 +295,19 @@ func (r *Rewriter) named(host string) (string, Reason) {
 		return "", OtherHost // the proxy's own machine, or another way to write an address
 	}
 	return name, 0
+}
+
+// offersOnly tells whether a server may ignore a value of Upgrade, and those who send it
+// expect that many do: HTTP/2, which Java offers with every request, and TLS (RFC 2817,
+// section 3.1), which Apache's HttpClient does.
+func offersOnly(value string) bool {
+	for _, each := range strings.Split(value, ",") {
+		protocol, _, _ := strings.Cut(strings.ToLower(strings.Trim(each, " \t")), "/")
+		if protocol != "h2c" && protocol != "tls" {
+			return false
+		}
+	}
+	return true
 }
 
 func lines(head []byte) (found [][]byte) {

@@ -83,6 +83,14 @@ func TestTranslated(t *testing.T) {
 			request("GET / HTTP/1.1", "Host: h", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA"),
 			absolute("GET http://h/ HTTP/1.1", "h"),
 		},
+		"an offer of TLS": {
+			request("GET / HTTP/1.1", "Host: h", "Upgrade: TLS/1.2", "Connection: Upgrade"),
+			absolute("GET http://h/ HTTP/1.1", "h"),
+		},
+		"offers of both": {
+			request("GET / HTTP/1.1", "Host: h", "Upgrade: h2c, tls/1.3", "Upgrade: TLS/1.2", "Connection: Upgrade"),
+			absolute("GET http://h/ HTTP/1.1", "h"),
+		},
 		"a length": {
 			request("POST / HTTP/1.1", "Host: h", "Content-Length: 5") + "GET /",
 			absolute("POST http://h/ HTTP/1.1", "h", "Content-Length: 5") + "GET /",
@@ -140,6 +148,8 @@ func TestRefused(t *testing.T) {
 		"a trailing request": {request("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") + "0\r\nGET / HTTP/1.1\r\n\r\n", NotHTTP},
 		"a relative path":    {request("GET p HTTP/1.1", "Host: h"), NotHTTP},
 		"a WebSocket":        {request("GET / HTTP/1.1", "Host: h", "Upgrade: websocket"), Upgrade},
+		"a needed offer":     {request("GET / HTTP/1.1", "Host: h", "Upgrade: h2c, websocket"), Upgrade},
+		"no offer":           {request("GET / HTTP/1.1", "Host: h", "Upgrade:"), Upgrade},
 		"one of two offers":  {request("GET / HTTP/1.1", "Host: h", "Upgrade: h2c", "Upgrade: websocket"), Upgrade},
 		"CONNECT":            {request("CONNECT h:443 HTTP/1.1", "Host: h:443"), ProxyRequest},
 		"absolute-form":      {request("GET http://other/ HTTP/1.1", "Host: h"), ProxyRequest},
