@@ -166,8 +166,13 @@ func (r *Rewriter) size() Reason {
 
 func (r *Rewriter) tail() Reason {
 	for _, line := range lines(r.in) {
-		if _, _, ok := field(line); !ok {
+		name, _, ok := field(line)
+		if !ok {
 			return NotHTTP
+		}
+		switch name {
+		case "host", "content-length", "transfer-encoding", "proxy-authorization", "proxy-connection":
+			continue // no trailers (RFC 9110, section 6.5.1), but some parser might take them
 		}
 		r.out = append(append(r.out, line...), "\r\n"...)
 	}
@@ -256,7 +261,8 @@ func (r *Rewriter) head() Reason {
 		}
 		out = append(append(out, line...), "\r\n"...)
 	}
-	if r.authorization != "" {
+	// A proxy that answers TRACE itself sends back what it got (RFC 9110, section 9.3.8).
+	if r.authorization != "" && method != "TRACE" {
 		out = append(out, "Proxy-Authorization: "+r.authorization+"\r\n"...)
 	}
 	r.out = append(out, "\r\n"...)

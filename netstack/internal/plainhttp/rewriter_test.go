@@ -91,6 +91,10 @@ func TestTranslated(t *testing.T) {
 			request("GET / HTTP/1.1", "Host: h", "Upgrade: h2c, tls/1.3", "Upgrade: TLS/1.2", "Connection: Upgrade"),
 			absolute("GET http://h/ HTTP/1.1", "h"),
 		},
+		"a request to send it back": { // without the log-in
+			request("TRACE / HTTP/1.1", "Host: h", "Max-Forwards: 0"),
+			request("TRACE http://h/ HTTP/1.1", "Host: h", "Max-Forwards: 0"),
+		},
 		"a length": {
 			request("POST / HTTP/1.1", "Host: h", "Content-Length: 5") + "GET /",
 			absolute("POST http://h/ HTTP/1.1", "h", "Content-Length: 5") + "GET /",
@@ -99,6 +103,11 @@ func TestTranslated(t *testing.T) {
 		"chunks": {
 			request("PUT / HTTP/1.1", "Host: h", "Transfer-Encoding: Chunked") + "5;a=b\r\nhello\r\n00A\r\n0123456789\r\n0\r\nT: x\r\n\r\n",
 			absolute("PUT http://h/ HTTP/1.1", "h", "Transfer-Encoding: Chunked") + "5\r\nhello\r\na\r\n0123456789\r\n0\r\nT: x\r\n\r\n",
+		},
+		"no trailers": {
+			request("PUT / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") +
+				"0\r\nContent-Length: 5\r\nHost: x\r\nTransfer-Encoding: x\r\nproxy-authorization: x\r\nProxy-Connection: x\r\nT: x\r\n\r\n",
+			absolute("PUT http://h/ HTTP/1.1", "h", "Transfer-Encoding: chunked") + "0\r\nT: x\r\n\r\n",
 		},
 		"a wait for 100": {
 			request("PUT / HTTP/1.1", "Host: h", "Expect: 100-continue", "Content-Length: 1") + "x",
