@@ -48,6 +48,12 @@ def forgotten(host: str) -> UpstreamError:
     )
 
 
+def shown(names: INames, destination: Endpoint) -> str:
+    """A destination for a log line, with the name that it is known by."""
+    name = names.nameOf(destination.host)
+    return str(destination) if name is None else f"{destination} ({name})"
+
+
 @implementer(IUpstream, IHealthCheck, INamedDatagrams)
 class NamedUpstream:
     """

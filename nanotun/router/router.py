@@ -28,7 +28,7 @@ from nanotun.errors import (
     UpstreamProhibited,
     UpstreamRefused,
 )
-from nanotun.flow import Decision, Endpoint, Flow, FlowEnd, Refusal, Verdict
+from nanotun.flow import Decision, Flow, FlowEnd, Refusal, Verdict
 from nanotun.interfaces import (
     Connection,
     IDatagramFlowRequest,
@@ -41,6 +41,7 @@ from nanotun.interfaces import (
     IUpstream,
 )
 from nanotun.log.trouble import TroubleLog
+from nanotun.router.named import shown
 from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
@@ -219,12 +220,12 @@ class FlowRouter:
         if self._countsFlows:
             self._names.flowClosed(end.flow.destination.host)
         if self._tally.joinedFlows:
-            self._tally.ended(end, _shown(self._names, end.flow.destination))
+            self._tally.ended(end, shown(self._names, end.flow.destination))
         self._plainHttp.ended(end.flow.id)
 
     def flowNotHttp(self, flow: Flow, reason: int) -> None:
         """See L{IFlowHandler.flowNotHttp}."""
-        self._plainHttp.refused(flow, reason, _shown(self._names, flow.destination))
+        self._plainHttp.refused(flow, reason, shown(self._names, flow.destination))
 
     @property
     def pending(self) -> int:
@@ -269,12 +270,12 @@ class FlowRouter:
 
     def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
         if self.logFlows:
-            shown = _shown(self._names, flow.destination)
-            self._tally.tellUpstream(flow, decision, upstream, shown)
+            destination = shown(self._names, flow.destination)
+            self._tally.tellUpstream(flow, decision, upstream, destination)
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:
-            self._tally.tellHalt(flow, decision, _shown(self._names, flow.destination))
+            self._tally.tellHalt(flow, decision, shown(self._names, flow.destination))
 
     def connected(self, pending: PendingFlow, connection: Connection) -> None:
         """A pending flow has its leg."""
@@ -325,14 +326,8 @@ class FlowRouter:
 def firstPending(router: FlowRouter) -> str:
     """Where the flow goes that has waited longest for its leg; empty if none waits."""
     for pending in router._pending.values():
-        return _shown(router._names, pending.request.flow.destination)
+        return shown(router._names, pending.request.flow.destination)
     return ""
-
-
-def _shown(names: INames, destination: Endpoint) -> str:
-    """A destination for a log line, with the name that it is known by."""
-    name = names.nameOf(destination.host)
-    return str(destination) if name is None else f"{destination} ({name})"
 
 
 class PendingFlow:

@@ -24,6 +24,7 @@ from nanotun.interfaces import (
     INames,
     IPacketEngine,
 )
+from nanotun.router.named import shown
 from nanotun.router.udp.faults import AssociationKey, Faults
 from nanotun.timer import Timer
 
@@ -116,6 +117,10 @@ class NamesInUse:
         if host not in self._hosts and self._names.isFake(host):
             self._hosts.add(host)
             self._names.flowJoined(host)
+
+    def shown(self, destination: Endpoint) -> str:
+        """A destination for a log line."""
+        return shown(self._names, destination)
 
     def letGo(self) -> None:
         """All flows have ended."""
@@ -335,7 +340,7 @@ class Association:
         on, its control connection is gone without a word, so that is asked.
         """
         if self.first is not None:
-            self._faults.refused(self.key, self.first, self.flows)
+            self._faults.refused(self.key, self._names.shown(self.first), self.flows == 1)
         if self._control is not None:
             self._control.doubt()
 

@@ -90,17 +90,18 @@ class Faults:
         if young:
             self._pauses.ended(key, self._clock.seconds())
 
-    def refused(self, key: AssociationKey, first: Endpoint, flows: int) -> None:
+    def refused(self, key: AssociationKey, first: str, alone: bool) -> None:
         """
         A datagram was refused; nothing has ended.
 
         @param first: the first destination of the association.  A proxy that forwards such
             errors may do so for this one only, as dante does.
-        @param flows: how many flows the association has had.
+        @param alone: whether the association has had no other flow.
         """
         what = f"UDP to {first}"
-        if flows > 1:
-            what = f"UDP to one of {flows} destinations, the first of them {first},"
+        if not alone:
+            # Not how many: each number would be a line of its own.
+            what = f"UDP to one of several destinations, the first of them {first},"
         self._said.report(
             f"{what} was refused behind the proxy {key[1].describe()}: the port is closed there, "
             "or the proxy's UDP relay is."

@@ -85,8 +85,9 @@ class AssociationCase(SynchronousTestCase):
         self.patch(Faults, "_log", log)
         said = TroubleLog(self.clock, log, LogLevel.info)
         self.addCleanup(said.stop)
+        self.names = FakeNames()
         self.associations = Associations(
-            self.engine, self.clock, self.trouble, said, FakeNames(), self.choose
+            self.engine, self.clock, self.trouble, said, self.names, self.choose
         )
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), Handler(self))
         self.addCleanup(self.engine.stop)

@@ -104,9 +104,22 @@ class TableTests(AssociationCase):
         self.assertEqual((control.doubts, control.closed), (ENDS + 1, False))
         self.ask(destination=Endpoint("192.0.2.2", 443))
         self.engine.refusals[number]()
-        self.assertIn("one of 2 destinations, the first of them 192.0.2.1:443,", self.logged[1])
+        self.ask(destination=Endpoint("192.0.2.3", 443))
+        self.engine.refusals[number]()
+        several = "UDP to one of several destinations, the first of them 192.0.2.1:443,"
+        self.assertEqual(self.logged[1:], [line.replace("UDP to 192.0.2.1:443", several)])
         self.assertIs(self.the().state, AssociationState.OPEN)
         self.assertEqual(len(self.upstream.families), 1)
+        self.associations.stop()
+
+    def test_refusedName(self) -> None:
+        """
+        The line about a refusal has the name that a destination is known by.
+        """
+        self.names.known = {"198.19.0.1": "name.example"}
+        self.ask(destination=Endpoint("198.19.0.1", 443))
+        self.engine.refusals[self.open()]()
+        self.assertIn("UDP to 198.19.0.1:443 (name.example) was refused", self.logged[0])
         self.associations.stop()
 
     def test_refusedWhileRetiring(self) -> None:
