@@ -15,7 +15,12 @@ import (
 // settled waits until there are no more goroutines and fds than before.
 func settled(t *testing.T, goroutines, fds int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d goroutines and %d fds (now %d and %d)", goroutines, fds, runtime.NumGoroutine(), openFDs(t)), func() bool {
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d goroutines and %d fds are left", runtime.NumGoroutine(), openFDs(t))
+		}
+	}()
+	eventually(t, fmt.Sprintf("%d goroutines and %d fds", goroutines, fds), func() bool {
 		return runtime.NumGoroutine() <= goroutines && openFDs(t) <= fds
 	})
 }
