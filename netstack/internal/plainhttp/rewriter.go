@@ -221,7 +221,7 @@ func (r *Rewriter) head() Reason {
 		}
 	}
 	switch {
-	case method == "CONNECT":
+	case strings.EqualFold(method, "CONNECT"): // squid takes it in lower case, too
 		return ProxyRequest
 	case needed:
 		return Upgrade
@@ -262,7 +262,7 @@ func (r *Rewriter) head() Reason {
 		out = append(append(out, line...), "\r\n"...)
 	}
 	// A proxy that answers TRACE itself sends back what it got (RFC 9110, section 9.3.8).
-	if r.authorization != "" && method != "TRACE" {
+	if r.authorization != "" && !strings.EqualFold(method, "TRACE") {
 		out = append(out, "Proxy-Authorization: "+r.authorization+"\r\n"...)
 	}
 	r.out = append(out, "\r\n"...)

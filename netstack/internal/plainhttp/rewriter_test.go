@@ -95,6 +95,10 @@ func TestTranslated(t *testing.T) {
 			request("TRACE / HTTP/1.1", "Host: h", "Max-Forwards: 0"),
 			request("TRACE http://h/ HTTP/1.1", "Host: h", "Max-Forwards: 0"),
 		},
+		"the same in lower case": { // as squid understands it
+			request("trace / HTTP/1.1", "Host: h", "Max-Forwards: 0"),
+			request("trace http://h/ HTTP/1.1", "Host: h", "Max-Forwards: 0"),
+		},
 		"a length": {
 			request("POST / HTTP/1.1", "Host: h", "Content-Length: 5") + "GET /",
 			absolute("POST http://h/ HTTP/1.1", "h", "Content-Length: 5") + "GET /",
@@ -161,6 +165,7 @@ func TestRefused(t *testing.T) {
 		"no offer":           {request("GET / HTTP/1.1", "Host: h", "Upgrade:"), Upgrade},
 		"one of two offers":  {request("GET / HTTP/1.1", "Host: h", "Upgrade: h2c", "Upgrade: websocket"), Upgrade},
 		"CONNECT":            {request("CONNECT h:443 HTTP/1.1", "Host: h:443"), ProxyRequest},
+		"connect":            {request("connect /x HTTP/1.1", "Host: h"), ProxyRequest},
 		"absolute-form":      {request("GET http://other/ HTTP/1.1", "Host: h"), ProxyRequest},
 		"another address":    {request("GET / HTTP/1.1", "Host: 198.51.100.8"), OtherHost},
 		"another family":     {request("GET / HTTP/1.1", "Host: [2001:db8::7]"), OtherHost},
