@@ -27,7 +27,7 @@ DROPS = {
     "gateway": "packets to ports of the gateway where nothing listens",
     "write": "packets that the device did not take",
     "undecided": "datagrams, because too many waited for a decision",
-    "send": "datagrams that the socket to the proxy did not take",
+    "send": "datagrams that a socket did not take on the way out",
     "reply": "datagrams from outside with a wrong header, or unexpected",
     "service": "datagrams to the DNS relay, because it did not keep up",
     "stack": "packets that the TCP/IP stack had no use for",

@@ -35,7 +35,7 @@ drops      9 connections, because too many were being decided
            13 packets to ports of the gateway where nothing listens
            14 packets that the device did not take
            26 datagrams, because too many waited for a decision
-           27 datagrams that the socket to the proxy did not take
+           27 datagrams that a socket did not take on the way out
            28 datagrams from outside with a wrong header, or unexpected
            29 datagrams to the DNS relay, because it did not keep up
            15 packets that the TCP/IP stack had no use for
