@@ -32,10 +32,12 @@ class PlainHttp(NamedTuple):
 
     @ivar proxy: the proxy's URL without its password.
     @ivar authorization: the value of C{Proxy-Authorization}; empty for none.  A secret.
+    @ivar refused: to be called if the proxy wants another log-in than that (status 407).
     """
 
     proxy: str
     authorization: bytes
+    refused: Callable[[], None]
 
     def __repr__(self) -> str:
         return f"<PlainHttp {self.proxy}>"

@@ -8,7 +8,7 @@ Here is what it needs to know, and the log lines about flows that it could not t
 from __future__ import annotations
 
 from nanotun.flow import AbsoluteForm, Flow, NotHttp
-from nanotun.interfaces import Connection, IFlowRequest, INames
+from nanotun.interfaces import Connection, IFlowRequest, INames, PlainHttp
 from nanotun.log.trouble import TroubleLog
 
 _ALLOW = "allow CONNECT to port 80 in the proxy's configuration."
@@ -32,12 +32,12 @@ class PlainHttpFlows:
     """
     The open flows whose requests the engine translates.
 
-    @ivar flows: the proxy of each, by the flow's id.
+    @ivar flows: what each was joined with, by the flow's id.
     @param trouble: for the lines about those that were reset.
     """
 
     def __init__(self, names: INames, trouble: TroubleLog) -> None:
-        self.flows: dict[int, str] = {}
+        self.flows: dict[int, PlainHttp] = {}
         self._names = names
         self._trouble = trouble
 
@@ -50,7 +50,7 @@ class PlainHttpFlows:
         form = AbsoluteForm(self._authority(flow.destination.host), http.authorization)
         joined = request.join(connection.fd, connection.leftover, form)
         if joined:
-            self.flows[flow.id] = http.proxy
+            self.flows[flow.id] = http
         return joined
 
     def ended(self, flowID: int) -> None:
@@ -64,14 +64,18 @@ class PlainHttpFlows:
         @param reason: a value of L{NotHttp}.
         @param destination: the flow's, for the line.
         """
-        proxy = self.flows.get(flow.id, "")
-        said = f"The connection to {destination} was reset: the proxy {proxy} "
+        http = self.flows[flow.id]
+        said = f"The connection to {destination} was reset: the proxy {http.proxy} "
         if reason == NotHttp.LOGIN:
-            said += (
-                "wants a log-in for plain http (status 407), and did not accept the one that it "
-                "asked for with CONNECT, or asked for none; check the user and password in the "
-                "proxy's URL."
-            )
+            http.refused()
+            said += "wants a log-in for plain http (status 407), and "
+            if http.authorization:
+                said += (
+                    "did not accept the one that it asked for with CONNECT; check the user and "
+                    "password in the proxy's URL."
+                )
+            else:
+                said += "has not asked for one before; try again, now that it has."
         else:
             said += (
                 "forbids CONNECT to port 80, so only plain http passes there, and the app "

@@ -10,7 +10,9 @@ nothing was asked, and the engine sends it the app's requests: L{PlainHttp}.
 
 The log-in is learned in the trial too.  Squid looks at the port first, so its answer about
 port 80 says nothing, and a proxy that has not asked for credentials does not get them:
-tinyproxy passes them on to the web server.
+tinyproxy passes them on to the web server.  A proxy may want them for some hosts only.  If
+one that has not asked refuses a request for want of them, the next flow tries again, and
+once it has asked it always gets them.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class PortRule:
     """
     What is known of a proxy's rule about port 80.
 
-    @ivar authorization: the value of C{Proxy-Authorization} for requests to it.
+    @ivar authorization: the value of C{Proxy-Authorization} for requests to it; empty until
+        it has asked for one.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -95,6 +98,10 @@ class PortRule:
         self.authorization = authorization
         self._until = now + RETRY
         return news
+
+    def doubt(self) -> None:
+        """The proxy wants another log-in: ask again with the next flow."""
+        self._until = 0.0
 
 
 class PortTrial(NamedTuple):
@@ -184,7 +191,9 @@ class HttpUpstream(ProxyUpstream):
                 news=True,
                 status=first.status,
             )
-        authorization = b"" if method is None else method.authorize(b"GET", b"")
+        authorization = self._rule.authorization
+        if method is not None:
+            authorization = method.authorize(b"GET", b"")
         certain = answered or login is None or method is not None
         if certain and self._rule.forbidden(authorization):
             self._log.info(
@@ -204,7 +213,7 @@ class HttpUpstream(ProxyUpstream):
         opened = self._connector.open(self._addresses, handshake)
         if handshake is not None and carry is not None:
             opened.addCallback(partial(carry, handshake))
-        http = PlainHttp(self._name, authorization)
+        http = PlainHttp(self._name, authorization, self._rule.doubt)
         return opened.addCallback(lambda connection: connection._replace(http=http))
 
 

@@ -17,7 +17,7 @@ from nanotun.interfaces import PlainHttp
 from nanotun.testing import FakeUpstream
 from tests.unit.doctor.doctor_cases import CheckCase
 
-HTTP = PlainHttp("http://proxy:3128", b"")
+HTTP = PlainHttp("http://proxy:3128", b"", lambda: None)
 
 
 class PlainHttpTests(CheckCase):

@@ -5,6 +5,7 @@ Tests for L{nanotun.router.plainhttp}.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from nanotun.flow import AbsoluteForm, Endpoint, NotHttp
 from nanotun.interfaces import PlainHttp
@@ -14,7 +15,7 @@ from tests.unit.router.test_router import RouterCase
 
 FAKE = "198.19.0.1"
 PROXY = "http://u:***@10.77.1.1:3128"
-HTTP = PlainHttp(PROXY, b"Basic dTpw")
+HTTP = PlainHttp(PROXY, b"Basic dTpw", lambda: None)
 
 
 class PlainHttpTests(RouterCase):
@@ -80,19 +81,28 @@ class PlainHttpTests(RouterCase):
 
     def test_login(self) -> None:
         """
-        A proxy that does not accept the log-in is named, with the cure.
+        A proxy that does not accept the log-in, or asks for one late, is named, with the
+        cure, and so is the upstream told.
         """
-        flow = self.engine.request(Endpoint("192.0.2.1", 80)).flow
-        self.addCleanup(self.upstream.answer(http=HTTP).close)
-        self.router.flowNotHttp(flow, NotHttp.LOGIN)
-        self.assertEqual(
-            self.lines("info"),
-            [
+        refused: list[bytes] = []
+        for authorization, rest in (
+            (
+                b"Basic dTpw",
+                "did not accept the one that it asked for with CONNECT; check the user and "
+                "password in the proxy's URL.",
+            ),
+            (b"", "has not asked for one before; try again, now that it has."),
+        ):
+            flow = self.engine.request(Endpoint("192.0.2.1", 80)).flow
+            http = PlainHttp(PROXY, authorization, partial(refused.append, authorization))
+            self.addCleanup(self.upstream.answer(http=http).close)
+            self.router.flowNotHttp(flow, NotHttp.LOGIN)
+            self.assertEqual(
+                self.lines("info")[-1],
                 f"The connection to 192.0.2.1:80 was reset: the proxy {PROXY} wants a log-in for "
-                "plain http (status 407), and did not accept the one that it asked for with "
-                "CONNECT, or asked for none; check the user and password in the proxy's URL."
-            ],
-        )
+                f"plain http (status 407), and {rest}",
+            )
+        self.assertEqual(refused, [b"Basic dTpw", b""])
 
     def test_followed(self) -> None:
         """

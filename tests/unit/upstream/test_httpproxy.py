@@ -133,7 +133,8 @@ class HttpUpstreamTests(ReactorCase):
         minutes those of all others without another CONNECT.  One line tells.
         """
         http = await self.leg()
-        self.assertEqual(http, PlainHttp(self.upstream.describe(), b""))
+        assert http is not None
+        self.assertEqual(http[:2], (self.upstream.describe(), b""))
         self.clock.advance(RETRY - 1)
         self.assertEqual(await self.leg(Endpoint("192.0.2.2", 80)), http)
         self.assertEqual(self.proxied.requests, [(80, False), (443, False)])
@@ -257,6 +258,25 @@ class HttpUpstreamTests(ReactorCase):
                 assert http is not None
                 self.assertEqual(http.authorization, LOGIN if asks else b"")
                 self.assertNotIn("secret", repr(http) + http.proxy)
+        await self.allEnded()
+
+    async def test_lateLogin(self) -> None:
+        """
+        A proxy that wants a log-in for some hosts only gets it after it has refused a
+        request without, and from then on for all hosts.
+        """
+        self.proxied.answers[443] = [GRANTED, BASIC, GRANTED]
+        self.upstream = self.makeUpstream("user:secret@")
+        first = await self.leg()
+        assert first is not None
+        self.assertEqual(first.authorization, b"")
+        first.refused()
+        for _ in range(2):
+            for _ in range(2):
+                self.assertEqual((await self.leg() or WEB)[1], LOGIN)
+            self.clock.advance(RETRY)
+        self.assertEqual(len(self.proxied.requests), 7)
+        self.assertEqual(len(self.logged), 1)
         await self.allEnded()
 
     async def test_digest(self) -> None:
