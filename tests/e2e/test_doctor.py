@@ -278,7 +278,7 @@ class ProxyTests(DoctorCase):
         found = self.examine("--dns-via", "proxy", proxy=proxy, dns=FORBIDDEN[IPV4])
         (dns,) = [each for each in found if each.check == "DNS"]
         self.assertEqual(dns.level, "fail")
-        self.assertIn("(status 403), and dnsVia sends the DNS queries through it", dns.text)
+        self.assertIn("(status 403 'Filtered'), and dnsVia sends the DNS queries through it", dns.text)
 
 
 class NetworkTests(DoctorCase):
