@@ -13,9 +13,10 @@ from twisted.logger import Logger
 
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
-from nanotun.doctor import local, neighbours, network, plainhttp, trial, upstreams
+from nanotun.doctor import local, neighbours, network, plainhttp, servers, trial, upstreams
 from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
+from nanotun.doctor.question import questionFor
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
@@ -71,6 +72,7 @@ def allChecks(
     timeout = min(settings.connectTimeout, STEP_LIMIT)
     context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=settings.dns)
     proxies = upstreamsFor(settings.proxy, context)
+    hosts = [*([] if target is None else [target.host]), *(url.host for url in settings.proxy)]
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),
@@ -81,6 +83,7 @@ def allChecks(
                 reactor,
                 target,
                 settings.dns[0],
+                questionFor(hosts, settings.dns[0]),
                 bool(url.host),
                 names=settings.dnsMode == "fake-ip",
             )
@@ -91,7 +94,7 @@ def allChecks(
             for proxy in proxies
             if target is not None and isinstance(proxy, HttpUpstream)
         ),
-        *dnsChecks(settings, proxies, context),
+        *dnsChecks(settings, proxies, context, hosts),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings),
         network.Ipv6Check(survey, machine),
@@ -104,13 +107,23 @@ def allChecks(
 
 
 def dnsChecks(
-    settings: Settings, proxies: Sequence[IUpstream], context: UpstreamContext
+    settings: Settings,
+    proxies: Sequence[IUpstream],
+    context: UpstreamContext,
+    hosts: Sequence[str],
 ) -> list[ICheck]:
-    """The checks of the DNS servers, each asked as C{dnsVia} says."""
+    """
+    The checks of the DNS servers, each asked as C{dnsVia} says.
+
+    @param hosts: names and addresses; the servers are asked for the first name.
+    """
     reactor = context.reactor
     if settings.dnsVia == "direct":
-        direct = (upstreams.DnsCheck(each, reactor, openDatagram) for each in settings.dns)
-        return [*direct, *map(upstreams.ClearNamesCheck, namesInClear(settings))]
+        direct = (
+            servers.DnsCheck(each, questionFor(hosts, each), reactor, openDatagram)
+            for each in settings.dns
+        )
+        return [*direct, *map(servers.ClearNamesCheck, namesInClear(settings))]
     # It is not started: without checks of its own, it learns from what it is asked for.
     trouble = TroubleLog(reactor, Logger())
     way = groupOf(proxies, settings.proxyPolicy, context, settings.proxyCheckInterval, trouble)
@@ -122,7 +135,9 @@ def dnsChecks(
         return UpstreamServer(server, lambda: way, datagrams, reactor, counters, report, faked)
 
     return [
-        upstreams.ProxiedDnsCheck(each, functools.partial(serverAt, each), reactor)
+        servers.ProxiedDnsCheck(
+            each, questionFor(hosts, each), functools.partial(serverAt, each), reactor
+        )
         for each in settings.dns
     ]
 

@@ -1,5 +1,5 @@
 """
-Checks that ask each proxy and each DNS server.
+Checks that ask each proxy.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 
 from nanotun.doctor.finding import Finding, ICheck, Level
+from nanotun.doctor.question import DnsQuestion
 from nanotun.errors import DatagramsUnsupported, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.gateway.dns.interfaces import INameServer
-from nanotun.gateway.dns.message import readQuery
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -27,15 +26,7 @@ from nanotun.interfaces import (
     LegKind,
     wrapDatagram,
 )
-from nanotun.timer import Timer
-from nanotun.upstream.datagramtrial import (
-    RETRY,
-    TRIES,
-    DatagramTrial,
-    dnsQuery,
-    isDnsAnswer,
-    payloadOf,
-)
+from nanotun.upstream.datagramtrial import DatagramTrial, isDnsAnswer, payloadOf
 
 #: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
 NOWHERE = Endpoint("192.0.2.1", 443)
@@ -50,6 +41,7 @@ class ProxyCheck:
     @param upstream: provides both L{IUpstream} and L{IHealthCheck}.
     @param target: the destination that the proxy is to connect to; L{None} for none.
     @param server: the DNS server to ask through the proxy by UDP.
+    @param question: what it is asked; any answer shows that UDP works.
     @param isProxy: whether it is one; C{direct://} and C{reject://} are not.
     @param makeIdent: returns a 16-bit ID for the query.
     @param names: whether its UDP relay is to be sent names.
@@ -63,6 +55,7 @@ class ProxyCheck:
         reactor: Any,
         target: Endpoint | None,
         server: Endpoint,
+        question: DnsQuestion,
         isProxy: bool = True,
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
         names: bool = False,
@@ -74,6 +67,7 @@ class ProxyCheck:
         self._reactor = reactor
         self._target = target
         self._server = server
+        self._question = question
         self._makeIdent = makeIdent
 
     @inlineCallbacks
@@ -202,10 +196,10 @@ class ProxyCheck:
                 leg.control.close()
         return Finding(self.name, Level.OK, f"UDP works: {self._server} answers through it.")
 
-    def _ask(self, leg: DatagramLeg) -> Deferred[None]:
+    def _ask(self, leg: DatagramLeg) -> Deferred[bytes]:
         sock = socket.socket(fileno=leg.fd)
         ident = self._makeIdent()
-        query, isAnswer = dnsQuery(ident), isDnsAnswer(ident)
+        query, isAnswer = self._question.query(ident), isDnsAnswer(ident)
         if leg.kind is LegKind.SOCKS5:
             whole = wrapDatagram(self._server, query)
             return DatagramTrial(
@@ -217,147 +211,3 @@ class ProxyCheck:
             sock.close()
             raise
         return DatagramTrial(self._reactor, sock, query, isAnswer).start()
-
-
-@implementer(ICheck)
-class ProxiedDnsCheck:
-    """
-    Whether a server of C{dns} answers through the proxy, as the DNS relay asks it.
-
-    @param makeServer: makes what asks it, given what takes a sentence about why it cannot.
-    """
-
-    name = "DNS"
-
-    def __init__(
-        self,
-        server: Endpoint,
-        makeServer: Callable[[Callable[[str], None]], INameServer],
-        reactor: Any,
-    ) -> None:
-        self._server = server
-        self._makeServer = makeServer
-        self._reactor = reactor
-
-    @inlineCallbacks
-    def run(self) -> Any:
-        """See L{ICheck.run}."""
-        sentences: list[str] = []
-        asked = self._makeServer(sentences.append)
-        timer = Timer(self._reactor, lambda: self._askOnce(asked, sentences, done, timer))
-        done: Deferred[bool] = Deferred()
-        self._left = TRIES
-        self._askOnce(asked, sentences, done, timer)
-        try:
-            answers = yield done
-        finally:
-            timer.close()
-            asked.stop()
-        if answers:
-            text = f"The server {self._server} answers through the proxy."
-            return [Finding(self.name, Level.OK, text)]
-        if sentences:
-            return [Finding(self.name, Level.FAIL, sentences[0])]
-        return [
-            Finding(
-                self.name,
-                Level.FAIL,
-                f"The server {self._server} does not answer through the proxy.",
-                "Set dns to a server that the proxy reaches, allow DNS there, or set dnsMode: "
-                "fake-ip or dnsVia: direct.",
-            )
-        ]
-
-    def _askOnce(
-        self, asked: INameServer, sentences: list[str], done: Deferred[bool], timer: Timer
-    ) -> None:
-        def end(answers: bool) -> None:
-            if not done.called:
-                done.callback(answers)
-
-        def failed() -> None:
-            if sentences:
-                end(False)
-
-        if not self._left:
-            end(False)
-            return
-        self._left -= 1
-        timer.start(RETRY)
-        wire = dnsQuery(0)
-        try:
-            asked.ask(wire, readQuery(wire), False, lambda answer: end(True), failed)
-        except (OSError, UpstreamError):
-            failed()
-
-
-@implementer(ICheck)
-class DnsCheck:
-    """
-    Whether a server of C{dns} answers this machine past the proxy, as the DNS relay asks it.
-
-    @param makeDatagram: makes a socket like the DNS relay's, given C{AF_INET} or C{AF_INET6}.
-    @param makeIdent: returns a 16-bit ID for the query.
-    """
-
-    name = "DNS"
-
-    def __init__(
-        self,
-        server: Endpoint,
-        reactor: Any,
-        makeDatagram: Callable[[int], socket.socket],
-        makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
-    ) -> None:
-        self._server = server
-        self._reactor = reactor
-        self._makeDatagram = makeDatagram
-        self._makeIdent = makeIdent
-
-    @inlineCallbacks
-    def run(self) -> Any:
-        """See L{ICheck.run}."""
-        ident = self._makeIdent()
-        six = ":" in self._server.host
-        try:
-            sock = self._makeDatagram(socket.AF_INET6 if six else socket.AF_INET)
-            try:
-                sock.connect(self._server)
-            except OSError:
-                sock.close()
-                raise
-            yield DatagramTrial(self._reactor, sock, dnsQuery(ident), isDnsAnswer(ident)).start()
-        except UpstreamError as error:
-            return [Finding(self.name, Level.FAIL, str(error))]
-        except OSError as error:
-            return [self._unanswered(f"cannot be reached ({error.strerror})")]
-        except Exception:
-            return [self._unanswered("does not answer")]
-        return [Finding(self.name, Level.OK, f"The server {self._server} answers.")]
-
-    def _unanswered(self, what: str) -> Finding:
-        return Finding(
-            self.name,
-            Level.FAIL,
-            f"The server {self._server} {what}, and the relay asks it past the proxy.",
-            "Set dns to a server that this machine reaches, such as the router's or the "
-            "provider's; or try dnsMode: fake-ip or dnsVia: proxy.",
-        )
-
-
-@implementer(ICheck)
-class ClearNamesCheck:
-    """
-    Says that names are looked up outside the proxy.  No fault: it is the default.
-
-    @param notice: a sentence with its cure after a semicolon.
-    """
-
-    name = "DNS"
-
-    def __init__(self, notice: str) -> None:
-        self._notice = notice
-
-    def run(self) -> list[Finding]:
-        """See L{ICheck.run}."""
-        return [Finding(self.name, Level.INFO, self._notice)]

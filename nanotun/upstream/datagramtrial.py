@@ -21,6 +21,8 @@ TRIES = 4
 
 SIZE_LIMIT = 4096  #: Bytes of an answer.
 
+NS = 2  #: The record type of name servers (RFC 1035, section 3.2.2).
+
 
 @implementer(IReadDescriptor)
 class DatagramTrial:
@@ -50,14 +52,14 @@ class DatagramTrial:
         self._retry = retry
         self._left = tries
         self._timer = Timer(reactor, self._send)
-        self._deferred: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
+        self._deferred: Deferred[bytes] = Deferred(lambda _: self._end(CancelledError()))
 
-    def start(self) -> Deferred[None]:
+    def start(self) -> Deferred[bytes]:
         """
         Send the first datagram.
 
-        @return: fires with L{None} at the answer; fails with L{TimeoutError} if none arrives,
-            or with the kernel's L{OSError}.
+        @return: fires with the datagram that is the answer; fails with L{TimeoutError} if none
+            arrives, or with the kernel's L{OSError}.
         """
         self._reactor.addReader(self)
         self._send()
@@ -85,11 +87,11 @@ class DatagramTrial:
             self._end(error)
             return
         if self._isAnswer(data):
-            self._end(None)
+            self._end(data)
 
     def connectionLost(self, reason: Failure) -> None:
         """See L{IReadDescriptor.connectionLost}."""
-        self._end(reason.value)
+        self._end(reason.value or CancelledError())
 
     def _send(self) -> None:
         if not self._left:
@@ -104,22 +106,30 @@ class DatagramTrial:
         except OSError as error:
             self._end(error)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, result: bytes | BaseException) -> None:
         if self._socket.fileno() < 0:
             return
         self._timer.cancel()
         self._reactor.removeReader(self)
         self._socket.close()
         if not self._deferred.called:
-            if error is None:
-                self._deferred.callback(None)
+            if isinstance(result, bytes):
+                self._deferred.callback(result)
             else:
-                self._deferred.errback(error)
+                self._deferred.errback(result)
 
 
-def dnsQuery(ident: int) -> bytes:
-    """A question for any server: the root's name servers (RFC 1035, section 4.1)."""
-    return ident.to_bytes(2, "big") + b"\x01\x00\x00\x01\0\0\0\0\0\0" + b"\0\x00\x02\x00\x01"
+def dnsQuery(ident: int, name: bytes = b"", kind: int = NS) -> bytes:
+    """
+    A query (RFC 1035, section 4.1); by default for the root's name servers, a question that
+    every server has some answer to.
+
+    @param name: with labels of 1 to 63 bytes, and without a dot at its end.
+    @param kind: the record type.
+    """
+    labels = b"".join(bytes([len(label)]) + label for label in name.split(b".") if label)
+    header = ident.to_bytes(2, "big") + b"\x01\x00\x00\x01\0\0\0\0\0\0"
+    return header + labels + b"\0" + kind.to_bytes(2, "big") + b"\x00\x01"
 
 
 def isDnsAnswer(ident: int) -> Callable[[bytes], bool]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.case import LabCase
-from tests.e2e.lab import badsocks
+from tests.e2e.lab import badsocks, toydns
 from tests.e2e.lab.cell import Running, nanotun, traces
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import FORBIDDEN, Tinyproxy
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
+from tests.e2e.lab.udp import Address, UDPServer
 
 LIMIT = 15.0
 """Seconds for the whole examination, whatever hangs."""
@@ -267,6 +268,36 @@ class ProxyTests(DoctorCase):
         text = next(each.text for each in found if each.check == "DNS")
         self.assertIn("192.0.2.1:53", text)
 
+    def test_question(self) -> None:
+        """
+        A server that answers for its own names only passes if it is asked for one of them, and
+        is found if it refuses or fails; with C{dnsVia: proxy} as well.
+        """
+        proxy = self.dante().url()
+        rcodes = {b"host.lab": 0, b"none.lab": 3, b"broken.lab": 2}
+
+        def answer(server: UDPServer, query: bytes, client: Address) -> None:
+            rcode = rcodes.get(toydns.asked(query)[0], 5)
+            server.sock.sendto(query[:2] + bytes([0x81, 0x80 | rcode]) + query[4:], client)
+
+        server = self.udpServer(answer, IPV4)
+        for way, through in (("direct", ""), ("proxy", " through the proxy")):
+            for host, level, words in (
+                ("host.lab", "ok", f"answers{through}."),
+                ("none.lab", "ok", f"answers{through}."),
+                ("broken.lab", "warn", f"answers{through}, but cannot look up broken.lab (SERV"),
+                (IPV4.world, "fail", f"refuses queries{through or ' from this machine'} (REF"),
+            ):
+                found = self.examine(
+                    *("--target", f"{host}:9", "--dns-via", way),
+                    proxy=proxy,
+                    dns=f"{IPV4.world}:{server.port}",
+                )
+                (dns,) = [each for each in found if each.check == "DNS"]
+                self.assertEqual(dns.level, level, dns)
+                self.assertIn(words, dns.text)
+        self.assertNotIn(b"", [toydns.asked(query)[0] for query, _ in server.heard])
+
     def test_dnsVia(self) -> None:
         """With dnsVia: proxy the servers are asked through it; what forbids that is found."""
         found = self.examine("--dns-via", "proxy", proxy=self.dante().url())
@@ -278,7 +309,9 @@ class ProxyTests(DoctorCase):
         found = self.examine("--dns-via", "proxy", proxy=proxy, dns=FORBIDDEN[IPV4])
         (dns,) = [each for each in found if each.check == "DNS"]
         self.assertEqual(dns.level, "fail")
-        self.assertIn("(status 403 'Filtered'), and dnsVia sends the DNS queries through it", dns.text)
+        self.assertIn(
+            "(status 403 'Filtered'), and dnsVia sends the DNS queries through it", dns.text
+        )
 
 
 class NetworkTests(DoctorCase):

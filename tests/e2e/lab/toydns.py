@@ -59,7 +59,7 @@ def late(seconds: float, name: str = "") -> Handler:
     """Answer queries for C{name}, or all, after a delay, and others at once."""
 
     def handle(server: UDPServer, query: bytes, client: Address) -> None:
-        if name and dns.Name(name).name not in _asked(query):
+        if name and dns.Name(name).name not in asked(query):
             honest(server, query, client)
             return
         _later(seconds, lambda: honest(server, query, client))
@@ -77,7 +77,8 @@ def _later(seconds: float, send: Callable[[], object]) -> None:
     timer.start()
 
 
-def _asked(query: bytes) -> list[bytes]:
+def asked(query: bytes) -> list[bytes]:
+    """The names that a query is about."""
     message = dns.Message()
     message.fromStr(query)
     return [question.name.name for question in message.queries]
@@ -189,7 +190,7 @@ def lateOverTCP(seconds: float, name: str) -> Callable[[socket.socket], None]:
                 message = readFramed(connection)
             except OSError:
                 return
-            slow = dns.Name(name).name in _asked(message)
+            slow = dns.Name(name).name in asked(message)
             reply = framed(answer(message))
             _later(seconds if slow else 0.0, partial(connection.sendall, reply))
 

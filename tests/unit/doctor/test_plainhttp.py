@@ -16,6 +16,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import PlainHttp
 from nanotun.testing import FakeUpstream
 from tests.unit.doctor.doctor_cases import CheckCase
+from tests.unit.doctor.peer_cases import QUESTION, SERVER
 
 HTTP = PlainHttp("http://proxy:3128", b"", lambda: None)
 
@@ -77,7 +78,7 @@ class PlainHttpTests(CheckCase):
     def test_target(self) -> None:
         """If the target itself is on port 80, nobody claims that the proxy connects to it."""
         check = ProxyCheck(
-            self.upstream, Clock(), Endpoint("h", 80), Endpoint("127.0.0.1", 53), False
+            self.upstream, Clock(), Endpoint("h", 80), SERVER, QUESTION, isProxy=False
         )
         found = check.run()
         self.upstream.carriesDatagrams = False

@@ -1,4 +1,4 @@
-"""Tests of L{nanotun.doctor.upstreams.ProxiedDnsCheck}."""
+"""Tests of L{nanotun.doctor.servers.ProxiedDnsCheck}."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.doctor.finding import Finding, ICheck, Level
-from nanotun.doctor.upstreams import ProxiedDnsCheck
+from nanotun.doctor.servers import ProxiedDnsCheck
 from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import Query
 from nanotun.upstream.datagramtrial import RETRY, TRIES
-from tests.unit.doctor.test_upstreams import ANSWER, SERVER, PeerCase
+from tests.unit.doctor.peer_cases import ANSWER, QUESTION, SERVER, PeerCase, withCode
 from tests.unit.gateway.gateway_cases import FakeAttempt
 
 
@@ -40,6 +40,7 @@ class FakeServer:
     ) -> FakeAttempt:
         """See L{INameServer.ask}."""
         self.asked.append((answered, failed))
+        self.wire = wire
         if self.error is not None:
             raise self.error
         return FakeAttempt()
@@ -62,7 +63,7 @@ class ProxiedDnsTests(PeerCase):
             self.server.report = report
             return self.server
 
-        self.check = ProxiedDnsCheck(SERVER, make, self.clock)
+        self.check = ProxiedDnsCheck(SERVER, QUESTION, make, self.clock)
         verifyObject(ICheck, self.check)
 
     def begin(self) -> None:
@@ -87,6 +88,18 @@ class ProxiedDnsTests(PeerCase):
         self.server.asked[1][0](ANSWER)
         self.server.asked[0][0](ANSWER)
         self.assertFound(Level.OK, "answers through the proxy")
+
+    def test_codes(self) -> None:
+        """It is judged by what it answers to a name that it should know."""
+        for rcode, level, words in (
+            (3, Level.OK, "answers through the proxy."),
+            (2, Level.WARN, "answers through the proxy, but cannot look up proxy.example (SERV"),
+            (5, Level.FAIL, "refuses queries through the proxy (REFUSED)."),
+        ):
+            self.begin()
+            self.assertEqual(self.server.wire, QUESTION.query(0))
+            self.server.asked.pop()[0](withCode(rcode))
+            self.assertFound(level, words)
 
     def test_silent(self) -> None:
         """One that never does is a failure, with what to do."""

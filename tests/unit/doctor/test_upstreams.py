@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
@@ -17,14 +16,9 @@ from zope.interface.verify import verifyObject
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.plainhttp import PlainHttpCheck
+from nanotun.doctor.servers import ClearNamesCheck, DnsCheck, ProxiedDnsCheck
 from nanotun.doctor.trial import TrialCheck
-from nanotun.doctor.upstreams import (
-    NOWHERE,
-    ClearNamesCheck,
-    DnsCheck,
-    ProxiedDnsCheck,
-    ProxyCheck,
-)
+from nanotun.doctor.upstreams import NOWHERE, ProxyCheck
 from nanotun.errors import (
     ConfigError,
     DatagramsUnsupported,
@@ -32,7 +26,6 @@ from nanotun.errors import (
     NamesUnsupported,
     ProxyError,
     RoutingError,
-    UpstreamError,
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
@@ -40,70 +33,13 @@ from nanotun.interfaces import DatagramLeg, LegKind
 from nanotun.testing import FakeControl, FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, settings
-
-SERVER = Endpoint("127.0.0.1", 53)
-IDENT = 0x1234
-ANSWER = b"\x12\x34\x81\x80" + bytes(8)
-
-
-class ReaderClock(Clock):
-    """A clock that also keeps readers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: list[Any] = []
-
-    def addReader(self, reader: Any) -> None:
-        """Watch a reader."""
-        self.readers.append(reader)
-
-    def removeReader(self, reader: Any) -> None:
-        """Stop watching a reader, if it is watched."""
-        if reader in self.readers:
-            self.readers.remove(reader)
-
-
-class PeerCase(CheckCase):
-    """Provides a datagram socket on the loopback that answers."""
-
-    def setUp(self) -> None:
-        """Bind the socket."""
-        super().setUp()
-        self.clock = ReaderClock()
-        self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.addCleanup(self.peer.close)
-        self.peer.bind(("127.0.0.1", 0))
-        self.peer.settimeout(5)
-
-    def client(self) -> socket.socket:
-        """A socket that is connected to the peer."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.connect(self.peer.getsockname())
-        sock.setblocking(False)
-        return sock
-
-    def answer(self, data: bytes) -> bytes:
-        """Answer the oldest datagram, and return it."""
-        heard, source = self.peer.recvfrom(1000)
-        self.peer.sendto(data, source)
-        for reader in list(self.clock.readers):
-            reader.doRead()
-        return heard
-
-    def exhaust(self) -> None:
-        """Let time pass until every attempt is used up."""
-        for _ in range(TRIES):
-            self.clock.advance(RETRY)
-
-    def assertClean(self) -> None:
-        """No reader and no delayed call is left."""
-        self.assertEqual((self.clock.readers, self.clock.getDelayedCalls()), ([], []))
+from tests.unit.doctor.peer_cases import ANSWER, IDENT, QUESTION, SERVER, PeerCase, withCode
 
 
 class DatagramTrialTests(PeerCase):
     """L{DatagramTrial}."""
 
-    def begin(self) -> Deferred[None]:
+    def begin(self) -> Deferred[bytes]:
         """Start to ask."""
         self.sock = self.client()
         self.trial = DatagramTrial(self.clock, self.sock, b"question", lambda data: data == b"yes")
@@ -119,7 +55,7 @@ class DatagramTrialTests(PeerCase):
         self.assertNoResult(done)
         self.clock.advance(RETRY)
         self.answer(b"yes")
-        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(self.successResultOf(done), b"yes")
         self.assertEqual(self.sock.fileno(), -1)
         self.assertClean()
 
@@ -155,8 +91,12 @@ class DatagramTrialTests(PeerCase):
         self.assertClean()
 
     def test_wire(self) -> None:
-        """The question is an NS query for the root; an answer has its ID and the QR bit."""
+        """By default the root's NS are asked for; an answer has the query's ID and the QR bit."""
         self.assertEqual(dnsQuery(IDENT).hex(), "1234010000010000000000000000020001")
+        self.assertEqual(
+            dnsQuery(IDENT, b"a.example", 1).hex(),
+            "12340100000100000000000001610765786" + "16d706c650000010001",
+        )
         isAnswer = isDnsAnswer(IDENT)
         self.assertTrue(isAnswer(ANSWER))
         for wrong in (dnsQuery(IDENT), b"\0" + ANSWER, ANSWER[:11], b""):
@@ -175,7 +115,9 @@ class ProxyTests(PeerCase):
         self, target: Endpoint | None = None, server: Endpoint = SERVER, isProxy: bool = True
     ) -> None:
         """Run the check."""
-        check = ProxyCheck(self.upstream, self.clock, target, server, isProxy, lambda: IDENT)
+        check = ProxyCheck(
+            self.upstream, self.clock, target, server, QUESTION, isProxy, lambda: IDENT
+        )
         verifyObject(ICheck, check)
         self.check = check
         self.found: Deferred[list[Finding]] = check.run()
@@ -220,7 +162,7 @@ class ProxyTests(PeerCase):
         self.assertEqual(self.upstream.asked, [Endpoint("example.org", 443)])
         control = self.leg()
         header = b"\0\0\0\x01\x7f\0\0\x01\0\x35"
-        self.assertEqual(self.answer(header + ANSWER), header + dnsQuery(IDENT))
+        self.assertEqual(self.answer(header + ANSWER), header + QUESTION.query(IDENT))
         found = self.assertLast(Level.OK, "UDP works: 127.0.0.1:53")
         self.assertEqual([each.level for each in found], [Level.OK] * 4)
         self.assertTrue(control.closed)
@@ -232,7 +174,9 @@ class ProxyTests(PeerCase):
             (NamesUnsupported("It takes none."), Level.INFO, "It takes none. Names of UDP"),
         ):
             upstream = self.upstream = NamedFakeUpstream("socks5://proxy:1080")
-            check = ProxyCheck(upstream, self.clock, None, SERVER, True, lambda: IDENT, names=True)
+            check = ProxyCheck(
+                upstream, self.clock, None, SERVER, QUESTION, True, lambda: IDENT, names=True
+            )
             self.check, self.found = check, check.run()
             self.checked()
             self.leg()
@@ -309,6 +253,14 @@ class ProxyTests(PeerCase):
         self.upstream.failDatagrams(ProxyError("Closed; look."))
         self.assertLast(Level.WARN, "UDP ASSOCIATE failed: Closed; look.")
 
+    def test_anyAnswer(self) -> None:
+        """UDP works if the server answers with an error, which is the matter of another check."""
+        self.begin()
+        self.checked()
+        self.leg()
+        self.answer(b"\0\0\0\x01\x7f\0\0\x01\0\x35" + withCode(5))
+        self.assertLast(Level.OK, "UDP works")
+
     def test_silentRelay(self) -> None:
         """A silent UDP relay of the proxy is a warning, and the association is closed."""
         self.begin()
@@ -332,66 +284,8 @@ class ProxyTests(PeerCase):
         self.begin(server=Endpoint(*self.peer.getsockname()), isProxy=False)
         self.upstream.answerCheck()
         self.leg(LegKind.DIRECT)
-        self.assertEqual(self.answer(ANSWER), dnsQuery(IDENT))
+        self.assertEqual(self.answer(ANSWER), QUESTION.query(IDENT))
         self.assertLast(Level.OK)
-
-
-class DnsTests(PeerCase):
-    """L{DnsCheck}."""
-
-    def begin(
-        self, make: Callable[[int], socket.socket] | None = None, host: str = "127.0.0.1"
-    ) -> Deferred[list[Finding]]:
-        """Run the check."""
-
-        def makeDatagram(family: int) -> socket.socket:
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setblocking(False)
-            return sock
-
-        server = Endpoint(host, self.peer.getsockname()[1])
-        self.check = DnsCheck(server, self.clock, make or makeDatagram, lambda: IDENT)
-        verifyObject(ICheck, self.check)
-        return cast(Any, self.check.run())
-
-    def assertFound(self, found: Deferred[list[Finding]], level: Level, *words: str) -> None:
-        """The check has one finding, with this level and these words."""
-        (one,) = self.successResultOf(found)
-        self.assertSentences([one], self.check)
-        self.assertEqual(one.level, level)
-        for word in words:
-            self.assertIn(word, one.text)
-        self.assertClean()
-
-    def test_answers(self) -> None:
-        """A server that answers is fine."""
-        found = self.begin()
-        self.answer(ANSWER)
-        self.assertFound(found, Level.OK)
-
-    def test_silent(self) -> None:
-        """A server that does not answer is a failure."""
-        found = self.begin()
-        self.exhaust()
-        self.assertFound(found, Level.FAIL, "does not answer", "past the proxy")
-
-    def test_unreachable(self) -> None:
-        """A server that cannot be reached is a failure with the kernel's reason."""
-
-        class Unroutable(socket.socket):
-            def connect(self, address: object) -> None:
-                raise OSError(errno.ENETUNREACH, "Network is unreachable")
-
-        found = self.begin(lambda family: Unroutable(family, socket.SOCK_DGRAM))
-        self.assertFound(found, Level.FAIL, "cannot be reached (Network is unreachable)")
-
-    def test_noSocket(self) -> None:
-        """If no socket can be made, its error becomes a failure."""
-
-        def make(family: int) -> socket.socket:
-            raise UpstreamError("No sockets; be root.")
-
-        self.assertFound(self.begin(make), Level.FAIL, "No sockets; be root.")
 
 
 class TrialTests(CheckCase):
@@ -467,6 +361,22 @@ class ChecksTests(CheckCase):
             self.assertEqual([type(check) for check in found], kinds)
         (finding,) = ClearNamesCheck("It is so; do this.").run()
         self.assertEqual((finding.level, finding.text), (Level.INFO, "It is so; do this."))
+
+    def test_question(self) -> None:
+        """The servers are asked for the target's name; without one, for the first proxy's."""
+        for way in ("direct", "proxy"):
+            wanted = settings("--proxy", "socks5://proxy.example", "--dns-via", way)
+            for target, name in (
+                (Endpoint("www.example", 443), "www.example"),
+                (Endpoint("192.0.2.7", 443), "proxy.example"),
+                (None, "proxy.example"),
+            ):
+                checks = allChecks(
+                    wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
+                )
+                asking = [each for each in checks if hasattr(each, "_question")]
+                names = {(each.name, each._question.name) for each in asking}
+                self.assertEqual(names, {("proxy", name), ("DNS", name)})
 
     def test_plainHttp(self) -> None:
         """With a target, plain http is tried through each HTTP proxy, and through no other."""
