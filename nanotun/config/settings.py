@@ -96,19 +96,24 @@ def makeSettings(
     """
     merged = {**fileValues, **given}
     values: dict[str, Any] = {}
+    missing: list[Key] = []
     for key in KEYS.values():
         one = merged.get(key.name)
-        if one is None and key.default is None:
-            # Without a file, an option is missing.
-            kind = WrongOption if fileName is None else ConfigError
-            raise kind(_missing(key, fileName, defaultFile))
         if one is None:
+            if key.default is None:
+                missing.append(key)
+                continue
             one = Given(key.default, f"The default of {key.name}")
         try:
             values[key.name] = key.check(one.value)
         except ConfigError as error:
             kind = WrongOption if one.typed else ConfigError
             raise kind(f"{one.where} {error}.") from None
+    # Last, since a value that is there and wrong is what its author wants to hear of.
+    for key in missing:
+        # Without a file, an option is missing.
+        kind = WrongOption if fileName is None else ConfigError
+        raise kind(_missing(key, fileName, defaultFile))
     return Settings(**values)
 
 

@@ -100,10 +100,14 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((settings.dnsOverride, settings.dnsCache), (True, False))
 
     def test_missingProxy(self) -> None:
-        """Without a proxy the error says how to set one, in the file or by a flag."""
+        """
+        Without a proxy the error says how to set one, in the file or by a flag; a wrong value
+        comes first.
+        """
         message = self.fails("mtu: 1500")
         self.assertIn("n.yaml: no proxy is set; add the line 'proxy: socks5://", message)
         self.assertIn("--proxy", message)
+        self.assertIn("line 1: mtu must be", self.fails("mtu: abc"))
         noFile = str(self.assertRaises(ConfigError, makeSettings, {}, {}, None))
         self.assertIn("--proxy", noFile)
         self.assertIn("--config", noFile)
