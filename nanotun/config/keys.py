@@ -288,7 +288,13 @@ class RuleSettings:
         "They never reach the proxy, and to any other address they are refused.  [] makes them "
         "ports like any other.",
         live=True,
-        run=InRun(fixed="", guarded=True),
+        run=InRun(
+            fixed="",
+            guarded=True,
+            metavar="PORTS",
+            help="ports, such as tcp:445, reached past the proxy in local networks and refused "
+            "elsewhere [none]",
+        ),
     )
 
 

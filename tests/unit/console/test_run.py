@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.cell import launch
 from nanotun.cell.channel import Channel
+from nanotun.config.keys import KEYS
 from nanotun.console import run
 from nanotun.console.run import options, signals
 from nanotun.console.run.options import REFUSED, RunOptions
@@ -136,7 +137,7 @@ class OptionsTests(ConsoleCase):
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
     def test_helpAll(self) -> None:
-        """--help all explains each of them."""
+        """--help all explains each of them, and shows no default that is the daemon's only."""
         options = RunOptions()
         options.whole = True
         text = str(options)
@@ -144,6 +145,11 @@ class OptionsTests(ConsoleCase):
             name = each.rstrip("=")
             explained = re.search(rf"^  (-., )?--{name}\b(?!-)", text, re.M) is not None
             self.assertEqual(explained, name not in {*REFUSED, "version"}, name)
+        plain = " ".join(text.split())
+        for key in KEYS.values():
+            if key.run.fixed is not None and key.default and not key.run.refused:
+                own = plain[plain.index(f"--{key.flag} ") :].split(" --")[0]
+                self.assertNotIn(f"default: {key.default}", own)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
     def test_noProxy(self) -> None:
