@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from nanotun.config.arguments import wrongUsage
 from nanotun.console import FAILED, GOOD, WRONG_USAGE
-from nanotun.console.explain.answer import explain, text
+from nanotun.console.explain.answer import explain, settingsOf, text
 from nanotun.console.explain.options import ExplainOptions
 from nanotun.errors import ConfigError, NanotunError
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     except NanotunError as error:
         status, sentence = FAILED, str(error)
     else:
-        print(json.dumps(found) if options["json"] else text(found))
+        print(json.dumps(found) if options["json"] else text(found, settingsOf(options)))
         return GOOD
     print(f"nanotun explain: {sentence}", file=sys.stderr)
     return status

@@ -145,17 +145,24 @@ def _lookUp(question: Question) -> list[str]:
     return usable
 
 
-#: Who has answered, for people.
-BY = {
-    "daemon": "the daemon that runs (process {pid})",
-    "file": "{config}",
-    "options": "the options given",
-    "defaults": f"the defaults; neither a daemon nor {DEFAULT_FILE} is there",
-}
+def settingsOf(options: ExplainOptions) -> str:
+    """Where the settings are from that an answer goes by, for people."""
+    parts = []
+    if options["config"]:
+        parts.append(options["config"])
+    if options.flags - {"proxy", "runDir"} or ("proxy" in options.flags and not options.assumed):
+        parts.append("the options given")
+    if options.assumed:
+        parts.append(f"the defaults, as no daemon was asked and there is no {DEFAULT_FILE}")
+    return " and ".join(parts) or "the environment's variables"
 
 
-def text(found: dict[str, Any]) -> str:
-    """The answer for people."""
+def text(found: dict[str, Any], settings: str) -> str:
+    """
+    The answer for people.
+
+    @param settings: what L{settingsOf} says; does not matter if the daemon has answered.
+    """
     who = f" of {found['process']}" if found["process"] else ""
     where = f" from {found['source']}" if found["source"] else ""
     blocks = found.get("answers", [found])
@@ -171,7 +178,8 @@ def text(found: dict[str, Any]) -> str:
         ]
         if block["trouble"]:
             lines.append(f"  log      {block['trouble']}")
-    lines.append(f"  by       {BY[found['by']].format(**found)}")
+    by = f"the daemon that runs (process {found['pid']})" if found["pid"] else settings
+    lines.append(f"  by       {by}")
     notes = dict.fromkeys(note for block in [*blocks, found] for note in block["notes"])
     lines += [f"  note     {note}" for note in notes]
     # A process chooses its own name, so it may contain control characters.

@@ -259,18 +259,31 @@ class ExplainTests(ExplainCase):
     def test_by(self) -> None:
         """The answer says by what it was given."""
         words = ("tcp", "192.0.2.1:443")
-        said = self.typed(*words, "--lan", "proxy", "--proxy", "p.example")[1]
-        self.assertTrue(said.endswith("by       the options given\n"), said)
         self.patch(os, "environ", {**os.environ, "NANOTUN_RUNDIR": "/nowhere"})
-        status, out, _ = self.typed(*words)
-        self.assertIn("by       the defaults; neither a daemon nor /etc/nanotun.yaml is", out)
+        defaults = "the defaults, as no daemon was asked and there is no /etc/nanotun.yaml"
         path = Path(self.mktemp())
         path.touch(mode=0o600)
         path.write_text("proxy: p.example\n")
+        for flags, by in (
+            ((), defaults),
+            (("--lan", "proxy"), f"the options given and {defaults}"),
+            (("--run-dir", "/none"), defaults),
+            (("--proxy", "p.example"), "the options given"),
+            (("--config", str(path)), f"{path}"),
+            (("--config", str(path), "--lan", "proxy"), f"{path} and the options given"),
+        ):
+            self.assertBy(by, *words, *flags)
         self.patch(Options, "defaultFile", str(path))
+        self.assertBy(f"{path}", *words)
+        self.assertBy(f"{path} and the options given", *words, "--lan", "proxy")
+        self.patch(Options, "defaultFile", "")
+        self.patch(os, "environ", {**os.environ, "NANOTUN_PROXY": "p.example"})
+        self.assertBy("the environment's variables", *words)
+
+    def assertBy(self, by: str, *words: str) -> None:
+        """The answer says that it goes by this."""
         status, out, _ = self.typed(*words)
-        self.assertEqual(status, 0)
-        self.assertIn(f"by       {path}\n", out)
+        self.assertEqual((status, re.findall("(?m)^  by       (.*)$", out)), (0, [by]))
 
     def test_name(self) -> None:
         """A host name is looked up, and each of its addresses is judged; equal ones together."""
