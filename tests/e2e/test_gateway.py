@@ -82,6 +82,13 @@ class GatewayChecks(RoutesCase):
                 sock.sendto(b"hello", (family.world, ECHO_PORT))
                 data, sender = sock.recvfrom(100)
                 self.assertEqual((data, sender[:2]), (b"hello", (family.world, ECHO_PORT)))
+        for family in FAMILIES:
+            # The answer is an ICMP error, so that nothing is waited for.
+            ping = ["ping", "-n", "-c", "1", "-W", "5", family.world]
+            began = time.monotonic()
+            said = self.guest.run(ping, check=False).stdout
+            self.assertRegex(said, "Packet filtered|Administratively prohibited")
+            self.assertLess(time.monotonic() - began, 2)
         asked = self.guest.run(["kdig", "+short", "host.lab", "@1.1.1.1"]).stdout
         self.assertEqual(asked.strip(), toydns.RIGHT)
         for host in (METADATA, HOST4.gateway):
