@@ -84,11 +84,6 @@ class StartOptions(Options):
         # A daemon in the foreground can be stopped without one.
         return os.path.join(self.settings.runDir, PIDFILE) if self["daemon"] else ""
 
-    @property
-    def logsHere(self) -> bool:
-        """Whether the terminal that starts the daemon is where it logs."""
-        return not self["daemon"] and not self["syslog"] and self["logfile"] in (None, "-")
-
     def twistdArguments(self) -> list[str]:
         """The same for twistd, except for the pidfile, which L{TwistdRunner} writes."""
         arguments = ["--no_save", "--pidfile=", f"--prefix={self['prefix']}"]
@@ -208,10 +203,6 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
         made = prepare(options, os.geteuid())
-        if not options.logsHere:
-            # What is only logged is not seen by the one who starts it.
-            for notice in options.notices:
-                print(f"warning: {notice}", file=sys.stderr)
         config = ServerOptions()
         config.parseOptions(options.twistdArguments())
         options.parent = config

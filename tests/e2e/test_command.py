@@ -107,13 +107,17 @@ class StartTests(TunnelCase):
         self.assertFalse(self.runDir.exists())
 
     def test_warnings(self) -> None:
-        """In the background, too, a start says what does nothing, and the log has it."""
-        status, said = self.background("--kill-switch", "true")
-        self.assertEqual(status, 0, said)
+        """
+        In the background and with another log, too, a start says once what does nothing, and
+        the log has it.
+        """
         line = "killSwitch does nothing without autoDefaultRoute"
-        self.assertEqual(said.count(f"warning: {line}"), 1, said)
-        self.assertIn(line, collectLogs(self.place))
-        self.stop()
+        for words in ((), ("--logfile", str(self.place / "own.log")), ("--syslog",)):
+            status, said = self.background("--kill-switch", "true", *words)
+            self.assertEqual(status, 0, said)
+            self.assertEqual(said.count(line), 1, said)
+            self.assertIn(line, collectLogs(self.place))
+            self.stop()
 
     def test_deadProxy(self) -> None:
         """-d succeeds without its proxy, but says so; so do status and reload."""

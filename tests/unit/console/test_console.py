@@ -432,23 +432,6 @@ class StartTests(ConsoleCase):
         self.assertIn("only root may make a TUN device", error)
         self.assertFalse(os.path.exists(runDir))
 
-    def test_notices(self) -> None:
-        """Warnings are printed where the log is not on the terminal, and else only logged."""
-        self.patch(os, "geteuid", lambda: 0)
-        self.patch(start.TwistdRunner, "run", lambda runner: None)
-        runDir = os.path.realpath(self.mktemp())
-        given = ("--proxy", "h", "--run-dir", runDir, "--kill-switch", "true")
-        for words, told in (
-            (("-d",), True),
-            (("--syslog",), True),
-            (("--logfile", "x.log"), True),
-            (("--logfile", "-"), False),
-            ((), False),
-        ):
-            result, _, error = self.say(start.main, *given, *words)
-            self.assertEqual(result, 0)
-            self.assertEqual("warning: killSwitch does nothing" in error, told, words)
-
     def test_badConfiguration(self) -> None:
         """The error for a bad configuration is one sentence."""
         result, said, error = self.say(start.main)
