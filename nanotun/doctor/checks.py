@@ -72,7 +72,10 @@ def allChecks(
     timeout = min(settings.connectTimeout, STEP_LIMIT)
     context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=settings.dns)
     proxies = upstreamsFor(settings.proxy, context)
-    hosts = [*([] if target is None else [target.host]), *(url.host for url in settings.proxy)]
+    hosts = [url.host for url in settings.proxy]
+    # With fake-ip no server past the proxy hears of a destination's name.
+    if target is not None and (settings.dnsMode != "fake-ip" or settings.dnsVia == "proxy"):
+        hosts.insert(0, target.host)
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),

@@ -333,6 +333,9 @@ class TrialTests(CheckCase):
         self.assertFinds(check, Level.INFO, "Not tried")
 
 
+DNS_CHECKS = (DnsCheck, ProxiedDnsCheck)
+
+
 class ChecksTests(CheckCase):
     """L{allChecks}, L{basicChecks} and L{parseTarget}."""
 
@@ -377,6 +380,18 @@ class ChecksTests(CheckCase):
                 asking = [each for each in checks if hasattr(each, "_question")]
                 names = {(each.name, each._question.name) for each in asking}
                 self.assertEqual(names, {("proxy", name), ("DNS", name)})
+
+    def test_hidden(self) -> None:
+        """With fake-ip no server that is asked past the proxy hears of the target's name."""
+        for way, name in (("direct", "proxy.example"), ("proxy", "www.example")):
+            flags = ("--proxy", "socks5://proxy.example", "--dns-mode", "fake-ip")
+            wanted = settings(*flags, "--dns-via", way)
+            target = Endpoint("www.example", 443)
+            checks = allChecks(
+                wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
+            )
+            names = {each._question.name for each in checks if isinstance(each, DNS_CHECKS)}
+            self.assertEqual(names, {name})
 
     def test_plainHttp(self) -> None:
         """With a target, plain http is tried through each HTTP proxy, and through no other."""
