@@ -192,7 +192,9 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not dns:
         return
     servers = ", ".join(printable(server) for server in dns["servers"])
-    way = "" if dns["via"] == "direct" else f"through the {printable(dns['via'])}, "
+    # An older daemon knows one way only.
+    via = dns.get("via", "direct")
+    way = "" if via == "direct" else f"through the {printable(via)}, "
     yield "dns", f"{dns['mode']}, {way}servers {servers}"
     yield (
         "",

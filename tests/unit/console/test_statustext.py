@@ -122,6 +122,15 @@ class TextTests(SynchronousTestCase):
         del one["health"], one["trouble"]
         self.assertEqual(self.line("proxy"), "socks5://192.0.2.1:1080")
 
+    def test_olderDaemon(self) -> None:
+        """The report of a daemon that was not restarted after an upgrade is shown, too."""
+        whole = statusLines(self.report)
+        del self.report["dns"]["via"], self.report["daemon"]["runDir"]
+        for proxy in self.report["upstream"]["proxies"]:
+            proxy.pop("health", None)
+            proxy.pop("trouble", None)
+        self.assertEqual(len(statusLines(self.report)), len(whole))
+
     def test_nothing(self) -> None:
         """Missing sections are not shown; counters without counts are shown as none."""
         self.assertEqual(statusLines(dict.fromkeys(REPORT)), [])
