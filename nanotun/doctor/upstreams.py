@@ -15,7 +15,12 @@ from zope.interface import implementer
 
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.question import DnsQuestion
-from nanotun.errors import DatagramsUnsupported, UpstreamError
+from nanotun.errors import (
+    AuthenticationError,
+    DatagramsUnsupported,
+    HandshakeError,
+    UpstreamError,
+)
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
@@ -30,6 +35,9 @@ from nanotun.upstream.datagramtrial import DatagramTrial, isDnsAnswer, payloadOf
 
 #: An address that nobody has (RFC 5737), and a port that proxies do not forbid.
 NOWHERE = Endpoint("192.0.2.1", 443)
+
+#: What is wrong whatever the destination is; an HTTP proxy says so only when it hears of one.
+_PROXY_FAULTS = (AuthenticationError, HandshakeError)
 
 
 @implementer(ICheck)
@@ -92,7 +100,8 @@ class ProxyCheck:
         if self._target is not None:
             asked.append(self._connect(self._target))
         asked.append(self._datagram(what))
-        found += yield gatherResults(asked, consumeErrors=True)
+        # Both connections hear the same of a log-in that fails.
+        found += dict.fromkeys((yield gatherResults(asked, consumeErrors=True)))
         named = INamedDatagrams(self._upstream, None) if self._names else None
         if named is not None and found[-1].level is Level.OK:
             found.append((yield self._name(named)))
@@ -103,6 +112,8 @@ class ProxyCheck:
         """Whether the proxy claims to have connected to what cannot be reached."""
         try:
             connection: Connection = yield self._upstream.connect(NOWHERE)
+        except _PROXY_FAULTS as error:
+            return Finding(self.name, Level.FAIL, str(error))
         except UpstreamError:
             return Finding(
                 self.name, Level.OK, f"It does not claim to reach {NOWHERE.host}, which nobody has."
@@ -139,6 +150,8 @@ class ProxyCheck:
     def _connect(self, target: Endpoint) -> Any:
         try:
             connection: Connection = yield self._upstream.connect(target)
+        except _PROXY_FAULTS as error:
+            return Finding(self.name, Level.FAIL, str(error))
         except UpstreamError as error:
             return Finding(
                 self.name,
