@@ -4,6 +4,7 @@ The checks' view of the machine: files, limits and programs, read and never writ
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -11,7 +12,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nanotun.rundir import LOCK
+from nanotun.rundir import LOCK, SOCKET
 
 #: Directories of root's programs, whatever PATH says.
 PLACES = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -24,7 +25,8 @@ class Holder(NamedTuple):
     """
     A process that has a TUN device open.
 
-    @ivar name: the program's name (comm, see proc(5)); empty if it cannot be read.
+    @ivar name: the program's name (comm, see proc(5)), with what cannot be printed escaped, as
+        the program chooses it; empty if it cannot be read.
     @ivar runDir: if it is a nanotun, its C{runDir}; otherwise empty.
     """
 
@@ -129,7 +131,8 @@ class Machine:
             infos = self._list(f"/proc/{pid}/fdinfo")
             if any(self._holds(f"/proc/{pid}/fdinfo/{fd}", device) for fd in infos):
                 name = self.read(f"/proc/{pid}/comm")
-                found.append(Holder(int(pid), name, self._runDir(pid) if name else ""))
+                shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+                found.append(Holder(int(pid), shown, self._runDir(pid) if name else ""))
         return found
 
     def _holds(self, path: str, device: str) -> bool:
@@ -144,16 +147,34 @@ class Machine:
             return False
 
     def _runDir(self, pid: str) -> str:
-        """The directory of a nanotun's lock, which it keeps open."""
+        """
+        The directory of a nanotun's lock, which it keeps open.  Other programs' locks have this
+        name too: ours names the process, or has the control socket beside it.
+        """
         for fd in self._list(f"/proc/{pid}/fd"):
             try:
                 target = os.readlink(f"{self._root}/proc/{pid}/fd/{fd}")
             except OSError:
                 continue
             directory, name = os.path.split(target)
-            if name == LOCK and directory.startswith("/"):
+            if name != LOCK or not directory.startswith("/") or not directory.isprintable():
+                continue
+            if self._isSocket(f"{directory}/{SOCKET}") or self._names(target, pid):
                 return directory
         return ""
+
+    def _isSocket(self, path: str) -> bool:
+        try:
+            return stat.S_ISSOCK(os.stat(self._root + path).st_mode)
+        except OSError:
+            return False
+
+    def _names(self, path: str, pid: str) -> bool:
+        """Whether a lock's file names this process; see L{nanotun.control.lock}."""
+        try:
+            return bool(json.loads(self.read(path))["pid"] == int(pid))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     def _list(self, path: str) -> list[str]:
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
 
 from nanotun.doctor.machine import Holder
 from tests.unit.doctor.doctor_cases import CheckCase
@@ -27,6 +30,14 @@ class HoldersTests(CheckCase):
         else:
             self.write(f"proc/{pid}/ns/net", "")
 
+    def opens(self, pid: int, *targets: str) -> None:
+        """The process has these files open."""
+        folder = self.root / f"proc/{pid}/fd"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for number, target in enumerate(targets):
+            (folder / str(number)).symlink_to(target)
+
     def test_found(self) -> None:
         """A process is found by the device's whole name."""
         self.process(10)
@@ -36,12 +47,43 @@ class HoldersTests(CheckCase):
         self.assertEqual(self.machine.holders("nano1"), [])
 
     def test_runDir(self) -> None:
-        """A nanotun is known by the lock that it keeps open."""
+        """A nanotun is known by the lock that it keeps open, which names it."""
         self.process(10)
-        (self.root / "proc/10/fd").mkdir()
-        (self.root / "proc/10/fd/1").symlink_to("/dev/null")
-        (self.root / "proc/10/fd/4").symlink_to("/srv/x/lock")
+        self.opens(10, "/dev/null", "/srv/x/lock")
+        self.write("srv/x/lock", json.dumps({"pid": 10}))
         self.assertEqual(self.machine.holders("nano0"), [Holder(10, "prog", "/srv/x")])
+
+    def test_socket(self) -> None:
+        """Where the lock could not be written to, the control socket beside it tells."""
+        self.process(10)
+        self.opens(10, "/srv/x/lock")
+        self.write("srv/x/lock", "")
+        control = socket.socket(socket.AF_UNIX)
+        self.addCleanup(control.close)
+        fd = os.open(self.root / "srv/x", os.O_PATH)
+        self.addCleanup(os.close, fd)
+        control.bind(f"/proc/self/fd/{fd}/control.sock")
+        self.assertEqual(self.machine.holders("nano0"), [Holder(10, "prog", "/srv/x")])
+
+    def test_otherLocks(self) -> None:
+        """The lock of another program does not make it a nanotun."""
+        self.process(10)
+        self.opens(10, "/srv/x/lock")
+        for text in ("", "10", "{}", "[]", json.dumps({"pid": 11}), "[" * 100_000):
+            self.write("srv/x/lock", text)
+            self.assertEqual(self.machine.holders("nano0"), [Holder(10, "prog", "")], text[:20])
+        self.write("srv/x/control.sock", "no socket")
+        self.assertEqual(self.machine.holders("nano0"), [Holder(10, "prog", "")])
+        self.opens(10, "/srv/\n/lock")
+        self.write("srv/\n/lock", json.dumps({"pid": 10}))
+        self.assertEqual(self.machine.holders("nano0"), [Holder(10, "prog", "")])
+
+    def test_chosenName(self) -> None:
+        """A process cannot steer the terminal by its name."""
+        self.process(10)
+        self.write("proc/10/comm", "a\n\x1b[2J\u202e.\n")
+        (holder,) = self.machine.holders("nano0")
+        self.assertEqual(holder.name, "a\\n\\x1b[2J\\u202e.")
 
     def test_elsewhere(self) -> None:
         """The device of that name in another network namespace is another device."""
