@@ -99,7 +99,11 @@ class SwitchTable:
 
     def isThere(self) -> bool:
         """See L{ISwitchChange.isThere}."""
-        return bool(self._loader.list())
+        try:
+            return bool(self._loader.list())
+        except ToolError:
+            # A kernel without nftables has no such table either.
+            return False
 
 
 @implementer(ISwitchChange)

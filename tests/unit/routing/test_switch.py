@@ -96,6 +96,12 @@ class SwitchTableTests(FirewallCase, ChangeContract):
         self.tools.nft.refused.clear()
         self.assertTrue(change.holds())
 
+    def test_noKernel(self) -> None:
+        """Where the kernel knows no nftables, no table is found, and that is no error."""
+        self.tools.broken = "netlink: Error: cache initialization failed: Invalid argument"
+        found = [each for each in switchLeftovers(self.tools) if ISwitchChange.providedBy(each)]
+        self.assertFalse(any(each.isThere() for each in found))  # type: ignore[attr-defined]
+
     def test_nothingWorks(self) -> None:
         """If nft cannot be run, the table may well hold."""
         change = self.makeChange()
