@@ -28,6 +28,7 @@ from nanotun.routing.reconciler import Reconciler
 from nanotun.routing.recover import Leftovers
 from nanotun.routing.routes import Routes
 from nanotun.routing.ssh import sshPorts
+from nanotun.rundir import command
 
 
 def makeRoutes(
@@ -93,8 +94,8 @@ def closedSentence(lan: str, runDir: str) -> str:
     """What a kill switch that stays closed lets out, and until when."""
     out = "the local network and SSH get" if lan == "direct" else "SSH gets"
     return (
-        f"The kill switch stays closed: only {out} out until the next start or 'nanotun recover "
-        f"--run-dir {runDir}'."
+        f"The kill switch stays closed: only {out} out until the next start or "
+        f"'{command('recover', runDir)}'."
     )
 
 

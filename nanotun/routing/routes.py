@@ -95,7 +95,9 @@ class Routes:
             self._reconciler.checkKernel()
         except BaseException:
             self._monitor.stop()
-            if not keeps:
+            if keeps:
+                self._log.warn("{sentence}", sentence=self._closed)
+            else:
                 self._applied.undoAll()
             self._reconciler.close()
             raise

@@ -12,6 +12,7 @@ from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.interfaces import End, IPart
 from nanotun.routing.follower import CHECK, SETTLE
+from nanotun.routing.make import closedSentence
 from nanotun.routing.routes import REFRESH
 from nanotun.routing.values import Earlier, Interface, Rule
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
@@ -178,8 +179,11 @@ class RoutesTests(RoutesCase):
             self.routes(killSwitch=killSwitch).start()
             self.fails.add("do other")
             self.extra = ["other"]
-            self.assertRaises(RoutingError, self.routes(killSwitch=killSwitch).start)
+            with capturedLogs() as events:
+                self.assertRaises(RoutingError, self.routes(killSwitch=killSwitch).start)
             self.assertEqual(bool(self.blocked()), killSwitch)
+            # Whoever is cut off has to hear how to get out.
+            self.assertEqual("It stays closed." in map(formatEvent, events), killSwitch)
             self.extra, self.fails = ["firewall"], set()
 
     def test_ends(self) -> None:
@@ -209,6 +213,17 @@ class RoutesTests(RoutesCase):
                     routes.start()
                     routes.stop()
                     self.assertClean()
+
+    def test_closedSentence(self) -> None:
+        """It says what still gets out, and the command that opens the kill switch, as typed."""
+        for lan, out in (
+            ("direct", "only the local network and SSH get"),
+            ("proxy", "only SSH gets"),
+        ):
+            said = closedSentence(lan, "/run/nanotun")
+            self.assertIn(out, said)
+            self.assertIn("'nanotun recover'", said)
+        self.assertIn("nanotun recover --run-dir '/a b'", closedSentence("direct", "/a b"))
 
     def test_switch(self) -> None:
         """
