@@ -7,6 +7,7 @@ which of them it is, only its queue of jobs says.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 
@@ -19,6 +20,9 @@ LIMIT = 1.0
 
 #: Its job starts when the machine is about to go down.
 SHUTDOWN = "shutdown.target"
+
+#: There if systemd has booted the machine (sd_booted(3)).
+_BOOTED = "/run/systemd/system"
 
 _CGROUPS = "/proc/self/cgroup"
 _UNIT = re.compile(r"^(?:0:|\d+:name=systemd):/(?:.*/)?([^/\n]+\.service)$", re.M)
@@ -73,23 +77,23 @@ def makeEnding(
     environment: Mapping[str, str], tools: Tools | None = None, cgroups: str = _CGROUPS
 ) -> Ending:
     """
-    The ending of this process, which may be a unit of systemd's.
+    The ending of this process, which may be a unit of systemd's.  One that was started in a
+    terminal is none, but ends with the machine as well.
 
     @param environment: of this process; systemd sets C{INVOCATION_ID}.
     @param cgroups: a file like C{/proc/self/cgroup}.
     """
     found = SystemTools() if tools is None else tools
     systemctl = found.path("systemctl")
-    if "INVOCATION_ID" not in environment or not systemctl:
+    if not systemctl or not found.exists(_BOOTED):
         return Ending()
 
     def jobs() -> str:
         argv = [systemctl, "list-jobs", "--no-legend", "--no-pager", "--plain"]
         return found.run(argv, limit=LIMIT).output
 
-    try:
-        with open(cgroups) as file:
+    unit = None
+    if "INVOCATION_ID" in environment:
+        with contextlib.suppress(OSError), open(cgroups) as file:
             unit = _UNIT.search(file.read())
-    except OSError:
-        unit = None
     return Ending(jobs, unit[1] if unit else "")

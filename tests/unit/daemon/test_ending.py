@@ -30,13 +30,19 @@ class FakeSystemd(FakeTools):
     A machine with systemd.
 
     @ivar jobs: what C{systemctl list-jobs} says.
+    @ivar booted: whether it has booted the machine.
     @ivar asked: the commands that were run, with their limits.
     """
 
     def __init__(self, jobs: str = "") -> None:
         super().__init__("systemctl")
         self.jobs = jobs
+        self.booted = True
         self.asked: list[tuple[list[str], float]] = []
+
+    def exists(self, path: str) -> bool:
+        """See L{Tools.exists}."""
+        return self.booted and path == "/run/systemd/system"
 
     def run(self, argv: Sequence[str], text: str = "", limit: float = TIME_LIMIT) -> Ran:
         """See L{Tools.run}."""
@@ -90,12 +96,24 @@ class EndingTests(SynchronousTestCase):
         self.assertIs(self.ending(systemd).how(), End.STOP)
 
     def test_noSystemd(self) -> None:
-        """A daemon that systemd has not started asks nobody."""
+        """Where systemd does not run, nobody is asked."""
         systemd = FakeSystemd(RESTART)
-        self.assertIs(makeEnding({}, systemd).how(), End.STOP)
+        systemd.booted = False
+        self.assertIs(self.ending(systemd).how(), End.STOP)
         self.assertEqual(systemd.asked, [])
         self.assertIs(self.ending(FakeTools()).how(), End.STOP)
-        self.assertIs(makeEnding({"INVOCATION_ID": "1"}, systemd, "/nowhere").how(), End.STOP)
+
+    def test_terminal(self) -> None:
+        """
+        A daemon that systemd has not started stays closed while the machine goes down, and is no
+        unit that could be started again.
+        """
+        for jobs, end in ((SHUTDOWN, End.RESTART), (RESTART, End.STOP), (STOP, End.STOP)):
+            path = Path(self.mktemp())
+            path.write_text("0::/system.slice/nanotun.service\n")
+            self.assertIs(makeEnding({}, FakeSystemd(jobs), str(path)).how(), end)
+            nowhere = makeEnding({"INVOCATION_ID": "1"}, FakeSystemd(jobs), "/nowhere")
+            self.assertIs(nowhere.how(), end)
 
     def test_said(self) -> None:
         """What the daemon knows about its end itself counts more than systemd's jobs."""
