@@ -98,11 +98,11 @@ class InitScriptTests(SynchronousTestCase):
         Path(f"{self.twistd}.stuck").unlink(missing_ok=True)
         self.run_("stop")
 
-    def run_(self, *arguments: str) -> tuple[int, str]:
+    def run_(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """Run the script; returns its exit status and its output."""
         done = subprocess.run(
             ["/bin/sh", str(SCRIPT), *arguments],
-            env={"NANOTUN_DEFAULTS": str(self.defaults), "PATH": "/nowhere"},
+            env={"NANOTUN_DEFAULTS": str(self.defaults), "PATH": "/nowhere", **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,6 +159,32 @@ class InitScriptTests(SynchronousTestCase):
             self.run_("stop")
         stops = f"stop --config {self.config} --keep-kill-switch\n"
         self.assertEqual(self.said("calls", self.nanotun), stops * 2)
+
+    def test_shutdown(self) -> None:
+        """While init brings the machine down, the kill switch stays closed."""
+        for level, keeps in (("0", True), ("6", True), ("1", False), ("", False)):
+            Path(f"{self.nanotun}.calls").unlink(missing_ok=True)
+            pid = self.start()
+            Path(f"{self.nanotun}.stops").write_text(f"{pid}")
+            self.assertEqual(self.run_("stop", RUNLEVEL=level)[0], 0)
+            said = self.said("calls", self.nanotun)
+            self.assertEqual("--keep-kill-switch" in said, keeps, level)
+
+    def test_runDir(self) -> None:
+        """A runDir among OPTIONS is that of the daemon to restart, too."""
+        for options, given in (
+            ("--run-dir /srv/x", "--run-dir=/srv/x"),
+            ("--log-level debug --run-dir=/srv/x --mtu 1400", "--run-dir=/srv/x"),
+        ):
+            self.set(OPTIONS=options, STOP_SECONDS="1")
+            Path(f"{self.nanotun}.calls").unlink(missing_ok=True)
+            self.tell("stuck")
+            self.start()
+            self.run_("restart")
+            stop, recover = self.said("calls", self.nanotun).splitlines()
+            wanted = f"--config {self.config} {given} --keep-kill-switch"
+            self.assertEqual((stop, recover), (f"stop {wanted}", f"recover {wanted}"))
+            self.end()
 
     def test_stuckRestart(self) -> None:
         """A restart keeps the kill switch closed even if the daemon has to be killed."""
