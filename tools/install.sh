@@ -121,17 +121,24 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
     echo "or, without systemd: update-rc.d nanotun defaults && service nanotun start"
 }
 
+# Undoes what a crash has left, and opens a kill switch: once nanotun is removed, nobody could.
+undo_all() {
+    if [ -e /run/nanotun/journal.json ]; then
+        "$lib/bin/nanotun" recover --run-dir /run/nanotun || return
+    fi
+    if [ -e "$config" ] && grep -q '^ *runDir *:' "$config"; then
+        "$lib/bin/nanotun" recover --config "$config" || return
+    fi
+}
+
 uninstall_all() {
     [ -d "$DESTDIR$lib" ] || fail "There is no nanotun in $DESTDIR$lib; say where with PREFIX=."
     pid=
     [ -n "$DESTDIR" ] || pid=$(running)
     [ -z "$pid" ] || fail "nanotun runs as process $pid; stop it first: \
 systemctl disable --now nanotun, or without systemd: service nanotun stop"
-    # Afterwards nobody could open a kill switch any more, or undo what a crash has left.
-    if [ -z "$DESTDIR" ] && [ -e /run/nanotun/journal.json ]; then
-        "$lib/bin/nanotun" recover --run-dir /run/nanotun ||
-            fail "Not everything is undone, so nothing is removed; look at what it says above."
-    fi
+    [ -n "$DESTDIR" ] || undo_all ||
+        fail "Not everything is undone, so nothing is removed; look at what it says above."
     files | while read -r _ target _; do
         rm -f "$DESTDIR$target"
     done
