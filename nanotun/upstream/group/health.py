@@ -177,11 +177,11 @@ class Watch:
 
     def _passed(self, result: object) -> None:
         self._confirm = False
-        self._member.answered()
+        self._member.answered(check=True)
         # The faults that flows found in a healthy member are cleared only by a flow,
         # because a check tests less than a flow does.
         if not self._member.healthy:
-            self._members.succeeded(self._member)
+            self._members.succeeded(self._member, check=True)
         if self._member.datagrams is None:
             self._beginProbe()
 

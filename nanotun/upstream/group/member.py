@@ -25,6 +25,8 @@ class Member:
     @ivar datagrams: whether it carries UDP; L{None} if that is not known.
     @ivar heardAt: when it last answered a flow, or L{None}.
     @ivar fault: why it is at fault, by the last flow or check; empty if it is not.
+    @ivar lasting: whether this is a fault that no check would see, such as the log-in's at an
+        HTTP proxy, so that only a flow can tell that it is over.
     @ivar known: whether it has ever answered.
     @ivar checkingSince: when the check under way began, or L{None}.
     """
@@ -36,6 +38,7 @@ class Member:
         "fault",
         "heardAt",
         "known",
+        "lasting",
         "latency",
         "name",
         "upstream",
@@ -49,6 +52,7 @@ class Member:
         self.datagrams: bool | None = None
         self.heardAt: float | None = None
         self.fault = ""
+        self.lasting = False
         self.known = False
         self.checkingSince: float | None = None
 
@@ -62,10 +66,11 @@ class Member:
         """When it is to be checked again, if it is not healthy."""
         return self.breaker.retryAt
 
-    def answered(self) -> None:
-        """It answered a flow or a check."""
+    def answered(self, check: bool = False) -> None:
+        """It answered a flow, or a check."""
         self.known = True
-        self.fault = ""
+        if not (check and self.lasting):
+            self.fault, self.lasting = "", False
 
     def trouble(self, now: float) -> str:
         """

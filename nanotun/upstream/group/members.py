@@ -54,24 +54,31 @@ class Members:
         """The order in which an association tries them."""
         return datagramOrder(self.all, self._policy)
 
-    def succeeded(self, member: Member) -> None:
-        """A handshake with it was answered, whatever it said of the destination."""
+    def succeeded(self, member: Member, check: bool = False) -> None:
+        """
+        A handshake with it was answered, whatever it said of the destination.
+
+        @param check: whether that was a check's, not a flow's.
+        """
         was = member.healthy
-        member.answered()
+        member.answered(check)
         member.breaker.succeeded(self._clock.seconds())
         if member.healthy and not was:
             self._log.info("The proxy {proxy} is back.", proxy=member.name)
             self._changed(member)
 
-    def failed(self, member: Member, reason: str, atOnce: bool = False) -> None:
+    def failed(
+        self, member: Member, reason: str, atOnce: bool = False, lasting: bool = False
+    ) -> None:
         """
         It is at fault.
 
         @param reason: one sentence.
         @param atOnce: whether it counts as down without further faults.
+        @param lasting: see L{Member}.
         """
         was = member.healthy
-        member.fault = reason
+        member.fault, member.lasting = reason, lasting
         member.breaker.failed(self._clock.seconds(), atOnce)
         if was and not member.healthy:
             self._trouble.report(self._downLine(member, reason))

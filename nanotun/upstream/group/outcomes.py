@@ -15,8 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface, implementer
 
 from nanotun.errors import (
+    AuthenticationError,
     DatagramsUnsupported,
     FamilyUnsupported,
+    HandshakeError,
     NamesUnsupported,
     NameUnknown,
     ProxyError,
@@ -95,7 +97,8 @@ class StreamOutcomes:
         if isinstance(error, UpstreamTimeout):
             self._doubt(member)
         else:
-            self._members.failed(member, str(error))
+            lasting = isinstance(error, (AuthenticationError, HandshakeError))
+            self._members.failed(member, str(error), lasting=lasting)
 
     def outrun(self, member: Member, seconds: float) -> None:
         """See L{IOutcomes.outrun}."""

@@ -8,9 +8,10 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger, LogLevel
 from zope.interface.verify import verifyClass
 
-from nanotun.errors import DestinationSilent, ProxyError, UpstreamRefused
+from nanotun.errors import AuthenticationError, DestinationSilent, ProxyError, UpstreamRefused
 from nanotun.interfaces import IUpstream
 from nanotun.log.trouble import TroubleLog
+from nanotun.upstream.group.breaker import FAULTS, SUCCESSES
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import CHECK_TIMEOUT, FRESH
 from nanotun.upstream.group.member import SILENCE
@@ -92,6 +93,29 @@ class SoleTests(GroupCase):
         self.fakes[0].fail(UpstreamRefused("x"))
         self.failureResultOf(dial, UpstreamRefused)
         self.assertEqual(self.health(), ("up", ""))
+
+    def test_logIn(self) -> None:
+        """
+        A log-in that only flows try stays wrong until one works, whatever checks say.  Any other
+        fault ends with a check that passes.
+        """
+        self.begin()
+        self.fakes[0].answerCheck()
+        wrong = AuthenticationError("The proxy a does not accept this password; correct it.")
+        for error, after in ((wrong, ("down", str(wrong))), (fault(), ("up", ""))):
+            for _ in range(FAULTS):
+                dial = self.group.connect(DESTINATION)
+                self.fakes[0].fail(error)
+                self.failureResultOf(dial, ProxyError)
+            for _ in range(SUCCESSES):
+                self.clock.advance(FRESH)
+                self.group.refresh()
+                self.fakes[0].answerCheck()
+            self.assertEqual(self.health(), after)
+            dial = self.group.connect(DESTINATION)
+            self.answer(0)
+            self.took(dial)
+            self.assertEqual(self.health(), ("up", ""))
 
     def test_doubt(self) -> None:
         """Silence about a destination, and a flow that is given up, cause a check."""
