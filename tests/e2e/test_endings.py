@@ -136,6 +136,23 @@ class EndingChecks(EndingCase):
         self.assertClosed()
         self.assertRecovers()
 
+    def test_withoutSwitch(self) -> None:
+        """Without killSwitch, packets leave directly after every loss, and nothing stays."""
+        for kill in (True, False):
+            daemon = self.daemon(self.proxy, stackMode=self.stackMode)
+            self.watch()
+            if kill:
+                daemon.kill()
+                self.senders.wait()
+                self.assertNotEqual(self.leaked(), [])
+                self.assertRecovers()
+            else:
+                self.lab.host.ip("link del nano0")
+                self.assertEqual(self.ended(daemon), 1)
+                self.assertNotIn("kill switch", daemon.log())
+                self.assertOpen()
+            self.senders.stop()
+
     def test_startFails(self) -> None:
         """A start that fails leaves a switch closed that was closed before."""
         daemon = self.switched()
