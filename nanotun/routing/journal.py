@@ -20,9 +20,6 @@ from nanotun.rundir import JOURNAL, command
 #: Bytes; a thousand changes need a tenth of that.
 SIZE_LIMIT = 4 << 20
 
-#: What to do about a file that is not root's alone.
-UNTRUSTED = "Give the runDir of the daemon that was killed, or run 'nanotun recover --force'."
-
 _VERSION = 1
 
 
@@ -69,7 +66,7 @@ class Journal:
         except FileNotFoundError:
             return [], False
         except NotTrusted as error:
-            raise RoutingError(f"{error} {UNTRUSTED}") from None
+            raise untrusted(error, self._directory) from None
         except OSError as error:
             raise RoutingError(
                 f"The journal {self.path} cannot be read: {error.strerror}."
@@ -158,3 +155,9 @@ class Journal:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def untrusted(error: NotTrusted, runDir: str) -> RoutingError:
+    """What to do about a file of a C{runDir} that is not root's alone."""
+    force = f"{command('recover', runDir)} --force"
+    return RoutingError(f"{error} Give the runDir of the daemon that was killed, or run '{force}'.")

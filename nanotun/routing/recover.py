@@ -20,7 +20,7 @@ from nanotun.linux.trust import NotTrusted, openTrusted
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.journal import UNTRUSTED, Journal
+from nanotun.routing.journal import Journal, untrusted
 from nanotun.rundir import LOCK, SOCKET
 
 #: Bytes; the lock file is far shorter.
@@ -151,7 +151,7 @@ def _locked(runDir: str, force: bool) -> Iterator[None]:
         return
     except NotTrusted as error:
         if not force:
-            raise RoutingError(f"{error} {UNTRUSTED}") from None
+            raise untrusted(error, runDir) from None
         yield
         return
     except OSError as error:

@@ -149,7 +149,7 @@ class RecoverTests(CrashCase):
                 path.chmod(mode | bits)
                 error = self.assertRaises(RoutingError, self.recover)
                 self.assertIn(f"{path} is not trusted, because ", str(error))
-                self.assertIn("'nanotun recover --force'", str(error))
+                self.assertIn(f"'nanotun recover --run-dir {self.runDir} --force'", str(error))
             os.chown(path, 0, 0)
             path.chmod(mode)
         elsewhere = self.directory / "elsewhere"
