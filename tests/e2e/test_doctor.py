@@ -200,6 +200,14 @@ class ProxyTests(DoctorCase):
         self.assertIn(("fail", "proxy"), self.bad(found))
         self.assertNotIn("wrong:", " ".join(each.text for each in found))
 
+    def test_httpLogIn(self) -> None:
+        """That an HTTP proxy wants a log-in is found, although no destination is named."""
+        server = Tinyproxy(self.lab.proxy, self.directory, auth=True)
+        self.addCleanup(server.stop)
+        found = self.examine(proxy=f"http://{IPV4.proxy}:{server.port}")
+        self.assertFound(found, "fail", "proxy", "wants a user name and password")
+        self.assertNotIn("claim to reach", " ".join(each.text for each in found))
+
     def _config(self, text: str) -> Path:
         path = self.directory / "nanotun.yaml"
         path.touch(mode=0o600)
