@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
             print(line)
         if done.kept:
             print(
-                "The kill switch is on: the routes stay, and traffic with them. "
-                f"'{command('recover', runDir)}' gives it back."
+                "The kill switch is on, so everything stays as it is and traffic stays in; "
+                f"'{command('recover', runDir)}' lets it out."
             )
         elif not done.undone:
             print("There is nothing to take back.")

@@ -19,9 +19,12 @@ from nanotun.errors import ConfigError, RoutingError, RunningError
 from nanotun.interfaces import IPart
 from nanotun.routing import preview
 from nanotun.routing.applied import Applied
+from nanotun.routing.changes import RuleChange
+from nanotun.routing.journal import Entry, Journal
 from nanotun.routing.make import makeLeftovers
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.recover import Leftovers, Recovered, recover
+from nanotun.routing.values import Rule
 from tests.unit.routing.routing_cases import TUNNEL, RoutesCase
 from tests.unit.routing.test_host import settings
 
@@ -189,6 +192,16 @@ class CommandTests(RoutesCase):
         """If there is nothing to undo, recover says so."""
         status, out, _ = self.run_("recover", "--run-dir", str(self.directory.absolute()))
         self.assertEqual((status, out), (0, "There is nothing to take back.\n"))
+
+    def test_kept(self) -> None:
+        """A kill switch that is kept is said to be so, with the command that opens it."""
+        runDir = self.directory.absolute()
+        rule = Rule(4, 7460, "unreachable")
+        Journal(str(runDir)).write([Entry(RuleChange.kind, rule._asdict())], True)
+        status, out, _ = self.run_("recover", "--run-dir", str(runDir), "--keep-kill-switch")
+        self.assertEqual(status, 0)
+        self.assertIn("traffic stays in", out)
+        self.assertIn(f"'nanotun recover --run-dir {runDir}' lets it out.", out)
 
     def test_wrong(self) -> None:
         """A wrong command line is 2, also one without a proxy, each with a sentence."""
