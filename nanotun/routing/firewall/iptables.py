@@ -186,7 +186,8 @@ class IptablesChains:
                     # A variant that does not work here has no rules either.
                     continue
                 raise
-            key = keyIn("".join(tables.values()))
+            # The switch table's chains are signed as well.
+            key = keyIn("".join(self._ours([tables])))
             if not (self._unconditional or key in (None, self._base().key)):
                 continue
             script = text.removing(tables)

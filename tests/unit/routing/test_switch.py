@@ -147,6 +147,11 @@ class SwitchChainsTests(FirewallCase, ChangeContract):
         self.assertTrue(redirect.holds())
         redirect.undo()
         self.assertTrue(change.holds())
+        alone = self.state()
+        redirect.apply()
+        # Its chains come after the switch's now.
+        redirect.undo()
+        self.assertEqual(self.state(), alone)
         redirect.apply()
         change.undo()
         self.assertTrue(redirect.holds())
