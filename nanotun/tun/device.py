@@ -114,9 +114,12 @@ class LinuxTunOpener:
             whether offload is to blame.
         """
         device = self._open(name, mtu, False)
-        if not why and self._tried(device) is None:
+        control = why or self._tried(device)
+        if control is None:
             why = "with it this kernel loses or damages packets"
-        elif not why:
+        elif control:
+            why = control
+        else:
             kernel = KERNEL4.partition("/")[0]
             why = (
                 f"no stream came through {name}, not even without it. Look for a firewall or a "

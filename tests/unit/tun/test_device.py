@@ -191,6 +191,21 @@ class DeviceTests(SynchronousTestCase):
         self.assertIn("no stream came through nano0, not even without it", said)
         self.assertNotIn("kernel", said)
 
+    def test_controlFails(self) -> None:
+        """
+        If the trial without offload cannot be made, nobody is told that its stream was lost.
+        """
+        probe = self.probe
+
+        def failing(device: ITunDevice) -> bool:
+            probe(device)
+            if not device.vnetHeader:
+                raise OSError(errno.EMFILE, "x")
+            return False
+
+        self.opener._probe = failing
+        self.assertIn("the trial failed (Too many open files)", self.falls())
+
     def test_probeFails(self) -> None:
         """
         If the probe fails, the device runs without offload.
