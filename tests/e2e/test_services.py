@@ -68,9 +68,9 @@ class InitScriptTests(LabCase):
         if self.pidfile.exists():
             self.script("stop")
 
-    def script(self, action: str) -> tuple[int, str]:
+    def script(self, action: str, *variables: str) -> tuple[int, str]:
         """Run the script; return its exit status and output."""
-        argv = ["env", f"NANOTUN_DEFAULTS={self.defaults}", str(SCRIPT), action]
+        argv = ["env", f"NANOTUN_DEFAULTS={self.defaults}", *variables, str(SCRIPT), action]
         done = self.lab.app.run(argv, timeout=START_SECONDS, check=False)
         return done.returncode, done.stdout
 
@@ -105,6 +105,26 @@ class InitScriptTests(LabCase):
         self.assertFalse(self.pidfile.exists())
         self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
         self.assertEqual(self.script("status")[0], 3)
+
+    def test_killSwitch(self) -> None:
+        """
+        A restart keeps a kill switch closed, and so does a stop by init while the machine goes
+        down; another stop opens it.
+        """
+        settings = {"proxy": NOWHERE, "autoDefaultRoute": True, "killSwitch": True}
+        self.config = writeConfig(self.directory, settings)
+        other = self.directory / "other"
+        with self.defaults.open("a") as file:
+            file.write(f'OPTIONS="--run-dir {other}"\n')
+        self.assertEqual(self.script("start")[0], 0, self.log())
+        self.assertEqual(self.script("restart")[0], 0, self.log())
+        self.assertEqual(self.log().count("The kill switch stays closed until the next start."), 1)
+        for variables, closed in ((["RUNLEVEL=6"], True), ([], False)):
+            self.assertEqual(self.script("stop", *variables), (0, "nanotun: stopped.\n"))
+            self.assertEqual("unreachable" in self.lab.app.run(["ip", "rule"]).stdout, closed)
+            self.assertEqual((other / "journal.json").exists(), closed)
+            if closed:
+                self.assertEqual(self.script("start")[0], 0, self.log())
 
     def test_crashed(self) -> None:
         """After kill -9 the status says so, and the next start is an ordinary one."""
