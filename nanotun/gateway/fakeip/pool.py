@@ -6,9 +6,9 @@ use is not taken from its name.  It is in use while a flow to it is open, and fo
 an answer and after the beginning and the end of a flow.  When no number is left, the next
 name gets the number that is in no use for longest.
 
-A client that asks for a name whose number is in no use is charged with it for as long as it
-is in use from then on, and has a share of the numbers that it can be charged with.  So no
-program can take them all.  Each number is in one of these states::
+Who asks for a name whose number is in no use is charged with it while it is in use, from then
+on and again when a flow to it begins later, and gets no further number while charged with a
+whole share.  So no program can take them all.  Each number is in one of these states::
 
     state                                     charged to a client
     free: never given                         no
@@ -50,7 +50,7 @@ class Fake:
     """
     A name and its number.
 
-    @ivar charged: the clients whose shares it is part of.
+    @ivar charged: the clients whose shares it is part of while it is in use.
     @ivar flows: how many flows to its addresses are open.
     @ivar number: 0 once another name has it.
     @ivar queued: whether it waits for the end of its time.
@@ -153,10 +153,9 @@ class FakePool:
             if not number:
                 return None
             fake = self._byName[name] = self._byNumber[number] = Fake(name, number, 0.0)
+            self._spare[name] = fake
             self.changed = True
         fake.charged = clients
-        for client in clients:
-            self._taken[client] = self._taken.get(client, 0) + 1
         self.hold(fake, now)
         return fake
 
@@ -197,7 +196,7 @@ class FakePool:
         if now + seconds > fake.until:
             fake.until = now + seconds
         if not fake.queued:
-            self._spare.pop(fake.name, None)
+            self._use(fake)
             self._queue(fake)
 
     def flowJoined(self, host: str) -> None:
@@ -205,7 +204,7 @@ class FakePool:
         fake = self.find(host)
         if fake is not None:
             fake.flows += 1
-            self._spare.pop(fake.name, None)
+            self._use(fake)
 
     def flowClosed(self, host: str, now: float) -> None:
         """Note that a flow has ended that L{flowJoined} was called for."""
@@ -267,16 +266,21 @@ class FakePool:
             fake.queued = False
             # With a flow it is queued again when that ends.
             if not fake.flows:
-                self._discharge(fake)
-                self._spare[fake.name] = fake
+                self._release(fake)
 
-    def _discharge(self, fake: Fake) -> None:
-        """Nobody is charged with a number any more."""
+    def _use(self, fake: Fake) -> None:
+        """A number is in use, and if it was spare, its clients are charged with it."""
+        if self._spare.pop(fake.name, None) is not None:
+            for client in fake.charged:
+                self._taken[client] = self._taken.get(client, 0) + 1
+
+    def _release(self, fake: Fake) -> None:
+        """A number is in no use any more, and nobody is charged with it."""
         for client in fake.charged:
             self._taken[client] -= 1
             if not self._taken[client]:
                 del self._taken[client]
-        fake.charged = ()
+        self._spare[fake.name] = fake
 
     def _recycle(self) -> int:
         """Take the number of the name that is spare for longest; 0 if there is none."""

@@ -139,6 +139,23 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.number(pool, "a", 50 + HOLD, "x"), 0)
         self.assertEqual(self.number(pool, "a", 50 + HOLD, "y"), 1)
 
+    def test_revived(self) -> None:
+        """Who keeps names in use by flows that begin after their time does not escape the
+        share: they are charged again to the client that asked for them."""
+        for revive in (
+            lambda pool, fake: pool.hold(fake, 2 * HOLD),
+            lambda pool, fake: pool.flowJoined(addresses(fake.number)[1]),
+        ):
+            pool = FakePool(10, (2,))
+            for name in "ab":
+                self.number(pool, name, 0, "x")
+            self.number(pool, "other", 2 * HOLD, "y")
+            self.assertIsNone(pool.atShare(("x",)))
+            for host in ("198.19.0.1", "198.19.0.2"):
+                revive(pool, pool.find(host))
+            self.assertEqual(self.number(pool, "c", 2 * HOLD, "x"), 0)
+            self.assertEqual(self.number(pool, "c", 2 * HOLD, "z"), 4)
+
     def test_kinds(self) -> None:
         """Each kind of client has a share of its own."""
         pool = FakePool(10, (2, 3))
@@ -220,8 +237,8 @@ class PoolTests(SynchronousTestCase):
                 if number:
                     held[name] = number, now + HOLD
                 elif pool.atShare((client,)) is None:
-                    inUse = {each for each, (_, until) in held.items() if until > now}
-                    self.assertEqual(len(inUse | {each for each, _ in flows}), 20)
+                    last = {each for each, (_, until) in held.items() if until > now}
+                    self.assertEqual(len(last | {each for each, _ in flows}), 20)
             elif step < 8 and name in held and held[name][1] > now and len(flows) < 25:
                 flows.append((name, held[name][0]))
                 pool.flowJoined(addresses(held[name][0])[chance.randrange(2)])
@@ -235,7 +252,8 @@ class PoolTests(SynchronousTestCase):
                 pool.restore(saved, now)
                 flows.clear()
                 held = {each: (number, now + HOLD) for number, each in saved}
-            charges = Counter(each for fake in pool._byName.values() for each in fake.charged)
+            inUse = [fake for fake in pool._byName.values() if fake.name not in pool._spare]
+            charges = Counter(each for fake in inUse for each in fake.charged)
             self.assertEqual(pool._taken, dict(charges))
             self.assertTrue(all(count <= 8 for count in charges.values()))
             numbers = [number for number, _ in pool.saved()]
