@@ -78,6 +78,7 @@ class RelayNames:
         self._until = 0.0
         self._waiting: list[Deferred[bool]] = []
         self._probing: Deferred[None] | None = None
+        self._began = 0.0
         # What the log has said last; nothing needs to be said of a yes.
         self._told: bool | None = True
 
@@ -93,6 +94,7 @@ class RelayNames:
         waiter: Deferred[bool] = Deferred(self._cancelled)
         self._waiting.append(waiter)
         if len(self._waiting) == 1:
+            self._began = self._reactor.seconds()
             probing = self._probing = self._probe()
             probing.addCallbacks(self._found, self._failed)
         return waiter
@@ -101,6 +103,11 @@ class RelayNames:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
             if not self._waiting and self._probing is not None:
+                now = self._reactor.seconds()
+                if now - self._began >= RETRY * TRIES:
+                    # Whoever asks next could not wait for longer either.
+                    self.known = None
+                    self._until = now + RECHECK[None]
                 self._probing.cancel()
 
     @inlineCallbacks

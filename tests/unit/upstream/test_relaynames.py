@@ -269,3 +269,22 @@ class RelayNamesTests(SynchronousTestCase):
         self.hear(NAMED, False)
         self.hear(NAMED, True)
         self.assertTrue(self.successResultOf(fourth))
+
+    def test_deadline(self) -> None:
+        """Where flows have less time than a probe takes, the first to give up is the last to
+        wait: for a while it counts as not known, and flows go by address."""
+        asked = self.names.ask()
+        self.open()
+        self.silence(NAMED)
+        self.open()
+        self.hear(NUMBERED, False)
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertClean()
+        self.assertFalse(self.successResultOf(self.names.ask()))
+        self.assertIsNone(self.names.known)
+        self.clock.advance(RECHECK[None])
+        self.names.ask()
+        self.open()
+        self.hear(NAMED, True)
+        self.assertIs(self.names.known, True)
