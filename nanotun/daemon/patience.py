@@ -41,6 +41,7 @@ class Patience:
     @param carried: how many connections were carried so far.
     @param waiting: where the connection goes that has waited longest; empty for none.
     @param proxies: upstreams of one proxy each, which answer or fail within L{CHECK_LIMIT}.
+    @param told: whether somebody else has said already that no proxy answers.
     """
 
     name = "the look at the first connection"
@@ -52,14 +53,17 @@ class Patience:
         carried: Callable[[], int],
         waiting: Callable[[], str],
         proxies: Sequence[IUpstream],
+        told: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._carried = carried
         self._waiting = waiting
         self._proxies = proxies
+        self._told = told
         self._timer = Timer(clock, self._look)
         self._state = IDLE
         self._since = 0.0
+        self._where = ""
         self._checks: list[Deferred[None]] = []
         self._errors: list[str] = []
         self._answering: list[str] = []
@@ -75,8 +79,12 @@ class Patience:
     def _look(self) -> None:
         if self._carried():
             self._step("carried")
+            return
+        before, self._where = self._where, self._waiting()
+        if not self._where:
+            self._step("nothing")
         else:
-            self._step("waiting" if self._waiting() else "nothing")
+            self._step("waiting" if self._where == before else "another")
 
     def _step(self, event: str) -> None:
         """
@@ -96,6 +104,7 @@ class Patience:
         self._timer.start(TICK)
 
     def _ask(self) -> None:
+        self._cancelChecks()
         self._since = self._clock.seconds()
         self._errors, self._answering = [], []
         for proxy in self._proxies:
@@ -116,14 +125,15 @@ class Patience:
 
     def _tell(self) -> None:
         self._end()
-        for error in self._errors if not self._answering else ():
-            self._log.error("{why}", why=error)
+        if not self._answering and not self._told():
+            for error in self._errors:
+                self._log.error("{why}", why=error)
         if self._answering:
             one = len(self._answering) == 1
             self._log.error(
                 "The connection to {where} has waited {limit:g} s for {proxies}, which {verbs} not "
                 "reached it yet.",
-                where=self._waiting(),
+                where=self._where,
                 limit=LIMIT,
                 proxies=" and ".join(self._answering),
                 verbs="answers but has" if one else "answer but have",
@@ -150,10 +160,12 @@ class Patience:
 #: State and event to the new state and the action that follows.
 _TABLE: dict[tuple[str, str], tuple[str, Callable[[Patience], None]]] = {
     (IDLE, "nothing"): (IDLE, Patience._wait),
-    (IDLE, "waiting"): (WATCHING, Patience._ask),
+    (IDLE, "another"): (WATCHING, Patience._ask),
     (IDLE, "carried"): (OVER, Patience._end),
     (IDLE, "stop"): (OVER, Patience._end),
     (WATCHING, "waiting"): (WATCHING, Patience._watch),
+    # The one before it failed.
+    (WATCHING, "another"): (WATCHING, Patience._ask),
     # It failed, which is somebody else's to say.
     (WATCHING, "nothing"): (IDLE, Patience._forget),
     (WATCHING, "carried"): (OVER, Patience._end),

@@ -235,7 +235,13 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
         marked.leadsIn,
     )
     proxies = upstreamsFor((url for url in settings.proxy if url.host or url.socketPath), context)
-    patience = Patience(reactor, lambda: router.carried, partial(firstPending, router), proxies)
+    patience = Patience(
+        reactor,
+        lambda: router.carried,
+        partial(firstPending, router),
+        proxies,
+        lambda: current.upstreams.toldDown,
+    )
     parts = Parts(device, engine, gateway, router, before=(marked,), after=(patience,))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
     NanotunService(settings, parts, reactor, leave, Ending(), notices).setServiceParent(root)

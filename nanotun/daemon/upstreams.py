@@ -104,6 +104,14 @@ class Upstreams(MultiService):
         """See L{IUpstream.dials}."""
         return self.upstream.dials(endpoint)
 
+    @property
+    def toldDown(self) -> bool:
+        """Whether the log has said of every proxy that it is down."""
+        upstream = self.upstream
+        return isinstance(upstream, GroupUpstream) and not any(
+            member.healthy for member in upstream.members.all
+        )
+
     def report(self) -> dict[str, Any]:
         """See L{upstreamReport}."""
         return upstreamReport(self.upstream, self.single, self._reactor.seconds())

@@ -26,7 +26,14 @@ class PatienceTests(SynchronousTestCase):
         self.logged = logged
         log = Logger(observer=logged.append, namespace="test")  # type: ignore[arg-type]
         self.patch(Patience, "_log", log)
-        self.patience = Patience(self.clock, lambda: self.carried, lambda: self.where, self.proxies)
+        self.told = False
+        self.patience = Patience(
+            self.clock,
+            lambda: self.carried,
+            lambda: self.where,
+            self.proxies,
+            lambda: self.told,
+        )
         self.patience.start()
         self.addCleanup(self.assertEqual, self.clock.getDelayedCalls(), [])
         self.addCleanup(self.patience.stop)
@@ -100,6 +107,28 @@ class PatienceTests(SynchronousTestCase):
         self.proxies[0].checks[-1].callback(None)
         self.assertEqual(self.passes(LIMIT - TICK), [])
         self.assertEqual(len(self.passes(TICK)), 1)
+
+    def test_another(self) -> None:
+        """A connection that waits is not said to have waited for as long as one before it that
+        failed: each is watched from its own beginning."""
+        self.where = "192.0.2.1:80"
+        self.passes(LIMIT - TICK)
+        self.where = "192.0.2.2:80"
+        self.passes(TICK)
+        self.assertEqual([proxy.cancelled for proxy in self.proxies], [1, 1])
+        self.proxies[1].checks[-1].callback(None)
+        self.assertEqual(self.passes(LIMIT - TICK), [])
+        (line,) = self.passes(TICK)
+        self.assertIn("connection to 192.0.2.2:80 has waited 4 s for http://b:2, which", line)
+
+    def test_told(self) -> None:
+        """Where the checks of the proxies' health have told of all, nothing is said again."""
+        self.where = "192.0.2.1:80"
+        self.passes(TICK)
+        for proxy in self.proxies:
+            proxy.checks[0].errback(UpstreamTimeout("It is silent."))
+        self.told = True
+        self.assertEqual(self.passes(60), [])
 
     def test_stop(self) -> None:
         """It can be stopped at any time, more than once, and the checks end."""

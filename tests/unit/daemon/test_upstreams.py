@@ -132,6 +132,17 @@ class UpstreamsTests(SynchronousTestCase):
             ],
         )
 
+    def test_toldDown(self) -> None:
+        """The log has told of all proxies once each of them is down."""
+        self.assertFalse(self.upstreams("direct://").toldDown)
+        for proxy in ("socks5://h", "socks5://h:1,http://h:2"):
+            upstreams = self.upstreams(proxy)
+            group = cast(GroupUpstream, upstreams.upstream)
+            for member in group.members.all:
+                self.assertFalse(upstreams.toldDown, proxy)
+                group.members.failed(member, "It is off.", atOnce=True)
+            self.assertTrue(upstreams.toldDown, proxy)
+
     def test_refresh(self) -> None:
         """A proxy is asked whether it is well, and has a few seconds; nobody else is asked."""
         for proxy in ("direct://", "reject://"):
