@@ -129,18 +129,26 @@ class WitnessTests(RunCase):
         _, outcomes, capture = self.inCell(proxy.url(), "--stack", "simple")
         self.assertOneWay(outcomes, capture, proxy.port)
 
-    def test_http(self) -> None:
+    def test_http(self, *options: str) -> None:
         """Nor with an HTTP proxy, which carries no UDP."""
         proxy = Tinyproxy(self.lab.proxy, self.directory)
         self.addCleanup(proxy.stop)
-        _, outcomes, capture = self.inCell(f"http://{IPV4.proxy}:{proxy.port}")
+        _, outcomes, capture = self.inCell(f"http://{IPV4.proxy}:{proxy.port}", *options)
         self.assertOneWay(outcomes, capture, proxy.port)
 
-    def test_socks4(self) -> None:
+    def test_httpSimple(self) -> None:
+        """Nor with that and the other engine."""
+        self.test_http("--stack", "simple")
+
+    def test_socks4(self, *options: str) -> None:
         """Nor with a proxy that takes no names."""
         proxy = self.dante()
-        _, outcomes, capture = self.inCell(f"socks4://{IPV4.proxy}:{proxy.port}")
+        _, outcomes, capture = self.inCell(f"socks4://{IPV4.proxy}:{proxy.port}", *options)
         self.assertOneWay(outcomes, capture, proxy.port)
+
+    def test_socks4Simple(self) -> None:
+        """Nor with that and the other engine."""
+        self.test_socks4("--stack", "simple")
 
     def test_config(self) -> None:
         """Neither a configuration file nor variables open anything, and a line says so."""
