@@ -176,6 +176,28 @@ class FakeNamesChecks(TunnelCase):
         waitUntil(lambda: sentence in daemon.log(), 10, "the line about the relay")
         self.assertNotIn("takes no host names", daemon.log())
 
+    def test_withoutNamesVia(self) -> None:
+        """With dnsVia: proxy names for UDP that the relay takes none of are looked up through it,
+        and if no server answers the app hears so: nothing goes past the proxy."""
+        witness = self.witness()
+        relay = self.socksRelay()
+        daemon = self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}", dnsVia="proxy")
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        app = self.datagrams(9, FAKES[IPV4])
+        app.settimeout(20)
+        app.send(b"anybody?")
+        with self.assertRaises(ConnectionRefusedError):
+            app.recv(1)
+        self.assertIn("neither by name nor by address", daemon.log())
+        self.assertIn(f"The name {NAME} cannot be looked up", daemon.log())
+        self.assertEndsWell(daemon)
+        server = self.nameServer4()
+        self.fakes(proxy=f"socks5://{IPV4.proxy}:{relay.port}", dnsVia="proxy")
+        echo = self.udpServer(udp.echo, IPV4)
+        self.assertEchoes(self.datagrams(echo.port, FAKES[IPV4]))
+        self.assertTrue(any(b"\5world" in query for query, _ in server.heard))
+        self.assertEqual(witness.destinations(), {})
+
     def names(self, start: int, sockets: list[socket.socket]) -> int:
         """Ask for a new name by each socket; returns how many have got an address."""
         for number, sock in enumerate(sockets, start):
