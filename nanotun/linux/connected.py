@@ -9,10 +9,20 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from nanotun.addresses import LARGEST4, LARGEST6
-from nanotun.linux.network import Address, Network, addresses
+from nanotun.linux.network import Address, Network, addresses, links
 
 #: Seconds for which a reading is used: a machine joins and leaves networks.
 MAX_AGE = 3.0
+
+
+def reached() -> tuple[Address, ...]:
+    """
+    The addresses of all interfaces.  That of one that is down, or has no carrier, has no
+    link's name: what is in its network may be anywhere, and routed to there.
+
+    @raise OSError: the kernel does not answer.
+    """
+    return addresses({link.number: link.name for link in links() if link.up and link.carrier})
 
 
 class ConnectedNetworks:
@@ -21,14 +31,14 @@ class ConnectedNetworks:
 
     @param device: the TUN device's name; its networks do not count.
     @param seconds: the clock.
-    @param read: reads the addresses of all interfaces.
+    @param read: reads the addresses of all interfaces, as L{reached} does.
     """
 
     def __init__(
         self,
         device: str,
         seconds: Callable[[], float],
-        read: Callable[[], Iterable[Address]] = addresses,
+        read: Callable[[], Iterable[Address]] = reached,
     ) -> None:
         self._device = device
         self._seconds = seconds
@@ -55,6 +65,6 @@ class ConnectedNetworks:
         """The connected networks without the device's, and without those that are too large."""
         for address in self._read():
             network = address.connected
-            if network is not None and address.link != self._device:
+            if network is not None and address.link not in ("", self._device):
                 if network.prefixlen >= (LARGEST4 if network.version == 4 else LARGEST6):
                     yield network

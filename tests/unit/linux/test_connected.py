@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from functools import partial
 from ipaddress import ip_interface, ip_network
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.linux import connected, network
 from nanotun.linux.connected import MAX_AGE, ConnectedNetworks
-from nanotun.linux.network import Address
+from nanotun.linux.network import Address, Link
 
 
 def address(link: str, text: str, connected: bool = True) -> Address:
@@ -81,6 +83,20 @@ class ConnectedTests(SynchronousTestCase):
         self.found.clear()
         self.assertFalse(self.networks.holds("203.0.113.99"))
         self.assertEqual(self.readings, 4)
+
+    def test_down(self) -> None:
+        """What is in the network of an interface that is down, or has no carrier, is routed
+        elsewhere, perhaps to the Internet, so it is not connected."""
+        real = network.links()
+        (loopback,) = (link for link in real if link.name == "lo")
+        for up, carrier, holds in ((True, True, True), (False, False, False), (True, False, False)):
+            found = Link(loopback.number, "eth7", "", 1500, up, carrier)
+            self.patch(connected, "links", partial(tuple, [found]))
+            here = [each for each in connected.reached() if each.host == "127.0.0.1"]
+            self.assertEqual([each.link for each in here], ["eth7" if holds else ""])
+            self.found[:] = [address(here[0].link, "9.9.9.1/24")]
+            networks = ConnectedNetworks("nano0", self.clock.seconds, self.read)
+            self.assertEqual(networks.holds("9.9.9.9"), holds)
 
     def test_kernel(self) -> None:
         """The kernel's own answer is understood, and the loopback is no network of others."""
