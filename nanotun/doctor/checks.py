@@ -24,7 +24,7 @@ from nanotun.gateway.dns.association import QueryAssociations
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
-from nanotun.gateway.dns.proxied import UpstreamServer
+from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
 from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
@@ -134,8 +134,8 @@ def dnsChecks(
 
     def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:
         datagrams = QueryAssociations(reactor, lambda: way, counters, makeIdent)
-        faked = settings.dnsMode == "fake-ip"
-        return UpstreamServer(server, lambda: way, datagrams, reactor, counters, report, faked)
+        mayFake = couldFake(settings)
+        return UpstreamServer(server, lambda: way, datagrams, reactor, counters, report, mayFake)
 
     return [
         servers.ProxiedDnsCheck(

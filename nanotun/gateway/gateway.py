@@ -24,7 +24,7 @@ from nanotun.gateway.dns.counters import Counters, GatewayStats
 from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import IAnswering, INameServer
 from nanotun.gateway.dns.lookup import Lookup, RealNames
-from nanotun.gateway.dns.proxied import UpstreamServer
+from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
@@ -203,13 +203,13 @@ class Gateway:
     def _queriesTo(self, settings: Settings, via: str) -> ServerQueries:
         way = partial(self._way, via)
         datagrams = QueryAssociations(self._reactor, way, self._counters, makeIdent)
-        faked = settings.dnsMode == "fake-ip"
+        mayFake = couldFake(settings)
 
         def serverAt(server: Endpoint) -> INameServer:
             reactor, counters, report = self._reactor, self._counters, self._trouble.report
             if via == "direct":
                 return DirectServer(server, way, self._makeDatagram, reactor, counters, report)
-            return UpstreamServer(server, way, datagrams, reactor, counters, report, faked)
+            return UpstreamServer(server, way, datagrams, reactor, counters, report, mayFake)
 
         found = {server: serverAt(server) for server in settings.dns}
         return ServerQueries(self._reactor, found, self._counters)

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from nanotun.config.settings import Settings
 from nanotun.errors import ProxyError, UpstreamError, UpstreamProhibited
 from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.gateway.dns.association import QueryAssociations
@@ -19,6 +20,7 @@ from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import PLAIN_SIZE, Query
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.interfaces import Connection, IUpstream
+from nanotun.upstream.scheme import sendsNamesWith
 
 #: Seconds that a connection stays open without a query under way.  A new one costs three
 #: round trips or more.  The server may close it sooner (RFC 7766, section 6.2.3).
@@ -27,6 +29,12 @@ UPSTREAM_IDLE = 60.0
 #: Seconds after a connection failed in which no other is opened: a proxy that forbids the
 #: server is asked once, and not once for each query.
 PAUSE = 2.0
+
+
+def couldFake(settings: Settings) -> bool:
+    """Whether C{dnsMode: fake-ip}, which is not set, would leave names to the proxies."""
+    takeNames = all(sendsNamesWith(url.scheme, fakes=True) for url in settings.proxy)
+    return takeNames and settings.dnsMode != "fake-ip"
 
 
 @implementer(INameServer)
@@ -38,7 +46,7 @@ class UpstreamServer:
     @param way: gives the upstream.
     @param datagrams: its associations; stopped by this.
     @param report: is given a sentence for the user when there is no way to the server.
-    @param faked: whether C{dnsMode} is C{fake-ip} already.
+    @param mayFake: see L{couldFake}.
     """
 
     where = " through the proxy"
@@ -51,14 +59,14 @@ class UpstreamServer:
         reactor: Any,
         counters: Counters,
         report: Callable[[str], None],
-        faked: bool,
+        mayFake: bool,
     ) -> None:
         self._server = server
         self._way = way
         self._datagrams = datagrams
         self._counters = counters
         self._report = report
-        self._faked = faked
+        self._mayFake = mayFake
         self._stream = ServerStream(
             self._open, makeIdent, reactor, counters, self._troubled, PAUSE, UPSTREAM_IDLE
         )
@@ -118,12 +126,13 @@ class UpstreamServer:
 
     def _cure(self) -> str:
         cures = ["allow it there"]
-        if not self._faked and self._way().sendsNames:
+        if self._mayFake:
             cures.append(
                 "set dnsMode: fake-ip (--dns-mode fake-ip), so that the proxy looks names up"
             )
         cures.append(
-            "dnsVia: direct (--dns-via direct), so that they are asked past the proxy, in the clear"
+            "set dnsVia: direct (--dns-via direct), which sends the queries past the proxy, in the "
+            "clear"
         )
         *first, last = cures
         return f"{', '.join(first)}{',' if len(first) > 1 else ''} or {last}"

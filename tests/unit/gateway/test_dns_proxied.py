@@ -9,6 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import flagValue, makeSettings
 from nanotun.errors import (
     FamilyUnsupported,
     ProxyError,
@@ -22,12 +24,14 @@ from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
-from nanotun.gateway.dns.proxied import PAUSE, UpstreamServer
+from nanotun.gateway.dns.proxied import PAUSE, UpstreamServer, couldFake
 from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import FakeQueries, FakeReactor, ask, read
 
 SERVER = Endpoint("192.0.2.1", 53)
-DIRECT = "dnsVia: direct (--dns-via direct), so that they are asked past the proxy, in the clear"
+DIRECT = (
+    "set dnsVia: direct (--dns-via direct), which sends the queries past the proxy, in the clear"
+)
 CURE = (
     "allow it there, set dnsMode: fake-ip (--dns-mode fake-ip), so that the proxy looks names up, "
     f"or {DIRECT}"
@@ -42,18 +46,17 @@ class UpstreamServerTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.upstream = FakeUpstream()
         self.upstream.carriesDatagrams = False
-        self.upstream.sendsNames = True
         self.counters = Counters()
         self.lines: list[str] = []
         self.failures: list[str] = []
         self.server = self.make()
 
-    def make(self, faked: bool = False) -> UpstreamServer:
+    def make(self, mayFake: bool = True) -> UpstreamServer:
         """The server, and how it is asked."""
         way = lambda: self.upstream  # noqa: E731
         datagrams = QueryAssociations(self.reactor, way, self.counters, makeIdent)
         made = UpstreamServer(
-            SERVER, way, datagrams, self.reactor, self.counters, self.lines.append, faked
+            SERVER, way, datagrams, self.reactor, self.counters, self.lines.append, mayFake
         )
         self.addCleanup(made.stop)
         return made
@@ -102,11 +105,21 @@ class UpstreamServerTests(SynchronousTestCase):
         forbidden = UpstreamProhibited("The proxy p does not allow it (status 403).")
         start = "The proxy p does not allow it (status 403), and dnsVia sends the DNS queries "
         self.assertEqual(self.line(forbidden), f"{start}through it; {CURE}.")
-        self.upstream.sendsNames = False
+        self.server = self.make(mayFake=False)
         self.assertEqual(self.line(forbidden), f"{start}through it; allow it there or {DIRECT}.")
-        self.upstream.sendsNames = True
-        self.server = self.make(faked=True)
-        self.assertEqual(self.line(forbidden), f"{start}through it; allow it there or {DIRECT}.")
+
+    def test_couldFake(self) -> None:
+        """fake-ip is a cure where it is not set and every proxy takes names then, as socks5://
+        does."""
+        for proxy, mode, expected in (
+            ("socks5://h", "normal", True),
+            ("http://h,socks4a://h", "normal", True),
+            ("socks5://h", "fake-ip", False),
+            ("socks5://h,socks4://h", "normal", False),
+        ):
+            given = {"proxy": proxy, "dnsMode": mode}
+            flags = {name: flagValue(KEYS[name], text) for name, text in given.items()}
+            self.assertIs(couldFake(makeSettings({}, flags, None)), expected, (proxy, mode))
 
     def test_sentences(self) -> None:
         """Every other error gets a whole sentence that says what it means for names."""
