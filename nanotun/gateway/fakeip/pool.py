@@ -220,8 +220,9 @@ class FakePool:
 
     def restore(self, saved: Iterable[tuple[int, str]], now: float) -> None:
         """
-        Replace the names by those of an earlier run, all of them in use for L{HOLD} seconds,
-        because apps may still have its answers.
+        Replace the names by those of an earlier run, in use for L{HOLD} seconds, because apps
+        may still have its answers.  If there are so many that fewer than a quarter of the
+        numbers would be left for new names, those at the beginning are spare instead.
 
         @raise ValueError: the numbers or names are not valid; nothing was replaced.
         """
@@ -238,8 +239,14 @@ class FakePool:
         self._expiring = []
         self._spare.clear()
         self._taken.clear()
+        left = len(byName) - (self._size - self._size // 4)
         for fake in byName.values():
-            self._queue(fake)
+            if left > 0:
+                fake.until = now
+                self._spare[fake.name] = fake
+            else:
+                self._queue(fake)
+            left -= 1
 
     def _queue(self, fake: Fake) -> None:
         """Have a name wait for the end of its time."""

@@ -193,6 +193,17 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.number(again, "d", HOLD - 1), 0)
         self.assertEqual([self.number(again, each, HOLD) for each in "dac"], [2, 1, 3])
 
+    def test_fullRestart(self) -> None:
+        """After a restart with as many names as there are numbers, new names still get a
+        number, of those that were in use longest ago."""
+        pool = FakePool(8)
+        for now, name in enumerate("abcdefgh"):
+            self.number(pool, name, now)
+        again = FakePool(8)
+        again.restore(pool.saved(), 0)
+        self.assertEqual([self.number(again, name) for name in "xyz"], [1, 2, 0])
+        self.assertEqual([self.number(again, name) for name in "cdefgh"], [3, 4, 5, 6, 7, 8])
+
     def test_free(self) -> None:
         """After a restore, new names get the numbers that are left."""
         pool = FakePool(3)
@@ -251,7 +262,7 @@ class PoolTests(SynchronousTestCase):
                 pool = FakePool(20, (8,))
                 pool.restore(saved, now)
                 flows.clear()
-                held = {each: (number, now + HOLD) for number, each in saved}
+                held = {each: (number, now + HOLD) for number, each in saved[-15:]}
             inUse = [fake for fake in pool._byName.values() if fake.name not in pool._spare]
             charges = Counter(each for fake in inUse for each in fake.charged)
             self.assertEqual(pool._taken, dict(charges))
