@@ -93,6 +93,7 @@ class Gateway:
         self._trouble = TroubleLog(reactor, self._log)
         self._bootstraps = options.bootstraps
         self._configured: tuple[object, ...] = ()
+        self._via = ""
         none = ServerChoice(ServerQueries(reactor, {}, self._counters))
         self._relay = DnsRelay(reactor, none, self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
@@ -118,7 +119,8 @@ class Gateway:
         """
         Ask the servers of these settings, with their size of the cache, and give the
         proxies' own names real addresses.  What the settings have not changed stays as it
-        is.  Queries under way go on as they were.
+        is.  Queries under way go on as they were, but none goes past the proxy once
+        C{dnsVia} says so.
 
         @param ways: the upstreams of these settings, by the values of C{dnsVia}.
         """
@@ -129,8 +131,10 @@ class Gateway:
             # A connection that is open leads through the previous proxy.
             wanted += settings.proxy, settings.proxyPolicy, settings.connectTimeout
         if wanted != self._configured:
-            self._configured = wanted
-            self._relay.configure(self._choiceOf(settings), cacheSize, cacheSize * CACHE_BYTES)
+            anew = settings.dnsVia != "direct" and self._via == "direct"
+            self._configured, self._via = wanted, settings.dnsVia
+            servers = self._choiceOf(settings)
+            self._relay.configure(servers, cacheSize, cacheSize * CACHE_BYTES, anew)
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))
 

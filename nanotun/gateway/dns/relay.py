@@ -133,14 +133,17 @@ class DnsRelay:
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
-    def configure(self, servers: ServerChoice, cacheSize: int, cacheBytes: int) -> None:
+    def configure(
+        self, servers: ServerChoice, cacheSize: int, cacheBytes: int, anew: bool = False
+    ) -> None:
         """
-        Ask other servers from now on, and forget the answers of the previous ones.  Queries
-        under way go on as they were.
+        Ask other servers from now on, and forget the answers of the previous ones.
 
         @param servers: whom to ask; stopped by this relay.
         @param cacheSize: how many answers to keep, or 0.
         @param cacheBytes: how much memory they may take.
+        @param anew: whether nothing more may be sent to the previous servers: queries under
+            way are sent to these.  Otherwise they go on as they were.
         """
         self.clearCache()
         self.cache = AnswerCache(cacheSize, cacheBytes)
@@ -148,6 +151,11 @@ class DnsRelay:
         if self._before is not None:
             self._before.stop()
         self._before, self._servers = self._servers, servers
+        if anew:
+            self._before.stop()
+            for exchange in list(self._exchanges.values()):
+                exchange.cancel()
+                self._begin(exchange.wire, exchange.query, exchange.waiters)
 
     def stop(self) -> None:
         """Give up all queries; no client hears anything more."""
@@ -202,15 +210,18 @@ class DnsRelay:
         if exchange is not None:
             exchange.waiters.append(waiter)
             return True
+        self._begin(wire, query, [waiter])
+        return True
+
+    def _begin(self, wire: bytes, query: Query, waiters: list[Waiter]) -> None:
         exchange = Exchange(
             wire, query, self._servers.of(query), self._deadlines, self._done, self._truncated
         )
-        exchange.waiters.append(waiter)
+        exchange.waiters = waiters
         self._exchanges[wire[2:]] = exchange
         # A query that is too large for UDP (RFC 1035, section 4.2.1) is sent by TCP, as it
         # arrived.
-        exchange.begin(waiter.overTCP and len(wire) > PLAIN_SIZE)
-        return True
+        exchange.begin(waiters[0].overTCP and len(wire) > PLAIN_SIZE)
 
     def _done(self, exchange: Exchange, answer: bytes | None) -> None:
         wire, query = exchange.wire, exchange.query

@@ -172,6 +172,24 @@ class GatewayTests(SynchronousTestCase):
         self.app(ask("b"))
         self.assertEqual((len(self.proxy.asked), len(upstream.asked)), (1, 1))
 
+    def test_viaProxySince(self) -> None:
+        """Once a reload has said dnsVia: proxy, nothing more goes past the proxy: a query under
+        way is asked through it, and answered."""
+        self.app(ask("a"), ask("proxy.example", ident=2))
+        for _ in range(2):
+            self.server.recv(600)
+        self.gateway.configure(replace(self.settings, dnsVia="proxy"), self.ways)
+        self.assertEqual(self.proxy.families, [4])
+        # The proxy's own name is asked as it was.
+        self.assertIn(b"\5proxy", self.serve())
+        self.reactor.turn()
+        self.assertEqual([each.payload[1] for each in self.engine.sent[-1]], [2])
+        for _ in range(3):
+            self.reactor.advance(ATTEMPT_TIMEOUT)
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+        (given,) = self.engine.sent[-1]
+        self.assertEqual((given.payload[1], rcode(given.payload)), (1, SERVFAIL))
+
     def test_unconfigured(self) -> None:
         """A gateway that was not configured has no server to ask."""
         self.gateway.stop()
