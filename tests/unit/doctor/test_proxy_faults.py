@@ -10,6 +10,7 @@ from nanotun.errors import AuthenticationError, HandshakeError
 from nanotun.flow import Endpoint
 from nanotun.testing import FakeUpstream
 from tests.unit.doctor.doctor_cases import CheckCase
+from tests.unit.doctor.peer_cases import QUESTION
 
 SERVER = Endpoint("127.0.0.1", 53)
 
@@ -28,7 +29,7 @@ class FaultTests(CheckCase):
         for error, to in ((login, None), (login, target), (nonsense, None), (nonsense, target)):
             upstream = FakeUpstream("http://proxy:3128")
             upstream.carriesDatagrams = False
-            check = ProxyCheck(upstream, Clock(), to, SERVER)
+            check = ProxyCheck(upstream, Clock(), to, SERVER, QUESTION)
             done = check.run()
             upstream.answerCheck()
             for _ in upstream.asked:
