@@ -30,7 +30,10 @@ def hearHttp(connection: socket.socket) -> bytes:
     """Act as an HTTP proxy that refuses; the request's first line is returned."""
     request = b""
     while b"\r\n\r\n" not in request:
-        request += connection.recv(4096)
+        heard = connection.recv(4096)
+        if not heard:
+            return b""
+        request += heard
     connection.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
     return request.partition(b"\r\n")[0]
 
@@ -77,7 +80,7 @@ class FakeNamesChecks(TunnelCase):
                 self.assertEqual(self.lookUp(KINDS[family]), [FAKES[family]])
                 with self.assertRaises(OSError):
                     self.lab.app.connect((FAKES[family], 8080), 10.0)
-                self.assertEqual(proxy.result(), expected)
+                self.assertEqual(proxy.request(), expected)
             self.assertEndsWell(daemon)
         self.assertEqual(witness.destinations(), {})
 

@@ -141,6 +141,13 @@ class Peer:
             raise result
         return result
 
+    def request(self) -> object:
+        """The next L{result} that is not empty: a check of a proxy's health asks for nothing."""
+        result = self.result()
+        while not result:
+            result = self.result()
+        return result
+
     def stop(self) -> None:
         """Accept no more connections, and close those that are open."""
         # close(2) alone would leave the accepting thread asleep in accept(2).
