@@ -9,13 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.linux.network import addresses, interfaceNames, nextHops, routes
+from nanotun.linux.network import (
+    Network,
+    addresses,
+    interfaceNames,
+    links,
+    nextHops,
+    routes,
+)
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import FIRST, PROTOCOL, TABLE, Earlier, Interface, Route, Rule
 
@@ -233,13 +240,18 @@ class NetlinkRoutes:
 
     def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
-        # Names only: a dump of the links costs more than all the rest.
         names = interfaceNames()
         networks: dict[str, dict[str, None]] = {name: {} for name in names.values()}
         gateways: dict[str, dict[str, None]] = {name: {} for name in names.values()}
-        for address in addresses(names):
-            if address.connected is not None and address.link:
-                networks[address.link][str(address.connected)] = None
+        found = [
+            (address.link, address.connected)
+            for address in addresses(names)
+            if address.link and address.connected is not None
+        ]
+        down = _down(network for _, network in found)
+        for link, network in found:
+            if link not in down:
+                networks[link][str(network)] = None
         for hop in nextHops(destinations, SOCKET_MARK):
             if hop.interface in names:
                 gateways[names[hop.interface]][hop.gateway] = None
@@ -304,6 +316,21 @@ class NetlinkRoutes:
                 self.close()
                 raise
         raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+
+
+def _down(networks: Iterable[Network]) -> set[str]:
+    """
+    The links that are down but may have an address of a public network, which is then not
+    where they are: its hosts are reached by the default route.  In IPv6 the kernel takes such
+    addresses away.
+
+    A dump of the links costs more than all the rest, so it is made only where it matters.
+
+    @param networks: all that belong to an address.
+    """
+    if not any(network.version == 4 and network.is_global for network in networks):
+        return set()
+    return {link.name for link in links() if not link.up}
 
 
 @implementer(IKernelRoutes)

@@ -5,11 +5,14 @@ Tests for L{nanotun.routing.netlink} and its fake, without a kernel.
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.routing.netlink import CachedRoutes, earlierOf, ruleMessage, ruleOf
+from nanotun.linux.network import Address, Link
+from nanotun.routing import netlink
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes, earlierOf, ruleMessage, ruleOf
 from nanotun.routing.values import Earlier, Interface, Rule
 from nanotun.testing import MemoryRoutes
 from tests.contracts.routes import DEVICE, RULES, KernelRoutesContract
@@ -41,6 +44,35 @@ class CachedRoutesTests(KernelRoutesContract, SynchronousTestCase):
         self.assertEqual(self.kernel.rules(), [])
         self.kernel.forget()
         self.assertEqual(self.kernel.rules(), [RULES[0]])
+
+
+class InterfacesTests(SynchronousTestCase):
+    """Tests for L{NetlinkRoutes.interfaces}; the kernel's part is in the end-to-end tests."""
+
+    def test_down(self) -> None:
+        """The public networks of an interface that is down are not connected, as the default
+        route leads there; whether one is down is asked only where there is such a network."""
+        asked: list[int] = []
+        names = {1: "lo", 2: "eth0", 3: "eth1"}
+
+        def links() -> list[Link]:
+            asked.append(1)
+            return [Link(n, name, "", 1500, name != "eth1") for n, name in names.items()]
+
+        self.patch(netlink, "links", links)
+        self.patch(netlink, "interfaceNames", lambda: names)
+        self.patch(netlink, "nextHops", lambda destinations, mark: iter(()))
+        for second, expected in (("10.1.2.0/24", True), ("8.8.8.0/24", False)):
+            nets = [ip_network("2a77::/64"), ip_network(second)]
+            found = [
+                Address(link, "", net, net)
+                for link, net in zip(("eth0", "eth1"), nets, strict=True)
+            ]
+            self.patch(netlink, "addresses", lambda names, found=found: found)
+            (first, other) = NetlinkRoutes().interfaces(())
+            self.assertEqual(first.networks, ("2a77::/64",))
+            self.assertEqual(other.networks, (second,) if expected else ())
+            self.assertEqual(bool(asked), not expected)
 
 
 class MessageTests(SynchronousTestCase):
