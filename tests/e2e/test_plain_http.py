@@ -4,7 +4,9 @@ Plain http through real proxies that forbid CONNECT to port 80.
 
 from __future__ import annotations
 
+import hashlib
 import socket
+import sys
 
 from tests.e2e.case import engines
 from tests.e2e.lab import curl, tlsfront
@@ -14,7 +16,7 @@ from tests.e2e.lab.nameserver import PORT, ask
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import LabError, run, waitUntil
 from tests.e2e.lab.proxies import PASSWORD, USER
-from tests.e2e.lab.servers import WebServer
+from tests.e2e.lab.servers import Server, WebServer
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 from tests.e2e.schemes import CREDENTIALS, SAID
@@ -44,7 +46,7 @@ class PlainHttpChecks(HttpServers):
     """
 
     seconds = 120
-    programs = ("curl", "openssl", "squid", "stunnel", "tcpdump", "tinyproxy", "wget")
+    programs = ("apt-get", "curl", "openssl", "squid", "stunnel", "tcpdump", "tinyproxy", "wget")
 
     def stockSquid(self, auth: str = "", hosts: str = "") -> int:
         """Start squid with its own rules about ports; return its port."""
@@ -112,6 +114,48 @@ class PlainHttpChecks(HttpServers):
         for family in FAMILIES:
             self.assertTwoFiles(family, 2)
             self.assertTransfers(self.lab.app, family)
+
+    def test_apt(self) -> None:
+        """
+        apt-get updates from a repository and downloads eight packages, which it asks for in
+        pipelines, through squid and through a tinyproxy that closes after each answer.
+        """
+        repository = self.directory / "repository"
+        repository.mkdir()
+        names, index = [f"nanotest{number}" for number in range(8)], ""
+        for number, name in enumerate(names):
+            body = name.encode() * (1000 + number)
+            (repository / f"{name}.deb").write_bytes(body)
+            index += (
+                f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x\n"
+                f"Filename: ./{name}.deb\nSize: {len(body)}\n"
+                f"SHA256: {hashlib.sha256(body).hexdigest()}\nDescription: x\n\n"
+            )
+        (repository / "Packages").write_text(index)
+        argv = [sys.executable, "-m", "http.server", "--bind", "::", "--protocol", "HTTP/1.1"]
+        argv += ["--directory", str(repository), "80"]
+        self.started(Server(self.lab.world, argv, 80, self.directory / "repository.log"))
+        squid, tinyproxy = self.stockSquid(), self.strictTinyproxy()
+        for port, family in ((squid, IPV4), (squid, IPV6), (tinyproxy, IPV4), (tinyproxy, IPV6)):
+            daemon = self.daemon(proxy=f"http://{IPV4.proxy}:{port}")
+            own = self.directory / f"apt-{port}-{family.name}"
+            for each in ("lists/partial", "cache/archives/partial", "etc", "got"):
+                (own / each).mkdir(parents=True)
+            (own / "status").touch()
+            (own / "sources").write_text(f"deb [trusted=yes] {family.url(80, '/')} ./\n")
+            (own / "conf").write_text(
+                f'Dir::Etc "{own}/etc"; Dir::Etc::SourceList "{own}/sources";\n'
+                f'Dir::State "{own}"; Dir::State::Lists "{own}/lists";\n'
+                f'Dir::State::status "{own}/status"; Dir::Cache "{own}/cache";\n'
+                'APT::Sandbox::User "root"; Acquire::Retries "0"; Acquire::Languages "none";\n'
+            )
+            apt = self.lab.app.argv(["env", "-C", f"{own}/got", f"APT_CONFIG={own}/conf"])
+            run([*apt, "apt-get", "update"], 30)
+            run([*apt, "apt-get", "download", *names], 30)
+            for name in names:
+                (found,) = (own / "got").glob(f"{name}_*.deb")
+                self.assertEqual(found.read_bytes(), (repository / f"{name}.deb").read_bytes())
+            self.assertEndsWell(daemon)
 
     def test_https(self) -> None:
         """The same with TLS to the proxy."""
