@@ -5,14 +5,12 @@ What the tests of checks share that ask by datagram.
 from __future__ import annotations
 
 import socket
-from typing import Any
-
-from twisted.internet.task import Clock
 
 from nanotun.doctor.question import DnsQuestion
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.message import A
 from nanotun.upstream.datagramtrial import RETRY, TRIES
+from tests.clocks import ReaderClock
 from tests.unit.doctor.doctor_cases import CheckCase
 
 QUESTION = DnsQuestion("proxy.example", A)
@@ -24,23 +22,6 @@ ANSWER = b"\x12\x34\x81\x80" + bytes(8)
 def withCode(rcode: int) -> bytes:
     """An answer with a response code."""
     return ANSWER[:3] + bytes([0x80 | rcode]) + ANSWER[4:]
-
-
-class ReaderClock(Clock):
-    """A clock that also keeps readers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: list[Any] = []
-
-    def addReader(self, reader: Any) -> None:
-        """Watch a reader."""
-        self.readers.append(reader)
-
-    def removeReader(self, reader: Any) -> None:
-        """Stop watching a reader, if it is watched."""
-        if reader in self.readers:
-            self.readers.remove(reader)
 
 
 class PeerCase(CheckCase):

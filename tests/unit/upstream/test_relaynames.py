@@ -5,10 +5,9 @@ Tests for L{nanotun.upstream.relaynames}.
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +16,7 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import DatagramLeg, LegKind
 from nanotun.testing import FakeControl
 from nanotun.upstream.relaynames import RECHECK, RETRY, TRIES, RelayNames
+from tests.clocks import ReaderClock
 
 FIRST, SECOND, THIRD = Endpoint("192.0.2.53", 53), Endpoint("2001:db8::53", 53), Endpoint("h", 53)
 
@@ -25,29 +25,12 @@ NUMBERED = b"\0\0\0\x01\xc0\0\x02\x35\0\x35"
 NAMED6 = b"\0\0\0\x03\x0c2001:db8::53\0\x35"
 
 
-class ReadingClock(Clock):
-    """A clock that also keeps readers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: list[Any] = []
-
-    def addReader(self, reader: Any) -> None:
-        """Watch a reader."""
-        self.readers.append(reader)
-
-    def removeReader(self, reader: Any) -> None:
-        """Stop watching a reader."""
-        if reader in self.readers:
-            self.readers.remove(reader)
-
-
 class RelayNamesTests(SynchronousTestCase):
     """Tests for L{RelayNames}, whose relay is a socket of the test."""
 
     def setUp(self) -> None:
         """A relay that was not asked yet."""
-        self.clock = ReadingClock()
+        self.clock = ReaderClock()
         self.relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(self.relay.close)
         self.relay.bind(("127.0.0.1", 0))
