@@ -74,7 +74,7 @@ texts: build
 	$(BIN)/python tools/completions.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info _trial* .mypy_cache .ruff_cache
 	rm -f $(LIBRARY) nanotun/engine/libnetstack.h twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -17,6 +17,8 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import golang
@@ -97,15 +99,21 @@ def verdict(output: str, status: int) -> Counts:
     return counts
 
 
-def runModule(name: str) -> Counts:
-    """Run one test module beside others, and show trial's output when it has ended."""
+def runModule(name: str, directories: SimpleQueue[str]) -> Counts:
+    """
+    Run one test module beside others, and show trial's output when it has ended.
+
+    @param directories: trial's directories that no other module uses now.
+    """
+    directory = directories.get()
     done = subprocess.run(
-        [*TRIAL, f"--temp-directory=_trial_temp.{name}", name],
+        [*TRIAL, f"--temp-directory={directory}", name],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=golang.ROOT,
         check=False,
     )
+    directories.put(directory)
     output = done.stdout.decode("utf-8", "replace")
     sys.stdout.write(output)
     sys.stdout.flush()
@@ -122,8 +130,13 @@ def runE2E() -> Counts:
     files = sorted(
         (golang.ROOT / "tests" / "e2e").glob("test_*.py"), key=lambda f: -f.stat().st_size
     )
+    directories: SimpleQueue[str] = SimpleQueue()
+    for number in range(AT_A_TIME):
+        # Short, as the path of a unix socket may have no more than 107 characters.
+        directories.put(f"_trial.{number}")
     with ThreadPoolExecutor(AT_A_TIME) as workers:
-        results = list(workers.map(runModule, (f"tests.e2e.{file.stem}" for file in files)))
+        names = (f"tests.e2e.{file.stem}" for file in files)
+        results = list(workers.map(runModule, names, repeat(directories)))
     return Counts(*map(sum, zip(*results, strict=True))) if results else Counts(failed=1)
 
 

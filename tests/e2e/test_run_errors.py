@@ -58,7 +58,8 @@ class SentenceTests(RunCase):
         done = self.call("true", options=(*options, "--log-format", "json"))
         self.assertRegex(done.err, "(?m)^nanotun: .*nano0 is up: engine gvisor")
         (file,) = logs.iterdir()
-        self.assertIn("nano0 is up", json.loads(file.read_text().splitlines()[0])["text"])
+        texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
+        self.assertIn("nano0 is up", "\n".join(texts))
 
     def test_config(self) -> None:
         """The daemon's own file can be used: its routes and logs do not apply to a command."""
