@@ -1,10 +1,11 @@
 """
-One delayed call that can be restarted or cancelled at any time, and how long to wait
-after trouble.
+One delayed call that can be restarted or cancelled at any time, how long to wait after
+trouble, and the reactor whose clock nobody sets.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,19 @@ class Timer:
         self._call = None
         assert self._function is not None
         return self._function()
+
+
+def steadyReactor() -> Any:
+    """
+    Twisted's reactor on the monotonic clock.  By default its calls wait for a time of day:
+    set that back by an hour, and all that is due comes an hour late.
+
+    Call it before anything is scheduled, as the functions that put a program together do.
+    """
+    from twisted.internet import reactor
+
+    reactor.seconds = time.monotonic
+    return reactor
 
 
 def backOff(first: float, limit: float, chance: Callable[[], float]) -> Callable[[int], float]:

@@ -22,6 +22,7 @@ from nanotun.doctor.finding import Finding, ICheck, Level, exitStatus
 from nanotun.doctor.machine import Machine
 from nanotun.doctor.report import asJSON, asText
 from nanotun.errors import ConfigError
+from nanotun.timer import steadyReactor
 
 #: Exit status for a wrong command line.
 USAGE = 64
@@ -55,7 +56,6 @@ def main(arguments: Sequence[str]) -> int:
     @param arguments: those after C{doctor}.
     @return: the exit status.
     """
-    from twisted.internet import reactor  # type: ignore[import-not-found]
     from twisted.internet.threads import deferToThread
 
     options = DoctorOptions()
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     except (usage.UsageError, ConfigError) as error:
         print(f"nanotun doctor: {wrongUsage(error, 'doctor')}", file=sys.stderr)
         return USAGE
+    reactor = steadyReactor()
     findings: list[Finding] = []
     checks: list[ICheck]
     try:

@@ -62,6 +62,7 @@ from nanotun.owners.askers import Askers
 from nanotun.owners.sockets import KernelSockets
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
+from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import upstreamsFor
@@ -135,8 +136,7 @@ def makeService(options: Options) -> IService:
     @param options: parsed.
     @raise SystemExit: see L{makeTunnel}; as from L{Options.postOptions}.
     """
-    from twisted.internet import reactor
-
+    reactor = steadyReactor()
     settings = options.settings
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
@@ -221,8 +221,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     @param leave: has the process end with a status.
     @raise SystemExit: see L{makeTunnel}.
     """
-    from twisted.internet import reactor
-
+    reactor = steadyReactor()
     settings = options.settings
     tunnel = makeTunnel(settings, opener, reactor, inCell=True)
     marked, engine, gateway, current, router, device = tunnel
@@ -255,8 +254,7 @@ def checkFiles(settings: Settings) -> None:
 
     @raise ConfigError: a file is no good, or a user is not known.
     """
-    from twisted.internet import reactor
-
+    reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     upstreamsFor(settings.proxy, context)
     makeOwners(ownerOptions(settings), reactor)

@@ -13,6 +13,7 @@ import datetime
 import errno
 import os
 import re
+import time
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
@@ -35,18 +36,24 @@ class DailyLogFile:
     """
 
     def __init__(
-        self, directory: str, clock: IReactorTime, complain: Callable[[str], None]
+        self,
+        directory: str,
+        clock: IReactorTime,
+        complain: Callable[[str], None],
+        wallClock: Callable[[], float] = time.time,
     ) -> None:
         """
         @param directory: created if absent.  A relative path is resolved now, because
             twistd changes the working directory later.
-        @param clock: its seconds are those since 1970.
+        @param clock: for what is done again after a time.
         @param complain: called with one sentence when writing begins to fail, and when
             it works again; it may call L{write}.
+        @param wallClock: seconds since 1970, for the date.
         """
         self._directory = os.path.abspath(directory)
         self._clock = clock
         self._complain = complain
+        self._wallClock = wallClock
         self._fd = -1
         self._date = ""
         self._size = 0
@@ -103,7 +110,7 @@ class DailyLogFile:
         @param length: bytes that it needs room for.
         @raise OSError: there is no such file.
         """
-        date = datetime.datetime.fromtimestamp(now).date().isoformat()
+        date = datetime.datetime.fromtimestamp(self._wallClock()).date().isoformat()
         if self._fd >= 0 and now >= self._checkAt:
             self._checkAt = now + CHECK
             if os.fstat(self._fd).st_nlink == 0:

@@ -45,8 +45,7 @@ class LookupBudget:
         """
         now = self._seconds()
         self._began = self._spent()
-        # A clock that was set back takes nothing away.
-        self._saved = min(BURST, self._saved + max(0.0, now - self._then) * SHARE)
+        self._saved = min(BURST, self._saved + (now - self._then) * SHARE)
         self._then = now
         return self._began + max(LEAST, min(LOOKUP_LIMIT, self._saved))
 

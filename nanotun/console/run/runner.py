@@ -27,6 +27,7 @@ from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
 from nanotun.router.router import SAID
+from nanotun.timer import steadyReactor
 
 #: The beginning of the service's sentence about a failed start.
 PROLOGUE = "nanotun cannot start: "
@@ -175,12 +176,6 @@ def beginLogging(options: RunOptions, reactor: Any, say: Callable[[str], None]) 
     globalLogBeginner.beginLoggingTo([filtered], redirectStandardIO=False)
 
 
-def _reactor() -> Any:
-    from twisted.internet import reactor  # type: ignore[import-not-found]
-
-    return reactor
-
-
 def run(
     options: RunOptions,
     cell: Cell,
@@ -194,7 +189,7 @@ def run(
     @param say: shows a sentence to the user.
     @return: the exit status.
     """
-    reactor = _reactor()
+    reactor = steadyReactor()
 
     beginLogging(options, reactor, say)
     try:

@@ -25,16 +25,20 @@ class DailyLogFileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.clock.advance(NOON)
+        self.midday = NOON
         self.directory = Path(self.mktemp())
         self.complaints: list[str] = []
         self.log = self.makeLog()
 
     def makeLog(self) -> DailyLogFile:
         """A log in the directory."""
-        log = DailyLogFile(str(self.directory), self.clock, self.complaints.append)
+        log = DailyLogFile(str(self.directory), self.clock, self.complaints.append, self.wallClock)
         self.addCleanup(log.close)
         return log
+
+    def wallClock(self) -> float:
+        """Noon when the test begins, if nobody sets the clock."""
+        return self.midday + self.clock.seconds()
 
     def names(self) -> list[str]:
         """The names of the files in the directory."""
@@ -114,7 +118,7 @@ class DailyLogFileTests(SynchronousTestCase):
     def test_workingDirectory(self) -> None:
         """A relative directory is relative to the working directory at the start."""
         name = self.mktemp()
-        log = DailyLogFile(name, self.clock, self.complaints.append)
+        log = DailyLogFile(name, self.clock, self.complaints.append, self.wallClock)
         expected = Path(name).resolve()
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir("/")
@@ -130,6 +134,21 @@ class DailyLogFileTests(SynchronousTestCase):
         self.clock.advance(2)
         self.log.write("b\n")
         self.assertEqual(self.text("nanotun-2026-11-22.log"), "b\n")
+
+    def test_clockSetBack(self) -> None:
+        """A clock that is set back by a day delays no attempt: the lines go to that day's file."""
+        self.directory.touch()
+        self.log.write("lost\n")
+        self.directory.unlink()
+        self.midday -= DAY
+        self.clock.advance(RETRY)
+        self.log.write("a\n")
+        self.assertEqual(self.text("nanotun-2026-11-21.log").splitlines()[0], "a")
+        (self.directory / "nanotun-2026-11-21.log").unlink()
+        self.midday += 2 * DAY
+        self.clock.advance(2)
+        self.log.write("b\n")
+        self.assertEqual(self.names(), ["nanotun-2026-11-23.log"])
 
     def test_unwritable(self) -> None:
         """A directory that cannot be created is one complaint, and is tried again later."""
@@ -196,7 +215,10 @@ class DailyLogFileTests(SynchronousTestCase):
     def test_complaintIsALine(self) -> None:
         """The complaints may be written to the file itself, which gets the second of them."""
         log = DailyLogFile(
-            str(self.directory), self.clock, lambda sentence: log.write(f"{sentence}\n")
+            str(self.directory),
+            self.clock,
+            lambda sentence: log.write(f"{sentence}\n"),
+            self.wallClock,
         )
         self.addCleanup(log.close)
         self.directory.touch()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+import time
 
-from nanotun.timer import Timer, backOff
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from nanotun.timer import Timer, backOff, steadyReactor
 from tests.garbage import garbageOf
 
 
@@ -110,3 +113,19 @@ class BackOffTests(SynchronousTestCase):
         """Chance takes away up to half of a delay."""
         self.assertEqual(backOff(2.0, 60.0, lambda: 0.0)(1), 2.0)
         self.assertEqual(backOff(2.0, 60.0, lambda: 0.5)(1), 3.0)
+
+
+class SteadyReactorTests(TestCase):
+    """L{steadyReactor}."""
+
+    def test_wallClock(self) -> Deferred[None]:
+        """Setting the time of day by an hour neither delays nor hastens a call."""
+        reactor = steadyReactor()
+        told: Deferred[None] = Deferred()
+        reactor.callLater(0.05, told.callback, None)
+        late = reactor.callLater(3000.0, self.fail, "came an hour early")
+        self.addCleanup(late.cancel)
+        wall = time.time()
+        self.patch(time, "time", lambda: wall - 3600.0)
+        reactor.callLater(0.0, self.patch, time, "time", lambda: wall + 3600.0)
+        return told
