@@ -61,7 +61,7 @@ type Flow struct {
 	noted   atomic.Uint32
 
 	bytesUp, bytesDown atomic.Uint64
-	active             atomic.Int64 // unix milliseconds of the last byte
+	active             atomic.Int64 // when the last byte came, as clock tells it
 
 	// The rest belongs to the running step.
 	leftover    []byte // goes to the app first
@@ -152,10 +152,15 @@ func (f *Flow) Refused() plainhttp.Reason { return f.refused }
 
 // Idle tells whether no byte moved for that long.
 func (f *Flow) Idle(since time.Duration) bool {
-	return time.Since(time.UnixMilli(f.active.Load())) > since
+	return clock()-time.Duration(f.active.Load()) > since
 }
 
-func (f *Flow) touch() { f.active.Store(time.Now().UnixMilli()) }
+func (f *Flow) touch() { f.active.Store(int64(clock())) }
+
+var began = time.Now()
+
+// clock tells the time since the library was loaded, whatever becomes of the time of day.
+func clock() time.Duration { return time.Since(began) }
 
 // run leaves the marks and, unless another thread is at it, runs steps until no
 // mark is left.

@@ -109,7 +109,7 @@ func TestSweep(t *testing.T) {
 	for _, upFirst := range []bool{true, false} {
 		f := newFixture(t, 50*time.Millisecond)
 		f.flow.Start()
-		old := func() { f.flow.active.Store(time.Now().Add(-time.Minute).UnixMilli()) }
+		old := func() { f.flow.active.Store(int64(clock() - time.Minute)) }
 		old()
 		f.loop.sweep()
 		if len(f.ended) != 0 {
@@ -121,7 +121,7 @@ func TestSweep(t *testing.T) {
 			_ = unix.Shutdown(f.upstream, unix.SHUT_WR)
 			f.Await("the FIN", header.TCPFlagFin)
 		}
-		f.flow.active.Store(time.Now().Add(time.Hour).UnixMilli())
+		f.flow.active.Store(int64(clock() + time.Hour))
 		f.loop.sweep()
 		if len(f.ended) != 0 {
 			t.Fatal("a flow that was not idle was ended")
