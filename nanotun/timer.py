@@ -75,7 +75,7 @@ def steadyReactor() -> Any:
     """
     from twisted.internet import reactor
 
-    reactor.seconds = time.monotonic
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     return reactor
 
 

@@ -24,6 +24,7 @@ from tests.e2e.lab.daemon import (
     Daemon,
     answers,
     collectLogs,
+    environment,
     launch,
     twistd,
     writeConfig,
@@ -232,6 +233,33 @@ class NotifyTests(LabCase):
         while heard == "WATCHDOG=1":
             heard = systemd.hear(1)
         self.assertEqual(heard, "STOPPING=1")
+        self.child.wait(STOP_SECONDS + STOP_SLACK)
+
+    def test_clockSet(self) -> None:
+        """A time of day that is set back, or forward, stops neither the watchdog nor the stop."""
+        shift = self.directory / "shift"
+        shift.write_text("0")
+        (self.directory / "sitecustomize.py").write_text(
+            "import time\nreal = time.time\n"
+            f"time.time = lambda: real() + float(open({str(shift)!r}).read() or 0)\n"
+        )
+        systemd, _ = self.launch(
+            str(self.directory / "notify"),
+            WATCHDOG_USEC="400000",
+            PYTHONPATH=os.pathsep.join([str(self.directory), environment()["PYTHONPATH"]]),
+        )
+        self.assertTrue(systemd.hear(START_SECONDS).startswith("READY=1"))
+        self.assertEqual(systemd.hear(1), "WATCHDOG=1")
+        for seconds in ("-3600", "0", "3600"):
+            # Until the next beat is scheduled, and before its time has come.
+            time.sleep(0.1)
+            # Written at once: an empty file would be no shift.
+            fresh = shift.with_suffix(".new")
+            fresh.write_text(seconds)
+            fresh.rename(shift)
+            for _ in range(4):
+                self.assertEqual(systemd.hear(1), "WATCHDOG=1")
+        self.child.send(signal.SIGTERM)
         self.child.wait(STOP_SECONDS + STOP_SLACK)
 
     def test_failedStart(self) -> None:
