@@ -103,12 +103,12 @@ class Gateway:
         self._pool: FakePool | None = None
         self.names: RealNames | FakeIpNames
         if options.faked:
-            pool = self._pool = FakePool(shares=(SOCKET_SHARE, USER_SHARE))
+            store = FakeStore(options.stateFile)
+            pool = self._pool = FakePool(shares=(SOCKET_SHARE, USER_SHARE), note=store.note)
             self._fakes = FakeAnswers(pool, options.exclude)
             self._answering = self._fakeDns = FakeDns(
                 reactor, self._fakes, pool, self._relay, userOf
             )
-            store = FakeStore(options.stateFile)
             self.names = FakeIpNames(reactor, pool, store, lookup, options.flowHold)
         else:
             self.names = RealNames(reactor, answered, lookup)

@@ -152,6 +152,20 @@ class NamesChecks(TunnelCase):
             app.recv(100)
         self.assertIn("198.19.7.7 stands for no name", second.log())
 
+    def test_crash(self) -> None:
+        """An address that was answered a moment before a crash leads to its name, never to that
+        of the next answer."""
+        proxy = self.peer(hearSocks, self.lab.proxy)
+        url = f"socks5h://{IPV4.proxy}:{proxy.port}"
+        first = self.relay(dnsMode="fake-ip", proxy=url)
+        self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
+        first.kill()
+        self.again(dnsMode="fake-ip", proxy=url)
+        self.assertNotIn(self.lookUp("A", "other.example"), ([], [FAKES[IPV4]]))
+        with self.assertRaises(ConnectionRefusedError):
+            self.lab.app.connect((FAKES[IPV4], 8080), 10.0)
+        self.assertIn(NAME.encode(), proxy.request())
+
 
 engines(globals(), NamesChecks)
 # Otherwise trial would run the base class, too.

@@ -25,8 +25,8 @@ from nanotun.interfaces import INames
 from nanotun.log.trouble import TroubleLog
 from nanotun.timer import Timer
 
-#: Seconds between two saves, each only if there are new names.  A crash loses the names of
-#: this time.  A full pool takes some 50 ms to write.
+#: Seconds between two saves, each only if there is something new.  A full pool takes some 50 ms
+#: to write.
 SAVE_INTERVAL = 60.0
 
 #: Names that one socket may ask for within L{HOLD} seconds, as long as they are in use; what it
@@ -160,8 +160,10 @@ class FakeIpNames:
         self._timer = Timer(clock, self._save)
 
     def start(self) -> None:
-        """Read the file, and write it every L{SAVE_INTERVAL} seconds if there are new names."""
+        """Read the file and write it anew, now and whenever it has grown for a while."""
         self._store.load(self._pool, self._clock.seconds())
+        # So that there is one to append to, and a file that cannot be written is told of now.
+        self._store.save(self._pool, always=True)
         self._timer.start(SAVE_INTERVAL)
 
     def stop(self) -> None:
@@ -169,6 +171,7 @@ class FakeIpNames:
         if self._timer.active:
             self._timer.cancel()
             self._store.save(self._pool)
+            self._store.close()
 
     def isFake(self, host: str) -> bool:
         """See L{INames.isFake}."""

@@ -22,7 +22,7 @@ What becomes of a number costs O(log n), however many there are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from heapq import heappop, heappush
 from ipaddress import IPv4Network, IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -104,13 +104,21 @@ class FakePool:
     @param size: how many numbers there are, from 1 on.
     @param shares: how many numbers a client of each kind may have in use, in the order in
         which L{give} is told of clients.
-    @ivar changed: whether there are names that were not saved; cleared by
+    @param note: told of each number, and its name, that comes into use, before anybody else
+        is; a number that was in use by another name before is told of like any other.
+    @ivar changed: whether numbers have come into use since the names were saved; cleared by
         L{nanotun.gateway.fakeip.store.FakeStore.save}.
     """
 
-    def __init__(self, size: int = SIZE, shares: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        size: int = SIZE,
+        shares: tuple[int, ...] = (),
+        note: Callable[[int, str], None] = lambda number, name: None,
+    ) -> None:
         self._size = size
         self._shares = shares
+        self._note = note
         self._byName: dict[str, Fake] = {}
         self._byNumber: dict[int, Fake] = {}
         self._free = list(range(size, 0, -1))
@@ -154,7 +162,6 @@ class FakePool:
                 return None
             fake = self._byName[name] = self._byNumber[number] = Fake(name, number, 0.0)
             self._spare[name] = fake
-            self.changed = True
         fake.charged = clients
         self.hold(fake, now)
         return fake
@@ -213,17 +220,27 @@ class FakePool:
             fake.flows -= 1
             self.hold(fake, now)
 
-    def saved(self) -> list[tuple[int, str]]:
-        """Numbers and names for L{restore}, the name that will be in use for longest at the end."""
-        last = sorted(self._byName.values(), key=lambda fake: (fake.flows > 0, fake.until))
-        return [(fake.number, fake.name) for fake in last]
+    def saved(self) -> tuple[int, list[tuple[int, str]]]:
+        """
+        What L{restore} takes.
 
-    def restore(self, saved: Iterable[tuple[int, str]], now: float) -> None:
+        @return: how many numbers are in no use, and all numbers and names: first those, the
+            one that is so for longest before the others, then those in use, the one that will
+            be so for longest at the end.
+        """
+        inUse = (fake for fake in self._byName.values() if fake.name not in self._spare)
+        last = sorted(inUse, key=lambda fake: (fake.flows > 0, fake.until))
+        every = [*self._spare.values(), *last]
+        return len(self._spare), [(fake.number, fake.name) for fake in every]
+
+    def restore(self, saved: Iterable[tuple[int, str]], now: float, spare: int) -> None:
         """
         Replace the names by those of an earlier run, in use for L{HOLD} seconds, because apps
         may still have its answers.  If there are so many that fewer than a quarter of the
         numbers would be left for new names, those at the beginning are spare instead.
 
+        @param spare: how many at the beginning were in no use when that run ended, so that no
+            app has an answer with them.  No others are made spare.
         @raise ValueError: the numbers or names are not valid; nothing was replaced.
         """
         byName: dict[str, Fake] = {}
@@ -239,7 +256,7 @@ class FakePool:
         self._expiring = []
         self._spare.clear()
         self._taken.clear()
-        left = len(byName) - (self._size - self._size // 4)
+        left = min(spare, len(byName) - (self._size - self._size // 4))
         for fake in byName.values():
             if left > 0:
                 fake.until = now
@@ -276,8 +293,10 @@ class FakePool:
                 self._release(fake)
 
     def _use(self, fake: Fake) -> None:
-        """A number is in use, and if it was spare, its clients are charged with it."""
+        """A number is in use, and if it was spare, that is noted, and its clients charged."""
         if self._spare.pop(fake.name, None) is not None:
+            self.changed = True
+            self._note(fake.number, fake.name)
             for client in fake.charged:
                 self._taken[client] = self._taken.get(client, 0) + 1
 

@@ -185,13 +185,16 @@ class FakeIpNamesTests(SynchronousTestCase):
         self.assertEqual(fake.flows, 0)
 
     def test_saved(self) -> None:
-        """New names are saved at intervals and at the stop, and the next run has them."""
+        """New names are saved at the start, at intervals and at the stop, and the next run has
+        them."""
         self.names.start()
         self.pool.give("a.example", 0)
-        self.assertFalse(os.path.exists(self.path))
-        self.clock.advance(SAVE_INTERVAL)
-        self.assertTrue(os.path.exists(self.path))
-        self.pool.give("b.example", 0)
+        for pause in (0, SAVE_INTERVAL):
+            os.unlink(self.path)
+            self.assertEqual(self.clock.getDelayedCalls()[0].getTime(), pause + SAVE_INTERVAL)
+            self.clock.advance(SAVE_INTERVAL)
+            self.assertTrue(os.path.exists(self.path))
+            self.pool.give("b.example", 0)
         self.names.stop()
         self.names.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -44,6 +44,21 @@ class AddressTests(SynchronousTestCase):
             self.assertIsNone(pool.find(host), host)
 
 
+class PoolFile:
+    """What the pool's file says: what was saved last, and what was noted since."""
+
+    def __init__(self) -> None:
+        self.spare = 0
+        self.names: list[tuple[int, str]] = []
+
+    def note(self, number: int, name: str) -> None:
+        """See L{FakePool}."""
+        unused = self.names[: self.spare]
+        gone = [each for each in self.names if number == each[0] or name == each[1]]
+        self.names = [each for each in self.names if each not in gone] + [(number, name)]
+        self.spare -= len([each for each in unused if each in gone])
+
+
 class PoolTests(SynchronousTestCase):
     """Tests for L{FakePool}."""
 
@@ -186,28 +201,69 @@ class PoolTests(SynchronousTestCase):
         for now, name in enumerate("abca"):
             self.number(pool, name, now)
         self.assertTrue(pool.changed)
-        saved = pool.saved()
+        spare, saved = pool.saved()
+        self.assertEqual(spare, 0)
         again = FakePool(3)
-        again.restore(saved, 0)
-        self.assertEqual(again.saved(), saved)
+        again.restore(saved, 0, spare)
+        self.assertEqual(again.saved(), (0, saved))
         self.assertEqual(self.number(again, "d", HOLD - 1), 0)
         self.assertEqual([self.number(again, each, HOLD) for each in "dac"], [2, 1, 3])
 
     def test_fullRestart(self) -> None:
         """After a restart with as many names as there are numbers, new names still get a
-        number, of those that were in use longest ago."""
+        number, of those that were in no use for longest, but never one that was in use."""
+        for spare, given in ((8, [1, 2, 0]), (1, [1, 0, 0]), (0, [0, 0, 0])):
+            again = FakePool(8)
+            again.restore([(each + 1, name) for each, name in enumerate("abcdefgh")], 0, spare)
+            self.assertEqual([self.number(again, name) for name in "xyz"], given)
+            self.assertEqual([self.number(again, name) for name in "cdefgh"], [3, 4, 5, 6, 7, 8])
+
+    def test_savedOrder(self) -> None:
+        """What is saved begins with the numbers in no use, longest first, and tells how many."""
         pool = FakePool(8)
-        for now, name in enumerate("abcdefgh"):
+        for now, name in enumerate("abcd"):
             self.number(pool, name, now)
-        again = FakePool(8)
-        again.restore(pool.saved(), 0)
-        self.assertEqual([self.number(again, name) for name in "xyz"], [1, 2, 0])
-        self.assertEqual([self.number(again, name) for name in "cdefgh"], [3, 4, 5, 6, 7, 8])
+        pool.flowJoined(addresses(1)[0])
+        self.number(pool, "e", HOLD + 2)
+        self.assertEqual(pool.saved(), (2, [(2, "b"), (3, "c"), (4, "d"), (5, "e"), (1, "a")]))
+
+    def test_noted(self) -> None:
+        """Whatever comes into use is told first: new, recycled, asked for again, or dialled."""
+        told: list[tuple[int, str]] = []
+        pool = FakePool(2, note=lambda number, name: told.append((number, name)))
+
+        def expect(*names: tuple[int, str]) -> None:
+            self.assertEqual(told, list(names))
+            told.clear()
+
+        self.number(pool, "a")
+        self.number(pool, "b", HOLD / 2)
+        expect((1, "a"), (2, "b"))
+        self.number(pool, "a", HOLD / 2)
+        pool.flowJoined(addresses(1)[0])
+        expect()
+        pool.flowClosed(addresses(1)[0], HOLD / 2)
+        self.number(pool, "c", 3 * HOLD)
+        expect((2, "c"))
+        pool.flowJoined(addresses(1)[1])
+        expect((1, "a"))
+        pool.flowClosed(addresses(1)[0], 3 * HOLD)
+        self.number(pool, "b", 5 * HOLD)
+        expect((2, "b"))
+        fake = pool.find(addresses(1)[0])
+        assert fake is not None
+        pool.hold(fake, 5 * HOLD)
+        expect((1, "a"))
+        pool.changed = False
+        self.number(pool, "x", 7 * HOLD)
+        told.clear()
+        self.number(pool, "b", 7 * HOLD)
+        self.assertTrue(pool.changed)
 
     def test_free(self) -> None:
         """After a restore, new names get the numbers that are left."""
         pool = FakePool(3)
-        pool.restore([(2, "b")], 0)
+        pool.restore([(2, "b")], 0, 1)
         self.assertEqual([self.number(pool, each) for each in "abc"], [1, 2, 3])
 
     def test_nonsense(self) -> None:
@@ -226,16 +282,17 @@ class PoolTests(SynchronousTestCase):
         ):
             pool = FakePool(3)
             self.number(pool, "kept")
-            self.assertRaises(ValueError, pool.restore, saved, 0)
+            self.assertRaises(ValueError, pool.restore, saved, 0, 1)
             self.assertEqual(self.number(pool, "kept"), 1)
 
     def test_property(self) -> None:
         """
-        Whatever happens, a name never has two numbers, no two names share one, and a name
-        keeps a number that is in use.
+        Whatever happens, and after a crash, a name never has two numbers, no two names share
+        one, and a name keeps a number that is in use.
         """
         chance = random.Random(7)
-        pool, now = FakePool(20, (8,)), 0.0
+        file = PoolFile()
+        pool, now = FakePool(20, (8,), file.note), 0.0
         held: dict[str, tuple[int, float]] = {}
         flows: list[tuple[str, int]] = []
         for _ in range(20_000):
@@ -257,17 +314,23 @@ class PoolTests(SynchronousTestCase):
                 gone, number = flows.pop(chance.randrange(len(flows)))
                 pool.flowClosed(addresses(number)[0], now)
                 held[gone] = number, now + HOLD
+            if chance.randrange(300) == 0:
+                file.spare, file.names = pool.saved()
             if chance.randrange(500) == 0:
-                saved = pool.saved()
-                pool = FakePool(20, (8,))
-                pool.restore(saved, now)
+                # The flows ended with the process; what apps were told did not.
+                told = {each: number for each, (number, until) in held.items() if until > now}
+                told.update(flows)
+                pool = FakePool(20, (8,), file.note)
+                pool.restore(file.names, now, file.spare)
+                inUse = {each: fake.number for each, fake in pool._byName.items() if fake.queued}
+                self.assertEqual({**inUse, **told}, inUse)
+                held = {each: (number, now + HOLD) for each, number in inUse.items()}
                 flows.clear()
-                held = {each: (number, now + HOLD) for number, each in saved[-15:]}
-            inUse = [fake for fake in pool._byName.values() if fake.name not in pool._spare]
-            charges = Counter(each for fake in inUse for each in fake.charged)
+            used = [fake for fake in pool._byName.values() if fake.name not in pool._spare]
+            charges = Counter(each for fake in used for each in fake.charged)
             self.assertEqual(pool._taken, dict(charges))
             self.assertTrue(all(count <= 8 for count in charges.values()))
-            numbers = [number for number, _ in pool.saved()]
+            numbers = [number for number, _ in pool.saved()[1]]
             self.assertEqual(len(numbers), len(set(numbers)))
             mine = {each: number for each, (number, until) in held.items() if until > now}
             for each, number in [*mine.items(), *flows]:
