@@ -132,8 +132,8 @@ HARMLESS = (
 
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
-    # The native library; capset(2) and prctl(2), for which no package is kept up.
-    "ctypes": ("nanotun.engine", "nanotun.daemon.privileges"),
+    # The native library; capset(2), prctl(2) and bpf(2), for which no package is kept up.
+    "ctypes": ("nanotun.engine", "nanotun.daemon.privileges", "nanotun.owners.syscalls"),
     "pyroute2": ("nanotun.tun", "nanotun.routing", "nanotun.cell"),
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
