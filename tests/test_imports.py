@@ -77,6 +77,7 @@ PURE = (
     "nanotun.owners.inheritance",
     "nanotun.owners.matching",
     "nanotun.owners.names",
+    "nanotun.owners.program",
     "nanotun.owners.values",
     "nanotun.routing.values",
     "nanotun.routing.plan",

@@ -32,6 +32,9 @@ CAPABILITIES = {
     "SYS_PTRACE": 19,
 }
 
+#: What it takes to find out whose a socket is.
+SEARCHING = frozenset({"SYS_PTRACE", "DAC_READ_SEARCH"})
+
 NUMBERS = range(64)  #: A set has room for these; Linux 6 knows 41 of them.
 
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
@@ -135,7 +138,7 @@ def needed(
     if settings.autoDefaultRoute or leftovers:
         names.add("NET_RAW")
     if owners or settings.autoDefaultRoute:
-        names |= {"SYS_PTRACE", "DAC_READ_SEARCH"}
+        names |= SEARCHING
     if foreign:
         names.add("DAC_OVERRIDE")
     return frozenset(names)

@@ -31,7 +31,7 @@ from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.patience import CHECK_LIMIT, Patience
-from nanotun.daemon.privileges import makePrivileges
+from nanotun.daemon.privileges import SEARCHING, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
     confirmHandler,
@@ -59,7 +59,9 @@ from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import makeOwners, ownerOptions
 from nanotun.owners.askers import Askers
+from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
+from nanotun.owners.syscalls import LinuxBpf
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.timer import steadyReactor
@@ -156,6 +158,7 @@ def makeService(options: Options) -> IService:
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
     )
+    recorder = Recorder(LinuxBpf())
     notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
 
     live = Live(
@@ -178,10 +181,12 @@ def makeService(options: Options) -> IService:
     signals = Signals(reactor, {signal.SIGHUP: silently(reload)})
     lock = InstanceLock(settings.runDir, config)
 
-    # Privileges are dropped first, so that nothing starts with more than it needs, and
-    # nothing on the machine is changed before the lock is held.
+    # Privileges are dropped first, so that nothing starts with more than it needs, but for
+    # the record of sockets, which needs more to begin than to go on.  Nothing on the machine
+    # is changed before the lock is held.
     alone = makeAlone(settings)
-    before = (signals, privileges, lock, alone, live, marked)
+    recording = () if privileges.lacking(SEARCHING) else (recorder,)
+    before = (signals, *recording, privileges, lock, alone, live, marked)
     undo = routes or leftovers
     after = (control, notifier) if undo is None else (undo, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)

@@ -86,6 +86,18 @@ class FlowSocket(NamedTuple):
     connected: bool
 
 
+class Made(NamedTuple):
+    """
+    What is recorded of a socket.
+
+    @ivar pid: of the process that made it.
+    @ivar born: seconds from the machine's start to that.
+    """
+
+    pid: int
+    born: float
+
+
 class Excluded(NamedTuple):
     """
     A process whose flows bypass the proxy.

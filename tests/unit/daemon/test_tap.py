@@ -27,6 +27,7 @@ from nanotun.errors import EngineError
 from nanotun.flow import Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.owners.recorder import Recorder
 from nanotun.testing import MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
@@ -105,6 +106,21 @@ class MakeServiceTests(SynchronousTestCase):
         first = [type(part) for part in parts.before[:3]]
         self.assertEqual(first, [Signals, Privileges, InstanceLock])
         self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_record(self) -> None:
+        """
+        The record of sockets begins before privileges are dropped, which it needs, and only
+        if a rule is about processes, or may be after a reload.
+        """
+        for arguments, expected in (
+            (("192.0.2.1:1080",), []),
+            (("192.0.2.1:1080", "--exclude", "curl"), [Signals, Recorder, Privileges]),
+            (("127.0.0.1:1080",), [Signals, Recorder, Privileges]),
+            (("192.0.2.1:1080", "--auto-route"), [Signals, Recorder, Privileges]),
+        ):
+            tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
+            first = [type(part) for part in tunnel.parts.before[:3]]
+            self.assertEqual(first if Recorder in first else [], expected, arguments)
 
     def test_privileges(self) -> None:
         """The capabilities that are kept depend on the settings and on the files' owners."""
