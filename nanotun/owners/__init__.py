@@ -20,6 +20,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
@@ -87,13 +88,24 @@ def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
         lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
         trouble,
     )
-    return Owners(
-        processes,
+    lookup = OwnerLookup(
         sockets,
         cgroups,
         matcher,
         Search(processes, cgroups, newcomers, descriptors, time.thread_time),
         proxies,
+        schedule,
+        trouble,
+        reactor,
+        time.thread_time,
+        os.getpid,
+    )
+    return Owners(
+        processes,
+        sockets,
+        cgroups,
+        matcher,
+        lookup,
         schedule,
         trouble,
         reactor,

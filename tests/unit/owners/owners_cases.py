@@ -18,6 +18,7 @@ from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
@@ -84,14 +85,26 @@ class OwnersCase(SynchronousTestCase):
             [parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses
         )
         trouble = TroubleLog(self.clock, Owners._log)
-        return Owners(
-            self.processes,
+        schedule = ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble)
+        lookup = OwnerLookup(
             self.sockets,
             self.cgroups,
             matcher,
             search,
             proxies,
-            ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble),
+            schedule,
+            trouble,
+            self.clock,
+            self.clock.seconds,
+            lambda: OWN,
+        )
+        return Owners(
+            self.processes,
+            self.sockets,
+            self.cgroups,
+            matcher,
+            lookup,
+            schedule,
             trouble,
             self.clock,
             self.clock.seconds,
@@ -117,7 +130,7 @@ class OwnersCase(SynchronousTestCase):
 
     def slow(self, owners: Owners) -> Any:
         """No lookup has enough time, as long as the result is entered."""
-        return mock.patch.object(owners._search, "find", side_effect=OutOfTime)
+        return mock.patch.object(owners._lookup._search, "find", side_effect=OutOfTime)
 
     def wait(self, owners: Owners, flow: Flow = TCP) -> Deferred[Owner | None]:
         """Ask for the owner of a flow that has to wait."""

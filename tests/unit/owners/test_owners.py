@@ -17,7 +17,8 @@ from nanotun.flow import Endpoint, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.handover import LOOP_COUNT
-from nanotun.owners.owners import LISTENER_INTERVAL, LOOK_INTERVAL, Owners
+from nanotun.owners.lookup import LISTENER_INTERVAL
+from nanotun.owners.owners import LOOK_INTERVAL, Owners
 from nanotun.owners.scanner import ScanStopped
 from nanotun.owners.schedule import EARLY_INTERVAL
 from nanotun.owners.values import Table
@@ -68,7 +69,7 @@ class OwnerTests(OwnersCase):
             self.processes.spawn(pid, "/usr/bin/curl")
         owners = self.owners()
         self.processes.open(OWN, inode)
-        owners._search.note(OWN)
+        owners._lookup._search.note(OWN)
         self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
 
     def test_learned(self) -> None:
@@ -77,12 +78,12 @@ class OwnerTests(OwnersCase):
         self.processes.now += 100
         owners = self.owners()
         self.processes.open(60, self.sockets.add(Protocol.TCP, SOURCE, TARGET))
-        with mock.patch.object(owners._budget, "isLong", return_value=True):
+        with mock.patch.object(owners._lookup._budget, "isLong", return_value=True):
             for _ in range(3):
                 self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/"))
         self.assertEqual(len(self.scans), 1)
         self.finish()
-        self.assertEqual(owners._search._recent, [60])
+        self.assertEqual(owners._lookup._search._recent, [60])
         for pid in range(100, 200):
             self.processes.spawn(pid, "/usr/bin/curl")
         self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
@@ -252,7 +253,7 @@ class HandoverTests(LocalCase):
         """If there is no time to find the owner, a looping flow is refused."""
         owners = self.owners("")
         self.sockets.add(Protocol.TCP, SOURCE, TARGET)
-        with mock.patch.object(owners._search, "find", side_effect=OutOfTime):
+        with mock.patch.object(owners._lookup._search, "find", side_effect=OutOfTime):
             flows = [self.wait(owners) for _ in range(LOOP_COUNT + 1)]
             with capturedLogs() as events:
                 self.clock.advance(PATIENCE)

@@ -51,7 +51,7 @@ class WaitingTests(OwnersCase):
         self.assertEqual(len(self.scans), 2)
         self.finish()
         self.finish()
-        self.assertEqual(owners._search._recent, [60])
+        self.assertEqual(owners._lookup._search._recent, [60])
 
     def test_inTurn(self) -> None:
         """Each round gets one of the waiting flows further, and all get their turn."""
@@ -62,7 +62,7 @@ class WaitingTests(OwnersCase):
             asked.append(flow.id)
             raise OutOfTime
 
-        self.patch(owners, "_find", find)
+        self.patch(owners._lookup, "find", find)
         flows = [TCP._replace(id=number) for number in (1, 2, 3)]
         for flow in flows:
             self.wait(owners, flow)
@@ -75,7 +75,7 @@ class WaitingTests(OwnersCase):
         owners, owner = self.waiting()
         owner.cancel()
         self.failureResultOf(owner, CancelledError)
-        self.patch(owners, "_find", lambda flow, last: self.fail("it looks"))
+        self.patch(owners._lookup, "find", lambda flow, last: self.fail("it looks"))
         self.clock.pump([ROUND_INTERVAL] * 3)
 
     def test_full(self) -> None:
