@@ -29,7 +29,8 @@ class IOwners(Interface):
 
         @return: L{None} if there is none; L{misses} counts those.  A deferred if it takes
             longer: it fires within about a second, with L{None} if the owner was not found
-            by then; it may be cancelled, and does not fail otherwise.
+            by then.  If a proxy runs on this machine, it fires when the owner is known.  It
+            may be cancelled, and does not fail otherwise.
         """
 
 

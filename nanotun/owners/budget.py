@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 #: Seconds for one flow: enough to read the links of two thousand open files.  After that
-#: the flow goes to the proxy, like any flow whose owner is unknown.
+#: the flow waits: see L{nanotun.owners.waiting}.
 LOOKUP_LIMIT = 0.005
 
 #: Seconds that a burst of lookups may take together.  People who play or talk over the

@@ -33,7 +33,15 @@ STEP = 16
 
 
 class OutOfTime(Exception):
-    """The deadline passed before everything was searched."""
+    """
+    The deadline passed before everything was searched.
+
+    @ivar inode: of the socket whose process a sweep would find; 0 if only time helps.
+    """
+
+    def __init__(self, inode: int = 0) -> None:
+        super().__init__(inode)
+        self.inode = inode
 
 
 class _Known(NamedTuple):
@@ -94,9 +102,7 @@ class Descriptors:
             turns = b""
         descriptors = processes.descriptors(pid)
         seen = frozenset(descriptors)
-        if len(self._known) >= PROCESS_LIMIT:
-            self._known.clear()
-        self._known[pid] = _Known(seen, b"", {})
+        self._remember(pid, _Known(seen, b"", {}))
         sockets = {}
         for count, descriptor in enumerate(_order(descriptors, known.descriptors), 1):
             inode = processes.socketAt(pid, descriptor)
@@ -108,8 +114,44 @@ class Descriptors:
             if count % STEP == 0 and self._spent() > deadline:
                 raise OutOfTime
         if turns and len(sockets) <= SOCKET_LIMIT:
-            self._known[pid] = _Known(seen, turns, sockets)
+            self._remember(pid, _Known(seen, turns, sockets))
         return None
+
+    def places(
+        self, pid: int, inodes: Collection[int], pause: Callable[[], object]
+    ) -> dict[int, int]:
+        """
+        Search a process for all of some sockets, however long it takes.  Each of its links
+        is read once.
+
+        @param pause: called before each is read.
+        @return: the descriptors of those that were found, by inode.
+        """
+        processes = self._processes
+        known = self._known.get(pid, _NOTHING)
+        turns = processes.turns(pid)
+        if turns and turns == known.turns:
+            sockets = known.sockets
+        else:
+            if turns and not processes.asleep(pid):
+                turns = b""
+            descriptors = processes.descriptors(pid)
+            sockets = {}
+            for descriptor in descriptors:
+                pause()
+                inode = processes.socketAt(pid, descriptor)
+                if inode:
+                    sockets[inode] = descriptor
+            if len(sockets) > SOCKET_LIMIT:
+                turns = b""
+            seen = frozenset(descriptors)
+            self._remember(pid, _Known(seen, turns, sockets if turns else {}))
+        return {inode: sockets[inode] for inode in inodes if inode in sockets}
+
+    def _remember(self, pid: int, known: _Known) -> None:
+        if len(self._known) >= PROCESS_LIMIT:
+            self._known.clear()
+        self._known[pid] = known
 
     def size(self, pid: int) -> int:
         """How many descriptors a process had at its last search; 0 if it was not searched."""

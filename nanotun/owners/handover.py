@@ -3,12 +3,14 @@ Sockets that one process of a proxy hands over to another.
 
 Dante's children open connections and hand them over while they are still connecting
 (unix(7), SCM_RIGHTS).  In between no process has the socket, and a search finds nobody.
-Such a flow must not go to the proxy, which would open it again, in an endless loop.
+Such a flow must not go to the proxy, which would open it again, in an endless loop.  It is
+the proxy's if the proxy was asked for its destination; otherwise all processes are searched
+again, because a connection is on its way for a moment only.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from nanotun.flow import Endpoint
@@ -18,10 +20,9 @@ from nanotun.policy.rules import LOCAL_PROXY
 #: Seconds in which a proxy connects to a destination that it was asked for, or gives up.
 ASKED_TIME = 30.0
 
-#: So many flows to one destination within L{LOOP_TIME} seconds, all without a known
-#: owner, are taken for one flow of the proxy that comes back again and again.
-LOOP_COUNT = 8
-LOOP_TIME = 1.0
+#: So many sweeps have to meet a socket nowhere before it is said to be none of the proxy's,
+#: which was not asked for its destination.
+HANDOVER_TRIES = 3
 
 #: Destinations that are remembered; the oldest are forgotten first.
 ASKED_LIMIT = 4096
@@ -37,7 +38,6 @@ class Handover:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._asked: OrderedDict[Endpoint, float] = OrderedDict()
-        self._unknown: OrderedDict[Endpoint, deque[float]] = OrderedDict()
         self._proxyProcesses: tuple[Excluded, ...] = ()
 
     def reset(self, table: Table) -> None:
@@ -64,25 +64,20 @@ class Handover:
         asked = self._asked.get(destination)
         if asked is None or self._seconds() - asked > ASKED_TIME:
             return None
+        return self._suspect(found, cgroup)
+
+    def mayHave(self, found: FlowSocket, cgroup: str) -> bool:
+        """Whether a socket that no process has may be on its way between the proxy's processes."""
+        return self._suspect(found, cgroup) is not None
+
+    def _suspect(self, found: FlowSocket, cgroup: str) -> Excluded | None:
         for excluded in self._proxyProcesses:
             process = excluded.process
             if cgroup in ("", process.cgroup) and (found.uid in process.uids or 0 in process.uids):
                 return excluded
         return None
 
-    def loops(self, found: FlowSocket, cgroup: str, destination: Endpoint) -> bool:
-        """
-        Whether a flow whose owner could not be found in time is one of a loop.  If it is
-        not, the proxy is about to be asked for its destination.
-        """
-        now = self._seconds()
-        times = self._unknown.setdefault(destination, deque(maxlen=LOOP_COUNT))
-        self._unknown.move_to_end(destination)
-        if len(self._unknown) > ASKED_LIMIT:
-            self._unknown.popitem(last=False)
-        many = len(times) == LOOP_COUNT and now - times[0] < LOOP_TIME
-        if many and self.maker(found, cgroup, destination) is not None:
-            return True
-        times.append(now)
-        self.asked(destination)
-        return False
+    @property
+    def possible(self) -> bool:
+        """Whether the proxy has more than one process."""
+        return bool(self._proxyProcesses)

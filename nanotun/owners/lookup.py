@@ -13,10 +13,11 @@ from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.budget import LookupBudget
 from nanotun.owners.descriptors import OutOfTime
-from nanotun.owners.handover import Handover
+from nanotun.owners.handover import HANDOVER_TRIES, Handover
 from nanotun.owners.interfaces import ICgroups, ISockets
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
+from nanotun.owners.scanner import Places
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import FlowSocket, Table
@@ -24,13 +25,6 @@ from nanotun.owners.values import FlowSocket, Table
 #: Seconds between two samples of the sockets that listen at the proxy's address: two
 #: questions of six microseconds each.
 LISTENER_INTERVAL = 0.01
-
-#: What to do if a proxy's own flows cannot be told from others in time.
-LOOPS = (
-    "The proxy on this machine hands connections on among its processes faster than it can be "
-    "found out whose they are, so that they come back, and some are refused; run it as a service "
-    "(a cgroup of its own), or exclude it with uid:USER or unit:NAME."
-)
 
 
 class OwnerLookup:
@@ -96,11 +90,36 @@ class OwnerLookup:
         # Proxies that listen since the scan began are still to be found.
         self._listeners = listeners
 
-    def find(self, flow: Flow, last: bool) -> Owner | None:
+    @property
+    def mayGuess(self) -> bool:
+        """
+        Whether a flow without a known owner may be proxied: not with a proxy on this machine,
+        whose own flows would come back.
+        """
+        return not self._proxies.any
+
+    def sweep(self, inodes: frozenset[int], swept: Callable[[], object]) -> bool:
+        """
+        Have the thread find whose sockets these are.
+
+        @param swept: called when it is done, well or not.
+        @return: whether it was begun; otherwise try again soon.
+        """
+        search = self._search
+        version = search.version
+
+        def done(places: Places | None) -> None:
+            if places is not None:
+                search.swept(inodes, places, version)
+            swept()
+
+        suspects = None if self._handover.possible else search.suspects()
+        return self._schedule.sweep(inodes, suspects, done)
+
+    def find(self, flow: Flow) -> Owner | None:
         """
         Find the owner of a flow.
 
-        @param last: whether there is no other attempt.
         @return: L{None} if the flow has no socket on this machine.
         @raise OutOfTime: there was not enough time.
         @raise OSError: the kernel cannot be asked now, or /proc cannot be read.
@@ -110,21 +129,19 @@ class OwnerLookup:
             return None
         deadline = self._budget.begin()
         try:
-            owner = self._ownerOf(found, flow.destination, deadline, last)
+            owner = self._ownerOf(found, flow.destination, deadline)
             if owner.excluded and not found.connected:
                 # Any of the sockets may have sent the packets: all have to be excluded.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
-                        sharer = self._ownerOf(other, flow.destination, deadline, last)
+                        sharer = self._ownerOf(other, flow.destination, deadline)
                         if not sharer.excluded:
                             return sharer
             return owner
         finally:
             self._budget.end()
 
-    def _ownerOf(
-        self, found: FlowSocket, destination: Endpoint, deadline: float, last: bool
-    ) -> Owner:
+    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
             # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)
@@ -139,16 +156,12 @@ class OwnerLookup:
         try:
             owner = self._holder(found, cgroup, destination, deadline)
         except OutOfTime:
-            self._schedule.learn(found.inode, self._search.note)
-            if last and self._handover.loops(found, cgroup, destination):
-                self._trouble.report(LOOPS)
-                return Owner(self._ownPid(), found.uid, cgroup=cgroup)
-            raise
+            raise OutOfTime(found.inode) from None
         finally:
             if self._search.overflowed:
                 self._schedule.soon()
         if not owner.pid and self._budget.isLong():
-            self._schedule.learn(found.inode, self._search.note)
+            self._learn(found.inode)
         if not owner.excluded:
             self._handover.asked(destination)
         return owner
@@ -158,11 +171,14 @@ class OwnerLookup:
     ) -> Owner:
         """Find the process that has a socket; without its name if it is not excluded."""
         pid, _, excluded = self._search.find(found, cgroup, deadline)
-        maker = None if pid else self._handover.maker(found, cgroup, destination)
-        if maker is not None:
+        if not pid and self._handover.mayHave(found, cgroup):
             pid, _, excluded = self._search.findHolder(found.inode, deadline)
-            # If nobody has the socket, it is being handed over.
-            excluded = excluded if pid else maker
+            if not pid:
+                # It is being handed over, or its process cannot be seen.
+                excluded = self._handover.maker(found, cgroup, destination)
+                tries = self._search.absences(found.inode)
+                if excluded is None and tries < HANDOVER_TRIES:
+                    raise OutOfTime
         if excluded is None:
             # Sockets of libraries in our own process are not marked, and are treated like
             # those of any other process.
@@ -170,6 +186,15 @@ class OwnerLookup:
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+
+    def _learn(self, inode: int) -> None:
+        """Have the thread find out who has such sockets, to be searched first next time."""
+
+        def learned(places: Places | None) -> None:
+            for pid, _ in (places or {}).values():
+                self._search.note(pid)
+
+        self._schedule.sweep((inode,), (), learned)
 
     def _checkProxies(self, deadline: float) -> None:
         """Notice a proxy that was started or restarted since the last scan."""

@@ -75,6 +75,11 @@ class Newcomers:
         return sorted(self._stats, reverse=True)
 
     @property
+    def suspects(self) -> set[int]:
+        """The pids of all new processes, also of those that were not examined yet."""
+        return {*self._stats, *self._unsettled, *self._listed}
+
+    @property
     def excluded(self) -> list[Excluded]:
         """The excluded ones among them, the youngest first."""
         return [

@@ -66,7 +66,9 @@ class Owners:
         self._schedule = schedule
         self._trouble = trouble
         self._ownPid = ownPid
-        self._waiting = WaitingFlows(self._attempt, clock, spent)
+        self._waiting = WaitingFlows(
+            self._attempt, clock, spent, lambda: lookup.mayGuess, lookup.sweep
+        )
         self._loop = LoopingCall(lookup.prepare)
         self._loop.clock = clock
 
@@ -111,8 +113,8 @@ class Owners:
         """See L{IOwners.ownerOf}."""
         try:
             return self._attempt(flow, last=self._waiting.full)
-        except OutOfTime:
-            return self._waiting.add(flow)
+        except OutOfTime as late:
+            return self._waiting.add(flow, late.inode)
 
     def _attempt(self, flow: Flow, last: bool) -> Owner | None:
         """
@@ -122,13 +124,15 @@ class Owners:
         """
         owner = None
         try:
-            owner = self._lookup.find(flow, last)
+            owner = self._lookup.find(flow)
         except OutOfTime:
             self._schedule.soon()
             if not last:
                 raise
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
+            if not last and not self._lookup.mayGuess:
+                raise OutOfTime from None
         except Exception:
             self._log.failure("The owner of {flow} was not found: internal error", flow=flow)
         if owner is None:

@@ -4,8 +4,8 @@ Scans all processes for a L{Table}.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable
+from typing import TypeAlias
 
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.inheritance import propagate
@@ -34,6 +34,10 @@ YOUNG = 0.25
 
 #: Seconds after its start in which a desktop may move a program to a cgroup of its own.
 SETTLED = 10.0
+
+
+#: Where sockets are: a pid and a descriptor, by inode.
+Places: TypeAlias = dict[int, tuple[int, int]]
 
 
 class ScanStopped(Exception):
@@ -108,18 +112,39 @@ class Scanner:
         young = tuple(pid for pid, stat in stats.items() if self._processes.age(stat) < YOUNG)
         return Table(newest, stats, excluded, young, holders)
 
-    def holder(self, inode: int) -> int:
+    def holders(self, inodes: Collection[int], suspects: Collection[int] | None) -> Places:
         """
-        Find the process that has a socket, however long it takes.
+        Find the processes that have some sockets, however long it takes.  Each descriptor is
+        read once, for all of them.
 
-        @return: a pid, or 0.
+        @param suspects: the processes that are searched for every socket; of all others
+            only those that come first, until one of them has one.  L{None} for all.
         @raise OSError: /proc cannot be read.
         """
-        for pid in sorted(self._processes.pids(), reverse=True):
-            self._pauseAtTimes()
-            if self._descriptors.search(pid, (inode,), math.inf) is not None:
-                return pid
-        return 0
+        own = self._ownPid()
+        before = frozenset(self._processes.pids())
+        first = before if suspects is None else before.intersection(suspects)
+        found: Places = {}
+        missing = set(inodes)
+        # This process has a socket for each flow, so it comes last.
+        for pid in sorted(first, key=lambda each: each == own):
+            self._meet(pid, missing, found)
+        if missing:
+            others = set(self._processes.pids()) - first
+            # Processes that were started meanwhile may have inherited one.
+            for pid in sorted(others, key=lambda each: (each in before, each == own, -each)):
+                if self._meet(pid, missing, found) and pid in before:
+                    break
+        return found
+
+    def _meet(self, pid: int, missing: set[int], found: Places) -> bool:
+        if not missing:
+            return False
+        self._pauseAtTimes()
+        places = self._descriptors.places(pid, missing, self._pauseAtTimes)
+        found.update((inode, (pid, descriptor)) for inode, descriptor in places.items())
+        missing.difference_update(places)
+        return bool(places)
 
     def _pauseAtTimes(self) -> None:
         self._count += 1

@@ -5,7 +5,7 @@ something has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.localproxy import LocalProxies
-from nanotun.owners.scanner import Scanner, ScanStopped
+from nanotun.owners.scanner import Places, Scanner, ScanStopped
 from nanotun.owners.values import EMPTY, Table
 from nanotun.timer import Timer
 
@@ -29,6 +29,9 @@ InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 #: Called with each new table, and with the inodes of the sockets that listened on the
 #: proxy's address when its scan began.
 Swapped = Callable[[Table, frozenset[int]], object]
+
+#: Called with what a sweep found; with L{None} if it failed.
+Swept = Callable[[Places | None], object]
 
 
 class ScanSchedule:
@@ -59,7 +62,7 @@ class ScanSchedule:
         self._inThread = inThread
         self._trouble = trouble
         self._began = -EARLY_INTERVAL
-        self._scanning = self._learning = self._stopped = self._again = False
+        self._scanning = self._sweeping = self._stopped = self._again = False
         self._soon = Timer(clock, self._scanNow)
         self._loop = LoopingCall(self._scan)
         self._loop.clock = clock
@@ -91,26 +94,29 @@ class ScanSchedule:
             wait = max(0.0, self._began + EARLY_INTERVAL - self._clock.seconds())
             self._soon.start(min(wait, EARLY_INTERVAL))
 
-    def learn(self, inode: int, note: Callable[[int], object]) -> None:
+    def sweep(
+        self, inodes: Collection[int], suspects: Collection[int] | None, swept: Swept
+    ) -> bool:
         """
-        Find on the thread which process has a socket.  Ignored while another such search is
-        under way.
+        Find on the thread which processes have some sockets: see L{Scanner.holders}.
 
-        @param note: called with the pid, if it was found.
+        @param swept: called with the result, unless all is stopped.
+        @return: whether it was begun: not while another sweep is under way.
         """
-        if self._learning or self._stopped:
-            return
-        self._learning = True
-        learned = self._inThread(lambda: self._scanner.holder(inode))
-        learned.addBoth(self._learned, note)
+        if self._sweeping or self._stopped:
+            return False
+        self._sweeping = True
+        sweep = self._inThread(lambda: self._scanner.holders(inodes, suspects))
+        sweep.addBoth(self._ended, swept)
+        sweep.addErrback(self._broke)
+        return True
 
-    def _learned(self, result: int | Failure, note: Callable[[int], object]) -> None:
-        self._learning = False
-        if not isinstance(result, Failure):
-            if result:
-                note(result)
-        elif not result.check(OSError, ScanStopped):
+    def _ended(self, result: Places | Failure, swept: Swept) -> None:
+        self._sweeping = False
+        if isinstance(result, Failure) and not result.check(OSError, ScanStopped):
             self._broke(result)
+        if not self._stopped:
+            swept(None if isinstance(result, Failure) else result)
 
     def _scanNow(self) -> None:
         if self._scanning:
@@ -138,19 +144,19 @@ class ScanSchedule:
         return scan.addCallback(self._swap, listeners)
 
     def _swap(self, table: Table, listeners: frozenset[int]) -> None:
-        self._ended()
+        self._scanned()
         if not self._stopped:
             self.table = table
             self._swapped(table, listeners)
 
-    def _ended(self) -> None:
+    def _scanned(self) -> None:
         self._scanning = False
         if self._again:
             self._again = False
             self.soon()
 
     def _failed(self, reason: Failure) -> None:
-        self._ended()
+        self._scanned()
         error = reason.trap(OSError, ScanStopped)
         if error is OSError and not self._stopped:
             self._trouble.report(

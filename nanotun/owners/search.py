@@ -4,12 +4,14 @@ From a socket to the excluded process that has it, if any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.interfaces import ICgroups, IProcesses
 from nanotun.owners.newcomers import Newcomers
+from nanotun.owners.scanner import Places
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
@@ -27,6 +29,10 @@ NEWCOMER_LIMIT = 32
 
 #: Sockets whose owner is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096
+
+#: Sockets for which the results of sweeps are kept until their flows ask: more than can
+#: wait at a time.
+SWEPT_LIMIT = 8192
 
 
 class Found(NamedTuple):
@@ -51,6 +57,7 @@ class Search:
     Searches excluded processes: those of the last scan that may have made the socket, and
     those that were started later.
 
+    @ivar version: another number after each change of who may be excluded.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
 
@@ -67,15 +74,24 @@ class Search:
         self._newcomers = newcomers
         self._descriptors = descriptors
         self._spent = spent
+        self.version = 0
         self._table = EMPTY
         self._answers: dict[int, Found] = {}
+        self._places: Places = {}
+        self._absent: dict[int, int] = {}
         self._recent: list[int] = []
 
     def reset(self, table: Table) -> None:
         """Begin anew after a scan."""
         self._table = table
         self._newcomers.reset(table)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget who has no socket: others may be excluded now."""
+        self.version += 1
         self._answers.clear()
+        self._absent.clear()
 
     @property
     def overflowed(self) -> bool:
@@ -104,6 +120,9 @@ class Search:
             pid, descriptor = answer.pid, answer.descriptor
             if not pid or self._processes.socketAt(pid, descriptor) == found.inode:
                 return answer
+        answer = self._fromSweep(found.inode)
+        if answer is not None:
+            return self._remember(found, answer)
         inTime = self._newcomers.look(deadline)
         self._recent = [pid for pid in self._recent if not self._newcomers.isGone(pid)]
         candidates = self._candidates(found, cgroup)
@@ -112,12 +131,55 @@ class Search:
         answer = self._among(self._order(candidates), found.inode, deadline)
         if answer is None and not inTime:
             raise OutOfTime
-        answer = answer or NOT_FOUND
+        return self._remember(found, answer or NOT_FOUND)
+
+    def _remember(self, found: FlowSocket, answer: Found) -> Found:
         if answer.pid or not found.connected:
             if len(self._answers) >= ANSWER_LIMIT:
                 self._answers.clear()
             self._answers[found.inode] = answer
         return answer
+
+    def suspects(self) -> frozenset[int] | None:
+        """
+        The processes that a sweep has to search: those that may be excluded, and those that
+        had a flow recently; L{None} for all.
+        """
+        if self.overflowed:
+            return None
+        return frozenset((*self._table.excluded, *self._newcomers.suspects, *self._recent))
+
+    def swept(self, inodes: Collection[int], places: Places, version: int) -> None:
+        """
+        Take the result of a sweep.
+
+        @param inodes: of the sockets that were searched for.
+        @param version: the L{version} when it began.
+        """
+        for inode in inodes:
+            self._absent[inode] = self.absences(inode) + 1
+        if version != self.version:
+            self._absent.clear()
+        for inode, place in places.items():
+            self._places[inode] = place
+            self._absent.pop(inode, None)
+        for pid in {pid for pid, _ in places.values()}:
+            self.note(pid)
+        for kept in (self._places, self._absent):
+            for inode in list(itertools.islice(kept, max(0, len(kept) - SWEPT_LIMIT))):
+                del kept[inode]
+
+    def absences(self, inode: int) -> int:
+        """How many sweeps found no process that has a socket."""
+        return self._absent.get(inode, 0)
+
+    def _fromSweep(self, inode: int) -> Found | None:
+        if inode in self._absent:
+            return NOT_FOUND
+        pid, descriptor = self._places.pop(inode, (0, 0))
+        if not pid or self._processes.socketAt(pid, descriptor) != inode:
+            return None
+        return Found(pid, descriptor, self._newcomers.examine(pid))
 
     def _order(self, candidates: list[int]) -> list[int]:
         """
@@ -142,8 +204,11 @@ class Search:
 
         @raise OutOfTime: the deadline passed.
         """
+        if inode in self._absent:
+            return NOT_FOUND
         everybody = sorted(self._table.stats, reverse=True)
-        return self._among((*self._newcomers.pids, *everybody), inode, deadline) or NOT_FOUND
+        pids = (*self._recent, *self._newcomers.pids, *everybody)
+        return self._among(pids, inode, deadline) or NOT_FOUND
 
     def _among(self, pids: Iterable[int], inode: int, deadline: float) -> Found | None:
         for pid in dict.fromkeys(pids):
@@ -171,7 +236,7 @@ class Search:
                 process = self._processes.process(pid)
                 if process is not None:
                     self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
-                    self._answers.clear()
+                    self._forget()
 
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """

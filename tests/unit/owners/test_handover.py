@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Endpoint
-from nanotun.owners.handover import ASKED_LIMIT, ASKED_TIME, LOOP_COUNT, LOOP_TIME, Handover
+from nanotun.owners.handover import ASKED_LIMIT, ASKED_TIME, Handover
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Process, ProcStat, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
@@ -67,19 +67,17 @@ class HandoverTests(SynchronousTestCase):
             self.handover.asked(THERE)
             self.assertEqual(self.maker(), 0)
 
-    def test_loops(self) -> None:
-        """Only many unknown flows to one destination at once are a loop."""
-        for _ in range(LOOP_COUNT):
-            self.assertFalse(self.handover.loops(self.socket, "/", THERE))
-        self.assertTrue(self.handover.loops(self.socket, "/", THERE))
-        self.assertFalse(self.handover.loops(self.socket, "/", Endpoint("192.0.2.8", 443)))
-        self.assertFalse(self.handover.loops(self.socket._replace(uid=8), "/", THERE))
-        self.clock.advance(LOOP_TIME + 0.1)
-        self.assertFalse(self.handover.loops(self.socket, "/", THERE))
+    def test_mayHave(self) -> None:
+        """Whatever it was asked for, only a proxy of several processes hands sockets over."""
+        self.assertTrue(self.handover.possible)
+        self.assertTrue(self.handover.mayHave(self.socket, "/"))
+        self.assertFalse(self.handover.mayHave(self.socket._replace(uid=8), "/"))
+        self.handover.reset(table(proxy(60)))
+        self.assertFalse(self.handover.possible)
+        self.assertFalse(self.handover.mayHave(self.socket, "/"))
 
     def test_bounded(self) -> None:
         """The number of remembered destinations is bounded."""
         for number in range(2 * ASKED_LIMIT):
-            self.handover.loops(self.socket, "/", Endpoint("192.0.2.7", number))
+            self.handover.asked(Endpoint("192.0.2.7", number))
         self.assertLessEqual(len(self.handover._asked), ASKED_LIMIT)
-        self.assertLessEqual(len(self.handover._unknown), ASKED_LIMIT)

@@ -13,16 +13,15 @@ from zope.interface.verify import verifyObject
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint, Owner, Protocol
+from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
-from nanotun.owners.descriptors import OutOfTime
-from nanotun.owners.handover import LOOP_COUNT
+from nanotun.owners.handover import HANDOVER_TRIES
 from nanotun.owners.lookup import LISTENER_INTERVAL
 from nanotun.owners.owners import LOOK_INTERVAL, Owners
 from nanotun.owners.scanner import ScanStopped
 from nanotun.owners.schedule import EARLY_INTERVAL
 from nanotun.owners.values import Table
-from nanotun.owners.waiting import PATIENCE
+from nanotun.owners.waiting import ROUND_INTERVAL
 from nanotun.policy.rules import LOCAL_PROXY
 from tests.unit.owners.owners_cases import OWN, REFRESH, SOURCE, TARGET, TCP, UDP, OwnersCase
 
@@ -150,9 +149,9 @@ class LocalCase(OwnersCase):
         place = Endpoint("127.0.0.1", 1080)
         self.processes.open(pid, self.sockets.add(Protocol.TCP, place, listens=True))
 
-    def excluded(self, owners: Owners) -> str:
+    def excluded(self, owners: Owners, flow: Flow = TCP) -> str:
         """The selector by which the flow's owner is excluded."""
-        owner = owners.ownerOf(TCP)
+        owner = owners.ownerOf(flow)
         assert isinstance(owner, Owner)
         return owner.excluded
 
@@ -244,23 +243,46 @@ class HandoverTests(LocalCase):
         """A connection without a process, to where the proxy was asked to go, is the proxy's."""
         owners = self.owners("")
         inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
-        self.assertEqual(self.excluded(owners), "")
+        owners._lookup._handover.asked(TARGET)
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
         self.processes.open(1, inode)
         self.assertEqual(owners.ownerOf(TCP), Owner(1, 1000, cgroup="/"))
 
-    def test_breeds(self) -> None:
-        """If there is no time to find the owner, a looping flow is refused."""
+    def test_arrives(self) -> None:
+        """A connection that no process has, to where nobody asked to go, is looked for again."""
+        owners = self.owners("")
+        inode = self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        owner = self.wait(owners)
+        self.clock.advance(ROUND_INTERVAL)
+        self.finish()
+        self.assertNoResult(owner)
+        self.processes.open(71, inode)
+        self.finish()
+        found = self.successResultOf(owner)
+        assert found is not None
+        self.assertEqual((found.pid, found.excluded), (71, LOCAL_PROXY))
+
+    def test_nobodys(self) -> None:
+        """If it is nowhere, its flow is proxied in the end, and the proxy may be its next maker."""
         owners = self.owners("")
         self.sockets.add(Protocol.TCP, SOURCE, TARGET)
-        with mock.patch.object(owners._lookup._search, "find", side_effect=OutOfTime):
-            flows = [self.wait(owners) for _ in range(LOOP_COUNT + 1)]
-            with capturedLogs() as events:
-                self.clock.advance(PATIENCE)
-        *others, last = [self.successResultOf(flow) for flow in flows]
-        self.assertEqual(others, [None] * LOOP_COUNT)
-        self.assertEqual(last, Owner(OWN, 1000, cgroup="/"))
-        self.assertIn("as a service", formatEvent(events[0]))
+        owner = self.wait(owners)
+        self.clock.advance(ROUND_INTERVAL)
+        for _ in range(HANDOVER_TRIES):
+            self.assertNoResult(owner)
+            self.finish()
+        self.assertEqual(self.successResultOf(owner), Owner(0, 1000, cgroup="/"))
+        self.scans.clear()
+        other = TCP._replace(source=Endpoint("192.0.2.1", 4001))
+        self.sockets.add(Protocol.TCP, other.source, TARGET)
+        self.assertEqual(self.excluded(owners, other), LOCAL_PROXY)
+
+    def test_positive(self) -> None:
+        """An app's flow to where the proxy was asked to go is not taken for the proxy's."""
+        owners = self.owners("")
+        owners._lookup._handover.asked(TARGET)
+        self.program(80, "/usr/bin/wget")
+        self.assertEqual(owners.ownerOf(TCP), Owner(80, 1000, cgroup="/"))
 
 
 class ScanTests(OwnersCase):

@@ -248,3 +248,71 @@ class NewcomerTests(ProcessesCase):
         self.clock.advance(1)
         found = FlowSocket(1, 1000, 0, 1, True)
         self.assertRaises(OutOfTime, self.search.find, found, "/", 0.5)
+
+
+class HolderTests(ProcessesCase):
+    """Tests for L{Scanner.holders}."""
+
+    def setUp(self) -> None:
+        """Three processes with two sockets each."""
+        super().setUp()
+        for pid in (60, 70, 80):
+            self.processes.spawn(pid, "/usr/bin/wget")
+            self.processes.open(pid, pid * 10)
+            self.processes.open(pid, pid * 10 + 1)
+
+    def test_suspects(self) -> None:
+        """All sockets of suspects are found, and those of the next other process that has any."""
+        found = self.scanner.holders((600, 601, 700, 800, 1), (60,))
+        self.assertEqual(found, {600: (60, 3), 601: (60, 4), 800: (80, 3)})
+
+    def test_everybody(self) -> None:
+        """Without suspects all processes are searched."""
+        found = self.scanner.holders((600, 700, 800, 1), None)
+        self.assertEqual(found, {600: (60, 3), 700: (70, 3), 800: (80, 3)})
+
+    def test_nobody(self) -> None:
+        """If nobody is a suspect, it is still found out who has some."""
+        self.assertEqual(self.scanner.holders((600, 700), ()), {700: (70, 3)})
+
+    def test_once(self) -> None:
+        """Each descriptor is read once for all sockets, and none of a process that slept since."""
+        with mock.patch.object(
+            self.processes, "socketAt", wraps=self.processes.socketAt
+        ) as socketAt:
+            self.scanner.holders((600, 601, 1, 2), None)
+            read = [call.args for call in socketAt.call_args_list]
+            self.assertEqual(len(read), len(set(read)))
+            socketAt.reset_mock()
+            self.assertEqual(self.scanner.holders((601, 2), None), {601: (60, 4)})
+            self.assertEqual(socketAt.call_args_list, [])
+
+    def test_busy(self) -> None:
+        """A process that runs is searched again each time."""
+        self.processes.busy.add(60)
+        self.scanner.holders((1,), None)
+        self.processes.files[60][3] = 602
+        self.assertEqual(self.scanner.holders((602,), (60,)), {602: (60, 3)})
+
+    def test_inherited(self) -> None:
+        """A process that was started during the sweep may have inherited a socket."""
+        real = self.processes.descriptors
+
+        def descriptors(pid: int) -> list[int]:
+            if pid == 60 and 90 not in self.processes.table:
+                self.processes.fork(60, 90)
+                self.processes.end(60)
+            return real(pid)
+
+        self.patch(self.processes, "descriptors", descriptors)
+        self.assertEqual(self.scanner.holders((600, 700), (60, 70)), {600: (90, 3), 700: (70, 3)})
+
+    def test_pauses(self) -> None:
+        """A sweep pauses for the reactor, and can be stopped."""
+        for inode in range(4 * CHUNK):
+            self.processes.open(60, 10_000 + inode)
+        self.scanner.holders((1,), (60,))
+        self.assertGreaterEqual(len(self.pauses), 4)
+        self.scanner.stop()
+        self.processes.ran[60] += 1
+        self.assertRaises(ScanStopped, self.scanner.holders, (1,), (60,))
