@@ -86,10 +86,10 @@ class ISockets(Interface):
         @raise OSError: as from C{find}.
         """
 
-    def listener(endpoint: Endpoint) -> int:
+    def listener(endpoint: Endpoint) -> FlowSocket | None:
         """
-        The inode of a TCP socket that would accept a connection to C{endpoint} now, or 0.
-        If several share the port, it is always the same one of them.
+        A TCP socket that would accept a connection to C{endpoint} now.  If several share the
+        port, it is always the same one of them.
 
         @raise OSError: as from C{find}.
         """

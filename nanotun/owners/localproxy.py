@@ -10,6 +10,7 @@ from nanotun.addresses import isAddress, isLoopback
 from nanotun.flow import Endpoint
 from nanotun.interfaces import ProxyURL
 from nanotun.owners.interfaces import ISockets
+from nanotun.owners.values import FlowSocket
 
 _LOOPBACKS = ("127.0.0.1", "::1")
 
@@ -61,15 +62,19 @@ class LocalProxies:
             mine = tuple(place for place in self._others if place.host in own)
             self._endpoints = self._loopback + mine
 
-    def sample(self) -> frozenset[int]:
+    def sample(self) -> frozenset[FlowSocket]:
         """
-        Some of L{listeners}, at the cost of one question for each address.  They change
-        when a proxy was started anew.
+        Some of the sockets that listen at the proxies' addresses, at the cost of one question
+        for each.  They change when a proxy was started anew.
 
         @raise OSError: the kernel cannot be asked now.
         """
-        found = {self._sockets.listener(endpoint) for endpoint in self._endpoints}
-        return frozenset(found - {0})
+        found = (self._sockets.listener(endpoint) for endpoint in self._endpoints)
+        return frozenset(each for each in found if each is not None)
+
+    def atPaths(self) -> frozenset[int]:
+        """The inodes of the unix sockets among L{listeners}."""
+        return frozenset(inode for path in self._paths for inode in self._sockets.listeningAt(path))
 
     def listeners(self) -> frozenset[int]:
         """
@@ -81,6 +86,4 @@ class LocalProxies:
         found: set[int] = set()
         for endpoint in self._endpoints:
             found.update(self._sockets.listening(endpoint))
-        for path in self._paths:
-            found.update(self._sockets.listeningAt(path))
-        return frozenset(found)
+        return self.atPaths().union(found)

@@ -26,6 +26,9 @@ from nanotun.owners.values import FlowSocket, Table
 #: questions of six microseconds each.
 LISTENER_INTERVAL = 0.01
 
+#: The same for unix sockets, of which the kernel has a list only.
+UNIX_INTERVAL = 0.1
+
 
 class OwnerLookup:
     """
@@ -62,7 +65,10 @@ class OwnerLookup:
         self._budget = LookupBudget(clock.seconds, spent)
         self._handover = Handover(clock.seconds)
         self._listeners: frozenset[int] = frozenset()
+        # Sockets at the proxies' addresses of which nobody knows whose they are.
+        self._sought: frozenset[int] = frozenset()
         self._listenersAsked = -LISTENER_INTERVAL
+        self._pathsAsked = -UNIX_INTERVAL
 
     def prepare(self) -> None:
         """Find new processes and listening proxies before a flow has to wait for that."""
@@ -70,7 +76,9 @@ class OwnerLookup:
             return
         deadline = self._budget.begin()
         try:
-            self._adopt(self._proxies.listeners(), deadline)
+            listeners = self._proxies.listeners()
+            self._sought &= listeners
+            self._adopt(listeners, deadline)
             self._search.prepare(deadline)
         except OutOfTime:
             pass
@@ -87,8 +95,10 @@ class OwnerLookup:
         """
         self._search.reset(table)
         self._handover.reset(table)
-        # Proxies that listen since the scan began are still to be found.
+        # Proxies that listen since the scan began are still to be found.  If the scan has not
+        # found who listens, it cannot be seen here, and waiting would not help.
         self._listeners = listeners
+        self._sought -= listeners
 
     @property
     def mayGuess(self) -> bool:
@@ -160,6 +170,9 @@ class OwnerLookup:
         finally:
             if self._search.overflowed:
                 self._schedule.soon()
+        if self._sought and not owner.excluded:
+            # It may be a flow of the proxy that has just begun to listen.
+            raise OutOfTime
         if not owner.pid and self._budget.isLong():
             self._learn(found.inode)
         if not owner.excluded:
@@ -202,11 +215,16 @@ class OwnerLookup:
         if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
             return
         self._listenersAsked = now
-        self._adopt(self._proxies.sample(), deadline)
+        listeners = frozenset(found.inode for found in self._proxies.sample())
+        if not 0 <= now - self._pathsAsked < UNIX_INTERVAL:
+            self._pathsAsked = now
+            listeners |= self._proxies.atPaths()
+        self._adopt(listeners, deadline)
 
     def _adopt(self, listeners: frozenset[int], deadline: float) -> None:
-        new = listeners - self._listeners
-        if new:
+        """Find the processes of new proxies; flows wait for those that are not found at once."""
+        self._sought |= listeners - self._listeners
+        self._listeners |= listeners
+        if self._sought:
             self._schedule.soon()
-            self._search.adoptProxies(new, deadline)
-            self._listeners |= new
+            self._sought -= self._search.adoptProxies(self._sought, deadline)

@@ -221,22 +221,26 @@ class Search:
                 return Found(pid, place, self._newcomers.examine(pid))
         return None
 
-    def adoptProxies(self, inodes: frozenset[int], deadline: float) -> None:
+    def adoptProxies(self, inodes: Collection[int], deadline: float) -> set[int]:
         """
         Find new processes that have one of some listening sockets: a proxy that was started
         since the last scan.
 
+        @return: the inodes of those that were found.
         @raise OutOfTime: the deadline passed.
         @raise OSError: /proc cannot be read.
         """
         if not self._newcomers.look(deadline):
             raise OutOfTime
+        settled: set[int] = set()
         for pid in self._newcomers.pids:
-            if self._descriptors.search(pid, inodes, deadline) is not None:
-                process = self._processes.process(pid)
-                if process is not None:
-                    self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
-                    self._forget()
+            descriptor = self._descriptors.search(pid, inodes, deadline)
+            process = None if descriptor is None else self._processes.process(pid)
+            if descriptor is not None and process is not None:
+                self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
+                self._forget()
+                settled.add(self._processes.socketAt(pid, descriptor))
+        return settled
 
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """

@@ -96,15 +96,15 @@ class KernelSockets:
             if sends(answer, flow.protocol, local, remote) and takes(answer, local.host)
         ]
 
-    def listener(self, endpoint: Endpoint) -> int:
+    def listener(self, endpoint: Endpoint) -> FlowSocket | None:
         """See L{ISockets.listener}."""
         # For a connection that does not exist the kernel finds the listening socket.
         anyone = Endpoint("::" if ":" in endpoint.host else "0.0.0.0", 0)
         for answer in self._ask(
             lambda number: askForOne(number, Protocol.TCP, endpoint, anyone, 0)
         ):
-            return answer.socket.inode
-        return 0
+            return answer.socket
+        return None
 
     def listening(self, endpoint: Endpoint) -> list[int]:
         """See L{ISockets.listening}."""

@@ -244,14 +244,17 @@ class FakeSockets:
             and each.remote in (None, flow.destination)
         ]
 
-    def listener(self, endpoint: Endpoint) -> int:
+    def listener(self, endpoint: Endpoint) -> FlowSocket | None:
         """See L{ISockets.listener}."""
-        return next(iter(self.listening(endpoint)), 0)
+        return next(iter(self._listening(endpoint)), None)
 
     def listening(self, endpoint: Endpoint) -> list[int]:
         """See L{ISockets.listening}."""
+        return [found.inode for found in self._listening(endpoint)]
+
+    def _listening(self, endpoint: Endpoint) -> list[FlowSocket]:
         self._check()
-        return [each.found.inode for each in self.open if each.listens and _takes(each, endpoint)]
+        return [each.found for each in self.open if each.listens and _takes(each, endpoint)]
 
     def listeningAt(self, path: str) -> list[int]:
         """See L{ISockets.listeningAt}."""

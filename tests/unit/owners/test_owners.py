@@ -186,19 +186,65 @@ class LocalProxyTests(LocalCase):
         self.program(60, "/usr/bin/proxy")
         self.sockets.paths["/run/proxy.sock"] = [900]
         self.processes.open(60, 900)
-        self.clock.advance(LOOK_INTERVAL)
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
 
+    def test_unixBusy(self) -> None:
+        """The list of unix sockets is read at most ten times a second, however many flows come."""
+        self.proxy = "socks5:///run/proxy.sock"
+        owners = self.owners("")
+        self.program(60, "/usr/bin/wget")
+        listeningAt = mock.Mock(return_value=[])
+        self.patch(self.sockets, "listeningAt", listeningAt)
+        for _ in range(20):
+            self.assertEqual(self.excluded(owners), "")
+            self.clock.advance(0.02)
+        self.assertLessEqual(listeningAt.call_count, 4)
+
     def test_begins(self) -> None:
-        """A process that begins to listen long after its start is known after a scan."""
+        """Flows wait for the scan that finds a process that listens long after its start."""
         self.program(60, "/usr/bin/microsocks")
         self.processes.now += 100
         owners = self.owners("")
         self.listen(60)
-        self.assertEqual(self.excluded(owners), "")
+        owner = self.wait(owners)
+        self.clock.advance(EARLY_INTERVAL)
+        self.assertNoResult(owner)
+        self.finish()
+        self.clock.advance(ROUND_INTERVAL)
+        found = self.successResultOf(owner)
+        assert found is not None
+        self.assertEqual(found.excluded, LOCAL_PROXY)
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_unseen(self) -> None:
+        """A listening socket that no process has holds flows no longer than one scan."""
+        owners = self.owners("")
+        self.program(60, "/usr/bin/wget")
+        self.sockets.add(Protocol.TCP, Endpoint("127.0.0.1", 1080), listens=True)
+        owner = self.wait(owners)
         self.clock.advance(EARLY_INTERVAL)
         self.finish()
-        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        self.clock.advance(ROUND_INTERVAL)
+        self.assertEqual(self.successResultOf(owner), Owner(0, 1000, cgroup="/"))
+        self.assertEqual(self.excluded(owners), "")
+
+    def test_vanishes(self) -> None:
+        """A socket that listens no longer is not waited for."""
+        owners = self.owners("")
+        self.program(60, "/usr/bin/wget")
+        self.sockets.add(Protocol.TCP, Endpoint("127.0.0.1", 1080), listens=True)
+        owner = self.wait(owners)
+        del self.sockets.open[-1]
+        self.clock.advance(LOOK_INTERVAL)
+        self.clock.advance(ROUND_INTERVAL)
+        self.assertEqual(self.successResultOf(owner), Owner(0, 1000, cgroup="/"))
+
+    def test_others(self) -> None:
+        """While a new proxy is being found, flows that are excluded anyway do not wait."""
+        owners = self.owners("curl")
+        self.program(60, "/usr/bin/curl")
+        self.sockets.add(Protocol.TCP, Endpoint("127.0.0.1", 1080), listens=True)
+        self.assertEqual(self.excluded(owners), "curl")
 
     def test_startsAgain(self) -> None:
         """A proxy that was restarted is known, and its predecessor forgotten."""
