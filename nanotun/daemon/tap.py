@@ -30,6 +30,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.notify import Notifier
+from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import CHECK_LIMIT, Patience
 from nanotun.daemon.privileges import SEARCHING, makePrivileges
 from nanotun.daemon.reload import Live
@@ -188,7 +189,10 @@ def makeService(options: Options) -> IService:
     recording = () if privileges.lacking(SEARCHING) else (recorder,)
     before = (signals, *recording, privileges, lock, alone, live, marked)
     undo = routes or leftovers
-    after = (control, notifier) if undo is None else (undo, control, notifier)
+    # Twice, because excluded processes go on connecting while the routes are set.
+    older = OlderConnections(live)
+    routing = (older,) if undo is None else (older, undo, older)
+    after = (*routing, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),

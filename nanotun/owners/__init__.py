@@ -19,6 +19,7 @@ from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.descriptors import Descriptors
+from nanotun.owners.established import Established, markSocket
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
@@ -88,11 +89,12 @@ def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
         lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
         trouble,
     )
+    search = Search(processes, cgroups, newcomers, descriptors, time.thread_time)
     lookup = OwnerLookup(
         sockets,
         cgroups,
         matcher,
-        Search(processes, cgroups, newcomers, descriptors, time.thread_time),
+        search,
         proxies,
         schedule,
         trouble,
@@ -111,4 +113,5 @@ def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
         reactor,
         time.thread_time,
         os.getpid,
+        Established(processes, sockets, search, markSocket),
     )

@@ -105,6 +105,15 @@ class ISockets(Interface):
     def listeningAt(path: str) -> list[int]:
         """The inodes of the unix sockets that accept connections to C{path}."""
 
+    def outward() -> frozenset[int]:
+        """
+        The inodes of the sockets whose packets leave for other machines, past our own
+        device: TCP connections that are open or being opened, and UDP sockets.  Sockets
+        with a mark, ours or another program's, are left out.
+
+        @raise OSError: as from C{find}.
+        """
+
     def close() -> None:
         """Close the connection to the kernel; may be called twice."""
 

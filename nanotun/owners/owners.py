@@ -18,6 +18,7 @@ from nanotun.flow import Flow, Owner
 from nanotun.interfaces import IOwners, IPart
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import OutOfTime
+from nanotun.owners.established import Established
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
@@ -34,6 +35,7 @@ LOOK_INTERVAL = 0.5
 class Owners:
     """
     @ivar misses: see L{IOwners}.
+    @ivar established: keeps connections that are older than the daemon.
     @param schedule: not started.
     @param trouble: stopped by L{stop}.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
@@ -56,8 +58,10 @@ class Owners:
         clock: IReactorTime,
         spent: Callable[[], float],
         ownPid: Callable[[], int],
+        established: Established,
     ) -> None:
         self.misses = 0
+        self.established = established
         self._processes = processes
         self._sockets = sockets
         self._cgroups = cgroups

@@ -5,6 +5,7 @@ From a socket to the excluded process that has it, if any.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -105,6 +106,16 @@ class Search:
         @raise OSError: /proc cannot be read.
         """
         self._newcomers.look(deadline)
+
+    def excluded(self) -> list[int]:
+        """
+        The pids of all excluded processes, with those that were started since the last scan.
+
+        @raise OSError: /proc cannot be read.
+        """
+        self._newcomers.look(math.inf)
+        newcomers = [excluded.process.pid for excluded in self._newcomers.excluded]
+        return list(dict.fromkeys([*newcomers, *self._table.excluded]))
 
     def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Found:
         """

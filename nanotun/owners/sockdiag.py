@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
+from nanotun.addresses import OWN4, OWN6
 from nanotun.flow import Endpoint, Protocol
 from nanotun.linux import netlink
 from nanotun.linux.netlink import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
@@ -31,6 +32,9 @@ _CGROUP_ID = 21
 #: A bit for each state of linux/tcp_states.h; TCP_LISTEN is 10.
 ALL_STATES = 0xFFFFFFFF
 LISTENING = 1 << 10
+#: ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK and CLOSING: a process may
+#: have these connections open, and packets of them are still to come.
+OPEN = sum(1 << state for state in (1, 2, 4, 5, 8, 9, 11))
 
 #: struct inet_diag_req_v2 up to its addresses.
 _REQUEST = struct.Struct("=BBBBI")
@@ -46,6 +50,8 @@ _UINT64 = struct.Struct("=Q")
 _NOWHERE = b"\0" * 16
 #: RFC 4291, section 2.5.5.2.
 _MAPPED = b"\0" * 10 + b"\xff\xff"
+
+_OWN = {4: ip_network(OWN4), 6: ip_network(OWN6)}
 
 
 class Answer(NamedTuple):
@@ -107,6 +113,7 @@ def askForPort(number: int, protocol: Protocol, family: int, port: int, states: 
     """
     The request for all sockets of one family with this local port.
 
+    @param port: 0 for all ports.
     @param states: a bit for each state to include.
     """
     return netlink.pack(
@@ -184,3 +191,20 @@ def takes(answer: Answer, host: str) -> bool:
     if answer.family == AF_INET6 and answer.local.startswith(_MAPPED):
         return family == AF_INET and answer.local[12:] in (packed[:4], b"\0\0\0\0")
     return (answer.family, answer.local) == (family, packed)
+
+
+def leaves(answer: Answer) -> bool:
+    """
+    Whether a socket without a mark talks to other machines, past our own device: from that
+    its packets would have the device's address.
+    """
+    if answer.socket.mark or not answer.socket.inode:
+        return False
+    if answer.local == _NOWHERE:
+        # It is a UDP socket, and each datagram gets an address of its own.
+        return True
+    length = 4 if answer.family == AF_INET else 16
+    address = ip_address(answer.local[:length])
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    return not address.is_loopback and address not in _OWN[address.version]

@@ -17,10 +17,12 @@ from nanotun.owners.interfaces import ISockets
 from nanotun.owners.sockdiag import (
     ALL_STATES,
     LISTENING,
+    OPEN,
     Answer,
     answers,
     askForOne,
     askForPort,
+    leaves,
     sends,
     takes,
 )
@@ -28,6 +30,10 @@ from nanotun.owners.values import FlowSocket
 
 #: How often one question's answers are read at most.
 _READ_LIMIT = 64
+
+#: How often if it is about all sockets: 32 KiB hold a hundred, and a machine has at most some
+#: hundred thousand.
+_LONG_LIMIT = 4096
 
 #: __SO_ACCEPTCON of linux/net.h: the socket accepts connections.
 _ACCEPTS = 0x10000
@@ -129,7 +135,19 @@ class KernelSockets:
             return []
         return found
 
-    def _onPort(self, protocol: Protocol, port: int, states: int) -> list[Answer]:
+    def outward(self) -> frozenset[int]:
+        """See L{ISockets.outward}."""
+        asked = ((Protocol.TCP, OPEN), (Protocol.UDP, ALL_STATES))
+        return frozenset(
+            answer.socket.inode
+            for protocol, states in asked
+            for answer in self._onPort(protocol, 0, states, _LONG_LIMIT)
+            if leaves(answer)
+        )
+
+    def _onPort(
+        self, protocol: Protocol, port: int, states: int, reads: int = _READ_LIMIT
+    ) -> list[Answer]:
         found: list[Answer] = []
         for family in (AF_INET, AF_INET6):
             found += self._ask(
@@ -137,15 +155,19 @@ class KernelSockets:
                     number, protocol, family, port, states
                 ),
                 dump=True,
+                reads=reads,
             )
         return found
 
-    def _ask(self, request: Callable[[int], bytes], dump: bool = False) -> list[Answer]:
+    def _ask(
+        self, request: Callable[[int], bytes], dump: bool = False, reads: int = _READ_LIMIT
+    ) -> list[Answer]:
         """
         Ask one question.
 
         @param request: makes the message from its sequence number.
         @param dump: whether there is more than one answer.
+        @param reads: see L{_READ_LIMIT}.
         """
         asked = self._socket
         if asked is None:
@@ -154,7 +176,7 @@ class KernelSockets:
         self._number = self._number % 0xFFFFFFFF + 1
         asked.send(request(self._number))
         found: list[Answer] = []
-        for _ in range(_READ_LIMIT):
+        for _ in range(reads):
             try:
                 data = asked.recv(READ_SIZE)
             except BlockingIOError:

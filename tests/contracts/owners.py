@@ -230,6 +230,16 @@ class SocketsContract(Base):
             self.assertEqual(sockets.listening(Endpoint(host, place.port)), [])
             self.assertIsNone(sockets.listener(Endpoint(host, place.port)))
 
+    def test_outward(self) -> None:
+        """
+        A UDP socket without an address talks to other machines; connections on the loopback
+        and sockets that listen do not.
+        """
+        wanted = {self.bind(host)[1] for host in ("0.0.0.0", "::")}
+        others = {self.connect(protocol, host)[1] for protocol in Protocol for host in LOOPBACKS}
+        others |= {self.listen(host)[1] for host in ("127.0.0.1", "0.0.0.0", "::")}
+        self.assertEqual(self.makeSockets().outward() & (wanted | others), wanted)
+
     def test_close(self) -> None:
         """After a close nothing is found, and a second close is harmless."""
         flow, _ = self.connect(Protocol.TCP, "127.0.0.1")

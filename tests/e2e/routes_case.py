@@ -15,6 +15,7 @@ from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import PROJECT_ROOT, Child, LabError, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
+from tests.e2e.lab.sshd import SshD
 from tests.e2e.lab.topology import Family
 
 FAMILIES = (HOST4, HOST6)
@@ -60,7 +61,7 @@ class RoutesCase(LabCase):
         self.addCleanup(server.stop)
         return server
 
-    def settings(self, server: Dante, **settings: object) -> dict[str, object]:
+    def settings(self, server: Dante | SshD, **settings: object) -> dict[str, object]:
         """The settings of a daemon."""
         return {
             "proxy": server.url(HOST4),
@@ -71,7 +72,7 @@ class RoutesCase(LabCase):
             **settings,
         }
 
-    def daemon(self, server: Dante, **settings: object) -> Daemon:
+    def daemon(self, server: Dante | SshD, **settings: object) -> Daemon:
         """Start a daemon and wait until it has set its routes."""
         self._daemons += 1
         directory = self.directory / f"daemon-{self._daemons}"

@@ -17,6 +17,7 @@ from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
 from nanotun.daemon.notify import Notifier
+from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import Patience
 from nanotun.daemon.privileges import Privileges, makePrivileges
 from nanotun.daemon.reload import Live
@@ -28,6 +29,7 @@ from nanotun.flow import Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.owners.recorder import Recorder
+from nanotun.routing.routes import Routes
 from nanotun.testing import MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
@@ -101,11 +103,33 @@ class MakeServiceTests(SynchronousTestCase):
         Signals are handled and privileges dropped before anything else starts, then the
         lock is taken, and systemd is notified last.
         """
-        (tunnel,) = (s for s in cast(Any, makeService(self.options())) if type(s) is NanotunService)
-        parts = tunnel.parts
+        parts = self.tunnel(self.options()).parts
         first = [type(part) for part in parts.before[:3]]
         self.assertEqual(first, [Signals, Privileges, InstanceLock])
         self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_older(self) -> None:
+        """Connections are kept just before the routes are set, and once more just after."""
+        options = self.options("direct://", "--auto-route", "--exclude", "curl")
+        kept: list[str] = []
+        older = [p for p in self.tunnel(options).parts.after if isinstance(p, OlderConnections)]
+        for part in older:
+            owners = part._live.current.owners
+            assert owners is not None
+            self.patch(owners.established, "keep", lambda: kept.append("kept"))
+            part.start()
+            part.stop()
+        self.assertEqual(kept, ["kept"] * 2)
+        parts = self.tunnel(options).parts.after
+        places = [place for place, part in enumerate(parts) if isinstance(part, OlderConnections)]
+        self.assertEqual(places, [0, 2])
+        self.assertIsInstance(parts[1], Routes)
+        # Without owners there is nothing to keep.
+        self.tunnel(self.options()).parts.after[0].start()
+
+    def tunnel(self, options: Options) -> NanotunService:
+        """The service that contains the tunnel."""
+        return next(s for s in cast(Any, makeService(options)) if type(s) is NanotunService)
 
     def test_record(self) -> None:
         """

@@ -17,6 +17,7 @@ from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import Descriptors, OutOfTime
+from nanotun.owners.established import Established
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
@@ -109,6 +110,7 @@ class OwnersCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             lambda: OWN,
+            Established(self.processes, self.sockets, search, lambda *socket: True),
         )
 
     def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:

@@ -19,7 +19,7 @@ from nanotun.owners.inheritance import propagate
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
-from nanotun.owners.sockdiag import Answer, answers, askForOne, packAddress, sends, takes
+from nanotun.owners.sockdiag import Answer, answers, askForOne, leaves, packAddress, sends, takes
 from nanotun.owners.values import Excluded, FlowSocket, Process, ProcStat
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeSockets
@@ -272,6 +272,23 @@ class MessageTests(SynchronousTestCase):
         mapped = answer._replace(family=10, local=b"\0" * 10 + b"\xff\xff" + b"\xc0\0\2\1")
         self.assertTrue(takes(mapped, HERE.host))
         self.assertFalse(takes(mapped, THERE.host))
+
+    def test_leaves(self) -> None:
+        """Sockets without a mark talk to others, unless from a loopback address or our own."""
+        for host, expected in (
+            ("192.0.2.1", True), ("2001:db8::1", True), ("0.0.0.0", True), ("::", True),
+            ("127.0.0.2", False), ("::1", False), ("198.18.0.2", False), ("198.19.0.2", False),
+            ("fdfe:dcba:9876::2", False),
+        ):  # fmt: skip
+            family, local = packAddress(host)
+            answer = self.answer()._replace(family=family, local=local)
+            self.assertEqual(leaves(answer), expected, host)
+            if family == 2:
+                mapped = b"\0" * 10 + b"\xff\xff" + local[:4]
+                self.assertEqual(leaves(answer._replace(family=10, local=mapped)), expected, host)
+        found = self.answer().socket
+        self.assertFalse(leaves(self.answer()._replace(socket=found._replace(mark=1))))
+        self.assertFalse(leaves(self.answer(inode=0)))
 
 
 class LookupBudgetTests(SynchronousTestCase):
