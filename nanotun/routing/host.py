@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
+from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.users import uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
@@ -91,6 +92,7 @@ class HostReader:
     @param wishes: what the settings ask for.
     @param servers: literal addresses of servers that the daemon itself talks to.
     @param root: the folder of sysctls.
+    @param isOwn: see L{isOwnAddress}.
     """
 
     def __init__(
@@ -99,11 +101,13 @@ class HostReader:
         wishes: Wishes,
         servers: Iterable[str] = (),
         root: str = "/proc/sys",
+        isOwn: Callable[[str], bool] = isOwnAddress,
     ) -> None:
         self._kernel = kernel
         self._wishes = wishes
         self._servers = tuple(servers)
         self._root = root
+        self._isOwn = isOwn
 
     def read(
         self,
@@ -126,6 +130,7 @@ class HostReader:
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
             if self._wishes.killSwitch:
                 earlier, unclear = self._kernel.earlier()
+            behind = tuple(each for each in proxies if not self._isOwn(each))
         except OSError as error:
             raise RoutingError(
                 f"The network interfaces cannot be listed: {error.strerror}."
@@ -157,6 +162,7 @@ class HostReader:
             proxies=proxies,
             earlier=tuple(each for each in earlier if each.device not in uplinks),
             unclear=tuple(sorted(set(unclear))),
+            behind=behind,
         )
 
 

@@ -62,6 +62,9 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
     if rule.to:
         message["dst"], length = rule.to.split("/")
         message["dst_len"] = int(length)
+    if rule.source:
+        message["src"], length = rule.source.split("/")
+        message["src_len"] = int(length)
     if rule.transport:
         message["ip_proto"] = _TRANSPORTS[rule.transport]
     if rule.sourcePort:
@@ -85,6 +88,7 @@ _KNOWN = frozenset(
         "FRA_FWMARK",
         "FRA_FWMASK",
         "FRA_DST",
+        "FRA_SRC",
         "FRA_IP_PROTO",
         "FRA_SPORT_RANGE",
         "FRA_DPORT_RANGE",
@@ -123,7 +127,7 @@ def ruleOf(message: Any) -> Rule | None:
         attributes.get("FRA_PROTOCOL") != PROTOCOL
         or not set(attributes) <= _KNOWN
         or message["action"] not in actions
-        or message["src_len"]
+        or bool(message["src_len"]) != ("FRA_SRC" in attributes)
         or attributes.get("FRA_FWMASK", _WHOLE) != _WHOLE
     ):
         return None
@@ -145,6 +149,7 @@ def ruleOf(message: Any) -> Rule | None:
         int(attributes.get("FRA_DPORT_RANGE", "0").split(":")[0]),
         (first, last) if uids else None,
         attributes.get("FRA_IIFNAME", ""),
+        f"{attributes['FRA_SRC']}/{message['src_len']}" if "FRA_SRC" in attributes else "",
     )
 
 

@@ -10,6 +10,7 @@ the kernel reads them::
     7410  from an SSH server's port                         goto 7499
     7415  DHCP, to renew a lease                            goto 7499
     7420  to a proxy                                        goto 7499
+    7421  from a proxy behind this machine                  goto 7499
     7430  of an excluded user                               goto 7499
     7440  to the link, and with C{lan: direct} to the LAN   goto 7499
     7450  not marked                                        lookup 28276
@@ -25,6 +26,9 @@ The reasons:
    router advertisements) therefore has no effect, which no C{suppress_prefixlength} would
    achieve for all lengths.  A DHCP server could also make a public network a connected one:
    networks larger than L{LARGEST4} and L{LARGEST6} are not believed.
+ - What a proxy sends by way of this machine, such as one in a container, is its own
+   traffic, whatever it is: in the tunnel it would come back to the proxy for ever.  No
+   socket of this machine has that source, because its own addresses are never among them.
  - Without the tunnel's device its table has no route, and lookups continue: in C{main}, or
    with C{killSwitch} at C{unreachable}.  That is a rule, not a route, because IPv6 ignores
    an unreachable route if the socket is bound to an interface.
@@ -60,6 +64,7 @@ OWN = 7405
 SSH = 7410
 DHCP = 7415
 PROXY = 7420
+BEHIND = 7421
 USERS = 7430
 LAN = 7440
 TUNNEL = 7450
@@ -162,6 +167,11 @@ def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
         past(PROXY, to=f"{each}/{each.max_prefixlen}")
         for each in proxies[:EXCEPTIONS_LIMIT]
         # The kernel delivers to its own addresses before it reads these rules.
+        if each.version == family and not each.is_loopback and not each.is_unspecified
+    ]
+    rules += [
+        past(BEHIND, source=f"{each}/{each.max_prefixlen}")
+        for each in map(ip_address, host.behind[:EXCEPTIONS_LIMIT])
         if each.version == family and not each.is_loopback and not each.is_unspecified
     ]
     rules += [past(USERS, uids=(uid, uid), incoming=LOCAL) for uid in wishes.uids]

@@ -37,6 +37,7 @@ class Rule(NamedTuple):
     @ivar uids: the first and the last user; L{None} for all.
     @ivar incoming: the interface by which a packet arrived; C{"lo"} for packets that this
         machine sends; empty for any.
+    @ivar source: source with prefix length; empty for any.
     """
 
     family: int
@@ -51,6 +52,7 @@ class Rule(NamedTuple):
     destinationPort: int = 0
     uids: tuple[int, int] | None = None
     incoming: str = ""
+    source: str = ""
 
     def command(self, verb: str) -> str:
         """
@@ -61,6 +63,7 @@ class Rule(NamedTuple):
         words = [f"ip -{self.family} rule {verb} pref {self.priority}"]
         words += ["not"] if self.invert else []
         words += [f"to {self.to}"] if self.to else []
+        words += [f"from {self.source}"] if self.source else []
         words += [f"iif {self.incoming}"] if self.incoming else []
         words += [f"fwmark {self.mark:#x}"] if self.mark else []
         words += [f"uidrange {self.uids[0]}-{self.uids[1]}"] if self.uids is not None else []
@@ -157,6 +160,8 @@ class Host(NamedTuple):
     @ivar earlier: what other programs' rules let past before ours; only read with a kill
         switch.
     @ivar unclear: priorities of such rules of which that cannot be told.
+    @ivar behind: the proxies' addresses that are not this machine's own: whatever such a
+        proxy sends by way of this machine is its own.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -169,6 +174,7 @@ class Host(NamedTuple):
     proxies: tuple[str, ...] = ()
     earlier: tuple[Earlier, ...] = ()
     unclear: tuple[int, ...] = ()
+    behind: tuple[str, ...] = ()
 
 
 class Wishes(NamedTuple):

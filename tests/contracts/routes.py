@@ -18,7 +18,10 @@ DEVICE = "nano0"
 #: One of each shape, for both families.
 RULES = tuple(
     rule
-    for family, network in ((4, "10.0.0.0/8"), (6, "fd00::/8"))
+    for family, network, proxy in (
+        (4, "10.0.0.0/8", "172.17.0.2/32"),
+        (6, "fd00::/8", "fd17::2/128"),
+    )
     for rule in (
         Rule(family, 7499, "nop"),
         Rule(family, 7400, "goto", 7499, mark=SOCKET_MARK),
@@ -26,6 +29,7 @@ RULES = tuple(
         Rule(family, 7405, "lookup", TABLE, to=network),
         Rule(family, 7410, "goto", 7499, transport="tcp", sourcePort=22),
         Rule(family, 7415, "goto", 7499, transport="udp", sourcePort=68, destinationPort=67),
+        Rule(family, 7421, "goto", 7499, source=proxy),
         Rule(family, 7430, "goto", 7499, uids=(1000, 1000)),
         Rule(family, 7430, "goto", 7499, uids=(0, 0)),
         Rule(family, 7450, "lookup", TABLE, mark=SOCKET_MARK, invert=True),

@@ -9,7 +9,8 @@ and multicast, with IGMP and MLD, and neighbour discovery.
 Forwarded packets pass two of the kernel's hooks, because only at the first of them every
 kernel still knows by which interface they have arrived.  The lines for what this machine
 itself sends are at the second, which forwarded packets do not reach without having been
-let past at the first.
+let past at the first.  What passes because of its source is marked at the first, because
+another program's NAT may have replaced the source at the second.
 
 Everything else is dropped, not rejected: while the daemon runs, its routing rules are back
 in an instant, and a segment that was dropped is sent again, whereas a connection that was
@@ -79,6 +80,9 @@ def _nftBody(
     yield "\tchain forwarded {"
     yield f"\t\t{hook.format('forward', _PRIORITY)}"
     yield f'\t\tiifname "{device}" meta mark set {_MARK}'
+    for rule in _past(rules):
+        if rule.source:
+            yield f"\t\t{_word(rule.family)} saddr {rule.source} meta mark set {_MARK}"
     yield "\t\tjump both\n\t}"
     yield "\tchain leaving {"
     yield f"\t\t{hook.format('postrouting', _PRIORITY)}"
@@ -124,6 +128,9 @@ def _iptablesBody(
 ) -> Iterator[str]:
     forwarded, leaving = (f"-A {chain}" for chain in JUMPS.values())
     yield f"{forwarded} -i {device} -j MARK --set-xmark {_MARK}/0xffffffff"
+    for rule in _past(rules):
+        if rule.source and rule.family == version:
+            yield f"{forwarded} -s {rule.source} -j MARK --set-xmark {_MARK}/0xffffffff"
     kinds = ("BROADCAST", "MULTICAST") if version == 4 else ("MULTICAST",)
     for kind in kinds:
         yield f"{leaving} -m addrtype --dst-type {kind} -j RETURN"
@@ -183,11 +190,15 @@ def _past(rules: Sequence[Rule]) -> Iterator[Rule]:
         plain = Rule(0, 0, "")
         if asked == plain._replace(mark=SOCKET_MARK):
             continue
-        local = asked.incoming == LOCAL and not (asked.mark or asked.invert or asked.to)
+        local = asked.incoming == LOCAL and not (
+            asked.mark or asked.invert or asked.to or asked.source
+        )
         ports = bool(asked.sourcePort or asked.destinationPort)
         if local and (asked.uids is not None or ports) and ports == bool(asked.transport):
             yield rule
         elif asked == plain._replace(to=asked.to) and asked.to:
+            yield rule
+        elif asked == plain._replace(source=asked.source) and asked.source:
             yield rule
         elif asked != plain._replace(incoming=asked.incoming) or not asked.incoming or local:
             raise ValueError(f"the switch table has no line for '{rule.command('add')}'")

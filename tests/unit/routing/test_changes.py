@@ -17,6 +17,7 @@ from tests.unit.routing.routing_cases import RoutingCase
 RULE = Rule(4, 7430, "goto", 7499, uids=(7, 7))
 LAST = Rule(4, 7499, "nop")
 CATCH = Rule(4, 7450, "lookup", 28276, mark=0x6E74, invert=True)
+BEHIND = Rule(4, 7421, "goto", 7499, source="172.17.0.2/32")
 ROUTE = Route(6, "nano0")
 SETTING = Sysctl("net/ipv4/conf/up0/rp_filter", "2", "1")
 
@@ -28,7 +29,7 @@ class ChangeTests(RoutingCase):
         """Each is applied and holds, until another process undoes it from its record."""
         self.sysctl("up0").write_text("1\n")
         changes = self.changes()
-        for value in (RULE, ROUTE, SETTING):
+        for value in (RULE, BEHIND, ROUTE, SETTING):
             change = changes.make(value)
             verifyObject(IChange, change)
             self.assertFalse(change.holds())
@@ -43,6 +44,14 @@ class ChangeTests(RoutingCase):
             self.assertFalse(self.changes().make(value).holds())
             other.undo()
         self.assertEqual(self.sysctl("up0").read_text(), "1")
+
+    def test_olderRecord(self) -> None:
+        """A rule in a journal from before rules had sources is still undone."""
+        record = json.loads(json.dumps(self.changes().make(RULE).record()))
+        del record["source"]
+        self.assertEqual(
+            self.changes().fromRecord("rule", record).describeUndo(), RULE.command("del")
+        )
 
     def test_errors(self) -> None:
         """If the kernel refuses a change, the error is one sentence with the command to type."""

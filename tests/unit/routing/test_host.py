@@ -87,8 +87,21 @@ class ReaderTests(RoutingCase):
         """Read the machine's state."""
         cached = CachedRoutes(self.kernel)
         wishes = Wishes("nano0", killSwitch=killSwitch)
-        reader = HostReader(cached, wishes, ("192.0.2.53",), str(self.root))
+        reader = HostReader(
+            cached, wishes, ("192.0.2.53",), str(self.root), lambda host: host in self.own
+        )
         return reader.read(("9.9.9.9",), (22,), before or {})
+
+    def setUp(self) -> None:
+        """A machine that has none of the addresses."""
+        super().setUp()
+        self.own: set[str] = set()
+
+    def test_behind(self) -> None:
+        """A proxy may be behind this machine unless its address is this machine's own."""
+        self.assertEqual(self.read().behind, ("9.9.9.9",))
+        self.own.add("9.9.9.9")
+        self.assertEqual(self.read().behind, ())
 
     def test_host(self) -> None:
         """The tunnel is no uplink, and IPv6 is used if there is an address or a gateway."""

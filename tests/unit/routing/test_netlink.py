@@ -105,9 +105,18 @@ class MessageTests(SynchronousTestCase):
             self.message(FRA_OIFNAME="up0"),
             self.message(FRA_FWMASK=0xFF),
             {**self.message(), "src_len": 8},
+            self.message(FRA_SRC="172.17.0.2"),
             {**self.message(), "action": 6},
         ):
             self.assertIsNone(ruleOf(message))
+
+    def test_source(self) -> None:
+        """A rule about a source is read as it was sent."""
+        rule = Rule(4, 7421, "goto", 7499, source="172.17.0.2/32")
+        sent = ruleMessage(rule)
+        self.assertEqual((sent["src"], sent["src_len"]), ("172.17.0.2", 32))
+        message = self.message(FRA_PRIORITY=7421, FRA_GOTO=7499, FRA_SRC="172.17.0.2")
+        self.assertEqual(ruleOf({**message, "action": 2, "src_len": 32}), rule)
 
     def earlier(self, **attributes: Any) -> list[Earlier] | None:
         """What another program's rule lets past; table 52 leads to tailscale0, 53 nowhere."""

@@ -19,6 +19,7 @@ HOST = Host(
     ),
     sshPorts=(22, 2222),
     proxies=("9.9.9.9", "2001:db8:9::9", "127.0.0.1", "::1", "0.0.0.0"),
+    behind=("172.17.0.2", "fd17::2", "127.0.0.1", "::1", "0.0.0.0", "::"),
 )
 
 
@@ -38,6 +39,7 @@ def routeOf(
     sport: int = 40000,
     dport: int = 443,
     incoming: str = "lo",
+    source: str = "",
 ) -> str:
     """
     Walk through the rules as the kernel does.
@@ -58,6 +60,7 @@ def routeOf(
             continue
         matches = (
             (not rule.to or address in ip_network(rule.to))
+            and (not rule.source or (source and ip_address(source) in ip_network(rule.source)))
             and (not rule.mark or rule.mark == mark)
             and (rule.uids is None or rule.uids[0] <= uid <= rule.uids[1])
             and (not rule.incoming or rule.incoming == incoming)
@@ -65,7 +68,7 @@ def routeOf(
             and (not rule.sourcePort or rule.sourcePort == sport)
             and (not rule.destinationPort or rule.destinationPort == dport)
         )
-        if matches == rule.invert:
+        if bool(matches) == rule.invert:
             continue
         if rule.action == "goto":
             # A goto whose target is missing is passed over.
@@ -105,6 +108,21 @@ class WayTests(SynchronousTestCase):
                 self.assertEqual(routeOf(host, begun, uid=7), "main")
             self.assertEqual(routeOf("192.168.1.7", begun), "main")
             self.assertEqual(routeOf("9.9.9.9", begun), "main")
+
+    def test_behind(self) -> None:
+        """
+        Everything that a proxy behind this machine sends bypasses the tunnel, also with a kill
+        switch, and nothing of its neighbours or of this machine itself does.
+        """
+        plans = changes(WISHES._replace(killSwitch=True))
+        for to, proxy, others in (
+            ("1.1.1.1", "172.17.0.2", ("172.17.0.3", "172.17.0.1", "127.0.0.1", "0.0.0.0", "")),
+            ("2606:4700::1111", "fd17::2", ("fd17::3", "fd17::1", "::1", "::", "")),
+        ):
+            for port in (53, 443):
+                self.assertEqual(routeOf(to, plans, source=proxy, dport=port), "main")
+            for other in others:
+                self.assertEqual(routeOf(to, plans, source=other), "tunnel", other)
 
     def test_ssh(self) -> None:
         """Answers of an SSH server bypass the tunnel."""
@@ -253,8 +271,9 @@ class ShapeTests(SynchronousTestCase):
             (Interface("up0", tuple(f"9.0.{n}.0/24" for n in range(200))),),
             sshPorts=tuple(range(1, 1000)),
             proxies=tuple(f"9.9.9.{n}" for n in range(200)),
+            behind=tuple(f"9.9.9.{n}" for n in range(200)),
         )
-        self.assertLess(len(changes(host=host)), 2 * (3 * EXCEPTIONS_LIMIT + 30))
+        self.assertLess(len(changes(host=host)), 2 * (4 * EXCEPTIONS_LIMIT + 30))
 
 
 class CommandTests(SynchronousTestCase):
@@ -274,11 +293,12 @@ class CommandTests(SynchronousTestCase):
             sourcePort=5,
             destinationPort=6,
             uids=(7, 8),
+            source="fd17::2/128",
         )
         self.assertEqual(
             rule.command("add"),
-            "ip -6 rule add pref 7430 not to fd00::/8 fwmark 0x1 uidrange 7-8 ipproto udp sport 5 "
-            "dport 6 goto 7499 protocol 110",
+            "ip -6 rule add pref 7430 not to fd00::/8 from fd17::2/128 fwmark 0x1 uidrange 7-8 "
+            "ipproto udp sport 5 dport 6 goto 7499 protocol 110",
         )
         self.assertEqual(
             Rule(4, 7499, "nop").command("del"), "ip -4 rule del pref 7499 nop protocol 110"

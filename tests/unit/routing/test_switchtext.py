@@ -18,6 +18,7 @@ HOST = Host(
     interfaces=(Interface("up0", ("203.0.113.0/24", "2001:db8:1::/64"), ("203.0.113.1",)),),
     sshPorts=(2222,),
     proxies=("9.9.9.9", "2001:db8:9::9"),
+    behind=("172.17.0.2", "fd17::2"),
 )
 EARLIER = (
     Earlier(4, 5210, 0x80000, 0xFF0000),
@@ -67,6 +68,18 @@ class NftTextTests(SynchronousTestCase):
         for name in ("forwarded", "both"):
             self.assertNotIn("sport", "".join(self.chain(name, uids=(33,))))
             self.assertNotIn("skuid", "".join(self.chain(name, uids=(33,))))
+
+    def test_sources(self) -> None:
+        """
+        What a proxy behind this machine sends is marked before NAT can replace its source; it is
+        not let past by its source where this machine may be the sender.
+        """
+        lines = self.chain("forwarded", lan="proxy")
+        for each in ("ip saddr 172.17.0.2/32", "ip6 saddr fd17::2/128"):
+            self.assertIn(f"{each} meta mark set 0x6e74", lines)
+            self.assertLess(lines.index(f"{each} meta mark set 0x6e74"), lines.index("jump both"))
+        for name in ("leaving", "both"):
+            self.assertNotIn("saddr", "".join(self.chain(name)))
 
     def test_destinations(self) -> None:
         """The proxies and the link always pass; the LAN only with lan: direct."""
@@ -130,6 +143,9 @@ class EveryRuleTests(SynchronousTestCase):
                     self.assertIn(f"daddr {rule.to} accept", text)
                     self.assertIn(f"-A {PREFIX}LEAVING -d {rule.to} -j RETURN", lines)
                     self.assertIn(f"-A {PREFIX}FORWARDED -d {rule.to} -j RETURN", lines)
+                if rule.source:
+                    self.assertIn(f"saddr {rule.source} meta mark set", text)
+                    self.assertIn(f"-A {PREFIX}FORWARDED -s {rule.source} -j MARK", "".join(lines))
 
     def test_unknown(self) -> None:
         """A rule that cannot be expressed is an error, rather than a hole or a wall."""
@@ -138,6 +154,8 @@ class EveryRuleTests(SynchronousTestCase):
             Rule(4, 7441, "goto", 7499),
             Rule(4, 7441, "goto", 7499, incoming="lo"),
             Rule(4, 7441, "goto", 7499, incoming="lo", to="10.0.0.0/8", uids=(1, 1)),
+            Rule(4, 7441, "goto", 7499, incoming="lo", source="10.0.0.1/32", uids=(1, 1)),
+            Rule(4, 7441, "goto", 7499, to="10.0.0.0/8", source="10.0.0.1/32"),
             Rule(4, 7441, "goto", 7499, mark=5),
             Rule(4, 7441, "goto", 7499, to="10.0.0.0/8", invert=True),
             Rule(4, 7441, "goto", 7499, transport="tcp", incoming="lo"),
@@ -182,5 +200,8 @@ class IptablesTests(SynchronousTestCase):
         for version in (4, 6):
             lines = self.chain("FORWARDED", version, uids=(33,))
             self.assertEqual(lines[0], "-i tun9 -j MARK --set-xmark 0x6e74/0xffffffff")
+            proxy = "172.17.0.2/32" if version == 4 else "fd17::2/128"
+            self.assertEqual(lines[1], f"-s {proxy} -j MARK --set-xmark 0x6e74/0xffffffff")
+            self.assertNotIn(" -s ", "".join(self.chain("LEAVING", version)))
             self.assertNotIn("sport", "".join(lines))
             self.assertNotIn("owner", "".join(lines))
