@@ -204,6 +204,23 @@ class UpstreamChecks(DNSCase):
             self.assertLess(time.monotonic() - started, GIVE_UP_SECONDS)
         self.assertIn(IPV4.world, daemon.log())
 
+    def test_errorWithoutQuestion(self) -> None:
+        """An error without a question arrives at once."""
+        self.toy(toydns.bare(1))
+        self.relayTo(IPV4.world, dnsCache=False)
+        started = time.monotonic()
+        self.assertEqual(self.ask("host.lab", "A", wait=10).status, "FORMERR")
+        self.assertLess(time.monotonic() - started, 1)
+
+    def test_errorOfFirst(self) -> None:
+        """After an error without a question a second server is asked at once."""
+        self.toy(toydns.bare(1), IPV4.direct)
+        self.toy(toydns.honest)
+        self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
+        started = time.monotonic()
+        self.assertEqual(self.ask("host.lab", "A", wait=10).data, ["10.1.2.3"])
+        self.assertLess(time.monotonic() - started, 1)
+
     def test_retransmission(self) -> None:
         """A client that asks again before the answer causes no second query to the server."""
         # After the last repetition, and before the relay asks the server once more (1.5 s).

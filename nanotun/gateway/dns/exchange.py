@@ -9,7 +9,9 @@ are waiting, the servers are asked again by TCP, the one that answered first.  L
 has every state and event.
 
 An answer that is an error is an answer: asking another server after a SERVFAIL would
-undo the first server's DNSSEC validation.
+undo the first server's DNSSEC validation.  An error without the question is none: it says no
+more than that this server cannot be asked.  The servers that are left are asked at once, and
+if none of them answers, the error is the answer.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.interfaces import IAttempt
-from nanotun.gateway.dns.message import TC, Query
+from nanotun.gateway.dns.message import TC, Query, lacksQuestion, withQuestion
 from nanotun.timer import Timer
 
 #: Seconds until the next server is asked, and how many attempts there are: together less
@@ -69,6 +71,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_bare",
         "_deadlines",
         "_done",
         "_first",
@@ -103,6 +106,7 @@ class Exchange:
         self._first = 0
         self._left = ATTEMPTS
         self._order: tuple[Endpoint, ...] = ()
+        self._bare: bytes | None = None
 
     @property
     def ended(self) -> bool:
@@ -124,7 +128,11 @@ class Exchange:
         @param answer: matches the query, but for its id.
         """
         # An attempt by UDP says nothing once the servers are asked by TCP.
-        if number >= self._first:
+        if number < self._first:
+            return
+        if lacksQuestion(answer, self.query):
+            self._step("bare error", number, withQuestion(answer, self.query))
+        else:
             truncated = answer[2] & TC >> 8
             self._step("truncated answer" if truncated else "answer", number, answer)
 
@@ -169,7 +177,10 @@ class Exchange:
         while self._left and self._order:
             self._left -= 1
             number = len(self._attempts)
-            server = self._order[(number - self._first) % len(self._order)]
+            before = number - self._first
+            if self._bare is not None and before >= len(self._order):
+                break
+            server = self._order[before % len(self._order)]
             try:
                 attempt = self._queries.ask(
                     server,
@@ -196,6 +207,15 @@ class Exchange:
         self._queries.failed(self._attempts[number][0], None)
         self._askNext()
 
+    def _passOver(self, number: int, answer: bytes) -> None:
+        """Ask the next server at once; if there is none, the error is the answer."""
+        server = self._attempts[number][0]
+        self._queries.answered(server)
+        self._bare = self._bare or answer
+        # If another server was asked since, that one has still to answer.
+        if self._attempts[-1][0] == server:
+            self._askNext()
+
     def _passOn(self, number: int, answer: bytes) -> None:
         server = self._attempts[number][0]
         self._queries.answered(server)
@@ -209,12 +229,16 @@ class Exchange:
         self._cancelAttempts()
         self._first = len(self._attempts)
         self._left = ATTEMPTS
+        self._bare = None
         self._order = (server, *(each for each in self._order if each != server))
         self._askNext()
 
     def _take(self, number: int, answer: bytes) -> None:
         self._queries.answered(self._attempts[number][0])
         self._end(answer)
+
+    def _takeBare(self) -> None:
+        self._end(self._bare)
 
     def _end(self, answer: bytes | None = None) -> None:
         self._giveUp()
@@ -244,18 +268,21 @@ _TABLE: dict[tuple[str, str], tuple[str, Callable[..., None]]] = {
     (UDP, "truncated answer"): (UDP, Exchange._passOn),
     (UDP, "clients by TCP wait"): (TCP, Exchange._askByTCP),
     (UDP, "nobody waits"): (DONE, Exchange._end),
+    (UDP, "bare error"): (UDP, Exchange._passOver),
     (UDP, "silence"): (UDP, Exchange._noteSilence),
     (UDP, "refusal"): (UDP, Exchange._noteRefusal),
-    (UDP, "no attempt left"): (DONE, Exchange._end),
+    (UDP, "no attempt left"): (DONE, Exchange._takeBare),
     (UDP, "cancel"): (DONE, Exchange._giveUp),
     (TCP, "answer"): (DONE, Exchange._take),
     # There is no larger answer to ask this server for.
     (TCP, "truncated answer"): (DONE, Exchange._take),
+    (TCP, "bare error"): (TCP, Exchange._passOver),
     (TCP, "silence"): (TCP, Exchange._noteSilence),
     (TCP, "refusal"): (TCP, Exchange._noteRefusal),
-    (TCP, "no attempt left"): (DONE, Exchange._end),
+    (TCP, "no attempt left"): (DONE, Exchange._takeBare),
     (TCP, "cancel"): (DONE, Exchange._giveUp),
     (DONE, "answer"): (DONE, Exchange._ignore),
+    (DONE, "bare error"): (DONE, Exchange._ignore),
     (DONE, "truncated answer"): (DONE, Exchange._ignore),
 }
 

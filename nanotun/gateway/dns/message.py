@@ -26,6 +26,8 @@ NOERROR = 0
 FORMERR = 1
 SERVFAIL = 2
 NXDOMAIN = 3
+NOTIMP = 4
+REFUSED = 5
 
 #: Record types.
 A = 1
@@ -197,24 +199,55 @@ def _key(flags: int, question: bytes, edns: int) -> bytes:
 def matches(answer: bytes, ident: bytes, query: Query) -> bool:
     """
     Whether C{answer} answers the query that was sent with C{ident}: the id, QR, opcode and
-    question agree.
+    question agree, or it L{lacksQuestion} and the others do.
 
     @param ident: two bytes.
     """
     question = query.question
     count = 1 if question else 0
     if (
-        len(answer) < HEADER_SIZE + len(question)
+        len(answer) < HEADER_SIZE
         or answer[:2] != ident
         or answer[2] & 0xF8 != 0x80 | query.flags >> 8 & 0x78
-        or answer[4] != 0
-        or answer[5] != count
     ):
+        return False
+    if lacksQuestion(answer, query):
+        return True
+    if len(answer) < HEADER_SIZE + len(question) or answer[4] != 0 or answer[5] != count:
         return False
     theirs = answer[HEADER_SIZE : HEADER_SIZE + len(question)]
     return theirs == question or (
         theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
     )
+
+
+def lacksQuestion(answer: bytes, query: Query) -> bool:
+    """
+    Whether an answer is an error without the question that was asked: FORMERR, SERVFAIL, NOTIMP
+    or REFUSED.  Servers that do not know EDNS send it (RFC 6891, section 7), and some others.
+
+    @param answer: at least a header.
+    """
+    _, flags, *counts, _ = HEADER.unpack_from(answer)
+    if not query.question or any(counts):
+        return False
+    return flags & RCODE in (FORMERR, SERVFAIL, NOTIMP, REFUSED)
+
+
+def withQuestion(answer: bytes, query: Query) -> bytes:
+    """
+    An answer that L{lacksQuestion} with the question.  Its EDNS record is kept, if that is all
+    it has; none is added, since a client takes its absence for a server without EDNS.
+    """
+    ident, flags, _, _, _, additionals = HEADER.unpack_from(answer)
+    extension = answer[HEADER_SIZE:]
+    try:
+        alone = additionals == 1 and _findOPT(answer, HEADER_SIZE, 1) == HEADER_SIZE
+    except (WireError, struct.error):
+        alone = False
+    if not alone:
+        extension = b""
+    return HEADER.pack(ident, flags, 1, 0, 0, bool(extension)) + query.question + extension
 
 
 def errorReply(wire: bytes, query: Query | None, rcode: int) -> bytes:

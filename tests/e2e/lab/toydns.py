@@ -139,6 +139,15 @@ def reflect(server: UDPServer, query: bytes, client: Address) -> None:
     server.sock.sendto(query[:2] + bytes([query[2] | 0x80]) + query[3:], client)
 
 
+def bare(rcode: int) -> Handler:
+    """Answer with an error that does not repeat the question."""
+
+    def handle(server: UDPServer, query: bytes, client: Address) -> None:
+        server.sock.sendto(query[:2] + struct.pack("!5H", 0x8180 | rcode, 0, 0, 0, 0), client)
+
+    return handle
+
+
 #: Unusual additional records: an unassigned EDNS option (RFC 6891, section 6.1), and a record
 #: of a private type and class.
 #: section 6.1), and a record of a private type and a class of nobody's.

@@ -4,6 +4,8 @@ Tests for L{nanotun.gateway.dns.exchange}: one question to several servers.
 
 from __future__ import annotations
 
+import struct
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,6 +14,16 @@ from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS, Deadlines, E
 from tests.unit.gateway.gateway_cases import FIRST, SECOND, FakeQueries, answer, ask, read
 
 CUT = answer(ask(), [], flags=0x8380)
+
+
+def bare(rcode: int) -> bytes:
+    """An error without a question."""
+    return struct.pack("!HHHHHH", 1, 0x8180 | rcode, 0, 0, 0, 0)
+
+
+def complete(rcode: int) -> bytes:
+    """The same error with the question, as clients get it."""
+    return b"??" + answer(ask(), [], flags=0x8180 | rcode)[2:]
 
 
 class ExchangeTests(SynchronousTestCase):
@@ -103,3 +115,56 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(ATTEMPT_TIMEOUT)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_bareAlone(self) -> None:
+        """Without another server an error without a question is the answer, at once."""
+        self.queries.servers = (FIRST,)
+        self.exchange.begin(False)
+        self.queries.answer(bare(5))
+        self.assertEqual(self.ends, [complete(5)])
+        self.assertEqual(self.queries.events, [("answered", FIRST)])
+
+    def test_bareThenAnswer(self) -> None:
+        """After such an error the next server is asked at once, and its answer is the answer."""
+        for overTCP in (False, True):
+            self.setUp()
+            self.exchange.begin(overTCP)
+            self.queries.answer(bare(1))
+            self.assertEqual([each[:2] for each in self.queries.asked][1:], [(SECOND, overTCP)])
+            self.queries.answer(answer(ask()))
+            self.assertEqual(self.ends, [b"??" + answer(ask())[2:]])
+
+    def test_bareThenSilence(self) -> None:
+        """If the next server is silent, the error is the answer after one attempt's time."""
+        self.exchange.begin(False)
+        self.queries.answer(bare(1))
+        self.assertEqual(self.ends, [])
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual((self.ends, len(self.queries.asked)), ([complete(1)], 2))
+
+    def test_bareTwice(self) -> None:
+        """If all servers answer so, the first error is the answer."""
+        self.exchange.begin(False)
+        self.queries.answer(bare(1))
+        self.queries.answer(bare(5))
+        self.assertEqual((self.ends, len(self.queries.asked)), ([complete(1)], 2))
+
+    def test_bareLate(self) -> None:
+        """Such an error that comes late does not end the wait for the server asked since."""
+        self.exchange.begin(False)
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.queries.answer(bare(1), attempt=0)
+        self.assertEqual((self.ends, len(self.queries.asked)), ([], 2))
+        self.queries.answer(answer(ask()))
+        self.queries.asked[0].answered(bare(1))
+        self.assertEqual(self.ends, [b"??" + answer(ask())[2:]])
+
+    def test_bareBeforeTCP(self) -> None:
+        """An error by UDP is no answer to what is asked again by TCP."""
+        self.exchange.begin(False)
+        self.queries.answer(bare(1))
+        self.queries.answer(CUT)
+        for _ in range(ATTEMPTS):
+            self.assertEqual(self.ends, [])
+            self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual(self.ends, [None])

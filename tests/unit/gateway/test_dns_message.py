@@ -15,9 +15,11 @@ from nanotun.gateway.dns.message import (
     SERVFAIL,
     WireError,
     errorReply,
+    lacksQuestion,
     matches,
     nameEnd,
     readQuery,
+    withQuestion,
 )
 from tests.unit.gateway.gateway_cases import (
     HTTPS,
@@ -151,6 +153,47 @@ class MatchTests(SynchronousTestCase):
         wire = struct.pack("!HHHHHH", 5, 0x3000, 0, 0, 0, 0)
         reply = struct.pack("!HHHHHH", 5, 0xB004, 0, 0, 0, 0)
         self.assertTrue(matches(reply, wire[:2], readQuery(wire)))
+
+
+class BareTests(SynchronousTestCase):
+    """Tests for L{lacksQuestion} and L{withQuestion}."""
+
+    wire = ask("a.example", ident=9, extension=edns())
+
+    def test_taken(self) -> None:
+        """FORMERR, SERVFAIL, NOTIMP and REFUSED answer a question that they do not repeat."""
+        query = readQuery(self.wire)
+        for code in range(16):
+            reply = struct.pack("!HHHHHH", 9, 0x8000 | code, 0, 0, 0, 0)
+            self.assertEqual(lacksQuestion(reply, query), code in (1, 2, 4, 5))
+            self.assertEqual(matches(reply, b"\0\x09", query), code in (1, 2, 4, 5))
+
+    def test_notTaken(self) -> None:
+        """With another id or opcode, or with answers, it is not taken."""
+        query = readQuery(self.wire)
+        for words in (
+            (8, 0x8001, 0, 0, 0, 0),
+            (9, 0x0001, 0, 0, 0, 0),
+            (9, 0xA001, 0, 0, 0, 0),
+            (9, 0x8001, 1, 0, 0, 0),
+            (9, 0x8001, 0, 1, 0, 0),
+            (9, 0x8001, 0, 0, 1, 0),
+        ):
+            reply = struct.pack("!HHHHHH", *words)
+            self.assertFalse(matches(reply, b"\0\x09", query), words)
+
+    def test_withQuestion(self) -> None:
+        """The question is added; an EDNS record is kept, and none made up."""
+        query = readQuery(self.wire)
+        plain = struct.pack("!HHHHHH", 9, 0x8181, 0, 0, 0, 0)
+        expected = struct.pack("!HHHHHH", 9, 0x8181, 1, 0, 0, 0) + question("a.example")
+        self.assertEqual(withQuestion(plain, query), expected)
+        extended = struct.pack("!HHHHHH", 9, 0x8181, 0, 0, 0, 1) + edns(512)
+        expected = struct.pack("!HHHHHH", 9, 0x8181, 1, 0, 0, 1) + question("a.example")
+        self.assertEqual(withQuestion(extended, query), expected + edns(512))
+        for end in (b"", b"\0", b"\0" * 40, edns(512)[:-1]):
+            odd = struct.pack("!HHHHHH", 9, 0x8181, 0, 0, 0, 1) + end
+            self.assertEqual(withQuestion(odd, query)[10:], b"\0\0" + question("a.example"))
 
 
 class ErrorTests(SynchronousTestCase):
