@@ -15,12 +15,14 @@ from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.users import uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import Earlier, Host, Interface, Wishes
-
-#: An address on the Internet, of each family.  The kernel is asked for the route to it;
-#: nothing is sent there.
-SOMEWHERE4 = "8.8.8.8"
-SOMEWHERE6 = "2001:4860:4860::8888"
+from nanotun.routing.values import (
+    SOMEWHERE4,
+    SOMEWHERE6,
+    Earlier,
+    Host,
+    Interface,
+    Wishes,
+)
 
 _CONF = "net/ipv4/conf"
 
@@ -121,13 +123,14 @@ class HostReader:
         @param proxies: the proxies' addresses.
         @param sshPorts: where SSH is served.
         @param valuesBefore: the values of settings before we changed them, by name.
-        @raise RoutingError: the kernel does not list its interfaces.
+        @raise RoutingError: the kernel does not list its interfaces or routes.
         """
         earlier: list[Earlier] = []
         unclear: list[int] = []
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
+            uplinks = self._kernel.uplinks()
             if self._wishes.killSwitch:
                 earlier, unclear = self._kernel.earlier()
             behind = tuple(each for each in proxies if not self._isOwn(each))
@@ -149,8 +152,8 @@ class HostReader:
             else:
                 others.append(each._replace(rpFilter=rpFilter(each.name)))
         # A device that is an uplink would let everything past.
-        uplinks = {each.name for each in others if each.gateways}
-        unclear += [each.priority for each in earlier if each.device in uplinks]
+        leading = {each.name for each in others if each.gateways}
+        unclear += [each.priority for each in earlier if each.device in leading]
         return Host(
             interfaces=tuple(others),
             hasIPv6=os.path.isdir(os.path.join(self._root, "net/ipv6")),
@@ -160,9 +163,10 @@ class HostReader:
             rpFilterTunnel=rpFilter(self._wishes.device),
             sshPorts=sshPorts,
             proxies=proxies,
-            earlier=tuple(each for each in earlier if each.device not in uplinks),
+            earlier=tuple(each for each in earlier if each.device not in leading),
             unclear=tuple(sorted(set(unclear))),
             behind=behind,
+            uplinks=tuple(each for each in uplinks if each != self._wishes.device),
         )
 
 

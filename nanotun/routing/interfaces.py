@@ -109,6 +109,12 @@ class IKernelRoutes(Interface):
             one of them leave is an uplink, and its C{gateways} says by which gateways.
         """
 
+    def uplinks() -> tuple[str, ...]:
+        """
+        The names of the interfaces that lead to the Internet, sorted: those by which marked
+        packets to it leave, and those of the main table's default routes, or of halves of one.
+        """
+
     def earlier() -> tuple[list[Earlier], list[int]]:
         """
         What other programs' rules let past before ours are asked, and the priorities of

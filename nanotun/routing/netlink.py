@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.linux.network import (
+    TABLE_MAIN,
     Network,
     addresses,
     interfaceNames,
@@ -24,7 +25,17 @@ from nanotun.linux.network import (
     routes,
 )
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import FIRST, PROTOCOL, TABLE, Earlier, Interface, Route, Rule
+from nanotun.routing.values import (
+    FIRST,
+    PROTOCOL,
+    SOMEWHERE4,
+    SOMEWHERE6,
+    TABLE,
+    Earlier,
+    Interface,
+    Route,
+    Rule,
+)
 
 _Found = TypeVar("_Found")
 
@@ -266,6 +277,19 @@ class NetlinkRoutes:
             if name != "lo"
         ]
 
+    def uplinks(self) -> tuple[str, ...]:
+        """See L{IKernelRoutes.uplinks}."""
+        names = interfaceNames()
+        hops = nextHops((SOMEWHERE4, SOMEWHERE6), SOCKET_MARK)
+        found = {names.get(hop.interface, "") for hop in hops}
+        for family in _FAMILIES.values():
+            found |= {
+                each.link
+                for each in routes(family, TABLE_MAIN, names)
+                if each.network.prefixlen <= 1
+            }
+        return tuple(sorted(found - {"", "lo"}))
+
     def earlier(self) -> tuple[list[Earlier], list[int]]:
         """See L{IKernelRoutes.earlier}."""
         names = interfaceNames()
@@ -395,6 +419,10 @@ class CachedRoutes:
     def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         return self._kernel.interfaces(destinations)
+
+    def uplinks(self) -> tuple[str, ...]:
+        """See L{IKernelRoutes.uplinks}."""
+        return self._kernel.uplinks()
 
     def earlier(self) -> tuple[list[Earlier], list[int]]:
         """See L{IKernelRoutes.earlier}."""

@@ -13,6 +13,11 @@ TABLE = 0x6E74
 #: ones of other programs.  "n" in ASCII; iproute2's C{rt_protos} gives it to nobody.
 PROTOCOL = 110
 
+#: An address on the Internet, of each family.  The kernel is asked for the route to it;
+#: nothing is sent there.
+SOMEWHERE4 = "8.8.8.8"
+SOMEWHERE6 = "2001:4860:4860::8888"
+
 #: The first and the last priority of our rules.  They come after those of Tailscale (5210
 #: to 5270) and before those of wg-quick and NetworkManager (from 30000), whose routes do
 #: not lead around the tunnel.
@@ -162,6 +167,8 @@ class Host(NamedTuple):
     @ivar unclear: priorities of such rules of which that cannot be told.
     @ivar behind: the proxies' addresses that are not this machine's own: whatever such a
         proxy sends by way of this machine is its own.
+    @ivar uplinks: the names of the interfaces that lead to the Internet, but not the
+        tunnel's.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -174,7 +181,7 @@ class Host(NamedTuple):
     proxies: tuple[str, ...] = ()
     earlier: tuple[Earlier, ...] = ()
     unclear: tuple[int, ...] = ()
-    behind: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()
 
 
 class Wishes(NamedTuple):

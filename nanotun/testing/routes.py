@@ -24,6 +24,7 @@ class MemoryRoutes:
     @ivar ignores: whether added rules are silently dropped.
     @ivar foreignDefault: families in whose table another program has a default route.
     @ivar others: what L{earlier} returns.
+    @ivar leading: what L{uplinks} returns.
     @ivar asked: how often rules or routes were listed.
     @ivar closed: whether it was closed.
     """
@@ -35,6 +36,7 @@ class MemoryRoutes:
         self.ignores = False
         self.foreignDefault: set[int] = set()
         self.others: tuple[list[Earlier], list[int]] = ([], [])
+        self.leading: tuple[str, ...] = ()
         self.asked = 0
         self.closed = False
         self._rules: list[Rule] = []
@@ -97,6 +99,10 @@ class MemoryRoutes:
     def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         return list(self.devices.values())
+
+    def uplinks(self) -> tuple[str, ...]:
+        """See L{IKernelRoutes.uplinks}."""
+        return self.leading
 
     def earlier(self) -> tuple[list[Earlier], list[int]]:
         """See L{IKernelRoutes.earlier}."""

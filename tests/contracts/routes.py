@@ -99,6 +99,13 @@ class KernelRoutesContract:
         case.assertIn(DEVICE, names)
         case.assertNotIn("lo", names)
 
+    def test_uplinks(self) -> None:
+        """Uplinks are interfaces, sorted, and never the loopback."""
+        case: Any = self
+        found = self.kernel.uplinks()
+        names = {each.name for each in self.kernel.interfaces(())}
+        case.assertEqual(found, tuple(sorted(names & set(found))))
+
     def test_close(self) -> None:
         """It can be used again after a close, and may be closed twice."""
         case: Any = self

@@ -47,6 +47,23 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
             },
         )
 
+    def test_leading(self) -> None:
+        """Default routes, their halves and the way of marked packets lead to uplinks."""
+        self.assertEqual(self.kernel.uplinks(), ("up0",))
+        for name, route in (("half", "128.0.0.0/1"), ("whole", "default"), ("other", "10.0.0.0/8")):
+            self.host.host.ip(
+                f"link add {name} type bridge",
+                f"link set {name} up",
+                f"route add {route} dev {name} metric 4000",
+            )
+        self.host.host.ip(
+            "link add marked type bridge",
+            "link set marked up",
+            "route add default dev marked table 99",
+            "rule add pref 90 fwmark 0x6e74 lookup 99",
+        )
+        self.assertEqual(self.kernel.uplinks(), ("half", "marked", "up0", "whole"))
+
     def test_earlier(self) -> None:
         """What Tailscale's rules let past is found, and what cannot be told is named."""
         self.host.host.ip(

@@ -113,6 +113,11 @@ class ReaderTests(RoutingCase):
         self.assertTrue(host.hasIPv6 and host.usesIPv6 and host.tunnelHasIPv6)
         self.assertEqual((host.proxies, host.sshPorts), (("9.9.9.9",), (22,)))
 
+    def test_uplinks(self) -> None:
+        """The uplinks are what the kernel says, but for the tunnel."""
+        self.kernel.leading = ("nano0", "up0", "up1")
+        self.assertEqual(self.read().uplinks, ("up0", "up1"))
+
     def test_earlier(self) -> None:
         """
         With a kill switch, other programs' rules count; but not if one lets everything past
