@@ -184,6 +184,7 @@ class Stats(NamedTuple):
 
     flows: int
     pending: int
+    half_open: int
     flows_total: int
     refused: int
     bytes_up: int
@@ -193,6 +194,7 @@ class Stats(NamedTuple):
     drop_pending_limit: int
     drop_source_limit: int
     drop_flow_limit: int
+    drop_half_open: int
     drop_malformed: int
     drop_gateway: int
     drop_write: int

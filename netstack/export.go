@@ -125,6 +125,9 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 	if config.flow_limit == 0 || config.pending_limit == 0 || config.association_limit == 0 || config.datagram_flow_limit == 0 {
 		return -C.EINVAL
 	}
+	if config.half_open_limit == 0 || config.half_open_s == 0 {
+		return -C.EINVAL
+	}
 	mode := engine.Mode(config.stack)
 	if mode != engine.Full && mode != engine.Simple {
 		return -C.EINVAL
@@ -137,6 +140,8 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 		PendingLimit:     int(config.pending_limit),
 		PendingPerSource: int(config.pending_per_source),
 		FlowLimit:        int(config.flow_limit),
+		HalfOpenLimit:    int(config.half_open_limit),
+		HalfOpen:         time.Duration(config.half_open_s) * time.Second,
 		KeepAlive:        time.Duration(config.keepalive_s) * time.Second,
 		HalfClosed:       time.Duration(config.half_closed_s) * time.Second,
 		Associations:     int(config.association_limit),

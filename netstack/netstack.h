@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 3
+#define NS_ABI_VERSION 4
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -74,6 +74,9 @@ struct ns_config {
 	uint32_t pending_limit;   /* flows that may wait for a decision, all sources together */
 	uint32_t pending_per_source;
 	uint32_t flow_limit;      /* joined flows */
+	uint32_t half_open_limit; /* of those, the ones whose handshake the app has not completed; one more ends the
+	                           * longest-waiting */
+	uint32_t half_open_s;     /* such a flow ends after this long */
 	uint32_t keepalive_s;     /* TCP keep-alive idle time towards the app; 0: none */
 	uint32_t half_closed_s;   /* a half-closed flow without a byte for this long is ended */
 	uint32_t association_limit; /* UDP associations; one more closes the one that was idle for longest */
@@ -113,8 +116,9 @@ struct ns_datagram {
 
 /* Counters since ns_open, except where "gauge" is written. */
 struct ns_stats {
-	uint64_t flows;              /* gauge: joined now */
+	uint64_t flows;              /* gauge: joined and established now */
 	uint64_t pending;            /* gauge: waiting for a decision now */
+	uint64_t half_open;          /* gauge: joined, and the app has not completed the handshake */
 	uint64_t flows_total;        /* joined and established */
 	uint64_t refused;
 	uint64_t bytes_up;
@@ -124,6 +128,7 @@ struct ns_stats {
 	uint64_t drop_pending_limit; /* SYN turned away: too many undecided */
 	uint64_t drop_source_limit;  /* SYN turned away: too many undecided of this source */
 	uint64_t drop_flow_limit;    /* SYN turned away: too many joined */
+	uint64_t drop_half_open;     /* joined flows that ended half-open: out of time, or made way for another */
 	uint64_t drop_malformed;     /* not an IP packet, or a wrong header */
 	uint64_t drop_gateway;       /* TCP and UDP to the gateway where nothing listens */
 	uint64_t drop_write;         /* the TUN did not take a packet */
@@ -155,7 +160,8 @@ int ns_probe(int tun_fd, uint32_t vnet_header, uint32_t mtu, char *device,
              uint8_t gateway4[4], uint32_t timeout_ms);
 
 /* Makes a stack on an open, configured TUN.  Returns its handle.  -EINVAL: a
- * configuration of another size, an unknown stack, or a limit of 0. */
+ * configuration of another size, an unknown stack, or a limit of 0,
+ * or no time for half-open flows. */
 int64_t ns_open(struct ns_config *config);
 
 /* The eventfd, readable when events wait that ns_pump did not raise.  It belongs

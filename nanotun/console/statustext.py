@@ -23,6 +23,7 @@ DROPS = {
     "pendingLimit": "connections, because too many were being decided",
     "sourceLimit": "connections, because too many of one source were being decided",
     "flowLimit": "connections, because no more can be open",
+    "halfOpen": "connections that the app asked for and did not complete",
     "malformed": "packets that are no valid IP, TCP or UDP",
     "gateway": "packets to ports of the gateway where nothing listens",
     "write": "packets that the device did not take",
@@ -160,7 +161,9 @@ def _engine(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     flows, datagrams = engine["flows"], engine["datagrams"]
     yield (
         "flows",
-        f"{flows['open']} open, {flows['deciding']} being decided, {flows['total']} opened, "
+        # An older daemon does not count those that are half-open.
+        f"{flows['open']} open, {flows.get('halfOpen', 0)} half-open, "
+        f"{flows['deciding']} being decided, {flows['total']} opened, "
         f"{flows['refused']} refused",
     )
     up, down = sizeText(engine["bytes"]["up"]), sizeText(engine["bytes"]["down"])

@@ -59,6 +59,7 @@ def engineReport(stats: Stats) -> dict[str, dict[str, int]]:
     return {
         "flows": {
             "open": stats.flows,
+            "halfOpen": stats.half_open,
             "deciding": stats.pending,
             "total": stats.flows_total,
             "refused": stats.refused,

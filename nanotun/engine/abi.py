@@ -32,7 +32,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Stats
 
-NS_ABI_VERSION = 3
+NS_ABI_VERSION = 4
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -90,6 +90,8 @@ class ns_config(ctypes.Structure):
         ("pending_limit", c_uint32),
         ("pending_per_source", c_uint32),
         ("flow_limit", c_uint32),
+        ("half_open_limit", c_uint32),
+        ("half_open_s", c_uint32),
         ("keepalive_s", c_uint32),
         ("half_closed_s", c_uint32),
         ("association_limit", c_uint32),

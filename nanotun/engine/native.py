@@ -35,6 +35,13 @@ STACKS = {"gvisor": abi.NS_STACK_GVISOR, "simple": abi.NS_STACK_SIMPLE}
 #: 64,512 ports towards one proxy anyway.
 FLOW_LIMIT = 65536
 
+#: Joined flows whose app has not completed the handshake.  Each holds a goroutine, an fd and
+#: a connection of the proxy.
+HALF_OPEN_LIMIT = FLOW_LIMIT // 16
+
+#: Seconds that they may wait: long enough for a SYN-ACK that was lost three times.
+HALF_OPEN = 10
+
 #: Associations.  One through a SOCKS5 proxy holds two fds here and more on the proxy.
 #: Opening one more ends the one that was idle for longest, and with it that app's outside
 #: port.
@@ -143,6 +150,8 @@ class NativeEngine:
             pending_limit=PENDING_LIMIT,
             pending_per_source=PENDING_PER_SOURCE,
             flow_limit=self.flowLimit,
+            half_open_limit=HALF_OPEN_LIMIT,
+            half_open_s=HALF_OPEN,
             keepalive_s=KEEPALIVE,
             half_closed_s=HALF_CLOSED,
             association_limit=self.associationLimit,

@@ -46,6 +46,9 @@ const (
 func (e *Engine) Close() {
 	e.Quiesce()
 	e.pending.clear()
+	e.mu.Lock()
+	e.half.close()
+	e.mu.Unlock()
 	for end := time.Now().Add(closeWait); time.Now().Before(end); time.Sleep(closeLook) {
 		flows, count := e.left()
 		if count == 0 {

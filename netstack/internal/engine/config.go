@@ -28,6 +28,8 @@ type Config struct {
 	PendingLimit     int
 	PendingPerSource int
 	FlowLimit        int
+	HalfOpenLimit    int
+	HalfOpen         time.Duration
 	KeepAlive        time.Duration
 	HalfClosed       time.Duration
 	Associations     int

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"container/list"
 	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
@@ -39,11 +41,13 @@ type Engine struct {
 	mu       sync.Mutex
 	joined   map[tuple]*joinedFlow // established, for the pump to find
 	opening  map[tuple]*joinedFlow // in the handshake with the app
+	half     *handshakes           // the same, by age
 	quiesced bool
 
 	flowsTotal, refused       atomic.Uint64
 	bytesUp, bytesDown        atomic.Uint64 // of flows that ended
 	dropFlowLimit, dropToGate atomic.Uint64
+	dropHalfOpen              atomic.Uint64
 
 	datagrams *datagram.Table
 	pings     *rate.Limiter // errors about ICMP queries
@@ -53,6 +57,12 @@ type Engine struct {
 type joinedFlow struct {
 	*carry.Flow
 	tuple tuple
+	id    stack.TransportEndpointID
+
+	// See handshakes.
+	half    *list.Element
+	since   time.Time
+	givenUp unix.Errno // why, or 0
 }
 
 // Open makes an engine on an open device.
@@ -66,6 +76,7 @@ func Open(config Config) (*Engine, error) {
 		opening:  make(map[tuple]*joinedFlow),
 		pings:    newPingLimit(),
 	}
+	e.half = newHandshakes(config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
 	var err error
 	if e.events, err = events.New(); err != nil {
 		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
@@ -197,14 +208,19 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 	e.mu.Lock()
 	w := e.pending.take(flow)
 	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit
+	var yields *joinedFlow
 	if w != nil && !full {
-		f.tuple = w.tuple
+		f.tuple, f.id = w.tuple, w.id
 		if translate != nil {
 			f.HTTP = translate(&f.tuple)
 		}
 		e.opening[w.tuple] = f
+		yields = e.half.enter(f, time.Now())
 	}
 	e.mu.Unlock()
+	if yields != nil {
+		e.breakOff(yields)
+	}
 	if w == nil {
 		f.Discard()
 		return unix.ENOENT
@@ -231,9 +247,12 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	t := tupleOf(request.ID())
 	e.mu.Lock()
-	f, quiesced := e.opening[t], e.quiesced
+	f, unwanted := e.opening[t], e.quiesced
+	if f != nil && f.givenUp != 0 {
+		unwanted = true
+	}
 	e.mu.Unlock()
-	if f == nil || quiesced {
+	if f == nil || unwanted {
 		request.Complete(true)
 		if f != nil {
 			f.Discard()
@@ -255,9 +274,19 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	f.Endpoint = endpoint.(*tcp.Endpoint)
 	e.setOptions(f.Endpoint)
 	e.mu.Lock()
-	delete(e.opening, t)
-	e.joined[t] = f
+	givenUp := f.givenUp != 0
+	if !givenUp {
+		delete(e.opening, t)
+		e.joined[t] = f
+		e.half.leave(f)
+	}
 	e.mu.Unlock()
+	if givenUp { // in the moment in which the app answered
+		f.Endpoint.Abort()
+		f.Discard()
+		e.ended(f, unix.ECONNABORTED)
+		return
+	}
 	e.flowsTotal.Add(1)
 	f.Start()
 }
@@ -266,6 +295,11 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	up, down := f.Bytes()
 	e.mu.Lock()
+	e.half.leave(f)
+	if f.givenUp != 0 {
+		errno = f.givenUp
+		e.dropHalfOpen.Add(1)
+	}
 	e.bytesUp.Add(up)
 	e.bytesDown.Add(down)
 	if e.joined[f.tuple] == f {

@@ -28,7 +28,7 @@ func FuzzPacket(f *testing.F) {
 	}
 	e, err := Open(Config{
 		TunFD: fds[0], MTU: testMTU, Mode: Full, PendingLimit: 64, PendingPerSource: 64, FlowLimit: 64,
-		Associations: 4, DatagramFlows: 64, UDPTimeout: time.Minute, Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
+		HalfOpenLimit: 64, HalfOpen: time.Minute, Associations: 4, DatagramFlows: 64, UDPTimeout: time.Minute, Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
 	})
 	if err != nil {
 		f.Fatal(err)

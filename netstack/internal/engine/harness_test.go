@@ -128,7 +128,7 @@ func newWorld(t *testing.T, v variant, options ...func(*Config)) *world {
 	config := Config{
 		TunFD: fds[0], MTU: testMTU, Mode: v.mode, VirtioHeader: v.vnet,
 		PendingLimit: 256, PendingPerSource: 256, FlowLimit: 256,
-		HalfClosed: time.Hour, Associations: 16, DatagramFlows: 64, UDPTimeout: time.Hour,
+		HalfOpenLimit: 256, HalfOpen: time.Hour, HalfClosed: time.Hour, Associations: 16, DatagramFlows: 64, UDPTimeout: time.Hour,
 		Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
 	}
 	for _, o := range options {

@@ -34,9 +34,6 @@ const (
 	// finWait is how long a closed endpoint waits for the app's FIN.
 	finWait = 60 * time.Second
 
-	// synRetries bounds how long a joined flow waits for an app that is gone.
-	synRetries = 3
-
 	// icmpPerSecond bounds the ICMP errors and echo replies the stack sends; a
 	// port scan through a dead proxy should still see honest errors.
 	icmpPerSecond = 5000
@@ -115,7 +112,6 @@ func setTCP(s *stack.Stack, mode Mode) error {
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: carry.SendBuffer, Max: carry.SendBuffer},
 		new(tcpip.TCPTimeWaitTimeoutOption(timeWait)),
 		new(tcpip.TCPLingerTimeoutOption(finWait)),
-		new(tcpip.TCPSynRetriesOption(synRetries)),
 	}
 	for _, option := range options {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {

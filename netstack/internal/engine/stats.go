@@ -6,27 +6,29 @@ import (
 
 // Stats is struct ns_stats in Go's terms, field by field.
 type Stats struct {
-	Flows, Pending, FlowsTotal, Refused uint64
-	BytesUp, BytesDown                  uint64
-	PacketsIn, PacketsOut               uint64
-	DropPendingLimit, DropSourceLimit   uint64
-	DropFlowLimit, DropMalformed        uint64
-	DropGateway, DropWrite              uint64
-	StackDropped, Retransmits           uint64
-	ChecksumErrors                      uint64
-	Goroutines, HeapBytes               uint64
-	Associations, DatagramFlows         uint64
-	AssociationsTotal, Evicted          uint64
-	DatagramsUp, DatagramsDown          uint64
-	DropUndecided, DropSend             uint64
-	DropReply, DropService              uint64
+	Flows, Pending, HalfOpen          uint64
+	FlowsTotal, Refused               uint64
+	BytesUp, BytesDown                uint64
+	PacketsIn, PacketsOut             uint64
+	DropPendingLimit, DropSourceLimit uint64
+	DropFlowLimit, DropHalfOpen       uint64
+	DropMalformed                     uint64
+	DropGateway, DropWrite            uint64
+	StackDropped, Retransmits         uint64
+	ChecksumErrors                    uint64
+	Goroutines, HeapBytes             uint64
+	Associations, DatagramFlows       uint64
+	AssociationsTotal, Evicted        uint64
+	DatagramsUp, DatagramsDown        uint64
+	DropUndecided, DropSend           uint64
+	DropReply, DropService            uint64
 }
 
 // Stats reads all counters.
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	up, down := e.bytesUp.Load(), e.bytesDown.Load()
-	flows := len(e.joined)
+	flows, opening := len(e.joined), len(e.opening)
 	for _, f := range e.joined {
 		u, d := f.Bytes()
 		up += u
@@ -46,6 +48,7 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Flows:            uint64(flows),
 		Pending:          uint64(e.pending.len()),
+		HalfOpen:         uint64(opening),
 		FlowsTotal:       e.flowsTotal.Load(),
 		Refused:          e.refused.Load(),
 		BytesUp:          up,
@@ -55,6 +58,7 @@ func (e *Engine) Stats() Stats {
 		DropPendingLimit: e.pending.overLimit.Load(),
 		DropSourceLimit:  e.pending.overSource.Load(),
 		DropFlowLimit:    e.dropFlowLimit.Load(),
+		DropHalfOpen:     e.dropHalfOpen.Load(),
 		DropMalformed:    e.link.Malformed.Load(),
 		DropGateway:      e.dropToGate.Load(),
 		DropWrite:        e.link.WriteDrops.Load(),

@@ -56,6 +56,8 @@ class StartTests(EngineCase):
         self.assertEqual(config["pending_limit"], native.PENDING_LIMIT)
         self.assertLess(config["pending_per_source"], config["pending_limit"])
         self.assertEqual(config["flow_limit"], native.FLOW_LIMIT)
+        self.assertEqual(config["half_open_limit"], native.HALF_OPEN_LIMIT)
+        self.assertEqual(config["half_open_s"], 10)
         self.assertEqual(config["association_limit"], native.ASSOCIATION_LIMIT)
         self.assertEqual(config["datagram_flow_limit"], native.DATAGRAM_FLOW_LIMIT)
         self.assertEqual(config["udp_timeout_ms"], 60_000)

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"nanotun/netstack/internal/events"
+)
+
+var isSYNACK = hasFlag(header.TCPFlagSyn | header.TCPFlagAck)
+
+// A flow whose app never answers the SYN-ACK ends when its time is over, with
+// ETIMEDOUT and a reset of the upstream; it is counted as half-open until then, and
+// leaves no goroutine and no fd.
+func TestHalfOpenEnds(t *testing.T) {
+	const after = 300 * time.Millisecond
+	forEach(t, everyVariant(), func(t *testing.T, v variant) {
+		w := newWorld(t, v, func(c *Config) { c.HalfOpen = after })
+		p := newPlayer(w)
+		goroutines, fds := runtime.NumGoroutine(), openFDs(t)
+		c := p.client(40001)
+		c.syn()
+		flow := p.event(events.TCPRequest, 1).Flow
+		began := time.Now()
+		up := p.join(flow, nil)
+		c.mine("a SYN-ACK", isSYNACK)
+		if s := p.stats(); s.HalfOpen != 1 || s.Flows != 0 || s.Pending != 0 {
+			t.Errorf("half-open %d, flows %d, pending %d", s.HalfOpen, s.Flows, s.Pending)
+		}
+		if e := p.closed(flow); unix.Errno(e.Error) != unix.ETIMEDOUT {
+			t.Errorf("closed with %s", unix.Errno(e.Error))
+		}
+		if took := time.Since(began); took < after {
+			t.Errorf("ended after %s", took)
+		}
+		expectReset(t, up)
+		_ = up.Close()
+		if s := p.stats(); s.HalfOpen != 0 || s.DropHalfOpen != 1 || s.FlowsTotal != 0 {
+			t.Errorf("half-open %d, dropped %d, total %d", s.HalfOpen, s.DropHalfOpen, s.FlowsTotal)
+		}
+		settled(t, goroutines, fds)
+	})
+}
+
+// An app that answers in time keeps its flow, however long that lasts.
+func TestHalfOpenIsOver(t *testing.T) {
+	const after = 100 * time.Millisecond
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		a := newApp(newWorld(t, v, func(c *Config) { c.HalfOpen = after }))
+		j := a.open(nil)
+		// The time of one that began later shows that the first one's is over.
+		p := newPlayer(a.world)
+		p.client(50001).syn()
+		later := a.event(events.TCPRequest, 2).Flow
+		_ = p.join(later, nil)
+		p.closed(later)
+		exchange(t, j.app, j.up, 1000, 1000)
+	})
+}
+
+// With as many half-open flows as there may be, one more is joined all the same:
+// the one that has waited longest ends, with ECONNABORTED.
+func TestHalfOpenLimit(t *testing.T) {
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 3 }))
+		var flows []uint64
+		var last *client
+		for i := range 5 {
+			last = p.client(uint16(42000 + i))
+			last.syn()
+			flows = append(flows, p.event(events.TCPRequest, i+1).Flow)
+			_ = p.join(flows[i], nil)
+		}
+		for _, flow := range flows[:2] {
+			if e := p.closed(flow); unix.Errno(e.Error) != unix.ECONNABORTED {
+				t.Errorf("flow %d closed with %s", flow, unix.Errno(e.Error))
+			}
+		}
+		last.answerSYNACK()
+		eventually(t, "the last one to be established", func() bool {
+			s := p.stats()
+			return s.Flows == 1 && s.HalfOpen == 2 && s.DropHalfOpen == 2
+		})
+	})
+}
+
+// The app of a flow that was given up gets a reset for its late answer, and may ask
+// again with the same port.
+func TestAfterHalfOpen(t *testing.T) {
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 1 }))
+		c := p.client(40001)
+		c.syn()
+		first := p.event(events.TCPRequest, 1).Flow
+		_ = p.join(first, nil)
+		synAck := c.mine("a SYN-ACK", isSYNACK)
+		other := p.client(40002)
+		other.syn()
+		_ = p.join(p.event(events.TCPRequest, 2).Flow, nil)
+		p.closed(first)
+		late := c.segment(header.TCPFlagAck, nil)
+		late.seq, late.ack = c.seq+1, synAck.SequenceNumber()+1
+		p.send(late.packet())
+		c.mine("a reset", hasFlag(header.TCPFlagRst))
+		c.seq += 100000
+		c.syn()
+		_ = p.join(p.event(events.TCPRequest, 3).Flow, nil)
+		c.answerSYNACK()
+		eventually(t, "the second try to be established", func() bool { return p.stats().Flows == 1 })
+	})
+}
+
+// An answer in the very moment in which the flow's time is over leads to a flow that
+// is carried or to one that is reset, never to one that is neither.
+func TestAnswerInTheLastMoment(t *testing.T) {
+	const after, rounds = 20 * time.Millisecond, 100
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpen = after }))
+		carried := 0
+		for i := range rounds {
+			c := p.client(uint16(43000 + i))
+			c.syn()
+			flow := p.event(events.TCPRequest, i+1).Flow
+			began := time.Now()
+			up := p.join(flow, nil)
+			// The answer's time sweeps over the flow's end.
+			synAck := c.mine("a SYN-ACK", isSYNACK)
+			time.Sleep(after - time.Since(began) + time.Duration(i%40-20)*50*time.Microsecond)
+			c.seq, c.ack = c.seq+1, synAck.SequenceNumber()+1
+			c.transmit(header.TCPFlagAck, nil)
+			c.transmit(header.TCPFlagAck|header.TCPFlagPsh, []byte("x"))
+			_, err := io.ReadFull(up, make([]byte, 1))
+			switch {
+			case err == nil:
+				carried++
+			case !wasReset(err):
+				t.Errorf("round %d: %s", i, err)
+			}
+			_ = up.Close()
+			c.transmit(header.TCPFlagRst, nil)
+			p.closed(flow)
+		}
+		t.Logf("%d of %d were carried", carried, rounds)
+		eventually(t, "all to be gone", func() bool { s := p.stats(); return s.HalfOpen == 0 && s.Flows == 0 })
+	})
+}
