@@ -181,13 +181,18 @@ class NanotunService(Service):
         End the daemon, as its TUN device is gone for good.  It ends with an error, so
         that a supervisor starts it again.
 
-        @param error: errno.
+        @param error: errno; C{ENODEV} if it has been moved to another network namespace.
         """
         if not self.running:
             return
         self.running = False
         self._ending.fail()
-        if error in (errno.EBADFD, errno.EBADF, errno.ENODEV):
+        if error == errno.ENODEV:
+            line = (
+                "The device {name} is in another network namespace now; nanotun stops. "
+                "Start it again to get the device back."
+            )
+        elif error in (errno.EBADFD, errno.EBADF):
             line = (
                 "The device {name} is gone ({error}): somebody removed it; nanotun stops. "
                 "Start it again to get the device back."

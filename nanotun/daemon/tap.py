@@ -27,8 +27,10 @@ from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
+from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
+from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import CHECK_LIMIT, Patience
@@ -65,8 +67,10 @@ from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
+from nanotun.routing.monitor import NetworkMonitor
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
+from nanotun.tun.links import NetlinkLinks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import upstreamsFor
 
@@ -192,14 +196,21 @@ def makeService(options: Options) -> IService:
     # Twice, because excluded processes go on connecting while the routes are set.
     older = OlderConnections(live)
     routing = (older,) if undo is None else (older, undo, older)
-    after = (*routing, control, notifier)
+    watch = NetworkWatch(
+        reactor,
+        partial(NetworkMonitor, reactor),
+        DeviceWatch(device, NetlinkLinks(), lambda error: service.deviceLost(error), reactor),
+    )
+    # The watch is stopped after the routes: without them nothing needs it.
+    after = (watch, *routing, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),
         *options.notices,
         *noticesOf(settings, current.upstreams.upstream),
     )
-    NanotunService(settings, parts, reactor, end, ending, notices).setServiceParent(root)
+    service = NanotunService(settings, parts, reactor, end, ending, notices)
+    service.setServiceParent(root)
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root

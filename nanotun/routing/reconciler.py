@@ -150,8 +150,8 @@ class Reconciler:
         """@raise RoutingError: the device had no IPv6 address left at the last L{reconcile}."""
         if self.host is not None and _lacksIPv6(self._wishes, self.host):
             raise RoutingError(
-                f"The device {self._wishes.device} has lost its IPv6 address, so IPv6 is "
-                "unreachable now; restart nanotun to have it captured again."
+                f"The device {self._wishes.device} has lost its IPv6, so IPv6 is unreachable until "
+                f"it has it again (net.ipv6.conf.{self._wishes.device}.disable_ipv6=0)."
             )
 
     def checkKernel(self) -> None:

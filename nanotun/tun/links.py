@@ -7,7 +7,10 @@ second, for which C{--help} should not have to wait.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -60,32 +63,71 @@ class NetlinkLinks:
 
     def configure(self, name: str, mtu: int) -> None:
         """See L{LinkConfigurer.configure}."""
-        from pyroute2.iproute.linux import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+        with _opened() as netlink:
+            self._configure(netlink, name, mtu)
 
-        try:
-            with IPRoute() as netlink:
-                self._configure(netlink, name, mtu)
-        except NetlinkError as error:
-            raise OSError(error.code, os.strerror(error.code)) from None
+    def rename(self, index: int, name: str) -> None:
+        """
+        Give an interface another name.  One that is up is set down for it if the kernel is
+        older than Linux 6.2.
+
+        @raise OSError: the kernel refused, for instance because the name is taken (EEXIST).
+        """
+        with _opened() as netlink:
+            self._rename(netlink, index, name)
+
+    def restore(self, index: int, name: str, present: Collection[str]) -> bool:
+        """
+        Give the interface back the addresses of L{configure} that it has lost.  IPv6 is left
+        out while it is disabled there.
+
+        @param present: the addresses that it has.
+        @return: whether any was missing.
+        @raise OSError: the kernel refused.
+        """
+        lacking = [each for each in (KERNEL4, KERNEL6) if each.partition("/")[0] not in present]
+        if KERNEL6 in lacking and not self._hasIPv6(name):
+            lacking.remove(KERNEL6)
+        if lacking:
+            with _opened() as netlink:
+                self._add(netlink, index, name, lacking)
+        return bool(lacking)
 
     def _configure(self, netlink: Any, name: str, mtu: int) -> None:
         (index,) = netlink.link_lookup(ifname=name)
         netlink.link("set", index=index, mtu=mtu, txqlen=TX_QUEUE_LENGTH)
-        address, prefix = KERNEL4.split("/")
-        netlink.addr("add", index=index, address=address, prefixlen=int(prefix))
-        ipv6 = self._hasIPv6(name)
-        if ipv6:
-            self._setIPv6(name)
-            address, prefix = KERNEL6.split("/")
-            netlink.addr(
-                "add", index=index, address=address, prefixlen=int(prefix), flags=IFA_F_NODAD
-            )
+        wanted = [KERNEL4]
+        if self._hasIPv6(name):
+            wanted.append(KERNEL6)
         else:
             self._log.warn(
                 "IPv6 is disabled on this machine, so {device} carries IPv4 only.", device=name
             )
+        self._add(netlink, index, name, wanted)
         netlink.link("set", index=index, state="up")
+
+    def _add(self, netlink: Any, index: int, name: str, addresses: Collection[str]) -> None:
+        for each in addresses:
+            address, prefix = each.split("/")
+            more = {}
+            if each == KERNEL6:
+                self._setIPv6(name)
+                more["flags"] = IFA_F_NODAD
+            netlink.addr("add", index=index, address=address, prefixlen=int(prefix), **more)
+
+    def _rename(self, netlink: Any, index: int, name: str) -> None:
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            netlink.link("set", index=index, ifname=name)
+        except NetlinkError as error:
+            if error.code != errno.EBUSY:
+                raise
+            netlink.link("set", index=index, state="down")
+            try:
+                netlink.link("set", index=index, ifname=name)
+            finally:
+                netlink.link("set", index=index, state="up")
 
     def _hasIPv6(self, name: str) -> bool:
         try:
@@ -109,3 +151,20 @@ class NetlinkLinks:
                     device=name,
                     error=error.strerror,
                 )
+
+
+@contextmanager
+def _opened() -> Iterator[Any]:
+    """
+    A netlink socket.
+
+    @raise OSError: the kernel refused something.
+    """
+    from pyroute2.iproute.linux import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code)) from None

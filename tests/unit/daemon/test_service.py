@@ -392,6 +392,12 @@ class StopTests(ServiceCase):
         self.assertIn("engine failed on nano0 (ENOTRECOVERABLE)", line)
         self.assertIs(self.ending.how(), End.FAILED)
 
+    def test_deviceMoved(self) -> None:
+        """A device that is in another namespace ends the daemon, with a line of its own."""
+        self.tunnel.deviceLost(errno.ENODEV)
+        (line,) = self.lines(LogLevel.error)
+        self.assertIn("nano0 is in another network namespace now; nanotun stops.", line)
+
     def test_deviceLostWhileStopping(self) -> None:
         """The loss of the device during the stop is not reported."""
         self.successResultOf(self.tunnel.stopService())

@@ -5,11 +5,16 @@ in tests/contracts_real.py.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from pyroute2.netlink.exceptions import NetlinkError
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.tun import links
 from nanotun.tun.links import IPV6_VALUES, NetlinkLinks
 
 
@@ -19,14 +24,17 @@ class FakeNetlink:
     def __init__(self) -> None:
         self.links: list[dict[str, Any]] = []
         self.addresses: list[str] = []
+        self.refuses: list[Exception] = []
 
     def link_lookup(self, ifname: str) -> tuple[int]:
         """An index."""
         return (7,)
 
     def link(self, command: str, **values: Any) -> None:
-        """Note it."""
+        """Note it, and refuse a new name if a test says so."""
         self.links.append(values)
+        if "ifname" in values and self.refuses:
+            raise self.refuses.pop(0)
 
     def addr(self, command: str, **values: Any) -> None:
         """Note it."""
@@ -85,3 +93,47 @@ class NetlinkLinksTests(SynchronousTestCase):
             os.mkdir(os.path.join(self.folder, setting))
         self.configure()
         self.assertEqual(len(self.netlink.addresses), 2)
+
+    def test_restore(self) -> None:
+        """An interface gets back what it has lost, and nothing else is touched."""
+        self.write("disable_ipv6", "0\n")
+        opened: list[FakeNetlink] = []
+
+        @contextmanager
+        def fake() -> Iterator[FakeNetlink]:
+            opened.append(self.netlink)
+            yield self.netlink
+
+        self.patch(links, "_opened", fake)
+        kept = NetlinkLinks(self.settings)
+        self.assertFalse(kept.restore(7, "nano0", ["198.18.0.2", "fdfe:dcba:9876::2"]))
+        self.assertEqual(opened, [])
+        self.assertTrue(kept.restore(7, "nano0", ["198.18.0.2"]))
+        self.assertEqual(self.netlink.addresses, ["fdfe:dcba:9876::2/126"])
+        self.write("disable_ipv6", "1\n")
+        self.assertFalse(kept.restore(7, "nano0", ["198.18.0.2"]))
+        self.assertTrue(kept.restore(7, "nano0", []))
+        self.assertEqual(self.netlink.addresses[1:], ["198.18.0.2/30"])
+        self.assertEqual(self.netlink.links, [])
+
+    def test_rename(self) -> None:
+        """A kernel that renames no interface that is up gets one that is down."""
+        kept = NetlinkLinks(self.settings)
+        kept._rename(self.netlink, 7, "nano0")
+        self.assertEqual(self.netlink.links, [{"index": 7, "ifname": "nano0"}])
+        self.netlink.links.clear()
+        self.netlink.refuses = [NetlinkError(errno.EBUSY)]
+        kept._rename(self.netlink, 7, "nano0")
+        states = [each.get("state", "rename") for each in self.netlink.links]
+        self.assertEqual(states, ["rename", "down", "rename", "up"])
+
+    def test_notRenamed(self) -> None:
+        """An interface that cannot be renamed even so is up again."""
+        kept = NetlinkLinks(self.settings)
+        self.netlink.refuses = [NetlinkError(errno.EBUSY), NetlinkError(errno.EEXIST)]
+        self.assertRaises(NetlinkError, kept._rename, self.netlink, 7, "nano0")
+        self.assertEqual(self.netlink.links[-1], {"index": 7, "state": "up"})
+        self.netlink.links.clear()
+        self.netlink.refuses = [NetlinkError(errno.EEXIST)]
+        self.assertRaises(NetlinkError, kept._rename, self.netlink, 7, "nano0")
+        self.assertEqual(len(self.netlink.links), 1)
