@@ -28,6 +28,7 @@ NLMSG_DONE = 3
 
 #: Flags of messages.
 NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
 NLM_F_DUMP_INTR = 0x010
 NLM_F_DUMP = 0x300
 
