@@ -76,6 +76,14 @@ class Senders:
                 sock.setblocking(False)
                 sock.connect((family.world, NOWHERE))
 
+    def boundPorts(self) -> set[str]:
+        """The ports of the datagrams that only killSwitch keeps from the uplink."""
+        return {
+            str(sock.getsockname()[1])
+            for sock, _ in self._sockets
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).strip(b"\0")
+        }
+
     def wait(self, rounds: int = 200) -> None:
         """Wait until they have sent as often again."""
         end = self.rounds + rounds
