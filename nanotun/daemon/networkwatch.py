@@ -4,23 +4,69 @@ Follows the network, with and without C{autoDefaultRoute}.
 Changes come in swarms, so L{SETTLE} seconds pass between the first message of the kernel's
 and the look.  Without a message there is a look every L{CHECK} seconds, as messages can be
 lost.
+
+What a change means::
+
+    another way to the Internet,    what was learned of servers and proxies is forgotten, and
+    or an address has left          connections that wait are opened anew
+    a leg for datagrams would       its association ends, and its flows go on by another one
+    send by another interface now
+    a connection's own address      the connection ends, unless there is no way at all to its
+    has left                        peer
+    the machine has slept           as for another way, and all associations end: their relays
+                                    have forgotten them
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.addresses import SOCKET_MARK, isAddress
+from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
+from nanotun.linux.departed import GONE_FOR, Departed
+from nanotun.linux.network import nextHops
+from nanotun.linux.sources import LegRoute, Sources
 from nanotun.routing.follower import CHECK, SETTLE
+from nanotun.routing.host import SOMEWHERE4, SOMEWHERE6, proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.timer import Timer
+from nanotun.upstream.dial.sockets import openDatagram
+
+#: Seconds by which the time between two looks may be longer than it should be.  More means
+#: that the machine, or the daemon, has slept.
+SLEPT = 10.0
+
+
+def sinceBoot() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def waysOut(settings: Settings) -> frozenset[object]:
+    """
+    Where packets of nanotun's leave: the interfaces, and the gateways there.
+
+    @raise OSError: the kernel does not answer.
+    """
+    servers = (server.host for server in settings.dns)
+    hosts = [*filter(isAddress, proxyHosts(settings)), *servers, SOMEWHERE4, SOMEWHERE6]
+    return frozenset(nextHops(dict.fromkeys(hosts), SOCKET_MARK))
+
+
+class Movable(Protocol):
+    """What L{nanotun.router.udp.associations.Associations} are to this."""
+
+    def networkMoved(self, moved: Callable[[LegRoute], bool], dials: bool) -> None:
+        """See L{nanotun.router.udp.associations.Associations.networkMoved}."""
 
 
 @implementer(IPart)
@@ -31,6 +77,9 @@ class NetworkWatch:
     @param makeMonitor: makes a monitor from the function that it calls.
     @param device: looks after the device; L{None} where it is in a cell, which nobody else
         has access to.
+    @param ways: see L{waysOut}.
+    @param moved: called when there is another way out; see the module.
+    @param sinceBoot: see L{sinceBoot}.
     """
 
     name = "the look at the network"
@@ -42,12 +91,27 @@ class NetworkWatch:
         clock: Any,
         makeMonitor: Callable[[Callable[[], None]], NetworkMonitor],
         device: DeviceWatch | None,
+        ways: Callable[[], Iterable[object]],
+        associations: Movable,
+        moved: Callable[[], None],
+        departed: Departed | None = None,
+        makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
+        sinceBoot: Callable[[], float] = sinceBoot,
     ) -> None:
         self._device = device
-        self._monitor = makeMonitor(self._heard)
+        self._readWays = ways
+        self._associations = associations
+        self._moved = moved
+        self._departed = Departed(clock.seconds) if departed is None else departed
+        self._makeSources = makeSources
+        self._sinceBoot = sinceBoot
+        self._monitor = makeMonitor(self._heardOf)
         self._settle = Timer(clock, self._settled)
         self._loop = LoopingCall(self._check)
         self._loop.clock = clock
+        self._ways: frozenset[object] = frozenset()
+        self._heard = False
+        self._lookedAt = 0.0
 
     def start(self) -> None:
         """See L{IPart.start}."""
@@ -60,6 +124,12 @@ class NetworkWatch:
                 "Changes of the network are noticed every few seconds only: {error}",
                 error=str(error),
             )
+        self._lookedAt = self._sinceBoot()
+        try:
+            self._departed.look()
+            self._ways = frozenset(self._readWays())
+        except OSError as error:
+            self._cannotLook(error)
         self._loop.start(CHECK, now=False)
 
     def stop(self) -> None:
@@ -71,11 +141,12 @@ class NetworkWatch:
         if self._device is not None:
             self._device.stop()
 
-    def _heard(self) -> None:
+    def _heardOf(self) -> None:
         """The kernel says that something has changed."""
         if self._device is not None:
             # At once, because nothing gets through without it.
             self._device.look()
+        self._heard = True
         if not self._settle.active and self._loop.running:
             self._settle.start(SETTLE)
 
@@ -84,11 +155,42 @@ class NetworkWatch:
             self._settled()
 
     def _settled(self) -> None:
+        heard, self._heard = self._heard, False
         try:
-            self._look()
+            if self._device is not None:
+                self._device.lookClosely()
+            self._look(heard)
+        except OSError as error:
+            self._cannotLook(error)
         except Exception:
             self._log.failure("Looking at the network failed: internal error")
+        if self._departed.waits and self._loop.running:
+            self._settle.start(GONE_FOR)
 
-    def _look(self) -> None:
-        if self._device is not None:
-            self._device.lookClosely()
+    def _look(self, heard: bool) -> None:
+        slept = self._hasSlept()
+        left = self._departed.look()
+        ways = frozenset(self._readWays())
+        # While there is no way out, nothing can be done; and it may be the old one that returns.
+        another = slept or (bool(ways) and (left or ways != self._ways))
+        self._ways = ways
+        if another:
+            self._moved()
+        if slept:
+            self._associations.networkMoved(lambda route: True, True)
+        elif another or heard:
+            self._associations.networkMoved(self._makeSources().moved, another)
+
+    def _hasSlept(self) -> bool:
+        now = self._sinceBoot()
+        gap, self._lookedAt = now - self._lookedAt, now
+        if gap <= CHECK + SLEPT:
+            return False
+        self._log.info(
+            "The machine has slept for {seconds} s; UDP is sent over new associations.",
+            seconds=round(gap),
+        )
+        return True
+
+    def _cannotLook(self, error: OSError) -> None:
+        self._log.debug("The network cannot be looked at: {error}", error=error.strerror)

@@ -30,7 +30,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
-from nanotun.daemon.networkwatch import NetworkWatch
+from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import CHECK_LIMIT, Patience
@@ -156,9 +156,8 @@ def makeService(options: Options) -> IService:
     leftovers = makeLeftovers(settings)
     routes = None
     if settings.autoDefaultRoute:
-        ask, networkChanged = gateway.names.resolve, gateway.clearCache
         routes = makeRoutes(
-            settings, reactor, ask, networkChanged, options.confirm, end, ending.how
+            settings, reactor, gateway.names.resolve, options.confirm, end, ending.how
         )
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
@@ -196,10 +195,20 @@ def makeService(options: Options) -> IService:
     # Twice, because excluded processes go on connecting while the routes are set.
     older = OlderConnections(live)
     routing = (older,) if undo is None else (older, undo, older)
+
+    def moved() -> None:
+        gateway.networkMoved()
+        live.current.upstreams.networkMoved()
+        if routes is not None:
+            routes.networkMoved()
+
     watch = NetworkWatch(
         reactor,
         partial(NetworkMonitor, reactor),
         DeviceWatch(device, NetlinkLinks(), lambda error: service.deviceLost(error), reactor),
+        lambda: waysOut(live.current.settings),
+        router.associations,
+        moved,
     )
     # The watch is stopped after the routes: without them nothing needs it.
     after = (watch, *routing, control, notifier)
@@ -261,7 +270,20 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
         proxies,
         lambda: current.upstreams.toldDown,
     )
-    parts = Parts(device, engine, gateway, router, before=(marked,), after=(patience,))
+
+    def moved() -> None:
+        gateway.networkMoved()
+        current.upstreams.networkMoved()
+
+    watch = NetworkWatch(
+        reactor,
+        partial(NetworkMonitor, reactor),
+        None,
+        partial(waysOut, settings),
+        router.associations,
+        moved,
+    )
+    parts = Parts(device, engine, gateway, router, before=(marked,), after=(watch, patience))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
     NanotunService(settings, parts, reactor, leave, Ending(), notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)

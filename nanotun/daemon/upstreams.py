@@ -23,6 +23,7 @@ from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.group.member import SILENCE
 from nanotun.upstream.make import groupOf, upstreamsFor
+from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.scheme import sendsNamesWith
 
 #: Seconds.  A proxy that is silent for longer than L{SILENCE} is down, and a terminal waits for
@@ -62,7 +63,7 @@ class Upstreams(MultiService):
         """
         super().__init__()
         self._reactor = reactor
-        services = MultiService()
+        services = self._services = MultiService()
         context = UpstreamContext(
             reactor,
             settings.connectTimeout,
@@ -103,6 +104,16 @@ class Upstreams(MultiService):
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""
         return self.upstream.dials(endpoint)
+
+    def networkMoved(self) -> None:
+        """
+        Trust nothing that was learned or opened in the network where the machine was before.
+        """
+        for service in self._services:
+            if isinstance(service, WarmPool):
+                service.networkMoved()
+        if isinstance(self.upstream, GroupUpstream):
+            self.upstream.networkMoved()
 
     @property
     def toldDown(self) -> bool:

@@ -175,12 +175,12 @@ class Gateway:
         """See L{nanotun.interfaces.IGateway.isLocal}."""
         return self._locality.isLocal(host)
 
-    def clearCache(self) -> None:
+    def networkMoved(self) -> None:
         """
-        Forget every answer, because the network is another one.  Names keep their fake
-        addresses.
+        Forget every answer and ask the servers anew, because the machine is in another
+        network.  Names keep their fake addresses.
         """
-        self._relay.clearCache()
+        self._relay.networkMoved()
 
     def stats(self) -> GatewayStats:
         """What has happened since the start."""

@@ -80,6 +80,7 @@ class FlowRouter:
         reads them: a line costs more than half of what the flow does.
     @ivar trouble: told of what goes wrong; stopped with the router.
     @ivar carried: how many flows have been joined.
+    @ivar associations: those that datagrams leave by.
     @param upstream: takes the flows whose verdict is PROXY.
     @param direct: takes those whose verdict is DIRECT.
     @param gateway: answers connections to the gateway's addresses.
@@ -112,8 +113,8 @@ class FlowRouter:
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._plainHttp = PlainHttpFlows(names, self._said)
         self._tally = Tally(clock, self._log)
-        self._associations = Associations(engine, clock, self.trouble, self._said, names)
-        self._redirection = Redirection(names, self._associations, self.trouble)
+        self.associations = Associations(engine, clock, self.trouble, self._said, names)
+        self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
@@ -152,7 +153,7 @@ class FlowRouter:
         return {
             **self._tally.report(),
             "dialling": len(self._pending),
-            "legs": len(self._associations.present),
+            "legs": len(self.associations.present),
         }
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -241,7 +242,7 @@ class FlowRouter:
             pending.cancel()
             pending.request.refuse(Refusal.RESET)
         self._redirection.stop()
-        self._associations.stop()
+        self.associations.stop()
         self.trouble.stop()
         self._said.stop()
 
@@ -256,7 +257,7 @@ class FlowRouter:
         if self._names.isFake(request.flow.destination.host):
             self._redirection.send(request, upstream)
         else:
-            self._associations.send(request, upstream)
+            self.associations.send(request, upstream)
 
     def _halt(self, request: IFlowRequest | IDatagramFlowRequest, decision: Decision) -> None:
         """Refuse a flow, or drop it."""
@@ -270,8 +271,7 @@ class FlowRouter:
 
     def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
         if self.logFlows:
-            destination = shown(self._names, flow.destination)
-            self._tally.tellUpstream(flow, decision, upstream, destination)
+            self._tally.tellUpstream(flow, decision, upstream, shown(self._names, flow.destination))
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:

@@ -5,7 +5,6 @@ changes, taken back at the stop.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +26,6 @@ from nanotun.rundir import command
 #: used without a new lookup (L{nanotun.upstream.dial.resolver}).
 REFRESH = 60.0
 
-#: Seconds by which the time of day may run ahead of the machine's own clock.  More means
-#: that the machine slept, and may have woken up in another network.
-SLEPT = 10.0
-
 
 @implementer(IPart)
 class Routes:
@@ -38,13 +33,11 @@ class Routes:
     See L{IPart}.  L{Reconciler} knows what to set; this knows when.
 
     @param makeMonitor: makes a monitor from the function that it calls.
-    @param networkChanged: called when the machine is in another network.
     @param confirmSeconds: how long to wait for L{confirm} before everything is taken
         back; 0 for no confirmation.
     @param endWith: ends the daemon with an exit status.
     @param how: how the daemon ends; asked by L{stop}.
     @param closed: what to log when a kill switch stays closed until somebody opens it.
-    @param wallClock: the time of day, in seconds.
     """
 
     name = "the routes"
@@ -57,26 +50,20 @@ class Routes:
         exceptions: Exceptions,
         makeMonitor: Callable[[Callable[[], None]], NetworkMonitor],
         clock: Any,
-        networkChanged: Callable[[], None],
         confirmSeconds: int,
         endWith: Callable[[int], None],
         how: Callable[[], End],
         closed: str,
-        wallClock: Callable[[], float] = time.time,
     ) -> None:
         self._reconciler = reconciler
         self._applied = reconciler.applied
         self._exceptions = exceptions
-        self._clock = clock
-        self._networkChanged = networkChanged
         self._confirmation = Confirmation(clock, confirmSeconds, self._unconfirmed)
         self._endWith = endWith
         self._how = how
         self._closed = closed
-        self._wallClock = wallClock
         self._active = False
         self._wasClosed = False
-        self._awake = 0.0
         self._follower = Follower(clock, self._follow)
         self._monitor = makeMonitor(self._follower.notice)
         self._refreshing = LoopingCall(self._refresh)
@@ -103,7 +90,6 @@ class Routes:
             raise
         self._wasClosed = keeps
         self._active = True
-        self._awake = self._asleepFor()
         self._follower.start()
         # Names that could not be looked up in time are looked up again at once.
         missing = not self._exceptions.complete
@@ -137,6 +123,11 @@ class Routes:
         hosts = proxyHosts(settings)
         if hosts != self._exceptions.hosts:
             self._exceptions.setHosts(hosts)
+            self._refresh()
+
+    def networkMoved(self) -> None:
+        """Look the proxies up again, as the machine is in another network."""
+        if self._active:
             self._refresh()
 
     def confirm(self) -> bool:
@@ -213,11 +204,8 @@ class Routes:
                 "back.",
                 count=missing,
             )
-        asleep = self._asleepFor()
-        if self._reconciler.host != before or abs(asleep - self._awake) > SLEPT:
-            self._awake = asleep
+        if self._reconciler.host != before:
             self._log.info("The network has changed; the routes follow.")
-            self._networkChanged()
             self._refresh()
         self._reconciler.checkIPv6()
         return missing > 0
@@ -235,9 +223,6 @@ class Routes:
     def _refreshed(self, different: bool) -> None:
         if different and self._active:
             self._follower.notice()
-
-    def _asleepFor(self) -> float:
-        return float(self._wallClock() - self._clock.seconds())
 
     def _bug(self, failure: Any) -> None:
         self._log.failure("Following the network failed: internal error", failure)

@@ -79,6 +79,15 @@ class ServerQueries:
         if not isinstance(error, UpstreamError):
             self._noteFailure(server, 0)
 
+    def renew(self) -> None:
+        """
+        Begin anew, as the machine is in another network: which servers were silent says
+        nothing about this one.
+        """
+        self._servers = Servers(tuple(self._byEndpoint), random.random)
+        for server in self._byEndpoint.values():
+            server.renew()
+
     def stop(self) -> None:
         """Close the connections that are kept open."""
         for server in self._byEndpoint.values():

@@ -189,6 +189,10 @@ class QueryAssociation:
         self._letGo()
         self._take()
 
+    def fail(self) -> None:
+        """Let go of everything; what waits in it has failed, so that it is asked again."""
+        self._lost()
+
     def _step(self, event: str) -> None:
         """
         Go to the state that L{_TABLE} has for an event.
@@ -408,6 +412,18 @@ class QueryAssociations:
         """Close all associations.  May be called again."""
         for association in list(self._all):
             association.close()
+
+    def renew(self) -> None:
+        """
+        Begin anew, as the machine is in another network: the doubts were about the previous
+        one.
+        """
+        self.heard()
+        self._pausedUntil = 0.0
+        for association in list(self._all):
+            # One that fails may have ended another.
+            if association.state != GONE:
+                association.fail()
 
     # What the associations tell.
 

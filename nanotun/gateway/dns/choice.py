@@ -31,6 +31,12 @@ class ServerChoice(NamedTuple):
             return self.direct
         return self.usual
 
+    def renew(self) -> None:
+        """Begin anew, as the machine is in another network."""
+        self.usual.renew()
+        if self.direct is not None:
+            self.direct.renew()
+
     def stop(self) -> None:
         """Close the connections that are kept open."""
         self.usual.stop()

@@ -85,6 +85,10 @@ class DirectServer:
             self._troubled(error)
             raise
 
+    def renew(self) -> None:
+        """See L{INameServer.renew}."""
+        self._stream.renew()
+
     def stop(self) -> None:
         """See L{INameServer.stop}."""
         self._stream.stop()

@@ -74,5 +74,11 @@ class INameServer(Interface):
             blame.  What is to blame has been logged.
         """
 
+    def renew() -> None:
+        """
+        Open anew what is kept open, as the machine is in another network.  Queries under way
+        may fail.
+        """
+
     def stop() -> None:
         """Close what is kept open.  May be called again."""

@@ -85,6 +85,11 @@ class UpstreamServer:
         self._counters.upstream += 1
         return self._datagrams.ask(self._server, wire, query, answered, failed, self._askByTCP)
 
+    def renew(self) -> None:
+        """See L{INameServer.renew}."""
+        self._datagrams.renew()
+        self._stream.renew()
+
     def stop(self) -> None:
         """See L{INameServer.stop}."""
         self._datagrams.stop()

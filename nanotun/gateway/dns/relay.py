@@ -133,6 +133,14 @@ class DnsRelay:
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
+    def networkMoved(self) -> None:
+        """
+        Forget every answer, and use no connection any more that was open: the machine is in
+        another network.
+        """
+        self.clearCache()
+        self._servers.renew()
+
     def configure(
         self, servers: ServerChoice, cacheSize: int, cacheBytes: int, anew: bool = False
     ) -> None:

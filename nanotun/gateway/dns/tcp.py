@@ -147,6 +147,23 @@ class ServerStream:
         if self._pending.get(asked.ident) is asked:
             del self._pending[asked.ident]
 
+    def renew(self) -> None:
+        """
+        Give the connection up, as the machine is in another network.  Queries under way are
+        sent again on another one, if they were not before.
+        """
+        self._pausedUntil = 0.0
+        connection, dial = self._connection, self._dial
+        if connection is not None:
+            connection.end()
+            self._ended(connection)
+        elif dial is not None:
+            self._dial = None
+            dial.cancel()
+            self._step("failed")
+            if self._pending:
+                self._connect()
+
     def stop(self) -> None:
         """Close the connection and call nobody back."""
         self._pending.clear()

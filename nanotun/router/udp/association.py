@@ -24,6 +24,7 @@ from nanotun.interfaces import (
     INames,
     IPacketEngine,
 )
+from nanotun.linux.sources import LegRoute, legRoute
 from nanotun.router.named import shown
 from nanotun.router.udp.faults import AssociationKey, Faults
 from nanotun.timer import Timer
@@ -96,7 +97,7 @@ class AssociationEvent(str, enum.Enum):
     REFUSED = "refused"
     #: Its control connection ended.
     LOST = "lost"
-    #: The router stops, or there was an internal error.
+    #: The router stops, the network has moved, or there was an internal error.
     CLOSE = "close"
 
 
@@ -137,6 +138,7 @@ class Association:
     @ivar state: where it is in its life.
     @ivar flows: how many flows were attached.
     @ivar first: the destination of the first of them.
+    @ivar route: of its leg; L{None} if the kernel chooses one for each datagram.
     @param names: told of the fake addresses that its flows go to, until its end.
     @param moved: called with it and the state before, whenever its state changes.
     @param again: called with it and a flow that waited for it, if it did not take the flow.
@@ -157,6 +159,7 @@ class Association:
         "first",
         "flows",
         "key",
+        "route",
         "state",
     )
 
@@ -174,6 +177,7 @@ class Association:
         self.state = AssociationState.OPENING
         self.flows = 0
         self.first: Endpoint | None = None
+        self.route: LegRoute | None = None
         self._engine = engine
         self._faults = faults
         self._names = NamesInUse(names)
@@ -244,6 +248,7 @@ class Association:
     def _dialled(self, leg: DatagramLeg) -> None:
         self._dial = None
         self._control = leg.control
+        self.route = legRoute(leg.fd)
         source, upstream, name = self.key
         self._faults.dialled(upstream)
         try:

@@ -33,6 +33,7 @@ from nanotun.interfaces import (
     IPacketEngine,
     IUpstream,
 )
+from nanotun.linux.sources import LegRoute
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.association import Association, AssociationState, OutgoingFlow
 from nanotun.router.udp.faults import AssociationKey, Faults
@@ -140,6 +141,19 @@ class Associations:
             return
         key = AssociationKey(request.flow.source, upstream, name)
         self._own(OutgoingFlow(request, unnamed=unnamed), key)
+
+    def networkMoved(self, moved: Callable[[LegRoute], bool], dials: bool) -> None:
+        """
+        End the associations whose datagrams would be lost.  Their flows are decided anew, and
+        go on from the same sockets by others.
+
+        @param moved: tells that of a leg.
+        @param dials: whether those that are still being opened are to be opened anew, too.
+        """
+        for association in list(self.present):
+            route = association.route
+            if dials if association.opening else route is not None and moved(route):
+                association.close()
 
     def stop(self) -> None:
         """Close all associations; new flows are dropped."""

@@ -123,6 +123,11 @@ class Breaker:
         self._openings += 1
         self._successes = self.faults = 0
 
+    def forgive(self, now: float) -> None:
+        """End the back-off, and begin with the shortest one should it fail again."""
+        self.retryAt = min(self.retryAt, now)
+        self._openings = 0
+
     def checking(self, now: float) -> None:
         """A check begins.  It changes nothing before the back-off is over."""
         if now >= self.retryAt:

@@ -157,6 +157,11 @@ class GroupUpstream(Service):
         for watch in self._watches.values():
             watch.stop()
 
+    def networkMoved(self) -> None:
+        """Check at once the upstreams that are down."""
+        for watch in self._watches.values():
+            watch.networkMoved()
+
     def refresh(self) -> Deferred[Any]:
         """Fires once the health of all is known as of now."""
         waiting = [watch.refresh() for watch in self._watches.values()]

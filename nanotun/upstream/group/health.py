@@ -13,6 +13,7 @@ When the next check is made::
                                          after the last one
     asked for by the user                at once, if nothing is known that is newer than
                                          FRESH
+    down, in another network             at once
 
 If the first check fails, the member is down at once: a proxy that does not run should not
 look well for as long as it takes to be sure.
@@ -136,6 +137,16 @@ class Watch:
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
+
+    def networkMoved(self) -> None:
+        """
+        Check now: the machine is in another network, and a member that could not be reached
+        from the previous one may be well.
+        """
+        if self._running and not self._member.healthy:
+            self._member.breaker.forgive(self._clock.seconds())
+            if self._check is None:
+                self._schedule()
 
     def changed(self) -> None:
         """The member went down or came back."""

@@ -125,6 +125,17 @@ class WarmPool(Service):
         self._expiry.cancel()
         self._empty()
 
+    def networkMoved(self) -> None:
+        """
+        Open new connections, without a back-off: the machine is in another network, and those
+        that wait may lead nowhere.
+        """
+        if self.running:
+            self._pause.cancel()
+            self._troubles = 0
+            self._empty()
+            self.refill()
+
     def take(self) -> WarmConnection | None:
         """
         Take the oldest connection.

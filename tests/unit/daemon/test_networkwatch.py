@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.daemon.networkwatch import NetworkWatch
+from nanotun.addresses import SOCKET_MARK
+from nanotun.config.keys import KEYS
+from nanotun.config.settings import flagValue, makeSettings
+from nanotun.daemon import networkwatch
+from nanotun.daemon.networkwatch import SLEPT, NetworkWatch, sinceBoot, waysOut
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
+from nanotun.linux.departed import GONE_FOR
+from nanotun.linux.network import NextHop
+from nanotun.linux.sources import LegRoute
 from nanotun.routing.follower import CHECK, SETTLE
 
 
@@ -60,6 +70,46 @@ class FakeDevice:
         self.calls.append("closely")
 
 
+class FakeDeparted:
+    """Says what a test wants."""
+
+    def __init__(self) -> None:
+        self.left = False
+        self.waits = False
+        self.refuses: OSError | None = None
+        self.looks = 0
+
+    def look(self) -> bool:
+        """Note it."""
+        self.looks += 1
+        if self.refuses is not None:
+            raise self.refuses
+        return self.left
+
+
+#: A leg that leads nowhere any more, and one that is well.
+STALE, WELL = (LegRoute(2, local, ("192.0.2.1", 1080)) for local in ("192.0.2.7", "192.0.2.8"))
+
+
+class FakeSources:
+    """Knows those two."""
+
+    def moved(self, route: LegRoute) -> bool:
+        """Whether it is the stale one."""
+        return route is STALE
+
+
+class FakeAssociations:
+    """Notes which legs it would end, and whether dials are opened anew."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bool, bool, bool]] = []
+
+    def networkMoved(self, moved: Callable[[LegRoute], bool], dials: bool) -> None:
+        """Note it."""
+        self.calls.append((moved(STALE), moved(WELL), dials))
+
+
 class NetworkWatchCase(SynchronousTestCase):
     """A watch that has not started."""
 
@@ -68,7 +118,17 @@ class NetworkWatchCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.device = FakeDevice()
+        self.departed = FakeDeparted()
+        self.associations = FakeAssociations()
+        self.ways: tuple[str, ...] = ("up0",)
+        self.moves = 0
+        # Seconds by which the clock since the boot is ahead.
+        self.ahead = 0.0
         self.watch = self.makeWatch()
+
+    def moved(self) -> None:
+        """Note it."""
+        self.moves += 1
 
     def makeWatch(self) -> NetworkWatch:
         """Make one."""
@@ -77,7 +137,17 @@ class NetworkWatchCase(SynchronousTestCase):
             self.monitor = FakeMonitor(changed)
             return self.monitor
 
-        return NetworkWatch(self.clock, makeMonitor, self.device)  # type: ignore[arg-type]
+        return NetworkWatch(
+            self.clock,
+            makeMonitor,  # type: ignore[arg-type]
+            self.device,  # type: ignore[arg-type]
+            lambda: self.ways,
+            self.associations,
+            self.moved,
+            self.departed,  # type: ignore[arg-type]
+            FakeSources,  # type: ignore[arg-type]
+            lambda: self.clock.seconds() + self.ahead,
+        )
 
 
 class DeviceLookTests(NetworkWatchCase):
@@ -129,3 +199,127 @@ class DeviceLookTests(NetworkWatchCase):
         del self.device.lookClosely
         self.clock.advance(CHECK)
         self.assertEqual(self.device.calls, ["start", "closely"])
+
+
+class MoveTests(NetworkWatchCase):
+    """What follows from a change of the network."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.watch.start()
+
+    def change(self) -> None:
+        """The kernel tells of a change, and all settles."""
+        self.monitor.changed()
+        self.clock.advance(SETTLE)
+
+    def test_quiet(self) -> None:
+        """While nothing happens nothing is done."""
+        self.clock.pump([CHECK] * 10)
+        self.assertEqual((self.moves, self.associations.calls), (0, []))
+
+    def test_legs(self) -> None:
+        """After a message, legs are looked at even if the way out is the same."""
+        self.change()
+        self.assertEqual((self.moves, self.associations.calls), (0, [(True, False, False)]))
+        self.clock.advance(CHECK)
+        self.assertEqual(len(self.associations.calls), 1)
+
+    def test_anotherWay(self) -> None:
+        """Another way out renews everything, once; also without a message."""
+        self.ways = ("up1",)
+        self.change()
+        self.assertEqual((self.moves, self.associations.calls), (1, [(True, False, True)]))
+        self.clock.advance(CHECK)
+        self.assertEqual(self.moves, 1)
+        self.ways = ("up0",)
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, len(self.associations.calls)), (2, 2))
+
+    def test_flap(self) -> None:
+        """While there is no way out nothing is renewed; when it is back, it is."""
+        self.ways = ()
+        self.change()
+        self.assertEqual((self.moves, self.associations.calls), (0, [(True, False, False)]))
+        self.ways = ("up0",)
+        self.change()
+        self.assertEqual(self.moves, 1)
+
+    def test_addressLeft(self) -> None:
+        """That an address has left renews everything, too."""
+        self.departed.left = True
+        self.change()
+        self.assertEqual((self.moves, self.associations.calls), (1, [(True, False, True)]))
+
+    def test_departing(self) -> None:
+        """While an address is missing there is a look in time for its connections to end."""
+        self.departed.waits = True
+        self.change()
+        self.departed.waits = False
+        looks = self.departed.looks
+        self.clock.advance(GONE_FOR)
+        self.assertEqual(self.departed.looks, looks + 1)
+
+    def test_slept(self) -> None:
+        """After a sleep all associations end, whatever the network is."""
+        lines: list[str] = []
+
+        def observe(event: object) -> None:
+            lines.append(formatEvent(event))  # type: ignore[arg-type]
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.ahead = 3600.0
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, self.associations.calls), (1, [(True, True, True)]))
+        self.assertEqual(
+            lines, ["The machine has slept for 3602 s; UDP is sent over new associations."]
+        )
+        self.clock.advance(CHECK)
+        self.assertEqual(self.moves, 1)
+
+    def test_stopped(self) -> None:
+        """A daemon that was stopped for a while has slept, too; a busy one has not."""
+        self.clock.advance(CHECK + SLEPT)
+        self.assertEqual(self.moves, 0)
+        self.clock.advance(CHECK + SLEPT + 0.5)
+        self.assertEqual(self.moves, 1)
+
+    def test_kernelSilent(self) -> None:
+        """If the kernel does not answer once, the next look is made."""
+        self.departed.refuses = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        self.ways = ("up1",)
+        self.change()
+        self.assertEqual(self.moves, 0)
+        self.departed.refuses = None
+        self.change()
+        self.assertEqual(self.moves, 1)
+
+
+class WaysTests(SynchronousTestCase):
+    """L{waysOut}."""
+
+    def test_hosts(self) -> None:
+        """The ways to proxies, servers and the Internet count, but no names are looked up."""
+        asked: list[str] = []
+
+        def nextHops(hosts: list[str], mark: int) -> list[NextHop]:
+            asked.extend(hosts)
+            self.assertEqual(mark, SOCKET_MARK)
+            return [NextHop(2, "192.0.2.1")] * len(asked)
+
+        self.patch(networkwatch, "nextHops", nextHops)
+        flags = {"proxy": "socks5://192.0.2.7", "dns": "192.0.2.53"}
+        values = {name: flagValue(KEYS[name], text) for name, text in flags.items()}
+        ways = waysOut(makeSettings({}, values, None))
+        self.assertEqual(ways, {NextHop(2, "192.0.2.1")})
+        self.assertEqual(asked, ["192.0.2.7", "192.0.2.53", "8.8.8.8", "2001:4860:4860::8888"])
+        asked.clear()
+        named = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "socks5://p.test")}, None)
+        waysOut(named)
+        self.assertNotIn("p.test", asked)
+
+    def test_sinceBoot(self) -> None:
+        """The clock that tells of a sleep runs."""
+        self.assertGreater(sinceBoot(), 0)
+        self.assertLessEqual(sinceBoot(), sinceBoot())

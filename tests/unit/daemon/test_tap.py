@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
+from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import Patience
@@ -252,7 +253,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running or opener.devices)
         self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
-        self.assertEqual([type(part) for part in tunnel.parts.after], [Patience])
+        self.assertEqual([type(part) for part in tunnel.parts.after], [NetworkWatch, Patience])
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("169.254.169.254", 80))
         self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, Verdict.REJECT)
         sole, services = upstreams

@@ -22,6 +22,7 @@ from nanotun.testing import FakeUpstream
 from nanotun.testing.names import FakeNames
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import RECHECK_TIME
+from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import Scheme
 
@@ -59,6 +60,17 @@ class UpstreamsTests(SynchronousTestCase):
             self.assertTrue(upstreams.dials(PROXY), proxy)
             self.assertFalse(upstreams.dials(Endpoint("192.0.2.1", 1081)), proxy)
         self.assertFalse(self.upstreams("direct://,reject://").dials(PROXY))
+
+    def test_networkMoved(self) -> None:
+        """In another network pools and groups begin anew; direct:// has neither."""
+        told: list[str] = []
+        self.patch(WarmPool, "networkMoved", lambda pool: told.append("pool"))
+        self.patch(GroupUpstream, "networkMoved", lambda group: told.append("group"))
+        self.upstreams("socks5://192.0.2.1", upstreamPool="2").networkMoved()
+        self.assertEqual(sorted(told), ["group", "pool"])
+        told.clear()
+        self.upstreams("direct://").networkMoved()
+        self.assertEqual(told, [])
 
     def test_leadsIn(self) -> None:
         """Every upstream knows which routes lead into the device."""

@@ -286,6 +286,27 @@ class EndTests(AssociationCase):
         self.associations.stop()
         self.assertEqual((self.upstream.cancelled, self.heard, self.instead), (1, [], []))
 
+    def test_renew(self) -> None:
+        """
+        In another network every query that waits has failed, wherever it waits, and the next
+        one has a new association, whatever was thought of UDP before.
+        """
+        self.ask(0)
+        self.leg()
+        self.ask(1, SERVER6)
+        self.reactor.advance(DOUBT)
+        self.assertFalse(self.associations.usable())
+        self.associations.renew()
+        self.assertEqual((sorted(map(str, self.heard)), self.upstream.cancelled), (["0", "1"], 1))
+        self.assertTrue(self.associations.usable())
+        self.assertTrue(self.control.closed)
+        self.ask(2)
+        self.assertEqual(self.upstream.families, [4, 6, 4])
+        self.upstream.failDatagrams(DatagramsUnsupported("No."))
+        self.assertFalse(self.associations.usable())
+        self.associations.renew()
+        self.assertTrue(self.associations.usable())
+
     def test_unexpected(self) -> None:
         """An event that the state does not allow names both."""
         reactor: Any = self.reactor

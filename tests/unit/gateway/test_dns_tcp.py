@@ -317,6 +317,43 @@ class PipelineTests(TestCase):
         self.ask(1)
         await self.queries(1)
 
+    async def test_renew(self) -> None:
+        """In another network a query under way is sent again on a new connection."""
+        self.ask(0)
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        self.ask(1)
+        await self.queries(2)
+        self.stream.renew()
+        (query,) = await self.queries(1, server=1)
+        self.servers[1].sendString(answer(query))
+        await self.until(lambda: len(self.heard) == 2)
+        await self.until(lambda: self.servers[0].lost)
+
+    async def test_renewDial(self) -> None:
+        """A connection that is being opened then is opened anew; without one nothing is."""
+        self.stream.renew()
+        self.assertEqual(self.dials, 0)
+        self.open = self.later
+        self.ask(0)
+        self.open = self.connect
+        self.stream.renew()
+        (query,) = await self.queries(1)
+        self.servers[0].sendString(answer(query))
+        await self.until(lambda: self.heard)
+        self.assertEqual(self.dials, 2)
+
+    async def test_renewPause(self) -> None:
+        """In another network the pause after a failure is over."""
+        self.stream = self.make(pause=PAUSE)
+        self.open = lambda: fail(UpstreamRefused("No."))
+        self.assertRaises(UpstreamError, self.ask, 0)
+        self.stream.renew()
+        self.open = self.connect
+        self.ask(1)
+        await self.queries(1)
+
     async def test_againNotOpened(self) -> None:
         """If the second connection does not open, the query that needs it has failed."""
         self.ask(0)

@@ -10,8 +10,9 @@ from typing import Any
 from nanotun.errors import DatagramsUnsupported, ProxyError
 from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import LegKind
+from nanotun.linux.sources import LegRoute
 from nanotun.router.udp import associations
-from nanotun.router.udp.association import MATURE_AGE
+from nanotun.router.udp.association import MATURE_AGE, AssociationState
 from nanotun.router.udp.pauses import ENDS, PAUSE_FIRST
 from nanotun.testing import FakeControl
 from tests.unit.router.association_cases import DNS, AssociationCase
@@ -51,6 +52,45 @@ class OwnTests(AssociationCase):
         for _ in range(3):
             self.upstream.answerDatagrams()
         self.assertEqual(sorted(self.engine.attached.values()), sorted(self.engine.associations))
+        self.assertIdle()
+
+    def test_networkMoved(self) -> None:
+        """
+        Legs that lead nowhere any more end without a word, and a source goes on by a new one;
+        others, and dials, are left alone.
+        """
+        for port in (1, 2):
+            self.ask(port)
+            self.open()
+        stale, well = sorted(self.associations.present, key=lambda each: each.key.source)
+        stale.route = LegRoute(2, "192.0.2.7", ("192.0.2.1", 1080))
+        well.route = LegRoute(2, "192.0.2.8", ("192.0.2.1", 1080))
+        self.ask(3)
+        self.associations.networkMoved(lambda route: route is stale.route, dials=False)
+        self.assertEqual(len(self.associations.present), 2)
+        self.assertEqual(stale.state, AssociationState.GONE)
+        self.assertEqual((len(self.engine.associations), self.upstream.cancelled), (1, 0))
+        self.assertEqual(self.logged, [])
+        self.ask(1)
+        self.assertEqual(len(self.upstream.families), 4)
+        self.assertIdle()
+
+    def test_networkMovedDirect(self) -> None:
+        """A direct leg, for which the kernel chooses each time, never ends because of it."""
+        self.ask()
+        self.upstream.answerDatagrams(LegKind.DIRECT)
+        self.associations.networkMoved(lambda route: True, dials=True)
+        self.assertEqual(len(self.associations.present), 1)
+        self.assertIdle()
+
+    def test_networkMovedDials(self) -> None:
+        """A dial under way is given up, and the next datagram begins another."""
+        self.ask()
+        self.associations.networkMoved(lambda route: True, dials=True)
+        self.assertEqual((self.upstream.cancelled, self.associations.present), (1, set()))
+        self.ask()
+        self.open()
+        self.assertEqual(len(self.engine.associations), 1)
         self.assertIdle()
 
     def test_direct(self) -> None:

@@ -158,7 +158,6 @@ class RoutesCase(RoutingCase):
     @ivar ports: where SSH is served.
     @ivar statuses: with which the daemon was ended.
     @ivar end: how the daemon ends.
-    @ivar networks: how often the network changed.
     @ivar extra: what the firewall does.
     """
 
@@ -169,9 +168,7 @@ class RoutesCase(RoutingCase):
         self.ports: tuple[int, ...] = (22,)
         self.statuses: list[int] = []
         self.end = End.STOP
-        self.networks = 0
         self.extra = ["firewall"]
-        self.wall = 1000.0
         self.monitor: FakeMonitor
 
     def routes(self, confirm: int = 0, **wishes: Any) -> Routes:
@@ -186,9 +183,6 @@ class RoutesCase(RoutingCase):
         def makeMonitor(changed: Any) -> FakeMonitor:
             self.monitor = FakeMonitor(changed)
             return self.monitor
-
-        def networkChanged() -> None:
-            self.networks += 1
 
         exceptions = Exceptions(
             ("proxy.example",),
@@ -212,10 +206,8 @@ class RoutesCase(RoutingCase):
             exceptions,
             makeMonitor,
             self.clock,
-            networkChanged,
             confirm,
             self.statuses.append,
             lambda: self.end,
             "It stays closed.",
-            lambda: self.wall + self.clock.seconds(),
         )

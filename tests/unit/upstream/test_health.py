@@ -105,6 +105,33 @@ class WatchTests(GroupCase):
         self.assertIn("The proxy a is down, new connections go by b. The proxy a cannot", line)
         self.through(1)
 
+    def test_networkMoved(self) -> None:
+        """
+        In another network a member that is down is checked at once, even if a check of before
+        is still to fail; one that is well is not.
+        """
+        self.clock.advance(INTERVAL)
+        self.fakes[1].answerCheck()
+        self.failChecks(FAULTS, fault())
+        self.assertEqual(self.checks(), [0, 0])
+        for _ in range(3):
+            self.group.networkMoved()
+            self.clock.advance(0)
+            self.assertEqual(self.checks(), [1, 0])
+            self.group.networkMoved()
+            self.fakes[0].answerCheck(fault())
+        # A back-off begins, with the shortest time.
+        self.assertEqual(self.checks(), [0, 0])
+        self.clock.advance(FIRST)
+        self.assertEqual(self.checks(), [1, 0])
+        self.fakes[0].answerCheck()
+        self.clock.advance(RECHECK_TIME)
+        self.fakes[0].answerCheck()
+        self.assertTrue(self.member(0).healthy)
+        self.group.stopService()
+        self.group.networkMoved()
+        self.assertEqual(self.checks(), [0, 0])
+
     def test_silent(self) -> None:
         """
         Checks that are not answered in time open it as well.

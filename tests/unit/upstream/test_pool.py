@@ -152,6 +152,22 @@ class FillTests(PoolCase):
         self.answer()
         self.assertEqual(len(self.pool.idle), SIZE)
 
+    def test_networkMoved(self) -> None:
+        """In another network it opens all connections anew, without a pause."""
+        self.pool.networkMoved()
+        self.assertEqual(self.dials, [])
+        self.started()
+        waited = list(self.pool.idle)
+        self.pool.networkMoved()
+        self.assertEqual((list(self.pool.idle), len(self.dials)), ([], DIALS))
+        self.fail()
+        before = len(self.dials)
+        self.pool.networkMoved()
+        self.assertEqual((before < DIALS, len(self.dials)), (True, DIALS))
+        self.answer()
+        self.assertEqual(len(self.pool.idle), SIZE)
+        self.assertFalse(set(waited) & set(self.pool.idle))
+
     def test_use(self) -> None:
         """
         The oldest is taken and no longer watched; the next refill replaces it.
