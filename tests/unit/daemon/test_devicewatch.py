@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection
 
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import PEACE, DeviceWatch, isDeleted
@@ -74,8 +75,9 @@ class DeviceWatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.lines: list[str] = []
 
-        def observe(event: object) -> None:
-            self.lines.append(formatEvent(event))  # type: ignore[arg-type]
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            self.lines.append(formatEvent(event))
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.addresses import SOCKET_MARK
@@ -264,8 +265,9 @@ class MoveTests(NetworkWatchCase):
         """After a sleep all associations end, whatever the network is."""
         lines: list[str] = []
 
-        def observe(event: object) -> None:
-            lines.append(formatEvent(event))  # type: ignore[arg-type]
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)

@@ -45,6 +45,9 @@ class FakeServer:
             raise self.error
         return FakeAttempt()
 
+    def renew(self) -> None:
+        """See L{INameServer.renew}."""
+
     def stop(self) -> None:
         """See L{INameServer.stop}."""
         self.stopped = True

@@ -7,8 +7,9 @@ import os
 import socket
 
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from nanotun.linux.departed import GONE_FOR, MEMORY, Departed, hasRoute, ownAddresses
 from nanotun.linux.marked import MarkedSocket
@@ -33,8 +34,9 @@ class DepartedTests(SynchronousTestCase):
         self.refuses: OSError | None = None
         self.lines: list[str] = []
 
-        def observe(event: object) -> None:
-            self.lines.append(formatEvent(event))  # type: ignore[arg-type]
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            self.lines.append(formatEvent(event))
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)

@@ -62,7 +62,7 @@ class OwnTests(AssociationCase):
         for port in (1, 2):
             self.ask(port)
             self.open()
-        stale, well = sorted(self.associations.present, key=lambda each: each.key.source)
+        stale, well = sorted(self.associations.present, key=lambda each: str(each.key.source))
         stale.route = LegRoute(2, "192.0.2.7", ("192.0.2.1", 1080))
         well.route = LegRoute(2, "192.0.2.8", ("192.0.2.1", 1080))
         self.ask(3)
