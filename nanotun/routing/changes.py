@@ -17,7 +17,7 @@ from zope.interface import implementer
 from nanotun.errors import RoutingError
 from nanotun.routing.interfaces import IChange, IKernelRoutes, ISwitchChange
 from nanotun.routing.plan import isOurs
-from nanotun.routing.values import LAST, TABLE, Route, Rule, Sysctl
+from nanotun.routing.values import TABLE, Route, Rule, Sysctl
 
 #: errno of an undo where there is nothing to undo.
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENETDOWN, errno.EAFNOSUPPORT)
@@ -268,4 +268,4 @@ class Changes:
 
 
 def _undoOrder(rule: Rule) -> tuple[int, bool, int]:
-    return (rule.priority == LAST, not rule.invert, -rule.priority)
+    return (rule.action == "nop", not rule.invert, -rule.priority)

@@ -125,14 +125,11 @@ class HostReader:
         @param valuesBefore: the values of settings before we changed them, by name.
         @raise RoutingError: the kernel does not list its interfaces or routes.
         """
-        earlier: list[Earlier] = []
-        unclear: list[int] = []
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
             uplinks = self._kernel.uplinks()
-            if self._wishes.killSwitch:
-                earlier, unclear = self._kernel.earlier()
+            found = self._kernel.others()
             behind = tuple(each for each in proxies if not self._isOwn(each))
         except OSError as error:
             raise RoutingError(
@@ -144,6 +141,11 @@ class HostReader:
             text = valuesBefore.get(key) or readSysctl(os.path.join(self._root, key))
             return int(text) if text.isdecimal() else 0
 
+        # Only the switch table has a use for these.
+        earlier: tuple[Earlier, ...] = ()
+        unclear: set[int] = set()
+        if self._wishes.killSwitch:
+            earlier, unclear = found.earlier, set(found.unclear)
         others: list[Interface] = []
         tunnelHasIPv6 = False
         for each in everything:
@@ -153,7 +155,7 @@ class HostReader:
                 others.append(each._replace(rpFilter=rpFilter(each.name)))
         # A device that is an uplink would let everything past.
         leading = {each.name for each in others if each.gateways}
-        unclear += [each.priority for each in earlier if each.device in leading]
+        unclear |= {each.priority for each in earlier if each.device in leading}
         return Host(
             interfaces=tuple(others),
             hasIPv6=os.path.isdir(os.path.join(self._root, "net/ipv6")),
@@ -164,9 +166,10 @@ class HostReader:
             sshPorts=sshPorts,
             proxies=proxies,
             earlier=tuple(each for each in earlier if each.device not in leading),
-            unclear=tuple(sorted(set(unclear))),
+            unclear=tuple(sorted(unclear)),
             behind=behind,
             uplinks=tuple(each for each in uplinks if each != self._wishes.device),
+            first=found.first,
         )
 
 

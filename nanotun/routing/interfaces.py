@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from nanotun.routing.values import Earlier, Route, Rule
     from nanotun.routing.values import Interface as NetworkInterface
+    from nanotun.routing.values import Others, Route, Rule
 
 
 class IChange(Interface):
@@ -115,11 +115,8 @@ class IKernelRoutes(Interface):
         packets to it leave, and those of the main table's default routes, or of halves of one.
         """
 
-    def earlier() -> tuple[list[Earlier], list[int]]:
-        """
-        What other programs' rules let past before ours are asked, and the priorities of
-        those of which that cannot be told.
-        """
+    def others() -> Others:
+        """What other programs' rules mean for ours."""
 
     def close() -> None:
         """Close the socket; the next call opens another one."""

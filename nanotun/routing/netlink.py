@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from zope.interface import implementer
@@ -25,14 +25,23 @@ from nanotun.linux.network import (
     routes,
 )
 from nanotun.routing.interfaces import IKernelRoutes
+from nanotun.routing.others import (
+    GOTO,
+    INVERT,
+    LOOKUP,
+    WHOLE,
+    earlierOf,
+    firstAmong,
+    priorityOf,
+)
 from nanotun.routing.values import (
-    FIRST,
     PROTOCOL,
     SOMEWHERE4,
     SOMEWHERE6,
     TABLE,
     Earlier,
     Interface,
+    Others,
     Route,
     Rule,
 )
@@ -42,9 +51,8 @@ _Found = TypeVar("_Found")
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TRANSPORTS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
-#: FR_ACT_* and FIB_RULE_INVERT of linux/fib_rules.h.
-_ACTIONS = {"lookup": 1, "goto": 2, "nop": 3, "unreachable": 7}
-_INVERT = 2
+#: FR_ACT_* of linux/fib_rules.h.
+_ACTIONS = {"lookup": LOOKUP, "goto": GOTO, "nop": 3, "unreachable": 7}
 
 #: RT_SCOPE_LINK and RT_SCOPE_UNIVERSE of linux/rtnetlink.h.
 _SCOPE_LINK = 253
@@ -69,7 +77,7 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
     if rule.mark:
         message["fwmark"] = rule.mark
     if rule.invert:
-        message["flags"] = _INVERT
+        message["flags"] = INVERT
     if rule.to:
         message["dst"], length = rule.to.split("/")
         message["dst_len"] = int(length)
@@ -112,22 +120,6 @@ _KNOWN = frozenset(
         "UNKNOWN",
     )
 )
-_WHOLE = 0xFFFFFFFF
-
-#: The attributes of another program's rule of which it can be told what it lets past.
-_TOLD = frozenset(
-    (
-        "FRA_TABLE",
-        "FRA_PRIORITY",
-        "FRA_PROTOCOL",
-        "FRA_FWMARK",
-        "FRA_FWMASK",
-        "FRA_DST",
-        "FRA_SUPPRESS_PREFIXLEN",
-        "FRA_SUPPRESS_IFGROUP",
-    )
-)
-_NOTHING_SUPPRESSED = {"FRA_SUPPRESS_PREFIXLEN": _WHOLE, "FRA_SUPPRESS_IFGROUP": _WHOLE}
 
 
 def ruleOf(message: Any) -> Rule | None:
@@ -139,7 +131,7 @@ def ruleOf(message: Any) -> Rule | None:
         or not set(attributes) <= _KNOWN
         or message["action"] not in actions
         or bool(message["src_len"]) != ("FRA_SRC" in attributes)
-        or attributes.get("FRA_FWMASK", _WHOLE) != _WHOLE
+        or attributes.get("FRA_FWMASK", WHOLE) != WHOLE
     ):
         return None
     action = actions[message["action"]]
@@ -153,7 +145,7 @@ def ruleOf(message: Any) -> Rule | None:
         action,
         attributes.get(target, 0),
         attributes.get("FRA_FWMARK", 0),
-        bool(message["flags"] & _INVERT),
+        bool(message["flags"] & INVERT),
         f"{attributes['FRA_DST']}/{message['dst_len']}" if "FRA_DST" in attributes else "",
         transports.get(attributes.get("FRA_IP_PROTO", 0), ""),
         int(attributes.get("FRA_SPORT_RANGE", "0").split(":")[0]),
@@ -162,45 +154,6 @@ def ruleOf(message: Any) -> Rule | None:
         attributes.get("FRA_IIFNAME", ""),
         f"{attributes['FRA_SRC']}/{message['src_len']}" if "FRA_SRC" in attributes else "",
     )
-
-
-def earlierOf(message: Any, devices: Callable[[int, int], Sequence[str]]) -> list[Earlier] | None:
-    """
-    What a rule of another program lets past before ours, from pyroute2's message.
-
-    @param devices: finds the devices to which a routing table leads, by address family and
-        the table's number.
-    @return: empty if the rule lets nothing past; L{None} if it cannot be told.
-    """
-    attributes = dict(message["attrs"])
-    priority = attributes.get("FRA_PRIORITY", 0)
-    action = message["action"]
-    if not 0 < priority < FIRST or attributes.get("FRA_PROTOCOL") == PROTOCOL:
-        return []
-    if action != _ACTIONS["lookup"]:
-        return None if action == _ACTIONS["goto"] else []
-    nothing = _NOTHING_SUPPRESSED.items()
-    if (
-        not set(attributes) <= _TOLD
-        or any(attributes.get(name, value) != value for name, value in nothing)
-        or message["src_len"]
-        or message["tos"]
-        or message["flags"] & _INVERT
-    ):
-        return None
-    found = Earlier(
-        6 if message["family"] == socket.AF_INET6 else 4,
-        priority,
-        attributes.get("FRA_FWMARK", 0),
-        attributes.get("FRA_FWMASK", _WHOLE) if attributes.get("FRA_FWMARK") else 0,
-        f"{attributes['FRA_DST']}/{message['dst_len']}" if "FRA_DST" in attributes else "",
-    )
-    if found.mark:
-        return [found]
-    leads = devices(message["family"], attributes.get("FRA_TABLE", message["table"]))
-    if found.to:
-        return [found] if any(leads) else []
-    return [found._replace(device=each) for each in leads]
 
 
 @implementer(IKernelRoutes)
@@ -218,14 +171,8 @@ class NetlinkRoutes:
 
     def rules(self) -> list[Rule]:
         """See L{IKernelRoutes.rules}."""
-
-        def dump(netlink: Any) -> list[Rule]:
-            found = []
-            for family in _FAMILIES.values():
-                found += [ruleOf(each) for each in netlink.get_rules(family=family)]
-            return [rule for rule in found if rule is not None]
-
-        return self._ask(dump)
+        found = map(ruleOf, self._dumpRules())
+        return [rule for rule in found if rule is not None]
 
     def addRule(self, rule: Rule) -> None:
         """See L{IKernelRoutes.addRule}."""
@@ -290,24 +237,31 @@ class NetlinkRoutes:
             }
         return tuple(sorted(found - {"", "lo"}))
 
-    def earlier(self) -> tuple[list[Earlier], list[int]]:
-        """See L{IKernelRoutes.earlier}."""
+    def others(self) -> Others:
+        """See L{IKernelRoutes.others}."""
+        messages = self._dumpRules()
+        first = firstAmong([priorityOf(each) for each in messages])
         names = interfaceNames()
 
         def devices(family: int, table: int) -> list[str]:
             found = [each.link for each in routes(family, table, names) if each.link]
             return list(dict.fromkeys(found))
 
-        def dump(netlink: Any) -> tuple[list[Earlier], list[int]]:
-            found: list[Earlier] = []
-            unclear: list[int] = []
-            for family in _FAMILIES.values():
-                for message in netlink.get_rules(family=family):
-                    told = earlierOf(message, devices)
-                    found += told or []
-                    if told is None:
-                        unclear.append(dict(message["attrs"])["FRA_PRIORITY"])
-            return found, unclear
+        found: list[Earlier] = []
+        unclear: list[int] = []
+        for message in messages:
+            told = earlierOf(message, first, devices)
+            found += told or []
+            if told is None:
+                unclear.append(priorityOf(message))
+        return Others(tuple(found), tuple(unclear), first)
+
+    def _dumpRules(self) -> list[Any]:
+        """All rules of both families, as pyroute2's messages."""
+
+        def dump(netlink: Any) -> list[Any]:
+            families = _FAMILIES.values()
+            return [each for family in families for each in netlink.get_rules(family=family)]
 
         return self._ask(dump)
 
@@ -424,6 +378,6 @@ class CachedRoutes:
         """See L{IKernelRoutes.uplinks}."""
         return self._kernel.uplinks()
 
-    def earlier(self) -> tuple[list[Earlier], list[int]]:
-        """See L{IKernelRoutes.earlier}."""
-        return self._kernel.earlier()
+    def others(self) -> Others:
+        """See L{IKernelRoutes.others}."""
+        return self._kernel.others()

@@ -33,6 +33,9 @@ The reasons:
    with C{killSwitch} at C{unreachable}.  That is a rule, not a route, because IPv6 ignores
    an unreachable route if the socket is bound to an interface.
  - Each rule that lets something past is set before the one that catches everything.
+ - The kernel places a rule that another program adds without a priority (wg-quick does) just
+   before our first one.  Then all of ours move down, to be before it again
+   (L{nanotun.routing.others.firstAmong}).
 """
 
 from __future__ import annotations
@@ -109,7 +112,21 @@ def plan(wishes: Wishes, host: Host) -> tuple[list[Change], list[Change]]:
     for family in (4, 6) if host.hasIPv6 else (4,):
         first += _exceptions(family, wishes, host)
         last += _catching(family, wishes, host)
-    return first, last
+    return _from(host.first, first), _from(host.first, last)
+
+
+def _from(start: int, changes: list[Change]) -> list[Change]:
+    """The same changes with rules that begin at this priority instead of L{FIRST}."""
+    down = FIRST - start
+    return [
+        each._replace(
+            priority=each.priority - down,
+            target=each.target - (down if each.action == "goto" else 0),
+        )
+        if isinstance(each, Rule)
+        else each
+        for each in changes
+    ]
 
 
 def captures(family: int, wishes: Wishes, host: Host) -> bool:

@@ -133,6 +133,12 @@ class Reconciler:
             # Last: it must not stop anything that the rules do not catch yet.
             wanted += self._switch(rules, host.earlier)
         _, missing = applied.reconcile(wanted, wishes.killSwitch)
+        if self.host is not None and host.first < self.host.first:
+            self._log.info(
+                "Another program has put routing rules before nanotun's (ip rule); nanotun's are "
+                "before them again, from {first} on.",
+                first=host.first,
+            )
         self.host = host
         return missing
 

@@ -24,6 +24,9 @@ SOMEWHERE6 = "2001:4860:4860::8888"
 FIRST = 7400
 LAST = 7499
 
+#: The lowest priority at which our rules begin if other programs' are just before them.
+FLOOR = 5400
+
 
 class Rule(NamedTuple):
     """
@@ -99,6 +102,20 @@ class Earlier(NamedTuple):
     device: str = ""
 
 
+class Others(NamedTuple):
+    """
+    What the rules of other programs mean for ours.
+
+    @ivar earlier: what they let past before ours are asked.
+    @ivar unclear: the priorities of those of which that cannot be told.
+    @ivar first: where our rules have to begin; L{FIRST} unless others are in the way.
+    """
+
+    earlier: tuple[Earlier, ...] = ()
+    unclear: tuple[int, ...] = ()
+    first: int = FIRST
+
+
 class Route(NamedTuple):
     """
     A default route through a device, in our own table.
@@ -169,6 +186,7 @@ class Host(NamedTuple):
         proxy sends by way of this machine is its own.
     @ivar uplinks: the names of the interfaces that lead to the Internet, but not the
         tunnel's.
+    @ivar first: see L{Others}.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -181,7 +199,9 @@ class Host(NamedTuple):
     proxies: tuple[str, ...] = ()
     earlier: tuple[Earlier, ...] = ()
     unclear: tuple[int, ...] = ()
+    behind: tuple[str, ...] = ()
     uplinks: tuple[str, ...] = ()
+    first: int = FIRST
 
 
 class Wishes(NamedTuple):

@@ -10,7 +10,7 @@ import os
 from zope.interface import implementer
 
 from nanotun.routing.interfaces import IKernelRoutes
-from nanotun.routing.values import Earlier, Interface, Route, Rule
+from nanotun.routing.values import Interface, Others, Route, Rule
 
 
 @implementer(IKernelRoutes)
@@ -23,7 +23,7 @@ class MemoryRoutes:
     @ivar fails: the errno with which a command fails, by command.
     @ivar ignores: whether added rules are silently dropped.
     @ivar foreignDefault: families in whose table another program has a default route.
-    @ivar others: what L{earlier} returns.
+    @ivar foreign: what L{others} returns.
     @ivar leading: what L{uplinks} returns.
     @ivar asked: how often rules or routes were listed.
     @ivar closed: whether it was closed.
@@ -35,7 +35,7 @@ class MemoryRoutes:
         self.fails: dict[str, int] = {}
         self.ignores = False
         self.foreignDefault: set[int] = set()
-        self.others: tuple[list[Earlier], list[int]] = ([], [])
+        self.foreign = Others()
         self.leading: tuple[str, ...] = ()
         self.asked = 0
         self.closed = False
@@ -104,9 +104,9 @@ class MemoryRoutes:
         """See L{IKernelRoutes.uplinks}."""
         return self.leading
 
-    def earlier(self) -> tuple[list[Earlier], list[int]]:
-        """See L{IKernelRoutes.earlier}."""
-        return self.others
+    def others(self) -> Others:
+        """See L{IKernelRoutes.others}."""
+        return self.foreign
 
     def close(self) -> None:
         """See L{IKernelRoutes.close}."""

@@ -5,8 +5,8 @@ The contract of L{IKernelRoutes}, fulfilled by the kernel.
 from __future__ import annotations
 
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
-from nanotun.routing.values import Earlier, Interface
-from tests.contracts.routes import DEVICE, KernelRoutesContract
+from nanotun.routing.values import Earlier, Interface, Others
+from tests.contracts.routes import DEVICE, ROUTES, RULES, KernelRoutesContract
 from tests.e2e.case import LabCase
 from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
 
@@ -81,24 +81,39 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
                 version=version,
             )
         self.assertEqual(
-            self.kernel.earlier(),
-            (
-                [
+            self.kernel.others(),
+            Others(
+                tuple(
                     each
                     for family in (4, 6)
                     for each in (
                         Earlier(family, 5210, 0x80000, 0xFF0000),
                         Earlier(family, 5270, device="tailscale0"),
                     )
-                ],
-                [100, 100],
+                ),
+                (100, 100),
             ),
         )
 
+    def test_first(self) -> None:
+        """
+        The rules of a program that names no priority are put before ours by the kernel, and
+        ours have to move before them; but never among the rules of others.
+        """
+        for rule in RULES:
+            self.kernel.addRule(rule)
+        for expected in (7200, 7000):
+            for table in (51820, 51821):
+                self.host.host.ip(f"rule add not fwmark 0xca6c lookup {table}")
+            self.assertEqual(self.kernel.others().first, expected)
+            for rule in RULES:
+                moved = rule._replace(priority=rule.priority - 7400 + expected)
+                self.kernel.addRule(moved)
+        self.host.host.ip("rule add pref 7050 from 10.0.0.1 lookup 51820")
+        self.assertEqual(self.kernel.others().first, 6900)
+
     def test_foreign(self) -> None:
         """Other people's rules and routes are neither seen nor deleted."""
-        from tests.contracts.routes import ROUTES, RULES
-
         self.host.host.ip(
             "rule add pref 7499 nop",
             "rule add pref 7400 fwmark 0x6e74/0xff goto 7499 protocol 110",

@@ -4,6 +4,7 @@ What tests of the routes have in common.
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,25 @@ from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.reconciler import Reconciler
 from nanotun.routing.routes import Routes
-from nanotun.routing.values import Interface, Wishes
+from nanotun.routing.values import LAST, PROTOCOL, Interface, Wishes
 from nanotun.testing import MemoryRoutes
 
 PLACE = ("boot", 7)
 UPLINK = Interface("up0", ("192.168.1.0/24", "2001:db8::/64"), ("192.168.1.1", "2001:db8::1"))
 TUNNEL = Interface("nano0", ("198.18.0.0/30", "fdfe:dcba:9876::/126"))
+
+
+def ruleMessageOf(family: int = socket.AF_INET, **attributes: Any) -> dict[str, Any]:
+    """A rule as pyroute2 has read it: by default, our last."""
+    given = {"FRA_PROTOCOL": PROTOCOL, "FRA_PRIORITY": LAST, **attributes}
+    return {
+        "family": family,
+        "action": 3,
+        "flags": 0,
+        "src_len": 0,
+        "dst_len": 0,
+        "attrs": list(given.items()),
+    }
 
 
 @implementer(IChange)

@@ -24,7 +24,7 @@ from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
-from nanotun.routing.values import Earlier, Interface, Wishes
+from nanotun.routing.values import Earlier, Interface, Others, Wishes
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase
 
 
@@ -124,10 +124,12 @@ class ReaderTests(RoutingCase):
         by an uplink.
         """
         tailscale = Earlier(4, 5270, device="tailscale0")
-        self.kernel.others = [tailscale, Earlier(4, 5280, device="up0")], [100]
+        earlier = tailscale, Earlier(4, 5280, device="up0")
+        self.kernel.foreign = Others(earlier, (100,), 7200)
         host = self.read(killSwitch=True)
         self.assertEqual((host.earlier, host.unclear), ((tailscale,), (100, 5280)))
         self.assertEqual((self.read().earlier, self.read().unclear), ((), ()))
+        self.assertEqual(self.read().first, 7200)
 
     def test_valuesBefore(self) -> None:
         """The value that we set is not taken for the value before."""

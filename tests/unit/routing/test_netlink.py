@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import socket
 from ipaddress import ip_network
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.linux.network import Address, Link
 from nanotun.routing import netlink
-from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes, earlierOf, ruleMessage, ruleOf
-from nanotun.routing.values import Earlier, Interface, Rule
+from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes, ruleMessage, ruleOf
+from nanotun.routing.values import Interface, Rule
 from nanotun.testing import MemoryRoutes
 from tests.contracts.routes import DEVICE, RULES, KernelRoutesContract
+from tests.unit.routing.routing_cases import ruleMessageOf
 
 
 class MemoryRoutesTests(KernelRoutesContract, SynchronousTestCase):
@@ -78,35 +78,23 @@ class InterfacesTests(SynchronousTestCase):
 class MessageTests(SynchronousTestCase):
     """Tests for L{ruleMessage} and L{ruleOf}; the kernel's part is in the end-to-end tests."""
 
-    def message(self, family: int = socket.AF_INET, **attributes: Any) -> dict[str, Any]:
-        """A rule as pyroute2 has read it."""
-        given = {"FRA_PROTOCOL": 110, "FRA_PRIORITY": 7499, **attributes}
-        return {
-            "family": family,
-            "action": 3,
-            "flags": 0,
-            "src_len": 0,
-            "dst_len": 0,
-            "attrs": list(given.items()),
-        }
-
     def test_read(self) -> None:
         """A rule of ours is read."""
-        self.assertEqual(ruleOf(self.message()), Rule(4, 7499, "nop"))
-        self.assertEqual(ruleOf(self.message(socket.AF_INET6)), Rule(6, 7499, "nop"))
+        self.assertEqual(ruleOf(ruleMessageOf()), Rule(4, 7499, "nop"))
+        self.assertEqual(ruleOf(ruleMessageOf(socket.AF_INET6)), Rule(6, 7499, "nop"))
         self.assertEqual(
-            ruleOf(self.message(UNKNOWN={"header": {"type": 28}})), Rule(4, 7499, "nop")
+            ruleOf(ruleMessageOf(UNKNOWN={"header": {"type": 28}})), Rule(4, 7499, "nop")
         )
 
     def test_others(self) -> None:
         """A rule with another number, or with an attribute that ours never have, is not ours."""
         for message in (
-            self.message(FRA_PROTOCOL=2),
-            self.message(FRA_OIFNAME="up0"),
-            self.message(FRA_FWMASK=0xFF),
-            {**self.message(), "src_len": 8},
-            self.message(FRA_SRC="172.17.0.2"),
-            {**self.message(), "action": 6},
+            ruleMessageOf(FRA_PROTOCOL=2),
+            ruleMessageOf(FRA_OIFNAME="up0"),
+            ruleMessageOf(FRA_FWMASK=0xFF),
+            {**ruleMessageOf(), "src_len": 8},
+            ruleMessageOf(FRA_SRC="172.17.0.2"),
+            {**ruleMessageOf(), "action": 6},
         ):
             self.assertIsNone(ruleOf(message))
 
@@ -115,62 +103,8 @@ class MessageTests(SynchronousTestCase):
         rule = Rule(4, 7421, "goto", 7499, source="172.17.0.2/32")
         sent = ruleMessage(rule)
         self.assertEqual((sent["src"], sent["src_len"]), ("172.17.0.2", 32))
-        message = self.message(FRA_PRIORITY=7421, FRA_GOTO=7499, FRA_SRC="172.17.0.2")
+        message = ruleMessageOf(FRA_PRIORITY=7421, FRA_GOTO=7499, FRA_SRC="172.17.0.2")
         self.assertEqual(ruleOf({**message, "action": 2, "src_len": 32}), rule)
-
-    def earlier(self, **attributes: Any) -> list[Earlier] | None:
-        """What another program's rule lets past; table 52 leads to tailscale0, 53 nowhere."""
-        given: dict[str, Any] = {
-            "FRA_PROTOCOL": 3,
-            "FRA_PRIORITY": 5270,
-            "FRA_TABLE": 52,
-            "FRA_SUPPRESS_PREFIXLEN": 0xFFFFFFFF,
-            **attributes,
-        }
-        more = {name: given.pop(name) for name in [*given] if name.islower()}
-        message = {**self.message(**given), "action": 1, "tos": 0, "table": 0, **more}
-        return earlierOf(message, lambda family, table: ["tailscale0"] if table == 52 else [])
-
-    def test_earlier(self) -> None:
-        """What another program's rule lets past: by mark, by destination, or by device."""
-        self.assertEqual(self.earlier(), [Earlier(4, 5270, device="tailscale0")])
-        self.assertEqual(
-            self.earlier(FRA_FWMARK=0x80000, FRA_FWMASK=0xFF0000, FRA_TABLE=254),
-            [Earlier(4, 5270, 0x80000, 0xFF0000)],
-        )
-        self.assertEqual(self.earlier(FRA_FWMARK=5), [Earlier(4, 5270, 5, 0xFFFFFFFF)])
-        self.assertEqual(
-            self.earlier(FRA_DST="9.9.9.0", dst_len=24), [Earlier(4, 5270, to="9.9.9.0/24")]
-        )
-
-    def test_nothingEarlier(self) -> None:
-        """Our rules, later ones, those that stop packets and those that lead nowhere."""
-        cases: tuple[dict[str, Any], ...] = (
-            {"FRA_PROTOCOL": 110},
-            {"FRA_PRIORITY": 0},
-            {"FRA_PRIORITY": 7400},
-            {"action": 7},
-            {"FRA_TABLE": 53},
-            {"FRA_TABLE": 53, "FRA_DST": "9.9.9.0", "dst_len": 24},
-        )
-        for attributes in cases:
-            self.assertEqual(self.earlier(**attributes), [], attributes)
-
-    def test_unclear(self) -> None:
-        """A rule with conditions that a firewall's line does not repeat cannot be told."""
-        cases: tuple[dict[str, Any], ...] = (
-            {"FRA_IIFNAME": "up0"},
-            {"FRA_L3MDEV": 1},
-            {"FRA_UID_RANGE": "5:5"},
-            {"FRA_SUPPRESS_PREFIXLEN": 0},
-            {"UNKNOWN": {}},
-            {"src_len": 8},
-            {"tos": 8},
-            {"flags": 2},
-            {"action": 2},
-        )
-        for attributes in cases:
-            self.assertIsNone(self.earlier(**attributes), attributes)
 
     def test_numbers(self) -> None:
         """The numbers are those of linux/fib_rules.h."""

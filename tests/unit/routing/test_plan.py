@@ -199,6 +199,35 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(routeOf(to, kept, device=False, sport=22), "main")
 
 
+class PlaceTests(SynchronousTestCase):
+    """Rules that begin before those of another program."""
+
+    def test_moved(self) -> None:
+        """Rules that begin elsewhere do the same: nothing but their priorities has changed."""
+        wishes = WISHES._replace(killSwitch=True, uids=(7,))
+        usual, moved = changes(wishes), changes(wishes, HOST._replace(first=7200))
+        for to in ("1.1.1.1", "9.9.9.9", "192.168.1.7", "2606:4700::1111", "fe80::1"):
+            for device in (True, False):
+                for mark in (0, SOCKET_MARK):
+                    self.assertEqual(
+                        routeOf(to, moved, device, mark), routeOf(to, usual, device, mark)
+                    )
+        rules = [each for each in moved if isinstance(each, Rule)]
+        self.assertTrue(all(7200 <= each.priority <= 7299 for each in rules))
+        self.assertTrue(all(each.target == 7299 for each in rules if each.action == "goto"))
+        self.assertEqual(
+            [each for each in moved if not isinstance(each, Rule)],
+            [each for each in usual if not isinstance(each, Rule)],
+        )
+
+    def test_before(self) -> None:
+        """What wg-quick's rules would send into its table takes the tunnel."""
+        theirs = Rule(4, 7399, "unreachable", mark=0xCA6C, invert=True)
+        self.assertEqual(routeOf("1.1.1.1", [*changes(), theirs]), "unreachable")
+        moved = changes(host=HOST._replace(first=7200))
+        self.assertEqual(routeOf("1.1.1.1", [*moved, theirs]), "tunnel")
+
+
 class FamilyTests(SynchronousTestCase):
     """Capturing and blocking IPv6."""
 

@@ -14,7 +14,7 @@ from nanotun.interfaces import End, IPart
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.make import closedSentence
 from nanotun.routing.routes import REFRESH
-from nanotun.routing.values import Earlier, Interface, Rule
+from nanotun.routing.values import FIRST, Earlier, Interface, Others, Rule
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
 
 
@@ -230,7 +230,7 @@ class RoutesTests(RoutesCase):
         The switch table comes with the kill switch only, after all other changes, and follows
         what other programs' rules let past; what cannot be told of those is said once.
         """
-        self.kernel.others = [Earlier(4, 5210, 1, 1)], [100]
+        self.kernel.foreign = Others((Earlier(4, 5210, 1, 1),), (100,))
         routes = self.routes()
         routes.start()
         self.assertEqual(self.there, ["firewall"])
@@ -241,13 +241,41 @@ class RoutesTests(RoutesCase):
             rules = len(self.kernel.rules())
             self.assertEqual(self.there, ["firewall", f"switch {rules} 1"])
             self.assertEqual(self.written()[-1], f"do switch {rules} 1")
-            self.kernel.others = [], [100]
+            self.kernel.foreign = Others((), (100,))
             self.clock.advance(CHECK)
             self.assertEqual(self.there, ["firewall", f"switch {rules} 0"])
         routes.stop()
         self.assertClean()
         said = [line for line in map(formatEvent, events) if "rule 100 of another" in line]
         self.assertEqual(len(said), 1)
+
+    def test_moves(self) -> None:
+        """
+        The rules move before those of another program, and back when these are gone; at every
+        moment one of the two sets is whole.  It is said once, and nothing was taken away.
+        """
+        routes = self.routes(killSwitch=True)
+        routes.start()
+        whole = len(self.kernel.rules())
+        with capturedLogs() as events:
+            for first in (7200, 7000, FIRST):
+                done = len(self.kernel.log)
+                self.kernel.foreign = Others(first=first)
+                self.monitor.changed()
+                self.clock.advance(SETTLE)
+                self.assertEqual(
+                    {each.priority // 100 * 100 for each in self.kernel.rules()}, {first}
+                )
+                self.assertEqual(len(self.kernel.rules()), whole)
+                verbs = [each.split()[3] for each in self.kernel.log[done:]]
+                self.assertEqual(verbs, ["add"] * whole + ["del"] * whole)
+        routes.stop()
+        self.assertClean()
+        said = list(map(str, map(formatEvent, events)))
+        self.assertEqual(
+            [line[-13:] for line in said if "Another" in line], ["from 7200 on.", "from 7000 on."]
+        )
+        self.assertFalse([line for line in said if "taken away" in line])
 
     def test_switchUnconfirmed(self) -> None:
         """There is no switch table before the confirmation."""

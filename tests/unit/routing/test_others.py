@@ -1,0 +1,113 @@
+"""
+Tests for L{nanotun.routing.others}; the kernel's part is in the end-to-end tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.routing.others import earlierOf, firstAmong, priorityOf
+from nanotun.routing.values import FIRST, FLOOR, Earlier
+from tests.unit.routing.routing_cases import ruleMessageOf
+
+
+class FirstTests(SynchronousTestCase):
+    """Tests for L{firstAmong}: where our rules begin."""
+
+    def test_usual(self) -> None:
+        """Rules elsewhere, such as those of Tailscale and wg-quick, change nothing."""
+        for taken in ((), (0, 32766, 32767), (5210, 5230, 5250, 5270), (7299, 7500, 30000)):
+            self.assertEqual(firstAmong(taken), FIRST, taken)
+
+    def test_placed(self) -> None:
+        """Ours begin before rules that the kernel has placed before them, and with none of
+        another program's among them, nor in the places that the kernel gives out next."""
+        for taken, expected in (
+            ((7399,), 7200),
+            ((7398, 7399), 7200),
+            ((7299, 7300), 7100),
+            ((7398, 7399, 7198, 7199), 7000),
+            ((7399, 6150), 7200),
+        ):
+            self.assertEqual(firstAmong(taken), expected, taken)
+
+    def test_moving(self) -> None:
+        """Whatever many programs do, ours find a place where nobody else's are, once."""
+        taken: list[int] = []
+        for _ in range(9):
+            first = firstAmong(taken)
+            self.assertFalse([each for each in taken if first - 100 <= each < first + 100])
+            taken += [first - 1, first - 2]
+
+    def test_floor(self) -> None:
+        """Ours never go to where Tailscale's are."""
+        self.assertEqual(firstAmong(range(5300, 7400, 50)), FLOOR)
+
+    def test_priority(self) -> None:
+        """Ours do not count, nor does the kernel's own."""
+        self.assertEqual(priorityOf(ruleMessageOf()), 0)
+        self.assertEqual(priorityOf(ruleMessageOf(FRA_PROTOCOL=3, FRA_PRIORITY=7399)), 7399)
+        message = ruleMessageOf()
+        self.assertEqual(priorityOf({**message, "attrs": [("FRA_PROTOCOL", 2)]}), 0)
+
+
+class EarlierTests(SynchronousTestCase):
+    """Tests for L{earlierOf}: what another program's rule lets past."""
+
+    def earlier(self, **attributes: Any) -> list[Earlier] | None:
+        """What another program's rule lets past; table 52 leads to tailscale0, 53 nowhere."""
+        given: dict[str, Any] = {
+            "FRA_PROTOCOL": 3,
+            "FRA_PRIORITY": 5270,
+            "FRA_TABLE": 52,
+            "FRA_SUPPRESS_PREFIXLEN": 0xFFFFFFFF,
+            **attributes,
+        }
+        more = {name: given.pop(name) for name in [*given] if name.islower()}
+        message = {**ruleMessageOf(**given), "action": 1, "tos": 0, "table": 0, **more}
+        return earlierOf(
+            message, FIRST, lambda family, table: ["tailscale0"] if table == 52 else []
+        )
+
+    def test_earlier(self) -> None:
+        """What another program's rule lets past: by mark, by destination, or by device."""
+        self.assertEqual(self.earlier(), [Earlier(4, 5270, device="tailscale0")])
+        self.assertEqual(
+            self.earlier(FRA_FWMARK=0x80000, FRA_FWMASK=0xFF0000, FRA_TABLE=254),
+            [Earlier(4, 5270, 0x80000, 0xFF0000)],
+        )
+        self.assertEqual(self.earlier(FRA_FWMARK=5), [Earlier(4, 5270, 5, 0xFFFFFFFF)])
+        self.assertEqual(
+            self.earlier(FRA_DST="9.9.9.0", dst_len=24), [Earlier(4, 5270, to="9.9.9.0/24")]
+        )
+
+    def test_nothingEarlier(self) -> None:
+        """Our rules, later ones, those that stop packets and those that lead nowhere."""
+        cases: tuple[dict[str, Any], ...] = (
+            {"FRA_PROTOCOL": 110},
+            {"FRA_PRIORITY": 0},
+            {"FRA_PRIORITY": 7400},
+            {"action": 7},
+            {"FRA_TABLE": 53},
+            {"FRA_TABLE": 53, "FRA_DST": "9.9.9.0", "dst_len": 24},
+        )
+        for attributes in cases:
+            self.assertEqual(self.earlier(**attributes), [], attributes)
+
+    def test_unclear(self) -> None:
+        """A rule with conditions that a firewall's line does not repeat cannot be told."""
+        cases: tuple[dict[str, Any], ...] = (
+            {"FRA_IIFNAME": "up0"},
+            {"FRA_L3MDEV": 1},
+            {"FRA_UID_RANGE": "5:5"},
+            {"FRA_SUPPRESS_PREFIXLEN": 0},
+            {"UNKNOWN": {}},
+            {"src_len": 8},
+            {"tos": 8},
+            {"flags": 2},
+            {"action": 2},
+        )
+        for attributes in cases:
+            self.assertIsNone(self.earlier(**attributes), attributes)
