@@ -13,11 +13,8 @@ from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Holder, Machine
-from nanotun.linux.network import TABLE_MAIN, Link, MachineNetwork
+from nanotun.linux.network import TABLE_MAIN, TUNNELS, Link, MachineNetwork
 from nanotun.rundir import command
-
-#: IFLA_INFO_KIND of devices that lead into a tunnel.
-TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
 
 OURS = tuple(ipaddress.ip_network(each, strict=False) for each in (KERNEL4, KERNEL6, FAKE4, FAKE6))
 

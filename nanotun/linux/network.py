@@ -20,6 +20,9 @@ from nanotun.linux.netlink import UINT32, Message, attributeValues
 TABLE_MAIN = 254
 TABLE_LOCAL = 255
 
+#: IFLA_INFO_KIND of devices that lead into a tunnel.
+TUNNELS = ("tun", "wireguard", "ppp", "ipip", "gre", "sit", "vti", "xfrm", "ovpn")
+
 RTM_NEWROUTE = 24
 RTM_GETROUTE = 26
 _RTM_NEWLINK = 16
@@ -185,6 +188,23 @@ def links() -> tuple[Link, ...]:
         if message.kind == _RTM_NEWLINK:
             found.append(readLink(data, message))
     return tuple(found)
+
+
+def linkOf(index: int) -> Link | None:
+    """
+    The link with this index; L{None} if there is none.
+
+    @raise OSError: the kernel does not answer.
+    """
+    body = _IFINFOMSG.pack(0, 0, index, 0, 0)
+    body += netlink.packAttribute(_IFLA_EXT_MASK, UINT32.pack(_SKIP_STATS))
+    with netlink.openNetlink(netlink.ROUTE, blocking=True) as asked:
+        asked.send(netlink.pack(_RTM_GETLINK, netlink.NLM_F_REQUEST, 1, body))
+        data = asked.recv(netlink.READ_SIZE)
+    for message in netlink.messages(data):
+        if message.kind == _RTM_NEWLINK:
+            return readLink(data, message)
+    return None
 
 
 def readLink(data: bytes, message: Message) -> Link:

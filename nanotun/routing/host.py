@@ -127,9 +127,10 @@ class HostReader:
         """
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
         try:
-            everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)))
-            uplinks = self._kernel.uplinks()
             found = self._kernel.others()
+            marks = tuple(dict.fromkeys(each.mark for each in found.marks))
+            everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)), marks)
+            uplinks = self._kernel.uplinks()
             behind = tuple(each for each in proxies if not self._isOwn(each))
         except OSError as error:
             raise RoutingError(
@@ -170,6 +171,8 @@ class HostReader:
             behind=behind,
             uplinks=tuple(each for each in uplinks if each != self._wishes.device),
             first=found.first,
+            marks=found.marks,
+            ahead=found.ahead,
         )
 
 

@@ -101,12 +101,15 @@ class IKernelRoutes(Interface):
         @raise OSError: ESRCH or ENODEV if nanotun has added no such route.
         """
 
-    def interfaces(destinations: tuple[str, ...]) -> list[NetworkInterface]:
+    def interfaces(
+        destinations: tuple[str, ...], marks: tuple[int, ...] = ()
+    ) -> list[NetworkInterface]:
         """
         All interfaces but the loopback, with the networks connected to them.
 
         @param destinations: literal addresses.  An interface by which marked packets to
             one of them leave is an uplink, and its C{gateways} says by which gateways.
+        @param marks: of other VPNs' own packets.
         """
 
     def uplinks() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zope.interface import implementer
@@ -17,9 +17,11 @@ from zope.interface import implementer
 from nanotun.addresses import SOCKET_MARK
 from nanotun.linux.network import (
     TABLE_MAIN,
+    TUNNELS,
     Network,
     addresses,
     interfaceNames,
+    linkOf,
     links,
     nextHops,
     routes,
@@ -29,9 +31,11 @@ from nanotun.routing.others import (
     GOTO,
     INVERT,
     LOOKUP,
+    MARKS_LIMIT,
     WHOLE,
     earlierOf,
     firstAmong,
+    markOf,
     priorityOf,
 )
 from nanotun.routing.values import (
@@ -41,6 +45,7 @@ from nanotun.routing.values import (
     TABLE,
     Earlier,
     Interface,
+    Mark,
     Others,
     Route,
     Rule,
@@ -76,6 +81,8 @@ def ruleMessage(rule: Rule) -> dict[str, Any]:
         message["goto"] = rule.target
     if rule.mark:
         message["fwmark"] = rule.mark
+    if rule.mask:
+        message["fwmask"] = rule.mask
     if rule.invert:
         message["flags"] = INVERT
     if rule.to:
@@ -131,13 +138,13 @@ def ruleOf(message: Any) -> Rule | None:
         or not set(attributes) <= _KNOWN
         or message["action"] not in actions
         or bool(message["src_len"]) != ("FRA_SRC" in attributes)
-        or attributes.get("FRA_FWMASK", WHOLE) != WHOLE
     ):
         return None
     action = actions[message["action"]]
     target = {"lookup": "FRA_TABLE", "goto": "FRA_GOTO"}.get(action, "")
     transports = {int(number): name for name, number in _TRANSPORTS.items()}
     uids = attributes.get("FRA_UID_RANGE")
+    mask = attributes.get("FRA_FWMASK", WHOLE)
     first, last = map(int, uids.split(":")) if uids else (0, 0)
     return Rule(
         6 if message["family"] == socket.AF_INET6 else 4,
@@ -153,6 +160,7 @@ def ruleOf(message: Any) -> Rule | None:
         (first, last) if uids else None,
         attributes.get("FRA_IIFNAME", ""),
         f"{attributes['FRA_SRC']}/{message['src_len']}" if "FRA_SRC" in attributes else "",
+        mask=0 if mask == WHOLE else mask,
     )
 
 
@@ -201,7 +209,9 @@ class NetlinkRoutes:
         """See L{IKernelRoutes.deleteRoute}."""
         self._ask(lambda netlink: netlink.route("del", **self._routeMessage(route)))
 
-    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
+    def interfaces(
+        self, destinations: tuple[str, ...], marks: tuple[int, ...] = ()
+    ) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
         names = interfaceNames()
         networks: dict[str, dict[str, None]] = {name: {} for name in names.values()}
@@ -218,8 +228,17 @@ class NetlinkRoutes:
         for hop in nextHops(destinations, SOCKET_MARK):
             if hop.interface in names:
                 gateways[names[hop.interface]][hop.gateway] = None
+        answers = {
+            names.get(hop.interface, "") for mark in marks for hop in nextHops(destinations, mark)
+        }
+        answers |= _below([name for name in gateways if gateways[name]], names)
         return [
-            Interface(name, tuple(sorted(networks[name])), tuple(gateways[name]))
+            Interface(
+                name,
+                tuple(sorted(networks[name])),
+                tuple(gateways[name]),
+                answers=name in answers,
+            )
             for name in names.values()
             if name != "lo"
         ]
@@ -247,14 +266,27 @@ class NetlinkRoutes:
             found = [each.link for each in routes(family, table, names) if each.link]
             return list(dict.fromkeys(found))
 
+        def leadsAway(family: int, table: int) -> bool:
+            tunnels = {link.name for link in links() if link.kind in TUNNELS}
+            # Two routes of length 1 are the usual trick to override a default route.
+            return any(
+                each.link in tunnels and each.network.prefixlen <= 1
+                for each in routes(family, table, names)
+            )
+
         found: list[Earlier] = []
         unclear: list[int] = []
+        marks: dict[Mark, int] = {}
         for message in messages:
             told = earlierOf(message, first, devices)
             found += told or []
             if told is None:
                 unclear.append(priorityOf(message))
-        return Others(tuple(found), tuple(unclear), first)
+            mark = markOf(message, leadsAway)
+            if mark is not None:
+                marks.setdefault(mark, priorityOf(message))
+        ahead = tuple(sorted({each for each in marks.values() if each < first}))
+        return Others(tuple(found), tuple(unclear), first, tuple(marks)[:MARKS_LIMIT], ahead)
 
     def _dumpRules(self) -> list[Any]:
         """All rules of both families, as pyroute2's messages."""
@@ -299,6 +331,25 @@ class NetlinkRoutes:
                 self.close()
                 raise
         raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+
+
+def _below(uplinks: Sequence[str], names: Mapping[int, str]) -> set[str]:
+    """
+    The links by which another VPN reaches its server, if the uplink is a VPN: those of the
+    default routes that it has overridden, and of its routes to single hosts.
+
+    @param uplinks: by which packets to the Internet leave.
+    @param names: of all links, by index.
+    """
+    indexes = [index for index, name in names.items() if name in uplinks]
+    if not any(link.kind in TUNNELS for link in map(linkOf, indexes) if link is not None):
+        return set()
+    tunnels = {link.name for link in links() if link.kind in TUNNELS}
+    return {
+        each.link
+        for each in routes(socket.AF_INET, TABLE_MAIN, names)
+        if each.isDefault or each.network.prefixlen == each.network.max_prefixlen
+    } - tunnels
 
 
 def _down(networks: Iterable[Network]) -> set[str]:
@@ -370,9 +421,11 @@ class CachedRoutes:
         self.forget()
         self._kernel.deleteRoute(route)
 
-    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
+    def interfaces(
+        self, destinations: tuple[str, ...], marks: tuple[int, ...] = ()
+    ) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
-        return self._kernel.interfaces(destinations)
+        return self._kernel.interfaces(destinations, marks)
 
     def uplinks(self) -> tuple[str, ...]:
         """See L{IKernelRoutes.uplinks}."""

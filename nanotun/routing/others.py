@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from nanotun.routing.values import FIRST, FLOOR, LAST, PROTOCOL, Earlier
+from nanotun.routing.values import FIRST, FLOOR, LAST, PROTOCOL, Earlier, Mark
 
 #: FR_ACT_TO_TBL, FR_ACT_GOTO and FIB_RULE_INVERT of linux/fib_rules.h.
 LOOKUP = 1
@@ -32,6 +32,9 @@ _TOLD = frozenset(
     )
 )
 _NOTHING_SUPPRESSED = {"FRA_SUPPRESS_PREFIXLEN": WHOLE, "FRA_SUPPRESS_IFGROUP": WHOLE}
+
+#: VPNs whose own packets get past; the kernel tries their rules one by one for each packet.
+MARKS_LIMIT = 8
 
 #: How many priorities our rules have.
 _BLOCK = LAST - FIRST + 1
@@ -89,14 +92,7 @@ def earlierOf(
         return []
     if action != LOOKUP:
         return None if action == GOTO else []
-    nothing = _NOTHING_SUPPRESSED.items()
-    if (
-        not set(attributes) <= _TOLD
-        or any(attributes.get(name, value) != value for name, value in nothing)
-        or message["src_len"]
-        or message["tos"]
-        or message["flags"] & INVERT
-    ):
+    if not _isPlain(message) or message["flags"] & INVERT:
         return None
     found = Earlier(
         6 if message["family"] == socket.AF_INET6 else 4,
@@ -111,3 +107,39 @@ def earlierOf(
     if found.to:
         return [found] if any(leads) else []
     return [found._replace(device=each) for each in leads]
+
+
+def markOf(message: Any, leadsAway: Callable[[int, int], bool]) -> Mark | None:
+    """
+    The mark of a VPN's own packets, if this is the rule by which it takes all others, as those
+    of wg-quick, NetworkManager and Mullvad do.
+
+    @param leadsAway: whether a routing table sends everything into a tunnel, by address family
+        and the table's number.
+    @return: L{None} if it is no such rule.
+    """
+    attributes = dict(message["attrs"])
+    mark, mask = attributes.get("FRA_FWMARK", 0), attributes.get("FRA_FWMASK", WHOLE)
+    if (
+        not priorityOf(message)
+        or message["action"] != LOOKUP
+        or not message["flags"] & INVERT
+        or not mark
+        or not _isPlain(message)
+        or "FRA_DST" in attributes
+        or not leadsAway(message["family"], attributes.get("FRA_TABLE", message["table"]))
+    ):
+        return None
+    family = 6 if message["family"] == socket.AF_INET6 else 4
+    return Mark(family, mark, 0 if mask == WHOLE else mask)
+
+
+def _isPlain(message: Any) -> bool:
+    """Whether a rule has no other conditions than mark and destination."""
+    attributes = dict(message["attrs"])
+    return (
+        set(attributes) <= _TOLD
+        and all(attributes.get(name, value) == value for name, value in _NOTHING_SUPPRESSED.items())
+        and not message["src_len"]
+        and not message["tos"]
+    )

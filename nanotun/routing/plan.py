@@ -6,6 +6,7 @@ the kernel reads them::
 
     7400  marked: nanotun's own, and those let past         goto 7499
     7402  from the tunnel, to a machine behind this one     goto 7499
+    7403  with the mark of another VPN                      goto 7499
     7405  to the tunnel's own networks                      lookup 28276
     7410  from an SSH server's port                         goto 7499
     7415  DHCP, to renew a lease                            goto 7499
@@ -36,6 +37,8 @@ The reasons:
  - The kernel places a rule that another program adds without a priority (wg-quick does) just
    before our first one.  Then all of ours move down, to be before it again
    (L{nanotun.routing.others.firstAmong}).
+ - Another VPN reaches its server past the tunnel: nanotun reaches its proxy through that VPN, and
+   would send it the VPN's own packets.  Only a privileged program can give a packet a mark.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ Change = Rule | Route | Sysctl
 
 MARKED = FIRST
 RETURN = 7402
+VPN = 7403
 OWN = 7405
 SSH = 7410
 DHCP = 7415
@@ -143,7 +147,9 @@ def _reversePaths(wishes: Wishes, host: Host) -> Iterable[Change]:
     (RFC 3704, section 2.2), and so all answers to marked packets.  A loose one (section
     2.4) accepts packets from senders that are reachable by any interface.
     """
-    filters = [(each.name, each.rpFilter) for each in host.interfaces if each.gateways]
+    filters = [
+        (each.name, each.rpFilter) for each in host.interfaces if each.gateways or each.answers
+    ]
     for name, value in [*filters, (wishes.device, host.rpFilterTunnel)]:
         if max(value, host.rpFilterAll) == _STRICT:
             yield Sysctl(f"net/ipv4/conf/{name}/rp_filter", str(_LOOSE), str(value))
@@ -170,6 +176,12 @@ def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
     rules = [Rule(family, END, "nop"), past(MARKED, mark=SOCKET_MARK)]
     if captures(family, wishes, host):
         rules += [past(RETURN, incoming=wishes.device)]
+    rules += [
+        past(VPN, mark=each.mark, mask=each.mask, incoming=LOCAL)
+        for each in host.marks
+        if each.family == family
+    ]
+    if captures(family, wishes, host):
         rules += [Rule(family, OWN, "lookup", TABLE, to=each) for each in OWN_NETWORKS[family]]
     rules += [
         past(SSH, transport="tcp", sourcePort=port, incoming=LOCAL)

@@ -28,7 +28,7 @@ class Reconciler:
     @ivar host: the machine as it was at the last L{reconcile}; L{None} before.
     @param kernel: told to forget before each L{reconcile}.
     @param firewall: makes the changes that come before the rules that catch traffic; its
-        argument says whether they have to outlive a crash.
+        first argument says whether they have to outlive a crash.
     @param switch: makes the switch table from all routing rules, and from what other
         programs' rules let past before.
     """
@@ -43,7 +43,7 @@ class Reconciler:
         exceptions: Exceptions,
         changes: Changes,
         applied: Applied,
-        firewall: Callable[[bool], list[IChange]],
+        firewall: Callable[[bool, Host], list[IChange]],
         switch: Callable[[Sequence[Rule], Sequence[Earlier]], list[IChange]],
     ) -> None:
         self.applied = applied
@@ -124,7 +124,7 @@ class Reconciler:
         first, last = plan(wishes, host)
         wanted = [
             *map(self._changes.make, first),
-            *self._firewall(wishes.killSwitch),
+            *self._firewall(wishes.killSwitch, host),
             *map(self._changes.make, last),
         ]
         if wishes.killSwitch:
@@ -133,14 +133,25 @@ class Reconciler:
             # Last: it must not stop anything that the rules do not catch yet.
             wanted += self._switch(rules, host.earlier)
         _, missing = applied.reconcile(wanted, wishes.killSwitch)
-        if self.host is not None and host.first < self.host.first:
+        self._notePlace(host)
+        self.host = host
+        return missing
+
+    def _notePlace(self, host: Host) -> None:
+        """Log what has changed in the order of our rules and those of others."""
+        before = self.host
+        if before is not None and host.first < before.first:
             self._log.info(
                 "Another program has put routing rules before nanotun's (ip rule); nanotun's are "
                 "before them again, from {first} on.",
                 first=host.first,
             )
-        self.host = host
-        return missing
+        if host.ahead and (before is None or host.ahead != before.ahead):
+            self._log.warn(
+                "Routing rules of another VPN stay before nanotun's (ip rule, {priorities}); what "
+                "they match goes past the tunnel.",
+                priorities=" and ".join(map(str, host.ahead)),
+            )
 
     def _noteUnclear(self, priorities: Sequence[int]) -> None:
         for priority in priorities:

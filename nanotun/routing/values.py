@@ -36,7 +36,7 @@ class Rule(NamedTuple):
     @ivar priority: rules with a lower one come first.
     @ivar action: C{"lookup"}, C{"goto"}, C{"nop"} or C{"unreachable"}.
     @ivar target: the table's number, or the priority to continue at.
-    @ivar mark: the whole fwmark; 0 for any.
+    @ivar mark: the fwmark; 0 for any.
     @ivar invert: C{not}: whether exactly the packets that do not match are meant.
     @ivar to: destination with prefix length; empty for any.
     @ivar transport: C{"tcp"}, C{"udp"}, or empty for any.
@@ -46,6 +46,7 @@ class Rule(NamedTuple):
     @ivar incoming: the interface by which a packet arrived; C{"lo"} for packets that this
         machine sends; empty for any.
     @ivar source: source with prefix length; empty for any.
+    @ivar mask: the bits of the fwmark that count; 0 for all.
     """
 
     family: int
@@ -61,6 +62,7 @@ class Rule(NamedTuple):
     uids: tuple[int, int] | None = None
     incoming: str = ""
     source: str = ""
+    mask: int = 0
 
     def command(self, verb: str) -> str:
         """
@@ -73,7 +75,8 @@ class Rule(NamedTuple):
         words += [f"to {self.to}"] if self.to else []
         words += [f"from {self.source}"] if self.source else []
         words += [f"iif {self.incoming}"] if self.incoming else []
-        words += [f"fwmark {self.mark:#x}"] if self.mark else []
+        mask = f"/{self.mask:#x}" if self.mask else ""
+        words += [f"fwmark {self.mark:#x}{mask}"] if self.mark else []
         words += [f"uidrange {self.uids[0]}-{self.uids[1]}"] if self.uids is not None else []
         words += [f"ipproto {self.transport}"] if self.transport else []
         words += [f"sport {self.sourcePort}"] if self.sourcePort else []
@@ -102,6 +105,19 @@ class Earlier(NamedTuple):
     device: str = ""
 
 
+class Mark(NamedTuple):
+    """
+    The fwmark of another VPN's own packets: those that do not go into its tunnel.
+
+    @ivar family: 4 or 6.
+    @ivar mask: the bits that count; 0 for all.
+    """
+
+    family: int
+    mark: int
+    mask: int = 0
+
+
 class Others(NamedTuple):
     """
     What the rules of other programs mean for ours.
@@ -109,11 +125,15 @@ class Others(NamedTuple):
     @ivar earlier: what they let past before ours are asked.
     @ivar unclear: the priorities of those of which that cannot be told.
     @ivar first: where our rules have to begin; L{FIRST} unless others are in the way.
+    @ivar marks: of VPNs that take all traffic without their mark.
+    @ivar ahead: the priorities of the rules by which they take it, if those stay before ours.
     """
 
     earlier: tuple[Earlier, ...] = ()
     unclear: tuple[int, ...] = ()
     first: int = FIRST
+    marks: tuple[Mark, ...] = ()
+    ahead: tuple[int, ...] = ()
 
 
 class Route(NamedTuple):
@@ -159,12 +179,14 @@ class Interface(NamedTuple):
     @ivar gateways: of an uplink: its gateways' addresses, or C{"0.0.0.0"} and C{"::"}
         where there is no gateway.  Empty if it is no uplink.
     @ivar rpFilter: its C{net.ipv4.conf} value, before we changed it.
+    @ivar answers: whether answers to another VPN's own packets arrive there.
     """
 
     name: str
     networks: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     rpFilter: int = 0
+    answers: bool = False
 
 
 class Host(NamedTuple):
@@ -187,6 +209,8 @@ class Host(NamedTuple):
     @ivar uplinks: the names of the interfaces that lead to the Internet, but not the
         tunnel's.
     @ivar first: see L{Others}.
+    @ivar marks: see L{Others}.
+    @ivar ahead: see L{Others}.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -202,6 +226,8 @@ class Host(NamedTuple):
     behind: tuple[str, ...] = ()
     uplinks: tuple[str, ...] = ()
     first: int = FIRST
+    marks: tuple[Mark, ...] = ()
+    ahead: tuple[int, ...] = ()
 
 
 class Wishes(NamedTuple):

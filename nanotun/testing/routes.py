@@ -25,6 +25,7 @@ class MemoryRoutes:
     @ivar foreignDefault: families in whose table another program has a default route.
     @ivar foreign: what L{others} returns.
     @ivar leading: what L{uplinks} returns.
+    @ivar marks: with which L{interfaces} was asked last.
     @ivar asked: how often rules or routes were listed.
     @ivar closed: whether it was closed.
     """
@@ -37,6 +38,7 @@ class MemoryRoutes:
         self.foreignDefault: set[int] = set()
         self.foreign = Others()
         self.leading: tuple[str, ...] = ()
+        self.marks: tuple[int, ...] = ()
         self.asked = 0
         self.closed = False
         self._rules: list[Rule] = []
@@ -96,8 +98,11 @@ class MemoryRoutes:
             raise _error(errno.ESRCH)
         self._routes.remove(route)
 
-    def interfaces(self, destinations: tuple[str, ...]) -> list[Interface]:
+    def interfaces(
+        self, destinations: tuple[str, ...], marks: tuple[int, ...] = ()
+    ) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
+        self.marks = marks
         return list(self.devices.values())
 
     def uplinks(self) -> tuple[str, ...]:

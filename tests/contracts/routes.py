@@ -26,6 +26,8 @@ RULES = tuple(
         Rule(family, 7499, "nop"),
         Rule(family, 7400, "goto", 7499, mark=SOCKET_MARK),
         Rule(family, 7402, "goto", 7499, incoming=DEVICE),
+        Rule(family, 7403, "goto", 7499, mark=0xCA6C, incoming="lo"),
+        Rule(family, 7403, "goto", 7499, mark=0x80000, incoming="lo", mask=0xFF0000),
         Rule(family, 7405, "lookup", TABLE, to=network),
         Rule(family, 7410, "goto", 7499, transport="tcp", sourcePort=22),
         Rule(family, 7415, "goto", 7499, transport="udp", sourcePort=68, destinationPort=67),

@@ -5,7 +5,7 @@ The contract of L{IKernelRoutes}, fulfilled by the kernel.
 from __future__ import annotations
 
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
-from nanotun.routing.values import Earlier, Interface, Others
+from nanotun.routing.values import Earlier, Interface, Mark, Others
 from tests.contracts.routes import DEVICE, ROUTES, RULES, KernelRoutesContract
 from tests.e2e.case import LabCase
 from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
@@ -112,11 +112,61 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
         self.host.host.ip("rule add pref 7050 from 10.0.0.1 lookup 51820")
         self.assertEqual(self.kernel.others().first, 6900)
 
+    def test_marks(self) -> None:
+        """
+        The mark of a VPN that takes everything else is found, in the family that it takes; not
+        where its table leads nowhere, or where another condition is in the rule.
+        """
+        host = self.host.host
+        host.ip("tuntap add wg9 mode tun", "link set wg9 up")
+        for version in ("-4", "-6"):
+            host.ip(
+                "rule add not fwmark 0xca6c lookup 51820",
+                "rule add pref 40000 not fwmark 0x80000/0xff0000 lookup 51821",
+                "rule add pref 40001 not fwmark 0x5 lookup main",
+                "rule add pref 40002 not fwmark 0x6 iif up0 lookup 51820",
+                "rule add pref 40003 fwmark 0x7 lookup 51820",
+                version=version,
+            )
+        host.ip(
+            "route add default dev wg9 table 51820",
+            "route add 0.0.0.0/1 dev wg9 table 51821",
+        )
+        host.ip("route add 2000::/3 dev wg9 table 51820", version="-6")
+        found = self.kernel.others()
+        self.assertEqual(found.marks, (Mark(4, 0xCA6C), Mark(4, 0x80000, 0xFF0000)))
+        self.assertEqual((found.first, found.ahead), (7400, ()))
+        for rule in RULES:
+            self.kernel.addRule(rule)
+        host.ip("rule add pref 5000 not fwmark 0xca6d lookup 51820")
+        self.assertEqual(self.kernel.others().ahead, (5000,))
+
+    def test_answers(self) -> None:
+        """
+        Beside a VPN, the links where the answers to its own packets arrive are known: by its
+        mark, or by the route to its server.
+        """
+        host = self.host.host
+
+        def answers(*marks: int) -> list[str]:
+            found = self.kernel.interfaces(("9.9.9.9", "192.0.2.1"), marks)
+            return [each.name for each in found if each.answers]
+
+        self.assertEqual(answers(), [])
+        host.ip("tuntap add wg9 mode tun", "link set wg9 up")
+        host.ip("rule add not fwmark 0xca6c lookup 51820", "route add default dev wg9 table 51820")
+        self.assertEqual(answers(0xCA6C), ["up0"])
+        host.ip("rule del not fwmark 0xca6c lookup 51820")
+        self.assertEqual(answers(), [])
+        host.ip("route add 0.0.0.0/1 dev wg9", "route add 128.0.0.0/1 dev wg9")
+        self.assertEqual(answers(), ["up0"])
+        gateways = {each.name: each.gateways for each in self.kernel.interfaces(("9.9.9.9",))}
+        self.assertEqual((gateways["up0"], gateways["wg9"]), ((), ("0.0.0.0",)))
+
     def test_foreign(self) -> None:
         """Other people's rules and routes are neither seen nor deleted."""
         self.host.host.ip(
             "rule add pref 7499 nop",
-            "rule add pref 7400 fwmark 0x6e74/0xff goto 7499 protocol 110",
             "rule add pref 7401 from 10.0.0.1 goto 7499 protocol 110",
             "rule add pref 7402 oif up0 goto 7499 protocol 110",
             "route add default dev up0 table 28276",

@@ -19,12 +19,12 @@ from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import MOUNTS, cgroupMount
 from nanotun.routing.firewall import iptables, nft, resolved, switch
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import Exclusions
+from nanotun.routing.firewall.rules import Exclusions, Marks
 from nanotun.routing.firewall.switchtext import SWITCH, iptablesLines, nftText
 from nanotun.routing.firewall.tools import SystemTools, Tools
 from nanotun.routing.host import excludedUsers
 from nanotun.routing.interfaces import IChange
-from nanotun.routing.values import Earlier, Rule
+from nanotun.routing.values import Earlier, Host, Rule
 
 _log = Logger()
 
@@ -38,7 +38,7 @@ _NFT = "nftables"
 class Firewall:
     """
     Makes the firewall's changes.  The machine's tools are examined once, at the first
-    call; after that the changes stay the same.
+    call; after that the changes stay the same, as long as the host does.
 
     @param tools: the machine's tools.
     @param mounts: a file like C{/proc/self/mountinfo}.
@@ -59,23 +59,27 @@ class Firewall:
         self._loader = nft.NftLoader(self._tools)
         self._switchLoader = nft.NftLoader(self._tools, SWITCH)
         self._variant: str | None = None
-        self._changes: dict[bool, list[IChange]] = {}
+        #: The last ones, with and without a kill switch, and what they were made of.
+        self._changes: dict[bool, tuple[Marks, list[IChange]]] = {}
 
-    def changes(self, killSwitch: bool | None = None) -> list[IChange]:
+    def changes(self, killSwitch: bool | None = None, host: Host | None = None) -> list[IChange]:
         """
         The changes, in order.  The device must have its addresses when they are applied.
-        To change the kill switch, apply the new changes, then undo the old ones.
+        To change the kill switch or the host, apply the new changes, then undo the old ones.
 
         @param killSwitch: overrides the setting; L{None} for the setting.
+        @param host: the machine; L{None} for one without other VPNs.
         @raise RoutingError: there is neither nft nor iptables.
         """
         wanted = self._settings.killSwitch if killSwitch is None else killSwitch
-        if wanted not in self._changes:
-            self._changes[wanted] = [self._rules(wanted)]
-            if self._tools.path("busctl"):
-                link = resolved.ResolvedLink(self._tools, self._settings.tunName)
-                self._changes[wanted].append(link)
-        return list(self._changes[wanted])
+        marks = tuple(dict.fromkeys((each.mark, each.mask) for each in (host or Host()).marks))
+        known, made = self._changes.get(wanted, ((), []))
+        if not made or marks != known:
+            made = [self._rules(wanted, marks), *made[1:]]
+            if len(made) == 1 and self._tools.path("busctl"):
+                made.append(resolved.ResolvedLink(self._tools, self._settings.tunName))
+            self._changes[wanted] = marks, made
+        return list(made)
 
     def switch(self, rules: Sequence[Rule], earlier: Sequence[Earlier]) -> list[IChange]:
         """
@@ -101,13 +105,13 @@ class Firewall:
     def _versions(self) -> tuple[int, ...]:
         return (4, 6) if self._hasIPv6 else (4,)
 
-    def _rules(self, killSwitch: bool) -> IChange:
+    def _rules(self, killSwitch: bool, marks: Marks) -> IChange:
         device, tools = self._settings.tunName, self._tools
         chosen = self._settings.excludedProcesses
         users, unknown = excludedUsers(chosen)
-        for name in unknown:
+        for name in unknown if not self._changes else ():
             _log.warn("There is no user {name}, so none is excluded.", name=name)
-        exclusions = Exclusions(users, excludedGroups(chosen))
+        exclusions = Exclusions(users, excludedGroups(chosen), marks)
         cgroups = Cgroups(chosen, cgroupMount(self._mounts))
         variant = self._chosen()
         if variant == _NFT:

@@ -151,10 +151,11 @@ def _rules(table: str, rules: FirewallRules, family: Family, signed: str = "") -
         yield from _added("ARRIVING", _arriving(rules.device, family))
         yield from _added("SENDING", _sending(rules, family))
         yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
-        yield from _added("GUARD", _guarding(rules.device, signed))
+        yield from _added("GUARD", _guarding(rules, signed))
     else:
-        yield from _added("DNS_SENT", _redirecting("-o lo", family))
-        yield from _added("DNS_FORWARDED", _redirecting("-m addrtype --dst-type LOCAL", family))
+        yield from _added("DNS_SENT", _redirecting("-o lo", rules, family))
+        local = "-m addrtype --dst-type LOCAL"
+        yield from _added("DNS_FORWARDED", _redirecting(local, rules, family))
         yield from _added("SOURCE", _sources(rules.device, family))
 
 
@@ -175,8 +176,23 @@ def _arriving(device: str, family: Family) -> Iterator[str]:
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
 
 
+def _ofOthers(rules: FirewallRules) -> Iterator[str]:
+    """The lines that leave other VPNs' own packets alone."""
+    return (f"{iptablesMark(mark, mask)} -j RETURN" for mark, mask in rules.marks)
+
+
+def iptablesMark(mark: int, mask: int) -> str:
+    """
+    The match of a packet's mark.
+
+    @param mask: the bits that count; 0 for all.
+    """
+    return f"-m mark --mark {mark:#x}/{mask:#x}" if mask else f"-m mark --mark {mark:#x}"
+
+
 def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
+    yield from _ofOthers(rules)
     yield f"{_OURS} {_SET}"
     yield f"{_OURS} -j RETURN"
     known = f"-p tcp --sport {SERVER_PORTS[0]}:{SERVER_PORTS[1]} --tcp-flags FIN,SYN,RST NONE"
@@ -192,15 +208,17 @@ def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
     yield from _dns(f"-o lo {_SET}")
 
 
-def _guarding(device: str, signed: str) -> Iterator[str]:
+def _guarding(rules: FirewallRules, signed: str) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
+    yield from _ofOthers(rules)
     yield "-o lo -j RETURN"
-    yield f"-o {device} -m comment --comment {signed} -j RETURN"
+    yield f"-o {rules.device} -m comment --comment {signed} -j RETURN"
     yield from _dns("-j DROP")
 
 
-def _redirecting(ourselves: str, family: Family) -> Iterator[str]:
+def _redirecting(ourselves: str, rules: FirewallRules, family: Family) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
+    yield from _ofOthers(rules)
     yield f"{ourselves} -j RETURN"
     yield f"-d {family.own} -j RETURN"
     yield from _dns(f"-j DNAT --to-destination {family.gateway}")

@@ -243,7 +243,8 @@ class NftTable:
 
     def _base(self) -> FirewallRules:
         key = digest(repr((self._device, self._killSwitch, self._exclusions)))
-        return FirewallRules(self._device, self._exclusions.uids, key=key)
+        excluded = self._exclusions
+        return FirewallRules(self._device, excluded.uids, key=key, marks=excluded.marks)
 
     def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()

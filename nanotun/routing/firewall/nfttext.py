@@ -72,23 +72,24 @@ def _body(rules: FirewallRules, owner: bool, signed: str | None = None) -> Itera
         yield OWNER
     signed = signatureOf(rules) if signed is None else signed
     elsewhere = f'!= {{ "lo", "{rules.device}" }}'
+    others = _ofOthers(rules)
     guard = f'oifname {elsewhere} meta mark != {_MARK} {_DNS} counter drop comment "{signed}"'
     for name, hook, lines in (
         ("arriving", f"filter hook prerouting priority {_MANGLE}", _arriving(elsewhere)),
         ("sending", f"route hook output priority {_MANGLE}", _sending(rules)),
         ("uplink", "", (f"ct mark 0 ct mark set {_MARK}", f"meta mark set {_MARK} accept")),
-        ("dns-sent", f"nat hook output priority {_DNAT}", _redirecting('oifname "lo"')),
+        ("dns-sent", f"nat hook output priority {_DNAT}", (*others, *_redirecting('oifname "lo"'))),
         (
             "dns-forwarded",
             f"nat hook prerouting priority {_DNAT}",
-            _redirecting("fib daddr type local"),
+            (*others, *_redirecting("fib daddr type local")),
         ),
         (
             "source",
             f"nat hook postrouting priority {_SNAT}",
             _sources(rules.device, elsewhere),
         ),
-        ("guard", "filter hook postrouting priority 0", (guard,)),
+        ("guard", "filter hook postrouting priority 0", (*others, guard)),
     ):
         yield from _chain(name, hook, lines)
 
@@ -110,8 +111,23 @@ def _arriving(elsewhere: str) -> Iterator[str]:
     yield f"ct mark {_MARK} ct direction reply meta mark set {_MARK}"
 
 
+def _ofOthers(rules: FirewallRules) -> tuple[str, ...]:
+    """The lines that leave other VPNs' own packets alone."""
+    return tuple(f"{nftMark(mark, mask)} accept" for mark, mask in rules.marks)
+
+
+def nftMark(mark: int, mask: int) -> str:
+    """
+    The match of a packet's mark.
+
+    @param mask: the bits that count; 0 for all.
+    """
+    return f"meta mark and {mask:#x} == {mark:#x}" if mask else f"meta mark {mark:#x}"
+
+
 def _sending(rules: FirewallRules) -> Iterator[str]:
     yield f"meta mark {_MARK} accept"
+    yield from _ofOthers(rules)
     yield f"ct mark {_MARK} meta mark set {_MARK} accept"
     known = f"tcp sport {SERVER_PORTS[0]}-{SERVER_PORTS[1]} tcp flags & (fin|syn|rst) == 0"
     for family in FAMILIES:

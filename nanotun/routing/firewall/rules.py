@@ -20,6 +20,7 @@ nft and iptables do the same:
    to conntrack only from its next packet on, whose sender is taken for the initiator: if
    that is this machine, from one of L{SERVER_PORTS} and not from the tunnel's address, the
    packet is a server's answer.
+ - Another VPN's own packets, which have its mark, keep it, and are no DNS, whatever their port.
  - Packets of excluded users and cgroups are marked.  Their source address was chosen for
    the route into the tunnel, and is replaced by that of the new route.
 
@@ -91,6 +92,10 @@ class Cgroup(NamedTuple):
         return self.path.count("/")
 
 
+#: Marks, each with the bits that count; 0 for all.
+Marks = tuple[tuple[int, int], ...]
+
+
 class FirewallRules(NamedTuple):
     """
     The rules to load.
@@ -99,12 +104,14 @@ class FirewallRules(NamedTuple):
     @ivar uids: excluded users.
     @ivar cgroups: excluded groups.
     @ivar key: names the change that loads them: C{[0-9a-f]+}, or empty.
+    @ivar marks: of other VPNs' own packets.
     """
 
     device: str
     uids: tuple[int, ...] = ()
     cgroups: tuple[Cgroup, ...] = ()
     key: str = ""
+    marks: Marks = ()
 
 
 #: The signature in a comment, which says whose rules these are, and which.
@@ -142,14 +149,17 @@ class Exclusions(NamedTuple):
     The exclusions that the kernel can match.
 
     @ivar selectors: of cgroups and units, as they are written.
+    @ivar marks: of other VPNs' own packets.
     """
 
     uids: tuple[int, ...] = ()
     selectors: tuple[str, ...] = ()
+    marks: Marks = ()
 
     def record(self) -> dict[str, Any]:
         """In JSON's types."""
-        return {"uids": list(self.uids), "selectors": list(self.selectors)}
+        record = {"uids": list(self.uids), "selectors": list(self.selectors)}
+        return {**record, "marks": list(map(list, self.marks))} if self.marks else record
 
     @classmethod
     def fromRecord(cls, record: dict[str, Any]) -> Exclusions:
@@ -158,4 +168,8 @@ class Exclusions(NamedTuple):
 
         @raise ValueError, TypeError, KeyError: the record is invalid.
         """
-        return cls(tuple(map(int, record["uids"])), tuple(map(str, record["selectors"])))
+        return cls(
+            tuple(map(int, record["uids"])),
+            tuple(map(str, record["selectors"])),
+            tuple((int(mark), int(mask)) for mark, mask in record.get("marks", ())),
+        )

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nanotun.addresses import SOCKET_MARK
+from nanotun.routing.firewall.iptablestext import iptablesMark
+from nanotun.routing.firewall.nfttext import nftMark
 from nanotun.routing.firewall.rules import signature
 from nanotun.routing.plan import LOCAL
 from nanotun.routing.values import Earlier, Rule
@@ -105,6 +107,8 @@ def _nftBody(
 
 
 def _nftMatches(rule: Rule) -> Iterator[str]:
+    if rule.mark:
+        yield nftMark(rule.mark, rule.mask)
     if rule.sourcePort:
         yield f"{rule.transport} sport {rule.sourcePort}"
     if rule.destinationPort:
@@ -157,6 +161,8 @@ def _iptablesBody(
 
 
 def _iptablesMatches(rule: Rule) -> Iterator[str]:
+    if rule.mark:
+        yield iptablesMark(rule.mark, rule.mask)
     if rule.transport:
         yield f"-p {rule.transport} -m {rule.transport}"
     if rule.sourcePort:
@@ -189,6 +195,9 @@ def _past(rules: Sequence[Rule]) -> Iterator[Rule]:
         asked = rule._replace(family=0, priority=0, action="", target=0)
         plain = Rule(0, 0, "")
         if asked == plain._replace(mark=SOCKET_MARK):
+            continue
+        if asked == plain._replace(mark=asked.mark, mask=asked.mask, incoming=LOCAL) and asked.mark:
+            yield rule
             continue
         local = asked.incoming == LOCAL and not (
             asked.mark or asked.invert or asked.to or asked.source

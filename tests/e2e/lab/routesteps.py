@@ -94,7 +94,7 @@ def run(runDir: str, last: int) -> None:
         exceptions,
         made,
         Applied(Journal(runDir), made),
-        lambda killSwitch: [],
+        lambda killSwitch, host: [],
         lambda rules, earlier: [],
     )
     routes = Routes(

@@ -7,14 +7,13 @@ import socket
 from nanotun.doctor.finding import Level
 from nanotun.doctor.machine import Holder
 from nanotun.doctor.network import (
-    TUNNELS,
     AddressCheck,
     Ipv6Check,
     MtuCheck,
     ReversePathCheck,
     VpnCheck,
 )
-from nanotun.linux.network import MachineNetwork, readNetwork
+from nanotun.linux.network import TUNNELS, MachineNetwork, readNetwork
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, address, link, route, settings
 
 

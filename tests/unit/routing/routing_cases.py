@@ -212,7 +212,7 @@ class RoutesCase(RoutingCase):
             exceptions,
             changes,
             Applied(self.journal(), changes),
-            lambda killSwitch: [self.fake(name) for name in self.extra],
+            lambda killSwitch, host: [self.fake(name) for name in self.extra],
             lambda rules, earlier: [self.fake(f"switch {len(rules)} {len(earlier)}")],
         )
         return Routes(

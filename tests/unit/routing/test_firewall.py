@@ -16,6 +16,7 @@ from nanotun.routing.firewall import (
 )
 from nanotun.routing.firewall.rules import keyIn, signature
 from nanotun.routing.interfaces import IChange
+from nanotun.routing.values import Host, Mark
 from tests.unit.routing.firewall_cases import FirewallCase
 
 
@@ -84,6 +85,36 @@ class ChangesTests(FirewallCase):
         self.assertTrue(before.holds())
         before.undo()
         self.assertEqual(self.tools.nft.tables, {})
+
+    def test_marks(self) -> None:
+        """
+        Another VPN's mark makes another table, which takes the place of the first in one step;
+        it is in the journal, whose older records have none.
+        """
+        for nft in (True, False):
+            if not nft:
+                self.tools.nft.refused["chain"] = "Error: no"
+            firewall = self.firewall()
+            plain, link = firewall.changes()
+            marked, again = firewall.changes(host=Host(marks=(Mark(4, 0xCA6C), Mark(6, 0xCA6C))))
+            self.assertIs(again, link)
+            self.assertIn("0xca6c", marked.describe())
+            self.assertEqual(marked.record()["marks"], [[0xCA6C, 0]])
+            self.assertNotIn("marks", plain.record())
+            kinds = firewallKinds(self.tools, self.mounts)
+            for change in (plain, marked):
+                made: IChange = kinds[change.kind](change.record())
+                self.assertEqual(made.describe(), change.describe())
+            plain.apply()
+            marked.apply()
+            plain.undo()
+            self.assertTrue(marked.holds())
+            self.assertEqual(len(self.tools.nft.tables), int(nft))
+            back = firewall.changes()[0]
+            back.apply()
+            marked.undo()
+            self.assertTrue(back.holds())
+            back.undo()
 
     def test_settings(self) -> None:
         """The device, the kill switch and the exclusions are those of the settings."""

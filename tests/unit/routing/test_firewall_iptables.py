@@ -19,10 +19,10 @@ EMPTY = dict.fromkeys(TABLES, "")
 class TextTests(SynchronousTestCase):
     """L{loading} and L{removing}."""
 
-    def chain(self, name: str, version: int = 4) -> list[str]:
+    def chain(self, name: str, version: int = 4, rules: FirewallRules = RULES) -> list[str]:
         """The rules of a chain."""
         begin = f"-A NANOTUN_{name} "
-        lines = loading(RULES, version, EMPTY).splitlines()
+        lines = loading(rules, version, EMPTY).splitlines()
         return [line.removeprefix(begin) for line in lines if line.startswith(begin)]
 
     def test_redirect(self) -> None:
@@ -52,6 +52,22 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(lines[:2], ["-m mark --mark 0x6e74 -j RETURN", "-o lo -j RETURN"])
         self.assertTrue(lines[2].startswith("-o tun9 ") and lines[2].endswith(" -j RETURN"))
         self.assertEqual(lines[3:], ["-p udp --dport 53 -j DROP", "-p tcp --dport 53 -j DROP"])
+
+    def test_marks(self) -> None:
+        """
+        Another VPN's mark is never replaced by ours, and its packets are neither redirected
+        nor stopped, whatever their port.
+        """
+        rules = RULES._replace(marks=((0xCA6C, 0), (0x80000, 0xFF0000)))
+        for name in ("SENDING", "DNS_SENT", "DNS_FORWARDED", "GUARD"):
+            lines = self.chain(name, 6, rules)
+            first = min(
+                n
+                for n, line in enumerate(lines)
+                if any(w in line for w in ("MARK", "DNAT", "DROP"))
+            )
+            for each in ("0xca6c", "0x80000/0xff0000"):
+                self.assertIn(f"-m mark --mark {each} -j RETURN", lines[:first], name)
 
     def test_excluded(self) -> None:
         """Users and groups are marked; a name is quoted as iptables-restore reads it."""

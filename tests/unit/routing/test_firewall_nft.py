@@ -86,6 +86,25 @@ class TextTests(SynchronousTestCase):
         for name in ("sending", "dns-sent", "dns-forwarded"):
             self.assertEqual(self.chain(name)[1], "meta mark 0x6e74 accept")
 
+    def test_marks(self) -> None:
+        """
+        Another VPN's mark is never replaced by ours, and its packets are neither redirected
+        nor stopped, whatever their port.
+        """
+        rules = RULES._replace(marks=((0xCA6C, 0), (0x80000, 0xFF0000)))
+        wanted = ["meta mark 0xca6c accept", "meta mark and 0xff0000 == 0x80000 accept"]
+        for name in ("sending", "dns-sent", "dns-forwarded", "guard"):
+            lines = self.chain(name, rules)
+            first = min(
+                n
+                for n, line in enumerate(lines)
+                if any(w in line for w in ("ct mark", "dnat", "drop"))
+            )
+            for each in wanted:
+                self.assertIn(each, lines[1:first], name)
+                self.assertNotIn(each, self.chain(name))
+        self.assertNotEqual(signatureOf(rules), signatureOf(RULES))
+
     def test_owner(self) -> None:
         """The owner flag is set if wanted."""
         self.assertIn("\n\tflags owner\n", tableText(RULES, True))

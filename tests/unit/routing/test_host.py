@@ -24,7 +24,7 @@ from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
-from nanotun.routing.values import Earlier, Interface, Others, Wishes
+from nanotun.routing.values import Earlier, Interface, Mark, Others, Wishes
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutingCase
 
 
@@ -131,6 +131,15 @@ class ReaderTests(RoutingCase):
         self.assertEqual((self.read().earlier, self.read().unclear), ((), ()))
         self.assertEqual(self.read().first, 7200)
 
+    def test_marks(self) -> None:
+        """Other VPNs' marks are read with and without a kill switch, and asked about."""
+        marks = Mark(4, 0xCA6C), Mark(6, 0xCA6C), Mark(4, 5, 0xF)
+        self.kernel.foreign = Others(marks=marks, ahead=(5000,))
+        for killSwitch in (False, True):
+            host = self.read(killSwitch=killSwitch)
+            self.assertEqual((host.marks, host.ahead), (marks, (5000,)))
+        self.assertEqual(self.kernel.marks, (0xCA6C, 5))
+
     def test_valuesBefore(self) -> None:
         """The value that we set is not taken for the value before."""
         self.sysctl("up0").write_text("2\n")
@@ -150,7 +159,7 @@ class ReaderTests(RoutingCase):
     def test_refused(self) -> None:
         """If the kernel does not list interfaces, the error is one sentence."""
 
-        def refuse(destinations: object) -> Any:
+        def refuse(destinations: object, marks: object) -> Any:
             raise OSError(1, "Operation not permitted")
 
         self.kernel.interfaces = refuse  # type: ignore[method-assign]

@@ -86,12 +86,26 @@ class MessageTests(SynchronousTestCase):
             ruleOf(ruleMessageOf(UNKNOWN={"header": {"type": 28}})), Rule(4, 7499, "nop")
         )
 
+    def test_masks(self) -> None:
+        """A mark with a mask is written and read, and one without is a mark of all bits."""
+        for mask, said in ((0, ""), (0xFF0000, "/0xff0000")):
+            rule = Rule(4, 7403, "goto", 7499, mark=0x80000, incoming="lo", mask=mask)
+            self.assertIn(f"iif lo fwmark 0x80000{said} goto", rule.command("add"))
+            self.assertEqual(ruleMessage(rule).get("fwmask", 0), mask)
+            message = ruleMessageOf(
+                FRA_PRIORITY=7403,
+                FRA_GOTO=7499,
+                FRA_FWMARK=0x80000,
+                FRA_FWMASK=mask or 0xFFFFFFFF,
+                FRA_IIFNAME="lo",
+            )
+            self.assertEqual(ruleOf({**message, "action": 2}), rule)
+
     def test_others(self) -> None:
         """A rule with another number, or with an attribute that ours never have, is not ours."""
         for message in (
             ruleMessageOf(FRA_PROTOCOL=2),
             ruleMessageOf(FRA_OIFNAME="up0"),
-            ruleMessageOf(FRA_FWMASK=0xFF),
             {**ruleMessageOf(), "src_len": 8},
             ruleMessageOf(FRA_SRC="172.17.0.2"),
             {**ruleMessageOf(), "action": 6},

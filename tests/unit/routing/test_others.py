@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.routing.others import earlierOf, firstAmong, priorityOf
-from nanotun.routing.values import FIRST, FLOOR, Earlier
+from nanotun.routing.others import earlierOf, firstAmong, markOf, priorityOf
+from nanotun.routing.values import FIRST, FLOOR, Earlier, Mark
 from tests.unit.routing.routing_cases import ruleMessageOf
 
 
@@ -111,3 +111,49 @@ class EarlierTests(SynchronousTestCase):
         )
         for attributes in cases:
             self.assertIsNone(self.earlier(**attributes), attributes)
+
+
+class MarkTests(SynchronousTestCase):
+    """Tests for L{markOf}: the mark of a VPN's own packets."""
+
+    def mark(self, **attributes: Any) -> Mark | None:
+        """The mark in wg-quick's rule; table 51820 leads into a tunnel."""
+        given: dict[str, Any] = {
+            "FRA_PROTOCOL": 3,
+            "FRA_PRIORITY": 32764,
+            "FRA_TABLE": 51820,
+            "FRA_FWMARK": 0xCA6C,
+            "FRA_FWMASK": 0xFFFFFFFF,
+            "FRA_SUPPRESS_PREFIXLEN": 0xFFFFFFFF,
+            **attributes,
+        }
+        more = {name: given.pop(name) for name in [*given] if name.islower()}
+        message = {**ruleMessageOf(**given), "action": 1, "tos": 0, "table": 0, "flags": 2, **more}
+        return markOf(message, lambda family, table: table == 51820)
+
+    def test_found(self) -> None:
+        """Everything without the mark is sent into the tunnel; a mask is part of the mark."""
+        self.assertEqual(self.mark(), Mark(4, 0xCA6C))
+        self.assertEqual(self.mark(FRA_PRIORITY=7399, family=10), Mark(6, 0xCA6C))
+        self.assertEqual(
+            self.mark(FRA_FWMARK=0x80000, FRA_FWMASK=0xFF0000), Mark(4, 0x80000, 0xFF0000)
+        )
+
+    def test_none(self) -> None:
+        """A rule of ours, with other conditions, of no mark, or whose table has no such route."""
+        cases: tuple[dict[str, Any], ...] = (
+            {"FRA_PROTOCOL": 110},
+            {"FRA_TABLE": 254},
+            {"FRA_FWMARK": 0},
+            {"FRA_DST": "9.9.9.0", "dst_len": 24},
+            {"FRA_IIFNAME": "up0"},
+            {"FRA_UID_RANGE": "5:5"},
+            {"FRA_SUPPRESS_PREFIXLEN": 0},
+            {"src_len": 8},
+            {"tos": 8},
+            {"flags": 0},
+            {"action": 2},
+            {"action": 7},
+        )
+        for attributes in cases:
+            self.assertIsNone(self.mark(**attributes), attributes)

@@ -10,7 +10,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4, GATEWAY6, SOCKET_MARK
 from nanotun.routing.plan import END, EXCEPTIONS_LIMIT, Change, captures, isOurs, plan
-from nanotun.routing.values import FIRST, LAST, TABLE, Host, Interface, Route, Rule, Sysctl, Wishes
+from nanotun.routing.values import (
+    FIRST,
+    LAST,
+    TABLE,
+    Host,
+    Interface,
+    Mark,
+    Route,
+    Rule,
+    Sysctl,
+    Wishes,
+)
 
 WISHES = Wishes("nano0")
 HOST = Host(
@@ -220,6 +231,20 @@ class PlaceTests(SynchronousTestCase):
             [each for each in usual if not isinstance(each, Rule)],
         )
 
+    def test_marks(self) -> None:
+        """Packets with another VPN's mark pass, in its family, if this machine sends them."""
+        host = HOST._replace(marks=(Mark(4, 0xCA6C), Mark(6, 0x80000, 0xFF0000)))
+        for plans in (changes(host=host), changes(WISHES._replace(ipv6="block"), host)):
+            self.assertEqual(routeOf("1.1.1.1", plans, mark=0xCA6C), "main")
+            self.assertEqual(routeOf("1.1.1.1", plans, mark=0xCA6C, incoming="up0"), "tunnel")
+            self.assertEqual(routeOf("1.1.1.1", plans, mark=0xCA6D), "tunnel")
+            self.assertEqual(routeOf("2606:4700::1111", plans, mark=0x80000), "main")
+            self.assertNotEqual(routeOf("2606:4700::1111", plans, mark=0xCA6C), "main")
+        self.assertIn(
+            "ip -6 rule add pref 7403 iif lo fwmark 0x80000/0xff0000 goto 7499 protocol 110",
+            [each.command("add") for each in changes(host=host)],
+        )
+
     def test_before(self) -> None:
         """What wg-quick's rules would send into its table takes the tunnel."""
         theirs = Rule(4, 7399, "unreachable", mark=0xCA6C, invert=True)
@@ -276,8 +301,8 @@ class ShapeTests(SynchronousTestCase):
         """Strict reverse path filters are made loose, and no others are changed."""
         for everywhere, uplink, tunnel, expected in (
             (0, 0, 0, []),
-            (1, 0, 0, ["up0", "nano0"]),
-            (0, 1, 0, ["up0"]),
+            (1, 0, 0, ["up0", "under0", "nano0"]),
+            (0, 1, 0, ["up0", "under0"]),
             (0, 0, 1, ["nano0"]),
             (2, 1, 1, []),
             (1, 2, 2, []),
@@ -285,6 +310,7 @@ class ShapeTests(SynchronousTestCase):
             interfaces = (
                 Interface("up0", (), ("192.168.1.1",), uplink),
                 Interface("lan0", (), (), 1),
+                Interface("under0", (), (), uplink, answers=True),
             )
             host = Host(interfaces, rpFilterAll=everywhere, rpFilterTunnel=tunnel)
             found = [each for each in changes(host=host) if isinstance(each, Sysctl)]

@@ -66,7 +66,7 @@ class RoutesTests(RoutesCase):
 
         change.apply = note  # type: ignore[method-assign]
         change.undo = note  # type: ignore[method-assign]
-        routes._reconciler._firewall = lambda killSwitch: [change]
+        routes._reconciler._firewall = lambda killSwitch, host: [change]
         routes.start()
         routes.stop()
         self.assertEqual(caught, [False, False])

@@ -12,13 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.routing.firewall.rules import signatureIn
 from nanotun.routing.firewall.switchtext import PREFIX, iptablesLines, nftText
 from nanotun.routing.plan import plan
-from nanotun.routing.values import Earlier, Host, Interface, Rule, Wishes
+from nanotun.routing.values import Earlier, Host, Interface, Mark, Rule, Wishes
 
 HOST = Host(
     interfaces=(Interface("up0", ("203.0.113.0/24", "2001:db8:1::/64"), ("203.0.113.1",)),),
     sshPorts=(2222,),
     proxies=("9.9.9.9", "2001:db8:9::9"),
     behind=("172.17.0.2", "fd17::2"),
+    marks=(Mark(4, 0xCA6C), Mark(6, 0x80000, 0xFF0000)),
 )
 EARLIER = (
     Earlier(4, 5210, 0x80000, 0xFF0000),
@@ -80,6 +81,14 @@ class NftTextTests(SynchronousTestCase):
             self.assertLess(lines.index(f"{each} meta mark set 0x6e74"), lines.index("jump both"))
         for name in ("leaving", "both"):
             self.assertNotIn("saddr", "".join(self.chain(name)))
+
+    def test_marks(self) -> None:
+        """Another VPN's own packets pass if this machine sends them, and never forwarded."""
+        lines = self.chain("leaving")
+        self.assertIn("meta nfproto ipv4 meta mark 0xca6c accept", lines)
+        self.assertIn("meta nfproto ipv6 meta mark and 0xff0000 == 0x80000 accept", lines)
+        for name in ("forwarded", "both"):
+            self.assertNotIn("0xca6c", "".join(self.chain(name)))
 
     def test_destinations(self) -> None:
         """The proxies and the link always pass; the LAN only with lan: direct."""
@@ -187,6 +196,8 @@ class IptablesTests(SynchronousTestCase):
             self.assertIn("-m mark --mark 0x6e74 -j RETURN", lines)
             self.assertIn("-m addrtype --dst-type MULTICAST -j RETURN", lines)
         self.assertIn("-p udp -m udp --sport 68 --dport 67 -j RETURN", four)
+        self.assertIn("-m mark --mark 0xca6c -j RETURN", four)
+        self.assertIn("-m mark --mark 0x80000/0xff0000 -j RETURN", six)
         self.assertIn("-p udp -m udp --sport 546 --dport 547 -j RETURN", six)
         self.assertIn("-m mark --mark 0x80000/0xff0000 -j RETURN", four)
         self.assertIn("-o tailscale0 -j RETURN", six)
@@ -205,3 +216,4 @@ class IptablesTests(SynchronousTestCase):
             self.assertNotIn(" -s ", "".join(self.chain("LEAVING", version)))
             self.assertNotIn("sport", "".join(lines))
             self.assertNotIn("owner", "".join(lines))
+            self.assertNotIn("ca6c", "".join(lines))
