@@ -36,8 +36,9 @@ from nanotun.linux.departed import GONE_FOR, Departed
 from nanotun.linux.network import nextHops
 from nanotun.linux.sources import LegRoute, Sources
 from nanotun.routing.follower import CHECK, SETTLE
-from nanotun.routing.host import SOMEWHERE4, SOMEWHERE6, proxyHosts
+from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
+from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
 from nanotun.timer import Timer
 from nanotun.upstream.dial.sockets import openDatagram
 

@@ -159,7 +159,7 @@ class ReaderTests(RoutingCase):
     def test_refused(self) -> None:
         """If the kernel does not list interfaces, the error is one sentence."""
 
-        def refuse(destinations: object, marks: object) -> Any:
+        def refuse(*arguments: object) -> Any:
             raise OSError(1, "Operation not permitted")
 
         self.kernel.interfaces = refuse  # type: ignore[method-assign]
