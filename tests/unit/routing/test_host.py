@@ -162,7 +162,7 @@ class ReaderTests(RoutingCase):
         def refuse(*arguments: object) -> Any:
             raise OSError(1, "Operation not permitted")
 
-        self.kernel.interfaces = refuse  # type: ignore[method-assign]
+        self.patch(self.kernel, "interfaces", refuse)
         self.assertIn("not permitted", str(self.assertRaises(RoutingError, self.read)))
 
 
