@@ -139,7 +139,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
     "hyperlink": "nanotun.upstream.url",
-    "psutil": ("nanotun.owners", "nanotun.doctor"),
+    "psutil": "nanotun.doctor",
     "rich": "nanotun.console",
 }
 

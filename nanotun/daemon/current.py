@@ -16,6 +16,7 @@ from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
+from nanotun.owners.recorder import Recorder
 from nanotun.policy.judge import Judge, rulesFor, runsLocally
 
 
@@ -39,10 +40,13 @@ def logOptions(settings: Settings) -> LogOptions:
     return LogOptions(settings.logLevel, settings.logDir, settings.logFormat)
 
 
-def ownersFor(settings: Settings, reactor: Any, before: Current | None = None) -> Owners | None:
+def ownersFor(
+    settings: Settings, reactor: Any, recorder: Recorder, before: Current | None = None
+) -> Owners | None:
     """
     What finds the processes of flows under these settings.
 
+    @param recorder: knows who makes each socket, once it is started.
     @param before: what is in force so far; its owners are kept if the settings say the
         same of processes.
     @return: not started, unless kept; L{None} where no rule is about processes.
@@ -51,7 +55,7 @@ def ownersFor(settings: Settings, reactor: Any, before: Current | None = None) -
     options = ownerOptions(settings)
     if before is not None and options == ownerOptions(before.settings):
         return before.owners
-    return makeOwners(options, reactor) if needsOwners(settings) else None
+    return makeOwners(options, reactor, recorder) if needsOwners(settings) else None
 
 
 def needsOwners(settings: Settings) -> bool:

@@ -30,6 +30,7 @@ from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
+from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
 
@@ -57,6 +58,7 @@ class Live:
     the owners.
 
     @ivar current: what is in force.
+    @ivar recorder: see L{__init__}.
     """
 
     name = "the process table"
@@ -73,6 +75,7 @@ class Live:
         router: FlowRouter,
         routes: Routes | None,
         privileges: Privileges,
+        recorder: Recorder,
         root: LoggedService,
         reactor: Any,
     ) -> None:
@@ -82,6 +85,7 @@ class Live:
         @param current: made of these options.
         @param routes: L{None} where no route is changed.
         @param privileges: what the daemon may still do.
+        @param recorder: knows who makes each socket.
         @param root: the logs, and the parent of the upstreams.
         """
         self.current = current
@@ -92,6 +96,7 @@ class Live:
         self._router = router
         self._routes = routes
         self._privileges = privileges
+        self.recorder = recorder
         self._root = root
         self._reactor = reactor
         self._base = "/"
@@ -182,7 +187,7 @@ class Live:
             self._router.trouble,
             self._marked.leadsIn,
         )
-        owners = ownersFor(settings, self._reactor, before)
+        owners = ownersFor(settings, self._reactor, self.recorder, before)
         judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked)
         return Current(settings, upstreams, owners, judge)
 

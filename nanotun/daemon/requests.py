@@ -67,7 +67,7 @@ def makeReport(
 
     def processesSection() -> dict[str, int] | None:
         owners = live.current.owners
-        return None if owners is None else ownersReport(owners)
+        return None if owners is None else ownersReport(owners, live.recorder.works)
 
     return Report(
         {
@@ -84,19 +84,21 @@ def makeReport(
     )
 
 
-def ownersReport(owners: Owners) -> dict[str, int]:
+def ownersReport(owners: Owners, recorded: bool) -> dict[str, int]:
     """
     The report's C{processes}.
 
+    @param recorded: whether the kernel tells who makes a socket.
     @return: C{misses}, the number of flows whose owner could not be found; C{known}, the
-        number of processes at the last scan, and C{excluded}, how many of them are
-        excluded.
+        number of processes at the last scan, C{excluded}, how many of them are excluded,
+        and C{recorded}.
     """
     table = owners.table
     return {
         "misses": owners.misses,
         "known": len(table.stats),
         "excluded": len(table.excluded),
+        "recorded": recorded,
     }
 
 

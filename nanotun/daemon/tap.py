@@ -86,6 +86,7 @@ class Tunnel(NamedTuple):
     current: Current
     router: FlowRouter
     device: TunnelDevice
+    recorder: Recorder
 
 
 def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: bool) -> Tunnel:
@@ -99,6 +100,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
     marked = MarkedRoute(settings.tunName, reactor.seconds)
+    recorder = Recorder(LinuxBpf())
     askers = Askers(KernelSockets(settings.tunName))
     try:
         engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
@@ -115,7 +117,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
         upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
-        owners = None if inCell else ownersFor(settings, reactor)
+        owners = None if inCell else ownersFor(settings, reactor, recorder)
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     gateway.configure(settings, upstreams.ways)
@@ -133,7 +135,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
     )
     device = TunnelDevice(settings, opener)
     current = Current(settings, upstreams, owners, judge)
-    return Tunnel(marked, engine, gateway, current, router, device)
+    return Tunnel(marked, engine, gateway, current, router, device, recorder)
 
 
 def makeService(options: Options) -> IService:
@@ -148,7 +150,7 @@ def makeService(options: Options) -> IService:
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
     tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, inCell=False)
-    marked, engine, gateway, current, router, device = tunnel
+    marked, engine, gateway, current, router, device, recorder = tunnel
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
     ending = makeEnding(os.environ)
@@ -162,11 +164,20 @@ def makeService(options: Options) -> IService:
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
     )
-    recorder = Recorder(LinuxBpf())
     notifier = Notifier(os.environ, f"{settings.tunName} is up", reactor)
 
     live = Live(
-        options, config, current, marked, gateway, router, routes, privileges, root, reactor
+        options,
+        config,
+        current,
+        marked,
+        gateway,
+        router,
+        routes,
+        privileges,
+        recorder,
+        root,
+        reactor,
     )
     reload = reloadHandler(live, notifier)
     report = makeReport(live, config, device, engine, gateway, router, routes, time.monotonic)
@@ -253,7 +264,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     reactor = steadyReactor()
     settings = options.settings
     tunnel = makeTunnel(settings, opener, reactor, inCell=True)
-    marked, engine, gateway, current, router, device = tunnel
+    marked, engine, gateway, current, router, device, _ = tunnel
     root = MultiService()
     context = UpstreamContext(
         reactor,
@@ -299,7 +310,7 @@ def checkFiles(settings: Settings) -> None:
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     upstreamsFor(settings.proxy, context)
-    makeOwners(ownerOptions(settings), reactor)
+    makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()))
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

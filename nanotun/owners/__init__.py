@@ -22,10 +22,12 @@ from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.established import Established, markSocket
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
+from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
 from nanotun.owners.processes import ProcProcesses
+from nanotun.owners.recorder import Recorder
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
@@ -61,11 +63,12 @@ def ownerOptions(settings: Settings) -> OwnerOptions:
     )
 
 
-def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
+def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owners:
     """
     Make the owners.  Nothing is opened or read before their start.
 
     @param reactor: provides L{IReactorThreads} and L{IReactorTime}, and has a thread pool.
+    @param recorder: started and stopped by the caller, or never.
     @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
     """
     matcher = Matcher(
@@ -89,7 +92,8 @@ def makeOwners(options: OwnerOptions, reactor: Any) -> Owners:
         lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
         trouble,
     )
-    search = Search(processes, cgroups, newcomers, descriptors, time.thread_time)
+    makers = Makers(recorder.maker, processes)
+    search = Search(processes, cgroups, newcomers, descriptors, makers, time.thread_time)
     lookup = OwnerLookup(
         sockets,
         cgroups,

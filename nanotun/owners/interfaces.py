@@ -32,6 +32,12 @@ class IProcesses(Interface):
     def stat(pid: int) -> ProcStat | None:
         """What C{/proc/pid/stat} says, in some microseconds; L{None} if the process has ended."""
 
+    def startOf(stat: ProcStat) -> float:
+        """
+        Seconds from the machine's start to the process's, rounded down to a tick of the
+        kernel's: ten milliseconds.
+        """
+
     def age(stat: ProcStat) -> float:
         """Seconds since the process was started."""
 
@@ -40,6 +46,14 @@ class IProcesses(Interface):
 
     def process(pid: int) -> Process | None:
         """All about a process, in a tenth of a millisecond; L{None} if it has ended."""
+
+    def details(pid: int, stat: ProcStat, program: Program) -> Process | None:
+        """
+        The rest about a process, in some twenty microseconds; L{None} if it has ended.
+
+        @param stat: read just now.
+        @param program: likewise.
+        """
 
     def asleep(pid: int) -> bool:
         """Whether a process has a single thread, which is not running at the moment."""

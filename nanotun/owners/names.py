@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from posixpath import basename
 
 from nanotun.config.selectors import processName
@@ -20,6 +21,12 @@ _INTERPRETERS = re.compile(
 _TEXT = ("-c", "-e", "--eval", "-r")
 
 
+#: Programs whose names are remembered: machines start the same few again and again, and a
+#: flow waits for this.
+CACHE = 1024
+
+
+@lru_cache(CACHE)
 def mayRunScripts(path: str) -> bool:
     """Whether the name of a program may come from its command line."""
     return _INTERPRETERS.fullmatch(basename(path)) is not None
@@ -35,9 +42,14 @@ def namesOf(path: str, name: str, arguments: Sequence[str]) -> frozenset[str]:
     @param arguments: its command line, if L{mayRunScripts}.
     @return: in the form of L{processName}.
     """
+    names = _plainNames(path, name)
+    script = _script(arguments[1:]) if mayRunScripts(path) else ""
+    return names | {processName(script)} if script else names
+
+
+@lru_cache(CACHE)
+def _plainNames(path: str, name: str) -> frozenset[str]:
     names = {basename(path), name.rpartition("\\")[2] or name}
-    if mayRunScripts(path):
-        names.add(_script(arguments[1:]))
     return frozenset(processName(each) for each in names if each)
 
 

@@ -10,7 +10,7 @@ from nanotun.owners.inheritance import GENERATIONS, inherits
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import YOUNG
-from nanotun.owners.values import EMPTY, Excluded, ProcStat, Table, sameProgram
+from nanotun.owners.values import EMPTY, Excluded, ProcStat, Program, Table, sameProgram
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
 #: is visible, and at least as many forks as there are processors may be under way.
@@ -59,10 +59,13 @@ class Newcomers:
         self._stats: dict[int, ProcStat] = {}
         self._results: dict[int, Excluded | None] = {}
         self._unsettled = set(table.young)
+        self._adopted = False
         self.overflowed = False
 
     def adopt(self, excluded: Excluded) -> None:
-        """Note what was found out elsewhere about one of L{pids}."""
+        """Note what was found out elsewhere about a process."""
+        self._adopted = True
+        self._note(excluded.process.pid, excluded.process.stat)
         self._results[excluded.process.pid] = excluded
 
     def isGone(self, pid: int) -> bool:
@@ -133,7 +136,15 @@ class Newcomers:
         if stat is None:
             self._forget(pid)
             return None
-        if self._processes.age(stat) > YOUNG:
+        return self.see(pid, stat, generation)
+
+    def see(self, pid: int, stat: ProcStat, generation: int = 0) -> Excluded | None:
+        """
+        As L{examine}.
+
+        @param stat: of this process, read just now.
+        """
+        if pid in self._unsettled and self._processes.age(stat) > YOUNG:
             self._unsettled.discard(pid)
         known = self._stats.get(pid)
         if known is not None and sameProgram(known, stat):
@@ -142,9 +153,15 @@ class Newcomers:
         if scanned is not None and sameProgram(scanned, stat):
             # The scan has seen this program.
             return self._table.excluded.get(pid)
-        self._stats[pid] = stat
+        self._note(pid, stat)
         result = self._results[pid] = self._match(pid, stat, generation)
         return result
+
+    def _note(self, pid: int, stat: ProcStat) -> None:
+        if pid not in self._stats and len(self._stats) >= LIMIT:
+            self.overflowed = True
+            self._forget(next(iter(self._stats)))
+        self._stats[pid] = stat
 
     def _forget(self, pid: int) -> None:
         self._unsettled.discard(pid)
@@ -152,7 +169,8 @@ class Newcomers:
         self._results.pop(pid, None)
 
     def _match(self, pid: int, stat: ProcStat, generation: int) -> Excluded | None:
-        text = self._text(pid, stat)
+        program = self._processes.program(pid, stat) if self._matcher.byProcesses else None
+        text = "" if program is None else self._text(pid, stat, program)
         before = self._table.excluded.get(pid)
         if (
             not text
@@ -162,26 +180,35 @@ class Newcomers:
         ):
             return before
         inherited = not text
-        if inherited:
+        if inherited and self._mayInherit:
             above = self._parent(stat.parent, generation)
             if above is not None and inherits(above.text, stat, above.process.stat, self._children):
                 text = above.text
-        process = self._processes.process(pid) if text else None
+        if not text:
+            return None
+        if program is None:
+            program = self._processes.program(pid, stat)
+        process = self._processes.details(pid, stat, program)
         return None if process is None else Excluded(process, text, inherited)
 
-    def _text(self, pid: int, stat: ProcStat) -> str:
-        matcher = self._matcher
-        if matcher.byFamilies:
-            process = self._processes.process(pid)
-            return "" if process is None else matcher.processText(process)
-        if matcher.byProcesses:
-            program = self._processes.program(pid, stat)
-            return matcher.programText(pid, stat.started, program)
-        return ""
+    def _text(self, pid: int, stat: ProcStat, program: Program) -> str:
+        if not self._matcher.byFamilies:
+            return self._matcher.programText(pid, stat.started, program)
+        process = self._processes.details(pid, stat, program)
+        return "" if process is None else self._matcher.processText(process)
+
+    @property
+    def _mayInherit(self) -> bool:
+        # Without that setting only a proxy's processes pass anything on.
+        return self._children or self._adopted or bool(self._table.holders)
 
     def _parent(self, pid: int, generation: int) -> Excluded | None:
-        if pid in self._unsettled and generation < GENERATIONS:
-            return self.examine(pid, generation + 1)
         if pid in self._results:
-            return self._results[pid]
-        return self._table.excluded.get(pid)
+            known = self._results[pid]
+        else:
+            known = self._table.excluded.get(pid)
+        if generation >= GENERATIONS:
+            return known
+        stat = self._processes.stat(pid)
+        # If it has just ended, it was what it was.
+        return known if stat is None else self.see(pid, stat, generation + 1)

@@ -92,8 +92,6 @@ class Owners:
             self._sockets.start()
             for text in self._matcher.bindPids(self._startOf):
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
-            # Imports psutil now, so that no flow has to wait for it.
-            self._processes.process(self._ownPid())
             self._schedule.start(self._lookup.swap)
         except OSError as error:
             self._sockets.close()

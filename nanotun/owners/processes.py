@@ -1,9 +1,8 @@
 """
-The machine's processes, by psutil and proc(5).
+The machine's processes, by proc(5).
 
-psutil needs a tenth of a millisecond for one process, and a flow may have to wait for some
-thirty new ones.  So this module itself reads what tells processes apart and what they run;
-the rest comes from psutil, which is imported when it is first needed.
+psutil needs a tenth of a millisecond and more for one process, and a flow waits for that of
+the process that made it, or for some thirty new ones.  So this module reads the files itself.
 """
 
 from __future__ import annotations
@@ -30,6 +29,11 @@ _PID_OFFSET = 256
 
 #: Above every pid (PID_MAX_LIMIT of linux/threads.h).
 _NO_PID = 1 << 22
+
+#: The real, effective and saved user id in /proc/pid/status.
+_UIDS = re.compile(rb"^Uid:\t(\d+)\t(\d+)\t(\d+)\t", re.MULTILINE)
+
+_CGROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
 
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 
@@ -65,14 +69,18 @@ class ProcProcesses:
             before, _, after = self._read(f"{pid}/stat").rpartition(b")")
         except OSError:
             return None
-        fields = after.split()
+        fields = after.split(None, 26)
         # The first field behind the command is the state, the third one of proc(5).
         parent, session, started, image = (int(fields[n - 3]) for n in (4, 6, 22, 28))
         return ProcStat(started, image, before.partition(b"(")[2], session, parent)
 
+    def startOf(self, stat: ProcStat) -> float:
+        """See L{IProcesses.startOf}."""
+        return stat.started / self._ticks
+
     def age(self, stat: ProcStat) -> float:
         """See L{IProcesses.age}."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - stat.started / self._ticks
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.startOf(stat)
 
     def program(self, pid: int, stat: ProcStat) -> Program:
         """See L{IProcesses.program}."""
@@ -90,22 +98,23 @@ class ProcProcesses:
 
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""
-        import psutil
-
         stat = self.stat(pid)
-        if stat is None:
-            return None
+        return None if stat is None else self.details(pid, stat, self.program(pid, stat))
+
+    def details(self, pid: int, stat: ProcStat, program: Program) -> Process | None:
+        """See L{IProcesses.details}."""
         try:
-            found = psutil.Process(pid)
-            uids = tuple(found.uids())
-        except (psutil.Error, OSError):
+            uids = _UIDS.search(self._read(f"{pid}/status"))
+        except OSError:
             return None
-        names, path = self.program(pid, stat)
+        if uids is None:
+            return None
+        names, path = program
         name = stat.command.decode("utf-8", "replace")
         return Process(
             pid,
             stat,
-            uids,
+            tuple(map(int, uids.groups())),
             names,
             os.path.basename(path) or name,
             path,
@@ -160,13 +169,11 @@ class ProcProcesses:
     def _cgroup(self, pid: int) -> str:
         # cgroups(7): version 2 is the line of hierarchy 0.
         try:
-            lines = self._read(f"{pid}/cgroup").decode("utf-8", "surrogateescape")
+            found = _CGROUP.search(self._read(f"{pid}/cgroup"))
         except OSError:
             return ""
-        for line in lines.splitlines():
-            if line.startswith("0::"):
-                return line[3:].removesuffix(" (deleted)")
-        return ""
+        path = found[1].decode("utf-8", "surrogateescape") if found else ""
+        return path.removesuffix(" (deleted)")
 
     def _pidsFrom(self, pid: int, last: int) -> list[int]:
         # Opened each time: the position belongs to the open file, which threads would share.

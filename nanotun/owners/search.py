@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.interfaces import ICgroups, IProcesses
+from nanotun.owners.makers import Makers
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.scanner import Places
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
@@ -55,8 +56,9 @@ NOT_FOUND = Found(0, 0, None)
 
 class Search:
     """
-    Searches excluded processes: those of the last scan that may have made the socket, and
-    those that were started later.
+    Asks for the process that made the socket.  Where that is not recorded, searches excluded
+    processes: those of the last scan that may have made it, and those that were started
+    later.
 
     @ivar version: another number after each change of who may be excluded.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
@@ -68,12 +70,14 @@ class Search:
         cgroups: ICgroups,
         newcomers: Newcomers,
         descriptors: Descriptors,
+        makers: Makers,
         spent: Callable[[], float],
     ) -> None:
         self._processes = processes
         self._cgroups = cgroups
         self._newcomers = newcomers
         self._descriptors = descriptors
+        self._makers = makers
         self._spent = spent
         self.version = 0
         self._table = EMPTY
@@ -126,6 +130,9 @@ class Search:
         @raise OutOfTime: the deadline passed.
         @raise OSError: /proc cannot be read.
         """
+        maker = self._makers.find(found.cookie)
+        if maker is not None:
+            return Found(maker[0], 0, self._newcomers.see(*maker))
         answer = self._answers.get(found.inode)
         if answer is not None:
             pid, descriptor = answer.pid, answer.descriptor

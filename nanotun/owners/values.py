@@ -77,6 +77,7 @@ class FlowSocket(NamedTuple):
         does not tell.
     @ivar connected: whether it has a peer, and so is the only socket that receives the
         flow's packets.
+    @ivar cookie: the kernel's number for it, which no other socket ever has.
     """
 
     inode: int
@@ -84,6 +85,7 @@ class FlowSocket(NamedTuple):
     mark: int
     cgroup: int
     connected: bool
+    cookie: int = 0
 
 
 class Made(NamedTuple):

@@ -139,9 +139,13 @@ class FakeProcesses:
         process = self.table.get(pid)
         return None if process is None else process.stat
 
+    def startOf(self, stat: ProcStat) -> float:
+        """See L{IProcesses.startOf}."""
+        return stat.started / 100
+
     def age(self, stat: ProcStat) -> float:
         """See L{IProcesses.age}."""
-        return self.now - stat.started / 100
+        return self.now - self.startOf(stat)
 
     def program(self, pid: int, stat: ProcStat) -> Program:
         """See L{IProcesses.program}."""
@@ -155,6 +159,11 @@ class FakeProcesses:
         """See L{IProcesses.process}."""
         self.looks.append(pid)
         return self.table.get(pid)
+
+    def details(self, pid: int, stat: ProcStat, program: Program) -> Process | None:
+        """See L{IProcesses.details}."""
+        process = self.table.get(pid)
+        return process and process._replace(stat=stat, names=program.names, path=program.path)
 
     def asleep(self, pid: int) -> bool:
         """See L{IProcesses.asleep}."""
@@ -214,9 +223,10 @@ class FakeSockets:
         mark: int = 0,
         cgroup: int = 1,
         listens: bool = False,
+        cookie: int = 0,
     ) -> int:
         """Open a socket; returns its inode."""
-        found = FlowSocket(next(self._inodes), uid, mark, cgroup, remote is not None)
+        found = FlowSocket(next(self._inodes), uid, mark, cgroup, remote is not None, cookie)
         self.open.append(FakeSocket(protocol, local, remote, listens, found))
         return found.inode
 

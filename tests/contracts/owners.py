@@ -87,7 +87,23 @@ class ProcessesContract(Base):
         self.assertEqual(process.name, self.program.rpartition("/")[2])
         self.assertIn(process.name, process.names)
         self.assertEqual(len(process.uids), 3)
-        self.assertEqual(process.stat, processes.stat(pid))
+        stat = processes.stat(pid)
+        assert stat is not None
+        self.assertEqual(process.stat, stat)
+        self.assertEqual(processes.details(pid, stat, processes.program(pid, stat)), process)
+
+    def test_start(self) -> None:
+        """A process's start is where its age begins, and stays when it becomes another one."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        stat = processes.stat(pid)
+        assert stat is not None
+        start, age = processes.startOf(stat), processes.age(stat)
+        self.execute(pid)
+        stat = processes.stat(pid)
+        assert stat is not None
+        self.assertEqual(processes.startOf(stat), start)
+        self.assertTrue(-0.01 < processes.age(stat) - age < 60)
 
     def test_descriptors(self) -> None:
         """A process's sockets are found at one of its descriptors, which ascend."""
@@ -114,7 +130,11 @@ class ProcessesContract(Base):
         """For a process that has ended the answers are empty, and nothing raises."""
         processes = self.makeProcesses()
         pid, _ = self.spawn()
+        stat = processes.stat(pid)
+        assert stat is not None
+        program = processes.program(pid, stat)
         self.end(pid)
+        self.assertIsNone(processes.details(pid, stat, program))
         self.assertIsNone(processes.stat(pid))
         self.assertIsNone(processes.process(pid))
         self.assertEqual(processes.descriptors(pid), [])

@@ -76,6 +76,15 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         self.assertEqual(processes.pids(pid - 1)[0], listed[0])
         self.assertTrue(processes._seeks)
 
+    def test_users(self) -> None:
+        """A process's users and control group are those that it has."""
+        process = self.makeProcesses().process(os.getpid())
+        assert process is not None
+        self.assertEqual(process.uids, os.getresuid())
+        with open("/proc/self/cgroup") as groups:
+            found = [line.strip()[3:] for line in groups if line.startswith("0::")]
+        self.assertEqual(process.cgroup, "".join(found))
+
     def test_noProc(self) -> None:
         """Without /proc the newest pid raises OSError."""
         processes = ProcProcesses("/nonexistent")

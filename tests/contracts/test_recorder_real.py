@@ -16,7 +16,11 @@ from collections.abc import Iterator
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.owners.makers import Makers
+from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.recorder import SO_COOKIE, Recorder
+from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.owners.values import Made
 from tests import ROOT
@@ -145,6 +149,47 @@ class RecorderRealTests(SynchronousTestCase):
             self.assertEqual([made and made.pid for made in makers], [pid] * 4)
             times = [made.born for made in makers if made]
             self.assertEqual(times, sorted(times))
+
+    def test_cookie(self) -> None:
+        """The cookie that sock_diag gives for a flow's socket leads to its maker."""
+        self.recorder.start()
+        sockets = KernelSockets("nonexistent0")
+        sockets.start()
+        self.addCleanup(sockets.close)
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(family, kind) as there, socket.socket(family, kind) as here:
+                    there.bind((host, 0))
+                    if kind == socket.SOCK_STREAM:
+                        there.listen()
+                    here.connect(there.getsockname())
+                    ends = (Endpoint(*each.getsockname()[:2]) for each in (here, there))
+                    protocol = Protocol.TCP if kind == socket.SOCK_STREAM else Protocol.UDP
+                    found = sockets.find(Flow(1, protocol, *ends))
+                    assert found is not None
+                    made = self.recorder.maker(found.cookie)
+                    self.assertEqual(made and made.pid, os.getpid())
+
+    def test_times(self) -> None:
+        """
+        A socket is younger than the process that made it, by the same clock, however soon
+        after its start that was; and a pid that is used again is noticed by that.
+        """
+        self.recorder.start()
+        processes = ProcProcesses()
+        makers = Makers(self.recorder.maker, processes)
+        code = f"{MAKER}\nimport sys\nsys.stdout.flush(); sys.stdin.read()"
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(child.communicate)
+        assert child.stdout is not None
+        pid, *cookies = (int(child.stdout.readline()) for _ in range(5))
+        self.assertEqual([makers.pidOf(cookie) for cookie in cookies], [pid] * 4)
+        made = self.recorder.maker(cookies[0])
+        stat = processes.stat(pid)
+        assert made is not None and stat is not None
+        self.assertTrue(0 <= made.born - processes.startOf(stat) < 10)
 
     def test_older(self) -> None:
         """Nothing is known of a socket that is older than the record."""

@@ -27,6 +27,7 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import OwnerOptions
+from nanotun.owners.recorder import Recorder
 from nanotun.testing import FakeNames
 
 #: What a daemon may do that looks for flows' processes.
@@ -113,7 +114,8 @@ class LiveTests(SynchronousTestCase):
         gateway: Any = self.gateway
         marked = MarkedRoute("nano0", Clock().seconds)
         upstreams = Upstreams(settings, Clock(), gateway.names, self.router.trouble, marked.leadsIn)
-        owners = ownersFor(settings, Clock())
+        recorder = Recorder(cast(Any, None))
+        owners = ownersFor(settings, Clock(), recorder)
         judge = makeJudge(settings, upstreams, owners, gateway, marked)
         upstreams.setServiceParent(self.root)
         live = Live(
@@ -125,13 +127,14 @@ class LiveTests(SynchronousTestCase):
             cast(Any, self.router),
             cast(Any, self.routes),
             Privileges(rights, cast(Any, None)),
+            recorder,
             cast(Any, self.root),
             Clock(),
         )
         live.start()
         return live
 
-    def makeOwners(self, options: OwnerOptions, reactor: Any) -> FakeOwners:
+    def makeOwners(self, options: OwnerOptions, reactor: Any, recorder: Recorder) -> FakeOwners:
         """Owners that may refuse to start."""
         self.made.append(FakeOwners(options))
         self.made[-1].refusal = self.ownersRefusal

@@ -20,12 +20,14 @@ from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.established import Established
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
+from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
+from nanotun.owners.values import Made
 from nanotun.testing import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.upstream.schemes.table import parseProxyURL
 
@@ -58,6 +60,7 @@ class OwnersCase(SynchronousTestCase):
         self.processes.now += 100
         self.sockets = FakeSockets()
         self.cgroups = FakeCgroups()
+        self.record: dict[int, Made] = {}
         self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
@@ -78,7 +81,10 @@ class OwnersCase(SynchronousTestCase):
         matcher = Matcher(selectors(excluded), children, uidOfUser, str)
         descriptors = Descriptors(self.processes, self.clock.seconds)
         newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
-        search = Search(self.processes, self.cgroups, newcomers, descriptors, self.clock.seconds)
+        makers = Makers(self.record.get, self.processes)
+        search = Search(
+            self.processes, self.cgroups, newcomers, descriptors, makers, self.clock.seconds
+        )
         scanner = Scanner(
             self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
         )

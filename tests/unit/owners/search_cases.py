@@ -9,11 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.selectors import selectors
 from nanotun.owners.descriptors import Descriptors
+from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.search import Search
-from nanotun.owners.values import EMPTY, FlowSocket, Table
+from nanotun.owners.values import EMPTY, FlowSocket, Made, Table
 from nanotun.testing import FakeCgroups, FakeProcesses
 
 OWN = 50
@@ -54,8 +55,14 @@ class ProcessesCase(SynchronousTestCase):
             self.processes, self.matcher, self.children, self.clock.seconds, self.clock.seconds
         )
         self.cgroups = FakeCgroups()
+        self.record: dict[int, Made] = {}
         self.search = Search(
-            self.processes, self.cgroups, self.newcomers, self.descriptors, self.clock.seconds
+            self.processes,
+            self.cgroups,
+            self.newcomers,
+            self.descriptors,
+            Makers(self.record.get, self.processes),
+            self.clock.seconds,
         )
 
     def age(self, seconds: float) -> None:
