@@ -1,106 +1,186 @@
 """
-A long run with a proxy on the same machine as the daemon: C{python -m benchmarks.loop}.
+Crowds through a proxy on the same machine as the daemon: C{python -m benchmarks.loop}.
 
-All traffic of a namespace is routed into the tunnel, including the proxy's.  Each
-connection of an app causes one connection of the proxy, and must not cause more.
+All traffic of a host is routed into the tunnel, including the proxy's.  Each connection of
+an app causes one connection of the proxy, and must not cause more, however many there are
+at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import re
-import socket
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tests.e2e.case import missing
-from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import LabError
-from tests.e2e.lab.proxies import Dante, Microsocks
-from tests.e2e.lab.servers import Peer
-from tests.e2e.lab.topology import IPV4, Lab
+from tests.e2e.lab.crowd import Answers, Echo, ask
+from tests.e2e.lab.daemon import START_SECONDS, launch
+from tests.e2e.lab.host import HOST4, HostLab
+from tests.e2e.lab.localproxies import KINDS
+from tests.e2e.lab.process import PROJECT_ROOT, LabError, waitUntil
 
-SECONDS = 600.0
+FLOWS = 5000
 
-PAUSE = 0.01
-"""Seconds between two connections, because each one is a line in the log."""
+AT_ONCE = (100, 500)
 
-LIMITS = {"microsocks": 0.0, "dante": 0.05}
-"""Share of surplus flows that is allowed; docs/processes.md says why dante needs some."""
+STILL = 10.0
+"""Seconds after the end of the app when nothing may move any more."""
+
+WATCHED = 3.0
+"""Seconds for which it is watched then."""
+
+UNRECORDED = ("setpriv", "--bounding-set", "-bpf,-sys_admin")
+"""Runs the daemon without the rights that the kernel's record of sockets takes."""
 
 
-def hello(connection: socket.socket) -> None:
-    """Send the server's greeting."""
-    connection.sendall(b"hello")
-
-
-def measure(stack: contextlib.ExitStack, name: str, seconds: float) -> tuple[int, int, int]:
+class Row(NamedTuple):
     """
-    Connect again and again.
+    One crowd.
 
-    @return: connections that were opened, how many of them failed, and flows that the
-        daemon saw.
+    @ivar created: flows that went to the proxy.
+    @ivar reached: connections that reached the server.
+    @ivar moving: flows that were open, or came, after L{STILL} seconds.
     """
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-loop-")))
-    lab = Lab()
-    stack.callback(lab.remove)
-    lab.openDirectPath()
-    proxy: Microsocks | Dante
-    if name == "microsocks":
-        proxy = Microsocks(lab.app, directory)
-    else:
-        proxy = Dante(lab.app, directory, internal=("127.0.0.1",), external=(IPV4.app,), log=False)
-    stack.callback(proxy.stop)
-    peer = Peer(lab.world, hello)
-    stack.callback(peer.stop)
-    url = f"socks5://127.0.0.1:{proxy.port}"
-    daemon = Daemon(lab.app, directory / "daemon", proxy=url, logLevel="debug")
-    stack.callback(daemon.kill)
-    lab.routeThroughTunnel()
-    asked = failed = 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        asked += 1
-        try:
-            with lab.app.connect((IPV4.world, peer.port)) as sock:
-                failed += sock.recv(5, socket.MSG_WAITALL) != b"hello"
-        except OSError:
-            failed += 1
-        time.sleep(PAUSE)
-    daemon.stop()
-    # Standard output has every line, and is not rotated away.
-    log = (daemon.directory / "stdout.log").read_text(errors="replace")
-    return asked, failed, len(set(re.findall(r"TCP flow (\d+) ", log)))
+
+    name: str
+    atOnce: int
+    asked: int
+    answers: Answers
+    created: int
+    reached: int
+    refused: int
+    moving: int
+
+    @property
+    def good(self) -> bool:
+        """Whether each connection led to one, and all is quiet again."""
+        counts = {self.asked, self.answers.answered, self.created, self.reached}
+        return len(counts) == 1 and not self.refused and not self.moving
+
+    def __str__(self) -> str:
+        p50, p99 = (f"{seconds * 1000:,.0f}" for seconds in (self.answers.p50, self.answers.p99))
+        cells = [self.name, f"{self.atOnce}", f"{self.asked:,}", f"{self.created:,}"]
+        cells += [f"{self.refused + self.answers.failed}", f"{p50}, {p99}", f"{self.moving}"]
+        return f"| {' | '.join(cells)} |"
+
+
+HEAD = (
+    "| proxy | at once | asked | created | refused | p50, p99 ms | moving after 10 s |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+class Bench:
+    """A host with a proxy, a daemon that routes all through it, and a server elsewhere."""
+
+    def __init__(self, stack: contextlib.ExitStack, kind: str, record: bool) -> None:
+        """
+        @param kind: one of L{KINDS}.
+        @param record: whether the daemon may have the kernel record who makes sockets.
+        @raise LabError: something did not come up.
+        """
+        self._name = kind if record else f"{kind}, no record"
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-loop-")))
+        self._runDir = directory / "run"
+        self._lab = HostLab()
+        stack.callback(self._lab.remove)
+        self._echo = Echo(self._lab.world, directory)
+        stack.callback(self._echo.stop)
+        settings = {
+            "proxy": KINDS[kind](self._lab, directory, stack),
+            "autoDefaultRoute": True,
+            "lan": "direct",
+            "connectTimeout": "10s",
+            "runDir": str(self._runDir),
+            # Ten thousand lines a minute would be measured as well.
+            "logLevel": "info",
+        }
+        prefix = () if record else UNRECORDED
+        daemon = launch(self._lab.host, directory / "daemon", settings, prefix=prefix)
+        stack.callback(daemon.stop)
+        waitUntil(
+            lambda: daemon.status() is not None or " is up: engine" in daemon.output(),
+            START_SECONDS,
+            "the routes are set",
+        )
+        if daemon.status() is not None:
+            raise LabError(f"the daemon ended: {daemon.output()}")
+        self.log = daemon.output
+
+    def crowd(self, count: int, atOnce: int) -> Row:
+        """Send one crowd through the proxy."""
+        before, accepted = self._report(), self._echo.accepted()
+        answers = ask(self._lab.host, HOST4.world, self._echo.port, count, atOnce)
+        time.sleep(STILL)
+        after, reached = self._report(), self._echo.accepted()
+        time.sleep(WATCHED)
+        later = self._report()
+        flows = [report["engine"]["flows"] for report in (before, after, later)]
+        return Row(
+            self._name,
+            atOnce,
+            count,
+            answers,
+            _proxied(after) - _proxied(before),
+            reached - accepted,
+            flows[1]["refused"] - flows[0]["refused"],
+            flows[2]["total"] - flows[1]["total"] + flows[2]["open"] + flows[2]["deciding"],
+        )
+
+    def _report(self) -> Mapping[str, Any]:
+        program = "import sys; from nanotun.console import main; sys.exit(main())"
+        argv = ["env", f"PYTHONPATH={PROJECT_ROOT}", sys.executable, "-c", program]
+        argv += ["status", "--json", "--run-dir", str(self._runDir)]
+        report: Mapping[str, Any] = json.loads(self._lab.host.run(argv).stdout)
+        return report
+
+
+def _proxied(report: Mapping[str, Any]) -> int:
+    return int(report["verdicts"]["verdicts"].get("proxy", 0))
 
 
 def main(argv: list[str] | None = None) -> int:
     """
     Measure and print.
 
-    @return: 0, or 1 where there were more flows than were asked for, or some failed.
+    @return: 0, or 1 where a row is not as it should be.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--proxy", choices=sorted(LIMITS), default="microsocks")
+    parser.add_argument("--proxy", choices=sorted(KINDS), nargs="*", default=[*KINDS])
+    parser.add_argument("--flows", type=int, default=FLOWS)
+    parser.add_argument("--at-once", type=int, nargs="*", default=AT_ONCE)
+    parser.add_argument(
+        "--no-record",
+        action="store_true",
+        help="do without the kernel's record of who makes sockets, as on older kernels",
+    )
     given = parser.parse_args(argv)
     reason = missing()
     if reason:
         print(f"loop: {reason}.", file=sys.stderr)
         return 1
-    try:
-        with contextlib.ExitStack() as stack:
-            asked, failed, flows = measure(stack, given.proxy, given.seconds)
-    except LabError as error:
-        print(f"loop: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"{given.proxy}, {given.seconds:g} s: {asked} connections, of which {failed} failed; "
-        f"{2 * asked} flows asked for with the proxy's own, {flows} created"
-    )
-    return int(failed > 0 or flows > 2 * asked * (1 + LIMITS[given.proxy]))
+    good = True
+    print(HEAD)
+    for kind in given.proxy:
+        try:
+            with contextlib.ExitStack() as stack:
+                bench = Bench(stack, kind, not given.no_record)
+                for atOnce in given.at_once:
+                    row = bench.crowd(given.flows, atOnce)
+                    print(row, flush=True)
+                    if not row.good:
+                        good = False
+                        print(f"{row!r}\n{bench.log()[-4000:]}", file=sys.stderr)
+        except LabError as error:
+            print(f"loop: {error}", file=sys.stderr)
+            good = False
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
