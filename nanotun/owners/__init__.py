@@ -18,6 +18,7 @@ from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
+from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.established import Established, markSocket
 from nanotun.owners.localproxy import LocalProxies
@@ -100,6 +101,7 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         matcher,
         search,
         proxies,
+        Claims(processes, proxies),
         schedule,
         trouble,
         reactor,
@@ -117,5 +119,5 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         reactor,
         time.thread_time,
         os.getpid,
-        Established(processes, sockets, search, markSocket),
+        Established(processes, sockets, lookup.excluded, markSocket),
     )

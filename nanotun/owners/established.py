@@ -19,7 +19,6 @@ from twisted.logger import Logger
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.owners.interfaces import IProcesses, ISockets
-from nanotun.owners.search import Search
 from nanotun.owners.syscalls import takeDescriptor
 
 #: Marks a socket: gets a pid, a descriptor there and the inode of the socket that should be
@@ -34,18 +33,22 @@ class Established:
     """
     Keeps connections of excluded processes outside of the tunnel.
 
-    @param search: knows these processes.
+    @param excluded: returns the pids of these processes, or raises OSError.
     @param mark: L{markSocket}.
     """
 
     _log = Logger()
 
     def __init__(
-        self, processes: IProcesses, sockets: ISockets, search: Search, mark: Marker
+        self,
+        processes: IProcesses,
+        sockets: ISockets,
+        excluded: Callable[[], list[int]],
+        mark: Marker,
     ) -> None:
         self._processes = processes
         self._sockets = sockets
-        self._search = search
+        self._excluded = excluded
         self._mark = mark
 
     def keep(self) -> None:
@@ -54,7 +57,7 @@ class Established:
         logged: without a mark the connections end, and nothing else is lost.
         """
         try:
-            pids = self._search.excluded()
+            pids = self._excluded()
             wanted = self._sockets.outward()
         except OSError as error:
             self._failed(error)

@@ -44,6 +44,9 @@ class IProcesses(Interface):
     def program(pid: int, stat: ProcStat) -> Program:
         """What a process runs, in some ten microseconds; empty if it has ended."""
 
+    def arguments(pid: int) -> list[str]:
+        """A process's command line, cut off after some kilobytes; empty if it has ended."""
+
     def process(pid: int) -> Process | None:
         """All about a process, in a tenth of a millisecond; L{None} if it has ended."""
 

@@ -19,6 +19,7 @@ class LocalProxies:
     """
     The sockets of the proxies on this machine.
 
+    @ivar free: the ports of their addresses at which nobody listened at the last sample.
     @param proxies: of the settings.
     @param ownAddresses: reads this machine's current addresses.
     """
@@ -44,6 +45,7 @@ class LocalProxies:
             place for place in places if not isLoopback(place.host) and isAddress(place.host)
         )
         self._endpoints = self._loopback
+        self.free: frozenset[int] = frozenset()
 
     @property
     def any(self) -> bool:
@@ -69,8 +71,10 @@ class LocalProxies:
 
         @raise OSError: the kernel cannot be asked now.
         """
-        found = (self._sockets.listener(endpoint) for endpoint in self._endpoints)
-        return frozenset(each for each in found if each is not None)
+        found = {place: self._sockets.listener(place) for place in self._endpoints}
+        taken = {place.port for place, listener in found.items() if listener is not None}
+        self.free = frozenset(place.port for place in found) - taken
+        return frozenset(each for each in found.values() if each is not None)
 
     def atPaths(self) -> frozenset[int]:
         """The inodes of the unix sockets among L{listeners}."""

@@ -12,6 +12,7 @@ from nanotun.addresses import SOCKET_MARK
 from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.budget import LookupBudget
+from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.handover import HANDOVER_TRIES, Handover
 from nanotun.owners.interfaces import ICgroups, ISockets
@@ -20,7 +21,7 @@ from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import Places
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
-from nanotun.owners.values import FlowSocket, Table
+from nanotun.owners.values import Excluded, FlowSocket, Table
 
 #: Seconds between two samples of the sockets that listen at the proxy's address: two
 #: questions of six microseconds each.
@@ -47,6 +48,7 @@ class OwnerLookup:
         matcher: Matcher,
         search: Search,
         proxies: LocalProxies,
+        claims: Claims,
         schedule: ScanSchedule,
         trouble: TroubleLog,
         clock: IReactorTime,
@@ -58,6 +60,7 @@ class OwnerLookup:
         self._matcher = matcher
         self._search = search
         self._proxies = proxies
+        self._claims = claims
         self._schedule = schedule
         self._trouble = trouble
         self._clock = clock
@@ -99,6 +102,16 @@ class OwnerLookup:
         # found who listens, it cannot be seen here, and waiting would not help.
         self._listeners = listeners
         self._sought -= listeners
+
+    def excluded(self) -> list[int]:
+        """
+        The pids of all processes whose flows are excluded now.
+
+        @raise OSError: /proc cannot be read, or the kernel cannot be asked.
+        """
+        self._proxies.sample()
+        excluded = self._search.excluded()
+        return [*excluded, *self._claims.pids(self._search.stats())]
 
     @property
     def mayGuess(self) -> bool:
@@ -184,6 +197,8 @@ class OwnerLookup:
     ) -> Owner:
         """Find the process that has a socket; without its name if it is not excluded."""
         pid, _, excluded = self._search.find(found, cgroup, deadline)
+        if excluded is None and self._proxies.free:
+            pid, excluded = self._claimant(pid, found.inode, deadline)
         if not pid and self._handover.mayHave(found, cgroup):
             pid, _, excluded = self._search.findHolder(found.inode, deadline)
             if not pid:
@@ -199,6 +214,17 @@ class OwnerLookup:
         process = excluded.process
         path = cgroup or process.cgroup
         return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+
+    def _claimant(self, pid: int, inode: int, deadline: float) -> tuple[int, Excluded | None]:
+        """
+        See whether the process that has a socket will be the proxy.
+
+        @param pid: 0 if the process is not known.
+        """
+        if not pid:
+            claimants = self._claims.pids(self._search.stats())
+            pid = self._search.findAmong(claimants, inode, deadline)
+        return pid, self._claims.find(pid) if pid else None
 
     def _learn(self, inode: int) -> None:
         """Have the thread find out who has such sockets, to be searched first next time."""

@@ -4,7 +4,7 @@ Processes that were started after the last scan, or just before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nanotun.owners.inheritance import GENERATIONS, inherits
 from nanotun.owners.interfaces import IProcesses
@@ -81,6 +81,11 @@ class Newcomers:
     def suspects(self) -> set[int]:
         """The pids of all new processes, also of those that were not examined yet."""
         return {*self._stats, *self._unsettled, *self._listed}
+
+    @property
+    def stats(self) -> Mapping[int, ProcStat]:
+        """What was read of L{pids} last."""
+        return self._stats
 
     @property
     def excluded(self) -> list[Excluded]:

@@ -88,13 +88,20 @@ class ProcProcesses:
         try:
             path = os.readlink(f"{self._root}/{pid}/exe").removesuffix(" (deleted)")
             if mayRunScripts(path):
-                text = self._read(f"{pid}/cmdline").decode("utf-8", "surrogateescape")
-                arguments = text.split("\0")
+                arguments = self.arguments(pid)
         except OSError:
             # A thread of the kernel, or the process has ended.
             path = ""
         name = stat.command.decode("utf-8", "surrogateescape")
         return Program(namesOf(path, name, arguments), path)
+
+    def arguments(self, pid: int) -> list[str]:
+        """See L{IProcesses.arguments}."""
+        try:
+            text = self._read(f"{pid}/cmdline").decode("utf-8", "surrogateescape")
+        except OSError:
+            return []
+        return text.removesuffix("\0").split("\0") if text else []
 
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""

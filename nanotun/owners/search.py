@@ -14,7 +14,7 @@ from nanotun.owners.interfaces import ICgroups, IProcesses
 from nanotun.owners.makers import Makers
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.scanner import Places
-from nanotun.owners.values import EMPTY, Excluded, FlowSocket, Table
+from nanotun.owners.values import EMPTY, Excluded, FlowSocket, ProcStat, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Processes, excluded or not, that are searched first: those that had a flow recently.
@@ -120,6 +120,10 @@ class Search:
         self._newcomers.look(math.inf)
         newcomers = [excluded.process.pid for excluded in self._newcomers.excluded]
         return list(dict.fromkeys([*newcomers, *self._table.excluded]))
+
+    def stats(self) -> dict[int, ProcStat]:
+        """Of all processes of the last scan, and of those that were seen since."""
+        return {**self._table.stats, **self._newcomers.stats}
 
     def find(self, found: FlowSocket, cgroup: str, deadline: float) -> Found:
         """
@@ -227,6 +231,15 @@ class Search:
         everybody = sorted(self._table.stats, reverse=True)
         pids = (*self._recent, *self._newcomers.pids, *everybody)
         return self._among(pids, inode, deadline) or NOT_FOUND
+
+    def findAmong(self, pids: Iterable[int], inode: int, deadline: float) -> int:
+        """
+        The pid of that of some processes that has a socket, or 0.
+
+        @raise OutOfTime: the deadline passed.
+        """
+        found = self._among(pids, inode, deadline)
+        return 0 if found is None else found.pid
 
     def _among(self, pids: Iterable[int], inode: int, deadline: float) -> Found | None:
         for pid in dict.fromkeys(pids):

@@ -28,6 +28,7 @@ class FakeProcesses:
     @ivar table: the processes, by pid.
     @ivar files: for each pid, the inodes of its sockets by descriptor; 0 for other files.
     @ivar busy: the pids of processes that run all the time.
+    @ivar lines: the processes' command lines, by pid.
     @ivar ran: how many turns on a processor a process had, by pid.
     @ivar looks: the pids with which L{program} and L{process} were called.
     @ivar addresses: the result of L{ownAddresses}.
@@ -38,6 +39,7 @@ class FakeProcesses:
         self.now = 100.0
         self.table: dict[int, Process] = {}
         self.files: dict[int, dict[int, int]] = {}
+        self.lines: dict[int, tuple[str, ...]] = {}
         self.looks: list[int] = []
         self.addresses = frozenset({"127.0.0.1", "::1"})
         self.failure: OSError | None = None
@@ -74,6 +76,7 @@ class FakeProcesses:
         stat = old.stat._replace(started=int(self.now * 100), parent=pid)
         self._newest = child
         self.table[child] = old._replace(pid=child, stat=stat)
+        self.lines[child] = self.lines[pid]
         self.files[child] = dict(self.files[pid])
         return child
 
@@ -103,6 +106,7 @@ class FakeProcesses:
         name = command or path.rpartition("/")[2]
         stat = ProcStat(int(started * 100), image, name[:15].encode(), session, parent)
         names = namesOf(path, name, arguments)
+        self.lines[pid] = arguments or (path,)
         self.table[pid] = Process(
             pid, stat, (uid, uid, uid), names, path.rpartition("/")[2], path, cgroup
         )
@@ -154,6 +158,10 @@ class FakeProcesses:
         if process is None:
             return Program(frozenset(), "")
         return Program(process.names, process.path)
+
+    def arguments(self, pid: int) -> list[str]:
+        """See L{IProcesses.arguments}."""
+        return list(self.lines[pid]) if pid in self.table else []
 
     def process(self, pid: int) -> Process | None:
         """See L{IProcesses.process}."""

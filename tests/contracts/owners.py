@@ -105,6 +105,15 @@ class ProcessesContract(Base):
         self.assertEqual(processes.startOf(stat), start)
         self.assertTrue(-0.01 < processes.age(stat) - age < 60)
 
+    def test_arguments(self) -> None:
+        """A process's command line is that of its program, and has no empty end."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        first = processes.arguments(pid)
+        self.assertTrue(all(first), first)
+        self.execute(pid)
+        self.assertEqual([each.rpartition("/")[2] for each in processes.arguments(pid)], ["cat"])
+
     def test_descriptors(self) -> None:
         """A process's sockets are found at one of its descriptors, which ascend."""
         processes = self.makeProcesses()
@@ -141,6 +150,7 @@ class ProcessesContract(Base):
         self.assertEqual(processes.socketAt(pid, 0), 0)
         self.assertFalse(processes.asleep(pid))
         self.assertEqual(processes.turns(pid), b"")
+        self.assertEqual(processes.arguments(pid), [])
         self.assertNotIn(pid, processes.pids())
 
     def test_addresses(self) -> None:

@@ -61,10 +61,10 @@ class RoutesCase(LabCase):
         self.addCleanup(server.stop)
         return server
 
-    def settings(self, server: Dante | SshD, **settings: object) -> dict[str, object]:
-        """The settings of a daemon."""
+    def settings(self, server: Dante | SshD | None, **settings: object) -> dict[str, object]:
+        """The settings of a daemon, whose proxy they name if it does not run yet."""
         return {
-            "proxy": server.url(HOST4),
+            "proxy": server and server.url(HOST4),
             "autoDefaultRoute": True,
             "lan": "direct",
             "dns": DNS4,
@@ -72,7 +72,7 @@ class RoutesCase(LabCase):
             **settings,
         }
 
-    def daemon(self, server: Dante | SshD, **settings: object) -> Daemon:
+    def daemon(self, server: Dante | SshD | None, **settings: object) -> Daemon:
         """Start a daemon and wait until it has set its routes."""
         self._daemons += 1
         directory = self.directory / f"daemon-{self._daemons}"

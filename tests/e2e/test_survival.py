@@ -82,7 +82,7 @@ class SurvivalChecks(RoutesCase):
             os.path.realpath(shutil.which("socat") or ""), str(self.directory / "stay")
         )
 
-    def settings(self, server: Dante | SshD, **settings: object) -> dict[str, object]:
+    def settings(self, server: Dante | SshD | None, **settings: object) -> dict[str, object]:
         """With this class's engine."""
         return super().settings(server, **{"stackMode": self.stackMode, **settings})
 
@@ -220,6 +220,22 @@ class SurvivalChecks(RoutesCase):
             daemon.stop()
             self.assertThroughSsh(world, "--proxy", client.url(family))
             client.stop()
+
+    def test_later(self) -> None:
+        """C{ssh -D} can be started after the daemon, and again, over either IP version."""
+        server, world = self.sshd(), self.world()
+        self.daemon(None, proxy="socks5://127.0.0.1:1082", logLevel="debug")
+        for family in FAMILIES:
+            client = self.ssh(server, family)
+            self.assertThroughSsh(world)
+            client.stop()
+
+    def test_helper(self) -> None:
+        """So can one that reaches its server by a command."""
+        server, world = self.sshd(), self.world()
+        self.daemon(None, proxy="socks5://127.0.0.1:1082")
+        self.ssh(server, HOST4, "-o", "ProxyCommand=socat - TCP:%h:%p")
+        self.assertThroughSsh(world)
 
 
 def removed(directory: Path) -> bool:

@@ -16,6 +16,7 @@ from nanotun.config.selectors import selectors
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
+from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.established import Established
 from nanotun.owners.localproxy import LocalProxies
@@ -99,6 +100,7 @@ class OwnersCase(SynchronousTestCase):
             matcher,
             search,
             proxies,
+            Claims(self.processes, proxies),
             schedule,
             trouble,
             self.clock,
@@ -116,7 +118,7 @@ class OwnersCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             lambda: OWN,
-            Established(self.processes, self.sockets, search, lambda *socket: True),
+            Established(self.processes, self.sockets, lookup.excluded, lambda *socket: True),
         )
 
     def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:

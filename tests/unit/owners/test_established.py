@@ -27,7 +27,9 @@ class EstablishedTests(ProcessesCase):
         self.sockets.start()
         self.marked: list[tuple[int, int, int]] = []
         self.failures: dict[int, int] = {}
-        self.established = Established(self.processes, self.sockets, self.search, self.mark)
+        self.established = Established(
+            self.processes, self.sockets, self.search.excluded, self.mark
+        )
         self.processes.spawn(20, "/usr/bin/curl")
         self.processes.spawn(21, "/usr/bin/wget")
         self.scan()
