@@ -87,4 +87,5 @@ def makeJudge(
         os.getpid,
         ConnectedNetworks(settings.tunName, time.monotonic).holds,
         inCell,
+        tuple if owners is None else lambda: owners.hops.hops,
     )

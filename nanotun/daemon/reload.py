@@ -30,6 +30,7 @@ from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
+from nanotun.owners import Owners
 from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
@@ -106,7 +107,7 @@ class Live:
     def start(self) -> None:
         """See L{IPart.start}."""
         if self.current.owners is not None:
-            self.current.owners.start()
+            self._startOwners(self.current.owners)
 
     def stop(self) -> Deferred[None] | None:
         """See L{IPart.stop}."""
@@ -202,7 +203,7 @@ class Live:
         current = self._make(settings, before)
         newOwners = None if current.owners is before.owners else current.owners
         if newOwners is not None:
-            newOwners.start()
+            self._startOwners(newOwners)
         try:
             self._root.configure(logOptions(settings))
         except BaseException:
@@ -229,6 +230,11 @@ class Live:
             )
         return notices
 
+    def _startOwners(self, owners: Owners) -> None:
+        if self._routes is not None:
+            owners.hops.changed = self._routes.passBack
+        owners.start()
+
     def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
@@ -239,6 +245,8 @@ class Live:
         yield partial(self._gateway.configure, settings, upstreams.ways)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
+            if current.owners is None:
+                yield partial(self._routes.passBack, ())
         yield partial(upstreams.setServiceParent, self._root)
 
     def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.selectors import Selector
 from nanotun.config.settings import Settings
 from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
+from nanotun.linux.conntrack import originalOf
+from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.established import Established, markSocket
+from nanotun.owners.hops import NextHops
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
+from nanotun.owners.probing import Prober
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.scanner import Scanner
@@ -72,6 +78,10 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
     @param recorder: started and stopped by the caller, or never.
     @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
     """
+
+    def inThread(work: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
     matcher = Matcher(
         options.excluded,
         options.children,
@@ -90,11 +100,19 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         proxies,
         options.refresh,
         reactor,
-        lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+        inThread,
         trouble,
     )
     makers = Makers(recorder.maker, processes)
     search = Search(processes, cgroups, newcomers, descriptors, makers, time.thread_time)
+    hops = NextHops(
+        proxies,
+        Prober(lambda: KernelSockets(options.device), processes).probe,
+        originalOf,
+        isOwnAddress,
+        reactor,
+        inThread,
+    )
     lookup = OwnerLookup(
         sockets,
         cgroups,
@@ -102,6 +120,7 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         search,
         proxies,
         Claims(processes, proxies),
+        hops,
         schedule,
         trouble,
         reactor,
@@ -114,6 +133,7 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         cgroups,
         matcher,
         lookup,
+        hops,
         schedule,
         trouble,
         reactor,

@@ -10,7 +10,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from nanotun.flow import Endpoint, Flow
-    from nanotun.owners.values import FlowSocket, Process, ProcStat, Program
+    from nanotun.owners.values import FlowSocket, OpenConnection, Process, ProcStat, Program
 
 
 class IProcesses(Interface):
@@ -121,6 +121,13 @@ class ISockets(Interface):
 
     def listeningAt(path: str) -> list[int]:
         """The inodes of the unix sockets that accept connections to C{path}."""
+
+    def connections() -> list[OpenConnection]:
+        """
+        This machine's TCP connections that are established, or that it is trying to open.
+
+        @raise OSError: as from C{find}.
+        """
 
     def outward() -> frozenset[int]:
         """

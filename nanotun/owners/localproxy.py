@@ -52,6 +52,16 @@ class LocalProxies:
         """Whether any proxy's address currently belongs to this machine."""
         return bool(self._endpoints or self._paths)
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The proxies' addresses that currently belong to this machine."""
+        return self._endpoints
+
+    @property
+    def foreign(self) -> frozenset[str]:
+        """The proxies' literal addresses that currently belong to another machine."""
+        return frozenset(each.host for each in self._others if each not in self._endpoints)
+
     def readAddresses(self) -> None:
         """
         See which proxies' addresses belong to this machine now: a machine gains and loses

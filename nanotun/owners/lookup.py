@@ -15,6 +15,7 @@ from nanotun.owners.budget import LookupBudget
 from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.handover import HANDOVER_TRIES, Handover
+from nanotun.owners.hops import NextHops
 from nanotun.owners.interfaces import ICgroups, ISockets
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
@@ -49,6 +50,7 @@ class OwnerLookup:
         search: Search,
         proxies: LocalProxies,
         claims: Claims,
+        hops: NextHops,
         schedule: ScanSchedule,
         trouble: TroubleLog,
         clock: IReactorTime,
@@ -61,6 +63,7 @@ class OwnerLookup:
         self._search = search
         self._proxies = proxies
         self._claims = claims
+        self._hops = hops
         self._schedule = schedule
         self._trouble = trouble
         self._clock = clock
@@ -102,6 +105,7 @@ class OwnerLookup:
         # found who listens, it cannot be seen here, and waiting would not help.
         self._listeners = listeners
         self._sought -= listeners
+        self._hops.notice(listeners, self._search.proxyPids())
 
     def excluded(self) -> list[int]:
         """
@@ -143,13 +147,14 @@ class OwnerLookup:
         """
         Find the owner of a flow.
 
-        @return: L{None} if the flow has no socket on this machine.
+        @return: L{None} if the flow has no socket on this machine, and is not one that this
+            machine sends for a proxy behind it.
         @raise OutOfTime: there was not enough time.
         @raise OSError: the kernel cannot be asked now, or /proc cannot be read.
         """
         found = self._sockets.find(flow)
         if found is None:
-            return None
+            return self._hops.ownerOf(flow)
         deadline = self._budget.begin()
         try:
             owner = self._ownerOf(found, flow.destination, deadline)
@@ -253,4 +258,7 @@ class OwnerLookup:
         self._listeners |= listeners
         if self._sought:
             self._schedule.soon()
-            self._sought -= self._search.adoptProxies(self._sought, deadline)
+            found = self._search.adoptProxies(self._sought, deadline)
+            self._sought -= found
+            if found:
+                self._hops.notice(self._listeners, self._search.proxyPids())

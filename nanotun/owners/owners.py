@@ -19,6 +19,7 @@ from nanotun.interfaces import IOwners, IPart
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.established import Established
+from nanotun.owners.hops import NextHops
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
@@ -36,6 +37,7 @@ class Owners:
     """
     @ivar misses: see L{IOwners}.
     @ivar established: keeps connections that are older than the daemon.
+    @ivar hops: where a proxy on this machine passes connections on to.
     @param schedule: not started.
     @param trouble: stopped by L{stop}.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
@@ -53,6 +55,7 @@ class Owners:
         cgroups: ICgroups,
         matcher: Matcher,
         lookup: OwnerLookup,
+        hops: NextHops,
         schedule: ScanSchedule,
         trouble: TroubleLog,
         clock: IReactorTime,
@@ -67,6 +70,7 @@ class Owners:
         self._cgroups = cgroups
         self._matcher = matcher
         self._lookup = lookup
+        self.hops = hops
         self._schedule = schedule
         self._trouble = trouble
         self._ownPid = ownPid
@@ -93,6 +97,7 @@ class Owners:
             for text in self._matcher.bindPids(self._startOf):
                 self._log.warn("excludedProcesses: there is no process {text}", text=text)
             self._schedule.start(self._lookup.swap)
+            self.hops.start()
         except OSError as error:
             self._sockets.close()
             raise ConfigError(
@@ -107,6 +112,7 @@ class Owners:
         self._loop.stop()
         # Before the last attempts, which would ask it for more.
         self._schedule.stop()
+        self.hops.stop()
         self._waiting.stop()
         self._sockets.close()
         self._trouble.stop()

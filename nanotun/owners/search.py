@@ -273,6 +273,11 @@ class Search:
                 settled.add(self._processes.socketAt(pid, descriptor))
         return settled
 
+    def proxyPids(self) -> frozenset[int]:
+        """The processes that are a proxy on this machine, as far as is known."""
+        known = (*self._table.excluded.values(), *self._newcomers.excluded)
+        return frozenset(each.process.pid for each in known if each.text == LOCAL_PROXY)
+
     def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
         """
         The pids of the processes that may have made the socket.  It has the user id and the

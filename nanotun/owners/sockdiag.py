@@ -11,14 +11,14 @@ import errno
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address, ip_network
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
 from nanotun.addresses import OWN4, OWN6
 from nanotun.flow import Endpoint, Protocol
 from nanotun.linux import netlink
 from nanotun.linux.netlink import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
-from nanotun.owners.values import FlowSocket
+from nanotun.owners.values import FlowSocket, OpenConnection
 
 SOCK_DIAG_BY_FAMILY = 20
 
@@ -35,6 +35,8 @@ LISTENING = 1 << 10
 #: ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK and CLOSING: a process may
 #: have these connections open, and packets of them are still to come.
 OPEN = sum(1 << state for state in (1, 2, 4, 5, 8, 9, 11))
+#: TCP_ESTABLISHED and TCP_SYN_SENT.
+CONNECTED = 1 << 1 | 1 << 2
 
 #: struct inet_diag_req_v2 up to its addresses.
 _REQUEST = struct.Struct("=BBBBI")
@@ -61,6 +63,7 @@ class Answer(NamedTuple):
 
     @ivar local: its address, packed; 16 bytes, of which IPv4 uses the first four.
     @ivar remotePort: 0 if it has no peer.
+    @ivar remote: the peer's address, as C{local}.
     """
 
     family: int
@@ -68,6 +71,7 @@ class Answer(NamedTuple):
     localPort: int
     remotePort: int
     socket: FlowSocket
+    remote: bytes = b"\0" * 16
 
 
 def packAddress(host: str) -> tuple[int, bytes]:
@@ -157,7 +161,8 @@ def answers(data: bytes, number: int) -> Iterator[Answer | None]:
 def _answer(data: bytes, start: int, end: int) -> Answer:
     family, _, _, _ = _ANSWER.unpack_from(data, start)
     localPort, remotePort = _PORTS.unpack_from(data, start + _ANSWER.size)
-    local = data[start + _ADDRESSES : start + _ADDRESSES + 16]
+    addresses = start + _ADDRESSES
+    local, remote = data[addresses : addresses + 16], data[addresses + 16 : addresses + 32]
     place = start + _ANSWER_LENGTH
     _, _, _, uid, inode = _ANSWER_END.unpack_from(data, place - _ANSWER_END.size)
     (cookie,) = _COOKIE.unpack_from(data, place - _ANSWER_END.size - _COOKIE.size)
@@ -168,7 +173,7 @@ def _answer(data: bytes, start: int, end: int) -> Answer:
         elif kind == _CGROUP_ID:
             cgroup = _UINT64.unpack_from(data, first)[0]
     found = FlowSocket(inode, uid, mark, cgroup, remotePort != 0, cookie)
-    return Answer(family, local, localPort, remotePort, found)
+    return Answer(family, local, localPort, remotePort, found, remote)
 
 
 def sends(answer: Answer, protocol: Protocol, local: Endpoint, remote: Endpoint) -> bool:
@@ -211,3 +216,16 @@ def leaves(answer: Answer) -> bool:
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
     return not address.is_loopback and address not in _OWN[address.version]
+
+
+def connectionOf(answer: Answer) -> OpenConnection:
+    """The connection of a socket that has a peer; one that talks IPv4 has IPv4 addresses."""
+    local = Endpoint(_host(answer.family, answer.local), answer.localPort)
+    remote = Endpoint(_host(answer.family, answer.remote), answer.remotePort)
+    return OpenConnection(answer.socket.inode, local, remote)
+
+
+def _host(family: int, packed: bytes) -> str:
+    if family == AF_INET6 and not packed.startswith(_MAPPED):
+        return inet_ntop(AF_INET6, packed)
+    return inet_ntop(AF_INET, packed[:4] if family == AF_INET else packed[12:])

@@ -16,17 +16,19 @@ from nanotun.linux.netlink import READ_SIZE, SOCK_DIAG, openNetlink
 from nanotun.owners.interfaces import ISockets
 from nanotun.owners.sockdiag import (
     ALL_STATES,
+    CONNECTED,
     LISTENING,
     OPEN,
     Answer,
     answers,
     askForOne,
     askForPort,
+    connectionOf,
     leaves,
     sends,
     takes,
 )
-from nanotun.owners.values import FlowSocket
+from nanotun.owners.values import FlowSocket, OpenConnection
 
 #: How often one question's answers are read at most.
 _READ_LIMIT = 64
@@ -144,6 +146,11 @@ class KernelSockets:
             for answer in self._onPort(protocol, 0, states, _LONG_LIMIT)
             if leaves(answer)
         )
+
+    def connections(self) -> list[OpenConnection]:
+        """See L{ISockets.connections}."""
+        answered = self._onPort(Protocol.TCP, 0, CONNECTED, _LONG_LIMIT)
+        return [connectionOf(each) for each in answered if each.socket.inode]
 
     def _onPort(
         self, protocol: Protocol, port: int, states: int, reads: int = _READ_LIMIT

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from nanotun.flow import Endpoint
+
 
 class ProcStat(NamedTuple):
     """
@@ -98,6 +100,18 @@ class Made(NamedTuple):
 
     pid: int
     born: float
+
+
+class OpenConnection(NamedTuple):
+    """
+    A TCP connection of this machine.
+
+    @ivar inode: its socket's.
+    """
+
+    inode: int
+    local: Endpoint
+    remote: Endpoint
 
 
 class Excluded(NamedTuple):

@@ -14,7 +14,7 @@ can leave, and each attempt comes back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from copy import copy
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
@@ -63,6 +63,7 @@ def rulesFor(
     ownPid: Callable[[], int] = lambda: 0,
     isConnected: Callable[[str], bool] = lambda host: False,
     inCell: bool = False,
+    isBehind: Callable[[str], bool] = lambda host: False,
 ) -> Rules:
     """
     The rules of a configuration.
@@ -71,6 +72,7 @@ def rulesFor(
     @param ownPid: the daemon's process; see L{Rules}.
     @param isConnected: see L{Rules}.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
+    @param isBehind: see L{Rules}.
     """
     return Rules(
         ownPid=ownPid,
@@ -83,6 +85,7 @@ def rulesFor(
         lanOnlyPorts=settings.lanOnlyPorts,
         isConnected=isConnected,
         linkDirect=not inCell,
+        isBehind=isBehind,
     )
 
 
@@ -101,6 +104,7 @@ class Judge:
     @param ownPid: the daemon's process; see L{Rules}.
     @param isConnected: see L{Rules}.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
+    @param passedOn: where proxies on this machine pass connections on to, at the moment.
     """
 
     def __init__(
@@ -113,9 +117,18 @@ class Judge:
         ownPid: Callable[[], int] = lambda: 0,
         isConnected: Callable[[str], bool] = lambda host: False,
         inCell: bool = False,
+        passedOn: Callable[[], Container[str]] = tuple,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        self.rules = rules = rulesFor(settings, localProxy, ownPid, isConnected, inCell)
+        literal = frozenset(_canonical(proxy.host) for proxy in settings.proxy)
+        self.rules = rules = rulesFor(
+            settings,
+            localProxy,
+            ownPid,
+            isConnected,
+            inCell,
+            lambda host: host in literal or host in passedOn(),
+        )
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn

@@ -39,7 +39,7 @@ RULES = {
     "host-only": "the loopback and other addresses that never leave a host",
     "forwarded": "other machines' flows to addresses of this machine or its link",
     "loop": "nanotun's own flows that came back",
-    "local-proxy": "the process that is the proxy, where it runs on this machine",
+    "local-proxy": "the proxy's own flows, where it runs on this machine or behind it",
     "excluded-process": "excludedProcesses",
     "dns-override": "DNS queries of this machine under dnsOverride",
     "excluded-ip": "excludedIPs",
@@ -112,6 +112,8 @@ class Rules:
         this machine.  Never raises.
     @param linkDirect: whether link-local addresses go past the proxy; otherwise they are
         refused.
+    @param isBehind: whether a literal address is that of a proxy, or of a proxy's next hop.
+        Asked about other machines only.  Never raises.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Rules:
         lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
         isConnected: Callable[[str], bool] = lambda host: False,
         linkDirect: bool = True,
+        isBehind: Callable[[str], bool] = lambda host: False,
     ) -> None:
         self.needsOwner = processes or localProxy
         self._ownPid = ownPid
@@ -136,6 +139,7 @@ class Rules:
         self._specials = {**link, **_RESERVED} if lanDirect else link
         self._lanOnlyPorts = lanOnlyPorts
         self._isConnected = isConnected
+        self._isBehind = isBehind
 
     def isFake(self, host: str) -> bool:
         """Whether a host is a fake address, which no real host has."""
@@ -161,6 +165,9 @@ class Rules:
         """
         local = isLocal(flow.source.host)
         decision = self._barred(flow, local, isLocal)
+        if decision is None and not local and self._isBehind(flow.source.host):
+            reason = f"{flow.source.host} is the proxy's own address"
+            return Decision(Verdict.DIRECT, "local-proxy", reason)
         if decision is None and owner is not None:
             decision = self._byOwner(owner)
         if decision is None:

@@ -28,6 +28,7 @@ class Exceptions:
 
     @ivar hosts: the names and addresses of the proxies.
     @ivar proxies: the proxies' last known addresses.
+    @ivar hops: where proxies on this machine pass connections on to.
     @ivar sshPorts: the last known ports.
 
     @param hosts: the proxies' names and addresses.
@@ -48,6 +49,7 @@ class Exceptions:
         defer: Callable[[Callable[[], Any]], Deferred[Any]],
     ) -> None:
         self.proxies: tuple[str, ...] = ()
+        self.hops: tuple[str, ...] = ()
         self.sshPorts: tuple[int, ...] = ()
         self._known: dict[str, list[str]] = {}
         self.hosts = tuple(hosts)

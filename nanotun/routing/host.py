@@ -116,6 +116,7 @@ class HostReader:
         proxies: tuple[str, ...],
         sshPorts: tuple[int, ...],
         valuesBefore: Mapping[str, str],
+        hops: tuple[str, ...] = (),
     ) -> Host:
         """
         Read the state.
@@ -123,6 +124,7 @@ class HostReader:
         @param proxies: the proxies' addresses.
         @param sshPorts: where SSH is served.
         @param valuesBefore: the values of settings before we changed them, by name.
+        @param hops: where proxies on this machine pass connections on to.
         @raise RoutingError: the kernel does not list its interfaces or routes.
         """
         destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
@@ -131,7 +133,8 @@ class HostReader:
             marks = tuple(dict.fromkeys(each.mark for each in found.marks))
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)), marks)
             uplinks = self._kernel.uplinks()
-            behind = tuple(each for each in proxies if not self._isOwn(each))
+            known = dict.fromkeys((*hops, *proxies))
+            behind = tuple(each for each in known if not self._isOwn(each))
         except OSError as error:
             raise RoutingError(
                 f"The network interfaces cannot be listed: {error.strerror}."

@@ -108,7 +108,9 @@ class Reconciler:
     def _reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
         self._kernel.forget()
         applied, exceptions = self.applied, self._exceptions
-        host = self._reader.read(exceptions.proxies, exceptions.sshPorts, applied.valuesBefore())
+        host = self._reader.read(
+            exceptions.proxies, exceptions.sshPorts, applied.valuesBefore(), exceptions.hops
+        )
         wishes = self._wishes
         if not mayKillSwitch:
             wishes = wishes._replace(killSwitch=False)

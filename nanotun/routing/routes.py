@@ -5,7 +5,7 @@ changes, taken back at the stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -129,6 +129,17 @@ class Routes:
         """Look the proxies up again, as the machine is in another network."""
         if self._active:
             self._refresh()
+
+    def passBack(self, hosts: Iterable[str]) -> None:
+        """
+        Let past the tunnel what these hosts send by way of this machine.
+
+        @param hosts: where proxies on this machine pass connections on to; literal addresses.
+        """
+        hops = tuple(sorted(hosts))
+        if hops != self._exceptions.hops:
+            self._exceptions.hops = hops
+            self._refreshed(True)
 
     def confirm(self) -> bool:
         """

@@ -204,8 +204,8 @@ class Host(NamedTuple):
     @ivar earlier: what other programs' rules let past before ours; only read with a kill
         switch.
     @ivar unclear: priorities of such rules of which that cannot be told.
-    @ivar behind: the proxies' addresses that are not this machine's own: whatever such a
-        proxy sends by way of this machine is its own.
+    @ivar behind: the addresses of proxies, and of the next hops of those on this machine,
+        that are not its own: whatever they send by way of this machine is a proxy's.
     @ivar uplinks: the names of the interfaces that lead to the Internet, but not the
         tunnel's.
     @ivar first: see L{Others}.

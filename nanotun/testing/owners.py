@@ -14,7 +14,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.names import namesOf
-from nanotun.owners.values import FlowSocket, Process, ProcStat, Program
+from nanotun.owners.values import FlowSocket, OpenConnection, Process, ProcStat, Program
 
 _images = itertools.count(0x7FFC00000000, 4096)
 
@@ -289,6 +289,15 @@ class FakeSockets:
             and not ip_address(each.local.host).is_loopback
             and not each.local.host.startswith(("198.18.", "fdfe:dcba:9876:"))
         )
+
+    def connections(self) -> list[OpenConnection]:
+        """See L{ISockets.connections}."""
+        self._check()
+        return [
+            OpenConnection(each.found.inode, each.local, each.remote)
+            for each in self.open
+            if each.protocol is Protocol.TCP and each.remote is not None
+        ]
 
     def close(self) -> None:
         """See L{ISockets.close}."""

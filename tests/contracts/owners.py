@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.interfaces import IProcesses, ISockets
-from nanotun.owners.values import FlowSocket, sameProgram
+from nanotun.owners.values import FlowSocket, OpenConnection, sameProgram
 
 if TYPE_CHECKING:
     Base = SynchronousTestCase
@@ -269,6 +269,26 @@ class SocketsContract(Base):
         others = {self.connect(protocol, host)[1] for protocol in Protocol for host in LOOPBACKS}
         others |= {self.listen(host)[1] for host in ("127.0.0.1", "0.0.0.0", "::")}
         self.assertEqual(self.makeSockets().outward() & (wanted | others), wanted)
+
+    def test_connections(self) -> None:
+        """
+        Every TCP connection is listed with both ends, IPv4's with IPv4 addresses also if its
+        socket is an IPv6 one; listening sockets and those of UDP are not listed.
+        """
+        for protocol, host, mapped in (
+            (Protocol.TCP, "127.0.0.1", False),
+            (Protocol.TCP, "::1", False),
+            (Protocol.TCP, "127.0.0.1", True),
+            (Protocol.UDP, "127.0.0.1", False),
+        ):
+            flow, inode = self.connect(protocol, host, mapped)
+            _, listening = self.listen(host)
+            found = {each.inode: each for each in self.makeSockets().connections()}
+            self.assertNotIn(listening, found)
+            if protocol is Protocol.TCP:
+                self.assertEqual(found[inode], OpenConnection(inode, flow.source, flow.destination))
+            else:
+                self.assertNotIn(inode, found)
 
     def test_close(self) -> None:
         """After a close nothing is found, and a second close is harmless."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
@@ -34,6 +35,15 @@ from nanotun.testing import FakeNames
 ALL = frozenset({"NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"})
 
 
+class FakeHops:
+    """Where proxies on this machine pass connections on to."""
+
+    hops = frozenset({"172.17.0.2"})
+
+    def __init__(self) -> None:
+        self.changed: Callable[[frozenset[str]], object] = lambda hops: None
+
+
 class FakeOwners:
     """Notes its start and stop."""
 
@@ -42,11 +52,13 @@ class FakeOwners:
     def __init__(self, options: OwnerOptions) -> None:
         self.options = options
         self.state = "made"
+        self.hops = FakeHops()
 
     def start(self) -> None:
         """Scan."""
         if self.refusal is not None:
             raise self.refusal
+        self.hops.changed(self.hops.hops)
         self.state = "started"
 
     def stop(self) -> None:
@@ -59,18 +71,24 @@ class FakeFollower:
     The router, the gateway or the routes.
 
     @ivar calls: what it was configured with.
+    @ivar hops: what L{passBack} was called with.
     """
 
     hasNames = False
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.hops: list[tuple[str, ...]] = []
         self.names = FakeNames()
         self.trouble = TroubleLog(Clock(), Logger())
 
     def configure(self, *arguments: Any) -> None:
         """Take it over."""
         self.calls.append(arguments)
+
+    def passBack(self, hosts: Iterable[str]) -> None:
+        """Note where proxies pass connections on to."""
+        self.hops.append(tuple(hosts))
 
     def isLocal(self, host: str) -> bool:
         """Whether an address is this machine's."""
@@ -257,6 +275,24 @@ class LiveTests(SynchronousTestCase):
         answer = self.live.reload()
         self.assertEqual((answer["changed"], answer["restart"]), (["lan"], ["proxy"]))
         self.assertIs(self.live.current.owners, None)
+
+    def test_hops(self) -> None:
+        """
+        The routes learn where a proxy on this machine passes connections on to, also after a
+        reload, and forget it where there is none.
+        """
+        self.write("proxy: 127.0.0.1:3")
+        self.live.reload()
+        self.assertEqual(self.routes.hops, [("172.17.0.2",)])
+        self.write("proxy: 127.0.0.1:4")
+        self.live.reload()
+        self.assertEqual(self.routes.hops, [("172.17.0.2",)] * 2)
+        flow = Flow(1, Protocol.TCP, Endpoint("172.17.0.2", 4000), Endpoint("1.1.1.1", 443))
+        decision: Any = self.live.current.judge.judge(flow)
+        self.assertEqual(decision.rule, "local-proxy")
+        self.write("proxy: h:4")
+        self.live.reload()
+        self.assertEqual(self.routes.hops[-1], ())
 
     def test_bad(self) -> None:
         """A bad configuration changes nothing, and leaves nothing behind that it started."""

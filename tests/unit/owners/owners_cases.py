@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +19,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners.claims import Claims
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.established import Established
+from nanotun.owners.hops import NextHops
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.makers import Makers
@@ -48,6 +49,9 @@ def uidOfUser(text: str) -> int:
 class OwnersCase(SynchronousTestCase):
     """
     Owners whose scans are done when the test says so.
+
+    @ivar onward: where connections to a proxy's address are passed on to.
+    @ivar originals: flows before the firewall changed them, by how they arrive.
     """
 
     proxy = "192.0.2.99:1080"
@@ -62,6 +66,8 @@ class OwnersCase(SynchronousTestCase):
         self.sockets = FakeSockets()
         self.cgroups = FakeCgroups()
         self.record: dict[int, Made] = {}
+        self.onward: dict[Endpoint, str] = {}
+        self.originals: dict[Flow, Flow] = {}
         self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
@@ -92,6 +98,14 @@ class OwnersCase(SynchronousTestCase):
         proxies = LocalProxies(
             [parseProxyURL(self.proxy)], self.sockets, self.processes.ownAddresses
         )
+        hops = NextHops(
+            proxies,
+            lambda endpoint, pids: self.onward.get(endpoint, ""),
+            self.originals.get,
+            lambda host: host in self.processes.addresses,
+            self.clock,
+            lambda look: succeed(look()),
+        )
         trouble = TroubleLog(self.clock, Owners._log)
         schedule = ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble)
         lookup = OwnerLookup(
@@ -101,6 +115,7 @@ class OwnersCase(SynchronousTestCase):
             search,
             proxies,
             Claims(self.processes, proxies),
+            hops,
             schedule,
             trouble,
             self.clock,
@@ -113,6 +128,7 @@ class OwnersCase(SynchronousTestCase):
             self.cgroups,
             matcher,
             lookup,
+            hops,
             schedule,
             trouble,
             self.clock,

@@ -119,6 +119,26 @@ class JudgeTests(JudgeContract, JudgeCase):
         self.assertRule(decision, "PROXY proxy")
         self.assertIs(decision.owner, wget)
 
+    def test_behind(self) -> None:
+        """
+        Flows from a proxy's literal address, and from where a proxy passes connections on to at
+        the moment, go direct.
+        """
+        hops: set[str] = set()
+        judge = Judge(
+            settings(proxy="socks5://[fd17:0::2]:1080"),
+            self.owners,
+            lambda host: host == ME,
+            lambda host: False,
+            passedOn=lambda: hops,
+        )
+        for source, expected in (("fd17::2", "DIRECT local-proxy"), (NEIGHBOUR, "PROXY proxy")):
+            self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", source), expected)
+        hops.add(NEIGHBOUR)
+        decision = self.decide(judge, "tcp 1.1.1.1:443", NEIGHBOUR)
+        self.assertRule(decision, "DIRECT local-proxy")
+        self.assertEqual(decision.reason, f"{NEIGHBOUR} is the proxy's own address")
+
     def test_lateOwner(self) -> None:
         """A flow whose owner is not known yet is decided once it is."""
         judge = self.makeJudge(excludedProcesses="curl")

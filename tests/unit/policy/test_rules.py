@@ -60,6 +60,25 @@ class RuleTests(SynchronousTestCase):
         self.assertTrue(decision.reason)
         self.assertIn(decision.rule, RULES)
 
+    def test_behind(self) -> None:
+        """
+        What comes from a proxy's own address goes direct, but to where no machine's flows may go;
+        an address of this machine itself is nobody's proxy.
+        """
+        mine = rules(isBehind=lambda host: host in ("172.17.0.2", ME))
+        for destination, expected in (
+            ("tcp 1.1.1.1:443", "DIRECT local-proxy"),
+            ("udp 1.1.1.1:53", "DIRECT local-proxy"),
+            ("tcp 198.19.0.7:443", "DIRECT local-proxy"),
+            ("tcp 192.168.1.2:22", "REJECT forwarded"),
+            ("udp 224.0.0.251:5353", "DROP no-host"),
+        ):
+            decision = mine.decide(flow(destination, "172.17.0.2"), isLocal)
+            self.assertDecided(decision, expected)
+        for source in (ME, "172.17.0.3"):
+            decision = mine.decide(flow("tcp 1.1.1.1:443", source), isLocal)
+            self.assertDecided(decision, "PROXY proxy")
+
     def test_byDestination(self) -> None:
         """Without rules about its process, a flow is decided by its destination."""
         for destination, expected in (

@@ -14,7 +14,7 @@ from nanotun.interfaces import End, IPart
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.make import closedSentence
 from nanotun.routing.routes import REFRESH
-from nanotun.routing.values import FIRST, Earlier, Interface, Others, Rule
+from nanotun.routing.values import FIRST, Earlier, Interface, Others
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
 
 
@@ -419,6 +419,25 @@ class ProxiesTests(RoutesCase):
         self.assertEqual(sorted(self.proxies()), ["192.0.2.7/32", "9.9.9.8/32"])
         routes.stop()
 
+    def behind(self) -> list[str]:
+        """The addresses whose packets bypass the tunnel."""
+        return [rule.source for rule in self.kernel.rules() if rule.priority == 7421]
+
+    def test_hops(self) -> None:
+        """The rules follow where a proxy on this machine passes connections on to."""
+        routes = self.routes()
+        routes.passBack({"172.17.0.2"})
+        routes.start()
+        self.assertEqual(self.behind(), ["172.17.0.2/32", "9.9.9.9/32"])
+        routes.passBack({"172.17.0.3"})
+        self.clock.advance(SETTLE)
+        self.assertEqual(sorted(self.behind()), ["172.17.0.3/32", "9.9.9.9/32"])
+        routes.passBack(())
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.behind(), ["9.9.9.9/32"])
+        routes.stop()
+        self.assertEqual(self.behind(), [])
+
     def test_configureAgain(self) -> None:
         """Proxies at the same hosts are no reason to look anything up, or to change a rule."""
         routes = self.routes()
@@ -430,55 +449,3 @@ class ProxiesTests(RoutesCase):
         self.clock.advance(SETTLE)
         self.assertEqual(self.proxies(), ["9.9.9.9/32"])
         routes.stop()
-
-
-class ConfirmTests(RoutesCase):
-    """C{--confirm}."""
-
-    def test_confirmed(self) -> None:
-        """If confirmed in time, everything is kept, and the kill switch is put in force."""
-        routes = self.routes(confirm=60, killSwitch=True)
-        routes.start()
-        self.assertFalse(self.unreachable())
-        self.clock.advance(59)
-        self.assertTrue(routes.confirm())
-        self.assertFalse(routes.confirm())
-        self.clock.advance(SETTLE)
-        self.assertTrue(self.unreachable())
-        self.clock.advance(120)
-        self.assertEqual(self.statuses, [])
-        self.assertTrue(self.kernel.rules())
-        routes.stop()
-
-    def test_notConfirmed(self) -> None:
-        """If not confirmed, everything is undone, and the daemon ends with status 1."""
-        routes = self.routes(confirm=60)
-        routes.start()
-        self.clock.advance(60)
-        self.assertEqual(self.kernel.rules() + self.kernel.routes(), [])
-        self.assertEqual(self.statuses, [1])
-        self.assertFalse(routes.confirm())
-        self.clock.advance(CHECK * 3)
-        self.assertEqual(self.kernel.rules(), [])
-        # The daemon's end.
-        routes.stop()
-        self.assertEqual(self.written(), [])
-
-    def test_stopped(self) -> None:
-        """A stop before the confirmation undoes everything."""
-        routes = self.routes(confirm=60)
-        routes.start()
-        routes.stop()
-        self.clock.advance(120)
-        self.assertEqual(self.statuses, [])
-
-    def test_notAsked(self) -> None:
-        """Without --confirm there is nothing to confirm."""
-        routes = self.routes()
-        routes.start()
-        self.assertFalse(routes.confirm())
-        routes.stop()
-
-    def unreachable(self) -> list[Rule]:
-        """The rules of a kill switch."""
-        return [rule for rule in self.kernel.rules() if rule.action == "unreachable"]
