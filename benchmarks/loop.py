@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import time
@@ -20,10 +19,9 @@ from typing import Any, NamedTuple
 
 from tests.e2e.case import missing
 from tests.e2e.lab.crowd import Answers, Echo, ask
-from tests.e2e.lab.daemon import START_SECONDS, launch
 from tests.e2e.lab.host import HOST4, HostLab
-from tests.e2e.lab.localproxies import KINDS
-from tests.e2e.lab.process import PROJECT_ROOT, LabError, waitUntil
+from tests.e2e.lab.localproxies import KINDS, UNRECORDED, RoutedHost
+from tests.e2e.lab.process import LabError
 
 FLOWS = 5000
 
@@ -34,9 +32,6 @@ STILL = 10.0
 
 WATCHED = 3.0
 """Seconds for which it is watched then."""
-
-UNRECORDED = ("setpriv", "--bounding-set", "-bpf,-sys_admin")
-"""Runs the daemon without the rights that the kernel's record of sockets takes."""
 
 
 class Row(NamedTuple):
@@ -87,40 +82,25 @@ class Bench:
         """
         self._name = kind if record else f"{kind}, no record"
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nanotun-loop-")))
-        self._runDir = directory / "run"
         self._lab = HostLab()
         stack.callback(self._lab.remove)
         self._echo = Echo(self._lab.world, directory)
         stack.callback(self._echo.stop)
-        settings = {
-            "proxy": KINDS[kind](self._lab, directory, stack),
-            "autoDefaultRoute": True,
-            "lan": "direct",
-            "connectTimeout": "10s",
-            "runDir": str(self._runDir),
-            # Ten thousand lines a minute would be measured as well.
-            "logLevel": "info",
-        }
-        prefix = () if record else UNRECORDED
-        daemon = launch(self._lab.host, directory / "daemon", settings, prefix=prefix)
-        stack.callback(daemon.stop)
-        waitUntil(
-            lambda: daemon.status() is not None or " is up: engine" in daemon.output(),
-            START_SECONDS,
-            "the routes are set",
+        proxy = KINDS[kind](self._lab, directory, stack)
+        # Ten thousand lines a minute would be measured as well.
+        self.daemon = RoutedHost(
+            self._lab, directory, proxy, () if record else UNRECORDED, logLevel="info"
         )
-        if daemon.status() is not None:
-            raise LabError(f"the daemon ended: {daemon.output()}")
-        self.log = daemon.output
+        stack.callback(self.daemon.stop)
 
     def crowd(self, count: int, atOnce: int) -> Row:
         """Send one crowd through the proxy."""
-        before, accepted = self._report(), self._echo.accepted()
+        before, accepted = self.daemon.report(), self._echo.accepted()
         answers = ask(self._lab.host, HOST4.world, self._echo.port, count, atOnce)
         time.sleep(STILL)
-        after, reached = self._report(), self._echo.accepted()
+        after, reached = self.daemon.report(), self._echo.accepted()
         time.sleep(WATCHED)
-        later = self._report()
+        later = self.daemon.report()
         flows = [report["engine"]["flows"] for report in (before, after, later)]
         return Row(
             self._name,
@@ -132,13 +112,6 @@ class Bench:
             flows[1]["refused"] - flows[0]["refused"],
             flows[2]["total"] - flows[1]["total"] + flows[2]["open"] + flows[2]["deciding"],
         )
-
-    def _report(self) -> Mapping[str, Any]:
-        program = "import sys; from nanotun.console import main; sys.exit(main())"
-        argv = ["env", f"PYTHONPATH={PROJECT_ROOT}", sys.executable, "-c", program]
-        argv += ["status", "--json", "--run-dir", str(self._runDir)]
-        report: Mapping[str, Any] = json.loads(self._lab.host.run(argv).stdout)
-        return report
 
 
 def _proxied(report: Mapping[str, Any]) -> int:
@@ -176,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(row, flush=True)
                     if not row.good:
                         good = False
-                        print(f"{row!r}\n{bench.log()[-4000:]}", file=sys.stderr)
+                        print(f"{row!r}\n{bench.daemon.output()[-4000:]}", file=sys.stderr)
         except LabError as error:
             print(f"loop: {error}", file=sys.stderr)
             good = False

@@ -246,10 +246,7 @@ class LocalProxyTests(TunnelCase):
         self.assertEndsWell(daemon)
 
     def test_dante(self) -> None:
-        """
-        A proxy whose processes hand connections over to each other causes no other flows,
-        because it is known who made each connection's socket.
-        """
+        """A proxy whose processes hand connections over to each other causes no other flows."""
         proxy = Dante(
             self.lab.app,
             self.directory,

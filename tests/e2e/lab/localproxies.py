@@ -6,18 +6,22 @@ container.
 from __future__ import annotations
 
 import contextlib
-import subprocess
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from tests.e2e.lab.daemon import START_SECONDS, launch
 from tests.e2e.lab.host import HOST4, HostLab
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PROJECT_ROOT, LabError
+from tests.e2e.lab.process import PROJECT_ROOT, LabError, run, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.sshd import SshD, Sshd
-from tools import golang
+
+UNRECORDED = ("setpriv", "--bounding-set", "-bpf,-sys_admin")
+"""Runs the daemon without the rights that the kernel's record of sockets takes."""
 
 BRIDGE4, CONTAINER4 = "172.17.0.1", "172.17.0.2"
 
@@ -51,11 +55,9 @@ def ssh(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> str:
 def go(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> str:
     """One process with a few threads, as those of many proxies."""
     program = directory / "socks"
-    found = golang.findGo()
-    if found is None:
-        raise LabError("there is no Go toolchain; 'make build' brings one")
+    found = run([sys.executable, str(PROJECT_ROOT / "tools" / "golang.py"), "go"]).stdout.strip()
     source = PROJECT_ROOT / "benchmarks" / "socks" / "main.go"
-    subprocess.run([found, "build", "-o", str(program), str(source)], check=True)
+    run([found, "build", "-o", str(program), str(source)], timeout=120)
     proxy = Server(lab.host, [str(program), "127.0.0.1:1083"], 1083, directory / "socks.log")
     stack.callback(proxy.stop)
     return f"socks5://127.0.0.1:{proxy.port}"
@@ -101,3 +103,59 @@ def published(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> str
 KINDS: Mapping[str, Start] = {
     each.__name__: each for each in (microsocks, dante, ssh, go, container, published)
 }
+
+
+class RoutedHost:
+    """A daemon that routes all of a host's traffic through a proxy on the same host."""
+
+    def __init__(
+        self,
+        lab: HostLab,
+        directory: Path,
+        proxy: str,
+        prefix: Sequence[str] = (),
+        **settings: object,
+    ) -> None:
+        """
+        @param proxy: its URL.
+        @param prefix: a command that runs the daemon.
+        @raise LabError: it did not come up.
+        """
+        self._host = lab.host
+        self._runDir = str(directory / "run")
+        wanted: dict[str, object] = {
+            "proxy": proxy,
+            "autoDefaultRoute": True,
+            "lan": "direct",
+            "connectTimeout": "10s",
+            "runDir": self._runDir,
+            **settings,
+        }
+        self._child = launch(lab.host, directory / "daemon", wanted, prefix=prefix)
+        try:
+            waitUntil(
+                lambda: self._child.status() is not None or " is up: engine" in self.output(),
+                START_SECONDS,
+                "the routes are set",
+            )
+            if self._child.status() is not None:
+                raise LabError(f"the daemon ended: {self.output()}")
+        except LabError:
+            self.stop()
+            raise
+
+    def output(self) -> str:
+        """Its output so far."""
+        return self._child.output()
+
+    def report(self) -> Mapping[str, Any]:
+        """The report of C{nanotun status}."""
+        program = "import sys; from nanotun.console import main; sys.exit(main())"
+        argv = ["env", f"PYTHONPATH={PROJECT_ROOT}", sys.executable, "-c", program]
+        argv += ["status", "--json", "--run-dir", self._runDir]
+        report: Mapping[str, Any] = json.loads(self._host.run(argv).stdout)
+        return report
+
+    def stop(self) -> None:
+        """End it; may be called twice."""
+        self._child.stop()
