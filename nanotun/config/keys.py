@@ -253,7 +253,8 @@ class RuleSettings:
         "ADDRESS",
         "addresses and networks (CIDR) that bypass the proxy; several with commas",
         flag="exclude-ip",
-        doc="Addresses and networks that bypass the proxy, such as [192.0.2.7, 2001:db8::/32].",
+        doc="Addresses and networks that bypass the proxy, such as [192.0.2.7, 2001:db8::/32].  "
+        "DNS servers among them are asked directly by whoever asks them.",
         live=True,
         repeats=True,
         run=InRun(

@@ -41,8 +41,8 @@ RULES = {
     "loop": "nanotun's own flows that came back",
     "local-proxy": "the proxy's own flows, where it runs on this machine or behind it",
     "excluded-process": "excludedProcesses",
-    "dns-override": "DNS queries of this machine under dnsOverride",
     "excluded-ip": "excludedIPs",
+    "dns-override": "DNS queries of this machine under dnsOverride",
     "lan-only-port": "lanOnlyPorts",
     "fake-ip": "addresses that stand for names",
     "link-local": "link-local addresses",
@@ -210,14 +210,14 @@ class Rules:
     def _byDestination(self, flow: Flow, local: bool) -> Decision:
         """Ask the rules about destinations."""
         protocol, (host, port) = flow.protocol, flow.destination
-        if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
-            return _OVERRIDE
         fake = self.isFake(host)
         # A name's fake address says nothing about the networks that the name leads to.
         network = None if fake else self._excluded.find(host)
         if network is not None:
             reason = f"{network} is one of excludedIPs"
             return Decision(Verdict.DIRECT, "excluded-ip", reason)
+        if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
+            return _OVERRIDE
         if (protocol, port) in self._lanOnlyPorts:
             return self._lanOnly(f"{protocol.name} port {port}", host, fake)
         if fake:

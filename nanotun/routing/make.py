@@ -85,6 +85,7 @@ def makeRoutes(
         endWith,
         how,
         closedSentence(settings.lan, settings.runDir),
+        lambda live: firewall.exclude(live.excludedIPs),
     )
 
 

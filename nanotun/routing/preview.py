@@ -58,7 +58,7 @@ def plannedChanges(
     changes = makeChanges(kernel)
     first, last = plan(wishes, host)
     firewall = Firewall(settings)
-    wanted = [*map(changes.make, first), *firewall.changes(host=host), *map(changes.make, last)]
+    wanted = [*map(changes.make, first), *firewall.changes(None, host), *map(changes.make, last)]
     if wishes.killSwitch:
         rules = [each for each in (*first, *last) if isinstance(each, Rule)]
         wanted += firewall.switch(rules, host.earlier)

@@ -28,7 +28,7 @@ class Reconciler:
     @ivar host: the machine as it was at the last L{reconcile}; L{None} before.
     @param kernel: told to forget before each L{reconcile}.
     @param firewall: makes the changes that come before the rules that catch traffic; its
-        first argument says whether they have to outlive a crash.
+        arguments are whether they have to outlive a crash, and the machine.
     @param switch: makes the switch table from all routing rules, and from what other
         programs' rules let past before.
     """

@@ -38,6 +38,8 @@ class Routes:
     @param endWith: ends the daemon with an exit status.
     @param how: how the daemon ends; asked by L{stop}.
     @param closed: what to log when a kill switch stays closed until somebody opens it.
+    @param exclude: has the firewall leave DNS servers in the excluded networks alone; says
+        whether that needs other rules than before.
     """
 
     name = "the routes"
@@ -54,6 +56,7 @@ class Routes:
         endWith: Callable[[int], None],
         how: Callable[[], End],
         closed: str,
+        exclude: Callable[[Settings], bool],
     ) -> None:
         self._reconciler = reconciler
         self._applied = reconciler.applied
@@ -62,6 +65,7 @@ class Routes:
         self._endWith = endWith
         self._how = how
         self._closed = closed
+        self._exclude = exclude
         self._active = False
         self._wasClosed = False
         self._follower = Follower(clock, self._follow)
@@ -117,9 +121,11 @@ class Routes:
 
     def configure(self, settings: Settings) -> None:
         """
-        Use the proxies of these settings; the rules are updated once their addresses are
-        known.  Nothing happens if the hosts are the same as before.
+        Use the proxies and the excluded networks of these settings; the rules are updated once
+        the proxies' addresses are known.  Nothing happens if they are the same as before.
         """
+        if self._exclude(settings):
+            self._follower.notice()
         hosts = proxyHosts(settings)
         if hosts != self._exceptions.hosts:
             self._exceptions.setHosts(hosts)

@@ -15,6 +15,8 @@ from nanotun.linux.cgroups import cgroupMount
 from nanotun.routing.firewall import Firewall
 from nanotun.routing.firewall.tools import SystemTools
 from nanotun.routing.interfaces import IChange
+from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.values import Host
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.namespace import Namespace
@@ -101,8 +103,13 @@ class FirewallLabCase(TunnelCase):
         return daemon
 
     def changes(self, **settings: str) -> list[IChange]:
-        """The firewall's changes for these settings."""
-        return Firewall(self.settingsWith(**settings), ChosenTools(self.firewall)).changes()
+        """The firewall's changes for these settings, on the machine as it is now."""
+        kernel = NetlinkRoutes()
+        with self.lab.app.entered():
+            found = [each for each in kernel.interfaces(()) if each.name != TUN_NAME]
+            host = Host(tuple(found), uplinks=kernel.uplinks())
+        firewall = Firewall(self.settingsWith(**settings), ChosenTools(self.firewall))
+        return firewall.changes(None, host)
 
     def settingsWith(self, **settings: str) -> Settings:
         """These settings, and the defaults of all others."""
@@ -134,24 +141,28 @@ class FirewallLabCase(TunnelCase):
         self.addCleanup(witness.stop)
         return witness
 
-    def guest(self) -> Namespace:
-        """Make a machine behind the app, which forwards for it."""
+    def guest(self, name: str = "guest", number: int = 9) -> Namespace:
+        """
+        Make a machine behind the app, which forwards for it.
+
+        @param number: of its network: 10.77.9.0/24 and fd77:9::/64, with the host 2.
+        """
         app = self.lab.app
-        guest = Namespace(f"{app.name.rpartition('-')[0]}-guest")
+        guest = Namespace(f"{app.name.rpartition('-')[0]}-{name}")
         self.addCleanup(guest.remove)
         app.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
         app.ip(
-            f"link add guest0 type veth peer name up0 netns {guest.name}",
-            "link set guest0 up",
-            "addr add 10.77.9.1/24 dev guest0",
-            "addr add fd77:9::1/64 dev guest0 nodad",
+            f"link add {name}0 type veth peer name up0 netns {guest.name}",
+            f"link set {name}0 up",
+            f"addr add 10.77.{number}.1/24 dev {name}0",
+            f"addr add fd77:{number}::1/64 dev {name}0 nodad",
         )
         guest.ip(
             "link set up0 up",
-            "addr add 10.77.9.2/24 dev up0",
-            "addr add fd77:9::2/64 dev up0 nodad",
-            "route add default via 10.77.9.1",
-            "route add default via fd77:9::1",
+            f"addr add 10.77.{number}.2/24 dev up0",
+            f"addr add fd77:{number}::2/64 dev up0 nodad",
+            f"route add default via 10.77.{number}.1",
+            f"route add default via fd77:{number}::1",
         )
         return guest
 

@@ -9,17 +9,19 @@ changes they are applied.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from twisted.logger import Logger
 
+from nanotun.config.networks import Network
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import MOUNTS, cgroupMount
 from nanotun.routing.firewall import iptables, nft, resolved, switch
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import Exclusions, Marks
+from nanotun.routing.firewall.rules import Exclusions, Marks, Neighbourhood
 from nanotun.routing.firewall.switchtext import SWITCH, iptablesLines, nftText
 from nanotun.routing.firewall.tools import SystemTools, Tools
 from nanotun.routing.host import excludedUsers
@@ -31,6 +33,9 @@ _log = Logger()
 #: Exists if the kernel speaks IPv6.
 _IPV6 = "/proc/net/if_inet6"
 
+#: A machine of which nothing is known.
+_NOWHERE = Host()
+
 #: Says that nft is used; no variant of iptables.
 _NFT = "nftables"
 
@@ -38,7 +43,8 @@ _NFT = "nftables"
 class Firewall:
     """
     Makes the firewall's changes.  The machine's tools are examined once, at the first
-    call; after that the changes stay the same, as long as the host does.
+    call; after that the changes stay the same, unless the excluded networks, the uplinks or
+    the marks of other VPNs change.
 
     @param tools: the machine's tools.
     @param mounts: a file like C{/proc/self/mountinfo}.
@@ -59,27 +65,42 @@ class Firewall:
         self._loader = nft.NftLoader(self._tools)
         self._switchLoader = nft.NftLoader(self._tools, SWITCH)
         self._variant: str | None = None
+        self._users: tuple[int, ...] | None = None
+        self._networks = _collapsed(settings.excludedIPs)
         #: The last ones, with and without a kill switch, and what they were made of.
-        self._changes: dict[bool, tuple[Marks, list[IChange]]] = {}
+        self._changes: dict[bool, tuple[object, list[IChange]]] = {}
 
-    def changes(self, killSwitch: bool | None = None, host: Host | None = None) -> list[IChange]:
+    def changes(self, killSwitch: bool | None = None, host: Host = _NOWHERE) -> list[IChange]:
         """
         The changes, in order.  The device must have its addresses when they are applied.
         To change the kill switch or the host, apply the new changes, then undo the old ones.
 
         @param killSwitch: overrides the setting; L{None} for the setting.
-        @param host: the machine; L{None} for one without other VPNs.
+        @param host: the machine, for its uplinks and other VPNs.
         @raise RoutingError: there is neither nft nor iptables.
         """
         wanted = self._settings.killSwitch if killSwitch is None else killSwitch
-        marks = tuple(dict.fromkeys((each.mark, each.mask) for each in (host or Host()).marks))
-        known, made = self._changes.get(wanted, ((), []))
-        if not made or marks != known:
-            made = [self._rules(wanted, marks), *made[1:]]
-            if len(made) == 1 and self._tools.path("busctl"):
-                made.append(resolved.ResolvedLink(self._tools, self._settings.tunName))
-            self._changes[wanted] = marks, made
-        return list(made)
+        marks = tuple(dict.fromkeys((each.mark, each.mask) for each in host.marks))
+        around = self._neighbourhood(host)
+        key = self._networks, marks, around
+        before, changes = self._changes.get(wanted, (None, []))
+        if before != key:
+            changes = [self._rules(wanted, marks, around), *changes[1:]]
+            if len(changes) == 1 and self._tools.path("busctl"):
+                changes.append(resolved.ResolvedLink(self._tools, self._settings.tunName))
+            self._changes[wanted] = key, changes
+        return list(changes)
+
+    def exclude(self, networks: Iterable[Network]) -> bool:
+        """
+        Leave DNS servers in these networks alone from the next call of L{changes} on.
+
+        @return: whether these are others than before.
+        """
+        collapsed = _collapsed(networks)
+        differ = collapsed != self._networks
+        self._networks = collapsed
+        return differ
 
     def switch(self, rules: Sequence[Rule], earlier: Sequence[Earlier]) -> list[IChange]:
         """
@@ -105,19 +126,35 @@ class Firewall:
     def _versions(self) -> tuple[int, ...]:
         return (4, 6) if self._hasIPv6 else (4,)
 
-    def _rules(self, killSwitch: bool, marks: Marks) -> IChange:
+    def _neighbourhood(self, host: Host) -> Neighbourhood:
+        if self._settings.lan == "proxy" or self._chosen() == _NFT or not host.uplinks:
+            # nft asks for the route itself.
+            return Neighbourhood(host.uplinks)
+        others = (each for each in host.interfaces if each.name not in host.uplinks)
+        behind = {network for each in others for network in each.networks}
+        return Neighbourhood(host.uplinks, tuple(sorted(behind)))
+
+    def _rules(self, killSwitch: bool, marks: Marks, around: Neighbourhood) -> IChange:
         device, tools = self._settings.tunName, self._tools
         chosen = self._settings.excludedProcesses
-        users, unknown = excludedUsers(chosen)
-        for name in unknown if not self._changes else ():
-            _log.warn("There is no user {name}, so none is excluded.", name=name)
-        exclusions = Exclusions(users, excludedGroups(chosen), marks)
+        exclusions = Exclusions(
+            self._excludedUsers(), excludedGroups(chosen), self._networks, marks
+        )
         cgroups = Cgroups(chosen, cgroupMount(self._mounts))
         variant = self._chosen()
         if variant == _NFT:
-            return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups)
+            return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups, around)
         versions = self._versions()
-        return iptables.IptablesChains(tools, device, exclusions, variant, versions, cgroups)
+        return iptables.IptablesChains(
+            tools, device, exclusions, variant, versions, cgroups, around
+        )
+
+    def _excludedUsers(self) -> tuple[int, ...]:
+        if self._users is None:
+            self._users, unknown = excludedUsers(self._settings.excludedProcesses)
+            for name in unknown:
+                _log.warn("There is no user {name}, so none is excluded.", name=name)
+        return self._users
 
 
 def firewallKinds(
@@ -157,6 +194,14 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
                     )
                 )
     return found
+
+
+def _collapsed(networks: Iterable[Network]) -> tuple[str, ...]:
+    """The same addresses as networks of which none overlaps another, which nft refuses."""
+    found = list(networks)
+    four = collapse_addresses([each for each in found if isinstance(each, IPv4Network)])
+    six = collapse_addresses([each for each in found if isinstance(each, IPv6Network)])
+    return tuple(map(str, (*four, *six)))
 
 
 def excludedGroups(chosen: tuple[Selector, ...]) -> tuple[str, ...]:

@@ -16,7 +16,15 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import CHAIN_PREFIX, Exclusions, FirewallRules, digest, keyIn
+from nanotun.routing.firewall.rules import (
+    ALONE,
+    CHAIN_PREFIX,
+    Exclusions,
+    FirewallRules,
+    Neighbourhood,
+    digest,
+    keyIn,
+)
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
 
@@ -102,6 +110,7 @@ class IptablesChains:
         variant: str,
         versions: Sequence[int],
         cgroups: Cgroups,
+        neighbourhood: Neighbourhood = ALONE,
         unconditional: bool = False,
     ) -> None:
         self._tools = tools
@@ -111,6 +120,7 @@ class IptablesChains:
         self._variant = variant
         self._versions = tuple(versions)
         self._cgroups = cgroups
+        self._neighbourhood = neighbourhood
         self._unconditional = unconditional
         self._withCgroups = True
         self._listing: list[str] = []
@@ -143,6 +153,7 @@ class IptablesChains:
             "variant": self._variant,
             "versions": list(self._versions),
             **self._exclusions.record(),
+            **self._neighbourhood.record(),
         }
 
     def apply(self) -> None:
@@ -218,9 +229,17 @@ class IptablesChains:
         return True
 
     def _base(self) -> FirewallRules:
-        key = digest(repr((self._device, self._variant, self._exclusions)))
-        excluded = self._exclusions
-        return FirewallRules(self._device, excluded.uids, key=key, marks=excluded.marks)
+        exclusions, neighbourhood = self._exclusions, self._neighbourhood
+        key = digest(repr((self._device, self._variant, exclusions, neighbourhood)))
+        return FirewallRules(
+            self._device,
+            exclusions.uids,
+            (),
+            key,
+            exclusions.networks,
+            *neighbourhood,
+            marks=exclusions.marks,
+        )
 
     def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()
@@ -263,7 +282,8 @@ def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Ip
     if variant not in VARIANTS or not set(versions) <= set(NAMES):
         raise ValueError(record)
     cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
-    return IptablesChains(tools, str(record["device"]), exclusions, variant, versions, cgroups)
+    device, neighbourhood = str(record["device"]), Neighbourhood.fromRecord(record)
+    return IptablesChains(tools, device, exclusions, variant, versions, cgroups, neighbourhood)
 
 
 def variantOf(tools: Tools) -> str:

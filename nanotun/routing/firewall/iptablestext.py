@@ -1,22 +1,24 @@
 """
 The rules for iptables-restore(8) with C{--noflush}, as text.
 
-They are in chains of our own.  Each chain of the kernel has one rule, the first, that
-jumps to ours.  Our rules are recognized by the chains' names alone.
+They are in chains of our own.  Each chain of the kernel has one rule that jumps to ours: the
+first, and where the destination changes the last, because the first program to change a
+connection's is the only one.  Our rules are recognized by the chains' names alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nanotun.addresses import DNS_PORT, LINK_LOCAL6, SOCKET_MARK
+from nanotun.addresses import DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
     CHAIN_PREFIX,
     FAMILIES,
     SERVER_PORTS,
     Family,
     FirewallRules,
+    ofFamily,
     signature,
 )
 
@@ -32,11 +34,16 @@ _PATH_LIMIT = 511
 
 
 class Jump(NamedTuple):
-    """A rule in a chain of the kernel that jumps to one of ours."""
+    """
+    A rule in a chain of the kernel that jumps to one of ours.
+
+    @ivar last: whether it comes after other programs' rules, instead of before.
+    """
 
     table: str
     hook: str
     chain: str
+    last: bool = False
 
     @property
     def rule(self) -> str:
@@ -48,8 +55,8 @@ JUMPS = (
     Jump("mangle", "PREROUTING", f"{CHAIN_PREFIX}ARRIVING"),
     Jump("mangle", "OUTPUT", f"{CHAIN_PREFIX}SENDING"),
     Jump("mangle", "POSTROUTING", f"{CHAIN_PREFIX}GUARD"),
-    Jump("nat", "OUTPUT", f"{CHAIN_PREFIX}DNS_SENT"),
-    Jump("nat", "PREROUTING", f"{CHAIN_PREFIX}DNS_FORWARDED"),
+    Jump("nat", "OUTPUT", f"{CHAIN_PREFIX}DNS_SENT", last=True),
+    Jump("nat", "PREROUTING", f"{CHAIN_PREFIX}DNS_FORWARDED", last=True),
     Jump("nat", "POSTROUTING", f"{CHAIN_PREFIX}SOURCE"),
 )
 TABLES = ("mangle", "nat")
@@ -98,7 +105,9 @@ def loading(rules: FirewallRules, version: int, present: dict[str, str]) -> str:
         lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
         lines += withoutJumps(present[table])
         lines += _rules(table, rules, family, signatureOf(rules))
-        lines += [f"-I {jump.rule}" for jump in JUMPS if jump.table == table]
+        lines += [
+            f"{'-A' if jump.last else '-I'} {jump.rule}" for jump in JUMPS if jump.table == table
+        ]
         lines.append("COMMIT")
     return "".join(f"{line}\n" for line in lines)
 
@@ -151,11 +160,12 @@ def _rules(table: str, rules: FirewallRules, family: Family, signed: str = "") -
         yield from _added("ARRIVING", _arriving(rules.device, family))
         yield from _added("SENDING", _sending(rules, family))
         yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
-        yield from _added("GUARD", _guarding(rules, signed))
+        yield from _added("GUARD", _guarding(rules, family, signed))
     else:
-        yield from _added("DNS_SENT", _redirecting("-o lo", rules, family))
-        local = "-m addrtype --dst-type LOCAL"
-        yield from _added("DNS_FORWARDED", _redirecting(local, rules, family))
+        left = rules.networks
+        yield from _added("DNS_SENT", _redirecting("-o lo", rules, family, left))
+        here, left = "-m addrtype --dst-type LOCAL", (*left, *rules.behind)
+        yield from _added("DNS_FORWARDED", _redirecting(here, rules, family, left))
         yield from _added("SOURCE", _sources(rules.device, family))
 
 
@@ -208,19 +218,32 @@ def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
     yield from _dns(f"-o lo {_SET}")
 
 
-def _guarding(rules: FirewallRules, signed: str) -> Iterator[str]:
+def _guarding(rules: FirewallRules, family: Family, signed: str) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
     yield from _ofOthers(rules)
     yield "-o lo -j RETURN"
     yield f"-o {rules.device} -m comment --comment {signed} -j RETURN"
+    # Before all exceptions: when the device is gone, the gateway is elsewhere.
+    yield from _dns(f"-d {family.own} -j DROP")
+    for network in ofFamily(rules.networks, family):
+        yield f"-d {network} -j RETURN"
+    for network in LOCAL_NETWORKS[family.version]:
+        yield f"-d {network} -m conntrack --ctstate DNAT -j RETURN"
+    # A forwarded packet has no socket.
+    for network in ofFamily(rules.behind, family):
+        yield f"-d {network} -m owner ! --socket-exists -j RETURN"
     yield from _dns("-j DROP")
 
 
-def _redirecting(ourselves: str, rules: FirewallRules, family: Family) -> Iterator[str]:
+def _redirecting(
+    ourselves: str, rules: FirewallRules, family: Family, left: Iterable[str]
+) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
     yield from _ofOthers(rules)
     yield f"{ourselves} -j RETURN"
     yield f"-d {family.own} -j RETURN"
+    for network in ofFamily(left, family):
+        yield f"-d {network} -j RETURN"
     yield from _dns(f"-j DNAT --to-destination {family.gateway}")
 
 
@@ -233,6 +256,8 @@ def _sources(device: str, family: Family) -> Iterator[str]:
     yield "-o lo -j RETURN"
     yield f"-o {device} -j RETURN"
     yield f"{_MARKED} -s {family.kernel} -j MASQUERADE"
+    # Its destination was changed after the route into the tunnel had been chosen.
+    yield f"-s {family.kernel} -m conntrack --ctstate DNAT -j MASQUERADE"
 
 
 def _quoted(text: str) -> str:

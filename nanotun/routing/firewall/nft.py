@@ -20,7 +20,15 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
-from nanotun.routing.firewall.rules import TABLE, Exclusions, FirewallRules, digest, keyIn
+from nanotun.routing.firewall.rules import (
+    ALONE,
+    TABLE,
+    Exclusions,
+    FirewallRules,
+    Neighbourhood,
+    digest,
+    keyIn,
+)
 from nanotun.routing.firewall.switchtext import SWITCH, nftText
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
 from nanotun.routing.interfaces import IChange
@@ -150,6 +158,7 @@ class NftTable:
         exclusions: Exclusions,
         killSwitch: bool,
         cgroups: Cgroups,
+        neighbourhood: Neighbourhood = ALONE,
         sleep: Callable[[float], None] = time.sleep,
         unconditional: bool = False,
     ) -> None:
@@ -158,6 +167,8 @@ class NftTable:
         self._exclusions = exclusions
         self._killSwitch = killSwitch
         self._cgroups = cgroups
+        # nft asks for the route itself: containers that come and go change nothing.
+        self._neighbourhood = neighbourhood._replace(behind=())
         self._sleep = sleep
         self._unconditional = unconditional
         self._listing = ""
@@ -179,6 +190,7 @@ class NftTable:
             "device": self._device,
             "killSwitch": self._killSwitch,
             **self._exclusions.record(),
+            **self._neighbourhood.record(),
         }
 
     def apply(self) -> None:
@@ -242,9 +254,17 @@ class NftTable:
         return True
 
     def _base(self) -> FirewallRules:
-        key = digest(repr((self._device, self._killSwitch, self._exclusions)))
-        excluded = self._exclusions
-        return FirewallRules(self._device, excluded.uids, key=key, marks=excluded.marks)
+        exclusions, uplinks = self._exclusions, self._neighbourhood.uplinks
+        key = digest(repr((self._device, self._killSwitch, exclusions, uplinks)))
+        return FirewallRules(
+            self._device,
+            exclusions.uids,
+            (),
+            key,
+            exclusions.networks,
+            *self._neighbourhood,
+            marks=exclusions.marks,
+        )
 
     def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()
@@ -292,7 +312,9 @@ def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Nft
     exclusions = Exclusions.fromRecord(record)
     cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
     loader = NftLoader(tools)
-    return NftTable(loader, str(record["device"]), exclusions, bool(record["killSwitch"]), cgroups)
+    device, killSwitch = str(record["device"]), bool(record["killSwitch"])
+    neighbourhood = Neighbourhood.fromRecord(record)
+    return NftTable(loader, device, exclusions, killSwitch, cgroups, neighbourhood)
 
 
 def works(tools: Tools) -> bool:
@@ -300,7 +322,7 @@ def works(tools: Tools) -> bool:
     nft = tools.path("nft")
     if not nft:
         return False
-    trial = tableText(FirewallRules("lo"), False, f"{TABLE}-trial")
+    trial = tableText(FirewallRules("lo", uplinks=("lo",)), False, f"{TABLE}-trial")
     trial += nftText((), (), "lo", f"{SWITCH}-trial")
     ran = tools.run([nft, "-c", "-f", "-"], trial)
     # Without root not even a dry run is permitted; the caller only wants to describe changes.

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nanotun.addresses import DNS_PORT, LINK_LOCAL6, SOCKET_MARK
+from nanotun.addresses import DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
     FAMILIES,
     SERVER_PORTS,
     TABLE,
     FirewallRules,
+    ofFamily,
     signature,
 )
 
 OWNER = "flags owner"  #: As nft lists it, too.
 
 _MARK = f"{SOCKET_MARK:#x}"
-_DNS = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
+_PORT = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
+#: TCP, and datagrams that begin like a query with one question (RFC 1035, section 4.1.1): QR
+#: and the opcode are 0, QDCOUNT is 1.  Nothing else is any business of the relay's.
+_DNS = (f"tcp dport {DNS_PORT}", f"udp dport {DNS_PORT} @th,80,5 0 @th,96,16 1")
+#: A packet of one of this machine's sockets; a forwarded one has no user.
+_SENT_HERE = "meta skuid 0-4294967295"
 
 #: Priorities: after connection tracking (-200), which the first two need, and before other
-#: programs' chains of the same kind.
+#: programs' chains of the same kind; but after those that change destinations (-100), since
+#: the first to change a connection's is the only one.
 _MANGLE = -151
-_DNAT = -101
+_DNAT = -99
 _SNAT = 99
 
 
@@ -72,24 +79,23 @@ def _body(rules: FirewallRules, owner: bool, signed: str | None = None) -> Itera
         yield OWNER
     signed = signatureOf(rules) if signed is None else signed
     elsewhere = f'!= {{ "lo", "{rules.device}" }}'
-    others = _ofOthers(rules)
-    guard = f'oifname {elsewhere} meta mark != {_MARK} {_DNS} counter drop comment "{signed}"'
     for name, hook, lines in (
         ("arriving", f"filter hook prerouting priority {_MANGLE}", _arriving(elsewhere)),
         ("sending", f"route hook output priority {_MANGLE}", _sending(rules)),
         ("uplink", "", (f"ct mark 0 ct mark set {_MARK}", f"meta mark set {_MARK} accept")),
-        ("dns-sent", f"nat hook output priority {_DNAT}", (*others, *_redirecting('oifname "lo"'))),
+        ("dns-sent", f"nat hook output priority {_DNAT}", _redirecting(rules, 'oifname "lo"')),
         (
             "dns-forwarded",
             f"nat hook prerouting priority {_DNAT}",
-            (*others, *_redirecting("fib daddr type local")),
+            _redirecting(rules, "fib daddr type local", *_toNeighbours(rules)),
         ),
         (
             "source",
             f"nat hook postrouting priority {_SNAT}",
             _sources(rules.device, elsewhere),
         ),
-        ("guard", "filter hook postrouting priority 0", (*others, guard)),
+        ("forwarded-on", "", (f"{_SENT_HERE} return", "accept")),
+        ("guard", "filter hook postrouting priority 0", _guarding(rules, signed)),
     ):
         yield from _chain(name, hook, lines)
 
@@ -137,27 +143,74 @@ def _sending(rules: FirewallRules) -> Iterator[str]:
     for group in rules.cgroups:
         if group.tool:
             yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
-    yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_DNS} drop'
+    yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_PORT} drop'
     # Another program may redirect it from the loopback to its server, say in a container.
-    yield f'oifname "lo" {_DNS} meta mark set {_MARK}'
+    yield f'oifname "lo" {_PORT} meta mark set {_MARK}'
 
 
-def _redirecting(ourselves: str) -> Iterator[str]:
+def _redirecting(rules: FirewallRules, ourselves: str, *others: str) -> Iterator[str]:
     yield f"meta mark {_MARK} accept"
+    yield from _ofOthers(rules)
     yield f"{ourselves} accept"
     for family in FAMILIES:
         yield f"{family.word} daddr {family.own} accept"
+    yield from _toExcluded(rules)
+    for each in others:
+        yield f"{each} accept"
     for family in FAMILIES:
-        yield (f"meta nfproto ipv{family.version} {_DNS} dnat {family.word} to {family.gateway}")
+        for match in _DNS:
+            target = f"dnat {family.word} to {family.gateway}"
+            yield f"meta nfproto ipv{family.version} {match} {target}"
+
+
+def _toExcluded(rules: FirewallRules) -> Iterator[str]:
+    for family in FAMILIES:
+        networks = ofFamily(rules.networks, family)
+        if networks:
+            yield f"{family.word} daddr {{ {', '.join(networks)} }} accept"
+
+
+def _toNeighbours(rules: FirewallRules) -> Iterator[str]:
+    """The match of packets whose route leads neither into the tunnel nor to an uplink."""
+    if rules.uplinks:
+        names = _quoted(rules.device, *rules.uplinks)
+        yield f"fib daddr . mark oif exists fib daddr . mark oifname != {names}"
+
+
+def _guarding(rules: FirewallRules, signed: str) -> Iterator[str]:
+    yield f'oifname {_quoted("lo", rules.device)} accept comment "{signed}"'
+    yield f"meta mark {_MARK} accept"
+    yield from _ofOthers(rules)
+    # Before all exceptions: when the device is gone, the gateway is elsewhere.
+    for family in FAMILIES:
+        for match in _DNS:
+            yield f"{family.word} daddr {family.own} {match} counter drop"
+    yield from _toExcluded(rules)
+    for family in FAMILIES:
+        networks = ", ".join(LOCAL_NETWORKS[family.version])
+        yield f"ct status dnat {family.word} daddr {{ {networks} }} accept"
+    if rules.uplinks:
+        yield f"oifname != {_quoted(*rules.uplinks)} jump forwarded-on"
+    for match in _DNS:
+        yield f"{match} counter drop"
 
 
 def _sources(device: str, elsewhere: str) -> Iterator[str]:
     for family in FAMILIES:
         # The relay answers only this machine, and never link-local addresses.
         yield (
-            f'oifname "{device}" ct status dnat {family.word} daddr {family.gateway} {_DNS} '
+            f'oifname "{device}" ct status dnat {family.word} daddr {family.gateway} {_PORT} '
             f"snat {family.word} to {family.kernel}"
         )
         yield (
             f"oifname {elsewhere} meta mark {_MARK} {family.word} saddr {family.kernel} masquerade"
         )
+    for family in FAMILIES:
+        # Its destination was changed after the route into the tunnel had been chosen.
+        changed = f"ct status dnat {family.word} saddr {family.kernel}"
+        yield f"oifname {elsewhere} {changed} masquerade"
+
+
+def _quoted(*names: str) -> str:
+    quoted = (f'"{name}"' for name in names)
+    return f"{{ {', '.join(quoted)} }}"

@@ -4,12 +4,18 @@ What the firewall does, as values.
 nft and iptables do the same:
 
  - DNS (port 53, UDP and TCP) of this machine and of machines behind it is redirected to
-   the gateway.  Exceptions are marked packets and queries to an address of this machine
-   itself: a server there, such as systemd-resolved on 127.0.0.53, sends its own queries to
-   the outside, and those are redirected.  DNS servers in local networks count as outside.
+   the gateway.  Exceptions are marked packets, the networks of excludedIPs, and queries to an
+   address of this machine itself: a server there, such as systemd-resolved on 127.0.0.53,
+   sends its own queries to the outside, and those are redirected.  For this machine's own
+   queries DNS servers in local networks count as outside; forwarded ones are left alone if
+   they go to another interface than the tunnel's and the uplinks.  With nft, a datagram that
+   does not begin like a query is left alone, too: the relay could not answer it.
+ - What another program's rules redirect stays redirected by those.  This is why ours come
+   after theirs.
  - DNS that leaves by another interface than the tunnel's nevertheless, because its socket
    is bound to that interface, is dropped.  The sender gets EPERM at once (UDP), or waits in
-   vain (TCP).
+   vain (TCP).  Of this machine's own queries only those pass that go to excludedIPs, or that
+   another program's rules have redirected to a local network.
  - DNS to a link-local address is dropped before it is sent, so that the sender tries its
    next server: the relay's answer could not reach such a socket.
  - Packets from outside to the gateway or to the tunnel's own address are dropped, so that
@@ -22,7 +28,8 @@ nft and iptables do the same:
    packet is a server's answer.
  - Another VPN's own packets, which have its mark, keep it, and are no DNS, whatever their port.
  - Packets of excluded users and cgroups are marked.  Their source address was chosen for
-   the route into the tunnel, and is replaced by that of the new route.
+   the route into the tunnel, and is replaced by that of the new route.  So is that of packets
+   which another program's rules take out of the tunnel.
 
 The changes are applied after the device has its addresses, and before the rules that send
 unmarked packets there.  So answers are marked before they could take the wrong route, and
@@ -35,6 +42,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6, OWN4, OWN6
@@ -96,6 +104,39 @@ class Cgroup(NamedTuple):
 Marks = tuple[tuple[int, int], ...]
 
 
+class Neighbourhood(NamedTuple):
+    """
+    Where forwarded queries may go.
+
+    @ivar uplinks: interfaces that lead to the Internet; empty if none is known, and then
+        every query is redirected.
+    @ivar behind: the networks that are connected to other interfaces; for iptables, which
+        cannot ask for a route.
+    """
+
+    uplinks: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"uplinks": list(self.uplinks), "behind": list(self.behind)}
+
+    @classmethod
+    def fromRecord(cls, record: dict[str, Any]) -> Neighbourhood:
+        """
+        The reverse of L{record}; a record of an earlier version has nothing of it.
+
+        @raise TypeError: the record is invalid.
+        """
+        return cls(
+            tuple(map(str, record.get("uplinks", ()))), tuple(map(str, record.get("behind", ())))
+        )
+
+
+#: Of a machine of which nothing is known.
+ALONE = Neighbourhood()
+
+
 class FirewallRules(NamedTuple):
     """
     The rules to load.
@@ -104,6 +145,9 @@ class FirewallRules(NamedTuple):
     @ivar uids: excluded users.
     @ivar cgroups: excluded groups.
     @ivar key: names the change that loads them: C{[0-9a-f]+}, or empty.
+    @ivar networks: those of excludedIPs, none inside another.
+    @ivar uplinks: see L{Neighbourhood}.
+    @ivar behind: see L{Neighbourhood}.
     @ivar marks: of other VPNs' own packets.
     """
 
@@ -111,7 +155,15 @@ class FirewallRules(NamedTuple):
     uids: tuple[int, ...] = ()
     cgroups: tuple[Cgroup, ...] = ()
     key: str = ""
+    networks: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
     marks: Marks = ()
+
+
+def ofFamily(networks: Iterable[str], family: Family) -> list[str]:
+    """The networks of one IP version."""
+    return [each for each in networks if (":" in each) == (family.version == 6)]
 
 
 #: The signature in a comment, which says whose rules these are, and which.
@@ -149,27 +201,34 @@ class Exclusions(NamedTuple):
     The exclusions that the kernel can match.
 
     @ivar selectors: of cgroups and units, as they are written.
+    @ivar networks: networks of excludedIPs, none inside another.
     @ivar marks: of other VPNs' own packets.
     """
 
     uids: tuple[int, ...] = ()
     selectors: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     marks: Marks = ()
 
     def record(self) -> dict[str, Any]:
         """In JSON's types."""
-        record = {"uids": list(self.uids), "selectors": list(self.selectors)}
-        return {**record, "marks": list(map(list, self.marks))} if self.marks else record
+        return {
+            "uids": list(self.uids),
+            "selectors": list(self.selectors),
+            "networks": list(self.networks),
+            "marks": list(map(list, self.marks)),
+        }
 
     @classmethod
     def fromRecord(cls, record: dict[str, Any]) -> Exclusions:
         """
-        The reverse of L{record}.
+        The reverse of L{record}; a record of an earlier version has no networks.
 
         @raise ValueError, TypeError, KeyError: the record is invalid.
         """
         return cls(
             tuple(map(int, record["uids"])),
             tuple(map(str, record["selectors"])),
+            tuple(map(str, record.get("networks", ()))),
             tuple((int(mark), int(mask)) for mark, mask in record.get("marks", ())),
         )

@@ -106,6 +106,7 @@ def run(runDir: str, last: int) -> None:
         lambda status: None,
         lambda: End.STOP,
         "",
+        lambda settings: False,
     )
     routes.start()
     steps.step()

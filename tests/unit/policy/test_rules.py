@@ -101,7 +101,7 @@ class RuleTests(SynchronousTestCase):
             ("tcp ::ffff:1.1.1.1:80", "REJECT host-only"),
             ("udp 1.1.1.1:53", "SERVE dns-override"),
             ("udp 192.168.1.1:53", "SERVE dns-override"),
-            ("udp 203.0.113.9:53", "SERVE dns-override"),
+            ("udp 203.0.113.9:53", "DIRECT excluded-ip"),
             ("tcp 1.1.1.1:53", "PROXY proxy"),
             ("tcp 1.1.1.1:445", "REJECT lan-only-port"),
             ("tcp 198.19.0.7:445", "REJECT lan-only-port"),

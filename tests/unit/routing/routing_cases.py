@@ -13,6 +13,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from nanotun.config.networks import Network
+from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
 from nanotun.interfaces import End
 from nanotun.routing.applied import Applied
@@ -173,6 +175,7 @@ class RoutesCase(RoutingCase):
     @ivar statuses: with which the daemon was ended.
     @ivar end: how the daemon ends.
     @ivar extra: what the firewall does.
+    @ivar excluded: the networks that it was told to leave alone.
     """
 
     def setUp(self) -> None:
@@ -183,6 +186,7 @@ class RoutesCase(RoutingCase):
         self.statuses: list[int] = []
         self.end = End.STOP
         self.extra = ["firewall"]
+        self.excluded: tuple[Network, ...] = ()
         self.monitor: FakeMonitor
 
     def routes(self, confirm: int = 0, **wishes: Any) -> Routes:
@@ -224,4 +228,10 @@ class RoutesCase(RoutingCase):
             self.statuses.append,
             lambda: self.end,
             "It stays closed.",
+            self.exclude,
         )
+
+    def exclude(self, settings: Settings) -> bool:
+        """What the firewall does with other settings; it had excluded nothing before."""
+        self.excluded = settings.excludedIPs
+        return bool(settings.excludedIPs)

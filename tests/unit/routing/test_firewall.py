@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
+
+from twisted.logger import capturedLogs
 
 from nanotun.config.keys import KEYS
 from nanotun.config.selectors import selectors
@@ -16,7 +19,7 @@ from nanotun.routing.firewall import (
 )
 from nanotun.routing.firewall.rules import keyIn, signature
 from nanotun.routing.interfaces import IChange
-from nanotun.routing.values import Host, Mark
+from nanotun.routing.values import Host, Interface, Mark
 from tests.unit.routing.firewall_cases import FirewallCase
 
 
@@ -128,9 +131,80 @@ class ChangesTests(FirewallCase):
                 "killSwitch": True,
                 "uids": [33],
                 "selectors": ["cgroup:/games", "unit:x.service"],
+                "marks": [],
+                "networks": [],
+                "uplinks": [],
+                "behind": [],
             },
         )
         self.assertIn("tun9", change.describe())
+
+    def test_uplinks(self) -> None:
+        """
+        Another uplink is another change, which takes the place of the old one.  With nft a
+        network behind is none; with iptables it is.
+        """
+        up, bridge = Interface("up0", ("192.168.1.0/24",)), Interface("br0", ("172.17.0.0/16",))
+        host = Host((up,), uplinks=("up0",))
+        for tool in ("nft", "iptables"):
+            firewall = self.firewall()
+            first = firewall.changes(None, host)[0]
+            self.assertIs(firewall.changes(None, host)[0], first)
+            more = firewall.changes(None, host._replace(interfaces=(up, bridge)))[0]
+            self.assertEqual(first.describe() == more.describe(), tool == "nft")
+            other = firewall.changes(None, host._replace(uplinks=("up0", "br0")))[0]
+            self.assertNotEqual(other.describe(), first.describe())
+            first.apply()
+            other.apply()
+            first.undo()
+            self.assertTrue(other.holds())
+            other.undo()
+            self.tools.nft.refused["chain"] = "Error: no"
+
+    def test_behind(self) -> None:
+        """With iptables, the networks behind are those of interfaces that are no uplinks."""
+        self.tools.nft.refused["chain"] = "Error: no"
+        host = Host(
+            (Interface("up0", ("192.168.1.0/24",)), Interface("br0", ("172.17.0.0/16",))),
+            uplinks=("up0",),
+        )
+
+        def behind(host: Host, lan: str = "direct") -> object:
+            return self.firewall(lan=lan).changes(None, host)[0].record()["behind"]
+
+        self.assertEqual(behind(host), ["172.17.0.0/16"])
+        self.assertEqual(behind(host._replace(uplinks=())), [])
+        # Queries to it would go into the tunnel.
+        self.assertEqual(behind(host, "proxy"), [])
+
+    def test_exclude(self) -> None:
+        """Networks of excludedIPs are put in force live; overlapping ones become one."""
+        firewall = self.firewall(excludedIPs="10.0.0.0/8, 2001:db8::/32, 10.1.0.0/16")
+        (change, _) = firewall.changes()
+        self.assertEqual(change.record()["networks"], ["10.0.0.0/8", "2001:db8::/32"])
+        same = [ip_network("2001:db8::/32"), ip_network("10.0.0.0/8")]
+        self.assertFalse(firewall.exclude(same))
+        self.assertIs(firewall.changes()[0], change)
+        self.assertTrue(firewall.exclude(same[:1]))
+        self.assertEqual(firewall.changes()[0].record()["networks"], ["2001:db8::/32"])
+
+    def test_unknownUser(self) -> None:
+        """A user who does not exist is told once, however often the rules change."""
+        firewall = self.firewall(excludedProcesses="uid:nobody.here")
+        with capturedLogs() as captured:
+            firewall.changes()
+            firewall.changes(None, Host(uplinks=("up0",)))
+        self.assertEqual(len(captured), 1)
+
+    def test_earlierRecord(self) -> None:
+        """A journal of an earlier version is read."""
+        record = {"device": "tun9", "killSwitch": True, "uids": [], "selectors": []}
+        change = firewallKinds(self.tools, self.mounts)["nft"](record)
+        self.assertEqual(change.record()["uplinks"], [])
+        more = {"variant": "", "versions": [4], **record}
+        self.assertEqual(
+            firewallKinds(self.tools, self.mounts)["iptables"](more).record()["networks"], []
+        )
 
     def test_kinds(self) -> None:
         """Each kind of change can be made from its record."""

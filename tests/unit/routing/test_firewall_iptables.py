@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.addresses import LOCAL_NETWORKS
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.iptables import IptablesChains, variantOf
 from nanotun.routing.firewall.iptablestext import JUMPS, TABLES, loading, removing, tablesOf
@@ -51,7 +52,32 @@ class TextTests(SynchronousTestCase):
         lines = self.chain("GUARD")
         self.assertEqual(lines[:2], ["-m mark --mark 0x6e74 -j RETURN", "-o lo -j RETURN"])
         self.assertTrue(lines[2].startswith("-o tun9 ") and lines[2].endswith(" -j RETURN"))
-        self.assertEqual(lines[3:], ["-p udp --dport 53 -j DROP", "-p tcp --dport 53 -j DROP"])
+        end = ["-p udp --dport 53 -j DROP", "-p tcp --dport 53 -j DROP"]
+        own = [f"{line[:17]} -d 198.18.0.0/15{line[17:]}" for line in end]
+        local = [f"-d {each} -m conntrack --ctstate DNAT -j RETURN" for each in LOCAL_NETWORKS[4]]
+        self.assertEqual(lines[3:], [*own, *local, *end])
+
+    def test_leftAlone(self) -> None:
+        """
+        Networks of excludedIPs are neither redirected nor guarded; those behind this machine
+        are not for forwarded queries.
+        """
+        rules = RULES._replace(
+            networks=("192.0.2.0/24", "2001:db8::/32"), behind=("172.17.0.0/16", "fd17::/64")
+        )
+        for version, excluded, behind in (
+            (4, "192.0.2.0/24", "172.17.0.0/16"),
+            (6, "2001:db8::/32", "fd17::/64"),
+        ):
+            sent, forwarded, guard = (
+                self.chain(name, version, rules) for name in ("DNS_SENT", "DNS_FORWARDED", "GUARD")
+            )
+            self.assertEqual(sent[3:-2], [f"-d {excluded} -j RETURN"])
+            self.assertEqual(
+                forwarded[3:-2], [f"-d {excluded} -j RETURN", f"-d {behind} -j RETURN"]
+            )
+            self.assertIn(f"-d {excluded} -j RETURN", guard)
+            self.assertEqual(guard[-3], f"-d {behind} -m owner ! --socket-exists -j RETURN")
 
     def test_marks(self) -> None:
         """
@@ -90,7 +116,8 @@ class TextTests(SynchronousTestCase):
         for part in loading(RULES, 4, EMPTY).split("*")[1:]:
             lines = part.splitlines()
             first = min(n for n, line in enumerate(lines) if line.startswith("-I "))
-            self.assertFalse([line for line in lines[first:] if line.startswith("-A ")])
+            ours = [n for n, line in enumerate(lines) if line.startswith("-A NANOTUN_")]
+            self.assertLess(max(ours), first)
             self.assertEqual((lines.count("COMMIT"), lines[-1]), (1, "COMMIT"))
 
     def test_again(self) -> None:
@@ -131,12 +158,16 @@ class IptablesTests(FirewallCase, ChangeContract):
         return repr([self.tools.iptables[version].lines for version in (4, 6)])
 
     def test_jumps(self) -> None:
-        """The kernel's chains jump to ours first, in both families."""
+        """The kernel's chains jump to ours first, but for DNS last, in both families."""
+        for rules in self.tools.iptables.values():
+            for table in TABLES:
+                hooks = {jump.hook for jump in JUMPS if jump.table == table}
+                rules.lines[table] = [f"-A {hook} -j X" for hook in sorted(hooks)]
         self.makeChange().apply()
         for rules in self.tools.iptables.values():
             for jump in JUMPS:
                 lines = [x for x in rules.lines[jump.table] if x.startswith(f"-A {jump.hook} ")]
-                self.assertEqual(lines[0], f"-A {jump.rule}")
+                self.assertEqual(lines.index(f"-A {jump.rule}"), int("DNS" in jump.chain))
 
     def test_flushed(self) -> None:
         """It does not hold if somebody has removed a jump to our chains, or one of our rules."""

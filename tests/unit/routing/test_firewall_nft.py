@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from ipaddress import ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.addresses import LOCAL_NETWORKS, OWN4
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import cgroups, nft
 from nanotun.routing.firewall.nft import NftLoader, NftTable, works
@@ -28,20 +30,43 @@ class TextTests(SynchronousTestCase):
 
     def test_redirect(self) -> None:
         """DNS of both families and protocols is redirected, but for marked and own packets."""
+        query = "udp dport 53 @th,80,5 0 @th,96,16 1"
         for name, ourselves in (
             ("dns-sent", 'oifname "lo" accept'),
             ("dns-forwarded", "fib daddr type local accept"),
         ):
             lines = self.chain(name)
+            self.assertIn("priority -99", lines[0])
             self.assertEqual(lines[1:3], ["meta mark 0x6e74 accept", ourselves])
             self.assertEqual(
-                lines[-2:],
+                lines[-4:],
                 [
-                    "meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to 198.18.0.1",
-                    "meta nfproto ipv6 meta l4proto { tcp, udp } th dport 53 "
-                    "dnat ip6 to fdfe:dcba:9876::1",
+                    "meta nfproto ipv4 tcp dport 53 dnat ip to 198.18.0.1",
+                    f"meta nfproto ipv4 {query} dnat ip to 198.18.0.1",
+                    "meta nfproto ipv6 tcp dport 53 dnat ip6 to fdfe:dcba:9876::1",
+                    f"meta nfproto ipv6 {query} dnat ip6 to fdfe:dcba:9876::1",
                 ],
             )
+
+    def test_toNeighbours(self) -> None:
+        """What goes to another interface than tunnel and uplinks is left alone, if one is known."""
+        line = (
+            "fib daddr . mark oif exists "
+            'fib daddr . mark oifname != { "tun9", "up0", "up1" } accept'
+        )
+        known = RULES._replace(uplinks=("up0", "up1"))
+        self.assertIn(line, self.chain("dns-forwarded", known))
+        self.assertNotIn(line, self.chain("dns-sent", known))
+        self.assertFalse([each for each in self.chain("dns-forwarded") if "oifname" in each])
+
+    def test_excludedNetworks(self) -> None:
+        """Networks of excludedIPs are neither redirected nor guarded."""
+        rules = RULES._replace(networks=("192.0.2.0/24", "10.0.0.1/32", "2001:db8::/32"))
+        for name in ("dns-sent", "dns-forwarded", "guard"):
+            lines = self.chain(name, rules)
+            four = lines.index("ip daddr { 192.0.2.0/24, 10.0.0.1/32 } accept")
+            self.assertEqual(lines[four + 1], "ip6 daddr { 2001:db8::/32 } accept")
+            self.assertFalse([each for each in lines[:four] if "dnat" in each])
 
     def test_neighboursAreNotServed(self) -> None:
         """A query to the gateway itself is not redirected, and so keeps its source."""
@@ -49,16 +74,27 @@ class TextTests(SynchronousTestCase):
             self.assertIn(line, self.chain("dns-forwarded"))
         for line in self.chain("source")[1:]:
             self.assertTrue("ct status dnat" in line or "meta mark 0x6e74" in line)
+        # The guard lets redirected packets to local networks pass, and drops these before.
+        for network in LOCAL_NETWORKS[4]:
+            self.assertFalse(ip_network(OWN4).overlaps(ip_network(network)))
+        self.assertEqual(LOCAL_NETWORKS[6], ("fc00::/7",))
 
     def test_guard(self) -> None:
         """Unmarked DNS leaves by the tunnel and the loopback only."""
-        (_, line) = self.chain("guard")
-        self.assertTrue(
-            line.startswith(
-                'oifname != { "lo", "tun9" } meta mark != 0x6e74 '
-                "meta l4proto { tcp, udp } th dport 53 counter drop"
-            )
-        )
+        query = "udp dport 53 @th,80,5 0 @th,96,16 1"
+        own = [
+            f"{network} {match} counter drop"
+            for network in ("ip daddr 198.18.0.0/15", "ip6 daddr fdfe:dcba:9876::/48")
+            for match in ("tcp dport 53", query)
+        ]
+        lines = self.chain("guard")
+        self.assertTrue(lines[1].startswith('oifname { "lo", "tun9" } accept comment "nanotun-'))
+        self.assertEqual(lines[2:7], ["meta mark 0x6e74 accept", *own])
+        self.assertEqual([line[:15] for line in lines[7:9]], ["ct status dnat "] * 2)
+        self.assertEqual(lines[9:], ["tcp dport 53 counter drop", f"{query} counter drop"])
+        lines = self.chain("guard", RULES._replace(uplinks=("up0",)))
+        self.assertEqual(lines[9], 'oifname != { "up0" } jump forwarded-on')
+        self.assertEqual(self.chain("forwarded-on"), ["meta skuid 0-4294967295 return", "accept"])
 
     def test_excluded(self) -> None:
         """Users and groups are marked; a group outside of nft's folder is left out."""
@@ -117,8 +153,10 @@ class TextTests(SynchronousTestCase):
             FirewallRules("tun8", (5,)),
             FirewallRules("tun9", (6,)),
             RULES._replace(cgroups=again),
+            RULES._replace(uplinks=("up0",)),
+            RULES._replace(networks=("192.0.2.0/24",)),
         ]
-        self.assertEqual(len({signatureOf(each) for each in [RULES, *others]}), 4)
+        self.assertEqual(len({signatureOf(each) for each in [RULES, *others]}), 6)
         self.assertEqual(signatureOf(RULES), signatureOf(FirewallRules(*RULES)))
         self.assertIn(signatureOf(RULES), tableText(RULES, False))
 

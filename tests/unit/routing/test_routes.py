@@ -18,9 +18,10 @@ from nanotun.routing.values import FIRST, Earlier, Interface, Others
 from tests.unit.routing.routing_cases import TUNNEL, UPLINK, RoutesCase
 
 
-def settings(*proxies: str) -> Settings:
-    """Settings with these proxies."""
-    return makeSettings({"proxy": Given(list(proxies), "file")}, {}, "file")
+def settings(*proxies: str, **values: object) -> Settings:
+    """Settings with these proxies and values."""
+    given = {"proxy": list(proxies), **values}
+    return makeSettings({name: Given(each, "file") for name, each in given.items()}, {}, "file")
 
 
 class RoutesTests(RoutesCase):
@@ -448,4 +449,16 @@ class ProxiesTests(RoutesCase):
             routes.configure(settings(proxy))
         self.clock.advance(SETTLE)
         self.assertEqual(self.proxies(), ["9.9.9.9/32"])
+        routes.stop()
+
+    def test_excluded(self) -> None:
+        """Other networks of excludedIPs are told to the firewall, whose rules follow at once."""
+        routes = self.routes()
+        routes.start()
+        self.clock.advance(SETTLE)
+        self.extra = ["other firewall"]
+        routes.configure(settings("http://proxy.example", excludedIPs="192.0.2.0/24"))
+        self.clock.advance(SETTLE)
+        self.assertEqual([str(each) for each in self.excluded], ["192.0.2.0/24"])
+        self.assertEqual(self.there, ["other firewall"])
         routes.stop()
