@@ -226,8 +226,9 @@ int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags, void 
  * -ENOENT: no such flow waits.  -EBADF: no such association, or one that belongs to
  * another source, or with its name to another address; the flow still waits.  -EINVAL:
  * to, with an association that has a name.
- * -EEXIST: the association is shared and has a query like this one under way; the
- * flow still waits. */
+ * -EEXIST: the association is shared and cannot tell the replies to this flow's
+ * datagrams from others': they are no queries, or one like this is under way; the flow
+ * still waits. */
 int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_datagram *to);
 
 /* Ends an association without an event.  Its flows become requests again with

@@ -81,8 +81,8 @@ class IDatagramFlowRequest(Interface):
             replies look as if from the flow's destination.
         @return: false if the association cannot take this flow, because it has ended,
             belongs to another source, or to another address by its name, or because it is
-            shared and carries an unanswered query with the same id to the same server.  The
-            request still waits then.
+            shared and cannot tell the replies from others': the datagrams are no DNS queries,
+            or one is like an unanswered query.  The request still waits then.
         """
 
     def serve() -> None:

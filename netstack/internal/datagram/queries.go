@@ -10,7 +10,8 @@ import (
 // A shared association carries DNS queries of many sources, because a leg for each
 // would cost the proxy a connection. Replies are told apart by their sender and the
 // DNS id. Queries are not changed; two queries whose replies could not be told
-// apart do not share an association.
+// apart do not share an association. What is no query does not either: what its
+// replies begin with is not known.
 
 const (
 	// queryLife is how long a query waits for its reply, in milliseconds: no
@@ -52,8 +53,14 @@ type queries struct {
 	order list.List // the oldest first
 }
 
+// isQuery tells whether a payload begins like a query with one question: only its
+// reply can be told by the id.
+func isQuery(p []byte) bool {
+	return len(p) >= dnsHeader && p[2]&0xf8 == 0 && binary.BigEndian.Uint16(p[4:]) == 1
+}
+
 func queryOf(f *flow, payload []byte) (queryKey, bool) {
-	if len(payload) < dnsHeader {
+	if !isQuery(payload) {
 		return queryKey{}, false
 	}
 	return queryKey{f.to, binary.BigEndian.Uint16(payload)}, true
@@ -64,7 +71,7 @@ func queryOf(f *flow, payload []byte) (queryKey, bool) {
 func (t *Table) isFree(a *Association, f *flow, payload []byte) bool {
 	k, ok := queryOf(f, payload)
 	if !ok {
-		return true
+		return false
 	}
 	q := a.queries.byKey[k]
 	return q == nil || q.source == f.key.source || q.over(t.now.Load())
@@ -78,8 +85,7 @@ func (t *Table) takes(f *flow, payload []byte, segment int) bool {
 	return all
 }
 
-// expect notes a query. Any other datagram is sent without a note. Called with mu
-// held.
+// expect notes a query, which is free. Called with mu held.
 func (t *Table) expect(f *flow, payload []byte) {
 	a := f.association
 	k, ok := queryOf(f, payload)

@@ -19,7 +19,7 @@ func (a asking) flow(source, destination string) *flow {
 	return &flow{key: key{end(source), end(destination)}, to: end(destination), association: a.a}
 }
 
-func dns(id uint16) []byte { return []byte{byte(id >> 8), byte(id), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} }
+func dns(id uint16) []byte { return []byte{byte(id >> 8), byte(id), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0} }
 
 // ask notes a query if it can be told apart from others.
 func (a asking) ask(f *flow, payload []byte) bool {
@@ -64,9 +64,28 @@ func TestAsker(t *testing.T) {
 	}
 	for size := range dnsHeader {
 		before := len(a.a.queries.byKey)
-		if a.who("203.0.113.7:53", dns(7)[:size]) != 0 || !a.ask(one, dns(7)[:size]) || len(a.a.queries.byKey) != before {
+		if a.who("203.0.113.7:53", dns(7)[:size]) != 0 || a.ask(one, dns(7)[:size]) || len(a.a.queries.byKey) != before {
 			t.Errorf("%d bytes are no DNS header", size)
 		}
+	}
+}
+
+// What does not begin like a query with one question is not taken.
+func TestIsQuery(t *testing.T) {
+	a := newAsking()
+	one := a.flow("198.18.0.2:1", "203.0.113.7:53")
+	update, answer, none, two := dns(1), dns(2), dns(3), dns(4)
+	update[2], answer[2], none[5], two[5] = 0x28, 0x80, 0, 2
+	wireguard := append([]byte{1, 0, 0, 0}, make([]byte, 144)...)
+	for _, p := range [][]byte{update, answer, none, two, wireguard, {}} {
+		if a.ask(one, p) || len(a.a.queries.byKey) != 0 {
+			t.Errorf("% x is taken", p)
+		}
+	}
+	recursive := dns(5)
+	recursive[2] = 1
+	if !a.ask(one, recursive) || !a.ask(one, append(dns(6), "more"...)) {
+		t.Error("a query is not taken")
 	}
 }
 

@@ -109,6 +109,37 @@ func TestSharedLegTwoAlike(t *testing.T) {
 	})
 }
 
+// What is no query does not go by a shared leg, not even in the middle of a flow: it
+// waits on, and goes by a leg of its own, whose replies may be anything.
+func TestSharedLegNoQuery(t *testing.T) {
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		w := newWorld(t, v)
+		p, o := newPlayer(w), newOutside(t)
+		server := netip.AddrPortFrom(v.far(), 53)
+		app := func(i int) netip.AddrPort { return netip.AddrPortFrom(v.app(), uint16(5000+i)) }
+		shared := w.associate(o.relayLeg(), datagram.Socks5, true)
+		must(t, p.sharedFlow(shared, app(1), server, 7))
+		o.read()
+		odd := append([]byte{1, 0, 0, 0}, make([]byte, 144)...)
+		for i := range 2 {
+			request := p.datagramFlow(app(i), server, odd)
+			o.silence()
+			if err := w.attach(request.Flow, shared); err != unix.EEXIST {
+				t.Errorf("the shared leg: %v", err)
+			}
+			must(t, w.attach(request.Flow, w.associate(o.relayLeg(), datagram.Socks5, false)))
+			b, leg := o.read()
+			if !bytes.Equal(b, framed(server, odd)) {
+				t.Errorf("% x", b)
+			}
+			o.write(framed(server, []byte("hello")), leg)
+			if g := p.datagram(); g.destination != app(i) || string(g.payload) != "hello" {
+				t.Errorf("%+v", g)
+			}
+		}
+	})
+}
+
 // What nobody asked for is dropped and counted: another id, another sender, no
 // DNS header.
 func TestSharedLegUnknownReplies(t *testing.T) {
