@@ -8,7 +8,7 @@ lost.
 What a change means::
 
     another way to the Internet,    what was learned of servers and proxies is forgotten, and
-    or an address has left          connections that wait are opened anew
+    or another address of ours      connections that wait are opened anew
     a leg for datagrams would       its association ends, and its flows go on by another one
     send by another interface now
     a connection's own address      the connection ends, unless there is no way at all to its
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from socket import AF_INET, AF_INET6
 from typing import Any, Protocol
 
 from twisted.internet.task import LoopingCall
@@ -34,7 +35,7 @@ from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
 from nanotun.linux.departed import GONE_FOR, Departed
 from nanotun.linux.network import nextHops
-from nanotun.linux.sources import LegRoute, Sources
+from nanotun.linux.sources import LegRoute, Sources, sourceTo
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
@@ -54,13 +55,20 @@ def sinceBoot() -> float:
 
 def waysOut(settings: Settings) -> frozenset[object]:
     """
-    Where packets of nanotun's leave: the interfaces, and the gateways there.
+    Where packets of nanotun's leave: the interfaces, the gateways there, and the addresses that
+    they are sent from; empty if there is no way out.
 
     @raise OSError: the kernel does not answer.
     """
     servers = (server.host for server in settings.dns)
-    hosts = [*filter(isAddress, proxyHosts(settings)), *servers, SOMEWHERE4, SOMEWHERE6]
-    return frozenset(nextHops(dict.fromkeys(hosts), SOCKET_MARK))
+    hosts = dict.fromkeys(
+        [*filter(isAddress, proxyHosts(settings)), *servers, SOMEWHERE4, SOMEWHERE6]
+    )
+    # Any port will do.
+    sources = {
+        sourceTo((host, 9), AF_INET6 if ":" in host else AF_INET, openDatagram) for host in hosts
+    }
+    return frozenset(nextHops(hosts, SOCKET_MARK)) | (sources - {""})
 
 
 class Movable(Protocol):
@@ -170,10 +178,10 @@ class NetworkWatch:
 
     def _look(self, heard: bool) -> None:
         slept = self._hasSlept()
-        left = self._departed.look()
+        self._departed.look()
         ways = frozenset(self._readWays())
         # While there is no way out, nothing can be done; and it may be the old one that returns.
-        another = slept or (bool(ways) and (left or ways != self._ways))
+        another = slept or (bool(ways) and ways != self._ways)
         self._ways = ways
         if another:
             self._moved()

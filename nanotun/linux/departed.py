@@ -70,25 +70,22 @@ class Departed:
         self._missing: dict[str, float] = {}
         self._able = True
 
-    def look(self) -> bool:
+    def look(self) -> None:
         """
         Look at the addresses, and end what has to end.
 
-        @return: whether an address has left since the last look.
         @raise OSError: the kernel does not answer.
         """
         now = self._seconds()
         own = frozenset(self._own())
-        left = self._known - own
+        self._missing.update(dict.fromkeys(self._known - own, now))
         self._known = own
-        self._missing.update(dict.fromkeys(left, now))
         for host, since in list(self._missing.items()):
             if host in own or now - since > MEMORY:
                 del self._missing[host]
         due = {host for host, since in self._missing.items() if now - since >= GONE_FOR}
         if due and self._able:
             self._end(due)
-        return bool(left)
 
     @property
     def waits(self) -> bool:

@@ -40,6 +40,21 @@ def legRoute(fd: int) -> LegRoute | None:
         asked.detach()
 
 
+def sourceTo(peer: tuple[Any, ...], family: int, makeSocket: Callable[[int], socket.socket]) -> str:
+    """
+    The address that the kernel would send from; empty if there is no way.  Nothing is sent.
+
+    @param peer: as L{socket.socket.connect} takes it.
+    @param makeSocket: from the address family to a marked UDP socket.
+    """
+    try:
+        with makeSocket(family) as asked:
+            asked.connect(peer)
+            return str(asked.getsockname()[0])
+    except (OSError, UpstreamError):
+        return ""
+
+
 class Sources:
     """
     The addresses that the kernel would send from now.  For one look at the network: each peer
@@ -70,7 +85,7 @@ class Sources:
         key = (route.family, *route.peer)
         chosen = self._chosen.get(key)
         if chosen is None:
-            chosen = self._chosen[key] = self._choice(route)
+            chosen = self._chosen[key] = sourceTo(route.peer, route.family, self._makeSocket)
         if chosen in ("", route.local):
             return False
         if self._links is None:
@@ -78,12 +93,3 @@ class Sources:
             for address in self._read():
                 self._links.setdefault(address.host, set()).add(address.link)
         return not self._links.get(route.local, set()) & self._links.get(chosen, set())
-
-    def _choice(self, route: LegRoute) -> str:
-        """The kernel's choice; empty if there is no way."""
-        try:
-            with self._makeSocket(route.family) as asked:
-                asked.connect(route.peer)
-                return str(asked.getsockname()[0])
-        except (OSError, UpstreamError):
-            return ""

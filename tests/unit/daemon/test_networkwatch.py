@@ -75,17 +75,15 @@ class FakeDeparted:
     """Says what a test wants."""
 
     def __init__(self) -> None:
-        self.left = False
         self.waits = False
         self.refuses: OSError | None = None
         self.looks = 0
 
-    def look(self) -> bool:
+    def look(self) -> None:
         """Note it."""
         self.looks += 1
         if self.refuses is not None:
             raise self.refuses
-        return self.left
 
 
 #: A leg that leads nowhere any more, and one that is well.
@@ -246,12 +244,6 @@ class MoveTests(NetworkWatchCase):
         self.change()
         self.assertEqual(self.moves, 1)
 
-    def test_addressLeft(self) -> None:
-        """That an address has left renews everything, too."""
-        self.departed.left = True
-        self.change()
-        self.assertEqual((self.moves, self.associations.calls), (1, [(True, False, True)]))
-
     def test_departing(self) -> None:
         """While an address is missing there is a look in time for its connections to end."""
         self.departed.waits = True
@@ -311,15 +303,23 @@ class WaysTests(SynchronousTestCase):
             return [NextHop(2, "192.0.2.1")] * len(asked)
 
         self.patch(networkwatch, "nextHops", nextHops)
+        self.patch(networkwatch, "sourceTo", lambda peer, family, make: self.source)
+        self.source = "192.0.2.9"
         flags = {"proxy": "socks5://192.0.2.7", "dns": "192.0.2.53"}
         values = {name: flagValue(KEYS[name], text) for name, text in flags.items()}
         ways = waysOut(makeSettings({}, values, None))
-        self.assertEqual(ways, {NextHop(2, "192.0.2.1")})
+        self.assertEqual(ways, {NextHop(2, "192.0.2.1"), "192.0.2.9"})
         self.assertEqual(asked, ["192.0.2.7", "192.0.2.53", "8.8.8.8", "2001:4860:4860::8888"])
         asked.clear()
         named = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "socks5://p.test")}, None)
         waysOut(named)
         self.assertNotIn("p.test", asked)
+        # Another address of ours makes another way.
+        self.source = "192.0.2.10"
+        self.assertNotEqual(waysOut(named), ways)
+        self.patch(networkwatch, "nextHops", lambda hosts, mark: [])
+        self.source = ""
+        self.assertEqual(waysOut(named), frozenset())
 
     def test_sinceBoot(self) -> None:
         """The clock that tells of a sleep runs."""
