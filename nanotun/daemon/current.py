@@ -17,7 +17,7 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.owners.recorder import Recorder
-from nanotun.policy.judge import Judge, rulesFor, runsLocally
+from nanotun.policy.judge import Carries, Judge, rulesFor, runsLocally
 
 
 class Current(NamedTuple):
@@ -71,12 +71,14 @@ def makeJudge(
     gateway: Gateway,
     marked: MarkedRoute,
     inCell: bool = False,
+    carrier: Carries = lambda flow: None,
 ) -> Judge:
     """
     What decides about flows under these settings.
 
     @param gateway: knows this machine's addresses.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
+    @param carrier: see L{Judge}.
     """
     return Judge(
         settings,
@@ -88,4 +90,5 @@ def makeJudge(
         ConnectedNetworks(settings.tunName, time.monotonic).holds,
         inCell,
         tuple if owners is None else lambda: owners.hops.hops,
+        carrier,
     )

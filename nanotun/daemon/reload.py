@@ -189,7 +189,8 @@ class Live:
             self._marked.leadsIn,
         )
         owners = ownersFor(settings, self._reactor, self.recorder, before)
-        judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked)
+        carrier = self.current.judge.carrier
+        judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked, carrier=carrier)
         return Current(settings, upstreams, owners, judge)
 
     def _takeOver(self, settings: Settings) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ from nanotun.daemon.requests import (
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.upstreams import Upstreams, noticesOf
+from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
@@ -87,6 +88,7 @@ class Tunnel(NamedTuple):
     router: FlowRouter
     device: TunnelDevice
     recorder: Recorder
+    vpn: VpnWatch | None
 
 
 def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: bool) -> Tunnel:
@@ -121,7 +123,10 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     gateway.configure(settings, upstreams.ways)
-    judge = makeJudge(settings, upstreams, owners, gateway, marked, inCell)
+    # No packet of another VPN's comes from a cell.
+    vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
+    carrier = (lambda flow: None) if vpn is None else vpn.carrier
+    judge = makeJudge(settings, upstreams, owners, gateway, marked, inCell, carrier)
     router = FlowRouter(
         judge,
         upstreams.upstream,
@@ -135,7 +140,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
     )
     device = TunnelDevice(settings, opener)
     current = Current(settings, upstreams, owners, judge)
-    return Tunnel(marked, engine, gateway, current, router, device, recorder)
+    return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
 
 
 def makeService(options: Options) -> IService:
@@ -150,7 +155,7 @@ def makeService(options: Options) -> IService:
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
     tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, inCell=False)
-    marked, engine, gateway, current, router, device, recorder = tunnel
+    marked, engine, gateway, current, router, device, recorder, vpn = tunnel
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
     ending = makeEnding(os.environ)
@@ -222,7 +227,8 @@ def makeService(options: Options) -> IService:
         moved,
     )
     # The watch is stopped after the routes: without them nothing needs it.
-    after = (watch, *routing, control, notifier)
+    besides = () if vpn is None else (vpn,)
+    after = (watch, *routing, *besides, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),
@@ -264,7 +270,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     reactor = steadyReactor()
     settings = options.settings
     tunnel = makeTunnel(settings, opener, reactor, inCell=True)
-    marked, engine, gateway, current, router, device, _ = tunnel
+    marked, engine, gateway, current, router, device, *_ = tunnel
     root = MultiService()
     context = UpstreamContext(
         reactor,

@@ -58,7 +58,7 @@ class MarkedRoute:
         self._makeSocket = makeSocket
         self._socket: Any = None
         self._sequence = 0
-        self._known: dict[str, tuple[bool, float]] = {}
+        self._known: dict[str, tuple[int, float]] = {}
 
     def start(self) -> None:
         """See L{IPart.start}.  If the socket cannot be opened now, the first question tries."""
@@ -77,16 +77,29 @@ class MarkedRoute:
 
         @param host: a literal address.
         """
-        now = self._seconds()
-        known, asked = self._known.get(host, (False, -MAX_AGE))
-        if asked <= now < asked + MAX_AGE:
-            return known
         try:
             index = socket.if_nametoindex(self._device)
         except OSError:
             return False
+        return self.interfaceTo(host) == index
+
+    def forget(self) -> None:
+        """Routes have changed: ask the kernel anew."""
+        self._known.clear()
+
+    def interfaceTo(self, host: str) -> int:
+        """
+        The index of the interface by which a marked packet to an address leaves; 0 where there
+        is no route, or that cannot be found out.  Never raises.
+
+        @param host: a literal address.
+        """
+        now = self._seconds()
+        known, asked = self._known.get(host, (0, -MAX_AGE))
+        if asked <= now < asked + MAX_AGE:
+            return known
         try:
-            known = self._interfaceTo(host) == index
+            known = self._ask(host)
         except OSError as error:
             if not self.failures:
                 self._log.warn(
@@ -97,7 +110,7 @@ class MarkedRoute:
                 )
             self.failures += 1
             self._close()
-            return False
+            return 0
         if len(self._known) >= LIMIT:
             self._known.clear()
         self._known[host] = known, now
@@ -108,7 +121,7 @@ class MarkedRoute:
         if opened is not None:
             opened.close()
 
-    def _interfaceTo(self, host: str) -> int:
+    def _ask(self, host: str) -> int:
         """
         The index of the interface that a packet leaves by; 0 where there is no route.
 

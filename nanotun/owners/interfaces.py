@@ -73,6 +73,12 @@ class IProcesses(Interface):
     def socketAt(pid: int, descriptor: int) -> int:
         """The inode of the socket at a descriptor, or 0 if it is no socket."""
 
+    def devicesAt(pid: int) -> frozenset[str]:
+        """
+        The names of the TUN devices that a process of our network namespace has open; none if it
+        has ended.
+        """
+
     def ownAddresses() -> frozenset[str]:
         """This machine's addresses, in their canonical text form."""
 

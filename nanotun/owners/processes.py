@@ -35,6 +35,10 @@ _UIDS = re.compile(rb"^Uid:\t(\d+)\t(\d+)\t(\d+)\t", re.MULTILINE)
 
 _CGROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
 
+#: What a descriptor of a TUN device is open to, and how its fdinfo names the device.
+_TUN = "/dev/net/tun"
+_DEVICE = re.compile(r"^iff:\s*(\S+)$", re.MULTILINE)
+
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 
 
@@ -162,9 +166,29 @@ class ProcProcesses:
             return 0
         return int(link[8:-1]) if link.startswith("socket:[") else 0
 
+    def devicesAt(self, pid: int) -> frozenset[str]:
+        """See L{IProcesses.devicesAt}."""
+        found = set()
+        try:
+            for descriptor in self.descriptors(pid):
+                if os.readlink(f"{self._root}/{pid}/fd/{descriptor}") == _TUN:
+                    text = self._read(f"{pid}/fdinfo/{descriptor}").decode("utf-8", "replace")
+                    found.update(_DEVICE.findall(text))
+            if found and not self._isNear(pid):
+                found.clear()
+        except OSError:
+            # It has just closed one, or ended.
+            return frozenset(found)
+        return frozenset(found)
+
     def ownAddresses(self) -> frozenset[str]:
         """See L{IProcesses.ownAddresses}."""
         return frozenset(address.host for address in addresses())
+
+    def _isNear(self, pid: int) -> bool:
+        """Whether a process is in our network namespace."""
+        mine, its = (os.stat(f"{self._root}/{each}/ns/net") for each in ("self", pid))
+        return (mine.st_dev, mine.st_ino) == (its.st_dev, its.st_ino)
 
     def _read(self, name: str) -> bytes:
         file = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -10,6 +10,9 @@ packets leads into the device, the flow would come back as a new one.  Then
 
 The same holds for the proxy itself: if the route to it leads into the device, no flow
 can leave, and each attempt comes back.
+
+If another VPN has the default route, the proxy is reached through it.  The VPN's own flows, to a
+server that it has routed past itself, are sent past the tunnel: proxied, they would come back.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from copy import copy
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -89,12 +93,28 @@ def rulesFor(
     )
 
 
+class Carrier(NamedTuple):
+    """
+    A process that carries another VPN.
+
+    @ivar device: the VPN's.
+    """
+
+    owner: Owner
+    device: str
+
+
+Carries: TypeAlias = "Callable[[Flow], Carrier | Deferred[Carrier | None] | None]"
+
+
 @implementer(IJudge)
 class Judge:
     """
     The judge of one configuration.
 
     @ivar rules: the L{Rules}.
+    @ivar carrier: whose flow it is, if it is one of another VPN's own to a server that the VPN
+        has routed past itself; asked about flows of this machine.
     @param owners: asked where a rule is about processes; L{None} where no flow's process
         can be found.
     @param isLocal: whether a literal address is one of this machine's.
@@ -118,6 +138,7 @@ class Judge:
         isConnected: Callable[[str], bool] = lambda host: False,
         inCell: bool = False,
         passedOn: Callable[[], Container[str]] = tuple,
+        carrier: Carries = lambda flow: None,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
         literal = frozenset(_canonical(proxy.host) for proxy in settings.proxy)
@@ -132,6 +153,7 @@ class Judge:
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn
+        self.carrier = carrier
         self._device = settings.tunName
         self._proxies = {
             Endpoint(_canonical(proxy.host), proxy.port): proxy for proxy in settings.proxy
@@ -155,10 +177,35 @@ class Judge:
         other = copy(self)
         other._told = set()
         other._owners = owners if self.rules.needsOwner else None
+        other.carrier = lambda flow: None
         return other
 
     def judge(self, flow: Flow) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
+        decided = self._judge(flow)
+        if isinstance(decided, Deferred):
+            return decided.addCallback(lambda decision: self._pastVpn(flow, decision))
+        return self._pastVpn(flow, decided)
+
+    def _pastVpn(self, flow: Flow, decision: Decision) -> Decision | Deferred[Decision]:
+        """Change a decision if its flow is another VPN's own."""
+        if decision.rule != "proxy" or not self._isLocal(flow.source.host):
+            return decision
+
+        def decide(found: Carrier | None) -> Decision:
+            if found is None:
+                return decision
+            reason = (
+                f"{named(found.owner)} carries the VPN {found.device}, which routes "
+                f"{flow.destination.host} past itself"
+            )
+            return Decision(Verdict.DIRECT, "vpn", reason, found.owner)
+
+        carrier = self.carrier(flow)
+        return carrier.addCallback(decide) if isinstance(carrier, Deferred) else decide(carrier)
+
+    def _judge(self, flow: Flow) -> Decision | Deferred[Decision]:
+        """Decide by the rules, by owners, and by the routes."""
         decision = self.rules.decide(flow, self._isLocal)
         # It would be proxied, so ask first whether its process is excluded.
         routed = decision.rule == "reserved" and self._leadsIn(flow.destination.host)

@@ -55,6 +55,7 @@ OUTCOMES = {
     "reserved-routed": "reserved addresses that somebody has routed into the tunnel",
     "no-way": "flows past the tunnel whose route leads into it",
     "loop": "flows that would come back for ever",
+    "vpn": "another VPN's own packets",
 }
 
 _PROXY = Decision(Verdict.PROXY, "proxy", "no other rule applies")

@@ -27,6 +27,7 @@ class FakeProcesses:
     @ivar now: seconds since this machine's start.
     @ivar table: the processes, by pid.
     @ivar files: for each pid, the inodes of its sockets by descriptor; 0 for other files.
+    @ivar devices: the result of L{devicesAt}, by pid.
     @ivar busy: the pids of processes that run all the time.
     @ivar lines: the processes' command lines, by pid.
     @ivar ran: how many turns on a processor a process had, by pid.
@@ -43,6 +44,7 @@ class FakeProcesses:
         self.looks: list[int] = []
         self.addresses = frozenset({"127.0.0.1", "::1"})
         self.failure: OSError | None = None
+        self.devices: dict[int, frozenset[str]] = {}
         self.busy: set[int] = set()
         self.ran: dict[int, int] = defaultdict(int)
         self._newest = 1
@@ -119,6 +121,7 @@ class FakeProcesses:
     def end(self, pid: int) -> None:
         """Let a process end."""
         del self.table[pid], self.files[pid]
+        self.devices.pop(pid, None)
 
     def open(self, pid: int, inode: int) -> int:
         """Give a process a socket; returns its descriptor, the lowest free number."""
@@ -188,6 +191,10 @@ class FakeProcesses:
     def socketAt(self, pid: int, descriptor: int) -> int:
         """See L{IProcesses.socketAt}."""
         return self.files.get(pid, {}).get(descriptor, 0)
+
+    def devicesAt(self, pid: int) -> frozenset[str]:
+        """See L{IProcesses.devicesAt}."""
+        return self.devices.get(pid, frozenset())
 
     def ownAddresses(self) -> frozenset[str]:
         """See L{IProcesses.ownAddresses}."""

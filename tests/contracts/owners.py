@@ -124,6 +124,13 @@ class ProcessesContract(Base):
         self.assertEqual(processes.socketAt(pid, 2), 0)
         self.assertEqual(processes.socketAt(pid, 999), 0)
 
+    def test_devices(self) -> None:
+        """A process without a TUN device has none, and so has one that is not there."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.assertEqual(processes.devicesAt(pid), frozenset())
+        self.assertEqual(processes.devicesAt(1 << 22), frozenset())
+
     def test_turns(self) -> None:
         """A waiting process is asleep, and its turns change when it runs."""
         processes = self.makeProcesses()

@@ -315,11 +315,11 @@ class LiveTests(SynchronousTestCase):
         """A function that fails at one of its calls, counted from 1."""
         calls: list[int] = []
 
-        def wrapper(*arguments: Any) -> Any:
+        def wrapper(*arguments: Any, **more: Any) -> Any:
             calls.append(1)
             if len(calls) == call:
                 raise ConfigError("It is no good.")
-            return function(*arguments)
+            return function(*arguments, **more)
 
         return wrapper
 

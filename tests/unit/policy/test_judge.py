@@ -13,7 +13,7 @@ from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IJudge, IOwners
-from nanotun.policy.judge import Judge, rulesFor, runsLocally
+from nanotun.policy.judge import Carrier, Judge, rulesFor, runsLocally
 from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES
 from nanotun.testing import FakeJudge, FakeOwners
 from tests.contracts.policy import JudgeContract
@@ -416,3 +416,73 @@ class SettingsTests(SynchronousTestCase):
         self.assertTrue(rulesFor(settings(excludedProcesses="x"), False).needsOwner)
         self.assertTrue(rulesFor(settings(), True).needsOwner)
         self.assertFalse(rulesFor(settings(), False).needsOwner)
+
+
+class VpnTests(JudgeCase):
+    """Another VPN's own flows."""
+
+    def setUp(self) -> None:
+        """A VPN sends from port 1194."""
+        super().setUp()
+        self.openvpn = Owner(123, 0, "openvpn")
+        self.flows: list[Flow] = []
+        self.judge = self.withVpn()
+
+    def withVpn(self, **values: object) -> Judge:
+        """A judge that knows the VPN."""
+        judge = self.makeJudge(**values)
+        judge.carrier = self.carrier
+        return judge
+
+    def carrier(self, flow: Flow) -> Carrier | None:
+        """The VPN's process, for its flow."""
+        self.flows.append(flow)
+        return Carrier(self.openvpn, "tunv") if flow.source.port == 1194 else None
+
+    def test_own(self) -> None:
+        """A VPN's own packets go direct; another program's to the same server do not."""
+        decision = self.decide(self.judge, "udp 45.45.45.2:1194", port=1194)
+        self.assertRule(decision, "DIRECT vpn")
+        self.assertEqual(
+            decision.reason,
+            "openvpn (pid 123) carries the VPN tunv, which routes 45.45.45.2 past itself",
+        )
+        self.assertIs(decision.owner, self.openvpn)
+        self.assertRule(self.decide(self.judge, "udp 45.45.45.2:1194", port=5), "PROXY proxy")
+
+    def test_otherwise(self) -> None:
+        """
+        Nothing else that a rule decides is changed, and nobody is asked about it; nor about
+        other machines' flows.
+        """
+        judge = self.withVpn(excludedIPs="45.45.45.0/24", dnsMode="fake-ip")
+        for destination, expected in (
+            ("udp 45.45.45.2:1194", "DIRECT excluded-ip"),
+            ("udp 10.1.1.1:1194", "DIRECT reserved"),
+            ("udp 198.19.0.7:1194", "PROXY fake-ip"),
+            ("udp 127.0.0.1:1194", "REJECT host-only"),
+        ):
+            self.assertRule(self.decide(judge, destination, port=1194), expected)
+        decision = self.decide(self.judge, "udp 45.45.45.2:1194", "192.168.1.7", 1194)
+        self.assertRule(decision, "PROXY proxy")
+        self.assertEqual(self.flows, [])
+
+    def test_late(self) -> None:
+        """A flow waits until it is known whose it is, also after its owner."""
+        judge = self.withVpn(excludedProcesses="curl")
+        owner: Deferred[Owner | None] = Deferred()
+        carrier: Deferred[Carrier | None] = Deferred()
+        self.patch(self.owners, "ownerOf", lambda flow: owner)
+        judge.carrier = lambda flow: carrier
+        asked = Flow(1, Protocol.UDP, Endpoint(ME, 1194), Endpoint("45.45.45.2", 1194))
+        decision = judge.judge(asked)
+        assert isinstance(decision, Deferred)
+        owner.callback(Owner(123, 0, "openvpn"))
+        self.assertNoResult(decision)
+        carrier.callback(Carrier(self.openvpn, "tunv"))
+        self.assertRule(self.successResultOf(decision), "DIRECT vpn")
+
+    def test_explained(self) -> None:
+        """An explanation asks for nobody's sockets."""
+        other = self.judge.withOwners(FakeOwners())
+        self.assertRule(self.decide(other, "udp 45.45.45.2:1194", port=1194), "PROXY proxy")

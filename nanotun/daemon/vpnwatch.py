@@ -1,0 +1,232 @@
+"""
+Another VPN that has the default route: which flows are its own, and what is said about it.
+
+nanotun reaches its proxy through such a VPN, and the VPN its server past nanotun, if nanotun can
+tell the VPN's packets from others: by their mark (L{nanotun.routing.others.markOf}), or by the
+process that has the VPN's device open (L{nanotun.owners.tunnels}) and a server to which the VPN
+has set a route of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from nanotun.config.settings import Settings
+from nanotun.errors import RoutingError
+from nanotun.flow import Flow
+from nanotun.interfaces import IPart
+from nanotun.linux.fulltunnel import FullTunnel
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.linux.network import TABLE_MAIN, TUNNELS, Link, links, routes
+from nanotun.owners.processes import ProcProcesses
+from nanotun.owners.sockets import KernelSockets
+from nanotun.owners.tunnels import TunnelOwners
+from nanotun.owners.values import Process
+from nanotun.policy.judge import Carrier
+from nanotun.routing.follower import CHECK, SETTLE
+from nanotun.routing.host import SOMEWHERE4, SOMEWHERE6
+from nanotun.routing.monitor import NetworkMonitor
+from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.timer import Timer
+
+
+def hasServerRoute() -> bool:
+    """
+    Whether there is a route to a single host on the Internet by a link that is no tunnel.
+
+    @raise OSError: the kernel does not answer.
+    """
+    tunnels = {link.name for link in links() if link.kind in TUNNELS}
+    return any(
+        each.link not in tunnels
+        and each.network.prefixlen == each.network.max_prefixlen
+        and each.network.is_global
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for each in routes(family, TABLE_MAIN)
+    )
+
+
+class Surroundings(NamedTuple):
+    """
+    What the watch asks of the machine and of the daemon.
+
+    @ivar marks: the marks of VPNs whose packets go past the tunnel.
+    @ivar hasServerRoute: see L{hasServerRoute}.
+    """
+
+    marks: Callable[[], Iterable[int]]
+    hasServerRoute: Callable[[], bool]
+
+
+@implementer(IPart)
+class VpnWatch:
+    """
+    See the module.
+
+    @param makeMonitor: makes a monitor from the function that it calls.
+    @param forget: makes others forget routes; called when something has changed.
+    """
+
+    name = "the look for other VPNs"
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        makeMonitor: Callable[[Callable[[], None]], NetworkMonitor],
+        tunnel: FullTunnel,
+        owners: TunnelOwners,
+        forget: Callable[[], None],
+        surroundings: Surroundings,
+    ) -> None:
+        self._tunnel = tunnel
+        self._owners = owners
+        self._forget = forget
+        self._surroundings = surroundings
+        self._monitor = makeMonitor(self._heard)
+        self._settle = Timer(clock, self._look)
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+        self._seen = ""
+
+    def carrier(self, flow: Flow) -> Carrier | Deferred[Carrier | None] | None:
+        """
+        Whose flow it is, if it is another VPN's own to a server that the VPN has routed past
+        itself.
+
+        @param flow: of this machine.
+        """
+        link = self._tunnel.past(flow.destination.host)
+        if link is None or link.kind != "tun":
+            return None
+        device = link.name
+        owner = self._owners.ownerOf(flow, device)
+        if isinstance(owner, Deferred):
+            return owner.addCallback(lambda found: found and Carrier(found, device))
+        return None if owner is None else Carrier(owner, device)
+
+    def start(self) -> None:
+        """See L{IPart.start}."""
+        # Without it there is still a look every few seconds.
+        with suppress(RoutingError):
+            self._monitor.start()
+        self._loop.start(CHECK)
+
+    def stop(self) -> None:
+        """See L{IPart.stop}."""
+        self._monitor.stop()
+        self._settle.cancel()
+        if self._loop.running:
+            self._loop.stop()
+
+    def _heard(self) -> None:
+        """
+        Something has changed.  The VPN's first packet may come right after its routes, so what
+        was known of them is of no use from now on.
+        """
+        self._forget()
+        self._tunnel.forget()
+        if not self._settle.active and self._loop.running:
+            self._settle.start(SETTLE)
+
+    def _look(self) -> None:
+        link = self._tunnel.current()
+        name = "" if link is None else link.name
+        if name == self._seen:
+            return
+        before, self._seen = self._seen, name
+        if link is None:
+            self._log.info("The VPN {device} no longer has the default route.", device=before)
+        else:
+            self._describe(link)
+
+    def _describe(self, link: Link) -> None:
+        """Say how a VPN is treated, or what to do."""
+        marks = list(self._surroundings.marks())
+        if marks:
+            self._log.info(
+                "The VPN {device} has the default route, so nanotun reaches its proxy through it; "
+                "packets with its mark {mark} go past nanotun.",
+                device=link.name,
+                mark=" or ".join(f"{each:#x}" for each in marks),
+            )
+            return
+        if link.kind != "tun":
+            self._advise(link.name, ())
+            return
+        found = self._owners.holders(link.name)
+        found.addCallback(lambda holders: self._carried(link, holders))
+        found.addErrback(lambda failure: self._log.failure("Internal error", failure))
+
+    def _carried(self, link: Link, holders: Sequence[Process]) -> None:
+        """
+        Say how a VPN is treated that has no mark.
+
+        @param holders: the processes that have its device open.
+        """
+        if link.name != self._seen:
+            return
+        try:
+            known = self._surroundings.hasServerRoute()
+        except OSError:
+            known = False
+        if holders and known:
+            self._log.info(
+                "The VPN {device} has the default route, so nanotun reaches its proxy through it; "
+                "packets of {name} (pid {pid}) itself go past nanotun.",
+                device=link.name,
+                name=holders[0].name,
+                pid=holders[0].pid,
+            )
+        else:
+            self._advise(link.name, holders)
+
+    def _advise(self, device: str, holders: Sequence[Process]) -> None:
+        """Say how to let a VPN's own packets past."""
+        cure = "write its server into excludedIPs, or its program into excludedProcesses"
+        if holders:
+            cure = f"write 'excludedProcesses: [{holders[0].name}]' into the configuration"
+        self._log.warn(
+            "The VPN {device} has the default route, and nanotun cannot tell its own packets from "
+            "others: if nothing gets through, {cure}.",
+            device=device,
+            cure=cure,
+        )
+
+
+def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWatch:
+    """The watch of a daemon with these settings."""
+    kernel = NetlinkRoutes()
+
+    def marks() -> list[int]:
+        # Without routes of ours there is no rule that lets marked packets past.
+        if not settings.autoDefaultRoute:
+            return []
+        try:
+            return list(dict.fromkeys(each.mark for each in kernel.others().marks))
+        except OSError:
+            return []
+        finally:
+            kernel.close()
+
+    def inThread(function: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function)
+
+    return VpnWatch(
+        reactor,
+        lambda changed: NetworkMonitor(reactor, changed),
+        FullTunnel(marked.interfaceTo, (SOMEWHERE4, SOMEWHERE6), settings.tunName, reactor.seconds),
+        TunnelOwners(KernelSockets(settings.tunName), ProcProcesses(), inThread, reactor.seconds),
+        marked.forget,
+        Surroundings(marks, hasServerRoute),
+    )

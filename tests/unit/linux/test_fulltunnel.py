@@ -1,0 +1,95 @@
+"""Tests of L{nanotun.linux.fulltunnel}."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.linux.fulltunnel import LIMIT, FullTunnel
+from nanotun.linux.markedroute import MAX_AGE
+from nanotun.linux.network import TUNNELS, Link
+
+SOMEWHERE4, SOMEWHERE6, SERVER, OTHER = "8.8.8.8", "2001:4860::1", "45.45.45.2", "45.45.45.9"
+
+
+class FullTunnelTests(SynchronousTestCase):
+    """L{FullTunnel}; 1 is the uplink, 2 the other VPN, 3 our device."""
+
+    def setUp(self) -> None:
+        """Make what the tests use: a VPN that has the default route of IPv4."""
+        self.clock = Clock()
+        self.links = {
+            1: Link(1, "up0", "", 1500, True),
+            2: Link(2, "tunv", "tun", 1500, True),
+            3: Link(3, "nano0", "tun", 1500, True),
+        }
+        self.routes = {SOMEWHERE4: 2, SOMEWHERE6: 1, SERVER: 1, OTHER: 2}
+        self.asked: list[int] = []
+        self.broken = False
+        self.tunnel = FullTunnel(
+            lambda host: self.routes.get(host, 0),
+            (SOMEWHERE4, SOMEWHERE6),
+            "nano0",
+            self.clock.seconds,
+            self.linkOf,
+        )
+
+    def linkOf(self, index: int) -> Link | None:
+        """A link of the machine's."""
+        self.asked.append(index)
+        if self.broken:
+            raise OSError(12, "no memory")
+        return self.links.get(index)
+
+    def test_past(self) -> None:
+        """Only what the VPN has routed past itself is past it."""
+        self.assertEqual(self.tunnel.current(), self.links[2])
+        self.assertEqual(self.tunnel.past(SERVER), self.links[2])
+        self.assertIsNone(self.tunnel.past(OTHER))
+        self.assertIsNone(self.tunnel.past("192.0.2.1"))
+        self.routes[SERVER] = 3
+        self.assertIsNone(self.tunnel.past(SERVER))
+
+    def test_family(self) -> None:
+        """One family is enough: the server may be in the other one."""
+        self.routes = {SOMEWHERE4: 1, SOMEWHERE6: 2, SERVER: 1}
+        self.assertEqual(self.tunnel.past(SERVER), self.links[2])
+
+    def test_none(self) -> None:
+        """An uplink is no VPN, nor is our own device, nor no route at all."""
+        for index in (1, 3, 0, 99):
+            self.routes[SOMEWHERE4] = index
+            self.assertIsNone(self.tunnel.current(), index)
+            self.assertIsNone(self.tunnel.past(SERVER), index)
+
+    def test_kinds(self) -> None:
+        """Every kind of tunnel counts."""
+        for kind in TUNNELS:
+            self.links[2] = self.links[2]._replace(kind=kind)
+            self.tunnel.forget()
+            self.assertEqual(self.tunnel.past(SERVER), self.links[2])
+
+    def test_remembered(self) -> None:
+        """A link is asked for once, for a limited time, or until something changes."""
+        for _ in range(3):
+            self.tunnel.past(SERVER)
+        self.assertEqual(self.asked, [2, 1])
+        self.clock.advance(MAX_AGE)
+        self.tunnel.current()
+        self.tunnel.forget()
+        self.tunnel.current()
+        self.assertEqual(self.asked, [2, 1, 2, 2])
+
+    def test_bounded(self) -> None:
+        """The number of remembered links is bounded."""
+        for number in range(1, 3 * LIMIT):
+            self.routes[SOMEWHERE4] = number
+            self.tunnel.current()
+        self.assertLessEqual(len(self.tunnel._links), LIMIT)
+
+    def test_broken(self) -> None:
+        """If the kernel cannot be asked, there is no VPN, and it is asked again."""
+        self.broken = True
+        self.assertIsNone(self.tunnel.current())
+        self.broken = False
+        self.assertIsNotNone(self.tunnel.current())
