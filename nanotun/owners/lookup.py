@@ -133,11 +133,12 @@ class OwnerLookup:
         @return: whether it was begun; otherwise try again soon.
         """
         search = self._search
-        version = search.version
+        version = search.sweeps.version
 
         def done(places: Places | None) -> None:
             if places is not None:
-                search.swept(inodes, places, version)
+                search.sweeps.take(inodes, places, version)
+                self._note(places)
             swept()
 
         suspects = None if self._handover.possible else search.suspects()
@@ -209,7 +210,7 @@ class OwnerLookup:
             if not pid:
                 # It is being handed over, or its process cannot be seen.
                 excluded = self._handover.maker(found, cgroup, destination)
-                tries = self._search.absences(found.inode)
+                tries = self._search.sweeps.absences(found.inode)
                 if excluded is None and tries < HANDOVER_TRIES:
                     raise OutOfTime
         if excluded is None:
@@ -234,11 +235,11 @@ class OwnerLookup:
     def _learn(self, inode: int) -> None:
         """Have the thread find out who has such sockets, to be searched first next time."""
 
-        def learned(places: Places | None) -> None:
-            for pid, _ in (places or {}).values():
-                self._search.note(pid)
+        self._schedule.sweep((inode,), (), lambda places: self._note(places or {}))
 
-        self._schedule.sweep((inode,), (), learned)
+    def _note(self, places: Places) -> None:
+        for pid in {pid for pid, _ in places.values()}:
+            self._search.note(pid)
 
     def _checkProxies(self, deadline: float) -> None:
         """Notice a proxy that was started or restarted since the last scan."""
@@ -246,7 +247,15 @@ class OwnerLookup:
         if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
             return
         self._listenersAsked = now
-        listeners = frozenset(found.inode for found in self._proxies.sample())
+        sample = self._proxies.sample()
+        known = self._listeners - self._sought
+        settled = self._search.adoptMakers(each for each in sample if each.inode not in known)
+        if settled:
+            # Others may have the same sockets.
+            self._schedule.soon()
+            self._listeners |= settled
+            self._sought -= settled
+        listeners = frozenset(found.inode for found in sample)
         if not 0 <= now - self._pathsAsked < UNIX_INTERVAL:
             self._pathsAsked = now
             listeners |= self._proxies.atPaths()

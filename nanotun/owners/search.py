@@ -4,7 +4,6 @@ From a socket to the excluded process that has it, if any.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.interfaces import ICgroups, IProcesses
 from nanotun.owners.makers import Makers
 from nanotun.owners.newcomers import Newcomers
-from nanotun.owners.scanner import Places
+from nanotun.owners.swept import SweptSockets
 from nanotun.owners.values import EMPTY, Excluded, FlowSocket, ProcStat, Table
 from nanotun.policy.rules import LOCAL_PROXY
 
@@ -31,10 +30,6 @@ NEWCOMER_LIMIT = 32
 
 #: Sockets whose owner is remembered: those of UDP, which have many flows.
 ANSWER_LIMIT = 4096
-
-#: Sockets for which the results of sweeps are kept until their flows ask: more than can
-#: wait at a time.
-SWEPT_LIMIT = 8192
 
 
 class Found(NamedTuple):
@@ -60,7 +55,7 @@ class Search:
     processes: those of the last scan that may have made it, and those that were started
     later.
 
-    @ivar version: another number after each change of who may be excluded.
+    @ivar sweeps: what the thread found out.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
     """
 
@@ -79,11 +74,9 @@ class Search:
         self._descriptors = descriptors
         self._makers = makers
         self._spent = spent
-        self.version = 0
+        self.sweeps = SweptSockets(processes)
         self._table = EMPTY
         self._answers: dict[int, Found] = {}
-        self._places: Places = {}
-        self._absent: dict[int, int] = {}
         self._recent: list[int] = []
 
     def reset(self, table: Table) -> None:
@@ -94,9 +87,8 @@ class Search:
 
     def _forget(self) -> None:
         """Forget who has no socket: others may be excluded now."""
-        self.version += 1
+        self.sweeps.forget()
         self._answers.clear()
-        self._absent.clear()
 
     @property
     def overflowed(self) -> bool:
@@ -171,37 +163,11 @@ class Search:
             return None
         return frozenset((*self._table.excluded, *self._newcomers.suspects, *self._recent))
 
-    def swept(self, inodes: Collection[int], places: Places, version: int) -> None:
-        """
-        Take the result of a sweep.
-
-        @param inodes: of the sockets that were searched for.
-        @param version: the L{version} when it began.
-        """
-        for inode in inodes:
-            self._absent[inode] = self.absences(inode) + 1
-        if version != self.version:
-            self._absent.clear()
-        for inode, place in places.items():
-            self._places[inode] = place
-            self._absent.pop(inode, None)
-        for pid in {pid for pid, _ in places.values()}:
-            self.note(pid)
-        for kept in (self._places, self._absent):
-            for inode in list(itertools.islice(kept, max(0, len(kept) - SWEPT_LIMIT))):
-                del kept[inode]
-
-    def absences(self, inode: int) -> int:
-        """How many sweeps found no process that has a socket."""
-        return self._absent.get(inode, 0)
-
     def _fromSweep(self, inode: int) -> Found | None:
-        if inode in self._absent:
+        if self.sweeps.absences(inode):
             return NOT_FOUND
-        pid, descriptor = self._places.pop(inode, (0, 0))
-        if not pid or self._processes.socketAt(pid, descriptor) != inode:
-            return None
-        return Found(pid, descriptor, self._newcomers.examine(pid))
+        place = self.sweeps.placeOf(inode)
+        return None if place is None else Found(*place, self._newcomers.examine(place[0]))
 
     def _order(self, candidates: list[int]) -> list[int]:
         """
@@ -226,7 +192,7 @@ class Search:
 
         @raise OutOfTime: the deadline passed.
         """
-        if inode in self._absent:
+        if self.sweeps.absences(inode):
             return NOT_FOUND
         everybody = sorted(self._table.stats, reverse=True)
         pids = (*self._recent, *self._newcomers.pids, *everybody)
@@ -251,6 +217,23 @@ class Search:
                 # The process may run another program by now.
                 return Found(pid, place, self._newcomers.examine(pid))
         return None
+
+    def adoptMakers(self, listeners: Iterable[FlowSocket]) -> set[int]:
+        """
+        Take the processes that made some listening sockets for the proxy, however old they
+        are.
+
+        @return: the inodes of those whose makers are known.
+        """
+        settled: set[int] = set()
+        for listener in listeners:
+            pid = self._makers.pidOf(listener.cookie)
+            process = self._processes.process(pid) if pid else None
+            if process is not None:
+                self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
+                self._forget()
+                settled.add(listener.inode)
+        return settled
 
     def adoptProxies(self, inodes: Collection[int], deadline: float) -> set[int]:
         """

@@ -20,7 +20,7 @@ from nanotun.owners.lookup import LISTENER_INTERVAL
 from nanotun.owners.owners import LOOK_INTERVAL, Owners
 from nanotun.owners.scanner import ScanStopped
 from nanotun.owners.schedule import EARLY_INTERVAL
-from nanotun.owners.values import Table
+from nanotun.owners.values import Made, Table
 from nanotun.owners.waiting import ROUND_INTERVAL
 from nanotun.policy.rules import LOCAL_PROXY
 from tests.unit.owners.owners_cases import OWN, REFRESH, SOURCE, TARGET, TCP, UDP, OwnersCase
@@ -215,6 +215,20 @@ class LocalProxyTests(LocalCase):
         assert found is not None
         self.assertEqual(found.excluded, LOCAL_PROXY)
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+
+    def test_recorded(self) -> None:
+        """With the record no flow waits for a process that listens long after its start."""
+        self.program(60, "/usr/bin/microsocks")
+        self.processes.now += 100
+        owners = self.owners("")
+        place = Endpoint("127.0.0.1", 1080)
+        self.sockets.add(Protocol.TCP, place, listens=True, cookie=12)
+        self.record[12] = Made(60, self.processes.now)
+        self.clock.advance(LOOK_INTERVAL)
+        self.patch(self.processes, "descriptors", lambda pid: [3] if pid == 60 else [])
+        self.assertEqual(self.excluded(owners), LOCAL_PROXY)
+        # Others may have it as well.
+        self.assertTrue(owners._schedule._soon.active)
 
     def test_unseen(self) -> None:
         """A listening socket that no process has holds flows no longer than one scan."""
