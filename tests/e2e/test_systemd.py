@@ -347,6 +347,30 @@ class SwitchTests(UnitCase):
         self.assertNotEqual(self.leaked(), [])
         self.assertEqual(self.state(), self.before)
 
+    def test_established(self) -> None:
+        """
+        An excluded process's connection that is open at the start goes on, and over restarts.
+        """
+        self.assertEqual(self.systemctl("stop"), 0)
+        ticks: list[bytes] = []
+
+        def listen(connection: socket.socket) -> None:
+            while data := connection.recv(100):
+                ticks.append(data)
+
+        port = self.peer(listen, self.outside, timeout=100).port
+        talk = (
+            'cp "$(command -v socat)" /run/curl && while sleep 0.1; do echo tick; done | '
+            f"/run/curl -u - TCP:{HOST4.world}:{port}"
+        )
+        # The first redirection makes run() return.
+        self.machine.run("sh", "-c", f"exec </dev/null >/dev/null 2>&1; ({talk}) &")
+        waitUntil(lambda: ticks, 5, "the connection")
+        for action in ("start", "restart", "stop"):
+            self.assertEqual(self.systemctl(action), 0, self.log())
+            ticks.clear()
+            waitUntil(lambda: len(ticks) > 3, 5, f"the connection after {action}")
+
     def test_shutdown(self) -> None:
         """It stays closed until the end when the machine goes down."""
         self.machine.run("systemctl", "--no-block", "poweroff")
