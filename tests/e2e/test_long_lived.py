@@ -248,6 +248,10 @@ class MovingChecks(MovingCase):
         self.assertGoOn(apps)
         self.assertRegex(daemon.log(), "The machine has slept for 1[45-9] s; UDP is sent over new")
 
+    def assertLogs(self, daemon: Daemon, words: str) -> None:
+        """The daemon's log has these words, or will in a moment."""
+        waitUntil(lambda: words in daemon.log(), 2, "it is logged")
+
     def echoPeer(self) -> Peer:
         """A server in the world that sends everything back."""
 
@@ -271,7 +275,7 @@ class MovingChecks(MovingCase):
                 self.otherAddresses()
                 flow.settimeout(PROMISE + 0.5)
                 self.assertRaises(ConnectionResetError, flow.recv, 100)
-            self.assertIn("has left this machine.", daemon.log())
+            self.assertLogs(daemon, "has left this machine.")
             self.assertThroughProxy(server)
             daemon.stop()
             self.lab.host.ip(
