@@ -24,9 +24,9 @@ from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
 from nanotun.flow import Flow
 from nanotun.interfaces import IPart
-from nanotun.linux.fulltunnel import FullTunnel
+from nanotun.linux.fulltunnel import FullTunnel, hasServerRoute
 from nanotun.linux.markedroute import MarkedRoute
-from nanotun.linux.network import TABLE_MAIN, TUNNELS, Link, links, routes
+from nanotun.linux.network import TABLE_MAIN, Link, links, routes
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.tunnels import TunnelOwners
@@ -35,24 +35,18 @@ from nanotun.policy.judge import Carrier
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.host import SOMEWHERE4, SOMEWHERE6
 from nanotun.routing.monitor import NetworkMonitor
-from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.netlink import vpnMarks
 from nanotun.timer import Timer
 
 
-def hasServerRoute() -> bool:
+def serverIsRouted() -> bool:
     """
-    Whether there is a route to a single host on the Internet by a link that is no tunnel.
+    See L{hasServerRoute}.
 
     @raise OSError: the kernel does not answer.
     """
-    tunnels = {link.name for link in links() if link.kind in TUNNELS}
-    return any(
-        each.link not in tunnels
-        and each.network.prefixlen == each.network.max_prefixlen
-        and each.network.is_global
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for each in routes(family, TABLE_MAIN)
-    )
+    families = (socket.AF_INET, socket.AF_INET6)
+    return hasServerRoute(links(), (r for family in families for r in routes(family, TABLE_MAIN)))
 
 
 class Surroundings(NamedTuple):
@@ -60,11 +54,11 @@ class Surroundings(NamedTuple):
     What the watch asks of the machine and of the daemon.
 
     @ivar marks: the marks of VPNs whose packets go past the tunnel.
-    @ivar hasServerRoute: see L{hasServerRoute}.
+    @ivar serverIsRouted: see L{serverIsRouted}.
     """
 
     marks: Callable[[], Iterable[int]]
-    hasServerRoute: Callable[[], bool]
+    serverIsRouted: Callable[[], bool]
 
 
 @implementer(IPart)
@@ -177,7 +171,7 @@ class VpnWatch:
         if link.name != self._seen:
             return
         try:
-            known = self._surroundings.hasServerRoute()
+            known = self._surroundings.serverIsRouted()
         except OSError:
             known = False
         if holders and known:
@@ -206,18 +200,8 @@ class VpnWatch:
 
 def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWatch:
     """The watch of a daemon with these settings."""
-    kernel = NetlinkRoutes()
-
-    def marks() -> list[int]:
-        # Without routes of ours there is no rule that lets marked packets past.
-        if not settings.autoDefaultRoute:
-            return []
-        try:
-            return list(dict.fromkeys(each.mark for each in kernel.others().marks))
-        except OSError:
-            return []
-        finally:
-            kernel.close()
+    # Without routes of ours there is no rule that lets marked packets past.
+    marks = vpnMarks if settings.autoDefaultRoute else tuple
 
     def inThread(function: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function)
@@ -228,5 +212,5 @@ def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWa
         FullTunnel(marked.interfaceTo, (SOMEWHERE4, SOMEWHERE6), settings.tunName, reactor.seconds),
         TunnelOwners(KernelSockets(settings.tunName), ProcProcesses(), inThread, reactor.seconds),
         marked.forget,
-        Surroundings(marks, hasServerRoute),
+        Surroundings(marks, serverIsRouted),
     )

@@ -28,6 +28,7 @@ from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
 from nanotun.interfaces import IUpstream, UpstreamContext
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
+from nanotun.routing.netlink import vpnMarks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.httpproxy import HttpUpstream
 from nanotun.upstream.make import groupOf, upstreamsFor
@@ -99,7 +100,7 @@ def allChecks(
         ),
         *dnsChecks(settings, proxies, context, hosts),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
-        network.VpnCheck(survey, settings),
+        network.VpnCheck(survey, settings, machine.holders, vpnMarks),
         network.Ipv6Check(survey, machine),
         network.MtuCheck(survey, settings),
         network.ReversePathCheck(survey, machine),

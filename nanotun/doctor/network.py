@@ -5,7 +5,7 @@ Checks of this machine's network, based on one L{MachineNetwork}.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from zope.interface import implementer
 
@@ -13,6 +13,7 @@ from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Holder, Machine
+from nanotun.linux.fulltunnel import hasServerRoute
 from nanotun.linux.network import TABLE_MAIN, TUNNELS, Link, MachineNetwork
 from nanotun.rundir import command
 
@@ -109,13 +110,29 @@ def _overlaps(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
 
 @implementer(ICheck)
 class VpnCheck:
-    """Whether another tunnel has taken the default route."""
+    """
+    Whether another tunnel has taken the default route, and whether nanotun can tell its packets
+    from others.
+    """
 
     name = "other VPN"
 
-    def __init__(self, survey: Survey, settings: Settings) -> None:
+    def __init__(
+        self,
+        survey: Survey,
+        settings: Settings,
+        holders: Callable[[str], list[Holder]],
+        marks: Callable[[], Iterable[int]],
+    ) -> None:
+        """
+        @param holders: the processes that have a device open, by its name.
+        @param marks: of other VPNs' own packets.
+        """
         self._survey = survey
+        self._settings = settings
         self._tunName = settings.tunName
+        self._holders = holders
+        self._marks = marks
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
@@ -128,16 +145,40 @@ class VpnCheck:
             # Two routes of length /1 are the usual trick to override a default route.
             if route.network.prefixlen <= 1:
                 table = "" if route.table == TABLE_MAIN else f" in table {route.table}"
-                found[link.name] = f"{route.network}{table} leads into {link.name} ({link.kind})"
-        return [
-            Finding(
-                self.name,
-                Level.WARN,
-                f"Another VPN has taken the default route: {taken}.",
-                "nanotun's own connections go through it as well; end that VPN if they should not.",
+                found[link.name] = link, f"{route.network}{table} leads into {link.name}"
+        return [self._found(survey, *each) for each in found.values()] or [
+            Finding(self.name, Level.OK, "No other tunnel has the default route.")
+        ]
+
+    def _found(self, survey: MachineNetwork, link: Link, taken: str) -> Finding:
+        """What to say of another VPN."""
+        holders = self._holders(link.name) if link.kind == "tun" else []
+        by = f", of {holders[0].name}, process {holders[0].pid}" if holders else ""
+        text = f"Another VPN has taken the default route: {taken} ({link.kind}{by})."
+        if not self._settings.autoDefaultRoute:
+            cure = (
+                "nanotun's own connections go through it as well; end that VPN if they should not."
             )
-            for taken in found.values()
-        ] or [Finding(self.name, Level.OK, "No other tunnel has the default route.")]
+            return Finding(self.name, Level.WARN, text, cure)
+        excluded = {str(each) for each in self._settings.excludedProcesses}
+        own = bool(holders) and (
+            hasServerRoute(survey.links, survey.routes)
+            or all(each.name in excluded for each in holders)
+        )
+        if own or any(True for _ in self._marks()):
+            cure = (
+                "nanotun's own connections go through it, and its packets past nanotun; end that "
+                "VPN if they should not."
+            )
+            return Finding(self.name, Level.INFO, text, cure)
+        program = "its program into excludedProcesses"
+        if holders:
+            program = f"'excludedProcesses: [{holders[0].name}]' into the configuration"
+        cure = (
+            "nanotun cannot tell its packets from others, so that they come back: write "
+            f"{program}, or its server into excludedIPs."
+        )
+        return Finding(self.name, Level.WARN, text, cure)
 
 
 @implementer(ICheck)

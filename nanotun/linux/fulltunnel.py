@@ -10,10 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nanotun.linux.markedroute import MAX_AGE
-from nanotun.linux.network import TUNNELS, Link, linkOf
+from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link, linkOf
 
 #: Links that are remembered.
 LIMIT = 64
+
+
+def hasServerRoute(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool:
+    """
+    Whether a VPN may have routed its server past itself: whether there is a route to a single host
+    on the Internet by a link that is no tunnel.
+    """
+    tunnels = {link.name for link in links if link.kind in TUNNELS}
+    return any(
+        each.link not in tunnels
+        and each.table == TABLE_MAIN
+        and each.network.prefixlen == each.network.max_prefixlen
+        and each.network.is_global
+        for each in routes
+    )
 
 
 class FullTunnel:

@@ -434,3 +434,17 @@ class CachedRoutes:
     def others(self) -> Others:
         """See L{IKernelRoutes.others}."""
         return self._kernel.others()
+
+
+def vpnMarks() -> tuple[int, ...]:
+    """
+    The marks of other VPNs' own packets; see L{nanotun.routing.others.markOf}.  None if the
+    kernel does not list its rules.
+    """
+    kernel = NetlinkRoutes()
+    try:
+        return tuple(dict.fromkeys(each.mark for each in kernel.others().marks))
+    except OSError:
+        return ()
+    finally:
+        kernel.close()

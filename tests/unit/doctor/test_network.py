@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 from nanotun.doctor.finding import Level
 from nanotun.doctor.machine import Holder
@@ -108,9 +109,15 @@ class AddressTests(CheckCase):
 class VpnTests(CheckCase):
     """L{VpnCheck}."""
 
-    def check(self, survey: MachineNetwork) -> VpnCheck:
+    def check(
+        self,
+        survey: MachineNetwork,
+        *flags: str,
+        holders: Sequence[Holder] = (),
+        marks: Sequence[int] = (),
+    ) -> VpnCheck:
         """Of a machine."""
-        return VpnCheck(lambda: survey, settings())
+        return VpnCheck(lambda: survey, settings(*flags), lambda name: list(holders), lambda: marks)
 
     def test_kinds(self) -> None:
         """Any kind of tunnel with a default route or a half of one, in any table, is a warning."""
@@ -120,6 +127,32 @@ class VpnTests(CheckCase):
                 self.assertFinds(
                     self.check(other), Level.WARN, network, f"wg0 ({kind})", "table 51820"
                 )
+
+    def test_treated(self) -> None:
+        """
+        With autoDefaultRoute, a VPN whose packets can be told from others is no trouble; for any
+        other the line to write is the cure.
+        """
+        tunv = also(link(3, "tunv", "tun"), route("0.0.0.0/1", "tunv"))
+        routed = tunv._replace(routes=(*tunv.routes, route("45.45.45.2/32", "eth0")))
+        openvpn = (Holder(123, "openvpn", ""),)
+        auto = "--auto-route"
+        told = "(tun, of openvpn, process 123)"
+        past = "its packets past nanotun"
+        for check in (
+            self.check(routed, auto, holders=openvpn),
+            self.check(tunv, auto, "--exclude", "openvpn", holders=openvpn),
+        ):
+            self.assertFinds(check, Level.INFO, told, past)
+        self.assertFinds(self.check(tunv, auto, marks=(0xCA6C,)), Level.INFO, "(tun)", past)
+        line = "write 'excludedProcesses: [openvpn]' into"
+        self.assertFinds(self.check(tunv, auto, holders=openvpn), Level.WARN, told, line)
+        self.assertFinds(
+            self.check(routed, auto),
+            Level.WARN,
+            "its program into excludedProcesses, or its server",
+        )
+        self.assertFinds(self.check(routed, holders=openvpn), Level.WARN, told, "as well; end that")
 
     def test_harmless(self) -> None:
         """A tunnel to one network, hardware with the default route, and our device are fine."""

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.linux.fulltunnel import LIMIT, FullTunnel
+from nanotun.linux.fulltunnel import LIMIT, FullTunnel, hasServerRoute
 from nanotun.linux.markedroute import MAX_AGE
-from nanotun.linux.network import TUNNELS, Link
+from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link
 
 SOMEWHERE4, SOMEWHERE6, SERVER, OTHER = "8.8.8.8", "2001:4860::1", "45.45.45.2", "45.45.45.9"
+
+
+class ServerRouteTests(SynchronousTestCase):
+    """L{hasServerRoute}."""
+
+    def test_routes(self) -> None:
+        """One public host by a link that is no tunnel is a VPN's server; nothing else is."""
+        links = (Link(1, "up0", "", 1500, True), Link(2, "tunv", "tun", 1500, True))
+        for network, link, table, expected in (
+            ("45.45.45.2/32", "up0", TABLE_MAIN, True),
+            ("2600:45::2/128", "up0", TABLE_MAIN, True),
+            ("45.45.45.2/32", "tunv", TABLE_MAIN, False),
+            ("45.45.45.2/32", "up0", 52, False),
+            ("45.45.45.0/24", "up0", TABLE_MAIN, False),
+            ("169.254.169.254/32", "up0", TABLE_MAIN, False),
+            ("10.8.0.5/32", "up0", TABLE_MAIN, False),
+        ):
+            route = KernelRoute(table, ip_network(network), link)
+            self.assertIs(hasServerRoute(links, (route,)), expected, network)
 
 
 class FullTunnelTests(SynchronousTestCase):
