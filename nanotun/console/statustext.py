@@ -209,11 +209,14 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _processes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     processes = report.get("processes")
     if processes:
-        yield (
-            "processes",
+        text = (
             f"{processes['excluded']} of {processes['known']} go past the proxy, "
-            f"{processes['misses']} flows whose process was not found",
+            f"{processes['misses']} flows whose process was not found"
         )
+        # A daemon of an earlier version does not tell.
+        if waiting := processes.get("waiting"):
+            text += f", {waiting} wait for theirs"
+        yield "processes", text
 
 
 def _routes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

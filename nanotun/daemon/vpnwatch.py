@@ -33,9 +33,9 @@ from nanotun.owners.tunnels import TunnelOwners
 from nanotun.owners.values import Process
 from nanotun.policy.judge import Carrier
 from nanotun.routing.follower import CHECK, SETTLE
-from nanotun.routing.host import SOMEWHERE4, SOMEWHERE6
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import vpnMarks
+from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
 from nanotun.timer import Timer
 
 

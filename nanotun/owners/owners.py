@@ -81,6 +81,11 @@ class Owners:
         self._loop.clock = clock
 
     @property
+    def waiting(self) -> int:
+        """How many flows wait for their owner."""
+        return len(self._waiting)
+
+    @property
     def table(self) -> Table:
         """The last scan's table."""
         return self._schedule.table

@@ -87,6 +87,10 @@ class TextTests(SynchronousTestCase):
             self.line("processes"),
             "3 of 200 go past the proxy, 1 flows whose process was not found",
         )
+        self.report["processes"]["waiting"] = 4
+        self.assertIn(
+            "found, 4 wait for theirs", " ".join(" ".join(statusLines(self.report)).split())
+        )
         self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
         self.report["dns"] = {**self.report["dns"], "via": "proxy"}
         self.assertEqual(self.line("dns"), "normal, through the proxy, servers 8.8.8.8:53")

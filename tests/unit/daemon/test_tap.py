@@ -125,9 +125,9 @@ class MakeServiceTests(SynchronousTestCase):
         first = kinds.index(OlderConnections)
         self.assertEqual(kinds[first : first + 3], [OlderConnections, Routes, OlderConnections])
         # Without owners there is nothing to keep.
-        for part in self.tunnel(self.options()).parts.after:
-            if isinstance(part, OlderConnections):
-                part.start()
+        for each in self.tunnel(self.options()).parts.after:
+            if isinstance(each, OlderConnections):
+                each.start()
 
     def tunnel(self, options: Options) -> NanotunService:
         """The service that contains the tunnel."""

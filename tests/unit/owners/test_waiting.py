@@ -149,6 +149,7 @@ class LocalWaitingTests(OwnersCase):
         owners = self.owners("")
         with self.slow(owners):
             owner = self.wait(owners)
+            self.assertEqual(owners.waiting, 1)
             for _ in range(360):
                 self.clock.advance(10)
                 self.scans.clear()
@@ -159,6 +160,7 @@ class LocalWaitingTests(OwnersCase):
         found = self.successResultOf(owner)
         assert found is not None
         self.assertEqual((found.excluded, owners.misses), (LOCAL_PROXY, 0))
+        self.assertEqual(owners.waiting, 0)
 
     def test_oneSweep(self) -> None:
         """Many flows that wait, of the proxy and of others, are decided by one sweep."""
