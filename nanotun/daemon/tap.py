@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
@@ -51,13 +52,16 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
+from nanotun.flow import Flow
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import (
+    Connection,
     IPacketEngine,
     IPacketEngineFactory,
     ITunOpener,
     UpstreamContext,
 )
+from nanotun.linux.conntrack import originalOf
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
@@ -66,6 +70,7 @@ from nanotun.owners.askers import Askers
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
+from nanotun.router.onward import openOnward
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
@@ -184,6 +189,7 @@ def makeService(options: Options) -> IService:
         root,
         reactor,
     )
+    gateway.passOn(originalOf, partial(openByRules, live))
     reload = reloadHandler(live, notifier)
     report = makeReport(live, config, device, engine, gateway, router, routes, time.monotonic)
     control = ControlSocket(
@@ -240,6 +246,13 @@ def makeService(options: Options) -> IService:
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
+
+
+def openByRules(live: Live, flow: Flow) -> Deferred[Connection]:
+    """Connect to where a flow was meant for, by the rules in force."""
+    current = live.current
+    upstreams = current.upstreams
+    return openOnward(current.judge, upstreams.upstream, upstreams.direct, flow)
 
 
 def origins(options: Options) -> Iterator[str]:

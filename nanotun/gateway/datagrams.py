@@ -9,6 +9,7 @@ server is answered here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
-from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.interfaces import IPacketEngine
@@ -29,6 +30,10 @@ from nanotun.timer import Timer
 
 #: The most bytes of payload: 65,535 less the headers of IPv4 and UDP.
 LARGEST_DATAGRAM = 65507
+
+#: Seconds between two looks at what a L{Strangers} is told of.  A flood of junk must not cost
+#: a question to the kernel for each datagram.
+LOOK_INTERVAL = 1.0
 
 
 class ClientAddress(tuple[str, int]):
@@ -175,19 +180,66 @@ class DnsClient(NamedTuple):
     asked: Endpoint | None
 
 
+class Strangers:
+    """
+    Tells of programs whose datagrams to port 53 are no DNS: the firewall, or C{dnsOverride},
+    has redirected them, and nobody else would say why nothing comes back.
+
+    @param seconds: the clock.
+    @param originalOf: finds what a flow was before the firewall redirected it.
+    @param report: called with a sentence.
+    """
+
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        originalOf: Callable[[Flow], Flow | None],
+        report: Callable[[str], object],
+    ) -> None:
+        self._seconds = seconds
+        self._originalOf = originalOf
+        self._report = report
+        self._quietUntil = 0.0
+
+    def note(self, source: Endpoint, asked: Endpoint) -> None:
+        """A program has sent such a datagram to the gateway, or to another server."""
+        now = self._seconds()
+        if now < self._quietUntil:
+            return
+        self._quietUntil = now + LOOK_INTERVAL
+        if asked.host in (GATEWAY4, GATEWAY6):
+            original = self._originalOf(Flow(0, Protocol.UDP, source, asked))
+            if original is None:
+                # Whoever asks the gateway itself knows what it is.
+                return
+            source, asked = original.source, original.destination
+        self._report(
+            f"A program at {source.host} sends datagrams to port 53 of {asked.host} that are no "
+            "DNS queries, and they are dropped; name the address in excludedIPs to have them sent "
+            "there."
+        )
+
+
 class DnsDatagramProtocol(DatagramProtocol):
     """
     DNS by UDP, for this machine's apps.
 
     @param relay: answers the queries.
     @param locality: tells which addresses are this machine's; others get no answer.
+    @param stranger: called with source and destination of a datagram that is no query.
     """
 
     noisy = False
 
-    def __init__(self, relay: IAnswering, locality: Locality) -> None:
+    def __init__(
+        self,
+        relay: IAnswering,
+        locality: Locality,
+        stranger: Callable[[Endpoint, Endpoint], object] = lambda source, asked: None,
+    ) -> None:
         self._relay = relay
         self._locality = locality
+        self._stranger = stranger
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         if not self._locality.isLocal(addr[0]):
@@ -195,7 +247,11 @@ class DnsDatagramProtocol(DatagramProtocol):
             return
         client = DnsClient(addr[0], addr[1], getattr(addr, "asked", None))
         reply = partial(self._reply, addr)
+        counters = self._relay.counters
+        malformed = counters.malformed
         self._relay.query(datagram, client, reply, largest=LARGEST_DATAGRAM)
+        if counters.malformed > malformed and client.asked is not None:
+            self._stranger(Endpoint(addr[0], addr[1]), client.asked)
 
     def _reply(self, addr: Any, answer: bytes) -> None:
         if self.transport is not None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
-from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.association import QueryAssociations
@@ -31,7 +32,7 @@ from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, Fake
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
-from nanotun.interfaces import IFlowRequest, IGateway, IPacketEngine, IUpstream
+from nanotun.interfaces import Connection, IFlowRequest, IGateway, IPacketEngine, IUpstream
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
 
@@ -113,7 +114,12 @@ class Gateway:
         else:
             self.names = RealNames(reactor, answered, lookup)
         self.services = DatagramServices(reactor, engine, self._counters)
-        self._streams = DnsStreams(self._answering, self._locality, reactor)
+        self._originalOf: Callable[[Flow], Flow | None] = lambda flow: None
+        self._open: Callable[[Flow], Deferred[Connection]] | None = None
+        self._strangers = Strangers(
+            reactor.seconds, lambda flow: self._originalOf(flow), self._trouble.report
+        )
+        self._streams = DnsStreams(self._answering, self._locality, reactor, self._onward)
 
     def configure(self, settings: Settings, ways: Mapping[str, IUpstream]) -> None:
         """
@@ -138,6 +144,19 @@ class Gateway:
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))
 
+    def passOn(
+        self,
+        originalOf: Callable[[Flow], Flow | None],
+        open: Callable[[Flow], Deferred[Connection]],
+    ) -> None:
+        """
+        Pass redirected connections on whose messages the relay cannot answer.
+
+        @param originalOf: finds what an app's flow was before the firewall redirected it.
+        @param open: opens a connection to where a flow was meant for.
+        """
+        self._originalOf, self._open = originalOf, open
+
     def start(self) -> None:
         """
         Begin to serve.  The engine has been started.
@@ -145,7 +164,8 @@ class Gateway:
         @raise nanotun.errors.EngineError, OSError: as the engine says.
         """
         self._engine.receiveDatagrams(self.datagramsReceived)
-        self.services.listenUDP(DNS_PORT, DnsDatagramProtocol(self._answering, self._locality))
+        protocol = DnsDatagramProtocol(self._answering, self._locality, self._strangers.note)
+        self.services.listenUDP(DNS_PORT, protocol)
         self._engine.listen(Protocol.TCP, DNS_PORT)
         # Last, as it cannot fail: a start that failed is not stopped.
         self.names.start()
@@ -192,6 +212,11 @@ class Gateway:
             cached=len(self._relay.cache),
             cachedBytes=self._relay.cache.size,
         )
+
+    def _onward(self, flow: Flow) -> Deferred[Connection] | None:
+        """See L{DnsStreams}."""
+        original = None if self._open is None else self._originalOf(flow)
+        return None if original is None or self._open is None else self._open(original)
 
     def _choiceOf(self, settings: Settings) -> ServerChoice:
         usual = self._queriesTo(settings, settings.dnsVia)

@@ -5,14 +5,20 @@ when it is there.
 Nothing is read from a client that does not read its answers, nor from one that has
 L{QUERIES_LIMIT} queries under way.  A connection without a whole query or an answer for
 L{IDLE} seconds is closed.  A client that has shut down its side gets its answers first.
+
+The firewall redirects connections to port 53 whatever they carry.  At the first message that
+the relay cannot answer (an update, a notification, the transfer of a zone, or no DNS at all),
+the connection is passed on to where it was meant for, once what came before is answered.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
@@ -20,11 +26,13 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import FlowLimitError
-from nanotun.flow import Refusal
+from nanotun.errors import FlowLimitError, UpstreamError
+from nanotun.flow import Flow, Refusal
 from nanotun.gateway.dns.connecting import GivenFactory
 from nanotun.gateway.dns.interfaces import IAnswering
-from nanotun.interfaces import IFlowRequest
+from nanotun.gateway.dns.message import answerable
+from nanotun.gateway.passing import Passing
+from nanotun.interfaces import Connection, IFlowRequest
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
 
@@ -48,6 +56,8 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
     @param relay: answers the queries.
     @param host: the app's address.
     @param ended: called once with this when the connection has ended.
+    @param onward: opens a connection to where this one was meant for; returns L{None} if it
+        was meant for the relay.
     """
 
     MAX_LENGTH = 65535
@@ -58,6 +68,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         reactor: Any,
         host: Hashable,
         ended: Callable[[DnsStreamProtocol], None],
+        onward: Callable[[], Deferred[Connection] | None] = lambda: None,
     ) -> None:
         self.host = host
         self._relay = relay
@@ -68,6 +79,12 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         self._receiving = False
         self._eof = False
         self._over = False
+        self._onward = onward
+        self._staysHere = False
+        # The bytes that wait and can be answered, and those that cannot.
+        self._answerable = 0
+        self._foreign = b""
+        self._dial: Deferred[Connection] | None = None
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
         return self._reactor.callLater(period, func)
@@ -79,8 +96,29 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
 
     def dataReceived(self, data: bytes) -> None:
         self._receiving = True
-        super().dataReceived(data)
+        self._setAside(data)
+        unread = len(self._unprocessed)
+        super().dataReceived(b"")
+        self._answerable = max(0, self._answerable - unread + len(self._unprocessed))
         self._receiving = False
+        if self._foreign:
+            self._regulate()
+
+    def _setAside(self, data: bytes) -> None:
+        """Add to what is unread, or from the first foreign message on to what is foreign."""
+        if self._foreign:
+            self._foreign += data
+            return
+        self._unprocessed += data
+        if self._staysHere:
+            return
+        self._answerable, foreign = answerable(self._unprocessed, self._answerable)
+        if foreign:
+            place = self._answerable
+            self._foreign = self._unprocessed[place:]
+            self._unprocessed = self._unprocessed[:place]
+            transport: Any = self.transport
+            transport.pauseProducing()
 
     def stringReceived(self, string: bytes) -> None:
         self.resetTimeout()
@@ -117,6 +155,8 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure | None = None) -> None:
         self.setTimeout(None)
         self._over = True
+        if self._dial is not None:
+            self._dial.cancel()
         self._ended(self)
 
     def _reply(self, answer: bytes) -> None:
@@ -130,9 +170,12 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
     def _regulate(self) -> None:
         """Read on, pause reading, or close the connection, whichever is due."""
         transport: Any = self.transport
-        if self._over:
+        if self._over or self._dial is not None:
             return
-        if self._eof:
+        if self._foreign and not self._unprocessed and not self._inFlight:
+            self._leave()
+            return
+        if self._eof and not self._foreign:
             if not self._inFlight:
                 transport.unregisterProducer()
                 transport.loseConnection()
@@ -143,10 +186,50 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
             transport.pauseProducing()
         elif self.paused and not stop:
             self.paused = False
-            transport.resumeProducing()
+            if not self._foreign:
+                transport.resumeProducing()
             # Handle what was read before the pause, unless the loop that does so still runs.
             if not self._receiving:
                 self.dataReceived(b"")
+
+    def _leave(self) -> None:
+        """Pass the connection on, or else have the relay say that it cannot answer."""
+        self._dial = self._onward()
+        if self._dial is not None:
+            self.setTimeout(None)
+            self._dial.addCallbacks(self._opened, self._notOpened)
+            return
+        self._staysHere = True
+        data, self._foreign = self._foreign, b""
+        if not self._eof and not self.paused:
+            transport: Any = self.transport
+            transport.resumeProducing()
+        self.dataReceived(data)
+        self._regulate()
+
+    def _opened(self, connection: Connection) -> None:
+        made = socket.socket(fileno=connection.fd)
+        passing = Passing(self._reactor, self.connectionLost)
+        try:
+            # The reactor adopts a duplicate.
+            self._reactor.adoptStreamConnection(
+                made.fileno(), made.family, GivenFactory(passing.server)
+            )
+        except OSError:
+            # The connection has ended already.
+            self._abort()
+            return
+        finally:
+            made.close()
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        self._relay.counters.passed += 1
+        passing.begin(transport, self._foreign, self._eof, connection.leftover)
+        self._foreign = b""
+
+    def _notOpened(self, reason: Failure) -> None:
+        if not self._over:
+            self._abort()
 
     def _abort(self) -> None:
         self.transport.abortConnection()  # type: ignore[union-attr]
@@ -161,6 +244,8 @@ class DnsStreams:
     The connections of apps to the relay.
 
     @param locality: tells which addresses are this machine's; others are not served.
+    @param onward: opens a connection to where the app's flow was meant for, before the
+        firewall redirected it; returns L{None} if it was meant for the relay.
     @param limit: connections at a time.
     @param hostLimit: connections of one host at a time.
     """
@@ -172,12 +257,14 @@ class DnsStreams:
         relay: IAnswering,
         locality: Locality,
         reactor: Any,
+        onward: Callable[[Flow], Deferred[Connection] | None] = lambda flow: None,
         limit: int = STREAMS_LIMIT,
         hostLimit: int = HOST_LIMIT,
     ) -> None:
         self._relay = relay
         self._locality = locality
         self._reactor = reactor
+        self._onward = onward
         self._limit = limit
         self._hostLimit = hostLimit
         self._trouble = TroubleLog(reactor, self._log)
@@ -213,17 +300,37 @@ class DnsStreams:
         try:
             if request.join(theirs.detach()):
                 counters.streams += 1
-                self._adopt(ours, host)
+                self._adopt(ours, request.flow)
         except (OSError, FlowLimitError) as error:
             self._trouble.report(f"A DNS connection cannot be served: {error}")
         finally:
             # The reactor has adopted a duplicate.
             ours.close()
 
-    def _adopt(self, ours: socket.socket, host: str) -> None:
-        protocol = DnsStreamProtocol(self._relay, self._reactor, host, self._open.discard)
+    def _adopt(self, ours: socket.socket, flow: Flow) -> None:
+        protocol = DnsStreamProtocol(
+            self._relay,
+            self._reactor,
+            flow.source.host,
+            self._open.discard,
+            partial(self._openOnward, flow),
+        )
         self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, GivenFactory(protocol))
         self._open.add(protocol)
+
+    def _openOnward(self, flow: Flow) -> Deferred[Connection] | None:
+        opening = self._onward(flow)
+        return None if opening is None else opening.addErrback(self._tell)
+
+    def _tell(self, reason: Failure) -> Failure:
+        if reason.check(UpstreamError):
+            self._trouble.report(
+                "A DNS connection that the relay cannot answer does not get to its server: "
+                f"{reason.value}"
+            )
+        elif not reason.check(CancelledError):
+            self._log.failure("Internal error in a DNS connection that is passed on", reason)
+        return reason
 
     def stop(self) -> None:
         """Close all connections."""

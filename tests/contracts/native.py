@@ -179,7 +179,8 @@ class NativeDatagramContract(DatagramContract):
         """
         association, relay = self.openLeg(shared=True)
         apps = []
-        for number, query in enumerate((b"\0\1" + bytes(10), b"\0\1" + bytes(10), bytes(12))):
+        one = bytes.fromhex("0100 0001 0000 0000 0000")
+        for number, query in enumerate((b"\0\1" + one, b"\0\1" + one, b"\0\0" + one)):
             apps.append(self.program(PEER))
             apps[-1].send(query)
             request = await self.handler.next(self.handler.datagramRequests)

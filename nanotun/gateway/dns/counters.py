@@ -26,6 +26,8 @@ class Counters:
     @ivar ignored: messages from servers that answer no query: forged, late or malformed.
     @ivar limited: queries turned away because too many were under way.
     @ivar malformed: messages of clients that are no queries.
+    @ivar notQueries: messages other than queries, such as updates, refused.
+    @ivar passed: TCP connections passed on to the server that was asked.
     @ivar truncated: answers that were too large for their client.
     @ivar outside: queries and connections from other hosts.
     @ivar streams: TCP connections served.
@@ -47,6 +49,8 @@ class Counters:
         self.ignored = 0
         self.limited = 0
         self.malformed = 0
+        self.notQueries = 0
+        self.passed = 0
         self.truncated = 0
         self.outside = 0
         self.streams = 0
@@ -88,3 +92,5 @@ class GatewayStats(NamedTuple):
     cachedBytes: int
     fakes: int
     fakesRefused: int
+    notQueries: int
+    passed: int

@@ -39,6 +39,8 @@ AAAA = 28
 OPT = 41
 SVCB = 64
 HTTPS = 65
+IXFR = 251
+AXFR = 252
 #: From this type up to 255: questions that are not for data (RFC 6895, section 3.1).
 META = 128
 META_END = 256
@@ -194,6 +196,47 @@ def _key(flags: int, question: bytes, edns: int) -> bytes:
     extension = 0 if edns < 0 else 2 if edns & DNSSEC_OK else 1
     options = (flags & RD) >> 8, flags & (AD | CD), extension
     return question[:-4].lower() + question[-4:] + bytes(options)
+
+
+def isQuestion(header: bytes) -> bool:
+    """
+    Whether the first L{HEADER_SIZE} bytes begin a query that a resolver answers: QR, opcode and
+    RCODE are 0, one question, no answer.
+    """
+    _, flags, questions, answers, _, _ = HEADER.unpack_from(header)
+    return flags & (QR | OPCODE | RCODE) == 0 and questions == 1 and not answers
+
+
+def isTransfer(query: Query) -> bool:
+    """Whether a whole zone, or its changes, are asked for (RFC 5936, RFC 1995)."""
+    question = query.question
+    return bool(question) and (question[-4] << 8 | question[-3]) in (IXFR, AXFR)
+
+
+def answerable(stream: bytes, place: int = 0) -> tuple[int, bool]:
+    """
+    How far the messages of a stream go that the relay can answer; each comes after two bytes
+    of length.  A header tells, but for transfers, of which the whole message is needed.
+
+    @param place: where to begin: the result for the stream's beginning.
+    @return: the end of the last whole one, and whether one that the relay cannot answer begins
+        there.
+    """
+    while place + 2 + HEADER_SIZE <= len(stream):
+        start = place + 2
+        end = start + (stream[place] << 8 | stream[place + 1])
+        if end < start + HEADER_SIZE or not isQuestion(stream[start : start + HEADER_SIZE]):
+            return place, True
+        if end > len(stream):
+            break
+        try:
+            if isTransfer(readQuery(stream[start:end])):
+                return place, True
+        except WireError:
+            # The relay says so.
+            pass
+        place = end
+    return place, False
 
 
 def matches(answer: bytes, ident: bytes, query: Query) -> bool:

@@ -11,6 +11,9 @@ servers learn nothing about our clients but those bytes, so the answer is the sa
 also safer: a forger gains nothing by having one question asked many times (RFC 5452,
 section 5).  A query that its client repeats joins the one under way and gets one answer.
 
+A message that is no question for a resolver (an update, a notification, the transfer of a
+zone) is never sent to these servers, for whom it is not meant.
+
 Over a limit the answer is SERVFAIL rather than silence: the app, on this machine, can try
 another server or give up now, and does not add repetitions to the load.
 """
@@ -32,11 +35,17 @@ from nanotun.gateway.dns.message import (
     FORMERR,
     HEADER_SIZE,
     LARGEST,
+    NOERROR,
+    NOTIMP,
+    OPCODE,
     PLAIN_SIZE,
+    REFUSED,
     SERVFAIL,
+    TC,
     Query,
     WireError,
     errorReply,
+    isTransfer,
     readQuery,
 )
 from nanotun.gateway.dns.records import truncate
@@ -113,6 +122,10 @@ class DnsRelay:
             query = readQuery(wire)
         except WireError:
             return self._malformed(wire, reply)
+        if query.flags & OPCODE or isTransfer(query):
+            counters.notQueries += 1
+            reply(_refusal(wire, query, overTCP))
+            return True
         limit = largest if overTCP else min(largest, query.limit)
         if answer is None and query.key:
             answer = self.cache.find(wire, query, now)
@@ -260,6 +273,17 @@ class DnsRelay:
             else:
                 del self._clients[host]
             reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _refusal(wire: bytes, query: Query, overTCP: bool) -> bytes:
+    """The answer to a message that is no question for a resolver."""
+    if query.flags & OPCODE:
+        return errorReply(wire, query, NOTIMP)
+    if overTCP:
+        return errorReply(wire, query, REFUSED)
+    # By TCP it reaches the server that is asked.
+    answer = errorReply(wire, query, NOERROR)
+    return answer[:2] + bytes((answer[2] | TC >> 8,)) + answer[3:]
 
 
 def _hostOf(client: Any) -> Hashable:

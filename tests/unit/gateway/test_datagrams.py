@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
-from nanotun.flow import Datagram, Endpoint, Protocol
-from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol
+from nanotun.flow import Datagram, Endpoint, Flow, Protocol
+from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
@@ -126,9 +126,12 @@ class DnsTests(SynchronousTestCase):
         self.counters = Counters()
         engine: Any = self.engine
         self.services = DatagramServices(self.reactor, engine, self.counters)
-        relay = DnsRelay(self.reactor, ServerChoice(self.queries), self.counters, 10, 100_000, 6, 4)
+        self.relay = DnsRelay(
+            self.reactor, ServerChoice(self.queries), self.counters, 10, 100_000, 6, 4
+        )
         locality = Locality(self.reactor.seconds)
-        self.services.listenUDP(53, DnsDatagramProtocol(relay, locality))
+        protocol = DnsDatagramProtocol(self.relay, locality)
+        self.transport = self.services.listenUDP(53, protocol)
 
     def test_whoeverIsAsked(self) -> None:
         """Each answer is sent from the address that was asked, also for one query to two."""
@@ -138,6 +141,45 @@ class DnsTests(SynchronousTestCase):
         self.reactor.advance(0)
         expected = [Datagram(each, APP, answer(ask())) for each in (GATEWAY, OTHER)]
         self.assertEqual(self.engine.sent, [expected])
+
+    def test_strangers(self) -> None:
+        """
+        What is no DNS is told with the server that was meant, once a second at most; what is
+        sent to the gateway itself is not.
+        """
+        said: list[str] = []
+        meant = Flow(0, Protocol.UDP, Endpoint("10.0.0.9", 5), Endpoint("203.0.113.9", 53))
+        known: list[Flow | None] = [meant]
+        asked: list[Flow] = []
+
+        def originalOf(flow: Flow) -> Flow | None:
+            asked.append(flow)
+            return known[0]
+
+        note = Strangers(self.reactor.seconds, originalOf, said.append).note
+        self.services.remove(53, self.transport)
+        protocol = DnsDatagramProtocol(self.relay, Locality(self.reactor.seconds), note)
+        self.services.listenUDP(53, protocol)
+        vpn = b"\1\0\0\0" + b"\7" * 144
+
+        def send(destination: Endpoint, payload: bytes = vpn) -> None:
+            self.services.datagramsReceived([Datagram(APP, destination, payload)])
+
+        send(OTHER, ask())
+        send(GATEWAY, ask(flags=0x2800))
+        self.assertEqual(said, [])
+        send(OTHER)
+        self.assertIn(f"at 127.0.0.1 sends datagrams to port 53 of {OTHER.host} that", said[0])
+        send(GATEWAY)
+        self.assertEqual((len(said), asked), (1, []))
+        self.reactor.advance(1)
+        send(GATEWAY)
+        self.assertIn("at 10.0.0.9 sends datagrams to port 53 of 203.0.113.9 that", said[1])
+        self.assertEqual(asked, [Flow(0, Protocol.UDP, APP, GATEWAY)])
+        self.reactor.advance(1)
+        known[0] = None
+        send(GATEWAY)
+        self.assertEqual(len(said), 2)
 
     def test_sockets(self) -> None:
         """All sockets of one host share its limit; another address has its own."""

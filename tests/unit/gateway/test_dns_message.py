@@ -14,7 +14,10 @@ from nanotun.gateway.dns.message import (
     LARGEST,
     SERVFAIL,
     WireError,
+    answerable,
     errorReply,
+    isQuestion,
+    isTransfer,
     lacksQuestion,
     matches,
     nameEnd,
@@ -153,6 +156,54 @@ class MatchTests(SynchronousTestCase):
         wire = struct.pack("!HHHHHH", 5, 0x3000, 0, 0, 0, 0)
         reply = struct.pack("!HHHHHH", 5, 0xB004, 0, 0, 0, 0)
         self.assertTrue(matches(reply, wire[:2], readQuery(wire)))
+
+
+class ForeignTests(SynchronousTestCase):
+    """Tests for L{isQuestion}, L{isTransfer} and L{answerable}."""
+
+    def test_isQuestion(self) -> None:
+        """Queries are questions, and updates, answers, greetings of TLS and SSH are not."""
+        self.assertTrue(isQuestion(ask()[:12]))
+        self.assertTrue(isQuestion(ask(flags=0x0130, extension=edns())[:12]))
+        for other in (
+            ask(flags=0x2800),
+            ask(flags=0x2400),
+            ask(flags=0x0103),
+            answer(ask()),
+            b"\x16\3\1\2\0\1\0\1\xfc\3\3\x77\x12\x34"[2:],
+            b"SSH-2.0-OpenSSH_9.2p1"[2:],
+            b"GET / HTTP/1.1\r\n"[2:],
+            b"\0\1" + bytes(10),
+        ):
+            self.assertFalse(isQuestion(other[:12]), other)
+
+    def test_isTransfer(self) -> None:
+        """Types 251 and 252 ask for zones."""
+        for kind in (A, 250, 251, 252, 253, HTTPS):
+            self.assertEqual(isTransfer(readQuery(ask(kind=kind))), kind in (251, 252))
+
+    def test_answerable(self) -> None:
+        """The first message that cannot be answered is found, however the stream is split."""
+
+        def framed(message: bytes) -> bytes:
+            return struct.pack("!H", len(message)) + message
+
+        first = framed(ask("first.example"))
+        for other, needed in (
+            (framed(ask(flags=0x2800)), 14),
+            (framed(b"short") + bytes(9), 14),
+            (b"SSH-2.0-OpenSSH_9.2p1\r\n", 14),
+            (framed(ask(kind=252)), len(framed(ask(kind=252)))),
+            (framed(ask(kind=251, extension=edns())), len(framed(ask(extension=edns())))),
+        ):
+            stream = first + other
+            place = 0
+            for length in range(len(stream) + 1):
+                place, foreign = answerable(stream[:length], place)
+                whole = length >= len(first)
+                self.assertEqual(place, len(first) if whole else 0)
+                self.assertEqual(foreign, length >= len(first) + needed, (other, length))
+        self.assertEqual(answerable(first * 3 + first[:-1]), (len(first) * 3, False))
 
 
 class BareTests(SynchronousTestCase):

@@ -13,7 +13,15 @@ from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
-from nanotun.gateway.dns.message import FORMERR, SERVFAIL
+from nanotun.gateway.dns.message import (
+    AXFR,
+    FORMERR,
+    IXFR,
+    NOERROR,
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+)
 from nanotun.gateway.dns.relay import LARGE_LIMIT, DnsRelay
 from tests.unit.gateway.gateway_cases import (
     FIRST,
@@ -158,12 +166,31 @@ class RelayTests(RelayCase):
 
     def test_unknownPasses(self) -> None:
         """A query that is not understood is passed on as it is, and so is its answer."""
-        wire = ask(flags=0x2800) + b"whatever"
+        wire = ask(kind=65400, extension=b"\3xyz\0\xff\x10\xff\1\0\0\0\7\0\3abc") + b"whatever"
         self.query(wire)
         self.assertEqual(self.queries.asked[0].wire, wire)
-        message = answer(ask(), flags=0xA885) + b"as well"
+        message = answer(wire, flags=0x8185) + b"as well"
         self.queries.answer(message)
         self.assertEqual(self.messages(), [message])
+
+    def test_otherOpcodes(self) -> None:
+        """An update or a notification is refused at once, and never sent anywhere."""
+        for flags in (0x2800, 0x2400, 0x1000):
+            for overTCP in (False, True):
+                self.query(ask(flags=flags), overTCP=overTCP)
+        self.assertEqual(self.queries.asked, [])
+        self.assertEqual([rcode(message) for message in self.messages()], [NOTIMP] * 6)
+        self.assertEqual({message[2] & 0x78 for message in self.messages()}, {0x28, 0x20, 0x10})
+        self.assertEqual(self.counters.notQueries, 6)
+
+    def test_transfer(self) -> None:
+        """The transfer of a zone is sent nowhere: by UDP the client comes by TCP instead."""
+        for kind in (AXFR, IXFR):
+            self.query(ask(kind=kind))
+            self.query(ask(kind=kind), overTCP=True)
+        self.assertEqual(self.queries.asked, [])
+        found = [(rcode(message), isTruncated(message)) for message in self.messages()]
+        self.assertEqual(found, [(NOERROR, True), (REFUSED, False)] * 2)
 
 
 class LimitTests(RelayCase):

@@ -1,0 +1,141 @@
+"""
+Passes bytes between two connections, both ways, until both have ended.
+
+A side that has shut down its writing still gets what the other sends.  A side that is slow has
+the other wait.  A connection that is lost takes the other with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.timer import Timer
+
+#: Seconds without a byte in either direction after which both end.
+QUIET = 60.0
+
+
+@implementer(IHalfCloseableProtocol)
+class PassingSide(Protocol):
+    """
+    One of the two connections.
+
+    @ivar other: the other side.
+    @ivar hasRead: whether nothing more will come from this side.
+    @ivar hasWritten: whether nothing more will be sent to it.
+    """
+
+    other: PassingSide
+
+    def __init__(self, moved: Callable[[], object], lost: Callable[[Failure], object]) -> None:
+        """
+        @param moved: called for all that this side sends.
+        @param lost: called when this side is lost.
+        """
+        self._moved = moved
+        self._lost = lost
+        self.hasRead = False
+        self.hasWritten = False
+        self.isLost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self._moved()
+        self.other.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send to this side."""
+        transport: Any = self.transport
+        transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.readConnectionLost}."""
+        self.hasRead = True
+        self.other.finish()
+        self._endIfDone()
+
+    def writeConnectionLost(self) -> None:
+        """See L{IHalfCloseableProtocol.writeConnectionLost}."""
+        self.hasWritten = True
+        self._endIfDone()
+
+    def finish(self) -> None:
+        """Send nothing more to this side than what waits."""
+        if not self.isLost:
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.loseWriteConnection()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.isLost = True
+        if not (self.hasRead and self.other.hasRead):
+            self.other.abort()
+        self._lost(reason or Failure(ConnectionAbortedError()))
+
+    def abort(self) -> None:
+        """End this side at once."""
+        if not self.isLost and self.transport is not None:
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.abortConnection()
+
+    def _endIfDone(self) -> None:
+        if self.hasRead and self.hasWritten and not self.isLost:
+            transport: Any = self.transport
+            transport.loseConnection()
+
+
+class Passing:
+    """
+    The pair.  The app's connection exists already, with another protocol; the server's gets
+    L{server} as its protocol, and then L{begin} is called.
+
+    @ivar app: the app's side.
+    @ivar server: the server's side.
+    @param lost: called when the app's connection is lost.
+    """
+
+    def __init__(self, reactor: Any, lost: Callable[[Failure], object]) -> None:
+        self._timer = Timer(reactor, self._end)
+        self._lost = lost
+        self.app = PassingSide(self._moved, self._appLost)
+        self.server = PassingSide(self._moved, lambda reason: None)
+        self.app.other, self.server.other = self.server, self.app
+
+    def begin(self, transport: Any, sent: bytes, hasRead: bool, leftover: bytes) -> None:
+        """
+        Take over the app's connection, whose reading is paused and which has no producer.
+
+        @param transport: the app's.
+        @param sent: what the app has sent so far.
+        @param hasRead: whether it will send nothing more.
+        @param leftover: what the server has sent so far.
+        """
+        transport.protocol = self.app
+        self.app.makeConnection(transport)
+        server: Any = self.server.transport
+        transport.registerProducer(server, True)
+        server.registerProducer(transport, True)
+        self._moved()
+        self.server.write(sent)
+        self.app.write(leftover)
+        if hasRead:
+            self.app.readConnectionLost()
+        else:
+            transport.resumeProducing()
+
+    def _moved(self) -> None:
+        self._timer.start(QUIET)
+
+    def _end(self) -> None:
+        self.app.abort()
+        self.server.abort()
+
+    def _appLost(self, reason: Failure) -> None:
+        self._timer.close()
+        self._lost(reason)
