@@ -133,22 +133,23 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 		return -C.EINVAL
 	}
 	e, err := engine.Open(engine.Config{
-		TunFD:            int(config.tun_fd),
-		MTU:              uint32(config.mtu),
-		Mode:             mode,
-		VirtioHeader:     config.vnet_header != 0,
-		PendingLimit:     int(config.pending_limit),
-		PendingPerSource: int(config.pending_per_source),
-		FlowLimit:        int(config.flow_limit),
-		HalfOpenLimit:    int(config.half_open_limit),
-		HalfOpen:         time.Duration(config.half_open_s) * time.Second,
-		KeepAlive:        time.Duration(config.keepalive_s) * time.Second,
-		HalfClosed:       time.Duration(config.half_closed_s) * time.Second,
-		Associations:     int(config.association_limit),
-		DatagramFlows:    int(config.datagram_flow_limit),
-		UDPTimeout:       time.Duration(config.udp_timeout_ms) * time.Millisecond,
-		Gateway4:         address(&config.gateway4[0], 4),
-		Gateway6:         address(&config.gateway6[0], 16),
+		TunFD:         int(config.tun_fd),
+		MTU:           uint32(config.mtu),
+		Mode:          mode,
+		VirtioHeader:  config.vnet_header != 0,
+		PendingLimit:  int(config.pending_limit),
+		FlowLimit:     int(config.flow_limit),
+		HalfOpenLimit: int(config.half_open_limit),
+		HalfOpen:      time.Duration(config.half_open_s) * time.Second,
+		KeepAlive:     time.Duration(config.keepalive_s) * time.Second,
+		HalfClosed:    time.Duration(config.half_closed_s) * time.Second,
+		Associations:  int(config.association_limit),
+		DatagramFlows: int(config.datagram_flow_limit),
+		UDPTimeout:    time.Duration(config.udp_timeout_ms) * time.Millisecond,
+		Gateway4:      address(&config.gateway4[0], 4),
+		Gateway6:      address(&config.gateway6[0], 16),
+		Kernel4:       address(&config.kernel4[0], 4),
+		Kernel6:       address(&config.kernel6[0], 16),
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "nanotun: %s\n", err)
@@ -168,7 +169,7 @@ func address(bytes *C.uint8_t, size int) netip.Addr {
 
 //export ns_event_fd
 func ns_event_fd(handle C.int64_t) C.int {
-	return call(handle, func(e *engine.Engine) (int, error) { return e.Events().FD(), nil })
+	return call(handle, func(e *engine.Engine) (int, error) { return e.EventFD(), nil })
 }
 
 //export ns_pump
@@ -192,7 +193,7 @@ func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C
 	return call(handle, func(e *engine.Engine) (int, error) {
 		out := unsafe.Slice(array, int(capacity))
 		i := 0
-		n := e.Events().Drain(int(capacity), func(event *events.Event) {
+		n := e.Drain(int(capacity), func(event *events.Event) {
 			c := &out[i]
 			i++
 			c.flow = C.uint64_t(event.Flow)

@@ -12,6 +12,8 @@
  *    has events.  Events that ns_pump itself raises do not make it readable: the
  *    caller drains after each pump.  NS_EVENT_CLOSED, which nobody waits for,
  *    may come up to 50 ms late.
+ *  - NS_EVENT_TCP_REQUEST is made by ns_drain itself, for as many flows as fit a
+ *    turn of the reactor: the rest wait until it is called again.
  *  - A panic in a call becomes -ENOTRECOVERABLE and a report on stderr, and the
  *    handle becomes invalid: -EINVAL.  A panic in a thread of the library ends
  *    the process.
@@ -33,7 +35,7 @@
 
 /* ns_event.kind */
 #define NS_EVENT_TCP_REQUEST 1 /* a SYN waits for ns_join, ns_refuse or ns_drop */
-#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision; the id is gone */
+#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision, or the flow made way for another; the id is gone */
 #define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it */
 #define NS_EVENT_DEVICE_RETURNED 4 /* a lent device is the caller's to read again */
 #define NS_EVENT_UDP_REQUEST 5 /* datagrams wait for ns_attach, ns_serve, ns_refuse or ns_drop */
@@ -71,8 +73,8 @@ struct ns_config {
 	uint32_t mtu;             /* bytes, 1280 to 65535 */
 	uint32_t stack;           /* NS_STACK_... */
 	uint32_t vnet_header;     /* bytes of virtio-net header on the fd: 0 or 10 */
-	uint32_t pending_limit;   /* flows that may wait for a decision, all sources together */
-	uint32_t pending_per_source;
+	uint32_t pending_limit;   /* flows that may wait to be told of, and as many that may wait for a decision; one more
+	                           * gets in, and one of whoever has most makes way */
 	uint32_t flow_limit;      /* joined flows */
 	uint32_t half_open_limit; /* of those, the ones whose handshake the app has not completed; one more ends the
 	                           * longest-waiting */
@@ -85,6 +87,9 @@ struct ns_config {
 	uint8_t gateway4[4];      /* answers ping; TCP and UDP to it are dropped, but for ns_listen's ports; pings of other
 	                           * addresses are refused */
 	uint8_t gateway6[16];
+	uint8_t kernel4[4];       /* the kernel's addresses on the device: flows from there are this machine's own, and come
+	                           * before those of others */
+	uint8_t kernel6[16];
 };
 
 struct ns_event {
@@ -117,7 +122,7 @@ struct ns_datagram {
 /* Counters since ns_open, except where "gauge" is written. */
 struct ns_stats {
 	uint64_t flows;              /* gauge: joined and established now */
-	uint64_t pending;            /* gauge: waiting for a decision now */
+	uint64_t pending;            /* gauge: waiting to be told of or for a decision now */
 	uint64_t half_open;          /* gauge: joined, and the app has not completed the handshake */
 	uint64_t flows_total;        /* joined and established */
 	uint64_t refused;
@@ -125,8 +130,8 @@ struct ns_stats {
 	uint64_t bytes_down;
 	uint64_t packets_in;         /* read from the TUN */
 	uint64_t packets_out;        /* written to the TUN */
-	uint64_t drop_pending_limit; /* SYN turned away: too many undecided */
-	uint64_t drop_source_limit;  /* SYN turned away: too many undecided of this source */
+	uint64_t drop_pending_limit; /* made way for others: too many undecided */
+	uint64_t drop_source_limit;  /* made way for its own program's or machine's: too many of that undecided */
 	uint64_t drop_flow_limit;    /* SYN turned away: too many joined */
 	uint64_t drop_half_open;     /* joined flows that ended half-open: out of time, or made way for another */
 	uint64_t drop_malformed;     /* not an IP packet, or a wrong header */
@@ -180,7 +185,8 @@ int ns_pump(int64_t handle, uint32_t budget);
 int ns_lend(int64_t handle);
 
 /* Moves up to capacity events to the array and returns how many.  The eventfd
- * is no longer readable once all were taken. */
+ * is no longer readable once all were taken, and stays readable while there are more flows
+ * to tell of. */
 int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
 
 /* Completes the handshake with the app and joins the flow to fd, a connected

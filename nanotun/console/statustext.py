@@ -20,8 +20,8 @@ NAMES = 11
 
 #: What each counter of dropped packets and flows counts.
 DROPS = {
-    "pendingLimit": "connections, because too many were being decided",
-    "sourceLimit": "connections, because too many of one source were being decided",
+    "pendingLimit": "connections that made way for others, as too many were waiting",
+    "sourceLimit": "connections that made way for others of one program or machine",
     "flowLimit": "connections, because no more can be open",
     "halfOpen": "connections that the app asked for and did not complete",
     "malformed": "packets that are no valid IP, TCP or UDP",

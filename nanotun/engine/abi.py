@@ -88,7 +88,6 @@ class ns_config(ctypes.Structure):
         ("stack", c_uint32),
         ("vnet_header", c_uint32),
         ("pending_limit", c_uint32),
-        ("pending_per_source", c_uint32),
         ("flow_limit", c_uint32),
         ("half_open_limit", c_uint32),
         ("half_open_s", c_uint32),
@@ -99,6 +98,8 @@ class ns_config(ctypes.Structure):
         ("udp_timeout_ms", c_uint32),
         ("gateway4", c_uint8 * 4),
         ("gateway6", c_uint8 * 16),
+        ("kernel4", c_uint8 * 4),
+        ("kernel6", c_uint8 * 16),
     ]
 
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import GATEWAY4, GATEWAY6
+from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6
 from nanotun.engine import abi
 from nanotun.engine.decisions import Decisions
 from nanotun.engine.events import EventReader
@@ -47,13 +47,15 @@ HALF_OPEN = 10
 #: port.
 ASSOCIATION_LIMIT = 4096
 
-#: Flows that may wait for a decision.  Each is a dial with a socket here and one on the
-#: proxy: a SYN flood must not become a dial flood.
+#: Flows that may wait to be told to Python, and as many that may be decided or dialled at a
+#: time.  Each of the latter is a dial with a socket here and one on the proxy: a SYN flood
+#: must not become a dial flood.  A program or a machine may have half of them, this machine
+#: three quarters, and all others together three quarters.
 PENDING_LIMIT = 4096
 
-#: The same for one source address.  Half, because all programs of this machine share one
-#: address, and a machine behind this one must still get through.
-PENDING_PER_SOURCE = 2048
+#: Events in one turn of the reactor after which the rest can wait: as many requests take some
+#: 6 ms.
+TURN = 32
 
 #: Pairs of a UDP source and a destination: a small record each, without an fd.  One more
 #: makes the library forget the pair that was idle for longest; its next datagram is decided
@@ -148,7 +150,6 @@ class NativeEngine:
             stack=STACKS[self.stackMode],
             vnet_header=device.vnetHeader,
             pending_limit=PENDING_LIMIT,
-            pending_per_source=PENDING_PER_SOURCE,
             flow_limit=self.flowLimit,
             half_open_limit=HALF_OPEN_LIMIT,
             half_open_s=HALF_OPEN,
@@ -159,6 +160,8 @@ class NativeEngine:
             udp_timeout_ms=round(self._udpTimeout * 1000),
             gateway4=abi.bytes4(inet_pton(AF_INET, GATEWAY4)),
             gateway6=abi.bytes16(inet_pton(AF_INET6, GATEWAY6)),
+            kernel4=abi.bytes4(inet_pton(AF_INET, KERNEL4.partition("/")[0])),
+            kernel6=abi.bytes16(inet_pton(AF_INET6, KERNEL6.partition("/")[0])),
         )
 
     def pump(self, budget: int) -> int:
@@ -173,8 +176,10 @@ class NativeEngine:
                 raise OSError(-taken, os.strerror(-taken))
             total += taken
             # The library stops early when events wait.  To handle them here and
-            # continue saves a turn of the reactor for every connection.
-            if not events.deliver() or total >= budget or not self._handle:
+            # continue saves a turn of the reactor for every connection; but flows that
+            # still wait are for the next turn.
+            delivered = events.deliver()
+            if not 0 < delivered < TURN or not taken or total >= budget or not self._handle:
                 return total
 
     def lend(self, returned: Callable[[], None]) -> bool:

@@ -110,7 +110,10 @@ class IFlowHandler(Interface):
         """An app sends to a new destination.  Decide now or later, but once."""
 
     def flowAbandoned(flowID: int) -> None:
-        """The app gave up before the decision: stop working on it.  The id is invalid now."""
+        """
+        The app gave up before the decision, or the flow made way for another: stop working
+        on it.  The id is invalid now.
+        """
 
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Called only while L{followsFlows} is true."""

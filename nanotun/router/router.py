@@ -213,7 +213,7 @@ class FlowRouter:
         pending = self._pending.pop(flowID, None)
         if pending is not None:
             if self.logFlows:
-                self._log.debug("Flow {flow} was given up by the app", flow=flowID)
+                self._log.debug("Flow {flow} was given up by the app, or made way", flow=flowID)
             pending.cancel()
 
     def flowClosed(self, end: FlowEnd) -> None:

@@ -23,8 +23,8 @@ from nanotun.timer import Timer
 BUDGET = 512
 
 #: A device that was readable so many times in a row, each time within L{BUSY_GAP} seconds
-#: of the last, is lent to the engine: waking the reactor costs more than most packets, and
-#: the time is better spent on decisions.
+#: of the last, is lent to the engine, and so is one with more packets than a turn takes:
+#: waking the reactor costs more than most packets, and the time is better spent on decisions.
 BUSY_READS = 8
 BUSY_GAP = 0.002
 
@@ -90,7 +90,7 @@ class TunPort:
         self._streak = self._streak + 1 if now - self._lastRead < BUSY_GAP else 0
         self._lastRead = now
         try:
-            self._engine.pump(BUDGET)
+            taken = self._engine.pump(BUDGET)
         except OSError as error:
             if error.errno == errno.EIO:
                 self._pause()
@@ -98,7 +98,8 @@ class TunPort:
             # The reactor stops watching and calls connectionLost with this.  It accepts
             # an exception as well as a Failure.
             return error  # type: ignore[return-value]
-        if self._streak >= BUSY_READS and self._reading and self._engine.lend(self._returned):
+        busy = self._streak >= BUSY_READS or taken >= BUDGET
+        if busy and self._reading and self._engine.lend(self._returned):
             self._streak = 0
             self._lent = True
             self._reactor.removeReader(self)

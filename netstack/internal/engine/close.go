@@ -15,6 +15,7 @@ func (e *Engine) Quiesce() int {
 	e.mu.Lock()
 	e.quiesced = true
 	e.mu.Unlock()
+	e.pending.stop()
 	e.datagrams.Quiesce()
 	flows, _ := e.left()
 	for _, f := range flows {

@@ -21,22 +21,32 @@ const (
 
 // Config is struct ns_config in Go's terms.
 type Config struct {
-	TunFD            int
-	MTU              uint32
-	Mode             Mode
-	VirtioHeader     bool
-	PendingLimit     int
-	PendingPerSource int
-	FlowLimit        int
-	HalfOpenLimit    int
-	HalfOpen         time.Duration
-	KeepAlive        time.Duration
-	HalfClosed       time.Duration
-	Associations     int
-	DatagramFlows    int
-	UDPTimeout       time.Duration
-	Gateway4         netip.Addr
-	Gateway6         netip.Addr
+	TunFD         int
+	MTU           uint32
+	Mode          Mode
+	VirtioHeader  bool
+	PendingLimit  int
+	FlowLimit     int
+	HalfOpenLimit int
+	HalfOpen      time.Duration
+	KeepAlive     time.Duration
+	HalfClosed    time.Duration
+	Associations  int
+	DatagramFlows int
+	UDPTimeout    time.Duration
+	Gateway4      netip.Addr
+	Gateway6      netip.Addr
+	Kernel4       netip.Addr
+	Kernel6       netip.Addr
+
+	testPace *pace
+}
+
+func (c *Config) pace() pace {
+	if c.testPace != nil {
+		return *c.testPace
+	}
+	return newPace()
 }
 
 // Refusal is what the app is to see, as in netstack.h.

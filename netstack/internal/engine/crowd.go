@@ -8,12 +8,16 @@ import (
 // class is what sort of party somebody is. It decides who comes first.
 type class int
 
+// The classes, in the order in which their flows are told.
 const (
 	here      class = iota // programs of this machine
+	again                  // the same, in the queue: flows that have made way once and ask again
 	known                  // machines that have completed a connection lately
 	strangers              // all others
 	classes
 )
+
+func (k class) isHere() bool { return k <= again }
 
 // party is who shares a limit: the programs of one user in one control group, or one
 // machine (IPv6: its /64).
@@ -37,8 +41,8 @@ type user struct {
 //   - The newcomer always gets in. Out of those of whoever has most, the
 //     longest-waiting makes way.
 //   - A party may have half of the places, this machine three quarters, and all other
-//     machines together three quarters: each side is sure of a quarter. Of the others,
-//     those that are known and those that are not yield in turn: whichever has more.
+//     machines together three quarters: each side is sure of a quarter. Of the two
+//     classes of a side the one that has more makes way.
 //   - Everything takes constant time.
 type crowd struct {
 	limit, perParty, perSide int
@@ -93,12 +97,12 @@ func (c *crowd) yields(p party) (*member, rule) {
 	}
 	ours, others := c.sides()
 	side := others
-	if p.class == here {
+	if p.class.isHere() {
 		side = ours
 	}
 	switch {
 	case side >= c.perSide:
-		return c.oldestOfTheLargest(p.class == here, own), ruleSide
+		return c.oldestOfTheLargest(p.class.isHere(), own), ruleSide
 	case ours+others >= c.limit:
 		return c.oldestOfTheLargest(ours >= others, own), ruleFull
 	}
@@ -107,16 +111,16 @@ func (c *crowd) yields(p party) (*member, rule) {
 
 // sides is how many are in, of this machine and of others.
 func (c *crowd) sides() (ours, others int) {
-	return c.count[here], c.count[known] + c.count[strangers]
+	return c.count[here] + c.count[again], c.count[known] + c.count[strangers]
 }
 
 func (c *crowd) oldestOfTheLargest(isHere bool, own *line) *member {
-	from := here
+	from, other := here, again
 	if !isHere {
-		from = known
-		if c.count[strangers] >= c.count[known] {
-			from = strangers
-		}
+		from, other = known, strangers
+	}
+	if c.count[other] >= c.count[from] {
+		from = other
 	}
 	// The newcomer's own come first if nobody has more.
 	if own != nil && own.party.class == from && own.members.Len() == c.most[from] {

@@ -121,9 +121,13 @@ func TestCrowdAgainstAModel(t *testing.T) {
 	c := newCrowd(limit)
 	var members []*member // by age
 	partyOf := func() party {
-		switch random.IntN(3) {
+		switch random.IntN(4) {
 		case 0:
 			return program(uint32(random.IntN(4)))
+		case 3:
+			p := program(uint32(random.IntN(4)))
+			p.class = again
+			return p
 		case 1:
 			return machine(random.IntN(5), known)
 		}
@@ -149,8 +153,8 @@ func TestCrowdAgainstAModel(t *testing.T) {
 		if count != c.count || most != c.most {
 			t.Fatalf("step %d: count %v and most %v, not %v and %v", step, c.count, c.most, count, most)
 		}
-		ours, others := count[here], count[known]+count[strangers]
-		side := pick(p.class == here, ours, others)
+		ours, others := count[here]+count[again], count[known]+count[strangers]
+		side := pick(p.class.isHere(), ours, others)
 		m, rule := c.yields(p)
 		switch {
 		case size[p] >= limit/2:
@@ -158,11 +162,11 @@ func TestCrowdAgainstAModel(t *testing.T) {
 				t.Fatalf("step %d: rule %d", step, rule)
 			}
 		case side >= limit*3/4:
-			if rule != ruleSide || (m.line.party.class == here) != (p.class == here) || m.line.members.Len() != most[m.line.party.class] {
+			if rule != ruleSide || m.line.party.class.isHere() != p.class.isHere() || m.line.members.Len() != most[m.line.party.class] {
 				t.Fatalf("step %d: rule %d", step, rule)
 			}
 		case len(members) >= limit:
-			if rule != ruleFull || (m.line.party.class == here) != (ours >= others) || m.line.members.Len() != most[m.line.party.class] {
+			if rule != ruleFull || m.line.party.class.isHere() != (ours >= others) || m.line.members.Len() != most[m.line.party.class] {
 				t.Fatalf("step %d: rule %d", step, rule)
 			}
 		case m != nil:

@@ -64,7 +64,7 @@ func (e *Engine) Datagrams() *datagram.Table { return e.datagrams }
 func (e *Engine) openDatagrams() {
 	e.datagrams = datagram.New(datagram.Config{
 		Undecided:    e.config.PendingLimit,
-		UndecidedOf:  e.config.PendingPerSource,
+		UndecidedOf:  max(1, e.config.PendingLimit/2),
 		Flows:        e.config.DatagramFlows,
 		Associations: e.config.Associations,
 		Timeout:      e.config.UDPTimeout,

@@ -12,7 +12,7 @@ import (
 func TestUndecidedOfOneSource(t *testing.T) {
 	const ofSource, ofHost = 256, 300
 	w := newWorld(t, corners()[0], func(c *Config) {
-		c.PendingLimit, c.PendingPerSource, c.DatagramFlows = 400, ofHost, 1000
+		c.PendingLimit, c.DatagramFlows = 2*ofHost, 1000
 	})
 	p := newPlayer(w)
 	app, far := w.v.ends()

@@ -114,17 +114,16 @@ func TestUndecidedBytesAreBounded(t *testing.T) {
 func TestUndecidedLimit(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, func(c *Config) { c.PendingLimit = 3 }))
-		app, _ := v.ends()
 		to := func(i int) netip.AddrPort { return netip.AddrPortFrom(v.far(), uint16(6000+i)) }
-		for i := range 5 {
-			p.sendDatagram(app, to(i), []byte("x"))
+		for i := range 5 { // of a host each
+			p.sendDatagram(netip.AddrPortFrom(stranger(v, i), 5000), to(i), []byte("x"))
 		}
 		p.settle()
 		if s := p.stats(); len(p.events(events.UDPRequest)) != 3 || s.DropUndecided != 2 || s.DatagramFlows != 3 {
 			t.Errorf("%d requests, %+v", len(p.events(events.UDPRequest)), s)
 		}
 		p.do(func(e *Engine) { must(t, e.Drop(p.events(events.UDPRequest)[1].Flow)) })
-		if e := p.datagramFlow(app, to(4), []byte("x")); e.DestPort != 6004 {
+		if e := p.datagramFlow(netip.AddrPortFrom(stranger(v, 4), 5000), to(4), []byte("x")); e.DestPort != 6004 {
 			t.Errorf("%s", describe(e))
 		}
 	})

@@ -32,6 +32,7 @@ type Engine struct {
 	events   *events.Queue
 	gateways gateways
 	pending  *pendingTable
+	parties  *parties
 	forward  *tcp.Forwarder
 	loops    []*carry.Loop
 	nextFlow uint64 // belongs to the thread that has the device
@@ -71,7 +72,8 @@ func Open(config Config) (*Engine, error) {
 		config:   config,
 		link:     link.New(config.TunFD, config.MTU, config.VirtioHeader),
 		gateways: newGateways(config.Gateway4, config.Gateway6),
-		pending:  newPendingTable(config.PendingLimit, config.PendingPerSource),
+		pending:  newPendingTable(config.PendingLimit, config.pace()),
+		parties:  newParties(config.Kernel4, config.Kernel6),
 		joined:   make(map[tuple]*joinedFlow),
 		opening:  make(map[tuple]*joinedFlow),
 		pings:    newPingLimit(),
@@ -128,8 +130,27 @@ func (e *Engine) post(event events.Event) {
 	e.events.PostQuiet(event)
 }
 
-// Events is the queue that Python drains.
-func (e *Engine) Events() *events.Queue { return e.events }
+// EventFD is readable while Drain has something that Pump did not find.
+func (e *Engine) EventFD() int { return e.events.FD() }
+
+// Drain calls take for up to limit events, and returns how many there were. The flows
+// that wait are told of last, and only as many as fit a turn of the reactor.
+func (e *Engine) Drain(limit int, take func(*events.Event)) int {
+	n := e.events.Drain(limit, take)
+	n += e.pending.tell(limit-n, time.Now(), take)
+	e.wake()
+	return n
+}
+
+// wake makes the eventfd readable as soon as there is a flow to tell of.
+func (e *Engine) wake() {
+	switch ready, later := e.pending.ready(time.Now()); {
+	case ready:
+		e.events.Wake()
+	case later:
+		e.events.WakeLater()
+	}
+}
 
 // unclaimed gets the TCP packets that no endpoint claims, in the pump's thread:
 // a SYN becomes a waiting flow. False leaves the packet to the stack, which
@@ -151,6 +172,7 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 	case flags.Contains(header.TCPFlagRst):
 		if flow := e.pending.reset(t); flow != 0 {
 			e.post(t.event(events.Abandoned, flow))
+			e.wake()
 		}
 		return true
 	case !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck):
@@ -161,12 +183,13 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 }
 
 func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) {
+	now := time.Now()
+	party := e.parties.of(&t, now)
 	// Under one lock with Join: a flow is always in one of the tables, or a
 	// repeated SYN would become a second flow between them.
 	e.mu.Lock()
 	_, opening := e.opening[t]
 	full := len(e.joined)+len(e.opening) >= e.config.FlowLimit
-	var added bool
 	var abandoned uint64
 	switch {
 	case opening || e.quiesced:
@@ -174,14 +197,14 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 		e.dropFlowLimit.Add(1)
 	default:
 		e.nextFlow++
-		added, abandoned = e.pending.add(e.nextFlow, t, id, packet)
+		abandoned = e.pending.add(e.nextFlow, t, id, packet, party, now)
 	}
 	e.mu.Unlock()
 	if abandoned != 0 {
 		e.post(t.event(events.Abandoned, abandoned))
 	}
-	if added {
-		e.post(t.event(events.TCPRequest, e.nextFlow))
+	if e.lent.Load() { // otherwise Pump's caller looks
+		e.wake()
 	}
 }
 
@@ -215,9 +238,12 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 			f.HTTP = translate(&f.tuple)
 		}
 		e.opening[w.tuple] = f
-		yields = e.half.enter(f, time.Now())
+		now := time.Now()
+		yields = e.half.enter(f, now)
+		e.pending.answered(w.party.class, now)
 	}
 	e.mu.Unlock()
+	e.wake()
 	if yields != nil {
 		e.breakOff(yields)
 	}
@@ -288,6 +314,7 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 		return
 	}
 	e.flowsTotal.Add(1)
+	e.parties.completed(&t, time.Now())
 	f.Start()
 }
 

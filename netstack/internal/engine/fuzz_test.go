@@ -27,7 +27,7 @@ func FuzzPacket(f *testing.F) {
 		f.Fatal(err)
 	}
 	e, err := Open(Config{
-		TunFD: fds[0], MTU: testMTU, Mode: Full, PendingLimit: 64, PendingPerSource: 64, FlowLimit: 64,
+		TunFD: fds[0], MTU: testMTU, Mode: Full, PendingLimit: 64, FlowLimit: 64,
 		HalfOpenLimit: 64, HalfOpen: time.Minute, Associations: 4, DatagramFlows: 64, UDPTimeout: time.Minute, Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
 	})
 	if err != nil {
@@ -59,9 +59,9 @@ func FuzzPacket(f *testing.F) {
 		if _, errno := e.Pump(16); errno != 0 {
 			t.Fatal(errno)
 		}
-		e.pending.clear()
 		var requests []events.Event
-		e.Events().Drain(64, func(event *events.Event) { requests = append(requests, *event) })
+		e.Drain(64, func(event *events.Event) { requests = append(requests, *event) })
+		e.pending.clear()
 		for _, request := range requests {
 			verdict.of(e, request)
 		}

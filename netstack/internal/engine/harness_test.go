@@ -127,9 +127,9 @@ func newWorld(t *testing.T, v variant, options ...func(*Config)) *world {
 	}
 	config := Config{
 		TunFD: fds[0], MTU: testMTU, Mode: v.mode, VirtioHeader: v.vnet,
-		PendingLimit: 256, PendingPerSource: 256, FlowLimit: 256,
+		PendingLimit: 1024, FlowLimit: 256,
 		HalfOpenLimit: 256, HalfOpen: time.Hour, HalfClosed: time.Hour, Associations: 16, DatagramFlows: 64, UDPTimeout: time.Hour,
-		Gateway4: gatewayAddress4, Gateway6: gatewayAddress6,
+		Gateway4: gatewayAddress4, Gateway6: gatewayAddress6, Kernel4: appAddress4, Kernel6: appAddress6,
 	}
 	for _, o := range options {
 		o(&config)
@@ -175,7 +175,7 @@ func (w *world) pump() {
 	defer close(w.done)
 	fds := []unix.PollFd{
 		{Fd: int32(w.near), Events: unix.POLLIN},
-		{Fd: int32(w.engine.Events().FD()), Events: unix.POLLIN},
+		{Fd: int32(w.engine.EventFD()), Events: unix.POLLIN},
 		{Fd: int32(w.wake), Events: unix.POLLIN},
 	}
 	for {
@@ -208,7 +208,7 @@ func (w *world) pump() {
 
 func (w *world) drain() {
 	var taken []events.Event
-	for w.engine.Events().Drain(32, func(e *events.Event) { taken = append(taken, *e) }) > 0 {
+	for w.engine.Drain(32, func(e *events.Event) { taken = append(taken, *e) }) > 0 {
 	}
 	if len(taken) == 0 {
 		return

@@ -3,7 +3,9 @@ package engine
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"golang.org/x/time/rate"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -19,62 +21,257 @@ type waiting struct {
 	id     stack.TransportEndpointID
 	packet *stack.PacketBuffer
 	isn    uint32
+	party  party
+
+	stage  *crowd // pendingTable's queue or dials
+	member *member
 }
 
-// pendingTable holds the flows that wait.
+// pendingTable holds the flows that wait, at two stages: those in the queue are a
+// packet and a record, and Python has not been told of them; those in the dials it
+// has been told of, and decides or dials.
 //
 // Rules
 //   - A repeated SYN of a waiting flow is no new flow. One with another
 //     sequence number is: the app gave up and uses the port again.
 //   - Each entry leaves by exactly one of take (a decision) and remove (the
-//     app's RST, or a new SYN).
+//     app's RST, a new SYN, or a newcomer that it makes way for).
+//   - An Abandoned event follows only for a flow that was told of.
 type pendingTable struct {
-	limit, perSource int
+	pace pace
 
 	mu      sync.Mutex
 	byFlow  map[uint64]*waiting
 	byTuple map[tuple]*waiting
-	sources map[[16]byte]int
+	queue   *crowd
+	dials   *crowd
+	stopped bool // nothing is told any more
+	crowded [classes]bool
+	tokens  [classes]*rate.Limiter
 
-	// What was turned away, by cause.
-	overLimit, overSource atomic.Uint64
+	// gaveWay has the flows of this machine that made way, with the sequence numbers
+	// of their SYNs: the kernel will send those again, and then they come after
+	// what asks for the first time. At most gaveWayLimit.
+	gaveWay map[tuple]uint32
+
+	queued atomic.Int64 // how many are in the queue
+
+	// How many had to make way: for others, and for their own party.
+	yielded, yieldedToOwn atomic.Uint64
 }
 
-func newPendingTable(limit, perSource int) *pendingTable {
-	return &pendingTable{
-		limit: limit, perSource: perSource,
-		byFlow:  make(map[uint64]*waiting),
-		byTuple: make(map[tuple]*waiting),
-		sources: make(map[[16]byte]int),
+// pace is how fast flows are told of.
+type pace struct {
+	// turnHere and turnElsewhere are how many flows are told in a turn of the
+	// reactor. At 200 us each a turn stays below 10 ms; and as what happens to the
+	// dials comes back in the next turns, longer turns would take all of the time.
+	turnHere, turnElsewhere int
+
+	// tenureHere and tenureElsewhere are how long a dial may go on before it can be
+	// made to make way. Otherwise a burst larger than the stage would begin dials
+	// only to give them up. A newcomer waits as a packet meanwhile.
+	tenureHere, tenureElsewhere time.Duration
+
+	// A class is crowded from this many in the queue until none are left; 500
+	// connections at a time are no crowd. Then no more than rate are told in a
+	// second, after a burst, and of this machine one more for each that was joined:
+	// the proxy would be the next to be flooded, and would lose the SYN of a dial
+	// that matters.
+	crowdedFrom [classes]int
+	rate        [classes]rate.Limit
+	burst       [classes]int
+}
+
+func newPace() pace {
+	return pace{
+		turnHere: 32, turnElsewhere: 8,
+		tenureHere: 250 * time.Millisecond, tenureElsewhere: time.Second,
+		crowdedFrom: [classes]int{here: 1024, again: 1, known: 256, strangers: 256},
+		rate:        [classes]rate.Limit{here: 500, again: 100, known: 500, strangers: 500},
+		burst:       [classes]int{here: 128, again: 32, known: 128, strangers: 128},
 	}
 }
 
-// add makes an entry for a SYN. added is false when the SYN is a repetition or
-// one too many; abandoned is the flow that this SYN ends, or 0.
-func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) (added bool, abandoned uint64) {
+// lookAhead is how many parties of a class are looked at for one that may begin a dial
+// now. At most one of a side has all that it may have.
+const lookAhead = 3
+
+// gaveWayLimit is twice what one program with 3,000 connects needs: 44 bytes each.
+const gaveWayLimit = 8192
+
+func newPendingTable(limit int, pace pace) *pendingTable {
+	p := &pendingTable{
+		pace:    pace,
+		byFlow:  make(map[uint64]*waiting),
+		byTuple: make(map[tuple]*waiting),
+		queue:   newCrowd(limit),
+		dials:   newCrowd(limit),
+		gaveWay: make(map[tuple]uint32),
+	}
+	for k := range classes {
+		p.tokens[k] = rate.NewLimiter(pace.rate[k], pace.burst[k])
+	}
+	return p
+}
+
+// add puts the flow of a SYN into the queue, unless the SYN is a repetition. It
+// returns the flow that the SYN ends, if Python was told of it, or 0.
+func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer, party party, now time.Time) (abandoned uint64) {
 	isn := header.TCP(packet.TransportHeader().Slice()).SequenceNumber()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.byTuple[t]; old != nil {
 		if old.isn == isn {
-			return false, 0
+			return 0
 		}
-		abandoned = old.flow
+		if old.stage == p.dials {
+			abandoned = old.flow
+		}
 		p.removeLocked(old)
 	}
-	if len(p.byFlow) >= p.limit {
-		p.overLimit.Add(1)
-		return false, abandoned
+	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn, party: party, stage: p.queue}
+	if old, ok := p.gaveWay[t]; ok {
+		delete(p.gaveWay, t)
+		if old == isn {
+			party.class = again
+		}
 	}
-	if p.sources[t.source] >= p.perSource {
-		p.overSource.Add(1)
-		return false, abandoned
+	if yields, rule := p.queue.yields(party); yields != nil {
+		p.makeWayLocked(yields, rule)
 	}
-	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn}
 	p.byFlow[flow] = w
 	p.byTuple[t] = w
-	p.sources[t.source]++
-	return true, abandoned
+	w.member = p.queue.enter(party, w, now)
+	p.queued.Add(1)
+	if p.queue.count[party.class] >= p.pace.crowdedFrom[party.class] {
+		p.crowded[party.class] = true
+	}
+	return abandoned
+}
+
+// tell calls take with a request for each flow whose turn it is, and with the end of
+// those that make way; limit events at most. It returns how many there were.
+func (p *pendingTable) tell(limit int, now time.Time, take func(*events.Event)) (told int) {
+	if p.queued.Load() == 0 {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ours, others := p.pace.turnHere, p.pace.turnElsewhere
+	for k := range classes {
+		left := &others
+		if k.isHere() {
+			left = &ours
+		}
+		for *left > 0 && told+2 <= limit {
+			l, yields, rule := p.nextLocked(k, 1, now)
+			if l == nil {
+				break
+			}
+			if yields != nil {
+				gone := yields.what.(*waiting)
+				p.makeWayLocked(yields, rule)
+				event := gone.tuple.event(events.Abandoned, gone.flow)
+				take(&event)
+				told++
+			}
+			if p.crowded[k] {
+				p.tokens[k].AllowN(now, 1)
+			}
+			w := p.beginLocked(l, now)
+			event := w.tuple.event(events.TCPRequest, w.flow)
+			take(&event)
+			told++
+			*left--
+		}
+	}
+	return told
+}
+
+// ready tells whether tell would tell of a flow now; later, whether it would after a
+// while, without another packet or decision.
+func (p *pendingTable) ready(now time.Time) (ready, later bool) {
+	if p.queued.Load() == 0 {
+		return false, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false, false
+	}
+	for k := range classes {
+		// For one token Python would be woken for each flow.
+		if l, _, _ := p.nextLocked(k, p.pace.turnElsewhere, now); l != nil {
+			return true, false
+		}
+	}
+	return false, true
+}
+
+// nextLocked finds the party of a class whose turn it is, and who makes way for it. nil: none
+// can begin a dial now, or there are fewer than so many tokens.
+func (p *pendingTable) nextLocked(k class, tokens int, now time.Time) (*line, *member, rule) {
+	if p.stopped || p.queue.count[k] == 0 {
+		return nil, nil, ruleNone
+	}
+	if p.crowded[k] && p.tokens[k].TokensAt(now) < float64(tokens) {
+		return nil, nil, ruleNone
+	}
+	at := p.queue.turns[k].Front()
+	for range lookAhead {
+		if at == nil {
+			break
+		}
+		l := at.Value.(*line)
+		yields, rule := p.dials.yields(l.oldest().what.(*waiting).party)
+		if yields == nil || now.Sub(yields.since) >= p.tenure(yields) {
+			return l, yields, rule
+		}
+		at = at.Next()
+	}
+	return nil, nil, ruleNone
+}
+
+func (p *pendingTable) tenure(m *member) time.Duration {
+	if m.line.party.class.isHere() {
+		return p.pace.tenureHere
+	}
+	return p.pace.tenureElsewhere
+}
+
+// beginLocked moves a flow of a party from the queue to the dials: its oldest, or under
+// overload its newest, whose app still waits.
+func (p *pendingTable) beginLocked(l *line, now time.Time) *waiting {
+	m := l.oldest()
+	if l.members.Len() > p.pace.turnHere {
+		m = l.newest()
+	}
+	p.queue.turns[l.party.class].MoveToBack(l.turn)
+	w := m.what.(*waiting)
+	p.leaveLocked(w)
+	w.stage = p.dials
+	w.member = p.dials.enter(w.party, w, now)
+	return w
+}
+
+func (p *pendingTable) makeWayLocked(m *member, rule rule) {
+	if rule == ruleParty {
+		p.yieldedToOwn.Add(1)
+	} else {
+		p.yielded.Add(1)
+	}
+	w := m.what.(*waiting)
+	p.removeLocked(w)
+	if !w.party.class.isHere() {
+		return
+	}
+	if len(p.gaveWay) >= gaveWayLimit {
+		for some := range p.gaveWay { // in no order
+			delete(p.gaveWay, some)
+			break
+		}
+	}
+	p.gaveWay[w.tuple] = w.isn
 }
 
 // take removes and returns the entry of a flow, nil if there is none. The
@@ -89,7 +286,22 @@ func (p *pendingTable) take(flow uint64) *waiting {
 	return w
 }
 
-// reset removes the entry that an app's RST ends and returns its flow, or 0.
+// answered gives this machine's crowd another token: a dial of it was answered.
+func (p *pendingTable) answered(k class, now time.Time) {
+	if !k.isHere() || p.queued.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.crowded[here] {
+		p.tokens[here].AllowN(now, -1)
+	} else if p.crowded[again] {
+		p.tokens[again].AllowN(now, -1)
+	}
+}
+
+// reset removes the entry that an app's RST ends and returns its flow, if Python was
+// told of it, or 0.
 func (p *pendingTable) reset(t tuple) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,8 +309,19 @@ func (p *pendingTable) reset(t tuple) uint64 {
 	if w == nil {
 		return 0
 	}
+	told := w.stage == p.dials
 	p.removeLocked(w)
+	if !told {
+		return 0
+	}
 	return w.flow
+}
+
+// stop has nothing told any more.
+func (p *pendingTable) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
 }
 
 // clear removes all entries.
@@ -124,8 +347,18 @@ func (p *pendingTable) removeLocked(w *waiting) {
 func (p *pendingTable) unlinkLocked(w *waiting) {
 	delete(p.byFlow, w.flow)
 	delete(p.byTuple, w.tuple)
-	if p.sources[w.tuple.source]--; p.sources[w.tuple.source] <= 0 {
-		delete(p.sources, w.tuple.source)
+	p.leaveLocked(w)
+}
+
+// leaveLocked takes a flow out of its stage.
+func (p *pendingTable) leaveLocked(w *waiting) {
+	w.stage.leave(w.member)
+	if w.stage != p.queue {
+		return
+	}
+	p.queued.Add(-1)
+	if k := w.member.line.party.class; p.queue.count[k] == 0 {
+		p.crowded[k] = false
 	}
 }
 

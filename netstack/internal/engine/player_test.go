@@ -127,6 +127,10 @@ func (p *player) mark(seen func(received)) {
 		seen(r)
 	}
 	p.settle()
+	// Flows are told of after the packets behind them have been read.
+	for r, ok := p.take(); ok; r, ok = p.take() {
+		seen(r)
+	}
 }
 
 // client is one TCP connection, played by hand.

@@ -24,7 +24,8 @@ const (
 )
 
 // Pump reads packets until the device is empty, budget packets were read or
-// events wait, and returns how many it read: none while the device is lent. An
+// events wait (but flows to tell of are no reason: they can wait better here than on the
+// device), and returns how many it read: none while the device is lent. An
 // errno is the device's.
 func (e *Engine) Pump(budget int) (int, unix.Errno) {
 	if e.lent.Load() {

@@ -22,6 +22,7 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 		return nil
 	}
 	defer w.packet.DecRef()
+	e.wake()
 	e.refused.Add(1)
 	e.reject(w.packet, w.tuple.six, how)
 	return nil
@@ -68,5 +69,6 @@ func (e *Engine) Drop(flow uint64) error {
 		return e.datagrams.Drop(flow)
 	}
 	w.packet.DecRef()
+	e.wake()
 	return nil
 }

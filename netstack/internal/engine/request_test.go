@@ -150,40 +150,6 @@ func TestSegmentOfNoFlow(t *testing.T) {
 	})
 }
 
-// Each limit on undecided and on joined flows holds, is counted by its cause,
-// and lets new flows in once old ones are gone.
-func TestLimits(t *testing.T) {
-	limits := func(c *Config) { c.PendingLimit, c.PendingPerSource, c.FlowLimit = 5, 3, 6 }
-	forEach(t, families(), func(t *testing.T, v variant) {
-		p := newPlayer(newWorld(t, v, limits))
-		syn := func(source netip.Addr, port uint16) {
-			c := p.client(port)
-			c.local = netip.AddrPortFrom(source, port)
-			c.syn()
-		}
-		for port := range uint16(5) {
-			syn(v.app(), 42000+port)
-		}
-		p.settle()
-		if s := p.stats(); s.Pending != 3 || s.DropSourceLimit != 2 || s.DropPendingLimit != 0 {
-			t.Errorf("after one source: %+v", s)
-		}
-		for port := range uint16(4) {
-			syn(v.app().Next(), 42000+port)
-		}
-		p.settle()
-		if s := p.stats(); s.Pending != 5 || s.DropPendingLimit != 2 {
-			t.Errorf("after two sources: %+v", s)
-		}
-		p.do(func(e *Engine) { must(t, e.Drop(p.events(events.TCPRequest)[0].Flow)) })
-		syn(v.app(), 42010)
-		p.settle()
-		if n := len(p.events(events.TCPRequest)); n != 6 {
-			t.Errorf("%d requests after one was decided", n)
-		}
-	})
-}
-
 // A SYN beyond the flow limit is turned away and counted.
 func TestFlowLimit(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {

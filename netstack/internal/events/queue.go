@@ -51,6 +51,7 @@ type Queue struct {
 	signaled bool
 	timer    *time.Timer
 	armed    bool
+	wake     bool // asked for by WakeLater
 	closed   bool
 }
 
@@ -88,6 +89,27 @@ func (q *Queue) PostLazy(event Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.events = append(q.events, event)
+	q.arm()
+}
+
+// Wake makes the eventfd readable without an event: Drain's caller has something
+// else to take.
+func (q *Queue) Wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.signal()
+}
+
+// WakeLater is Wake after lazyDelay.
+func (q *Queue) WakeLater() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.wake = true
+	q.arm()
+}
+
+// arm is called with mu held.
+func (q *Queue) arm() {
 	if q.signaled || q.armed || q.closed {
 		return
 	}
@@ -103,7 +125,7 @@ func (q *Queue) expired() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.armed = false
-	if q.head < len(q.events) {
+	if q.wake || q.head < len(q.events) {
 		q.signal()
 	}
 }
@@ -142,6 +164,7 @@ func (q *Queue) Drain(limit int, take func(*Event)) int {
 		if cap(q.events) > 4096 {
 			q.events = nil // a burst is over: give its memory back
 		}
+		q.wake = false
 		if q.signaled {
 			var sink [8]byte
 			_, _ = unix.Read(q.fd, sink[:])

@@ -21,8 +21,12 @@ func newQueue(t *testing.T) *Queue {
 // readable tells whether the eventfd is, or becomes so within the wait.
 func readable(q *Queue, wait time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(q.FD()), Events: unix.POLLIN}}
-	n, _ := unix.Poll(fds, int(wait.Milliseconds()))
-	return n == 1
+	for {
+		n, err := unix.Poll(fds, int(wait.Milliseconds()))
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
 }
 
 func drain(q *Queue, limit int) (flows []uint64) {
@@ -123,6 +127,34 @@ func TestPostLazy(t *testing.T) {
 	q.PostLazy(Event{Flow: 4})
 	if !readable(q, 20*lazyDelay) {
 		t.Error("never readable again")
+	}
+}
+
+// Wake makes the eventfd readable without an event, WakeLater within the delay, and a
+// Drain that takes nothing ends both.
+func TestWake(t *testing.T) {
+	q := newQueue(t)
+	q.Wake()
+	if !readable(q, 0) || q.Waiting() {
+		t.Error("not readable after Wake, or with an event")
+	}
+	expect(t, drain(q, 10))
+	if readable(q, 0) {
+		t.Error("still readable")
+	}
+	started := time.Now()
+	q.WakeLater()
+	if readable(q, 0) && time.Since(started) < lazyDelay/2 {
+		t.Error("readable at once")
+	}
+	if !readable(q, 20*lazyDelay) {
+		t.Error("never readable")
+	}
+	expect(t, drain(q, 10))
+	q.WakeLater()
+	expect(t, drain(q, 10))
+	if readable(q, 2*lazyDelay) {
+		t.Error("readable though somebody has looked")
 	}
 }
 

@@ -28,8 +28,8 @@ proxy      socks5://192.0.2.1:1080, up
 flows      1 open, 3 half-open, 2 being decided, 4 opened, 5 refused
 bytes      6 B up, 7 B down
 datagrams  26 up, 27 down, 22 associations, 23 flows
-drops      10 connections, because too many were being decided
-           11 connections, because too many of one source were being decided
+drops      10 connections that made way for others, as too many were waiting
+           11 connections that made way for others of one program or machine
            12 connections, because no more can be open
            13 connections that the app asked for and did not complete
            14 packets that are no valid IP, TCP or UDP

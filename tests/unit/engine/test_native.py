@@ -43,7 +43,7 @@ class StartTests(EngineCase):
 
     def test_config(self) -> None:
         """
-        The library is told of the device, the stack, the limits and the gateway.
+        The library is told of the device, the stack, the limits, the gateway and the kernel.
         """
         self.start()
         config = self.library.config
@@ -54,7 +54,8 @@ class StartTests(EngineCase):
         self.assertEqual(bytes(config["gateway4"]), inet_pton(AF_INET, "198.18.0.1"))
         self.assertEqual(bytes(config["gateway6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::1"))
         self.assertEqual(config["pending_limit"], native.PENDING_LIMIT)
-        self.assertLess(config["pending_per_source"], config["pending_limit"])
+        self.assertEqual(bytes(config["kernel4"]), inet_pton(AF_INET, "198.18.0.2"))
+        self.assertEqual(bytes(config["kernel6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::2"))
         self.assertEqual(config["flow_limit"], native.FLOW_LIMIT)
         self.assertEqual(config["half_open_limit"], native.HALF_OPEN_LIMIT)
         self.assertEqual(config["half_open_s"], 10)
@@ -118,6 +119,19 @@ class PumpTests(EngineCase):
         self.assertEqual(self.engine.pump(64), 5)
         self.assertEqual(len(self.handler.requests), 1)
         self.assertEqual(self.library.named("ns_pump"), [(HANDLE, 64), (HANDLE, 61)])
+
+    def test_turn(self) -> None:
+        """
+        A pump ends with the requests of one turn, and where nothing was read: flows that
+        still wait do not keep the reactor.
+        """
+        self.library.results["ns_pump"] = [9, 0, 0]
+        self.library.events = [request(flow) for flow in range(native.TURN)]
+        self.assertEqual(self.engine.pump(64), 9)
+        self.library.events = [request(100)]
+        self.assertEqual(self.engine.pump(64), 0)
+        self.assertEqual(len(self.library.named("ns_pump")), 2)
+        self.assertEqual(len(self.handler.requests), native.TURN + 1)
 
     def test_budget(self) -> None:
         """

@@ -142,6 +142,15 @@ class TunPortTests(SynchronousTestCase):
         self.engine.giveBack()
         self.assertEqual(self.reactor.getReaders(), [self.port])
 
+    def test_flooded(self) -> None:
+        """
+        A device that has more packets than a turn takes is lent at once.
+        """
+        self.port.startReading()
+        self.engine.packets = BUDGET + 1
+        self.port.doRead()
+        self.assertEqual(self.reactor.getReaders(), [])
+
     def test_notBusy(self) -> None:
         """
         A device with reads that are far apart is not lent.

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+const (
+	// knownFor is how long a machine stays known after it has completed a
+	// connection.
+	knownFor = 10 * time.Minute
+
+	// knownLimit is how many machines are known at a time: 24 bytes each.
+	knownLimit = 4096
+)
+
+// parties tells whose a flow is. A flow is of this machine if it has the kernel's own
+// address on the device: no other machine's packets can come with that from outside.
+type parties struct {
+	kernel gateways
+
+	mu    sync.Mutex
+	known map[[16]byte]time.Time // when a machine completed a connection last
+}
+
+func newParties(kernel4, kernel6 netip.Addr) *parties {
+	return &parties{kernel: newGateways(kernel4, kernel6), known: make(map[[16]byte]time.Time)}
+}
+
+// of tells whose a flow is.
+func (p *parties) of(t *tuple, now time.Time) party {
+	if p.isHere(t) {
+		return party{class: here}
+	}
+	from := party{class: strangers, address: machineOf(t)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last, ok := p.known[from.address]; ok && now.Sub(last) < knownFor {
+		from.class = known
+	}
+	return from
+}
+
+func (p *parties) isHere(t *tuple) bool {
+	if t.six {
+		return t.source == p.kernel.six
+	}
+	return t.source == p.kernel.four
+}
+
+// completed notes that the source of a flow has completed a connection, so that it is
+// no made-up address.
+func (p *parties) completed(t *tuple, now time.Time) {
+	if p.isHere(t) {
+		return
+	}
+	address := machineOf(t)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.known[address]; !ok && len(p.known) >= knownLimit {
+		for any := range p.known { // in no order
+			delete(p.known, any)
+			break
+		}
+	}
+	p.known[address] = now
+}
+
+// machineOf is the address of a machine elsewhere, or its /64: it can use all of that.
+func machineOf(t *tuple) (address [16]byte) {
+	if !t.six {
+		return t.source
+	}
+	copy(address[:header.IPv6AddressSize/2], t.source[:])
+	address[15] = 6 // an IPv4 address has 0 here
+	return address
+}
