@@ -125,6 +125,8 @@ class Newcomers:
         else:
             # The pids have wrapped around.
             pids = [p for p in self._processes.pids() if p > last or p <= newest]
+        if len(pids) > LIMIT - len(self._stats):
+            self._forgetEnded()
         room = LIMIT - len(self._stats)
         if len(pids) > room:
             self.overflowed = True
@@ -164,9 +166,16 @@ class Newcomers:
 
     def _note(self, pid: int, stat: ProcStat) -> None:
         if pid not in self._stats and len(self._stats) >= LIMIT:
-            self.overflowed = True
-            self._forget(next(iter(self._stats)))
+            self._forgetEnded()
+            if len(self._stats) >= LIMIT:
+                self.overflowed = True
+                self._forget(next(iter(self._stats)))
         self._stats[pid] = stat
+
+    def _forgetEnded(self) -> None:
+        alive = frozenset(self._processes.pids())
+        for pid in [each for each in self._stats if each not in alive]:
+            self._forget(pid)
 
     def _forget(self, pid: int) -> None:
         self._unsettled.discard(pid)

@@ -112,7 +112,7 @@ class MakerTests(ProcessesCase):
         self.processes.table[60] = process._replace(stat=stat, names=names)
         self.assertEqual(self.text(60), "curl")
 
-    def test_ended(self) -> None:
+    def test_makerEnded(self) -> None:
         """If the maker has ended, the process that has its socket now is searched for."""
         self.scan()
         self.processes.spawn(60, "/bin/sh", parent=10)
@@ -148,6 +148,17 @@ class MakerTests(ProcessesCase):
             self.assertIsNone(self.text(pid))
         self.assertTrue(self.search.overflowed)
         self.assertEqual(self.newcomers.pids, [63, 62, 61])
+
+    def test_ended(self) -> None:
+        """Those that have ended need no room, so that a crowd of short ones causes no scans."""
+        self.patch(newcomers, "LIMIT", 8)
+        self.scan()
+        for pid in range(60, 80):
+            self.processes.spawn(pid, "/usr/bin/wget", parent=10)
+            self.assertIsNone(self.text(pid))
+            self.processes.end(pid)
+        self.search.prepare(self.clock.seconds() + 1)
+        self.assertFalse(self.search.overflowed)
 
 
 class MakersChildrenTests(ProcessesCase):
