@@ -74,7 +74,11 @@ class ProcProcesses:
         except OSError:
             return None
         fields = after.split(None, 26)
-        # The first field behind the command is the state, the third one of proc(5).
+        # The first field behind the command is the state, the third one of proc(5), and the
+        # number of threads is the twentieth.
+        if fields[0] == b"Z" and fields[17] == b"1":
+            # It has ended, and its parent has not asked for its status yet.
+            return None
         parent, session, started, image = (int(fields[n - 3]) for n in (4, 6, 22, 28))
         return ProcStat(started, image, before.partition(b"(")[2], session, parent)
 

@@ -76,6 +76,16 @@ class ProcProcessesTests(ProcessesContract, SynchronousTestCase):
         self.assertEqual(processes.pids(pid - 1)[0], listed[0])
         self.assertTrue(processes._seeks)
 
+    def test_notWaitedFor(self) -> None:
+        """A process that has ended is gone, also before its parent asks how."""
+        processes = self.makeProcesses()
+        pid, _ = self.spawn()
+        self.child.kill()
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self.assertTrue(os.path.exists(f"/proc/{pid}"))
+        self.assertIsNone(processes.stat(pid))
+        self.assertIsNone(processes.process(pid))
+
     def test_users(self) -> None:
         """A process's users and control group are those that it has."""
         process = self.makeProcesses().process(os.getpid())
