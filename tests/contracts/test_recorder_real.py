@@ -203,6 +203,7 @@ class RecorderRealTests(SynchronousTestCase):
         self.assertEqual(self.attached(), 0)
         self.recorder.start()
         self.assertEqual(self.attached(), 1)
+        self.assertFalse(os.get_inheritable(self.recorder._link))
         self.recorder.stop()
         self.assertEqual(self.attached(), 0)
         with self.daemon():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -20,6 +22,7 @@ from nanotun.daemon.requests import (
 )
 from nanotun.errors import ConfigError, RunningError
 from nanotun.interfaces import End
+from nanotun.owners.values import EMPTY
 
 
 class HandlerTests(SynchronousTestCase):
@@ -161,4 +164,17 @@ class HandlerTests(SynchronousTestCase):
         self.assertEqual(report["upstream"], {"a": 1})
         absent = ("device", "engine", "dns", "verdicts", "processes", "routes")
         self.assertEqual([report[name] for name in absent], [None] * 6)
+        self.flushLoggedErrors()
+
+    def test_recorded(self) -> None:
+        """The report says whether the kernel records who makes sockets."""
+        owners = SimpleNamespace(misses=3, waiting=0, table=EMPTY)
+        for works in (True, False):
+            live: Any = SimpleNamespace(
+                current=SimpleNamespace(owners=owners), recorder=SimpleNamespace(works=works)
+            )
+            parts: Any = mock.MagicMock()
+            report = makeReport(live, "", parts, parts, parts, parts, None, lambda: 0.0)()
+            self.assertIs(report["processes"]["recorded"], works)
+            self.assertEqual(report["processes"]["misses"], 3)
         self.flushLoggedErrors()
