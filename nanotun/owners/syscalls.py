@@ -14,6 +14,7 @@ import os
 import platform
 import socket
 import struct
+import sys
 
 from nanotun.linux.cgroups import cgroupMount
 
@@ -132,7 +133,8 @@ def _bpf(command: int, attributes: bytes) -> int:
     @raise OSError: the kernel refuses; ENOSYS if the number of the call is not known here.
     """
     number = _BPF.get(platform.machine())
-    if number is None:
+    # A Python of 32 bits has other numbers, though the machine has the same name.
+    if number is None or sys.maxsize < 1 << 32:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     given = ctypes.create_string_buffer(attributes, _ATTRIBUTES)
     return _call(number, command, ctypes.addressof(given), _ATTRIBUTES)

@@ -4,14 +4,17 @@ Tests for L{nanotun.owners.syscalls} on this machine's own kernel.
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import socket
 import subprocess
 import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from nanotun.owners.syscalls import takeDescriptor
+from nanotun.owners import syscalls
+from nanotun.owners.syscalls import LinuxBpf, takeDescriptor
 
 #: Tells the descriptor of a socket, and then SO_KEEPALIVE of it each time it is asked.
 HOLDER = """
@@ -68,3 +71,25 @@ class TakeDescriptorTests(SynchronousTestCase):
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         self.end()
         self.assertRaises(ProcessLookupError, takeDescriptor, self.child.pid, self.descriptor)
+
+
+class LinuxBpfTests(SynchronousTestCase):
+    """L{LinuxBpf}, where it does not work."""
+
+    def test_unknown(self) -> None:
+        """On a machine whose numbers are not known no system call is made at random."""
+        self.patch(syscalls, "_call", None)
+        self.patch(platform, "machine", lambda: "riscv64")
+        error = self.assertRaises(OSError, LinuxBpf().makeArray, 32, 1)
+        self.assertEqual(error.errno, errno.ENOSYS)
+        self.patch(platform, "machine", lambda: "x86_64")
+        self.patch(sys, "maxsize", (1 << 31) - 1)
+        self.assertRaises(OSError, LinuxBpf().load, b"")
+
+    def test_refused(self) -> None:
+        """What the kernel refuses is an OSError, and nothing stays open."""
+        before = os.listdir("/proc/self/fd")
+        self.assertRaises(OSError, LinuxBpf().makeArray, 0, 0)
+        self.assertRaises(OSError, LinuxBpf().load, bytes(8))
+        self.assertRaises(OSError, LinuxBpf().attach, 0, 0)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
