@@ -255,6 +255,7 @@ class OwnerLookup:
             self._schedule.soon()
             self._listeners |= settled
             self._sought -= settled
+            self._hops.notice(self._listeners, self._search.proxyPids())
         listeners = frozenset(found.inode for found in sample)
         if not 0 <= now - self._pathsAsked < UNIX_INTERVAL:
             self._pathsAsked = now
