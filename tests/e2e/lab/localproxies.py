@@ -81,8 +81,9 @@ def container(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> str
         f"route add default via {BRIDGE4}",
     )
     lab.host.nft(
-        "table ip docker { chain out { type nat hook postrouting priority srcnat; "
-        'ip saddr 172.17.0.0/16 oifname != "docker0" masquerade; } }'
+        "add table ip docker\n"
+        "add chain ip docker out { type nat hook postrouting priority srcnat; }\n"
+        'add rule ip docker out ip saddr 172.17.0.0/16 oifname != "docker0" masquerade\n'
     )
     proxy = Microsocks(space, directory, port=1080)
     stack.callback(proxy.stop)
