@@ -90,6 +90,7 @@ def allChecks(
                 questionFor(hosts, settings.dns[0]),
                 bool(url.host),
                 names=settings.dnsMode == "fake-ip",
+                cure=functools.partial(neighbours.cureOf, machine, url),
             )
             for proxy, url in zip(proxies, settings.proxy, strict=True)
         ),

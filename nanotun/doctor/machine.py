@@ -118,6 +118,11 @@ class Machine:
         name = f"{os.major(device):02x}:{os.minor(device):02x}:{status.st_ino}"
         return any(name in line.split() for line in self.read("/proc/locks").splitlines())
 
+    def runs(self, name: str) -> bool:
+        """Whether any process has this name (comm, see proc(5))."""
+        pids = filter(str.isdigit, self._list("/proc"))
+        return any(self.read(f"/proc/{pid}/comm") == name for pid in pids)
+
     def holders(self, device: str) -> list[Holder]:
         """
         The processes of this network namespace that have a TUN device open, by

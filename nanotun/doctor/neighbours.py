@@ -10,9 +10,11 @@ from typing import Any
 
 from zope.interface import implementer
 
+from nanotun.addresses import isLoopback
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
+from nanotun.interfaces import ProxyURL
 from nanotun.linux.network import MachineNetwork
 from nanotun.rundir import JOURNAL, LOCK, command
 
@@ -20,6 +22,20 @@ from nanotun.rundir import JOURNAL, LOCK, command
 def isRunning(machine: Machine, settings: Settings) -> bool:
     """Whether a nanotun holds the lock of this C{runDir}."""
     return machine.locked(f"{settings.runDir}/{LOCK}")
+
+
+def cureOf(machine: Machine, proxy: ProxyURL) -> str:
+    """
+    What to do if a proxy cannot be reached; empty for nothing in particular.  C{ssh -D}
+    connects before it listens, and until then is recognised by its command line only.
+    """
+    isSocks = proxy.scheme.name.startswith("socks")
+    if not isSocks or not isLoopback(proxy.host) or not machine.runs("ssh"):
+        return ""
+    return (
+        "If ssh is to listen there (DynamicForward in its configuration file), start it with "
+        f"-D {proxy.port} on the command line, or add excludedProcesses: [ssh]."
+    )
 
 
 @implementer(ICheck)

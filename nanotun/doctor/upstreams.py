@@ -19,6 +19,7 @@ from nanotun.errors import (
     AuthenticationError,
     DatagramsUnsupported,
     HandshakeError,
+    ProxyError,
     UpstreamError,
 )
 from nanotun.flow import Endpoint
@@ -52,6 +53,7 @@ class ProxyCheck:
     @param question: what it is asked; any answer shows that UDP works.
     @param isProxy: whether it is one; C{direct://} and C{reject://} are not.
     @param makeIdent: returns a 16-bit ID for the query.
+    @param cure: what to do if it cannot be reached; empty for nothing in particular.
     @param names: whether its UDP relay is to be sent names.
     """
 
@@ -67,8 +69,10 @@ class ProxyCheck:
         isProxy: bool = True,
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
         names: bool = False,
+        cure: Callable[[], str] = lambda: "",
     ) -> None:
         self._isProxy = isProxy
+        self._cure = cure
         self._names = names
         self._health = IHealthCheck(upstream)
         self._upstream = IUpstream(upstream)
@@ -85,7 +89,9 @@ class ProxyCheck:
         try:
             yield self._health.check()
         except UpstreamError as error:
-            return [Finding(self.name, Level.FAIL, str(error))]
+            # Others have answered and refused.
+            cure = self._cure() if type(error) is ProxyError else ""
+            return [Finding(self.name, Level.FAIL, str(error), cure)]
         found = [
             Finding(
                 self.name,

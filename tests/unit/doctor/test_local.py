@@ -16,8 +16,9 @@ from nanotun.doctor.local import (
     ProgramCheck,
 )
 from nanotun.doctor.machine import Machine
-from nanotun.doctor.neighbours import DaemonCheck, FirewallCheck, ManagerCheck
+from nanotun.doctor.neighbours import DaemonCheck, FirewallCheck, ManagerCheck, cureOf
 from nanotun.errors import EngineError
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, link, settings
 
 
@@ -170,6 +171,23 @@ class DaemonTests(CheckCase):
         """A journal from before this boot is ignored: the reboot undid its changes."""
         self.write("run/x/journal.json", json.dumps({"boot": "former"}))
         self.assertFinds(self.check, Level.OK)
+
+
+class CureTests(CheckCase):
+    """L{cureOf}."""
+
+    def cure(self, proxy: str) -> str:
+        """The advice if this proxy cannot be reached."""
+        return cureOf(self.machine, parseProxyURL(proxy))
+
+    def test_ssh(self) -> None:
+        """Only where ssh runs, and may be the proxy, its command line matters."""
+        self.assertEqual(self.cure("127.0.0.1:1090"), "")
+        self.write("proc/10/comm", "ssh\n")
+        for proxy in ("127.0.0.1:1090", "socks5h://localhost:1090", "socks4://[::1]:1090"):
+            self.assertIn("start it with -D 1090 on", self.cure(proxy))
+        for proxy in ("192.0.2.1:1090", "http://127.0.0.1:1090", "socks5:///run/x", "direct://"):
+            self.assertEqual(self.cure(proxy), "", proxy)
 
 
 class FirewallTests(CheckCase):

@@ -90,6 +90,11 @@ class HoldersTests(CheckCase):
         self.process(10, inside=False)
         self.assertEqual(self.machine.holders("nano0"), [])
 
+    def test_runs(self) -> None:
+        """A program runs if a process has its name, whole."""
+        self.write("proc/10/comm", "ssh\n")
+        self.assertEqual([self.machine.runs(name) for name in ("ssh", "sshd")], [True, False])
+
     def test_unreadable(self) -> None:
         """Processes that have ended meanwhile are left out."""
         self.write("proc/12/comm", "gone")

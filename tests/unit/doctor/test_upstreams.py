@@ -20,6 +20,7 @@ from nanotun.doctor.servers import ClearNamesCheck, DnsCheck, ProxiedDnsCheck
 from nanotun.doctor.trial import TrialCheck
 from nanotun.doctor.upstreams import NOWHERE, ProxyCheck
 from nanotun.errors import (
+    AuthenticationError,
     ConfigError,
     DatagramsUnsupported,
     DeviceError,
@@ -116,8 +117,9 @@ class ProxyTests(PeerCase):
     ) -> None:
         """Run the check."""
         check = ProxyCheck(
-            self.upstream, self.clock, target, server, QUESTION, isProxy, lambda: IDENT
-        )
+            self.upstream, self.clock, target, server, QUESTION, isProxy, lambda: IDENT,
+            cure=lambda: "Start ssh with -D 1080.",
+        )  # fmt: skip
         verifyObject(ICheck, check)
         self.check = check
         self.found: Deferred[list[Finding]] = check.run()
@@ -151,8 +153,15 @@ class ProxyTests(PeerCase):
         """A proxy that does not answer is one failure, with the upstream's own sentence."""
         self.begin()
         self.upstream.answerCheck(ProxyError("The proxy is down; start it."))
-        found = self.assertLast(Level.FAIL, "The proxy is down; start it.")
-        self.assertEqual(len(found), 1)
+        (found,) = self.assertLast(Level.FAIL, "The proxy is down; start it.")
+        self.assertEqual(found.cure, "Start ssh with -D 1080.")
+
+    def test_refused(self) -> None:
+        """One that answers and refuses runs, so there is nothing to start."""
+        self.begin()
+        self.upstream.answerCheck(AuthenticationError("The password is wrong; correct it."))
+        (found,) = self.assertLast(Level.FAIL, "The password is wrong")
+        self.assertEqual(found.cure, "")
 
     def test_well(self) -> None:
         """TCP and UDP are both tried, with a datagram to the server and back."""

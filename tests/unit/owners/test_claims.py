@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.flow import Endpoint, Protocol
 from nanotun.owners.claims import dynamicPorts
 from nanotun.owners.owners import Owners
+from nanotun.owners.values import Made
 from nanotun.policy.rules import LOCAL_PROXY
 from tests.unit.owners.owners_cases import TCP, OwnersCase
 
@@ -100,6 +101,16 @@ class ClaimsTests(OwnersCase):
         self.ssh()
         self.assertEqual(self.text(owners), LOCAL_PROXY)
         self.assertEqual(self.scans, [])
+
+    def test_record(self) -> None:
+        """With the kernel's record no descriptor is read for that."""
+        owners = self.owners()
+        self.ssh()
+        self.sockets.open.clear()
+        self.sockets.add(Protocol.TCP, TCP.source, TCP.destination, cookie=7)
+        self.record[7] = Made(30, self.processes.now)
+        self.processes.files[30] = {}
+        self.assertEqual(self.text(owners), LOCAL_PROXY)
 
     def test_taken(self) -> None:
         """As soon as anybody listens at the port, on either address, ssh -D is like any other."""
