@@ -50,6 +50,8 @@ class Established:
         self._sockets = sockets
         self._excluded = excluded
         self._mark = mark
+        # The errno that was logged last: what fails once fails at the next call too.
+        self._told: int | None = 0
 
     def keep(self) -> None:
         """
@@ -86,6 +88,9 @@ class Established:
             )
 
     def _failed(self, error: OSError) -> None:
+        if error.errno == self._told:
+            return
+        self._told = error.errno
         self._log.info(
             "Connections of excluded processes that are open already may end now ({error}): to "
             "keep them takes Linux 5.6 and CAP_SYS_PTRACE.",

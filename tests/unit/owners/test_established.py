@@ -128,6 +128,9 @@ class EstablishedTests(ProcessesCase):
         self.assertEqual(self.keep(), [inode])
         self.assertEqual(len(self.lines), 2)
         self.assertIn("(Operation not permitted): to keep them takes Linux 5.6", self.lines[0])
+        self.sockets.open = [each for each in self.sockets.open if each.found.inode != inode]
+        self.keep()
+        self.assertEqual(self.lines, [])
 
     def test_failure(self) -> None:
         """If the kernel cannot be asked, or /proc cannot be read, that is one line."""
