@@ -6,6 +6,8 @@ Pure: L{Settings} in, sentences out.  Each has its cure after a semicolon.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.upstream.scheme import sendsNamesWith
@@ -42,6 +44,27 @@ def unmetNeeds(settings: Settings) -> tuple[str, ...]:
             "names; set autoDefaultRoute: true to have both done."
         )
     return tuple(found)
+
+
+def serversExcluded(settings: Settings) -> tuple[str, ...]:
+    """
+    A sentence for who excludes a server of the relay's, whom programs then ask past the relay.
+    """
+    if not (settings.autoDefaultRoute or settings.dnsOverride):
+        return ()
+    excluded = [
+        server.host
+        for server in settings.dns
+        if any(ip_address(server.host) in network for network in settings.excludedIPs)
+    ]
+    if not excluded:
+        return ()
+    hosts = " and ".join(dict.fromkeys(excluded))
+    return (
+        f"Programs that ask {hosts} themselves bypass the relay, with its cache and "
+        "dnsMode: fake-ip, because excludedIPs holds for DNS servers, too; leave the servers of "
+        "dns out of excludedIPs to have the relay answer.",
+    )
 
 
 def namesInClear(settings: Settings) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from nanotun.config.arguments import ArrangedOptions
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import unmetNeeds
+from nanotun.config.notices import serversExcluded, unmetNeeds
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -223,7 +223,7 @@ class Options(ArrangedOptions):
 
     def settingNotices(self) -> tuple[str, ...]:
         """Sentences about settings that do not do together what they promise."""
-        return unmetNeeds(self.settings)
+        return unmetNeeds(self.settings) + serversExcluded(self.settings)
 
     def _readConfirm(self) -> None:
         text: str | None = self["confirm"]

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import namesInClear, unmetNeeds
+from nanotun.config.notices import namesInClear, serversExcluded, unmetNeeds
 from nanotun.config.settings import Settings, flagValue, makeSettings
 
 #: Settings that need autoDefaultRoute, and how the sentence about each begins.
@@ -53,6 +53,23 @@ class UnmetNeedsTests(SynchronousTestCase):
             "198.18.0.1 for names",
             notice,
         )
+
+
+class ServersExcludedTests(SynchronousTestCase):
+    """L{serversExcluded}."""
+
+    def test_named(self) -> None:
+        """The servers of the relay that excludedIPs names are named, where DNS is redirected."""
+        wanted = {"excludedIPs": "9.0.0.0/8, 2001:db8::/32", "dns": "9.9.9.9,8.8.8.8,9.9.9.9:54"}
+        for way in ("autoDefaultRoute", "dnsOverride"):
+            (notice,) = serversExcluded(settings(**wanted, **{way: True}))
+            self.assertTrue(notice.startswith("Programs that ask 9.9.9.9 themselves bypass"))
+        self.assertEqual(serversExcluded(settings(**wanted)), ())
+
+    def test_others(self) -> None:
+        """Other servers in excludedIPs are nobody's mistake."""
+        found = serversExcluded(settings(excludedIPs="192.168.0.0/16", autoDefaultRoute=True))
+        self.assertEqual(found, ())
 
 
 REST = (
