@@ -148,6 +148,33 @@ class NotHttp(enum.IntEnum):
     TOO_LONG = 6
 
 
+class CrowdKind(enum.IntEnum):
+    """Who had too many flows that are not established (netstack.h, NS_CROWD_...)."""
+
+    PROGRAM = 1
+    SOURCE = 2
+    MACHINE = 3
+    OTHERS = 4
+    HALF_OPEN = 5
+
+
+class Crowd(NamedTuple):
+    """
+    Flows had to make way for others.
+
+    @ivar host: the address of the last one.
+    @ivar uid: whose programs they are, or -1.
+    @ivar limit: how many of that kind there may be, or 0 if there is no place left at all.
+    @ivar count: how many made way since the last report.
+    """
+
+    kind: CrowdKind
+    host: str
+    uid: int
+    limit: int
+    count: int
+
+
 class FlowEnd(NamedTuple):
     """
     How a joined flow ended.

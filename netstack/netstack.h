@@ -43,6 +43,16 @@
 #define NS_EVENT_DATAGRAMS 7   /* datagrams for the services wait for ns_receive */
 #define NS_EVENT_ASSOCIATION_REFUSED 8 /* a datagram of the association was refused, and it goes on; every 2 s at most */
 #define NS_EVENT_NOT_HTTP 9    /* a flow joined with an authority was reset; error is NS_HTTP_... */
+#define NS_EVENT_CROWDED 10    /* flows had to make way: error is NS_CROWD_..., flow how many since the last such
+                                * event, bytes_up the uid (0xffffffff: not known), bytes_down how many there may be (0: of all together no more),
+                                * source the last one's; every 2 s at most for each cause */
+
+/* Who had too many flows that are not established */
+#define NS_CROWD_PROGRAM 1   /* the programs of one user */
+#define NS_CROWD_SOURCE 2    /* one other machine */
+#define NS_CROWD_MACHINE 3   /* this machine */
+#define NS_CROWD_OTHERS 4    /* all other machines together */
+#define NS_CROWD_HALF_OPEN 5 /* apps that do not complete what they ask for */
 
 /* Why a flow joined with an authority was reset */
 #define NS_HTTP_NOT_HTTP 1      /* the app sent something that is not HTTP/1, or not by the letter */
@@ -94,7 +104,7 @@ struct ns_config {
 
 struct ns_event {
 	uint64_t flow;
-	uint64_t bytes_up;   /* from the app; NS_EVENT_CLOSED only, as bytes_down */
+	uint64_t bytes_up;   /* from the app; NS_EVENT_CLOSED and NS_EVENT_CROWDED only, as bytes_down */
 	uint64_t bytes_down;
 	uint32_t kind;       /* NS_EVENT_... */
 	int32_t error;       /* errno, 0 for none */

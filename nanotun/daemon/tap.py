@@ -70,6 +70,7 @@ from nanotun.owners.askers import Askers
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
+from nanotun.router.crowds import CrowdLog
 from nanotun.router.onward import openOnward
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
@@ -123,6 +124,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
+        engine.reportCrowds(CrowdLog(trouble).report)
         upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
         owners = None if inCell else ownersFor(settings, reactor, recorder)
     except (ConfigError, EngineError) as error:

@@ -20,11 +20,14 @@ from zope.interface import implementer
 from nanotun.engine import abi
 from nanotun.engine.decisions import Decisions
 from nanotun.engine.request import DatagramFlowRequest, FlowRequest
-from nanotun.flow import Endpoint, Flow, FlowEnd, Protocol
+from nanotun.flow import Crowd, CrowdKind, Endpoint, Flow, FlowEnd, Protocol
 from nanotun.interfaces import IFlowHandler
 
 #: Events read in one call; 256 of them are 18 KB.
 DRAIN_BATCH = 256
+
+#: The uid of programs that cannot be told apart.
+_NO_USER = 0xFFFFFFFF
 
 _REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
 _OF_FLOWS = (*_REQUESTS, abi.NS_EVENT_CLOSED, abi.NS_EVENT_NOT_HTTP)
@@ -38,6 +41,7 @@ class EventReader:
     @param eventFD: readable while events wait.  It belongs to the library.
     @param other: told of all other events: the kind (C{NS_EVENT_...}), the id and the
         error of each.
+    @param crowded: told that flows had to make way.
     """
 
     _log = Logger()
@@ -50,6 +54,7 @@ class EventReader:
         handler: IFlowHandler,
         decisions: Decisions,
         other: Callable[[int, int, int], None],
+        crowded: Callable[[Crowd], None],
     ) -> None:
         self._library: abi.NativeLibrary | None = library
         self._handle = handle
@@ -57,6 +62,7 @@ class EventReader:
         self._handler = handler
         self._decisions = decisions
         self._other = other
+        self._crowded = crowded
         self._events = abi.EventBuffer(DRAIN_BATCH)
 
     def close(self) -> None:
@@ -118,6 +124,11 @@ class EventReader:
         ) = event  # fmt: skip
         if kind == abi.NS_EVENT_ABANDONED:
             handler.flowAbandoned(flowID)
+            return
+        if kind == abi.NS_EVENT_CROWDED:
+            host = inet_ntop(AF_INET, source[:4]) if family == 4 else inet_ntop(AF_INET6, source)
+            uid = -1 if bytesUp == _NO_USER else bytesUp
+            self._crowded(Crowd(CrowdKind(error), host, uid, bytesDown, flowID))
             return
         if kind not in _OF_FLOWS:
             self._other(kind, flowID, error)

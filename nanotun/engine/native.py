@@ -21,7 +21,7 @@ from nanotun.engine.decisions import Decisions
 from nanotun.engine.events import EventReader
 from nanotun.engine.services import ServiceDatagrams
 from nanotun.errors import EngineError
-from nanotun.flow import Datagram, Protocol, Stats
+from nanotun.flow import Crowd, Datagram, Protocol, Stats
 from nanotun.interfaces import DatagramLeg, IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.timer import Timer
 
@@ -116,6 +116,7 @@ class NativeEngine:
         # By an association's number: called when it has ended, and for a refusal.
         self._ended: dict[int, Callable[[int], None]] = {}
         self._refused: dict[int, Callable[[], None]] = {}
+        self._crowds: Callable[[Crowd], None] = lambda crowd: None
         self._services = ServiceDatagrams()
         self._more = Timer(reactor, self._receive)
 
@@ -139,7 +140,9 @@ class NativeEngine:
             )
         self._library, self._handle = library, handle
         self._decisions = decisions = Decisions(library, handle, self.flowLimit)
-        self._events = EventReader(library, handle, eventFD, handler, decisions, self._heard)
+        self._events = EventReader(
+            library, handle, eventFD, handler, decisions, self._heard, self._crowded
+        )
         self._reactor.addReader(self._events)
 
     def _config(self, device: ITunDevice) -> abi.ns_config:
@@ -226,6 +229,10 @@ class NativeEngine:
         """See L{IPacketEngine.receiveDatagrams}."""
         self._services.receiver = receiver
 
+    def reportCrowds(self, receiver: Callable[[Crowd], None]) -> None:
+        """See L{IPacketEngine.reportCrowds}."""
+        self._crowds = receiver
+
     def sendDatagrams(self, datagrams: list[Datagram]) -> None:
         """See L{IPacketEngine.sendDatagrams}."""
         if self._library is not None:
@@ -257,6 +264,9 @@ class NativeEngine:
                 returned()
         else:
             raise EngineError(f"The native library reported an unknown event {kind}.")
+
+    def _crowded(self, crowd: Crowd) -> None:
+        self._crowds(crowd)
 
     def stats(self) -> Stats:
         """See L{IPacketEngine.stats}."""

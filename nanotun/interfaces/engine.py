@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nanotun.flow import (
         AbsoluteForm,
+        Crowd,
         Datagram,
         Endpoint,
         Flow,
@@ -202,6 +203,9 @@ class IPacketEngine(Interface):
 
     def receiveDatagrams(receiver: Callable[[list[Datagram]], None]) -> None:
         """Set the receiver of the datagrams for our services, which come in batches."""
+
+    def reportCrowds(receiver: Callable[[Crowd], None]) -> None:
+        """Set what is told, every two seconds at most, that flows had to make way for others."""
 
     def sendDatagrams(datagrams: list[Datagram]) -> None:
         """Send to apps; an app sees C{source} as the sender."""

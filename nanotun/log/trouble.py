@@ -46,18 +46,19 @@ class TroubleLog:
         self._others = 0
         self._timer = Timer(clock, self._summarise)
 
-    def report(self, cause: str) -> None:
+    def report(self, cause: str, times: int = 1) -> None:
         """
-        Log or count one error.
+        Log or count an error.
 
         @param cause: one sentence for the user; equal sentences are one cause.
+        @param times: how often it happened.
         """
         if cause in self._counts:
-            self._counts[cause] += 1
+            self._counts[cause] += times
         elif len(self._counts) >= self._limit:
-            self._others += 1
+            self._others += times
         else:
-            self._counts[cause] = 0
+            self._counts[cause] = times - 1
             self._log.emit(self._level, "{cause}", cause=cause)
         if not self._timer.active:
             self._timer.start(REPORT_INTERVAL)

@@ -13,7 +13,17 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import EngineError, FlowDecidedError, FlowLimitError
-from nanotun.flow import AbsoluteForm, Datagram, Endpoint, Flow, FlowEnd, Protocol, Refusal, Stats
+from nanotun.flow import (
+    AbsoluteForm,
+    Crowd,
+    Datagram,
+    Endpoint,
+    Flow,
+    FlowEnd,
+    Protocol,
+    Refusal,
+    Stats,
+)
 from nanotun.interfaces import (
     DatagramLeg,
     IDatagramFlowRequest,
@@ -173,6 +183,7 @@ class MemoryEngine(MemoryAssociations):
     @ivar flowLimit: how many flows may be joined at a time.
     @ivar packets: how many packets a pump will find.
     @ivar pumpError: raised by the next pump, if set.
+    @ivar crowd: what is told that flows had to make way.
     """
 
     stackMode = "memory"
@@ -192,6 +203,7 @@ class MemoryEngine(MemoryAssociations):
         self.flowLimit = 1000
         self.packets = 0
         self.pumpError: OSError | None = None
+        self.crowd: Callable[[Crowd], None] = lambda crowd: None
         self._waiting: dict[int, Flow] = {}
         self._flows: dict[int, Flow] = {}
         self._payloads: dict[int, bytes] = {}
@@ -227,6 +239,10 @@ class MemoryEngine(MemoryAssociations):
     def receiveDatagrams(self, receiver: Callable[[list[Datagram]], None]) -> None:
         """See L{IPacketEngine.receiveDatagrams}."""
         self._receiver = receiver
+
+    def reportCrowds(self, receiver: Callable[[Crowd], None]) -> None:
+        """See L{IPacketEngine.reportCrowds}."""
+        self.crowd = receiver
 
     def sendDatagrams(self, datagrams: list[Datagram]) -> None:
         """See L{IPacketEngine.sendDatagrams}."""

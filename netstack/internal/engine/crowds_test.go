@@ -71,6 +71,7 @@ func TestNewestGetsIn(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, hasty())))
 		p.synFrom(stranger(v, 1), 100)
+		p.settle()
 		for port := range uint16(6) {
 			p.synFrom(v.app(), 42000+port)
 			p.settle()
@@ -79,6 +80,30 @@ func TestNewestGetsIn(t *testing.T) {
 		equal(t, "abandoned", p.ports(events.Abandoned), 42000, 42001)
 		if s := p.stats(); s.Pending != 5 || s.DropSourceLimit != 2 || s.DropPendingLimit != 0 {
 			t.Errorf("pending %d, %d made way for their own, %d for others", s.Pending, s.DropSourceLimit, s.DropPendingLimit)
+		}
+	})
+}
+
+// Whoever has too many is named to Python once, with how many there may be.
+func TestCrowdIsReported(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		p := newPlayer(newWorld(t, v, withPace(8, hasty())))
+		for port := range uint16(8) {
+			p.synFrom(v.app(), 42000+port)
+			p.settle()
+		}
+		for port := range uint16(8) {
+			p.synFrom(stranger(v, 1), 100+port)
+			p.settle()
+		}
+		for i, want := range []crowding{crowdProgram, crowdSource} {
+			e := p.event(events.Crowded, i+1)
+			if crowding(e.Error) != want || e.Flow != 1 || e.BytesDown != 4 || e.BytesUp != noUser {
+				t.Errorf("%+v", e)
+			}
+		}
+		if n := len(p.events(events.Crowded)); n != 2 {
+			t.Errorf("told %d times", n)
 		}
 	})
 }

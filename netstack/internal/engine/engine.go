@@ -62,7 +62,7 @@ type joinedFlow struct {
 
 	// See handshakes.
 	half    *list.Element
-	since   time.Time
+	member  *member
 	givenUp unix.Errno // why, or 0
 }
 
@@ -72,13 +72,14 @@ func Open(config Config) (*Engine, error) {
 		config:   config,
 		link:     link.New(config.TunFD, config.MTU, config.VirtioHeader),
 		gateways: newGateways(config.Gateway4, config.Gateway6),
-		pending:  newPendingTable(config.PendingLimit, config.pace()),
 		parties:  newParties(config.Kernel4, config.Kernel6),
 		joined:   make(map[tuple]*joinedFlow),
 		opening:  make(map[tuple]*joinedFlow),
 		pings:    newPingLimit(),
 	}
-	e.half = newHandshakes(config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
+	notices := &notices{post: func(event events.Event) { e.events.PostLazy(event) }}
+	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices)
+	e.half = newHandshakes(notices, config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
 	var err error
 	if e.events, err = events.New(); err != nil {
 		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
@@ -239,7 +240,7 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 		}
 		e.opening[w.tuple] = f
 		now := time.Now()
-		yields = e.half.enter(f, now)
+		yields = e.half.enter(f, w.party, now)
 		e.pending.answered(w.party.class, now)
 	}
 	e.mu.Unlock()

@@ -18,9 +18,10 @@ import (
 //     ended: its endpoint may not have been made yet, so it is looked for again.
 //   - All of it is under Engine.mu.
 type handshakes struct {
-	limit   int
+	notices *notices
 	after   time.Duration // how long one may wait
-	order   list.List     // of *joinedFlow, the longest-waiting first
+	crowd   *crowd
+	order   list.List // of *joinedFlow, the longest-waiting first
 	leaving map[*joinedFlow]struct{}
 	timer   *time.Timer
 	due     time.Time // when the timer goes off; zero: it does not
@@ -31,8 +32,8 @@ type handshakes struct {
 // end may be, and how long it takes until an endpoint is looked for again.
 const looks = 100
 
-func newHandshakes(limit int, after time.Duration, look func()) *handshakes {
-	h := &handshakes{limit: limit, after: after, leaving: make(map[*joinedFlow]struct{})}
+func newHandshakes(notices *notices, limit int, after time.Duration, look func()) *handshakes {
+	h := &handshakes{notices: notices, after: after, crowd: newCrowd(limit), leaving: make(map[*joinedFlow]struct{})}
 	h.timer = time.AfterFunc(time.Hour, look)
 	h.timer.Stop()
 	return h
@@ -40,12 +41,14 @@ func newHandshakes(limit int, after time.Duration, look func()) *handshakes {
 
 // enter takes a flow in and returns the one that makes way for it, or nil. The
 // caller gives that up once it has released Engine.mu.
-func (h *handshakes) enter(f *joinedFlow, now time.Time) (yields *joinedFlow) {
-	if h.order.Len() >= h.limit {
-		yields = h.order.Front().Value.(*joinedFlow)
+func (h *handshakes) enter(f *joinedFlow, p party, now time.Time) (yields *joinedFlow) {
+	if m, rule := h.crowd.yields(p); m != nil {
+		yields = m.what.(*joinedFlow)
+		_, limit := h.crowd.crowding(m.line.party, rule)
+		h.notices.note(crowdHalfOpen, &yields.tuple, m.line.party, limit, now)
 		h.giveUp(yields, unix.ECONNABORTED)
 	}
-	f.since = now
+	f.member = h.crowd.enter(p, f, now)
 	f.half = h.order.PushBack(f)
 	h.arm(now)
 	return yields
@@ -55,6 +58,7 @@ func (h *handshakes) enter(f *joinedFlow, now time.Time) (yields *joinedFlow) {
 func (h *handshakes) leave(f *joinedFlow) {
 	if f.half != nil {
 		h.order.Remove(f.half)
+		h.crowd.leave(f.member)
 		f.half = nil
 	}
 	delete(h.leaving, f)
@@ -71,7 +75,7 @@ func (h *handshakes) giveUp(f *joinedFlow, why unix.Errno) {
 func (h *handshakes) late(now time.Time) (found []*joinedFlow) {
 	for front := h.order.Front(); front != nil; front = h.order.Front() {
 		f := front.Value.(*joinedFlow)
-		if now.Sub(f.since) < h.after {
+		if now.Sub(f.member.since) < h.after {
 			break
 		}
 		h.giveUp(f, unix.ETIMEDOUT)
@@ -92,7 +96,7 @@ func (h *handshakes) arm(now time.Time) {
 	wait := h.after / looks
 	if len(h.leaving) == 0 {
 		front := h.order.Front().Value.(*joinedFlow)
-		wait = max(wait, front.since.Add(h.after).Sub(now))
+		wait = max(wait, front.member.since.Add(h.after).Sub(now))
 	}
 	if due := now.Add(wait); h.due.IsZero() || due.Before(h.due) {
 		h.due = due

@@ -63,11 +63,11 @@ func TestHalfOpenIsOver(t *testing.T) {
 	})
 }
 
-// With as many half-open flows as there may be, one more is joined all the same:
+// With as many half-open flows as one may have, one more is joined all the same:
 // the one that has waited longest ends, with ECONNABORTED.
 func TestHalfOpenLimit(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
-		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 3 }))
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 6 }))
 		var flows []uint64
 		var last *client
 		for i := range 5 {

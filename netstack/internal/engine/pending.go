@@ -38,7 +38,8 @@ type waiting struct {
 //     app's RST, a new SYN, or a newcomer that it makes way for).
 //   - An Abandoned event follows only for a flow that was told of.
 type pendingTable struct {
-	pace pace
+	pace    pace
+	notices *notices
 
 	mu      sync.Mutex
 	byFlow  map[uint64]*waiting
@@ -99,9 +100,10 @@ const lookAhead = 3
 // gaveWayLimit is twice what one program with 3,000 connects needs: 44 bytes each.
 const gaveWayLimit = 8192
 
-func newPendingTable(limit int, pace pace) *pendingTable {
+func newPendingTable(limit int, pace pace, notices *notices) *pendingTable {
 	p := &pendingTable{
 		pace:    pace,
+		notices: notices,
 		byFlow:  make(map[uint64]*waiting),
 		byTuple: make(map[tuple]*waiting),
 		queue:   newCrowd(limit),
@@ -137,7 +139,7 @@ func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, p
 		}
 	}
 	if yields, rule := p.queue.yields(party); yields != nil {
-		p.makeWayLocked(yields, rule)
+		p.makeWayLocked(yields, rule, now)
 	}
 	p.byFlow[flow] = w
 	p.byTuple[t] = w
@@ -170,7 +172,7 @@ func (p *pendingTable) tell(limit int, now time.Time, take func(*events.Event)) 
 			}
 			if yields != nil {
 				gone := yields.what.(*waiting)
-				p.makeWayLocked(yields, rule)
+				p.makeWayLocked(yields, rule, now)
 				event := gone.tuple.event(events.Abandoned, gone.flow)
 				take(&event)
 				told++
@@ -254,13 +256,15 @@ func (p *pendingTable) beginLocked(l *line, now time.Time) *waiting {
 	return w
 }
 
-func (p *pendingTable) makeWayLocked(m *member, rule rule) {
+func (p *pendingTable) makeWayLocked(m *member, rule rule, now time.Time) {
+	w := m.what.(*waiting)
+	why, limit := w.stage.crowding(w.party, rule)
+	p.notices.note(why, &w.tuple, w.party, limit, now)
 	if rule == ruleParty {
 		p.yieldedToOwn.Add(1)
 	} else {
 		p.yielded.Add(1)
 	}
-	w := m.what.(*waiting)
 	p.removeLocked(w)
 	if !w.party.class.isHere() {
 		return

@@ -23,6 +23,7 @@ const (
 
 	AssociationRefused = 8
 	NotHTTP            = 9
+	Crowded            = 10
 )
 
 // Event is struct ns_event in Go's terms.

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.engine import abi
 from nanotun.errors import EngineError
-from nanotun.flow import NotHttp, Refusal, Stats
+from nanotun.flow import CrowdKind, NotHttp, Refusal, Stats
 from nanotun.interfaces import LegKind
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(abi.__file__)), "..", "netstack/netstack.h")
@@ -92,6 +92,15 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(
             {f"NS_HTTP_{each.name}": str(each.value) for each in NotHttp},
             dict(re.findall(r"#define (NS_HTTP_\w+) (\d+)", self.header)),
+        )
+
+    def test_crowds(self) -> None:
+        """
+        L{CrowdKind} has the header's causes.
+        """
+        self.assertEqual(
+            {f"NS_CROWD_{each.name}": str(each.value) for each in CrowdKind},
+            dict(re.findall(r"#define (NS_CROWD_\w+) (\d+)", self.header)),
         )
 
     def test_structures(self) -> None:

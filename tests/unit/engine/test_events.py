@@ -12,7 +12,7 @@ from zope.interface.verify import verifyClass
 
 from nanotun.engine import abi, events
 from nanotun.errors import EngineError
-from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.flow import Crowd, CrowdKind, Endpoint, Flow, Protocol
 from tests.unit.engine.engine_cases import HANDLE, EngineCase, request
 
 
@@ -67,6 +67,26 @@ class EventTests(EngineCase):
         self.assertEqual(
             self.handler.notHttp[0][0],
             Flow(3, Protocol.TCP, Endpoint("198.18.0.2", 4000), Endpoint("192.0.2.1", 80)),
+        )
+
+    def test_crowded(self) -> None:
+        """
+        That flows had to make way arrives with the kind, the last one's host, the user, the
+        limit and the number, also for programs that cannot be told apart.
+        """
+        crowds: list[Crowd] = []
+        self.engine.reportCrowds(crowds.append)
+        event = {**request(7), "kind": abi.NS_EVENT_CROWDED, "bytes_down": 2048}
+        self.readEvents(
+            {**event, "error": abi.NS_CROWD_PROGRAM, "bytes_up": 1000},
+            {**event, "error": abi.NS_CROWD_MACHINE, "bytes_up": 0xFFFFFFFF},
+        )
+        self.assertEqual(
+            crowds,
+            [
+                Crowd(CrowdKind.PROGRAM, "198.18.0.2", 1000, 2048, 7),
+                Crowd(CrowdKind.MACHINE, "198.18.0.2", -1, 2048, 7),
+            ],
         )
 
     def test_datagramRequest(self) -> None:

@@ -47,6 +47,15 @@ class TroubleTests(SynchronousTestCase):
         self.assertEqual(self.report("down", 3), [])
         self.assertEqual(self.pass_(), ["down (3 more in 10 s)"])
 
+    def test_times(self) -> None:
+        """
+        What happened several times is one line, and the count is of all.
+        """
+        self.trouble.report("down", 5)
+        self.trouble.report("down", 3)
+        self.assertEqual(self.report("", 0), ["down"])
+        self.assertEqual(self.pass_(), ["down (7 more in 10 s)"])
+
     def test_other(self) -> None:
         """
         At another level and with another limit it does the same.
