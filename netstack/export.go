@@ -150,6 +150,7 @@ func ns_open(config *C.struct_ns_config) (handle C.int64_t) {
 		Gateway6:      address(&config.gateway6[0], 16),
 		Kernel4:       address(&config.kernel4[0], 4),
 		Kernel6:       address(&config.kernel6[0], 16),
+		Interface:     uint32(config.device),
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "nanotun: %s\n", err)

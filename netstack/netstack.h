@@ -100,6 +100,8 @@ struct ns_config {
 	uint8_t kernel4[4];       /* the kernel's addresses on the device: flows from there are this machine's own, and come
 	                           * before those of others */
 	uint8_t kernel6[16];
+	uint32_t device;          /* the TUN's index in this process's network namespace, whose sockets the kernel is asked for,
+	                           * to tell programs apart; 0: it is in another one */
 };
 
 struct ns_event {

@@ -25,6 +25,7 @@ class CellTun:
 
     def __init__(self, fd: int, name: str, mtu: int, vnetHeader: int) -> None:
         self.name = name
+        self.index = 0
         self.mtu = mtu
         self.vnetHeader = vnetHeader
         self._fd = fd

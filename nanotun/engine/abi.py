@@ -107,6 +107,7 @@ class ns_config(ctypes.Structure):
         ("gateway6", c_uint8 * 16),
         ("kernel4", c_uint8 * 4),
         ("kernel6", c_uint8 * 16),
+        ("device", c_uint32),
     ]
 
 

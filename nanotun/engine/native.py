@@ -165,6 +165,7 @@ class NativeEngine:
             gateway6=abi.bytes16(inet_pton(AF_INET6, GATEWAY6)),
             kernel4=abi.bytes4(inet_pton(AF_INET, KERNEL4.partition("/")[0])),
             kernel6=abi.bytes16(inet_pton(AF_INET6, KERNEL6.partition("/")[0])),
+            device=device.index,
         )
 
     def pump(self, budget: int) -> int:

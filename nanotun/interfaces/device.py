@@ -14,6 +14,10 @@ class ITunDevice(Interface):
     """
 
     name = Attribute("The interface's name (L{str}).")
+    index = Attribute(
+        "The interface's index in this process's network namespace (L{int}); "
+        "0 if it is in another one."
+    )
     mtu = Attribute("Bytes (L{int}).")
     vnetHeader = Attribute(
         "Bytes of virtio-net header before each packet on the fd: "

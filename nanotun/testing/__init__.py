@@ -7,7 +7,7 @@ tests may use it.
 
 from __future__ import annotations
 
-from nanotun.testing.device import FAKE_FD, MemoryTun, MemoryTunOpener
+from nanotun.testing.device import FAKE_FD, FAKE_INDEX, MemoryTun, MemoryTunOpener
 from nanotun.testing.engine import MemoryEngine, MemoryRequest
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
@@ -18,6 +18,7 @@ from nanotun.testing.upstream import FakeControl, FakeUpstream, NamedFakeUpstrea
 
 __all__ = [
     "FAKE_FD",
+    "FAKE_INDEX",
     "FakeCgroups",
     "FakeControl",
     "FakeGateway",

@@ -12,6 +12,9 @@ from nanotun.interfaces import ITunDevice, ITunOpener
 #: The fd of every fake device; no file is behind it.
 FAKE_FD = 1_000_000
 
+#: The index of every fake device.
+FAKE_INDEX = 7
+
 
 @implementer(ITunDevice)
 class MemoryTun:
@@ -23,6 +26,7 @@ class MemoryTun:
 
     def __init__(self, opener: MemoryTunOpener, name: str, mtu: int, vnetHeader: int) -> None:
         self.name = name
+        self.index = FAKE_INDEX
         self.mtu = mtu
         self.vnetHeader = vnetHeader
         self.closed = False

@@ -35,9 +35,10 @@ class LinuxTun:
     """An open device; see L{LinuxTunOpener}."""
 
     def __init__(
-        self, system: tun.TunSystem, fd: int, name: str, mtu: int, vnetHeader: int
+        self, system: tun.TunSystem, fd: int, name: str, index: int, mtu: int, vnetHeader: int
     ) -> None:
         self.name = name
+        self.index = index
         self.mtu = mtu
         self.vnetHeader = vnetHeader
         self._system = system
@@ -149,13 +150,14 @@ class LinuxTunOpener:
             if offload:
                 self._setOffload(fd)
             self._configure(name, mtu)
+            index = self._system.index(name)
         except OSError as error:
             self._system.close(fd)
             raise DeviceError(_sentence(error, name)) from None
         except BaseException:
             self._system.close(fd)
             raise
-        return LinuxTun(self._system, fd, name, mtu, VNET_HEADER if offload else 0)
+        return LinuxTun(self._system, fd, name, index, mtu, VNET_HEADER if offload else 0)
 
     def _setOffload(self, fd: int) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
 from typing import Protocol
 
@@ -45,6 +46,9 @@ class TunSystem(Protocol):
     def attach(self, fd: int, name: str, flags: int) -> str:
         """Make the device C{name} on C{fd}; returns the name that the kernel gave it."""
 
+    def index(self, name: str) -> int:
+        """The index of the device, in this process's network namespace."""
+
     def setOffload(self, fd: int, flags: int) -> None:
         """Set which unfinished packets may be read from the fd."""
 
@@ -63,6 +67,10 @@ class LinuxTunSystem:
         """See L{TunSystem.attach}."""
         answer = fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
         return IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
+
+    def index(self, name: str) -> int:
+        """See L{TunSystem.index}."""
+        return socket.if_nametoindex(name)
 
     def setOffload(self, fd: int, flags: int) -> None:
         """See L{TunSystem.setOffload}."""

@@ -46,7 +46,7 @@ class TunOpenerContract(Base):
 
     def test_device(self) -> None:
         """
-        A device has the name and MTU that were asked for, and an fd.
+        A device has the name and MTU that were asked for, an fd, and an index.
         """
         opener = self.makeOpener()
         verifyObject(ITunOpener, opener)
@@ -56,6 +56,7 @@ class TunOpenerContract(Base):
             self.assertEqual((device.name, device.mtu), ("nantest0", 1400))
             self.assertIn(device.vnetHeader, headers)
             self.assertGreaterEqual(device.fileno(), 0)
+            self.assertGreater(device.index, 0)
             device.close()
 
     def test_nameInUse(self) -> None:

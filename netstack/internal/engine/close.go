@@ -68,5 +68,6 @@ func (e *Engine) Close() {
 	e.link.Close()
 	e.stack.RemoveNIC(nic)
 	e.closeLoops()
+	e.endAsking()
 	e.events.Close()
 }

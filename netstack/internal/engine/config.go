@@ -38,6 +38,7 @@ type Config struct {
 	Gateway6      netip.Addr
 	Kernel4       netip.Addr
 	Kernel6       netip.Addr
+	Interface     uint32
 
 	testPace *pace
 }

@@ -84,6 +84,39 @@ func TestNewestGetsIn(t *testing.T) {
 	})
 }
 
+// The programs of one user do not make way for those of another, who gets in; once there
+// are enough flows for the kernel to be asked.
+func TestUsersAreParties(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		w := newWorld(t, v, withPace(16, hasty()))
+		w.do(func(e *Engine) {
+			e.parties.askFrom = 4
+			e.parties.userOf = func(t *tuple) user { return user{uid: uint32(t.sourcePort / 1000), known: true} }
+		})
+		p := newPlayer(w)
+		for port := range uint16(4) { // of nobody in particular
+			p.synFrom(v.app(), 41000+port)
+			p.settle()
+		}
+		p.synFrom(v.app(), 43000)
+		for port := range uint16(20) {
+			p.synFrom(v.app(), 42000+port)
+			p.settle()
+		}
+		for _, port := range p.ports(events.Abandoned) {
+			if port == 43000 {
+				t.Error("the other user's flow made way")
+			}
+		}
+		if e := p.event(events.Crowded, 1); crowding(e.Error) != crowdMachine {
+			t.Errorf("%+v", e)
+		}
+		if s := p.stats(); s.Pending != 12 {
+			t.Errorf("%d wait", s.Pending)
+		}
+	})
+}
+
 // Whoever has too many is named to Python once, with how many there may be.
 func TestCrowdIsReported(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {

@@ -33,11 +33,13 @@ type Engine struct {
 	gateways gateways
 	pending  *pendingTable
 	parties  *parties
-	forward  *tcp.Forwarder
-	loops    []*carry.Loop
-	nextFlow uint64 // belongs to the thread that has the device
-	listens  listens
-	lent     atomic.Bool // a loop reads the device, not Pump
+
+	endAsking func()
+	forward   *tcp.Forwarder
+	loops     []*carry.Loop
+	nextFlow  uint64 // belongs to the thread that has the device
+	listens   listens
+	lent      atomic.Bool // a loop reads the device, not Pump
 
 	mu       sync.Mutex
 	joined   map[tuple]*joinedFlow // established, for the pump to find
@@ -93,6 +95,7 @@ func Open(config Config) (*Engine, error) {
 		e.events.Close()
 		return nil, err
 	}
+	e.endAsking = e.parties.askKernel(config.Interface)
 	e.openDatagrams()
 	// The forwarder only ever sees a SYN whose flow was joined, and that many
 	// are bounded by FlowLimit.
@@ -185,7 +188,7 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 
 func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) {
 	now := time.Now()
-	party := e.parties.of(&t, now)
+	party := e.parties.of(&t, e.pending.ours(), now)
 	// Under one lock with Join: a flow is always in one of the tables, or a
 	// repeated SYN would become a second flow between them.
 	e.mu.Lock()

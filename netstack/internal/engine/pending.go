@@ -337,6 +337,15 @@ func (p *pendingTable) clear() {
 	}
 }
 
+// ours is how many flows of this machine wait.
+func (p *pendingTable) ours() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	queued, _ := p.queue.sides()
+	dialled, _ := p.dials.sides()
+	return queued + dialled
+}
+
 func (p *pendingTable) len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

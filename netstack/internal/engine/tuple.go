@@ -35,11 +35,21 @@ func (t *tuple) family() uint8 {
 	return 4
 }
 
-func (t *tuple) destinationAddress() netip.Addr {
+func (t *tuple) destinationAddress() netip.Addr { return t.address(&t.destination) }
+
+func (t *tuple) sourceEnd() netip.AddrPort {
+	return netip.AddrPortFrom(t.address(&t.source), t.sourcePort)
+}
+
+func (t *tuple) destinationEnd() netip.AddrPort {
+	return netip.AddrPortFrom(t.address(&t.destination), t.destinationPort)
+}
+
+func (t *tuple) address(a *[16]byte) netip.Addr {
 	if t.six {
-		return netip.AddrFrom16(t.destination)
+		return netip.AddrFrom16(*a)
 	}
-	return netip.AddrFrom4([4]byte(t.destination[:4]))
+	return netip.AddrFrom4([4]byte(a[:4]))
 }
 
 // ends are the two ends of a UDP flow.

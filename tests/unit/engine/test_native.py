@@ -17,7 +17,7 @@ from nanotun.engine.plugin import EngineFactory
 from nanotun.errors import EngineError
 from nanotun.flow import Protocol
 from nanotun.interfaces import DatagramLeg, IPacketEngine, IPacketEngineFactory, LegKind
-from nanotun.testing import FAKE_FD
+from nanotun.testing import FAKE_FD, FAKE_INDEX
 from tests.unit.engine.engine_cases import EVENT_FD, HANDLE, EngineCase, request
 
 
@@ -50,6 +50,7 @@ class StartTests(EngineCase):
         self.assertEqual(config["size"], abi.CONFIG_SIZE)
         self.assertEqual(config["tun_fd"], FAKE_FD)
         self.assertEqual((config["mtu"], config["vnet_header"]), (1500, 10))
+        self.assertEqual(config["device"], FAKE_INDEX)
         self.assertEqual(config["stack"], abi.NS_STACK_GVISOR)
         self.assertEqual(bytes(config["gateway4"]), inet_pton(AF_INET, "198.18.0.1"))
         self.assertEqual(bytes(config["gateway6"]), inet_pton(AF_INET6, "fdfe:dcba:9876::1"))

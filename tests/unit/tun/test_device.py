@@ -54,6 +54,11 @@ class FakeSystem:
         self.attached.append((name, flags))
         return name
 
+    def index(self, name: str) -> int:
+        """Another one for each device."""
+        self._call("index")
+        return 40 + len(self.attached)
+
     def setOffload(self, fd: int, flags: int) -> None:
         """Note it."""
         self._call("setOffload")
