@@ -170,8 +170,9 @@ def makeService(options: Options) -> IService:
     leftovers = makeLeftovers(settings)
     routes = None
     if settings.autoDefaultRoute:
+        ask, networkChanged = gateway.names.resolve, gateway.clearCache
         routes = makeRoutes(
-            settings, reactor, gateway.names.resolve, options.confirm, end, ending.how
+            settings, reactor, ask, networkChanged, options.confirm, end, ending.how
         )
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None

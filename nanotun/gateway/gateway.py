@@ -195,10 +195,16 @@ class Gateway:
         """See L{nanotun.interfaces.IGateway.isLocal}."""
         return self._locality.isLocal(host)
 
+    def clearCache(self) -> None:
+        """
+        Forget every answer, because the network has changed.  Names keep their fake addresses.
+        """
+        self._relay.clearCache()
+
     def networkMoved(self) -> None:
         """
-        Forget every answer and ask the servers anew, because the machine is in another
-        network.  Names keep their fake addresses.
+        As L{clearCache}, and ask the servers on new connections, because the machine is in
+        another network.
         """
         self._relay.networkMoved()
 

@@ -33,6 +33,7 @@ class Routes:
     See L{IPart}.  L{Reconciler} knows what to set; this knows when.
 
     @param makeMonitor: makes a monitor from the function that it calls.
+    @param networkChanged: called when the plan depends on something that has changed.
     @param confirmSeconds: how long to wait for L{confirm} before everything is taken
         back; 0 for no confirmation.
     @param endWith: ends the daemon with an exit status.
@@ -52,6 +53,7 @@ class Routes:
         exceptions: Exceptions,
         makeMonitor: Callable[[Callable[[], None]], NetworkMonitor],
         clock: Any,
+        networkChanged: Callable[[], None],
         confirmSeconds: int,
         endWith: Callable[[int], None],
         how: Callable[[], End],
@@ -61,6 +63,7 @@ class Routes:
         self._reconciler = reconciler
         self._applied = reconciler.applied
         self._exceptions = exceptions
+        self._networkChanged = networkChanged
         self._confirmation = Confirmation(clock, confirmSeconds, self._unconfirmed)
         self._endWith = endWith
         self._how = how
@@ -223,6 +226,7 @@ class Routes:
             )
         if self._reconciler.host != before:
             self._log.info("The network has changed; the routes follow.")
+            self._networkChanged()
             self._refresh()
         self._reconciler.checkIPv6()
         return missing > 0

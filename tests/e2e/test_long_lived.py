@@ -7,6 +7,7 @@ ends with an error.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import sys
@@ -17,11 +18,12 @@ from functools import partial
 from tests.e2e.case import engines
 from tests.e2e.lab.cell import Running, nanotun
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HOST4, HOST6, UPLINK
+from tests.e2e.lab.host import DNS4, GATEWAY4, GATEWAY6, HOST4, HOST6, UPLINK
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import Family
+from tests.e2e.lab.toydns import answer
 from tests.e2e.lab.udp import UDPServer, mirror
 from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
 
@@ -189,6 +191,41 @@ class MovingChecks(MovingCase):
         self.useSecond()
         self.assertGoOn(apps)
 
+    def test_direct(self) -> None:
+        """Datagrams that go past the proxy go on as well, from where the machine is now."""
+        self.secondUplink()
+        self.started(proxy="direct://")
+        apps = self.apps()
+        for app, family in zip(apps, FAMILIES, strict=True):
+            self.assertEqual(app.seen(0.0).split()[0], family.app)
+        self.useSecond()
+        since = time.monotonic() + 0.1
+        for app, family in zip(apps, FAMILIES, strict=True):
+            waitUntil(partial(app.seen, since), PROMISE, f"{family.name} goes on")
+            new = SECOND[family.name][0].partition("/")[0]
+            self.assertEqual(app.seen(since).split()[0], new)
+
+    def test_names(self) -> None:
+        """Names are looked up within the promised time, also through the proxy."""
+        dns = UDPServer(
+            self.lab.world,
+            DNS4,
+            lambda server, query, client: server.sock.sendto(answer(query, HOST4.world), client),
+            53,
+        )
+        self.addCleanup(dns.stop)
+        numbers = itertools.count()
+
+        def asked() -> bool:
+            name = f"name{next(numbers)}.test"
+            kdig = ["kdig", "+short", "+timeout=1", "+retry=0", f"@{HOST4.gateway}", name]
+            return HOST4.world in self.lab.host.run(kdig, check=False).stdout
+
+        self.started(dnsVia="proxy")
+        waitUntil(asked, 5, "names are looked up")
+        self.otherAddresses()
+        waitUntil(asked, PROMISE, "names are looked up again")
+
     def test_restartOfNetworkd(self) -> None:
         """
         A network manager that starts again flushes the rules, routes and addresses that it does
@@ -248,7 +285,7 @@ class MovingChecks(MovingCase):
         self.assertGoOn(apps)
         self.assertRegex(daemon.log(), "The machine has slept for 1[45-9] s; UDP is sent over new")
 
-    def assertLogs(self, daemon: Daemon, words: str) -> None:
+    def assertSays(self, daemon: Daemon, words: str) -> None:
         """The daemon's log has these words, or will in a moment."""
         waitUntil(lambda: words in daemon.log(), 2, "it is logged")
 
@@ -275,7 +312,7 @@ class MovingChecks(MovingCase):
                 self.otherAddresses()
                 flow.settimeout(PROMISE + 0.5)
                 self.assertRaises(ConnectionResetError, flow.recv, 100)
-            self.assertLogs(daemon, "has left this machine.")
+            self.assertSays(daemon, "has left this machine.")
             self.assertThroughProxy(server)
             daemon.stop()
             self.lab.host.ip(

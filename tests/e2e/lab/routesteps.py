@@ -102,6 +102,7 @@ def run(runDir: str, last: int) -> None:
         exceptions,
         lambda changed: NetworkMonitor(NoReactor(), changed),
         Clock(),
+        lambda: None,
         0,
         lambda status: None,
         lambda: End.STOP,

@@ -303,8 +303,8 @@ class WaysTests(SynchronousTestCase):
             return [NextHop(2, "192.0.2.1")] * len(asked)
 
         self.patch(networkwatch, "nextHops", nextHops)
-        self.patch(networkwatch, "sourceTo", lambda peer, family, make: self.source)
-        self.source = "192.0.2.9"
+        sources = ["192.0.2.9"]
+        self.patch(networkwatch, "sourceTo", lambda peer, family, make: sources[0])
         flags = {"proxy": "socks5://192.0.2.7", "dns": "192.0.2.53"}
         values = {name: flagValue(KEYS[name], text) for name, text in flags.items()}
         ways = waysOut(makeSettings({}, values, None))
@@ -315,10 +315,10 @@ class WaysTests(SynchronousTestCase):
         waysOut(named)
         self.assertNotIn("p.test", asked)
         # Another address of ours makes another way.
-        self.source = "192.0.2.10"
+        sources[0] = "192.0.2.10"
         self.assertNotEqual(waysOut(named), ways)
         self.patch(networkwatch, "nextHops", lambda hosts, mark: [])
-        self.source = ""
+        sources[0] = ""
         self.assertEqual(waysOut(named), frozenset())
 
     def test_sinceBoot(self) -> None:

@@ -236,8 +236,17 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual((stats.queries, stats.hits, stats.upstream), (3, 2, 1))
         self.assertEqual((stats.cached, stats.inFlight, stats.openStreams), (1, 0, 0))
 
-    def test_networkMoved(self) -> None:
+    def test_clearCache(self) -> None:
         """After the cache was cleared the server is asked again."""
+        self.app(ask())
+        self.serve()
+        self.reactor.turn()
+        self.gateway.clearCache()
+        self.app(ask())
+        self.assertEqual(self.serve()[2:], ask()[2:])
+
+    def test_networkMoved(self) -> None:
+        """In another network the server is asked again as well."""
         self.app(ask())
         self.serve()
         self.reactor.turn()
@@ -306,7 +315,7 @@ class GatewayTests(SynchronousTestCase):
             self.serve()
             self.reactor.turn()
             self.assertEqual(self.gateway.names.nameOf("192.0.2.1"), name)
-        self.gateway.networkMoved()
+        self.gateway.clearCache()
         self.assertIsNone(self.gateway.names.nameOf("192.0.2.1"))
 
     def test_faked(self) -> None:

@@ -174,6 +174,7 @@ class RoutesCase(RoutingCase):
     @ivar ports: where SSH is served.
     @ivar statuses: with which the daemon was ended.
     @ivar end: how the daemon ends.
+    @ivar networks: how often the network changed.
     @ivar extra: what the firewall does.
     @ivar excluded: the networks that it was told to leave alone.
     """
@@ -185,6 +186,7 @@ class RoutesCase(RoutingCase):
         self.ports: tuple[int, ...] = (22,)
         self.statuses: list[int] = []
         self.end = End.STOP
+        self.networks = 0
         self.extra = ["firewall"]
         self.excluded: tuple[Network, ...] = ()
         self.monitor: FakeMonitor
@@ -201,6 +203,9 @@ class RoutesCase(RoutingCase):
         def makeMonitor(changed: Any) -> FakeMonitor:
             self.monitor = FakeMonitor(changed)
             return self.monitor
+
+        def networkChanged() -> None:
+            self.networks += 1
 
         exceptions = Exceptions(
             ("proxy.example",),
@@ -224,6 +229,7 @@ class RoutesCase(RoutingCase):
             exceptions,
             makeMonitor,
             self.clock,
+            networkChanged,
             confirm,
             self.statuses.append,
             lambda: self.end,

@@ -310,11 +310,12 @@ class RoutesTests(RoutesCase):
         self.kernel.flush()
         self.clock.advance(CHECK)
         self.assertEqual(set(self.kernel.rules()), before)
+        self.assertEqual(self.networks, 0)
         routes.stop()
         self.assertClean()
 
     def test_networkChanges(self) -> None:
-        """In another network the rules are updated, and the proxy is looked up again."""
+        """In another network the rules are updated, and L{networkChanged} is called."""
         routes = self.routes()
         routes.start()
         self.kernel.devices["up0"] = UPLINK._replace(gateways=("192.168.1.254",))
@@ -322,6 +323,7 @@ class RoutesTests(RoutesCase):
         self.addresses = ["9.9.9.7"]
         self.monitor.changed()
         self.clock.advance(SETTLE)
+        self.assertEqual(self.networks, 1)
         self.assertIn("203.0.113.0/24", [rule.to for rule in self.kernel.rules()])
         # The proxy was looked up anew.
         self.clock.advance(SETTLE)
