@@ -44,6 +44,7 @@ if [ "${1:-build}" = test ]; then
     want nftables nft
     want iptables iptables
     want tcpdump tcpdump
+    want openvpn openvpn
     want procps ps
     want systemd systemd-analyze
     want shellcheck shellcheck
