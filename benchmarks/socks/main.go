@@ -73,6 +73,7 @@ func serve(client net.Conn) {
 	}
 	server, err := net.Dial("tcp", address)
 	if err != nil {
+		log.Print(err)
 		_, _ = client.Write([]byte{5, 1, 0, 1, 0, 0, 0, 0, 0, 0})
 		return
 	}

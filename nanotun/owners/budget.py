@@ -37,17 +37,18 @@ class LookupBudget:
         self._then = seconds()
         self._began = spent()
 
-    def begin(self) -> float:
+    def begin(self, brief: bool = False) -> float:
         """
         Start a lookup.
 
+        @param brief: whether it gets no more than L{LEAST}.
         @return: the deadline, as a value of C{spent}.
         """
         now = self._seconds()
         self._began = self._spent()
         self._saved = min(BURST, self._saved + (now - self._then) * SHARE)
         self._then = now
-        return self._began + max(LEAST, min(LOOKUP_LIMIT, self._saved))
+        return self._began + max(LEAST, 0.0 if brief else min(LOOKUP_LIMIT, self._saved))
 
     def isLong(self) -> bool:
         """Whether the lookup has already taken longer than L{LEAST}."""

@@ -118,13 +118,13 @@ class Descriptors:
         return None
 
     def places(
-        self, pid: int, inodes: Collection[int], pause: Callable[[], object]
+        self, pid: int, inodes: Collection[int], check: Callable[[], object]
     ) -> dict[int, int]:
         """
         Search a process for all of some sockets, however long it takes.  Each of its links
         is read once.
 
-        @param pause: called before each is read.
+        @param check: called before each is read; may raise.
         @return: the descriptors of those that were found, by inode.
         """
         processes = self._processes
@@ -138,7 +138,7 @@ class Descriptors:
             descriptors = processes.descriptors(pid)
             sockets = {}
             for descriptor in descriptors:
-                pause()
+                check()
                 inode = processes.socketAt(pid, descriptor)
                 if inode:
                     sockets[inode] = descriptor

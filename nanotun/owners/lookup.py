@@ -144,10 +144,11 @@ class OwnerLookup:
         suspects = None if self._handover.possible else search.suspects()
         return self._schedule.sweep(inodes, suspects, done)
 
-    def find(self, flow: Flow) -> Owner | None:
+    def find(self, flow: Flow, brief: bool = False) -> Owner | None:
         """
         Find the owner of a flow.
 
+        @param brief: whether a long search is left to the next sweep.
         @return: L{None} if the flow has no socket on this machine, and is not one that this
             machine sends for a proxy behind it.
         @raise OutOfTime: there was not enough time.
@@ -156,7 +157,7 @@ class OwnerLookup:
         found = self._sockets.find(flow)
         if found is None:
             return self._hops.ownerOf(flow)
-        deadline = self._budget.begin()
+        deadline = self._budget.begin(brief)
         try:
             owner = self._ownerOf(found, flow.destination, deadline)
             if owner.excluded and not found.connected:

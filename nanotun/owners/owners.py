@@ -137,7 +137,8 @@ class Owners:
         """
         owner = None
         try:
-            owner = self._lookup.find(flow)
+            # If others wait, there will be a sweep anyway, which costs less for all together.
+            owner = self._lookup.find(flow, brief=self.waiting > 0)
         except OutOfTime:
             self._schedule.soon()
             if not last:

@@ -140,11 +140,16 @@ class Scanner:
     def _meet(self, pid: int, missing: set[int], found: Places) -> bool:
         if not missing:
             return False
-        self._pauseAtTimes()
-        places = self._descriptors.places(pid, missing, self._pauseAtTimes)
+        places = self._descriptors.places(pid, missing, self._checkStop)
         found.update((inode, (pid, descriptor)) for inode, descriptor in places.items())
         missing.difference_update(places)
         return bool(places)
+
+    def _checkStop(self) -> None:
+        # Flows wait for a sweep, so it does not pause; each link that is read lets the reactor
+        # have the interpreter.
+        if self._stopped:
+            raise ScanStopped
 
     def _pauseAtTimes(self) -> None:
         self._count += 1

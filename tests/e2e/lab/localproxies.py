@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.e2e.lab.daemon import START_SECONDS, launch
-from tests.e2e.lab.host import HOST4, HostLab
+from tests.e2e.lab.host import HOST4, HOST6, HostLab
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import PROJECT_ROOT, LabError, run, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
@@ -38,7 +38,9 @@ def microsocks(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> st
 
 def dante(lab: HostLab, directory: Path, stack: contextlib.ExitStack) -> str:
     """Several processes, which hand connections over to each other."""
-    proxy = Dante(lab.host, directory, internal=("127.0.0.1",), external=(HOST4.app,), log=False)
+    proxy = Dante(
+        lab.host, directory, internal=("127.0.0.1",), external=(HOST4.app, HOST6.app), log=False
+    )
     stack.callback(proxy.stop)
     return f"socks5://127.0.0.1:{proxy.port}"
 

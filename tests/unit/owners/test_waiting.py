@@ -59,7 +59,7 @@ class WaitingTests(OwnersCase):
         owners = self.owners()
         asked: list[int] = []
 
-        def find(flow: Flow) -> None:
+        def find(flow: Flow, brief: bool) -> None:
             asked.append(flow.id)
             raise OutOfTime
 
@@ -96,7 +96,7 @@ class WaitingTests(OwnersCase):
         owners, owner = self.waiting()
         owner.cancel()
         self.failureResultOf(owner, CancelledError)
-        self.patch(owners._lookup, "find", lambda flow: self.fail("it looks"))
+        self.patch(owners._lookup, "find", lambda flow, brief: self.fail("it looks"))
         self.clock.pump([ROUND_INTERVAL] * 3)
         self.assertEqual(self.scans, [])
 
@@ -232,6 +232,16 @@ class LocalWaitingTests(OwnersCase):
         found = self.successResultOf(owner)
         assert found is not None
         self.assertEqual(found.excluded, "curl")
+
+    def test_brief(self) -> None:
+        """While flows wait for a sweep, no long search is made for another one."""
+        owners = self.owners("")
+        begin = mock.Mock(wraps=owners._lookup._budget.begin)
+        self.patch(owners._lookup._budget, "begin", begin)
+        with self.slow(owners):
+            for number in (1, 2):
+                self.wait(owners, self.flow(number))
+        self.assertEqual(begin.call_args_list, [mock.call(False), mock.call(True)])
 
     def test_noAnswer(self) -> None:
         """While the kernel cannot be asked, a flow waits."""
