@@ -69,6 +69,8 @@ class NextHops:
         self._told = False
         self._cleared: set[str] = set()
         self._listeners: frozenset[int] | None = None
+        # Those with which the last look began.
+        self._probed: frozenset[int] | None = None
         self._pids: frozenset[int] = frozenset()
 
     def start(self) -> None:
@@ -79,7 +81,8 @@ class NextHops:
         self._started = True
         self._began = self._clock.seconds()
         try:
-            self._looked(self._probeAll(self._proxies.endpoints, self._pids))
+            results = self._probeAll(self._proxies.endpoints, self._pids)
+            self._looked(results, self._listeners)
         except OSError as error:
             self._failed(Failure(error))
 
@@ -108,14 +111,14 @@ class NextHops:
         if self._stopped or self._searching:
             self._again = not self._stopped
         elif not endpoints:
-            self._looked({})
+            self._looked({}, self._listeners)
         else:
             self._searching = True
             self._again = False
             self._began = self._clock.seconds()
             pids = self._pids
             looked = self._inThread(lambda: self._probeAll(endpoints, pids))
-            looked.addCallbacks(self._looked, self._failed)
+            looked.addCallbacks(self._looked, self._failed, callbackArgs=(self._listeners,))
 
     def stop(self) -> None:
         """Look no more.  Does not wait for the end of a look that is under way."""
@@ -156,14 +159,17 @@ class NextHops:
     def _isDue(self) -> bool:
         return not 0 <= self._clock.seconds() - self._began < LOOK_INTERVAL
 
-    def _looked(self, results: Results) -> None:
+    def _looked(self, results: Results, listeners: frozenset[int] | None) -> None:
         self._searching = False
         if self._stopped:
             return
         before = self._found
-        # Where it is not clear, the last answer stays.
+        # Where it is not clear, the last answer stays.  The same socket does not become a
+        # proxy's: then a helper is just too busy to connect in time.
+        same = bool(listeners) and listeners == self._probed
+        self._probed = listeners
         found = {
-            endpoint: before.get(endpoint, "") if host is None else host
+            endpoint: before.get(endpoint, "") if host is None or (same and not host) else host
             for endpoint, host in results.items()
         }
         self._found = {endpoint: host for endpoint, host in found.items() if host}

@@ -31,7 +31,8 @@ ROUNDS = 2
 #: Seconds in which a helper connects onwards.  Docker's and socat need a few milliseconds.
 QUIET = 0.15
 
-#: Processes of a helper: socat has one for each connection.  An ancestor of more is no helper.
+#: Processes of a helper that are looked at: socat has one for each connection.  An ancestor of
+#: more is init, or a helper that is very busy.
 FAMILY_LIMIT = 256
 
 _SO_MARK = getattr(socket, "SO_MARK", 36)
@@ -124,7 +125,10 @@ class Prober:
             if not probes:
                 return ""
             self._sleep(QUIET)
-            inodes = self._socketsOf(self._family(pids))
+            family = self._family(pids)
+            if family is None:
+                return None
+            inodes = self._socketsOf(family)
             # What was accepted at the endpoint's own port leads nowhere.
             onward = [
                 each
@@ -142,8 +146,8 @@ class Prober:
     def _isElsewhere(self, host: str) -> bool:
         return not isLoopback(host) and not self._isOwn(host)
 
-    def _family(self, pids: Iterable[int]) -> set[int]:
-        """Processes and all that descend from them."""
+    def _family(self, pids: Iterable[int]) -> set[int] | None:
+        """Processes and all that descend from them; L{None} if they are too many."""
         family = set(pids)
         stats = ((pid, self._processes.stat(pid)) for pid in self._processes.pids())
         parents = {pid: stat.parent for pid, stat in stats if stat is not None}
@@ -151,7 +155,7 @@ class Prober:
         while more and len(family) <= FAMILY_LIMIT:
             more = {pid for pid, parent in parents.items() if parent in more} - family
             family |= more
-        return family if len(family) <= FAMILY_LIMIT else set()
+        return family if len(family) <= FAMILY_LIMIT else None
 
     def _socketsOf(self, pids: Iterable[int]) -> set[int]:
         processes = self._processes
