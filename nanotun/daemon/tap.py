@@ -218,7 +218,7 @@ def makeService(options: Options) -> IService:
     before = (signals, *recording, privileges, lock, alone, live, marked)
     undo = routes or leftovers
     # Twice, because excluded processes go on connecting while the routes are set.
-    older = OlderConnections(live)
+    older = OlderConnections(live, lambda: 0 if routes is None else routes.report()["changes"])
     routing = (older,) if undo is None else (older, undo, older)
 
     def moved() -> None:

@@ -139,5 +139,5 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         reactor,
         time.thread_time,
         os.getpid,
-        Established(processes, sockets, lookup.excluded, markSocket),
+        Established(processes, sockets, lookup.excluded, markSocket, os.getpid),
     )

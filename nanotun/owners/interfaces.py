@@ -135,11 +135,10 @@ class ISockets(Interface):
         @raise OSError: as from C{find}.
         """
 
-    def outward() -> frozenset[int]:
+    def outward() -> list[FlowSocket]:
         """
-        The inodes of the sockets whose packets leave for other machines, past our own
-        device: TCP connections that are open or being opened, and UDP sockets.  Sockets
-        with a mark, ours or another program's, are left out.
+        The sockets whose packets leave for other machines, past our own device: TCP
+        connections that are open or being opened, and UDP sockets.
 
         @raise OSError: as from C{find}.
         """

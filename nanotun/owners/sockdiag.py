@@ -203,10 +203,10 @@ def takes(answer: Answer, host: str) -> bool:
 
 def leaves(answer: Answer) -> bool:
     """
-    Whether a socket without a mark talks to other machines, past our own device: from that
-    its packets would have the device's address.
+    Whether a socket talks to other machines, past our own device: from that its packets
+    would have the device's address.
     """
-    if answer.socket.mark or not answer.socket.inode:
+    if not answer.socket.inode:
         return False
     if answer.local == _NOWHERE:
         # It is a UDP socket, and each datagram gets an address of its own.

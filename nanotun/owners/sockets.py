@@ -137,15 +137,15 @@ class KernelSockets:
             return []
         return found
 
-    def outward(self) -> frozenset[int]:
+    def outward(self) -> list[FlowSocket]:
         """See L{ISockets.outward}."""
         asked = ((Protocol.TCP, OPEN), (Protocol.UDP, ALL_STATES))
-        return frozenset(
-            answer.socket.inode
+        return [
+            answer.socket
             for protocol, states in asked
             for answer in self._onPort(protocol, 0, states, _LONG_LIMIT)
             if leaves(answer)
-        )
+        ]
 
     def connections(self) -> list[OpenConnection]:
         """See L{ISockets.connections}."""

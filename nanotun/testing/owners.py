@@ -285,17 +285,16 @@ class FakeSockets:
         """See L{ISockets.listeningAt}."""
         return self.paths.get(path, [])
 
-    def outward(self) -> frozenset[int]:
+    def outward(self) -> list[FlowSocket]:
         """See L{ISockets.outward}."""
         self._check()
-        return frozenset(
-            each.found.inode
+        return [
+            each.found
             for each in self.open
             if not each.listens
-            and not each.found.mark
             and not ip_address(each.local.host).is_loopback
             and not each.local.host.startswith(("198.18.", "fdfe:dcba:9876:"))
-        )
+        ]
 
     def connections(self) -> list[OpenConnection]:
         """See L{ISockets.connections}."""

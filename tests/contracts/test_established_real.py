@@ -40,9 +40,9 @@ class MarkSocketTests(SynchronousTestCase):
         self.addCleanup(child.communicate)
         assert child.stdout is not None
         (one, inode), (other, _) = (map(int, child.stdout.readline().split()) for _ in range(2))
-        self.assertTrue(markSocket(child.pid, one, inode))
-        self.assertFalse(markSocket(child.pid, other, inode))
+        self.assertTrue(markSocket(child.pid, one, inode, SOCKET_MARK))
+        self.assertFalse(markSocket(child.pid, other, inode, SOCKET_MARK))
         with self.assertRaises(OSError):
-            markSocket(child.pid, 999, inode)
+            markSocket(child.pid, 999, inode, SOCKET_MARK)
         self.assertEqual(child.communicate("\n")[0].split(), [str(SOCKET_MARK), "0"])
-        self.assertRaises(ProcessLookupError, markSocket, child.pid, one, inode)
+        self.assertRaises(ProcessLookupError, markSocket, child.pid, one, inode, 0)

@@ -185,6 +185,24 @@ class SurvivalChecks(RoutesCase):
         seen = witness.to(HOST4.world, HOST6.world)
         self.assertEqual([each for each in seen if each.ports[0] in ports], [])
 
+    def test_changed(self) -> None:
+        """
+        A process that is not excluded any more at the next start is like any other: nothing of
+        what it had open leaves past the tunnel.
+        """
+        server = self.socks()
+        told = self.talkers(program=self.excluded)
+        ports = {int(answer.split(" ")[1]) for answer in told.values()}
+        daemon = self.daemon(server, excludedProcesses=["stay"])
+        self.assertGoOn(told)
+        daemon.stop()
+        self.daemon(server, excludedProcesses=["other"])
+        witness = self.witness()
+        for talker, before in told.items():
+            self.assertNotEqual(talker.ask(), before, talker.name)
+        seen = witness.to(HOST4.world, HOST6.world)
+        self.assertEqual([each for each in seen if each.ports[0] in ports], [])
+
     def test_rights(self) -> None:
         """What the unit's capabilities allow is enough."""
         server = self.socks()

@@ -53,6 +53,13 @@ class FakeOwners:
         self.options = options
         self.state = "made"
         self.hops = FakeHops()
+        self.established = self
+        self.successors: list[FakeOwners | None] = []
+
+    def handOver(self, successor: FakeOwners | None) -> None:
+        """Note it; its sockets are still open."""
+        assert self.state == "started"
+        self.successors.append(successor)
 
     def start(self) -> None:
         """Scan."""
@@ -260,10 +267,12 @@ class LiveTests(SynchronousTestCase):
         self.live.reload()
         second = cast(Any, self.live.current.owners)
         self.assertEqual((first.state, second.state), ("stopped", "started"))
+        self.assertEqual(first.successors, [second])
         self.write("proxy: h:1\nlan: proxy")
         self.live.reload()
         self.assertIs(self.live.current.owners, None)
         self.assertEqual(second.state, "stopped")
+        self.assertEqual(second.successors, [None])
 
     def test_rights(self) -> None:
         """Only the settings that need dropped privileges wait for a restart."""

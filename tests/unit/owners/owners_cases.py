@@ -134,7 +134,9 @@ class OwnersCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             lambda: OWN,
-            Established(self.processes, self.sockets, lookup.excluded, lambda *socket: True),
+            Established(
+                self.processes, self.sockets, lookup.excluded, lambda *socket: True, lambda: OWN
+            ),
         )
 
     def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:

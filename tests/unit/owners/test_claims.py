@@ -175,12 +175,7 @@ class ClaimsTests(OwnersCase):
         """An ssh -D that is about to log in when the daemon starts keeps its connection."""
         inode = self.ssh()
         owners = self.owners()
-        marked: list[tuple[int, ...]] = []
-
-        def mark(*socket: int) -> bool:
-            marked.append(socket)
-            return True
-
-        self.patch(owners.established, "_mark", mark)
         owners.established.keep()
-        self.assertEqual([(pid, each) for pid, _, each in marked], [(30, inode)])
+        self.assertEqual(
+            {each: pid for each, (pid, _) in owners.established.kept.items()}, {inode: 30}
+        )

@@ -11,7 +11,7 @@ from nanotun.addresses import SOCKET_MARK
 from nanotun.flow import Endpoint, Protocol
 from nanotun.owners.established import Established
 from nanotun.testing import FakeSockets
-from tests.unit.owners.search_cases import ProcessesCase
+from tests.unit.owners.search_cases import OWN, ProcessesCase
 
 FAR = Endpoint("198.51.100.7", 443)
 FAR6 = Endpoint("2001:db8::7", 443)
@@ -27,20 +27,32 @@ class EstablishedTests(ProcessesCase):
         self.sockets.start()
         self.marked: list[tuple[int, int, int]] = []
         self.failures: dict[int, int] = {}
-        self.established = Established(
-            self.processes, self.sockets, self.search.excluded, self.mark
-        )
+        self.established = self.other()
         self.processes.spawn(20, "/usr/bin/curl")
         self.processes.spawn(21, "/usr/bin/wget")
         self.scan()
 
-    def mark(self, pid: int, descriptor: int, inode: int) -> bool:
-        """Note it, unless the test says otherwise."""
+    def mark(self, pid: int, descriptor: int, inode: int, mark: int) -> bool:
+        """Note it, and do it, unless the test says otherwise."""
         if pid in self.failures:
             number = self.failures[pid]
             raise OSError(number, os.strerror(number))
         self.marked.append((pid, descriptor, inode))
+        for place, each in enumerate(self.sockets.open):
+            if each.found.inode == inode:
+                found = each.found._replace(mark=mark)
+                self.sockets.open[place] = each._replace(found=found)
         return True
+
+    def marks(self) -> list[int]:
+        """The marks of all sockets."""
+        return [each.found.mark for each in self.sockets.open]
+
+    def other(self) -> Established:
+        """That of another configuration."""
+        return Established(
+            self.processes, self.sockets, self.search.excluded, self.mark, lambda: OWN
+        )
 
     def socket(self, pid: int, local: str, protocol: Protocol = Protocol.TCP, mark: int = 0) -> int:
         """A connected socket of a process; returns its inode."""
@@ -140,3 +152,50 @@ class EstablishedTests(ProcessesCase):
         self.sockets.failure, self.processes.failure = None, OSError(errno.EIO, "broken")
         self.assertEqual(self.keep(), [])
         self.assertIn("(broken)", "".join(self.lines))
+
+    def test_own(self) -> None:
+        """The daemon's own sockets are left alone, even if it is excluded by its name."""
+        self.processes.execute(OWN, "/usr/bin/curl")
+        self.scan()
+        self.socket(OWN, "192.0.2.1")
+        self.assertEqual(self.keep(), [])
+
+    def test_release(self) -> None:
+        """
+        At the end the marks are taken off again, so that none is left when the process is not
+        excluded any more; also after a crash.
+        """
+        for _ in range(2):
+            self.socket(20, "192.0.2.1")
+        self.socket(20, "192.0.2.1", mark=7)
+        self.keep()
+        self.assertEqual(self.marks(), [SOCKET_MARK, SOCKET_MARK, 7])
+        later = self.other()
+        later.keep()
+        later.release()
+        self.assertEqual(self.marks(), [0, 0, 7])
+        self.failures[20] = errno.ESRCH
+        self.established.release()
+        self.established.release()
+
+    def test_reload(self) -> None:
+        """
+        After a reload a socket without a peer is like any other, unless its process is still
+        excluded; connections go on.
+        """
+        self.processes.spawn(22, "/usr/bin/fetch")
+        for pid in (20, 22):
+            self.socket(pid, "192.0.2.1")
+            self.processes.open(pid, self.sockets.add(Protocol.UDP, Endpoint("0.0.0.0", pid)))
+        self.established = Established(
+            self.processes, self.sockets, lambda: [20, 22], self.mark, lambda: OWN
+        )
+        self.established.keep()
+        self.assertEqual(self.marks(), [SOCKET_MARK] * 4)
+        later = self.other()
+        self.established.handOver(later)
+        self.assertEqual(self.marks(), [SOCKET_MARK, SOCKET_MARK, SOCKET_MARK, 0])
+        later.handOver(None)
+        self.assertEqual(self.marks(), [SOCKET_MARK, 0, SOCKET_MARK, 0])
+        self.sockets.failure = OSError(errno.EPERM, "no")
+        later.handOver(None)
