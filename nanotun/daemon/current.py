@@ -12,8 +12,10 @@ from nanotun.config.settings import Settings
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
 from nanotun.linux.connected import ConnectedNetworks
+from nanotun.linux.conntrack import originalOf
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.linux.neighbours import Relatives
 from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.owners.recorder import Recorder
@@ -89,6 +91,8 @@ def makeJudge(
         os.getpid,
         ConnectedNetworks(settings.tunName, time.monotonic).holds,
         inCell,
-        tuple if owners is None else lambda: owners.hops.hops,
+        frozenset if owners is None else lambda: owners.hops.hops,
         carrier,
+        Relatives(time.monotonic).of,
+        (lambda flow: None) if inCell else originalOf,
     )

@@ -19,6 +19,7 @@ from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.locality import isOwnAddress
+from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
@@ -109,6 +110,7 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         proxies,
         Prober(lambda: KernelSockets(options.device), processes).probe,
         originalOf,
+        Relatives(reactor.seconds).of,
         isOwnAddress,
         reactor,
         inThread,

@@ -6,7 +6,7 @@ the proxy again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -40,6 +40,7 @@ class NextHops:
         them.
     @param probe: see L{nanotun.owners.probing.Prober.probe}.
     @param originalOf: see L{nanotun.linux.conntrack.originalOf}.
+    @param relatives: see L{nanotun.linux.neighbours.Relatives.of}.
     @param isOwn: whether a literal address is one of this machine's.
     @param inThread: calls a function on another thread, like C{deferToThread}.
     """
@@ -51,6 +52,7 @@ class NextHops:
         proxies: LocalProxies,
         probe: Callable[[Endpoint, frozenset[int]], str | None],
         originalOf: Callable[[Flow], Flow | None],
+        relatives: Callable[[Collection[str]], Container[str]],
         isOwn: Callable[[str], bool],
         clock: IReactorTime,
         inThread: Callable[[Callable[[], Any]], Deferred[Any]],
@@ -60,6 +62,7 @@ class NextHops:
         self._proxies = proxies
         self._probe = probe
         self._originalOf = originalOf
+        self._relatives = relatives
         self._isOwn = isOwn
         self._clock = clock
         self._inThread = inThread
@@ -138,7 +141,8 @@ class NextHops:
         if original is None or self._isOwn(original.source.host):
             return None
         host = original.source.host
-        if host in self.hops or host in foreign:
+        known = self.hops | foreign
+        if host in known or host in self._relatives(known):
             return Owner(0, 0, host, excluded=LOCAL_PROXY)
         if host in self._cleared or self._stopped:
             return None

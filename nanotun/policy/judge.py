@@ -25,10 +25,11 @@ from typing import NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nanotun.addresses import SOCKET_MARK, isLocalhost
+from nanotun.addresses import SOCKET_MARK, isAddress, isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Verdict
 from nanotun.interfaces import IJudge, IOwners
+from nanotun.policy.reserved import specialOf
 from nanotun.policy.rules import Rules, named
 
 #: The cure for packets that come back.
@@ -125,6 +126,8 @@ class Judge:
     @param isConnected: see L{Rules}.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
     @param passedOn: where proxies on this machine pass connections on to, at the moment.
+    @param relatives: the other addresses of some hosts.  Never raises.
+    @param originalOf: a flow before the firewall changed it.  Never raises.
     """
 
     def __init__(
@@ -137,18 +140,26 @@ class Judge:
         ownPid: Callable[[], int] = lambda: 0,
         isConnected: Callable[[str], bool] = lambda host: False,
         inCell: bool = False,
-        passedOn: Callable[[], Container[str]] = tuple,
+        passedOn: Callable[[], frozenset[str]] = frozenset,
         carrier: Carries = lambda flow: None,
+        relatives: Callable[[frozenset[str]], Container[str]] = lambda hosts: (),
+        originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        literal = frozenset(_canonical(proxy.host) for proxy in settings.proxy)
+        hosts = [_canonical(proxy.host) for proxy in settings.proxy if isAddress(proxy.host)]
+        self._literal = frozenset(each for each in hosts if not isLocal(each))
+        # Nobody hides a public address behind one of this machine.
+        self._mayHide = any(specialOf(each) is not None for each in self._literal)
+        self._passedOn = passedOn
+        self._relatives = relatives
+        self._originalOf = originalOf
         self.rules = rules = rulesFor(
             settings,
             localProxy,
             ownPid,
             isConnected,
             inCell,
-            lambda host: host in literal or host in passedOn(),
+            self._isBehind,
         )
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
@@ -180,6 +191,10 @@ class Judge:
         other.carrier = lambda flow: None
         return other
 
+    def _isBehind(self, host: str) -> bool:
+        hosts = self._literal | self._passedOn()
+        return host in hosts or host in self._relatives(hosts)
+
     def judge(self, flow: Flow) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
         decided = self._judge(flow)
@@ -207,6 +222,13 @@ class Judge:
     def _judge(self, flow: Flow) -> Decision | Deferred[Decision]:
         """Decide by the rules, by owners, and by the routes."""
         decision = self.rules.decide(flow, self._isLocal)
+        if decision.verdict is Verdict.PROXY and self._mayHide:
+            # The firewall may have given a container's flow this machine's address.
+            original = self._originalOf(flow)
+            if original is not None and not self._isLocal(original.source.host):
+                behind = self.rules.decide(flow._replace(source=original.source), self._isLocal)
+                if behind.rule == "local-proxy":
+                    return self._route(flow, behind)
         # It would be proxied, so ask first whether its process is excluded.
         routed = decision.rule == "reserved" and self._leadsIn(flow.destination.host)
         if (

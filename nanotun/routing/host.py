@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.errors import RoutingError
 from nanotun.linux.locality import isOwnAddress
+from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
@@ -95,6 +97,7 @@ class HostReader:
     @param servers: literal addresses of servers that the daemon itself talks to.
     @param root: the folder of sysctls.
     @param isOwn: see L{isOwnAddress}.
+    @param relatives: see L{Relatives.of}.
     """
 
     def __init__(
@@ -104,12 +107,14 @@ class HostReader:
         servers: Iterable[str] = (),
         root: str = "/proc/sys",
         isOwn: Callable[[str], bool] = isOwnAddress,
+        relatives: Callable[[Collection[str]], Iterable[str]] | None = None,
     ) -> None:
         self._kernel = kernel
         self._wishes = wishes
         self._servers = tuple(servers)
         self._root = root
         self._isOwn = isOwn
+        self._relatives = Relatives(time.monotonic).of if relatives is None else relatives
 
     def read(
         self,
@@ -134,7 +139,8 @@ class HostReader:
             everything = self._kernel.interfaces(tuple(dict.fromkeys(destinations)), marks)
             uplinks = self._kernel.uplinks()
             known = dict.fromkeys((*hops, *proxies))
-            behind = tuple(each for each in known if not self._isOwn(each))
+            named = tuple(each for each in known if not self._isOwn(each))
+            behind = (*named, *sorted(set(self._relatives(named)).difference(named)))
         except OSError as error:
             raise RoutingError(
                 f"The network interfaces cannot be listed: {error.strerror}."

@@ -191,7 +191,8 @@ def _exceptions(family: int, wishes: Wishes, host: Host) -> list[Change]:
     rules += [
         past(DHCP, transport="udp", sourcePort=client, destinationPort=server, incoming=LOCAL)
     ]
-    proxies = [ip_address(each) for each in host.proxies]
+    # The answers to what a proxy behind this machine sends come back by this machine, too.
+    proxies = [ip_address(each) for each in dict.fromkeys((*host.proxies, *host.behind))]
     rules += [
         past(PROXY, to=f"{each}/{each.max_prefixlen}")
         for each in proxies[:EXCEPTIONS_LIMIT]

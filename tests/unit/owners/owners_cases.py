@@ -102,6 +102,7 @@ class OwnersCase(SynchronousTestCase):
             proxies,
             lambda endpoint, pids: self.onward.get(endpoint, ""),
             self.originals.get,
+            lambda hosts: (),
             lambda host: host in self.processes.addresses,
             self.clock,
             lambda look: succeed(look()),

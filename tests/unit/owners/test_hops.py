@@ -209,6 +209,7 @@ class NextHopsTests(SynchronousTestCase):
             proxies,
             self.probe,
             lambda flow: self.original,
+            lambda hosts: ("fd17::2",) if PROXY.host in hosts else (),
             lambda host: host in OWN,
             self.clock,
             self.inThread,
@@ -345,7 +346,7 @@ class NextHopsTests(SynchronousTestCase):
         """A flow of the container, or of a proxy elsewhere, that NAT has changed is the proxy's."""
         self.answers[HERE] = PROXY.host
         hops = self.started()
-        for host in (PROXY.host, "10.0.0.9"):
+        for host in (PROXY.host, "fd17::2", "10.0.0.9"):
             owner = hops.ownerOf(self.sends(host))
             assert owner is not None
             self.assertEqual((owner.name, owner.excluded), (host, LOCAL_PROXY))

@@ -122,18 +122,30 @@ class JudgeTests(JudgeContract, JudgeCase):
     def test_behind(self) -> None:
         """
         Flows from a proxy's literal address, and from where a proxy passes connections on to at
-        the moment, go direct.
+        the moment, go direct, also if the firewall hides where they come from.
         """
         hops: set[str] = set()
+        originals: dict[int, Flow] = {}
         judge = Judge(
             settings(proxy="socks5://[fd17:0::2]:1080"),
             self.owners,
             lambda host: host == ME,
             lambda host: False,
-            passedOn=lambda: hops,
+            passedOn=lambda: frozenset(hops),
+            relatives=lambda hosts: ("172.17.0.2",) if "fd17::2" in hosts else (),
+            originalOf=lambda flow: originals.get(flow.source.port),
         )
-        for source, expected in (("fd17::2", "DIRECT local-proxy"), (NEIGHBOUR, "PROXY proxy")):
+        for source, expected in (
+            ("fd17::2", "DIRECT local-proxy"),
+            ("172.17.0.2", "DIRECT local-proxy"),
+            (NEIGHBOUR, "PROXY proxy"),
+        ):
             self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", source), expected)
+            # The firewall has given it this machine's address.
+            hidden = Flow(1, Protocol.TCP, Endpoint(source, 7), Endpoint("1.1.1.1", 443))
+            originals[8] = hidden
+            self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=8), expected)
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=9), "PROXY proxy")
         hops.add(NEIGHBOUR)
         decision = self.decide(judge, "tcp 1.1.1.1:443", NEIGHBOUR)
         self.assertRule(decision, "DIRECT local-proxy")

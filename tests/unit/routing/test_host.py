@@ -88,7 +88,12 @@ class ReaderTests(RoutingCase):
         cached = CachedRoutes(self.kernel)
         wishes = Wishes("nano0", killSwitch=killSwitch)
         reader = HostReader(
-            cached, wishes, ("192.0.2.53",), str(self.root), lambda host: host in self.own
+            cached,
+            wishes,
+            ("192.0.2.53",),
+            str(self.root),
+            lambda host: host in self.own,
+            lambda hosts: self.relatives if hosts else (),
         )
         return reader.read(("9.9.9.9",), (22,), before or {})
 
@@ -96,10 +101,13 @@ class ReaderTests(RoutingCase):
         """A machine that has none of the addresses."""
         super().setUp()
         self.own: set[str] = set()
+        self.relatives: tuple[str, ...] = ()
 
     def test_behind(self) -> None:
         """A proxy may be behind this machine unless its address is this machine's own."""
         self.assertEqual(self.read().behind, ("9.9.9.9",))
+        self.relatives = ("2001:db8::9", "9.9.9.9")
+        self.assertEqual(self.read().behind, ("9.9.9.9", "2001:db8::9"))
         self.own.add("9.9.9.9")
         self.assertEqual(self.read().behind, ())
 

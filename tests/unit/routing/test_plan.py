@@ -132,6 +132,9 @@ class WayTests(SynchronousTestCase):
         ):
             for port in (53, 443):
                 self.assertEqual(routeOf(to, plans, source=proxy, dport=port), "main")
+            # The answers, from another machine.
+            lan = changes(WISHES._replace(lan="proxy", killSwitch=True))
+            self.assertEqual(routeOf(proxy, lan, source=to, incoming="up0"), "main")
             for other in others:
                 self.assertEqual(routeOf(to, plans, source=other), "tunnel", other)
 
