@@ -175,17 +175,17 @@ class NativeDatagramContract(DatagramContract):
     async def test_shared(self) -> None:
         """
         A shared association takes queries of several programs, but not two whose answers
-        could not be told apart.
+        could not be told apart, nor what is no query.
         """
         association, relay = self.openLeg(shared=True)
         apps = []
-        one = bytes.fromhex("0100 0001 0000 0000 0000")
-        for number, query in enumerate((b"\0\1" + one, b"\0\1" + one, b"\0\0" + one)):
+        first = b"\0\1\0\0\0\1" + bytes(6)
+        for number, query in enumerate((first, first, b"\0" + first[:1] + first[2:], bytes(12))):
             apps.append(self.program(PEER))
             apps[-1].send(query)
             request = await self.handler.next(self.handler.datagramRequests)
-            self.assertEqual(request.attach(association), number != 1)
-            if number == 1:
+            self.assertEqual(request.attach(association), number in (0, 2))
+            if number not in (0, 2):
                 request.drop()
             else:
                 self.assertEqual(await self.hear(relay), header(PEER) + query)
