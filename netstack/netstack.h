@@ -85,7 +85,7 @@ struct ns_config {
 	uint32_t vnet_header;     /* bytes of virtio-net header on the fd: 0 or 10 */
 	uint32_t pending_limit;   /* flows that may wait to be told of, and as many that may wait for a decision; one more
 	                           * gets in, and one of whoever has most makes way */
-	uint32_t flow_limit;      /* joined flows */
+	uint32_t flow_limit;      /* joined flows; an eighth is kept for this machine's own */
 	uint32_t half_open_limit; /* of those, the ones whose handshake the app has not completed; one more ends the
 	                           * longest-waiting */
 	uint32_t half_open_s;     /* such a flow ends after this long */

@@ -45,6 +45,7 @@ type Engine struct {
 	joined   map[tuple]*joinedFlow // established, for the pump to find
 	opening  map[tuple]*joinedFlow // in the handshake with the app
 	half     *handshakes           // the same, by age
+	others   int                   // how many of both are of other machines
 	quiesced bool
 
 	flowsTotal, refused       atomic.Uint64
@@ -61,6 +62,7 @@ type joinedFlow struct {
 	*carry.Flow
 	tuple tuple
 	id    stack.TransportEndpointID
+	here  bool // of this machine
 
 	// See handshakes.
 	half    *list.Element
@@ -193,7 +195,7 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	// repeated SYN would become a second flow between them.
 	e.mu.Lock()
 	_, opening := e.opening[t]
-	full := len(e.joined)+len(e.opening) >= e.config.FlowLimit
+	full := e.full(party.class.isHere())
 	var abandoned uint64
 	switch {
 	case opening || e.quiesced:
@@ -210,6 +212,16 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	if e.lent.Load() { // otherwise Pump's caller looks
 		e.wake()
 	}
+}
+
+// reserve is the part of all joined flows that is kept for this machine.
+const reserve = 8
+
+// full tells whether no more flows can be joined, of this machine or of others. Established
+// flows never make way. mu is held.
+func (e *Engine) full(here bool) bool {
+	limit := e.config.FlowLimit
+	return len(e.joined)+len(e.opening) >= limit || !here && e.others >= limit-limit/reserve
 }
 
 // Join completes the handshake with the app and carries the flow over fd, which
@@ -234,9 +246,12 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 	f.Flow = carry.NewFlow(flow, fd, leftover, loop, func(_ *carry.Flow, errno unix.Errno) { e.ended(f, errno) })
 	e.mu.Lock()
 	w := e.pending.take(flow)
-	full := e.quiesced || len(e.joined)+len(e.opening) >= e.config.FlowLimit
+	full := e.quiesced || w != nil && e.full(w.party.class.isHere())
 	var yields *joinedFlow
 	if w != nil && !full {
+		if f.here = w.party.class.isHere(); !f.here {
+			e.others++
+		}
 		f.tuple, f.id = w.tuple, w.id
 		if translate != nil {
 			f.HTTP = translate(&f.tuple)
@@ -327,6 +342,9 @@ func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	up, down := f.Bytes()
 	e.mu.Lock()
 	e.half.leave(f)
+	if !f.here {
+		e.others--
+	}
 	if f.givenUp != 0 {
 		errno = f.givenUp
 		e.dropHalfOpen.Add(1)

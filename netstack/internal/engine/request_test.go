@@ -166,6 +166,35 @@ func TestFlowLimit(t *testing.T) {
 	})
 }
 
+// Other machines leave an eighth of all flows to this one.
+func TestFlowReserve(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.FlowLimit = 8 }))
+		told := 0
+		ask := func(source netip.Addr, port uint16) (joined bool) {
+			p.synFrom(source, port)
+			p.settle()
+			if len(p.events(events.TCPRequest)) == told {
+				return false
+			}
+			told++
+			p.join(p.event(events.TCPRequest, told).Flow, nil)
+			return true
+		}
+		for n := range 8 {
+			if joined := ask(stranger(v, n), 100); joined != (n < 7) {
+				t.Errorf("stranger %d: %t", n, joined)
+			}
+		}
+		if !ask(v.app(), 42000) || ask(v.app(), 42001) {
+			t.Error("this machine has another number of flows than one")
+		}
+		if s := p.stats(); s.DropFlowLimit != 2 {
+			t.Errorf("%d turned away", s.DropFlowLimit)
+		}
+	})
+}
+
 // The flow limit holds, and no socket is lost, when more flows wait for a
 // decision than may be joined and all of them are joined.
 func TestJoinPastTheFlowLimit(t *testing.T) {
