@@ -165,14 +165,14 @@ class Crowd(NamedTuple):
     @ivar host: the address of the last one.
     @ivar uid: whose programs they are, or -1.
     @ivar limit: how many of that kind there may be, or 0 if there is no place left at all.
-    @ivar yielded: how many made way since the last report.
+    @ivar times: how many made way since the last report.
     """
 
     kind: CrowdKind
     host: str
     uid: int
     limit: int
-    yielded: int
+    times: int
 
 
 class FlowEnd(NamedTuple):

@@ -46,4 +46,4 @@ class CrowdLog:
 
     def report(self, crowd: Crowd) -> None:
         """See L{nanotun.interfaces.IPacketEngine.reportCrowds}."""
-        self._trouble.report(sentenceOf(crowd), crowd.yielded)
+        self._trouble.report(sentenceOf(crowd), crowd.times)
