@@ -190,7 +190,7 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 
 func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer) {
 	now := time.Now()
-	party := e.parties.of(&t, e.pending.ours(), now)
+	party := e.parties.of(&t, e.pending.ours, now)
 	// Under one lock with Join: a flow is always in one of the tables, or a
 	// repeated SYN would become a second flow between them.
 	e.mu.Lock()

@@ -55,11 +55,11 @@ func (p *parties) askKernel(device uint32) (end func()) {
 	return asker.Close
 }
 
-// of tells whose a flow is. ours is how many of this machine's flows wait. It is called by
-// the thread that has the device.
-func (p *parties) of(t *tuple, ours int, now time.Time) party {
+// of tells whose a flow is. ours tells how many of this machine's flows wait. It is called
+// by the thread that has the device.
+func (p *parties) of(t *tuple, ours func() int, now time.Time) party {
 	if p.isHere(t) {
-		if ours < p.askFrom || p.userOf == nil {
+		if p.userOf == nil || ours() < p.askFrom {
 			return party{class: here}
 		}
 		return party{class: here, user: p.userOf(t)}
