@@ -268,8 +268,8 @@ class MovingChecks(MovingCase):
 
     def test_sleep(self) -> None:
         """
-        After a sleep, datagrams leave by a new association: the proxy's may be forgotten.  A
-        step of the wall clock is no sleep.
+        After a sleep, datagrams leave by a new association: the proxy may have forgotten the
+        old one.
         """
         daemon = self.started()
         apps = self.apps()
