@@ -142,11 +142,12 @@ def carry(device: str, host: str, port: int, peer: str, mark: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     sock.bind((host, port))
     other = (peer, port) if peer else None
+    ends = [tun, sock.fileno()]
     while True:
-        for ready in select.select([tun, sock], [], [])[0]:
+        for ready in select.select(ends, [], [])[0]:
             # Nobody may be there, or no route.
             with contextlib.suppress(OSError):
-                if ready is sock:
+                if ready == sock.fileno():
                     packet, other = sock.recvfrom(65535)
                     os.write(tun, packet)
                 else:
