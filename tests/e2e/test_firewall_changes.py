@@ -67,9 +67,12 @@ import sys, time
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.config.keys import KEYS
 from nanotun.routing.firewall import Firewall
+from nanotun.routing.netlink import NetlinkRoutes
+from nanotun.routing.values import Host
 flags = {"proxy": flagValue(KEYS["proxy"], "direct://"),
          "killSwitch": flagValue(KEYS["killSwitch"], sys.argv[1])}
-for change in Firewall(makeSettings({}, flags, None)).changes()[:1]:
+host = Host(uplinks=NetlinkRoutes().uplinks())
+for change in Firewall(makeSettings({}, flags, None)).changes(None, host)[:1]:
     change.apply()
 print("made", flush=True)
 time.sleep(60)
