@@ -145,6 +145,32 @@ class Lab:
         self.app.run(["ip", "route", "add", "default", "via", IPV4.gateway, "dev", device])
         self.app.run(["ip", "-6", "route", "add", "default", "via", IPV6.gateway, "dev", device])
 
+    def plugMachines(self) -> Namespace:
+        """
+        Put a network of other machines behind the app, which forwards for them: the namespace
+        returned, with C{lan0}, may send from any address in 10.78.0.0/16 and fd78::/48.
+        """
+        machines = self._make(f"{self.app.name.removesuffix('-app')}-lan")
+        machines.ip(
+            f"link add lan0 type veth peer name lan0 netns {self.app.name}",
+            "link set lan0 up",
+            "addr add 10.79.0.2/30 dev lan0",
+            "addr add fd79::2/64 dev lan0 nodad",
+            "route add default via 10.79.0.1",
+            "route add default via fd79::1",
+        )
+        self.app.ip(
+            "link set lan0 up",
+            "addr add 10.79.0.1/30 dev lan0",
+            "addr add fd79::1/64 dev lan0 nodad",
+            "route add 10.78.0.0/16 via 10.79.0.2",
+            "route add fd78::/48 via fd79::2",
+        )
+        self.app.run(
+            ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        )
+        return machines
+
     def loseOnUplink(self, percent: int) -> None:
         """Drop packets at random in both directions between app and proxy."""
         for namespace, device in ((self.app, "up0"), (self.proxy, "down0")):
