@@ -196,6 +196,19 @@ class ContainerChecks(RoutesCase):
         self.assertEqual({each.source for each in seen}, set(OUTSIDE.values()))
         self.assertEndsClean(daemon)
 
+    def test_dns(self) -> None:
+        """
+        With dnsVia: proxy the relay's queries reach their server, and do not come back by the
+        proxy that carries them.
+        """
+        self.nameServer(DNS4)
+        self.publish()
+        daemon = self.start(f"socks5://127.0.0.1:{PUBLISHED}", dnsVia="proxy")
+        asked = ["kdig", "+short", "+timeout=5", "+retry=0", "host.lab", "@8.8.8.8"]
+        for space in (self.lab.host, self.near):
+            self.assertEqual(space.run(asked, check=False).stdout.strip(), "10.1.2.3")
+        self.assertEndsClean(daemon)
+
     def test_restarted(self) -> None:
         """
         A container that comes back with another address is found, and who has its old address

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import Any
 
 from twisted.logger import Logger
@@ -127,12 +127,16 @@ class Firewall:
         return (4, 6) if self._hasIPv6 else (4,)
 
     def _neighbourhood(self, host: Host) -> Neighbourhood:
-        if self._settings.lan == "proxy" or self._chosen() == _NFT or not host.uplinks:
-            # nft asks for the route itself.
-            return Neighbourhood(host.uplinks)
         others = (each for each in host.interfaces if each.name not in host.uplinks)
         behind = {network for each in others for network in each.networks}
-        return Neighbourhood(host.uplinks, tuple(sorted(behind)))
+        networks = [ip_network(each) for each in behind] if host.uplinks else []
+        proxies = tuple(
+            each for each in host.behind if any(ip_address(each) in there for there in networks)
+        )
+        if self._settings.lan == "proxy" or self._chosen() == _NFT or not host.uplinks:
+            # nft asks for the route itself.
+            return Neighbourhood(host.uplinks, proxies=proxies)
+        return Neighbourhood(host.uplinks, tuple(sorted(behind)), proxies)
 
     def _rules(self, killSwitch: bool, marks: Marks, around: Neighbourhood) -> IChange:
         device, tools = self._settings.tunName, self._tools

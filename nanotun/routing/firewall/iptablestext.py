@@ -157,7 +157,7 @@ def withoutJumps(present: str, prefix: str = CHAIN_PREFIX) -> Iterator[str]:
 
 def _rules(table: str, rules: FirewallRules, family: Family, signed: str = "") -> Iterator[str]:
     if table == "mangle":
-        yield from _added("ARRIVING", _arriving(rules.device, family))
+        yield from _added("ARRIVING", _arriving(rules, family))
         yield from _added("SENDING", _sending(rules, family))
         yield from _added("UPLINK", iter((f"{_FREE} {_KEEP}", _SET)))
         yield from _added("GUARD", _guarding(rules, family, signed))
@@ -177,12 +177,14 @@ def _dns(target: str) -> Iterator[str]:
     return (f"-p {protocol} --dport {DNS_PORT} {target}" for protocol in ("udp", "tcp"))
 
 
-def _arriving(device: str, family: Family) -> Iterator[str]:
+def _arriving(rules: FirewallRules, family: Family) -> Iterator[str]:
     # Answers that this machine only forwards, such as a container's.
     yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
     yield "-i lo -j RETURN"
-    yield f"-i {device} -j RETURN"
+    yield f"-i {rules.device} -j RETURN"
     yield f"-d {family.link} -j DROP"
+    for proxy in ofFamily(rules.proxies, family):
+        yield from _dns(f"-s {proxy} {_SET}")
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"
 
 

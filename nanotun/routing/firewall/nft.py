@@ -254,8 +254,8 @@ class NftTable:
         return True
 
     def _base(self) -> FirewallRules:
-        exclusions, uplinks = self._exclusions, self._neighbourhood.uplinks
-        key = digest(repr((self._device, self._killSwitch, exclusions, uplinks)))
+        exclusions, around = self._exclusions, self._neighbourhood
+        key = digest(repr((self._device, self._killSwitch, exclusions, around)))
         return FirewallRules(
             self._device,
             exclusions.uids,

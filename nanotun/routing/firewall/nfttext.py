@@ -80,7 +80,7 @@ def _body(rules: FirewallRules, owner: bool, signed: str | None = None) -> Itera
     signed = signatureOf(rules) if signed is None else signed
     elsewhere = f'!= {{ "lo", "{rules.device}" }}'
     for name, hook, lines in (
-        ("arriving", f"filter hook prerouting priority {_MANGLE}", _arriving(elsewhere)),
+        ("arriving", f"filter hook prerouting priority {_MANGLE}", _arriving(rules, elsewhere)),
         ("sending", f"route hook output priority {_MANGLE}", _sending(rules)),
         ("uplink", "", (f"ct mark 0 ct mark set {_MARK}", f"meta mark set {_MARK} accept")),
         ("dns-sent", f"nat hook output priority {_DNAT}", _redirecting(rules, 'oifname "lo"')),
@@ -108,9 +108,16 @@ def _chain(name: str, hook: str, lines: Iterable[str]) -> Iterator[str]:
     yield "}"
 
 
-def _arriving(elsewhere: str) -> Iterator[str]:
+def _arriving(rules: FirewallRules, elsewhere: str) -> Iterator[str]:
     for family in FAMILIES:
         yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
+    for family in FAMILIES:
+        proxies = ", ".join(ofFamily(rules.proxies, family))
+        if proxies:
+            yield (
+                f"iifname {elsewhere} {family.word} saddr {{ {proxies} }} {_PORT} "
+                f"meta mark set {_MARK}"
+            )
     asked = "ct direction original ct mark 0 fib daddr type local"
     yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
     # Answers that this machine only forwards, such as a container's.

@@ -12,6 +12,8 @@ nft and iptables do the same:
    does not begin like a query is left alone, too: the relay could not answer it.
  - What another program's rules redirect stays redirected by those.  This is why ours come
    after theirs.
+ - A proxy behind this machine, such as one in a container, asks its own DNS servers: the relay may
+   have its queries answered by that very proxy.
  - DNS that leaves by another interface than the tunnel's nevertheless, because its socket
    is bound to that interface, is dropped.  The sender gets EPERM at once (UDP), or waits in
    vain (TCP).  Of this machine's own queries only those pass that go to excludedIPs, or that
@@ -112,14 +114,17 @@ class Neighbourhood(NamedTuple):
         every query is redirected.
     @ivar behind: the networks that are connected to other interfaces; for iptables, which
         cannot ask for a route.
+    @ivar proxies: addresses of proxies behind this machine, whose own queries may go
+        anywhere: the relay may have them answered by the proxy itself.
     """
 
     uplinks: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """In JSON's types."""
-        return {"uplinks": list(self.uplinks), "behind": list(self.behind)}
+        return {name: list(values) for name, values in self._asdict().items()}
 
     @classmethod
     def fromRecord(cls, record: dict[str, Any]) -> Neighbourhood:
@@ -128,9 +133,7 @@ class Neighbourhood(NamedTuple):
 
         @raise TypeError: the record is invalid.
         """
-        return cls(
-            tuple(map(str, record.get("uplinks", ()))), tuple(map(str, record.get("behind", ())))
-        )
+        return cls(*(tuple(map(str, record.get(name, ()))) for name in cls._fields))
 
 
 #: Of a machine of which nothing is known.
@@ -148,6 +151,7 @@ class FirewallRules(NamedTuple):
     @ivar networks: those of excludedIPs, none inside another.
     @ivar uplinks: see L{Neighbourhood}.
     @ivar behind: see L{Neighbourhood}.
+    @ivar proxies: see L{Neighbourhood}.
     @ivar marks: of other VPNs' own packets.
     """
 
@@ -158,6 +162,7 @@ class FirewallRules(NamedTuple):
     networks: tuple[str, ...] = ()
     uplinks: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     marks: Marks = ()
 
 

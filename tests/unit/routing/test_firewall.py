@@ -135,6 +135,7 @@ class ChangesTests(FirewallCase):
                 "networks": [],
                 "uplinks": [],
                 "behind": [],
+                "proxies": [],
             },
         )
         self.assertIn("tun9", change.describe())
@@ -159,6 +160,28 @@ class ChangesTests(FirewallCase):
             first.undo()
             self.assertTrue(other.holds())
             other.undo()
+            self.tools.nft.refused["chain"] = "Error: no"
+
+    def test_proxies(self) -> None:
+        """
+        Proxies on networks of interfaces that are no uplinks may ask any DNS server; another one
+        is another change.
+        """
+        host = Host(
+            (Interface("up0", ("192.168.1.0/24",)), Interface("br0", ("172.17.0.0/16",))),
+            uplinks=("up0",),
+            behind=("172.17.0.2", "192.168.1.9", "9.9.9.9", "fd17::2"),
+        )
+        for tool in ("nft", "iptables"):
+            for lan in ("direct", "proxy"):
+                firewall = self.firewall(lan=lan)
+                change = firewall.changes(None, host)[0]
+                self.assertEqual(change.record()["proxies"], ["172.17.0.2"], tool)
+                self.assertEqual(self.remake(change).describe(), change.describe())
+                other = firewall.changes(None, host._replace(behind=("172.17.0.3",)))[0]
+                self.assertNotEqual(other.describe(), change.describe())
+                nowhere = firewall.changes(None, host._replace(uplinks=()))[0]
+                self.assertEqual(nowhere.record()["proxies"], [])
             self.tools.nft.refused["chain"] = "Error: no"
 
     def test_behind(self) -> None:

@@ -79,6 +79,17 @@ class TextTests(SynchronousTestCase):
             self.assertIn(f"-d {excluded} -j RETURN", guard)
             self.assertEqual(guard[-3], f"-d {behind} -m owner ! --socket-exists -j RETURN")
 
+    def test_proxies(self) -> None:
+        """The DNS of proxies behind this machine is marked, and nothing else of theirs."""
+        rules = RULES._replace(proxies=("172.17.0.2", "fd17::2"))
+        for version, proxy in ((4, "172.17.0.2"), (6, "fd17::2")):
+            found = [each for each in self.chain("ARRIVING", version, rules) if " -s" in f" {each}"]
+            mark = "-j MARK --set-xmark 0x6e74/0xffffffff"
+            self.assertEqual(
+                found,
+                [f"-p {each} --dport 53 -s {proxy} {mark}" for each in ("udp", "tcp")],
+            )
+
     def test_marks(self) -> None:
         """
         Another VPN's mark is never replaced by ours, and its packets are neither redirected

@@ -59,6 +59,21 @@ class TextTests(SynchronousTestCase):
         self.assertNotIn(line, self.chain("dns-sent", known))
         self.assertFalse([each for each in self.chain("dns-forwarded") if "oifname" in each])
 
+    def test_proxies(self) -> None:
+        """The DNS of proxies behind this machine is marked, and nothing else of theirs."""
+        rules = RULES._replace(proxies=("172.17.0.2", "172.17.0.4", "fd17::2"))
+        lines = [each for each in self.chain("arriving", rules) if "saddr" in each]
+        dns = "meta l4proto { tcp, udp } th dport 53 meta mark set 0x6e74"
+        away = 'iifname != { "lo", "tun9" }'
+        self.assertEqual(
+            lines,
+            [
+                f"{away} ip saddr {{ 172.17.0.2, 172.17.0.4 }} {dns}",
+                f"{away} ip6 saddr {{ fd17::2 }} {dns}",
+            ],
+        )
+        self.assertFalse([each for each in self.chain("arriving") if "saddr" in each])
+
     def test_excludedNetworks(self) -> None:
         """Networks of excludedIPs are neither redirected nor guarded."""
         rules = RULES._replace(networks=("192.0.2.0/24", "10.0.0.1/32", "2001:db8::/32"))
