@@ -117,6 +117,61 @@ func TestUsersAreParties(t *testing.T) {
 	})
 }
 
+// While strangers' part of the queue is full, most of their SYNs are forgotten at once and
+// counted; those of this machine and of known machines are not, and all is as before once
+// the queue has emptied.
+func TestOverrun(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		pace := newPace()
+		pace.crowdedFrom[strangers], pace.rate[strangers], pace.burst[strangers] = 1, 0.001, 1
+		w := newWorld(t, v, withPace(16, &pace))
+		p := newPlayer(w)
+		for n := range 20 {
+			p.synFrom(stranger(v, n), 100)
+		}
+		p.settle()
+		w.do(func(e *Engine) {
+			e.overrun.SetBurst(0)
+			if !e.pending.overrun.Load() {
+				t.Error("12 places were enough for 20")
+			}
+		})
+		before := p.stats()
+		p.synFrom(stranger(v, 30), 100)
+		p.settle()
+		after := p.stats()
+		if after.DropPendingLimit != before.DropPendingLimit+1 || after.Pending != before.Pending {
+			t.Errorf("%d made way, %d wait", after.DropPendingLimit-before.DropPendingLimit, after.Pending)
+		}
+		w.do(func(e *Engine) {
+			e.parties.completed(&tuple{source: tupleSource(stranger(v, 31)), six: v.six}, time.Now())
+		})
+		p.synFrom(stranger(v, 31), 100)
+		p.synFrom(v.app(), 42000)
+		eventually(t, "both to be told of", func() bool {
+			told := 0
+			for _, e := range p.events(events.TCPRequest) {
+				if e.SourcePort == 42000 || e.Source == tupleSource(stranger(v, 31)) {
+					told++
+				}
+			}
+			return told == 2
+		})
+		w.do(func(e *Engine) {
+			e.pending.clear()
+			if e.pending.overrun.Load() {
+				t.Error("an empty queue is full")
+			}
+		})
+	})
+}
+
+// tupleSource is an address as events and tuples have it.
+func tupleSource(a netip.Addr) (source [16]byte) {
+	copy(source[:], a.AsSlice())
+	return source
+}
+
 // Whoever has too many is named to Python once, with how many there may be.
 func TestCrowdIsReported(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {
@@ -242,12 +297,7 @@ func TestTurns(t *testing.T) {
 			p.synFrom(stranger(v, 2), 2000)
 			p.synFrom(stranger(v, 3), 3000)
 			p.synFrom(v.app(), 42000)
-			friend := tuple{source: stranger(v, 3).As16(), six: v.six}
-			if !v.six {
-				four := stranger(v, 3).As4()
-				friend.source = [16]byte{}
-				copy(friend.source[:], four[:])
-			}
+			friend := tuple{source: tupleSource(stranger(v, 3)), six: v.six}
 			e.parties.completed(&friend, time.Now())
 			e.lent.Store(true) // as if a loop had the device: nobody looks by himself
 			e.pump(64, false)

@@ -55,6 +55,7 @@ type Engine struct {
 
 	datagrams *datagram.Table
 	pings     *rate.Limiter // errors about ICMP queries
+	overrun   *rate.Limiter // SYNs of strangers, see forgets
 }
 
 // joinedFlow is a flow from its join to its end.
@@ -80,6 +81,7 @@ func Open(config Config) (*Engine, error) {
 		joined:   make(map[tuple]*joinedFlow),
 		opening:  make(map[tuple]*joinedFlow),
 		pings:    newPingLimit(),
+		overrun:  newOverrunLimit(),
 	}
 	notices := &notices{post: func(event events.Event) { e.events.PostLazy(event) }}
 	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices)
@@ -402,6 +404,9 @@ func (e *Engine) deliver(p link.Packet) {
 			f.BeginPump()
 			e.link.Deliver(p)
 			f.EndPump()
+			return
+		}
+		if e.forgets(&t, p.Bytes()) {
 			return
 		}
 	}

@@ -55,7 +55,8 @@ type pendingTable struct {
 	// what asks for the first time. At most gaveWayLimit.
 	gaveWay map[tuple]uint32
 
-	queued atomic.Int64 // how many are in the queue
+	queued  atomic.Int64 // how many are in the queue
+	overrun atomic.Bool  // strangers make way for strangers there
 
 	// How many had to make way: for others, and for their own party.
 	yielded, yieldedToOwn atomic.Uint64
@@ -139,6 +140,9 @@ func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, p
 		}
 	}
 	if yields, rule := p.queue.yields(party); yields != nil {
+		if party.class == strangers && rule != ruleParty {
+			p.overrun.Store(true)
+		}
 		p.makeWayLocked(yields, rule, now)
 	}
 	p.byFlow[flow] = w
@@ -372,6 +376,9 @@ func (p *pendingTable) leaveLocked(w *waiting) {
 	p.queued.Add(-1)
 	if k := w.member.line.party.class; p.queue.count[k] == 0 {
 		p.crowded[k] = false
+	}
+	if p.queue.count[strangers] < p.queue.perSide/2 {
+		p.overrun.Store(false)
 	}
 }
 
