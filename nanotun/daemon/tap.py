@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
@@ -52,10 +51,8 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
-from nanotun.flow import Flow
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import (
-    Connection,
     IPacketEngine,
     IPacketEngineFactory,
     ITunOpener,
@@ -71,7 +68,6 @@ from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.router.crowds import CrowdLog
-from nanotun.router.onward import openOnward
 from nanotun.router.router import FlowRouter, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
@@ -121,6 +117,8 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
             # In a cell no process is the daemon.
             bootstraps=not inCell,
             userOf=(lambda flow: None) if inCell else askers.find,
+            # No firewall redirects what is in a cell.
+            originalOf=(lambda flow: None) if inCell else originalOf,
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
@@ -192,7 +190,6 @@ def makeService(options: Options) -> IService:
         root,
         reactor,
     )
-    gateway.passOn(originalOf, partial(openByRules, live))
     reload = reloadHandler(live, notifier)
     report = makeReport(live, config, device, engine, gateway, router, routes, time.monotonic)
     control = ControlSocket(
@@ -249,13 +246,6 @@ def makeService(options: Options) -> IService:
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
-
-
-def openByRules(live: Live, flow: Flow) -> Deferred[Connection]:
-    """Connect to where a flow was meant for, by the rules in force."""
-    current = live.current
-    upstreams = current.upstreams
-    return openOnward(current.judge, upstreams.upstream, upstreams.direct, flow)
 
 
 def origins(options: Options) -> Iterator[str]:

@@ -70,6 +70,7 @@ class Gateway:
     @param makeDatagram: C{AF_INET} or C{AF_INET6} to a UDP socket that is marked and
         non-blocking.
     @param userOf: see L{FakeDns}.
+    @param originalOf: see L{DnsStreams}.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
@@ -83,6 +84,7 @@ class Gateway:
         makeDatagram: Callable[[int], socket.socket],
         options: NameOptions,
         userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
+        originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
@@ -114,12 +116,8 @@ class Gateway:
         else:
             self.names = RealNames(reactor, answered, lookup)
         self.services = DatagramServices(reactor, engine, self._counters)
-        self._originalOf: Callable[[Flow], Flow | None] = lambda flow: None
-        self._open: Callable[[Flow], Deferred[Connection]] | None = None
-        self._strangers = Strangers(
-            reactor.seconds, lambda flow: self._originalOf(flow), self._trouble.report
-        )
-        self._streams = DnsStreams(self._answering, self._locality, reactor, self._onward)
+        self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
+        self._streams = DnsStreams(self._answering, self._locality, reactor, originalOf)
 
     def configure(self, settings: Settings, ways: Mapping[str, IUpstream]) -> None:
         """
@@ -143,19 +141,6 @@ class Gateway:
             self._relay.configure(servers, cacheSize, cacheSize * CACHE_BYTES, anew)
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))
-
-    def passOn(
-        self,
-        originalOf: Callable[[Flow], Flow | None],
-        open: Callable[[Flow], Deferred[Connection]],
-    ) -> None:
-        """
-        Pass redirected connections on whose messages the relay cannot answer.
-
-        @param originalOf: finds what an app's flow was before the firewall redirected it.
-        @param open: opens a connection to where a flow was meant for.
-        """
-        self._originalOf, self._open = originalOf, open
 
     def start(self) -> None:
         """
@@ -187,9 +172,11 @@ class Gateway:
         """Pass datagrams on to their services.  Called by the engine."""
         self.services.datagramsReceived(datagrams)
 
-    def acceptStream(self, request: IFlowRequest) -> None:
+    def acceptStream(
+        self, request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+    ) -> None:
         """Decide on a connection to the gateway's port 53.  Called by the router."""
-        self._streams.acceptStream(request)
+        self._streams.acceptStream(request, openOnward)
 
     def isLocal(self, host: str) -> bool:
         """See L{nanotun.interfaces.IGateway.isLocal}."""
@@ -218,11 +205,6 @@ class Gateway:
             cached=len(self._relay.cache),
             cachedBytes=self._relay.cache.size,
         )
-
-    def _onward(self, flow: Flow) -> Deferred[Connection] | None:
-        """See L{DnsStreams}."""
-        original = None if self._open is None else self._originalOf(flow)
-        return None if original is None or self._open is None else self._open(original)
 
     def _choiceOf(self, settings: Settings) -> ServerChoice:
         usual = self._queriesTo(settings, settings.dnsVia)
@@ -262,6 +244,7 @@ def makeGateway(
     noted: bool = False,
     bootstraps: bool = True,
     userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
+    originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
 ) -> Gateway:
     """
     Make a gateway, which is to be configured.  Opens nothing yet.
@@ -270,6 +253,7 @@ def makeGateway(
     @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
     @param bootstraps: see L{NameOptions.bootstraps}.
     @param userOf: see L{FakeDns}.
+    @param originalOf: see L{DnsStreams}.
     """
     options = NameOptions(
         noted=noted,
@@ -279,7 +263,7 @@ def makeGateway(
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
         bootstraps=bootstraps,
     )
-    return Gateway(reactor, engine, makeDatagram, options, userOf)
+    return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf)
 
 
 def givesFake(settings: Settings, name: str) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
@@ -46,6 +46,8 @@ QUERIES_LIMIT = 16
 #: Connections of all clients, and of one host.  Each takes two file descriptors.
 STREAMS_LIMIT = 128
 HOST_LIMIT = 96
+
+Opener: TypeAlias = "Callable[[Flow], Deferred[Connection]]"
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -244,8 +246,8 @@ class DnsStreams:
     The connections of apps to the relay.
 
     @param locality: tells which addresses are this machine's; others are not served.
-    @param onward: opens a connection to where the app's flow was meant for, before the
-        firewall redirected it; returns L{None} if it was meant for the relay.
+    @param originalOf: finds what an app's flow was before the firewall redirected it; returns
+        L{None} if it was meant for the relay.
     @param limit: connections at a time.
     @param hostLimit: connections of one host at a time.
     """
@@ -257,14 +259,14 @@ class DnsStreams:
         relay: IAnswering,
         locality: Locality,
         reactor: Any,
-        onward: Callable[[Flow], Deferred[Connection] | None] = lambda flow: None,
+        originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
         limit: int = STREAMS_LIMIT,
         hostLimit: int = HOST_LIMIT,
     ) -> None:
         self._relay = relay
         self._locality = locality
         self._reactor = reactor
-        self._onward = onward
+        self._originalOf = originalOf
         self._limit = limit
         self._hostLimit = hostLimit
         self._trouble = TroubleLog(reactor, self._log)
@@ -273,10 +275,12 @@ class DnsStreams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def acceptStream(self, request: IFlowRequest) -> None:
+    def acceptStream(self, request: IFlowRequest, openOnward: Opener) -> None:
         """
         Serve an app's connection: the engine joins it to one end of a pair of sockets, and the
         relay has the other end.  A connection that cannot be served is dropped or refused.
+
+        @param openOnward: see L{nanotun.interfaces.IGateway.acceptStream}.
         """
         counters = self._relay.counters
         host = request.flow.source.host
@@ -300,27 +304,27 @@ class DnsStreams:
         try:
             if request.join(theirs.detach()):
                 counters.streams += 1
-                self._adopt(ours, request.flow)
+                self._adopt(ours, request.flow, openOnward)
         except (OSError, FlowLimitError) as error:
             self._trouble.report(f"A DNS connection cannot be served: {error}")
         finally:
             # The reactor has adopted a duplicate.
             ours.close()
 
-    def _adopt(self, ours: socket.socket, flow: Flow) -> None:
+    def _adopt(self, ours: socket.socket, flow: Flow, openOnward: Opener) -> None:
         protocol = DnsStreamProtocol(
             self._relay,
             self._reactor,
             flow.source.host,
             self._open.discard,
-            partial(self._openOnward, flow),
+            partial(self._openOnward, flow, openOnward),
         )
         self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, GivenFactory(protocol))
         self._open.add(protocol)
 
-    def _openOnward(self, flow: Flow) -> Deferred[Connection] | None:
-        opening = self._onward(flow)
-        return None if opening is None else opening.addErrback(self._tell)
+    def _openOnward(self, flow: Flow, openOnward: Opener) -> Deferred[Connection] | None:
+        original = self._originalOf(flow)
+        return None if original is None else openOnward(original).addErrback(self._tell)
 
     def _tell(self, reason: Failure) -> Failure:
         if reason.check(UpstreamError):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Stats,
     )
     from nanotun.interfaces.device import ITunDevice
-    from nanotun.interfaces.upstream import DatagramLeg
+    from nanotun.interfaces.upstream import Connection, DatagramLeg
 
 
 class IFlowRequest(Interface):
@@ -246,8 +246,15 @@ class IGateway(Interface):
     def stop() -> None:
         """End every query and connection.  The engine still runs."""
 
-    def acceptStream(request: IFlowRequest) -> None:
-        """An app connects to a port that L{IPacketEngine.listen} was called for."""
+    def acceptStream(
+        request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+    ) -> None:
+        """
+        An app connects to a port that L{IPacketEngine.listen} was called for.
+
+        @param openOnward: connects to where a flow was meant for, as the rules say; fails
+            with an L{nanotun.errors.UpstreamError}.
+        """
 
     def isLocal(host: str) -> bool:
         """Whether a literal address is one of this machine's; other hosts get no answers."""

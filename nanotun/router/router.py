@@ -8,6 +8,7 @@ an association of their source: L{nanotun.router.udp.associations}.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -42,6 +43,7 @@ from nanotun.interfaces import (
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import shown
+from nanotun.router.onward import openOnward
 from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
@@ -177,7 +179,7 @@ class FlowRouter:
             self._dial(request, decision, self._direct)
         elif verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
-            self._gateway.acceptStream(request)
+            self._gateway.acceptStream(request, partial(openByRules, self))
         else:
             self._halt(request, decision)
 
@@ -328,6 +330,11 @@ def firstPending(router: FlowRouter) -> str:
     for pending in router._pending.values():
         return shown(router._names, pending.request.flow.destination)
     return ""
+
+
+def openByRules(router: FlowRouter, flow: Flow) -> Deferred[Connection]:
+    """Connect to where a flow was meant for, by the rules in force now."""
+    return openOnward(router._judge, router._upstream, router._direct, flow)
 
 
 class PendingFlow:

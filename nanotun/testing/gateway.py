@@ -4,15 +4,20 @@ A gateway without services.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nanotun.interfaces import IFlowRequest, IGateway
+from nanotun.flow import Flow
+from nanotun.interfaces import Connection, IFlowRequest, IGateway
 
 
 @implementer(IGateway)
 class FakeGateway:
     """
     @ivar accepted: the requests that the router handed over.
+    @ivar openOnward: what it handed over with the last of them.
     @ivar strangers: addresses of other hosts.
     """
 
@@ -26,9 +31,12 @@ class FakeGateway:
     def stop(self) -> None:
         """See L{IGateway.stop}."""
 
-    def acceptStream(self, request: IFlowRequest) -> None:
+    def acceptStream(
+        self, request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+    ) -> None:
         """See L{IGateway.acceptStream}."""
         self.accepted.append(request)
+        self.openOnward = openOnward
 
     def isLocal(self, host: str) -> bool:
         """See L{IGateway.isLocal}."""

@@ -84,9 +84,9 @@ class PassingTests(TestCase):
         self.opened: list[Flow] = []
         locality = Locality(self.clock.seconds)
         with_clock: Any = Reactor(reactor, self.clock)
-        self.streams = DnsStreams(relay, locality, with_clock, self.onward, limit=1)
+        self.streams = DnsStreams(relay, locality, with_clock, self.originalOf, limit=1)
         request: Any = Request()
-        self.streams.acceptStream(request)
+        self.streams.acceptStream(request, self.openOnward)
         self.app = request.app
         server, self.server = socket.socketpair()
         server.setblocking(False)
@@ -94,9 +94,14 @@ class PassingTests(TestCase):
         self.connection = Connection(server.detach(), b"")
         self.addCleanup(self.end)
 
-    def onward(self, flow: Flow) -> Deferred[Connection] | None:
+    def originalOf(self, flow: Flow) -> Flow | None:
         """See L{DnsStreams}."""
         self.opened.append(flow)
+        return None if self.way is None else flow
+
+    def openOnward(self, flow: Flow) -> Deferred[Connection]:
+        """See L{nanotun.interfaces.IGateway.acceptStream}."""
+        assert self.way is not None
         return self.way
 
     async def end(self) -> None:
@@ -260,5 +265,5 @@ class PassingTests(TestCase):
         self.app.send(framed(UPDATE))
         await self.read(self.server, len(framed(UPDATE)))
         other: Any = Request()
-        self.streams.acceptStream(other)
+        self.streams.acceptStream(other, self.openOnward)
         self.assertTrue(other.refused)

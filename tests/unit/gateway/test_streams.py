@@ -238,7 +238,7 @@ class StreamsTests(TestCase):
 
     def accept(self, app: App) -> App:
         """Accept an app's request."""
-        self.streams.acceptStream(app)
+        self.streams.acceptStream(app, self.fail)
         return app
 
     async def until(self, condition: Any) -> None:

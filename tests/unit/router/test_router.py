@@ -363,6 +363,20 @@ class VerdictTests(RouterCase):
         self.assertEqual(set(self.engine.joined), {first.flow.id, second.flow.id})
         self.assertEqual(self.upstream.cancelled, 0)
 
+    def test_onward(self) -> None:
+        """
+        A connection that the gateway passes on later leaves by the rules of that moment, not by
+        those of its beginning.
+        """
+        self.decide(Verdict.SERVE)
+        request = self.engine.request(self.ELSEWHERE)
+        self.assertEqual(self.gateway.accepted, [request])
+        judge, upstream, direct = FakeJudge(), FakeUpstream("new://"), FakeUpstream("direct://")
+        self.router.configure(judge, upstream, direct, False)
+        self.gateway.openOnward(request.flow)
+        self.assertEqual(upstream.asked, [request.flow.destination])
+        self.assertEqual(self.upstream.asked, [])
+
     def test_datagrams(self) -> None:
         """
         Datagrams leave through an association of the upstream.
