@@ -87,7 +87,7 @@ class NetworkWatch:
     @param device: looks after the device; L{None} where it is in a cell, which nobody else
         has access to.
     @param ways: see L{waysOut}.
-    @param moved: called when there is another way out; see the module.
+    @param followers: called in this order when there is another way out; see the module.
     @param sinceBoot: see L{sinceBoot}.
     """
 
@@ -102,7 +102,7 @@ class NetworkWatch:
         device: DeviceWatch | None,
         ways: Callable[[], Iterable[object]],
         associations: Movable,
-        moved: Callable[[], None],
+        followers: Iterable[Callable[[], object]],
         departed: Departed | None = None,
         makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
         sinceBoot: Callable[[], float] = sinceBoot,
@@ -110,7 +110,7 @@ class NetworkWatch:
         self._device = device
         self._readWays = ways
         self._associations = associations
-        self._moved = moved
+        self._followers = tuple(followers)
         self._departed = Departed(clock.seconds) if departed is None else departed
         self._makeSources = makeSources
         self._sinceBoot = sinceBoot
@@ -184,7 +184,8 @@ class NetworkWatch:
         another = slept or (bool(ways) and ways != self._ways)
         self._ways = ways
         if another:
-            self._moved()
+            for follow in self._followers:
+                follow()
         if slept:
             self._associations.networkMoved(lambda route: True, True)
         elif another or heard:

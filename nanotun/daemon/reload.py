@@ -23,6 +23,7 @@ from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
+from nanotun.daemon.networkwatch import waysOut
 from nanotun.daemon.privileges import Privileges, needed
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
@@ -146,6 +147,14 @@ class Live:
             "restart": list(change.restart),
             "warnings": list(warnings),
         }
+
+    def networkMoved(self) -> None:
+        """The machine is in another network."""
+        self.current.upstreams.networkMoved()
+
+    def waysOut(self) -> frozenset[object]:
+        """See L{nanotun.daemon.networkwatch.waysOut}."""
+        return waysOut(self.current.settings)
 
     @contextmanager
     def _inBase(self) -> Iterator[None]:

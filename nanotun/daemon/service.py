@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from twisted.logger import Logger
 from nanotun.config.settings import Settings
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending
+from nanotun.daemon.loss import DeviceLoss
 from nanotun.errors import DeviceError, NanotunError
 from nanotun.interfaces import IGateway, IPacketEngine, IPart
 from nanotun.router.router import FlowRouter
@@ -97,15 +97,15 @@ class NanotunService(Service):
         settings: Settings,
         parts: Parts,
         reactor: Any,
-        exitWith: Callable[[int], None],
+        loss: DeviceLoss,
         ending: Ending,
         notices: tuple[str, ...] = (),
         geteuid: Callable[[], int] = os.geteuid,
         freeze: Callable[[], None] = gc.freeze,
     ) -> None:
         """
-        @param exitWith: stops the reactor and lets the process end with this status.
-        @param ending: is told when the device is lost or the start fails.
+        @param loss: is told when the device is lost.
+        @param ending: is told when the start fails.
         @param geteuid: the user that the process runs as.
         @param freeze: exempts every object of now from garbage collection.
         """
@@ -113,7 +113,7 @@ class NanotunService(Service):
         self.parts = parts
         self._device, self._engine, self._router = parts.device, parts.engine, parts.router
         self._reactor = reactor
-        self._exitWith = exitWith
+        self._loss = loss
         self._ending = ending
         self.notices = notices
         self._geteuid = geteuid
@@ -152,6 +152,7 @@ class NanotunService(Service):
                 raise StartFailed(sentence) from None
             self._done.append(step)
         super().startService()
+        self._loss.watch()
         # Classes, code and interfaces live as long as the process.  Under load the
         # collector spent 3 % of the daemon's time walking them again and again.
         self._freeze()
@@ -172,38 +173,10 @@ class NanotunService(Service):
         @return: fires, never with a failure, when everything is undone.
         """
         # After the loss of the device more has been logged already.
-        orderly = bool(self.running)
+        orderly = bool(self.running) and not self._loss.happened
+        self._loss.ignore()
         super().stopService()
         return self._stop(orderly)
-
-    def deviceLost(self, error: int) -> None:
-        """
-        End the daemon, as its TUN device is gone for good.  It ends with an error, so
-        that a supervisor starts it again.
-
-        @param error: errno; C{ENODEV} if it has been moved to another network namespace.
-        """
-        if not self.running:
-            return
-        self.running = False
-        self._ending.fail()
-        if error == errno.ENODEV:
-            line = (
-                "The device {name} is in another network namespace now; nanotun stops. "
-                "Start it again to get the device back."
-            )
-        elif error in (errno.EBADFD, errno.EBADF):
-            line = (
-                "The device {name} is gone ({error}): somebody removed it; nanotun stops. "
-                "Start it again to get the device back."
-            )
-        else:
-            line = (
-                "The packet engine failed on {name} ({error}); nanotun stops. "
-                "Start it again, and please report this."
-            )
-        self._log.error(line, name=self._settings.tunName, error=errno.errorcode.get(error, error))
-        self._exitWith(1)
 
     def _explain(self, step: _Step, error: Exception) -> str:
         """Log why C{step} failed, once, and return the sentence."""
@@ -250,7 +223,7 @@ class NanotunService(Service):
             raise DeviceError(NEEDS_ROOT)
 
     def _makePort(self) -> None:
-        self._port = TunPort(self._device.tun, self._engine, self._reactor, self.deviceLost)
+        self._port = TunPort(self._device.tun, self._engine, self._reactor, self._loss.report)
 
     def _startEngine(self) -> None:
         self._engine.start(self._device.tun, self._router)

@@ -30,6 +30,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
+from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
@@ -218,19 +219,15 @@ def makeService(options: Options) -> IService:
     older = OlderConnections(live, lambda: 0 if routes is None else routes.report()["changes"])
     routing = (older,) if undo is None else (older, undo, older)
 
-    def moved() -> None:
-        gateway.networkMoved()
-        live.current.upstreams.networkMoved()
-        if routes is not None:
-            routes.networkMoved()
-
+    loss = DeviceLoss(settings.tunName, ending, end)
+    followers = (gateway.networkMoved, live.networkMoved)
     watch = NetworkWatch(
         reactor,
         partial(NetworkMonitor, reactor),
-        DeviceWatch(device, NetlinkLinks(), lambda error: service.deviceLost(error), reactor),
-        lambda: waysOut(live.current.settings),
+        DeviceWatch(device, NetlinkLinks(), loss.report, reactor),
+        live.waysOut,
         router.associations,
-        moved,
+        followers if routes is None else (*followers, routes.networkMoved),
     )
     # The watch is stopped after the routes: without them nothing needs it.
     besides = () if vpn is None else (vpn,)
@@ -241,8 +238,7 @@ def makeService(options: Options) -> IService:
         *options.notices,
         *noticesOf(settings, current.upstreams.upstream),
     )
-    service = NanotunService(settings, parts, reactor, end, ending, notices)
-    service.setServiceParent(root)
+    NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
@@ -294,21 +290,19 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
         lambda: current.upstreams.toldDown,
     )
 
-    def moved() -> None:
-        gateway.networkMoved()
-        current.upstreams.networkMoved()
-
     watch = NetworkWatch(
         reactor,
         partial(NetworkMonitor, reactor),
         None,
         partial(waysOut, settings),
         router.associations,
-        moved,
+        (gateway.networkMoved, current.upstreams.networkMoved),
     )
     parts = Parts(device, engine, gateway, router, before=(marked,), after=(watch, patience))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
-    NanotunService(settings, parts, reactor, leave, Ending(), notices).setServiceParent(root)
+    ending = Ending()
+    loss = DeviceLoss(settings.tunName, ending, leave)
+    NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)
     return root
 

@@ -142,7 +142,7 @@ class NetworkWatchCase(SynchronousTestCase):
             self.device,  # type: ignore[arg-type]
             lambda: self.ways,
             self.associations,
-            self.moved,
+            (self.moved,),
             self.departed,  # type: ignore[arg-type]
             FakeSources,  # type: ignore[arg-type]
             lambda: self.clock.seconds() + self.ahead,

@@ -19,6 +19,7 @@ from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon import service as module
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending
+from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
@@ -159,6 +160,7 @@ class ServiceCase(SynchronousTestCase):
         self.patch(module, "TunPort", self.makePort)
         self.statuses: list[int] = []
         self.ending = Ending()
+        self.loss = DeviceLoss(SETTINGS.tunName, self.ending, self.statuses.append)
         self.logged: list[LogEvent] = []
         observer = cast(ILogObserver, self.logged.append)
         globalLogPublisher.addObserver(observer)
@@ -175,7 +177,7 @@ class ServiceCase(SynchronousTestCase):
             SETTINGS,
             parts,
             self.clock,
-            self.statuses.append,
+            self.loss,
             self.ending,
             notices,
             geteuid,
@@ -394,7 +396,7 @@ class StopTests(ServiceCase):
 
     def test_deviceMoved(self) -> None:
         """A device that is in another namespace ends the daemon, with a line of its own."""
-        self.tunnel.deviceLost(errno.ENODEV)
+        self.loss.report(errno.ENODEV)
         (line,) = self.lines(LogLevel.error)
         self.assertIn("nano0 is in another network namespace now; nanotun stops.", line)
 
