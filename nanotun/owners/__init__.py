@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,7 @@ from nanotun.config.selectors import Selector
 from nanotun.config.settings import Settings
 from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
+from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.neighbours import Relatives
@@ -33,7 +35,7 @@ from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
 from nanotun.owners.owners import Owners
-from nanotun.owners.probing import Prober
+from nanotun.owners.probing import Prober, mayBeBehind
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.scanner import Scanner
@@ -83,6 +85,10 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
     def inThread(work: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
+    def isConnected(host: str) -> bool:
+        # Asked rarely, and perhaps about a network that was made just now.
+        return ConnectedNetworks(options.device, time.monotonic).holds(host)
+
     matcher = Matcher(
         options.excluded,
         options.children,
@@ -108,7 +114,9 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
     search = Search(processes, cgroups, newcomers, descriptors, makers, time.thread_time)
     hops = NextHops(
         proxies,
-        Prober(lambda: KernelSockets(options.device), processes).probe,
+        Prober(
+            lambda: KernelSockets(options.device), processes, partial(mayBeBehind, isConnected)
+        ).probe,
         originalOf,
         Relatives(reactor.seconds).of,
         isOwnAddress,

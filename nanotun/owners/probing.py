@@ -22,6 +22,7 @@ from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.linux.conntrack import ORIGINAL, REPLY, lookUp
 from nanotun.linux.locality import isOwnAddress
 from nanotun.owners.interfaces import IProcesses, ISockets
+from nanotun.policy.reserved import specialOf
 
 #: Connections that are opened at a time, and how often: a proxy that happens to connect
 #: somewhere meanwhile must not be taken for a helper.
@@ -64,11 +65,23 @@ def answererOf(flow: Flow) -> str:
     return flow.destination.host if found is None else found.source.host
 
 
+def mayBeBehind(isConnected: Callable[[str], bool], host: str) -> bool:
+    """
+    Whether a host may be behind this machine: its address is a reserved one, or belongs to a
+    network that is connected.  Whoever uses a proxy, if only by a page in a browser, can have
+    it open connections to any other host, which must not be let past the tunnel for that.
+
+    @param isConnected: whether an address belongs to such a network.
+    """
+    return specialOf(host) is not None or isConnected(host)
+
+
 class Prober:
     """
     Probes one endpoint at a time; called in a thread.
 
     @param makeSockets: makes an L{ISockets} that is not started.
+    @param mayBeBehind: see L{mayBeBehind}.
     @param connect: see L{openProbe}.
     @param answerer: see L{answererOf}.
     @param isOwn: see L{isOwnAddress}.
@@ -79,6 +92,7 @@ class Prober:
         self,
         makeSockets: Callable[[], ISockets],
         processes: IProcesses,
+        mayBeBehind: Callable[[str], bool],
         connect: Callable[[Endpoint], Any] = openProbe,
         answerer: Callable[[Flow], str] = answererOf,
         isOwn: Callable[[str], bool] = isOwnAddress,
@@ -86,6 +100,7 @@ class Prober:
     ) -> None:
         self._makeSockets = makeSockets
         self._processes = processes
+        self._mayBeBehind = mayBeBehind
         self._connect = connect
         self._answerer = answerer
         self._isOwn = isOwn
@@ -141,7 +156,7 @@ class Prober:
         (host, *others) = {each.remote.host for each in onward}
         if others or new < len(probes):
             return None
-        return host if self._isElsewhere(host) else ""
+        return host if self._isElsewhere(host) and self._mayBeBehind(host) else ""
 
     def _isElsewhere(self, host: str) -> bool:
         return not isLoopback(host) and not self._isOwn(host)

@@ -16,7 +16,7 @@ from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.hops import CLEARED_LIMIT, LOOK_INTERVAL, NextHops
 from nanotun.owners.localproxy import LocalProxies
-from nanotun.owners.probing import FAMILY_LIMIT, PROBES, ROUNDS, Prober
+from nanotun.owners.probing import FAMILY_LIMIT, PROBES, ROUNDS, Prober, mayBeBehind
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeProcesses, FakeSockets
 from nanotun.upstream.schemes.table import parseProxyURL
@@ -76,6 +76,7 @@ class ProberTests(SynchronousTestCase):
         prober = Prober(
             lambda: self.sockets,
             self.processes,
+            lambda host: host != SERVER.host,
             self.connect,
             lambda flow: self.answerer,
             lambda host: host in OWN,
@@ -150,6 +151,26 @@ class ProberTests(SynchronousTestCase):
 
         self.accepted = accept
         self.assertIsNone(self.probe())
+
+    def test_farAway(self) -> None:
+        """
+        A host that is not behind this machine is no next hop, however often somebody has the
+        proxy connect to it, and to nothing else.
+        """
+        self.accepted = lambda: self.onward(SERVER)
+        self.assertEqual(self.probe(), "")
+
+    def test_mayBeBehind(self) -> None:
+        """Private addresses may be behind this machine, and public ones if they are connected."""
+        for host, expected in (
+            ("172.17.0.2", True),
+            ("fd00::2", True),
+            ("203.0.114.9", True),
+            ("203.0.115.9", False),
+            ("2606:4700::1", False),
+        ):
+            found = mayBeBehind(lambda host: host == "203.0.114.9", host)
+            self.assertEqual(found, expected, host)
 
     def test_strangers(self) -> None:
         """Connections of other processes do not count."""
