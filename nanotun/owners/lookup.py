@@ -250,7 +250,8 @@ class OwnerLookup:
         self._listenersAsked = now
         sample = self._proxies.sample()
         known = self._listeners - self._sought
-        settled = self._search.adoptMakers(each for each in sample if each.inode not in known)
+        unknown = [each for each in sample if each.inode not in known]
+        settled = self._search.adoptMakers(unknown, deadline)
         if settled:
             # Others may have the same sockets.
             self._schedule.soon()

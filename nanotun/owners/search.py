@@ -218,22 +218,30 @@ class Search:
                 return Found(pid, place, self._newcomers.examine(pid))
         return None
 
-    def adoptMakers(self, listeners: Iterable[FlowSocket]) -> set[int]:
+    def adoptMakers(self, listeners: Iterable[FlowSocket], deadline: float) -> set[int]:
         """
-        Take the processes that made some listening sockets for the proxy, however old they
-        are.
+        Take the processes that made some listening sockets, and still have them, for the
+        proxy, however old they are.  One that has given its socket away, as dockerd does, only
+        started the proxy.
 
-        @return: the inodes of those whose makers are known.
+        @return: the inodes of those whose makers are the proxy.
         """
         settled: set[int] = set()
         for listener in listeners:
             pid = self._makers.pidOf(listener.cookie)
             process = self._processes.process(pid) if pid else None
-            if process is not None:
+            if process is not None and self._has(pid, listener.inode, deadline):
                 self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
                 self._forget()
                 settled.add(listener.inode)
         return settled
+
+    def _has(self, pid: int, inode: int, deadline: float) -> bool:
+        """Whether a process has a socket; false if there is no time to find out."""
+        try:
+            return self._descriptors.search(pid, (inode,), deadline) is not None
+        except OutOfTime:
+            return False
 
     def adoptProxies(self, inodes: Collection[int], deadline: float) -> set[int]:
         """

@@ -222,13 +222,28 @@ class LocalProxyTests(LocalCase):
         self.processes.now += 100
         owners = self.owners("")
         place = Endpoint("127.0.0.1", 1080)
-        self.sockets.add(Protocol.TCP, place, listens=True, cookie=12)
         self.record[12] = Made(60, self.processes.now)
-        self.clock.advance(LOOK_INTERVAL)
-        self.patch(self.processes, "descriptors", lambda pid: [3] if pid == 60 else [])
+        self.processes.open(60, self.sockets.add(Protocol.TCP, place, listens=True, cookie=12))
+        self.clock.advance(2 * LISTENER_INTERVAL)
+        self.patch(self.processes, "descriptors", lambda pid: [3, 4] if pid == 60 else [])
         self.assertEqual(self.excluded(owners), LOCAL_PROXY)
         # Others may have it as well.
         self.assertTrue(owners._schedule._soon.active)
+
+    def test_givenAway(self) -> None:
+        """Who makes a listening socket for another process is not the proxy; that process is."""
+        self.program(60, "/usr/bin/dockerd", cookie=11)
+        self.processes.now += 100
+        self.record[11] = Made(60, self.processes.now)
+        owners = self.owners("")
+        place = Endpoint("127.0.0.1", 1080)
+        self.record[12] = Made(60, self.processes.now)
+        inode = self.sockets.add(Protocol.TCP, place, listens=True, cookie=12)
+        self.processes.spawn(61, "/usr/bin/docker-proxy", parent=60)
+        self.processes.open(61, inode)
+        self.clock.advance(2 * LISTENER_INTERVAL)
+        self.assertEqual(owners.ownerOf(TCP), Owner(60, 1000, cgroup="/"))
+        self.assertEqual(owners._lookup._search.proxyPids(), {61})
 
     def test_unseen(self) -> None:
         """A listening socket that no process has holds flows no longer than one scan."""
