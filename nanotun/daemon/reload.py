@@ -31,7 +31,6 @@ from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
-from nanotun.owners import Owners
 from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
@@ -107,8 +106,11 @@ class Live:
 
     def start(self) -> None:
         """See L{IPart.start}."""
-        if self.current.owners is not None:
-            self._startOwners(self.current.owners)
+        owners = self.current.owners
+        if owners is not None:
+            owners.start()
+            if self._routes is not None:
+                owners.hops.follow(self._routes.passBack)
 
     def stop(self) -> Deferred[None] | None:
         """See L{IPart.stop}."""
@@ -213,7 +215,7 @@ class Live:
         current = self._make(settings, before)
         newOwners = None if current.owners is before.owners else current.owners
         if newOwners is not None:
-            self._startOwners(newOwners)
+            newOwners.start()
         try:
             self._root.configure(logOptions(settings))
         except BaseException:
@@ -240,11 +242,6 @@ class Live:
             )
         return notices
 
-    def _startOwners(self, owners: Owners) -> None:
-        if self._routes is not None:
-            owners.hops.changed = self._routes.passBack
-        owners.start()
-
     def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
@@ -257,6 +254,8 @@ class Live:
             yield partial(self._routes.configure, settings)
             if current.owners is None:
                 yield partial(self._routes.passBack, ())
+            else:
+                yield partial(current.owners.hops.follow, self._routes.passBack)
         yield partial(upstreams.setServiceParent, self._root)
 
     def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:

@@ -36,8 +36,6 @@ class NextHops:
     there is one, and when an unknown host sends by way of this machine.
 
     @ivar hops: their addresses.
-    @ivar changed: called with L{hops} after the first look, and after each that has changed
-        them.
     @param probe: see L{nanotun.owners.probing.Prober.probe}.
     @param originalOf: see L{nanotun.linux.conntrack.originalOf}.
     @param relatives: see L{nanotun.linux.neighbours.Relatives.of}.
@@ -58,7 +56,7 @@ class NextHops:
         inThread: Callable[[Callable[[], Any]], Deferred[Any]],
     ) -> None:
         self.hops: frozenset[str] = frozenset()
-        self.changed: Callable[[frozenset[str]], object] = lambda hops: None
+        self._changed: Callable[[frozenset[str]], object] = lambda hops: None
         self._proxies = proxies
         self._probe = probe
         self._originalOf = originalOf
@@ -69,7 +67,7 @@ class NextHops:
         self._found: dict[Endpoint, str] = {}
         self._searching = self._again = self._stopped = self._started = False
         self._began = -LOOK_INTERVAL
-        self._told = False
+        self._known = False
         self._cleared: set[str] = set()
         self._listeners: frozenset[int] | None = None
         # Those with which the last look began.
@@ -88,6 +86,17 @@ class NextHops:
             self._looked(results, self._listeners)
         except OSError as error:
             self._failed(Failure(error))
+
+    def follow(self, changed: Callable[[frozenset[str]], object]) -> None:
+        """
+        Tell somebody else from now on.
+
+        @param changed: called with L{hops} as soon as they are known, and after each look
+            that has changed them.
+        """
+        self._changed = changed
+        if self._known:
+            changed(self.hops)
 
     def notice(self, listeners: frozenset[int], pids: frozenset[int]) -> None:
         """
@@ -188,10 +197,10 @@ class NextHops:
         hops = frozenset(self._found.values())
         if self._found != before:
             self._cleared.clear()
-        if hops != self.hops or not self._told:
+        if hops != self.hops or not self._known:
             self.hops = hops
-            self._told = True
-            self.changed(hops)
+            self._known = True
+            self._changed(hops)
         if self._again:
             self.look()
 

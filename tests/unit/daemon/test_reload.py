@@ -40,8 +40,9 @@ class FakeHops:
 
     hops = frozenset({"172.17.0.2"})
 
-    def __init__(self) -> None:
-        self.changed: Callable[[frozenset[str]], object] = lambda hops: None
+    def follow(self, changed: Callable[[frozenset[str]], object]) -> None:
+        """Tell it at once."""
+        changed(self.hops)
 
 
 class FakeOwners:
@@ -65,7 +66,6 @@ class FakeOwners:
         """Scan."""
         if self.refusal is not None:
             raise self.refusal
-        self.hops.changed(self.hops.hops)
         self.state = "started"
 
     def stop(self) -> None:
@@ -288,8 +288,13 @@ class LiveTests(SynchronousTestCase):
     def test_hops(self) -> None:
         """
         The routes learn where a proxy on this machine passes connections on to, also after a
-        reload, and forget it where there is none.
+        reload, but not of one that fails, and forget it where there is none.
         """
+        self.root.refusal = ConfigError("No directory.")
+        self.write("proxy: 127.0.0.1:3\nlogLevel: debug")
+        self.assertRaises(ConfigError, self.live.reload)
+        self.assertEqual(self.routes.hops, [])
+        self.root.refusal = None
         self.write("proxy: 127.0.0.1:3")
         self.live.reload()
         self.assertEqual(self.routes.hops, [("172.17.0.2",)])

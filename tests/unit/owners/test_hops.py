@@ -235,7 +235,6 @@ class NextHopsTests(SynchronousTestCase):
             self.clock,
             self.inThread,
         )
-        hops.changed = self.told.append
         return hops
 
     def started(self) -> NextHops:
@@ -243,6 +242,7 @@ class NextHopsTests(SynchronousTestCase):
         hops = self.hops()
         hops.notice(frozenset({5000}), frozenset({7}))
         hops.start()
+        hops.follow(self.told.append)
         return hops
 
     def probe(self, endpoint: Endpoint, pids: frozenset[int]) -> str | None:
