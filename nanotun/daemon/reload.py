@@ -261,8 +261,7 @@ class Live:
     def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that stop the old configuration's parts; flows they connected go on."""
         if before.owners is not None and before.owners is not current.owners:
-            successor = None if current.owners is None else current.owners.established
-            yield partial(before.owners.established.handOver, successor)
+            yield partial(before.owners.handOver, current.owners)
             yield before.owners.stop
         yield partial(self._disown, before.upstreams)
 

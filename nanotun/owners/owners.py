@@ -122,6 +122,16 @@ class Owners:
         self._sockets.close()
         self._trouble.stop()
 
+    def handOver(self, successor: Owners | None) -> None:
+        """
+        Leave everything to the owners of another configuration: nothing is decided by a guess
+        because of a reload.
+
+        @param successor: started; L{None} if no rule is about processes any more.
+        """
+        self.established.handOver(None if successor is None else successor.established)
+        self._waiting.handOver((lambda flow: None) if successor is None else successor.ownerOf)
+
     def ownerOf(self, flow: Flow) -> Owner | Deferred[Owner | None] | None:
         """See L{IOwners.ownerOf}."""
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from nanotun.flow import Flow, Owner
@@ -39,6 +39,10 @@ Attempt: TypeAlias = Callable[[Flow, bool], Owner | None]
 
 #: See L{nanotun.owners.lookup.OwnerLookup.sweep}.
 Sweep: TypeAlias = Callable[[frozenset[int], Callable[[], object]], bool]
+
+
+#: See L{nanotun.interfaces.IOwners.ownerOf}.
+Ask: TypeAlias = "Callable[[Flow], Owner | Deferred[Owner | None] | None]"
 
 
 class _WaitingFlow(NamedTuple):
@@ -80,6 +84,8 @@ class WaitingFlows:
         self._sweep = sweep
         self._timer = Timer(clock, self._lookUp)
         self._flows: dict[Deferred[Owner | None], _WaitingFlow] = {}
+        # What others do for those that were handed over.
+        self._elsewhere: dict[Deferred[Owner | None], Deferred[Owner | None]] = {}
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -103,6 +109,26 @@ class WaitingFlows:
             self._timer.start(ROUND_INTERVAL)
         return waiting
 
+    def handOver(self, ask: Ask) -> None:
+        """Leave all flows that wait to somebody else, who finds their owners."""
+        flows, self._flows = self._flows, {}
+        for waiting, held in flows.items():
+            # It may have been cancelled by what an earlier answer led to.
+            if waiting.called:
+                continue
+            answer = ask(held.flow)
+            if isinstance(answer, Deferred):
+                self._elsewhere[waiting] = answer
+                answer.addCallbacks(
+                    self._found, lambda reason: reason.trap(CancelledError), (waiting,)
+                )
+            else:
+                waiting.callback(answer)
+
+    def _found(self, owner: Owner | None, waiting: Deferred[Owner | None]) -> None:
+        del self._elsewhere[waiting]
+        waiting.callback(owner)
+
     def stop(self) -> None:
         """Make the last attempt for each flow at once."""
         self._timer.cancel()
@@ -113,6 +139,9 @@ class WaitingFlows:
 
     def _forget(self, waiting: Deferred[Owner | None]) -> None:
         self._flows.pop(waiting, None)
+        elsewhere = self._elsewhere.pop(waiting, None)
+        if elsewhere is not None:
+            elsewhere.cancel()
 
     def _lookUp(self) -> None:
         deadline = self._spent() + LOOKUP_LIMIT

@@ -54,7 +54,6 @@ class FakeOwners:
         self.options = options
         self.state = "made"
         self.hops = FakeHops()
-        self.established = self
         self.successors: list[FakeOwners | None] = []
 
     def handOver(self, successor: FakeOwners | None) -> None:

@@ -254,6 +254,45 @@ class LocalWaitingTests(OwnersCase):
         self.clock.advance(ROUND_INTERVAL)
         self.assertIsNotNone(self.successResultOf(owner))
 
+    def twoOwners(self) -> tuple[Owners, Owners]:
+        """Those before a reload and after it; each has sockets of its own, which stay open."""
+        self.patch(self.sockets, "close", lambda: None)
+        return self.owners(""), self.owners("")
+
+    def test_handOver(self) -> None:
+        """
+        At a reload flows go on waiting for the new owners, and none is guessed; one that its app
+        gives up meanwhile is forgotten.
+        """
+        before, after = self.twoOwners()
+        with self.slow(before):
+            flows = [self.flow(number) for number in range(3)]
+            first, second, third = (self.wait(before, flow) for flow in flows)
+        with self.slow(after):
+            before.handOver(after)
+            before.stop()
+            third.cancel()
+            self.failureResultOf(third, CancelledError)
+            self.assertEqual((before.waiting, after.waiting, before.misses), (0, 2, 0))
+            for owner in (first, second):
+                self.assertNoResult(owner)
+        self.clock.advance(ROUND_INTERVAL)
+        self.finish()
+        self.assertNotIn(None, [self.successResultOf(owner) for owner in (first, second)])
+
+    def test_handOverAtOnce(self) -> None:
+        """What the new owners know at once is decided at once, and so is all without any."""
+        before, after = self.twoOwners()
+        with self.slow(before):
+            flow = self.flow(1)
+            owner = self.wait(before, flow)
+            before.handOver(after)
+            self.assertEqual(self.successResultOf(owner), after.ownerOf(flow))
+            owner = self.wait(before, self.flow(2))
+            before.handOver(None)
+            self.assertIsNone(self.successResultOf(owner))
+        before.stop()
+
     def test_unlimited(self) -> None:
         """However many flows wait, none is guessed."""
         owners = self.owners("")
