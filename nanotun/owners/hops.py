@@ -6,6 +6,7 @@ the proxy again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Container
 from typing import Any
 
@@ -22,6 +23,10 @@ from nanotun.policy.rules import LOCAL_PROXY
 #: Seconds between two looks without a new listener: each opens some connections to the
 #: proxy.
 LOOK_INTERVAL = 5.0
+
+#: Seconds for which the start, or a reload, may be held up by proxies on this machine: each
+#: takes a third of a second at most.
+START_LIMIT = 0.5
 
 #: Hosts that are remembered as no proxies.
 CLEARED_LIMIT = 1024
@@ -76,14 +81,17 @@ class NextHops:
 
     def start(self) -> None:
         """
-        Look now, in less than a second: a connection that begins in the tunnel breaks if its
-        sender turns out to be a proxy later.
+        Look now: a connection that begins in the tunnel breaks if its sender turns out to be a
+        proxy later.  What takes longer than L{START_LIMIT} is left to a thread.
         """
         self._started = True
         self._began = self._clock.seconds()
+        endpoints = self._proxies.endpoints
         try:
-            results = self._probeAll(self._proxies.endpoints, self._pids)
+            results = self._probeAll(endpoints, self._pids, self._began + START_LIMIT)
             self._looked(results, self._listeners)
+            if len(results) < len(endpoints):
+                self.look()
         except OSError as error:
             self._failed(Failure(error))
 
@@ -165,8 +173,15 @@ class NextHops:
         self._cleared.add(host)
         return None
 
-    def _probeAll(self, endpoints: tuple[Endpoint, ...], pids: frozenset[int]) -> Results:
-        return {endpoint: self._probe(endpoint, pids) for endpoint in endpoints}
+    def _probeAll(
+        self, endpoints: tuple[Endpoint, ...], pids: frozenset[int], until: float = math.inf
+    ) -> Results:
+        results: Results = {}
+        for endpoint in endpoints:
+            if self._stopped or self._clock.seconds() > until:
+                break
+            results[endpoint] = self._probe(endpoint, pids)
+        return results
 
     @property
     def _isDue(self) -> bool:

@@ -219,6 +219,7 @@ class NextHopsTests(SynchronousTestCase):
         self.answers: dict[Endpoint, str | None] = {}
         self.asked: list[frozenset[int]] = []
         self.failure: OSError | None = None
+        self.takes = 0.0
         self.original: Flow | None = None
         self.told: list[frozenset[str]] = []
         self.urls = [f"socks5://{HERE}", "socks5://10.0.0.9:1080"]
@@ -250,6 +251,7 @@ class NextHopsTests(SynchronousTestCase):
         if self.failure is not None:
             raise self.failure
         self.asked.append(pids)
+        self.clock.advance(self.takes)
         return self.answers.get(endpoint, "")
 
     def inThread(self, look: Callable[[], Any]) -> Deferred[Any]:
@@ -305,6 +307,26 @@ class NextHopsTests(SynchronousTestCase):
         hops.notice(frozenset({5002}), frozenset({9}))
         self.finish()
         self.assertEqual(self.told, [{PROXY.host}, {"172.17.0.3"}, frozenset()])
+
+    def test_manyProxies(self) -> None:
+        """Many proxies do not hold up the start: those that are left are looked at in a thread."""
+        self.urls = [f"socks5://127.0.0.1:{port}" for port in range(1090, 1100)]
+        last = Endpoint("127.0.0.1", 1099)
+        self.answers[last] = PROXY.host
+        self.takes = 0.2
+        hops = self.started()
+        self.assertEqual((len(self.asked), hops.hops), (3, frozenset()))
+        self.finish()
+        self.assertEqual((len(self.asked), hops.hops), (13, {PROXY.host}))
+
+    def test_stopped(self) -> None:
+        """The stop does not wait for proxies that are still to be looked at."""
+        hops = self.started()
+        hops.look()
+        hops.stop()
+        self.asked.clear()
+        self.finish()
+        self.assertEqual(self.asked, [])
 
     def test_unclear(self) -> None:
         """As long as it is not clear, the last answer stays."""
