@@ -81,13 +81,14 @@ class Search:
 
     def reset(self, table: Table) -> None:
         """Begin anew after a scan."""
+        before = {*self._table.excluded, *self._newcomers.suspects}
         self._table = table
         self._newcomers.reset(table)
-        self._forget()
+        self._forget(not before.issuperset(table.excluded))
 
-    def _forget(self) -> None:
-        """Forget who has no socket: others may be excluded now."""
-        self.sweeps.forget()
+    def _forget(self, changed: bool) -> None:
+        """Forget who has no socket; see L{SweptSockets.forget}."""
+        self.sweeps.forget(changed)
         self._answers.clear()
 
     @property
@@ -232,7 +233,7 @@ class Search:
             process = self._processes.process(pid) if pid else None
             if process is not None and self._has(pid, listener.inode, deadline):
                 self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
-                self._forget()
+                self._forget(True)
                 settled.add(listener.inode)
         return settled
 
@@ -260,7 +261,7 @@ class Search:
             process = None if descriptor is None else self._processes.process(pid)
             if descriptor is not None and process is not None:
                 self._newcomers.adopt(Excluded(process, LOCAL_PROXY))
-                self._forget()
+                self._forget(True)
                 settled.add(self._processes.socketAt(pid, descriptor))
         return settled
 

@@ -27,9 +27,14 @@ class SweptSockets:
         self._places: Places = {}
         self._absent: dict[int, int] = {}
 
-    def forget(self) -> None:
-        """Forget which sockets no suspect has: others may be suspects now."""
-        self.version += 1
+    def forget(self, changed: bool) -> None:
+        """
+        Forget which sockets no suspect has: processes hand sockets over.
+
+        @param changed: whether others may be suspects now, so that a sweep that is under way
+            has not searched them all.
+        """
+        self.version += changed
         self._absent.clear()
 
     def take(self, inodes: Collection[int], places: Places, version: int) -> None:

@@ -35,7 +35,7 @@ class SweptTests(SynchronousTestCase):
     def test_changed(self) -> None:
         """Once others are suspects, it is not known any more who has no socket."""
         self.swept.take((700,), {}, 0)
-        self.swept.forget()
+        self.swept.forget(True)
         self.assertEqual(self.swept.absences(700), 0)
         self.swept.take((700,), {701: (60, 3)}, 0)
         self.assertEqual(self.swept.absences(700), 0)

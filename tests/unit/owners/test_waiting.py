@@ -233,6 +233,26 @@ class LocalWaitingTests(OwnersCase):
         assert found is not None
         self.assertEqual(found.excluded, "curl")
 
+    def test_unchanged(self) -> None:
+        """
+        A scan that finds nobody else during a sweep does not make it vain: on a machine where
+        sweeps take longer than scans, flows would wait for ever.
+        """
+        owners = self.owners("curl")
+        self.processes.spawn(70, "/usr/bin/wget")
+        self.clock.advance(REFRESH)
+        self.finish()
+        with self.slow(owners):
+            owner = self.wait(owners, self.flow(1, 70))
+            self.clock.advance(ROUND_INTERVAL)
+            _, swept = self.scans.pop()
+            self.clock.advance(REFRESH)
+            self.finish()
+        swept.callback({})
+        found = self.successResultOf(owner)
+        assert found is not None
+        self.assertEqual(found.excluded, "")
+
     def test_brief(self) -> None:
         """While flows wait for a sweep, no long search is made for another one."""
         owners = self.owners("")
