@@ -242,13 +242,13 @@ class LocalWaitingTests(OwnersCase):
         self.processes.spawn(70, "/usr/bin/wget")
         self.clock.advance(REFRESH)
         self.finish()
-        with self.slow(owners):
+        with mock.patch.object(owners._lookup._search, "_among", side_effect=OutOfTime):
             owner = self.wait(owners, self.flow(1, 70))
             self.clock.advance(ROUND_INTERVAL)
             _, swept = self.scans.pop()
             self.clock.advance(REFRESH)
             self.finish()
-        swept.callback({})
+            swept.callback({})
         found = self.successResultOf(owner)
         assert found is not None
         self.assertEqual(found.excluded, "")
