@@ -15,6 +15,8 @@ What a change means::
     has left                        peer
     the machine has slept           as for another way, and all associations end: their relays
                                     have forgotten them
+    another VPN takes the default   the log says how it is treated
+    route
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from zope.interface import implementer
 from nanotun.addresses import SOCKET_MARK, isAddress
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
+from nanotun.daemon.vpnwatch import VpnWatch
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
 from nanotun.linux.departed import GONE_FOR, Departed
@@ -88,6 +91,7 @@ class NetworkWatch:
         has access to.
     @param ways: see L{waysOut}.
     @param followers: called in this order when there is another way out; see the module.
+    @param vpn: looks for other VPNs; L{None} where no packet of theirs arrives.
     @param sinceBoot: see L{sinceBoot}.
     """
 
@@ -103,6 +107,7 @@ class NetworkWatch:
         ways: Callable[[], Iterable[object]],
         associations: Movable,
         followers: Iterable[Callable[[], object]],
+        vpn: VpnWatch | None = None,
         departed: Departed | None = None,
         makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
         sinceBoot: Callable[[], float] = sinceBoot,
@@ -111,6 +116,7 @@ class NetworkWatch:
         self._readWays = ways
         self._associations = associations
         self._followers = tuple(followers)
+        self._vpn = vpn
         self._departed = Departed(clock.seconds) if departed is None else departed
         self._makeSources = makeSources
         self._sinceBoot = sinceBoot
@@ -119,7 +125,8 @@ class NetworkWatch:
         self._loop = LoopingCall(self._check)
         self._loop.clock = clock
         self._ways: frozenset[object] = frozenset()
-        self._heard = False
+        # What has not been acted upon yet, as the kernel may not have answered.
+        self._heard = self._slept = False
         self._lookedAt = 0.0
 
     def start(self) -> None:
@@ -139,6 +146,8 @@ class NetworkWatch:
             self._ways = frozenset(self._readWays())
         except OSError as error:
             self._cannotLook(error)
+        if self._vpn is not None:
+            self._try(self._vpn.look)
         self._loop.start(CHECK, now=False)
 
     def stop(self) -> None:
@@ -152,6 +161,8 @@ class NetworkWatch:
 
     def _heardOf(self) -> None:
         """The kernel says that something has changed."""
+        if self._vpn is not None:
+            self._vpn.forget()
         if self._device is not None:
             # At once, because nothing gets through without it.
             self._device.look()
@@ -164,32 +175,40 @@ class NetworkWatch:
             self._settled()
 
     def _settled(self) -> None:
-        heard, self._heard = self._heard, False
+        if self._device is not None:
+            self._try(self._device.lookClosely)
+        self._try(self._look)
+        if self._vpn is not None:
+            self._try(self._vpn.look)
+        if self._departed.waits and self._loop.running:
+            self._settle.start(GONE_FOR)
+
+    def _try(self, look: Callable[[], None]) -> None:
+        """Look; what goes wrong in one look keeps no other from being made."""
         try:
-            if self._device is not None:
-                self._device.lookClosely()
-            self._look(heard)
+            look()
         except OSError as error:
             self._cannotLook(error)
         except Exception:
             self._log.failure("Looking at the network failed: internal error")
-        if self._departed.waits and self._loop.running:
-            self._settle.start(GONE_FOR)
 
-    def _look(self, heard: bool) -> None:
-        slept = self._hasSlept()
+    def _look(self) -> None:
+        self._slept = self._hasSlept() or self._slept
         self._departed.look()
         ways = frozenset(self._readWays())
+        slept, self._slept = self._slept, False
         # While there is no way out, nothing can be done; and it may be the old one that returns.
         another = slept or (bool(ways) and ways != self._ways)
         self._ways = ways
+        self._heard = self._heard or another
         if another:
             for follow in self._followers:
                 follow()
         if slept:
             self._associations.networkMoved(lambda route: True, True)
-        elif another or heard:
+        elif self._heard:
             self._associations.networkMoved(self._makeSources().moved, another)
+        self._heard = False
 
     def _hasSlept(self) -> bool:
         now = self._sinceBoot()

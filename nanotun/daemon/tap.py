@@ -228,10 +228,10 @@ def makeService(options: Options) -> IService:
         live.waysOut,
         router.associations,
         followers if routes is None else (*followers, routes.networkMoved),
+        vpn,
     )
     # The watch is stopped after the routes: without them nothing needs it.
-    besides = () if vpn is None else (vpn,)
-    after = (watch, *routing, *besides, control, notifier)
+    after = (watch, *routing, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),

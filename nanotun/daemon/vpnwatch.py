@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from nanotun.config.settings import Settings
-from nanotun.errors import RoutingError
 from nanotun.flow import Flow
-from nanotun.interfaces import IPart
 from nanotun.linux.fulltunnel import FullTunnel, hasServerRoute
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.linux.network import TABLE_MAIN, Link, links, routes
@@ -32,11 +27,8 @@ from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.tunnels import TunnelOwners
 from nanotun.owners.values import Process
 from nanotun.policy.judge import Carrier
-from nanotun.routing.follower import CHECK, SETTLE
-from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import vpnMarks
 from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
-from nanotun.timer import Timer
 
 
 def serverIsRouted() -> bool:
@@ -61,23 +53,17 @@ class Surroundings(NamedTuple):
     serverIsRouted: Callable[[], bool]
 
 
-@implementer(IPart)
 class VpnWatch:
     """
-    See the module.
+    See the module.  L{nanotun.daemon.networkwatch.NetworkWatch} says when to look.
 
-    @param makeMonitor: makes a monitor from the function that it calls.
     @param forget: makes others forget routes; called when something has changed.
     """
-
-    name = "the look for other VPNs"
 
     _log = Logger()
 
     def __init__(
         self,
-        clock: Any,
-        makeMonitor: Callable[[Callable[[], None]], NetworkMonitor],
         tunnel: FullTunnel,
         owners: TunnelOwners,
         forget: Callable[[], None],
@@ -87,10 +73,6 @@ class VpnWatch:
         self._owners = owners
         self._forget = forget
         self._surroundings = surroundings
-        self._monitor = makeMonitor(self._heard)
-        self._settle = Timer(clock, self._look)
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = clock
         self._seen = ""
 
     def carrier(self, flow: Flow) -> Carrier | Deferred[Carrier | None] | None:
@@ -109,31 +91,16 @@ class VpnWatch:
             return owner.addCallback(lambda found: found and Carrier(found, device))
         return None if owner is None else Carrier(owner, device)
 
-    def start(self) -> None:
-        """See L{IPart.start}."""
-        # Without it there is still a look every few seconds.
-        with suppress(RoutingError):
-            self._monitor.start()
-        self._loop.start(CHECK)
-
-    def stop(self) -> None:
-        """See L{IPart.stop}."""
-        self._monitor.stop()
-        self._settle.cancel()
-        if self._loop.running:
-            self._loop.stop()
-
-    def _heard(self) -> None:
+    def forget(self) -> None:
         """
         Something has changed.  The VPN's first packet may come right after its routes, so what
         was known of them is of no use from now on.
         """
         self._forget()
         self._tunnel.forget()
-        if not self._settle.active and self._loop.running:
-            self._settle.start(SETTLE)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Say so if a VPN has taken the default route, or has it no longer."""
         link = self._tunnel.current()
         name = "" if link is None else link.name
         if name == self._seen:
@@ -207,8 +174,6 @@ def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWa
         return deferToThreadPool(reactor, reactor.getThreadPool(), function)
 
     return VpnWatch(
-        reactor,
-        lambda changed: NetworkMonitor(reactor, changed),
         FullTunnel(marked.interfaceTo, (SOMEWHERE4, SOMEWHERE6), settings.tunName, reactor.seconds),
         TunnelOwners(KernelSockets(settings.tunName), ProcProcesses(), inThread, reactor.seconds),
         marked.forget,

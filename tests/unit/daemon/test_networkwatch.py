@@ -71,6 +71,28 @@ class FakeDevice:
         self.calls.append("closely")
 
 
+class FakeVpn:
+    """
+    Notes the calls.
+
+    @ivar refuses: raised by L{look}, if set.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.refuses: Exception | None = None
+
+    def forget(self) -> None:
+        """Note it."""
+        self.calls.append("forget")
+
+    def look(self) -> None:
+        """Note it."""
+        self.calls.append("look")
+        if self.refuses is not None:
+            raise self.refuses
+
+
 class FakeDeparted:
     """Says what a test wants."""
 
@@ -99,13 +121,20 @@ class FakeSources:
 
 
 class FakeAssociations:
-    """Notes which legs it would end, and whether dials are opened anew."""
+    """
+    Notes which legs it would end, and whether dials are opened anew.
+
+    @ivar refuses: raised instead, if set.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[bool, bool, bool]] = []
+        self.refuses: OSError | None = None
 
     def networkMoved(self, moved: Callable[[LegRoute], bool], dials: bool) -> None:
         """Note it."""
+        if self.refuses is not None:
+            raise self.refuses
         self.calls.append((moved(STALE), moved(WELL), dials))
 
 
@@ -118,6 +147,7 @@ class NetworkWatchCase(SynchronousTestCase):
         self.clock = Clock()
         self.device = FakeDevice()
         self.departed = FakeDeparted()
+        self.vpn = FakeVpn()
         self.associations = FakeAssociations()
         self.ways: tuple[str, ...] = ("up0",)
         self.moves = 0
@@ -143,6 +173,7 @@ class NetworkWatchCase(SynchronousTestCase):
             lambda: self.ways,
             self.associations,
             (self.moved,),
+            self.vpn,  # type: ignore[arg-type]
             self.departed,  # type: ignore[arg-type]
             FakeSources,  # type: ignore[arg-type]
             lambda: self.clock.seconds() + self.ahead,
@@ -288,6 +319,54 @@ class MoveTests(NetworkWatchCase):
         self.departed.refuses = None
         self.change()
         self.assertEqual(self.moves, 1)
+
+    def test_nothingForgotten(self) -> None:
+        """What the kernel kept from being done after a change or a sleep is done later."""
+        silent = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        self.departed.refuses = silent
+        self.change()
+        self.departed.refuses = None
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, self.associations.calls), (0, [(True, False, False)]))
+        self.associations.refuses = silent
+        self.ways = ("up1",)
+        self.clock.advance(CHECK)
+        self.associations.refuses = None
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, self.associations.calls[1:]), (1, [(True, False, False)]))
+        self.departed.refuses = silent
+        self.ahead = 3600.0
+        self.clock.advance(CHECK)
+        self.assertEqual(self.moves, 1)
+        self.departed.refuses = None
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, self.associations.calls[2:]), (2, [(True, True, True)]))
+        self.clock.advance(CHECK)
+        self.assertEqual((self.moves, len(self.associations.calls)), (2, 3))
+
+
+class VpnTests(NetworkWatchCase):
+    """When other VPNs are looked for."""
+
+    def test_looks(self) -> None:
+        """At the start, after changes, and every few seconds; routes are forgotten at once."""
+        self.watch.start()
+        self.assertEqual(self.vpn.calls, ["look"])
+        self.monitor.changed()
+        self.assertEqual(self.vpn.calls[1:], ["forget"])
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.vpn.calls[2:], ["look"])
+        self.clock.advance(CHECK)
+        self.assertEqual(self.vpn.calls[3:], ["look"])
+
+    def test_bug(self) -> None:
+        """Neither a silent kernel nor a bug in one look keeps the others from being made."""
+        self.departed.refuses = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        self.vpn.refuses = ZeroDivisionError()
+        self.watch.start()
+        self.clock.pump([CHECK] * 2)
+        self.assertEqual(self.vpn.calls, ["look"] * 3)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
 
 
 class WaysTests(SynchronousTestCase):

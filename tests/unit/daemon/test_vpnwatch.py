@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from nanotun.daemon.vpnwatch import Surroundings, VpnWatch, serverIsRouted
-from nanotun.errors import RoutingError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
-from nanotun.interfaces import IPart
 from nanotun.linux.network import Link
 from nanotun.owners.values import Process
 from nanotun.policy.judge import Carrier
-from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.testing.owners import FakeProcesses
-from tests.unit.routing.routing_cases import FakeMonitor
 
 TUNV = Link(2, "tunv", "tun", 1500, True)
 FLOW = Flow(1, Protocol.UDP, Endpoint("198.18.0.2", 5), Endpoint("45.45.45.2", 1194))
@@ -76,15 +70,12 @@ class VpnWatchTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make what the tests use."""
-        self.clock = Clock()
         self.tunnel = FakeTunnel()
         self.owners = FakeTunnelOwners()
         self.marks: list[int] = []
         self.routed = True
         self.forgotten: list[int] = []
         self.watch = VpnWatch(
-            self.clock,
-            self.makeMonitor,
             self.tunnel,  # type: ignore[arg-type]
             self.owners,  # type: ignore[arg-type]
             lambda: self.forgotten.append(1),
@@ -96,11 +87,6 @@ class VpnWatchTests(SynchronousTestCase):
         processes.spawn(123, "/usr/sbin/openvpn")
         self.openvpn = processes.table[123]
 
-    def makeMonitor(self, changed: Any) -> FakeMonitor:
-        """The kernel's messages."""
-        self.monitor = FakeMonitor(changed)
-        return self.monitor
-
     def said(self) -> list[str]:
         """What was logged since the last call."""
         events, self.events[:] = list(self.events), []
@@ -109,23 +95,11 @@ class VpnWatchTests(SynchronousTestCase):
     def appears(self, link: Link = TUNV) -> list[str]:
         """A VPN takes the default route; returns what was logged."""
         self.tunnel.link = link
-        self.monitor.changed()
-        self.clock.advance(SETTLE)
+        self.watch.look()
         return self.said()
-
-    def test_life(self) -> None:
-        """It is a part, which listens, and leaves nothing behind."""
-        verifyObject(IPart, self.watch)
-        self.watch.start()
-        self.assertTrue(self.monitor.listening)
-        self.monitor.changed()
-        self.watch.stop()
-        self.assertFalse(self.monitor.listening)
-        self.assertEqual((self.clock.getDelayedCalls(), self.said()), ([], []))
 
     def test_process(self) -> None:
         """A VPN whose process has a route to its server is named, once, and so is its end."""
-        self.watch.start()
         self.owners.found = succeed([self.openvpn])
         self.assertEqual(
             self.appears(),
@@ -134,22 +108,14 @@ class VpnWatchTests(SynchronousTestCase):
                 "packets of openvpn (pid 123) itself go past nanotun."
             ],
         )
-        self.clock.advance(CHECK)
+        self.watch.look()
         self.assertEqual(self.said(), [])
         self.tunnel.link = None
-        self.clock.advance(CHECK)
+        self.watch.look()
         self.assertEqual(self.said(), ["info The VPN tunv no longer has the default route."])
-
-    def test_atTheStart(self) -> None:
-        """A VPN that is there before nanotun is named at the start."""
-        self.tunnel.link = TUNV
-        self.owners.found = succeed([self.openvpn])
-        self.watch.start()
-        self.assertEqual(len(self.said()), 1)
 
     def test_mark(self) -> None:
         """A VPN with a mark is recognised by that."""
-        self.watch.start()
         self.marks = [0xCA6C]
         self.assertEqual(
             self.appears(TUNV._replace(kind="wireguard")),
@@ -161,7 +127,6 @@ class VpnWatchTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """For any other VPN the line that is to be written is in the log."""
-        self.watch.start()
         self.routed = False
         self.owners.found = succeed([self.openvpn])
         self.assertEqual(
@@ -180,33 +145,19 @@ class VpnWatchTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """Nothing is said of a VPN that has gone while its process was looked for."""
-        self.watch.start()
         late: Deferred[list[Process]] = Deferred()
         self.owners.found = late
         self.assertEqual(self.appears(), [])
         self.tunnel.link = None
-        self.clock.advance(CHECK)
+        self.watch.look()
         self.said()
         late.callback([self.openvpn])
         self.assertEqual(self.said(), [])
 
     def test_forgets(self) -> None:
-        """At each of the kernel's messages what was known of routes is forgotten, at once."""
-        self.watch.start()
-        self.monitor.changed()
+        """After a change what was known of routes is forgotten."""
+        self.watch.forget()
         self.assertEqual((self.forgotten, self.tunnel.forgotten), ([1], 1))
-
-    def test_deaf(self) -> None:
-        """Without the kernel's messages there is still a look every few seconds."""
-
-        def refuse() -> None:
-            raise RoutingError("no")
-
-        self.patch(self.monitor, "start", refuse)
-        self.watch.start()
-        self.tunnel.link = TUNV
-        self.clock.advance(CHECK)
-        self.assertEqual(len(self.said()), 1)
 
     def test_carrier(self) -> None:
         """A flow to the VPN's server is asked about, and only if the VPN has a process."""
