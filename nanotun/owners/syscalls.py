@@ -7,11 +7,13 @@ bpf(2), whose Python packages need a compiler.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import platform
+import resource
 import socket
 import struct
 import sys
@@ -95,7 +97,13 @@ class LinuxBpf:
         """See L{nanotun.owners.recorder.BpfCalls.makeArray}."""
         key = 4
         attributes = struct.pack("=5I", _BPF_MAP_TYPE_ARRAY, key, size, count, _BPF_F_MMAPABLE)
-        return _bpf(_BPF_MAP_CREATE, attributes)
+        try:
+            return _bpf(_BPF_MAP_CREATE, attributes)
+        except PermissionError:
+            # Perhaps because Linux before 5.11 counts it as locked memory, of which even root
+            # has 64 KiB outside of a unit.
+            _allowLocked(2 * size * count)
+            return _bpf(_BPF_MAP_CREATE, attributes)
 
     def mapArray(self, array: int, length: int) -> mmap.mmap:
         """See L{nanotun.owners.recorder.BpfCalls.mapArray}."""
@@ -123,6 +131,16 @@ class LinuxBpf:
         """See L{nanotun.owners.recorder.BpfCalls.attach}."""
         attributes = struct.pack("=4I", program, group, _BPF_CGROUP_INET_SOCK_CREATE, 0)
         return _bpf(_BPF_LINK_CREATE, attributes)
+
+
+def _allowLocked(more: int) -> None:
+    """Let this process lock so many bytes more than now, if it may."""
+    limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if resource.RLIM_INFINITY not in limits:
+        soft, hard = limits
+        with contextlib.suppress(OSError, ValueError):
+            raised = soft + more
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (raised, max(raised, hard)))
 
 
 def _bpf(command: int, attributes: bytes) -> int:
