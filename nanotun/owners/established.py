@@ -137,8 +137,8 @@ class Established:
             return
         self._told = error.errno
         self._log.info(
-            "Connections of excluded processes that are open already may end now ({error}): to "
-            "keep them takes Linux 5.6 and CAP_SYS_PTRACE.",
+            "Connections of excluded processes that are open already may end now ({error}): "
+            "keeping them takes Linux 5.6 and CAP_SYS_PTRACE.",
             error=error.strerror,
         )
 

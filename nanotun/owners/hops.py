@@ -138,7 +138,8 @@ class NextHops:
             self._began = self._clock.seconds()
             pids = self._pids
             looked = self._inThread(lambda: self._probeAll(endpoints, pids))
-            looked.addCallbacks(self._looked, self._failed, callbackArgs=(self._listeners,))
+            looked.addCallback(self._looked, self._listeners)
+            looked.addErrback(self._failed)
 
     def stop(self) -> None:
         """Look no more.  Does not wait for the end of a look that is under way."""

@@ -118,8 +118,9 @@ class Recorder:
             self.stop()
             self._log.info(
                 "New sockets cannot be recorded ({error}), so where a rule is about processes, "
-                "each connection's is searched for, which takes longer on a busy machine; Linux "
-                "5.8 or newer, root and a visible control group hierarchy are needed.",
+                "nanotun has to search for that of each connection, which takes longer on a busy "
+                "machine; the record needs Linux 5.8 or newer, root and a visible control group "
+                "hierarchy.",
                 error=error.strerror or str(error),
             )
 

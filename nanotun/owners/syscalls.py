@@ -135,10 +135,10 @@ class LinuxBpf:
 
 def _allowLocked(more: int) -> None:
     """Let this process lock so many bytes more than now, if it may."""
-    limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if resource.RLIM_INFINITY not in limits:
-        soft, hard = limits
-        with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError):
+        limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        if resource.RLIM_INFINITY not in limits:
+            soft, hard = limits
             raised = soft + more
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (raised, max(raised, hard)))
 

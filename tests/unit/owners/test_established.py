@@ -139,7 +139,7 @@ class EstablishedTests(ProcessesCase):
         inode = self.socket(22, "192.0.2.1")
         self.assertEqual(self.keep(), [inode])
         self.assertEqual(len(self.lines), 2)
-        self.assertIn("(Operation not permitted): to keep them takes Linux 5.6", self.lines[0])
+        self.assertIn("(Operation not permitted): keeping them takes Linux 5.6", self.lines[0])
         self.sockets.open = [each for each in self.sockets.open if each.found.inode != inode]
         self.keep()
         self.assertEqual(self.lines, [])

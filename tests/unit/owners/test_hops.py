@@ -470,6 +470,17 @@ class NextHopsTests(SynchronousTestCase):
         self.finish()
         self.assertEqual(self.told, [{PROXY.host}])
 
+    def test_mistake(self) -> None:
+        """An internal error in who is told is logged, and the next occasion tries again."""
+        hops = self.started()
+        self.patch(hops, "_changed", lambda hosts: 1 // 0)
+        self.answers[HERE] = PROXY.host
+        hops.look()
+        self.finish()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        hops.notice(frozenset({5000}), frozenset({7}))
+        self.assertEqual(len(self.looks), 1)
+
     def test_stop(self) -> None:
         """A look under way at the stop changes nothing, and no flow waits for it."""
         self.answers[HERE] = PROXY.host
