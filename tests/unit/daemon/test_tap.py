@@ -129,6 +129,20 @@ class MakeServiceTests(SynchronousTestCase):
             if isinstance(each, OlderConnections):
                 each.start()
 
+    def test_watch(self) -> None:
+        """
+        All that depends on the network hears when it has moved, the routes last; and the loss of
+        the device is the service's.
+        """
+        for arguments in ((), ("--auto-route",)):
+            tunnel = self.tunnel(self.options("direct://", *arguments))
+            (live,) = (part for part in tunnel.parts.before if isinstance(part, Live))
+            (watch,) = (part for part in tunnel.parts.after if isinstance(part, NetworkWatch))
+            routes = [part for part in tunnel.parts.after if isinstance(part, Routes)]
+            followers = [cast(Any, tunnel.parts.gateway), live, *routes]
+            self.assertEqual(watch._followers, tuple(each.networkMoved for each in followers))
+            self.assertEqual(cast(Any, watch._device)._lost, tunnel._loss.report)
+
     def tunnel(self, options: Options) -> NanotunService:
         """The service that contains the tunnel."""
         return next(s for s in cast(Any, makeService(options)) if type(s) is NanotunService)
