@@ -26,6 +26,8 @@ class Reconciler:
 
     @ivar applied: the changes in force.
     @ivar host: the machine as it was at the last L{reconcile}; L{None} before.
+    @ivar outlook: what was the same at two of them if the network has not changed: the plan,
+        and the links to the Internet.  Containers come and go without changing it.
     @param kernel: told to forget before each L{reconcile}.
     @param firewall: makes the changes that come before the rules that catch traffic; its
         arguments are whether they have to outlive a crash, and the machine.
@@ -48,6 +50,7 @@ class Reconciler:
     ) -> None:
         self.applied = applied
         self.host: Host | None = None
+        self.outlook: object = None
         self._wishes = wishes
         self._kernel = kernel
         self._reader = reader
@@ -137,6 +140,8 @@ class Reconciler:
         _, missing = applied.reconcile(wanted, wishes.killSwitch)
         self._notePlace(host)
         self.host = host
+        links = [each for each in host.interfaces if each.gateways]
+        self.outlook = first, last, links, host.uplinks
         return missing
 
     def _notePlace(self, host: Host) -> None:

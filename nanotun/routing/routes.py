@@ -216,7 +216,7 @@ class Routes:
         """
         if not self._active:
             return False
-        before = self._reconciler.host
+        before = self._reconciler.outlook
         missing = self._reconcile()
         if missing:
             self._log.info(
@@ -224,7 +224,7 @@ class Routes:
                 "back.",
                 count=missing,
             )
-        if self._reconciler.host != before:
+        if self._reconciler.outlook != before:
             self._log.info("The network has changed; the routes follow.")
             self._networkChanged()
             self._refresh()

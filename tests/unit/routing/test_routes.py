@@ -333,6 +333,23 @@ class RoutesTests(RoutesCase):
         self.assertNotIn("203.0.113.0/24", [rule.to for rule in self.kernel.rules()])
         routes.stop()
 
+    def test_containers(self) -> None:
+        """Links that come and go without an effect on the plan are no change of the network."""
+        routes = self.routes(killSwitch=True)
+        routes.start()
+        self.addresses = ["9.9.9.7"]
+        for count in range(3):
+            veth = Interface(f"veth{count}", (f"172.{count + 17}.0.0/16",))
+            self.kernel.devices[veth.name] = veth
+            self.monitor.changed()
+            self.clock.advance(SETTLE)
+        self.assertEqual((self.networks, self.proxies()), (0, ["9.9.9.9/32"]))
+        for leading in (("up0",), ()):
+            self.kernel.leading = leading
+            self.clock.advance(CHECK)
+        self.assertEqual(self.networks, 2)
+        routes.stop()
+
     def test_proxyMoves(self) -> None:
         """A proxy's name and SSH's ports are refreshed periodically; old ports are kept."""
         routes = self.routes()
