@@ -163,8 +163,10 @@ class HostReader:
                 tunnelHasIPv6 = any(":" in network for network in each.networks)
             else:
                 others.append(each._replace(rpFilter=rpFilter(each.name)))
-        # A device that is an uplink would let everything past.
-        leading = {each.name for each in others if each.gateways}
+        # A device that is an uplink would let everything past; one below another VPN, too, as
+        # soon as the VPN ends.
+        leading = {each.name for each in others if each.gateways or each.answers}
+        leading.update(uplinks)
         unclear |= {each.priority for each in earlier if each.device in leading}
         return Host(
             interfaces=tuple(others),

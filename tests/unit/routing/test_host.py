@@ -139,6 +139,17 @@ class ReaderTests(RoutingCase):
         self.assertEqual((self.read().earlier, self.read().unclear), ((), ()))
         self.assertEqual(self.read().first, 7200)
 
+    def test_earlierBelowVpn(self) -> None:
+        """What lets everything past by a link below another VPN does not pass a kill switch."""
+        self.kernel.leading = ("up1", "up2")
+        for name in ("up1", "up3"):
+            self.kernel.devices[name] = Interface(name, answers=name == "up3")
+        found = tuple(Earlier(4, 5280 + number, device=f"up{number}") for number in (1, 2, 3))
+        self.kernel.foreign = Others((*found, Earlier(4, 5284, device="docker0")))
+        host = self.read(killSwitch=True)
+        self.assertEqual(host.unclear, (5281, 5282, 5283))
+        self.assertEqual([each.device for each in host.earlier], ["docker0"])
+
     def test_marks(self) -> None:
         """Other VPNs' marks are read with and without a kill switch, and asked about."""
         marks = Mark(4, 0xCA6C), Mark(6, 0xCA6C), Mark(4, 5, 0xF)
