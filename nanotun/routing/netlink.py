@@ -37,6 +37,7 @@ from nanotun.routing.others import (
     firstAmong,
     markOf,
     priorityOf,
+    takesAll,
 )
 from nanotun.routing.values import (
     PROTOCOL,
@@ -267,12 +268,7 @@ class NetlinkRoutes:
             return list(dict.fromkeys(found))
 
         def leadsAway(family: int, table: int) -> bool:
-            tunnels = {link.name for link in links() if link.kind in TUNNELS}
-            # Two routes of length 1 are the usual trick to override a default route.
-            return any(
-                each.link in tunnels and each.network.prefixlen <= 1
-                for each in routes(family, table, names)
-            )
+            return takesAll(routes(family, table, names), links())
 
         found: list[Earlier] = []
         unclear: list[int] = []

@@ -5,9 +5,10 @@ What the routing rules of other programs mean for ours, from pyroute2's messages
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from nanotun.linux.network import KernelRoute, Link
 from nanotun.routing.values import FIRST, FLOOR, LAST, PROTOCOL, Earlier, Mark
 
 #: FR_ACT_TO_TBL, FR_ACT_GOTO and FIB_RULE_INVERT of linux/fib_rules.h.
@@ -35,6 +36,10 @@ _NOTHING_SUPPRESSED = {"FRA_SUPPRESS_PREFIXLEN": WHOLE, "FRA_SUPPRESS_IFGROUP": 
 
 #: VPNs whose own packets get past; the kernel tries their rules one by one for each packet.
 MARKS_LIMIT = 8
+
+#: IFLA_INFO_KIND of the devices of VPNs that may mark their packets.  One of another kind, such
+#: as PPPoE's, may be one of several uplinks, and a mark then says which packets take which.
+MARKING = ("wireguard", "tun", "ovpn")
 
 #: How many priorities our rules have.
 _BLOCK = LAST - FIRST + 1
@@ -109,13 +114,24 @@ def earlierOf(
     return [found._replace(device=each) for each in leads]
 
 
+def takesAll(routes: Iterable[KernelRoute], links: Iterable[Link]) -> bool:
+    """
+    Whether a routing table sends everything into the device of a VPN that may mark its packets.
+
+    @param routes: the table's.
+    @param links: all links.
+    """
+    devices = {link.name for link in links if link.kind in MARKING}
+    # Two routes of length 1 are the usual trick to override a default route.
+    return any(each.link in devices and each.network.prefixlen <= 1 for each in routes)
+
+
 def markOf(message: Any, leadsAway: Callable[[int, int], bool]) -> Mark | None:
     """
     The mark of a VPN's own packets, if this is the rule by which it takes all others, as those
     of wg-quick, NetworkManager and Mullvad do.
 
-    @param leadsAway: whether a routing table sends everything into a tunnel, by address family
-        and the table's number.
+    @param leadsAway: see L{takesAll}; by address family and the table's number.
     @return: L{None} if it is no such rule.
     """
     attributes = dict(message["attrs"])

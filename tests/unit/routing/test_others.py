@@ -4,11 +4,13 @@ Tests for L{nanotun.routing.others}; the kernel's part is in the end-to-end test
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.routing.others import earlierOf, firstAmong, markOf, priorityOf
+from nanotun.linux.network import TUNNELS, KernelRoute, Link
+from nanotun.routing.others import earlierOf, firstAmong, markOf, priorityOf, takesAll
 from nanotun.routing.values import FIRST, FLOOR, Earlier, Mark
 from tests.unit.routing.routing_cases import ruleMessageOf
 
@@ -157,3 +159,16 @@ class MarkTests(SynchronousTestCase):
         )
         for attributes in cases:
             self.assertIsNone(self.mark(**attributes), attributes)
+
+    def test_devices(self) -> None:
+        """
+        A VPN's device takes all by a default route or half of one; by which of several uplinks a
+        packet leaves, and with what mark, is the machine's own affair.
+        """
+        for kind in (*TUNNELS, ""):
+            for network in ("0.0.0.0/0", "128.0.0.0/1", "::/0", "10.0.0.0/8"):
+                links = Link(1, "eth0", "", 1500, True), Link(2, "t0", kind, 1500, True)
+                route = KernelRoute(51820, ip_network(network), "t0")
+                expected = kind in ("wireguard", "tun", "ovpn") and route.network.prefixlen < 8
+                self.assertIs(takesAll((route,), links), expected, (kind, network))
+                self.assertFalse(takesAll((route._replace(link="eth0"),), links))
