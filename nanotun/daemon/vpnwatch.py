@@ -19,9 +19,9 @@ from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
 from nanotun.flow import Flow
-from nanotun.linux.fulltunnel import FullTunnel, hasServerRoute
+from nanotun.linux.fulltunnel import FullTunnel, hasServerRoute, hasUplink
 from nanotun.linux.markedroute import MarkedRoute
-from nanotun.linux.network import TABLE_MAIN, Link, links, routes
+from nanotun.linux.network import TABLE_MAIN, KernelRoute, Link, links, routes
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.tunnels import TunnelOwners
@@ -31,14 +31,23 @@ from nanotun.routing.netlink import vpnMarks
 from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
 
 
-def serverIsRouted() -> bool:
+def mainRoutes() -> tuple[KernelRoute, ...]:
     """
-    See L{hasServerRoute}.
+    The routes of both families in the table C{main}.
 
     @raise OSError: the kernel does not answer.
     """
-    families = (socket.AF_INET, socket.AF_INET6)
-    return hasServerRoute(links(), (r for family in families for r in routes(family, TABLE_MAIN)))
+    return (*routes(socket.AF_INET, TABLE_MAIN), *routes(socket.AF_INET6, TABLE_MAIN))
+
+
+def serverIsRouted() -> bool:
+    """See L{hasServerRoute}; raises as L{mainRoutes}."""
+    return hasServerRoute(links(), mainRoutes())
+
+
+def uplinkIsBelow() -> bool:
+    """See L{hasUplink}; raises as L{mainRoutes}."""
+    return hasUplink(links(), mainRoutes())
 
 
 class Surroundings(NamedTuple):
@@ -47,10 +56,12 @@ class Surroundings(NamedTuple):
 
     @ivar marks: the marks of VPNs whose packets go past the tunnel.
     @ivar serverIsRouted: see L{serverIsRouted}.
+    @ivar uplinkIsBelow: see L{uplinkIsBelow}.
     """
 
     marks: Callable[[], Iterable[int]]
     serverIsRouted: Callable[[], bool]
+    uplinkIsBelow: Callable[[], bool]
 
 
 class VpnWatch:
@@ -73,7 +84,9 @@ class VpnWatch:
         self._owners = owners
         self._forget = forget
         self._surroundings = surroundings
-        self._seen = ""
+        # The tunnel that the default route led into at the last look, and if that is a VPN, too,
+        # the VPN.
+        self._tunnelSeen = self._seen = ""
 
     def carrier(self, flow: Flow) -> Carrier | Deferred[Carrier | None] | None:
         """
@@ -100,16 +113,22 @@ class VpnWatch:
         self._tunnel.forget()
 
     def look(self) -> None:
-        """Say so if a VPN has taken the default route, or has it no longer."""
+        """
+        Say so if a VPN has taken the default route, or has it no longer.
+
+        @raise OSError: the kernel does not answer; the next look may do better.
+        """
         link = self._tunnel.current()
         name = "" if link is None else link.name
-        if name == self._seen:
+        if name == self._tunnelSeen:
             return
-        before, self._seen = self._seen, name
-        if link is None:
-            self._log.info("The VPN {device} no longer has the default route.", device=before)
-        else:
+        isVpn = link is not None and self._surroundings.uplinkIsBelow()
+        self._tunnelSeen = name
+        before, self._seen = self._seen, name if isVpn else ""
+        if link is not None and isVpn:
             self._describe(link)
+        elif before:
+            self._log.info("The VPN {device} no longer has the default route.", device=before)
 
     def _describe(self, link: Link) -> None:
         """Say how a VPN is treated, or what to do."""
@@ -177,5 +196,5 @@ def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWa
         FullTunnel(marked.interfaceTo, (SOMEWHERE4, SOMEWHERE6), settings.tunName, reactor.seconds),
         TunnelOwners(KernelSockets(settings.tunName), ProcProcesses(), inThread, reactor.seconds),
         marked.forget,
-        Surroundings(marks, serverIsRouted),
+        Surroundings(marks, serverIsRouted, uplinkIsBelow),
     )

@@ -31,6 +31,18 @@ def hasServerRoute(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool
     )
 
 
+def hasUplink(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool:
+    """
+    Whether there is a way out below a tunnel, for the packets that carry it.  Below PPPoE, which
+    is the uplink itself, there is none that routes know of.
+    """
+    links, routes = tuple(links), tuple(routes)
+    tunnels = {link.name for link in links if link.kind in TUNNELS}
+    return hasServerRoute(links, routes) or any(
+        each.isDefault and each.table == TABLE_MAIN and each.link not in tunnels for each in routes
+    )
+
+
 class FullTunnel:
     """
     Asks for the routes of marked packets.

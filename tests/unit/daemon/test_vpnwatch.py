@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.daemon.vpnwatch import Surroundings, VpnWatch, serverIsRouted
+from nanotun.daemon.vpnwatch import Surroundings, VpnWatch, serverIsRouted, uplinkIsBelow
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.linux.network import Link
 from nanotun.owners.values import Process
@@ -74,18 +74,25 @@ class VpnWatchTests(SynchronousTestCase):
         self.owners = FakeTunnelOwners()
         self.marks: list[int] = []
         self.routed = True
+        self.below: bool | None = True
         self.forgotten: list[int] = []
         self.watch = VpnWatch(
             self.tunnel,  # type: ignore[arg-type]
             self.owners,  # type: ignore[arg-type]
             lambda: self.forgotten.append(1),
-            Surroundings(lambda: self.marks, lambda: self.routed),
+            Surroundings(lambda: self.marks, lambda: self.routed, self.uplinkIsBelow),
         )
         self.events: list[Any] = []
         self.watch._log = Logger(observer=self.events.append)  # type: ignore[misc, arg-type]
         processes = FakeProcesses()
         processes.spawn(123, "/usr/sbin/openvpn")
         self.openvpn = processes.table[123]
+
+    def uplinkIsBelow(self) -> bool:
+        """Whether there is one; C{None} if the kernel does not say."""
+        if self.below is None:
+            raise OSError(12, "no memory")
+        return self.below
 
     def said(self) -> list[str]:
         """What was logged since the last call."""
@@ -143,6 +150,25 @@ class VpnWatchTests(SynchronousTestCase):
             self.assertTrue(line.startswith(f"warn The VPN {link.name} has"), line)
             self.assertIn("its server into excludedIPs, or its program into", line)
 
+    def test_uplink(self) -> None:
+        """A tunnel that is the uplink itself, such as PPPoE, is no VPN, and nothing is said."""
+        self.below = False
+        ppp = Link(3, "ppp0", "ppp", 1500, True)
+        self.assertEqual(self.appears(ppp), [])
+        self.below = True
+        self.assertEqual(len(self.appears()), 1)
+        self.below = False
+        self.assertEqual(self.appears(ppp), ["info The VPN tunv no longer has the default route."])
+
+    def test_silent(self) -> None:
+        """A VPN that the kernel has told nothing of is described at the next look."""
+        self.below = None
+        self.tunnel.link = TUNV
+        self.assertRaises(OSError, self.watch.look)
+        self.below = True
+        self.watch.look()
+        self.assertEqual(len(self.said()), 1)
+
     def test_gone(self) -> None:
         """Nothing is said of a VPN that has gone while its process was looked for."""
         late: Deferred[list[Process]] = Deferred()
@@ -179,3 +205,4 @@ class VpnWatchTests(SynchronousTestCase):
     def test_kernel(self) -> None:
         """This machine's routes can be read."""
         self.assertIn(serverIsRouted(), (True, False))
+        self.assertIn(uplinkIsBelow(), (True, False))

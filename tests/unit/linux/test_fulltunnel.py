@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.linux.fulltunnel import LIMIT, FullTunnel, hasServerRoute
+from nanotun.linux.fulltunnel import LIMIT, FullTunnel, hasServerRoute, hasUplink
 from nanotun.linux.markedroute import MAX_AGE
 from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link
 
@@ -31,6 +31,20 @@ class ServerRouteTests(SynchronousTestCase):
         ):
             route = KernelRoute(table, ip_network(network), link)
             self.assertIs(hasServerRoute(links, (route,)), expected, network)
+            self.assertIs(hasUplink(links, (route,)), expected, network)
+
+    def test_uplink(self) -> None:
+        """Below a VPN there is another default route, or the route to its server."""
+        links = (Link(1, "up0", "", 1500, True), Link(2, "ppp0", "ppp", 1500, True))
+        for network, link, table, expected in (
+            ("0.0.0.0/0", "up0", TABLE_MAIN, True),
+            ("::/0", "up0", TABLE_MAIN, True),
+            ("0.0.0.0/0", "ppp0", TABLE_MAIN, False),
+            ("0.0.0.0/0", "up0", 52, False),
+            ("10.0.0.0/8", "up0", TABLE_MAIN, False),
+        ):
+            route = KernelRoute(table, ip_network(network), link)
+            self.assertIs(hasUplink(links, (route,)), expected, network)
 
 
 class FullTunnelTests(SynchronousTestCase):
