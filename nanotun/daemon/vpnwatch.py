@@ -21,7 +21,7 @@ from nanotun.config.settings import Settings
 from nanotun.flow import Flow
 from nanotun.linux.fulltunnel import FullTunnel, hasServerRoute, hasUplink
 from nanotun.linux.markedroute import MarkedRoute
-from nanotun.linux.network import TABLE_MAIN, KernelRoute, Link, links, routes
+from nanotun.linux.network import TABLE_MAIN, KernelRoute, Link, routes
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.tunnels import TunnelOwners
@@ -40,28 +40,16 @@ def mainRoutes() -> tuple[KernelRoute, ...]:
     return (*routes(socket.AF_INET, TABLE_MAIN), *routes(socket.AF_INET6, TABLE_MAIN))
 
 
-def serverIsRouted() -> bool:
-    """See L{hasServerRoute}; raises as L{mainRoutes}."""
-    return hasServerRoute(links(), mainRoutes())
-
-
-def uplinkIsBelow() -> bool:
-    """See L{hasUplink}; raises as L{mainRoutes}."""
-    return hasUplink(links(), mainRoutes())
-
-
 class Surroundings(NamedTuple):
     """
     What the watch asks of the machine and of the daemon.
 
     @ivar marks: the marks of VPNs whose packets go past the tunnel.
-    @ivar serverIsRouted: see L{serverIsRouted}.
-    @ivar uplinkIsBelow: see L{uplinkIsBelow}.
+    @ivar routes: see L{mainRoutes}.
     """
 
     marks: Callable[[], Iterable[int]]
-    serverIsRouted: Callable[[], bool]
-    uplinkIsBelow: Callable[[], bool]
+    routes: Callable[[], Iterable[KernelRoute]]
 
 
 class VpnWatch:
@@ -69,6 +57,7 @@ class VpnWatch:
     See the module.  L{nanotun.daemon.networkwatch.NetworkWatch} says when to look.
 
     @param forget: makes others forget routes; called when something has changed.
+    @param device: our own device's name.
     """
 
     _log = Logger()
@@ -79,11 +68,13 @@ class VpnWatch:
         owners: TunnelOwners,
         forget: Callable[[], None],
         surroundings: Surroundings,
+        device: str,
     ) -> None:
         self._tunnel = tunnel
         self._owners = owners
         self._forget = forget
         self._surroundings = surroundings
+        self._device = device
         # The tunnel that the default route led into at the last look, and if that is a VPN, too,
         # the VPN.
         self._tunnelSeen = self._seen = ""
@@ -122,7 +113,7 @@ class VpnWatch:
         name = "" if link is None else link.name
         if name == self._tunnelSeen:
             return
-        isVpn = link is not None and self._surroundings.uplinkIsBelow()
+        isVpn = bool(name) and hasUplink(self._surroundings.routes(), (name, self._device))
         self._tunnelSeen = name
         before, self._seen = self._seen, name if isVpn else ""
         if link is not None and isVpn:
@@ -157,7 +148,7 @@ class VpnWatch:
         if link.name != self._seen:
             return
         try:
-            known = self._surroundings.serverIsRouted()
+            known = hasServerRoute(self._surroundings.routes(), (link.name, self._device))
         except OSError:
             known = False
         if holders and known:
@@ -196,5 +187,6 @@ def makeVpnWatch(settings: Settings, marked: MarkedRoute, reactor: Any) -> VpnWa
         FullTunnel(marked.interfaceTo, (SOMEWHERE4, SOMEWHERE6), settings.tunName, reactor.seconds),
         TunnelOwners(KernelSockets(settings.tunName), ProcProcesses(), inThread, reactor.seconds),
         marked.forget,
-        Surroundings(marks, serverIsRouted, uplinkIsBelow),
+        Surroundings(marks, mainRoutes),
+        settings.tunName,
     )

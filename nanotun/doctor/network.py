@@ -13,7 +13,7 @@ from nanotun.addresses import FAKE4, FAKE6, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Holder, Machine
-from nanotun.linux.fulltunnel import hasServerRoute
+from nanotun.linux.fulltunnel import hasServerRoute, hasUplink
 from nanotun.linux.network import TABLE_MAIN, TUNNELS, Link, MachineNetwork
 from nanotun.rundir import command
 
@@ -146,9 +146,11 @@ class VpnCheck:
             if route.network.prefixlen <= 1:
                 table = "" if route.table == TABLE_MAIN else f" in table {route.table}"
                 found[link.name] = link, f"{route.network}{table} leads into {link.name}"
-        return [self._found(survey, *each) for each in found.values()] or [
-            Finding(self.name, Level.OK, "No other tunnel has the default route.")
-        ]
+        return [
+            self._found(survey, link, taken)
+            for link, taken in found.values()
+            if hasUplink(survey.routes, (link.name, self._tunName))
+        ] or [Finding(self.name, Level.OK, "No other VPN has the default route.")]
 
     def _found(self, survey: MachineNetwork, link: Link, taken: str) -> Finding:
         """What to say of another VPN."""
@@ -162,7 +164,7 @@ class VpnCheck:
             return Finding(self.name, Level.WARN, text, cure)
         excluded = {str(each) for each in self._settings.excludedProcesses}
         own = bool(holders) and (
-            hasServerRoute(survey.links, survey.routes)
+            hasServerRoute(survey.routes, (link.name, self._tunName))
             or all(each.name in excluded for each in holders)
         )
         if own or any(True for _ in self._marks()):

@@ -7,7 +7,7 @@ it has set a route of its own; if they were proxied, they would come back for ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from nanotun.linux.markedroute import MAX_AGE
 from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link, linkOf
@@ -16,14 +16,15 @@ from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link, linkOf
 LIMIT = 64
 
 
-def hasServerRoute(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool:
+def hasServerRoute(routes: Iterable[KernelRoute], devices: Collection[str]) -> bool:
     """
     Whether a VPN may have routed its server past itself: whether there is a route to a single host
-    on the Internet by a link that is no tunnel.
+    on the Internet by another link.
+
+    @param devices: the VPN's, and ours.
     """
-    tunnels = {link.name for link in links if link.kind in TUNNELS}
     return any(
-        each.link not in tunnels
+        each.link not in devices
         and each.table == TABLE_MAIN
         and each.network.prefixlen == each.network.max_prefixlen
         and each.network.is_global
@@ -31,15 +32,16 @@ def hasServerRoute(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool
     )
 
 
-def hasUplink(links: Iterable[Link], routes: Iterable[KernelRoute]) -> bool:
+def hasUplink(routes: Iterable[KernelRoute], devices: Collection[str]) -> bool:
     """
     Whether there is a way out below a tunnel, for the packets that carry it.  Below PPPoE, which
     is the uplink itself, there is none that routes know of.
+
+    @param devices: the tunnel's, and ours.
     """
-    links, routes = tuple(links), tuple(routes)
-    tunnels = {link.name for link in links if link.kind in TUNNELS}
-    return hasServerRoute(links, routes) or any(
-        each.isDefault and each.table == TABLE_MAIN and each.link not in tunnels for each in routes
+    routes = tuple(routes)
+    return hasServerRoute(routes, devices) or any(
+        each.isDefault and each.table == TABLE_MAIN and each.link not in devices for each in routes
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.daemon.vpnwatch import Surroundings, VpnWatch, serverIsRouted, uplinkIsBelow
+from nanotun.daemon.vpnwatch import Surroundings, VpnWatch, mainRoutes
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
-from nanotun.linux.network import Link
+from nanotun.linux.network import TABLE_MAIN, KernelRoute, Link
 from nanotun.owners.values import Process
 from nanotun.policy.judge import Carrier
 from nanotun.testing.owners import FakeProcesses
@@ -73,14 +74,15 @@ class VpnWatchTests(SynchronousTestCase):
         self.tunnel = FakeTunnel()
         self.owners = FakeTunnelOwners()
         self.marks: list[int] = []
-        self.routed = True
-        self.below: bool | None = True
+        self.routed = self.below = True
+        self.silent = False
         self.forgotten: list[int] = []
         self.watch = VpnWatch(
             self.tunnel,  # type: ignore[arg-type]
             self.owners,  # type: ignore[arg-type]
             lambda: self.forgotten.append(1),
-            Surroundings(lambda: self.marks, lambda: self.routed, self.uplinkIsBelow),
+            Surroundings(lambda: self.marks, self.routes),
+            "nano0",
         )
         self.events: list[Any] = []
         self.watch._log = Logger(observer=self.events.append)  # type: ignore[misc, arg-type]
@@ -88,11 +90,12 @@ class VpnWatchTests(SynchronousTestCase):
         processes.spawn(123, "/usr/sbin/openvpn")
         self.openvpn = processes.table[123]
 
-    def uplinkIsBelow(self) -> bool:
-        """Whether there is one; C{None} if the kernel does not say."""
-        if self.below is None:
+    def routes(self) -> list[KernelRoute]:
+        """The routes that are left of the VPN's."""
+        if self.silent:
             raise OSError(12, "no memory")
-        return self.below
+        found = ["0.0.0.0/0"] * self.below + ["45.45.45.2/32"] * self.routed
+        return [KernelRoute(TABLE_MAIN, ip_network(each), "up0") for each in found]
 
     def said(self) -> list[str]:
         """What was logged since the last call."""
@@ -152,7 +155,7 @@ class VpnWatchTests(SynchronousTestCase):
 
     def test_uplink(self) -> None:
         """A tunnel that is the uplink itself, such as PPPoE, is no VPN, and nothing is said."""
-        self.below = False
+        self.routed = self.below = False
         ppp = Link(3, "ppp0", "ppp", 1500, True)
         self.assertEqual(self.appears(ppp), [])
         self.below = True
@@ -162,10 +165,10 @@ class VpnWatchTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """A VPN that the kernel has told nothing of is described at the next look."""
-        self.below = None
+        self.silent = True
         self.tunnel.link = TUNV
         self.assertRaises(OSError, self.watch.look)
-        self.below = True
+        self.silent = False
         self.watch.look()
         self.assertEqual(len(self.said()), 1)
 
@@ -204,5 +207,4 @@ class VpnWatchTests(SynchronousTestCase):
 
     def test_kernel(self) -> None:
         """This machine's routes can be read."""
-        self.assertIn(serverIsRouted(), (True, False))
-        self.assertIn(uplinkIsBelow(), (True, False))
+        self.assertIsInstance(mainRoutes(), tuple)

@@ -154,6 +154,20 @@ class VpnTests(CheckCase):
         )
         self.assertFinds(self.check(routed, holders=openvpn), Level.WARN, told, "as well; end that")
 
+    def test_pppoe(self) -> None:
+        """A tunnel that is the uplink itself is fine; a VPN over it is found."""
+        ppp = HOME._replace(
+            links=(*HOME.links, link(3, "ppp0", "ppp")), routes=(route("0.0.0.0/0", "ppp0"),)
+        )
+        self.assertFinds(self.check(ppp), Level.OK, "No other VPN")
+        both = ppp._replace(
+            links=(*ppp.links, link(4, "tunv", "tun")),
+            routes=(*ppp.routes, route("0.0.0.0/1", "tunv"), route("45.45.45.2/32", "ppp0")),
+        )
+        openvpn = (Holder(123, "openvpn", ""),)
+        check = self.check(both, "--auto-route", holders=openvpn)
+        self.assertFinds(check, Level.INFO, "0.0.0.0/1 leads into tunv")
+
     def test_harmless(self) -> None:
         """A tunnel to one network, hardware with the default route, and our device are fine."""
         self.assertFinds(

@@ -14,37 +14,38 @@ from nanotun.linux.network import TABLE_MAIN, TUNNELS, KernelRoute, Link
 SOMEWHERE4, SOMEWHERE6, SERVER, OTHER = "8.8.8.8", "2001:4860::1", "45.45.45.2", "45.45.45.9"
 
 
-class ServerRouteTests(SynchronousTestCase):
-    """L{hasServerRoute}."""
+class RouteTests(SynchronousTestCase):
+    """L{hasServerRoute} and L{hasUplink}."""
 
-    def test_routes(self) -> None:
-        """One public host by a link that is no tunnel is a VPN's server; nothing else is."""
-        links = (Link(1, "up0", "", 1500, True), Link(2, "tunv", "tun", 1500, True))
+    def test_server(self) -> None:
+        """One public host by another link is a VPN's server; nothing else is."""
         for network, link, table, expected in (
             ("45.45.45.2/32", "up0", TABLE_MAIN, True),
+            ("45.45.45.2/32", "ppp0", TABLE_MAIN, True),
             ("2600:45::2/128", "up0", TABLE_MAIN, True),
             ("45.45.45.2/32", "tunv", TABLE_MAIN, False),
+            ("45.45.45.2/32", "nano0", TABLE_MAIN, False),
             ("45.45.45.2/32", "up0", 52, False),
             ("45.45.45.0/24", "up0", TABLE_MAIN, False),
             ("169.254.169.254/32", "up0", TABLE_MAIN, False),
             ("10.8.0.5/32", "up0", TABLE_MAIN, False),
         ):
             route = KernelRoute(table, ip_network(network), link)
-            self.assertIs(hasServerRoute(links, (route,)), expected, network)
-            self.assertIs(hasUplink(links, (route,)), expected, network)
+            self.assertIs(hasServerRoute((route,), ("tunv", "nano0")), expected, network)
+            self.assertIs(hasUplink((route,), ("tunv", "nano0")), expected, network)
 
     def test_uplink(self) -> None:
         """Below a VPN there is another default route, or the route to its server."""
-        links = (Link(1, "up0", "", 1500, True), Link(2, "ppp0", "ppp", 1500, True))
         for network, link, table, expected in (
             ("0.0.0.0/0", "up0", TABLE_MAIN, True),
             ("::/0", "up0", TABLE_MAIN, True),
             ("0.0.0.0/0", "ppp0", TABLE_MAIN, False),
+            ("0.0.0.0/0", "nano0", TABLE_MAIN, False),
             ("0.0.0.0/0", "up0", 52, False),
             ("10.0.0.0/8", "up0", TABLE_MAIN, False),
         ):
             route = KernelRoute(table, ip_network(network), link)
-            self.assertIs(hasUplink(links, (route,)), expected, network)
+            self.assertIs(hasUplink((route,), ("ppp0", "nano0")), expected, network)
 
 
 class FullTunnelTests(SynchronousTestCase):
