@@ -167,7 +167,7 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
         """Other people's rules and routes are neither seen nor deleted."""
         self.host.host.ip(
             "rule add pref 7499 nop",
-            "rule add pref 7401 from 10.0.0.1 goto 7499 protocol 110",
+            "rule add pref 7401 tun_id 5 goto 7499 protocol 110",
             "rule add pref 7402 oif up0 goto 7499 protocol 110",
             "route add default dev up0 table 28276",
         )
