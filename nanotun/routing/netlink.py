@@ -340,12 +340,11 @@ def _below(uplinks: Sequence[str], names: Mapping[int, str]) -> set[str]:
     indexes = [index for index, name in names.items() if name in uplinks]
     if not any(link.kind in TUNNELS for link in map(linkOf, indexes) if link is not None):
         return set()
-    tunnels = {link.name for link in links() if link.kind in TUNNELS}
     return {
         each.link
         for each in routes(socket.AF_INET, TABLE_MAIN, names)
         if each.isDefault or each.network.prefixlen == each.network.max_prefixlen
-    } - tunnels
+    }.difference(uplinks)
 
 
 def _down(networks: Iterable[Network]) -> set[str]:

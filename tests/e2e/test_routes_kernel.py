@@ -160,6 +160,9 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
         self.assertEqual(answers(), [])
         host.ip("route add 0.0.0.0/1 dev wg9", "route add 128.0.0.0/1 dev wg9")
         self.assertEqual(answers(), ["up0"])
+        # The uplink may be a tunnel itself, such as PPPoE's.
+        host.ip("tuntap add ppp9 mode tun", "link set ppp9 up", "route add 45.45.45.2 dev ppp9")
+        self.assertEqual(sorted(answers()), ["ppp9", "up0"])
         gateways = {each.name: each.gateways for each in self.kernel.interfaces(("9.9.9.9",))}
         self.assertEqual((gateways["up0"], gateways["wg9"]), ((), ("0.0.0.0",)))
 
