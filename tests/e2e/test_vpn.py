@@ -222,6 +222,38 @@ class VpnTests(VpnCase):
         for family in FAMILIES:
             self.assertEqual(self.asker(self.server, family, timeout=1), "")
 
+    def test_crashElsewhere(self) -> None:
+        """
+        A kill switch holds if the daemon is killed while its rules are elsewhere; the next start
+        takes over what is left, and recover takes it back.
+        """
+        vpn = self.vpn()
+
+        def crash() -> None:
+            daemon = self.start(killSwitch=True)
+            vpn.likeWgQuick()
+            moved = "before them again, from 7200 on"
+            waitUntil(lambda: moved in daemon.log(), PROMISE, "the rules move")
+            daemon.kill()
+            closed()
+            vpn.disconnect()
+            closed()
+
+        def closed() -> None:
+            for family in FAMILIES:
+                self.assertEqual(self.asker(self.server, family, timeout=1), "")
+
+        crash()
+        daemon = self.start(killSwitch=True)
+        self.assertThroughProxy(self.server)
+        self.assertNotIn("7200:", self.lab.host.run(["ip", "rule"]).stdout)
+        daemon.stop()
+        crash()
+        status, said = self.recover()
+        self.assertEqual(status, 0, said)
+        self.assertNothingLeft()
+        self.assertDirect(self.server)
+
     def test_openvpn(self) -> None:
         """The real OpenVPN, in either order."""
         if shutil.which("openvpn", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
