@@ -33,7 +33,7 @@ class PassingSide(Protocol):
 
     other: PassingSide
 
-    def __init__(self, moved: Callable[[], object], lost: Callable[[Failure], object]) -> None:
+    def __init__(self, moved: Callable[[], object], lost: Callable[[], object]) -> None:
         """
         @param moved: called for all that this side sends.
         @param lost: called when this side is lost.
@@ -75,7 +75,7 @@ class PassingSide(Protocol):
         self.isLost = True
         if not (self.hasRead and self.other.hasRead):
             self.other.abort()
-        self._lost(reason or Failure(ConnectionAbortedError()))
+        self._lost()
 
     def abort(self) -> None:
         """End this side at once."""
@@ -97,14 +97,14 @@ class Passing:
 
     @ivar app: the app's side.
     @ivar server: the server's side.
-    @param lost: called when the app's connection is lost.
+    @param ended: called once, when both connections are lost.
     """
 
-    def __init__(self, reactor: Any, lost: Callable[[Failure], object]) -> None:
-        self._timer = Timer(reactor, self._end)
-        self._lost = lost
-        self.app = PassingSide(self._moved, self._appLost)
-        self.server = PassingSide(self._moved, lambda reason: None)
+    def __init__(self, reactor: Any, ended: Callable[[], object]) -> None:
+        self._timer = Timer(reactor, self.end)
+        self._ended = ended
+        self.app = PassingSide(self._moved, self._oneLost)
+        self.server = PassingSide(self._moved, self._oneLost)
         self.app.other, self.server.other = self.server, self.app
 
     def begin(self, transport: Any, sent: bytes, hasRead: bool, leftover: bytes) -> None:
@@ -132,10 +132,13 @@ class Passing:
     def _moved(self) -> None:
         self._timer.start(QUIET)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End both sides at once."""
         self.app.abort()
         self.server.abort()
 
-    def _appLost(self, reason: Failure) -> None:
-        self._timer.close()
-        self._lost(reason)
+    def _oneLost(self) -> None:
+        # Until then: the other side may still have something to send, and never get it off.
+        if self.app.isLost and self.server.isLost:
+            self._timer.close()
+            self._ended()

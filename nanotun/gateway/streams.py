@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeAlias
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
@@ -46,6 +46,10 @@ QUERIES_LIMIT = 16
 #: Connections of all clients, and of one host.  Each takes two file descriptors.
 STREAMS_LIMIT = 128
 HOST_LIMIT = 96
+
+#: Connections that are passed on at a time.  They may last, and leave some to queries, which
+#: do not.
+PASSED_LIMIT = 64
 
 Opener: TypeAlias = "Callable[[Flow], Deferred[Connection]]"
 
@@ -87,6 +91,12 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         self._answerable = 0
         self._foreign = b""
         self._dial: Deferred[Connection] | None = None
+        self._passing: Passing | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the connection is passed on, or about to be."""
+        return self._dial is not None
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
         return self._reactor.callLater(period, func)
@@ -226,6 +236,7 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
         transport: Any = self.transport
         transport.unregisterProducer()
         self._relay.counters.passed += 1
+        self._passing = passing
         passing.begin(transport, self._foreign, self._eof, connection.leftover)
         self._foreign = b""
 
@@ -238,7 +249,10 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
 
     def end(self) -> None:
         """Close the connection, because the relay stops."""
-        self._abort()
+        if self._passing is None:
+            self._abort()
+        else:
+            self._passing.end()
 
 
 class DnsStreams:
@@ -323,8 +337,16 @@ class DnsStreams:
         self._open.add(protocol)
 
     def _openOnward(self, flow: Flow, openOnward: Opener) -> Deferred[Connection] | None:
-        original = self._originalOf(flow)
-        return None if original is None else openOnward(original).addErrback(self._tell)
+        opening: Deferred[Connection]
+        if sum(each.leaves for each in self._open) >= PASSED_LIMIT:
+            self._relay.counters.streamsLimited += 1
+            opening = fail(UpstreamError(f"{PASSED_LIMIT} others are passed on already."))
+        else:
+            original = self._originalOf(flow)
+            if original is None:
+                return None
+            opening = openOnward(original)
+        return opening.addErrback(self._tell)
 
     def _tell(self, reason: Failure) -> Failure:
         if reason.check(UpstreamError):

@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint, Flow, Protocol, Refusal
+from nanotun.gateway import streams
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
@@ -224,6 +225,46 @@ class PassingTests(TestCase):
         self.assertEqual(await self.read(self.server, 1), b"")
         self.assertEqual(await self.read(self.app, 1), b"")
         await self.until(lambda: not len(self.streams))
+
+    async def test_unread(self) -> None:
+        """
+        Where both have shut down their sides and the server reads nothing, it is given a minute,
+        and the connection counts until then.
+        """
+        own = socket.socket(fileno=self.connection.fd)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self.way = succeed(self.connection._replace(fd=own.detach()))
+        sent = framed(UPDATE) + bytes(40_000)
+        self.app.sendall(sent)
+        self.app.shutdown(socket.SHUT_WR)
+        self.server.shutdown(socket.SHUT_WR)
+        self.assertEqual(await self.read(self.app, 1), b"")
+        for _ in range(5):
+            await deferLater(self.reactor, 0)
+        self.assertEqual(len(self.streams), 1)
+        self.clock.advance(QUIET)
+        await self.until(lambda: not len(self.streams))
+        self.assertLess(len(await self.read(self.server, len(sent))), len(sent))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_passedLimit(self) -> None:
+        """Of the connections, some are left to queries."""
+        self.patch(streams, "PASSED_LIMIT", 0)
+        self.way = succeed(self.connection)
+        with capturedLogs() as seen:
+            self.app.send(framed(UPDATE))
+            self.assertEqual(await self.read(self.app, 1), b"")
+        self.assertIn("0 others are passed on already.", formatEvent(seen[0]))
+        self.assertEqual((self.opened, self.counters.streamsLimited), ([], 1))
+
+    async def test_stopped(self) -> None:
+        """The relay's stop ends both sides."""
+        self.way = succeed(self.connection)
+        self.app.send(framed(UPDATE))
+        await self.read(self.server, len(framed(UPDATE)))
+        self.streams.stop()
+        self.assertEqual(await self.read(self.server, 1), b"")
+        self.assertEqual(await self.read(self.app, 1), b"")
 
     async def test_forTheRelay(self) -> None:
         """What was meant for the relay itself is refused by it, and the connection goes on."""
