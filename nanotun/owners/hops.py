@@ -92,8 +92,8 @@ class NextHops:
             self._looked(results, self._listeners)
             if len(results) < len(endpoints):
                 self.look()
-        except OSError as error:
-            self._failed(Failure(error))
+        except Exception:
+            self._failed(Failure())
 
     def follow(self, changed: Callable[[frozenset[str]], object]) -> None:
         """
