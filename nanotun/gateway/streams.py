@@ -30,7 +30,7 @@ from nanotun.errors import FlowLimitError, UpstreamError
 from nanotun.flow import Flow, Refusal
 from nanotun.gateway.dns.connecting import GivenFactory
 from nanotun.gateway.dns.interfaces import IAnswering
-from nanotun.gateway.dns.message import answerable
+from nanotun.gateway.dns.message import HEADER_SIZE, answerable
 from nanotun.gateway.passing import Passing
 from nanotun.interfaces import Connection, IFlowRequest
 from nanotun.linux.locality import Locality
@@ -155,6 +155,10 @@ class DnsStreamProtocol(Int16StringReceiver, TimeoutMixin):
     def readConnectionLost(self) -> None:
         """See L{IHalfCloseableProtocol.readConnectionLost}."""
         self._eof = True
+        rest = self._unprocessed[self._answerable :]
+        if not (self._foreign or self._staysHere) and 0 < len(rest) < 2 + HEADER_SIZE:
+            # No more will come, and without a header it is no query.
+            self._unprocessed, self._foreign = self._unprocessed[: self._answerable], rest
         self._regulate()
 
     def writeConnectionLost(self) -> None:

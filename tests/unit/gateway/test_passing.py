@@ -185,6 +185,25 @@ class PassingTests(TestCase):
         self.server.close()
         self.assertEqual(await self.read(self.app, 5), b"zone")
 
+    async def test_short(self) -> None:
+        """What ends before it could be a query's header is passed on, after what came before."""
+        self.way = succeed(self.connection)
+        self.app.send(framed(ask()) + b"finger\r\n")
+        self.app.shutdown(socket.SHUT_WR)
+        await self.until(lambda: self.queries.asked)
+        self.assertEqual(self.opened, [])
+        self.queries.answer(answer(ask()))
+        self.assertEqual(await self.read(self.server, 9), b"finger\r\n")
+        self.assertEqual(self.counters.queries, 1)
+
+    async def test_cutOff(self) -> None:
+        """A query that ends in its name goes nowhere."""
+        self.way = succeed(self.connection)
+        self.app.send(framed(ask())[:20])
+        self.app.shutdown(socket.SHUT_WR)
+        self.assertEqual(await self.read(self.app, 1), b"")
+        self.assertEqual(self.opened, [])
+
     async def test_slow(self) -> None:
         """A side that does not read has the other wait, and loses nothing."""
         self.way = succeed(self.connection)
