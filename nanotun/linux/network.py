@@ -34,6 +34,7 @@ _RTM_GETADDR = 22
 RTA_DST = 1
 RTA_OIF = 4
 RTA_GATEWAY = 5
+_RTA_MULTIPATH = 9
 RTA_TABLE = 15
 RTA_MARK = 16
 _IFA_ADDRESS = 1
@@ -56,6 +57,8 @@ _SCOPE_UNIVERSE = 0
 #: struct rtmsg: family, prefix lengths of destination and source, TOS, table,
 #: protocol, scope, type, flags.
 RTMSG = struct.Struct("=8BI")
+#: struct rtnexthop: length with the attributes that follow, flags, weight, interface.
+_RTNEXTHOP = struct.Struct("=HBBi")
 #: struct ifinfomsg: family, type, index, flags, change.
 _IFINFOMSG = struct.Struct("=BxHiII")
 #: struct ifaddrmsg: family, prefix length, flags, scope, index.
@@ -108,12 +111,14 @@ class KernelRoute(NamedTuple):
     @ivar link: the name of the interface; empty where there are several next hops, or
         the interface has just been removed.
     @ivar protocol: the number of the program that made it (C{rtm_protocol}).
+    @ivar hops: the names of the interfaces of several next hops.
     """
 
     table: int
     network: Network
     link: str
     protocol: int = 0
+    hops: tuple[str, ...] = ()
 
     @property
     def isDefault(self) -> bool:
@@ -297,7 +302,19 @@ def readRoute(data: bytes, message: Message, names: Mapping[int, str]) -> Kernel
         _network(values.get(RTA_DST, _unspecified(family)), length),
         names.get(UINT32.unpack(index)[0], "") if index else "",
         protocol,
+        tuple(names.get(each, "") for each in _hops(values.get(_RTA_MULTIPATH, b""))),
     )
+
+
+def _hops(multipath: bytes) -> Iterator[int]:
+    """The interfaces of a route's next hops, by index."""
+    place = 0
+    while place + _RTNEXTHOP.size <= len(multipath):
+        length, _, _, index = _RTNEXTHOP.unpack_from(multipath, place)
+        if length < _RTNEXTHOP.size:
+            return
+        yield index
+        place += (length + 3) & ~3
 
 
 def nextHops(hosts: Iterable[str], mark: int) -> Iterator[NextHop]:

@@ -115,7 +115,8 @@ class IKernelRoutes(Interface):
     def uplinks() -> tuple[str, ...]:
         """
         The names of the interfaces that lead to the Internet, sorted: those by which marked
-        packets to it leave, and those of the main table's default routes, or of halves of one.
+        packets to it leave, and all those of default routes in any table but ours, or of
+        routes that are as good as one, such as its halves.
         """
 
     def others() -> Others:

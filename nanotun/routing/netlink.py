@@ -64,6 +64,9 @@ _ACTIONS = {"lookup": LOOKUP, "goto": GOTO, "nop": 3, "unreachable": 7}
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
 
+#: The longest prefix of routes that stand for a default route: 2000::/3 is all of the Internet.
+_WIDEST = 3
+
 #: How often a dump that a change has interrupted is repeated.
 _TRIES = 5
 
@@ -250,11 +253,9 @@ class NetlinkRoutes:
         hops = nextHops((SOMEWHERE4, SOMEWHERE6), SOCKET_MARK)
         found = {names.get(hop.interface, "") for hop in hops}
         for family in _FAMILIES.values():
-            found |= {
-                each.link
-                for each in routes(family, TABLE_MAIN, names)
-                if each.network.prefixlen <= 1
-            }
+            for each in routes(family, 0, names):
+                if each.network.prefixlen <= _WIDEST and each.table != TABLE:
+                    found.update((each.link, *each.hops))
         return tuple(sorted(found - {"", "lo"}))
 
     def others(self) -> Others:

@@ -64,6 +64,22 @@ class NetlinkRoutesTests(KernelRoutesContract, LabCase):
         )
         self.assertEqual(self.kernel.uplinks(), ("half", "marked", "up0", "whole"))
 
+    def test_leadingElsewhere(self) -> None:
+        """
+        So do default routes in other programs' tables, all next hops of one, and 2000::/3, but
+        not those in our own.
+        """
+        for name in ("second", "hop0", "hop1", "all6", "ours"):
+            self.host.host.ip(f"link add {name} type bridge", f"link set {name} up")
+        self.host.host.ip(
+            "route add default dev second table 100",
+            "rule add from 192.0.2.1 lookup 100",
+            "route add default metric 4000 nexthop dev hop0 nexthop dev hop1",
+            "route add 2000::/3 dev all6 metric 4000",
+            "route add default dev ours table 28276",
+        )
+        self.assertEqual(self.kernel.uplinks(), ("all6", "hop0", "hop1", "second", "up0"))
+
     def test_earlier(self) -> None:
         """What Tailscale's rules let past is found, and what cannot be told is named."""
         self.host.host.ip(

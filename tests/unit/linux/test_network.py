@@ -65,6 +65,17 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(found, KernelRoute(254, ip_network("192.0.2.0/24"), "up0", 110))
         self.assertFalse(found is None or found.isDefault)
 
+    def test_hops(self) -> None:
+        """Several next hops are all named; bytes that make no sense end them."""
+        first = struct.pack("=HBBi", 16, 0, 0, 7) + attribute(5, packed("192.0.2.1"))
+        for rest, names in (
+            (struct.pack("=HBBi", 8, 0, 0, 9), ("up0", "")),
+            (struct.pack("=HBBi", 7, 0, 0, 7), ("up0",)),
+            (b"1234567", ("up0",)),
+        ):
+            found = self.read(more=attribute(9, first + rest))
+            self.assertEqual(found and found.hops, names)
+
     def test_others(self) -> None:
         """Only unicast routes of IPv4 and IPv6 are read."""
         self.assertIsNone(self.read(kind=7))
