@@ -123,6 +123,7 @@ class IptablesChains:
         self._neighbourhood = neighbourhood
         self._unconditional = unconditional
         self._withCgroups = True
+        self._withBehind = True
         self._listing: list[str] = []
         self._seen = (0, "")
 
@@ -163,14 +164,16 @@ class IptablesChains:
         """
         rules = self._rules(search=True)
         try:
-            refused = self._load(rules)
-            without = bool(refused and rules.cgroups and not self._listing)
-            if without:
-                refused = self._load(rules._replace(cgroups=()))
-            if refused:
-                raise RoutingError(refused)
+            loaded = self._loadMost(rules)
+            if loaded.behind != rules.behind:
+                self._withBehind = False
+                self._log.warn(
+                    "The kernel's firewall cannot tell this machine's own queries from others' "
+                    "(iptables -m owner), so those to other local networks are redirected, too."
+                )
             # A group may have been removed before the rules were loaded.
-            without = without and rules == self._rules(search=False)
+            without = loaded.cgroups != rules.cgroups
+            without = without and rules.cgroups == self._rules(search=False).cgroups
             if self._withCgroups and (without or self._cgroups.hidden("")):
                 self._withCgroups = False
                 self._log.warn(
@@ -243,9 +246,28 @@ class IptablesChains:
 
     def _rules(self, search: bool) -> FirewallRules:
         rules = self._base()
+        if not self._withBehind:
+            rules = rules._replace(behind=())
         if not self._withCgroups:
             return rules
         return rules._replace(cgroups=self._cgroups.existing(search))
+
+    def _loadMost(self, rules: FirewallRules) -> FirewallRules:
+        """
+        Load as many of the rules as the kernel knows; returns them.
+
+        @raise RoutingError: it takes none.
+        """
+        attempts = [rules]
+        if not self._listing:
+            attempts += [rules._replace(cgroups=()), rules._replace(behind=())]
+            attempts.append(rules._replace(cgroups=(), behind=()))
+        refused = ""
+        for attempt in dict.fromkeys(attempts):
+            refused = self._load(attempt)
+            if not refused:
+                return attempt
+        raise RoutingError(refused)
 
     def _load(self, rules: FirewallRules) -> str:
         """Load the rules; returns an error, or an empty string."""

@@ -231,8 +231,13 @@ def _guarding(rules: FirewallRules, family: Family, signed: str) -> Iterator[str
         yield f"-d {network} -j RETURN"
     for network in LOCAL_NETWORKS[family.version]:
         yield f"-d {network} -m conntrack --ctstate DNAT -j RETURN"
+    behind = ofFamily(rules.behind, family)
+    if behind:
+        # A network behind may also be an uplink's, or be gone.
+        for name in rules.uplinks:
+            yield from _dns(f"-o {name} -j DROP")
     # A forwarded packet has no socket.
-    for network in ofFamily(rules.behind, family):
+    for network in behind:
         yield f"-d {network} -m owner ! --socket-exists -j RETURN"
     yield from _dns("-j DROP")
 

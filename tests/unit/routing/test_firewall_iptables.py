@@ -8,7 +8,7 @@ from nanotun.addresses import LOCAL_NETWORKS
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.iptables import IptablesChains, variantOf
 from nanotun.routing.firewall.iptablestext import JUMPS, TABLES, loading, removing, tablesOf
-from nanotun.routing.firewall.rules import Cgroup, FirewallRules
+from nanotun.routing.firewall.rules import Cgroup, FirewallRules, Neighbourhood
 from nanotun.routing.interfaces import IChange
 from tests.contracts.firewall import ChangeContract
 from tests.unit.routing.firewall_cases import FirewallCase
@@ -89,6 +89,16 @@ class TextTests(SynchronousTestCase):
                 found,
                 [f"-p {each} --dport 53 -s {proxy} {mark}" for each in ("udp", "tcp")],
             )
+
+    def test_alsoAnUplinks(self) -> None:
+        """What leaves by an uplink is stopped even if that is where a network behind would be."""
+        rules = RULES._replace(behind=("172.17.0.0/16",), uplinks=("eth0", "wlan0"))
+        guard = self.chain("GUARD", 4, rules)
+        behind = guard.index("-d 172.17.0.0/16 -m owner ! --socket-exists -j RETURN")
+        for name in rules.uplinks:
+            for protocol in ("udp", "tcp"):
+                line = f"-p {protocol} --dport 53 -o {name} -j DROP"
+                self.assertLess(guard.index(line), behind)
 
     def test_marks(self) -> None:
         """
@@ -247,6 +257,26 @@ class IptablesTests(FirewallCase, ChangeContract):
         change.apply()
         self.assertTrue(change.holds())
         self.assertFalse([x for x in self.tools.iptables[6].lines["mangle"] if "cgroup" in x])
+
+    def test_noOwners(self) -> None:
+        """
+        Where forwarded queries cannot be told from others, all of them are redirected, and the
+        control groups are still matched.
+        """
+        around = Neighbourhood(("eth0",), ("172.17.0.0/16", "fd17::/64"))
+        for lacks, kept, left in (("socket-exists", "cgroup", ""), ("cgroup", "172.17", "172.17")):
+            for version, rules in self.tools.iptables.items():
+                rules.refused = {lacks: f"iptables-restore v1.8.9: no {lacks} in {version}"}
+            args = (self.tools, self.device, self.exclusions(), "", (4, 6), self.cgroups(), around)
+            change = IptablesChains(*args)
+            change.apply()
+            self.assertTrue(change.holds())
+            lines = repr(self.tools.iptables[4].lines)
+            self.assertIn(kept, lines)
+            self.assertNotIn(lacks, lines)
+            self.assertEqual("172.17" in lines, bool(left))
+            self.flushLoggedErrors()
+            change.undo()
 
     def test_otherSettings(self) -> None:
         """Undoing a change that another one has replaced leaves the other one alone."""
