@@ -137,7 +137,7 @@ class NetworkWatch:
             self._monitor.start()
         except RoutingError as error:
             self._log.warn(
-                "Changes of the network are noticed every few seconds only: {error}",
+                "{error} They are looked for every few seconds.",
                 error=str(error),
             )
         self._lookedAt = self._sinceBoot()

@@ -67,8 +67,7 @@ class NetworkMonitor:
             self._socket = self._makeSocket()
         except OSError as error:
             raise RoutingError(
-                f"Changes of the network cannot be followed (netlink: {error.strerror}); without "
-                "that routes are not safe to set."
+                f"The kernel does not tell of changes of the network (netlink: {error.strerror})."
             ) from None
         self._reactor.addReader(self)
 
@@ -97,8 +96,8 @@ class NetworkMonitor:
                 # ENOBUFS: more messages than fit the buffer are changes, too.
                 if error.errno != errno.ENOBUFS:
                     self._log.error(
-                        "Changes of the network are no longer heard of ({error}); the routes "
-                        "are looked after every few seconds only.",
+                        "The kernel no longer tells of changes of the network ({error}); they are "
+                        "looked for every few seconds.",
                         error=os.strerror(error.errno or 0),
                     )
                     self.stop()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -211,8 +211,13 @@ class DeviceLookTests(NetworkWatchCase):
 
     def test_deaf(self) -> None:
         """A kernel that sends no messages does not keep the daemon from running."""
-        self.monitor.refuses = RoutingError("There are no sockets left.")
-        self.watch.start()
+        self.monitor.refuses = RoutingError("The kernel does not tell of changes.")
+        with capturedLogs() as events:
+            self.watch.start()
+        self.assertEqual(
+            list(map(formatEvent, events)),
+            ["The kernel does not tell of changes. They are looked for every few seconds."],
+        )
         self.clock.advance(CHECK)
         self.assertEqual(self.device.calls, ["start", "closely"])
 
