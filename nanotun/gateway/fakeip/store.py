@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -49,7 +50,7 @@ class FakeStore:
     def load(self, pool: FakePool, now: float) -> None:
         """
         Fill the pool from the file.  A file that cannot be used is logged as a warning, and
-        the pool is left as it is.
+        the pool is left as it is.  One that another daemon uses is left to that one.
         """
         if not self._path:
             return
@@ -58,6 +59,13 @@ class FakeStore:
             if text is not None:
                 spare, names = _parse(text)
                 pool.restore(names, now, spare)
+        except BlockingIOError:
+            self._log.error(
+                "The file {path} with the names of fake addresses is another daemon's, so these "
+                "are not kept; give each daemon a dnsStateFile of its own.",
+                path=self._path,
+            )
+            self._path = ""
         except (OSError, ValueError, RecursionError) as error:
             self._log.warn(
                 "The file {path} with the names of fake addresses cannot be used ({error}); "
@@ -131,6 +139,7 @@ class FakeStore:
                 raise ValueError("it is no such file")
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
                 raise ValueError("others can write it")
+            _lock(fd, fcntl.LOCK_SH)
             return file.read(FILE_LIMIT)
 
     def _write(self, data: bytes) -> None:
@@ -146,6 +155,7 @@ class FakeStore:
         try:
             with os.fdopen(fd, "wb", closefd=False) as file:
                 file.write(data)
+            _lock(fd, fcntl.LOCK_EX)
             os.replace(fresh, self._path)
         except OSError:
             os.close(fd)
@@ -155,6 +165,20 @@ class FakeStore:
             raise
         self.close()
         self._fd = fd
+
+
+def _lock(fd: int, kind: int) -> None:
+    """
+    Lock a file for this process alone: its children have no share in it.
+
+    @raise BlockingIOError: another process has locked it.
+    """
+    try:
+        fcntl.lockf(fd, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+        # Not every file system has locks.
 
 
 def _parse(text: bytes) -> tuple[int, list[tuple[int, str]]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -128,6 +130,33 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(again.saved()[0], 1)
         given = [again.give(name, 0) for name in "xyz"]
         self.assertEqual([fake and fake.number for fake in given], [3, None, None])
+
+    def test_anothers(self) -> None:
+        """A file that another process has written and still uses is neither read nor replaced."""
+        program = (
+            "import sys; from nanotun.gateway.fakeip.store import FakeStore; "
+            "from nanotun.gateway.fakeip.pool import FakePool; "
+            "store = FakeStore(sys.argv[1]); pool = FakePool(note=store.note); "
+            "store.save(pool, always=True); pool.give('theirs.example', 0); print(flush=True); "
+            "sys.stdin.read()"
+        )
+        argv = [sys.executable, "-c", program, self.path]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            store, pool = self.store(), self.filled()
+            store.load(pool, 0)
+            store.save(pool, always=True)
+            assert other.stdin is not None
+            other.stdin.close()
+        self.assertEqual(
+            self.lines(),
+            [
+                f"error: The file {self.path} with the names of fake addresses is another "
+                "daemon's, so these are not kept; give each daemon a dnsStateFile of its own."
+            ],
+        )
+        self.assertEqual(self.loaded(), [(1, "theirs.example")])
 
     def test_cutLine(self) -> None:
         """Half a line at the end, of a full disk, is left out."""
