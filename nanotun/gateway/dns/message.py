@@ -283,13 +283,14 @@ def withQuestion(answer: bytes, query: Query) -> bytes:
     it has; none is added, since a client takes its absence for a server without EDNS.
     """
     ident, flags, _, _, _, additionals = HEADER.unpack_from(answer)
-    extension = answer[HEADER_SIZE:]
+    extension = b""
     try:
-        alone = additionals == 1 and _findOPT(answer, HEADER_SIZE, 1) == HEADER_SIZE
+        if additionals == 1 and _findOPT(answer, HEADER_SIZE, 1) == HEADER_SIZE:
+            length = RECORD.unpack_from(answer, HEADER_SIZE + 1)[3]
+            # What comes after it is of no section.
+            extension = answer[HEADER_SIZE : HEADER_SIZE + 1 + RECORD.size + length]
     except (WireError, struct.error):
-        alone = False
-    if not alone:
-        extension = b""
+        pass
     return HEADER.pack(ident, flags, 1, 0, 0, bool(extension)) + query.question + extension
 
 

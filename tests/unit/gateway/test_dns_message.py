@@ -242,6 +242,7 @@ class BareTests(SynchronousTestCase):
         extended = struct.pack("!HHHHHH", 9, 0x8181, 0, 0, 0, 1) + edns(512)
         expected = struct.pack("!HHHHHH", 9, 0x8181, 1, 0, 0, 1) + question("a.example")
         self.assertEqual(withQuestion(extended, query), expected + edns(512))
+        self.assertEqual(withQuestion(extended + b"more", query), expected + edns(512))
         for end in (b"", b"\0", b"\0" * 40, edns(512)[:-1]):
             odd = struct.pack("!HHHHHH", 9, 0x8181, 0, 0, 0, 1) + end
             self.assertEqual(withQuestion(odd, query)[10:], b"\0\0" + question("a.example"))
