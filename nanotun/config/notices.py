@@ -48,7 +48,7 @@ def unmetNeeds(settings: Settings) -> tuple[str, ...]:
 
 def serversExcluded(settings: Settings) -> tuple[str, ...]:
     """
-    A sentence for who excludes a server of the relay's, whom programs then ask past the relay.
+    A sentence for those who exclude a server of C{dns}, which programs then ask past the relay.
     """
     if not (settings.autoDefaultRoute or settings.dnsOverride):
         return ()
