@@ -295,12 +295,11 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	t := tupleOf(request.ID())
 	e.mu.Lock()
 	f, unwanted := e.opening[t], e.quiesced
-	if f != nil && f.givenUp != 0 {
-		unwanted = true
-	}
+	givenUp := f != nil && f.givenUp != 0
 	e.mu.Unlock()
-	if f == nil || unwanted {
-		request.Complete(true)
+	if f == nil || unwanted || givenUp {
+		// The app of one that was given up gets no answer, and asks again.
+		request.Complete(!givenUp)
 		if f != nil {
 			f.Discard()
 			e.ended(f, unix.ECONNABORTED)
@@ -321,7 +320,7 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 	f.Endpoint = endpoint.(*tcp.Endpoint)
 	e.setOptions(f.Endpoint)
 	e.mu.Lock()
-	givenUp := f.givenUp != 0
+	givenUp = f.givenUp != 0
 	if !givenUp {
 		delete(e.opening, t)
 		e.joined[t] = f
