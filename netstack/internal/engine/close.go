@@ -69,5 +69,6 @@ func (e *Engine) Close() {
 	e.stack.RemoveNIC(nic)
 	e.closeLoops()
 	e.endAsking()
+	e.pending.notices.close()
 	e.events.Close()
 }

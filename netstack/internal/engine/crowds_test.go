@@ -176,6 +176,7 @@ func tupleSource(a netip.Addr) (source [16]byte) {
 func TestCrowdIsReported(t *testing.T) {
 	forEach(t, families(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, hasty())))
+		p.do(func(e *Engine) { e.pending.notices.interval = time.Hour })
 		for port := range uint16(8) {
 			p.synFrom(v.app(), 42000+port)
 			p.settle()

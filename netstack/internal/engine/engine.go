@@ -83,7 +83,7 @@ func Open(config Config) (*Engine, error) {
 		pings:    newPingLimit(),
 		overrun:  newOverrunLimit(),
 	}
-	notices := &notices{post: func(event events.Event) { e.events.PostLazy(event) }}
+	notices := newNotices(func(event events.Event) { e.events.PostLazy(event) })
 	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices)
 	e.half = newHandshakes(notices, config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
 	var err error
