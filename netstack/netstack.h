@@ -177,8 +177,7 @@ int ns_probe(int tun_fd, uint32_t vnet_header, uint32_t mtu, char *device,
              uint8_t gateway4[4], uint32_t timeout_ms);
 
 /* Makes a stack on an open, configured TUN.  Returns its handle.  -EINVAL: a
- * configuration of another size, an unknown stack, or a limit of 0,
- * or no time for half-open flows. */
+ * configuration of another size, an unknown stack, or a limit or half_open_s of 0. */
 int64_t ns_open(struct ns_config *config);
 
 /* The eventfd, readable when events wait that ns_pump did not raise.  It belongs

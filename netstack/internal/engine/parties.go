@@ -15,7 +15,7 @@ const (
 	// connection.
 	knownFor = 10 * time.Minute
 
-	// knownLimit is how many machines are known at a time: 24 bytes each.
+	// knownLimit is how many machines are known at a time: 40 bytes each.
 	knownLimit = 4096
 
 	// askFrom is how many flows of this machine have to wait before the kernel is asked
@@ -24,7 +24,9 @@ const (
 )
 
 // parties tells whose a flow is. A flow is of this machine if it has the kernel's own
-// address on the device: no other machine's packets can come with that from outside.
+// address on the device. No other machine's packets come with that from outside: Linux
+// drops those of IPv4, and the firewall of autoDefaultRoute those of IPv6. What is masqueraded into
+// the device has it, too, and no socket here: it is one party.
 type parties struct {
 	kernel  gateways
 	askFrom int
