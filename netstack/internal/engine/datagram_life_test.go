@@ -45,7 +45,7 @@ func TestIdleAssociation(t *testing.T) {
 		}
 		w.associationClosed(idIdle, unix.ETIMEDOUT)
 		w.associationClosed(idNever, unix.ETIMEDOUT)
-		if s := w.stats(); s.Associations != 2 || s.Evicted != 0 {
+		if s := w.stats(); s.Associations != 2 || s.AssociationsEvicted != 0 {
 			t.Errorf("%+v", s)
 		}
 		w.associationClosed(idUp, unix.ETIMEDOUT)
@@ -81,7 +81,7 @@ func TestEvictedAssociation(t *testing.T) {
 		}
 		p.datagramFlow(from(1), far, []byte("again"))
 		eventually(t, "the sockets to be closed", func() bool { return openFDs(t) == fds })
-		if s := w.stats(); s.Associations != 3 || s.AssociationsTotal != 5 || s.Evicted != 2 {
+		if s := w.stats(); s.Associations != 3 || s.AssociationsTotal != 5 || s.AssociationsEvicted != 2 {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -18,7 +18,8 @@ type Stats struct {
 	ChecksumErrors                    uint64
 	Goroutines, HeapBytes             uint64
 	Associations, DatagramFlows       uint64
-	AssociationsTotal, Evicted        uint64
+	AssociationsTotal                 uint64
+	AssociationsEvicted               uint64
 	DatagramsUp, DatagramsDown        uint64
 	DropUndecided, DropSend           uint64
 	DropReply, DropService            uint64
@@ -68,15 +69,15 @@ func (e *Engine) Stats() Stats {
 		Goroutines:       samples[0].Value.Uint64(),
 		HeapBytes:        samples[1].Value.Uint64(),
 
-		Associations:      uint64(associations),
-		DatagramFlows:     uint64(datagramFlows),
-		AssociationsTotal: d.Total.Load(),
-		Evicted:           d.Evicted.Load(),
-		DatagramsUp:       d.Up.Load(),
-		DatagramsDown:     d.Down.Load(),
-		DropUndecided:     d.DropUndecided.Load(),
-		DropSend:          d.DropSend.Load(),
-		DropReply:         d.DropReply.Load(),
-		DropService:       d.Services.Dropped.Load(),
+		Associations:        uint64(associations),
+		DatagramFlows:       uint64(datagramFlows),
+		AssociationsTotal:   d.Total.Load(),
+		AssociationsEvicted: d.Evicted.Load(),
+		DatagramsUp:         d.Up.Load(),
+		DatagramsDown:       d.Down.Load(),
+		DropUndecided:       d.DropUndecided.Load(),
+		DropSend:            d.DropSend.Load(),
+		DropReply:           d.DropReply.Load(),
+		DropService:         d.Services.Dropped.Load(),
 	}
 }

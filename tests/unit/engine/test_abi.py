@@ -119,6 +119,21 @@ class HeaderTests(SynchronousTestCase):
                 expected.append((field, ctype * int(count) if count else ctype))
             self.assertEqual(getattr(abi, name)._fields_, expected, name)
 
+    def test_stats(self) -> None:
+        """
+        The engine's own structure of counters, which the library copies as it is, has the
+        header's counters in the header's order.
+        """
+        with open(os.path.join(os.path.dirname(HEADER), "internal/engine/stats.go")) as file:
+            body = file.read().partition("type Stats struct {")[2].partition("}")[0]
+        found = []
+        for line in body.split("\n"):
+            if line.strip():
+                self.assertTrue(line.endswith(" uint64"), line)
+                found += re.findall(r"\w+", line)[:-1]
+        names = [re.sub(r"(?<!^)(?=[A-Z])", "_", each).lower() for each in found]
+        self.assertEqual(names, [name for name, _ in abi.ns_stats._fields_])
+
     def test_legs(self) -> None:
         """
         L{LegKind} has the header's kinds of legs.
