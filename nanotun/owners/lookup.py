@@ -84,6 +84,7 @@ class OwnerLookup:
         try:
             listeners = self._proxies.listeners()
             self._sought &= listeners
+            self._listeners &= listeners
             self._adopt(listeners, deadline)
             self._search.prepare(deadline)
         except OutOfTime:
@@ -251,6 +252,9 @@ class OwnerLookup:
         sample = self._proxies.sample()
         known = self._listeners - self._sought
         unknown = [each for each in sample if each.inode not in known]
+        if unknown:
+            # What listens no longer is forgotten now, or else the next scan would be news, too.
+            self._listeners &= self._proxies.listeners()
         settled = self._search.adoptMakers(unknown, deadline)
         if settled:
             # Others may have the same sockets.

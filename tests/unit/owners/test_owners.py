@@ -289,6 +289,26 @@ class LocalProxyTests(LocalCase):
         self.finish()
         self.assertEqual(set(owners.table.excluded), {61})
 
+    def test_startsAgainOnce(self) -> None:
+        """A proxy that was restarted is probed once, however it is noticed."""
+        for flows in (True, False):
+            self.setUp()
+            self.processes.spawn(60, "/usr/bin/microsocks")
+            self.listen(60)
+            owners = self.owners("")
+            self.processes.end(60)
+            self.sockets.open.clear()
+            self.program(61, "/usr/bin/microsocks")
+            self.listen(61)
+            look = mock.Mock()
+            self.patch(owners.hops, "look", look)
+            if flows:
+                self.excluded(owners)
+            self.clock.advance(EARLY_INTERVAL)
+            self.finish()
+            self.assertEqual(look.call_count, 1, flows)
+            self.stop(owners)
+
     def test_startsInScan(self) -> None:
         """A proxy that starts during a scan is not lost when the scan ends."""
         owners = self.owners("")
