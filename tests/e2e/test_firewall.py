@@ -27,7 +27,8 @@ from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import ask, kdig
 from tests.e2e.lab.process import LabError, run
 from tests.e2e.lab.servers import Peer
-from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK, Family
+from tests.e2e.lab.tcpdump import Tcpdump
+from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK, TUN_NAME, Family
 
 DNS = 53
 
@@ -216,6 +217,25 @@ class WayChecks(FirewallLabCase):
         old.sendall(b"leak")
         self.assertRaises(OSError, old.recv, 1)
         self.assertEqual(witness.destinations(), {})
+
+    def test_borrowedSource(self) -> None:
+        """
+        What another machine sends with this machine's address in the tunnel as its source does
+        not enter the tunnel, unlike what it sends with an address of its own.
+        """
+        web = self.webServer()
+        self.through()
+        guest = self.guest()
+        guest.ip(f"addr add {IPV4.kernel}/32 dev up0", f"addr add {IPV6.kernel}/128 dev up0 nodad")
+        witness = Tcpdump(self.lab.app, self.directory, TUN_NAME, "tcp")
+        self.addCleanup(witness.stop)
+        for family, own in ((IPV4, "10.77.9.2"), (IPV6, "fd77:9::2")):
+            url = family.url(web.port, "/peer")
+            for source, seconds, seen in ((own, 10, family.proxyOutside), (family.kernel, 2, "")):
+                argv = ["curl", "-s", "-m", f"{seconds}", "-g", "--interface", source, url]
+                self.assertEqual(run(guest.argv(argv), check=False).stdout, seen)
+            entered = witness.destinations()[dotted(family.world, web.port)]
+            self.assertEqual({each.rpartition(".")[0] for each in entered}, {own})
 
     def test_group(self) -> None:
         """A process in an excluded control group goes past the tunnel, from the real address."""

@@ -183,6 +183,9 @@ def _arriving(rules: FirewallRules, family: Family) -> Iterator[str]:
     yield "-i lo -j RETURN"
     yield f"-i {rules.device} -j RETURN"
     yield f"-d {family.link} -j DROP"
+    # Linux lets IPv6 packets in that bear an address of this machine as their source, and
+    # the engine would take them for this machine's own.
+    yield f"-s {family.kernel} -j DROP"
     for proxy in ofFamily(rules.proxies, family):
         yield from _dns(f"-s {proxy} {_SET}")
     yield f"{_FREE} -m conntrack --ctdir ORIGINAL -m addrtype --dst-type LOCAL {_KEEP}"

@@ -111,6 +111,9 @@ def _chain(name: str, hook: str, lines: Iterable[str]) -> Iterator[str]:
 def _arriving(rules: FirewallRules, elsewhere: str) -> Iterator[str]:
     for family in FAMILIES:
         yield f"iifname {elsewhere} {family.word} daddr {family.link} drop"
+        # Linux lets IPv6 packets in that bear an address of this machine as their source, and
+        # the engine would take them for this machine's own.
+        yield f"iifname {elsewhere} {family.word} saddr {family.kernel} drop"
     for family in FAMILIES:
         proxies = ", ".join(ofFamily(rules.proxies, family))
         if proxies:

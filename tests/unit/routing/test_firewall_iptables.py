@@ -83,7 +83,7 @@ class TextTests(SynchronousTestCase):
         """The DNS of proxies behind this machine is marked, and nothing else of theirs."""
         rules = RULES._replace(proxies=("172.17.0.2", "fd17::2"))
         for version, proxy in ((4, "172.17.0.2"), (6, "fd17::2")):
-            found = [each for each in self.chain("ARRIVING", version, rules) if " -s" in f" {each}"]
+            found = [each for each in self.chain("ARRIVING", version, rules) if " -s" in each]
             mark = "-j MARK --set-xmark 0x6e74/0xffffffff"
             self.assertEqual(
                 found,
@@ -99,6 +99,18 @@ class TextTests(SynchronousTestCase):
             for protocol in ("udp", "tcp"):
                 line = f"-p {protocol} --dport 53 -o {name} -j DROP"
                 self.assertLess(guard.index(line), behind)
+
+    def test_arrivesFromOutside(self) -> None:
+        """What comes from outside with an address of the tunnel at either end is dropped."""
+        for version, kernel, link in (
+            (4, "198.18.0.2", "198.18.0.2/30"),
+            (6, "fdfe:dcba:9876::2", "fdfe:dcba:9876::2/126"),
+        ):
+            lines = self.chain("ARRIVING", version)
+            own = lines.index("-i tun9 -j RETURN")
+            self.assertEqual(
+                lines[own + 1 : own + 3], [f"-d {link} -j DROP", f"-s {kernel} -j DROP"]
+            )
 
     def test_marks(self) -> None:
         """

@@ -62,7 +62,7 @@ class TextTests(SynchronousTestCase):
     def test_proxies(self) -> None:
         """The DNS of proxies behind this machine is marked, and nothing else of theirs."""
         rules = RULES._replace(proxies=("172.17.0.2", "172.17.0.4", "fd17::2"))
-        lines = [each for each in self.chain("arriving", rules) if "saddr" in each]
+        lines = [each for each in self.chain("arriving", rules) if "saddr {" in each]
         dns = "meta l4proto { tcp, udp } th dport 53 meta mark set 0x6e74"
         away = 'iifname != { "lo", "tun9" }'
         self.assertEqual(
@@ -72,7 +72,20 @@ class TextTests(SynchronousTestCase):
                 f"{away} ip6 saddr {{ fd17::2 }} {dns}",
             ],
         )
-        self.assertFalse([each for each in self.chain("arriving") if "saddr" in each])
+        self.assertFalse([each for each in self.chain("arriving") if "saddr {" in each])
+
+    def test_arrivesFromOutside(self) -> None:
+        """What comes from outside with an address of the tunnel at either end is dropped."""
+        away = 'iifname != { "lo", "tun9" }'
+        self.assertEqual(
+            [each for each in self.chain("arriving") if each.endswith(" drop")],
+            [
+                f"{away} ip daddr 198.18.0.2/30 drop",
+                f"{away} ip saddr 198.18.0.2 drop",
+                f"{away} ip6 daddr fdfe:dcba:9876::2/126 drop",
+                f"{away} ip6 saddr fdfe:dcba:9876::2 drop",
+            ],
+        )
 
     def test_excludedNetworks(self) -> None:
         """Networks of excludedIPs are neither redirected nor guarded."""
