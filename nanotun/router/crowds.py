@@ -4,6 +4,8 @@ Says in the log that connections had to make way for others.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from nanotun.flow import Crowd, CrowdKind
 from nanotun.log.trouble import TroubleLog
 
@@ -30,7 +32,10 @@ def sentenceOf(crowd: Crowd) -> str:
             who = "Programs that nanotun cannot tell apart have"
         return f"{who} {many} they may; {_YIELDS}"
     if crowd.kind is CrowdKind.SOURCE:
-        return f"{crowd.host} has {many} one machine may; {_YIELDS}"
+        # A machine can use all of its network's addresses, and would be new with each.
+        network = ":" in crowd.host
+        host = ip_network(f"{crowd.host}/64", strict=False) if network else crowd.host
+        return f"{host} has {many} one machine may; {_YIELDS}"
     if crowd.kind is CrowdKind.MACHINE:
         return f"This machine has {many} it may; {_YIELDS}"
     return f"Other machines have {many} they may together; {_YIELDS}"

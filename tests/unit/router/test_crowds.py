@@ -33,6 +33,15 @@ class CrowdTests(SynchronousTestCase):
             self.assertTrue(sentence.startswith(words), sentence)
             self.assertTrue(sentence.endswith("the one that has waited longest."), sentence)
 
+    def test_oneNetwork(self) -> None:
+        """The addresses of one IPv6 network are one machine's, and so one sentence."""
+        one, other = (
+            sentenceOf(Crowd(CrowdKind.SOURCE, host, -1, 2048, 5))
+            for host in ("2001:db8:1::9", "2001:db8:1::a:b")
+        )
+        self.assertEqual(one, other)
+        self.assertTrue(one.startswith("2001:db8:1::/64 has 2048 unanswered"), one)
+
     def test_once(self) -> None:
         """A crowd is logged once, and then its connections are counted."""
         clock = Clock()
