@@ -132,7 +132,7 @@ class HeaderTests(SynchronousTestCase):
                 self.assertTrue(line.endswith(" uint64"), line)
                 found += re.findall(r"\w+", line)[:-1]
         names = [re.sub(r"(?<!^)(?=[A-Z])", "_", each).lower() for each in found]
-        self.assertEqual(names, [name for name, _ in abi.ns_stats._fields_])
+        self.assertEqual(names, [each[0] for each in abi.ns_stats._fields_])
 
     def test_legs(self) -> None:
         """
