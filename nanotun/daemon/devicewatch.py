@@ -113,8 +113,10 @@ class DeviceWatch:
             return
         try:
             name = self._nameOf(self._index)
-        except OSError:
-            self._gone()
+        except OSError as error:
+            # Anything else, such as a lack of file descriptors, says nothing about the device.
+            if error.errno in (errno.ENXIO, errno.ENODEV):
+                self._gone()
             return
         if name != self._name:
             self._nameBack(name)

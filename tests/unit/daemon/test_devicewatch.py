@@ -31,6 +31,7 @@ class FakeMachine:
 
     @ivar names: of interfaces, by index.
     @ivar refuses: raised by the next call, if set.
+    @ivar mute: raised by L{nameOf}, if set.
     """
 
     def __init__(self) -> None:
@@ -38,10 +39,13 @@ class FakeMachine:
         self.addresses: set[str] = set(OWN)
         self.calls: list[str] = []
         self.refuses: OSError | None = None
+        self.mute: OSError | None = None
         self.deleted = False
 
     def nameOf(self, index: int) -> str:
         """See C{if_indextoname}."""
+        if self.mute is not None:
+            raise self.mute
         if index not in self.names:
             raise _osError(errno.ENXIO)
         return self.names[index]
@@ -180,6 +184,17 @@ class DeviceWatchTests(SynchronousTestCase):
         self.watch.start()
         self.machine.names.clear()
         self.watch.lookClosely()
+        self.watch.look()
+        self.assertEqual(self.lost, [errno.ENODEV])
+
+    def test_noDescriptor(self) -> None:
+        """Without a descriptor to ask the kernel with, nothing is known, and nothing is lost."""
+        self.watch.start()
+        self.machine.mute = _osError(errno.EMFILE)
+        self.watch.lookClosely()
+        self.assertEqual(self.lost, [])
+        self.machine.mute = None
+        self.machine.names.clear()
         self.watch.look()
         self.assertEqual(self.lost, [errno.ENODEV])
 
