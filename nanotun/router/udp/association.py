@@ -9,6 +9,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -188,8 +189,8 @@ class Association:
         self._waiting: deque[OutgoingFlow] = deque()
         self._dial: Deferred[DatagramLeg] | None = None
         self._control: ILegControl | None = None
-        self._maturing = Timer(clock, self._matured)
-        self._expiry = Timer(clock, self._expired)
+        self._maturing = Timer(clock, partial(self._on, AssociationEvent.MATURED))
+        self._expiry = Timer(clock, partial(self._on, AssociationEvent.EXPIRED))
 
     @property
     def opening(self) -> bool:
@@ -229,6 +230,12 @@ class Association:
         """Take no more flows: for a shared one that has had enough."""
         self._on(AssociationEvent.FULL)
 
+    def giveUp(self) -> list[OutgoingFlow]:
+        """Cancel the dial; the flows that waited for it are the caller's again."""
+        waiting, self._waiting = list(self._waiting), deque()
+        self._on(AssociationEvent.CLOSE)
+        return waiting
+
     def close(self) -> None:
         """Cancel the dial or end the association; flows that wait are dropped."""
         self._on(AssociationEvent.CLOSE)
@@ -267,12 +274,6 @@ class Association:
         """An internal error, at any point: no flow may wait for ever."""
         self._faults.notDialled(self.key.upstream, reason)
         self.close()
-
-    def _matured(self) -> None:
-        self._on(AssociationEvent.MATURED)
-
-    def _expired(self) -> None:
-        self._on(AssociationEvent.EXPIRED)
 
     def _ended(self, error: int) -> None:
         self._on(AssociationEvent.ENDED, error)

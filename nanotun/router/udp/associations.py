@@ -151,9 +151,16 @@ class Associations:
         @param dials: whether those that are still being opened are to be opened anew, too.
         """
         for association in list(self.present):
-            route = association.route
-            if dials if association.opening else route is not None and moved(route):
-                association.close()
+            route, key = association.route, association.key
+            if not association.opening:
+                if route is not None and moved(route):
+                    association.close()
+            elif dials:
+                for flow in association.giveUp():
+                    if key.source is None:
+                        self._place(flow, key.upstream)
+                    else:
+                        self._own(flow, key)
 
     def stop(self) -> None:
         """Close all associations; new flows are dropped."""

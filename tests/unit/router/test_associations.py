@@ -84,13 +84,13 @@ class OwnTests(AssociationCase):
         self.assertIdle()
 
     def test_networkMovedDials(self) -> None:
-        """A dial under way is given up, and the next datagram begins another."""
+        """A dial under way is given up, and the flow that waits for it waits for another."""
         self.ask()
         self.associations.networkMoved(lambda route: True, dials=True)
-        self.assertEqual((self.upstream.cancelled, self.associations.present), (1, set()))
-        self.ask()
+        self.assertEqual((self.upstream.cancelled, len(self.upstream.families)), (1, 2))
+        self.assertEqual(len(self.associations.present), 1)
         self.open()
-        self.assertEqual(len(self.engine.associations), 1)
+        self.assertEqual((len(self.engine.associations), len(self.engine.attached)), (1, 1))
         self.assertIdle()
 
     def test_direct(self) -> None:

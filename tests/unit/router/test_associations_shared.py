@@ -72,6 +72,15 @@ class SharedTests(AssociationCase):
         self.assertNotIn(association, self.engine.shared)
         self.assertIdle()
 
+    def test_networkMoved(self) -> None:
+        """Queries that wait for a dial that is given up wait together for another."""
+        for port in (1, 2):
+            self.query(port)
+        self.associations.networkMoved(lambda route: True, dials=True)
+        self.assertEqual((self.upstream.cancelled, len(self.upstream.families)), (1, 2))
+        self.open()
+        self.assertEqual((len(self.engine.associations), len(self.engine.attached)), (1, 2))
+
     def test_spread(self) -> None:
         """
         Many queries open more associations, up to a few, and no query waits for them.
