@@ -30,14 +30,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import SOCKET_MARK, isAddress
+from nanotun.addresses import KERNEL4, KERNEL6, SOCKET_MARK, isAddress
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.vpnwatch import VpnWatch
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
 from nanotun.linux.departed import GONE_FOR, Departed
-from nanotun.linux.network import nextHops
+from nanotun.linux.network import interfaceNames, nextHops
 from nanotun.linux.sources import LegRoute, Sources, sourceTo
 from nanotun.routing.follower import CHECK, SETTLE
 from nanotun.routing.host import proxyHosts
@@ -45,6 +45,9 @@ from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
 from nanotun.timer import Timer
 from nanotun.upstream.dial.sockets import openDatagram
+
+#: Sources of packets that do not leave.
+_NOWHERE = {"", KERNEL4.partition("/")[0], KERNEL6.partition("/")[0]}
 
 #: Seconds by which the time between two looks may be longer than it should be.  More means
 #: that the machine, or the daemon, has slept.
@@ -59,7 +62,8 @@ def sinceBoot() -> float:
 def waysOut(settings: Settings) -> frozenset[object]:
     """
     Where packets of nanotun's leave: the interfaces, the gateways there, and the addresses that
-    they are sent from; empty if there is no way out.
+    they are sent from; empty if there is no way out.  The tunnel is none: without
+    C{autoDefaultRoute} the default route may lead into it, for marked packets as well.
 
     @raise OSError: the kernel does not answer.
     """
@@ -71,7 +75,11 @@ def waysOut(settings: Settings) -> frozenset[object]:
     sources = {
         sourceTo((host, 9), AF_INET6 if ":" in host else AF_INET, openDatagram) for host in hosts
     }
-    return frozenset(nextHops(hosts, SOCKET_MARK)) | (sources - {""})
+    names = interfaceNames()
+    hops = {
+        hop for hop in nextHops(hosts, SOCKET_MARK) if names.get(hop.interface) != settings.tunName
+    }
+    return frozenset(hops | (sources - _NOWHERE))
 
 
 class Movable(Protocol):

@@ -405,6 +405,20 @@ class WaysTests(SynchronousTestCase):
         sources[0] = ""
         self.assertEqual(waysOut(named), frozenset())
 
+    def test_tunnel(self) -> None:
+        """A default route into the tunnel is no way out, so it is no other one either."""
+        settings = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "192.0.2.7:1")}, None)
+        hops = [NextHop(2, "192.0.2.1")]
+        self.patch(networkwatch, "interfaceNames", lambda: {2: "up0", 3: "nano0"})
+        self.patch(networkwatch, "nextHops", lambda hosts, mark: hops)
+        routed: dict[str, str] = {"192.0.2.7": "192.0.2.9"}
+        self.patch(networkwatch, "sourceTo", lambda peer, family, make: routed.get(peer[0], ""))
+        before = waysOut(settings)
+        hops.append(NextHop(3, "0.0.0.0"))
+        routed.update({"8.8.8.8": "198.18.0.2", "2001:4860:4860::8888": "fdfe:dcba:9876::2"})
+        self.assertEqual(waysOut(settings), before)
+        self.assertEqual(before, {NextHop(2, "192.0.2.1"), "192.0.2.9"})
+
     def test_sinceBoot(self) -> None:
         """The clock that tells of a sleep runs."""
         self.assertGreater(sinceBoot(), 0)
