@@ -133,7 +133,8 @@ class OneOfSeveralChecks(TunnelCase):
 class ForwardedChecks(TunnelCase):
     """Packets of other machines."""
 
-    STRANGER = "10.77.1.1"
+    # Not the proxy, whose own connections go past it.
+    STRANGER = "10.77.1.9"
 
     def comes(self, destination: tuple[str, int], port: int) -> None:
         """A stranger's connect arrives on the device."""
