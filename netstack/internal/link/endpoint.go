@@ -172,6 +172,10 @@ func deliver(dispatcher stack.NetworkDispatcher, protocol tcpip.NetworkProtocolN
 	packet.DecRef()
 }
 
+// maxPieces is how many pieces writev(2) takes (UIO_MAXIOV of linux/uio.h). A large
+// segment of bytes that came one by one has more.
+const maxPieces = 1024
+
 // gather is what one write needs, reused between writes.
 type gather struct {
 	header virtioHeader
@@ -207,6 +211,7 @@ func (e *Endpoint) write(g *gather, packet *stack.PacketBuffer) {
 		}
 		g.iov = append(g.iov, unix.Iovec{Base: &g.header[0], Len: VirtioHeaderSize})
 	}
+	headers := len(g.iov)
 	views, offset := packet.AsViewList()
 	for view := views.Front(); view != nil; view = view.Next() {
 		part := view.AsSlice()
@@ -217,6 +222,12 @@ func (e *Endpoint) write(g *gather, packet *stack.PacketBuffer) {
 		part = part[offset:]
 		offset = 0
 		g.iov = append(g.iov, unix.Iovec{Base: &part[0], Len: uint64(len(part))})
+	}
+	if len(g.iov) > maxPieces {
+		// The kernel would take it no more when it is sent again.
+		whole := packet.ToView()
+		defer whole.Release()
+		g.iov = append(g.iov[:headers], unix.Iovec{Base: &whole.AsSlice()[0], Len: uint64(whole.Size())})
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(e.fd), uintptr(unsafe.Pointer(&g.iov[0])), uintptr(len(g.iov)))
 	if errno != 0 {

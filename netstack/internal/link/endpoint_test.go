@@ -165,7 +165,9 @@ func TestDescribe(t *testing.T) {
 func outgoing(parts ...[]byte) *stack.PacketBuffer {
 	var payload buffer.Buffer
 	for _, part := range parts {
-		_ = payload.Append(buffer.NewViewWithData(part))
+		// Appended, small ones would become one.
+		piece := buffer.MakeWithData(part)
+		payload.Merge(&piece)
 	}
 	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
 }
@@ -180,8 +182,8 @@ func write(e *Endpoint, packets ...*stack.PacketBuffer) int {
 	return n
 }
 
-// Each packet goes out in one piece, whatever pieces it is made of, with a
-// header of zeros where nothing is offloaded.
+// Each packet goes out in one piece, whatever pieces it is made of and however
+// many, with a header of zeros where nothing is offloaded.
 func TestWrite(t *testing.T) {
 	for _, vnet := range []bool{false, true} {
 		e, far := pair(t, vnet)
@@ -190,7 +192,11 @@ func TestWrite(t *testing.T) {
 		for i := 0; i < len(p); i += 100 {
 			many = append(many, p[i:i+100])
 		}
-		if n := write(e, outgoing(p), outgoing(many...), outgoing(p[:20], p[20:])); n != 3 {
+		each := make([][]byte, 0, len(p))
+		for i := range p {
+			each = append(each, p[i:i+1])
+		}
+		if n := write(e, outgoing(p), outgoing(many...), outgoing(p[:20], p[20:]), outgoing(each...)); n != 4 {
 			t.Errorf("%d written", n)
 		}
 		want := p
@@ -198,13 +204,13 @@ func TestWrite(t *testing.T) {
 			want = append(make([]byte, VirtioHeaderSize), p...)
 		}
 		got := make([]byte, 70000)
-		for i := range 3 {
+		for i := range 4 {
 			n, err := unix.Read(far, got)
 			if err != nil || !bytes.Equal(got[:n], want) {
 				t.Errorf("vnet %t, packet %d: %d bytes, %v", vnet, i, n, err)
 			}
 		}
-		if e.PacketsOut.Load() != 3 || e.WriteDrops.Load() != 0 {
+		if e.PacketsOut.Load() != 4 || e.WriteDrops.Load() != 0 {
 			t.Errorf("%d out, %d dropped", e.PacketsOut.Load(), e.WriteDrops.Load())
 		}
 	}
