@@ -17,19 +17,26 @@ class DeviceLoss:
     Ends the daemon when its TUN device is gone for good, with an error, so that a supervisor
     starts it again.  Whoever notices reports it.
 
+    In another network namespace the device is gone only for nanotun's own routes.  Without any,
+    somebody has put it where it is wanted, such as into a container.
+
     @ivar happened: whether it was lost since L{watch}.
     @param name: the device's.
     @param ending: is told how the daemon ends.
     @param exitWith: stops the reactor and lets the process end with this status.
+    @param routed: whether nanotun's own routes lead into the device.
     """
 
     _log = Logger()
 
-    def __init__(self, name: str, ending: Ending, exitWith: Callable[[int], None]) -> None:
+    def __init__(
+        self, name: str, ending: Ending, exitWith: Callable[[int], None], routed: bool
+    ) -> None:
         self.happened = False
         self._name = name
         self._ending = ending
         self._exitWith = exitWith
+        self._routed = routed
         self._matters = False
 
     def watch(self) -> None:
@@ -47,6 +54,13 @@ class DeviceLoss:
         @param error: errno; C{ENODEV} if it has been moved to another network namespace.
         """
         if not self._matters:
+            return
+        if error == errno.ENODEV and not self._routed:
+            self._log.warn(
+                "The device {name} is in another network namespace now, where nanotun serves it "
+                "as before, but does not look after its name and addresses.",
+                name=self._name,
+            )
             return
         self._matters, self.happened = False, True
         self._ending.fail()

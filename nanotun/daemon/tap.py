@@ -219,7 +219,7 @@ def makeService(options: Options) -> IService:
     older = OlderConnections(live, lambda: 0 if routes is None else routes.report()["changes"])
     routing = (older,) if undo is None else (older, undo, older)
 
-    loss = DeviceLoss(settings.tunName, ending, end)
+    loss = DeviceLoss(settings.tunName, ending, end, settings.autoDefaultRoute)
     followers = (gateway.networkMoved, live.networkMoved)
     watch = NetworkWatch(
         reactor,
@@ -301,7 +301,7 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     parts = Parts(device, engine, gateway, router, before=(marked,), after=(watch, patience))
     notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
     ending = Ending()
-    loss = DeviceLoss(settings.tunName, ending, leave)
+    loss = DeviceLoss(settings.tunName, ending, leave, routed=False)
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)
     return root

@@ -160,7 +160,7 @@ class ServiceCase(SynchronousTestCase):
         self.patch(module, "TunPort", self.makePort)
         self.statuses: list[int] = []
         self.ending = Ending()
-        self.loss = DeviceLoss(SETTINGS.tunName, self.ending, self.statuses.append)
+        self.loss = DeviceLoss(SETTINGS.tunName, self.ending, self.statuses.append, True)
         self.logged: list[LogEvent] = []
         observer = cast(ILogObserver, self.logged.append)
         globalLogPublisher.addObserver(observer)
@@ -399,6 +399,17 @@ class StopTests(ServiceCase):
         self.loss.report(errno.ENODEV)
         (line,) = self.lines(LogLevel.error)
         self.assertIn("nano0 is in another network namespace now; nanotun stops.", line)
+
+    def test_deviceMovedByHand(self) -> None:
+        """Where no route of nanotun's leads into it, it is served in the other namespace."""
+        loss = DeviceLoss("nano0", self.ending, self.statuses.append, routed=False)
+        loss.watch()
+        loss.report(errno.ENODEV)
+        (line,) = self.lines(LogLevel.warn)
+        self.assertIn("nano0 is in another network namespace now, where nanotun serves it", line)
+        self.assertEqual((self.statuses, loss.happened), ([], False))
+        loss.report(errno.EBADFD)
+        self.assertEqual(self.statuses, [1])
 
     def test_deviceLostWhileStopping(self) -> None:
         """The loss of the device during the stop is not reported."""
