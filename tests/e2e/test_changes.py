@@ -135,7 +135,10 @@ class DeviceChecks(EndingCase):
         self.nothingLeft()
 
     def test_withoutRoutes(self) -> None:
-        """Without autoDefaultRoute the device is looked after, too."""
+        """
+        Without autoDefaultRoute the device is looked after, too, and served where somebody moves
+        it.
+        """
         daemon = self.daemon(self.proxy, stackMode=self.stackMode, autoDefaultRoute=False)
         self.lab.host.ip("link set nano0 name foo")
         waitUntil(lambda: "nano0" in self.lab.host.interfaces(), PROMISE, "it has its name back")
@@ -150,7 +153,13 @@ class DeviceChecks(EndingCase):
             "it has its addresses back",
         )
         self.lab.host.ip(f"link set nano0 netns {self.lab.neighbour.name}")
-        self.assertEqual(daemon.wait(PROMISE), 1)
+        line = "is in another network namespace now, where nanotun serves it as before"
+        waitUntil(lambda: line in daemon.log(), PROMISE, "the log says so")
+        self.lab.neighbour.ip("link set nano0 up", "addr add 198.18.0.2/30 dev nano0")
+        ping = ["ping", "-n", "-c", "1", "-W", "2", "198.18.0.1"]
+        self.assertIn("1 received", self.lab.neighbour.run(ping).stdout)
+        self.assertTrue(daemon.running())
+        daemon.stop()
 
 
 engines(globals(), DeviceChecks)
