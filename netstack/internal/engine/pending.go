@@ -76,9 +76,10 @@ type pace struct {
 
 	// A class is crowded from this many in the queue until none are left; 500
 	// connections at a time are no crowd. Then no more than rate are told in a
-	// second, after a burst, and of this machine one more for each that was joined:
-	// the proxy would be the next to be flooded, and would lose the SYN of a dial
-	// that matters.
+	// second, after a burst, and but for strangers one more for each that was joined:
+	// the proxy would be the next to be flooded. It would lose the SYN of a dial
+	// that matters, and it may keep a connection to a destination that is silent for
+	// two minutes, though the dial was given up.
 	crowdedFrom [classes]int
 	rate        [classes]rate.Limit
 	burst       [classes]int
@@ -89,7 +90,7 @@ func newPace() pace {
 		turnHere: 32, turnElsewhere: 8,
 		tenureHere: 250 * time.Millisecond, tenureElsewhere: time.Second,
 		crowdedFrom: [classes]int{here: 1024, again: 1, known: 256, strangers: 256},
-		rate:        [classes]rate.Limit{here: 500, again: 100, known: 500, strangers: 500},
+		rate:        [classes]rate.Limit{here: 500, again: 100, known: 100, strangers: 50},
 		burst:       [classes]int{here: 128, again: 32, known: 128, strangers: 128},
 	}
 }
@@ -294,16 +295,22 @@ func (p *pendingTable) take(flow uint64) *waiting {
 	return w
 }
 
-// answered gives this machine's crowd another token: a dial of it was answered.
+// answered gives the crowd of a class another token: a dial of it was answered. Not
+// that of strangers, who may be made up.
 func (p *pendingTable) answered(k class, now time.Time) {
-	if !k.isHere() || p.queued.Load() == 0 {
+	if k == strangers || p.queued.Load() == 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.crowded[here] {
+	switch {
+	case k == known:
+		if p.crowded[known] {
+			p.tokens[known].AllowN(now, -1)
+		}
+	case p.crowded[here]:
 		p.tokens[here].AllowN(now, -1)
-	} else if p.crowded[again] {
+	case p.crowded[again]:
 		p.tokens[again].AllowN(now, -1)
 	}
 }
