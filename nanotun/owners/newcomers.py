@@ -10,7 +10,15 @@ from nanotun.owners.inheritance import GENERATIONS, inherits
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import YOUNG
-from nanotun.owners.values import EMPTY, Excluded, ProcStat, Program, Table, sameProgram
+from nanotun.owners.values import (
+    EMPTY,
+    Excluded,
+    ProcStat,
+    Program,
+    Table,
+    outline,
+    sameProgram,
+)
 
 #: Pids that are listed again each time: fork(2) takes the number well before the process
 #: is visible, and at least as many forks as there are processors may be under way.
@@ -202,8 +210,8 @@ class Newcomers:
             return None
         if program is None:
             program = self._processes.program(pid, stat)
-        process = self._processes.details(pid, stat, program)
-        return None if process is None else Excluded(process, text, inherited)
+        # The rest would take longer to read than all this, and any newcomer may have any socket.
+        return Excluded(outline(pid, stat, program), text, inherited)
 
     def _text(self, pid: int, stat: ProcStat, program: Program) -> str:
         if not self._matcher.byFamilies:

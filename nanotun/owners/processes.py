@@ -18,7 +18,7 @@ from zope.interface import implementer
 from nanotun.linux.network import addresses
 from nanotun.owners.interfaces import IProcesses
 from nanotun.owners.names import mayRunScripts, namesOf
-from nanotun.owners.values import Process, ProcStat, Program
+from nanotun.owners.values import Process, ProcStat, Program, outline
 
 #: Bytes of a small file of /proc; /proc/pid/stat has some 350.
 _BUFFER = 8192
@@ -124,17 +124,8 @@ class ProcProcesses:
             return None
         if uids is None:
             return None
-        names, path = program
-        name = stat.command.decode("utf-8", "replace")
-        return Process(
-            pid,
-            stat,
-            tuple(map(int, uids.groups())),
-            names,
-            os.path.basename(path) or name,
-            path,
-            self._cgroup(pid),
-        )
+        process = outline(pid, stat, program)
+        return process._replace(uids=tuple(map(int, uids.groups())), cgroup=self._cgroup(pid))
 
     def asleep(self, pid: int) -> bool:
         """See L{IProcesses.asleep}."""

@@ -52,11 +52,11 @@ class Process(NamedTuple):
     """
     All that selectors can match.
 
-    @ivar uids: its real, effective and saved user id, in this order.
+    @ivar uids: its real, effective and saved user id, in this order; empty if not read.
     @ivar names: all its names, in the form of L{nanotun.config.selectors.processName}.
     @ivar name: its first name, as it is written.
     @ivar path: the executable's absolute path, or empty.
-    @ivar cgroup: its path below the root of cgroup version 2, or empty.
+    @ivar cgroup: its path below the root of cgroup version 2, or empty; empty if not read.
     """
 
     pid: int
@@ -66,6 +66,18 @@ class Process(NamedTuple):
     name: str
     path: str
     cgroup: str
+
+
+def outline(pid: int, stat: ProcStat, program: Program) -> Process:
+    """
+    A process as far as nothing more has to be read of it: without its user ids and cgroup.
+
+    @param stat: read just now.
+    @param program: likewise.
+    """
+    name = stat.command.decode("utf-8", "replace")
+    shown = program.path.rpartition("/")[2] or name
+    return Process(pid, stat, (), program.names, shown, program.path, "")
 
 
 class FlowSocket(NamedTuple):
