@@ -172,6 +172,9 @@ class TunnelCase(LabCase):
     stackMode = "gvisor"
     family: Family = IPV4
 
+    #: What L{tunnel} goes through.
+    _tunnelDante: Dante | None = None
+
     def daemon(self, **settings: object) -> Daemon:
         """
         Start a daemon and wait until it is up; add default routes through it, as a user would
@@ -196,7 +199,10 @@ class TunnelCase(LabCase):
 
     def tunnel(self, **settings: object) -> Daemon:
         """Start a daemon whose upstream is a dante without password."""
-        return self.daemon(proxy=self.dante().url(), **settings)
+        if self._tunnelDante is None:
+            # A second one could not listen at the same port.
+            self._tunnelDante = self.dante()
+        return self.daemon(proxy=self._tunnelDante.url(), **settings)
 
     def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
         """A connection from the app to the world, through the tunnel."""
