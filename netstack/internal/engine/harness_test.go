@@ -179,7 +179,11 @@ func (w *world) pump() {
 		{Fd: int32(w.wake), Events: unix.POLLIN},
 	}
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+		switch _, err := unix.Poll(fds, -1); err {
+		case nil:
+		case unix.EINTR:
+			continue // with the results of the last time
+		default:
 			panic(err)
 		}
 		if fds[2].Revents != 0 {
