@@ -6,14 +6,17 @@ accepted connection that then dies.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
 import time
 
 from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, enginesAndFamilies
 from tests.e2e.lab.daemon import CONNECT_SECONDS
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import MARK
 from tests.e2e.schemes import SAID
 
@@ -24,6 +27,9 @@ SILENT_PORT = 7003
 
 RESET_SECONDS = 1.0
 """Seconds that a reset may take from one end to the other."""
+
+UNREAD = 300_000
+"""Bytes that the app's kernel does not take before the app reads, but the daemon does."""
 
 PROMPT_SECONDS = 1.6
 """
@@ -37,6 +43,12 @@ def reset(sock: socket.socket) -> None:
     """Close with a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """How many bytes the other kernel has not acknowledged, a FIN included."""
+    (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
 
 
 class RefusalChecks(TunnelCase):
@@ -157,6 +169,28 @@ class ResetChecks(TunnelCase):
         peer.result(5)
         self.assertLess(moments[0] - started, RESET_SECONDS)
 
+    def _resetsUnread(self, ends: bool) -> None:
+        def serve(connection: socket.socket) -> None:
+            connection.sendall(bytes(UNREAD))
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
+            waitUntil(lambda: _unacknowledged(connection) == 0, 5, "the daemon has all of it")
+            reset(connection)
+
+        peer = self.peer(serve)
+        app = self.connect(peer.port)
+        peer.result(10)
+        time.sleep(0.2)  # The daemon knows of the reset.
+        left = UNREAD
+        while left:
+            data = app.recv(65536)
+            self.assertTrue(data, f"an end before the last {left} bytes")
+            left -= len(data)
+        if ends:
+            self.assertEqual(app.recv(1), b"")
+        else:
+            self._assertBroken(app)
+
     def _assertBroken(self, sock: socket.socket) -> None:
         try:
             data = sock.recv(1)
@@ -170,6 +204,14 @@ class ResetChecks(TunnelCase):
         self.lab.openDirectPath()
         self.daemon(proxy="direct://")
         self._check()
+
+    def test_unread(self) -> None:
+        """A reset by the server takes nothing from an app that reads slowly, nor the end."""
+        self.lab.openDirectPath()
+        daemon = self.daemon(proxy="direct://")
+        for ends in (False, True):
+            self._resetsUnread(ends)
+        self.assertEndsWell(daemon)
 
     def test_throughProxy(self) -> None:
         """Through dante, which turns resets into orderly ends, the end arrives within a second."""

@@ -9,6 +9,9 @@
 //   - One step of a flow runs at a time. A thread that wants another one meanwhile
 //     leaves a mark, and the running thread takes another turn.
 //   - The socket is closed by a step, so never while another thread uses it.
+//   - An upstream that fails takes nothing back: what it sent before goes to the app,
+//     as from a kernel that has received a reset, and the app's side is reset only when
+//     the app has acknowledged all of it, or takes nothing for a while.
 //   - "Up" is from the app to the upstream, "down" the other way.
 package carry
 
@@ -63,16 +66,22 @@ type Flow struct {
 	bytesUp, bytesDown atomic.Uint64
 	active             atomic.Int64 // when the last byte came, as clock tells it
 
+	// settling is set when the flow ends as soon as the app has acknowledged everything.
+	settling atomic.Bool
+
 	// The rest belongs to the running step.
-	leftover    []byte // goes to the app first
-	upBlocked   bool   // the socket's buffer is full
-	roomWatched bool   // the loop tells when it no longer is
-	downBlocked bool   // the endpoint's buffer is full
-	upDone      bool   // the app's FIN was passed on
-	downDone    bool   // the upstream's FIN was passed on
-	hungUp      bool   // nobody reads what goes up any more
-	bulk        bool   // the last read from the socket was a large one
-	answered    bool   // with HTTP: the first answer was looked at
+	leftover    []byte     // goes to the app first
+	upBlocked   bool       // the socket's buffer is full
+	roomWatched bool       // the loop tells when it no longer is
+	downBlocked bool       // the endpoint's buffer is full
+	upDone      bool       // the app's FIN was passed on
+	downDone    bool       // the upstream's FIN was passed on
+	hungUp      bool       // nobody reads what goes up any more
+	lost        unix.Errno // why the upstream failed, or 0
+	emptied     bool       // it failed, and nothing is left in its socket
+	unsettled   int        // how many bytes the app has not acknowledged, once that matters
+	bulk        bool       // the last read from the socket was a large one
+	answered    bool       // with HTTP: the first answer was looked at
 	refused     plainhttp.Reason
 }
 
@@ -132,7 +141,11 @@ func (f *Flow) BeginPump() {
 func (f *Flow) EndPump() {
 	direct.Finish(f.Endpoint, &f.Queue)
 	f.pumping.Store(false)
-	if marks := f.noted.Swap(0); marks != 0 {
+	marks := f.noted.Swap(0)
+	if f.settling.Load() {
+		marks |= markUp // the stack does not tell of acknowledgements
+	}
+	if marks != 0 {
 		f.run(marks)
 	}
 }
@@ -198,7 +211,10 @@ func (f *Flow) turns() {
 func (f *Flow) step(marks uint32) (dead bool) {
 	if marks&(markAbort|markExpire) != 0 {
 		errno := unix.ECONNABORTED
-		if marks&markExpire != 0 {
+		switch {
+		case f.lost != 0:
+			errno = f.lost
+		case marks&markExpire != 0:
 			errno = unix.ETIMEDOUT
 		}
 		f.end(errno)
@@ -211,13 +227,16 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.upBlocked = false
 		marks |= markUp
 	}
-	if marks&markUp != 0 && !f.upDone && !f.upBlocked {
+	if marks&markUp != 0 && !f.upDone && !f.upBlocked && !f.gone() {
 		if errno := f.moveUp(); errno != 0 {
 			f.end(errno)
 			return true
 		}
+		if f.lost != 0 {
+			marks |= markDown // for what waits in the socket
+		}
 	}
-	if marks&markDown != 0 && !f.downDone {
+	if marks&markDown != 0 && !f.downDone && !f.emptied {
 		if errno := f.moveDown(); errno != 0 {
 			f.end(errno)
 			return true
@@ -231,19 +250,40 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.end(errno)
 		return true
 	}
-	if f.hungUp && f.downDone {
-		// A service of ours has closed its end of a socket pair, which knows no
-		// reset. Nobody reads what the app may still send.
-		f.end(0)
+	if f.gone() && (f.downDone || f.emptied) && f.settled() {
+		f.end(f.lost)
 		return true
 	}
 	return false
 }
 
+// gone tells whether the upstream takes nothing any more: it has failed, or it is a
+// service of ours that has closed its end of a socket pair, which knows no reset.
+func (f *Flow) gone() bool { return f.lost != 0 || f.hungUp }
+
+// lose notes that the upstream has failed. What it sent before goes to the app first.
+func (f *Flow) lose(errno unix.Errno) {
+	f.lost = errno
+	f.loop.limit(f, min(lostFor, f.loop.halfClosed))
+}
+
+// settled tells whether the app has acknowledged everything, and has EndPump ask again
+// if it has not.
+func (f *Flow) settled() bool {
+	// First, so that no acknowledgement comes unseen between the two.
+	f.settling.Store(true)
+	before := f.unsettled
+	f.unsettled = direct.Unacknowledged(f.Endpoint)
+	if f.unsettled < before {
+		f.touch()
+	}
+	return f.unsettled == 0
+}
+
 // failure finds a reset by a side that nothing is read from at the moment or any
-// more, and which would not be noticed otherwise.
+// more, and which would not be noticed otherwise. It returns the app's.
 func (f *Flow) failure(marks uint32) unix.Errno {
-	if f.upDone || f.upBlocked {
+	if f.upDone || f.upBlocked || f.gone() {
 		state := f.Endpoint.EndpointState()
 		// It is also closed once both FINs are acknowledged, though bytes of the
 		// app may still wait here.
@@ -251,9 +291,9 @@ func (f *Flow) failure(marks uint32) unix.Errno {
 			return unix.ECONNRESET
 		}
 	}
-	if marks&markError != 0 && (f.downDone || f.downBlocked) {
+	if marks&markError != 0 && f.lost == 0 && (f.downDone || f.downBlocked) {
 		if errno, _ := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
-			return unix.Errno(errno)
+			f.lose(unix.Errno(errno))
 		}
 	}
 	return 0

@@ -27,7 +27,14 @@ func newFixture(t *testing.T, halfClosed time.Duration) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newFixtureOn(t, fds, halfClosed)
+}
+
+// newFixtureOn is newFixture for a flow over fds[0], whose other end is fds[1].
+func newFixtureOn(t *testing.T, fds [2]int, halfClosed time.Duration) *fixture {
+	t.Helper()
 	f := &fixture{upstream: fds[1], ended: make(chan unix.Errno, 2)}
+	var err error
 	if f.loop, err = NewLoop(halfClosed); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +213,7 @@ func TestNotWatchable(t *testing.T) {
 }
 
 // A service that closes its end of a socket pair ends the flow, though the app has
-// not: the app gets what was under way and a FIN, and the fd is closed.
+// not: the app gets what was under way and a FIN, and then the fd is closed.
 func TestServiceCloses(t *testing.T) {
 	f := newFixture(t, time.Hour)
 	f.flow.Start()
@@ -218,5 +225,9 @@ func TestServiceCloses(t *testing.T) {
 		t.Errorf("the app got %q", got.Payload())
 	}
 	f.Await("FIN", header.TCPFlagFin)
+	if len(f.ended) != 0 {
+		t.Error("it ended before the app had everything")
+	}
+	f.pump(header.TCPFlagAck, nil)
 	f.end(t, 0)
 }

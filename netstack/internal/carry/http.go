@@ -61,7 +61,10 @@ func (f *Flow) translateUp() unix.Errno {
 	// The endpoint may have nothing more, which would bring a Write.
 	w.flush()
 	errno := f.moveUpBy(&w, &w.socketWriter)
-	f.refused = w.why
+	if f.refused = w.why; w.why != 0 {
+		// The upstream has not failed; what it may still send is not waited for.
+		f.emptied = true
+	}
 	return errno
 }
 

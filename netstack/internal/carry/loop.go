@@ -15,6 +15,11 @@ const (
 
 	// sweepEvery is how often half-closed flows are looked at for idleness.
 	sweepEvery = 5 * time.Second
+
+	// lostFor is how long an app may take nothing of what an upstream that has failed
+	// left for it. An app that reads slowly gets all of it; one that does not read, but
+	// waits until it can write, is not kept waiting.
+	lostFor = 5 * time.Second
 )
 
 var smallBuffers = sync.Pool{New: func() any { return new([smallRead]byte) }}
@@ -33,7 +38,7 @@ type Loop struct {
 	calls    []func()
 	waking   bool
 	closing  bool
-	halves   map[*Flow]struct{} // flows with one direction ended
+	halves   map[*Flow]time.Duration // flows with one direction ended: how long they may be idle
 	sleeping bool
 	guest    *Guest
 }
@@ -121,7 +126,7 @@ func NewLoop(halfClosed time.Duration) (*Loop, error) {
 		done:     make(chan struct{}),
 		flows:    make(map[int32]*Flow),
 		watchers: make(map[int32]Watcher),
-		halves:   make(map[*Flow]struct{}),
+		halves:   make(map[*Flow]time.Duration),
 	}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
@@ -210,13 +215,17 @@ func (l *Loop) wakeUp() {
 }
 
 func (f *Flow) noteHalfClosed() {
-	if f.upDone && f.downDone {
-		return
+	if !f.upDone || !f.downDone {
+		f.loop.limit(f, f.loop.halfClosed)
 	}
-	f.loop.mu.Lock()
-	f.loop.halves[f] = struct{}{}
-	f.loop.wakeUp() // it may be in a wait without a timeout
-	f.loop.mu.Unlock()
+}
+
+// limit ends f when it has been idle for that long.
+func (l *Loop) limit(f *Flow, idle time.Duration) {
+	l.mu.Lock()
+	l.halves[f] = idle
+	l.wakeUp() // it may be in a wait without a timeout
+	l.mu.Unlock()
 }
 
 func (l *Loop) run() {
@@ -348,8 +357,8 @@ func (l *Loop) takeCalls() (calls []func()) {
 func (l *Loop) sweep() {
 	l.mu.Lock()
 	var stale []*Flow
-	for f := range l.halves {
-		if f.Idle(l.halfClosed) {
+	for f, idle := range l.halves {
+		if f.Idle(idle) {
 			stale = append(stale, f)
 		}
 	}

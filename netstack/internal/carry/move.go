@@ -30,7 +30,7 @@ const (
 
 // moveUp moves what the app sent to the socket, until there is no more or the
 // socket is full. What it cannot write stays in the endpoint and closes the
-// app's window.
+// app's window. An errno is the app's.
 func (f *Flow) moveUp() unix.Errno {
 	if f.HTTP != nil {
 		return f.translateUp()
@@ -56,7 +56,8 @@ func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 			return 0
 		}
 		if w.errno != 0 {
-			return w.errno
+			f.lose(w.errno)
+			return 0
 		}
 		switch err.(type) {
 		case nil:
@@ -101,7 +102,7 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 
 // moveDown moves what the upstream sent to the app, until there is no more, the
 // endpoint is full or the budget is spent. A full endpoint notifies when it has
-// come down to half.
+// come down to half. An errno is the app's.
 func (f *Flow) moveDown() unix.Errno {
 	for budget := downBudget; budget > 0; {
 		f.downBlocked = f.Endpoint.Readiness(waiter.WritableEvents) == 0
@@ -127,6 +128,11 @@ func (f *Flow) moveDown() unix.Errno {
 		if errno != 0 {
 			return blocked(errno)
 		}
+		if n == 0 && f.lost != 0 {
+			// A failure that was told already looks like an end.
+			f.emptied = true
+			return 0
+		}
 		if n == 0 {
 			f.Endpoint.Shutdown(tcpip.ShutdownWrite)
 			f.downDone = true
@@ -145,6 +151,16 @@ func blocked(errno unix.Errno) unix.Errno {
 		return 0
 	}
 	return errno
+}
+
+// unreadable is the errno for a step whose read from the socket failed: it comes back
+// later, even if there will be nothing more to read.
+func (f *Flow) unreadable(errno unix.Errno) unix.Errno {
+	if errno != unix.EAGAIN {
+		f.emptied = true
+		f.lose(errno)
+	}
+	return unix.EAGAIN
 }
 
 // write gives bytes to the endpoint, which may take fewer.
@@ -170,8 +186,11 @@ func (f *Flow) readAndWrite() (int, unix.Errno) {
 	small := smallBuffers.Get().(*[smallRead]byte)
 	defer smallBuffers.Put(small)
 	n, errno := readSocket(f.fd, small[:])
-	if errno != 0 || n == 0 {
-		return 0, errno
+	if errno != 0 {
+		return 0, f.unreadable(errno)
+	}
+	if n == 0 {
+		return 0, 0
 	}
 	f.bulk = n == smallRead
 	written, errno := f.write(small[:n])
@@ -189,7 +208,7 @@ func (f *Flow) readBulk(size int) (int, unix.Errno) {
 	n, err := f.Endpoint.Write(&r, tcpip.WriteOptions{})
 	switch {
 	case r.errno != 0:
-		return 0, r.errno
+		return 0, f.unreadable(r.errno)
 	case err != nil:
 		return 0, f.downErrno(err)
 	}

@@ -29,6 +29,9 @@ func drainClosingSegments(ep *tcp.Endpoint)
 //go:linkname startTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.startTimeWait
 func startTimeWait(ep *tcp.Endpoint)
 
+//go:linkname completeState gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).completeStateLocked
+func completeState(ep *tcp.Endpoint, state *tcp.TCPEndpointState)
+
 const everything = waiter.EventHUp | waiter.EventErr | waiter.ReadableEvents | waiter.WritableEvents
 
 // Begin claims the endpoint for a packet that the caller gives to the stack
@@ -69,4 +72,17 @@ func handles(state tcp.EndpointState) bool {
 		return true
 	}
 	return false
+}
+
+// Unacknowledged is how many bytes the endpoint still has to send or to see
+// acknowledged; a FIN that was sent counts. It is 0 if it can send nothing any more.
+func Unacknowledged(ep *tcp.Endpoint) int {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	if !handles(ep.EndpointState()) {
+		return 0
+	}
+	var state tcp.TCPEndpointState
+	completeState(ep, &state)
+	return max(state.SndBufState.SndBufUsed, int(state.Sender.SndUna.Size(state.Sender.SndNxt)))
 }

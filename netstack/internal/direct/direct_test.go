@@ -244,3 +244,36 @@ func TestACKMakesRoom(t *testing.T) {
 		f.handle(header.TCPFlagAck, nil)
 	}
 }
+
+// What was written counts until it is acknowledged, and so does a FIN; an endpoint that
+// was reset has nothing left to send.
+func TestUnacknowledged(t *testing.T) {
+	f := establish(t)
+	expect := func(want int) {
+		t.Helper()
+		if got := direct.Unacknowledged(f.Endpoint); got != want {
+			t.Errorf("%d bytes are not acknowledged, not %d", got, want)
+		}
+	}
+	expect(0)
+	const size = 32 << 10 // more than may be on its way at once
+	if n, err := f.Endpoint.Write(bytes.NewReader(make([]byte, size)), tcpip.WriteOptions{}); n != size {
+		t.Fatal(n, err)
+	}
+	expect(size)
+	got := len(f.Await("data", header.TCPFlagAck).Payload())
+	f.handle(header.TCPFlagAck, nil)
+	expect(size - got)
+	for got < size {
+		got += len(f.Await("data", header.TCPFlagAck).Payload())
+		f.handle(header.TCPFlagAck, nil)
+	}
+	expect(0)
+	f.Endpoint.Shutdown(tcpip.ShutdownWrite)
+	expect(1)
+	f.Await("the FIN", header.TCPFlagFin)
+	f.handle(header.TCPFlagAck, nil)
+	expect(0)
+	f.handle(header.TCPFlagAck|header.TCPFlagRst, nil)
+	expect(0)
+}

@@ -302,9 +302,10 @@ func TestUpstreamResets(t *testing.T) {
 	})
 }
 
-// An upstream that resets while the app does not read is a reset at once.
+// An upstream that resets while the app does not read is a reset after a few seconds.
 func TestUpstreamResetsAgainstAFullApp(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
+		t.Parallel()
 		a := newApp(newWorld(t, v))
 		j := a.open(nil)
 		fill(t, j.up, a.downFull)
