@@ -105,6 +105,9 @@ class HttpsTinyproxyChecks(HttpCase):
 class CertificateChecks(HttpServers):
     """Certificates, right and wrong."""
 
+    #: For eleven daemons, one after another.
+    seconds = 180
+
     def test_certificates(self) -> None:
         """A certificate that is not trusted, or for another name, is refused with the reason."""
         web = self.webServer()
