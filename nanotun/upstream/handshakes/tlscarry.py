@@ -13,14 +13,17 @@ Rules::
              reset           reset of the wire, without close_notify
     wire     data            is written to the app
              close_notify    end for the app; the other direction goes on
-             end without it  end for the app: many servers leave close_notify out
+             end without it  end for the app: many servers leave close_notify out; if
+                             the app says anything afterwards, reset for the app
              reset, wrong    reset for the app
     both     ended           both connections are closed
+
+A reset for the app comes after all that was there before it, see L{Delivery}.
 
 The pair is TCP on the loopback interface: a unix pair has no reset, and a transfer that
 was cut off would look complete.
 
-Each side pauses the other while it cannot write (L{IPushProducer}).
+Each side pauses the other while it cannot write.
 """
 
 from __future__ import annotations
@@ -32,13 +35,14 @@ import ssl
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
 from nanotun.interfaces import Connection
+from nanotun.linux.delivery import Delivery, received
 from nanotun.upstream.handshakes.tls import TlsStream
 
 #: Seconds of silence before the kernel probes whether the proxy is still there, seconds
@@ -69,7 +73,7 @@ def carryTls(stream: TlsStream, connection: Connection, reactor: Any) -> Connect
         except OSError as error:
             raise _failed(error) from None
         with near:
-            appSide, wireSide = AppSide(stream), WireSide(stream)
+            appSide, wireSide = AppSide(stream, reactor), WireSide(stream)
             appSide.peer, wireSide.peer = wireSide, appSide
             try:
                 _keepAlive(wire)
@@ -154,6 +158,7 @@ class _Once(Factory):
         return self._protocol
 
 
+@implementer(IPushProducer)
 class _Side(Protocol):
     """
     What both sides have in common.
@@ -171,53 +176,48 @@ class _Side(Protocol):
 
     def begin(self) -> None:
         """Begin to carry; both sides are connected."""
-        self.transport.registerProducer(self.peer.transport, True)
+        self.transport.registerProducer(self.peer, True)
 
-    def noMore(self) -> None:
-        """This side has sent everything."""
+    def pauseProducing(self) -> None:
+        """The other side cannot write.  See L{IPushProducer}."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The other side can write again.  See L{IPushProducer}."""
         if not self.ended:
-            self.ended = True
-            # A paused producer that has ended must not be told to resume.
-            self.peer.transport.unregisterProducer()
-        if self.peer.ended:
-            self.finish()
-            self.peer.finish()
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other side's connection has ended, and is closed next.  See L{IPushProducer}."""
 
     def finish(self) -> None:
         """Close once everything is written."""
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Close at once."""
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    def reset(self) -> None:
-        """Write what can be written now, and close at once."""
-        if self.transport is not None and self.transport.connected:
-            self.transport.doWrite()
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """See L{IProtocol.connectionLost}."""
-        if not self.ended:
-            self.ended = True
-            self.peer.transport.unregisterProducer()
-        # A peer that has ended, too: it may still wait for data from this side.
-        self.peer.ended = True
-        if reason.check(ConnectionDone) is None:
-            self.peer.reset()
-        else:
-            self.peer.finish()
+        # One that is paused would have to be resumed first.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
 
 @implementer(IHalfCloseableProtocol)
 class AppSide(_Side):
-    """The near end of the pair, whose far end the engine joins."""
+    """
+    The near end of the pair, whose far end the engine joins.
+
+    @param clock: the reactor.
+    """
+
+    peer: WireSide
+
+    def __init__(self, stream: TlsStream, clock: Any) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._delivery: Delivery | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """See L{IProtocol.dataReceived}."""
+        if self.peer.isLost:
+            # As a server's kernel does once the server has closed.
+            self.reset()
+            return
         try:
             self.stream.write(data)
         except ssl.SSLError:
@@ -227,20 +227,56 @@ class AppSide(_Side):
 
     def readConnectionLost(self) -> None:
         """See L{IHalfCloseableProtocol.readConnectionLost}."""
-        try:
-            self.stream.close()
-        except ssl.SSLError:
-            self.peer.abort()
-            return
-        self.peer.transport.write(self.stream.outgoing())
-        self.noMore()
+        self.ended = True
+        if not self.peer.isLost:
+            try:
+                self.stream.close()
+            except ssl.SSLError:
+                self.peer.abort()
+                return
+            self.peer.transport.write(self.stream.outgoing())
+        if self.peer.ended and self._delivery is None:
+            self.finish()
+            self.peer.finish()
 
     def writeConnectionLost(self) -> None:
         """See L{IHalfCloseableProtocol.writeConnectionLost}."""
 
+    def stopProducing(self) -> None:
+        """See L{IPushProducer}."""
+        self.peer.readRest()
+
+    def reset(self) -> None:
+        """Close with a reset, but have the app take first what is there for it."""
+        if self._delivery is None:
+            self._delivery = Delivery(self.transport, self._clock, self.transport.abortConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See L{IProtocol.connectionLost}."""
+        self.ended = True
+        if self._delivery is not None:
+            self._delivery.stop()
+        # The wire, too, has sent everything: nobody takes more.
+        self.peer.ended = True
+        if reason.check(ConnectionDone) is None:
+            self.peer.reset()
+        else:
+            self.peer.finish()
+
 
 class WireSide(_Side):
-    """The connection to the proxy."""
+    """
+    The connection to the proxy.
+
+    @ivar isLost: whether it has ended both ways.
+    """
+
+    peer: AppSide
+
+    def __init__(self, stream: TlsStream) -> None:
+        super().__init__(stream)
+        self.isLost = False
+        self._aborted = False
 
     def dataReceived(self, data: bytes) -> None:
         """See L{IProtocol.dataReceived}."""
@@ -257,9 +293,54 @@ class WireSide(_Side):
             self.transport.write(answer)
         self.lookForEnd()
 
+    def readRest(self) -> None:
+        """
+        Read what is left: a connection that is reset still has what came before, and the next
+        write fails at once.
+        """
+        rest = b"" if self._aborted else received(self.transport)
+        if rest:
+            self.dataReceived(rest)
+
     def lookForEnd(self) -> None:
         """Pass the proxy's close_notify on to the app, once."""
-        if self.stream.ended and not self.ended:
-            self.noMore()
-            if not self.peer.ended:
-                self.peer.transport.loseWriteConnection()
+        if self.stream.ended:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing more comes for the app."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.peer.ended:
+            self.finish()
+            self.peer.finish()
+        else:
+            self.peer.transport.unregisterProducer()
+            self.peer.transport.loseWriteConnection()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._aborted = True
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def reset(self) -> None:
+        """Write what can be written now, and close at once."""
+        if self.transport.connected:
+            self.transport.doWrite()
+            self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See L{IProtocol.connectionLost}."""
+        self.isLost = True
+        if self.ended and self.peer.ended:
+            return
+        if reason.check(ConnectionDone) is None:
+            self.ended = True
+            self.peer.reset()
+            return
+        self._end()
+        if not self.peer.ended:
+            # For its end, or for what it says to nobody.
+            self.peer.transport.resumeProducing()
