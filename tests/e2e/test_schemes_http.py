@@ -22,7 +22,7 @@ from tests.e2e.lab.tlsfront import WRONG_NAMES, Certificate, Stunnel
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.schemes import CREDENTIALS, HOST_PORT, NET_PORT, REFUSED_PORT
 from tests.e2e.test_daemon import assertOneSentence, runToEnd
-from tests.e2e.test_truthful import reset
+from tests.e2e.test_truthful import reset, unacknowledged
 
 TINYPROXY_CREDENTIALS = f"{USER}:{TINYPROXY_PASSWORD}@"
 
@@ -171,6 +171,28 @@ class ResetChecks(HttpServers):
             flow.recv(1)
         self.assertEndsWell(daemon)
 
+    def test_unread(self) -> None:
+        """A reset by the proxy takes nothing from an app that reads slowly, even if it writes."""
+        for size in UNREAD:
+
+            def serve(proxy: ssl.SSLSocket, size: int = size) -> None:
+                proxy.sendall(bytes(size))
+                waitUntil(lambda: unacknowledged(proxy) == 0, 5, "the daemon has all of it")
+                reset(proxy)
+
+            daemon, flow = self._through(serve)
+            self.assertIsNone(self._proxy.result())
+            flow.sendall(b"is there more?")
+            time.sleep(0.2)  # The daemon knows of the reset.
+            left = size
+            while left:
+                data = flow.recv(65536)
+                self.assertTrue(data, f"an end before the last {left} bytes")
+                left -= len(data)
+            with self.assertRaises(ConnectionResetError):
+                flow.recv(1)
+            self.assertEndsWell(daemon)
+
     def test_proxyEnds(self) -> None:
         """An end without close_notify counts as an end."""
         daemon, flow = self._through(lambda proxy: proxy.sendall(b"all of it"))
@@ -255,6 +277,12 @@ class StopChecks(HttpServers):
 
 
 OPEN_FLOWS = 50
+
+UNREAD = (1_000_000, 1_300_000)
+"""
+Bytes of which the app's kernel and the engine take 900,000 or less before the app reads.  Of the
+second the last wait in the connection to the proxy.
+"""
 
 SPARE_FDS = 2
 """Descriptors that a daemon may open once and keep."""

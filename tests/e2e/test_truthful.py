@@ -45,7 +45,7 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def _unacknowledged(sock: socket.socket) -> int:
+def unacknowledged(sock: socket.socket) -> int:
     """How many bytes the other kernel has not acknowledged, a FIN included."""
     (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
     return int(count)
@@ -174,7 +174,7 @@ class ResetChecks(TunnelCase):
             connection.sendall(bytes(UNREAD))
             if ends:
                 connection.shutdown(socket.SHUT_WR)
-            waitUntil(lambda: _unacknowledged(connection) == 0, 5, "the daemon has all of it")
+            waitUntil(lambda: unacknowledged(connection) == 0, 5, "the daemon has all of it")
             reset(connection)
 
         peer = self.peer(serve)
