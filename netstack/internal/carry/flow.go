@@ -250,7 +250,8 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.end(errno)
 		return true
 	}
-	if f.gone() && (f.downDone || f.emptied) && f.settled() {
+	// In this order: a slow app is waited for while the socket still holds something.
+	if f.gone() && f.settled() && (f.downDone || f.emptied) {
 		f.end(f.lost)
 		return true
 	}
@@ -264,6 +265,7 @@ func (f *Flow) gone() bool { return f.lost != 0 || f.hungUp }
 // lose notes that the upstream has failed. What it sent before goes to the app first.
 func (f *Flow) lose(errno unix.Errno) {
 	f.lost = errno
+	f.touch() // the app's time begins now
 	f.loop.limit(f, min(lostFor, f.loop.halfClosed))
 }
 

@@ -197,6 +197,56 @@ func TestAppResetsMeanwhile(t *testing.T) {
 	f.end(t, unix.ECONNRESET)
 }
 
+// An app that has not taken anything for a while when the upstream fails has its time
+// from then on.
+func TestSweepRightAfterReset(t *testing.T) {
+	f := newTCPFixture(t, time.Hour)
+	f.flow.Start()
+	f.sendBody(t)
+	f.Await("data", header.TCPFlagAck)
+	f.flow.active.Store(int64(clock() - 2*lostFor))
+	f.resets(t)
+	f.awaitSettling(t)
+	f.loop.sweep()
+	if len(f.ended) != 0 {
+		t.Fatal("it ended at once")
+	}
+}
+
+// An app that takes what is in the stack is waited for also while the socket still holds
+// something, which the flow reads only when half of that is taken.
+func TestSlowAppAfterReset(t *testing.T) {
+	f := newTCPFixture(t, time.Hour)
+	f.flow.Start()
+	for full := 0; full < 20; time.Sleep(time.Millisecond) {
+		if _, err := unix.Write(f.upstream, body); err != nil {
+			full++
+		}
+	}
+	f.resets(t)
+	f.awaitSettling(t)
+	if unread, err := unix.IoctlGetInt(f.flow.fd, unix.TIOCINQ); err != nil || unread == 0 {
+		t.Fatal("nothing is left in the socket", err)
+	}
+	f.Await("data", header.TCPFlagAck)
+	f.flow.active.Store(int64(clock() - 2*lostFor))
+	f.pump(header.TCPFlagAck, nil)
+	f.loop.sweep()
+	if len(f.ended) != 0 {
+		t.Fatal("it ended though the app has just taken something")
+	}
+}
+
+// awaitSettling waits until the flow has seen the reset.
+func (f *fixture) awaitSettling(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !f.flow.settling.Load(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the reset is not seen")
+		}
+	}
+}
+
 // An app that does not take what is left for it is waited for while it still takes
 // something, and then for a few seconds.
 func TestSweepAfterReset(t *testing.T) {
