@@ -4,8 +4,11 @@ Tests for L{nanotun.gateway.passing}, and for the way there from L{nanotun.gatew
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import struct
+import termios
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -22,11 +25,18 @@ from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.passing import QUIET
 from nanotun.gateway.streams import IDLE, DnsStreams
 from nanotun.interfaces import Connection
+from nanotun.linux.delivery import LOOK, PATIENCE
 from nanotun.linux.locality import Locality
 from tests.unit.gateway.gateway_cases import FIRST, FakeQueries, answer, ask, rcode
 
 AXFR = 252
 UPDATE = ask("corp.example", flags=0x2800)
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """How many bytes the other kernel has not acknowledged."""
+    (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
 
 
 def framed(*messages: bytes) -> bytes:
@@ -86,6 +96,11 @@ class PassingTests(TestCase):
         locality = Locality(self.clock.seconds)
         with_clock: Any = Reactor(reactor, self.clock)
         self.streams = DnsStreams(relay, locality, with_clock, self.originalOf, limit=1)
+        self.connect()
+        self.addCleanup(self.end)
+
+    def connect(self) -> None:
+        """Connect the app, and make a server for it."""
         request: Any = Request()
         self.streams.acceptStream(request, self.openOnward)
         self.app = request.app
@@ -93,7 +108,6 @@ class PassingTests(TestCase):
         server.setblocking(False)
         self.server.setblocking(False)
         self.connection = Connection(server.detach(), b"")
-        self.addCleanup(self.end)
 
     def originalOf(self, flow: Flow) -> Flow | None:
         """See L{DnsStreams}."""
@@ -264,6 +278,75 @@ class PassingTests(TestCase):
         self.clock.advance(QUIET)
         await self.until(lambda: not len(self.streams))
         self.assertLess(len(await self.read(self.server, len(sent))), len(sent))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def fromTCP(self, size: int) -> bytes:
+        """Have a server that can reset, whose bytes are all underway to an app that waits."""
+        socket.socket(fileno=self.connection.fd).close()
+        self.server.close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            own = socket.socket()
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            own.connect(listener.getsockname())
+            self.server, _ = listener.accept()
+        self.server.setblocking(False)
+        own.setblocking(False)
+        self.connection = Connection(own.detach(), b"")
+        self.way = succeed(self.connection)
+        self.app.send(framed(UPDATE))
+        await self.read(self.server, len(framed(UPDATE)))
+        sent = os.urandom(size)
+        left = memoryview(sent)
+        while left:
+            try:
+                left = left[self.server.send(left) :]
+            except BlockingIOError:
+                await deferLater(self.reactor, 0)
+        while unacknowledged(self.server):
+            await deferLater(self.reactor, 0.001)
+        for _ in range(5):
+            await deferLater(self.reactor, 0)
+        return sent
+
+    async def reset(self) -> None:
+        """Reset the server's connection."""
+        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.server.close()
+        for _ in range(5):
+            await deferLater(self.reactor, 0.001)
+
+    async def test_serverResets(self) -> None:
+        """An app that reads slowly, and maybe sends more, gets all that came before a reset."""
+        for size, more in ((270_000, b""), (400_000, b"more")):
+            sent = await self.fromTCP(size)
+            await self.reset()
+            if more:
+                self.app.send(more)
+            got = b""
+            while len(self.streams) or not got.endswith(sent[-10:]):
+                await deferLater(self.reactor, 0)
+                self.clock.pump([LOOK] * 50)
+                try:
+                    got += self.app.recv(20_000)
+                except BlockingIOError:
+                    pass
+                except ConnectionResetError:
+                    break
+            self.assertEqual((len(got), got == sent), (size, True))
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.app.close()
+            self.connect()
+
+    async def test_takesNothing(self) -> None:
+        """An app that takes nothing is not waited for long after the server's reset."""
+        await self.fromTCP(400_000)
+        await self.reset()
+        self.app.send(b"more")
+        for _ in range(5):
+            await deferLater(self.reactor, 0.001)
+        self.clock.pump([LOOK] * round(PATIENCE / LOOK + 1))
+        await self.until(lambda: not len(self.streams))
+        self.assertLess(len(await self.read(self.app, 400_000)), 400_000)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_passedLimit(self) -> None:
