@@ -182,7 +182,7 @@ class HttpsChecks(HttpChecks):
         for length[0] in [*range(12), *range(12, 1600, 41), 1 << 20]:
             number, seconds = self.connectError(80)
             self.assertEqual((length[0], number), (length[0], errno.ECONNREFUSED))
-            self.assertLess(seconds, 1.0, f"{length[0]} bytes")
+            self.assertLess(seconds, PROMPT_SECONDS, f"{length[0]} bytes")
         waitUntil(
             lambda: daemon.fds() <= before + badschemes.SPARE_FDS, 5, "the descriptors are closed"
         )

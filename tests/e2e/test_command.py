@@ -11,9 +11,16 @@ import signal
 import time
 from pathlib import Path
 
-from tests.e2e.case import TunnelCase
+from tests.e2e.case import STOP_SLACK, TunnelCase
 from tests.e2e.lab.console import endIfThere, nanotun, say
-from tests.e2e.lab.daemon import START_SECONDS, answers, collectLogs, environment, writeConfig
+from tests.e2e.lab.daemon import (
+    START_SECONDS,
+    STOP_SECONDS,
+    answers,
+    collectLogs,
+    environment,
+    writeConfig,
+)
 from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 
@@ -86,7 +93,7 @@ class StartTests(TunnelCase):
             child = self.start()
             began = time.monotonic()
             self.assertEqual(child.stop(number, 10), 0, child.output())
-            self.assertLess(time.monotonic() - began, 2.6)
+            self.assertLess(time.monotonic() - began, STOP_SECONDS + STOP_SLACK)
             self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
             self.assertEqual(sorted(os.listdir(self.place)), ["logs", "nanotun.yaml", "stdout.log"])
         self.assertNotIn("Traceback", collectLogs(self.place))

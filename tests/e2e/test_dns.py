@@ -181,7 +181,7 @@ class UpstreamChecks(DNSCase):
         before = len(silent.heard)
         started = time.monotonic()
         self.ask("host.lab", "A", wait=10)
-        self.assertLess(time.monotonic() - started, 0.5)
+        self.assertLess(time.monotonic() - started, 1.4)
         self.assertEqual(len(silent.heard), before)
 
     def test_closedPort(self) -> None:
@@ -210,7 +210,7 @@ class UpstreamChecks(DNSCase):
         self.relayTo(IPV4.world, dnsCache=False)
         started = time.monotonic()
         self.assertEqual(self.ask("host.lab", "A", wait=10).status, "FORMERR")
-        self.assertLess(time.monotonic() - started, 1)
+        self.assertLess(time.monotonic() - started, 1.4)
 
     def test_errorOfFirst(self) -> None:
         """After an error without a question a second server is asked at once."""
@@ -219,7 +219,7 @@ class UpstreamChecks(DNSCase):
         self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
         started = time.monotonic()
         self.assertEqual(self.ask("host.lab", "A", wait=10).data, ["10.1.2.3"])
-        self.assertLess(time.monotonic() - started, 1)
+        self.assertLess(time.monotonic() - started, 1.4)
 
     def test_retransmission(self) -> None:
         """A client that asks again before the answer causes no second query to the server."""

@@ -107,7 +107,7 @@ class ViaChecks(DNSCase):
         )
         subprocess.run(self.lab.proxy.argv(["nft", "-f", "-"]), input=rules.encode(), check=True)
         daemon = self.via(IPV4.world, proxy=proxy.url(), dnsCache=False)
-        for limit in (LOST_SECONDS, 1.0):
+        for limit in (LOST_SECONDS, 1.4):
             started = time.monotonic()
             self.assertEqual(self.ask("host.lab", "A").data, ["10.1.2.3"])
             self.assertLess(time.monotonic() - started, limit)
@@ -120,7 +120,7 @@ class ViaChecks(DNSCase):
         for number in range(5):
             started = time.monotonic()
             self.assertEqual(self.ask(f"a{number}.lab", "A").status, "SERVFAIL")
-            self.assertLess(time.monotonic() - started, 1.0)
+            self.assertLess(time.monotonic() - started, 1.4)
         # The log is in two places.
         lines = {line for line in daemon.log().splitlines() if "dnsVia sends" in line}
         (line,) = lines

@@ -88,7 +88,7 @@ class GatewayChecks(RoutesCase):
             began = time.monotonic()
             said = self.guest.run(ping, check=False).stdout
             self.assertRegex(said, "Packet filtered|Administratively prohibited")
-            self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(time.monotonic() - began, 4)
         asked = self.guest.run(["kdig", "+short", "host.lab", "@1.1.1.1"]).stdout
         self.assertEqual(asked.strip(), toydns.RIGHT)
         for host in (METADATA, HOST4.gateway):
@@ -113,7 +113,7 @@ class GatewayChecks(RoutesCase):
             self.assertEqual(self.seen(family), family.app)
         began = time.monotonic()
         self.assertRaises(OSError, self.guest.connect, (METADATA, 80), 5)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, 4)
         self.assertEqual(witness.to(METADATA), [])
 
     def test_byHand(self) -> None:

@@ -70,13 +70,13 @@ class LanPortsChecks(RoutesCase):
                 with self.assertRaises(OSError) as raised:
                     space.connect((family.world, port), 5)
                 self.assertIn(raised.exception.errno, REFUSED, (family.name, port))
-                self.assertLess(time.monotonic() - started, 1.0)
+                self.assertLess(time.monotonic() - started, 4.0)
             for port in UDP_PORTS:
                 started = time.monotonic()
                 with self.assertRaises(OSError) as raised:
                     self.datagramsTo(space, family.world, port).recv(100)
                 self.assertIn(raised.exception.errno, REFUSED, (family.name, port))
-                self.assertLess(time.monotonic() - started, 1.0)
+                self.assertLess(time.monotonic() - started, 4.0)
 
     def assertKeptIn(self, proxy: Dante, space: Namespace, **settings: object) -> Daemon:
         """Nothing of it reaches the proxy or the world."""

@@ -57,7 +57,7 @@ class RoutesTests(RoutesCase):
         self.assertNoLeak(witness)
         status, seconds = daemon.stop()
         self.assertIn(status, (0, -15), daemon.log())
-        self.assertLess(seconds, 3.0)
+        self.assertLess(seconds, 6.0)
         self.assertNothingLeft()
         self.assertDirect(server)
 
@@ -240,7 +240,7 @@ class RoutesTests(RoutesCase):
         witness = self.witness()
         started = time.monotonic()
         self.assertRaises(OSError, self.lab.host.connect, (HOST6.world, server.port), 5)
-        self.assertLess(time.monotonic() - started, 1.0)
+        self.assertLess(time.monotonic() - started, 4.0)
         bound = self.lab.host.makeSocket(socket.AF_INET6)
         self.addCleanup(bound.close)
         bound.settimeout(3)

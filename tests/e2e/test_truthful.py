@@ -25,7 +25,7 @@ HOST_PORT = 7001
 NET_PORT = 7002
 SILENT_PORT = 7003
 
-RESET_SECONDS = 1.0
+RESET_SECONDS = 3.0
 """Seconds that a reset may take from one end to the other."""
 
 UNREAD = 300_000
