@@ -220,8 +220,10 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.end(errno)
 		return true
 	}
-	if marks&markHup != 0 {
+	if marks&markHup != 0 && !f.gone() {
 		f.hungUp = true
+		// The app may never take what is left, and neither end be passed on.
+		f.loop.limit(f, f.loop.halfClosed)
 	}
 	if marks&markRoom != 0 && f.upBlocked {
 		f.upBlocked = false

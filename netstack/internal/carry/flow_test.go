@@ -231,3 +231,27 @@ func TestServiceCloses(t *testing.T) {
 	f.pump(header.TCPFlagAck, nil)
 	f.end(t, 0)
 }
+
+// A service that has closed its end is not kept by an app that takes nothing and says
+// nothing.
+func TestServiceClosesOnASilentApp(t *testing.T) {
+	f := newFixture(t, time.Hour)
+	if err := unix.SetNonblock(f.upstream, true); err != nil {
+		t.Fatal(err)
+	}
+	f.flow.Start()
+	for full := 0; full < 20; time.Sleep(time.Millisecond) {
+		if _, err := unix.Write(f.upstream, body); err != nil {
+			full++
+		}
+	}
+	f.resets(t)
+	for deadline := time.Now().Add(patience); len(f.ended) == 0; time.Sleep(time.Millisecond) {
+		f.flow.active.Store(int64(clock() - 2*time.Hour))
+		f.loop.sweep()
+		if time.Now().After(deadline) {
+			t.Fatal("it was not ended")
+		}
+	}
+	f.end(t, unix.ETIMEDOUT)
+}
