@@ -228,6 +228,14 @@ class TunnelCase(LabCase):
         sock.send(payload)
         self.assertTrue(sock.recv(65536) == payload, f"{len(payload)} bytes did not come back")
 
+    def assertArrives(self, sock: socket.socket, size: int) -> None:
+        """That many bytes arrive before an end or a reset does."""
+        left = size
+        while left:
+            data = sock.recv(65536)
+            self.assertTrue(data, f"an end before the last {left} bytes")
+            left -= len(data)
+
     def connectError(self, port: int, timeout: float = 10.0, mark: int = 0) -> tuple[int, float]:
         """
         Connect from the app to the world, which must fail.
