@@ -26,6 +26,21 @@ class ConfigError(NanotunError):
     """The configuration is wrong; the text names file, line and key."""
 
 
+class EntryError(ConfigError):
+    """
+    A part of a setting's value is wrong, or does not go with the other settings.
+
+    @ivar path: the keys and positions, from 0, that lead to the part; empty for the whole
+        value.
+    @ivar key: the setting, where the check is one of several settings together.
+    """
+
+    def __init__(self, sentence: str, *path: str | int, key: str = "") -> None:
+        super().__init__(sentence)
+        self.path = path
+        self.key = key
+
+
 class WrongOption(ConfigError):
     """An option of the command line, or its value, is wrong."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -18,6 +18,10 @@ from nanotun.errors import ConfigError
 
 ADVICE = "write one 'key: value' on each line"
 QUOTES = "a value with [ ] { } * & ! or # in it needs quotes"
+
+
+#: The keys and positions, from 0, that lead to a part of a value.
+Path = tuple[str | int, ...]
 
 
 class Given(NamedTuple):
@@ -29,11 +33,39 @@ class Given(NamedTuple):
     @ivar where: the beginning of an error's sentence, up to and including the name of the
         key, flag or variable.
     @ivar typed: whether it was on the command line.
+    @ivar lines: the lines of the parts of a value from a file; a value's line is its key's.
     """
 
     value: object
     where: str
     typed: bool = False
+    lines: Mapping[Path, int] = {}
+
+    def at(self, path: Path) -> str:
+        """
+        The beginning of an error's sentence about a part of the value.
+
+        @return: such as C{"FILE, line 9: upstreams.deep.via"} or C{"--rule, entry 3, to"}.
+        """
+        place = self.place(path)
+        key = self.where.rpartition(": ")[2]
+        text = place if place == key else f"{place}: {key}"
+        # A flag has no keys of its own: what follows is what was written behind it.
+        dot = " " if place == key else "."
+        for step in path:
+            text += f", entry {step + 1}" if isinstance(step, int) else f"{dot}{step}"
+            dot = ", " if isinstance(step, int) else "."
+        return text
+
+    def place(self, path: Path = ()) -> str:
+        """Where a part of the value was written: file and line, a flag or a variable."""
+        start, _, key = self.where.rpartition(": ")
+        if not start:
+            return key
+        # A part that is not there, such as a missing key, is to be added to what is around it.
+        known = (path[:length] for length in range(len(path), 0, -1))
+        line = next((self.lines[each] for each in known if each in self.lines), None)
+        return start if line is None else f"{start.rpartition(', line ')[0]}, line {line}"
 
 
 _TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
@@ -108,17 +140,49 @@ def _readMapping(
         if key not in known:
             raise ConfigError(f"{where} {_unknown(key, known)}")
         if key in found:
-            raise ConfigError(
-                f"{where} {key} is set a second time, first on line {lines[key]}; "
-                "remove one of the two."
-            )
+            raise ConfigError(_again(f"{where} {key}", lines[key]))
         try:
             value = loader.construct_object(valueNode, deep=True)  # type: ignore[no-untyped-call]
         except (ValueError, KeyError):
             raise ConfigError(f"{where} {key} does not fit its YAML tag; remove the tag.") from None
-        found[key] = Given(value, f"{where} {key}")
+        found[key] = _withLines(Given(value, f"{where} {key}"), valueNode)
         lines[key] = line
     return found
+
+
+def _withLines(given: Given, root: yaml.Node) -> Given:
+    """
+    Fill in the lines of a value's parts.
+
+    @raise ConfigError: a mapping in it has a key twice.
+    """
+    lines: dict[Path, int] = {}
+    seen: set[int] = set()
+
+    def walk(node: yaml.Node, path: Path) -> None:
+        # What an alias repeats is walked through once: aliases of aliases grow without bound.
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        parts: Iterable[tuple[str | int, yaml.Node, yaml.Node]] = ()
+        if isinstance(node, yaml.MappingNode):
+            parts = ((str(key.value), key, value) for key, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            parts = ((number, each, each) for number, each in enumerate(node.value))
+        for step, first, value in parts:
+            below, line = (*path, step), first.start_mark.line + 1
+            if below in lines:
+                where = given._replace(lines={below: line}).at(below)
+                raise ConfigError(_again(where, lines[below]))
+            lines[below] = line
+            walk(value, below)
+
+    walk(root, ())
+    return given._replace(lines=lines)
+
+
+def _again(where: str, first: int) -> str:
+    return f"{where} is set a second time, first on line {first}; remove one of the two."
 
 
 def _unknown(key: str, known: Collection[str]) -> str:

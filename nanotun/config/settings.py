@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from nanotun.config.entry import Key
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS, Settings
-from nanotun.errors import ConfigError, WrongOption
+from nanotun.errors import ConfigError, EntryError, WrongOption
 
 __all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableValues"]
+
+#: The checks of settings together, in this order, once each by itself is good.  A check
+#: raises L{EntryError}, which names the setting that is to blame.
+TOGETHER: tuple[Callable[[Settings], None], ...] = ()
 
 
 def flagValue(key: Key, text: str) -> Given:
@@ -107,14 +111,33 @@ def makeSettings(
         try:
             values[key.name] = key.check(one.value)
         except ConfigError as error:
-            kind = WrongOption if one.typed else ConfigError
-            raise kind(f"{one.where} {error}.") from None
+            raise _wrong(one, error) from None
     # Last, since a value that is there and wrong is what its author wants to hear of.
     for key in missing:
         # Without a file, an option is missing.
         kind = WrongOption if fileName is None else ConfigError
         raise kind(_missing(key, fileName, defaultFile))
-    return Settings(**values)
+    settings = Settings(**values)
+    for check in TOGETHER:
+        try:
+            check(settings)
+        except EntryError as error:
+            blamed = merged.get(error.key, Given(None, f"The default of {error.key}"))
+            raise _wrong(blamed, error) from None
+    return settings
+
+
+def _wrong(given: Given, error: ConfigError) -> ConfigError:
+    """
+    The whole sentence about a value that is wrong.
+
+    @param error: with the end of the sentence.
+    """
+    text = str(error)
+    where = given.at(error.path) if isinstance(error, EntryError) else given.where
+    blank = "" if text.startswith((":", ",")) else " "
+    stop = "" if text.endswith("?") else "."
+    return (WrongOption if given.typed else ConfigError)(f"{where}{blank}{text}{stop}")
 
 
 def _missing(key: Key, fileName: str | None, defaultFile: str) -> str:

@@ -24,9 +24,36 @@ class ParseFileTests(SynchronousTestCase):
             {
                 "proxy": Given("h:1", "n.yaml, line 2: proxy"),
                 "mtu": Given(1400, "n.yaml, line 4: mtu"),
-                "tunName": Given(["a"], "n.yaml, line 5: tunName"),
+                "tunName": Given(["a"], "n.yaml, line 5: tunName", lines={(0,): 5}),
             },
         )
+
+    def test_parts(self) -> None:
+        """A part of a list or a mapping knows its line; a missing one has its parent's."""
+        given = parseFile(
+            "proxy:\n  deep:\n    via: x\n    proxy: [a,\n      b]\n"
+            "mtu:\n- to: a\n- to: b\n  not: {ports: 5}\n",
+            "n.yaml",
+            KNOWN,
+        )
+        proxy, mtu = given["proxy"], given["mtu"]
+        self.assertEqual(proxy.at(()), "n.yaml, line 1: proxy")
+        self.assertEqual(proxy.at(("deep", "via")), "n.yaml, line 3: proxy.deep.via")
+        self.assertEqual(
+            proxy.at(("deep", "proxy", 1)), "n.yaml, line 5: proxy.deep.proxy, entry 2"
+        )
+        self.assertEqual(proxy.at(("deep", "policy")), "n.yaml, line 2: proxy.deep.policy")
+        self.assertEqual(mtu.at((1, "to")), "n.yaml, line 8: mtu, entry 2, to")
+        self.assertEqual(mtu.at((1, "not", "ports")), "n.yaml, line 9: mtu, entry 2, not.ports")
+        self.assertEqual(mtu.place((1, "not")), "n.yaml, line 9")
+        self.assertEqual(mtu.place(), "n.yaml, line 6")
+
+    def test_partsElsewhere(self) -> None:
+        """A part of a flag's or a variable's value has no line."""
+        flag = Given([], "--upstream", typed=True)
+        self.assertEqual(flag.at(("office",)), "--upstream office")
+        self.assertEqual(Given([], "--rule").at((2, "to")), "--rule, entry 3, to")
+        self.assertEqual(flag.place(("office",)), "--upstream")
 
     def test_empty(self) -> None:
         """A file without any setting is valid here."""
@@ -50,6 +77,13 @@ class ParseFileTests(SynchronousTestCase):
         }.items():
             self.assertEqual(parseFile(f"mtu: {text}", "n", KNOWN)["mtu"].value, value)
 
+    def test_aliases(self) -> None:
+        """Aliases of aliases cost no more than their text."""
+        lines = ["proxy:", "  a0: &a0 [x, x]"]
+        lines += [f"  a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+        given = parseFile("\n".join(lines), "n.yaml", KNOWN)["proxy"]
+        self.assertEqual(given.at(("a39", 1, 0)), "n.yaml, line 40: proxy.a39, entry 2, entry 1")
+
     def test_unknownKey(self) -> None:
         """An unknown key is an error with file, line, key and the likely meaning."""
         for key, meant in {
@@ -72,6 +106,14 @@ class ParseFileTests(SynchronousTestCase):
         """A key that is set twice is an error with both lines."""
         message = self.fails("mtu: 1500\nproxy: h\nmtu: 1400")
         self.assertIn("n.yaml, line 3: mtu is set a second time, first on line 1", message)
+
+    def test_twiceInside(self) -> None:
+        """So is one that a mapping inside has twice, where the last would win unseen."""
+        self.assertEqual(
+            self.fails("mtu:\n- a: 1\n- b: {c: 1}\n  b: 2"),
+            "n.yaml, line 4: mtu, entry 2, b is set a second time, first on line 3; remove one of "
+            "the two.",
+        )
 
     def test_notAMapping(self) -> None:
         """A list or a single word is an error that says what to write."""

@@ -6,10 +6,11 @@ import dataclasses
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config import settings as module
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
-from nanotun.errors import ConfigError
+from nanotun.errors import ConfigError, EntryError, WrongOption
 from nanotun.flow import Endpoint, Protocol
 from nanotun.interfaces import ProxyURL
 from nanotun.upstream.schemes.direct import DIRECT
@@ -244,6 +245,29 @@ class SettingsTests(SynchronousTestCase):
         ):
             self.assertNotIn("hunter2", self.fails(text))
         self.assertNotIn("hunter2", repr(settingsFrom("proxy: a:hunter2@h")))
+
+    def test_together(self) -> None:
+        """A check of settings together blames one of them, by file and line or by its flag."""
+
+        def check(settings: Settings) -> None:
+            if settings.mtu == 1400:
+                raise EntryError(": there is no upstream a; did you mean b?", 1, "to", key="proxy")
+            if settings.mtu == 1401:
+                raise EntryError("must not be so", key="dnsCache")
+
+        self.patch(module, "TOGETHER", (check,))
+        self.assertEqual(
+            self.fails("mtu: 1400\nproxy:\n- h\n- g"),
+            "n.yaml, line 4: proxy, entry 2, to: there is no upstream a; did you mean b?",
+        )
+        self.assertEqual(
+            self.fails("mtu: 1401\nproxy: h"), "The default of dnsCache must not be so."
+        )
+        error = self.assertRaises(WrongOption, settingsFrom, "mtu: 1400", proxy="h")
+        self.assertEqual(
+            str(error), "--proxy, entry 2, to: there is no upstream a; did you mean b?"
+        )
+        self.assertEqual(settingsFrom("mtu: 1402\nproxy: h").mtu, 1402)
 
     def test_typeOfGiven(self) -> None:
         """Digits are a number only in a flag whose setting is a number."""
