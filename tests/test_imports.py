@@ -70,6 +70,7 @@ PURE = (
     "nanotun.config.entry",
     "nanotun.config.dnskeys",
     "nanotun.config.keys",
+    "nanotun.config.proxykeys",
     "nanotun.config.notices",
     "nanotun.config.settings",
     "nanotun.policy",

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.config.keys import KEYS, PROXIES, optionLines
+from nanotun.config.keys import KEYS
+from nanotun.config.proxykeys import PROXIES, optionLines
 from nanotun.interfaces import Option
 from nanotun.upstream.scheme import FILE, Scheme
 
