@@ -77,6 +77,11 @@ class Decision(NamedTuple):
     @ivar owner: the flow's process, if a rule needed it and it was found.
     @ivar trouble: one sentence for the log if the user has to do something, the
         same for all flows of one cause.
+    @ivar upstream: under PROXY, the name of the upstream that the flow leaves by; empty
+        for the one that the setting C{proxy} makes.
+    @ivar values: what a script has given for the fields of the upstream's user name, as
+        names and texts.
+    @ivar name: the name that the flow was judged by; empty for none.
     """
 
     verdict: Verdict
@@ -84,6 +89,9 @@ class Decision(NamedTuple):
     reason: str = ""
     owner: Owner | None = None
     trouble: str = ""
+    upstream: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
 
 class Owner(NamedTuple):

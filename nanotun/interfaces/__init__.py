@@ -27,6 +27,7 @@ from nanotun.interfaces.scheme import (
     Option,
     ProxyURL,
     UpstreamContext,
+    UpstreamSettings,
 )
 from nanotun.interfaces.upstream import (
     Connection,
@@ -73,6 +74,7 @@ __all__ = [
     "PlainHttp",
     "ProxyURL",
     "UpstreamContext",
+    "UpstreamSettings",
     "unwrapDatagram",
     "wrapDatagram",
 ]

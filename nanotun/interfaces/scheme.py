@@ -118,6 +118,24 @@ class ProxyURL(NamedTuple):
         return f"<ProxyURL {self}>"
 
 
+class UpstreamSettings(NamedTuple):
+    """
+    What the settings say about one upstream.
+
+    @ivar name: what rules and scripts call it.
+    @ivar proxy: at least one; several are a group.
+    @ivar policy: which of several; empty for that of the setting C{proxyPolicy}.
+    @ivar via: the name of the upstream through which its proxies are dialled; empty for none.
+    @ivar passwordFile: a path, or the empty string for none.
+    """
+
+    name: str
+    proxy: tuple[ProxyURL, ...]
+    policy: str = ""
+    via: str = ""
+    passwordFile: str = ""
+
+
 class UpstreamContext(NamedTuple):
     """
     What the upstreams of one configuration are made with.
