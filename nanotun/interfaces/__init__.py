@@ -28,6 +28,7 @@ from nanotun.interfaces.scheme import (
     ProxyURL,
     UpstreamContext,
     UpstreamSettings,
+    Via,
 )
 from nanotun.interfaces.upstream import (
     Connection,
@@ -75,6 +76,7 @@ __all__ = [
     "ProxyURL",
     "UpstreamContext",
     "UpstreamSettings",
+    "Via",
     "unwrapDatagram",
     "wrapDatagram",
 ]

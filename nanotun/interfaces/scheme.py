@@ -136,6 +136,17 @@ class UpstreamSettings(NamedTuple):
     passwordFile: str = ""
 
 
+class Via(NamedTuple):
+    """
+    The upstream through which proxies are dialled.
+
+    @ivar name: as the settings name it.
+    """
+
+    name: str
+    upstream: IUpstream
+
+
 class UpstreamContext(NamedTuple):
     """
     What the upstreams of one configuration are made with.
@@ -151,6 +162,9 @@ class UpstreamContext(NamedTuple):
     @ivar services: the parent of services that keep them; L{None} where nothing is
         ever started.
     @ivar servers: where a trial of a proxy's UDP relay may send a DNS query.
+    @ivar via: through which the proxies are dialled; L{None} if by this machine's sockets.
+    @ivar addresses: finds what is known of a host's addresses, common to all upstreams;
+        takes the host and the port.  L{None} for nothing in common.
     """
 
     reactor: Any
@@ -161,6 +175,8 @@ class UpstreamContext(NamedTuple):
     poolSize: int = 0
     services: IServiceCollection | None = None
     servers: Sequence[Endpoint] = ()
+    via: Via | None = None
+    addresses: Callable[[str, int], Any] | None = None
 
 
 class IScheme(Interface):

@@ -33,7 +33,7 @@ from nanotun.interfaces import (
     ProxyURL,
     UpstreamContext,
 )
-from nanotun.upstream.scheme import Scheme, sendsNamesWith
+from nanotun.upstream.scheme import Scheme, canChain, sendsNamesWith
 from nanotun.upstream.url import SCHEME_NAME
 
 #: Where Twisted looks for plugins.
@@ -81,6 +81,7 @@ class GuardedScheme(Scheme):
             takesNames=sendsNamesWith(plugin, True),
             carriesDatagrams=plugin.carriesDatagrams,
             dialsDestination=plugin.dialsDestination,
+            chains=canChain(plugin),
         )
         self._plugin = plugin
 

@@ -84,14 +84,16 @@ class ProxyUpstream:
 
     def __init__(self, url: ProxyURL, handshakes: Handshakes, context: UpstreamContext) -> None:
         self.sendsNames = url.scheme.sendsNames
-        self.carriesDatagrams = handshakes.associate is not None
+        # No socket of this machine reaches a UDP relay behind another proxy.
+        self.carriesDatagrams = handshakes.associate is not None and context.via is None
         self._name = str(url)
         self._context = context
         self._handshakes = handshakes
         self._unsupported = ""
         self._unsupportedUntil = 0.0
         self.relayNames = RelayNames(self._name, context.reactor, context.servers, self.associate)
-        self._addresses = HostAddresses(context.reactor, url.host, url.port)
+        find = context.addresses or partial(HostAddresses, context.reactor)
+        self._addresses: HostAddresses = find(url.host, url.port)
         self._connector = Connector(
             context.reactor,
             f"The proxy {self._name}",
@@ -99,6 +101,7 @@ class ProxyUpstream:
             self._notReached,
             UpstreamFactory(self._name),
             context.openStream,
+            context.via,
         )
         self.pool = self._makePool() if context.poolSize else None
 
@@ -134,6 +137,13 @@ class ProxyUpstream:
         """
         if self._handshakes.associate is None:
             return fail(DatagramsUnsupported(f"The proxy {self._name} carries no UDP."))
+        if self._context.via is not None:
+            return fail(
+                DatagramsUnsupported(
+                    f"The proxy {self._name} is dialled through {self._context.via.name}, and a "
+                    "chain carries no UDP."
+                )
+            )
         if self._context.reactor.seconds() < self._unsupportedUntil:
             return fail(DatagramsUnsupported(self._unsupported))
         handshake = self._handshakes.associate()
@@ -163,7 +173,7 @@ class ProxyUpstream:
 
     def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
         """See L{INamedDatagrams.associateNamed}."""
-        if self._handshakes.associate is None:
+        if not self.carriesDatagrams:
             return self.associate(family)
 
         def asked(takes: bool) -> Deferred[DatagramLeg]:
@@ -186,7 +196,7 @@ class ProxyUpstream:
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""
-        return self._addresses.include(*endpoint)
+        return self._context.via is None and self._addresses.include(*endpoint)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

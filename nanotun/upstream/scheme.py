@@ -54,6 +54,8 @@ class Scheme:
         called.
     @param takesNames: whether the protocol can carry a name in place of an address; as
         C{sendsNames} if it is L{None}.
+    @param chains: whether the upstream opens its connections by C{context.via} where there
+        is one.
     @param defaultPort: see L{IScheme}, as for every other parameter.
     """
 
@@ -72,6 +74,7 @@ class Scheme:
         takesNames: bool | None = None,
         carriesDatagrams: bool = False,
         dialsDestination: bool = False,
+        chains: bool = False,
         check: Callable[[ProxyURL], None] = _noCheck,
         notices: Callable[[ProxyURL], tuple[str, ...]] = lambda url: (),
     ) -> None:
@@ -86,6 +89,7 @@ class Scheme:
         self.takesNames = sendsNames if takesNames is None else takesNames
         self.carriesDatagrams = carriesDatagrams
         self.dialsDestination = dialsDestination
+        self.chains = chains
         self._make = make
         self._check = check
         self._notices = notices
@@ -121,3 +125,9 @@ def sendsNamesWith(scheme: IScheme, fakes: bool) -> bool:
     # Schemes of other packages may have been written without L{Scheme}.
     taken = getattr(scheme, "takesNames", scheme.sendsNames) if fakes else scheme.sendsNames
     return bool(taken)
+
+
+def canChain(scheme: IScheme) -> bool:
+    """Whether proxies of this scheme can be dialled through another upstream."""
+    # Schemes of other packages may have been written before there were chains.
+    return bool(getattr(scheme, "chains", False))

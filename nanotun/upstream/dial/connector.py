@@ -10,6 +10,7 @@ ends, it leaves no socket behind but the one that it hands over.
 from __future__ import annotations
 
 import enum
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -18,12 +19,17 @@ from twisted.python.failure import Failure
 
 from nanotun.errors import DestinationSilent, UnexpectedEvent, UpstreamError, UpstreamTimeout
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, IHandshake
+from nanotun.interfaces import Connection, IHandshake, Via
 from nanotun.timer import Timer
-from nanotun.upstream.dial.protocol import UpstreamFactory
+from nanotun.upstream.dial.protocol import UpstreamFactory, UpstreamProtocol
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
 from nanotun.upstream.dial.sockets import openStream
+from nanotun.upstream.dial.through import openThrough
 from nanotun.upstream.dial.transport import HandshakeTransport
+
+#: Seconds for a handshake at least, on a connection that another upstream took all the time
+#: to open.
+LEAST = 0.1
 
 
 # Also str, whose hash is not Python code: the table is read three times a dial.
@@ -101,6 +107,7 @@ class Connector:
     @param factory: makes the protocols that run handshakes; L{None} for an upstream
         that has none.
     @param makeStream: makes a socket of the family it is given.
+    @param via: opens the connections in place of such a socket, if there is one.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Connector:
         errorFor: Callable[[int, SocketAddress], UpstreamError],
         factory: UpstreamFactory | None = None,
         makeStream: Callable[[int], Any] = openStream,
+        via: Via | None = None,
     ) -> None:
         self.reactor = reactor
         self.name = name
@@ -118,6 +126,7 @@ class Connector:
         self.errorFor = errorFor
         self.factory = factory
         self.makeStream = makeStream
+        self.via = via
 
     def open(
         self,
@@ -155,10 +164,12 @@ class Dial:
         "_current",
         "_deadline",
         "_destination",
+        "_early",
         "_handshake",
         "_lookup",
         "_timer",
         "_transport",
+        "_under",
         "_untried",
         "deferred",
         "state",
@@ -184,10 +195,20 @@ class Dial:
         self._current: SocketAddress | None = None
         self._transport: HandshakeTransport | None = None
         self._lookup: Deferred[list[SocketAddress]] | None = None
+        self._under: Deferred[Connection] | None = None
+        # What came with a connection that another upstream has opened.
+        self._early = b""
         self.deferred: Deferred[Connection] = Deferred(self._cancelled)
 
     def start(self) -> None:
-        """Begin with the lookup, or with the first address if that is known."""
+        """
+        Begin with the lookup, or with the first address if that is known; through another
+        upstream, with its dial.
+        """
+        if self._connector.via is not None:
+            self._to(DialEvent.FOUND)
+            self._askVia(self._connector.via)
+            return
         known = self._addresses.known()
         if known is not None:
             self._found(known)
@@ -220,6 +241,32 @@ class Dial:
             assert isinstance(error, UpstreamError)
             self._fail(error)
 
+    def _askVia(self, via: Via) -> None:
+        """
+        Have another upstream connect to the proxy.  It has a deadline of its own, which comes
+        no later than this one's.
+        """
+        self._under = openThrough(via, self._addresses.endpoint, self._connector.name)
+        self._under.addCallbacks(self._viaOpened, self._viaFailed)
+
+    def _viaOpened(self, connection: Connection) -> None:
+        self._under = None
+        self._timer.start(max(self._left(), LEAST))
+        self._early = connection.leftover
+        protocol = self._protocol()
+        stream = socket.socket(fileno=connection.fd)
+        self._transport = HandshakeTransport(
+            stream, self._connector.reactor, protocol, self._connected, self._connectFailed
+        )
+        self._transport.adopt()
+        if self._early and protocol is not None and self.state is DialState.HANDSHAKING:
+            protocol.dataReceived(self._early)
+
+    def _viaFailed(self, reason: Failure) -> None:
+        if self._under is not None:
+            self._under = None
+            self._fail(reason.value)  # type: ignore[arg-type]
+
     def _tryFirst(self) -> None:
         """Try the first of the untried addresses, for its share of the time that is left."""
         connector = self._connector
@@ -231,12 +278,7 @@ class Dial:
             # This machine may lack only this family.
             self._nextOr(error)
             return
-        protocol = None
-        if self._handshake is not None:
-            assert connector.factory is not None
-            protocol = connector.factory.buildHandshake(
-                self._handshake, self._succeeded, self._fail, self._again
-            )
+        protocol = self._protocol()
         self._transport = transport = HandshakeTransport(
             stream, connector.reactor, protocol, self._connected, self._connectFailed
         )
@@ -244,6 +286,13 @@ class Dial:
             transport.connect(address.address)
         except OSError as error:
             self._connectFailed(error.errno or 0)
+
+    def _protocol(self) -> UpstreamProtocol | None:
+        if self._handshake is None:
+            return None
+        factory = self._connector.factory
+        assert factory is not None
+        return factory.buildHandshake(self._handshake, self._succeeded, self._fail, self._again)
 
     def _connectFailed(self, error: int) -> None:
         self._transport = None
@@ -262,24 +311,29 @@ class Dial:
 
     def _connected(self) -> None:
         if self._handshake is None:
-            self._succeeded(b"")
+            self._succeeded(self._early)
         else:
             self._to(DialEvent.CONNECTED)
 
     def _succeeded(self, leftover: bytes) -> None:
         self._to(DialEvent.SUCCEEDED)
-        assert self._transport is not None and self._current is not None
+        assert self._transport is not None
         fd = self._transport.detach()
         self._transport = None
-        self._addresses.prefer(self._current)
+        if self._current is not None:
+            self._addresses.prefer(self._current)
         self._timer.close()
         self.deferred.callback(Connection(fd, leftover))
 
     def _again(self) -> None:
-        """The handshake continues on another connection to the same address."""
+        """The handshake continues on another connection to the same proxy."""
         self._to(DialEvent.AGAIN)
-        assert self._current is not None
+        self._timer.cancel()
         self._abort()
+        if self._connector.via is not None:
+            self._askVia(self._connector.via)
+            return
+        assert self._current is not None
         self._untried = [self._current]
         self._tryFirst()
 
@@ -331,9 +385,11 @@ class Dial:
     def _abandon(self) -> None:
         self._timer.close()
         self._abort()
+        under, self._under = self._under, None
         lookup, self._lookup = self._lookup, None
-        if lookup is not None:
-            lookup.cancel()
+        for each in (under, lookup):
+            if each is not None:
+                each.cancel()
 
     def _abort(self) -> None:
         transport, self._transport = self._transport, None

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import isFake
 from nanotun.errors import ProxyError
+from nanotun.flow import LiteralEndpoint
 
 #: Seconds that an answer is used: long enough to make lookups cheap, short enough to
 #: follow a proxy that moves.
@@ -57,10 +58,13 @@ class HostAddresses:
     """
     The addresses of one host, IPv6 and IPv4, in the order to try them.
 
+    @ivar endpoint: the host, a name or an address, and the port.
+
     @param reactor: for its C{nameResolver} and the time.
     """
 
     def __init__(self, reactor: Any, host: str, port: int) -> None:
+        self.endpoint = LiteralEndpoint(host, port)
         self._reactor = reactor
         self._host = host
         self._port = port
@@ -134,6 +138,21 @@ class HostAddresses:
             )
         for waiter in waiting:
             waiter.errback(ProxyError(f"The name {self._host} {error}."))
+
+
+class AddressBook:
+    """The addresses of several hosts, each looked up once for all who dial it."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._hosts: dict[tuple[str, int], HostAddresses] = {}
+
+    def of(self, host: str, port: int) -> HostAddresses:
+        """The addresses of one host."""
+        key = host, port
+        if key not in self._hosts:
+            self._hosts[key] = HostAddresses(self._reactor, host, port)
+        return self._hosts[key]
 
 
 @implementer(IResolutionReceiver)

@@ -65,4 +65,5 @@ HTTP = Scheme(
     },
     unixSocket=True,
     sendsNames=True,
+    chains=True,
 )

@@ -80,6 +80,7 @@ HTTPS = Scheme(
     },
     # No unix socket: the certificate is for the proxy's name or address.
     sendsNames=True,
+    chains=True,
     check=_check,
     notices=_notices,
 )

@@ -27,6 +27,7 @@ def _scheme(name: str, sendsNames: bool) -> Scheme:
         forbidden="\0",
         unixSocket=True,
         sendsNames=sendsNames,
+        chains=True,
     )
 
 

@@ -50,6 +50,7 @@ def _scheme(name: str, sendsNames: bool) -> Scheme:
         sendsNames=sendsNames,
         takesNames=True,
         carriesDatagrams=True,
+        chains=True,
     )
 
 

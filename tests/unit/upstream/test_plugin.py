@@ -30,7 +30,7 @@ from nanotun.interfaces import (
 from nanotun.upstream import plugin
 from nanotun.upstream.plugin import FoundSchemes, GuardedScheme, SchemePlugin, sortPlugins
 from nanotun.upstream.reject import RejectUpstream
-from nanotun.upstream.scheme import FILE, FLAG, Scheme, sendsNamesWith
+from nanotun.upstream.scheme import FILE, FLAG, Scheme, canChain, sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN, SchemeTable
 from nanotun.upstream.url import parseURL
 from tests import ROOT
@@ -112,6 +112,7 @@ class GuardedSchemeTests(SynchronousTestCase):
             sendsNames=True,
             carriesDatagrams=True,
             dialsDestination=True,
+            chains=True,
             check=note,
             notices=note,
         )
@@ -120,6 +121,7 @@ class GuardedSchemeTests(SynchronousTestCase):
         for attribute in set(IScheme) - {"check", "files", "notices", "make", "options"}:
             self.assertEqual(getattr(line, attribute), getattr(plugin, attribute), attribute)
         self.assertEqual(line.takesNames, plugin.takesNames)
+        self.assertTrue(canChain(line))
         url = parseURL(line, "ann@h?ca=/c&fast=1")
         self.assertIs(url.scheme, line)
         self.assertEqual(line.notices(url), ("Beware.",))
@@ -234,8 +236,9 @@ class GuardedSchemeTests(SynchronousTestCase):
 
         (own,) = sortPlugins([Own()], []).schemes.values()
         url = parseURL(own, "h")
-        # It says nothing of takesNames, which is younger than it may be.
+        # It says nothing of takesNames and chains, which are younger than it may be.
         self.assertFalse(sendsNamesWith(own, True))
+        self.assertFalse(canChain(own))
         self.assertIn(
             "cannot make the upstream own://h:1 (RuntimeError: z)",
             self.complaint(own.make, url, unmarkedContext(FakeReactor())),

@@ -35,7 +35,7 @@ from nanotun.interfaces import (
 )
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
-from nanotun.upstream.scheme import sendsNamesWith
+from nanotun.upstream.scheme import canChain, sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN, parseProxyURL
 from tests import ROOT
 from tests.unit.upstream.upstream_cases import (
@@ -204,6 +204,11 @@ class BuiltInTests(SynchronousTestCase):
         self.assertEqual(sending, {"socks5", "socks5h", "socks4a", "http", "https"})
         for scheme in BUILT_IN:
             self.assertEqual(sendsNamesWith(scheme, False), scheme.sendsNames, scheme)
+
+    def test_chains(self) -> None:
+        """Every proxy can be dialled through another upstream; there is none with direct://."""
+        chaining = {scheme.name for scheme in BUILT_IN if canChain(scheme)}
+        self.assertEqual(chaining, {scheme.name for scheme in BUILT_IN if scheme.defaultPort})
 
     def test_files(self) -> None:
         """The certificates' file is read, and the unix socket is written to."""
