@@ -71,6 +71,7 @@ PURE = (
     "nanotun.config.dnskeys",
     "nanotun.config.keys",
     "nanotun.config.proxykeys",
+    "nanotun.config.upstreams",
     "nanotun.config.notices",
     "nanotun.config.settings",
     "nanotun.policy",

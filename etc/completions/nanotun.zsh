@@ -65,11 +65,13 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
@@ -110,10 +112,12 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]' \
                 '*:file:_files'
@@ -178,8 +182,10 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--user=[run COMMAND as this user, a name or a number; its groups and HOME too]:VALUE:' \
                 '-u[run COMMAND as this user, a name or a number; its groups and HOME too]:VALUE:' \
@@ -229,11 +235,13 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '--uid=[the user whose flow it is, a name or a number]:VALUE:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
@@ -275,11 +283,13 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
@@ -320,10 +330,12 @@ _nanotun() {
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
+                '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
+                '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;

@@ -20,6 +20,10 @@ _RIGHTS = tuple(name for name, key in KEYS.items() if key.rights)
 KEPT = tuple(_RIGHTS[len(_RIGHTS) - count :] for count in range(len(_RIGHTS) + 1))
 
 
+#: They name one another: if one of them has to wait for a restart, all do.
+_TOGETHER = ("proxy", "proxyVia", "upstreams")
+
+
 class Change(NamedTuple):
     """
     What a new configuration changes.
@@ -48,5 +52,7 @@ def changeTo(new: Settings, old: Settings, kept: Collection[str] = ()) -> Change
         for key in changed
         if key.live and not (key.routed and old.autoDefaultRoute) and key.name not in kept
     )
+    if any(key.name in _TOGETHER and key.name not in live for key in changed):
+        live = tuple(name for name in live if name not in _TOGETHER)
     restart = tuple(key.name for key in changed if key.name not in live)
     return Change(replace(old, **{name: getattr(new, name) for name in live}), live, restart)

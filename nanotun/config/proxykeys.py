@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import wrap
 
+from nanotun.config import upstreams as named
 from nanotun.config import values
 from nanotun.config.entry import InRun, setting
-from nanotun.interfaces import IScheme, ProxyURL
+from nanotun.interfaces import IScheme, ProxyURL, UpstreamSettings
 from nanotun.upstream.schemes.table import BUILT_IN
 
 POOL_LIMIT = 64  #: Connections; a browser opens no more at a time.
@@ -53,6 +54,8 @@ class ProxySettings:
 
     @ivar proxy: at least one, in order of preference.
     @ivar proxyPasswordFile: a path, or the empty string for none.
+    @ivar proxyVia: the upstream through which it is dialled, or the empty string for none.
+    @ivar upstreams: the upstreams besides; see L{nanotun.config.upstreams}.
     @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
     @ivar upstreamPool: the number of connections kept ready.
     @ivar connectTimeout: seconds for connect, handshake and reply together.
@@ -69,6 +72,7 @@ port, is {", ".join(f"{each.name} ({each.defaultPort})" for each in PROXIES[:-1]
 {PROXIES[-1].name} ({PROXIES[-1].defaultPort}); or direct:// to let them out as they are,
 or reject:// to have none.  An IPv6 address is written in brackets, and @ : / ? or # in a
 password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socket.
+Rules know it as the upstream proxy.
 {optionLines(PROXIES)}
 """,
         example="socks5://127.0.0.1:1080",
@@ -90,7 +94,7 @@ password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socke
         live=True,
     )
     proxyPolicy: str = setting(
-        values.Choice("failover", "round-robin", "least-latency"),
+        named.policy,
         "failover",
         "POLICY",
         "which of several proxies: `failover` (the first that works), `round-robin` or "
@@ -99,8 +103,39 @@ password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socke
         "each connection takes one that works: failover prefers them in this order, "
         "round-robin takes them in turn, least-latency takes the one that answers soonest.  "
         "A connection whose proxy fails is tried through another one; connections that are "
-        "open stay.",
+        "open stay.  Upstreams that name no policy use this one, too.",
         live=True,
+    )
+    proxyVia: str = setting(
+        named.via,
+        "",
+        "NAME",
+        "upstream through which the proxy itself is reached",
+        doc="The name of an upstream through which the proxy itself is dialled: a chain of "
+        "proxies.  Such a chain carries TCP only.",
+        live=True,
+        rights=True,
+    )
+    upstreams: tuple[UpstreamSettings, ...] = setting(
+        named.checked,
+        "",
+        "NAME=URL",
+        "more ways out, by name, for rules to send connections to: `NAME=URL`",
+        flag="upstream",
+        doc="""
+More ways out, by name, for rules to send connections to.  proxy above is one as well; direct
+(past every proxy), reject and drop are built in.  A name has lower-case letters, digits and
+dashes.
+  upstreams:
+    office: socks5://ann@gate.example
+    abroad: [socks5://a.example, http://b.example]
+    deep: {proxy: https://c.example, via: office, passwordFile: /etc/deep}
+via names the upstream through which its proxies are dialled, and policy chooses between
+several, as proxyPolicy does.
+""",
+        live=True,
+        rights=True,
+        repeats=True,
     )
     proxyCheckInterval: float = setting(
         # More often is a load on the proxy; more rarely, a user's flow finds out first.

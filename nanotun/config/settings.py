@@ -15,13 +15,14 @@ from typing import Any
 from nanotun.config.entry import Key
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS, Settings
+from nanotun.config.upstreams import checkUpstreams
 from nanotun.errors import ConfigError, EntryError, WrongOption
 
 __all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableValues"]
 
 #: The checks of settings together, in this order, once each by itself is good.  A check
 #: raises L{EntryError}, which names the setting that is to blame.
-TOGETHER: tuple[Callable[[Settings], None], ...] = ()
+TOGETHER: tuple[Callable[[Settings], None], ...] = (checkUpstreams,)
 
 
 def flagValue(key: Key, text: str) -> Given:

@@ -37,8 +37,8 @@ def parseDuration(text: str) -> float:
     )
 
 
-def _shown(value: object) -> str:
-    """The user's value on one line, shortened and without a password."""
+def shown(value: object) -> str:
+    """A user's value on one line, shortened and without a password, for an error."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -68,7 +68,7 @@ class Choice:
         near = difflib.get_close_matches(str(value).lower(), self.choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         rule = f"must be {', '.join(self.choices[:-1])} or {self.choices[-1]}"
-        raise ConfigError(f"{rule}, not {_shown(value)}{hint}")
+        raise ConfigError(f"{rule}, not {shown(value)}{hint}")
 
 
 def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:
@@ -81,7 +81,7 @@ def number(lowest: int, highest: int, what: str) -> Callable[[object], int]:
     def check(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
             raise ConfigError(
-                f"must be a whole number of {what} from {lowest} to {highest}, not {_shown(value)}"
+                f"must be a whole number of {what} from {lowest} to {highest}, not {shown(value)}"
             )
         return value
 
@@ -97,7 +97,7 @@ def boolean(value: object) -> bool:
     said = str(value).lower()
     near = "true" if said in ("on", "yes", "1") else "false" if said in ("off", "no", "0") else ""
     hint = f" (did you mean {near}?)" if near else ""
-    raise ConfigError(f"must be true or false, not {_shown(value)}{hint}")
+    raise ConfigError(f"must be true or false, not {shown(value)}{hint}")
 
 
 def duration(lowest: str, highest: str, examples: str) -> Callable[[object], float]:
@@ -118,7 +118,7 @@ def duration(lowest: str, highest: str, examples: str) -> Callable[[object], flo
         if seconds is None or not least <= seconds <= most:
             raise ConfigError(
                 f"must be a duration from {lowest} to {highest}, such as {examples}, "
-                f"not {_shown(value)}"
+                f"not {shown(value)}"
             )
         return seconds
 
@@ -133,9 +133,16 @@ def tunName(value: object) -> str:
     if not valid or re.search("[/:%]", str(value)) or len(str(value)) > TUN_NAME_LIMIT:
         raise ConfigError(
             f"must be 1 to {TUN_NAME_LIMIT} ASCII characters without spaces, '/', ':' or '%', "
-            f"not {_shown(value)}"
+            f"not {shown(value)}"
         )
     return str(value)
+
+
+def upstreamName(value: object) -> str:
+    """The name of an upstream; whether there is one of that name, the name does not show."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"must be the name of an upstream, not {shown(value)}")
+    return value
 
 
 def path(rule: str) -> Callable[[object], str]:
@@ -147,7 +154,7 @@ def path(rule: str) -> Callable[[object], str]:
 
     def check(value: object) -> str:
         if not isinstance(value, str) or "\0" in value:
-            raise ConfigError(f"must be {rule}, not {_shown(value)}")
+            raise ConfigError(f"must be {rule}, not {shown(value)}")
         return value
 
     return check
@@ -156,7 +163,7 @@ def path(rule: str) -> Callable[[object], str]:
 def wholePath(value: object) -> str:
     """The absolute path of a directory."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
-        raise ConfigError(f"must be a directory's path that begins with /, not {_shown(value)}")
+        raise ConfigError(f"must be a directory's path that begins with /, not {shown(value)}")
     return value
 
 
@@ -168,11 +175,11 @@ def domains(value: object) -> tuple[str, ...]:
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-        raise ConfigError(f"must be {_DOMAINS}, not {_shown(value)}")
+        raise ConfigError(f"must be {_DOMAINS}, not {shown(value)}")
     names = [part.strip().strip(".").lower() for text in texts for part in text.split(",")]
     for name in names:
         if name and not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
-            raise ConfigError(f"must be {_DOMAINS}, not {_shown(name)}")
+            raise ConfigError(f"must be {_DOMAINS}, not {shown(name)}")
     return tuple(dict.fromkeys(name for name in names if name))
 
 
@@ -187,7 +194,7 @@ def dnsServers(value: object) -> tuple[Endpoint, ...]:
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-        raise ConfigError(f"must be {_SERVERS}, not {_shown(value)}")
+        raise ConfigError(f"must be {_SERVERS}, not {shown(value)}")
     given = [part.strip() for text in texts for part in text.split(",")]
     servers = tuple(dict.fromkeys(_dnsServer(each) for each in given))
     if not 1 <= len(servers) <= DNS_SERVER_LIMIT:
@@ -212,7 +219,7 @@ def _dnsServer(text: str) -> Endpoint:
     except (OSError, ValueError):
         name = re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?", host) and not host.isdigit()
         hint = "; a name would itself need DNS to be found" if name else ""
-        raise ConfigError(f"must be {_SERVERS}, not {_shown(text)}{hint}") from None
+        raise ConfigError(f"must be {_SERVERS}, not {shown(text)}{hint}") from None
     endpoint = Endpoint(host, DNS_PORT if port is None else int(port))
     if not 1 <= endpoint.port <= 65535:
         raise ConfigError(f"must have ports from 1 to 65535, which that of {text} is not")

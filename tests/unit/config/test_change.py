@@ -79,8 +79,16 @@ class ChangeTests(SynchronousTestCase):
             self.assertEqual(change.restart, (name,) if name in ROUTED else ())
 
     def test_rights(self) -> None:
-        """Where rights are missing, the processes are kept before the proxy is."""
-        self.assertEqual(KEPT, ((), ("excludedProcesses",), ("proxy", "excludedProcesses")))
+        """Where rights are missing, the processes are kept before the proxies are."""
+        self.assertEqual(KEPT[:2], ((), ("excludedProcesses",)))
+        self.assertEqual(KEPT[-1], ("proxy", "proxyVia", "upstreams", "excludedProcesses"))
+
+    def test_together(self) -> None:
+        """Settings that name one another wait together if one of them needs rights."""
+        new = replace(other("upstreams"), proxyVia="another", lan="proxy")
+        change = changeTo(new, SETTINGS, {"upstreams"})
+        self.assertEqual((change.live, change.restart), (("lan",), ("proxyVia", "upstreams")))
+        self.assertEqual(changeTo(new, SETTINGS).restart, ())
 
     def test_kept(self) -> None:
         """A setting that cannot be taken over this time needs a restart too."""

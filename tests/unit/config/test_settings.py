@@ -43,6 +43,8 @@ class SettingsTests(SynchronousTestCase):
                 proxyPolicy="failover",
                 proxyCheckInterval=30.0,
                 proxyPasswordFile="",
+                proxyVia="",
+                upstreams=(),
                 upstreamPool=0,
                 tunName="nano0",
                 mtu=1500,

@@ -143,5 +143,7 @@ class DocumentTests(SynchronousTestCase):
             if key.default is not None:
                 shown = "''" if key.default == "" else key.default
                 self.assertIn(f"{key.name}: {shown}", lines)
-        uncommented = "\n".join(line for line in lines if line.partition(":")[0] in KEYS)
+        # The last line counts: before it, some show what a value of several lines looks like.
+        last = {line.partition(":")[0]: line for line in lines}
+        uncommented = "\n".join(line for name, line in last.items() if name in KEYS)
         self.assertEqual(set(parseFile(uncommented, "n", KEYS)), set(KEYS))
