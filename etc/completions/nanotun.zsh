@@ -59,6 +59,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--pidfile=[file for the process id \[default with -d\: runDir/nanotun.pid\]]:VALUE:' \
                 '--prefix=[what syslog'\''s lines begin with]:VALUE:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -66,6 +67,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
@@ -108,11 +110,13 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -229,6 +233,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--pid=[the process that has this number now]:VALUE:' \
                 '--process=[name or /path of the process whose flow it is]:VALUE:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -236,6 +241,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -279,11 +285,13 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
@@ -326,11 +334,13 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
+                '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \

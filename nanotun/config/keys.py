@@ -14,7 +14,7 @@ from nanotun.config.dnskeys import DNSSettings
 from nanotun.config.entry import InRun, keysOf, setting
 from nanotun.config.networks import Network, lanPorts, networks
 from nanotun.config.proxykeys import ProxySettings
-from nanotun.config.selectors import Selector, selectors
+from nanotun.config.selectors import Selector, kernelSelectors, selectors
 from nanotun.flow import Protocol
 from nanotun.rundir import RUN_DIR
 
@@ -180,7 +180,12 @@ class RuleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSettings:
-    """What is changed about the machine."""
+    """
+    What is changed about the machine.
+
+    @ivar onlyProcesses: the users, control groups and units whose traffic alone enters the
+        tunnel; empty for all.
+    """
 
     autoDefaultRoute: bool = setting(
         values.boolean,
@@ -192,6 +197,20 @@ class RouteSettings:
         "Everything is taken back at the end; after a crash by the next start, or by "
         "'nanotun recover'.",
         off="change no route, whatever the configuration file says",
+        run=REFUSED,
+    )
+    onlyProcesses: tuple[Selector, ...] = setting(
+        kernelSelectors,
+        "",
+        "PROCESS",
+        "under autoDefaultRoute, the only programs whose traffic enters the tunnel: `uid:N` or "
+        "name, `cgroup:/PATH` or `unit:NAME`; several with commas",
+        flag="only",
+        doc="Under autoDefaultRoute, the only programs whose traffic enters the tunnel; "
+        "everything else is left as it would be without nanotun.  The kernel tells them apart, "
+        "so they are users, control groups and units: [uid:ann, unit:app.service].  For "
+        "programs by name, set default: direct and write rules.",
+        repeats=True,
         run=REFUSED,
     )
     ipv6: str = setting(
@@ -220,7 +239,7 @@ class RouteSettings:
 @dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
     """
-    The daemon's files and logs.
+    The daemon's files, logs and reloads.
 
     @ivar runDir: the directory of files that last as long as the daemon, or until a crash
         is cleaned up.
@@ -265,6 +284,18 @@ class DaemonSettings:
         "FORMAT",
         "log lines: `text`, or `json` (one object a line)",
         live=True,
+    )
+    reloadFlows: str = setting(
+        values.Choice("keep", "judge"),
+        "keep",
+        "MODE",
+        "open connections at a reload: `keep` them all, or `judge` them again and end those that "
+        "would go elsewhere",
+        doc="What a reload does with open connections: keep leaves them alone; judge applies the "
+        "new rules to them and ends those that would go elsewhere now.  With judge, nanotun "
+        "remembers every open connection.",
+        live=True,
+        run=REFUSED,
     )
 
 

@@ -31,6 +31,11 @@ def unmetNeeds(settings: Settings) -> tuple[str, ...]:
             "killSwitch does nothing without autoDefaultRoute: nothing keeps traffic in when the "
             "daemon is gone; set autoDefaultRoute: true, or remove killSwitch."
         )
+    if settings.onlyProcesses:
+        found.append(
+            "onlyProcesses does nothing without autoDefaultRoute: no route is changed, so nothing "
+            "enters the tunnel by itself; set autoDefaultRoute: true, or remove onlyProcesses."
+        )
     consequence = _IPV6.get(settings.ipv6)
     if consequence is not None:
         found.append(

@@ -1,5 +1,5 @@
 """
-The check of C{excludedProcesses}: parses its texts into one L{Selector} each.
+The checks of settings that select processes: parse their texts into one L{Selector} each.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ def processName(name: str) -> str:
     return name.lower().removesuffix(".exe")
 
 
+#: The kinds that routing and firewall rules know.
+_BY_KERNEL = (SelectorKind.UID, SelectorKind.CGROUP, SelectorKind.UNIT)
+
+#: The control group of all.
+_ROOT = Selector(SelectorKind.CGROUP, "/")
+
 _RULE = (
     "must be processes: a name such as curl, a path such as /usr/bin/curl, pid:N, uid:N, "
     "uid:USER, cgroup:/PATH or unit:NAME.service"
@@ -75,6 +81,26 @@ def selectors(value: object) -> tuple[Selector, ...]:
     found = tuple(dict.fromkeys(_selector(part) for part in parts if part))
     if len(found) > SELECTOR_LIMIT:
         raise ConfigError(f"must name at most {SELECTOR_LIMIT} processes, not {len(found)}")
+    return found
+
+
+def kernelSelectors(value: object) -> tuple[Selector, ...]:
+    """
+    As L{selectors}, but only of what the kernel can tell apart for each packet.
+
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    found = selectors(value)
+    for each in found:
+        if each.kind not in _BY_KERNEL:
+            raise ConfigError(
+                "must be users, control groups or units (uid:N, uid:USER, cgroup:/PATH or "
+                f"unit:NAME.service), which the kernel can tell apart, not {str(each)[:40]!a}; "
+                "for a program set default: direct and write the rule {to: proxy, processes: "
+                f"[{str(each)[:40]}]}}"
+            )
+        if each == _ROOT:
+            raise ConfigError(f"must not be {each}, which every process is in; leave it out")
     return found
 
 

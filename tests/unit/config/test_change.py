@@ -27,6 +27,7 @@ RESTART = {
     "autoDefaultRoute",
     "ipv6",
     "killSwitch",
+    "onlyProcesses",
     "runDir",
 }
 LIVE = KEYS.keys() - RESTART

@@ -12,6 +12,7 @@ from nanotun.config.settings import Settings, flagValue, makeSettings
 #: Settings that need autoDefaultRoute, and how the sentence about each begins.
 NEEDY = (
     ("killSwitch", True, "killSwitch does nothing without autoDefaultRoute: nothing keeps"),
+    ("onlyProcesses", "uid:5", "onlyProcesses does nothing without autoDefaultRoute: no route"),
     ("ipv6", "block", "ipv6: block does nothing without autoDefaultRoute: IPv6 is not blocked;"),
     ("ipv6", "capture", "ipv6: capture does nothing without autoDefaultRoute: IPv6 takes the"),
     ("dnsMode", "fake-ip", "dnsMode: fake-ip without autoDefaultRoute needs two things"),

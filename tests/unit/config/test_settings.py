@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config import settings as module
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
+from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import ConfigError, EntryError, WrongOption
 from nanotun.flow import Endpoint, Protocol
@@ -60,6 +61,8 @@ class SettingsTests(SynchronousTestCase):
                 dnsMode="normal",
                 dnsStateFile="/var/lib/nanotun/fakeip.json",
                 fakeIpExclude=(),
+                onlyProcesses=(),
+                reloadFlows="keep",
                 excludedProcesses=(),
                 excludeChildren=False,
                 excludeRefresh=15.0,
@@ -140,6 +143,10 @@ class SettingsTests(SynchronousTestCase):
             "tunName: a": "a",
             "tunName: abcdefghijklmno": "abcdefghijklmno",
             "logDir: ''": "",
+            "reloadFlows: judge": "judge",
+            "onlyProcesses: uid:5, cgroup:/a, unit:b.slice": selectors(
+                "uid:5,cgroup:/a,unit:b.slice"
+            ),
         }.items():
             name = line.partition(":")[0]
             self.assertEqual(getattr(settingsFrom(f"proxy: h\n{line}"), name), value)
@@ -184,11 +191,26 @@ class SettingsTests(SynchronousTestCase):
             "tunName: n%d": "'%'",
             "tunName: 5": "not 5",
             "logDir: 5": "directory",
+            "reloadFlows: end": "keep or judge, not 'end'",
+            "onlyProcesses: [uid:ann, firefox]": "users, control groups or units (uid:N, uid:USER, "
+            "cgroup:/PATH or unit:NAME.service), which the kernel can tell apart, not 'firefox'; "
+            "for a program set default: direct and write the rule {to: proxy, processes: "
+            "[firefox]}.",
+            "onlyProcesses: pid:5": "not 'pid:5'",
+            "onlyProcesses: /usr/bin/x": "not '/usr/bin/x'",
         }.items():
             message = self.fails(f"proxy: h\n{line}")
             name = line.partition(":")[0]
             self.assertTrue(message.startswith(f"n.yaml, line 2: {name} must be "), message)
             self.assertIn(rule, message)
+
+    def test_everyProcess(self) -> None:
+        """The control group of all processes is none that could be told apart."""
+        self.assertEqual(
+            self.fails("proxy: h\nonlyProcesses: cgroup:/"),
+            "n.yaml, line 2: onlyProcesses must not be cgroup:/, which every process is in; leave "
+            "it out.",
+        )
 
     def test_rejectedFlag(self) -> None:
         """The error for a wrong flag names the flag and not the file."""
