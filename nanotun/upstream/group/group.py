@@ -34,6 +34,14 @@ from nanotun.upstream.proxy import ProxyUpstream
 #: How many upstreams one connection may try.
 TRIES = 2
 
+#: From a member to the upstream that is asked in its name.
+Own = Callable[[Member], IUpstream]
+
+
+def common(member: Member) -> IUpstream:
+    """The member's own upstream."""
+    return member.upstream
+
 
 @implementer(IUpstream, INamedDatagrams)
 class GroupUpstream(Service):
@@ -87,10 +95,15 @@ class GroupUpstream(Service):
         """The policy's name; L{None} if there is nothing to choose."""
         return self._policy
 
-    def connect(self, destination: Endpoint) -> Deferred[Connection]:
-        """See L{IUpstream.connect}."""
+    def connect(self, destination: Endpoint, own: Own = common) -> Deferred[Connection]:
+        """
+        See L{IUpstream.connect}.
 
-        def ask(upstream: IUpstream) -> Deferred[Connection]:
+        @param own: see L{Own}; as for L{associate} and L{associateNamed}.
+        """
+
+        def ask(member: Member) -> Deferred[Connection]:
+            upstream = own(member)
             if self.logFlows:
                 self._log.debug(
                     "A connection to {destination} goes through {upstream}",
@@ -102,17 +115,18 @@ class GroupUpstream(Service):
         candidates = self.members.order()[:TRIES]
         return self._try(candidates, ask, self._streams, str(destination))
 
-    def associate(self, family: int) -> Deferred[DatagramLeg]:
+    def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
 
-        def ask(upstream: IUpstream) -> Deferred[DatagramLeg]:
+        def ask(member: Member) -> Deferred[DatagramLeg]:
+            upstream = own(member)
             self._logAssociation(upstream)
             return upstream.associate(family)
 
         tries = self._try(self.members.datagramOrder(), ask, self._datagrams)
         return tries.addErrback(self._noDatagrams)
 
-    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+    def associateNamed(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """
         See L{INamedDatagrams.associateNamed}.  If no upstream opens a leg, and at least one
         only because its UDP relay takes no names, that is the error: the flow can go by
@@ -125,7 +139,8 @@ class GroupUpstream(Service):
                 unnamed.append(reason)
             return reason
 
-        def ask(upstream: IUpstream) -> Deferred[DatagramLeg]:
+        def ask(member: Member) -> Deferred[DatagramLeg]:
+            upstream = own(member)
             self._logAssociation(upstream)
             return associateNamed(upstream, family).addErrback(noted)
 
@@ -174,7 +189,7 @@ class GroupUpstream(Service):
     def _try(
         self,
         candidates: Sequence[Member],
-        ask: Callable[[IUpstream], Deferred[Any]],
+        ask: Callable[[Member], Deferred[Any]],
         outcomes: IOutcomes,
         destination: str = "",
     ) -> Deferred[Any]:

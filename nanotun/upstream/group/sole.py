@@ -16,7 +16,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
 from nanotun.log.trouble import TroubleLog
-from nanotun.upstream.group.group import GroupUpstream, associateNamed
+from nanotun.upstream.group.group import GroupUpstream, Own, associateNamed, common
 from nanotun.upstream.group.outcomes import tellOutcome
 from nanotun.upstream.group.tries import DOUBT_TIME
 
@@ -49,21 +49,24 @@ class SoleUpstream(GroupUpstream):
         """See L{GroupUpstream.policyName}."""
         return None
 
-    def connect(self, destination: Endpoint) -> Deferred[Connection]:
-        """See L{IUpstream.connect}."""
+    def connect(self, destination: Endpoint, own: Own = common) -> Deferred[Connection]:
+        """See L{GroupUpstream.connect}."""
         began = self._clock.seconds()
-        dial = self._upstream.connect(destination)
+        (member,) = self.members.all
+        dial = own(member).connect(destination)
         return dial.addCallbacks(
             self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began,)
         )
 
-    def associate(self, family: int) -> Deferred[DatagramLeg]:
+    def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
-        return self._upstream.associate(family)
+        (member,) = self.members.all
+        return own(member).associate(family)
 
-    def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
+    def associateNamed(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{INamedDatagrams.associateNamed}."""
-        return associateNamed(self._upstream, family)
+        (member,) = self.members.all
+        return associateNamed(own(member), family)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""

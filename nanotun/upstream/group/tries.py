@@ -25,7 +25,6 @@ from nanotun.errors import (
     UnexpectedEvent,
     UpstreamTimeout,
 )
-from nanotun.interfaces import IUpstream
 from nanotun.timer import Timer
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.outcomes import UNSUPPORTED, IOutcomes, tellOutcome
@@ -100,7 +99,7 @@ class Tries:
     @ivar state: how far it is.
     @ivar deferred: fires with the leg, or fails with an L{UpstreamError}.
     @param candidates: at least one, in the order to ask.
-    @param ask: asks an upstream for the leg.
+    @param ask: asks a member for the leg.
     @param timeout: seconds for all together.
     @param outcomes: provides L{IOutcomes}.
     @param destination: where the leg is to lead, for an error; empty for an association.
@@ -126,7 +125,7 @@ class Tries:
     def __init__(
         self,
         candidates: Sequence[Member],
-        ask: Callable[[IUpstream], Deferred[Any]],
+        ask: Callable[[Member], Deferred[Any]],
         clock: IReactorTime,
         timeout: float,
         outcomes: IOutcomes,
@@ -158,7 +157,7 @@ class Tries:
             left = min(left, PATIENCE, self._timeout / 2)
         self._timer.start(left)
         # Its callbacks may run at once, so nothing may follow them here.
-        dial = one.dial = self._ask(one.member.upstream)
+        dial = one.dial = self._ask(one.member)
         dial.addCallbacks(self._opened, self._failed, callbackArgs=(one,), errbackArgs=(one,))
 
     def _to(self, event: TriesEvent) -> None:
