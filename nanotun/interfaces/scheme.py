@@ -73,6 +73,9 @@ class ProxyURL(NamedTuple):
     @ivar password: percent-decoded; L{None} if there is none.
     @ivar options: names and texts of the options given, in the order of their names.
         They are no secrets: logs show them.
+    @ivar template: the user name as it is written, if it has fields to be filled for each
+        program; shown in place of the name, so that logs have one text for all programs.
+        See L{nanotun.upstream.url.expanded}.
     """
 
     scheme: IScheme
@@ -81,6 +84,7 @@ class ProxyURL(NamedTuple):
     username: str | None = None
     password: str | None = None
     options: tuple[tuple[str, str], ...] = ()
+    template: str = ""
 
     @property
     def socketPath(self) -> str:
@@ -99,7 +103,7 @@ class ProxyURL(NamedTuple):
         return dict(self.options).get(name, "")
 
     def __str__(self) -> str:
-        user = "" if self.username is None else quote(self.username, safe="")
+        user = self.template or quote(self.username or "", safe="")
         if self.password is not None:
             user += ":***"
         if user:

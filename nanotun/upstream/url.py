@@ -3,13 +3,18 @@ The text of a proxy's URL: from the user's text to a checked value.
 
 What may stand in a URL depends on its scheme, whose entry says so.  No text that
 leaves this module holds a password, error texts included.
+
+A user name may be a template, with fields in braces that stand for something of the flow
+that it is sent for.  A password never is one.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6, inet_pton
+from urllib.parse import unquote
 
 from hyperlink import URL, DecodedURL, register_scheme
 
@@ -31,6 +36,21 @@ SOCKET_PATH_LIMIT = 107
 
 #: Bytes; RFC 1035, section 2.3.4, less what the wire form adds.
 NAME_LIMIT = 253
+
+#: What a user name may stand for without a script.
+FIELDS = ("user", "uid", "process", "source")
+
+#: In place of a field's value that is not known.
+UNKNOWN = "unknown"
+
+#: Characters of one value.  Names of users and processes are shorter; a script's may be
+#: anything.
+VALUE_LIMIT = 64
+
+_FIELD = re.compile(r"\{([a-z][a-z0-9]{0,31})\}")
+
+#: What no value holds when it is sent.
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._@+-]")
 
 #: RFC 1123, section 2.1, with the underscore that names of containers have.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
@@ -64,6 +84,10 @@ def parseURL(scheme: IScheme, rest: str) -> ProxyURL:
     @raise ConfigError: with what is wrong as the end of a sentence that begins
         with the setting's name, such as C{"must name a host"}.
     """
+    # A password may hold anything, and ends with the last @ at the latest.
+    misplaced = set(_FIELD.findall(rest.rpartition("@")[2])) & set(FIELDS)
+    if misplaced:
+        raise ConfigError(f"must have {{{min(misplaced)}}} in the user name only")
     # hyperlink has to be told which of the schemes it does not know take an address.
     register_scheme(scheme.name, uses_netloc=True, default_port=scheme.defaultPort)
     try:
@@ -88,9 +112,107 @@ def parseURL(scheme: IScheme, rest: str) -> ProxyURL:
     else:
         place, port = _checkHost(host, scheme), _checkPort(url.port)
     username, password = _credentials(userinfo, scheme)
-    parsed = ProxyURL(scheme, place, port, username, password, _options(query, scheme))
+    template = _templateIn(url.userinfo.partition(":")[0])
+    parsed = ProxyURL(scheme, place, port, username, password, _options(query, scheme), template)
     scheme.check(parsed)
     return parsed
+
+
+def fieldsOf(url: ProxyURL) -> frozenset[str]:
+    """The fields of a URL's user name."""
+    return frozenset(_FIELD.findall(url.template))
+
+
+def whyUnfilled(url: ProxyURL) -> str:
+    """
+    What is wrong with a URL if no script fills its fields.
+
+    @return: the end of a sentence that begins with the setting's name; empty if nothing is
+        wrong.
+    """
+    for field in _FIELD.findall(url.template):
+        if field not in FIELDS:
+            if _nearField(field):
+                return _wrongField(f"{{{field}}}", field)
+            return (
+                f"has {{{field}}} in the user name, which only a script can fill; set script, or "
+                f"write {_LISTED}"
+            )
+    return ""
+
+
+def expanded(url: ProxyURL, values: Mapping[str, str]) -> ProxyURL:
+    """
+    Fill the fields of a URL's user name.
+
+    @param values: what is known, by field.
+    @return: the URL itself if it has no fields.
+    """
+    if not url.template:
+        return url
+    parts = _FIELD.split(url.template)
+    text = unquote(parts[0])
+    for at in range(1, len(parts), 2):
+        value, literal = values.get(parts[at]) or UNKNOWN, unquote(parts[at + 1])
+        # A value must not end where another one seems to: a-b and c, or a and b-c.
+        last = at + 2 == len(parts)
+        text += plain(value, not last and (not literal or bool(set(literal) & set(value))))
+        text += literal
+    limit = url.scheme.credentialLimit
+    name = text.encode()
+    if len(name) > limit:
+        text = (name[: max(0, limit - 9)].decode(errors="ignore") + _mark(text))[-limit:]
+    return url._replace(username=text)
+
+
+def plain(value: str, marked: bool = False) -> str:
+    """
+    A value as every log-in can carry it.  No two values become the same text but by design.
+
+    @param marked: whether the text has to end with a mark although the value needs none.
+    """
+    text = _UNUSUAL.sub("_", value)[:VALUE_LIMIT]
+    if marked or text != value:
+        mark = _mark(value)
+        text = text[: VALUE_LIMIT - len(mark)] + mark
+    return text
+
+
+def _mark(text: str) -> str:
+    """The end of a text that has been changed, from what it was."""
+    from hashlib import sha256
+
+    return f"~{sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+#: As errors list the fields.
+_LISTED = "{user}, {uid}, {process} or {source}"
+
+
+def _templateIn(name: str) -> str:
+    """
+    A user name that is still percent-encoded, if it has fields; else nothing.
+
+    @raise ConfigError: a brace belongs to no field; see L{parseURL}.
+    """
+    for literal in _FIELD.split(name)[::2]:
+        wrong = re.search(r"\{(\w*)\}?|\}", literal)
+        if wrong is not None:
+            raise ConfigError(_wrongField(wrong[0], wrong[1] or ""))
+    return name if _FIELD.search(name) else ""
+
+
+def _wrongField(shown: str, field: str) -> str:
+    near = _nearField(field)
+    hint = f" (did you mean {{{near}}}?)" if near else ""
+    return (
+        f"must have {_LISTED} in the user name, not {shown[:40]}{hint}; a brace that is meant is "
+        "written %7B"
+    )
+
+
+def _nearField(field: str) -> str:
+    return "".join(difflib.get_close_matches(field.lower(), FIELDS, 1))
 
 
 def wantsPassword(url: ProxyURL) -> bool:

@@ -7,11 +7,21 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ConfigError
-from nanotun.interfaces import IUpstream, Option, ProxyURL, UpstreamContext
+from nanotun.interfaces import Authentication, IUpstream, Option, ProxyURL, UpstreamContext
 from nanotun.upstream.scheme import FLAG, Scheme
 from nanotun.upstream.schemes.socks5 import SOCKS5
 from nanotun.upstream.schemes.table import BUILT_IN, SCHEMES, parseProxyURL
-from nanotun.upstream.url import addPassword, parseURL, wantsPassword, withPassword
+from nanotun.upstream.url import (
+    FIELDS,
+    addPassword,
+    expanded,
+    fieldsOf,
+    parseURL,
+    plain,
+    wantsPassword,
+    whyUnfilled,
+    withPassword,
+)
 
 
 def notMade(url: ProxyURL, context: UpstreamContext) -> IUpstream:
@@ -195,6 +205,107 @@ class ParseURLTests(SynchronousTestCase):
         self.assertEqual(self.parse("host:2", check=check).port, 2)
         error = self.assertRaises(ConfigError, self.parse, "host:1", check=check)
         self.assertIn("even port", str(error))
+
+
+class TemplateTests(SynchronousTestCase):
+    """User names with fields."""
+
+    def filled(self, text: str, **values: str) -> str:
+        """The user name of a URL with these values."""
+        return expanded(parseProxyURL(text), values).username or ""
+
+    def test_kept(self) -> None:
+        """A template is shown as it was written, before and after it is filled."""
+        for text in ("socks5://{user}-{process}@h:1", "http://a%7Bb%7D{uid}%40{source}@h:80"):
+            url = parseProxyURL(text)
+            self.assertEqual(str(url), text)
+            self.assertEqual(str(expanded(url, {"user": "ann"})), text)
+        self.assertEqual(fieldsOf(parseProxyURL("{user}-{process}-{user}@h")), {"user", "process"})
+        self.assertEqual(fieldsOf(parseProxyURL("ann@h")), set())
+
+    def test_filled(self) -> None:
+        """Each field becomes its value, and what is not known is called so."""
+        text = "x{user}-{uid}.{process}%3A{source}@h"
+        self.assertEqual(self.filled(text, user="ann", uid="1000"), "xann-1000.unknown:unknown")
+        self.assertEqual(self.filled("{process}@h", process=""), "unknown")
+        self.assertEqual(self.filled("{session}@h", session="bank"), "bank")
+
+    def test_noTemplate(self) -> None:
+        """%7B is a brace, and braces in a password mean nothing."""
+        url = parseProxyURL("socks5://%7Buser%7D:{user}@h:1")
+        self.assertEqual((url.username, url.password, url.template), ("{user}", "{user}", ""))
+        self.assertIs(expanded(url, {"user": "ann"}), url)
+        self.assertEqual(str(url), "socks5://%7Buser%7D:***@h:1")
+        url = parseProxyURL("{user}:s{user}@h")
+        self.assertEqual(expanded(url, {"user": "ann"}).credentials, (b"ann", b"s{user}"))
+
+    def test_password(self) -> None:
+        """A template takes a password from elsewhere like any user name."""
+        url = withPassword(parseProxyURL("{user}@h"), "hunter2")
+        self.assertEqual(expanded(url, {"user": "ann"}).credentials, (b"ann", b"hunter2"))
+
+    def test_plain(self) -> None:
+        """A value that a log-in cannot carry is changed; no two values become the same."""
+        self.assertEqual(plain("ann.b_c@d+e-9"), "ann.b_c@d+e-9")
+        values = ["a:n", "a n", "a_n", "a~n", "a\xe9n", "x" * 300, "x" * 301, "x" * 64, "a\udcffn"]
+        texts = [plain(value) for value in values]
+        self.assertEqual(len(set(texts)), len(values))
+        for text in texts:
+            self.assertRegex(text, r"\A[A-Za-z0-9._@+~-]{1,64}\Z")
+
+    def test_apart(self) -> None:
+        """Where one value ends is always told: two pairs of values never share a log-in."""
+        for literal in ("-", "--", "", "~"):
+            text = f"{{user}}{literal}{{process}}@h"
+            pairs = [("a", "b-c"), ("a-b", "c"), ("a-", "b"), ("a", "-b"), ("ab", "c"), ("a", "bc")]
+            names = [self.filled(text, user=user, process=process) for user, process in pairs]
+            self.assertEqual(len(set(names)), len(pairs), names)
+        self.assertEqual(self.filled("{user}-{process}@h", user="a", process="b-c"), "a-b-c")
+
+    def test_limit(self) -> None:
+        """A name that is too long for the scheme is cut, and told from others all the same."""
+        text = "{user}" * 5 + "@h"
+        names = [self.filled(text, user=letter * 64) for letter in "ab"]
+        names.append(self.filled("%C3%A9" * 85 + text, user="a" * 64))
+        for name in names:
+            self.assertEqual(len(name.encode()), 255, name)
+            self.assertRegex(name, "~[0-9a-f]{8}$")
+        short = Scheme("line", notMade, defaultPort=1, authentication=Authentication.USER)
+        short.credentialLimit = 6
+        url = parseURL(short, "{uid}@h")
+        self.assertEqual(len({expanded(url, {"uid": n * 7}).username for n in "12"}), 2)
+        self.assertEqual(len(expanded(url, {"uid": "1234567"}).username or ""), 6)
+
+    def test_rejected(self) -> None:
+        """A brace that belongs to no field, or a field elsewhere, is an error that says so."""
+        for text, sentence in {
+            "{Proces}:hunter2@h": "not {Proces} (did you mean {process}?); a brace that is meant "
+            "is written %7B",
+            "{@h": "not {; a brace",
+            "a}@h": "not }; a brace",
+            "{}@h": "not {}; a brace",
+            "{user}.example": "must have {user} in the user name only",
+            "{uid}@h/{user}": "must have {user} in the user name only",
+            "https://h?ca=/{source}.pem": "must have {source} in the user name only",
+        }.items():
+            error = self.assertRaises(ConfigError, parseProxyURL, text)
+            self.assertIn(sentence, str(error), text)
+            self.assertNotIn("hunter2", str(error))
+
+    def test_unfilled(self) -> None:
+        """Fields that only a script can fill are told from those that are mistyped."""
+        for field in FIELDS:
+            self.assertEqual(whyUnfilled(parseProxyURL(f"{{{field}}}@h")), "")
+        self.assertEqual(
+            whyUnfilled(parseProxyURL("{usr}@h")),
+            "must have {user}, {uid}, {process} or {source} in the user name, not {usr} (did you "
+            "mean {user}?); a brace that is meant is written %7B",
+        )
+        self.assertEqual(
+            whyUnfilled(parseProxyURL("{user}{session}@h")),
+            "has {session} in the user name, which only a script can fill; set script, or write "
+            "{user}, {uid}, {process} or {source}",
+        )
 
 
 class WithPasswordTests(SynchronousTestCase):
