@@ -29,7 +29,9 @@ from nanotun.config.settings import (
     strayVariables,
     variableValues,
 )
+from nanotun.config.upstreams import PROXY, upstreamsOf
 from nanotun.errors import ConfigError, WrongOption
+from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text; anything longer is the wrong file, and YAML
@@ -202,18 +204,8 @@ class Options(ArrangedOptions):
         self.notices += strayVariables(environment, OTHER_VARIABLES)
         self.notices += self.settingNotices()
         self._readConfirm()
-        inURL = any(proxy.password is not None for proxy in self.settings.proxy)
-        if inURL and "proxy" in flagValues:
-            self.notices += (
-                "The proxy's password is on the command line, where every user of this machine "
-                "can read it; put the proxy into a configuration file.",
-            )
-        elif inURL and readable and "proxy" not in given:
-            self.notices += (
-                f"The configuration file {path} holds the proxy's password and every user of "
-                f"this machine can read it; run 'chmod o-r {path}'.",
-            )
-        self._findPassword(uid, environment)
+        self.notices += self._exposed(path if readable else None)
+        self._findPasswords(uid, environment)
 
     def fallback(self, environment: Mapping[str, str]) -> dict[str, Given]:
         """
@@ -238,34 +230,77 @@ class Options(ArrangedOptions):
             raise WrongOption("--confirm is for --auto-route: without it no route is changed.")
         self.confirm = int(text)
 
-    def _findPassword(self, uid: int, environment: Mapping[str, str]) -> None:
-        """Look for the password that the proxies' URLs leave out."""
-        path = self.settings.proxyPasswordFile
-        if not any(wantsPassword(proxy) for proxy in self.settings.proxy):
+    def _exposed(self, path: str | None) -> tuple[str, ...]:
+        """
+        Sentences about passwords in URLs that every user of this machine can read: at most
+        one about the command line, and one about the file.
+
+        @param path: the configuration file, if they all can read it.
+        """
+        found = {}
+        named = tuple(url for each in self.settings.upstreams for url in each.proxy)
+        for key, whose, urls in (
+            ("proxy", "The proxy's password", self.settings.proxy),
+            ("upstreams", "A proxy's password", named),
+        ):
+            if all(url.password is None for url in urls):
+                continue
+            if key in self.flags:
+                found["flag"] = (
+                    f"{whose} is on the command line, where every user of this machine can read "
+                    "it; put the proxy into a configuration file."
+                )
+            elif path is not None and key not in self.given:
+                found["file"] = (
+                    f"The configuration file {path} holds {whose.lower()} and every user of this "
+                    f"machine can read it; run 'chmod o-r {path}'."
+                )
+        return tuple(found.values())
+
+    def _findPasswords(self, uid: int, environment: Mapping[str, str]) -> None:
+        """Look for the passwords that the proxies' URLs leave out."""
+        variable = environment.get(PASSWORD_VARIABLE, "")
+        proxy, *named = (
+            self._withPasswords(each, uid, variable if each.name == PROXY else "")
+            for each in upstreamsOf(self.settings).values()
+        )
+        # An entry is kept as it was written but for its proxies.
+        written = zip(self.settings.upstreams, named, strict=True)
+        upstreams = tuple(each._replace(proxy=urls) for each, urls in written)
+        self.settings = replace(self.settings, proxy=proxy, upstreams=upstreams)
+
+    def _withPasswords(
+        self, entry: UpstreamSettings, uid: int, variable: str
+    ) -> tuple[ProxyURL, ...]:
+        """
+        The proxies of an upstream, with the password for those that lack one.
+
+        @param variable: the password where there is no file.
+        """
+        path = entry.passwordFile
+        ours = "" if entry.name == PROXY else f" of the upstream {entry.name}"
+        if not any(wantsPassword(url) for url in entry.proxy):
             if path:
                 self.notices += (
-                    f"The password file {path} is not used, because no proxy has a user name "
-                    "that lacks a password.",
+                    f"The password file {path} is not used, because no proxy{ours} has a user "
+                    "name that lacks a password.",
                 )
-            return
-        text, where = environment.get(PASSWORD_VARIABLE, ""), PASSWORD_VARIABLE
+            return entry.proxy
+        text, where = variable, PASSWORD_VARIABLE
         if path:
             where = f"The password file {path}"
-            text, readable = readFile(
-                path, uid, "password", "check the path after proxyPasswordFile"
-            )
+            key = f"passwordFile of upstreams.{entry.name}" if ours else "proxyPasswordFile"
+            text, readable = readFile(path, uid, "password", f"check the path after {key}")
             if readable:
                 self.notices += (
                     f"Every user of this machine can read the password file {path}; "
                     f"run 'chmod o-r {path}'.",
                 )
         elif not text:
-            return
-        proxies = tuple(
-            addPassword(proxy, text, where) if wantsPassword(proxy) else proxy
-            for proxy in self.settings.proxy
+            return entry.proxy
+        return tuple(
+            addPassword(url, text, where) if wantsPassword(url) else url for url in entry.proxy
         )
-        self.settings = replace(self.settings, proxy=proxies)
 
     def postOptions(self) -> None:
         """

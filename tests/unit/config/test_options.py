@@ -207,6 +207,15 @@ class OptionsTests(FileCase):
         self.assertEqual(self.parse("-c", self.write("proxy: a:hunter2@h", 0o600)).notices, ())
         self.assertEqual(self.parse("-c", self.write("proxy: h", 0o644)).notices, ())
 
+    def test_noticeForUpstreams(self) -> None:
+        """The passwords of named upstreams count, and two of them cause one warning."""
+        (notice,) = self.parse("--proxy", "h", "--upstream", "a=b:hunter2@h").notices
+        self.assertTrue(notice.startswith("A proxy's password is on the command line"), notice)
+        self.assertNotIn("hunter2", notice)
+        path = self.write("proxy: a:hunter2@h\nupstreams: {a: b:hunter2@h}", 0o644)
+        (notice,) = self.parse("-c", path).notices
+        self.assertIn(f"{path} holds a proxy's password and", notice)
+
 
 class EnvironmentTests(FileCase):
     """Settings from environment variables."""
@@ -350,6 +359,46 @@ class PasswordTests(FileCase):
         options.parseOptions(["-c", path])
         self.assertEqual(options.settings.proxy[0].password, "hunter2")
         self.assertEqual(options.notices, ())
+
+    def test_upstreams(self) -> None:
+        """A named upstream has its own file, and neither the proxy's nor the variable."""
+        own, other = self.write("own"), self.write("other")
+        path = self.write(
+            f"proxy: ann@p\nproxyPasswordFile: {other}\nupstreams:\n"
+            f"  deep: {{proxy: [ann@a, bob:b@c], via: direct, passwordFile: {own}}}\n"
+            "  bare: ann@d\n"
+        )
+        options = Options()
+        options.parseOptions(["-c", path])
+        proxy, (deep, bare) = options.settings.proxy, options.settings.upstreams
+        self.assertEqual([url.password for url in proxy], ["other"])
+        self.assertEqual([url.password for url in deep.proxy], ["own", "b"])
+        self.assertEqual([url.password for url in bare.proxy], [None])
+        self.assertEqual((deep.name, deep.via, deep.policy), ("deep", "direct", ""))
+        self.assertEqual(options.notices, ())
+        options = Options()
+        options["proxy"], options["upstream"] = "ann@p", "deep=ann@a"
+        options.readSettings(os.geteuid(), {"NANOTUN_PROXY_PASSWORD": "variable"})
+        self.assertEqual(options.settings.proxy[0].password, "variable")
+        self.assertIsNone(options.settings.upstreams[0].proxy[0].password)
+
+    def test_upstreamsWrong(self) -> None:
+        """What is wrong with such a file names the upstream."""
+        for proxy, file, complaint in (
+            ("ann@a", "/nowhere", "check the path after passwordFile of upstreams.deep"),
+            ("ann@a", self.write(""), "must hold the password and nothing else"),
+        ):
+            text = f"proxy: p\nupstreams: {{deep: {{proxy: {proxy}, passwordFile: {file}}}}}"
+            options = Options()
+            options["config"] = self.write(text)
+            error = self.assertRaises(ConfigError, options.readSettings, os.geteuid(), {})
+            self.assertIn(f"The password file {file} ", str(error))
+            self.assertIn(complaint, str(error))
+        options = Options()
+        text = f"proxy: p\nupstreams: {{deep: {{proxy: a, passwordFile: {self.write('x')}}}}}"
+        options.parseOptions(["-c", self.write(text)])
+        (notice,) = options.notices
+        self.assertIn("is not used, because no proxy of the upstream deep has a user", notice)
 
     def test_unsafe(self) -> None:
         """A password file that others can write is refused; one that they can read causes
