@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, bareNames, upstreamsOf
 from nanotun.upstream.scheme import sendsNamesWith
 
 _IPV6 = {
@@ -74,18 +75,23 @@ def serversExcluded(settings: Settings) -> tuple[str, ...]:
 
 def namesInClear(settings: Settings) -> tuple[str, ...]:
     """
-    A sentence for who sends the whole machine's traffic through a proxy, but not the relay's
-    queries.
+    A sentence for who sends the whole machine's traffic, or some of it, through a proxy, but
+    not the relay's queries.
     """
-    schemes = [url.scheme for url in settings.proxy]
-    proxied = not all(scheme.dialsDestination for scheme in schemes)
-    if not (settings.autoDefaultRoute and settings.dnsVia == "direct" and proxied):
+    entries = upstreamsOf(settings)
+    bare = bareNames(settings)
+    asksDirectly = settings.dnsVia == "direct" or PROXY in bare
+    if not (settings.autoDefaultRoute and asksDirectly and len(bare) < len(entries)):
         return ()
     what = "Names are"
+    schemes = [url.scheme for each in entries.values() for url in each.proxy]
     if settings.dnsMode == "fake-ip" and all(sendsNamesWith(scheme, True) for scheme in schemes):
         what = "What fake-ip does not answer itself is"
     servers = ", ".join(str(server) for server in settings.dns)
-    return (
-        f"{what} looked up in the clear, outside the proxy, at {servers}; dnsVia: proxy sends "
-        "these queries through it.",
-    )
+    cure = "dnsVia: proxy sends these queries through it"
+    if PROXY in bare:
+        cure = (
+            "dnsVia: proxy sends these queries through the upstream called proxy, so make the one "
+            "that is to carry them the proxy, and set default: direct"
+        )
+    return (f"{what} looked up in the clear, outside the proxy, at {servers}; {cure}.",)

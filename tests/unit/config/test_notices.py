@@ -102,7 +102,27 @@ class NamesInClearTests(SynchronousTestCase):
             told(dnsMode="fake-ip", proxy="http://h,socks4://h"), (f"Names are {REST}",)
         )
 
+    def test_upstreams(self) -> None:
+        """Upstreams count, too; where the proxy is none, the cure is another."""
+        taking = told(dnsMode="fake-ip", proxy="http://h", upstreams="a=socks5://h")
+        self.assertEqual(taking, (f"What fake-ip does not answer itself is {REST}",))
+        mixed = told(dnsMode="fake-ip", proxy="http://h", upstreams="a=socks4://h")
+        self.assertEqual(mixed, (f"Names are {REST}",))
+        for via in ("direct", "proxy"):
+            (notice,) = told(proxy="direct://", upstreams="a=socks5://h", dnsVia=via)
+            self.assertTrue(notice.startswith("Names are looked up in the clear"))
+            self.assertTrue(
+                notice.endswith(
+                    "make the one that is to carry them the proxy, and set default: direct."
+                )
+            )
+
     def test_silent(self) -> None:
         """Nobody else hears it."""
-        for given in ({"dnsVia": "proxy"}, {"autoDefaultRoute": "false"}, {"proxy": "direct://"}):
+        for given in (
+            {"dnsVia": "proxy"},
+            {"autoDefaultRoute": "false"},
+            {"proxy": "direct://"},
+            {"proxy": "direct://", "upstreams": "a=direct://"},
+        ):
             self.assertEqual(told(**given), (), given)
