@@ -44,6 +44,10 @@ class InRun(NamedTuple):
     help: str = ""
 
 
+#: For a setting of this machine's routes or processes, or of the daemon's files.
+REFUSED = InRun(refused=True)
+
+
 class Key(NamedTuple):
     """
     One setting.

@@ -11,18 +11,14 @@ from dataclasses import dataclass
 
 from nanotun.config import values
 from nanotun.config.dnskeys import DNSSettings
-from nanotun.config.entry import InRun, keysOf, setting
-from nanotun.config.networks import Network, lanPorts, networks
+from nanotun.config.entry import REFUSED, InRun, keysOf, setting
 from nanotun.config.proxykeys import ProxySettings
-from nanotun.config.selectors import Selector, kernelSelectors, selectors
-from nanotun.flow import Protocol
+from nanotun.config.rulekeys import RuleSettings
+from nanotun.config.selectors import Selector, kernelSelectors
 from nanotun.rundir import RUN_DIR
 
 MTU_MIN = 1280  #: Bytes; RFC 8200, section 5: less cannot carry IPv6.
 MTU_MAX = 65535  #: Bytes; what an IPv4 packet's length field can say.
-
-#: For a setting of this machine's routes or processes, or of the daemon's files.
-REFUSED = InRun(refused=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,105 +72,6 @@ class DeviceSettings:
         "how long a UDP association lives without datagrams, 1s to 1h",
         doc="How long a UDP association lives without a datagram: 1s to 1h.  It is one outside "
         "address for one port of one app, and takes a connection to the proxy.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleSettings:
-    """
-    Destinations and processes that bypass the proxy, and ports for local networks only.
-
-    @ivar excludedProcesses: the processes whose flows bypass the proxy.
-    @ivar excludeRefresh: seconds between two scans of the processes.
-    @ivar excludedIPs: the destinations that are reached without the proxy.
-    @ivar lanOnlyPorts: the ports that are for local networks only, by protocol.
-    """
-
-    excludedProcesses: tuple[Selector, ...] = setting(
-        selectors,
-        "",
-        "PROCESS",
-        "processes that bypass the proxy: a name, a `/path`, `pid:N`, `uid:N` or name, "
-        "`cgroup:/PATH` or `unit:NAME`; several with commas",
-        flag="exclude",
-        doc="Programs whose connections bypass the proxy, in a list or with commas: a name "
-        "such as curl, a path such as /usr/bin/curl, pid:123, uid:1000 or uid:ann, "
-        "cgroup:/system.slice/x.service or unit:x.service.",
-        live=True,
-        routed=True,
-        rights=True,
-        repeats=True,
-        run=REFUSED,
-    )
-    excludeChildren: bool = setting(
-        values.boolean,
-        "false",
-        "BOOL",
-        "whether what an excluded process has started is excluded too",
-        doc="Whether programs that such a program has started bypass the proxy too.",
-        live=True,
-        run=REFUSED,
-    )
-    excludeRefresh: float = setting(
-        # More often is an endless scan on a machine of many processes.
-        values.duration("1s", "1h", "15s or 1m"),
-        "15s",
-        "DURATION",
-        "how often the table of excluded processes is rebuilt, 1s to 1h",
-        doc="How often the table of these programs is rebuilt, 1s to 1h.  One that has "
-        "started since is found all the same.",
-        live=True,
-        run=REFUSED,
-    )
-    excludedIPs: tuple[Network, ...] = setting(
-        networks,
-        "",
-        "ADDRESS",
-        "addresses and networks (CIDR) that bypass the proxy; several with commas",
-        flag="exclude-ip",
-        doc="Addresses and networks that bypass the proxy, such as [192.0.2.7, 2001:db8::/32].  "
-        "DNS servers among them are asked directly by whoever asks them.",
-        live=True,
-        repeats=True,
-        run=InRun(
-            fixed="",
-            guarded=True,
-            metavar="NETWORK",
-            help="addresses reached past the proxy [none]",
-        ),
-    )
-    lan: str = setting(
-        values.Choice("direct", "proxy"),
-        "direct",
-        "MODE",
-        "local networks and reserved addresses: `direct` (past the proxy) or `proxy`",
-        doc="Local networks and all other addresses that belong to nobody on the Internet: "
-        "direct lets them bypass the proxy, proxy sends them there.",
-        live=True,
-        routed=True,
-        run=InRun(
-            fixed="proxy",
-            guarded=True,
-            metavar="direct",
-            help="reach local networks past the proxy",
-        ),
-    )
-    lanOnlyPorts: frozenset[tuple[Protocol, int]] = setting(
-        lanPorts,
-        "tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353",
-        "PORTS",
-        "ports for local networks only (file shares, mDNS), refused elsewhere; `''` for none",
-        doc="Ports that are for local networks only: private, link-local and connected ones.  "
-        "They never reach the proxy, and to any other address they are refused.  [] makes them "
-        "ports like any other.",
-        live=True,
-        run=InRun(
-            fixed="",
-            guarded=True,
-            metavar="PORTS",
-            help="ports, such as tcp:445, reached past the proxy in local networks and refused "
-            "elsewhere [none]",
-        ),
     )
 
 
