@@ -145,6 +145,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
     "hyperlink": "nanotun.upstream.url",
+    "idna": "nanotun.config.domains",
     "psutil": "nanotun.doctor",
     "rich": "nanotun.console",
 }

@@ -28,6 +28,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--daemon[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '-d[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
@@ -58,6 +59,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--pidfile=[file for the process id \[default with -d\: runDir/nanotun.pid\]]:VALUE:' \
@@ -68,7 +70,10 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -83,6 +88,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -109,6 +115,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -117,7 +124,10 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
@@ -163,6 +173,7 @@ _nanotun() {
             _arguments -S '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -181,12 +192,16 @@ _nanotun() {
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
                 '--proxy-check-interval=[how often an idle proxy is checked, 1s to 1h \[default\: 30s\]]:DURATION:' \
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
@@ -204,6 +219,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -232,6 +248,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--pid=[the process that has this number now]:VALUE:' \
@@ -242,7 +259,10 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
@@ -257,6 +277,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -284,6 +305,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -292,7 +314,10 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -307,6 +332,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
+                '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -333,6 +359,7 @@ _nanotun() {
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -341,7 +368,10 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \

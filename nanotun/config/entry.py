@@ -69,6 +69,9 @@ class Key(NamedTuple):
     @ivar rights: whether a new value may need rights that the daemon dropped when it
         started.
     @ivar repeats: whether it has several values: its flag may then be given several times.
+    @ivar structured: whether its values are mappings, so that the text of its flag and its
+        variable is YAML.  What C{check} returns is then a tuple of named tuples with a field
+        C{where}, which says where each was written.
     @ivar off: the help of a switch's C{--no-} option.
     @ivar run: what C{nanotun run} does with it.
     """
@@ -85,6 +88,7 @@ class Key(NamedTuple):
     routed: bool
     rights: bool
     repeats: bool
+    structured: bool
     off: str
     run: InRun
 
@@ -124,6 +128,7 @@ def setting(
     routed: bool = False,
     rights: bool = False,
     repeats: bool = False,
+    structured: bool = False,
     off: str = "",
     run: InRun = InRun(),  # noqa: B008 (immutable)
 ) -> _T:
@@ -148,6 +153,7 @@ def setting(
         routed=routed,
         rights=rights,
         repeats=repeats,
+        structured=structured,
         off=off,
         run=run,
     )

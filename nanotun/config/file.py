@@ -17,6 +17,7 @@ import yaml
 from nanotun.errors import ConfigError
 
 ADVICE = "write one 'key: value' on each line"
+ENTRY_ADVICE = "write it in quotes, such as '{to: direct, domains: [corp.example]}'"
 QUOTES = "a value with [ ] { } * & ! or # in it needs quotes"
 
 
@@ -115,14 +116,43 @@ def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"
-        # Not str(error), which quotes the line; a problem quotes at most a word.
-        problem = getattr(error, "problem", None) or "a character that YAML forbids"
-        problem = re.sub(r" '[^']{2,}'", "", problem)
         raise ConfigError(
-            f"{name}{line}: this is not valid YAML ({problem}); {ADVICE}; {QUOTES}."
+            f"{name}{line}: this is not valid YAML ({_problem(error)}); {ADVICE}; {QUOTES}."
         ) from None
     except RecursionError:
         raise ConfigError(f"{name}: this is nested too deeply; {ADVICE}.") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    # Not str(error), which quotes the line; a problem quotes at most a word.
+    problem = getattr(error, "problem", None) or "a character that YAML forbids"
+    return re.sub(r" '[^']{2,}'", "", problem)
+
+
+def parseEntries(text: str, where: str) -> list[object]:
+    """
+    Read the text of a flag or a variable that is YAML: the entries of a list.
+
+    @param text: one entry, or a list of some; several of those after a line C{---} each.
+    @param where: the name of the flag or variable, for errors.
+    @raise ConfigError: for bad YAML, or a mapping that has a key twice.
+    """
+    entries: list[object] = []
+    nodes: list[yaml.Node] = []
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node() or yaml.ScalarNode("", "")
+            value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+            entries += value if isinstance(value, list) else [value]
+            nodes += node.value if isinstance(node, yaml.SequenceNode) else [node]
+        _withLines(Given(entries, where), yaml.SequenceNode("", nodes))
+    except (yaml.YAMLError, ValueError, KeyError) as error:
+        problem = _problem(error) if isinstance(error, yaml.YAMLError) else "a wrong tag"
+        raise ConfigError(f"{where} is not valid YAML ({problem}); {ENTRY_ADVICE}.") from None
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply; {ENTRY_ADVICE}.") from None
+    return entries
 
 
 def _readMapping(
@@ -173,7 +203,7 @@ def _withLines(given: Given, root: yaml.Node) -> Given:
             below, line = (*path, step), first.start_mark.line + 1
             if below in lines:
                 where = given._replace(lines={below: line}).at(below)
-                raise ConfigError(_again(where, lines[below]))
+                raise ConfigError(_again(where, lines[below] if ": " in given.where else 0))
             lines[below] = line
             walk(value, below)
 
@@ -182,7 +212,8 @@ def _withLines(given: Given, root: yaml.Node) -> Given:
 
 
 def _again(where: str, first: int) -> str:
-    return f"{where} is set a second time, first on line {first}; remove one of the two."
+    before = f", first on line {first}" if first else ""
+    return f"{where} is set a second time{before}; remove one of the two."
 
 
 def _unknown(key: str, known: Collection[str]) -> str:

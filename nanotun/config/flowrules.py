@@ -4,13 +4,22 @@ The check of C{rules}: a list of mappings in, one L{FlowRule} for each out.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import difflib
+import re
+from collections.abc import Callable, Collection
+from ipaddress import ip_network
+from typing import Any, NamedTuple
 
-from nanotun.config.domains import Pattern
-from nanotun.config.networks import Network
-from nanotun.config.selectors import Selector
-from nanotun.config.times import TimeSpan
+from nanotun.config import values
+from nanotun.config.domains import Pattern, listPath, pattern
+from nanotun.config.networks import NETWORK_LIMIT, PORT_LIMIT, Network
+from nanotun.config.selectors import SELECTOR_LIMIT, Selector, selectors
+from nanotun.config.times import TimeSpan, timeSpan
+from nanotun.errors import ConfigError, EntryError
 from nanotun.flow import Protocol
+
+RULE_LIMIT = 4096  #: Rules; each costs memory and the reader's patience.  Lists are for files.
+DOMAIN_LIMIT = 4096  #: Names, each with its own place in memory; a list in a file has none.
 
 
 class ListFile(NamedTuple):
@@ -82,3 +91,237 @@ class FlowRule(NamedTuple):
     never: Conditions = NONE
     lan: bool = False
     where: str = ""
+
+
+class _Kind(NamedTuple):
+    """
+    The values of a condition.
+
+    @ivar parse: takes one value's text; raises L{ConfigError} with the end of a sentence, or
+        C{ValueError} where that is C{"must be ..., not ..."}.
+    @ivar one: what a value must be.
+    @ivar several: the same for several.
+    @ivar limit: how many there may be.
+    @ivar whole: the beginnings of a text that is one value, with all its commas.
+    """
+
+    parse: Callable[[str], Any]
+    one: str
+    several: str
+    limit: int
+    whole: tuple[str, ...] = ("file:",)
+
+
+def _network(text: str) -> Network | ListFile:
+    if text.startswith("file:"):
+        return ListFile(listPath(text))
+    return ip_network(text, strict=False)
+
+
+def _country(text: str) -> str:
+    if not re.fullmatch("[A-Za-z]{2}", text):
+        raise ValueError("not a country's code")
+    return text.upper()
+
+
+def _ports(text: str) -> PortSpan:
+    match = re.fullmatch(r"(?:(tcp|udp):)?([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?", text.lower())
+    if match is None:
+        raise ValueError("not a port")
+    first, last = int(match[2]), int(match[3] or match[2])
+    if not (1 <= first <= 65535 and 1 <= last <= 65535):
+        raise ValueError("not a port")
+    if last < first:
+        raise ConfigError(f": {first}-{last} ends before it begins; write {last}-{first}")
+    return PortSpan(Protocol[match[1].upper()] if match[1] else None, first, last)
+
+
+def _process(text: str) -> Selector:
+    (found,) = selectors([text])
+    return found
+
+
+_NAMES = "corp.example, =www.corp.example, *.corp.example, ~^ads[0-9]+ or file:/PATH"
+_NETWORKS = "192.0.2.7, 10.0.0.0/8, 2001:db8::/32 or file:/PATH"
+_PORTS = "from 1 to 65535, such as 443, tcp:443 or udp:8000-8999"
+_TIMES = '"Mo-Fr 08:00-18:00", "Sa-Su" or "22:00-06:00"'
+_ADDRESSES = _Kind(
+    _network,
+    f"an address or a network, such as {_NETWORKS}",
+    f"addresses or networks, such as {_NETWORKS}",
+    NETWORK_LIMIT,
+)
+
+#: By the names of their conditions, in the order of L{Conditions}.
+_KINDS = {
+    "domains": _Kind(
+        pattern,
+        f"a name, such as {_NAMES}",
+        f"names, such as {_NAMES}",
+        DOMAIN_LIMIT,
+        ("file:", "~"),
+    ),
+    "networks": _ADDRESSES,
+    "countries": _Kind(
+        _country,
+        "a two-letter code, such as DE or AT",
+        "two-letter codes, such as DE or AT",
+        26 * 26,
+    ),
+    "processes": _Kind(
+        _process,
+        "a process, such as firefox, /usr/bin/curl, uid:ann or unit:backup.service",
+        "processes, such as firefox, /usr/bin/curl, uid:ann or unit:backup.service",
+        SELECTOR_LIMIT,
+    ),
+    "ports": _Kind(_ports, f"a port {_PORTS}", f"ports {_PORTS}", PORT_LIMIT),
+    "sources": _ADDRESSES,
+    "times": _Kind(timeSpan, f"a time, such as {_TIMES}", f"times, such as {_TIMES}", 256),
+}
+
+_KEYS = ("to", *_KINDS, "not", "lan")
+_SUCH = "such as {to: direct, domains: [corp.example]}"
+
+
+def rules(value: object) -> tuple[FlowRule, ...]:
+    """
+    Rules: a list of mappings.
+
+    @return: in their order, without C{where}.
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    if value == "":
+        return ()
+    if not isinstance(value, list):
+        raise ConfigError(
+            "must be a list of rules, such as - {to: direct, domains: [corp.example]}, not "
+            f"{_called(value)}"
+        )
+    if len(value) > RULE_LIMIT:
+        raise ConfigError(
+            f"must be at most {RULE_LIMIT} rules, not {len(value)}; put names and networks into "
+            "files"
+        )
+    return tuple(_rule(each, number) for number, each in enumerate(value))
+
+
+def _rule(value: object, number: int) -> FlowRule:
+    if not isinstance(value, dict):
+        raise EntryError(f"must be a mapping, {_SUCH}, not {_called(value)}", number)
+    for key in value:
+        if key not in _KEYS:
+            raise _unknown(key, _KEYS, number)
+    to = value.get("to")
+    if to in (None, ""):
+        raise EntryError(
+            "does not say where connections go; add to: and the name of an upstream, direct, "
+            "reject or drop",
+            number,
+        )
+    if not isinstance(to, str):
+        raise EntryError(
+            f"must be the name of an upstream, direct, reject or drop, not {_called(to)}",
+            number,
+            "to",
+        )
+    never = value.get("not", {})
+    if not isinstance(never, dict):
+        raise EntryError(
+            'must be a mapping of conditions, such as {ports: ["udp:443"]}, not '
+            f"{_called(never)}",
+            number,
+            "not",
+        )
+    for key in never:
+        if key in ("to", "lan", "not"):
+            raise EntryError(
+                f": {key} does not belong here; not takes conditions only", number, "not"
+            )
+        if key not in _KINDS:
+            raise _unknown(key, tuple(_KINDS), number, "not")
+    if "not" in value and not never:
+        raise EntryError("must not be empty; leave it out if nothing is excepted", number, "not")
+    return FlowRule(
+        to, _conditions(value, number), _conditions(never, number, "not"), _lan(value, number)
+    )
+
+
+def _lan(value: dict[Any, object], number: int) -> bool:
+    try:
+        return values.boolean(value.get("lan", False))
+    except ConfigError as error:
+        raise EntryError(str(error), number, "lan") from None
+
+
+def _unknown(key: object, known: Collection[str], *path: str | int) -> EntryError:
+    # A text that does not look like a key may be anything.
+    if not isinstance(key, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]{0,39}", key):
+        return EntryError(f"has what is no condition; there are {_listed(known)}", *path)
+    near = difflib.get_close_matches(key.lower(), known, n=1)
+    if near:
+        return EntryError(f": there is no such condition; did you mean {near[0]}?", *path, key)
+    return EntryError(f": there is no such condition; there are {_listed(known)}", *path, key)
+
+
+def _listed(words: Collection[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
+
+
+def _called(value: object) -> str:
+    """What a value is that should have been another kind of value."""
+    if value is None or value == "":
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return "a text" if isinstance(value, str) else str(value)
+
+
+def _conditions(given: dict[Any, object], *path: str | int) -> Conditions:
+    return Conditions(
+        **{
+            name: _values(given[name], kind, *path, name)
+            for name, kind in _KINDS.items()
+            if name in given
+        }
+    )
+
+
+def _values(value: object, kind: _Kind, *path: str | int) -> tuple[Any, ...]:
+    """
+    The values of one condition: a text with commas between them, or a list of such texts.
+
+    @return: each once.
+    """
+    found: dict[object, None] = {}
+    listed = isinstance(value, list)
+    for number, each in enumerate(value if isinstance(value, list) else [value]):
+        rule = f"must be {kind.one if listed else kind.several}"
+        place = (*path, number) if listed else path
+        for text in _texts(each, kind, rule, place):
+            try:
+                found[kind.parse(text)] = None
+            except ConfigError as error:
+                raise EntryError(str(error), *place) from None
+            except ValueError:
+                raise EntryError(f"{rule}, not {text[:40]!a}", *place) from None
+    if not found:
+        raise EntryError("must not be empty; leave it out if any will do", *path)
+    if len(found) > kind.limit:
+        raise EntryError(f"must have at most {kind.limit} values, not {len(found)}", *path)
+    return tuple(found)
+
+
+def _texts(value: object, kind: _Kind, rule: str, place: tuple[str | int, ...]) -> list[str]:
+    """The texts in one text."""
+    if value is None:
+        return []
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # A port is written as a number.
+    if not isinstance(value, str):
+        raise EntryError(f"{rule}, not {_called(value)}", *place)
+    text = value.strip()
+    parts = [text] if text.startswith(kind.whole) else [part.strip() for part in text.split(",")]
+    return [part for part in parts if part]

@@ -1,5 +1,5 @@
 """
-The checks of settings about destinations: networks, and ports that are for the LAN only.
+The checks of settings about destinations: networks, and ports.
 """
 
 from __future__ import annotations
@@ -63,3 +63,28 @@ def lanPorts(value: object) -> frozenset[tuple[Protocol, int]]:
     if len(found) > PORT_LIMIT:
         raise ConfigError(f"must be at most {PORT_LIMIT} ports, not {len(found)}")
     return frozenset(found)
+
+
+_NUMBERS = "must be ports from 1 to 65535, such as 443"
+
+
+def portNumbers(value: object) -> tuple[int, ...]:
+    """
+    Ports: a number, a text with commas between them, or a list of such.
+
+    @return: each once.
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    given = value if isinstance(value, list) else [value]
+    found: dict[int, None] = {}
+    for part in _parts([_text(each) for each in given], _NUMBERS):
+        if not re.fullmatch("[0-9]{1,5}", part) or not 1 <= int(part) <= 65535:
+            raise ConfigError(f"{_NUMBERS}; not {part[:40]!a}")
+        found[int(part)] = None
+    if len(found) > PORT_LIMIT:
+        raise ConfigError(f"must be at most {PORT_LIMIT} ports, not {len(found)}")
+    return tuple(found)
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -328,7 +328,8 @@ class Options(ArrangedOptions):
 def _repeatedOption(key: Key) -> Callable[[Options, str], None]:
     def option(options: Options, text: str) -> None:
         before: str | None = options[key.flag]
-        options[key.flag] = text if before is None else f"{before},{text}"
+        between = "\n---\n" if key.structured else ","
+        options[key.flag] = text if before is None else f"{before}{between}{text}"
 
     option.__doc__ = helpOf(key)
     return option

@@ -8,20 +8,32 @@ from dataclasses import dataclass
 
 from nanotun.config import values
 from nanotun.config.entry import REFUSED, InRun, setting
-from nanotun.config.networks import Network, lanPorts, networks
+from nanotun.config.flowrules import FlowRule, rules
+from nanotun.config.networks import Network, lanPorts, networks, portNumbers
 from nanotun.config.selectors import Selector, selectors
 from nanotun.flow import Protocol
+
+#: Kept as they are in the sample file, because they begin with spaces.
+_SAMPLE = """
+  rules:
+    - {to: direct, domains: [corp.example, "=intranet.example"]}
+    - {to: reject, domains: "file:/etc/nanotun/blocked.txt"}
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSettings:
     """
-    Destinations and processes that bypass the proxy, and ports for local networks only.
+    Rules of the user's own, destinations and processes that bypass the proxy, and ports for
+    local networks only.
 
     @ivar excludedProcesses: the processes whose flows bypass the proxy.
     @ivar excludeRefresh: seconds between two scans of the processes.
     @ivar excludedIPs: the destinations that are reached without the proxy.
     @ivar lanOnlyPorts: the ports that are for local networks only, by protocol.
+    @ivar rules: in their order.
+    @ivar countryFile: a path, or the empty string for none.
+    @ivar sniffPorts: the TCP and UDP ports that C{sniff} is about.
     """
 
     excludedProcesses: tuple[Selector, ...] = setting(
@@ -109,4 +121,51 @@ class RuleSettings:
             help="ports, such as tcp:445, reached past the proxy in local networks and refused "
             "elsewhere [none]",
         ),
+    )
+    rules: tuple[FlowRule, ...] = setting(
+        rules,
+        "",
+        "RULE",
+        "where connections go, by domain, network, country, process, port, source and time; the "
+        "first rule that matches decides; `--rule` takes one as YAML",
+        flag="rule",
+        doc="Where connections go.  The first rule whose conditions all hold decides; what no "
+        f"rule is about goes where default says.  docs/rules.md has every condition.{_SAMPLE}",
+        live=True,
+        rights=True,
+        repeats=True,
+        structured=True,
+        run=InRun(
+            metavar="RULE",
+            help="where connections go, such as '{to: reject, domains: [ads.example]}'",
+        ),
+    )
+    countryFile: str = setting(
+        values.path("a file's path, or '' for none"),
+        "",
+        "FILE",
+        "MaxMind DB that says which country an address is in, for rules with `countries`",
+        doc="A file in MaxMind's format that says which country an address is in, such as "
+        "/var/lib/GeoIP/GeoLite2-Country.mmdb, for rules with countries.",
+        live=True,
+        rights=True,
+    )
+    sniff: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "read the name from TLS, HTTP and QUIC where a rule needs it and none is known",
+        doc="Whether to read the name that a connection asks for from its first bytes (TLS, "
+        "HTTP, QUIC), where a rule is about names and none is known.  A program then sees its "
+        "connection open before the destination has answered.",
+        live=True,
+    )
+    sniffPorts: tuple[int, ...] = setting(
+        portNumbers,
+        "80,443",
+        "PORTS",
+        "ports whose first bytes may be read with sniff",
+        doc="The ports on which sniff reads names.",
+        live=True,
+        repeats=True,
     )

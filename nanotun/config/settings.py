@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from nanotun.config.entry import Key
-from nanotun.config.file import Given
+from nanotun.config.file import Given, parseEntries
 from nanotun.config.keys import KEYS, Settings
 from nanotun.config.upstreams import checkUpstreams
 from nanotun.errors import ConfigError, EntryError, WrongOption
@@ -26,8 +26,15 @@ TOGETHER: tuple[Callable[[Settings], None], ...] = (checkUpstreams,)
 
 
 def flagValue(key: Key, text: str) -> Given:
-    """Make a flag's text comparable to a value from the file."""
-    return _textValue(key, text, f"--{key.flag}")._replace(typed=True)
+    """
+    Make a flag's text comparable to a value from the file.
+
+    @raise WrongOption: it should be YAML, and is not.
+    """
+    try:
+        return _textValue(key, text, f"--{key.flag}")._replace(typed=True)
+    except ConfigError as error:
+        raise WrongOption(str(error)) from None
 
 
 def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
@@ -35,6 +42,8 @@ def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
     The settings that environment variables give, by key.
 
     An empty variable counts as not set.
+
+    @raise ConfigError: one should be YAML, and is not.
     """
     return {
         key.name: _textValue(key, text, key.variable)
@@ -45,6 +54,8 @@ def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
 
 def _textValue(key: Key, text: str, where: str) -> Given:
     """As in the file, where numbers are numbers and several values are a list."""
+    if key.structured:
+        return Given(parseEntries(text, where), where)
     if key.repeats:
         return Given([each.strip() for each in text.split(",")], where)
     number = isinstance(key.default, int) and re.fullmatch(r"[0-9]{1,9}", text)
@@ -113,6 +124,9 @@ def makeSettings(
             values[key.name] = key.check(one.value)
         except ConfigError as error:
             raise _wrong(one, error) from None
+        if key.structured:
+            placed = enumerate(values[key.name])
+            values[key.name] = tuple(each._replace(where=one.place((n,))) for n, each in placed)
     # Last, since a value that is there and wrong is what its author wants to hear of.
     for key in missing:
         # Without a file, an option is missing.

@@ -4,7 +4,10 @@ The values of a rule's C{times}: days of the week, and times of the day.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+from nanotun.errors import ConfigError
 
 DAY = 24 * 60  #: Minutes.
 
@@ -34,3 +37,39 @@ class TimeSpan(NamedTuple):
             return day in self.days and self.first <= minute < self.last
         begun = day in self.days and minute >= self.first
         return begun or ((day - 1) % 7 in self.days and minute < self.last)
+
+
+_DAYS = ("mo", "tu", "we", "th", "fr", "sa", "su")
+_DAY = "|".join(_DAYS)
+_CLOCK = r"([0-2]?[0-9]):([0-5][0-9])"
+_FORM = re.compile(
+    rf"(?:(?P<begin>{_DAY})(?:-(?P<end>{_DAY}))?)?\s*(?:{_CLOCK}\s*-\s*{_CLOCK})?", re.IGNORECASE
+)
+
+
+def timeSpan(text: str) -> TimeSpan:
+    """
+    Parse one value, such as C{"Mo-Fr 08:00-18:00"}, C{"Sa-Su"} or C{"22:00-06:00"}.
+
+    @raise ConfigError: with the end of a sentence; it is known what was meant.
+    @raise ValueError: for anything else that is no such value.
+    """
+    match = _FORM.fullmatch(text)
+    if match is None or not text:
+        raise ValueError("not a time")
+    days = frozenset(range(7))
+    if match["begin"]:
+        begin = _DAYS.index(match["begin"].lower())
+        end = _DAYS.index((match["end"] or match["begin"]).lower())
+        days = frozenset((begin + step) % 7 for step in range((end - begin) % 7 + 1))
+    clock = [int(each) for each in match.groups()[2:] if each is not None]
+    if not clock:
+        return TimeSpan(days, 0, DAY)
+    first, last = clock[0] * 60 + clock[1], clock[2] * 60 + clock[3]
+    if first >= DAY or last > DAY:
+        raise ValueError("not a time of the day")
+    if first == last:
+        raise ConfigError(
+            f": {text} ends when it begins; leave the hours out if the whole day is meant"
+        )
+    return TimeSpan(days, first, last)

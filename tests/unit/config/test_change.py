@@ -80,9 +80,10 @@ class ChangeTests(SynchronousTestCase):
             self.assertEqual(change.restart, (name,) if name in ROUTED else ())
 
     def test_rights(self) -> None:
-        """Where rights are missing, the processes are kept before the proxies are."""
-        self.assertEqual(KEPT[:2], ((), ("excludedProcesses",)))
-        self.assertEqual(KEPT[-1], ("proxy", "proxyVia", "upstreams", "excludedProcesses"))
+        """Where rights are missing, rules and processes are kept before the proxies are."""
+        self.assertEqual(KEPT[:2], ((), ("countryFile",)))
+        rest = ("excludedProcesses", "rules", "countryFile")
+        self.assertEqual(KEPT[-1], ("proxy", "proxyVia", "upstreams", *rest))
 
     def test_together(self) -> None:
         """Settings that name one another wait together if one of them needs rights."""

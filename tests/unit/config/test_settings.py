@@ -78,6 +78,10 @@ class SettingsTests(SynchronousTestCase):
                         (Protocol.UDP, 5353),
                     )
                 ),
+                rules=(),
+                countryFile="",
+                sniff=False,
+                sniffPorts=(80, 443),
                 autoDefaultRoute=False,
                 ipv6="auto",
                 killSwitch=False,
@@ -143,6 +147,9 @@ class SettingsTests(SynchronousTestCase):
             "tunName: a": "a",
             "tunName: abcdefghijklmno": "abcdefghijklmno",
             "logDir: ''": "",
+            "sniffPorts: [80, '443, 8443', 80]": (80, 443, 8443),
+            "sniffPorts: 65535": (65535,),
+            "sniffPorts: []": (),
             "reloadFlows: judge": "judge",
             "onlyProcesses: uid:5, cgroup:/a, unit:b.slice": selectors(
                 "uid:5,cgroup:/a,unit:b.slice"
@@ -191,6 +198,10 @@ class SettingsTests(SynchronousTestCase):
             "tunName: n%d": "'%'",
             "tunName: 5": "not 5",
             "logDir: 5": "directory",
+            "sniffPorts: [80, 0]": "ports from 1 to 65535, such as 443; not '0'",
+            "sniffPorts: https": "ports from 1 to 65535, such as 443; not 'https'",
+            "sniffPorts: true": "ports from 1 to 65535, such as 443",
+            "countryFile: 5": "a file's path, or '' for none, not 5",
             "reloadFlows: end": "keep or judge, not 'end'",
             "onlyProcesses: [uid:ann, firefox]": "users, control groups or units (uid:N, uid:USER, "
             "cgroup:/PATH or unit:NAME.service), which the kernel can tell apart, not 'firefox'; "
