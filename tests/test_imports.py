@@ -74,6 +74,7 @@ PURE = (
     "nanotun.config.times",
     "nanotun.config.keys",
     "nanotun.config.proxykeys",
+    "nanotun.config.rulecheck",
     "nanotun.config.rulekeys",
     "nanotun.config.upstreams",
     "nanotun.config.notices",

@@ -31,6 +31,7 @@ _nanotun() {
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--daemon[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '-d[run in the background; returns once the device is up, and says if the proxy is not]' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -89,6 +90,7 @@ _nanotun() {
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -174,6 +176,7 @@ _nanotun() {
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -220,6 +223,7 @@ _nanotun() {
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -278,6 +282,7 @@ _nanotun() {
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
@@ -333,6 +338,7 @@ _nanotun() {
                 '--confirm=[with --auto-route\: take everything back after this many seconds, unless '\''nanotun confirm'\'' is called before]:VALUE:' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
+                '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
                 '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \

@@ -13,15 +13,19 @@ from typing import NamedTuple
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
 
+#: They name one another: if one of them has to wait for a restart, all do.
+_TOGETHER = ("proxy", "proxyVia", "upstreams", "rules", "default", "countryFile")
+
 _RIGHTS = tuple(name for name, key in KEYS.items() if key.rights)
 
 #: For L{changeTo}'s C{kept}, where new values need rights that the daemon dropped when it
 #: started: the first that avoids the need is to be taken.
-KEPT = tuple(_RIGHTS[len(_RIGHTS) - count :] for count in range(len(_RIGHTS) + 1))
-
-
-#: They name one another: if one of them has to wait for a restart, all do.
-_TOGETHER = ("proxy", "proxyVia", "upstreams")
+KEPT = (
+    (),
+    tuple(name for name in _RIGHTS if name not in _TOGETHER),
+    tuple(name for name in _RIGHTS if name in _TOGETHER),
+    _RIGHTS,
+)
 
 
 class Change(NamedTuple):

@@ -32,6 +32,7 @@ class RuleSettings:
     @ivar excludedIPs: the destinations that are reached without the proxy.
     @ivar lanOnlyPorts: the ports that are for local networks only, by protocol.
     @ivar rules: in their order.
+    @ivar default: one of L{nanotun.config.upstreams.upstreamNames}.
     @ivar countryFile: a path, or the empty string for none.
     @ivar sniffPorts: the TCP and UDP ports that C{sniff} is about.
     """
@@ -138,6 +139,21 @@ class RuleSettings:
         run=InRun(
             metavar="RULE",
             help="where connections go, such as '{to: reject, domains: [ads.example]}'",
+        ),
+    )
+    default: str = setting(
+        values.upstreamName,
+        "proxy",
+        "NAME",
+        "where connections go that no rule is about: an upstream, `direct`, `reject` or `drop`",
+        doc="Where connections go that no rule, and nothing else in this file, is about: proxy, "
+        "another upstream, direct, reject or drop.",
+        live=True,
+        run=InRun(
+            fixed="proxy",
+            guarded=True,
+            metavar="NAME",
+            help="where connections go that no rule is about [proxy]",
         ),
     )
     countryFile: str = setting(

@@ -15,6 +15,7 @@ from typing import Any
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseEntries
 from nanotun.config.keys import KEYS, Settings
+from nanotun.config.rulecheck import checkRules
 from nanotun.config.upstreams import checkUpstreams
 from nanotun.errors import ConfigError, EntryError, WrongOption
 
@@ -22,7 +23,7 @@ __all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableV
 
 #: The checks of settings together, in this order, once each by itself is good.  A check
 #: raises L{EntryError}, which names the setting that is to blame.
-TOGETHER: tuple[Callable[[Settings], None], ...] = (checkUpstreams,)
+TOGETHER: tuple[Callable[[Settings], None], ...] = (checkUpstreams, checkRules)
 
 
 def flagValue(key: Key, text: str) -> Given:

@@ -49,6 +49,8 @@ def openings(settings: Settings) -> tuple[str, ...]:
         words.append(f"everything ({bare[0]}:// is no proxy)")
     elif bare:
         words.append(f"whatever {bare[0]}:// in the list of proxies gets")
+    if settings.default == "direct":
+        words.append("whatever no rule is about (--default direct)")
     if settings.lan == "direct":
         words.append("local networks (--lan direct)")
     if settings.excludedIPs:

@@ -80,10 +80,10 @@ class ChangeTests(SynchronousTestCase):
             self.assertEqual(change.restart, (name,) if name in ROUTED else ())
 
     def test_rights(self) -> None:
-        """Where rights are missing, rules and processes are kept before the proxies are."""
-        self.assertEqual(KEPT[:2], ((), ("countryFile",)))
-        rest = ("excludedProcesses", "rules", "countryFile")
-        self.assertEqual(KEPT[-1], ("proxy", "proxyVia", "upstreams", *rest))
+        """Where rights are missing, the processes are kept before the proxies and rules are."""
+        together = ("proxy", "proxyVia", "upstreams", "rules", "countryFile")
+        everything = ("proxy", "proxyVia", "upstreams", "excludedProcesses", *together[3:])
+        self.assertEqual(KEPT, ((), ("excludedProcesses",), together, everything))
 
     def test_together(self) -> None:
         """Settings that name one another wait together if one of them needs rights."""

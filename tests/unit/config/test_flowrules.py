@@ -20,6 +20,7 @@ from nanotun.flow import Protocol
 
 EXAMPLE = """\
 proxy: h
+countryFile: /c
 rules:
   - {to: direct,  domains: [corp.example, "=intranet.example"], networks: [10.20.0.0/16]}
   - {to: reject,  domains: "file:/etc/nanotun/blocked.txt"}
@@ -45,9 +46,9 @@ def settingsOf(text: str, **flags: str) -> Settings:
 class ValueTests(SynchronousTestCase):
     """What rules are read as."""
 
-    def one(self, text: str) -> FlowRule:
+    def one(self, text: str, more: str = "") -> FlowRule:
         """The only rule of a file."""
-        (rule,) = settingsOf(f"rules:\n- {text}").rules
+        (rule,) = settingsOf(f"rules:\n- {text}\n{more}").rules
         return rule
 
     def test_example(self) -> None:
@@ -63,7 +64,7 @@ class ValueTests(SynchronousTestCase):
                         domains=(corp[0], corp[1]._replace(text="=intranet.example")),
                         networks=(ip_network("10.20.0.0/16"),),
                     ),
-                    where="n.yaml, line 3",
+                    where="n.yaml, line 4",
                 ),
                 FlowRule(
                     "reject",
@@ -76,7 +77,7 @@ class ValueTests(SynchronousTestCase):
                             ),
                         )
                     ),
-                    where="n.yaml, line 4",
+                    where="n.yaml, line 5",
                 ),
                 FlowRule(
                     "drop",
@@ -92,7 +93,7 @@ class ValueTests(SynchronousTestCase):
                             PortSpan(None, 53, 53),
                         ),
                     ),
-                    where="n.yaml, line 5",
+                    where="n.yaml, line 6",
                 ),
                 FlowRule(
                     "direct",
@@ -100,14 +101,14 @@ class ValueTests(SynchronousTestCase):
                         countries=("DE", "AT"),
                         times=(timeSpan("Mo-Fr 08:00-18:00"), timeSpan("Sa")),
                     ),
-                    where="n.yaml, line 8",
+                    where="n.yaml, line 9",
                 ),
                 FlowRule(
                     "proxy",
                     Conditions(sources=(ip_network("192.168.7.0/24"), ListFile("/a"))),
                     Conditions(ports=(PortSpan(Protocol.UDP, 443, 443),)),
                     lan=True,
-                    where="n.yaml, line 9",
+                    where="n.yaml, line 10",
                 ),
             ),
         )
@@ -152,7 +153,8 @@ class ValueTests(SynchronousTestCase):
 
     def test_norway(self) -> None:
         """The codes of countries are text, whatever YAML 1.1 says about NO."""
-        self.assertEqual(self.one("{to: proxy, countries: [NO, no]}").wants.countries, ("NO",))
+        rule = self.one("{to: proxy, countries: [NO, no]}", "countryFile: /c")
+        self.assertEqual(rule.wants.countries, ("NO",))
 
 
 class FlagTests(SynchronousTestCase):
@@ -315,6 +317,46 @@ class WrongRuleTests(SynchronousTestCase):
                 "n.yaml, line 2: rules must be a list of rules, such as - {to: direct, domains: "
                 f"[corp.example]}}, not {shown}.",
             )
+
+    def test_upstreams(self) -> None:
+        """A rule and C{default} name upstreams that there are."""
+        office = "upstreams: {office: h}\n"
+        for to in ("proxy", "direct", "reject", "drop", "office"):
+            settings = settingsOf(f"{office}rules: [{{to: {to}}}]\ndefault: {to}")
+            self.assertEqual((settings.rules[0].to, settings.default), (to, to))
+        for text, sentence in (
+            (
+                f"{office}rules:\n- {{to: direct}}\n- {{to: offce}}",
+                "n.yaml, line 5: rules, entry 2, to: there is no upstream offce; did you mean "
+                "office?",
+            ),
+            (
+                "rules: [{to: x}]",
+                "n.yaml, line 2: rules, entry 1, to: there is no upstream x; there are proxy, "
+                "direct, reject and drop.",
+            ),
+            (
+                "default: rejcet",
+                "n.yaml, line 2: default: there is no upstream rejcet; did you mean reject?",
+            ),
+            ("default: 5", "n.yaml, line 2: default must be the name of an upstream, not 5."),
+        ):
+            self.assertEqual(self.fails(text), sentence)
+        error = self.assertRaises(WrongOption, settingsOf, "", default="prxy")
+        self.assertEqual(str(error), "--default: there is no upstream prxy; did you mean proxy?")
+
+    def test_countries(self) -> None:
+        """Rules with countries need the file that knows them, in C{not} as well."""
+        for text, place in (
+            ("{to: drop, countries: DE}", "countries"),
+            ("{to: drop, not: {countries: DE}}", "not.countries"),
+        ):
+            self.assertEqual(
+                self.fails(f"rules:\n- {text}"),
+                f"n.yaml, line 3: rules, entry 1, {place} needs countryFile, the path of a MaxMind "
+                "DB such as /var/lib/GeoIP/GeoLite2-Country.mmdb; set it, or remove countries.",
+            )
+            settingsOf(f"countryFile: /a\nrules:\n- {text}")
 
     def test_lines(self) -> None:
         """The line is that of the offending entry, down to one value of a list."""

@@ -79,6 +79,7 @@ class SettingsTests(SynchronousTestCase):
                     )
                 ),
                 rules=(),
+                default="proxy",
                 countryFile="",
                 sniff=False,
                 sniffPorts=(80, 443),

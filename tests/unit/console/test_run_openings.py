@@ -22,6 +22,7 @@ OPEN = {
     "NANOTUN_EXCLUDEDIPS": "0.0.0.0/0",
     "NANOTUN_LANONLYPORTS": "tcp:445",
     "NANOTUN_DNSVIA": "direct",
+    "NANOTUN_DEFAULT": "direct",
 }
 
 GUARDED = [key for key in KEYS.values() if key.run.guarded]
@@ -66,6 +67,7 @@ class DefaultTests(RunOptionsCase):
         settings = parsed.settings
         self.assertEqual((settings.lan, settings.dnsVia), ("proxy", "proxy"))
         self.assertEqual((settings.lanOnlyPorts, settings.excludedIPs), (frozenset(), ()))
+        self.assertEqual(settings.default, "proxy")
 
     def test_closed(self) -> None:
         """Local networks and DNS go to the proxy, and no port or network does not."""
@@ -76,7 +78,8 @@ class DefaultTests(RunOptionsCase):
     def test_keys(self) -> None:
         """A setting that only a flag may open has a closed value, and its flag is accepted."""
         self.assertEqual(
-            [key.name for key in GUARDED], ["dnsVia", "excludedIPs", "lan", "lanOnlyPorts"]
+            [key.name for key in GUARDED],
+            ["dnsVia", "excludedIPs", "lan", "lanOnlyPorts", "default"],
         )
         for key in GUARDED:
             self.assertIsNotNone(key.run.fixed)
@@ -140,6 +143,7 @@ class OpenLineTests(RunOptionsCase):
                 ("--lan-only-ports", "udp:5353,tcp:445,tcp:139"),
                 "tcp:139, tcp:445, udp:5353 of local networks (--lan-only-ports)",
             ),
+            (("--default", "direct"), "whatever no rule is about (--default direct)"),
             (
                 ("--dns-via", "direct", "--dns", "9.9.9.9,8.8.8.8:54"),
                 "DNS queries to 9.9.9.9:53, 8.8.8.8:54 (--dns-via direct)",
