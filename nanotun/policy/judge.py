@@ -1,16 +1,6 @@
 """
 Decides where flows go: by the rules, by their owners, and by the routes of marked packets.
 
-A flow that is sent past the tunnel leaves by a marked socket.  If the route of marked
-packets leads into the device, the flow would come back as a new one.  Then
-
- - a flow to a reserved address is proxied: somebody has routed that address into the
-   tunnel by hand, and wants it to go through the proxy;
- - every other flow is refused, and one log line says how to cure it.
-
-The same holds for the proxy itself: if the route to it leads into the device, no flow
-can leave, and each attempt comes back.
-
 If another VPN has the default route, the proxy is reached through it.  The VPN's own flows, to a
 server that it has routed past itself, are sent past the tunnel: proxied, they would come back.
 """
@@ -19,33 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from copy import copy
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nanotun.addresses import SOCKET_MARK, isAddress, isLocalhost
+from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Verdict
 from nanotun.interfaces import IJudge, IOwners
 from nanotun.policy.reserved import specialOf
+from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules, named
-
-#: The cure for packets that come back.
-CURE = (
-    f"give packets marked {SOCKET_MARK:#x} a route of their own, as autoDefaultRoute does, or "
-    f"'ip rule add fwmark {SOCKET_MARK:#x} lookup main' where main knows one"
-)
-
-
-def _canonical(host: str) -> str:
-    """An address in the form that flows have; other hosts unchanged."""
-    family = AF_INET6 if ":" in host else AF_INET
-    try:
-        return inet_ntop(family, inet_pton(family, host))
-    except (OSError, ValueError):
-        return host
 
 
 def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
@@ -146,7 +121,7 @@ class Judge:
         originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        hosts = [_canonical(proxy.host) for proxy in settings.proxy if isAddress(proxy.host)]
+        hosts = [canonical(proxy.host) for proxy in settings.proxy if isAddress(proxy.host)]
         self._literal = frozenset(each for each in hosts if not isLocal(each))
         # Nobody hides a public address behind one of this machine.
         self._mayHide = any(specialOf(each) is not None for each in self._literal)
@@ -164,21 +139,8 @@ class Judge:
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
         self._leadsIn = leadsIn
+        self._check = RouteCheck(settings, rules.isFake, leadsIn, dials)
         self.carrier = carrier
-        self._device = settings.tunName
-        self._proxies = {
-            Endpoint(_canonical(proxy.host), proxy.port): proxy for proxy in settings.proxy
-        }
-        self._ports = {proxy.port for proxy in settings.proxy}
-        self._dials = dials
-        #: The sentences about lanOnlyPorts that were given out; at most two for each port.
-        self._told: set[str] = set()
-        # With direct:// alone, proxied flows too are dialled at the destination itself.
-        dialled = [proxy.scheme.dialsDestination for proxy in settings.proxy]
-        self._noProxy = all(dialled)
-        # What the relay asks itself.
-        direct = settings.dnsVia == "direct" or any(dialled)
-        self._servers = frozenset(settings.dns if direct else ())
 
     def withOwners(self, owners: IOwners) -> Judge:
         """
@@ -186,7 +148,7 @@ class Judge:
         what it says is not in the log, so it neither counts as said nor is left out.
         """
         other = copy(self)
-        other._told = set()
+        other._check = self._check.untold()
         other._owners = owners if self.rules.needsOwner else None
         other.carrier = lambda flow: None
         return other
@@ -228,7 +190,7 @@ class Judge:
             if original is not None and not self._isLocal(original.source.host):
                 behind = self.rules.decide(flow._replace(source=original.source), self._isLocal)
                 if behind.rule == "local-proxy":
-                    return self._route(flow, behind)
+                    return self._check.route(flow, behind)
         # It would be proxied, so ask first whether its process is excluded.
         routed = decision.rule == "reserved" and self._leadsIn(flow.destination.host)
         if (
@@ -236,7 +198,7 @@ class Judge:
             or not (routed or self.rules.ownerMatters(decision))
             or not self._isLocal(flow.source.host)
         ):
-            return self._route(flow, decision)
+            return self._check.route(flow, decision)
         owner = self._owners.ownerOf(flow)
         if isinstance(owner, Deferred):
             return owner.addCallback(lambda found: self._decide(flow, decision, found))
@@ -250,78 +212,4 @@ class Judge:
         """
         if owner is not None:
             decision = self.rules.decide(flow, self._isLocal, owner)
-        return self._route(flow, decision)
-
-    def _route(self, flow: Flow, decision: Decision) -> Decision:
-        """Change a decision if its flow would come back as a new one."""
-        if decision.rule == "lan-only-port" and decision.trouble:
-            return self._once(decision)
-        rules = self.rules
-        host = flow.destination.host
-        verdict = decision.verdict
-        if verdict is Verdict.DIRECT:
-            # A fake address is never dialled; the name's own address is found later.
-            if not rules.isFake(host) and self._leadsIn(host):
-                return self._noWay(decision, flow.destination)
-        elif verdict is Verdict.PROXY:
-            mayLoop = self._noProxy or self._proxyAt(flow.destination)
-            if mayLoop and not rules.isFake(host) and self._leadsIn(host):
-                return self._noWay(decision, flow.destination)
-        elif decision.rule == "loop":
-            return self._loop(decision, f"nanotun's own connections come back by {self._device}")
-        elif decision.rule == "dns-override" and flow.destination in self._servers:
-            # Perhaps the relay's own query.
-            if self._leadsIn(host):
-                return self._loop(
-                    decision, f"the route to the DNS server {host} leads into {self._device} itself"
-                )
-        return decision
-
-    def _once(self, decision: Decision) -> Decision:
-        """
-        The decision without its trouble if that was given out before.  A program that tries
-        again for ever should not fill the log with what is meant to be so.
-        """
-        if decision.trouble in self._told:
-            return decision._replace(trouble="")
-        self._told.add(decision.trouble)
-        return decision
-
-    def _noWay(self, decision: Decision, destination: Endpoint) -> Decision:
-        """Decide about a flow that would come back if it were dialled at its destination."""
-        proxy = self._proxyAt(destination)
-        if proxy:
-            what = f"the route to the proxy {proxy} leads into {self._device} itself"
-            return self._loop(decision, what)
-        again = f"the route past the tunnel leads into {self._device} again"
-        if decision.rule == "reserved" and not self._noProxy:
-            reason = f"{decision.reason}, but {again}"
-            return Decision(Verdict.PROXY, "reserved-routed", reason, decision.owner)
-        cause = "there is no proxy" if self._noProxy else self._cause(decision)
-        return Decision(
-            Verdict.REJECT,
-            "no-way",
-            f"{cause}, and {again}",
-            decision.owner,
-            f"Flows past the tunnel are refused ({cause}), as {again}; {CURE}.",
-        )
-
-    def _proxyAt(self, destination: Endpoint) -> str:
-        """The proxy that is dialled at a destination, for a sentence; empty for none."""
-        if destination.port not in self._ports:
-            return ""
-        proxy = self._proxies.get(destination)
-        if proxy is not None:
-            return str(proxy)
-        return f"at {destination}" if self._dials(destination) else ""
-
-    def _loop(self, decision: Decision, what: str) -> Decision:
-        trouble = f"{what[0].upper()}{what[1:]}, and its flows are refused; {CURE}."
-        return Decision(Verdict.REJECT, "loop", what, decision.owner, trouble)
-
-    def _cause(self, decision: Decision) -> str:
-        """The decision's reason without the pid, so that one log line covers all such flows."""
-        owner = decision.owner
-        if owner is None or decision.rule not in ("excluded-process", "local-proxy"):
-            return decision.reason
-        return decision.reason.replace(named(owner), owner.name or named(owner))
+        return self._check.route(flow, decision)
