@@ -105,6 +105,7 @@ class Owner(NamedTuple):
     @ivar cgroup: path below the root of cgroup version 2, or empty.
     @ivar excluded: the selector of C{excludedProcesses} that it matches, as it is
         written, or empty.
+    @ivar selected: the selectors of the user's rules that it matches, as they are written.
     """
 
     pid: int
@@ -113,6 +114,19 @@ class Owner(NamedTuple):
     path: str = ""
     cgroup: str = ""
     excluded: str = ""
+    selected: frozenset[str] = frozenset()
+
+
+class Known(NamedTuple):
+    """
+    What is known of the names that an app may have got an address for.
+
+    @ivar names: in lower case without a final dot, the one that was asked for last first.
+    @ivar whole: whether there are no others.
+    """
+
+    names: tuple[str, ...] = ()
+    whole: bool = True
 
 
 class Refusal(enum.IntEnum):

@@ -19,7 +19,7 @@ from nanotun.interfaces.engine import (
 )
 from nanotun.interfaces.names import INames
 from nanotun.interfaces.part import IPart
-from nanotun.interfaces.policy import IJudge, IOwners
+from nanotun.interfaces.policy import IJudge, IOwners, Sniff
 from nanotun.interfaces.scheme import (
     Authentication,
     IScheme,
@@ -74,6 +74,7 @@ __all__ = [
     "Option",
     "PlainHttp",
     "ProxyURL",
+    "Sniff",
     "UpstreamContext",
     "UpstreamSettings",
     "Via",

@@ -4,7 +4,8 @@ Finds the owners of flows, and decides where flows go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from zope.interface import Attribute, Interface
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from nanotun.flow import Decision, Flow, Owner
+
+#: Finds the name that a waiting flow's first bytes ask for.  It fires with the name, in lower
+#: case without a final dot, or with the empty text; it may be cancelled, and does not fail
+#: otherwise.
+Sniff: TypeAlias = "Callable[[], Deferred[str]]"
 
 
 class IOwners(Interface):
@@ -37,10 +43,12 @@ class IOwners(Interface):
 class IJudge(Interface):
     """Decides where flows go.  The router calls it once for each flow."""
 
-    def judge(flow: Flow) -> Decision | Deferred[Decision]:
+    def judge(flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """
-        Decide about a flow.  Never raises: in doubt the flow is proxied.
+        Decide about a flow.  Never raises: in doubt the flow goes where all others go.
 
+        @param sniff: called at most once, and only if the name could change the decision;
+            L{None} if the flow's first bytes cannot be read.
         @return: a deferred if the decision takes a while.  It may be cancelled, and does
             not fail otherwise.
         """

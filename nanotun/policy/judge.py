@@ -17,7 +17,7 @@ from zope.interface import implementer
 from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Verdict
-from nanotun.interfaces import IJudge, IOwners
+from nanotun.interfaces import IJudge, IOwners, Sniff
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules, named
@@ -157,7 +157,7 @@ class Judge:
         hosts = self._literal | self._passedOn()
         return host in hosts or host in self._relatives(hosts)
 
-    def judge(self, flow: Flow) -> Decision | Deferred[Decision]:
+    def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
         decided = self._judge(flow)
         if isinstance(decided, Deferred):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from nanotun.flow import Decision, Flow, Owner, Verdict
-from nanotun.interfaces import IJudge, IOwners
+from nanotun.interfaces import IJudge, IOwners, Sniff
 
 
 @implementer(IOwners)
@@ -40,14 +40,17 @@ class FakeJudge:
 
     @ivar decisions: decisions by a destination's host; all other flows are proxied.
     @ivar judged: the flows that were judged, in order.
+    @ivar sniffs: what each of them could have been sniffed by.
     """
 
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
         self.judged: list[Flow] = []
+        self.sniffs: list[Sniff | None] = []
 
-    def judge(self, flow: Flow) -> Decision:
+    def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision:
         """See L{IJudge.judge}."""
+        self.sniffs.append(sniff)
         self.judged.append(flow)
         proxied = Decision(Verdict.PROXY, "proxy", "no other rule applies")
         return self.decisions.get(flow.destination.host, proxied)
