@@ -1,6 +1,9 @@
 """
 Decides where flows go: by the rules, by their owners, and by the routes of marked packets.
 
+What is not known of a flow is looked up only if it could change where the flow goes; then the
+rules are asked again.
+
 If another VPN has the default route, the proxy is reached through it.  The VPN's own flows, to a
 server that it has routed past itself, are sent past the tunnel: proxied, they would come back.
 """
@@ -21,6 +24,7 @@ from nanotun.interfaces import IJudge, IOwners, Sniff
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules, named
+from nanotun.policy.subject import OWNER, Outcome, Subject
 
 
 def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
@@ -44,6 +48,7 @@ def rulesFor(
     isConnected: Callable[[str], bool] = lambda host: False,
     inCell: bool = False,
     isBehind: Callable[[str], bool] = lambda host: False,
+    isLocal: Callable[[str], bool] = lambda host: False,
 ) -> Rules:
     """
     The rules of a configuration.
@@ -53,6 +58,7 @@ def rulesFor(
     @param isConnected: see L{Rules}.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
     @param isBehind: see L{Rules}.
+    @param isLocal: see L{Rules}.
     """
     return Rules(
         ownPid=ownPid,
@@ -66,6 +72,7 @@ def rulesFor(
         isConnected=isConnected,
         linkDirect=not inCell,
         isBehind=isBehind,
+        isLocal=isLocal,
     )
 
 
@@ -135,6 +142,7 @@ class Judge:
             isConnected,
             inCell,
             self._isBehind,
+            isLocal,
         )
         self._owners = owners if rules.needsOwner else None
         self._isLocal = isLocal
@@ -159,14 +167,63 @@ class Judge:
 
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
-        decided = self._judge(flow)
-        if isinstance(decided, Deferred):
-            return decided.addCallback(lambda decision: self._pastVpn(flow, decision))
-        return self._pastVpn(flow, decided)
+        subject = self.rules.subject(flow)
+        decision = self.rules.evaluate(subject).decision
+        if decision.verdict is Verdict.PROXY and subject.local and self._mayHide:
+            behind = self._hidden(flow)
+            if behind is not None:
+                return self._check.route(flow, behind)
+        return self._next(subject)
 
-    def _pastVpn(self, flow: Flow, decision: Decision) -> Decision | Deferred[Decision]:
-        """Change a decision if its flow is another VPN's own."""
-        if decision.rule != "proxy" or not self._isLocal(flow.source.host):
+    def _hidden(self, flow: Flow) -> Decision | None:
+        """
+        Decide about a flow of a proxy's own.  The firewall may have given a container's flow
+        this machine's address.
+        """
+        original = self._originalOf(flow)
+        if original is None or self._isLocal(original.source.host):
+            return None
+        subject = self.rules.subject(flow._replace(source=original.source))
+        behind = self.rules.evaluate(subject).decision
+        return behind if behind.rule == "local-proxy" else None
+
+    def _next(self, subject: Subject) -> Decision | Deferred[Decision]:
+        """Find out what is lacking, one after the other, and decide."""
+        while True:
+            outcome = self.rules.evaluate(subject)
+            if not self._wantsOwner(subject, outcome):
+                return self._decided(subject, outcome.decision)
+            assert self._owners is not None
+            subject.asked |= OWNER
+            owner = self._owners.ownerOf(subject.flow)
+            if isinstance(owner, Deferred):
+                return owner.addCallback(self._withOwner, subject)
+            subject.owner = owner
+
+    def _withOwner(self, owner: Owner | None, subject: Subject) -> Decision | Deferred[Decision]:
+        """Go on when the owner is known."""
+        subject.owner = owner
+        return self._next(subject)
+
+    def _wantsOwner(self, subject: Subject, outcome: Outcome) -> bool:
+        """Whether the flow's owner has to be looked up."""
+        if self._owners is None or not subject.local or subject.asked & OWNER:
+            return False
+        # A reserved address that is routed here would be proxied.
+        return bool(outcome.lacks & OWNER) or (
+            outcome.decision.rule == "reserved" and self._leadsIn(subject.flow.destination.host)
+        )
+
+    def _decided(self, subject: Subject, decision: Decision) -> Decision | Deferred[Decision]:
+        """Change a decision where the flow is another VPN's own, or would come back."""
+        flow = subject.flow
+        decision = self._check.route(flow, decision)
+        if (
+            decision.verdict is not Verdict.PROXY
+            or decision.rule == "reserved-routed"
+            or not subject.local
+            or subject.place.fake
+        ):
             return decision
 
         def decide(found: Carrier | None) -> Decision:
@@ -180,36 +237,3 @@ class Judge:
 
         carrier = self.carrier(flow)
         return carrier.addCallback(decide) if isinstance(carrier, Deferred) else decide(carrier)
-
-    def _judge(self, flow: Flow) -> Decision | Deferred[Decision]:
-        """Decide by the rules, by owners, and by the routes."""
-        decision = self.rules.decide(flow, self._isLocal)
-        if decision.verdict is Verdict.PROXY and self._mayHide:
-            # The firewall may have given a container's flow this machine's address.
-            original = self._originalOf(flow)
-            if original is not None and not self._isLocal(original.source.host):
-                behind = self.rules.decide(flow._replace(source=original.source), self._isLocal)
-                if behind.rule == "local-proxy":
-                    return self._check.route(flow, behind)
-        # It would be proxied, so ask first whether its process is excluded.
-        routed = decision.rule == "reserved" and self._leadsIn(flow.destination.host)
-        if (
-            self._owners is None
-            or not (routed or self.rules.ownerMatters(decision))
-            or not self._isLocal(flow.source.host)
-        ):
-            return self._check.route(flow, decision)
-        owner = self._owners.ownerOf(flow)
-        if isinstance(owner, Deferred):
-            return owner.addCallback(lambda found: self._decide(flow, decision, found))
-        return self._decide(flow, decision, owner)
-
-    def _decide(self, flow: Flow, decision: Decision, owner: Owner | None) -> Decision:
-        """
-        Decide by the flow's owner, if it is known.
-
-        @param decision: about a flow whose owner is unknown.
-        """
-        if owner is not None:
-            decision = self.rules.decide(flow, self._isLocal, owner)
-        return self._check.route(flow, decision)

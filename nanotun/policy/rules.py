@@ -2,8 +2,9 @@
 The rules, in the order in which they are asked, and what each of them decides.
 
 L{RULES} has the order; docs/rules.md explains the rules to users.  It is expensive to find
-a flow's owner, and only some rules look at it.  So a flow is first decided without its
-owner, and again with it where that can change the verdict.
+a flow's owner, and only some rules look at it.  So what is not known of a flow is a value of
+its own (L{nanotun.policy.subject}), and the rules say whether it could change where the flow
+goes.
 """
 
 from __future__ import annotations
@@ -12,25 +13,20 @@ from collections.abc import Callable, Iterable
 
 from nanotun.addresses import (
     DNS_PORT,
-    GATEWAY4,
-    GATEWAY6,
     LINK_LOCAL6,
     LOCAL_NETWORKS,
     SPECIALS,
     Reach,
     isFake,
-    isUnicast,
     mayDial,
 )
 from nanotun.config.networks import Network
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.reserved import specialOf
+from nanotun.policy.subject import OWNER, Outcome, Subject, placeOf
 
 #: The value of L{Owner.excluded} for the process of a proxy on this machine.
 LOCAL_PROXY = "local proxy"
-
-GATEWAYS = (GATEWAY4, GATEWAY6)
 
 #: The rules' names, in order, and the flows that each is about.
 RULES = {
@@ -44,10 +40,9 @@ RULES = {
     "excluded-ip": "excludedIPs",
     "dns-override": "DNS queries of this machine under dnsOverride",
     "lan-only-port": "lanOnlyPorts",
-    "fake-ip": "addresses that stand for names",
     "link-local": "link-local addresses",
     "reserved": "private and other reserved addresses under lan: direct",
-    "proxy": "all other flows",
+    "default": "all other flows",
 }
 
 #: What becomes of a decision where routes lead into the tunnel; L{nanotun.policy.judge}.
@@ -58,8 +53,7 @@ OUTCOMES = {
     "vpn": "another VPN's own packets",
 }
 
-_PROXY = Decision(Verdict.PROXY, "proxy", "no other rule applies")
-_FAKE = Decision(Verdict.PROXY, "fake-ip", "the address stands for a name")
+_DEFAULT = Decision(Verdict.PROXY, "default", "no other rule applies")
 _SERVED = Decision(Verdict.SERVE, "gateway", "the address is the gateway's")
 _GATEWAY = Decision(
     Verdict.DROP, "gateway", "the address is the gateway's, and no service of it has this port"
@@ -115,6 +109,7 @@ class Rules:
         refused.
     @param isBehind: whether a literal address is that of a proxy, or of a proxy's next hop.
         Asked about other machines only.  Never raises.
+    @param isLocal: whether a literal address is one of this machine's.
     """
 
     def __init__(
@@ -130,6 +125,7 @@ class Rules:
         isConnected: Callable[[str], bool] = lambda host: False,
         linkDirect: bool = True,
         isBehind: Callable[[str], bool] = lambda host: False,
+        isLocal: Callable[[str], bool] = lambda host: False,
     ) -> None:
         self.needsOwner = processes or localProxy
         self._ownPid = ownPid
@@ -141,53 +137,48 @@ class Rules:
         self._lanOnlyPorts = lanOnlyPorts
         self._isConnected = isConnected
         self._isBehind = isBehind
+        self._isLocal = isLocal
 
     def isFake(self, host: str) -> bool:
         """Whether a host is a fake address, which no real host has."""
         return self._fakes and isFake(host)
 
-    def ownerMatters(self, decision: Decision) -> bool:
-        """Whether a decision that was made without an owner could differ with one."""
-        return self.needsOwner and (
-            decision.verdict is Verdict.PROXY
-            or decision.rule == "dns-override"
-            or (decision.rule == "lan-only-port" and decision.verdict is Verdict.REJECT)
-        )
+    def subject(self, flow: Flow) -> Subject:
+        """A flow of which nothing is known yet but its ends."""
+        place = placeOf(flow.destination.host, self._fakes)
+        return Subject(flow, self._isLocal(flow.source.host), place)
 
-    def decide(
-        self, flow: Flow, isLocal: Callable[[str], bool], owner: Owner | None = None
-    ) -> Decision:
-        """
-        Ask the rules in their order.
+    def evaluate(self, subject: Subject) -> Outcome:
+        """Ask the rules in their order."""
+        barred = self._barred(subject)
+        owner = subject.owner
+        if barred is not None:
+            return Outcome(barred if owner is None else barred._replace(owner=owner))
+        if not subject.local and self._isBehind(subject.flow.source.host):
+            reason = f"{subject.flow.source.host} is the proxy's own address"
+            return Outcome(Decision(Verdict.DIRECT, "local-proxy", reason))
+        if owner is not None:
+            decision = self._byOwner(owner) or self._byDestination(subject)
+            return Outcome(decision._replace(owner=owner))
+        decision = self._byDestination(subject)
+        # A flow that goes direct does so whoever sends it, but for our own.
+        matters = self.needsOwner and subject.local and decision.verdict is not Verdict.DIRECT
+        return Outcome(decision, OWNER if matters else 0)
 
-        @param isLocal: whether a literal address is one of this machine's.
-        @param owner: the flow's owner; L{None} if it is not known, as for the flows of
-            other machines.
-        """
-        local = isLocal(flow.source.host)
-        decision = self._barred(flow, local, isLocal)
-        if decision is None and not local and self._isBehind(flow.source.host):
-            reason = f"{flow.source.host} is the proxy's own address"
-            return Decision(Verdict.DIRECT, "local-proxy", reason)
-        if decision is None and owner is not None:
-            decision = self._byOwner(owner)
-        if decision is None:
-            decision = self._byDestination(flow, local)
-        return decision if owner is None else decision._replace(owner=owner)
-
-    def _barred(self, flow: Flow, local: bool, isLocal: Callable[[str], bool]) -> Decision | None:
+    def _barred(self, subject: Subject) -> Decision | None:
         """Ask the rules that hold for every process."""
-        host = flow.destination.host
-        if host in GATEWAYS:
+        flow, place = subject.flow, subject.place
+        if place.gateway:
             return _SERVED if flow.protocol is Protocol.TCP else _GATEWAY
-        if not isUnicast(host):
+        if not place.unicast:
             return _NOWHERE
-        if self.isFake(host):
+        if place.fake:
             return None
-        special = specialOf(host)
+        special = place.special
         if special is not None and special.reach is Reach.HOST:
             return Decision(Verdict.REJECT, "host-only", f"{special} never leaves a host")
-        if not local and (not mayDial(host) or isLocal(host)):
+        host = flow.destination.host
+        if not subject.local and (not mayDial(host) or self._isLocal(host)):
             reason = (
                 f"{flow.source.host} is another machine's, and its flows may not reach what "
                 "belongs to this machine or its links"
@@ -208,23 +199,20 @@ class Rules:
             return Decision(Verdict.DIRECT, "excluded-process", reason)
         return None
 
-    def _byDestination(self, flow: Flow, local: bool) -> Decision:
+    def _byDestination(self, subject: Subject) -> Decision:
         """Ask the rules about destinations."""
-        protocol, (host, port) = flow.protocol, flow.destination
-        fake = self.isFake(host)
+        protocol, (host, port) = subject.flow.protocol, subject.flow.destination
+        fake, special = subject.place.fake, subject.place.special
         # A name's fake address says nothing about the networks that the name leads to.
         network = None if fake else self._excluded.find(host)
         if network is not None:
             reason = f"{network} is one of excludedIPs"
             return Decision(Verdict.DIRECT, "excluded-ip", reason)
-        if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
+        if self._dnsOverride and subject.local and port == DNS_PORT and protocol is Protocol.UDP:
             return _OVERRIDE
         if (protocol, port) in self._lanOnlyPorts:
             return self._lanOnly(f"{protocol.name} port {port}", host, fake)
-        if fake:
-            return _FAKE
-        special = specialOf(host)
-        return _PROXY if special is None else self._specials.get(special, _PROXY)
+        return _DEFAULT if special is None else self._specials.get(special, _DEFAULT)
 
     def _lanOnly(self, port: str, host: str, fake: bool) -> Decision:
         """

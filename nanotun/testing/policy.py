@@ -52,5 +52,5 @@ class FakeJudge:
         """See L{IJudge.judge}."""
         self.sniffs.append(sniff)
         self.judged.append(flow)
-        proxied = Decision(Verdict.PROXY, "proxy", "no other rule applies")
+        proxied = Decision(Verdict.PROXY, "default", "no other rule applies")
         return self.decisions.get(flow.destination.host, proxied)

@@ -178,7 +178,7 @@ class LocalProxyChecks(TunnelCase):
                 self.assertEqual(sock.recv(100).decode(), IPV4.app)
         lines = {x for x in daemon.log().splitlines() if " TCP flow " in x and " ended" not in x}
         self.assertEqual(len([x for x in lines if "(rule local-proxy)" in x]), 20, daemon.log())
-        self.assertEqual(len([x for x in lines if "(rule proxy)" in x]), 20)
+        self.assertEqual(len([x for x in lines if "(rule default)" in x]), 20)
         self.assertEqual(len(lines), 40)
 
     def test_noWay(self) -> None:

@@ -53,7 +53,7 @@ class FakeDaemon:
             "process": "",
             "verdict": "proxy",
             "meaning": "through the proxy",
-            "rule": "proxy",
+            "rule": "default",
             "reason": "no other rule applies",
             "trouble": "",
             "notes": [],
@@ -139,11 +139,11 @@ class ExplainTests(ExplainCase):
             ("tcp", "10.0.0.1:80", "--lan", "proxy"),
             ("tcp", "--lan=proxy", "10.0.0.1:80", "--lan-only-ports", ""),
         ):
-            self.assertRule("proxy proxy", *words)
+            self.assertRule("proxy default", *words)
 
     def test_families(self) -> None:
         """Both IP versions and both protocols are understood."""
-        self.assertRule("proxy proxy", "udp", "[2606:4700::1]:443")
+        self.assertRule("proxy default", "udp", "[2606:4700::1]:443")
         self.assertRule("direct reserved", "tcp", "[FD00:0::1]:443")
         self.assertRule("serve dns-override", "udp", "1.1.1.1:53", "--dns-override", "true")
         self.assertRule("direct lan-only-port", "UDP", "10.0.0.1:5353")
@@ -162,7 +162,7 @@ class ExplainTests(ExplainCase):
         ):
             flow = ("tcp", "1.1.1.1:443", "--exclude", excluded)
             self.assertRule("direct excluded-process", *flow, *words)
-            self.assertRule("proxy proxy", *flow, "--process", "wget")
+            self.assertRule("proxy default", *flow, "--process", "wget")
 
     def test_pid(self) -> None:
         """A running process is examined."""
@@ -182,10 +182,10 @@ class ExplainTests(ExplainCase):
             proxy = f"127.0.0.1:{listener.getsockname()[1]}"
             words = ("tcp", "1.1.1.1:443", "--pid", pid, "--proxy", proxy)
             self.assertRule("direct local-proxy", *words)
-        self.assertRule("proxy proxy", *words)
+        self.assertRule("proxy default", *words)
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
             flow = ("tcp", "1.1.1.1:443", "--pid", str(child.pid), "--exclude", f"pid:{pid}")
-            self.assertRule("proxy proxy", *flow)
+            self.assertRule("proxy default", *flow)
             self.assertRule("direct excluded-process", *flow, "--exclude-children", "true")
             child.communicate(b"\n")
 
@@ -222,7 +222,7 @@ class ExplainTests(ExplainCase):
         path = Path(self.mktemp())
         path.touch(mode=0o600)
         path.write_text("proxy: p.example\nlan: proxy\n")
-        self.assertRule("proxy proxy", "tcp", "10.0.0.1:1", "-c", str(path))
+        self.assertRule("proxy default", "tcp", "10.0.0.1:1", "-c", str(path))
         self.assertRule("direct reserved", "tcp", "10.0.0.1:1", "-c", str(path), "--lan", "direct")
         path.write_text("lan: proxy\n")
         self.assertWrong("no proxy is set", "tcp", "10.0.0.1:1", "-c", str(path))
@@ -302,12 +302,12 @@ class ExplainTests(ExplainCase):
         self.assertEqual(
             blocks,
             [
-                ("proxy", ["1.1.1.1", "9.9.9.9"]),
+                ("default", ["1.1.1.1", "9.9.9.9"]),
                 ("reserved", ["192.168.0.9"]),
                 ("excluded-ip", ["2620:fe::fe"]),
             ],
         )
-        self.assertEqual(found["rule"], "proxy")
+        self.assertEqual(found["rule"], "default")
         _, out, _ = self.typed(*words)
         self.assertIn("  1.1.1.1, 9.9.9.9:\n  PROXY    through", out)
         found = self.found(*words[:2], "--from", "2001:db8::1", "--proxy", "h")
@@ -336,7 +336,7 @@ class ExplainTests(ExplainCase):
         words = ["--dns-mode", "fake-ip", "--proxy", "p.example"]
         words += ["--fake-ip-exclude", "corp.example"]
         found = self.found("tcp", "www.example.org:443", *words)
-        self.assertEqual((found["rule"], found["destination"]), ("fake-ip", "www.example.org:443"))
+        self.assertEqual((found["rule"], found["destination"]), ("default", "www.example.org:443"))
         self.assertIn("The name is not looked up here", found["notes"][0])
         for name in ("a.corp.example", "p.example", "short"):
             self.assertRaises(TypeError, self.found, "tcp", f"{name}:443", *words)

@@ -93,7 +93,7 @@ class ExplainHandlerTests(SynchronousTestCase):
         """The answer is by what is in force now."""
         self.assertEqual(self.ask(host="10.1.1.1")["rule"], "reserved")
         self.configure("--lan", "proxy")
-        self.assertEqual(self.ask(host="10.1.1.1")["rule"], "proxy")
+        self.assertEqual(self.ask(host="10.1.1.1")["rule"], "default")
 
     def test_scanned(self) -> None:
         """Of a running process the daemon knows more than its description says."""
@@ -112,7 +112,7 @@ class ExplainHandlerTests(SynchronousTestCase):
         for host in ("a.corp.example", "proxy.example", "printer"):
             self.assertEqual(self.ask(host=host), LOOK_UP, host)
         found = self.ask(host="Example.org")
-        self.assertEqual((found["rule"], found["destination"]), ("fake-ip", "Example.org:443"))
+        self.assertEqual((found["rule"], found["destination"]), ("default", "Example.org:443"))
 
     def test_process(self) -> None:
         """A process arrives as it was, except for its times."""

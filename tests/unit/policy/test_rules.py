@@ -15,6 +15,7 @@ from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules, named
+from nanotun.policy.subject import OWNER, Outcome
 from tests import ROOT
 
 ME, NEIGHBOUR = "198.18.0.2", "192.168.1.77"
@@ -47,8 +48,21 @@ def rules(**changes: Any) -> Rules:
         "fakes": True,
         "excludedIPs": networks("203.0.113.0/24, 8.8.4.4, 2001:4860::/32"),
         "lanOnlyPorts": PORTS,
+        "isLocal": isLocal,
     }
     return Rules(**{**given, **changes})
+
+
+def outcome(rules: Rules, flow: Flow, owner: Owner | None = None) -> Outcome:
+    """What rules say of a flow, of whose process is known so much."""
+    subject = rules.subject(flow)
+    subject.owner = owner
+    return rules.evaluate(subject)
+
+
+def decide(rules: Rules, flow: Flow, owner: Owner | None = None) -> Decision:
+    """How rules decide, if nothing more becomes known."""
+    return outcome(rules, flow, owner).decision
 
 
 class RuleTests(SynchronousTestCase):
@@ -73,18 +87,18 @@ class RuleTests(SynchronousTestCase):
             ("tcp 192.168.1.2:22", "REJECT forwarded"),
             ("udp 224.0.0.251:5353", "DROP no-host"),
         ):
-            decision = mine.decide(flow(destination, "172.17.0.2"), isLocal)
+            decision = decide(mine, flow(destination, "172.17.0.2"))
             self.assertDecided(decision, expected)
         for source in (ME, "172.17.0.3"):
-            decision = mine.decide(flow("tcp 1.1.1.1:443", source), isLocal)
-            self.assertDecided(decision, "PROXY proxy")
+            decision = decide(mine, flow("tcp 1.1.1.1:443", source))
+            self.assertDecided(decision, "PROXY default")
 
     def test_byDestination(self) -> None:
         """Without rules about its process, a flow is decided by its destination."""
         for destination, expected in (
-            ("tcp 1.1.1.1:443", "PROXY proxy"),
-            ("udp 1.1.1.1:443", "PROXY proxy"),
-            ("tcp 2606:4700::1:443", "PROXY proxy"),
+            ("tcp 1.1.1.1:443", "PROXY default"),
+            ("udp 1.1.1.1:443", "PROXY default"),
+            ("tcp 2606:4700::1:443", "PROXY default"),
             ("tcp 198.18.0.1:53", "SERVE gateway"),
             ("tcp fdfe:dcba:9876::1:53", "SERVE gateway"),
             ("udp 198.18.0.1:99", "DROP gateway"),
@@ -102,7 +116,7 @@ class RuleTests(SynchronousTestCase):
             ("udp 1.1.1.1:53", "SERVE dns-override"),
             ("udp 192.168.1.1:53", "SERVE dns-override"),
             ("udp 203.0.113.9:53", "DIRECT excluded-ip"),
-            ("tcp 1.1.1.1:53", "PROXY proxy"),
+            ("tcp 1.1.1.1:53", "PROXY default"),
             ("tcp 1.1.1.1:445", "REJECT lan-only-port"),
             ("tcp 198.19.0.7:445", "REJECT lan-only-port"),
             ("tcp fdfe:dcba:9876:1::7:445", "REJECT lan-only-port"),
@@ -116,37 +130,37 @@ class RuleTests(SynchronousTestCase):
             ("tcp fe80::1:445", "DIRECT lan-only-port"),
             ("tcp 203.0.113.9:445", "DIRECT excluded-ip"),
             ("udp 2001:4860::8888:137", "DIRECT excluded-ip"),
-            ("tcp 1.1.1.1:5353", "PROXY proxy"),
-            ("tcp 198.19.0.7:443", "PROXY fake-ip"),
-            ("tcp fdfe:dcba:9876:1::7:443", "PROXY fake-ip"),
+            ("tcp 1.1.1.1:5353", "PROXY default"),
+            ("tcp 198.19.0.7:443", "PROXY default"),
+            ("tcp fdfe:dcba:9876:1::7:443", "PROXY default"),
             ("tcp 203.0.113.9:443", "DIRECT excluded-ip"),
             ("tcp 8.8.4.4:443", "DIRECT excluded-ip"),
-            ("tcp 8.8.4.5:443", "PROXY proxy"),
+            ("tcp 8.8.4.5:443", "PROXY default"),
             ("udp 2001:4860::8888:443", "DIRECT excluded-ip"),
             ("tcp 169.254.169.254:80", "DIRECT link-local"),
             ("tcp fe80::1:80", "DIRECT link-local"),
             ("tcp 10.1.2.3:80", "DIRECT reserved"),
             ("tcp 172.31.255.255:80", "DIRECT reserved"),
-            ("tcp 172.32.0.0:80", "PROXY proxy"),
+            ("tcp 172.32.0.0:80", "PROXY default"),
             ("tcp 192.168.1.1:80", "DIRECT reserved"),
             ("tcp 100.127.0.1:80", "DIRECT reserved"),
             ("tcp fd00::1:80", "DIRECT reserved"),
             ("tcp 198.51.100.1:80", "DIRECT reserved"),
-            ("tcp 192.0.0.9:80", "PROXY proxy"),
+            ("tcp 192.0.0.9:80", "PROXY default"),
             ("tcp 192.0.0.8:80", "DIRECT reserved"),
-            ("tcp 64:ff9b::102:304:80", "PROXY proxy"),
+            ("tcp 64:ff9b::102:304:80", "PROXY default"),
         ):
             with self.subTest(destination):
                 for owner in (None, OTHER):
-                    decision = rules().decide(flow(destination), isLocal, owner)
+                    decision = decide(rules(), flow(destination), owner)
                     self.assertDecided(decision, expected)
 
     def test_lanProxy(self) -> None:
         """With C{lan: proxy}, private networks are proxied, but link-local addresses are not."""
         for destination, expected in (
-            ("tcp 10.1.2.3:80", "PROXY proxy"),
-            ("tcp fd00::1:80", "PROXY proxy"),
-            ("tcp 198.51.100.1:80", "PROXY proxy"),
+            ("tcp 10.1.2.3:80", "PROXY default"),
+            ("tcp fd00::1:80", "PROXY default"),
+            ("tcp 198.51.100.1:80", "PROXY default"),
             ("tcp 169.254.169.254:80", "DIRECT link-local"),
             ("tcp fe80::1:80", "DIRECT link-local"),
             ("tcp 127.0.0.1:80", "REJECT host-only"),
@@ -157,7 +171,7 @@ class RuleTests(SynchronousTestCase):
             ("tcp 2606:4700::1:445", "REJECT lan-only-port"),
         ):
             with self.subTest(destination):
-                decision = rules(lanDirect=False).decide(flow(destination), isLocal)
+                decision = decide(rules(lanDirect=False), flow(destination))
                 self.assertDecided(decision, expected)
 
     def test_lanOnlyConnected(self) -> None:
@@ -166,11 +180,11 @@ class RuleTests(SynchronousTestCase):
         for destination, expected in (
             ("tcp 1.1.1.1:445", "DIRECT lan-only-port"),
             ("udp 2606:4700::1:5353", "DIRECT lan-only-port"),
-            ("tcp 1.1.1.1:443", "PROXY proxy"),
+            ("tcp 1.1.1.1:443", "PROXY default"),
             ("tcp 1.1.1.2:445", "REJECT lan-only-port"),
         ):
             with self.subTest(destination):
-                self.assertDecided(found.decide(flow(destination), isLocal), expected)
+                self.assertDecided(decide(found, flow(destination)), expected)
 
     def test_lanOnlyTrouble(self) -> None:
         """A refusal of such a port names the port and the cure, but no host."""
@@ -178,7 +192,7 @@ class RuleTests(SynchronousTestCase):
             ("tcp 1.1.1.1:445", "with lanOnlyPorts: [] they would"),
             ("tcp 198.19.0.7:445", "into fakeIpExclude, or set lanOnlyPorts: [] to"),
         ):
-            decision = rules().decide(flow(destination), isLocal)
+            decision = decide(rules(), flow(destination))
             self.assertIn("Flows to TCP port 445 of ", decision.trouble)
             self.assertIn(cure, decision.trouble)
             host = destination.split()[1].rpartition(":")[0]
@@ -199,11 +213,11 @@ class RuleTests(SynchronousTestCase):
             ("udp fe80::1:80", "REJECT link-local"),
             ("tcp febf::1:80", "REJECT link-local"),
             ("tcp 169.254.169.253:80", "DIRECT excluded-ip"),
-            ("tcp 10.1.2.3:80", "PROXY proxy"),
+            ("tcp 10.1.2.3:80", "PROXY default"),
         ):
             with self.subTest(destination):
-                self.assertDecided(cell.decide(flow(destination), isLocal), expected)
-        decision = rules(linkDirect=False).decide(flow("tcp 169.254.169.254:80"), isLocal)
+                self.assertDecided(decide(cell, flow(destination)), expected)
+        decision = decide(rules(linkDirect=False), flow("tcp 169.254.169.254:80"))
         self.assertEqual(
             decision.reason,
             "169.254.0.0/16 (link local, RFC 3927) is this machine's own link, which a command of "
@@ -213,13 +227,13 @@ class RuleTests(SynchronousTestCase):
     def test_nothingSet(self) -> None:
         """Rules that are not configured decide nothing."""
         for destination, expected in (
-            ("udp 1.1.1.1:53", "PROXY proxy"),
-            ("tcp 1.1.1.1:445", "PROXY proxy"),
+            ("udp 1.1.1.1:53", "PROXY default"),
+            ("tcp 1.1.1.1:445", "PROXY default"),
             ("tcp 198.19.0.7:443", "DIRECT reserved"),
-            ("tcp 8.8.4.4:443", "PROXY proxy"),
+            ("tcp 8.8.4.4:443", "PROXY default"),
         ):
             with self.subTest(destination):
-                self.assertDecided(Rules().decide(flow(destination), isLocal), expected)
+                self.assertDecided(decide(Rules(isLocal=isLocal), flow(destination)), expected)
 
     def test_byOwner(self) -> None:
         """An excluded process, and the proxy's, go direct to any address that a host can have."""
@@ -234,7 +248,7 @@ class RuleTests(SynchronousTestCase):
             ("tcp 127.0.0.1:1", "REJECT host-only"),
         ):
             for owner, rule in ((CURL, "excluded-process"), (PROXY, "local-proxy")):
-                decision = rules().decide(flow(destination), isLocal, owner)
+                decision = decide(rules(), flow(destination), owner)
                 whole = f"{expected} {rule}" if expected == "DIRECT" else expected
                 self.assertDecided(decision, whole)
                 self.assertIs(decision.owner, owner)
@@ -242,18 +256,18 @@ class RuleTests(SynchronousTestCase):
     def test_loop(self) -> None:
         """The daemon's own flows are refused to every destination; those of others are not."""
         for destination in ("tcp 1.1.1.1:443", "udp 1.1.1.1:53", "tcp 10.0.0.1:445"):
-            decision = rules().decide(flow(destination), isLocal, Owner(42, 0, "twistd"))
+            decision = decide(rules(), flow(destination), Owner(42, 0, "twistd"))
             self.assertDecided(decision, "REJECT loop")
         nobody = Owner(0, 0)
-        decision = rules(ownPid=lambda: 0).decide(flow("tcp 1.1.1.1:443"), isLocal, nobody)
-        self.assertDecided(decision, "PROXY proxy")
+        decision = decide(rules(ownPid=lambda: 0), flow("tcp 1.1.1.1:443"), nobody)
+        self.assertDecided(decision, "PROXY default")
 
     def test_forwarded(self) -> None:
         """Another machine's flows reach no address and no DNS relay of this machine."""
         for destination, expected in (
-            ("tcp 1.1.1.1:443", "PROXY proxy"),
-            ("udp 1.1.1.1:53", "PROXY proxy"),
-            ("tcp 198.19.0.7:443", "PROXY fake-ip"),
+            ("tcp 1.1.1.1:443", "PROXY default"),
+            ("udp 1.1.1.1:53", "PROXY default"),
+            ("tcp 198.19.0.7:443", "PROXY default"),
             ("tcp 10.1.2.3:80", "DIRECT reserved"),
             ("tcp 203.0.113.9:80", "DIRECT excluded-ip"),
             ("tcp 127.0.0.1:80", "REJECT host-only"),
@@ -267,11 +281,11 @@ class RuleTests(SynchronousTestCase):
             ("tcp 192.168.1.2:445", "REJECT forwarded"),
         ):
             with self.subTest(destination):
-                decision = rules().decide(flow(destination, NEIGHBOUR), isLocal)
+                decision = decide(rules(), flow(destination, NEIGHBOUR))
                 self.assertDecided(decision, expected)
 
-    def test_needsOwner(self) -> None:
-        """Owners are asked for only if a rule is about processes, and where it can matter."""
+    def test_lacksOwner(self) -> None:
+        """The owner is lacking only if a rule is about processes, and where it can matter."""
         self.assertFalse(rules(processes=False).needsOwner)
         self.assertTrue(rules(processes=False, localProxy=True).needsOwner)
         both, none = rules(), rules(processes=False)
@@ -286,20 +300,22 @@ class RuleTests(SynchronousTestCase):
             ("udp 224.0.0.1:1", False),
             ("tcp 127.0.0.1:1", False),
         ):
-            decision = both.decide(flow(destination), isLocal)
-            self.assertEqual(both.ownerMatters(decision), matters, destination)
-            self.assertFalse(none.ownerMatters(decision))
+            expected = OWNER if matters else 0
+            self.assertEqual(outcome(both, flow(destination)).lacks, expected, destination)
+            self.assertEqual(outcome(both, flow(destination, NEIGHBOUR)).lacks, 0, destination)
+            self.assertEqual(outcome(both, flow(destination), OTHER).lacks, 0, destination)
+            self.assertEqual(outcome(none, flow(destination)).lacks, 0, destination)
 
     def test_ownerMattersNowhereElse(self) -> None:
-        """Where an owner is said not to matter, none of them changes the verdict."""
+        """Where the owner is not said to be lacking, none of them changes the verdict."""
         hosts = ("1.1.1.1", "10.0.0.1", "198.18.0.1", "127.0.0.1", "198.19.0.7", "224.0.0.1")
         for protocol, host, port in itertools.product(("tcp", "udp"), hosts, (53, 80, 445)):
             asked = flow(f"{protocol} {host}:{port}")
-            without = rules().decide(asked, isLocal)
-            if not rules().ownerMatters(without):
+            without = outcome(rules(), asked)
+            if not without.lacks:
                 for owner in (CURL, PROXY, OTHER):
-                    verdict = rules().decide(asked, isLocal, owner).verdict
-                    self.assertIs(verdict, without.verdict, f"{asked} {owner.name}")
+                    verdict = decide(rules(), asked, owner).verdict
+                    self.assertIs(verdict, without.decision.verdict, f"{asked} {owner.name}")
 
     def test_documented(self) -> None:
         """docs/rules.md has every rule, in the order in which they are asked."""

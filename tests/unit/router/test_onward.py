@@ -37,7 +37,7 @@ class OnwardTests(SynchronousTestCase):
 
     def test_verdicts(self) -> None:
         """PROXY and DIRECT lead to their upstreams, at once or later; all else fails."""
-        self.open(Decision(Verdict.PROXY, "proxy", "no other rule applies"))
+        self.open(Decision(Verdict.PROXY, "default", "no other rule applies"))
         self.assertEqual(self.connects(), [1, 0])
         later: Deferred[Decision] = Deferred()
         self.open(later)

@@ -337,7 +337,7 @@ class VerdictTests(RouterCase):
             self.router.report(),
             {
                 "verdicts": {"reject": 2, "proxy": 1},
-                "rules": {"reject": 2, "proxy": 1},
+                "rules": {"reject": 2, "default": 1},
                 "dialling": 1,
                 "legs": 0,
             },

@@ -14,7 +14,7 @@ from nanotun.router.tally import Tally
 from nanotun.testing import FakeUpstream
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 40000), Endpoint("192.0.2.1", 80))
-PROXIED = Decision(Verdict.PROXY, "proxy", "no other rule applies")
+PROXIED = Decision(Verdict.PROXY, "default", "no other rule applies")
 
 
 class TallyTests(SynchronousTestCase):
@@ -34,7 +34,10 @@ class TallyTests(SynchronousTestCase):
         self.tally.count(PROXIED)
         self.assertEqual(
             self.tally.report(),
-            {"verdicts": {"serve": 2, "drop": 2, "proxy": 1}, "rules": {"gateway": 4, "proxy": 1}},
+            {
+                "verdicts": {"serve": 2, "drop": 2, "proxy": 1},
+                "rules": {"gateway": 4, "default": 1},
+            },
         )
 
     def test_end(self) -> None:
@@ -46,7 +49,7 @@ class TallyTests(SynchronousTestCase):
             [formatEvent(each) for each in self.logged],
             [
                 "TCP flow 7 from 198.18.0.2:40000 to 192.0.2.1:80 (a.example) by fake:// "
-                "(rule proxy) ended: 10 bytes up, 20 down, 2.000 s, errno 0"
+                "(rule default) ended: 10 bytes up, 20 down, 2.000 s, errno 0"
             ],
         )
         self.assertEqual(self.tally.joinedFlows, {})
@@ -85,7 +88,7 @@ class TallyTests(SynchronousTestCase):
                 "source": "198.18.0.2:40000",
                 "destination": "192.0.2.1:80",
                 "upstream": "fake://",
-                "rule": "proxy",
+                "rule": "default",
                 "up": 10,
                 "down": 20,
                 "seconds": 2.5,
