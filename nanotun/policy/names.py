@@ -1,0 +1,76 @@
+"""
+Finds out whether a name is among the C{domains} of a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from nanotun.config.domains import Pattern, PatternKind
+from nanotun.policy.namelist import NameList
+
+
+def likeRegex(wildcard: str) -> str:
+    """The regular expression of a wildcard: each C{*} is one or more characters."""
+    return ".+".join(map(re.escape, wildcard.split("*")))
+
+
+class NameSet:
+    """
+    The names that the C{domains} of a rule take.
+
+    @param patterns: the values of C{domains}.
+    @param lists: what was read from files, by their paths; has all that patterns name.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern], lists: Mapping[str, NameList]) -> None:
+        self._below: dict[str, str] = {}
+        self._exactly: dict[str, str] = {}
+        self._lists: list[NameList] = []
+        self._regexes: list[tuple[re.Pattern[str], str]] = []
+        self._likes: list[str] = []
+        wildcards: list[str] = []
+        for kind, value, text in patterns:
+            if kind is PatternKind.BELOW:
+                self._below[value] = text
+            elif kind is PatternKind.EXACTLY:
+                self._exactly[value] = text
+            elif kind is PatternKind.FILE:
+                self._lists.append(lists[value])
+            elif kind is PatternKind.MATCHES:
+                self._regexes.append((re.compile(value), text))
+            else:
+                self._likes.append(text)
+                wildcards.append(f"({likeRegex(value)})")
+        # One expression, so that many wildcards cost one call.
+        self._like = re.compile("|".join(wildcards)) if wildcards else None
+
+    def find(self, name: str) -> str:
+        """
+        Look a name up.
+
+        @param name: in lower case, ASCII, without a final dot.
+        @return: the value that takes it, as it was written, and for a list the entry and the
+            file; empty for none.
+        """
+        exact = self._exactly.get(name)
+        if exact is not None:
+            return exact
+        if self._below:
+            each = name
+            while each:
+                found = self._below.get(each)
+                if found is not None:
+                    return found
+                each = each.partition(".")[2]
+        for one in self._lists:
+            entry = one.find(name)
+            if entry:
+                return f"{entry} in {one.path}"
+        if self._like is not None and (match := self._like.fullmatch(name)):
+            return self._likes[(match.lastindex or 1) - 1]
+        for regex, text in self._regexes:
+            if regex.search(name):
+                return text
+        return ""
