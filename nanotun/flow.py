@@ -129,6 +129,35 @@ class Known(NamedTuple):
     whole: bool = True
 
 
+class ScriptAnswer(NamedTuple):
+    """
+    What the user's script says of a flow.
+
+    @ivar to: the name of an upstream, be it built in or from the settings; empty to let the
+        rules decide.
+    @ivar reason: why, as the end of a sentence; if the script failed, what failed.
+    @ivar values: for the fields of the template in the upstream's URL.
+    """
+
+    to: str = ""
+    reason: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+
+
+class ScriptReply(NamedTuple):
+    """
+    What the user's script answers to a DNS query.  At most one is set; with none, the query
+    goes on as without a script.
+
+    @ivar addresses: in their canonical text form; none of them means a name without any.
+    @ivar server: the URL of the server to ask.
+    """
+
+    refused: bool = False
+    addresses: tuple[str, ...] | None = None
+    server: str = ""
+
+
 class Refusal(enum.IntEnum):
     """What the app sees of a flow that it cannot have (netstack.h, NS_REFUSE_...)."""
 

@@ -30,6 +30,7 @@ from nanotun.interfaces.scheme import (
     UpstreamSettings,
     Via,
 )
+from nanotun.interfaces.script import IScript
 from nanotun.interfaces.upstream import (
     Connection,
     DatagramLeg,
@@ -66,6 +67,7 @@ __all__ = [
     "IPacketEngineFactory",
     "IPart",
     "IScheme",
+    "IScript",
     "ITunDevice",
     "ITunOpener",
     "IUpstream",

@@ -14,6 +14,7 @@ from nanotun.testing.names import FakeNames
 from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.routes import MemoryRoutes
+from nanotun.testing.script import FakeScript
 from nanotun.testing.upstream import FakeControl, FakeUpstream, NamedFakeUpstream
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FakeNames",
     "FakeOwners",
     "FakeProcesses",
+    "FakeScript",
     "FakeSockets",
     "FakeUpstream",
     "MemoryEngine",
