@@ -24,7 +24,7 @@ class Process(NamedTuple):
 
     @ivar pid: 0 if only the user and the control group are known.
     @ivar uid: the user who made the socket.
-    @ivar user: the user's name; empty if the machine has none for that number.
+    @ivar user: the user's name, or the number as text if the machine has none for it.
     @ivar name: the executable's name, such as C{curl}; empty if it is not known.
     @ivar path: the executable's absolute path; empty if it is not known.
     @ivar cgroup: the path of the control group, such as C{/system.slice/cron.service};
