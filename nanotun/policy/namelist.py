@@ -99,15 +99,11 @@ class NameList(NamedTuple):
     @ivar path: the file's.
     @ivar takes: what is on the list.
     @ivar excepts: what is not on it all the same.
-    @ivar leftOut: how many lines are of no use.
-    @ivar firstLeftOut: the number and the text of the first of them; 0 and empty for none.
     """
 
     path: str
     takes: NameEntries
     excepts: NameEntries
-    leftOut: int = 0
-    firstLeftOut: tuple[int, str] = (0, "")
 
     def find(self, name: str) -> str:
         """

@@ -11,9 +11,13 @@ from nanotun.config.domains import Pattern, PatternKind
 from nanotun.policy.namelist import NameList
 
 
-def likeRegex(wildcard: str) -> str:
-    """The regular expression of a wildcard: each C{*} is one or more characters."""
-    return ".+".join(map(re.escape, wildcard.split("*")))
+def likeRegex(wildcard: str, some: str = ".+") -> str:
+    """
+    The regular expression of a wildcard.
+
+    @param some: that of C{*}; one or more characters unless given.
+    """
+    return some.join(map(re.escape, wildcard.split("*")))
 
 
 class NameSet:
