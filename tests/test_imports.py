@@ -156,6 +156,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "h11": "nanotun.upstream.handshakes.http",
     "hyperlink": "nanotun.upstream.url",
     "idna": "nanotun.config.domains",
+    "maxminddb": "nanotun.daemon.countries",
     "psutil": "nanotun.doctor",
     "rich": "nanotun.console",
 }

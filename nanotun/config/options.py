@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import BinaryIO
 
 from twisted.python import usage
 
@@ -65,15 +67,9 @@ def readFile(
     @return: the text, and whether others can read it.
     @raise ConfigError: the file is missing, unreadable, unsafe or too long.
     """
-    try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            _checkSafe(f"The {what} file {path}", path, status, uid)
-            data = file.read(FILE_LIMIT + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"The {what} file {path} cannot be read ({error.strerror}); {advice}."
-        ) from None
+    with openSafe(path, uid, what, advice) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        data = file.read(FILE_LIMIT + 1)
     if len(data) > FILE_LIMIT:
         raise ConfigError(f"The {what} file {path} is longer than 1 MiB; {advice}.")
     try:
@@ -81,7 +77,26 @@ def readFile(
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: this is not UTF-8; save it as UTF-8.") from None
-    return text, bool(status.st_mode & stat.S_IROTH)
+    return text, bool(mode & stat.S_IROTH)
+
+
+@contextmanager
+def openSafe(path: str, uid: int, what: str, advice: str) -> Iterator[BinaryIO]:
+    """
+    Open a file, if nobody else can have written it, for as long as a C{with} statement.
+
+    @param uid: see L{readFile}, and so C{what} and C{advice}.
+    @raise ConfigError: the file is missing, unreadable or unsafe; or it cannot be read in the
+        C{with} statement.
+    """
+    try:
+        with open(path, "rb") as file:
+            _checkSafe(f"The {what} file {path}", path, os.fstat(file.fileno()), uid)
+            yield file
+    except OSError as error:
+        raise ConfigError(
+            f"The {what} file {path} cannot be read ({error.strerror}); {advice}."
+        ) from None
 
 
 def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
