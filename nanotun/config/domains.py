@@ -96,12 +96,22 @@ def _name(text: str, ascii: bool = False) -> str:
     """
     if _isAddress(text):
         raise ConfigError(f": {text} is about addresses; write it under networks")
-    name = text.strip(".").lower()
-    if not ascii and not name.isascii():
-        name = idna.encode(name, uts46=True).decode()  # An IDNAError is a ValueError.
+    name = text.strip(".").lower() if ascii else comparable(text)
     if len(name) > NAME_LIMIT or not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
         raise ValueError("not a name")
     return name
+
+
+def comparable(text: str) -> str:
+    """
+    A name in lower case, in its ASCII form, without dots at the ends.
+
+    @raise ValueError: it has letters that no name has.
+    """
+    name = text.strip(".").lower()
+    if name.isascii() or len(name) > NAME_LIMIT:
+        return name
+    return idna.encode(name, uts46=True).decode()  # An IDNAError is a ValueError.
 
 
 def _isAddress(text: str) -> bool:

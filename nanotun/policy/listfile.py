@@ -13,8 +13,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 
-import idna
-
+from nanotun.config.domains import NAME_LIMIT, comparable
 from nanotun.errors import ConfigError
 from nanotun.policy.namelist import SLOW_LIMIT, NameEntries, NameList
 from nanotun.policy.names import likeRegex
@@ -27,9 +26,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 #: Bytes of a usual line, to guess how many names there are.
 _USUAL_LINE = 18
-
-#: Characters; RFC 1035, section 2.3.4, without the length bytes.
-NAME_LIMIT = 253
 
 #: Characters of a line that are shown.
 _SHOWN = 60
@@ -254,15 +250,11 @@ _OWN = frozenset(name.encode() for name in _OWN_NAMES)
 
 def _nameIn(text: str) -> bytes:
     """A name as it is compared, or nothing if it is none."""
-    name = text.strip(".").lower()
-    if len(name) > NAME_LIMIT:
+    try:
+        name = comparable(text)
+    except ValueError:
         return b""
-    if not name.isascii():
-        try:
-            name = idna.encode(name, uts46=True).decode()
-        except idna.IDNAError:
-            return b""
-    if not re.fullmatch(r"[a-z0-9_-][a-z0-9_.-]*[a-z0-9]", name):
+    if len(name) > NAME_LIMIT or not re.fullmatch(r"[a-z0-9_-][a-z0-9_.-]*[a-z0-9]", name):
         return b""
     # An address, which is no name, ends in a number.
     return b"" if name.rpartition(".")[2].isdigit() else name.encode()
