@@ -68,8 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         # Imported here because it takes a moment, and a wrong command line need not wait.
         from nanotun.daemon.tap import checkFiles
 
-        checkFiles(options.settings)
-        for notice in (*options.notices, *namesInClear(options.settings)):
+        found = checkFiles(options.settings)
+        for notice in (*options.notices, *found, *namesInClear(options.settings)):
             print(f"warning: {notice}", file=sys.stderr)
         print(f"OK: {options['config'] or 'the command line'}")
         for line in summary(options.settings):

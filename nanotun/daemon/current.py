@@ -9,6 +9,7 @@ import time
 from typing import Any, NamedTuple
 
 from nanotun.config.settings import Settings
+from nanotun.daemon.lists import NOTHING_READ, ReadLists
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
 from nanotun.linux.connected import ConnectedNetworks
@@ -28,13 +29,15 @@ class Current(NamedTuple):
     reload replaces it.
 
     @ivar owners: finds flows' processes; L{None} where no rule is about processes.
-    @ivar judge: decides about flows, by the settings, the upstreams and the owners.
+    @ivar judge: decides about flows, by the settings, the upstreams, the owners and the lists.
+    @ivar lists: what the rules take from files.
     """
 
     settings: Settings
     upstreams: Upstreams
     owners: Owners | None
     judge: Judge
+    lists: ReadLists = NOTHING_READ
 
 
 def logOptions(settings: Settings) -> LogOptions:

@@ -13,6 +13,7 @@ from typing import Any
 
 import nanotun
 from nanotun.config.settings import Settings
+from nanotun.daemon.lists import pathsIn
 
 READ, WRITE, SEARCH = 4, 2, 1  #: As in a mode, inode(7).
 
@@ -60,7 +61,10 @@ def pathsOf(
     @return: the paths that it reads, and those that it writes to.
     """
     read = {os.path.dirname(os.path.abspath(nanotun.__file__))}
-    read.update(path for path in (config, settings.proxyPasswordFile) if path)
+    files = (config, settings.proxyPasswordFile, settings.countryFile)
+    read.update(path for path in files if path)
+    for lists in pathsIn(settings.rules):
+        read.update(lists)
     written = {settings.runDir}
     for proxy in settings.proxy:
         needed = proxy.scheme.files(proxy)
@@ -69,11 +73,11 @@ def pathsOf(
     if settings.logDir:
         written.add(settings.logDir)
     logfile = twistd.get("logfile")
-    files = [twistd.get("pidfile"), None if logfile == "-" else logfile]
+    made = [twistd.get("pidfile"), None if logfile == "-" else logfile]
     if settings.dnsMode == "fake-ip":
-        files.append(settings.dnsStateFile)
+        made.append(settings.dnsStateFile)
     # Each is created, moved or removed, which takes the right to write to its directory.
-    written.update(os.path.dirname(os.path.abspath(path)) for path in files if path)
+    written.update(os.path.dirname(os.path.abspath(path)) for path in made if path)
     return read, written
 
 

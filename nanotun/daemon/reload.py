@@ -23,6 +23,7 @@ from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
+from nanotun.daemon.lists import ReadLists, readLists
 from nanotun.daemon.networkwatch import waysOut
 from nanotun.daemon.privileges import Privileges, needed
 from nanotun.daemon.upstreams import Upstreams, noticesOf
@@ -128,15 +129,15 @@ class Live:
         try:
             with self._inBase():
                 options = reread(self._options, self._config)
-                change = self._changeTo(options.settings)
-                notices = self._takeOver(change.settings) if change.live else ()
+                change, lists = self._changeTo(options.settings)
+                notices = self._takeOver(change.settings, lists) if change.live else ()
         except NanotunError as error:
             self._log.error(
                 "The configuration was read again and is no good, so nothing changes: {error}",
                 error=str(error),
             )
             raise
-        warnings = (*options.notices, *notices)
+        warnings = (*options.notices, *self.current.lists.lists.notices, *notices)
         self._log.info(
             "The configuration was read again; changed: {changed}; needs a restart: {restart}",
             changed=", ".join(change.live) or "nothing",
@@ -171,26 +172,37 @@ class Live:
             os.fchdir(before)
             os.close(before)
 
-    def _changeTo(self, new: Settings) -> Change:
-        """@raise ConfigError: the new settings are no good."""
+    def _changeTo(self, new: Settings) -> tuple[Change, ReadLists]:
+        """
+        Find out what changes.
+
+        @return: that, and what the new rules take from files.
+        @raise ConfigError: the new settings are no good, or a file that they name is not.
+        """
+        old = self.current
+        renewed = old.lists.changed()
         # All of them are checked, even those that have to wait for a restart.
-        self._make(new, None)
+        lists = self._make(new, None, old.lists).lists
         for kept in KEPT:
-            change = changeTo(new, self.current.settings, kept)
+            change = changeTo(new, old.settings, kept)
             if not self._lacksRights(change.settings):
                 break
-        return change
+        # Rules that say the same of another list are other rules.
+        if renewed and "rules" not in (*change.live, *change.restart):
+            change = change._replace(live=(*change.live, "rules"))
+        return change, lists
 
     def _lacksRights(self, settings: Settings) -> bool:
         names = needed(settings, needsOwners(settings), foreign=False)
         return bool(self._privileges.lacking(names))
 
-    def _make(self, settings: Settings, before: Current | None) -> Current:
+    def _make(self, settings: Settings, before: Current | None, known: ReadLists) -> Current:
         """
         Make what these settings ask for.  Starts nothing.
 
         @param before: whose owners to keep if they will do.
-        @raise ConfigError: they are no good.
+        @param known: what was read from files already.
+        @raise ConfigError: they are no good, or a file that they name is not.
         """
         upstreams = Upstreams(
             settings,
@@ -200,19 +212,21 @@ class Live:
             self._marked.leadsIn,
         )
         owners = ownersFor(settings, self._reactor, self.recorder, before)
+        lists = readLists(settings, os.geteuid(), known)
         carrier = self.current.judge.carrier
         judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked, carrier=carrier)
-        return Current(settings, upstreams, owners, judge)
+        return Current(settings, upstreams, owners, judge, lists)
 
-    def _takeOver(self, settings: Settings) -> tuple[str, ...]:
+    def _takeOver(self, settings: Settings, lists: ReadLists) -> tuple[str, ...]:
         """
         Put settings in force.
 
+        @param lists: what was read from the files that they name.
         @return: warnings.
         @raise NanotunError: nothing has changed.
         """
         before = self.current
-        current = self._make(settings, before)
+        current = self._make(settings, before, lists)
         newOwners = None if current.owners is before.owners else current.owners
         if newOwners is not None:
             newOwners.start()

@@ -30,6 +30,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
+from nanotun.daemon.lists import readLists
 from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
@@ -101,8 +102,8 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
     @param opener: opens the device, in the network namespace where it belongs.
     @param inCell: whether that is the cell of C{nanotun run}, whose processes are not
         looked for and which has no way to this machine's links.
-    @raise SystemExit: there is no such engine, a file that a proxy's URL names is no
-        good, or C{excludedProcesses} names an unknown user; with the error's sentence.
+    @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
+        no good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
     marked = MarkedRoute(settings.tunName, reactor.seconds)
     recorder = Recorder(LinuxBpf())
@@ -126,6 +127,8 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         engine.reportCrowds(CrowdLog(trouble).report)
         upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
         owners = None if inCell else ownersFor(settings, reactor, recorder)
+        # Before twistd forks, so that both processes share the memory.
+        lists = readLists(settings, os.geteuid())
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     gateway.configure(settings, upstreams.ways)
@@ -145,7 +148,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         trouble,
     )
     device = TunnelDevice(settings, opener)
-    current = Current(settings, upstreams, owners, judge)
+    current = Current(settings, upstreams, owners, judge, lists)
     return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
 
 
@@ -236,6 +239,7 @@ def makeService(options: Options) -> IService:
     notices = (
         *origins(options),
         *options.notices,
+        *current.lists.lists.notices,
         *noticesOf(settings, current.upstreams.upstream),
     )
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
@@ -299,7 +303,11 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
         (gateway.networkMoved, current.upstreams.networkMoved),
     )
     parts = Parts(device, engine, gateway, router, before=(marked,), after=(watch, patience))
-    notices = (*options.notices, *noticesOf(settings, current.upstreams.upstream))
+    notices = (
+        *options.notices,
+        *current.lists.lists.notices,
+        *noticesOf(settings, current.upstreams.upstream),
+    )
     ending = Ending()
     loss = DeviceLoss(settings.tunName, ending, leave, routed=False)
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
@@ -307,16 +315,18 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     return root
 
 
-def checkFiles(settings: Settings) -> None:
+def checkFiles(settings: Settings) -> tuple[str, ...]:
     """
     Read the files that the settings name.  Opens no connection.
 
+    @return: sentences about what is of no use in them.
     @raise ConfigError: a file is no good, or a user is not known.
     """
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     upstreamsFor(settings.proxy, context)
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()))
+    return readLists(settings, os.geteuid()).lists.notices
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

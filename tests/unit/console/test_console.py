@@ -328,10 +328,23 @@ class CheckTests(ConsoleCase):
             ("proxy: h\nmtu: 1\n", "line 2: mtu must be"),
             ("proxy: https://h?ca=/nowhere.pem\n", "/nowhere.pem"),
             ("", "no proxy is set"),
+            (
+                "proxy: h\nrules:\n  - {to: direct, domains: 'file:/nowhere.txt'}\n",
+                "The list file /nowhere.txt cannot be read (No such file or directory); check the",
+            ),
         ):
             result, said, error = self.say(check.main, self.write(text))
             self.assertEqual((result, said, error.count("\n")), (1, "", 1))
             self.assertIn(sentence, error)
+
+    def test_lists(self) -> None:
+        """Lines of a list that are of no use are warned of."""
+        blocked = Path(self.mktemp()).resolve()
+        blocked.write_text("a.test\nx y\n")
+        path = self.write(f"proxy: h\nrules: [{{to: reject, domains: 'file:{blocked}'}}]\n")
+        result, _, error = self.say(check.main, path)
+        self.assertEqual(result, 0)
+        self.assertIn(f"warning: {blocked}, line 2 is left out", error)
 
     def test_usage(self) -> None:
         """Exactly one file is accepted."""

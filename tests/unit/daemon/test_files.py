@@ -97,6 +97,8 @@ class PathsTests(SynchronousTestCase):
                     "runDir": "/r/un",
                     "dnsMode": "fake-ip",
                     "dnsStateFile": "/d/ns/state",
+                    "countryFile": "/c/ountries",
+                    "rules": "[{to: direct, domains: 'file:/n/ames', networks: 'file:/n/ets'}]",
                 }.items()
             },
             None,
@@ -109,6 +111,9 @@ class PathsTests(SynchronousTestCase):
                 "/c/onfig",
                 "/p/word",
                 "/c/a.pem",
+                "/c/ountries",
+                "/n/ames",
+                "/n/ets",
             },
         )
         self.assertEqual(written, {"/r/un", "/s/sock", "/l/ogs", "/pid", "/log", "/d/ns"})

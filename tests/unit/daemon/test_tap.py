@@ -34,6 +34,7 @@ from nanotun.routing.routes import Routes
 from nanotun.testing import MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
+from tests.countryfile import countries
 
 
 def python(code: str) -> str:
@@ -237,9 +238,25 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("no user no-such-user", str(error.code))
 
+    def test_lists(self) -> None:
+        """What rules take from files is read before the fork, and told of at the start."""
+        names = Path(self.mktemp()).resolve()
+        names.write_text("a.test\nx y\n")
+        options = self.options("h", "--rule", f"{{to: direct, domains: 'file:{names}'}}")
+        tunnel = self.tunnel(options)
+        (live,) = (part for part in tunnel.parts.before if isinstance(part, Live))
+        self.assertEqual(live.current.lists.lists.names[str(names)].find("a.test"), "a.test")
+        self.assertIn(f"{names}, line 2 is left out", "".join(tunnel.notices))
+        names.unlink()
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn(f"The list file {names} cannot be read", str(error.code))
+
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
+        country = Path(self.mktemp()).resolve()
+        country.write_bytes(countries({"192.0.2.0/24": "DE"}))
         for arguments in (
+            ["h", "--country-file", str(country)],
             ["h,direct://", "--exclude", "curl"],
             ["direct://", "--stack", "simple"],
             ["http://127.0.0.1:1", "--upstream-pool", "2", "--dns-mode", "fake-ip"],
