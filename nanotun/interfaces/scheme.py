@@ -145,10 +145,13 @@ class Via(NamedTuple):
     The upstream through which proxies are dialled.
 
     @ivar name: as the settings name it.
+    @ivar mayBeDirect: whether it is a group with C{direct://}, which dials them with this
+        machine's own sockets.
     """
 
     name: str
     upstream: IUpstream
+    mayBeDirect: bool = False
 
 
 class UpstreamContext(NamedTuple):

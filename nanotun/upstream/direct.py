@@ -29,7 +29,7 @@ from nanotun.interfaces import (
     UpstreamContext,
 )
 from nanotun.upstream.dial.connector import Connector
-from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress, literalAddress
 
 #: The error that the app sees, by the errno of connect(2).  EACCES and EPERM are from
 #: this machine's firewall or a "prohibit" route.
@@ -68,12 +68,16 @@ class DirectUpstream:
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
-        host, port = destination
-        if self._context.leadsIn(host):
+        context, (host, port) = self._context, destination
+        if literalAddress(host, port) is None and context.addresses is not None:
+            # The proxy of a chain, whose addresses others want to know as well.
+            addresses = context.addresses(host, port)
+        elif context.leadsIn(host):
             return fail(
                 UpstreamNetUnreachable(f"The route to {destination} leads into the tunnel again.")
             )
-        addresses = HostAddresses(self._context.reactor, host, port)
+        else:
+            addresses = HostAddresses(context.reactor, host, port)
         return self._connector.open(addresses, destination=destination)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:

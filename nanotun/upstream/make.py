@@ -1,15 +1,56 @@
 """
-From the URLs of the settings to upstreams.
+From the settings to upstreams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext
+from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext, UpstreamSettings, Via
 from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.sole import SoleUpstream
+
+
+class MadeUpstream(NamedTuple):
+    """
+    One upstream of the settings.
+
+    @ivar single: one for each of its proxies, in their order.
+    @ivar upstream: what flows are given: it chooses from L{single}.
+    """
+
+    single: list[IUpstream]
+    upstream: IUpstream
+
+
+def makeAll(
+    entries: Iterable[UpstreamSettings],
+    context: UpstreamContext,
+    together: Callable[[UpstreamSettings, list[IUpstream]], IUpstream],
+) -> dict[str, MadeUpstream]:
+    """
+    Make the upstreams of the settings, one dialled through another where they say so.
+    Opens and starts nothing.
+
+    @param entries: an upstream comes before those that are dialled through it.  Their C{via}
+        is empty or the name of an entry.
+    @param together: makes one upstream of those for an entry's proxies, each of which also
+        provides L{nanotun.interfaces.IHealthCheck}.
+    @return: by name, in the order of the entries.
+    @raise nanotun.errors.ConfigError: a file that a URL names is no good.
+    """
+    made: dict[str, MadeUpstream] = {}
+    vias: dict[str, Via] = {}
+    for entry in entries:
+        via = vias[entry.via] if entry.via else None
+        single = upstreamsFor(entry.proxy, context._replace(via=via))
+        upstream = together(entry, single)
+        made[entry.name] = MadeUpstream(single, upstream)
+        mayBeDirect = any(url.scheme.dialsDestination for url in entry.proxy)
+        vias[entry.name] = Via(entry.name, upstream, mayBeDirect)
+    return made
 
 
 def upstreamsFor(urls: Iterable[ProxyURL], context: UpstreamContext) -> list[IUpstream]:

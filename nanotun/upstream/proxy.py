@@ -196,7 +196,9 @@ class ProxyUpstream:
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""
-        return self._context.via is None and self._addresses.include(*endpoint)
+        via = self._context.via
+        # Behind another proxy, an address may be that of some other host.
+        return (via is None or via.mayBeDirect) and self._addresses.include(*endpoint)
 
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
