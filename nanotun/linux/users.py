@@ -7,6 +7,10 @@ from __future__ import annotations
 import pwd
 import re
 from collections.abc import Callable
+from functools import lru_cache
+
+#: Users whose names are remembered: more than have flows on any machine.
+NAMES_LIMIT = 1024
 
 #: As many digits as a user's number can have.
 _NUMBER = re.compile("[0-9]{1,10}")
@@ -28,6 +32,20 @@ def uidOf(text: str, byName: Callable[[str], int] = uidByName) -> int:
     @raise KeyError: there is no user of that name.
     """
     return int(text) if _NUMBER.fullmatch(text) else byName(text)
+
+
+def nameOf(uid: int) -> str:
+    """The name of a user, or else the number as text."""
+    try:
+        return _knownName(uid)
+    except (KeyError, OverflowError):
+        # Not remembered: the user may be added later.
+        return str(uid)
+
+
+@lru_cache(NAMES_LIMIT)
+def _knownName(uid: int) -> str:
+    return pwd.getpwuid(uid).pw_name
 
 
 def userEntry(text: str) -> pwd.struct_passwd:

@@ -4,13 +4,15 @@ Tests for L{nanotun.linux.users}.
 
 from __future__ import annotations
 
+import pwd
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.linux.users import uidByName, uidOf, userEntry
+from nanotun.linux.users import nameOf, uidByName, uidOf, userEntry
 
 
 class UserTests(SynchronousTestCase):
-    """Tests for L{uidOf} and L{userEntry}."""
+    """Tests for L{uidOf}, L{userEntry} and L{nameOf}."""
 
     def test_number(self) -> None:
         """A number is a user's number, whether there is such a user or not."""
@@ -36,3 +38,25 @@ class UserTests(SynchronousTestCase):
         self.assertEqual(userEntry("0").pw_name, "root")
         for text in ("4294967295", "9999999999"):
             self.assertRaises(KeyError, userEntry, text)
+
+    def test_nameOf(self) -> None:
+        """A user is called by name, and one that the machine does not know by number."""
+        self.assertEqual(nameOf(0), "root")
+        for uid in (0xFFFFFFFE, 1 << 40):
+            self.assertEqual(nameOf(uid), str(uid))
+
+    def test_nameOfNewcomer(self) -> None:
+        """A name is asked for once; that there is none is not remembered."""
+        asked: list[int] = []
+        names: dict[int, str] = {}
+
+        def entry(uid: int) -> pwd.struct_passwd:
+            asked.append(uid)
+            return pwd.struct_passwd((names[uid], "x", uid, uid, "", "/", "/bin/sh"))
+
+        self.patch(pwd, "getpwuid", entry)
+        uid = 0xFFFFFF01
+        self.assertEqual(nameOf(uid), str(uid))
+        names[uid] = "ann"
+        self.assertEqual([nameOf(uid), nameOf(uid)], ["ann", "ann"])
+        self.assertEqual(asked, [uid, uid])
