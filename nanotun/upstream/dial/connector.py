@@ -243,8 +243,8 @@ class Dial:
 
     def _askVia(self, via: Via) -> None:
         """
-        Have another upstream connect to the proxy.  It has a deadline of its own, which comes
-        no later than this one's.
+        Have another upstream connect to the proxy.  It has the same time, and what it says at
+        the end of it names the one at fault, so a dial that has just begun has no timer yet.
         """
         self._under = openThrough(via, self._addresses.endpoint, self._connector.name)
         self._under.addCallbacks(self._viaOpened, self._viaFailed)
@@ -328,9 +328,9 @@ class Dial:
     def _again(self) -> None:
         """The handshake continues on another connection to the same proxy."""
         self._to(DialEvent.AGAIN)
-        self._timer.cancel()
         self._abort()
         if self._connector.via is not None:
+            # The timer goes on: the other upstream begins anew, and this dial does not.
             self._askVia(self._connector.via)
             return
         assert self._current is not None
