@@ -172,6 +172,8 @@ class UpstreamContext(NamedTuple):
     @ivar via: through which the proxies are dialled; L{None} if by this machine's sockets.
     @ivar addresses: finds what is known of a host's addresses, common to all upstreams;
         takes the host and the port.  L{None} for nothing in common.
+    @ivar shared: what is worth making once for all upstreams that can use it, by what it is
+        made of.  L{None} for nothing in common.
     """
 
     reactor: Any
@@ -184,6 +186,7 @@ class UpstreamContext(NamedTuple):
     servers: Sequence[Endpoint] = ()
     via: Via | None = None
     addresses: Callable[[str, int], Any] | None = None
+    shared: dict[Any, Any] | None = None
 
 
 class IScheme(Interface):

@@ -46,7 +46,12 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     insecure = bool(url.option("insecure"))
     # Only the proxy sees the password, provided that its certificate is checked.
     proxy, login = str(url), loginOf(url, eager=not insecure)
-    tls = makeContext(url.option("ca"), insecure)
+    # To read the system's certificates takes tens of milliseconds.
+    shared = {} if context.shared is None else context.shared
+    key = "tls", url.option("ca"), insecure
+    if key not in shared:
+        shared[key] = makeContext(url.option("ca"), insecure)
+    tls = shared[key]
 
     def inTls(handshake: IHandshake) -> IHandshake:
         return TlsHandshake(handshake, proxy, tls, url.host)

@@ -33,6 +33,7 @@ from nanotun.interfaces import (
     NeededFiles,
     ProxyURL,
 )
+from nanotun.upstream.handshakes import tls
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import canChain, sendsNamesWith
@@ -204,6 +205,23 @@ class BuiltInTests(SynchronousTestCase):
         self.assertEqual(sending, {"socks5", "socks5h", "socks4a", "http", "https"})
         for scheme in BUILT_IN:
             self.assertEqual(sendsNamesWith(scheme, False), scheme.sendsNames, scheme)
+
+    def test_sharedTls(self) -> None:
+        """Certificates are read once for all that trust the same, unless nothing is shared."""
+        made: list[tuple[str, bool]] = []
+
+        def note(ca: str, insecure: bool) -> Any:
+            made.append((ca, insecure))
+            return object()
+
+        self.patch(tls, "makeContext", note)
+        urls = [parseProxyURL(f"https://{text}") for text in ("a", "b", "{user}@b", "b?insecure=1")]
+        context = unmarkedContext(FakeReactor())
+        shares: tuple[dict[Any, Any] | None, ...] = ({}, None)
+        for shared in shares:
+            for url in urls:
+                url.scheme.make(url, context._replace(shared=shared))
+        self.assertEqual(made, [("", False), ("", True)] + [("", False)] * 3 + [("", True)])
 
     def test_chains(self) -> None:
         """Every proxy can be dialled through another upstream; there is none with direct://."""
