@@ -12,15 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
+from nanotun.errors import ConfigError, ProxyError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.member import Member
 
-#: Programs of one upstream.  More than talk at a time; each may keep connections.
+#: Programs of one upstream.  More than talk at a time; each may keep connections ready.
 PROGRAMS_LIMIT = 64
 
 #: Connections that are kept ready for one program.
@@ -45,8 +46,14 @@ class ProgramUpstream:
     def __init__(self, group: GroupUpstream, values: Values, make: Make) -> None:
         self.services = MultiService()
         self._group = group
-        made = make(values, self.services)
-        self._own = dict(zip(group.members.all, made, strict=True))
+        self._flaw = ""
+        made: Sequence[IUpstream] = []
+        try:
+            made = make(values, self.services)
+        except ConfigError as error:
+            # Made long after the settings were checked: a file may have gone since.
+            self._flaw = str(error)
+        self._own = dict(zip(group.members.all, made, strict=not self._flaw))
 
     @property
     def sharesLegs(self) -> bool:
@@ -65,14 +72,20 @@ class ProgramUpstream:
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
+        if self._flaw:
+            return fail(ProxyError(self._flaw))
         return self._group.connect(destination, self._ownOf)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
+        if self._flaw:
+            return fail(ProxyError(self._flaw))
         return self._group.associate(family, self._ownOf)
 
     def associateNamed(self, family: int) -> Deferred[DatagramLeg]:
         """See L{INamedDatagrams.associateNamed}."""
+        if self._flaw:
+            return fail(ProxyError(self._flaw))
         return self._group.associateNamed(family, self._ownOf)
 
     def dials(self, endpoint: Endpoint) -> bool:
@@ -118,7 +131,10 @@ class PerProgram(MultiService):
         return True
 
     def upstreamOf(self, values: Values) -> ProgramUpstream:
-        """The upstream of the program with these values; open flows of others go on."""
+        """
+        The upstream of the program with these values.  Never raises.  The one that makes way
+        for it works on, but keeps no connections ready any more.
+        """
         found = self._programs.get(values)
         if found is not None:
             self._programs.move_to_end(values)

@@ -15,7 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ProxyError
-from nanotun.upstream.dial.resolver import DOUBTED_AGE, MAX_AGE, HostAddresses, SocketAddress
+from nanotun.upstream.dial.resolver import (
+    DOUBTED_AGE,
+    MAX_AGE,
+    AddressBook,
+    HostAddresses,
+    SocketAddress,
+)
 
 FOUR = SocketAddress(socket.AF_INET, ("192.0.2.1", 1080))
 SIX = SocketAddress(socket.AF_INET6, ("2001:db8::1", 1080, 0, 0))
@@ -172,3 +178,19 @@ class HostAddressesTests(SynchronousTestCase):
         self.failureResultOf(first, CancelledError)
         self.answer()
         self.successResultOf(second)
+
+
+class AddressBookTests(SynchronousTestCase):
+    """
+    Tests for L{AddressBook}.
+    """
+
+    def test_of(self) -> None:
+        """
+        All who dial a host have the same addresses, and another port is another matter.
+        """
+        book = AddressBook(ResolvingClock())
+        found = book.of("proxy.example", 1080)
+        self.assertIs(book.of("proxy.example", 1080), found)
+        self.assertIsNot(book.of("proxy.example", 1081), found)
+        self.assertEqual(found.endpoint, ("proxy.example", 1080))

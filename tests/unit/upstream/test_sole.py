@@ -11,10 +11,11 @@ from zope.interface.verify import verifyClass
 from nanotun.errors import AuthenticationError, DestinationSilent, ProxyError, UpstreamRefused
 from nanotun.interfaces import IUpstream
 from nanotun.log.trouble import TroubleLog
+from nanotun.testing import FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.group.breaker import FAULTS, SUCCESSES
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import CHECK_TIMEOUT, FRESH
-from nanotun.upstream.group.member import SILENCE
+from nanotun.upstream.group.member import SILENCE, Member
 from nanotun.upstream.group.sole import SoleUpstream
 from nanotun.upstream.group.tries import DOUBT_TIME
 from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, TIMEOUT, GroupCase, fault
@@ -50,6 +51,27 @@ class SoleTests(GroupCase):
     def test_described(self) -> None:
         """It looks like the upstream itself: no policy, and no other name."""
         self.assertEqual((self.group.describe(), self.group.policyName), ("a", None))
+
+    def test_own(self) -> None:
+        """Another upstream may be asked in its name, and the outcome is about it."""
+        own = NamedFakeUpstream("own")
+        asked = []
+
+        def ownOf(member: Member) -> FakeUpstream:
+            asked.append(member)
+            return own
+
+        dial = self.group.connect(DESTINATION, ownOf)
+        legs = self.group.associate(4, ownOf), self.group.associateNamed(6, ownOf)
+        self.assertEqual(asked, [self.member(0)] * 3)
+        self.assertEqual((own.asked, own.families, own.namedFamilies), ([DESTINATION], [4], [6]))
+        own.fail(fault())
+        self.failureResultOf(dial, ProxyError)
+        self.assertEqual(self.health(), ("down", DOWN))
+        for leg in legs:
+            own.answerDatagrams()
+            self.tookDatagrams(leg)
+        self.assertEqual((self.asked(), self.fakes[0].families), ([0], []))
 
     def test_firstCheck(self) -> None:
         """If the first check fails, the proxy is down at once, with one error line."""
