@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -25,10 +26,19 @@ from nanotun.interfaces import Connection, IHandshake, PlainHttp, UpstreamContex
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.resolver import HostAddresses
+from nanotun.upstream.make import makeAll
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.garbage import garbageOf
-from tests.unit.upstream.upstream_cases import DESTINATION, REPLY, FakeReactor, unmarkedContext
+from tests.unit.upstream.test_make import entryOf
+from tests.unit.upstream.test_schemes import GRANTED, OPEN
+from tests.unit.upstream.upstream_cases import (
+    DESTINATION,
+    REPLY,
+    FakeReactor,
+    ReactorCase,
+    unmarkedContext,
+)
 
 TIMEOUT = 5.0
 PROXY = LiteralEndpoint("second.example", 1080)
@@ -394,3 +404,32 @@ class DatagramTests(ChainCase):
         self.assertFalse(upstream.dials(Endpoint("192.0.2.7", 1080)))
         mixed = self.makeUpstream("socks5://192.0.2.7:1080", via=Via("one", self.via, True))
         self.assertTrue(mixed.dials(Endpoint("192.0.2.7", 1080)))
+
+
+class RealChainTests(ReactorCase):
+    """Chains on real sockets."""
+
+    async def test_three(self) -> None:
+        """Three proxies of three kinds, one through the other: each is told of the next only."""
+        port = self.listen(GRANTED, OPEN, b"\5\0", REPLY + b"220 hello")
+        made = makeAll(
+            [
+                entryOf("one", f"socks4a://127.0.0.1:{port}"),
+                entryOf("two", "http://second.example", via="one"),
+                entryOf("three", "socks5://third.example", via="two"),
+            ],
+            unmarkedContext(self.reactor),
+            lambda entry, single: single[0],
+        )
+        connection = await made["three"].upstream.connect(DESTINATION)
+        self.assertEqual(connection.leftover, b"220 hello")
+        self.assertFalse(os.get_blocking(connection.fd))
+        self.assertClean()
+        os.close(connection.fd)
+        await self.ended()
+        (script,) = self.scripts
+        first, rest = script.heard.split(b"second.example\0", 1)
+        self.assertTrue(first.startswith(b"\4\1\0\x50"))
+        second, third = rest.split(b"\r\n\r\n", 1)
+        self.assertTrue(second.startswith(b"CONNECT third.example:1080 HTTP/1.1\r\n"))
+        self.assertEqual(third, b"\5\1\0" + b"\5\1\0\1\xc0\0\2\1\1\xbb")
