@@ -4,13 +4,20 @@ From the settings to upstreams.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext, UpstreamSettings, Via
+from nanotun.linux.users import nameOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.sole import SoleUpstream
+from nanotun.upstream.url import expanded
+
+#: C{process} in the user names for what nanotun sends itself, and C{source} for whatever
+#: this machine does.
+OWN_PROCESS, LOCAL = "nanotun", "local"
 
 
 class MadeUpstream(NamedTuple):
@@ -31,8 +38,8 @@ def makeAll(
     together: Callable[[UpstreamSettings, list[IUpstream]], IUpstream],
 ) -> dict[str, MadeUpstream]:
     """
-    Make the upstreams of the settings, one dialled through another where they say so.
-    Opens and starts nothing.
+    Make the upstreams of the settings, one dialled through another where they say so, with
+    the log-ins for what nanotun sends itself.  Opens and starts nothing.
 
     @param entries: an upstream comes before those that are dialled through it.  Their C{via}
         is empty or the name of an entry.
@@ -43,14 +50,25 @@ def makeAll(
     """
     made: dict[str, MadeUpstream] = {}
     vias: dict[str, Via] = {}
+    own = ownValues()
     for entry in entries:
         via = vias[entry.via] if entry.via else None
-        single = upstreamsFor(entry.proxy, context._replace(via=via))
+        urls = [expanded(url, own) for url in entry.proxy]
+        single = upstreamsFor(urls, context._replace(via=via))
         upstream = together(entry, single)
         made[entry.name] = MadeUpstream(single, upstream)
         mayBeDirect = any(url.scheme.dialsDestination for url in entry.proxy)
         vias[entry.name] = Via(entry.name, upstream, mayBeDirect)
     return made
+
+
+def ownValues() -> dict[str, str]:
+    """
+    The values of L{nanotun.upstream.url.FIELDS} for what nanotun sends itself: checks,
+    connections in stock, queries of the relay.
+    """
+    uid = os.geteuid()
+    return {"user": nameOf(uid), "uid": str(uid), "process": OWN_PROCESS, "source": LOCAL}
 
 
 def upstreamsFor(urls: Iterable[ProxyURL], context: UpstreamContext) -> list[IUpstream]:

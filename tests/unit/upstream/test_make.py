@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -67,6 +68,19 @@ class MakeAllTests(SynchronousTestCase):
         made["two"].single[0].connect(Endpoint("192.0.2.1", 443))
         self.assertEqual(self.together["one"].asked, [LiteralEndpoint("second.example", 80)])
         self.assertEqual(self.reactor.lookups, [])
+
+    def test_ownLogIn(self) -> None:
+        """nanotun itself logs in by a name of its own, and the template is shown."""
+        via = entryOf("one", "socks5://h:1")
+        made = self.make(
+            via, entryOf("two", "socks4://{process}.{source}.{uid}@192.0.2.2", via="one")
+        )
+        (two,) = made["two"].single
+        self.assertEqual(two.describe(), "socks4://{process}.{source}.{uid}@192.0.2.2:1080")
+        two.connect(Endpoint("192.0.2.1", 443))
+        with self.together["one"].answer() as far:
+            name = f"nanotun.local.{os.geteuid()}\0".encode()
+            self.assertEqual(far.recv(100), b"\4\1\1\xbb\xc0\0\2\1" + name)
 
     def test_order(self) -> None:
         """An upstream that was not made yet is an error, and not a way past the chain."""
