@@ -71,8 +71,8 @@ Where all connections go: SCHEME://[user:password@]host[:port], where the scheme
 port, is {", ".join(f"{each.name} ({each.defaultPort})" for each in PROXIES[:-1])} or
 {PROXIES[-1].name} ({PROXIES[-1].defaultPort}); or direct:// to let them out as they are,
 or reject:// to have none.  An IPv6 address is written in brackets, and @ : / ? or # in a
-password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socket.
-Rules know it as the upstream proxy.
+password as %40, %3A, %2F, %3F or %23.  socks5:///run/proxy.sock is a unix socket.  Rules know
+all this as the upstream proxy.
 {optionLines(PROXIES)}
 """,
         example="socks5://127.0.0.1:1080",
@@ -131,7 +131,8 @@ dashes.
     abroad: [socks5://a.example, http://b.example]
     deep: {proxy: https://c.example, via: office, passwordFile: /etc/deep}
 via names the upstream through which its proxies are dialled, and policy chooses between
-several, as proxyPolicy does.
+several, as proxyPolicy does.  In a user name, {user}, {uid}, {process} and {source}
+stand for the flow's own: each program then has connections of its own.
 """,
         live=True,
         rights=True,

@@ -14,6 +14,7 @@ from nanotun.config import values
 from nanotun.errors import ConfigError, EntryError
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.scheme import canChain, sendsNamesWith
+from nanotun.upstream.url import fieldsOf
 
 if TYPE_CHECKING:
     from nanotun.config.keys import Settings
@@ -312,6 +313,21 @@ def firstHops(settings: Settings) -> tuple[ProxyURL, ...]:
 def _mayBeDirect(entry: UpstreamSettings) -> bool:
     """Whether some of what leaves by an upstream goes to its destination by itself."""
     return any(url.scheme.dialsDestination for url in entry.proxy)
+
+
+def withFields(settings: Settings) -> dict[str, frozenset[str]]:
+    """
+    The upstreams with fields in a user name, which are filled for each program.
+
+    @return: the fields by the upstream's name: its own, and those of what it is dialled
+        through.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for each in inDialOrder(upstreamsOf(settings)):
+        fields = found.get(each.via, frozenset()).union(*map(fieldsOf, each.proxy))
+        if fields:
+            found[each.name] = fields
+    return found
 
 
 def whyNoDatagrams(settings: Settings, name: str) -> str:

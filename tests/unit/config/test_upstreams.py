@@ -15,6 +15,7 @@ from nanotun.config.upstreams import (
     upstreamsOf,
     wayOf,
     whyNoDatagrams,
+    withFields,
 )
 from nanotun.errors import ConfigError, WrongOption
 from nanotun.upstream.schemes.table import parseProxyURL
@@ -299,6 +300,15 @@ class ChainTests(SynchronousTestCase):
         text = "proxyVia: a\nupstreams: {a: {proxy: a, via: b}, b: b, c: {proxy: c, via: a}}"
         order = [each.name for each in inDialOrder(upstreamsOf(settingsFrom(text)))]
         self.assertEqual(order, ["b", "a", "proxy", "c"])
+
+    def test_fields(self) -> None:
+        """An upstream has the fields of all its proxies, and of what it is dialled through."""
+        settings = settingsFrom(
+            "upstreams:\n  a: {proxy: h, via: tor}\n  b: {proxy: '{source}@h', via: a}\n"
+            "  tor: ['{user}-{process}@g', '{user}@f', e]\n  none: d"
+        )
+        own = {"user", "process"}
+        self.assertEqual(withFields(settings), {"tor": own, "a": own, "b": {*own, "source"}})
 
     def test_datagrams(self) -> None:
         """UDP passes neither a chain nor proxies that carry none."""
