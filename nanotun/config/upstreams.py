@@ -14,7 +14,7 @@ from nanotun.config import values
 from nanotun.errors import ConfigError, EntryError
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.scheme import canChain, sendsNamesWith
-from nanotun.upstream.url import fieldsOf
+from nanotun.upstream.url import fieldsOf, whyUnfilled
 
 if TYPE_CHECKING:
     from nanotun.config.keys import Settings
@@ -192,8 +192,8 @@ def checkUpstreams(settings: Settings) -> None:
     """
     Check what no entry shows by itself.
 
-    @raise EntryError: an upstream cannot be dialled through what it names, or there are too
-        many.
+    @raise EntryError: an upstream cannot be dialled through what it names, nothing fills a
+        field of a user name, or there are too many.
     """
     entries = upstreamsOf(settings)
     total = sum(len(each.proxy) for each in entries.values())
@@ -210,6 +210,12 @@ def checkUpstreams(settings: Settings) -> None:
             raise EntryError(wrong, key="proxyVia")
         if wrong:
             raise EntryError(wrong, name, "via", key="upstreams")
+    # A script may fill any field.
+    for each in () if getattr(settings, "script", "") else entries.values():
+        for unfilled in filter(None, map(whyUnfilled, each.proxy)):
+            if each.name == PROXY:
+                raise EntryError(unfilled, key="proxy")
+            raise EntryError(unfilled, each.name, key="upstreams")
 
 
 def _wrongVia(

@@ -310,6 +310,39 @@ class ChainTests(SynchronousTestCase):
         own = {"user", "process"}
         self.assertEqual(withFields(settings), {"tor": own, "a": own, "b": {*own, "source"}})
 
+    def test_unfilled(self) -> None:
+        """A field that nothing fills is an error with the line of its upstream."""
+        for text, expected in (
+            (
+                "upstreams:\n  a: h\n  tor: [g, '{user}-{session}:x@h']",
+                "line 4: upstreams.tor has {session} in the user name, which only a script can "
+                "fill; set script, or write {user}, {uid}, {process} or {source}.",
+            ),
+            (
+                "upstreams: {tor: '{usr}:x@h'}",
+                "line 2: upstreams.tor must have {user}, {uid}, {process} or {source} in the user "
+                "name, not {usr} (did you mean {user}?); a brace that is meant is written %7B.",
+            ),
+            (
+                "upstreams: {tor: '{Process}:x@h'}",
+                "line 2: upstreams.tor must have {user}, {uid}, {process} or {source} in the user "
+                "name, not {Process} (did you mean {process}?); a brace that is meant is written "
+                "%7B.",
+            ),
+            (
+                "upstreams: {tor: 'u:x@h/{user}'}",
+                "line 2: upstreams.tor must have {user} in the user name only.",
+            ),
+        ):
+            error = self.assertRaises(ConfigError, settingsFrom, text)
+            self.assertEqual(str(error), f"n.yaml, {expected}", text)
+        error = self.assertRaises(ConfigError, settingsFrom, "", proxy="{session}:x@h")
+        self.assertEqual(
+            str(error),
+            "--proxy has {session} in the user name, which only a script can fill; set script, or "
+            "write {user}, {uid}, {process} or {source}.",
+        )
+
     def test_datagrams(self) -> None:
         """UDP passes neither a chain nor proxies that carry none."""
         settings = settingsFrom(
