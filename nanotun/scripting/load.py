@@ -309,9 +309,16 @@ def described(error: BaseException, path: str, files: Collection[str]) -> str:
     """An exception with the script's line that it is from, C{line 7: KeyError: 'x'}."""
     file, line = placeOf(error.__traceback__, files)
     where = f"line {line}" if file == path else f"{file}, line {line}"
-    text = " ".join(str(error).split())[:TEXT_LIMIT].rstrip(".")
-    what = type(error).__name__ + (f": {text}" if text else "")
-    return f"{where}: {what}" if line else what
+    return f"{where}: {textOf(error)}" if line else textOf(error)
+
+
+def textOf(error: BaseException) -> str:
+    """An exception in one line, such as C{KeyError: 'x'}."""
+    try:
+        text = " ".join(str(error).split())[:TEXT_LIMIT].rstrip(".")
+    except Exception:
+        text = ""
+    return type(error).__name__ + (f": {text}" if text else "")
 
 
 def placeOf(traceback: TracebackType | None, files: Collection[str]) -> tuple[str, int]:

@@ -73,6 +73,6 @@ class FakeScript:
         self._replies.pop(0).callback(reply)
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many answers and replies are awaited."""
         return len(self._answers) + len(self._replies)

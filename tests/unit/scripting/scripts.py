@@ -8,10 +8,20 @@ import os
 import sys
 from collections.abc import Collection
 from textwrap import dedent
+from typing import cast
 
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.scripting.load import Guard, Loaded, ScriptFinder, loadScript
+from nanotun.scripting.script import Script, ScriptOptions
+
+#: What the upstreams of the tests are called, with the fields of their user names.
+NAMES = {
+    **dict.fromkeys(("proxy", "office", "direct", "reject", "drop"), frozenset[str]()),
+    "tor": frozenset(("session",)),
+}
 
 
 class Folder:
@@ -64,10 +74,22 @@ class ScriptCase(SynchronousTestCase):
     A test with scripts in a folder.
 
     @ivar folder: where they are.
+    @ivar clock: theirs.
+    @ivar logged: the lines that they have caused, with C{...} for the folder.
     """
 
     def setUp(self) -> None:
         self.folder = Folder(self.mktemp())
+        self.clock = Clock()
+        self.logged: list[str] = []
+
+        observer = cast("ILogObserver", self._observe)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def _observe(self, event: LogEvent) -> None:
+        if event["log_namespace"].startswith("nanotun.scripting"):
+            self.logged.append(formatEvent(event).replace(self.folder.path, "..."))
 
     def load(self, text: str, trusted: Collection[int] = ()) -> Loaded:
         """Write the script and import it; it is unloaded after the test."""
@@ -75,6 +97,12 @@ class ScriptCase(SynchronousTestCase):
         loaded = loadScript(path, self.folder.guard(trusted))
         self.addCleanup(loaded.unload)
         return loaded
+
+    def script(self, text: str, onError: str = "reject", timeout: float = 5.0) -> Script:
+        """Write the script and make one of it; it is stopped after the test."""
+        script = Script(self.load(text), ScriptOptions(timeout, onError, NAMES), self.clock)
+        self.addCleanup(script.stop)
+        return script
 
     def assertNothingLeft(self) -> None:
         """Nothing that a script has imported is left, and nobody who looks for it."""

@@ -1,0 +1,325 @@
+"""
+The user's script, as the judge, the router and the relay see it.
+
+Rules
+ - Whatever the script does, the caller gets an answer: the script's own, or that of
+   C{scriptError}.
+ - An answer that takes longer than C{scriptTimeout} is not waited for: the caller gets the
+   fallback, and the work is cancelled.  It counts as running until it has really ended.
+ - Nothing of the script is called before L{Script.start}, but by L{Script.decide} for an
+   explanation; and nothing after L{Script.stop}, but for answers that are awaited already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import iscoroutine
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.errors import ConfigError
+from nanotun.flow import ScriptAnswer, ScriptReply
+from nanotun.interfaces import IPart, IScript
+from nanotun.script import End, Flow, Query
+from nanotun.scripting.answers import readAnswer, readReply
+from nanotun.scripting.awaited import Awaited
+from nanotun.scripting.calls import lineOf, mentions, timed
+from nanotun.scripting.failures import Failures
+from nanotun.scripting.load import Loaded, described
+from nanotun.scripting.slow import SlowCalls
+
+T = TypeVar("T", ScriptAnswer, ScriptReply)
+
+#: Coroutines that may run at a time, out of the 4,096 flows that the engine lets wait.
+RUNNING_LIMIT = 1000
+
+#: The functions of a script; it has to have one of the first three.
+FUNCTIONS = ("flow", "ended", "query", "start", "stop")
+
+
+class ScriptOptions(NamedTuple):
+    """
+    What the settings say of the script.
+
+    @ivar timeout: seconds that an answer may take.
+    @ivar onError: C{"reject"} or C{"rules"}.
+    @ivar names: what it may answer about a flow; see L{readAnswer}.
+    """
+
+    timeout: float
+    onError: str
+    names: Mapping[str, frozenset[str]]
+
+
+class _Asked(NamedTuple, Generic[T]):
+    """
+    One of the functions that are asked.
+
+    @ivar function: L{None} if the script has none.
+    @ivar read: reads what it returned.
+    @ivar instead: the answer if it failed; takes what failed, for a sentence.
+    @ivar stopped: the answer once the script is stopped.
+    """
+
+    name: str
+    function: Any
+    read: Callable[[object], T]
+    instead: Callable[[str], T]
+    stopped: T
+
+
+@implementer(IScript, IPart)
+class Script:
+    """
+    See the module.
+
+    @ivar needsProcess: see L{IScript}, as are C{decides}, C{followsFlows}, C{answersQueries}.
+    @ivar asked: how many answers it was asked for.
+    @ivar running: how many coroutines run, or wait.
+    """
+
+    name = "the script"
+
+    def __init__(self, loaded: Loaded, options: ScriptOptions, clock: IReactorTime) -> None:
+        """
+        @raise ConfigError: it has none of the functions, or one that cannot be called.
+        """
+        self.path = path = loaded.path
+        self.asked = self.running = 0
+        self._loaded = loaded
+        self._options = options
+        self._clock = clock
+        self._stopped = False
+        # Who answers once this is stopped: another version, or the rules, or nobody.
+        self._heir: IScript | None = None
+        self._left = False
+        self._files = files = loaded.finder.files
+        self._failures = Failures(path, files, clock)
+        self._slow = SlowCalls(files, self._failures.slow)
+        self._functions = found = {name: vars(loaded.module).get(name) for name in FUNCTIONS}
+        for name, function in found.items():
+            if function is not None and not callable(function):
+                raise ConfigError(f"The script {path} has a {name} that is no function.")
+        self.decides = found["flow"] is not None
+        self.followsFlows = found["ended"] is not None
+        self.answersQueries = found["query"] is not None
+        if not (self.decides or self.followsFlows or self.answersQueries):
+            raise ConfigError(
+                f"The script {path} does nothing: it has no function flow, ended or query."
+            )
+        needs = vars(loaded.module).get("needsProcess")
+        if needs is None:
+            needs = any(mentions(each, "process") for each in loaded.finder.code)
+        self.needsProcess = bool(needs)
+        refusal = ScriptAnswer("reject", "nanotun stops")
+        self._flow = _Asked("flow", found["flow"], self._readAnswer, self._noAnswer, refusal)
+        nothing = ScriptReply(refused=True)
+        self._query = _Asked("query", found["query"], readReply, self._noReply, nothing)
+
+    def configure(self, options: ScriptOptions) -> None:
+        """Follow other settings from now on."""
+        self._options = options
+
+    def isCurrent(self) -> bool:
+        """Whether its files are as they were when they were read."""
+        return self._loaded.finder.isCurrent()
+
+    def start(self) -> None:
+        """
+        See L{IPart.start}.
+
+        @raise ConfigError: C{start} of the script raised.
+        """
+        start = self._functions["start"]
+        if start is None:
+            return
+        try:
+            result = start()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            what = described(error, self.path, self._files)
+            raise ConfigError(f"The script {self.path} failed in start: {what}.") from None
+        self._follow("start", result)
+
+    def stop(self) -> Deferred[None] | None:
+        """See L{IPart.stop}.  Answers that are awaited may still come."""
+        self._stopped = True
+        done = self._tell("stop")
+        self._slow.stop()
+        self._failures.stop()
+        self.unload()
+        return done
+
+    def leaveTo(self, heir: IScript | None) -> None:
+        """
+        Stop, because another version has taken over.  Whoever still asks this one, for a flow
+        that has been waiting for something else, gets the answer of the other one.
+
+        @param heir: L{None} if there is no script any more, and the rules decide.
+        """
+        self._heir, self._left = heir, heir is None
+        self.stop()
+
+    def unload(self) -> None:
+        """Take no part in imports any more; all there is to do if it was never started."""
+        self._loaded.unload()
+
+    def report(self) -> dict[str, Any]:
+        """For C{nanotun status}."""
+        failures = self._failures
+        return {
+            "path": self.path,
+            "asked": self.asked,
+            "failed": failures.failed,
+            "late": failures.late,
+            "blocked": failures.blocked,
+            "waiting": self.running,
+            "needsProcess": self.needsProcess,
+        }
+
+    def decide(self, flow: Flow) -> ScriptAnswer | Deferred[ScriptAnswer]:
+        """See L{IScript.decide}."""
+        if self._heir is not None:
+            return self._heir.decide(flow)
+        return self._ask(self._flow, flow)
+
+    def query(self, query: Query) -> ScriptReply | Deferred[ScriptReply]:
+        """See L{IScript.query}."""
+        if self._heir is not None:
+            return self._heir.query(query)
+        return self._ask(self._query, query)
+
+    def ended(self, flow: Flow, end: End) -> None:
+        """See L{IScript.ended}."""
+        if not self._stopped:
+            self._tell("ended", flow, end)
+
+    def _tell(self, name: str, *about: object) -> Deferred[None] | None:
+        """Call a function whose result is of no interest."""
+        function = self._functions[name]
+        if function is None:
+            return None
+        since = self._slow.enter(name)
+        try:
+            result = function(*about)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failures.raised(name, function, error)
+            return None
+        finally:
+            self._slow.leave(since)
+        return self._follow(name, result)
+
+    def _follow(self, name: str, result: Any) -> Deferred[None] | None:
+        """Run the coroutine that a function returned, if it did, and log it if that fails."""
+        if not _isWork(result):
+            return None
+        if self.running >= RUNNING_LIMIT:
+            _drop(result)
+            self._failures.tooMany(name, RUNNING_LIMIT)
+            return None
+        self.running += 1
+
+        def finish(result: object) -> None:
+            self.running -= 1
+            if isinstance(result, Failure):
+                assert result.value is not None
+                self._failures.raised(name, self._functions[name], result.value)
+
+        return self._run(name, result).addBoth(finish)
+
+    def _readAnswer(self, result: object) -> ScriptAnswer:
+        return readAnswer(result, self._options.names, f"the script {self.path} says so")
+
+    def _noAnswer(self, what: str) -> ScriptAnswer:
+        reason = f"the script {self.path} {what}"
+        if self._options.onError == "rules":
+            return ScriptAnswer("", reason)
+        return ScriptAnswer("reject", f"{reason}, and scriptError is reject")
+
+    def _noReply(self, what: str) -> ScriptReply:
+        return ScriptReply(refused=self._options.onError == "reject")
+
+    def _ask(self, asked: _Asked[T], about: object) -> T | Deferred[T]:
+        if self._stopped and not self._left:
+            return asked.stopped
+        if asked.function is None or self._left:
+            return asked.read(None)
+        self.asked += 1
+        since = self._slow.enter(asked.name)
+        try:
+            result = asked.function(about)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self._failed(asked, error)
+        finally:
+            self._slow.leave(since)
+        return self._await(asked, result) if _isWork(result) else self._read(asked, result)
+
+    def _read(self, asked: _Asked[T], result: object) -> T:
+        try:
+            return asked.read(result)
+        except Exception as error:
+            return self._failed(asked, error)
+
+    def _failed(self, asked: _Asked[T], error: BaseException) -> T:
+        onError = self._options.onError
+        return asked.instead(self._failures.raised(asked.name, asked.function, error, onError))
+
+    def _await(self, asked: _Asked[T], result: Any) -> T | Deferred[T]:
+        if self.running >= RUNNING_LIMIT:
+            _drop(result)
+            what = self._failures.tooMany(asked.name, RUNNING_LIMIT, self._options.onError)
+            return asked.instead(what)
+        self.running += 1
+        work = self._run(asked.name, result)
+        waiting: Awaited[T] = Awaited(work)
+
+        def finish(outcome: object) -> None:
+            self.running -= 1
+            if waiting.given:
+                return
+            if isinstance(outcome, Failure):
+                assert outcome.value is not None
+                waiting.give(self._failed(asked, outcome.value))
+            else:
+                waiting.give(self._read(asked, outcome))
+
+        def late() -> None:
+            timeout, onError = self._options.timeout, self._options.onError
+            place = lineOf(result, self._files)
+            what = self._failures.tookTooLong(asked.name, timeout, place, onError)
+            waiting.give(asked.instead(what))
+            work.cancel()
+
+        work.addBoth(finish)
+        if waiting.given:
+            assert waiting.value is not None
+            return waiting.value
+        return waiting.wait(self._clock, self._options.timeout, late)
+
+    def _run(self, name: str, result: Any) -> Deferred[Any]:
+        if isinstance(result, Deferred):
+            return result
+        return Deferred.fromCoroutine(timed(result, self._slow, name))
+
+
+def _isWork(result: object) -> bool:
+    """Whether a function has returned something that has to be waited for."""
+    return iscoroutine(result) or isinstance(result, Deferred)
+
+
+def _drop(result: Any) -> None:
+    """Give up what a function has returned."""
+    if isinstance(result, Deferred):
+        result.addErrback(lambda reason: None)
+        result.cancel()
+    else:
+        result.close()

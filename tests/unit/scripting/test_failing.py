@@ -1,0 +1,450 @@
+"""Tests of L{nanotun.scripting.script}: what fails, waits, or takes too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from nanotun.flow import ScriptAnswer, ScriptReply
+from nanotun.log.trouble import REPORT_INTERVAL
+from nanotun.script import End, Flow, Query
+from nanotun.scripting.failures import CAUSE_LIMIT
+from nanotun.scripting.script import RUNNING_LIMIT, Script
+from nanotun.scripting.slow import BLOCKED
+from tests.unit.scripting.scripts import ScriptCase
+
+REFUSED = "; what it is asked about is refused meanwhile (scriptError)."
+
+
+class FailureTests(ScriptCase):
+    """What a script does wrong."""
+
+    def failing(self, text: str, onError: str = "reject") -> ScriptAnswer:
+        """The answer of a script that fails."""
+        answer = self.script(text, onError).decide(Flow("example.org"))
+        assert isinstance(answer, ScriptAnswer)
+        return answer
+
+    def sentence(self, text: str) -> str:
+        """The one line about a script that fails, without what is the same in all of them."""
+        self.logged.clear()
+        self.assertEqual(self.failing(text).to, "reject")
+        (line,) = self.logged
+        begin = "The script .../flows.py "
+        self.assertTrue(line.startswith(begin) and line.endswith(REFUSED), line)
+        return line.removeprefix(begin).removesuffix(REFUSED)
+
+    def test_reject(self) -> None:
+        """By default, what a script fails at is refused, and the reason says why."""
+        answer = self.failing("\ndef flow(flow):\n    return {}['x']\n")
+        path = self.folder.place("flows.py")
+        self.assertEqual(
+            answer,
+            ScriptAnswer(
+                "reject",
+                f"the script {path} failed at line 3, in flow, and scriptError is reject",
+            ),
+        )
+        expected = f"The script .../flows.py failed at line 3, in flow (KeyError: 'x'){REFUSED}"
+        self.assertEqual(self.logged, [expected])
+
+    def test_rules(self) -> None:
+        """With scriptError: rules, the rules decide, and the reason is there for explain."""
+        answer = self.failing("\ndef flow(flow):\n    return {}['x']\n", "rules")
+        path = self.folder.place("flows.py")
+        self.assertEqual(answer, ScriptAnswer("", f"the script {path} failed at line 3, in flow"))
+        self.assertEqual(
+            self.logged,
+            [
+                "The script .../flows.py failed at line 3, in flow (KeyError: 'x'); the rules "
+                "decide meanwhile (scriptError)."
+            ],
+        )
+
+    def test_query(self) -> None:
+        """A query that a script fails at is refused, or goes on."""
+        for onError, refused in (("reject", True), ("rules", False)):
+            script = self.script("def query(query): return 7\n", onError)
+            self.assertEqual(script.query(Query("a.example")), ScriptReply(refused=refused))
+        self.assertIn("failed at line 1, in query (it answered 7; it may", self.logged[0])
+
+    def test_sentences(self) -> None:
+        """Each way to fail is one sentence with the line of the script."""
+        self.folder.write("helper.py", "\n\ndef help(): return 1 / 0\n")
+        for text, sentence in (
+            (
+                "def flow(flow):\n    raise SystemExit(3)\n",
+                "failed at line 2, in flow (SystemExit: 3)",
+            ),
+            (
+                "def flow(flow):\n    raise GeneratorExit()\n",
+                "failed at line 2, in flow (GeneratorExit)",
+            ),
+            (
+                "import helper\ndef flow(flow):\n    helper.help()\n",
+                "failed at line 3 of .../helper.py, in flow (ZeroDivisionError: division by zero)",
+            ),
+            (
+                "import json\ndef flow(flow):\n    json.loads('x')\n",
+                "failed at line 3, in flow (JSONDecodeError: Expecting value: line 1 column 1 "
+                "(char 0))",
+            ),
+            (
+                "def flow(): pass\n",
+                "failed at line 1, in flow (TypeError: flow() takes 0 positional arguments but 1 "
+                "was given)",
+            ),
+            (
+                "x = 1\nflow = lambda flow: 'ofice'\n",
+                "failed at line 2, in flow (it answered 'ofice'; did you mean office?)",
+            ),
+            (
+                "async def flow(flow):\n    return 7\n",
+                "failed at line 1, in flow (it answered 7; there are None, proxy, office, direct, "
+                "reject, drop, tor)",
+            ),
+            (
+                "class Flow:\n    def __call__(self, flow): return 7\nflow = Flow()\n",
+                "failed in flow (it answered 7; there are None, proxy, office, direct, reject, "
+                "drop, tor)",
+            ),
+            (
+                "import asyncio\nasync def flow(flow):\n    await asyncio.sleep(1)\n",
+                "failed at line 3, in flow (RuntimeError: no running event loop: asyncio's "
+                "awaitables do not run on nanotun's reactor)",
+            ),
+            (
+                "def flow(flow):\n    raise ValueError('a\\n  b' * 200)\n",
+                f"failed at line 2, in flow (ValueError: {('a b' * 200)[:200]})",
+            ),
+        ):
+            self.assertEqual(self.sentence(text), sentence)
+
+    def test_awaitable(self) -> None:
+        """An awaitable of asyncio's is an error in the script, at the line that awaits it."""
+        text = """
+            import asyncio
+            loop = asyncio.new_event_loop()
+            future = loop.create_future()
+            loop.close()
+            async def flow(flow):
+                x = 1
+                await future
+            """
+        self.assertEqual(
+            self.sentence(text),
+            "failed at line 8, in flow (TypeError: it awaits Future, which is no Deferred: "
+            "asyncio's awaitables do not run on nanotun's reactor)",
+        )
+
+    def test_unreadable(self) -> None:
+        """Not even what has no text and no length makes nanotun fail."""
+        text = """
+            class Odd(list):
+                def __repr__(self): raise ValueError("odd")
+                def __len__(self): raise ValueError("odd")
+            class OddError(Exception):
+                def __str__(self): raise ValueError("odd")
+            def flow(flow):
+                if flow.port == 1:
+                    raise OddError()
+                return Odd()
+            def query(query): return Odd()
+            """
+        script = self.script(text)
+        for port in (1, 2):
+            answer = script.decide(Flow(port=port))
+            assert isinstance(answer, ScriptAnswer)
+            self.assertEqual(answer.to, "reject")
+        self.assertEqual(script.query(Query("a.example")), ScriptReply(refused=True))
+        self.assertIn("line 9, in flow (OddError)", self.logged[0])
+
+    def test_ended(self) -> None:
+        """A failure in ended is logged, and nobody is refused for it."""
+        for text in ("def", "async def"):
+            script = self.script(f"{text} ended(flow, end):\n    1 / 0\n")
+            script.ended(Flow(), End("proxy", "script", 1, 2, 3.0, "closed"))
+            self.assertEqual(
+                self.logged.pop(),
+                "The script .../flows.py failed at line 2, in ended (ZeroDivisionError: division "
+                "by zero).",
+            )
+
+    def test_once(self) -> None:
+        """The same cause again is counted, also where its text differs."""
+        script = self.script("def flow(flow):\n    return {}[flow.port]\n")
+        for port in range(1, 51):
+            script.decide(Flow(port=port))
+        self.assertEqual(len(self.logged), 1)
+        self.assertIn("KeyError: 1", self.logged[0])
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertEqual(len(self.logged), 2)
+        self.assertIn("(49 more in 10 s)", self.logged[1])
+        self.assertEqual(script.report()["failed"], 50)
+
+    def test_causes(self) -> None:
+        """The number of causes has a limit."""
+        lines = "".join(f"    if flow.port == {n}: 1 / 0\n" for n in range(1, 201))
+        script = self.script(f"def flow(flow):\n{lines}")
+        for port in range(1, 201):
+            script.decide(Flow(port=port))
+        self.assertEqual(len(self.logged), CAUSE_LIMIT)
+
+    def test_held(self) -> None:
+        """Counts that are held back are logged at the stop."""
+        script = self.script("def flow(flow): 1 / 0\n")
+        for _ in range(3):
+            script.decide(Flow())
+        script.stop()
+        self.assertIn("(2 more)", self.logged[-1])
+
+    def test_blocking(self) -> None:
+        """A function that blocks nanotun is logged with its line, each step of a coroutine too."""
+        text = """
+            from time import perf_counter
+            from twisted.internet.defer import Deferred
+            waits = Deferred()
+            def flow(flow):
+                ends = perf_counter() + flow.port / 1000
+                while perf_counter() < ends: pass
+            async def query(query):
+                await waits
+                flow(query)
+            """
+        script = self.script(text)
+        script.decide(Flow(port=1))
+        self.assertEqual(self.logged, [])
+        script.decide(Flow(port=int(BLOCKED * 2500)))
+        self.assertRegex(
+            self.logged.pop(),
+            r"^The script \.\.\./flows\.py blocks nanotun for more than 50 ms (at line 7, )?in "
+            r"flow, and everything else waits meanwhile; await a Deferred there, or use "
+            r"twisted\.internet\.threads\.deferToThread\.$",
+        )
+        script.query(Flow(port=int(BLOCKED * 2500)))  # type: ignore[arg-type]
+        self.assertEqual(script.report()["blocked"], 1)
+        script._loaded.module.waits.callback(None)
+        self.assertEqual(script.report()["blocked"], 2)
+
+
+class WaitingTests(ScriptCase):
+    """Answers that are awaited."""
+
+    TEXT = """
+        from twisted.internet.defer import CancelledError, Deferred
+        waits, seen = [], []
+
+        async def deep():
+            waits.append(Deferred())
+            try:
+                return await waits[-1]
+            except CancelledError:
+                seen.append("cancelled")
+                raise
+
+        async def flow(flow):
+            x = 1
+            return await deep()
+
+        async def query(query):
+            return await deep()
+        """
+
+    def ask(self, script: Script) -> Deferred[ScriptAnswer]:
+        """Ask about a flow; the answer takes a while."""
+        answer = script.decide(Flow("example.org"))
+        assert isinstance(answer, Deferred)
+        self.assertNoResult(answer)
+        return answer
+
+    def inside(self, script: Script) -> Any:
+        """The script's own variables."""
+        return script._loaded.module
+
+    def test_later(self) -> None:
+        """An answer counts when it comes, and leaves no timer."""
+        script = self.script(self.TEXT)
+        answer = self.ask(script)
+        self.assertEqual(script.running, 1)
+        self.clock.advance(4.9)
+        self.inside(script).waits[0].callback("office")
+        self.assertEqual(self.successResultOf(answer).to, "office")
+        self.assertEqual(script.running, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        reply = script.query(Query("a.example"))
+        self.inside(script).waits[1].callback("refuse")
+        self.assertEqual(self.successResultOf(reply), ScriptReply(refused=True))  # type: ignore[arg-type]
+
+    def test_failsLater(self) -> None:
+        """One that fails later gets the fallback, with the line."""
+        script = self.script(self.TEXT)
+        answer = self.ask(script)
+        self.inside(script).waits[0].errback(ValueError("no"))
+        self.assertEqual(self.successResultOf(answer).to, "reject")
+        self.assertIn("failed at line 8, in flow (ValueError: no)", self.logged[0])
+        self.clock.advance(5.0)
+        self.assertEqual(script.report()["late"], 0)
+
+    def test_late(self) -> None:
+        """After scriptTimeout, the fallback counts, the line is logged, and it is cancelled."""
+        script = self.script(self.TEXT)
+        answer = self.ask(script)
+        self.clock.advance(5.0)
+        self.assertEqual(
+            self.successResultOf(answer),
+            ScriptAnswer(
+                "reject",
+                f"the script {script.path} did not answer within 5 s, and scriptError is reject",
+            ),
+        )
+        self.assertEqual(self.inside(script).seen, ["cancelled"])
+        self.assertEqual(script.running, 0)
+        self.assertEqual(
+            self.logged,
+            [f"The script .../flows.py did not answer within 5 s (line 8, in flow){REFUSED}"],
+        )
+
+    def test_lateQuery(self) -> None:
+        """With scriptError: rules, a query that takes too long goes on."""
+        script = self.script(self.TEXT, "rules", 0.1)
+        reply = script.query(Query("a.example"))
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(reply), ScriptReply())  # type: ignore[arg-type]
+        self.assertIn("did not answer within 0.1 s (line 8, in query)", self.logged[0])
+
+    def test_cancelled(self) -> None:
+        """When the app gives up, the coroutine is told where it waits, and no timer is left."""
+        script = self.script(self.TEXT)
+        answer = self.ask(script)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.assertEqual(self.inside(script).seen, ["cancelled"])
+        self.assertEqual(script.running, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.logged, [])
+
+    def test_swallowed(self) -> None:
+        """A coroutine that goes on when it is cancelled counts as running until it ends."""
+        script = self.script("""
+            from twisted.internet.defer import CancelledError, Deferred
+            waits = [Deferred(), Deferred()]
+            async def flow(flow):
+                try:
+                    await waits[0]
+                except CancelledError:
+                    await waits[1]
+                return "office"
+            """)
+        answer = self.ask(script)
+        self.clock.advance(5.0)
+        self.assertEqual(self.successResultOf(answer).to, "reject")
+        self.assertEqual(script.running, 1)
+        self.inside(script).waits[1].callback(None)
+        self.assertEqual(script.running, 0)
+        self.assertEqual(len(self.logged), 1)
+
+    def test_tooMany(self) -> None:
+        """One more than there may be is not run, gets the fallback, and is logged."""
+        script = self.script(self.TEXT)
+        for _ in range(RUNNING_LIMIT):
+            self.ask(script)
+        answer = script.decide(Flow("example.org"))
+        self.assertEqual(
+            answer,
+            ScriptAnswer(
+                "reject",
+                f"the script {script.path} has 1000 calls under way, which is the limit, and "
+                "scriptError is reject",
+            ),
+        )
+        self.assertEqual(len(self.inside(script).waits), RUNNING_LIMIT)
+        self.assertEqual(
+            self.logged,
+            [
+                "The script .../flows.py has 1000 calls under way, which is the limit (in flow)"
+                f"{REFUSED}"
+            ],
+        )
+        self.inside(script).waits[0].callback("office")
+        self.ask(script)
+
+    def test_tooManyEnds(self) -> None:
+        """What is only told counts as well."""
+        script = self.script("""
+            from twisted.internet.defer import Deferred
+            async def ended(flow, end): await Deferred()
+            """)
+        for _ in range(RUNNING_LIMIT + 1):
+            script.ended(Flow(), End("proxy", "script", 1, 2, 3.0, "closed"))
+        self.assertEqual(script.running, RUNNING_LIMIT)
+        expected = (
+            "The script .../flows.py has 1000 calls under way, which is the limit (in ended)."
+        )
+        self.assertEqual(self.logged, [expected])
+
+    def test_deferred(self) -> None:
+        """A plain function may return a Deferred, which is waited for, cancelled and limited."""
+        script = self.script("""
+            from twisted.internet.defer import Deferred
+            waits = []
+            def flow(flow):
+                waits.append(Deferred())
+                return waits[-1]
+            """)
+        answers = [self.ask(script) for _ in range(3)]
+        self.inside(script).waits[0].callback("office")
+        self.assertEqual(self.successResultOf(answers[0]).to, "office")
+        answers[1].cancel()
+        self.failureResultOf(answers[1], CancelledError)
+        self.clock.advance(5.0)
+        self.assertEqual(self.successResultOf(answers[2]).to, "reject")
+        self.assertIn("did not answer within 5 s (in flow)", self.logged[0])
+        for _ in range(RUNNING_LIMIT):
+            self.ask(script)
+        script.decide(Flow())
+        self.assertEqual(script.running, RUNNING_LIMIT)
+
+    def test_atOnce(self) -> None:
+        """What is there before anything waits is no Deferred to the judge."""
+        script = self.script("""
+            from twisted.internet.defer import succeed
+            async def flow(flow):
+                return await succeed("office")
+            def query(query):
+                return succeed("refuse")
+            """)
+        self.assertIsInstance(script.decide(Flow()), ScriptAnswer)
+        self.assertEqual(script.query(Query("a.example")), ScriptReply(refused=True))
+        self.assertEqual(script.running, 0)
+
+    def test_afterStop(self) -> None:
+        """What is awaited when another version takes over is answered by the one that was asked."""
+        script = self.script(self.TEXT)
+        answer = self.ask(script)
+        late = self.ask(script)
+        script.leaveTo(None)
+        self.inside(script).waits[0].callback("office")
+        self.assertEqual(self.successResultOf(answer).to, "office")
+        self.clock.advance(5.0)
+        self.assertEqual(self.successResultOf(late).to, "reject")
+        self.clock.advance(REPORT_INTERVAL)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_withEachOther(self) -> None:
+        """A coroutine that another one lets go on does not disturb it."""
+        script = self.script("""
+            from twisted.internet.defer import DeferredLock, Deferred
+            lock, waits = DeferredLock(), []
+            async def flow(flow):
+                await lock.acquire()
+                try:
+                    waits.append(Deferred())
+                    return await waits[-1]
+                finally:
+                    lock.release()
+            """)
+        answers = [self.ask(script) for _ in range(3)]
+        for number in range(3):
+            self.inside(script).waits[number].callback("office")
+            self.assertEqual(self.successResultOf(answers[number]).to, "office")
