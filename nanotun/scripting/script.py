@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from inspect import iscoroutine
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -55,7 +56,8 @@ class ScriptOptions(NamedTuple):
     names: Mapping[str, frozenset[str]]
 
 
-class _Asked(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class _Asked(Generic[T]):
     """
     One of the functions that are asked.
 

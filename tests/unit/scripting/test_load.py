@@ -346,6 +346,16 @@ class GuardTests(ScriptCase):
         self.assertIn(f"the directory {site} can be written by its group", str(error))
         self.assertEqual(self.loadWith(self.folder.place("site/nanotun.py")), 1)
 
+    def test_notForNeighbours(self) -> None:
+        """A compiled module beside the script is no installed one."""
+        nanotun = self.folder.place("site/nanotun.py")
+        self.folder.write("parts/__init__.py")
+        compiled = self.folder.write("parts/one.pyc")
+        self.folder.owners = {nanotun: 1000, compiled: 1000}
+        self.path = self.folder.write("flows.py", "import installed, parts.one\n")
+        error = self.assertRaises(ConfigError, self.loadWith, nanotun)
+        self.assertIn("could be changed by the user ann", str(error))
+
     def test_notForScripts(self) -> None:
         """The script itself has no better a place for lying where nanotun lies."""
         self.folder.owners[self.folder.place("site")] = 1000

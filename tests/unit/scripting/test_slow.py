@@ -117,5 +117,11 @@ class SlowTests(SynchronousTestCase):
         self.call(0.0)
         while self.calls.look() is not None:
             pass
+        looked = threading.Event()
+        self.patch(self.calls, "look", looked.set)
+        thread = threading.Thread(target=self.threads[0], daemon=True)
+        thread.start()
+        looked.wait(10)
         self.calls.stop()
-        self.threads[0]()
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
