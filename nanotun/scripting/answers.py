@@ -4,18 +4,16 @@ Reads what the functions of a script return.  Pure.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from nanotun.config.upstreams import nearUpstream
 from nanotun.config.values import dnsServers
 from nanotun.errors import ConfigError
 from nanotun.flow import ScriptAnswer, ScriptReply
 from nanotun.script import Through
 from nanotun.scripting.failures import WrongAnswer
-
-#: The fields of a template that nanotun fills where the script does not.
-FIELDS = ("user", "uid", "process", "source")
+from nanotun.upstream.url import FIELDS
 
 #: Addresses of one answer; more do not fit into a datagram.
 ADDRESS_LIMIT = 16
@@ -40,8 +38,8 @@ def readAnswer(result: object, names: Mapping[str, Collection[str]], reason: str
     if isinstance(result, Through):
         name, values = result.upstream, result.values
     if not isinstance(name, str) or name not in names:
-        near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
-        hint = f"did you mean {near[0]}?" if near else f"there are None, {', '.join(names)}"
+        near = nearUpstream(names, name) if isinstance(name, str) else ""
+        hint = f"did you mean {near}?" if near else f"there are None, {', '.join(names)}"
         raise WrongAnswer(f"{ascii(name)[:SHOWN]}; {hint}")
     for field in names[name]:
         if field not in FIELDS and field not in values:
