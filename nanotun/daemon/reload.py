@@ -260,9 +260,7 @@ class Live:
         """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
         debug = settings.logLevel == "debug"
-        yield partial(
-            self._router.configure, current.judge, upstreams.upstream, upstreams.direct, debug
-        )
+        yield partial(self._router.configure, current.judge, upstreams, debug)
         yield partial(self._gateway.configure, settings, upstreams.ways)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)

@@ -138,8 +138,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
     judge = makeJudge(settings, upstreams, owners, gateway, marked, inCell, carrier)
     router = FlowRouter(
         judge,
-        upstreams.upstream,
-        upstreams.direct,
+        upstreams,
         engine,
         gateway,
         reactor,

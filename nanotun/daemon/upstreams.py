@@ -10,12 +10,13 @@ from typing import Any
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
-from nanotun.flow import Endpoint
-from nanotun.interfaces import INames, IUpstream, UpstreamContext
+from nanotun.flow import Decision, Endpoint, Flow, Verdict
+from nanotun.interfaces import INames, IUpstream, IUpstreams, UpstreamContext
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.upstream.dial.sockets import openDatagram, openStream
@@ -31,6 +32,7 @@ from nanotun.upstream.scheme import sendsNamesWith
 REFRESH_LIMIT = SILENCE + 0.5
 
 
+@implementer(IUpstreams)
 class Upstreams(MultiService):
     """
     The upstreams, and as a service what keeps them ready: the connections that wait and
@@ -100,6 +102,10 @@ class Upstreams(MultiService):
         if IService.providedBy(self.upstream):
             self.upstream.setServiceParent(self)
         services.setServiceParent(self)
+
+    def leaving(self, decision: Decision, flow: Flow) -> IUpstream:
+        """See L{IUpstreams.leaving}."""
+        return self.direct if decision.verdict is Verdict.DIRECT else self.upstream
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from nanotun.flow import Decision, Flow
+
 #: The header of a datagram of L{LegKind.SOCKS5} up to the address (RFC 1928, section 7):
 #: RSV, FRAG and ATYP.
 _IPV4, _NAME, _IPV6 = b"\0\0\0\x01", b"\0\0\0\x03", b"\0\0\0\x04"
@@ -234,6 +236,18 @@ class IUpstream(Interface):
 
     def describe() -> str:
         """The upstream's URL without its password, for logs."""
+
+
+class IUpstreams(Interface):
+    """Every upstream of a configuration."""
+
+    def leaving(decision: Decision, flow: Flow) -> IUpstream:
+        """
+        By which upstream a flow leaves.  The router asks once for each flow that leaves.
+
+        @param decision: its verdict is PROXY or DIRECT.
+        @return: never one of another name than the decision's.  Never raises.
+        """
 
 
 class INamedDatagrams(Interface):

@@ -40,6 +40,7 @@ from nanotun.interfaces import (
     INames,
     IPacketEngine,
     IUpstream,
+    IUpstreams,
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import shown
@@ -83,8 +84,7 @@ class FlowRouter:
     @ivar trouble: told of what goes wrong; stopped with the router.
     @ivar carried: how many flows have been joined.
     @ivar associations: those that datagrams leave by.
-    @param upstream: takes the flows whose verdict is PROXY.
-    @param direct: takes those whose verdict is DIRECT.
+    @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
     @param names: the names behind addresses.  Upstreams use them too:
         L{nanotun.router.named.NamedUpstream}.
@@ -95,8 +95,7 @@ class FlowRouter:
     def __init__(
         self,
         judge: IJudge,
-        upstream: IUpstream,
-        direct: IUpstream,
+        upstreams: IUpstreams,
         engine: IPacketEngine,
         gateway: IGateway,
         clock: IReactorTime,
@@ -108,8 +107,7 @@ class FlowRouter:
         self._names = names
         self._countsFlows = bool(names.followsFlows)
         self._judge = judge
-        self._upstream = upstream
-        self._direct = direct
+        self._upstreams = upstreams
         self._gateway = gateway
         self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
@@ -133,16 +131,13 @@ class FlowRouter:
         known = self._tally.joinedFlows or self._plainHttp.flows
         return self.logFlows or self._countsFlows or bool(known)
 
-    def configure(
-        self, judge: IJudge, upstream: IUpstream, direct: IUpstream, logFlows: bool
-    ) -> None:
+    def configure(self, judge: IJudge, upstreams: IUpstreams, logFlows: bool) -> None:
         """
         Have new flows judged by another judge and taken to other upstreams.  Earlier flows
         are not touched.
         """
         self._judge = judge
-        self._upstream = upstream
-        self._direct = direct
+        self._upstreams = upstreams
         self.logFlows = logFlows
 
     def report(self) -> dict[str, Any]:
@@ -173,10 +168,8 @@ class FlowRouter:
         """Carry out the decision about a TCP flow."""
         self._tally.count(decision)
         verdict = decision.verdict
-        if verdict is Verdict.PROXY:
-            self._dial(request, decision, self._upstream)
-        elif verdict is Verdict.DIRECT:
-            self._dial(request, decision, self._direct)
+        if verdict is Verdict.PROXY or verdict is Verdict.DIRECT:
+            self._dial(request, decision, self._upstreams.leaving(decision, request.flow))
         elif verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request, partial(openByRules, self))
@@ -198,10 +191,8 @@ class FlowRouter:
         """Carry out the decision about a UDP flow."""
         self._tally.count(decision)
         verdict = decision.verdict
-        if verdict is Verdict.PROXY:
-            self._send(request, decision, self._upstream)
-        elif verdict is Verdict.DIRECT:
-            self._send(request, decision, self._direct)
+        if verdict is Verdict.PROXY or verdict is Verdict.DIRECT:
+            self._send(request, decision, self._upstreams.leaving(decision, request.flow))
         elif verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             request.serve()
@@ -334,7 +325,7 @@ def firstPending(router: FlowRouter) -> str:
 
 def openByRules(router: FlowRouter, flow: Flow) -> Deferred[Connection]:
     """Connect to where a flow was meant for, by the rules in force now."""
-    return openOnward(router._judge, router._upstream, router._direct, flow)
+    return openOnward(router._judge, router._upstreams, flow)
 
 
 class PendingFlow:

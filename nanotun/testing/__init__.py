@@ -15,7 +15,7 @@ from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.routes import MemoryRoutes
 from nanotun.testing.script import FakeScript
-from nanotun.testing.upstream import FakeControl, FakeUpstream, NamedFakeUpstream
+from nanotun.testing.upstream import FakeControl, FakeUpstream, FakeUpstreams, NamedFakeUpstream
 
 __all__ = [
     "FAKE_FD",
@@ -30,6 +30,7 @@ __all__ = [
     "FakeScript",
     "FakeSockets",
     "FakeUpstream",
+    "FakeUpstreams",
     "MemoryEngine",
     "MemoryRequest",
     "MemoryRoutes",

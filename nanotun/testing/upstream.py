@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Endpoint
+from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -19,6 +19,7 @@ from nanotun.interfaces import (
     ILegControl,
     INamedDatagrams,
     IUpstream,
+    IUpstreams,
     LegKind,
     PlainHttp,
 )
@@ -185,3 +186,16 @@ class NamedFakeUpstream(FakeUpstream):
         leg = self.associate(family)
         self.families.pop()
         return leg
+
+
+@implementer(IUpstreams)
+class FakeUpstreams:
+    """One upstream for proxied flows, and one for flows that go past the proxy."""
+
+    def __init__(self, proxy: IUpstream, direct: IUpstream) -> None:
+        self.proxy = proxy
+        self.direct = direct
+
+    def leaving(self, decision: Decision, flow: Flow) -> IUpstream:
+        """See L{IUpstreams.leaving}."""
+        return self.direct if decision.verdict is Verdict.DIRECT else self.proxy

@@ -207,9 +207,7 @@ class LiveTests(SynchronousTestCase):
         settings, upstreams = current.settings, current.upstreams
         self.assertEqual([proxy.host for proxy in settings.proxy], ["other", "third"])
         self.assertIsNot(current.judge, before.judge)
-        self.assertEqual(
-            self.router.calls, [(current.judge, upstreams.upstream, upstreams.direct, True)]
-        )
+        self.assertEqual(self.router.calls, [(current.judge, upstreams, True)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
         self.assertEqual(self.gateway.calls, [(settings, upstreams.ways)])
         self.assertEqual(self.routes.calls, [(settings,)])

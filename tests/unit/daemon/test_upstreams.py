@@ -9,13 +9,14 @@ from twisted.application.service import Service
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.upstreams import REFRESH_LIMIT, Upstreams, noticesOf
 from nanotun.errors import ProxyError, UpstreamNetUnreachable
-from nanotun.flow import Endpoint
-from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext
+from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
+from nanotun.interfaces import IUpstream, IUpstreams, ProxyURL, UpstreamContext
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.testing import FakeUpstream
@@ -27,6 +28,7 @@ from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import Scheme
 
 PROXY = Endpoint("192.0.2.1", 1080)
+FLOW = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 40000), Endpoint("203.0.113.7", 443))
 
 
 def settingsOf(proxy: str, **more: str) -> Settings:
@@ -48,6 +50,16 @@ class UpstreamsTests(SynchronousTestCase):
     def upstreams(self, proxy: str, leadsIn: str = "", **more: str) -> Upstreams:
         """Those of these proxies, where the route to one host leads into the device."""
         return made(settingsOf(proxy, **more), leadsIn)
+
+    def test_leaving(self) -> None:
+        """The verdict says by which upstream a flow leaves."""
+        upstreams = self.upstreams("socks5://192.0.2.1")
+        verifyObject(IUpstreams, upstreams)
+        for verdict, expected in (
+            (Verdict.PROXY, upstreams.upstream),
+            (Verdict.DIRECT, upstreams.direct),
+        ):
+            self.assertIs(upstreams.leaving(Decision(verdict, "rule"), FLOW), expected)
 
     def test_dials(self) -> None:
         """A proxy's endpoint is found behind a group and behind names."""

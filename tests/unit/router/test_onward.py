@@ -13,7 +13,7 @@ from nanotun.errors import UpstreamProhibited
 from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import Connection
 from nanotun.router.onward import openOnward
-from nanotun.testing import FakeJudge, FakeUpstream
+from nanotun.testing import FakeJudge, FakeUpstream, FakeUpstreams
 
 FLOW = Flow(1, Protocol.TCP, Endpoint("10.0.0.2", 40000), Endpoint("192.168.50.1", 53))
 
@@ -25,11 +25,12 @@ class OnwardTests(SynchronousTestCase):
         """A judge and two upstreams."""
         self.judge = FakeJudge()
         self.upstream, self.direct = FakeUpstream(), FakeUpstream()
+        self.upstreams = FakeUpstreams(self.upstream, self.direct)
 
     def open(self, decision: Any) -> Deferred[Connection]:
         """Open the flow's connection."""
         self.judge.decisions[FLOW.destination.host] = decision
-        return openOnward(self.judge, self.upstream, self.direct, FLOW)
+        return openOnward(self.judge, self.upstreams, FLOW)
 
     def connects(self) -> list[int]:
         """How often each upstream was asked for a connection to the flow's destination."""

@@ -20,6 +20,7 @@ from nanotun.testing import (
     FakeJudge,
     FakeNames,
     FakeUpstream,
+    FakeUpstreams,
     MemoryEngine,
     MemoryRequest,
     MemoryTunOpener,
@@ -49,8 +50,7 @@ class RedirectionCase(SynchronousTestCase):
         self.patch(FlowRouter, "_log", log)
         self.router = FlowRouter(
             FakeJudge(),
-            self.upstream,
-            FakeUpstream("direct://"),
+            FakeUpstreams(self.upstream, FakeUpstream("direct://")),
             self.engine,
             FakeGateway(),
             self.clock,

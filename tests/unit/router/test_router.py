@@ -37,6 +37,7 @@ from nanotun.testing import (
     FakeJudge,
     FakeNames,
     FakeUpstream,
+    FakeUpstreams,
     MemoryEngine,
     MemoryTunOpener,
 )
@@ -75,8 +76,7 @@ class RouterCase(SynchronousTestCase):
         """A router for the engine."""
         return FlowRouter(
             self.judge,
-            self.upstream,
-            self.direct,
+            FakeUpstreams(self.upstream, self.direct),
             self.engine,
             self.gateway,
             self.clock,
@@ -350,9 +350,9 @@ class VerdictTests(RouterCase):
         """
         first = self.engine.request()
         upstream, judge = FakeUpstream("new://"), FakeJudge()
-        direct = FakeUpstream("direct://")
+        upstreams = FakeUpstreams(upstream, FakeUpstream("direct://"))
         for _ in range(2):  # The second call changes nothing.
-            self.router.configure(judge, upstream, direct, True)
+            self.router.configure(judge, upstreams, True)
         self.assertTrue(self.router.logFlows)
         second = self.engine.request()
         self.assertEqual(
@@ -371,8 +371,8 @@ class VerdictTests(RouterCase):
         self.decide(Verdict.SERVE)
         request = self.engine.request(self.ELSEWHERE)
         self.assertEqual(self.gateway.accepted, [request])
-        judge, upstream, direct = FakeJudge(), FakeUpstream("new://"), FakeUpstream("direct://")
-        self.router.configure(judge, upstream, direct, False)
+        judge, upstream = FakeJudge(), FakeUpstream("new://")
+        self.router.configure(judge, FakeUpstreams(upstream, self.direct), False)
         self.gateway.openOnward(request.flow)
         self.assertEqual(upstream.asked, [request.flow.destination])
         self.assertEqual(self.upstream.asked, [])

@@ -22,6 +22,7 @@ from nanotun.testing import (
     FakeJudge,
     FakeNames,
     FakeUpstream,
+    FakeUpstreams,
     MemoryEngine,
     MemoryTunOpener,
 )
@@ -39,10 +40,9 @@ class TunPortTests(SynchronousTestCase):
         self.engine = MemoryEngine()
         self.lost: list[int] = []
         device = MemoryTunOpener().open("nano0", 1500, "off")
-        upstreams = FakeUpstream(), FakeUpstream()
         router = FlowRouter(
             FakeJudge(),
-            *upstreams,
+            FakeUpstreams(FakeUpstream(), FakeUpstream()),
             self.engine,
             FakeGateway(),
             self.reactor,
