@@ -188,6 +188,10 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "verdicts", _counts(verdicts["verdicts"]) or "none yet"
         if _counts(verdicts["rules"]):
             yield "rules", _counts(verdicts["rules"])
+        # Without upstreams of other names, the verdicts say it all; an older daemon knows none.
+        upstreams = verdicts.get("upstreams", {})
+        if not set(upstreams) <= set(verdicts["verdicts"]):
+            yield "upstreams", _counts(upstreams)
 
 
 def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

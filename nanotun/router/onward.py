@@ -7,8 +7,9 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 
 from nanotun.errors import UpstreamProhibited
-from nanotun.flow import Decision, Flow, Verdict
+from nanotun.flow import Decision, Flow
 from nanotun.interfaces import Connection, IJudge, IUpstreams
+from nanotun.policy.decisions import leadsOut
 
 
 def openOnward(judge: IJudge, upstreams: IUpstreams, flow: Flow) -> Deferred[Connection]:
@@ -20,7 +21,7 @@ def openOnward(judge: IJudge, upstreams: IUpstreams, flow: Flow) -> Deferred[Con
     """
 
     def decided(decision: Decision) -> Deferred[Connection]:
-        if decision.verdict in (Verdict.PROXY, Verdict.DIRECT):
+        if leadsOut(decision):
             return upstreams.leaving(decision, flow).connect(flow.destination)
         raise UpstreamProhibited(f"the rules refuse it, since {decision.reason}.")
 

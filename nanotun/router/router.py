@@ -43,6 +43,7 @@ from nanotun.interfaces import (
     IUpstreams,
 )
 from nanotun.log.trouble import TroubleLog
+from nanotun.policy.decisions import leadsOut
 from nanotun.router.named import shown
 from nanotun.router.onward import openOnward
 from nanotun.router.plainhttp import PlainHttpFlows
@@ -144,8 +145,8 @@ class FlowRouter:
         """
         Counters for the user.
 
-        @return: C{verdicts} and C{rules}: how many flows since the start, each by
-            name; C{dialling} and C{legs}: how many dials and associations there are now.
+        @return: C{verdicts}, C{rules} and C{upstreams}: how many flows since the start, each
+            by name; C{dialling} and C{legs}: how many dials and associations there are now.
         """
         return {
             **self._tally.report(),
@@ -167,10 +168,9 @@ class FlowRouter:
     def _take(self, request: IFlowRequest, decision: Decision) -> None:
         """Carry out the decision about a TCP flow."""
         self._tally.count(decision)
-        verdict = decision.verdict
-        if verdict is Verdict.PROXY or verdict is Verdict.DIRECT:
+        if leadsOut(decision):
             self._dial(request, decision, self._upstreams.leaving(decision, request.flow))
-        elif verdict is Verdict.SERVE:
+        elif decision.verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request, partial(openByRules, self))
         else:
@@ -190,10 +190,9 @@ class FlowRouter:
     def _takeDatagrams(self, request: IDatagramFlowRequest, decision: Decision) -> None:
         """Carry out the decision about a UDP flow."""
         self._tally.count(decision)
-        verdict = decision.verdict
-        if verdict is Verdict.PROXY or verdict is Verdict.DIRECT:
+        if leadsOut(decision):
             self._send(request, decision, self._upstreams.leaving(decision, request.flow))
-        elif verdict is Verdict.SERVE:
+        elif decision.verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             request.serve()
         else:

@@ -5,12 +5,13 @@ Counts decisions, and writes the debug lines about flows.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nanotun.flow import Decision, Flow, FlowEnd, Owner
+from nanotun.flow import Decision, Flow, FlowEnd, Owner, Verdict
 from nanotun.interfaces import IUpstream
 
 
@@ -31,6 +32,12 @@ def processOf(owner: Owner | None) -> str:
     if owner is None:
         return ""
     return owner.name or owner.path or f"uid {owner.uid}"
+
+
+def _shown(decision: Decision, upstream: IUpstream) -> str:
+    """What a line calls an upstream."""
+    what = upstream.describe()
+    return f"{decision.upstream}, {what}" if decision.upstream else what
 
 
 def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, dict[str, Any]]:
@@ -60,26 +67,29 @@ class Tally:
         self.joinedFlows: dict[int, JoinedFlow] = {}
         self._clock = clock
         self._log = log
-        self._counts: dict[tuple[str, object], int] = {}
+        self._counts: dict[tuple[str, Verdict, str], int] = {}
 
     def count(self, decision: Decision) -> None:
         """A flow was decided."""
-        key = decision.rule, decision.verdict
+        key = decision.rule, decision.verdict, decision.upstream
         self._counts[key] = self._counts.get(key, 0) + 1
 
     def report(self) -> dict[str, Any]:
         """
         How many flows there were since the start.
 
-        @return: C{verdicts} and C{rules}, each by name.
+        @return: C{verdicts}, C{rules} and C{upstreams}, each by name.  What is served goes to
+            no upstream; C{direct}, C{reject} and C{drop} are upstreams here.
         """
-        verdicts: dict[str, int] = {}
-        rules: dict[str, int] = {}
-        for (rule, verdict), count in self._counts.items():
-            name = str(getattr(verdict, "value", verdict))
-            verdicts[name] = verdicts.get(name, 0) + count
-            rules[rule] = rules.get(rule, 0) + count
-        return {"verdicts": verdicts, "rules": rules}
+        verdicts: Counter[str] = Counter()
+        rules: Counter[str] = Counter()
+        upstreams: Counter[str] = Counter()
+        for (rule, verdict, upstream), count in self._counts.items():
+            verdicts[verdict.value] += count
+            rules[rule] += count
+            if verdict is not Verdict.SERVE:
+                upstreams[upstream or verdict.value] += count
+        return {"verdicts": dict(verdicts), "rules": dict(rules), "upstreams": dict(upstreams)}
 
     def tellUpstream(
         self, flow: Flow, decision: Decision, upstream: IUpstream, destination: str
@@ -92,7 +102,7 @@ class Tally:
         beginning, fields = _beginning(flow, decision, destination)
         self._log.debug(
             beginning + " by {upstream} (rule {rule})",
-            upstream=upstream.describe(),
+            upstream=_shown(decision, upstream),
             rule=decision.rule,
             **fields,
         )
@@ -121,7 +131,7 @@ class Tally:
         self._log.debug(
             beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
             "{seconds:.3f} s, errno {error}",
-            upstream=joined.upstream.describe(),
+            upstream=_shown(joined.decision, joined.upstream),
             rule=joined.decision.rule,
             up=end.bytesUp,
             down=end.bytesDown,

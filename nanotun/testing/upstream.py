@@ -190,12 +190,16 @@ class NamedFakeUpstream(FakeUpstream):
 
 @implementer(IUpstreams)
 class FakeUpstreams:
-    """One upstream for proxied flows, and one for flows that go past the proxy."""
+    """
+    Upstreams by their names.
 
-    def __init__(self, proxy: IUpstream, direct: IUpstream) -> None:
-        self.proxy = proxy
-        self.direct = direct
+    @ivar byName: all of them; C{proxy} and C{direct} are always there.
+    """
+
+    def __init__(self, proxy: IUpstream, direct: IUpstream, **named: IUpstream) -> None:
+        self.byName = {"proxy": proxy, "direct": direct, **named}
 
     def leaving(self, decision: Decision, flow: Flow) -> IUpstream:
         """See L{IUpstreams.leaving}."""
-        return self.direct if decision.verdict is Verdict.DIRECT else self.proxy
+        direct = decision.verdict is Verdict.DIRECT
+        return self.byName["direct" if direct else decision.upstream or "proxy"]

@@ -63,6 +63,14 @@ class TextTests(SynchronousTestCase):
         """A report is shown as rows of a name and a text."""
         self.assertEqual("\n".join(statusLines(self.report)), TEXT)
 
+    def test_upstreams(self) -> None:
+        """The counts of upstreams are shown where the verdicts do not say the same."""
+        counted = {"proxy": 120, "direct": 33}
+        self.report["verdicts"] = {"verdicts": counted, "rules": {"#1": 153}, "upstreams": counted}
+        self.assertRaises(StopIteration, self.line, "upstreams")
+        self.report["verdicts"]["upstreams"] = {"proxy": 116, "office": 4, "direct": 33}
+        self.assertEqual(self.line("upstreams"), "proxy 116, office 4, direct 33")
+
     def test_width(self) -> None:
         """No line is wider than a terminal, whatever the report contains."""
         self.report["verdicts"] = {

@@ -45,6 +45,9 @@ class OnwardTests(SynchronousTestCase):
         self.assertEqual(self.connects(), [1, 0])
         later.callback(Decision(Verdict.DIRECT, "reserved", "it is private"))
         self.assertEqual(self.connects(), [1, 1])
+        self.upstreams.byName["office"] = office = FakeUpstream()
+        self.open(Decision(Verdict.PROXY, "#1", "it is for the office", upstream="office"))
+        self.assertEqual(office.asked, [FLOW.destination])
         for verdict in (Verdict.REJECT, Verdict.DROP, Verdict.SERVE):
             refused = self.open(Decision(verdict, "loop", "it came back"))
             error = self.failureResultOf(refused, UpstreamProhibited)

@@ -293,6 +293,22 @@ class VerdictTests(RouterCase):
         carried = self.upstream.asked, self.direct.asked, self.gateway.accepted
         self.assertEachVerdict(engine.request, *carried, engine.refused, engine.dropped)
 
+    def test_named(self) -> None:
+        """
+        A flow that a decision sends to an upstream by name leaves by that one and no other.
+        """
+        office = FakeUpstream("socks5://office:1080")
+        others = self.upstream, self.direct
+        self.router.configure(self.judge, FakeUpstreams(*others, office=office), False)
+        decision = Decision(Verdict.PROXY, "#1", "the test says so", upstream="office")
+        self.judge.decisions[self.ELSEWHERE.host] = decision
+        self.engine.request(self.ELSEWHERE)
+        self.engine.requestDatagrams(self.ELSEWHERE)
+        self.assertEqual((office.asked, office.families), ([self.ELSEWHERE], [4]))
+        for other in others:
+            self.assertEqual((other.asked, other.families), ([], []))
+        self.assertEqual(self.router.report()["upstreams"], {"office": 2})
+
     def test_datagramsEachVerdict(self) -> None:
         """
         A flow of datagrams is taken where the judge says, and is judged once.
@@ -327,7 +343,7 @@ class VerdictTests(RouterCase):
 
     def test_report(self) -> None:
         """
-        Flows are counted by verdict and by rule.
+        Flows are counted by verdict, by rule and by upstream.
         """
         self.decide(Verdict.REJECT)
         self.engine.request(self.ELSEWHERE)
@@ -338,6 +354,7 @@ class VerdictTests(RouterCase):
             {
                 "verdicts": {"reject": 2, "proxy": 1},
                 "rules": {"reject": 2, "default": 1},
+                "upstreams": {"reject": 2, "proxy": 1},
                 "dialling": 1,
                 "legs": 0,
             },

@@ -37,8 +37,38 @@ class TallyTests(SynchronousTestCase):
             {
                 "verdicts": {"serve": 2, "drop": 2, "proxy": 1},
                 "rules": {"gateway": 4, "default": 1},
+                "upstreams": {"drop": 2, "proxy": 1},
             },
         )
+
+    def test_upstreams(self) -> None:
+        """Flows of one rule are counted by upstream, too; those that it refuses as well."""
+        for decision, times in (
+            (PROXIED, 3),
+            (PROXIED._replace(upstream="office"), 2),
+            (Decision(Verdict.DIRECT, "proxy"), 1),
+            (Decision(Verdict.REJECT, "proxy"), 4),
+        ):
+            for _ in range(times):
+                self.tally.count(decision)
+        self.assertEqual(
+            self.tally.report(),
+            {
+                "verdicts": {"proxy": 5, "direct": 1, "reject": 4},
+                "rules": {"proxy": 10},
+                "upstreams": {"proxy": 3, "office": 2, "direct": 1, "reject": 4},
+            },
+        )
+
+    def test_named(self) -> None:
+        """The lines about a flow name the upstream, where it has a name of the user's."""
+        decision = PROXIED._replace(upstream="office")
+        self.tally.tellUpstream(FLOW, decision, FakeUpstream(), "192.0.2.1:80")
+        self.tally.joined(FLOW, decision, FakeUpstream())
+        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
+        for event in self.logged:
+            self.assertIn(" by office, fake:// (rule proxy)", formatEvent(event))
+        self.assertEqual(len(self.logged), 2)
 
     def test_end(self) -> None:
         """The line about an end says everything about the flow, and nothing is kept."""
