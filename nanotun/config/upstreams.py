@@ -183,6 +183,11 @@ def _are(names: Collection[str]) -> str:
     return f"{'are' if len(names) > 1 else 'is only'} {_listed(names)}"
 
 
+def allProxies(settings: Settings) -> tuple[ProxyURL, ...]:
+    """The proxies of all upstreams."""
+    return tuple(url for each in upstreamsOf(settings).values() for url in each.proxy)
+
+
 def bareNames(settings: Settings) -> frozenset[str]:
     """The upstreams that are no proxy at all: flows leave by sockets to the destination."""
     return frozenset(name for name, each in upstreamsOf(settings).items() if _isBare(each))

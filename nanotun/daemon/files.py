@@ -13,6 +13,7 @@ from typing import Any
 
 import nanotun
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.lists import pathsIn
 
 READ, WRITE, SEARCH = 4, 2, 1  #: As in a mode, inode(7).
@@ -61,15 +62,17 @@ def pathsOf(
     @return: the paths that it reads, and those that it writes to.
     """
     read = {os.path.dirname(os.path.abspath(nanotun.__file__))}
-    files = (config, settings.proxyPasswordFile, settings.countryFile)
-    read.update(path for path in files if path)
+    read.update(path for path in (config, settings.countryFile) if path)
     for lists in pathsIn(settings.rules):
         read.update(lists)
     written = {settings.runDir}
-    for proxy in settings.proxy:
-        needed = proxy.scheme.files(proxy)
-        read.update(needed.read)
-        written.update(needed.written)
+    for entry in upstreamsOf(settings).values():
+        if entry.passwordFile:
+            read.add(entry.passwordFile)
+        for proxy in entry.proxy:
+            needed = proxy.scheme.files(proxy)
+            read.update(needed.read)
+            written.update(needed.written)
     if settings.logDir:
         written.add(settings.logDir)
     logfile = twistd.get("logfile")

@@ -40,8 +40,9 @@ class Patience:
 
     @param carried: how many connections were carried so far.
     @param waiting: where the connection goes that has waited longest; empty for none.
-    @param proxies: upstreams of one proxy each, which answer or fail within L{CHECK_LIMIT}.
-    @param told: whether somebody else has said already that no proxy answers.
+    @param proxies: upstreams of one proxy each, of those that the connection may wait for.  They
+        answer or fail within L{CHECK_LIMIT}.
+    @param told: whether somebody else has said already that none of these proxies answers.
     """
 
     name = "the look at the first connection"
@@ -52,7 +53,7 @@ class Patience:
         clock: IReactorTime,
         carried: Callable[[], int],
         waiting: Callable[[], str],
-        proxies: Sequence[IUpstream],
+        proxies: Callable[[], Sequence[IUpstream]],
         told: Callable[[], bool],
     ) -> None:
         self._clock = clock
@@ -107,7 +108,7 @@ class Patience:
         self._cancelChecks()
         self._since = self._clock.seconds()
         self._errors, self._answering = [], []
-        for proxy in self._proxies:
+        for proxy in self._proxies():
             check = maybeDeferred(IHealthCheck(proxy).check)
             self._checks.append(check)
             check.addCallbacks(self._answers, self._fails, (proxy.describe(),))

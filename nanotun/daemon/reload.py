@@ -22,6 +22,7 @@ from nanotun.config.change import KEPT, Change, changeTo
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
 from nanotun.daemon.lists import ReadLists, readLists
 from nanotun.daemon.networkwatch import waysOut
@@ -244,24 +245,27 @@ class Live:
                 step()
             except Exception:
                 self._log.failure("Internal error while the new configuration took effect")
-        if settings.proxy == before.settings.proxy:
-            sameWay = settings.dnsVia == before.settings.dnsVia
-            return () if sameWay else namesInClear(settings)
-        upstream = current.upstreams.upstream
-        notices = noticesOf(settings, upstream)
-        if upstream.sendsNames and not self._router.hasNames:
-            notices += (
-                f"The upstream {upstream.describe()} is sent addresses instead of names until "
-                "nanotun is started again: names were not kept so far.",
-            )
-        return notices
+        notices = noticesOf(settings, current.upstreams, before.settings)
+        if _waysOf(settings) != _waysOf(before.settings):
+            notices += namesInClear(settings)
+        return notices if self._router.hasNames else notices + self._namesNotKept(before.settings)
+
+    def _namesNotKept(self, before: Settings) -> tuple[str, ...]:
+        """Sentences about the upstreams that are new and could be sent names."""
+        upstreams, known = self.current.upstreams, upstreamsOf(before)
+        return tuple(
+            f"The upstream {upstreams.byName[name].describe()} is sent addresses instead of names "
+            "until nanotun is started again: names were not kept so far."
+            for name, entry in upstreamsOf(self.current.settings).items()
+            if entry != known.get(name) and upstreams.byName[name].sendsNames
+        )
 
     def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
         debug = settings.logLevel == "debug"
         yield partial(self._router.configure, current.judge, upstreams, debug)
-        yield partial(self._gateway.configure, settings, upstreams.ways)
+        yield partial(self._gateway.configure, settings, upstreams.byName)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
             if current.owners is None:
@@ -286,3 +290,8 @@ class Live:
         self._log.failure(
             "The upstreams of the old configuration cannot be stopped", failure=reason
         )
+
+
+def _waysOf(settings: Settings) -> tuple[object, ...]:
+    """What decides whether names are looked up in the clear."""
+    return upstreamsOf(settings), settings.dnsVia

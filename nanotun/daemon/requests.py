@@ -74,6 +74,7 @@ def makeReport(
             "daemon": daemonSection,
             "device": device.report,
             "upstream": lambda: live.current.upstreams.report(),
+            "upstreams": lambda: live.current.upstreams.reports(),
             "engine": engineSection,
             "dns": dnsSection,
             "verdicts": router.report,
@@ -158,9 +159,11 @@ def reloadHandler(live: Live, notifier: Notifier) -> Callable[[], Deferred[dict[
         return live.current.upstreams.refresh().addCallback(lambda _: addTroubles(answer))
 
     def addTroubles(answer: dict[str, Any]) -> dict[str, Any]:
-        proxies = live.current.upstreams.report()["proxies"]
-        troubles = [proxy["trouble"] for proxy in proxies if proxy["trouble"]]
-        return {**answer, "warnings": [*answer["warnings"], *troubles]}
+        reports = live.current.upstreams.reports().values()
+        troubles = (proxy["trouble"] for report in reports for proxy in report["proxies"])
+        # What is wrong with a proxy is wrong with all that are dialled through it.
+        warnings = dict.fromkeys((*answer["warnings"], *filter(None, troubles)))
+        return {**answer, "warnings": list(warnings)}
 
     return handler
 

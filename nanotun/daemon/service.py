@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, upstreamsOf
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending
 from nanotun.daemon.loss import DeviceLoss
@@ -157,13 +158,16 @@ class NanotunService(Service):
         # collector spent 3 % of the daemon's time walking them again and again.
         self._freeze()
         tun = self._device.tun
+        others = [name for name in upstreamsOf(self._settings) if name != PROXY]
         self._log.info(
-            "{name} is up: engine {mode}, MTU {mtu}, offload {offload}, proxy {proxy}",
+            "{name} is up: engine {mode}, MTU {mtu}, offload {offload}, proxy {proxy}"
+            + (", upstreams {upstreams}" if others else ""),
             name=tun.name,
             mode=self._settings.stackMode,
             mtu=tun.mtu,
             offload="on" if tun.vnetHeader else "off",
             proxy=", ".join(str(each) for each in self._settings.proxy),
+            upstreams=", ".join(others),
         )
 
     def stopService(self) -> Deferred[None]:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,8 +21,10 @@ from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
+from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import allProxies, inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
@@ -58,7 +60,9 @@ from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
     ITunOpener,
+    IUpstream,
     UpstreamContext,
+    UpstreamSettings,
 )
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.markedroute import MarkedRoute
@@ -70,14 +74,14 @@ from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.router.crowds import CrowdLog
-from nanotun.router.router import FlowRouter, firstPending
+from nanotun.router.router import FlowRouter, firstLeaving, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.links import NetlinkLinks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
-from nanotun.upstream.make import upstreamsFor
+from nanotun.upstream.make import MadeUpstream, groupOf, makeAll
 
 __all__ = ["Options", "makeCellService", "makeService"]
 
@@ -115,7 +119,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
             engine,
             settings,
             openDatagram,
-            noted=any(url.scheme.sendsNames for url in settings.proxy),
+            noted=any(url.scheme.sendsNames for url in allProxies(settings)),
             # In a cell no process is the daemon.
             bootstraps=not inCell,
             userOf=(lambda flow: None) if inCell else askers.find,
@@ -131,7 +135,7 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         lists = readLists(settings, os.geteuid())
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
-    gateway.configure(settings, upstreams.ways)
+    gateway.configure(settings, upstreams.byName)
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier
@@ -239,7 +243,8 @@ def makeService(options: Options) -> IService:
         *origins(options),
         *options.notices,
         *current.lists.lists.notices,
-        *noticesOf(settings, current.upstreams.upstream),
+        *noticesOf(settings, current.upstreams),
+        *namesInClear(settings),
     )
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.
@@ -284,13 +289,18 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
         openDatagram,
         marked.leadsIn,
     )
-    proxies = upstreamsFor((url for url in settings.proxy if url.host or url.socketPath), context)
+
+    def together(entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
+        # Its trouble is a line of the log already.
+        return groupOf(single, entry.policy, context, settings.proxyCheckInterval, router.trouble)
+
+    asked = makeAll(inDialOrder(upstreamsOf(settings)), context, together)
     patience = Patience(
         reactor,
         lambda: router.carried,
         partial(firstPending, router),
-        proxies,
-        lambda: current.upstreams.toldDown,
+        lambda: proxiesOf(settings, asked, firstLeaving(router)),
+        lambda: current.upstreams.toldDown(firstLeaving(router)),
     )
 
     watch = NetworkWatch(
@@ -305,13 +315,26 @@ def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int],
     notices = (
         *options.notices,
         *current.lists.lists.notices,
-        *noticesOf(settings, current.upstreams.upstream),
+        *noticesOf(settings, current.upstreams),
+        *namesInClear(settings),
     )
     ending = Ending()
     loss = DeviceLoss(settings.tunName, ending, leave, routed=False)
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     current.upstreams.setServiceParent(root)
     return root
+
+
+def proxiesOf(settings: Settings, made: Mapping[str, MadeUpstream], name: str) -> list[IUpstream]:
+    """
+    Those of an upstream that can be asked whether they answer.
+
+    @param name: may be C{direct}, or empty.
+    """
+    entry = upstreamsOf(settings).get(name)
+    if entry is None:
+        return []
+    return [proxy for proxy, url in zip(made[name].single, entry.proxy, strict=True) if url.host]
 
 
 def checkFiles(settings: Settings) -> tuple[str, ...]:
@@ -323,7 +346,7 @@ def checkFiles(settings: Settings) -> tuple[str, ...]:
     """
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
-    upstreamsFor(settings.proxy, context)
+    makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()))
     return readLists(settings, os.geteuid()).lists.notices
 

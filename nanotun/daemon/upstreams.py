@@ -4,28 +4,38 @@ The upstreams of one configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
-from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, inDialOrder, upstreamsOf, wayOf
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
-from nanotun.interfaces import INames, IUpstream, IUpstreams, UpstreamContext
+from nanotun.interfaces import (
+    INames,
+    IUpstream,
+    IUpstreams,
+    UpstreamContext,
+    UpstreamSettings,
+)
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.group.member import SILENCE
-from nanotun.upstream.make import groupOf, upstreamsFor
+from nanotun.upstream.make import groupOf, makeAll
 from nanotun.upstream.pool.pool import WarmPool
+from nanotun.upstream.reject import GoneUpstream
 from nanotun.upstream.scheme import sendsNamesWith
+
+#: The name of the upstream that is past every proxy.
+DIRECT = "direct"
 
 #: Seconds.  A proxy that is silent for longer than L{SILENCE} is down, and a terminal waits for
 #: the answer.
@@ -39,11 +49,9 @@ class Upstreams(MultiService):
     the checks of proxies' health.  Flows that are open need none of it, so a daemon
     whose configuration changes stops the old one at once.
 
-    @ivar upstream: for proxied flows.
-    @ivar direct: for flows that go past the proxy.
-    @ivar ways: both, by the values of C{dnsVia}.
-    @ivar single: one for each proxy of the settings, in their order: what L{upstream}
-        chooses from.
+    @ivar byName: the upstreams of the settings, C{proxy} first, and C{direct}.
+    @ivar single: by the same names, but without C{direct}: one for each proxy, in the order
+        of the settings, which the upstream chooses from.
     @param names: the names behind addresses.
     @param trouble: told of proxies that go down.
     @param leadsIn: whether a marked packet to a literal address comes back into the
@@ -64,9 +72,14 @@ class Upstreams(MultiService):
         @raise nanotun.errors.ConfigError: a file that a proxy's URL names is no good.
         """
         super().__init__()
+        self._settings = settings
         self._reactor = reactor
+        self._names = names
+        self._trouble = trouble
+        self._entries = upstreamsOf(settings)
+        self._ways: dict[str, Hashable] = {}
         services = self._services = MultiService()
-        context = UpstreamContext(
+        context = self._context = UpstreamContext(
             reactor,
             settings.connectTimeout,
             openStream,
@@ -76,62 +89,79 @@ class Upstreams(MultiService):
             services,
             settings.dns,
         )
-        fakes = settings.dnsMode == "fake-ip"
+        made = makeAll(inDialOrder(self._entries), context, self._together)
+        self.single = {name: each.single for name, each in made.items()}
+        self.byName = {name: made[name].upstream for name in self._entries}
+        self.byName[DIRECT] = self._named(DirectUpstream(context), sends=False)
+        for upstream in (*self.byName.values(), services):
+            if IService.providedBy(upstream):
+                upstream.setServiceParent(self)
 
-        def named(upstream: IUpstream, sends: bool) -> IUpstream:
-            if not fakes and not sends:
-                return upstream
-            return NamedUpstream(upstream, names, reactor, settings.connectTimeout, sends)
+    @property
+    def upstream(self) -> IUpstream:
+        """For flows that are proxied by no rule of the user's, and for the relay."""
+        return self.byName[PROXY]
 
-        self.single = upstreamsFor(settings.proxy, context)
-        self.upstream = groupOf(
-            [
-                named(upstream, sendsNamesWith(url.scheme, fakes))
-                for upstream, url in zip(self.single, settings.proxy, strict=True)
-            ],
-            settings.proxyPolicy,
-            context,
-            settings.proxyCheckInterval,
-            trouble,
-            settings.logLevel == "debug",
-            # direct:// and reject:// have nobody to ask.
-            asks=bool(settings.proxy[0].host),
-        )
-        self.direct = named(DirectUpstream(context), sends=False)
-        self.ways = {"direct": self.direct, "proxy": self.upstream}
-        if IService.providedBy(self.upstream):
-            self.upstream.setServiceParent(self)
-        services.setServiceParent(self)
+    @property
+    def direct(self) -> IUpstream:
+        """For flows that go past every proxy."""
+        return self.byName[DIRECT]
 
     def leaving(self, decision: Decision, flow: Flow) -> IUpstream:
         """See L{IUpstreams.leaving}."""
-        return self.direct if decision.verdict is Verdict.DIRECT else self.upstream
+        if decision.verdict is Verdict.DIRECT:
+            return self.byName[DIRECT]
+        name = decision.upstream or PROXY
+        upstream = self.byName.get(name)
+        # A reload may have removed it while the decision waited for a process or a person.
+        return GoneUpstream(name) if upstream is None else upstream
+
+    def wayOf(self, decision: Decision) -> Hashable:
+        """Equal for decisions whose flows leave in the same way, by whatever rule or name."""
+        if decision.verdict is not Verdict.PROXY:
+            return decision.verdict
+        name = decision.upstream or PROXY
+        if name not in self._ways:
+            self._ways[name] = wayOf(self._settings, name) if name in self._entries else name
+        return decision.verdict, self._ways[name]
 
     def dials(self, endpoint: Endpoint) -> bool:
-        """See L{IUpstream.dials}."""
-        return self.upstream.dials(endpoint)
+        """See L{IUpstream.dials}; of any of them."""
+        return any(upstream.dials(endpoint) for upstream in self.byName.values())
 
     def networkMoved(self) -> None:
         """
         Trust nothing that was learned or opened in the network where the machine was before.
         """
-        for service in self._services:
-            if isinstance(service, WarmPool):
+        for service in _within(self):
+            if isinstance(service, WarmPool | GroupUpstream):
                 service.networkMoved()
-        if isinstance(self.upstream, GroupUpstream):
-            self.upstream.networkMoved()
 
-    @property
-    def toldDown(self) -> bool:
-        """Whether the log has said of every proxy that it is down."""
-        upstream = self.upstream
+    def toldDown(self, name: str = PROXY) -> bool:
+        """Whether the log has said of every proxy of an upstream that it is down."""
+        upstream = self.byName.get(name)
         return isinstance(upstream, GroupUpstream) and not any(
             member.healthy for member in upstream.members.all
         )
 
     def report(self) -> dict[str, Any]:
-        """See L{upstreamReport}."""
-        return upstreamReport(self.upstream, self.single, self._reactor.seconds())
+        """See L{upstreamReport}; about C{proxy}."""
+        return self._reportOn(PROXY)
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """
+        Report on all upstreams.
+
+        @return: by name, what L{upstreamReport} says, and C{via}, the name of the upstream
+            that its proxies are dialled through, or L{None}.
+        """
+        return {
+            name: {
+                **self._reportOn(name),
+                "via": entry.via or None,
+            }
+            for name, entry in self._entries.items()
+        }
 
     def refresh(self) -> Deferred[Any]:
         """
@@ -139,28 +169,85 @@ class Upstreams(MultiService):
 
         @return: fires when it is known, or after L{REFRESH_LIMIT}; never fails.
         """
-        if not isinstance(self.upstream, GroupUpstream):
-            return succeed(None)
-        refreshed = self.upstream.refresh().addTimeout(REFRESH_LIMIT, self._reactor)
-        return refreshed.addErrback(_notInTime)
+        return DeferredList(
+            [
+                upstream.refresh().addTimeout(REFRESH_LIMIT, self._reactor).addErrback(_notInTime)
+                for upstream in self.byName.values()
+                if isinstance(upstream, GroupUpstream)
+            ]
+        )
+
+    def _reportOn(self, name: str) -> dict[str, Any]:
+        return upstreamReport(self.byName[name], self.single[name], self._reactor.seconds())
+
+    def _named(self, upstream: IUpstream, sends: bool) -> IUpstream:
+        """An upstream that is asked for addresses which may stand for names."""
+        settings = self._settings
+        if settings.dnsMode != "fake-ip" and not sends:
+            return upstream
+        return NamedUpstream(upstream, self._names, self._reactor, settings.connectTimeout, sends)
+
+    def _members(self, entry: UpstreamSettings, single: Sequence[IUpstream]) -> list[IUpstream]:
+        fakes = self._settings.dnsMode == "fake-ip"
+        return [
+            self._named(upstream, sendsNamesWith(url.scheme, fakes))
+            for upstream, url in zip(single, entry.proxy, strict=True)
+        ]
+
+    def _together(self, entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
+        settings = self._settings
+        return groupOf(
+            self._members(entry, single),
+            entry.policy,
+            self._context,
+            settings.proxyCheckInterval,
+            self._trouble,
+            settings.logLevel == "debug",
+            # direct:// and reject:// have nobody to ask.
+            asks=bool(entry.proxy[0].host),
+        )
+
+
+def _within(service: IService) -> Iterator[IService]:
+    """A service and all that are part of it."""
+    yield service
+    if isinstance(service, MultiService):
+        for each in service:
+            yield from _within(each)
 
 
 def _notInTime(reason: Failure) -> None:
     reason.trap(TimeoutError)
 
 
-def noticesOf(settings: Settings, upstream: IUpstream) -> tuple[str, ...]:
+def noticesOf(
+    settings: Settings, upstreams: Upstreams, before: Settings | None = None
+) -> tuple[str, ...]:
     """
-    Sentences that the user of these settings should read when the daemon starts.
+    Sentences that the user of these settings should read.
 
-    @param upstream: for proxied flows.
+    @param before: the settings that were in force; what they say of an upstream, too, is known.
     """
-    notices: tuple[str, ...] = ()
-    if not upstream.carriesDatagrams:
-        notices += (
-            f"The upstream {upstream.describe()} carries no UDP: apps hear so at once, and "
-            f"their DNS queries need the relay at {GATEWAY4}.",
+    known = {} if before is None else upstreamsOf(before)
+    changed = [each for name, each in upstreamsOf(settings).items() if known.get(name) != each]
+    notices: dict[str, None] = {}
+    for entry in changed:
+        upstream = upstreams.byName[entry.name]
+        if not upstream.carriesDatagrams:
+            notices[_noDatagrams(entry, upstream)] = None
+        for url in entry.proxy:
+            notices.update(dict.fromkeys(url.scheme.notices(url)))
+    return tuple(notices)
+
+
+def _noDatagrams(entry: UpstreamSettings, upstream: IUpstream) -> str:
+    consequence = "apps hear so at once"
+    if entry.name == PROXY:
+        consequence += f", and their DNS queries need the relay at {GATEWAY4}"
+    if entry.via:
+        return (
+            f"The upstream {entry.name} is dialled through {entry.via}, and a chain carries no "
+            f"UDP: {consequence}."
         )
-    for url in settings.proxy:
-        notices += url.scheme.notices(url)
-    return notices + namesInClear(settings)
+    what = upstream.describe() if entry.name == PROXY else f"{entry.name} ({upstream.describe()})"
+    return f"The upstream {what} carries no UDP: {consequence}."

@@ -35,6 +35,13 @@ def decisionTo(
     return Decision(Verdict.PROXY, rule, reason, owner, upstream=to, values=values)
 
 
+def nameOf(decision: Decision) -> str:
+    """The name of the upstream that a decision leads to; empty for what is served."""
+    if decision.verdict is Verdict.SERVE:
+        return ""
+    return decision.upstream or decision.verdict.value
+
+
 def leadsOut(decision: Decision) -> bool:
     """Whether a flow is carried by an upstream, through a proxy or not."""
     return decision.verdict in (Verdict.PROXY, Verdict.DIRECT)

@@ -43,7 +43,7 @@ from nanotun.interfaces import (
     IUpstreams,
 )
 from nanotun.log.trouble import TroubleLog
-from nanotun.policy.decisions import leadsOut
+from nanotun.policy.decisions import leadsOut, nameOf
 from nanotun.router.named import shown
 from nanotun.router.onward import openOnward
 from nanotun.router.plainhttp import PlainHttpFlows
@@ -319,6 +319,13 @@ def firstPending(router: FlowRouter) -> str:
     """Where the flow goes that has waited longest for its leg; empty if none waits."""
     for pending in router._pending.values():
         return shown(router._names, pending.request.flow.destination)
+    return ""
+
+
+def firstLeaving(router: FlowRouter) -> str:
+    """The name of the upstream by which that flow is to leave; empty if none waits."""
+    for pending in router._pending.values():
+        return nameOf(pending.decision)
     return ""
 
 

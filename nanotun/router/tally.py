@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from nanotun.flow import Decision, Flow, FlowEnd, Owner, Verdict
 from nanotun.interfaces import IUpstream
+from nanotun.policy.decisions import nameOf
 
 
 class JoinedFlow(NamedTuple):
@@ -71,7 +72,7 @@ class Tally:
 
     def count(self, decision: Decision) -> None:
         """A flow was decided."""
-        key = decision.rule, decision.verdict, decision.upstream
+        key = decision.rule, decision.verdict, nameOf(decision)
         self._counts[key] = self._counts.get(key, 0) + 1
 
     def report(self) -> dict[str, Any]:
@@ -87,8 +88,8 @@ class Tally:
         for (rule, verdict, upstream), count in self._counts.items():
             verdicts[verdict.value] += count
             rules[rule] += count
-            if verdict is not Verdict.SERVE:
-                upstreams[upstream or verdict.value] += count
+            if upstream:
+                upstreams[upstream] += count
         return {"verdicts": dict(verdicts), "rules": dict(rules), "upstreams": dict(upstreams)}
 
     def tellUpstream(

@@ -1,5 +1,5 @@
 """
-The upstream that refuses every flow.
+The upstreams that refuse every flow.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from nanotun.errors import DatagramsUnsupported, UpstreamRefused
+from nanotun.errors import DatagramsUnsupported, UpstreamError, UpstreamRefused
 from nanotun.flow import Endpoint
 from nanotun.interfaces import Connection, DatagramLeg, IHealthCheck, IUpstream
 
@@ -43,3 +43,41 @@ class RejectUpstream:
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return "reject://"
+
+
+@implementer(IUpstream)
+class GoneUpstream:
+    """
+    Stands for an upstream that a reload has removed while a flow waited for its decision.  The
+    flow must not leave by any other.
+
+    @param name: the upstream's, in the settings.
+    """
+
+    sharesLegs = False
+    sendsNames = False
+    carriesDatagrams = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def connect(self, destination: Endpoint) -> Deferred[Connection]:
+        """See L{IUpstream.connect}."""
+        return fail(self._error())
+
+    def associate(self, family: int) -> Deferred[DatagramLeg]:
+        """See L{IUpstream.associate}."""
+        return fail(self._error())
+
+    def dials(self, endpoint: Endpoint) -> bool:
+        """See L{IUpstream.dials}."""
+        return False
+
+    def describe(self) -> str:
+        """See L{IUpstream.describe}."""
+        return f"nothing, as {self._name} is gone"
+
+    def _error(self) -> UpstreamError:
+        return UpstreamError(
+            f"The upstream {self._name} is gone since the configuration was read again."
+        )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon.files import READ, WRITE, hasForeign, isForeign, pathsOf
@@ -117,6 +118,16 @@ class PathsTests(SynchronousTestCase):
             },
         )
         self.assertEqual(written, {"/r/un", "/s/sock", "/l/ogs", "/pid", "/log", "/d/ns"})
+
+    def test_upstreams(self) -> None:
+        """So are those of upstreams by name."""
+        urls = "office=https://h?ca=/c/a.pem,office=socks5:///s/sock"
+        flags = {"proxy": Given("h", ""), "upstreams": flagValue(KEYS["upstreams"], urls)}
+        (office,) = makeSettings({}, flags, None).upstreams
+        upstreams = (office._replace(passwordFile="/p/word"),)
+        read, written = pathsOf(replace(SETTINGS, upstreams=upstreams), {}, None)
+        self.assertLessEqual({"/p/word", "/c/a.pem"}, read)
+        self.assertIn("/s/sock", written)
 
     def test_stdout(self) -> None:
         """A --logfile of - is not a file."""

@@ -31,7 +31,7 @@ class PatienceTests(SynchronousTestCase):
             self.clock,
             lambda: self.carried,
             lambda: self.where,
-            self.proxies,
+            lambda: self.proxies,
             lambda: self.told,
         )
         self.patience.start()

@@ -209,7 +209,7 @@ class LiveTests(SynchronousTestCase):
         self.assertIsNot(current.judge, before.judge)
         self.assertEqual(self.router.calls, [(current.judge, upstreams, True)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
-        self.assertEqual(self.gateway.calls, [(settings, upstreams.ways)])
+        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName)])
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
         self.assertIs(before.upstreams.parent, None)
@@ -219,6 +219,32 @@ class LiveTests(SynchronousTestCase):
         self.router.hasNames = True
         self.write("proxy: http://fourth")
         self.assertNotIn("instead of names", " ".join(self.live.reload()["warnings"]))
+
+    def test_upstreams(self) -> None:
+        """All upstreams are replaced at once, and only what is new of them is warned of."""
+        self.router.hasNames = True
+        self.write("proxy: http://h\nupstreams: {office: 'socks5://a', abroad: 'http://b'}")
+        answer = self.live.reload()
+        self.assertEqual(answer["changed"], ["proxy", "upstreams"])
+        self.assertEqual(len(answer["warnings"]), 2)
+        before = self.live.current.upstreams
+        self.write("proxy: http://h\nupstreams: {office: 'http://c', abroad: 'http://b'}")
+        answer = self.live.reload()
+        self.assertEqual(answer["changed"], ["upstreams"])
+        self.assertEqual(
+            answer["warnings"],
+            ["The upstream office (http://c:80) carries no UDP: apps hear so at once."],
+        )
+        upstreams = self.live.current.upstreams
+        self.assertEqual(list(self.root), [upstreams])
+        for name in ("proxy", "office", "abroad", "direct"):
+            self.assertIsNot(upstreams.byName[name], before.byName[name])
+        self.assertIs(self.router.calls[-1][1], upstreams)
+        self.assertEqual(self.gateway.calls[-1][1], upstreams.byName)
+        self.write("proxy: http://h\nupstreams: {office: 'socks5h://c'}")
+        self.router.hasNames = False
+        (warning,) = self.live.reload()["warnings"]
+        self.assertIn("The upstream socks5h://c:1080 is sent addresses instead of names", warning)
 
     def test_noRoutes(self) -> None:
         """A daemon that changes no route is configured all the same."""
@@ -429,7 +455,7 @@ class LiveTests(SynchronousTestCase):
             self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
             self.assertEqual(list(self.root), [current.upstreams])
             self.assertIs(self.router.calls[-1][0], current.judge)
-            self.assertEqual(self.gateway.calls[-1], (current.settings, current.upstreams.ways))
+            self.assertEqual(self.gateway.calls[-1], (current.settings, current.upstreams.byName))
             self.assertEqual(self.routes.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))
 

@@ -98,9 +98,11 @@ class HandlerTests(SynchronousTestCase):
                 asked.append(Deferred())
                 return asked[-1]
 
-            def report(self) -> dict[str, Any]:
-                """See L{Upstreams.report}."""
-                return {"proxies": [{"trouble": ""}, {"trouble": "It is off."}]}
+            def reports(self) -> dict[str, Any]:
+                """See L{Upstreams.reports}."""
+                proxies = [{"trouble": ""}, {"trouble": "It is off."}]
+                # As of one that is dialled through the other.
+                return {"proxy": {"proxies": proxies}, "deep": {"proxies": proxies[1:]}}
 
             def reload(self) -> dict[str, Any]:
                 """See L{Live.reload}."""
@@ -140,6 +142,10 @@ class HandlerTests(SynchronousTestCase):
                 """See L{Upstreams.report}."""
                 return {"a": 1}
 
+            def reports(self) -> dict[str, int]:
+                """See L{Upstreams.reports}."""
+                return {"office": 2}
+
         times = iter([10.0, 12.5])
         broken: Any = Broken()
         live: Any = Reporting()
@@ -151,6 +157,7 @@ class HandlerTests(SynchronousTestCase):
                 "daemon",
                 "device",
                 "upstream",
+                "upstreams",
                 "engine",
                 "dns",
                 "verdicts",
@@ -162,6 +169,7 @@ class HandlerTests(SynchronousTestCase):
         self.assertEqual(report["daemon"]["uptime"], 2.5)
         self.assertIs(report["daemon"]["config"], None)
         self.assertEqual(report["upstream"], {"a": 1})
+        self.assertEqual(report["upstreams"], {"office": 2})
         absent = ("device", "engine", "dns", "verdicts", "processes", "routes")
         self.assertEqual([report[name] for name in absent], [None] * 6)
         self.flushLoggedErrors()

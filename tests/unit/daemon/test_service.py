@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from twisted.application.service import IService
@@ -23,7 +24,7 @@ from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
-from nanotun.interfaces import End, IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.interfaces import End, IFlowHandler, IPacketEngine, ITunDevice, UpstreamSettings
 from nanotun.log.format import formatText
 from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener
 
@@ -226,6 +227,16 @@ class StartTests(ServiceCase):
         (line,) = self.lines(LogLevel.info)
         self.assertIn("socks5://ann:***@proxy:1080", line)
         self.assertNotIn("hunter2", repr(self.logged))
+
+    def test_upstreams(self) -> None:
+        """That line also has the names of other upstreams."""
+        service = self.service()
+        service._settings = replace(
+            SETTINGS, upstreams=tuple(UpstreamSettings(name, ()) for name in ("office", "tor"))
+        )
+        service.startService()
+        (line,) = self.lines(LogLevel.info)
+        self.assertTrue(line.rstrip().endswith("proxy:1080, upstreams office, tor"), line)
 
     def test_notices(self) -> None:
         """The notices of the options are logged as warnings."""

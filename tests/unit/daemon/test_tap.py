@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.application.service import IService, IServiceMaker
@@ -24,9 +25,9 @@ from nanotun.daemon.privileges import Privileges, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
-from nanotun.daemon.tap import engineFactory, makeCellService, makeService, origins
-from nanotun.errors import EngineError
-from nanotun.flow import Endpoint, Flow, Protocol, Verdict
+from nanotun.daemon.tap import checkFiles, engineFactory, makeCellService, makeService, origins
+from nanotun.errors import ConfigError, EngineError
+from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.owners.recorder import Recorder
@@ -220,6 +221,17 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
 
+    def test_upstreams(self) -> None:
+        """Upstreams by name are made as well, and so are files that they name checked."""
+        options = self.options("h", "--upstream", "office=http://a")
+        _, (*groups, _) = cast(Any, makeService(options))
+        self.assertEqual([each.describe() for each in groups], ["socks5://h:1080", "http://a:80"])
+        options = self.options("h", "--upstream", "office=https://h?ca=/nowhere/ca.pem")
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("/nowhere/ca.pem", str(error.code))
+        error = self.assertRaises(ConfigError, checkFiles, options.settings)
+        self.assertIn("/nowhere/ca.pem", str(error))
+
     def test_owners(self) -> None:
         """There are owners only if a rule is about the processes of flows."""
         for arguments, expected in (
@@ -289,8 +301,24 @@ class MakeServiceTests(SynchronousTestCase):
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("169.254.169.254", 80))
         self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, Verdict.REJECT)
         sole, services = upstreams
+        patience = tunnel.parts.after[1]
+        self.assertEqual((patience._proxies(), patience._told()), ([], False))
         self.assertIsInstance(sole, SoleUpstream)
         self.assertEqual(list(services), [])
+
+    def test_cellPatience(self) -> None:
+        """A command that waits for a connection hears of the proxies by which it would leave."""
+        options = self.options("direct://", "--upstream", "office=http://a,office=http://b")
+        (tunnel, _) = cast(Any, makeCellService(options, MemoryTunOpener(), self.fail))
+        patience, router = tunnel.parts.after[1], tunnel.parts.router
+        for name, proxies in (
+            ("office", ["http://a:80", "http://b:80"]),
+            # direct:// has nobody to ask.
+            ("proxy", []),
+        ):
+            decision = Decision(Verdict.PROXY, "#1", upstream=name)
+            router._pending = {1: SimpleNamespace(decision=decision)}
+            self.assertEqual([each.describe() for each in patience._proxies()], proxies)
 
     def test_cellFails(self) -> None:
         """There too, a file that is no good ends it with one sentence."""

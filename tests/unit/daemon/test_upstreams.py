@@ -14,9 +14,15 @@ from zope.interface.verify import verifyObject
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.upstreams import REFRESH_LIMIT, Upstreams, noticesOf
-from nanotun.errors import ProxyError, UpstreamNetUnreachable
+from nanotun.errors import ProxyError, UpstreamError, UpstreamNetUnreachable
 from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
-from nanotun.interfaces import IUpstream, IUpstreams, ProxyURL, UpstreamContext
+from nanotun.interfaces import (
+    IUpstream,
+    IUpstreams,
+    ProxyURL,
+    UpstreamContext,
+    UpstreamSettings,
+)
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.testing import FakeUpstream
@@ -61,6 +67,56 @@ class UpstreamsTests(SynchronousTestCase):
         ):
             self.assertIs(upstreams.leaving(Decision(verdict, "rule"), FLOW), expected)
 
+    def test_leavingByName(self) -> None:
+        """A flow leaves by the upstream that its decision names."""
+        upstreams = self.upstreams("h", upstreams="office=socks5://a,abroad=http://b")
+        for name, proxy in (("office", "socks5://a:1080"), ("abroad", "http://b:80")):
+            left = upstreams.leaving(Decision(Verdict.PROXY, "#1", upstream=name), FLOW)
+            self.assertEqual(left.describe(), proxy)
+
+    def test_gone(self) -> None:
+        """A flow whose upstream is gone since a reload is refused, and goes nowhere else."""
+        upstream = self.upstreams("direct://").leaving(
+            Decision(Verdict.PROXY, "#1", upstream="office"), FLOW
+        )
+        verifyObject(IUpstream, upstream)
+        for leg in (upstream.connect(FLOW.destination), upstream.associate(4)):
+            error = self.failureResultOf(leg, UpstreamError).value
+            self.assertEqual(
+                str(error), "The upstream office is gone since the configuration was read again."
+            )
+        self.assertFalse(upstream.dials(PROXY))
+        self.assertEqual(upstream.describe(), "nothing, as office is gone")
+
+    def test_wayOf(self) -> None:
+        """Decisions of the same way are equal, whatever the name of the upstream."""
+        upstreams = self.upstreams("h", upstreams="office=socks5://h,abroad=http://b")
+        proxy, office, abroad, gone = (
+            upstreams.wayOf(Decision(Verdict.PROXY, "#1", upstream=name))
+            for name in ("", "office", "abroad", "gone")
+        )
+        self.assertEqual(proxy, office)
+        direct = upstreams.wayOf(Decision(Verdict.DIRECT, "#1"))
+        self.assertEqual(len({proxy, abroad, gone, direct}), 4)
+
+    def test_chains(self) -> None:
+        """A proxy is dialled through the upstream that its own names, in whatever order."""
+        settings = replace(
+            settingsOf("socks5://c:3", upstreams="office=http://b:2,gate=socks5://192.0.2.1"),
+            proxyVia="office",
+        )
+        office, gate = settings.upstreams
+        settings = replace(settings, upstreams=(office._replace(via="gate"), gate))
+        upstreams = made(settings)
+        (last,), (middle,), (first,) = (
+            cast(Any, upstreams.single[name]) for name in ("proxy", "office", "gate")
+        )
+        self.assertIs(last._context.via.upstream, upstreams.byName["office"])
+        self.assertIs(middle._context.via.upstream, upstreams.byName["gate"])
+        self.assertIs(first._context.via, None)
+        self.assertEqual(list(upstreams.byName), ["proxy", "office", "gate", "direct"])
+        self.assertTrue(upstreams.dials(PROXY))
+
     def test_dials(self) -> None:
         """A proxy's endpoint is found behind a group and behind names."""
         for proxy in (
@@ -72,6 +128,15 @@ class UpstreamsTests(SynchronousTestCase):
             self.assertTrue(upstreams.dials(PROXY), proxy)
             self.assertFalse(upstreams.dials(Endpoint("192.0.2.1", 1081)), proxy)
         self.assertFalse(self.upstreams("direct://,reject://").dials(PROXY))
+        named = self.upstreams("direct://", upstreams="office=socks5://192.0.2.1")
+        self.assertTrue(named.dials(PROXY))
+        settings = replace(
+            settingsOf("socks5://192.0.2.1", upstreams="office=socks5://192.0.2.2"),
+            proxyVia="office",
+        )
+        # It is the other one that is dialled from here.
+        self.assertFalse(made(settings).dials(PROXY))
+        self.assertTrue(made(settings).dials(Endpoint("192.0.2.2", 1080)))
 
     def test_networkMoved(self) -> None:
         """In another network pools and groups begin anew; direct:// has neither."""
@@ -80,6 +145,10 @@ class UpstreamsTests(SynchronousTestCase):
         self.patch(GroupUpstream, "networkMoved", lambda group: told.append("group"))
         self.upstreams("socks5://192.0.2.1", upstreamPool="2").networkMoved()
         self.assertEqual(sorted(told), ["group", "pool"])
+        told.clear()
+        named = {"upstreams": "office=socks5://192.0.2.1,abroad=http://b"}
+        self.upstreams("direct://", upstreamPool="2", **named).networkMoved()
+        self.assertEqual(sorted(told), ["group", "group", "pool", "pool"])
         told.clear()
         self.upstreams("direct://").networkMoved()
         self.assertEqual(told, [])
@@ -90,7 +159,7 @@ class UpstreamsTests(SynchronousTestCase):
         for upstream in (upstreams.upstream, upstreams.direct):
             leg = upstream.connect(Endpoint("203.0.113.1", 443))
             self.failureResultOf(leg, UpstreamNetUnreachable)
-        proxy = cast(Any, self.upstreams("h", "203.0.113.1").single[0])
+        proxy = cast(Any, self.upstreams("h", "203.0.113.1").single["proxy"][0])
         self.assertTrue(proxy._context.leadsIn("203.0.113.1"))
 
     def test_names(self) -> None:
@@ -156,16 +225,41 @@ class UpstreamsTests(SynchronousTestCase):
             ],
         )
 
+    def test_reports(self) -> None:
+        """There is a report on each upstream, by name, which says how it is dialled."""
+        settings = settingsOf(
+            "h:1", upstreams="office=socks5://a,abroad=socks5://b,abroad=http://c"
+        )
+        office, abroad = settings.upstreams
+        upstreams = made(replace(settings, upstreams=(office._replace(via="abroad"), abroad)))
+        found = {
+            name: (report["policy"], report["via"], [proxy["url"] for proxy in report["proxies"]])
+            for name, report in upstreams.reports().items()
+        }
+        self.assertEqual(
+            found,
+            {
+                "proxy": (None, None, ["socks5://h:1"]),
+                "office": (None, "abroad", ["socks5://a:1080"]),
+                "abroad": ("failover", None, ["socks5://b:1080", "http://c:80"]),
+            },
+        )
+
     def test_toldDown(self) -> None:
         """The log has told of all proxies once each of them is down."""
-        self.assertFalse(self.upstreams("direct://").toldDown)
+        self.assertFalse(self.upstreams("direct://").toldDown())
         for proxy in ("socks5://h", "socks5://h:1,http://h:2"):
             upstreams = self.upstreams(proxy)
             group = cast(GroupUpstream, upstreams.upstream)
             for member in group.members.all:
-                self.assertFalse(upstreams.toldDown, proxy)
+                self.assertFalse(upstreams.toldDown(), proxy)
                 group.members.failed(member, "It is off.", atOnce=True)
-            self.assertTrue(upstreams.toldDown, proxy)
+            self.assertTrue(upstreams.toldDown(), proxy)
+        upstreams = self.upstreams("h", upstreams="office=socks5://a")
+        office = cast(GroupUpstream, upstreams.byName["office"])
+        office.members.failed(office.members.all[0], "It is off.", atOnce=True)
+        told = [upstreams.toldDown(name) for name in ("office", "proxy", "direct", "")]
+        self.assertEqual(told, [True, False, False, False])
 
     def test_refresh(self) -> None:
         """A proxy is asked whether it is well, and has a few seconds; nobody else is asked."""
@@ -194,6 +288,24 @@ class UpstreamsTests(SynchronousTestCase):
         self.successResultOf(late)
         upstreams.stopService()
 
+    def test_refreshAll(self) -> None:
+        """The proxies of all upstreams are asked at once."""
+        fakes = [FakeUpstream(), FakeUpstream()]
+        lines = [
+            ProxyURL(Scheme("line", lambda url, context, fake=fake: fake), host="h", port=1)
+            for fake in fakes
+        ]
+        office = UpstreamSettings("office", (lines[1],))
+        settings = replace(settingsOf("direct://"), proxy=(lines[0],), upstreams=(office,))
+        upstreams = made(settings)
+        upstreams.startService()
+        refreshed = upstreams.refresh()
+        fakes[0].answerCheck()
+        self.assertNoResult(refreshed)
+        fakes[1].answerCheck()
+        self.successResultOf(refreshed)
+        upstreams.stopService()
+
 
 class NoticesTests(SynchronousTestCase):
     """L{noticesOf}."""
@@ -208,8 +320,36 @@ class NoticesTests(SynchronousTestCase):
             ("https://h?insecure=1", ("carries no UDP", "Nobody checks the certificate")),
         ):
             settings = settingsOf(proxy)
-            upstream = made(settings).upstream
-            notices = noticesOf(settings, upstream)
+            notices = noticesOf(settings, made(settings))
             self.assertEqual(len(notices), len(words), proxy)
             for notice, word in zip(notices, words, strict=True):
                 self.assertIn(word, notice)
+
+    def test_named(self) -> None:
+        """What is said of an upstream by name says which, and a chain says why."""
+        settings = settingsOf("h", upstreams="office=http://a,deep=socks5://b")
+        office, deep = settings.upstreams
+        settings = replace(settings, upstreams=(office, deep._replace(via="office")))
+        self.assertEqual(
+            noticesOf(settings, made(settings)),
+            (
+                "The upstream office (http://a:80) carries no UDP: apps hear so at once.",
+                "The upstream deep is dialled through office, and a chain carries no UDP: apps "
+                "hear so at once.",
+            ),
+        )
+        settings = replace(settingsOf("h", upstreams="office=socks5://a"), proxyVia="office")
+        self.assertEqual(
+            noticesOf(settings, made(settings)),
+            (
+                "The upstream proxy is dialled through office, and a chain carries no UDP: apps "
+                "hear so at once, and their DNS queries need the relay at 198.18.0.1.",
+            ),
+        )
+
+    def test_known(self) -> None:
+        """After a reload only upstreams that are new or different are spoken of."""
+        before = settingsOf("http://h", upstreams="office=http://a,abroad=http://b")
+        settings = settingsOf("http://h", upstreams="office=http://a,abroad=http://c,far=http://d")
+        found = noticesOf(settings, made(settings), before)
+        self.assertEqual([text.split()[2] for text in found], ["abroad", "far"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Decision, Owner, Verdict
-from nanotun.policy.decisions import decisionTo, leadsOut
+from nanotun.policy.decisions import decisionTo, leadsOut, nameOf
 
 
 class DecisionToTests(SynchronousTestCase):
-    """L{decisionTo} and L{leadsOut}."""
+    """L{decisionTo}, L{leadsOut} and L{nameOf}."""
 
     def test_builtIn(self) -> None:
         """The built-in names are verdicts of their own, and proxy needs no name."""
@@ -34,3 +34,9 @@ class DecisionToTests(SynchronousTestCase):
         """Only what is proxied or direct leaves by an upstream."""
         out = [verdict for verdict in Verdict if leadsOut(Decision(verdict, "x"))]
         self.assertEqual(out, [Verdict.PROXY, Verdict.DIRECT])
+
+    def test_nameOf(self) -> None:
+        """The name is the one that the decision was made of; what is served has none."""
+        for to in ("proxy", "direct", "reject", "drop", "tor"):
+            self.assertEqual(nameOf(decisionTo(to, "#1", "so")), to)
+        self.assertEqual(nameOf(Decision(Verdict.SERVE, "gateway")), "")

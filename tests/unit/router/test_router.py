@@ -31,7 +31,7 @@ from nanotun.flow import AbsoluteForm, Decision, Endpoint, Owner, Refusal, Verdi
 from nanotun.interfaces import IFlowHandler, LegKind
 from nanotun.log.trouble import REPORT_INTERVAL, TroubleLog
 from nanotun.router import router
-from nanotun.router.router import SAID_LIMIT, FlowRouter, firstPending
+from nanotun.router.router import SAID_LIMIT, FlowRouter, firstLeaving, firstPending
 from nanotun.testing import (
     FakeGateway,
     FakeJudge,
@@ -304,6 +304,7 @@ class VerdictTests(RouterCase):
         self.judge.decisions[self.ELSEWHERE.host] = decision
         self.engine.request(self.ELSEWHERE)
         self.engine.requestDatagrams(self.ELSEWHERE)
+        self.assertEqual(firstLeaving(self.router), "office")
         self.assertEqual((office.asked, office.families), ([self.ELSEWHERE], [4]))
         for other in others:
             self.assertEqual((other.asked, other.families), ([], []))
