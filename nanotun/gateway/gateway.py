@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
@@ -126,14 +127,14 @@ class Gateway:
         is.  Queries under way go on as they were, but none goes past the proxy once
         C{dnsVia} says so.
 
-        @param ways: the upstreams of these settings, by the values of C{dnsVia}.
+        @param ways: the upstreams of these settings by name; C{dnsVia} has one of the names.
         """
         self._ways = ways
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
         wanted: tuple[object, ...] = settings.dns, cacheSize, settings.dnsVia
         if settings.dnsVia != "direct":
             # A connection that is open leads through the previous proxy.
-            wanted += settings.proxy, settings.proxyPolicy, settings.connectTimeout
+            wanted += wayOf(settings, PROXY), settings.connectTimeout
         if wanted != self._configured:
             anew = settings.dnsVia != "direct" and self._via == "direct"
             self._configured, self._via = wanted, settings.dnsVia
@@ -211,8 +212,8 @@ class Gateway:
         if settings.dnsVia == "direct" or not self._bootstraps:
             return ServerChoice(usual)
         # Exact names only: with all names below them, whoever can have one looked up could
-        # send something in the clear.  direct:// has the empty name, as odd queries have.
-        own = {name for name in realNames(settings) if name and not isAddress(name)}
+        # send something in the clear.
+        own = {name for name in realNames(settings) if not isAddress(name)}
         if not own:
             return ServerChoice(usual)
         return ServerChoice(usual, self._queriesTo(settings, "direct"), frozenset(own))
@@ -275,8 +276,9 @@ def givesFake(settings: Settings, name: str) -> bool:
 
 def realNames(settings: Settings) -> tuple[str, ...]:
     """
-    The names that must not get fake addresses: the proxies' own, which are dialled.
+    The names that must not get fake addresses: those of the proxies that are dialled from this
+    machine.
 
     @return: lower case, without the final dot.
     """
-    return tuple(proxy.host.lower().rstrip(".") for proxy in settings.proxy)
+    return tuple(proxy.host.lower().rstrip(".") for proxy in firstHops(settings))

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.selectors import Selector
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import firstHops
 from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.connected import ConnectedNetworks
@@ -51,6 +52,7 @@ class OwnerOptions(NamedTuple):
     Everything that L{Owners} are made of: they need no replacement while this is equal.
 
     @ivar device: the TUN device's name.
+    @ivar proxies: those that nanotun's own sockets connect to.
     @ivar children: whether what an excluded process has started is excluded too.
     @ivar refresh: seconds between two scans.
     """
@@ -66,7 +68,7 @@ def ownerOptions(settings: Settings) -> OwnerOptions:
     """What the settings say of flows' owners."""
     return OwnerOptions(
         settings.tunName,
-        settings.proxy,
+        firstHops(settings),
         settings.excludedProcesses,
         settings.excludeChildren,
         settings.excludeRefresh,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import firstHops
 from nanotun.errors import RoutingError
 from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.neighbours import Relatives
@@ -70,9 +71,12 @@ def wishesOf(settings: Settings, uidOf: Callable[[str], int] = uidOf) -> Wishes:
 
 
 def proxyHosts(settings: Settings) -> tuple[str, ...]:
-    """The hosts of all proxies: names and addresses, without paths of unix sockets."""
-    hosts = (each.host.lower().rstrip(".") for each in settings.proxy if not each.socketPath)
-    return tuple(dict.fromkeys(host for host in hosts if host))
+    """
+    The hosts of all proxies that nanotun's own sockets connect to: names and addresses, without
+    paths of unix sockets.
+    """
+    proxies = (each for each in firstHops(settings) if not each.socketPath)
+    return tuple(dict.fromkeys(each.host.lower().rstrip(".") for each in proxies))
 
 
 def lookUp(host: str) -> list[str]:

@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from nanotun.config.selectors import processName
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import firstHops
 from nanotun.errors import ConfigError
 from nanotun.linux.users import uidOf
 from nanotun.owners.descriptors import Descriptors
@@ -64,7 +65,7 @@ def scanned(settings: Settings, pid: int) -> str:
     """
     matcher = Matcher(settings.excludedProcesses, settings.excludeChildren, uidOf, os.path.realpath)
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
-    proxies = LocalProxies(settings.proxy, sockets, processes.ownAddresses)
+    proxies = LocalProxies(firstHops(settings), sockets, processes.ownAddresses)
     descriptors = Descriptors(processes, time.thread_time)
     scanner = Scanner(
         processes, descriptors, matcher, settings.excludeChildren, lambda: 0, time.sleep

@@ -22,7 +22,9 @@ from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
 from nanotun.gateway.gateway import realNames
+from nanotun.interfaces import UpstreamSettings
 from nanotun.testing import FakeUpstream
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.gateway.gateway_cases import (
     FakeEngine,
     FakeReactor,
@@ -172,6 +174,22 @@ class GatewayTests(SynchronousTestCase):
         self.app(ask("b"))
         self.assertEqual((len(self.proxy.asked), len(upstream.asked)), (1, 1))
 
+    def test_viaOtherChain(self) -> None:
+        """
+        Another proxy that the proxy is dialled through gets connections of its own; an upstream
+        that the relay does not use changes nothing.
+        """
+        self.proxy.carriesDatagrams = False
+        for office, other, asked in (("a", "a", 1), ("a", "b", 1), ("b", "b", 2)):
+            upstreams = tuple(
+                UpstreamSettings(name, (parseProxyURL(url),))
+                for name, url in (("office", office), ("other", other))
+            )
+            settings = replace(self.settings, dnsVia="proxy", proxyVia="office")
+            self.gateway.configure(replace(settings, upstreams=upstreams), self.ways)
+            self.app(ask(office + other))
+            self.assertEqual(len(self.proxy.asked), asked, (office, other))
+
     def test_viaProxySince(self) -> None:
         """Once a reload has said dnsVia: proxy, nothing more goes past the proxy: a query under
         way is asked through it, and answered."""
@@ -205,6 +223,11 @@ class GatewayTests(SynchronousTestCase):
         proxies = "http://Proxy.Example.:1, socks5://192.0.2.1:1080"
         settings = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], proxies)}, None)
         self.assertEqual(realNames(settings), ("proxy.example", "192.0.2.1"))
+        office = UpstreamSettings("office", (parseProxyURL("b.example"),))
+        deep = UpstreamSettings("deep", (parseProxyURL("c.example"),), via="office")
+        settings = replace(settings, upstreams=(office, deep))
+        # The name of the last one is sent to the one before it, and never looked up here.
+        self.assertEqual(realNames(settings), ("proxy.example", "192.0.2.1", "b.example"))
 
     def test_noPort(self) -> None:
         """A start that fails leaves nothing behind, because stop is not called then."""

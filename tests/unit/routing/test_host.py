@@ -72,6 +72,16 @@ class WishesTests(SynchronousTestCase):
         self.assertEqual(found, ("proxy.example", "2001:db8::1"))
         self.assertEqual(proxyHosts(settings(proxy="direct://")), ())
 
+    def test_firstHops(self) -> None:
+        """So are those of upstreams by name, but not of proxies that are behind another."""
+        upstreams = {
+            "office": "socks5://192.0.2.1",
+            "deep": {"proxy": ["https://c.example", "http://192.0.2.2"], "via": "office"},
+        }
+        self.assertEqual(proxyHosts(settings(upstreams=upstreams)), ("proxy.example", "192.0.2.1"))
+        found = proxyHosts(settings(upstreams=upstreams, proxyVia="office"))
+        self.assertEqual(found, ("192.0.2.1",))
+
     def test_addresses(self) -> None:
         """Addresses are recognized, and looked up without a server."""
         self.assertTrue(isAddress("::1"))
