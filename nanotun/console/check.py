@@ -13,8 +13,10 @@ from twisted.python import usage
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, upstreamsOf
 from nanotun.console import GOOD
 from nanotun.console.command import run
+from nanotun.interfaces import UpstreamSettings
 
 
 class CheckOptions(Options):
@@ -43,20 +45,27 @@ class CheckOptions(Options):
 
 def summary(settings: Settings) -> list[str]:
     """The main settings, in a few lines."""
-    proxies = ", ".join(str(proxy) for proxy in settings.proxy)
-    if len(settings.proxy) > 1:
-        proxies += f" ({settings.proxyPolicy})"
+    entries = upstreamsOf(settings)
+    named = (each for each in entries.values() if each.name != PROXY)
     mode = "fake-ip, " if settings.dnsMode == "fake-ip" else ""
     servers = ", ".join(str(server) for server in settings.dns)
     way = "past" if settings.dnsVia == "direct" else "through"
     excluded = len(settings.excludedProcesses), len(settings.excludedIPs)
     return [
-        f"proxy    {proxies}",
+        f"proxy    {_proxies(entries[PROXY])}",
+        *(f"upstream {each.name}: {_proxies(each)}" for each in named),
         f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
         f"dns      {mode}{servers}, asked {way} the proxy",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
     ]
+
+
+def _proxies(entry: UpstreamSettings) -> str:
+    text = ", ".join(str(proxy) for proxy in entry.proxy)
+    if len(entry.proxy) > 1:
+        text += f" ({entry.policy})"
+    return f"{text} through {entry.via}" if entry.via else text
 
 
 def main(arguments: Sequence[str]) -> int:

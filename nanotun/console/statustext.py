@@ -75,7 +75,8 @@ def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for make in (
         _daemon,
         _device,
-        _upstream,
+        _proxy,
+        _upstreams,
         _engine,
         _verdicts,
         _dns,
@@ -127,18 +128,42 @@ def _device(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "device", text + (f", engine {engine['mode']}" if engine else "")
 
 
-def _upstream(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _proxy(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     upstream = report.get("upstream")
-    if not upstream:
-        return
+    if upstream:
+        # An older daemon knows this one only, and less of it.
+        upstream = (report.get("upstreams") or {}).get("proxy", upstream)
+        via = upstream.get("via")
+        begin = f"through {printable(via)}: " if via else ""
+        yield from _members(upstream, "proxies" if upstream["policy"] else "proxy", begin)
+
+
+def _upstreams(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, upstream in (report.get("upstreams") or {}).items():
+        if name != "proxy":
+            via = upstream["via"]
+            way = f" (through {printable(via)})" if via else ""
+            yield from _members(upstream, "upstream", f"{printable(name)}{way}: ")
+
+
+def _members(upstream: Mapping[str, Any], name: str, begin: str) -> Iterator[tuple[str, str]]:
+    """
+    The rows of an upstream.
+
+    @param name: of the first row.
+    @param begin: how its text begins.
+    """
+    programs = upstream.get("programs")
+    ending = "" if programs is None else f", {programs} programs"
     if upstream["policy"]:
-        yield "proxies", printable(upstream["policy"])
+        yield name, f"{begin}{printable(upstream['policy'])}{ending}"
+        name = begin = ending = ""
     states = {"closed": "up", "open": "down", "half open": "tried again"}
     if not upstream["policy"]:
         # Nothing is chosen, so only its health matters; an older daemon does not tell it.
         states = {}
     for proxy in upstream["proxies"]:
-        parts = [printable(proxy["url"])]
+        parts = [begin + printable(proxy["url"])]
         if proxy["state"]:
             health = proxy.get("health", proxy["state"])
             health = "not asked yet" if health == "unknown" else health
@@ -149,7 +174,7 @@ def _upstream(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             parts.append("no UDP")
         if proxy["pool"]:
             parts.append(f"{proxy['pool']['idle']} connections wait")
-        yield ("" if upstream["policy"] else "proxy"), ", ".join(parts)
+        yield name, ", ".join(parts) + ending
         if proxy.get("trouble"):
             yield "", printable(proxy["trouble"])
 

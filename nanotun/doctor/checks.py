@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, firstHops, inDialOrder, upstreamsOf
 from nanotun.doctor import local, neighbours, network, plainhttp, servers, trial, upstreams
 from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
@@ -25,13 +26,13 @@ from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
-from nanotun.interfaces import IUpstream, UpstreamContext
+from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext, UpstreamSettings
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
 from nanotun.routing.netlink import vpnMarks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.httpproxy import HttpUpstream
-from nanotun.upstream.make import groupOf, upstreamsFor
+from nanotun.upstream.make import groupOf, makeAll
 
 #: Seconds at most for one step of a conversation with a proxy, even if connectTimeout is
 #: longer.
@@ -72,34 +73,51 @@ def allChecks(
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
     context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=settings.dns)
-    proxies = upstreamsFor(settings.proxy, context)
-    hosts = [url.host for url in settings.proxy]
+    # They are not started: without checks of its own, a group learns from what it is asked for.
+    trouble = TroubleLog(reactor, Logger())
+
+    def together(entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
+        return groupOf(single, entry.policy, context, settings.proxyCheckInterval, trouble)
+
+    entries = upstreamsOf(settings)
+    made = makeAll(inDialOrder(entries), context, together)
+    hosts = [url.host for url in firstHops(settings)]
     # With fake-ip no server past the proxy hears of a destination's name.
     if target is not None and (settings.dnsMode != "fake-ip" or settings.dnsVia == "proxy"):
         hosts.insert(0, target.host)
+
+    def proxyCheck(entry: UpstreamSettings, url: ProxyURL, upstream: IUpstream) -> ICheck:
+        # The process of another machine is none of ours.
+        cure = (lambda: "") if entry.via else functools.partial(neighbours.cureOf, machine, url)
+        return upstreams.ProxyCheck(
+            upstream,
+            reactor,
+            target,
+            settings.dns[0],
+            questionFor(hosts, settings.dns[0]),
+            bool(url.host),
+            names=settings.dnsMode == "fake-ip",
+            cure=cure,
+            name=_titleOf(entry),
+            via=entry.via,
+        )
+
+    proxies = [
+        (entry, url, upstream)
+        for name, entry in entries.items()
+        for url, upstream in zip(entry.proxy, made[name].single, strict=True)
+    ]
     return [
         local.ConfigurationCheck(notices),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
+        *(proxyCheck(*each) for each in proxies),
         *(
-            upstreams.ProxyCheck(
-                proxy,
-                reactor,
-                target,
-                settings.dns[0],
-                questionFor(hosts, settings.dns[0]),
-                bool(url.host),
-                names=settings.dnsMode == "fake-ip",
-                cure=functools.partial(neighbours.cureOf, machine, url),
-            )
-            for proxy, url in zip(proxies, settings.proxy, strict=True)
+            plainhttp.PlainHttpCheck(upstream, target.host, _titleOf(entry))
+            for entry, _, upstream in proxies
+            if target is not None and isinstance(upstream, HttpUpstream)
         ),
-        *(
-            plainhttp.PlainHttpCheck(proxy, target.host)
-            for proxy in proxies
-            if target is not None and isinstance(proxy, HttpUpstream)
-        ),
-        *dnsChecks(settings, proxies, context, hosts),
+        *dnsChecks(settings, made[PROXY].upstream, reactor, hosts),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings, machine.holders, vpnMarks),
         network.Ipv6Check(survey, machine),
@@ -111,27 +129,26 @@ def allChecks(
     ]
 
 
+def _titleOf(entry: UpstreamSettings) -> str:
+    """What the checks of an upstream's proxies are called."""
+    return "proxy" if entry.name == PROXY else f"upstream {entry.name}"
+
+
 def dnsChecks(
-    settings: Settings,
-    proxies: Sequence[IUpstream],
-    context: UpstreamContext,
-    hosts: Sequence[str],
+    settings: Settings, way: IUpstream, reactor: Any, hosts: Sequence[str]
 ) -> list[ICheck]:
     """
     The checks of the DNS servers, each asked as C{dnsVia} says.
 
+    @param way: for C{dnsVia: proxy}.
     @param hosts: names and addresses; the servers are asked for the first name.
     """
-    reactor = context.reactor
     if settings.dnsVia == "direct":
         direct = (
             servers.DnsCheck(each, questionFor(hosts, each), reactor, openDatagram)
             for each in settings.dns
         )
         return [*direct, *map(servers.ClearNamesCheck, namesInClear(settings))]
-    # It is not started: without checks of its own, it learns from what it is asked for.
-    trouble = TroubleLog(reactor, Logger())
-    way = groupOf(proxies, settings.proxyPolicy, context, settings.proxyCheckInterval, trouble)
     counters = Counters()
 
     def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:

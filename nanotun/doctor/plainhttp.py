@@ -21,11 +21,12 @@ from nanotun.upstream.httpproxy import FORBIDDING, PORT, HttpUpstream
 class PlainHttpCheck:
     """
     Whether a proxy connects to port 80 of a host, or takes requests for it.
+
+    @param name: of the check.
     """
 
-    name = "proxy"
-
-    def __init__(self, upstream: HttpUpstream, host: str) -> None:
+    def __init__(self, upstream: HttpUpstream, host: str, name: str = "proxy") -> None:
+        self.name = name
         self._upstream = upstream
         self._host = host
 

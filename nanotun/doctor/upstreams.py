@@ -55,9 +55,9 @@ class ProxyCheck:
     @param makeIdent: returns a 16-bit ID for the query.
     @param cure: what to do if it cannot be reached; empty for nothing in particular.
     @param names: whether its UDP relay is to be sent names.
+    @param name: of the check.
+    @param via: the name of the upstream that it is dialled through; empty for none.
     """
-
-    name = "proxy"
 
     def __init__(
         self,
@@ -70,7 +70,11 @@ class ProxyCheck:
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
         names: bool = False,
         cure: Callable[[], str] = lambda: "",
+        name: str = "proxy",
+        via: str = "",
     ) -> None:
+        self.name = name
+        self._via = via
         self._isProxy = isProxy
         self._cure = cure
         self._names = names
@@ -173,6 +177,13 @@ class ProxyCheck:
 
     @inlineCallbacks
     def _datagram(self, what: str) -> Any:
+        if self._via:
+            return Finding(
+                self.name,
+                Level.INFO,
+                f"{what} is dialled through {self._via}, and a chain carries no UDP: apps hear so "
+                "at once and take TCP; DNS goes by the relay.",
+            )
         if not self._upstream.carriesDatagrams:
             return Finding(
                 self.name,

@@ -15,6 +15,7 @@ from nanotun.cell.users import findUser
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
+from nanotun.config.upstreams import allProxies
 from nanotun.console.run.openings import NO_PROXY, allProxy, openings, openLine
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
@@ -194,7 +195,7 @@ class RunOptions(Options):
                 if getattr(self.settings, key.name) != fixed[key.name]:
                     ignored.append(key.name)
         if "dnsMode" not in self.given | self.filed:
-            takeNames = all(sendsNamesWith(url.scheme, True) for url in self.settings.proxy)
+            takeNames = all(sendsNamesWith(url.scheme, True) for url in allProxies(self.settings))
             fixed["dnsMode"] = "fake-ip" if takeNames else "normal"
         self.settings = replace(self.settings, **fixed)
         self.ignored = tuple(ignored)

@@ -322,6 +322,20 @@ class CheckTests(ConsoleCase):
         self.assertNotIn("hunter2", said)
         self.assertLessEqual(max(map(len, said.splitlines()[1:])), 80)
 
+    def test_upstreams(self) -> None:
+        """The summary has every upstream, and how its proxies are dialled."""
+        path = self.write(
+            "proxy: socks5://h\nproxyVia: office\nupstreams:\n  office: socks5://ann:hunter2@g\n"
+            "  deep: {proxy: [http://a, http://b], via: office, policy: round-robin}\n"
+        )
+        _, said, _ = self.say(check.main, path)
+        self.assertIn(
+            "  proxy    socks5://h:1080 through office\n"
+            "  upstream office: socks5://ann:***@g:1080\n"
+            "  upstream deep: http://a:80, http://b:80 (round-robin) through office\n",
+            said,
+        )
+
     def test_bad(self) -> None:
         """The error about a setting, or about a file that it names, is one sentence."""
         for text, sentence in (

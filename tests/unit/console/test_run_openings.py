@@ -114,6 +114,9 @@ class DefaultTests(RunOptionsCase):
             ("reject://", "normal"),
         ):
             self.assertEqual(self.parse("--proxy", proxy).settings.dnsMode, mode, proxy)
+        for office, mode in (("socks5://o", "fake-ip"), ("socks4://o", "normal")):
+            parsed = self.parse("--proxy", "socks5://h", "--upstream", f"office={office}")
+            self.assertEqual(parsed.settings.dnsMode, mode, office)
         path = self.write("proxy: socks5://h\ndnsMode: normal\n")
         for parsed in (
             self.closed("--dns-mode", "normal"),

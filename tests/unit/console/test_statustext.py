@@ -71,6 +71,34 @@ class TextTests(SynchronousTestCase):
         self.report["verdicts"]["upstreams"] = {"proxy": 116, "office": 4, "direct": 33}
         self.assertEqual(self.line("upstreams"), "proxy 116, office 4, direct 33")
 
+    def test_named(self) -> None:
+        """Upstreams by name follow the proxy, each with its proxies and the way to them."""
+        (one,) = self.report["upstream"]["proxies"]
+        other = {**one, "url": "http://b:80", "latency": 0.012}
+        self.report["upstreams"] = {
+            "proxy": {**self.report["upstream"], "via": None},
+            "office": {"policy": None, "via": None, "proxies": [other]},
+            "deep": {"policy": None, "via": "office", "proxies": [{**one, "health": "down"}]},
+            "abroad": {"policy": "failover", "via": "office", "proxies": [one, other]},
+        }
+        lines = statusLines(self.report)
+        place = lines.index("proxy      socks5://192.0.2.1:1080, up")
+        self.assertEqual(
+            lines[place + 1 : place + 6],
+            [
+                "upstream   office: http://b:80, up, 12 ms",
+                "upstream   deep (through office): socks5://192.0.2.1:1080, down",
+                "upstream   abroad (through office): failover",
+                "           socks5://192.0.2.1:1080, up",
+                "           http://b:80, up, 12 ms",
+            ],
+        )
+        self.report["upstreams"]["proxy"]["via"] = "office"
+        self.assertEqual(self.line("proxy"), "through office: socks5://192.0.2.1:1080, up")
+        self.report["upstreams"]["proxy"]["policy"] = "failover"
+        self.report["upstream"]["policy"] = "failover"
+        self.assertEqual(self.line("proxies"), "through office: failover")
+
     def test_width(self) -> None:
         """No line is wider than a terminal, whatever the report contains."""
         self.report["verdicts"] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import replace
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
@@ -13,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from nanotun.doctor import neighbours
 from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.plainhttp import PlainHttpCheck
@@ -30,9 +32,10 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import DatagramLeg, LegKind
+from nanotun.interfaces import DatagramLeg, LegKind, UpstreamSettings
 from nanotun.testing import FakeControl, FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
+from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, settings
 from tests.unit.doctor.peer_cases import ANSWER, IDENT, QUESTION, SERVER, PeerCase, withCode
 
@@ -196,6 +199,16 @@ class ProxyTests(PeerCase):
                 upstream.failDatagrams(error)
             self.assertLast(level, words)
 
+    def test_chain(self) -> None:
+        """A proxy behind another is not asked for UDP, and why is said."""
+        check = ProxyCheck(
+            self.upstream, self.clock, None, SERVER, QUESTION, name="upstream deep", via="office"
+        )
+        self.check, self.found = check, check.run()
+        self.checked()
+        self.assertLast(Level.INFO, "is dialled through office, and a chain carries no UDP")
+        self.assertEqual(self.upstream.families, [])
+
     def test_otherHeaders(self) -> None:
         """An answer may name its sender by IPv6 address or name; a wrong header is no answer."""
         for header in (b"\0\0\0\x04" + bytes(18), b"\0\0\0\x03\x04host\0\x35"):
@@ -357,6 +370,44 @@ class ChecksTests(CheckCase):
         names = [check.name for check in checks]
         self.assertEqual((names.count("proxy"), names.count("DNS")), (2, 3))
         self.assertEqual(len(set(names)), len(checks) - 3)
+
+    def test_upstreams(self) -> None:
+        """
+        So has every proxy of an upstream by name; a proxy behind another is asked through that,
+        and no process of this machine is blamed for it.
+        """
+        self.patch(neighbours, "cureOf", lambda machine, url: f"Look at {url.port}.")
+        wanted = settings("--upstream", "office=socks5://127.0.0.1:1,office=http://127.0.0.1:2")
+        deep = UpstreamSettings("deep", (parseProxyURL("http://127.0.0.1:3"),), via="office")
+        wanted = replace(wanted, upstreams=(*wanted.upstreams, deep))
+        target = Endpoint("example.org", 443)
+        checks: list[Any] = [
+            check
+            for check in allChecks(
+                wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
+            )
+            if isinstance(check, ProxyCheck | PlainHttpCheck)
+        ]
+        self.assertEqual(
+            [(check.name, check._upstream.describe()) for check in checks],
+            [
+                ("proxy", "socks5://10.0.0.1:1080"),
+                ("upstream office", "socks5://127.0.0.1:1"),
+                ("upstream office", "http://127.0.0.1:2"),
+                ("upstream deep", "http://127.0.0.1:3"),
+                ("upstream office", "http://127.0.0.1:2"),
+                ("upstream deep", "http://127.0.0.1:3"),
+            ],
+        )
+        vias = [(check._upstream._context.via, check._cure()) for check in checks[:4]]
+        self.assertEqual(
+            vias[:3], [(None, "Look at 1080."), (None, "Look at 1."), (None, "Look at 2.")]
+        )
+        via, cure = vias[3]
+        self.assertEqual((via.name, cure), ("office", ""))
+        self.assertEqual(
+            via.upstream.describe(), "failover of socks5://127.0.0.1:1, http://127.0.0.1:2"
+        )
 
     def test_dnsVia(self) -> None:
         """With C{dnsVia: proxy} the servers are asked through the proxies; else, it is said."""
