@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.file import parseFile
@@ -52,6 +54,13 @@ class CheckedTests(SynchronousTestCase):
         self.assertEqual(deep.passwordFile, "/etc/deep")
         self.assertEqual([url.host for url in deep.proxy], ["b", "c"])
         self.assertEqual((office.name, office.policy, office.via), ("office", "", ""))
+
+    def test_sample(self) -> None:
+        """What the sample file shows is valid."""
+        doc = KEYS["upstreams"].doc
+        shown = "\n".join(line for line in doc.splitlines() if line.startswith("  "))
+        names = [each.name for each in settingsFrom(dedent(shown)).upstreams]
+        self.assertEqual(names, ["office", "abroad", "deep"])
 
     def test_flags(self) -> None:
         """Flags and variables name an upstream in each text, and one named twice is a group."""
