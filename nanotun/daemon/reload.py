@@ -211,6 +211,7 @@ class Live:
             self._gateway.names,
             self._router.trouble,
             self._marked.leadsIn,
+            self._gateway.isLocal,
         )
         owners = ownersFor(settings, self._reactor, self.recorder, before)
         lists = readLists(settings, os.geteuid(), known)

@@ -99,13 +99,20 @@ class Tunnel(NamedTuple):
     vpn: VpnWatch | None
 
 
-def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: bool) -> Tunnel:
+def makeTunnel(
+    settings: Settings,
+    opener: ITunOpener,
+    reactor: Any,
+    inCell: bool,
+    known: Mapping[str, str] | None = None,
+) -> Tunnel:
     """
     Make the parts that carry traffic.
 
     @param opener: opens the device, in the network namespace where it belongs.
     @param inCell: whether that is the cell of C{nanotun run}, whose processes are not
         looked for and which has no way to this machine's links.
+    @param known: see L{Upstreams}.
     @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
         no good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
@@ -129,7 +136,11 @@ def makeTunnel(settings: Settings, opener: ITunOpener, reactor: Any, inCell: boo
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
         engine.reportCrowds(CrowdLog(trouble).report)
-        upstreams = Upstreams(settings, reactor, gateway.names, trouble, marked.leadsIn)
+        # What comes from a cell is this machine's own.
+        isLocal = (lambda host: True) if inCell else gateway.isLocal
+        upstreams = Upstreams(
+            settings, reactor, gateway.names, trouble, marked.leadsIn, isLocal, known
+        )
         owners = None if inCell else ownersFor(settings, reactor, recorder)
         # Before twistd forks, so that both processes share the memory.
         lists = readLists(settings, os.geteuid())
@@ -268,18 +279,24 @@ def origins(options: Options) -> Iterator[str]:
         )
 
 
-def makeCellService(options: Options, opener: ITunOpener, leave: Callable[[int], None]) -> IService:
+def makeCellService(
+    options: Options,
+    opener: ITunOpener,
+    leave: Callable[[int], None],
+    known: Mapping[str, str] | None = None,
+) -> IService:
     """
     Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
     machine it does nothing: no lock, no routes, no control socket, no reload.
 
     @param options: parsed.
     @param leave: has the process end with a status.
+    @param known: what the fields of user names stand for in whatever the command sends.
     @raise SystemExit: see L{makeTunnel}.
     """
     reactor = steadyReactor()
     settings = options.settings
-    tunnel = makeTunnel(settings, opener, reactor, inCell=True)
+    tunnel = makeTunnel(settings, opener, reactor, inCell=True, known=known)
     marked, engine, gateway, current, router, device, *_ = tunnel
     root = MultiService()
     context = UpstreamContext(

@@ -4,7 +4,7 @@ The upstreams of one configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -14,25 +14,31 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, inDialOrder, upstreamsOf, wayOf
+from nanotun.config.upstreams import PROXY, inDialOrder, upstreamsOf, wayOf, withFields
+from nanotun.daemon.programs import valuesOf
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import (
     INames,
     IUpstream,
     IUpstreams,
+    ProxyURL,
     UpstreamContext,
     UpstreamSettings,
+    Via,
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
+from nanotun.upstream.dial.resolver import AddressBook
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.group.member import SILENCE
-from nanotun.upstream.make import groupOf, makeAll
+from nanotun.upstream.group.perprogram import POOL_PER_PROGRAM, PROGRAMS_LIMIT, PerProgram, Values
+from nanotun.upstream.make import groupOf, makeAll, viaOf
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.reject import GoneUpstream
 from nanotun.upstream.scheme import sendsNamesWith
+from nanotun.upstream.url import expanded
 
 #: The name of the upstream that is past every proxy.
 DIRECT = "direct"
@@ -52,10 +58,13 @@ class Upstreams(MultiService):
     @ivar byName: the upstreams of the settings, C{proxy} first, and C{direct}.
     @ivar single: by the same names, but without C{direct}: one for each proxy, in the order
         of the settings, which the upstream chooses from.
+    @ivar perProgram: by the same names: those with a log-in for each program.
     @param names: the names behind addresses.
     @param trouble: told of proxies that go down.
     @param leadsIn: whether a marked packet to a literal address comes back into the
         device.
+    @param isLocal: whether a literal address is one of this machine's.
+    @param known: what the fields of user names stand for, whoever a flow belongs to.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class Upstreams(MultiService):
         names: INames,
         trouble: TroubleLog,
         leadsIn: Callable[[str], bool] = lambda host: False,
+        isLocal: Callable[[str], bool] = lambda host: True,
+        known: Mapping[str, str] | None = None,
     ) -> None:
         """
         Opens nothing.
@@ -76,7 +87,10 @@ class Upstreams(MultiService):
         self._reactor = reactor
         self._names = names
         self._trouble = trouble
+        self._isLocal = isLocal
+        self._known = known or {}
         self._entries = upstreamsOf(settings)
+        self._fields = withFields(settings)
         self._ways: dict[str, Hashable] = {}
         services = self._services = MultiService()
         context = self._context = UpstreamContext(
@@ -88,12 +102,15 @@ class Upstreams(MultiService):
             settings.upstreamPool,
             services,
             settings.dns,
+            # Programs have sockets of their own, but ask for a proxy's name together.
+            addresses=AddressBook(reactor).of,
         )
         made = makeAll(inDialOrder(self._entries), context, self._together)
         self.single = {name: each.single for name, each in made.items()}
         self.byName = {name: made[name].upstream for name in self._entries}
         self.byName[DIRECT] = self._named(DirectUpstream(context), sends=False)
-        for upstream in (*self.byName.values(), services):
+        self.perProgram = {name: self._perProgram(name) for name in self._fields}
+        for upstream in (*self.byName.values(), *self.perProgram.values(), services):
             if IService.providedBy(upstream):
                 upstream.setServiceParent(self)
 
@@ -112,6 +129,10 @@ class Upstreams(MultiService):
         if decision.verdict is Verdict.DIRECT:
             return self.byName[DIRECT]
         name = decision.upstream or PROXY
+        fields = self._fields.get(name)
+        if fields:
+            values = valuesOf(fields, decision, flow, self._isLocal, self._known)
+            return self.perProgram[name].upstreamOf(values)
         upstream = self.byName.get(name)
         # A reload may have removed it while the decision waited for a process or a person.
         return GoneUpstream(name) if upstream is None else upstream
@@ -153,12 +174,14 @@ class Upstreams(MultiService):
         Report on all upstreams.
 
         @return: by name, what L{upstreamReport} says, and C{via}, the name of the upstream
-            that its proxies are dialled through, or L{None}.
+            that its proxies are dialled through, and C{programs}, how many have a log-in of
+            their own at the moment; each L{None} if there is no such thing.
         """
         return {
             name: {
                 **self._reportOn(name),
                 "via": entry.via or None,
+                "programs": len(self.perProgram[name]) if name in self.perProgram else None,
             }
             for name, entry in self._entries.items()
         }
@@ -187,17 +210,14 @@ class Upstreams(MultiService):
             return upstream
         return NamedUpstream(upstream, self._names, self._reactor, settings.connectTimeout, sends)
 
-    def _members(self, entry: UpstreamSettings, single: Sequence[IUpstream]) -> list[IUpstream]:
+    def _member(self, url: ProxyURL, upstream: IUpstream) -> IUpstream:
         fakes = self._settings.dnsMode == "fake-ip"
-        return [
-            self._named(upstream, sendsNamesWith(url.scheme, fakes))
-            for upstream, url in zip(single, entry.proxy, strict=True)
-        ]
+        return self._named(upstream, sendsNamesWith(url.scheme, fakes))
 
     def _together(self, entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
         settings = self._settings
         return groupOf(
-            self._members(entry, single),
+            [self._member(*each) for each in zip(entry.proxy, single, strict=True)],
             entry.policy,
             self._context,
             settings.proxyCheckInterval,
@@ -206,6 +226,45 @@ class Upstreams(MultiService):
             # direct:// and reject:// have nobody to ask.
             asks=bool(entry.proxy[0].host),
         )
+
+    def _perProgram(self, name: str) -> PerProgram:
+        entry = self._entries[name]
+        group = self.byName[name]
+        # Who has fields in the user name is a proxy, whose health is known.
+        assert isinstance(group, GroupUpstream)
+
+        def make(values: Values, services: MultiService) -> list[IUpstream]:
+            context = self._context._replace(
+                poolSize=min(self._context.poolSize, POOL_PER_PROGRAM),
+                services=services,
+                via=self._viaOf(entry.via, values),
+            )
+            known = dict(values)
+            # A proxy that no program has a log-in at is common to all.
+            return [
+                self._member(url, url.scheme.make(expanded(url, known), context))
+                if url.template or entry.via in self._fields
+                else member.upstream
+                for url, member in zip(entry.proxy, group.members.all, strict=True)
+            ]
+
+        def full() -> None:
+            self._trouble.report(
+                f"The upstream {name} has more than {PROGRAMS_LIMIT} programs at a time; the one "
+                "that was silent for longest gets new connections."
+            )
+
+        return PerProgram(group, make, full)
+
+    def _viaOf(self, name: str, values: Values) -> Via | None:
+        """What a program's proxies are dialled through: its own log-in there, if it has one."""
+        if not name:
+            return None
+        upstream, fields = self.byName[name], self._fields.get(name)
+        if fields:
+            own = tuple((field, text) for field, text in values if field in fields)
+            upstream = self.perProgram[name].upstreamOf(own)
+        return viaOf(self._entries[name], upstream)
 
 
 def _within(service: IService) -> Iterator[IService]:

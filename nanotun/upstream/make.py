@@ -57,9 +57,13 @@ def makeAll(
         single = upstreamsFor(urls, context._replace(via=via))
         upstream = together(entry, single)
         made[entry.name] = MadeUpstream(single, upstream)
-        mayBeDirect = any(url.scheme.dialsDestination for url in entry.proxy)
-        vias[entry.name] = Via(entry.name, upstream, mayBeDirect)
+        vias[entry.name] = viaOf(entry, upstream)
     return made
+
+
+def viaOf(entry: UpstreamSettings, upstream: IUpstream) -> Via:
+    """How others are dialled through an upstream."""
+    return Via(entry.name, upstream, any(url.scheme.dialsDestination for url in entry.proxy))
 
 
 def ownValues() -> dict[str, str]:

@@ -19,6 +19,7 @@ from nanotun.config.upstreams import allProxies
 from nanotun.console.run.openings import NO_PROXY, allProxy, openings, openLine
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
+from nanotun.linux.users import nameOf
 from nanotun.upstream.scheme import sendsNamesWith
 
 #: The daemon's options that are an error here.
@@ -139,6 +140,16 @@ class RunOptions(Options):
     def keepsProxyEnv(self) -> bool:
         """Whether the command gets the variables that programs take their proxy from."""
         return bool(self["keep-proxy-env"])
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What the fields of an upstream's user name stand for: no process is looked for here."""
+        uid = os.geteuid() if self.user is None else self.user.uid
+        return {
+            "user": nameOf(uid),
+            "uid": str(uid),
+            "process": os.path.basename(self.command[0]),
+        }
 
     def parseArgs(self, *args: str) -> None:
         """Keep the command."""

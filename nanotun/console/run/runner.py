@@ -207,7 +207,9 @@ def run(
 
     runner = CommandRunner(cell.channel, reactor, stop, say)
     try:
-        service: IService = makeCellService(options, CellTunOpener(cell.channel), runner.deviceLost)
+        service: IService = makeCellService(
+            options, CellTunOpener(cell.channel), runner.deviceLost, options.known
+        )
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))
         return OWN_FAULT

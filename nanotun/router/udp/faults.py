@@ -47,8 +47,9 @@ class Faults:
         self._trouble = trouble
         self._said = said
         self._pauses = Pauses()
-        # What was told of upstreams that carry no UDP.
-        self._without: dict[IUpstream, str] = {}
+        # What was told of upstreams that carry no UDP, by their texts: each program may have
+        # one of its own.
+        self._without: dict[str, str] = {}
 
     def pauses(self, key: AssociationKey) -> bool:
         """Whether no association may be opened now, because the last ones all failed."""
@@ -56,7 +57,7 @@ class Faults:
 
     def dialled(self, upstream: IUpstream) -> None:
         """The upstream has a leg: if it carried no UDP before, it does now."""
-        self._without.pop(upstream, None)
+        self._without.pop(upstream.describe(), None)
 
     def notDialled(self, upstream: IUpstream, reason: Failure) -> None:
         """
@@ -68,8 +69,9 @@ class Faults:
         if isinstance(error, NamesUnsupported):
             return
         if isinstance(error, DatagramsUnsupported):
-            if upstream.carriesDatagrams and self._without.get(upstream) != str(error):
-                self._without[upstream] = str(error)
+            what = upstream.describe()
+            if upstream.carriesDatagrams and self._without.get(what) != str(error):
+                self._without[what] = str(error)
                 self._log.warn("{cause}", cause=str(error))
         elif isinstance(error, UpstreamError):
             self._trouble.report(str(error))

@@ -27,6 +27,7 @@ from nanotun.console.run import options, signals
 from nanotun.console.run.options import REFUSED, RunOptions
 from nanotun.console.run.runner import CommandRunner, Sentences
 from nanotun.errors import RoutingError
+from nanotun.linux.users import nameOf
 
 
 class ConsoleCase(SynchronousTestCase):
@@ -60,6 +61,14 @@ class OptionsTests(ConsoleCase):
             self.assertEqual(self.parse(*arguments).command, ("curl", "--proxy", "x"))
         self.assertIn("there is no command to run", self.refused())
         self.assertIn("there is no command to run", self.refused("--"))
+
+    def test_known(self) -> None:
+        """The command's user and name are what fields in a proxy's user name stand for."""
+        self.patch(os, "geteuid", lambda: 0)
+        for flags, uid in ((), 0), (("--user", "65534"), 65534):
+            known = self.parse(*flags, "/usr/bin/curl", "x").known
+            self.assertEqual(known["process"], "curl")
+            self.assertEqual((known["user"], known["uid"]), (nameOf(uid), str(uid)))
 
     def test_quiet(self) -> None:
         """Only errors are logged, and to no file, unless the command line asks for more."""

@@ -80,17 +80,19 @@ class TextTests(SynchronousTestCase):
             "office": {"policy": None, "via": None, "proxies": [other]},
             "deep": {"policy": None, "via": "office", "proxies": [{**one, "health": "down"}]},
             "abroad": {"policy": "failover", "via": "office", "proxies": [one, other]},
+            "tor": {"policy": None, "via": None, "proxies": [one], "programs": 3},
         }
         lines = statusLines(self.report)
         place = lines.index("proxy      socks5://192.0.2.1:1080, up")
         self.assertEqual(
-            lines[place + 1 : place + 6],
+            lines[place + 1 : place + 7],
             [
                 "upstream   office: http://b:80, up, 12 ms",
                 "upstream   deep (through office): socks5://192.0.2.1:1080, down",
                 "upstream   abroad (through office): failover",
                 "           socks5://192.0.2.1:1080, up",
                 "           http://b:80, up, 12 ms",
+                "upstream   tor: socks5://192.0.2.1:1080, up, 3 programs",
             ],
         )
         self.report["upstreams"]["proxy"]["via"] = "office"

@@ -320,6 +320,16 @@ class MakeServiceTests(SynchronousTestCase):
             router._pending = {1: SimpleNamespace(decision=decision)}
             self.assertEqual([each.describe() for each in patience._proxies()], proxies)
 
+    def test_cellLogin(self) -> None:
+        """Whatever a command sends has its user and name in fields of user names."""
+        options = self.options("h", "--upstream", "tor=socks5://{process}-{source}:x@t")
+        root = makeCellService(options, MemoryTunOpener(), self.fail, {"process": "curl"})
+        _, upstreams = cast(Any, root)
+        flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("192.0.2.1", 80))
+        upstreams.leaving(Decision(Verdict.PROXY, "#1", upstream="tor"), flow)
+        (values,) = upstreams.perProgram["tor"]._programs
+        self.assertEqual(dict(values), {"process": "curl", "source": "local"})
+
     def test_cellFails(self) -> None:
         """There too, a file that is no good ends it with one sentence."""
         options = self.options("https://h?ca=/nowhere/ca.pem")

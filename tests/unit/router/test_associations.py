@@ -14,7 +14,7 @@ from nanotun.linux.sources import LegRoute
 from nanotun.router.udp import associations
 from nanotun.router.udp.association import MATURE_AGE, AssociationState
 from nanotun.router.udp.pauses import ENDS, PAUSE_FIRST
-from nanotun.testing import FakeControl
+from nanotun.testing import FakeControl, FakeUpstream
 from tests.unit.router.association_cases import DNS, AssociationCase
 
 
@@ -277,6 +277,16 @@ class OwnTests(AssociationCase):
             self.open()
             self.endNewest()
         self.assertIdle()
+
+    def test_unsupportedForAll(self) -> None:
+        """
+        It is logged once for all programs that have an upstream of their own at one proxy.
+        """
+        for port in (1, 2):
+            self.upstream = FakeUpstream()
+            self.ask(port)
+            self.upstream.failDatagrams(DatagramsUnsupported("It carries no UDP."))
+        self.assertEqual(self.logged, ["It carries no UDP."])
 
     def test_unsupportedByNature(self) -> None:
         """
