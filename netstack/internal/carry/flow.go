@@ -94,9 +94,24 @@ func NewFlow(id uint64, fd int, leftover []byte, loop *Loop, ended func(*Flow, u
 	return f
 }
 
+// NoSocket is the fd of a flow that is given its socket later, by Adopt.
+const NoSocket = -1
+
+// Adopt gives a flow that was made with NoSocket, and was not started, what another such
+// flow was made with. The other one is of no more use.
+func (f *Flow) Adopt(other *Flow) {
+	f.fd, f.leftover, f.HTTP = other.fd, other.leftover, other.HTTP
+}
+
+// OnLoop has f's loop run call soon, as Loop.Call does.
+func (f *Flow) OnLoop(call func()) { f.loop.Call(call) }
+
 // Discard closes the socket of a flow that is never started, with a reset: the
 // app went away and the upstream should not take this for an orderly end.
 func (f *Flow) Discard() {
+	if f.fd == NoSocket {
+		return
+	}
 	resetOnClose(f.fd)
 	_ = unix.Close(f.fd)
 }

@@ -99,6 +99,7 @@ type flow struct {
 	how         Refusal // of a refused one, else 0
 	association *Association
 	queue       [][]byte // of an undecided one
+	sniffed     *sniffed // the same, if its name is wanted
 	active      int64    // milliseconds, see Table.now
 	place       *list.Element
 }
@@ -245,12 +246,17 @@ func (t *Table) request(k key) *flow {
 	t.ofSource[host]++
 	t.ofSource[k.source]++
 	t.sweepSoon()
-	t.config.Post(events.Event{
-		Kind: events.UDPRequest, Flow: f.id, Family: uint8(k.source.Family), Protocol: 17,
-		Source: k.source.Host, SourcePort: k.source.Port,
-		Destination: k.destination.Host, DestPort: k.destination.Port,
-	})
+	t.config.Post(f.event(events.UDPRequest))
 	return f
+}
+
+func (f *flow) event(kind uint32) events.Event {
+	source, destination := &f.key.source, &f.key.destination
+	return events.Event{
+		Kind: kind, Flow: f.id, Family: uint8(source.Family), Protocol: 17,
+		Source: source.Host, SourcePort: source.Port,
+		Destination: destination.Host, DestPort: destination.Port,
+	}
 }
 
 // hold keeps datagrams of an undecided flow. Called with mu held.
@@ -262,6 +268,7 @@ func (t *Table) hold(f *flow, payload []byte, segment int) {
 		}
 		t.queued += len(p)
 		f.queue = append(f.queue, append([]byte(nil), p...))
+		t.sniff(f, p)
 	})
 }
 
@@ -297,6 +304,10 @@ func (t *Table) remove(f *flow) {
 // Called with mu held.
 func (t *Table) settle(f *flow) (queue [][]byte) {
 	queue, f.queue = f.queue, nil
+	if f.sniffed != nil && f.sniffed.timer != nil {
+		f.sniffed.timer.Stop()
+	}
+	f.sniffed = nil
 	for _, p := range queue {
 		t.queued -= len(p)
 	}

@@ -20,11 +20,23 @@ func (e *Engine) Quiesce() int {
 	flows, _ := e.left()
 	for _, f := range flows {
 		if f.Idle(quietTime) {
-			f.Abort()
+			e.abort(f)
 		}
 	}
 	_, count := e.left()
 	return count
+}
+
+// abort resets an established flow. It never blocks for a held one.
+func (e *Engine) abort(f *joinedFlow) {
+	e.mu.Lock()
+	held := f.held
+	e.mu.Unlock()
+	if held != nil {
+		held.giveUp()
+		return
+	}
+	f.Abort()
 }
 
 // left returns the established flows, and how many there are with those in the
@@ -56,7 +68,7 @@ func (e *Engine) Close() {
 			break
 		}
 		for _, f := range flows {
-			f.Abort()
+			e.abort(f)
 		}
 		// Handshakes under way, too: they end when their endpoint does.
 		for _, endpoint := range e.stack.RegisteredEndpoints() {

@@ -42,6 +42,7 @@ type Engine struct {
 	opening  map[tuple]*joinedFlow // in the handshake with the app
 	half     *handshakes           // the same, by age
 	others   int                   // how many of both are of other machines
+	held     int                   // how many of joined are not joined yet, see heldFlow
 	quiesced bool
 
 	flowsTotal, refused       atomic.Uint64

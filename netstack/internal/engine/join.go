@@ -25,6 +25,15 @@ type joinedFlow struct {
 	half    *list.Element
 	member  *member
 	givenUp unix.Errno // why, or 0
+
+	held *heldFlow // accepted, and not yet joined; under Engine.mu
+}
+
+func (e *Engine) newFlow(flow uint64, fd int, leftover []byte) *joinedFlow {
+	f := &joinedFlow{}
+	loop := e.loops[flow%uint64(len(e.loops))]
+	f.Flow = carry.NewFlow(flow, fd, leftover, loop, func(_ *carry.Flow, errno unix.Errno) { e.ended(f, errno) })
+	return f
 }
 
 // reserve is the part of all joined flows that is kept for this machine.
@@ -54,24 +63,22 @@ func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, authority, autho
 
 func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tuple) *plainhttp.Rewriter) error {
 	setKeepAlive(fd, e.config.KeepAlive)
-	loop := e.loops[flow%uint64(len(e.loops))]
-	f := &joinedFlow{}
-	f.Flow = carry.NewFlow(flow, fd, leftover, loop, func(_ *carry.Flow, errno unix.Errno) { e.ended(f, errno) })
+	f := e.newFlow(flow, fd, leftover)
 	e.mu.Lock()
 	w := e.pending.take(flow)
-	full := e.quiesced || w != nil && e.full(w.party.class.isHere())
+	isHeld := w != nil && w.held != nil
+	full := e.quiesced || w != nil && !isHeld && e.full(w.party.class.isHere())
 	var yields *joinedFlow
+	if w != nil && translate != nil {
+		f.HTTP = translate(&w.tuple)
+	}
 	if w != nil && !full {
-		if f.here = w.party.class.isHere(); !f.here {
-			e.others++
-		}
-		f.tuple, f.id = w.tuple, w.id
-		if translate != nil {
-			f.HTTP = translate(&f.tuple)
-		}
-		e.opening[w.tuple] = f
 		now := time.Now()
-		yields = e.half.enter(f, w.party, now)
+		if isHeld {
+			e.joinHeld(w.held, f)
+		} else {
+			yields = e.open(f, w, now)
+		}
 		e.pending.answered(w.party.class, now)
 	}
 	e.mu.Unlock()
@@ -79,26 +86,53 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 	if yields != nil {
 		e.breakOff(yields)
 	}
-	if w == nil {
+	switch {
+	case w == nil:
 		f.Discard()
 		return unix.ENOENT
-	}
-	if full {
-		w.packet.DecRef()
+	case full:
+		w.release()
 		e.dropFlowLimit.Add(1)
 		f.Discard()
 		return unix.EMFILE
+	case !isHeld:
+		f.OnLoop(func() { e.handshake(f, w.packet) })
 	}
-	loop.Call(func() {
-		// It starts a goroutine that calls accept, which blocks until the
-		// app's ACK has come.
-		if !e.forward.HandlePacket(w.id, w.packet) {
-			f.Discard()
-			e.ended(f, unix.ECONNABORTED)
-		}
-		w.packet.DecRef()
-	})
 	return nil
+}
+
+// open begins the handshake with the app of a flow that waits no longer, or is held. It
+// returns the flow that makes way, if one does. mu is held.
+func (e *Engine) open(f *joinedFlow, w *waiting, now time.Time) (yields *joinedFlow) {
+	if f.here = w.party.class.isHere(); !f.here {
+		e.others++
+	}
+	f.tuple, f.id = w.tuple, w.id
+	e.opening[w.tuple] = f
+	return e.half.enter(f, w.party, now)
+}
+
+// joinHeld gives a held flow what another one of the same number was made with. mu is held.
+func (e *Engine) joinHeld(h *heldFlow, with *joinedFlow) {
+	f := h.flow
+	f.held = nil
+	f.Adopt(with.Flow)
+	if e.joined[f.tuple] != f {
+		return // accept starts it
+	}
+	e.held--
+	e.flowsTotal.Add(1)
+	f.OnLoop(h.start)
+}
+
+// handshake gives the SYN to the stack, in the loop's goroutine.
+func (e *Engine) handshake(f *joinedFlow, packet *stack.PacketBuffer) {
+	// It starts a goroutine that calls accept, which blocks until the app's ACK has
+	// come.
+	if !e.forward.HandlePacket(f.id, packet) {
+		e.fell(f, unix.ECONNABORTED)
+	}
+	packet.DecRef()
 }
 
 // accept does the handshake with the app of a joined flow.
@@ -112,47 +146,81 @@ func (e *Engine) accept(request *tcp.ForwarderRequest) {
 		// The app of one that was given up gets no answer, and asks again.
 		request.Complete(!givenUp)
 		if f != nil {
-			f.Discard()
-			e.ended(f, unix.ECONNABORTED)
+			e.fell(f, unix.ECONNABORTED)
 		}
 		return
 	}
 	endpoint, err := request.CreateEndpoint(&f.Queue)
 	request.Complete(false)
 	if err != nil {
-		f.Discard()
 		errno := unix.ECONNABORTED
 		if _, timeout := err.(*tcpip.ErrTimeout); timeout {
 			errno = unix.ETIMEDOUT
 		}
-		e.ended(f, errno)
+		e.fell(f, errno)
 		return
 	}
 	f.Endpoint = endpoint.(*tcp.Endpoint)
 	e.setOptions(f.Endpoint)
 	e.mu.Lock()
 	givenUp = f.givenUp != 0
+	held := f.held
 	if !givenUp {
 		delete(e.opening, t)
 		e.joined[t] = f
 		e.half.leave(f)
+		if held != nil {
+			e.held++
+		}
 	}
 	e.mu.Unlock()
 	if givenUp { // in the moment in which the app answered
 		f.Endpoint.Abort()
-		f.Discard()
-		e.ended(f, unix.ECONNABORTED)
+		e.fell(f, unix.ECONNABORTED)
+		return
+	}
+	e.parties.completed(&t, time.Now())
+	if held != nil {
+		f.OnLoop(held.begin)
 		return
 	}
 	e.flowsTotal.Add(1)
-	e.parties.completed(&t, time.Now())
 	f.Start()
 }
 
-// ended is called once for each joined flow, by the thread that ends it.
+// ended is called once for each flow that carried, by the thread that ends it.
 func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
+	event, known := e.forget(f, errno)
+	if why := f.Refused(); why != 0 {
+		event := f.tuple.event(events.NotHTTP, f.ID)
+		event.Error = int32(why)
+		e.events.PostLazy(event)
+	}
+	if known {
+		e.events.PostLazy(event)
+	}
+}
+
+// fell is ended for a flow that never carried, whose socket is still to be closed.
+func (e *Engine) fell(f *joinedFlow, errno unix.Errno) {
+	event, known := e.forget(f, errno)
+	f.Discard()
+	switch {
+	case !known:
+	case event.Kind == events.Abandoned:
+		e.events.Post(event)
+		e.wake()
+	default:
+		e.events.PostLazy(event)
+	}
+}
+
+// forget takes a flow that has ended out of all tables. It returns the event that Python
+// is to have, if it knows the flow.
+func (e *Engine) forget(f *joinedFlow, errno unix.Errno) (event events.Event, known bool) {
 	up, down := f.Bytes()
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.half.leave(f)
 	if !f.here {
 		e.others--
@@ -165,18 +233,18 @@ func (e *Engine) ended(f *joinedFlow, errno unix.Errno) {
 	e.bytesDown.Add(down)
 	if e.joined[f.tuple] == f {
 		delete(e.joined, f.tuple)
+		if f.held != nil {
+			e.held--
+		}
 	}
 	if e.opening[f.tuple] == f {
 		delete(e.opening, f.tuple)
 	}
-	e.mu.Unlock()
-	if why := f.Refused(); why != 0 {
-		event := f.tuple.event(events.NotHTTP, f.ID)
-		event.Error = int32(why)
-		e.events.PostLazy(event)
+	if f.held != nil {
+		return f.tuple.event(events.Abandoned, f.ID), e.pending.take(f.ID) != nil
 	}
-	event := f.tuple.event(events.Closed, f.ID)
+	event = f.tuple.event(events.Closed, f.ID)
 	event.Error = int32(errno)
 	event.BytesUp, event.BytesDown = up, down
-	e.events.PostLazy(event)
+	return event, true
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -25,6 +26,17 @@ type waiting struct {
 
 	stage  *crowd // pendingTable's queue or dials
 	member *member
+
+	held *heldFlow // instead of packet: the app was accepted
+}
+
+// release frees what an entry that has left the table holds.
+func (w *waiting) release() {
+	if w.held != nil {
+		w.held.giveUp()
+		return
+	}
+	w.packet.DecRef()
 }
 
 // pendingTable holds the flows that wait, at two stages: those in the queue are a
@@ -35,7 +47,8 @@ type waiting struct {
 //   - A repeated SYN of a waiting flow is no new flow. One with another
 //     sequence number is: the app gave up and uses the port again.
 //   - Each entry leaves by exactly one of take (a decision) and remove (the
-//     app's RST, a new SYN, or a newcomer that it makes way for).
+//     app's RST, a new SYN, or a newcomer that it makes way for). A held one is taken
+//     by its flow, too, when that ends.
 //   - An Abandoned event follows only for a flow that was told of.
 type pendingTable struct {
 	pace    pace
@@ -295,6 +308,39 @@ func (p *pendingTable) take(flow uint64) *waiting {
 	return w
 }
 
+// hold has an entry stay where it is while its app is accepted: its packet is the caller's
+// from now on. ENOENT: no such flow is known to Python. EALREADY: it is held. EMFILE: full
+// says so.
+func (p *pendingTable) hold(flow uint64, h *heldFlow, full func(party) bool) (*waiting, *stack.PacketBuffer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.byFlow[flow]
+	switch {
+	case w == nil || w.stage != p.dials:
+		return nil, nil, unix.ENOENT
+	case w.held != nil:
+		return nil, nil, unix.EALREADY
+	case full(w.party):
+		return nil, nil, unix.EMFILE
+	}
+	// Packets of the app find the endpoint now.
+	delete(p.byTuple, w.tuple)
+	packet := w.packet
+	w.packet, w.held = nil, h
+	return w, packet, nil
+}
+
+// held returns what an entry is held by, nil if it is not.
+func (p *pendingTable) held(flow uint64) (h *heldFlow, waits bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.byFlow[flow]
+	if w == nil {
+		return nil, false
+	}
+	return w.held, true
+}
+
 // answered gives the crowd of a class another token: a dial of it was answered. Not
 // that of strangers, who may be made up.
 func (p *pendingTable) answered(k class, now time.Time) {
@@ -365,12 +411,14 @@ func (p *pendingTable) len() int {
 
 func (p *pendingTable) removeLocked(w *waiting) {
 	p.unlinkLocked(w)
-	w.packet.DecRef()
+	w.release()
 }
 
 func (p *pendingTable) unlinkLocked(w *waiting) {
 	delete(p.byFlow, w.flow)
-	delete(p.byTuple, w.tuple)
+	if p.byTuple[w.tuple] == w {
+		delete(p.byTuple, w.tuple)
+	}
 	p.leaveLocked(w)
 }
 

@@ -21,10 +21,12 @@ func (e *Engine) Refuse(flow uint64, how Refusal) error {
 		e.refused.Add(1)
 		return nil
 	}
-	defer w.packet.DecRef()
+	defer w.release()
 	e.wake()
 	e.refused.Add(1)
-	e.reject(w.packet, w.tuple.six, how)
+	if w.held == nil { // otherwise a reset is all that is left
+		e.reject(w.packet, w.tuple.six, how)
+	}
 	return nil
 }
 
@@ -68,7 +70,7 @@ func (e *Engine) Drop(flow uint64) error {
 	if w == nil {
 		return e.datagrams.Drop(flow)
 	}
-	w.packet.DecRef()
+	w.release()
 	e.wake()
 	return nil
 }

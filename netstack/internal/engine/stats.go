@@ -29,7 +29,7 @@ type Stats struct {
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	up, down := e.bytesUp.Load(), e.bytesDown.Load()
-	flows, opening := len(e.joined), len(e.opening)
+	flows, opening := len(e.joined)-e.held, len(e.opening)
 	for _, f := range e.joined {
 		u, d := f.Bytes()
 		up += u

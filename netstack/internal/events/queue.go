@@ -24,6 +24,7 @@ const (
 	AssociationRefused = 8
 	NotHTTP            = 9
 	Crowded            = 10
+	Sniffed            = 11
 )
 
 // Event is struct ns_event in Go's terms.

@@ -2,14 +2,13 @@ package sniff
 
 import (
 	"bytes"
-	"context"
 	"crypto/aes"
-	"crypto/tls"
-	"encoding/binary"
 	"encoding/hex"
 	"math/rand"
 	"strings"
 	"testing"
+
+	"nanotun/netstack/internal/snifftest"
 )
 
 func unhex(t testing.TB, text string) []byte {
@@ -55,40 +54,16 @@ const exampleFrame = "060040f1010000ed0303ebf8fa56f12939b9584a3896472ec40bb863cf
 	"3900320408ffffffffffffffff05048000ffff07048000ffff08011001048000" +
 	"75300901100f088394c8f03e51570806048000ffff"
 
-// seal makes an Initial packet with a packet number of four bytes.
-func seal(version uint32, key, destination []byte, number uint32, payload []byte) []byte {
-	o := newOpener(version, key)
-	first := byte(0b11000011)
-	if version == version2 {
-		first = 0b11010011
-	}
-	header := append([]byte{first}, binary.BigEndian.AppendUint32(nil, version)...)
-	header = append(header, byte(len(destination)))
-	header = append(append(header, destination...), 0, 0)
-	header = binary.BigEndian.AppendUint16(header, 0x4000|uint16(len(payload)+4+16))
-	at := len(header)
-	header = binary.BigEndian.AppendUint32(header, number)
-	nonce := bytes.Clone(o.iv)
-	for i := range 4 {
-		nonce[8+i] ^= header[at+i]
-	}
-	packet := append(header, o.payload.Seal(nil, nonce, payload, header)...)
-	var mask [aes.BlockSize]byte
-	o.header.Encrypt(mask[:], packet[at+4:at+4+aes.BlockSize])
-	packet[0] ^= mask[0] & 0x0f
-	for i := range 4 {
-		packet[at+i] ^= mask[1+i]
-	}
-	return packet
+// seal makes an Initial packet.
+func seal(version, number uint32, payload []byte) []byte {
+	return snifftest.Initial{Version: version, Key: snifftest.Connection, Number: number, Payload: payload}.Seal()
 }
-
-var connection = []byte("\x83\x94\xc8\xf0\x3e\x51\x57\x08")
 
 // The packet of RFC 9001, A.2, names example.com.
 func TestExample(t *testing.T) {
 	payload := make([]byte, 1162)
 	copy(payload, unhex(t, exampleFrame))
-	packet := seal(version1, connection, connection, 2, payload)
+	packet := seal(version1, 2, payload)
 	// So the packet that is made here is the one that is printed there.
 	if got := hex.EncodeToString(packet[:34]); got != "c000000001088394c8f03e5157080000449e7b9aec34d1b1c98dd7689fb8ec11d242" {
 		t.Fatalf("%s", got)
@@ -110,44 +85,20 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// quicHello is the ClientHello of a QUIC client.
-func quicHello(t testing.TB, name string) (hello []byte) {
-	client := tls.QUICClient(&tls.QUICConfig{TLSConfig: &tls.Config{ServerName: name, MinVersion: tls.VersionTLS13}})
-	defer client.Close()
-	client.SetTransportParameters([]byte{})
-	if err := client.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	for event := client.NextEvent(); event.Kind != tls.QUICNoEvent; event = client.NextEvent() {
-		if event.Kind == tls.QUICWriteData {
-			hello = append(hello, event.Data...)
-		}
-	}
-	return hello
-}
-
-// crypto is a CRYPTO frame of a part of the ClientHello.
-func crypto(hello []byte, from, to int) []byte {
-	frame := []byte{frameCrypto}
-	frame = binary.BigEndian.AppendUint16(frame, 0x4000|uint16(from))
-	frame = binary.BigEndian.AppendUint16(frame, 0x4000|uint16(to-from))
-	return append(frame, hello[from:to]...)
-}
-
 // A ClientHello is put together whatever the order of its pieces, with other frames
 // between them, over datagrams and packets of either version.
 func TestPieces(t *testing.T) {
-	hello := quicHello(t, "quic.corp.example")
+	hello := snifftest.QUICHello(t, "quic.corp.example")
 	for seed := range int64(200) {
 		r := rand.New(rand.NewSource(seed))
 		version := []uint32{version1, version2}[r.Intn(2)]
 		var frames [][]byte
 		for from := 0; from < len(hello); {
 			to := min(len(hello), from+1+r.Intn(500))
-			frames = append(frames, crypto(hello, from, to))
+			frames = append(frames, snifftest.Crypto(hello, from, to))
 			from = to
 		}
-		frames = append(frames, []byte{framePing}, make([]byte, 30), []byte{frameACK, 5, 1, 1, 1, 0, 2}, []byte{frameACKECN, 5, 1, 0, 1, 1, 1, 1}, crypto(hello, 3, 40))
+		frames = append(frames, []byte{framePing}, make([]byte, 30), []byte{frameACK, 5, 1, 1, 1, 0, 2}, []byte{frameACKECN, 5, 1, 0, 1, 1, 1, 1}, snifftest.Crypto(hello, 3, 40))
 		r.Shuffle(len(frames), func(i, j int) { frames[i], frames[j] = frames[j], frames[i] })
 		packets := make([][]byte, 1+r.Intn(3))
 		for i, frame := range frames {
@@ -157,7 +108,7 @@ func TestPieces(t *testing.T) {
 		together := r.Intn(2) == 0
 		var datagrams [][]byte
 		for i, payload := range packets {
-			packet := seal(version, connection, connection, uint32(i), payload)
+			packet := seal(version, uint32(i), payload)
 			if together && i > 0 {
 				datagrams[0] = append(datagrams[0], packet...)
 				continue
@@ -183,20 +134,23 @@ func TestPieces(t *testing.T) {
 // The keys are those of the first packet, though the server's answer brings another
 // connection ID.
 func TestLaterPackets(t *testing.T) {
-	hello := quicHello(t, "quic.corp.example")
+	hello := snifftest.QUICHello(t, "quic.corp.example")
 	var q QUIC
-	if found, done := q.Add(seal(version1, connection, connection, 0, crypto(hello, 0, 100))); done {
+	if found, done := q.Add(seal(version1, 0, snifftest.Crypto(hello, 0, 100))); done {
 		t.Fatalf("%v", found)
 	}
-	if found, done := q.Add(seal(version1, connection, []byte("other"), 1, crypto(hello, 100, len(hello)))); found.Name != "quic.corp.example" || !done {
+	if found, done := q.Add(snifftest.Initial{
+		Version: version1, Key: snifftest.Connection, Destination: []byte("other"), Number: 1,
+		Payload: snifftest.Crypto(hello, 100, len(hello)),
+	}.Seal()); found.Name != "quic.corp.example" || !done {
 		t.Errorf("%v, done: %t", found, done)
 	}
 }
 
 // What follows the Initial packet in its datagram does not matter.
 func TestCoalesced(t *testing.T) {
-	hello := quicHello(t, "quic.corp.example")
-	packet := seal(version1, connection, connection, 0, crypto(hello, 0, len(hello)))
+	hello := snifftest.QUICHello(t, "quic.corp.example")
+	packet := seal(version1, 0, snifftest.Crypto(hello, 0, len(hello)))
 	zeroRTT := append([]byte{0b11010000}, packet[1:]...)
 	for _, after := range [][]byte{zeroRTT, make([]byte, 100), []byte("\x40"), {0xc0}} {
 		if found, done := new(QUIC).Add(append(bytes.Clone(packet), after...)); found.Name != "quic.corp.example" || !done {
@@ -207,9 +161,9 @@ func TestCoalesced(t *testing.T) {
 
 // Everything else has no name, and nothing more is waited for.
 func TestNoQUIC(t *testing.T) {
-	hello := quicHello(t, "quic.corp.example")
-	whole := crypto(hello, 0, len(hello))
-	sealed := func(payload []byte) []byte { return seal(version1, connection, connection, 0, payload) }
+	hello := snifftest.QUICHello(t, "quic.corp.example")
+	whole := snifftest.Crypto(hello, 0, len(hello))
+	sealed := func(payload []byte) []byte { return seal(version1, 0, payload) }
 	server := bytes.Clone(hello)
 	server[0] = 2
 	for what, datagram := range map[string][]byte{
@@ -219,11 +173,11 @@ func TestNoQUIC(t *testing.T) {
 		"0-RTT":            append([]byte{0xd3}, sealed(whole)[1:]...),
 		"another version":  append([]byte("\xc3\x00\x00\x00\x02"), sealed(whole)[5:]...),
 		"no packet number": []byte("\xc3\x00\x00\x00\x01\x00\x00\x00\x00"),
-		"other keys":       seal(version1, []byte("other"), connection, 0, whole),
+		"other keys":       snifftest.Initial{Version: version1, Key: []byte("other"), Destination: snifftest.Connection, Payload: whole}.Seal(),
 		"a STREAM frame":   sealed(append([]byte{8}, whole...)),
 		"a cut frame":      sealed(whole[:len(whole)-1]),
 		"far too long":     sealed([]byte("\x06\x80\xff\xff\xff\x01a")),
-		"a ServerHello":    sealed(crypto(server, 0, len(server))),
+		"a ServerHello":    sealed(snifftest.Crypto(server, 0, len(server))),
 		"16 MB":            sealed([]byte("\x06\x00\x04\x01\xff\xff\xff")),
 		"noise":            []byte(strings.Repeat("\xff", 1200)),
 	} {
@@ -238,10 +192,10 @@ func TestNoQUIC(t *testing.T) {
 
 // A client that never ends its ClientHello is not waited for.
 func TestEndless(t *testing.T) {
-	hello := quicHello(t, "quic.corp.example")
+	hello := snifftest.QUICHello(t, "quic.corp.example")
 	var q QUIC
 	for i := range maxDatagrams {
-		found, done := q.Add(seal(version1, connection, connection, uint32(i), crypto(hello, 0, 100)))
+		found, done := q.Add(seal(version1, uint32(i), snifftest.Crypto(hello, 0, 100)))
 		if found != (Finding{}) || done != (i == maxDatagrams-1) {
 			t.Errorf("datagram %d: %v, done: %t", i, found, done)
 		}
@@ -250,16 +204,16 @@ func TestEndless(t *testing.T) {
 
 // Nothing that an app can send makes it panic, encrypted or not.
 func FuzzQUIC(f *testing.F) {
-	hello := quicHello(f, "quic.corp.example")
-	f.Add(crypto(hello, 0, len(hello)), true)
-	f.Add(seal(version1, connection, connection, 0, crypto(hello, 0, len(hello))), false)
+	hello := snifftest.QUICHello(f, "quic.corp.example")
+	f.Add(snifftest.Crypto(hello, 0, len(hello)), true)
+	f.Add(seal(version1, 0, snifftest.Crypto(hello, 0, len(hello))), false)
 	f.Add([]byte{frameACK, 0xff, 0xff, 0xff}, true)
 	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
 		if sealed {
 			if len(b) > 1<<13 {
 				return
 			}
-			b = seal(version1, connection, connection, 0, b)
+			b = seal(version1, 0, b)
 		}
 		new(QUIC).Add(b)
 	})

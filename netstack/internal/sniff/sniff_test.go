@@ -3,31 +3,11 @@ package sniff
 import (
 	"bytes"
 	"crypto/tls"
-	"io"
-	"net"
 	"strings"
 	"testing"
-	"time"
+
+	"nanotun/netstack/internal/snifftest"
 )
-
-// recorder is a connection that keeps what is written and answers nothing.
-type recorder struct {
-	net.Conn
-	written bytes.Buffer
-}
-
-func (r *recorder) Read([]byte) (int, error)       { return 0, io.EOF }
-func (r *recorder) Write(p []byte) (int, error)    { return r.written.Write(p) }
-func (*recorder) Close() error                     { return nil }
-func (*recorder) SetDeadline(time.Time) error      { return nil }
-func (*recorder) SetWriteDeadline(time.Time) error { return nil }
-
-// helloOf is what a client of TLS sends first.
-func helloOf(config *tls.Config) []byte {
-	var r recorder
-	_ = tls.Client(&r, config).Handshake()
-	return r.written.Bytes()
-}
 
 // The server name of a ClientHello is found once all of it has come; each part of it
 // asks for more, and none gives another name.
@@ -38,7 +18,7 @@ func TestTLS(t *testing.T) {
 		"no name": {InsecureSkipVerify: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hello := helloOf(config)
+			hello := snifftest.Hello(config)
 			for i := range hello {
 				if found, more := Stream(hello[:i]); found != (Finding{}) || !more {
 					t.Fatalf("%d of %d bytes: %v, more: %t", i, len(hello), found, more)
@@ -55,7 +35,7 @@ func TestTLS(t *testing.T) {
 
 // A ClientHello that is spread over several records is read, too.
 func TestRecords(t *testing.T) {
-	hello := helloOf(&tls.Config{ServerName: "www.corp.example"})
+	hello := snifftest.Hello(&tls.Config{ServerName: "www.corp.example"})
 	var spread []byte
 	for body := hello[recordHeader:]; len(body) > 0; {
 		n := min(len(body), 100)
@@ -75,7 +55,7 @@ func TestRecords(t *testing.T) {
 
 // A name that may only be the outer one is marked as that.
 func TestOuter(t *testing.T) {
-	hello := helloOf(&tls.Config{ServerName: "cover.example"})
+	hello := snifftest.Hello(&tls.Config{ServerName: "cover.example"})
 	// At the end of the extensions, the lengths of which are in three headers.
 	extension := []byte{0xfe, 0x0d, 0, 11, 0, 0, 1, 0, 1, 7, 0, 0, 0, 1, 9}
 	session := recordHeader + 4 + 2 + 32
@@ -139,7 +119,7 @@ func TestOthers(t *testing.T) {
 
 // Nothing that an app can send makes it panic, and nothing makes it wait for ever.
 func FuzzStream(f *testing.F) {
-	f.Add(helloOf(&tls.Config{ServerName: "www.corp.example"}))
+	f.Add(snifftest.Hello(&tls.Config{ServerName: "www.corp.example"}))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"))
 	f.Add([]byte("\x16\x03\x01\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
