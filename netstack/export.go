@@ -27,6 +27,7 @@ import (
 	"nanotun/netstack/internal/engine"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/sniff"
 )
 
 func main() {}
@@ -235,6 +236,36 @@ func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointe
 		return -C.int(errnoOf(err))
 	}
 	return 0
+}
+
+//export ns_sniff
+func ns_sniff(handle C.int64_t, flow C.uint64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		ready, err := e.Sniff(uint64(flow))
+		if ready {
+			return 1, nil
+		}
+		return 0, err
+	})
+}
+
+//export ns_name
+func ns_name(handle C.int64_t, flow C.uint64_t, buffer unsafe.Pointer, outer *C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		found, err := e.Name(uint64(flow))
+		*outer = 0
+		if found.Outer {
+			*outer = 1
+		}
+		return copy(unsafe.Slice((*byte)(buffer), sniff.MaxName), found.Name), err
+	})
+}
+
+//export ns_end
+func ns_end(handle C.int64_t, flows *C.uint64_t, count C.size_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return e.End(unsafe.Slice((*uint64)(unsafe.Pointer(flows)), int(count))), nil
+	})
 }
 
 //export ns_refuse

@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 4
+#define NS_ABI_VERSION 5
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -46,6 +46,7 @@
 #define NS_EVENT_CROWDED 10    /* flows had to make way: error is NS_CROWD_..., flow how many since the last such
                                 * event, bytes_up the uid (0xffffffff: not known), bytes_down how many there may be (0: of all together no more),
                                 * source the last one's; every 2 s at most for each cause */
+#define NS_EVENT_SNIFFED 11    /* ns_name has what a flow's first bytes name */
 
 /* Who had too many flows that are not established */
 #define NS_CROWD_PROGRAM 1   /* the programs of one user */
@@ -214,6 +215,25 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
  * with NS_EVENT_NOT_HTTP before NS_EVENT_CLOSED (EPROTO). */
 int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length,
             char *authority, char *authorization);
+
+/* Finds out what name a waiting flow asks for in its first bytes: in a TLS ClientHello, the
+ * Host of an HTTP/1 request, or a QUIC Initial.  A TCP flow is accepted for that, without an
+ * upstream: from now on ns_refuse and ns_drop reset it.  At most once for a flow.  1: ns_name
+ * has it now.  0: NS_EVENT_SNIFFED follows, for TCP at most 300 ms after the app has
+ * completed the handshake, for UDP within 100 ms; unless the flow is decided or
+ * NS_EVENT_ABANDONED comes before.  -ENOENT: no such flow waits.  -EALREADY: a second call.
+ * -EMFILE: too many flows are joined; the flow still waits as it was. */
+int ns_sniff(int64_t handle, uint64_t flow);
+
+/* Writes the name that a flow, which still waits, was found to ask for to buffer, which has
+ * room for 255 bytes, and returns its length: 0 for none.  It is as the app wrote it: any
+ * bytes.  outer becomes 1 if the name may only stand for an encrypted one (Encrypted Client
+ * Hello), else 0.  -ENOENT: there is no such flow that ns_sniff was called for. */
+int ns_name(int64_t handle, uint64_t flow, void *buffer, uint32_t *outer);
+
+/* Resets these joined flows on both sides; NS_EVENT_CLOSED (ECONNABORTED) follows for each.
+ * Returns how many of them there were. */
+int ns_end(int64_t handle, uint64_t *flows, size_t count);
 
 /* Tells the app that it cannot have this flow.  The library remembers the refusal
  * of a UDP flow for two seconds, and repeats it for each datagram. */

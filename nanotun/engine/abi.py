@@ -12,7 +12,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import (
     POINTER,
     c_char_p,
@@ -32,7 +32,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Stats
 
-NS_ABI_VERSION = 4
+NS_ABI_VERSION = 5
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -47,6 +47,7 @@ NS_EVENT_DATAGRAMS = 7
 NS_EVENT_ASSOCIATION_REFUSED = 8
 NS_EVENT_NOT_HTTP = 9
 NS_EVENT_CROWDED = 10
+NS_EVENT_SNIFFED = 11
 
 NS_CROWD_PROGRAM = 1
 NS_CROWD_SOURCE = 2
@@ -162,6 +163,9 @@ class ns_stats(ctypes.Structure):
     _fields_ = [(name, c_uint64) for name in Stats._fields]
 
 
+#: The room that C{ns_name} needs.
+_NAME_SIZE = 255
+
 #: Name, result and arguments of every function.
 FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_abi_version", c_uint32, ()),
@@ -177,6 +181,9 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         c_int,
         (c_int64, c_uint64, c_int, c_void_p, c_size_t, c_char_p, c_char_p),
     ),
+    ("ns_sniff", c_int, (c_int64, c_uint64)),
+    ("ns_name", c_int, (c_int64, c_uint64, c_void_p, POINTER(c_uint32))),
+    ("ns_end", c_int, (c_int64, POINTER(c_uint64), c_size_t)),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
     ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32, c_void_p, c_size_t)),
@@ -244,6 +251,9 @@ class NativeLibrary:
     ns_lend: Callable[[int], int]
     ns_drain: Callable[[int, Any, int], int]
     ns_join: Callable[[int, int, int, bytes, int, bytes | None, bytes | None], int]
+    ns_sniff: Callable[[int, int], int]
+    ns_name: Callable[[int, int, Any, Any], int]
+    ns_end: Callable[[int, Any, int], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
     ns_associate: Callable[[int, int, int, int, bytes, int], int]
@@ -316,6 +326,21 @@ def bytes4(packed: bytes) -> Any:
 def bytes16(packed: bytes) -> Any:
     """A C{uint8_t[16]}, from an address in network order."""
     return (c_uint8 * 16)(*packed)
+
+
+def idArray(ids: Sequence[int]) -> Any:
+    """A C{uint64_t[]} of flows' ids."""
+    return (c_uint64 * len(ids))(*ids)
+
+
+def nameOf(library: NativeLibrary, handle: int, flowID: int) -> tuple[bytes, bool]:
+    """
+    The name that a flow was found to ask for, as the app wrote it, or empty; and whether it
+    may only stand for an encrypted one.
+    """
+    buffer, outer = byteBuffer(_NAME_SIZE), c_uint32()
+    length = library.ns_name(handle, flowID, buffer, ctypes.byref(outer))
+    return buffer.raw[: max(length, 0)], bool(outer.value)
 
 
 def byteBuffer(size: int) -> Any:

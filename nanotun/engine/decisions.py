@@ -8,9 +8,12 @@ import errno
 import os
 from socket import AF_INET, AF_INET6, inet_pton
 
+from twisted.internet.defer import Deferred, succeed
+
 from nanotun.engine import abi
 from nanotun.errors import FlowLimitError
 from nanotun.flow import AbsoluteForm, Endpoint, Refusal
+from nanotun.policy.hello import nameIn
 
 
 class Decisions:
@@ -21,12 +24,14 @@ class Decisions:
     @param flowLimit: how many flows the stack joins, for the error that says so.
     """
 
-    __slots__ = ("_flowLimit", "_handle", "_library")
+    __slots__ = ("_flowLimit", "_handle", "_library", "_sniffs")
 
     def __init__(self, library: abi.NativeLibrary, handle: int, flowLimit: int) -> None:
         self._library: abi.NativeLibrary | None = library
         self._handle = handle
         self._flowLimit = flowLimit
+        # By a flow's id: fires with its name.
+        self._sniffs: dict[int, Deferred[str]] = {}
 
     def close(self) -> None:
         """The stack is about to be closed."""
@@ -50,6 +55,34 @@ class Decisions:
             raise FlowLimitError(self._flowLimit)
         abi.check(result, "ns_join")
         return True
+
+    def sniffFlow(self, flowID: int) -> Deferred[str]:
+        """See L{nanotun.interfaces.IFlowRequest.sniff}."""
+        library = self._library
+        if library is None:
+            return succeed("")
+        result = library.ns_sniff(self._handle, flowID)
+        if result == 1:
+            return succeed(self._nameOf(flowID))
+        if result in (-errno.ENOENT, -errno.EMFILE):
+            return succeed("")
+        abi.check(result, "ns_sniff")
+        name: Deferred[str] = Deferred(lambda _: self._forgetSniff(flowID))
+        self._sniffs[flowID] = name
+        return name
+
+    def _forgetSniff(self, flowID: int) -> None:
+        self._sniffs.pop(flowID, None)
+
+    def flowSniffed(self, flowID: int) -> None:
+        """The name of a flow, which L{sniffFlow} was called for, is there."""
+        name = self._sniffs.pop(flowID, None)
+        if name is not None:
+            name.callback(self._nameOf(flowID))
+
+    def _nameOf(self, flowID: int) -> str:
+        assert self._library is not None
+        return nameIn(*abi.nameOf(self._library, self._handle, flowID))
 
     def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""

@@ -125,6 +125,9 @@ class EventReader:
         if kind == abi.NS_EVENT_ABANDONED:
             handler.flowAbandoned(flowID)
             return
+        if kind == abi.NS_EVENT_SNIFFED:
+            self._decisions.flowSniffed(flowID)
+            return
         if kind == abi.NS_EVENT_CROWDED:
             host = inet_ntop(AF_INET, source[:4]) if family == 4 else inet_ntop(AF_INET6, source)
             uid = -1 if bytesUp == _NO_USER else bytesUp

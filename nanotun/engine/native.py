@@ -221,6 +221,13 @@ class NativeEngine:
         if self._ended.pop(association, None) is not None and self._library is not None:
             abi.check(self._library.ns_dissociate(self._handle, association), "ns_dissociate")
 
+    def endFlows(self, flowIDs: list[int]) -> int:
+        """See L{IPacketEngine.endFlows}."""
+        if self._library is None or not flowIDs:
+            return 0
+        result = self._library.ns_end(self._handle, abi.idArray(flowIDs), len(flowIDs))
+        return abi.check(result, "ns_end")
+
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{IPacketEngine.listen}."""
         if self._library is not None:

@@ -4,6 +4,7 @@ The requests that an engine hands to the router.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.engine.decisions import Decisions
@@ -23,6 +24,13 @@ class _Request:
     def __init__(self, flow: Flow, decisions: Decisions) -> None:
         self.flow = flow
         self._decisions: Decisions | None = decisions
+
+    def sniff(self) -> Deferred[str]:
+        """See L{IFlowRequest.sniff}."""
+        decisions = self._decisions
+        if decisions is None:
+            raise self._decidedError("sniff")
+        return decisions.sniffFlow(self.flow.id)
 
     def refuse(self, reason: Refusal) -> None:
         """See L{IFlowRequest.refuse}."""

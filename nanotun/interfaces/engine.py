@@ -37,6 +37,21 @@ class IFlowRequest(Interface):
 
     flow = Attribute("The L{nanotun.flow.Flow}.")
 
+    def sniff() -> Deferred[str]:
+        """
+        Find the name that the app's first bytes ask for (TLS, HTTP/1).  To be called at
+        most once, before the decision.
+
+        The app is accepted for that, before anybody knows whether it will be connected: from
+        now on L{refuse} and L{drop} reset the connection.
+
+        @return: fires with the name in lower case without a final dot, or with the empty
+            text, at most 300 ms after the app has completed the handshake.  It
+            does not fire if the app gives up; it may be cancelled, and does not fail
+            otherwise.
+        @raise OSError: a second call.
+        """
+
     def join(fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
         """
         Complete the handshake with the app, and have the native library carry both
@@ -72,6 +87,18 @@ class IDatagramFlowRequest(Interface):
     """
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
+
+    def sniff() -> Deferred[str]:
+        """
+        Find the name that the first datagrams ask for (QUIC).  To be called at
+        most once, before the decision.
+
+        @return: fires with the name in lower case without a final dot, or with the empty
+            text, within 100 ms.  It
+            does not fire if the app gives up; it may be cancelled, and does not fail
+            otherwise.
+        @raise OSError: a second call.
+        """
 
     def attach(association: int, real: Endpoint | None = None) -> bool:
         """
@@ -194,6 +221,14 @@ class IPacketEngine(Interface):
 
     def closeAssociation(association: int) -> None:
         """End an association and close its leg.  Harmless if it has ended already."""
+
+    def endFlows(flowIDs: list[int]) -> int:
+        """
+        Reset joined flows on both sides: L{IFlowHandler.flowClosed} follows, with
+        ECONNABORTED.
+
+        @return: how many of them there were.
+        """
 
     def listen(protocol: Protocol, port: int) -> None:
         """

@@ -51,6 +51,11 @@ class MemoryRequest:
         self.decided = False
         self._engine = engine
 
+    def sniff(self) -> Deferred[str]:
+        """See L{IFlowRequest.sniff}."""
+        self._checkUndecided()
+        return self._engine.sniffFlow(self.flow.id)
+
     def join(self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
         """See L{IFlowRequest.join}."""
         self._decide()
@@ -175,6 +180,7 @@ class MemoryEngine(MemoryAssociations):
     @ivar forms: flow id to the form of its requests.
     @ivar refused: flow id to the reason.
     @ivar dropped: flow ids.
+    @ivar sniffed: flow id to what its sniffing fires with, see L{say}.
     @ivar attached: flow id to association.
     @ivar redirected: flow id to where its datagrams really go, if that is elsewhere.
     @ivar served: ids of the flows that were given to the services.
@@ -195,6 +201,7 @@ class MemoryEngine(MemoryAssociations):
         self.forms: dict[int, AbsoluteForm | None] = {}
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
+        self.sniffed: dict[int, Deferred[str]] = {}
         self.attached: dict[int, int] = {}
         self.redirected: dict[int, Endpoint] = {}
         self.served: list[int] = []
@@ -231,6 +238,13 @@ class MemoryEngine(MemoryAssociations):
             return False
         self._returned = returned
         return True
+
+    def endFlows(self, flowIDs: list[int]) -> int:
+        """See L{IPacketEngine.endFlows}."""
+        found = [each for each in flowIDs if each in self._flows]
+        for flowID in found:
+            self.end(flowID, errno.ECONNABORTED)
+        return len(found)
 
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{IPacketEngine.listen}."""
@@ -314,6 +328,12 @@ class MemoryEngine(MemoryAssociations):
         del self._waiting[flowID]
         self.handler.flowAbandoned(flowID)
 
+    def say(self, flowID: int, name: str = "") -> None:
+        """The first bytes of an app, whose flow is sniffed, are there, or do not come."""
+        sniffed = self.sniffed[flowID]
+        if not sniffed.called:
+            sniffed.callback(name)
+
     def vanish(self, flowID: int) -> None:
         """The app gives up, and the handler has yet to be told."""
         del self._waiting[flowID]
@@ -333,6 +353,15 @@ class MemoryEngine(MemoryAssociations):
         returned()
 
     # The decisions, for MemoryRequest.
+
+    def sniffFlow(self, flowID: int) -> Deferred[str]:
+        """See L{nanotun.interfaces.IFlowRequest.sniff}."""
+        if flowID in self.sniffed:
+            raise OSError(errno.EALREADY, "a second call")
+        if flowID not in self._waiting:
+            return succeed("")
+        sniffed = self.sniffed[flowID] = Deferred()
+        return sniffed
 
     def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""

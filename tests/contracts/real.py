@@ -22,7 +22,7 @@ from nanotun.engine.native import NativeEngine
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import DeviceError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import ITunOpener
+from nanotun.interfaces import IFlowRequest, ITunOpener
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
 from tests.contracts.native import ASSOCIATION_LIMIT, UDP_TIMEOUT, NativeDatagramContract
@@ -123,6 +123,18 @@ class SocketApp(App, Protocol):
     def read(self, count: int) -> Deferred[bytes]:
         """See L{App.read}."""
         return self._wait(count)
+
+    def say(self, request: IFlowRequest, name: str) -> None:
+        """See L{App.say}."""
+        if not name:
+            return
+
+        def connected(result: int) -> int:
+            assert self.transport is not None
+            self.transport.write(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            return result
+
+        self.outcome().addCallback(connected)
 
     def close(self) -> None:
         """See L{App.close}."""

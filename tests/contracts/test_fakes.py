@@ -19,6 +19,7 @@ from nanotun.engine.abi import LIBRARY_PATH
 from nanotun.errors import DatagramsUnsupported, DeviceError, UpstreamRefused
 from nanotun.flow import Datagram, Endpoint, Protocol, Refusal
 from nanotun.interfaces import (
+    IFlowRequest,
     IGateway,
     ILegControl,
     INames,
@@ -94,6 +95,10 @@ class MemoryApp(App):
     def read(self, count: int) -> Deferred[bytes]:
         """See L{App.read}."""
         return succeed(self.engine.joined[self.flowID][1][:count])
+
+    def say(self, request: IFlowRequest, name: str) -> None:
+        """See L{App.say}."""
+        self.engine.say(self.flowID, name)
 
     def close(self) -> None:
         """See L{App.close}."""

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -146,6 +146,10 @@ class App:
         """Fires with the next bytes."""
         raise NotImplementedError
 
+    def say(self, request: IFlowRequest, name: str) -> None:
+        """Ask for a name in the first bytes, or with an empty one say nothing."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close the connection."""
         raise NotImplementedError
@@ -200,6 +204,57 @@ class EngineContract(Base):
             self.assertEqual(await outcome, 0)
             self.assertEqual(await app.read(6), b"first ")
             self.assertGreater(self.engine.stats().flows, 0)
+
+    async def test_sniff(self) -> None:
+        """
+        A sniffed flow has the name that its app asks for, or none; it can be joined then, and
+        is not sniffed twice.
+        """
+        for destination in self.destinations():
+            for name in ("www.corp.example", ""):
+                app = self.dial(destination)
+                request = await self.handler.next(self.handler.requests)
+                sniffed = request.sniff()
+                app.say(request, name)
+                self.assertEqual(await sniffed, name)
+                self.assertRaises(OSError, request.sniff)
+                fd, far = self.pair()
+                self.assertTrue(request.join(fd, b"first"))
+                self.assertEqual(await app.read(5), b"first")
+                self.assertRaises(FlowDecidedError, request.sniff)
+                app.close()
+                far.close()
+                await self.handler.next(self.handler.ends)
+
+    async def test_sniffedAndRefused(self) -> None:
+        """
+        A sniffed flow can be refused, and its sniffing be cancelled before.
+        """
+        self.dial(self.destinations()[0])
+        request = await self.handler.next(self.handler.requests)
+        sniffed = request.sniff()
+        sniffed.addErrback(lambda reason: reason.trap(CancelledError))
+        sniffed.cancel()
+        request.refuse(Refusal.RESET)
+
+    async def test_endFlows(self) -> None:
+        """
+        Joined flows can be ended: their ends are reported, and others go on.
+        """
+        flows = []
+        for _ in range(2):
+            app = self.dial(self.destinations()[0])
+            request = await self.handler.next(self.handler.requests)
+            request.join(self.pair()[0], b"first")
+            self.assertEqual(await app.read(5), b"first")
+            flows.append(request.flow)
+        first, second = flows
+        self.assertEqual(self.engine.endFlows([first.id, first.id + 1000]), 1)
+        end = await self.handler.next(self.handler.ends)
+        self.assertEqual((end.flow, end.error), (first, errno.ECONNABORTED))
+        self.assertEqual(self.engine.endFlows([first.id]), 0)
+        self.assertEqual(self.engine.endFlows([]), 0)
+        self.assertEqual(self.engine.endFlows([second.id]), 1)
 
     async def test_refuse(self) -> None:
         """
@@ -279,4 +334,5 @@ class EngineContract(Base):
         self.assertFalse(request.join(fd))
         self.assertEqual(far.recv(1), b"")
         self.assertRaises(OSError, os.fstat, fd)
+        self.assertEqual(self.engine.endFlows([1]), 0)
         await self.engine.stop()

@@ -9,8 +9,8 @@ package sniff
 // the greatest length, RFC 8446, 5.1.
 const Limit = 5 + 1<<14
 
-// maxName is the length of the longest name, as text.
-const maxName = 255
+// MaxName is the length of the longest name, as text, in bytes.
+const MaxName = 255
 
 // Finding is what the first bytes of an app say.
 type Finding struct {
@@ -38,7 +38,7 @@ func Stream(b []byte) (found Finding, more bool) {
 
 // named is a finding of a name that fits.
 func named(name string, outer bool) Finding {
-	if len(name) > maxName {
+	if len(name) > MaxName {
 		return Finding{}
 	}
 	return Finding{Name: name, Outer: outer}

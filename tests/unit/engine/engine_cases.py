@@ -31,6 +31,7 @@ class FakeLibrary:
         call.
     @ivar events: those that wait to be drained.
     @ivar received: the batches that wait for the services.
+    @ivar name: what C{ns_name} finds.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class FakeLibrary:
         self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
         self.events: list[dict[str, Any]] = []
         self.received: list[bytes] = []
+        self.name = b"", False
         self.config: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -74,6 +76,14 @@ class FakeLibrary:
         batch = self.received.pop(0) if self.received else b""
         buffer[: len(batch)] = batch
         return len(batch)
+
+    def ns_name(self, handle: int, flowID: int, buffer: Any, outer: Any) -> int:
+        """Tell the name."""
+        self.calls.append(("ns_name", handle, flowID))
+        name, isOuter = self.name
+        buffer[: len(name)] = name
+        outer._obj.value = isOuter
+        return len(name)
 
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of one function."""

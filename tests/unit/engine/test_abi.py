@@ -35,6 +35,8 @@ POINTERS = {
     "void": ctypes.c_void_p,
     "char": ctypes.c_char_p,
     "uint8_t": ctypes.POINTER(ctypes.c_uint8),
+    "uint32_t": ctypes.POINTER(ctypes.c_uint32),
+    "uint64_t": ctypes.POINTER(ctypes.c_uint64),
     "struct ns_config": ctypes.POINTER(abi.ns_config),
     "struct ns_event": ctypes.POINTER(abi.ns_event),
     "struct ns_datagram": ctypes.POINTER(abi.ns_datagram),

@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import os
 
+from twisted.internet.defer import CancelledError
+
 from nanotun.engine import abi
 from nanotun.engine.native import FLOW_LIMIT
 from nanotun.errors import FlowLimitError
@@ -99,6 +101,88 @@ class ConnectionTests(EngineCase):
         self.second.refuse(Refusal.RESET)
         self.third.drop()
         self.assertEqual(len(self.library.calls), before)
+
+
+class SniffTests(EngineCase):
+    """
+    Tests for the names of flows that wait.
+    """
+
+    def setUp(self) -> None:
+        """Make what the tests use."""
+        super().setUp()
+        self.start()
+        self.readEvents(request(1), request(2, kind=abi.NS_EVENT_UDP_REQUEST))
+        (self.request,) = self.handler.requests
+        (self.datagrams,) = self.handler.datagramRequests
+
+    def say(self, name: bytes, outer: bool = False) -> None:
+        """The library has found a name."""
+        self.library.name = name, outer
+
+    def sniffed(self, flow: int) -> None:
+        """The event that says so."""
+        self.readEvents({"kind": abi.NS_EVENT_SNIFFED, "flow": flow})
+
+    def test_later(self) -> None:
+        """
+        A name that comes later is that of its flow, once.
+        """
+        first, second = self.request.sniff(), self.datagrams.sniff()
+        self.assertNoResult(first)
+        self.say(b"WWW.Corp.Example.")
+        self.sniffed(1)
+        self.assertEqual(self.successResultOf(first), "www.corp.example")
+        self.assertNoResult(second)
+        self.sniffed(1)
+        self.say(b"")
+        self.sniffed(2)
+        self.assertEqual(self.successResultOf(second), "")
+        self.assertEqual(self.library.named("ns_sniff"), [(HANDLE, 1), (HANDLE, 2)])
+
+    def test_now(self) -> None:
+        """
+        A name that is there already is given at once.
+        """
+        self.library.results["ns_sniff"] = 1
+        self.say(b"quic.example")
+        self.assertEqual(self.successResultOf(self.datagrams.sniff()), "quic.example")
+
+    def test_nothing(self) -> None:
+        """
+        A flow that no longer waits, or cannot be accepted, has no name; any other error is
+        raised.
+        """
+        self.library.results["ns_sniff"] = [-errno.ENOENT, -errno.EMFILE, -errno.EALREADY]
+        self.assertEqual(self.successResultOf(self.request.sniff()), "")
+        self.assertEqual(self.successResultOf(self.request.sniff()), "")
+        self.assertRaises(OSError, self.request.sniff)
+
+    def test_cancelled(self) -> None:
+        """
+        Once it is cancelled, a name that comes later is nobody's.
+        """
+        name = self.request.sniff()
+        name.cancel()
+        self.failureResultOf(name, CancelledError)
+        self.sniffed(1)
+        self.assertEqual(self.library.named("ns_name"), [])
+
+    def test_outer(self) -> None:
+        """
+        A name that all customers of a provider share stands for none.
+        """
+        for outer, expected in ((True, ""), (False, "cloudflare-ech.com")):
+            self.library.results["ns_sniff"] = 1
+            self.say(b"cloudflare-ech.com", outer)
+            self.assertEqual(self.successResultOf(self.request.sniff()), expected)
+
+    def test_afterStop(self) -> None:
+        """
+        After the stop there are no names.
+        """
+        self.successResultOf(self.engine.stop())
+        self.assertEqual(self.successResultOf(self.request.sniff()), "")
 
 
 class DatagramTests(EngineCase):

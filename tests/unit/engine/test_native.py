@@ -300,6 +300,17 @@ class AssociationTests(EngineCase):
             self.library.results["ns_dissociate"] = -error
             self.assertRaises(OSError, self.engine.closeAssociation, 7)
 
+    def test_endFlows(self) -> None:
+        """
+        The library is given the flows to end, and tells how many it knew.
+        """
+        self.library.results["ns_end"] = 2
+        self.assertEqual(self.engine.endFlows([7, 2**63, 9]), 2)
+        ((handle, ids, count),) = self.library.named("ns_end")
+        self.assertEqual((handle, list(ids), count), (HANDLE, [7, 2**63, 9], 3))
+        self.assertEqual(self.engine.endFlows([]), 0)
+        self.assertEqual(len(self.library.named("ns_end")), 1)
+
     def test_listen(self) -> None:
         """
         The library is told of protocol and port, and may refuse.

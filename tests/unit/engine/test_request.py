@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -32,6 +33,11 @@ class RecordingDecisions:
         """Note it."""
         self.made.append(("attach", flowID, association, real))
         return association == 5
+
+    def sniffFlow(self, flowID: int) -> Deferred[str]:
+        """Note it."""
+        self.made.append(("sniff", flowID))
+        return succeed("a.example")
 
     def serveFlow(self, flowID: int) -> None:
         """Note it."""
@@ -85,6 +91,14 @@ class FlowRequestTests(RequestCase):
             [("join", 7, 5, b"x", None), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
         )
 
+    def test_sniff(self) -> None:
+        """
+        A flow that waits can be sniffed, and then be decided.
+        """
+        self.assertEqual(self.successResultOf(self.request.sniff()), "a.example")
+        self.request.drop()
+        self.assertEqual(self.decisions.made, [("sniff", 7), ("drop", 7)])
+
     def test_secondDecision(self) -> None:
         """
         A second decision of any kind raises and does not reach the engine.
@@ -92,6 +106,7 @@ class FlowRequestTests(RequestCase):
         self.request.drop()
         for second in (
             lambda: self.request.join(5),
+            self.request.sniff,
             lambda: self.request.refuse(Refusal.RESET),
             self.request.drop,
         ):

@@ -9,6 +9,7 @@ import socket
 import struct
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
@@ -198,6 +199,10 @@ class App:
         self.end: socket.socket | None = None
         self._there = there
         self._error = error
+
+    def sniff(self) -> Deferred[str]:
+        """See L{IFlowRequest.sniff}."""
+        raise AssertionError("nobody asks for the name of a stream to the gateway")
 
     def join(self, fd: int, leftover: bytes = b"", form: Any = None) -> bool:
         """See L{IFlowRequest.join}."""
