@@ -85,6 +85,7 @@ PURE = (
     "nanotun.config.proxykeys",
     "nanotun.config.rulecheck",
     "nanotun.config.rulekeys",
+    "nanotun.config.scriptkeys",
     "nanotun.config.upstreams",
     "nanotun.config.notices",
     "nanotun.config.settings",

@@ -73,6 +73,9 @@ _nanotun() {
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -128,6 +131,9 @@ _nanotun() {
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -203,6 +209,9 @@ _nanotun() {
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -265,6 +274,9 @@ _nanotun() {
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -321,6 +333,9 @@ _nanotun() {
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
@@ -376,6 +391,9 @@ _nanotun() {
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
+                '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
+                '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \

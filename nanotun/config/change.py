@@ -14,7 +14,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
 
 #: They name one another: if one of them has to wait for a restart, all do.
-_TOGETHER = ("proxy", "proxyVia", "upstreams", "rules", "default", "countryFile")
+_TOGETHER = ("proxy", "proxyVia", "upstreams", "rules", "default", "countryFile", "script")
 
 _RIGHTS = tuple(name for name, key in KEYS.items() if key.rights)
 

@@ -14,6 +14,7 @@ from nanotun.config.dnskeys import DNSSettings
 from nanotun.config.entry import REFUSED, InRun, keysOf, setting
 from nanotun.config.proxykeys import ProxySettings
 from nanotun.config.rulekeys import RuleSettings
+from nanotun.config.scriptkeys import ScriptSettings
 from nanotun.config.selectors import Selector, kernelSelectors
 from nanotun.rundir import RUN_DIR
 
@@ -198,7 +199,13 @@ class DaemonSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    ProxySettings, DeviceSettings, DNSSettings, RuleSettings, RouteSettings, DaemonSettings
+    ProxySettings,
+    DeviceSettings,
+    DNSSettings,
+    RuleSettings,
+    ScriptSettings,
+    RouteSettings,
+    DaemonSettings,
 ):
     """The whole configuration, checked; the names are those of the file."""
 
@@ -206,8 +213,8 @@ class Settings(
 #: The groups, in the order of the sample file.
 GROUPS: tuple[type, ...] = Settings.__bases__
 
-#: What the help calls each.
-TITLES = ("proxy", "device", "DNS", "rules", "routes", "daemon")
+#: What the help calls each; some share a line, or it would not fit a screen.
+TITLES = ("proxy", "device", "DNS", "rules", "rules", "routes", "daemon")
 
 #: Every setting by its name, in the order of the sample file.
 KEYS = {key.name: key for group in GROUPS for key in keysOf(group)}

@@ -25,13 +25,12 @@ def bySubject(
     @param left: those to leave out.
     @param own: more options, by title.
     """
-    more = own or {}
-    found = {
-        title: [key.flag for key in keysOf(group) if key.flag not in left]
-        for group, title in zip(GROUPS, TITLES, strict=True)
-    }
-    for title, names in more.items():
+    found: dict[str, list[str]] = {}
+    for group, title in zip(GROUPS, TITLES, strict=True):
+        names = [key.flag for key in keysOf(group) if key.flag not in left]
         found[title] = [*found.get(title, []), *names]
+    for title, more in (own or {}).items():
+        found[title] = [*found.get(title, []), *more]
     return found
 
 

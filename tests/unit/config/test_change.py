@@ -81,7 +81,7 @@ class ChangeTests(SynchronousTestCase):
 
     def test_rights(self) -> None:
         """Where rights are missing, the processes are kept before the proxies and rules are."""
-        together = ("proxy", "proxyVia", "upstreams", "rules", "countryFile")
+        together = ("proxy", "proxyVia", "upstreams", "rules", "countryFile", "script")
         everything = ("proxy", "proxyVia", "upstreams", "excludedProcesses", *together[3:])
         self.assertEqual(KEPT, ((), ("excludedProcesses",), together, everything))
 

@@ -83,6 +83,9 @@ class SettingsTests(SynchronousTestCase):
                 countryFile="",
                 sniff=False,
                 sniffPorts=(80, 443),
+                script="",
+                scriptTimeout=5.0,
+                scriptError="reject",
                 autoDefaultRoute=False,
                 ipv6="auto",
                 killSwitch=False,
@@ -151,6 +154,10 @@ class SettingsTests(SynchronousTestCase):
             "sniffPorts: [80, '443, 8443', 80]": (80, 443, 8443),
             "sniffPorts: 65535": (65535,),
             "sniffPorts: []": (),
+            "script: /etc/nanotun/flows.py": "/etc/nanotun/flows.py",
+            "scriptTimeout: 100ms": 0.1,
+            "scriptTimeout: 2m": 120.0,
+            "scriptError: rules": "rules",
             "reloadFlows: judge": "judge",
             "onlyProcesses: uid:5, cgroup:/a, unit:b.slice": selectors(
                 "uid:5,cgroup:/a,unit:b.slice"
@@ -202,6 +209,10 @@ class SettingsTests(SynchronousTestCase):
             "sniffPorts: [80, 0]": "ports from 1 to 65535, such as 443; not '0'",
             "sniffPorts: https": "ports from 1 to 65535, such as 443; not 'https'",
             "sniffPorts: true": "ports from 1 to 65535, such as 443",
+            "script: [a]": "a file's path, or '' for none, not a list",
+            "scriptTimeout: 99ms": "from 100ms to 2m, such as 5s or 1m",
+            "scriptTimeout: 121s": "from 100ms to 2m",
+            "scriptError: rule": "reject or rules, not 'rule' (did you mean rules?)",
             "countryFile: 5": "a file's path, or '' for none, not 5",
             "reloadFlows: end": "keep or judge, not 'end'",
             "onlyProcesses: [uid:ann, firefox]": "users, control groups or units (uid:N, uid:USER, "
