@@ -5,17 +5,27 @@ rules say of it whether it could change where the flow goes, and only then is it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from ipaddress import ip_address
+from typing import NamedTuple, TypeAlias
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, Special, isFake, isUnicast
-from nanotun.flow import Decision, Flow, Owner
+from nanotun.addresses import GATEWAY4, GATEWAY6, Reach, Special, isFake, isUnicast
+from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer, Verdict
 from nanotun.policy.reserved import specialOf
 
-#: What may be lacking, as bits of L{Outcome.lacks}.
-OWNER = 1
+#: What may be lacking, as bits: the flow's owner, its name, and the script's answer.
+OWNER, NAME, SCRIPT = 1, 2, 4
+
+#: Something that cannot be found out, such as the address of a name under fake-ip.
+UNKNOWABLE = 8
 
 _GATEWAYS = (GATEWAY4, GATEWAY6)
+
+
+#: What is found out about a flow: its owner, the script's answer, or its name.  L{None} and the
+#: empty text if it is not found.
+Found: TypeAlias = "Owner | ScriptAnswer | str | None"
 
 
 class Place(NamedTuple):
@@ -27,12 +37,18 @@ class Place(NamedTuple):
     @ivar fake: whether it stands for a name, and no host has it.
     @ivar special: the special-purpose network that it is of; L{None} for an address on the
         Internet, and for a fake one.
+    @ivar local: whether it is link-local, private or otherwise reserved.
+    @ivar number: the address as a number.
+    @ivar six: whether it is an IPv6 address.
     """
 
     gateway: bool
     unicast: bool
     fake: bool
     special: Special | None
+    local: bool
+    number: int
+    six: bool
 
 
 @lru_cache(maxsize=4096)
@@ -44,7 +60,16 @@ def placeOf(host: str, fakes: bool) -> Place:
     @param fakes: whether there are fake addresses.
     """
     fake = fakes and isFake(host)
-    return Place(host in _GATEWAYS, isUnicast(host), fake, None if fake else specialOf(host))
+    special = None if fake else specialOf(host)
+    return Place(
+        gateway=host in _GATEWAYS,
+        unicast=isUnicast(host),
+        fake=fake,
+        special=special,
+        local=special is not None and special.reach in (Reach.LINK, Reach.SITE),
+        number=int(ip_address(host)),
+        six=":" in host,
+    )
 
 
 class Subject:
@@ -53,18 +78,41 @@ class Subject:
 
     @ivar local: whether it is this machine's own.
     @ivar place: what its destination's address says.
+    @ivar names: what its destination may be called, as for L{Known}.
+    @ivar whole: likewise.
+    @ivar name: the name that it is judged by; L{None} if it is not known.
     @ivar owner: L{None} if it is not known.
+    @ivar answer: the script's; L{None} if it has not answered.
     @ivar asked: what was asked for, found or not, as bits.
     """
 
-    __slots__ = ("asked", "flow", "local", "owner", "place")
+    __slots__ = ("answer", "asked", "flow", "local", "name", "names", "owner", "place", "whole")
 
     def __init__(self, flow: Flow, local: bool, place: Place) -> None:
         self.flow = flow
         self.local = local
         self.place = place
+        self.names: tuple[str, ...] = ()
+        self.whole = True
+        self.name: str | None = None
         self.owner: Owner | None = None
+        self.answer: ScriptAnswer | None = None
         self.asked = 0
+
+    def call(self, known: Known) -> None:
+        """Take down what is known of its destination's names."""
+        self.names, self.whole = known
+        self.name = self.names[0] if self.whole and len(self.names) == 1 else None
+
+    def learn(self, found: Found) -> None:
+        """Take down what was found out."""
+        match found:
+            case Owner():
+                self.owner = found
+            case ScriptAnswer():
+                self.answer = found
+            case str() if found:
+                self.call(Known((found,)))
 
 
 class Outcome(NamedTuple):
@@ -77,3 +125,47 @@ class Outcome(NamedTuple):
 
     decision: Decision
     lacks: int = 0
+
+
+class Doubt(NamedTuple):
+    """
+    A rule that would decide, if only more were known.
+
+    @ivar to: where it would send the flow, in one of these ways.
+    @ivar lacks: what is not known, as bits.
+    """
+
+    to: frozenset[str]
+    lacks: int
+
+
+def goesTo(decision: Decision) -> str:
+    """
+    Where a decision sends a flow, in the words of C{to}; empty for the services of nanotun.
+    """
+    if decision.verdict is Verdict.SERVE:
+        return ""
+    return decision.upstream or decision.verdict.value
+
+
+def lacking(doubts: Iterable[Doubt], decision: Decision) -> int:
+    """
+    What could change where a flow goes.  It is nothing if all rules in doubt would send it there
+    anyway.
+
+    @param doubts: those about rules that come before the one that decides.
+    """
+    lacks = 0
+    there = frozenset((goesTo(decision),))
+    for doubt in doubts:
+        lacks |= doubt.lacks
+        if doubt.to != there:
+            there = frozenset()
+    return 0 if there else lacks
+
+
+def named(owner: Owner) -> str:
+    """An owner's name, for a sentence."""
+    if owner.name:
+        return f"{owner.name} (pid {owner.pid})" if owner.pid else owner.name
+    return f"pid {owner.pid}" if owner.pid else f"uid {owner.uid}"

@@ -1,0 +1,272 @@
+"""
+The user's rules, in their order: which of them decides about a flow.
+
+Rules that name their destinations by name only are found by an index, and what is known of a
+destination is kept, so that a thousand rules cost no more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+from nanotun.config.domains import PatternKind
+from nanotun.config.flowrules import NONE, FlowRule
+from nanotun.flow import Decision
+from nanotun.policy.conditions import (
+    Condition,
+    Destination,
+    Never,
+    Now,
+    because,
+    both,
+    namesDestination,
+    otherConditions,
+)
+from nanotun.policy.decisions import decisionTo
+from nanotun.policy.lists import Lists
+from nanotun.policy.subject import UNKNOWABLE, Doubt, Place, Subject, placeOf
+
+#: Destinations of which it is known which rules are about them: as many as a busy machine has in
+#: a few minutes.
+DESTINATIONS = 4096
+
+#: What a name is that can be found in the index.
+_INDEXED = (PatternKind.BELOW, PatternKind.EXACTLY)
+
+
+class Step(NamedTuple):
+    """
+    One rule that was asked, for an explanation.
+
+    @ivar rule: such as C{"#3"}.
+    @ivar where: where it was written.
+    @ivar to: where it sends flows.
+    @ivar value: 1 if it holds, 0 if not, else minus what is not known, as bits.
+    @ivar why: the reason, as the end of a sentence.
+    """
+
+    rule: str
+    where: str
+    to: str
+    value: int
+    why: str
+
+
+class _Rule(NamedTuple):
+    """
+    A rule, ready to be asked.
+
+    @ivar destination: L{None} if it names none.
+    @ivar conditions: all others.
+    @ivar to: where it sends flows, as the only element.
+    """
+
+    rule: FlowRule
+    destination: Destination | None
+    conditions: tuple[Condition, ...]
+    to: frozenset[str]
+    decision: Decision
+
+    def valueOf(self, name: str | None, host: str, place: Place, local: bool) -> int:
+        """
+        Whether it is about a destination.
+
+        @param local: whether that is local or reserved.
+        """
+        if self.destination is not None:
+            return self.destination.valueOf(name, host, place)
+        return int(self.rule.lan or not local)
+
+
+class _Candidate(NamedTuple):
+    """
+    A rule that may be about a destination.
+
+    @ivar lacks: what has to be known to tell, as bits.
+    @ivar to: where it sends flows.
+    @ivar conditions: what else it asks for.
+    @ivar decision: what it decides; L{None} for several rules that lack the same and ask for
+        nothing else.
+    """
+
+    lacks: int
+    to: frozenset[str]
+    conditions: tuple[Condition, ...] = ()
+    decision: Decision | None = None
+
+
+class RuleTable:
+    """
+    The rules of one configuration.
+
+    @ivar usesNames: whether any of them is about names.
+    @param rules: in their order.
+    @param lists: has every list that the rules name.
+    @param now: what times are compared with.
+    @param fakes: whether there are fake addresses.
+    """
+
+    def __init__(
+        self, rules: Sequence[FlowRule], lists: Lists, now: Now, fakes: bool = False
+    ) -> None:
+        self._rules = [
+            _made(number, rule, lists, now) for number, rule in enumerate(rules, start=1)
+        ]
+        self._fakes = fakes
+        self.usesNames = any(rule.wants.domains or rule.never.domains for rule in rules)
+        #: Numbers of rules by name; names that stand for themselves only have a = before them.
+        self._byName: dict[str, list[int]] = {}
+        self._named: list[int] = []
+        self._others: list[int] = []
+        for number, rule in enumerate(rules):
+            self._index(number, rule)
+        self._byAddress = any(rule.wants.networks or rule.wants.countries for rule in rules)
+        self._candidates = lru_cache(maxsize=DESTINATIONS)(self._find)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def _index(self, number: int, rule: FlowRule) -> None:
+        """Note where a rule has to be looked for."""
+        wants = rule.wants
+        indexed = wants.domains and all(each.kind in _INDEXED for each in wants.domains)
+        if not indexed or wants.networks or wants.countries:
+            self._others.append(number)
+            return
+        self._named.append(number)
+        for pattern in wants.domains:
+            key = f"={pattern.value}" if pattern.kind is PatternKind.EXACTLY else pattern.value
+            self._byName.setdefault(key, []).append(number)
+
+    def decide(self, subject: Subject, doubts: list[Doubt]) -> Decision | None:
+        """
+        Find the first rule that holds.
+
+        @param doubts: gets what could hold before that one, if more were known.
+        @return: L{None} if no rule is known to hold.
+        """
+        host = subject.flow.destination.host if self._byAddress else ""
+        for lacks, to, conditions, decision in self._candidates(
+            subject.name, host, subject.place.local
+        ):
+            for condition in conditions:
+                value = condition.value(subject)
+                if value == 0:
+                    break
+                if value < 0:
+                    lacks |= -value
+            else:
+                if not lacks:
+                    return decision
+                if not lacks & UNKNOWABLE:
+                    doubts.append(Doubt(to, lacks))
+        return None
+
+    def _find(self, name: str | None, host: str, local: bool) -> tuple[_Candidate, ...]:
+        """
+        The rules that may be about a destination, in their order.
+
+        @param host: its address; empty where no rule looks at it.
+        @param local: see L{_Rule.valueOf}.
+        """
+        place = placeOf(host, self._fakes) if host else _UNKNOWN
+        found = []
+        for rule in self._about(name):
+            value = rule.valueOf(name, host, place, local)
+            if value > 0 or (value < 0 and not -value & UNKNOWABLE):
+                lacks = 0 if value > 0 else -value
+                found.append(_Candidate(lacks, rule.to, rule.conditions, rule.decision))
+        return tuple(_runs(found))
+
+    def _about(self, name: str | None) -> Iterator[_Rule]:
+        """The rules that the index does not exclude."""
+        numbers = set(self._others)
+        if name is None:
+            numbers.update(self._named)
+        else:
+            for key in _keys(name):
+                numbers.update(self._byName.get(key, ()))
+        return (self._rules[number] for number in sorted(numbers))
+
+    def ofName(self, name: str) -> Decision | None:
+        """
+        What is decided about all flows to a name.
+
+        @return: the decision of the first rule that holds by the name alone; L{None} if there is
+            none, or if one before it could hold.
+        """
+        for rule in self._about(name):
+            if rule.destination is None:
+                return None
+            value = rule.destination.valueOf(name, "", _UNKNOWN)
+            if value:
+                return rule.decision if value == 1 and not rule.conditions else None
+        return None
+
+    def trace(self, subject: Subject) -> list[Step]:
+        """Ask one rule after the other, up to the first that holds; slow, for an explanation."""
+        steps = []
+        for each in self._rules:
+            rule, conditions = each.rule, list(each.conditions)
+            if each.destination is not None:
+                conditions.insert(0, each.destination)
+            if each.destination is None and subject.place.local and not rule.lan:
+                value, why = (
+                    0,
+                    f"{subject.flow.destination.host} is local, and lan: true is not set",
+                )
+            else:
+                value = both(condition.value(subject) for condition in conditions)
+                why = because(conditions, subject) or "it has no conditions"
+            steps.append(Step(each.decision.rule, rule.where, rule.to, value, why))
+            if value == 1:
+                break
+        return steps
+
+
+def usesOwners(rules: Iterable[FlowRule]) -> bool:
+    """Whether any rule is about processes."""
+    return any(rule.wants.processes or rule.never.processes for rule in rules)
+
+
+#: An address that is not known.
+_UNKNOWN = placeOf("198.19.0.1", fakes=True)
+
+
+def _made(number: int, rule: FlowRule, lists: Lists, now: Now) -> _Rule:
+    """Make a rule ready."""
+    wants, never = rule.wants, rule.never
+    conditions = otherConditions(wants, lists, now)
+    if never != NONE:
+        excluded = otherConditions(never, lists, now)
+        if namesDestination(never):
+            excluded.append(Destination(never, lists))
+        conditions.append(Never(excluded))
+    where = f" ({rule.where})" if rule.where else ""
+    decision = decisionTo(rule.to, f"#{number}", f"rule {number}{where} says so")
+    destination = Destination(wants, lists) if namesDestination(wants) else None
+    return _Rule(rule, destination, tuple(conditions), frozenset((rule.to,)), decision)
+
+
+def _keys(name: str) -> Iterator[str]:
+    """The keys of the index under which a name may be found."""
+    yield f"={name}"
+    while name:
+        yield name
+        name = name.partition(".")[2]
+
+
+def _runs(found: Sequence[_Candidate]) -> Iterator[_Candidate]:
+    """
+    Make one of candidates that follow each other, lack the same, and ask for nothing else: if
+    the name is not known, there may be a thousand.
+    """
+    for (lacks, alone), run in groupby(found, lambda each: (each.lacks, not each.conditions)):
+        same = list(run)
+        if lacks and alone and len(same) > 1:
+            yield _Candidate(lacks, frozenset().union(*(each.to for each in same)))
+        else:
+            yield from same
