@@ -20,7 +20,7 @@ from nanotun.linux.neighbours import Relatives
 from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.owners.recorder import Recorder
-from nanotun.policy.judge import Carries, Judge, rulesFor, runsLocally
+from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 
 
 class Current(NamedTuple):
@@ -66,7 +66,7 @@ def ownersFor(
 def needsOwners(settings: Settings) -> bool:
     """Whether any rule is about the processes of flows."""
     localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
-    return rulesFor(settings, localProxy).needsOwner
+    return needsOwner(settings, localProxy)
 
 
 def makeJudge(

@@ -24,7 +24,7 @@ from nanotun.linux.users import uidOf
 from nanotun.owners.matching import Matcher
 from nanotun.owners.values import Process, ProcStat
 from nanotun.policy.judge import Judge
-from nanotun.policy.rules import named
+from nanotun.policy.subject import named
 
 #: What happens to a flow, by verdict.
 MEANINGS = {

@@ -19,12 +19,17 @@ from zope.interface import implementer
 
 from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
-from nanotun.flow import Decision, Endpoint, Flow, Owner, Verdict
-from nanotun.interfaces import IJudge, IOwners, Sniff
+from nanotun.config.upstreams import bareNames, firstHops
+from nanotun.flow import Decision, Endpoint, Flow, Known, Owner, ScriptAnswer, Verdict
+from nanotun.interfaces import IJudge, IOwners, IScript, Sniff
+from nanotun.policy.asked import scriptFlow
+from nanotun.policy.conditions import Now
+from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
-from nanotun.policy.rules import Rules, named
-from nanotun.policy.subject import OWNER, Outcome, Subject
+from nanotun.policy.rules import Rules
+from nanotun.policy.ruletable import RuleTable, usesOwners
+from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Subject, named
 
 
 def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
@@ -36,9 +41,19 @@ def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
     """
     return any(
         proxy.socketPath or isLocalhost(proxy.host.lower()) or isLocal(proxy.host.lower())
-        for proxy in settings.proxy
-        if proxy.host
+        for proxy in firstHops(settings)
     )
+
+
+def needsOwner(settings: Settings, localProxy: bool, everybody: bool = False) -> bool:
+    """
+    Whether the owners of flows have to be found.
+
+    @param localProxy: from L{runsLocally}.
+    @param everybody: whether the owner of every flow is wanted, whatever the settings say.
+    """
+    processes = bool(settings.excludedProcesses) or usesOwners(settings.rules)
+    return processes or localProxy or everybody
 
 
 def rulesFor(
@@ -49,6 +64,9 @@ def rulesFor(
     inCell: bool = False,
     isBehind: Callable[[str], bool] = lambda host: False,
     isLocal: Callable[[str], bool] = lambda host: False,
+    script: IScript | None = None,
+    lists: Lists = NO_LISTS,
+    now: Now = lambda: (0, 0),
 ) -> Rules:
     """
     The rules of a configuration.
@@ -59,20 +77,26 @@ def rulesFor(
     @param inCell: whether the flows come from the cell of C{nanotun run}.
     @param isBehind: see L{Rules}.
     @param isLocal: see L{Rules}.
+    @param script: see L{Rules}.
+    @param lists: what the user's rules name.
+    @param now: the local time.
     """
+    fakes = settings.dnsMode == "fake-ip"
     return Rules(
         ownPid=ownPid,
         processes=bool(settings.excludedProcesses),
         localProxy=localProxy,
         dnsOverride=settings.dnsOverride,
-        fakes=settings.dnsMode == "fake-ip",
+        fakes=fakes,
         excludedIPs=settings.excludedIPs,
-        lanDirect=settings.lan == "direct",
+        lan=settings.lan,
         lanOnlyPorts=settings.lanOnlyPorts,
         isConnected=isConnected,
         linkDirect=not inCell,
         isBehind=isBehind,
         isLocal=isLocal,
+        table=RuleTable(settings.rules, lists, now, fakes),
+        script=script,
     )
 
 
@@ -110,6 +134,12 @@ class Judge:
     @param passedOn: where proxies on this machine pass connections on to, at the moment.
     @param relatives: the other addresses of some hosts.  Never raises.
     @param originalOf: a flow before the firewall changed it.  Never raises.
+    @param namesOf: what is known of the names of a flow's destination.  Never raises.
+    @param script: the user's, which is asked before the user's rules are; L{None} for none.
+    @param directAllowed: whether the script may send flows past the proxy.
+    @param nameOf: a user's name.
+    @param lists: what the user's rules name.
+    @param now: the local time; see L{Now}.
     """
 
     def __init__(
@@ -126,9 +156,15 @@ class Judge:
         carrier: Carries = lambda flow: None,
         relatives: Callable[[frozenset[str]], Container[str]] = lambda hosts: (),
         originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
+        namesOf: Callable[[Flow], Known] = lambda flow: Known(),
+        script: IScript | None = None,
+        directAllowed: bool = True,
+        nameOf: Callable[[int], str] = str,
+        lists: Lists = NO_LISTS,
+        now: Now = lambda: (0, 0),
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        hosts = [canonical(proxy.host) for proxy in settings.proxy if isAddress(proxy.host)]
+        hosts = [canonical(proxy.host) for proxy in firstHops(settings) if isAddress(proxy.host)]
         self._literal = frozenset(each for each in hosts if not isLocal(each))
         # Nobody hides a public address behind one of this machine.
         self._mayHide = any(specialOf(each) is not None for each in self._literal)
@@ -143,8 +179,19 @@ class Judge:
             inCell,
             self._isBehind,
             isLocal,
+            script,
+            lists,
+            now,
         )
-        self._owners = owners if rules.needsOwner else None
+        everybody = script is not None and bool(script.needsProcess)
+        self._needsOwner = needsOwner(settings, localProxy, everybody)
+        self._owners = owners if self._needsOwner else None
+        self._namesOf = namesOf
+        self._script = script
+        self._nameOf = nameOf
+        self._bare = frozenset() if directAllowed else bareNames(settings)
+        self._directAllowed = directAllowed
+        self._sniffPorts = frozenset(settings.sniffPorts if settings.sniff else ())
         self._isLocal = isLocal
         self._leadsIn = leadsIn
         self._check = RouteCheck(settings, rules.isFake, leadsIn, dials)
@@ -155,10 +202,15 @@ class Judge:
         The same judge for an explanation: it asks somebody else about the owners of flows, and
         what it says is not in the log, so it neither counts as said nor is left out.
         """
+        other = self._untold()
+        other._owners = owners if self._needsOwner else None
+        other.carrier = lambda flow: None
+        return other
+
+    def _untold(self) -> Judge:
+        """The same judge, of which nothing that it says counts as said."""
         other = copy(self)
         other._check = self._check.untold()
-        other._owners = owners if self.rules.needsOwner else None
-        other.carrier = lambda flow: None
         return other
 
     def _isBehind(self, host: str) -> bool:
@@ -168,12 +220,34 @@ class Judge:
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
         subject = self.rules.subject(flow)
-        decision = self.rules.evaluate(subject).decision
-        if decision.verdict is Verdict.PROXY and subject.local and self._mayHide:
-            behind = self._hidden(flow)
-            if behind is not None:
-                return self._check.route(flow, behind)
-        return self._next(subject)
+        if self.rules.usesNames:
+            subject.call(self._namesOf(flow))
+        return self._begin(subject, sniff)
+
+    def judgeAgain(self, flow: Flow, name: str) -> Decision | Deferred[Decision]:
+        """
+        Decide about a flow that is open already, by what was known when it began: neither is the
+        script asked, nor its name looked for.
+
+        @param name: that it was judged by; empty for none.
+        @return: without trouble, as for L{IJudge.judge}.
+        """
+        subject = self.rules.subject(flow)
+        subject.call(Known((name,) if name else ()))
+        subject.answer = ScriptAnswer()
+        subject.asked = NAME | SCRIPT
+        decided = self._untold()._begin(subject, None)
+        return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
+
+    def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
+        """Look first whether it is a proxy's own flow that the firewall hides."""
+        if subject.local and self._mayHide:
+            decision, lacks = self.rules.evaluate(subject)
+            if lacks or decision.verdict is Verdict.PROXY or decision.rule.startswith("#"):
+                behind = self._hidden(subject.flow)
+                if behind is not None:
+                    return self._check.route(subject.flow, behind)
+        return self._next(subject, sniff)
 
     def _hidden(self, flow: Flow) -> Decision | None:
         """
@@ -187,36 +261,69 @@ class Judge:
         behind = self.rules.evaluate(subject).decision
         return behind if behind.rule == "local-proxy" else None
 
-    def _next(self, subject: Subject) -> Decision | Deferred[Decision]:
+    def _next(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Find out what is lacking, one after the other, and decide."""
+        port = subject.flow.destination.port
         while True:
-            outcome = self.rules.evaluate(subject)
-            if not self._wantsOwner(subject, outcome):
-                return self._decided(subject, outcome.decision)
-            assert self._owners is not None
-            subject.asked |= OWNER
-            owner = self._owners.ownerOf(subject.flow)
-            if isinstance(owner, Deferred):
-                return owner.addCallback(self._withOwner, subject)
-            subject.owner = owner
+            decision, lacks = self.rules.evaluate(subject)
+            lacks &= ~subject.asked
+            owners = self._owners if subject.local and not subject.asked & OWNER else None
+            found: Found | Deferred[Owner | None] | Deferred[str] | Deferred[ScriptAnswer]
+            if lacks & OWNER and owners is not None:
+                subject.asked |= OWNER
+                found = owners.ownerOf(subject.flow)
+            elif lacks & NAME and sniff is not None and port in self._sniffPorts:
+                subject.asked |= NAME
+                found = sniff()
+            elif lacks & SCRIPT and self._script is not None:
+                subject.asked |= SCRIPT
+                found = self._script.decide(
+                    scriptFlow(
+                        subject.flow,
+                        subject.name,
+                        subject.place.fake,
+                        subject.local,
+                        subject.owner,
+                        bool(self._script.needsProcess),
+                        self._nameOf,
+                    )
+                )
+            elif owners is not None and self._ownerMatters(subject.flow, decision):
+                subject.asked |= OWNER
+                found = owners.ownerOf(subject.flow)
+            else:
+                return self._decided(subject, decision)
+            if isinstance(found, Deferred):
+                return found.addCallback(self._goOn, subject, sniff)
+            subject.learn(found)
 
-    def _withOwner(self, owner: Owner | None, subject: Subject) -> Decision | Deferred[Decision]:
-        """Go on when the owner is known."""
-        subject.owner = owner
-        return self._next(subject)
+    def _goOn(
+        self, found: Found, subject: Subject, sniff: Sniff | None
+    ) -> Decision | Deferred[Decision]:
+        """Decide when something was found out, or was not."""
+        subject.learn(found)
+        return self._next(subject, sniff)
 
-    def _wantsOwner(self, subject: Subject, outcome: Outcome) -> bool:
-        """Whether the flow's owner has to be looked up."""
-        if self._owners is None or not subject.local or subject.asked & OWNER:
-            return False
-        # A reserved address that is routed here would be proxied.
-        return bool(outcome.lacks & OWNER) or (
-            outcome.decision.rule == "reserved" and self._leadsIn(subject.flow.destination.host)
+    def _ownerMatters(self, flow: Flow, decision: Decision) -> bool:
+        """
+        Whether the owner counts, though no rule needs it.  If a private address is routed here
+        the flow would be proxied, but not if its process is excluded.
+        """
+        return (
+            decision.rule == "reserved"
+            and decision.verdict is Verdict.DIRECT
+            and self._leadsIn(flow.destination.host)
         )
 
     def _decided(self, subject: Subject, decision: Decision) -> Decision | Deferred[Decision]:
-        """Change a decision where the flow is another VPN's own, or would come back."""
+        """Change a decision that is not allowed, whose flow would come back or is a VPN's own."""
         flow = subject.flow
+        if (
+            decision.rule == "script"
+            and not self._directAllowed
+            and (decision.verdict is Verdict.DIRECT or decision.upstream in self._bare)
+        ):
+            decision = _notAllowed(decision)
         decision = self._check.route(flow, decision)
         if (
             decision.verdict is not Verdict.PROXY
@@ -237,3 +344,21 @@ class Judge:
 
         carrier = self.carrier(flow)
         return carrier.addCallback(decide) if isinstance(carrier, Deferred) else decide(carrier)
+
+
+def _notAllowed(decision: Decision) -> Decision:
+    """What becomes of a script's decision to send a flow past the proxy."""
+    return Decision(
+        Verdict.REJECT,
+        "not-allowed",
+        f"{decision.reason}, but that is past the proxy, and --allow-direct was not given",
+        decision.owner,
+        "Connections that the script sends past the proxy are refused, because 'nanotun run' was "
+        "not given --allow-direct.",
+        name=decision.name,
+    )
+
+
+def _quiet(decision: Decision) -> Decision:
+    """A decision that is not for the log."""
+    return decision._replace(trouble="")

@@ -20,8 +20,9 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, bareNames, firstHops
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
-from nanotun.policy.rules import named
+from nanotun.policy.subject import named
 
 #: The cure for packets that come back.
 CURE = (
@@ -60,17 +61,18 @@ class RouteCheck:
         self._leadsIn = leadsIn
         self._device = settings.tunName
         self._proxies = {
-            Endpoint(canonical(proxy.host), proxy.port): proxy for proxy in settings.proxy
+            Endpoint(canonical(proxy.host), proxy.port): proxy for proxy in firstHops(settings)
         }
-        self._ports = {proxy.port for proxy in settings.proxy}
+        self._ports = {end.port for end in self._proxies}
         self._dials = dials
         #: The sentences about lanOnlyPorts that were given out; at most two for each port.
         self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.
-        dialled = [proxy.scheme.dialsDestination for proxy in settings.proxy]
-        self._noProxy = all(dialled)
+        self._bare = bareNames(settings)
         # What the relay asks itself.
-        direct = settings.dnsVia == "direct" or any(dialled)
+        direct = settings.dnsVia == "direct" or any(
+            proxy.scheme.dialsDestination for proxy in settings.proxy
+        )
         self._servers = frozenset(settings.dns if direct else ())
 
     def untold(self) -> RouteCheck:
@@ -90,7 +92,8 @@ class RouteCheck:
             if not self._isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif verdict is Verdict.PROXY:
-            mayLoop = self._noProxy or self._proxyAt(flow.destination)
+            bare = (decision.upstream or PROXY) in self._bare
+            mayLoop = bare or self._proxyAt(flow.destination)
             if mayLoop and not self._isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif decision.rule == "loop":
@@ -120,10 +123,10 @@ class RouteCheck:
             what = f"the route to the proxy {proxy} leads into {self._device} itself"
             return self._loop(decision, what)
         again = f"the route past the tunnel leads into {self._device} again"
-        if decision.rule == "reserved" and not self._noProxy:
+        if decision.rule == "reserved" and PROXY not in self._bare:
             reason = f"{decision.reason}, but {again}"
             return Decision(Verdict.PROXY, "reserved-routed", reason, decision.owner)
-        cause = "there is no proxy" if self._noProxy else self._cause(decision)
+        cause = self._cause(decision)
         return Decision(
             Verdict.REJECT,
             "no-way",
@@ -147,6 +150,10 @@ class RouteCheck:
 
     def _cause(self, decision: Decision) -> str:
         """The decision's reason without the pid, so that one log line covers all such flows."""
+        if decision.upstream in self._bare:
+            return f"{decision.upstream} is no proxy"
+        if PROXY in self._bare:
+            return "there is no proxy"
         owner = decision.owner
         if owner is None or decision.rule not in ("excluded-process", "local-proxy"):
             return decision.reason

@@ -21,9 +21,24 @@ from nanotun.addresses import (
     mayDial,
 )
 from nanotun.config.networks import Network
+from nanotun.config.upstreams import PROXY
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
+from nanotun.interfaces import IScript
+from nanotun.policy.decisions import decisionTo
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.subject import OWNER, Outcome, Subject, placeOf
+from nanotun.policy.ruletable import RuleTable
+from nanotun.policy.subject import (
+    NAME,
+    OWNER,
+    SCRIPT,
+    Doubt,
+    Outcome,
+    Subject,
+    goesTo,
+    lacking,
+    named,
+    placeOf,
+)
 
 #: The value of L{Owner.excluded} for the process of a proxy on this machine.
 LOCAL_PROXY = "local proxy"
@@ -36,12 +51,14 @@ RULES = {
     "forwarded": "other machines' flows to addresses of this machine or its link",
     "loop": "nanotun's own flows that came back",
     "local-proxy": "the proxy's own flows, where it runs on this machine or behind it",
+    "script": "what the script is asked about and answers",
+    "#1": "rules, each by its number",
     "excluded-process": "excludedProcesses",
     "excluded-ip": "excludedIPs",
     "dns-override": "DNS queries of this machine under dnsOverride",
     "lan-only-port": "lanOnlyPorts",
     "link-local": "link-local addresses",
-    "reserved": "private and other reserved addresses under lan: direct",
+    "reserved": "private and other reserved addresses",
     "default": "all other flows",
 }
 
@@ -51,9 +68,9 @@ OUTCOMES = {
     "no-way": "flows past the tunnel whose route leads into it",
     "loop": "flows that would come back for ever",
     "vpn": "another VPN's own packets",
+    "not-allowed": "flows that a script sends past the proxy of C{nanotun run}",
 }
 
-_DEFAULT = Decision(Verdict.PROXY, "default", "no other rule applies")
 _SERVED = Decision(Verdict.SERVE, "gateway", "the address is the gateway's")
 _GATEWAY = Decision(
     Verdict.DROP, "gateway", "the address is the gateway's, and no service of it has this port"
@@ -73,11 +90,12 @@ _LINK_CLOSED = {
     for special in _LINK
 }
 _RESERVED = {
-    special: Decision(
-        Verdict.DIRECT, "reserved", f"{special} is not on the Internet, and lan is direct"
-    )
-    for special in SPECIALS
-    if special.reach is Reach.SITE
+    lan: {
+        special: decisionTo(lan, "reserved", f"{special} is not on the Internet, and lan is {lan}")
+        for special in SPECIALS
+        if special.reach is Reach.SITE
+    }
+    for lan in ("direct", "proxy")
 }
 #: Where the ports of lanOnlyPorts may lead without a look at the interfaces.
 _LOCAL = NetworkMap(
@@ -88,11 +106,15 @@ _OVERRIDE = Decision(
 )
 
 
+#: What a flow's process could be: excluded, or a proxy on this machine.
+_PASSED = Doubt(frozenset(("direct",)), OWNER)
+
+
 class Rules:
     """
     All rules of one configuration.
 
-    @ivar needsOwner: whether any rule is about flows' owners.
+    @ivar usesNames: whether any rule or the script is about the names of destinations.
     @param ownPid: this process's number, or 0 for no process at all.  Its own flows must
         not come back.  Asked at need, because twistd forks after the rules are made.
     @param processes: whether processes are excluded; L{Owner.excluded} says whether an
@@ -101,7 +123,7 @@ class Rules:
     @param dnsOverride: whether the relay answers DNS queries to any server.
     @param fakes: whether there are fake addresses.
     @param excludedIPs: networks that go past the proxy.
-    @param lanDirect: whether private addresses go past the proxy.
+    @param lan: where private addresses go, C{"direct"} or C{"proxy"}.
     @param lanOnlyPorts: what is for local networks only, by protocol and port.
     @param isConnected: whether a literal address belongs to a network that is connected to
         this machine.  Never raises.
@@ -110,6 +132,9 @@ class Rules:
     @param isBehind: whether a literal address is that of a proxy, or of a proxy's next hop.
         Asked about other machines only.  Never raises.
     @param isLocal: whether a literal address is one of this machine's.
+    @param table: the user's rules.
+    @param script: whose answer comes before those; L{None} for none.
+    @param default: where all other flows go.
     """
 
     def __init__(
@@ -120,20 +145,32 @@ class Rules:
         dnsOverride: bool = False,
         fakes: bool = False,
         excludedIPs: Iterable[Network] = (),
-        lanDirect: bool = True,
+        lan: str = "direct",
         lanOnlyPorts: frozenset[tuple[Protocol, int]] = frozenset(),
         isConnected: Callable[[str], bool] = lambda host: False,
         linkDirect: bool = True,
         isBehind: Callable[[str], bool] = lambda host: False,
         isLocal: Callable[[str], bool] = lambda host: False,
+        table: RuleTable | None = None,
+        script: IScript | None = None,
+        default: str = PROXY,
     ) -> None:
-        self.needsOwner = processes or localProxy
+        self._table = table if table is not None and len(table) else None
+        self._asksScript = script is not None and bool(script.decides)
+        self._everyOwner = script is not None and bool(script.needsProcess)
+        self._processes = processes
+        self._localProxy = localProxy
+        self._byName = self._table is not None and self._table.usesNames
+        self.usesNames = self._byName or script is not None
         self._ownPid = ownPid
         self._dnsOverride = dnsOverride
         self._fakes = fakes
         self._excluded = NetworkMap((network, network) for network in excludedIPs)
         link = _LINK if linkDirect else _LINK_CLOSED
-        self._specials = {**link, **_RESERVED} if lanDirect else link
+        # By default everything is proxied, so that lan: proxy makes no difference.
+        self._specials = link if lan == default == PROXY else {**link, **_RESERVED[lan]}
+        reason = f"no other rule applies, and default is {default}"
+        self._default = decisionTo(default, "default", reason)
         self._lanOnlyPorts = lanOnlyPorts
         self._isConnected = isConnected
         self._isBehind = isBehind
@@ -151,19 +188,85 @@ class Rules:
     def evaluate(self, subject: Subject) -> Outcome:
         """Ask the rules in their order."""
         barred = self._barred(subject)
-        owner = subject.owner
-        if barred is not None:
-            return Outcome(barred if owner is None else barred._replace(owner=owner))
-        if not subject.local and self._isBehind(subject.flow.source.host):
-            reason = f"{subject.flow.source.host} is the proxy's own address"
-            return Outcome(Decision(Verdict.DIRECT, "local-proxy", reason))
+        decision, lacks = self._open(subject) if barred is None else (barred, 0)
+        if subject.owner is not None or subject.name is not None:
+            decision = decision._replace(owner=subject.owner, name=subject.name or "")
+        return Outcome(decision, lacks)
+
+    def _open(self, subject: Subject) -> tuple[Decision, int]:
+        """
+        Ask the rules about a flow that is not barred.
+
+        @return: the decision, and what could still change where the flow goes.
+        """
+        owner, answer = subject.owner, subject.answer
+        doubts: list[Doubt] = []
+        lacks = 0
         if owner is not None:
-            decision = self._byOwner(owner) or self._byDestination(subject)
-            return Outcome(decision._replace(owner=owner))
-        decision = self._byDestination(subject)
-        # A flow that goes direct does so whoever sends it, but for our own.
-        matters = self.needsOwner and subject.local and decision.verdict is not Verdict.DIRECT
-        return Outcome(decision, OWNER if matters else 0)
+            decision = self._byOwner(owner)
+            if decision is not None:
+                return decision, 0
+        elif not subject.local:
+            if self._isBehind(subject.flow.source.host):
+                reason = f"{subject.flow.source.host} is the proxy's own address"
+                return Decision(Verdict.DIRECT, "local-proxy", reason), 0
+        else:
+            if self._everyOwner:
+                lacks |= OWNER
+            if self._localProxy:
+                doubts.append(_PASSED)
+        if answer is None:
+            if self._asksScript:
+                for doubt in doubts:
+                    lacks |= doubt.lacks
+                lacks |= SCRIPT if subject.name is not None else SCRIPT | NAME
+                # It will be asked before anything below is.
+                return self._byDestination(subject), lacks
+        elif answer.to:
+            decision = decisionTo(answer.to, "script", answer.reason, owner, answer.values)
+            return decision, lacks | lacking(doubts, decision)
+        if self._byName and (len(subject.names) > 1 or not subject.whole):
+            decision, others = self._byNames(subject, doubts)
+        else:
+            decision = self._byRules(subject, doubts)
+            others = lacking(doubts, decision)
+        return decision, lacks | others
+
+    def _byNames(self, subject: Subject, doubts: list[Doubt]) -> tuple[Decision, int]:
+        """Ask the rules about a flow whose destination may have several names."""
+        found = []
+        lacks = 0
+        for name in subject.names if subject.whole else ():
+            subject.name = name
+            inDoubt = doubts.copy()
+            decision = self._byRules(subject, inDoubt)
+            lacks |= lacking(inDoubt, decision)
+            found.append(decision)
+        if found and len(set(map(goesTo, found))) == 1:
+            subject.name = subject.names[0]
+            return found[0], lacks
+        subject.name = None
+        decision = self._byRules(subject, doubts)
+        return decision, lacks | lacking(doubts, decision) | NAME
+
+    def _byRules(self, subject: Subject, doubts: list[Doubt]) -> Decision:
+        """
+        Ask the user's rules, and those that follow.
+
+        @param doubts: gets what could decide before, if more were known.
+        """
+        if self._table is not None:
+            decision = self._table.decide(subject, doubts)
+            if decision is not None:
+                return decision
+        owner = subject.owner
+        if owner is not None:
+            if owner.excluded:
+                reason = f"{named(owner)} is excluded by {owner.excluded}"
+                return Decision(Verdict.DIRECT, "excluded-process", reason)
+        elif self._processes and subject.local:
+            doubts.append(_PASSED)
+        return self._byDestination(subject)
 
     def _barred(self, subject: Subject) -> Decision | None:
         """Ask the rules that hold for every process."""
@@ -187,16 +290,13 @@ class Rules:
         return None
 
     def _byOwner(self, owner: Owner) -> Decision | None:
-        """Ask the rules about processes, which hold for every destination."""
+        """Ask the rules about our own processes and the proxy's."""
         if owner.pid and owner.pid == self._ownPid():
             reason = "it is nanotun's own connection, which came back into the tunnel"
             return Decision(Verdict.REJECT, "loop", reason)
         if owner.excluded == LOCAL_PROXY:
             reason = f"{named(owner)} is the proxy on this machine"
             return Decision(Verdict.DIRECT, "local-proxy", reason)
-        if owner.excluded:
-            reason = f"{named(owner)} is excluded by {owner.excluded}"
-            return Decision(Verdict.DIRECT, "excluded-process", reason)
         return None
 
     def _byDestination(self, subject: Subject) -> Decision:
@@ -212,7 +312,7 @@ class Rules:
             return _OVERRIDE
         if (protocol, port) in self._lanOnlyPorts:
             return self._lanOnly(f"{protocol.name} port {port}", host, fake)
-        return _DEFAULT if special is None else self._specials.get(special, _DEFAULT)
+        return self._default if special is None else self._specials.get(special, self._default)
 
     def _lanOnly(self, port: str, host: str, fake: bool) -> Decision:
         """
@@ -237,10 +337,3 @@ class Rules:
             "to local networks; with lanOnlyPorts: [] they would go through the proxy."
         )
         return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)
-
-
-def named(owner: Owner) -> str:
-    """An owner's name, for a sentence."""
-    if owner.name:
-        return f"{owner.name} (pid {owner.pid})" if owner.pid else owner.name
-    return f"pid {owner.pid}" if owner.pid else f"uid {owner.uid}"

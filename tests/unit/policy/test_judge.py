@@ -11,7 +11,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IJudge, IOwners
-from nanotun.policy.judge import Carrier, Judge, rulesFor, runsLocally
+from nanotun.policy.judge import Carrier, Judge, needsOwner, rulesFor, runsLocally
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeJudge, FakeOwners
 from tests.contracts.policy import JudgeContract
@@ -213,9 +213,20 @@ class SettingsTests(SynchronousTestCase):
             decided = judge.judge(flow._replace(destination=link))
             assert isinstance(decided, Decision)
             self.assertEqual(decided.verdict, verdict)
-        self.assertTrue(rulesFor(settings(excludedProcesses="x"), False).needsOwner)
-        self.assertTrue(rulesFor(settings(), True).needsOwner)
-        self.assertFalse(rulesFor(settings(), False).needsOwner)
+
+    def test_needsOwner(self) -> None:
+        """Owners are found where a setting is about processes, or a proxy runs here."""
+        byProcess = {"to": "direct", "processes": "x"}
+        for given, localProxy, everybody, expected in (
+            ({}, False, False, False),
+            ({}, True, False, True),
+            ({}, False, True, True),
+            ({"excludedProcesses": "x"}, False, False, True),
+            ({"rules": [byProcess]}, False, False, True),
+            ({"rules": [{"to": "direct", "not": {"processes": "x"}}]}, False, False, True),
+            ({"rules": [{"to": "direct", "domains": "x"}]}, False, False, False),
+        ):
+            self.assertIs(needsOwner(settings(**given), localProxy, everybody), expected, given)
 
 
 class VpnTests(JudgeCase):

@@ -91,6 +91,28 @@ class WayTests(JudgeCase):
         self.assertRule(self.decide(judge, "tcp 1.1.1.1:443"), "REJECT no-way")
         self.assertRule(self.decide(judge, "tcp 10.0.0.1:443"), "REJECT no-way")
 
+    def test_otherUpstreams(self) -> None:
+        """The first proxy of each upstream is one, and what is no proxy comes back by itself."""
+        office = {"proxy": "socks5://8.8.8.8:1", "via": "hop"}
+        judge = self.makeJudge(
+            upstreams={"office": office, "hop": "socks5://6.6.6.6:1", "bare": "direct://"},
+            rules=[
+                {"to": "bare", "networks": "9.9.9.0/24"},
+                {"to": "direct", "networks": "10.7.0.0/16"},
+            ],
+        )
+        self.inside = {"6.6.6.6", "8.8.8.8", "9.9.9.9", "10.7.0.1", "10.8.0.1"}
+        for destination, expected, cause in (
+            ("tcp 6.6.6.6:1", "REJECT loop", "the route to the proxy socks5://6.6.6.6:1 leads"),
+            ("tcp 8.8.8.8:1", "PROXY default", ""),
+            ("tcp 9.9.9.9:443", "REJECT no-way", "bare is no proxy, and the route"),
+            ("tcp 10.7.0.1:443", "REJECT no-way", "rule 2 (rules) says so, and the route"),
+            ("tcp 10.8.0.1:443", "PROXY reserved-routed", "10.0.0.0/8"),
+        ):
+            decision = self.decide(judge, destination)
+            self.assertRule(decision, expected)
+            self.assertIn(cause, decision.reason)
+
     def test_relaysServer(self) -> None:
         """A query to the relay's own server is refused if it is routed into the device."""
         judge = self.makeJudge(dns="9.9.9.9,8.8.8.8", dnsOverride=True)

@@ -11,14 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import SPECIALS, Reach
 from nanotun.config.networks import lanPorts, networks
-from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol
+from nanotun.flow import Decision, Flow, Owner
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.reserved import specialOf
-from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules, named
-from nanotun.policy.subject import OWNER, Outcome
+from nanotun.policy.rules import LOCAL_PROXY, OUTCOMES, RULES, Rules
+from nanotun.policy.subject import OWNER, Outcome, named
 from tests import ROOT
+from tests.unit.policy.deciding import ME, NEIGHBOUR, flow, ruleTable
 
-ME, NEIGHBOUR = "198.18.0.2", "192.168.1.77"
 OWN = (ME, "192.168.1.2", "fdfe:dcba:9876::2", "2001:db8:aaaa::2")
 CURL = Owner(77, 1000, "curl", "/usr/bin/curl", excluded="curl")
 OTHER = Owner(78, 1000, "wget")
@@ -29,14 +29,6 @@ PORTS = lanPorts("tcp:139,tcp:445,udp:137,udp:138,udp:445,udp:5353")
 def isLocal(host: str) -> bool:
     """Whether an address is one of L{OWN}."""
     return host in OWN
-
-
-def flow(destination: str, source: str = ME) -> Flow:
-    """A flow from C{"tcp 192.0.2.1:443"}."""
-    protocol, _, place = destination.partition(" ")
-    host, _, port = place.rpartition(":")
-    ends = Endpoint(source, 40000), Endpoint(host.strip("[]"), int(port))
-    return Flow(1, Protocol[protocol.upper()], *ends)
 
 
 def rules(**changes: Any) -> Rules:
@@ -72,7 +64,7 @@ class RuleTests(SynchronousTestCase):
         """A decision is C{"VERDICT rule"} and has a reason."""
         self.assertEqual(f"{decision.verdict.name} {decision.rule}", expected, decision.reason)
         self.assertTrue(decision.reason)
-        self.assertIn(decision.rule, RULES)
+        self.assertIn("#1" if decision.rule.startswith("#") else decision.rule, RULES)
 
     def test_behind(self) -> None:
         """
@@ -171,7 +163,7 @@ class RuleTests(SynchronousTestCase):
             ("tcp 2606:4700::1:445", "REJECT lan-only-port"),
         ):
             with self.subTest(destination):
-                decision = decide(rules(lanDirect=False), flow(destination))
+                decision = decide(rules(lan="proxy"), flow(destination))
                 self.assertDecided(decision, expected)
 
     def test_lanOnlyConnected(self) -> None:
@@ -202,7 +194,7 @@ class RuleTests(SynchronousTestCase):
     def test_inCell(self) -> None:
         """A command in a cell reaches no link-local address but those of C{excludedIPs}."""
         cell = rules(
-            lanDirect=False,
+            lan="proxy",
             linkDirect=False,
             dnsOverride=False,
             excludedIPs=networks("169.254.169.253"),
@@ -286,8 +278,6 @@ class RuleTests(SynchronousTestCase):
 
     def test_lacksOwner(self) -> None:
         """The owner is lacking only if a rule is about processes, and where it can matter."""
-        self.assertFalse(rules(processes=False).needsOwner)
-        self.assertTrue(rules(processes=False, localProxy=True).needsOwner)
         both, none = rules(), rules(processes=False)
         for destination, matters in (
             ("tcp 1.1.1.1:443", True),
@@ -317,11 +307,74 @@ class RuleTests(SynchronousTestCase):
                     verdict = decide(rules(), asked, owner).verdict
                     self.assertIs(verdict, without.decision.verdict, f"{asked} {owner.name}")
 
+    def test_userRules(self) -> None:
+        """The user's rules come after the proxy's own flows and before all other settings."""
+        user = {"to": "reject", "domains": "x.example", "networks": ["0.0.0.0/0", "::/0"]}
+        mine = rules(table=ruleTable(user))
+        for destination, owner, expected in (
+            ("tcp 1.1.1.1:443", CURL, "REJECT #1"),
+            ("tcp 203.0.113.9:443", None, "REJECT #1"),
+            ("udp 1.1.1.1:53", None, "REJECT #1"),
+            ("tcp 10.0.0.1:445", None, "REJECT #1"),
+            ("tcp 169.254.169.254:80", None, "REJECT #1"),
+            ("tcp fd00::1:80", None, "REJECT #1"),
+            ("tcp 1.1.1.1:443", PROXY, "DIRECT local-proxy"),
+            ("tcp 1.1.1.1:443", Owner(42, 0), "REJECT loop"),
+            ("tcp 198.18.0.1:53", None, "SERVE gateway"),
+            ("udp 224.0.0.251:5353", None, "DROP no-host"),
+            ("tcp 127.0.0.1:80", None, "REJECT host-only"),
+            ("tcp 198.19.0.7:443", OTHER, "PROXY default"),
+        ):
+            with self.subTest(destination):
+                self.assertDecided(decide(mine, flow(destination), owner), expected)
+        forwarded = decide(mine, flow("tcp 169.254.169.254:80", NEIGHBOUR))
+        self.assertDecided(forwarded, "REJECT forwarded")
+
+    def test_lacksForUserRules(self) -> None:
+        """An excluded process is looked for only where no rule decides before."""
+        mine = rules(table=ruleTable({"to": "reject", "ports": 80}))
+        for destination, lacks in (("tcp 1.1.1.1:443", OWNER), ("tcp 1.1.1.1:80", 0)):
+            self.assertEqual(outcome(mine, flow(destination)).lacks, lacks)
+        # What comes before the rules matters all the same.
+        mine = rules(localProxy=True, table=ruleTable({"to": "reject"}))
+        self.assertEqual(outcome(mine, flow("tcp 1.1.1.1:80")).lacks, OWNER)
+        mine = rules(localProxy=True, table=ruleTable({"to": "direct"}))
+        self.assertEqual(outcome(mine, flow("tcp 1.1.1.1:80")).lacks, 0)
+        # A rule about processes makes them matter where no other setting does.
+        mine = rules(processes=False, table=ruleTable({"to": "direct", "processes": "curl"}))
+        for destination, lacks in (("tcp 1.1.1.1:443", OWNER), ("tcp 10.0.0.1:80", 0)):
+            self.assertEqual(outcome(mine, flow(destination)).lacks, lacks)
+
+    def test_default(self) -> None:
+        """Everything else goes where C{default} says; local networks where C{lan} says."""
+        for default, lan, expected in (
+            ("proxy", "direct", ("PROXY default", "DIRECT reserved")),
+            ("proxy", "proxy", ("PROXY default", "PROXY default")),
+            ("direct", "direct", ("DIRECT default", "DIRECT reserved")),
+            ("direct", "proxy", ("DIRECT default", "PROXY reserved")),
+            ("office", "proxy", ("PROXY default", "PROXY reserved")),
+            ("reject", "direct", ("REJECT default", "DIRECT reserved")),
+            ("drop", "proxy", ("DROP default", "PROXY reserved")),
+        ):
+            mine = rules(default=default, lan=lan)
+            for hosts, words in zip(
+                (("1.1.1.1", "198.19.0.7"), ("10.0.0.1", "fd00::1")), expected, strict=True
+            ):
+                for host in hosts:
+                    decision = decide(mine, flow(f"tcp {host}:80"))
+                    self.assertDecided(decision, words)
+                    office = default == "office" and decision.rule == "default"
+                    self.assertEqual(decision.upstream, "office" if office else "")
+            link = decide(mine, flow("tcp 169.254.169.254:80"))
+            self.assertDecided(link, "DIRECT link-local")
+        found = decide(rules(default="office"), flow("tcp 1.1.1.1:80"))
+        self.assertEqual(found.reason, "no other rule applies, and default is office")
+
     def test_documented(self) -> None:
         """docs/rules.md has every rule, in the order in which they are asked."""
         text = (ROOT / "docs" / "rules.md").read_text()
         self.assertEqual(
-            re.findall(r"^\| [0-9]+ \| `([a-z-]+)` \|", text, re.MULTILINE), list(RULES)
+            re.findall(r"^\| [0-9]+ \| `([a-z-]+|#1)`", text, re.MULTILINE), list(RULES)
         )
         for outcome in OUTCOMES:
             self.assertIn(f"`{outcome}`", text)
