@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from nanotun.errors import HandshakeError, UpstreamError
-from nanotun.interfaces import Connection
+from nanotun.interfaces import Connection, Via
+from nanotun.testing import FakeUpstream
 from nanotun.upstream.handshakes import tlscarry
 from nanotun.upstream.handshakes.tls import TlsStream, makeContext
 from nanotun.upstream.handshakes.tlscarry import AppSide, WireSide, carryTls
@@ -32,6 +33,27 @@ class RelayTests(RelayCase):
         await app.ended
         self.assertEqual(app.heard[-1:], b"!")
         self.assertEqual(app.heard[:-1] == data, True)
+        app.transport.loseConnection()
+        await self.clean()
+
+    async def test_unixSocket(self) -> None:
+        """A proxy that is dialled through one at a unix socket carries as any other does."""
+        via, proxy = FakeUpstream(), Proxy(False, b"220 hello")
+        self.proxies.append(proxy)
+        url = parseProxyURL(f"https://proxy.example?ca={CA}")
+        context = unmarkedContext(self.reactor)._replace(via=Via("one", via))
+        dial = url.scheme.make(url, context).connect(DESTINATION)
+        with via.answer() as far:
+            far.setblocking(False)
+            factory = Factory.forProtocol(lambda: proxy)  # type: ignore[arg-type]
+            self.reactor.adoptStreamConnection(far.fileno(), far.family, factory)
+        app = self.adopt(await dial)
+        await app.until(9)
+        data = os.urandom(1_000_000)
+        app.transport.write(data)
+        app.transport.loseWriteConnection()
+        await app.ended
+        self.assertEqual(app.heard == b"220 hello" + data + b"!", True)
         app.transport.loseConnection()
         await self.clean()
 
