@@ -216,7 +216,7 @@ def checkUpstreams(settings: Settings) -> None:
         if wrong:
             raise EntryError(wrong, name, "via", key="upstreams")
     # A script may fill any field.
-    for each in () if getattr(settings, "script", "") else entries.values():
+    for each in () if settings.script else entries.values():
         for unfilled in filter(None, map(whyUnfilled, each.proxy)):
             if each.name == PROXY:
                 raise EntryError(unfilled, key="proxy")

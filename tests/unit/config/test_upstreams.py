@@ -352,6 +352,11 @@ class ChainTests(SynchronousTestCase):
             "write {user}, {uid}, {process} or {source}.",
         )
 
+    def test_filledByScript(self) -> None:
+        """A script may fill any field."""
+        text = "script: /x.py\nupstreams: {tor: '{session}:x@h'}"
+        self.assertEqual(withFields(settingsFrom(text)), {"tor": {"session"}})
+
     def test_datagrams(self) -> None:
         """UDP passes neither a chain nor proxies that carry none."""
         settings = settingsFrom(
