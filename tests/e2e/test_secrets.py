@@ -230,6 +230,31 @@ class MistakeTests(LabCase):
             assertOneSentence(self, output, word)
             self.assertNotIn("geheim" if number < 7 else "geheim@", output)
 
+    def test_upstreams(self) -> None:
+        """So does each mistake in a named upstream, with the line and the name."""
+        path = self.directory / "password"
+        path.write_text("geheim\n\nx")
+        path.chmod(0o600)
+        proxy = f"http://{USER}:geheim@{IPV4.proxy}:1"
+        wanting = f"http://{USER}@{IPV4.proxy}:1"
+        for number, (upstreams, words) in enumerate(
+            (
+                ({"deep": f"{proxy}#x"}, ("line", "upstreams.deep", "%2F")),
+                (
+                    {"deep": {"proxy": proxy, "via": f"x:geheim@{IPV4.proxy}"}},
+                    ("deep.via", "is no"),
+                ),
+                ({"deep": {"proxy": proxy, "via": "deep"}}, ("deep.via", "through itself")),
+                ({f"x:geheim@{IPV4.proxy}": proxy}, ("lower-case letters",)),
+                ({"deep": {"proxy": wanting, "passwordFile": str(path)}}, (str(path), "one line")),
+            )
+        ):
+            settings = {"proxy": "direct://", "upstreams": upstreams}
+            status, output = runToEnd(self, f"upstream-{number}", settings)
+            self.assertEqual(status, 1, output)
+            assertOneSentence(self, output, *words)
+            self.assertNotIn("geheim", output)
+
     def test_flag(self) -> None:
         """A password in a flag's URL is not repeated if the flag is wrong."""
         directory = self.directory / "flag"
