@@ -104,6 +104,7 @@ class Upstreams(MultiService):
             settings.dns,
             # Programs have sockets of their own, but ask for a proxy's name together.
             addresses=AddressBook(reactor).of,
+            shared={},
         )
         made = makeAll(inDialOrder(self._entries), context, self._together)
         self.single = {name: each.single for name, each in made.items()}

@@ -351,6 +351,8 @@ class ChainTests(SynchronousTestCase):
             "--proxy has {session} in the user name, which only a script can fill; set script, or "
             "write {user}, {uid}, {process} or {source}.",
         )
+        settings = settingsFrom("upstreams: {tor: '{session}:x@h'}\nscript: /s.py")
+        self.assertEqual(withFields(settings), {"tor": {"session"}})
 
     def test_filledByScript(self) -> None:
         """A script may fill any field."""

@@ -15,7 +15,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.upstreams import REFRESH_LIMIT, Upstreams, noticesOf
 from nanotun.errors import ProxyError, UpstreamError, UpstreamNetUnreachable
-from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
+from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import (
     IUpstream,
     IUpstreams,
@@ -29,6 +29,7 @@ from nanotun.testing import FakeUpstream
 from nanotun.testing.names import FakeNames
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import RECHECK_TIME
+from nanotun.upstream.handshakes import tls
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import Scheme
@@ -161,6 +162,25 @@ class UpstreamsTests(SynchronousTestCase):
             self.failureResultOf(leg, UpstreamNetUnreachable)
         proxy = cast(Any, self.upstreams("h", "203.0.113.1").single["proxy"][0])
         self.assertTrue(proxy._context.leadsIn("203.0.113.1"))
+
+    def test_certificates(self) -> None:
+        """Certificates are read once for all upstreams and programs, and again by a reload."""
+        read: list[str] = []
+
+        def note(ca: str, insecure: bool) -> object:
+            read.append(ca)
+            return object()
+
+        self.patch(tls, "makeContext", note)
+        settings = settingsOf("https://a", upstreams="tor=https://{process}:x@b")
+        for count in (1, 2):
+            upstreams = made(settings)
+            for process in ("curl", "wget"):
+                owner = Owner(7, 0, process)
+                decision = Decision(Verdict.PROXY, "#1", owner=owner, upstream="tor")
+                upstreams.leaving(decision, FLOW)
+            self.assertEqual(len(upstreams.perProgram["tor"]), 2)
+            self.assertEqual(read, [""] * count)
 
     def test_names(self) -> None:
         """Names are followed for upstreams that are sent them, and for all with fake-ip."""
