@@ -132,15 +132,21 @@ class Script:
 
     def start(self) -> None:
         """
-        See L{IPart.start}.
+        See L{IPart.start}.  What the script waits for there is not waited for here.
 
-        @raise ConfigError: C{start} of the script raised.
+        @raise ConfigError: C{start} of the script raised before it waited for anything.
         """
         start = self._functions["start"]
         if start is None:
             return
         try:
             result = start()
+            if _isWork(result):
+                result = self._run("start", result)
+                if result.called and isinstance(result.result, Failure):
+                    failure = result.result
+                    result.addErrback(lambda reason: None)
+                    failure.raiseException()
         except KeyboardInterrupt:
             raise
         except BaseException as error:

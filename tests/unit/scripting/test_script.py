@@ -210,23 +210,33 @@ class LifeTests(ScriptCase):
         self.assertEqual(script._loaded.module.started, [1])
 
     def test_startFails(self) -> None:
-        """A start that raises is an error with its line; one that fails later is logged."""
-        script = self.script("def start():\n    open('/nowhere')\ndef flow(flow): pass\n")
-        error = self.assertRaises(ConfigError, script.start)
-        self.assertEqual(
-            str(error),
-            f"The script {script.path} failed in start: line 2: FileNotFoundError: [Errno 2] No "
-            "such file or directory: '/nowhere'.",
-        )
-        script = self.script("async def start():\n    1 / 0\ndef flow(flow): pass\n")
+        """A start that raises is an error with its line, be it a coroutine or not."""
+        for text in ("def", "async def"):
+            script = self.script(f"{text} start():\n    open('/no')\ndef flow(flow): pass\n")
+            error = self.assertRaises(ConfigError, script.start)
+            self.assertEqual(
+                str(error),
+                f"The script {script.path} failed in start: line 2: FileNotFoundError: [Errno 2] "
+                "No such file or directory: '/no'.",
+            )
+        self.assertEqual(self.logged, [])
+
+    def test_startFailsLater(self) -> None:
+        """One that fails after it has waited is logged."""
+        script = self.script("""
+            from twisted.internet.defer import Deferred
+            waits = Deferred()
+            async def start():
+                await waits
+                1 / 0
+            def flow(flow): pass
+            """)
         script.start()
-        self.assertEqual(
-            self.logged,
-            [
-                "The script .../flows.py failed at line 2, in start (ZeroDivisionError: division "
-                "by zero)."
-            ],
-        )
+        self.assertEqual(self.logged, [])
+        script._loaded.module.waits.callback(None)
+        sentence = "failed at line 6, in start (ZeroDivisionError: division by zero)."
+        self.assertEqual(self.logged, [f"The script .../flows.py {sentence}"])
+        self.assertEqual(script.running, 0)
 
     def test_stop(self) -> None:
         """Whoever stops the script can wait for what its stop returns, be it a coroutine."""
