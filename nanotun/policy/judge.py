@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import bareNames, firstHops
+from nanotun.config.upstreams import PROXY, bareNames, firstHops, withFields
 from nanotun.flow import Decision, Endpoint, Flow, Known, Owner, ScriptAnswer, Verdict
 from nanotun.interfaces import IJudge, IOwners, IScript, Sniff
 from nanotun.policy.asked import scriptFlow
@@ -30,6 +30,9 @@ from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules
 from nanotun.policy.ruletable import RuleTable, usesOwners
 from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Subject, named
+
+#: The fields of a user name that are taken from a flow's owner.
+_OF_OWNERS = ("user", "uid", "process")
 
 
 def runsLocally(settings: Settings, isLocal: Callable[[str], bool]) -> bool:
@@ -53,7 +56,13 @@ def needsOwner(settings: Settings, localProxy: bool, everybody: bool = False) ->
     @param everybody: whether the owner of every flow is wanted, whatever the settings say.
     """
     processes = bool(settings.excludedProcesses) or usesOwners(settings.rules)
-    return processes or localProxy or everybody
+    return processes or localProxy or everybody or bool(perProgram(settings))
+
+
+def perProgram(settings: Settings) -> frozenset[str]:
+    """The upstreams with something of a flow's process in a user name."""
+    fields = withFields(settings)
+    return frozenset(name for name, each in fields.items() if not each.isdisjoint(_OF_OWNERS))
 
 
 def rulesFor(
@@ -97,6 +106,7 @@ def rulesFor(
         isLocal=isLocal,
         table=RuleTable(settings.rules, lists, now, fakes),
         script=script,
+        default=settings.default,
     )
 
 
@@ -186,6 +196,7 @@ class Judge:
         everybody = script is not None and bool(script.needsProcess)
         self._needsOwner = needsOwner(settings, localProxy, everybody)
         self._owners = owners if self._needsOwner else None
+        self._perProgram = perProgram(settings) if self._owners is not None else frozenset()
         self._namesOf = namesOf
         self._script = script
         self._nameOf = nameOf
@@ -305,15 +316,13 @@ class Judge:
         return self._next(subject, sniff)
 
     def _ownerMatters(self, flow: Flow, decision: Decision) -> bool:
-        """
-        Whether the owner counts, though no rule needs it.  If a private address is routed here
-        the flow would be proxied, but not if its process is excluded.
-        """
-        return (
-            decision.rule == "reserved"
-            and decision.verdict is Verdict.DIRECT
-            and self._leadsIn(flow.destination.host)
-        )
+        """Whether the owner counts, though no rule needs it."""
+        if decision.verdict is Verdict.PROXY:
+            return (decision.upstream or PROXY) in self._perProgram
+        if decision.verdict is not Verdict.DIRECT or decision.rule != "reserved":
+            return False
+        # If it is routed here it will be proxied, but not if its process is excluded.
+        return self._leadsIn(flow.destination.host)
 
     def _decided(self, subject: Subject, decision: Decision) -> Decision | Deferred[Decision]:
         """Change a decision that is not allowed, whose flow would come back or is a VPN's own."""

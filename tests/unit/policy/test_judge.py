@@ -225,6 +225,9 @@ class SettingsTests(SynchronousTestCase):
             ({"rules": [byProcess]}, False, False, True),
             ({"rules": [{"to": "direct", "not": {"processes": "x"}}]}, False, False, True),
             ({"rules": [{"to": "direct", "domains": "x"}]}, False, False, False),
+            ({"proxy": "socks5://{user}:x@h:1"}, False, False, True),
+            ({"upstreams": {"tor": "socks5://{process}:x@h:1"}}, False, False, True),
+            ({"upstreams": {"tor": "socks5://{source}:x@h:1"}}, False, False, False),
         ):
             self.assertIs(needsOwner(settings(**given), localProxy, everybody), expected, given)
 

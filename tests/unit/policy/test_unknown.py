@@ -160,10 +160,10 @@ class OrderTests(UnknownCase):
         first.cancel()
         self.failureResultOf(first, CancelledError)
         self.sniffing[1].callback("")
-        self.assertEqual(script.waiting, 1)
+        self.assertEqual(script.pending, 1)
         second.cancel()
         self.failureResultOf(second, CancelledError)
-        self.assertEqual(script.waiting, 0)
+        self.assertEqual(script.pending, 0)
 
     def test_sniffed(self) -> None:
         """Only the ports of C{sniffPorts} are read, only with C{sniff}, and only for a rule."""
@@ -180,6 +180,39 @@ class OrderTests(UnknownCase):
         unreadable = judge.judge(flow("tcp 1.1.1.1:443"))
         assert isinstance(unreadable, Decision)
         self.assertEqual(unreadable.rule, "default")
+
+    def test_credentials(self) -> None:
+        """The owner is asked for last where the upstream's user name has something of it."""
+        tor = {"tor": "socks5://{process}:x@h:1", "deep": {"proxy": "socks5://i:1", "via": "tor"}}
+        judge = self.makeJudge(
+            {"to": "tor", "domains": "corp.example"},
+            {"to": "deep", "ports": 80},
+            upstreams={**tor, **OFFICE},
+            default="office",
+        )
+        self.owners.known[40000] = CURL
+        self.sniffed = "corp.example"
+        decision = self.assertDecided(judge, "tcp 1.1.1.1:443", "PROXY #1 tor", "name", "owner")
+        self.assertIs(decision.owner, CURL)
+        self.sniffed = ""
+        self.assertDecided(judge, "tcp 1.1.1.1:80", "PROXY #2 deep", "name", "owner")
+        self.assertDecided(judge, "tcp 1.1.1.1:443", "PROXY default office", "name")
+        self.assertDecided(judge, "tcp 1.1.1.1:80", "PROXY #2 deep", "name", source=NEIGHBOUR)
+        plain = self.makeJudge(proxy="socks5://{uid}:x@h:1")
+        self.assertDecided(plain, "tcp 1.1.1.1:443", "PROXY default", "owner")
+        self.assertDecided(plain, "tcp 10.1.1.1:443", "DIRECT reserved")
+
+    def test_default(self) -> None:
+        """C{default} says where everything else goes."""
+        for default, expected in (
+            ("proxy", "PROXY default"),
+            ("office", "PROXY default office"),
+            ("direct", "DIRECT default"),
+            ("reject", "REJECT default"),
+            ("drop", "DROP default"),
+        ):
+            judge = self.makeJudge(default=default)
+            self.assertDecided(judge, "tcp 1.1.1.1:443", expected)
 
     def test_forwarded(self) -> None:
         """Nobody is asked for the process of another machine's flow."""
