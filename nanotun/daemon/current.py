@@ -12,15 +12,18 @@ from nanotun.config.settings import Settings
 from nanotun.daemon.lists import NOTHING_READ, ReadLists
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
+from nanotun.interfaces import IScript
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.linux.neighbours import Relatives
+from nanotun.linux.users import nameOf
 from nanotun.log.service import LogOptions
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.owners.recorder import Recorder
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
+from nanotun.policy.lists import Lists
 
 
 class Current(NamedTuple):
@@ -73,17 +76,21 @@ def makeJudge(
     settings: Settings,
     upstreams: Upstreams,
     owners: Owners | None,
+    lists: Lists,
     gateway: Gateway,
     marked: MarkedRoute,
     inCell: bool = False,
     carrier: Carries = lambda flow: None,
+    script: IScript | None = None,
+    directAllowed: bool = True,
 ) -> Judge:
     """
     What decides about flows under these settings.
 
+    @param lists: what the rules take from files.
     @param gateway: knows this machine's addresses.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
-    @param carrier: see L{Judge}.
+    @param carrier: see L{Judge}, as for the others.
     """
     return Judge(
         settings,
@@ -98,4 +105,15 @@ def makeJudge(
         carrier,
         Relatives(time.monotonic).of,
         (lambda flow: None) if inCell else originalOf,
+        script=script,
+        directAllowed=directAllowed,
+        nameOf=nameOf,
+        lists=lists,
+        now=localTime,
     )
+
+
+def localTime() -> tuple[int, int]:
+    """The day of the week and the minute of the day; see L{nanotun.policy.conditions.Now}."""
+    now = time.localtime()
+    return now.tm_wday, now.tm_hour * 60 + now.tm_min

@@ -216,7 +216,15 @@ class Live:
         owners = ownersFor(settings, self._reactor, self.recorder, before)
         lists = readLists(settings, os.geteuid(), known)
         carrier = self.current.judge.carrier
-        judge = makeJudge(settings, upstreams, owners, self._gateway, self._marked, carrier=carrier)
+        judge = makeJudge(
+            settings,
+            upstreams,
+            owners,
+            lists.lists,
+            self._gateway,
+            self._marked,
+            carrier=carrier,
+        )
         return Current(settings, upstreams, owners, judge, lists)
 
     def _takeOver(self, settings: Settings, lists: ReadLists) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def makeTunnel(
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier
-    judge = makeJudge(settings, upstreams, owners, gateway, marked, inCell, carrier)
+    judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked, inCell, carrier)
     router = FlowRouter(
         judge,
         upstreams,

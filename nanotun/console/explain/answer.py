@@ -18,12 +18,15 @@ from nanotun.console.explain.owner import scanned
 from nanotun.console.statustext import printable
 from nanotun.control.client import Client
 from nanotun.control.lock import findHolder
+from nanotun.daemon.current import localTime
 from nanotun.daemon.explain import LOOK_UP, DescribedOwner, Question, described, isAddress, judged
+from nanotun.daemon.lists import readLists
 from nanotun.errors import NanotunError, NotRunning, RunningError
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
+from nanotun.policy.lists import Lists
 
 #: Judges a flow, or answers L{LOOK_UP}.
 Asked = Callable[[Question], dict[str, Any]]
@@ -37,7 +40,7 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
     Judge the described flow: by the daemon that runs, unless settings are given.
 
     @return: the answer, under the names of C{--json}.
-    @raise nanotun.errors.ConfigError: the settings are wrong.
+    @raise nanotun.errors.ConfigError: the settings are wrong, or a file that they name is.
     @raise NanotunError: a name cannot be looked up.
     """
     options.readFlow()
@@ -53,7 +56,8 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
         except RunningError as error:
             why = f"The daemon was not asked: {error}"
     options.readAll(os.geteuid(), os.environ)
-    found = _answer(options, lambda each: byTheSettings(options.settings, each))
+    lists = readLists(options.settings, os.geteuid()).lists
+    found = _answer(options, lambda each: byTheSettings(options.settings, lists, each))
     found["notes"] += [why] if why else _aboutDaemon(options)
     return {
         **found,
@@ -74,8 +78,12 @@ def _aboutDaemon(options: ExplainOptions) -> list[str]:
     return [f"A daemon runs (process {holder.pid}); without options it is asked."]
 
 
-def byTheSettings(settings: Settings, question: Question) -> dict[str, Any]:
-    """Judge a flow as a daemon with these settings would."""
+def byTheSettings(settings: Settings, lists: Lists, question: Question) -> dict[str, Any]:
+    """
+    Judge a flow as a daemon with these settings would.
+
+    @param lists: what the rules take from files.
+    """
     flow = described(question, settings, lambda pid: scanned(settings, pid))
     if flow is None:
         return LOOK_UP
@@ -87,7 +95,15 @@ def byTheSettings(settings: Settings, question: Question) -> dict[str, Any]:
     marked = MarkedRoute(settings.tunName, time.monotonic)
     owners = DescribedOwner(flow.owner)
     connected = ConnectedNetworks(settings.tunName, time.monotonic)
-    judge = Judge(settings, owners, isLocal, marked.leadsIn, isConnected=connected.holds)
+    judge = Judge(
+        settings,
+        owners,
+        isLocal,
+        marked.leadsIn,
+        isConnected=connected.holds,
+        lists=lists,
+        now=localTime,
+    )
     try:
         return judged(settings, flow, judge, owners)
     finally:

@@ -23,6 +23,7 @@ from nanotun.daemon.explain import (
 from nanotun.errors import RunningError
 from nanotun.owners.values import Process, ProcStat
 from nanotun.policy.judge import Judge
+from nanotun.policy.lists import NO_LISTS
 
 CURL = {
     "pid": 0,
@@ -81,7 +82,7 @@ class ExplainHandlerTests(SynchronousTestCase):
         )
         for changes in cases:
             question = Question("tcp", "1.1.1.1", 443, "", None)._replace(**changes)
-            expected = byTheSettings(self.live.current.settings, question)
+            expected = byTheSettings(self.live.current.settings, NO_LISTS, question)
             found = self.ask(**changes)
             self.assertEqual(
                 {key: found.pop(key) for key in ("by", "pid", "config")},

@@ -143,12 +143,13 @@ class LiveTests(SynchronousTestCase):
         upstreams = Upstreams(settings, Clock(), gateway.names, self.router.trouble, marked.leadsIn)
         recorder = Recorder(cast(Any, None))
         owners = ownersFor(settings, Clock(), recorder)
-        judge = makeJudge(settings, upstreams, owners, gateway, marked)
+        lists = readLists(settings, os.geteuid())
+        judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked)
         upstreams.setServiceParent(self.root)
         live = Live(
             options,
             str(self.path),
-            Current(settings, upstreams, owners, judge, readLists(settings, os.geteuid())),
+            Current(settings, upstreams, owners, judge, lists),
             marked,
             gateway,
             cast(Any, self.router),
