@@ -40,6 +40,23 @@ class LiteralEndpoint(Endpoint):
     __slots__ = ()
 
 
+class KnownEndpoint(Endpoint):
+    """
+    An endpoint whose name is known: the one that the app has said of those that it may have got
+    the address for.
+
+    @ivar name: in lower case without a final dot.
+    """
+
+    name: str
+
+    def __new__(cls, host: str, port: int, name: str) -> KnownEndpoint:
+        """Make one."""
+        self = super().__new__(cls, host, port)
+        self.name = name
+        return self
+
+
 class Flow(NamedTuple):
     """
     A TCP connection or UDP conversation of an app.

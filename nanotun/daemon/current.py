@@ -110,6 +110,7 @@ def makeJudge(
         nameOf=nameOf,
         lists=lists,
         now=localTime,
+        namesOf=gateway.names.namesOf,
     )
 
 

@@ -257,17 +257,7 @@ class Live:
         notices = noticesOf(settings, current.upstreams, before.settings)
         if _waysOf(settings) != _waysOf(before.settings):
             notices += namesInClear(settings)
-        return notices if self._router.hasNames else notices + self._namesNotKept(before.settings)
-
-    def _namesNotKept(self, before: Settings) -> tuple[str, ...]:
-        """Sentences about the upstreams that are new and could be sent names."""
-        upstreams, known = self.current.upstreams, upstreamsOf(before)
-        return tuple(
-            f"The upstream {upstreams.byName[name].describe()} is sent addresses instead of names "
-            "until nanotun is started again: names were not kept so far."
-            for name, entry in upstreamsOf(self.current.settings).items()
-            if entry != known.get(name) and upstreams.byName[name].sendsNames
-        )
+        return notices
 
     def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that hand the configuration to every part that follows it."""

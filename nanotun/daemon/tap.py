@@ -24,7 +24,7 @@ from twisted.plugin import getPlugins
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import allProxies, inDialOrder, upstreamsOf
+from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
@@ -126,7 +126,6 @@ def makeTunnel(
             engine,
             settings,
             openDatagram,
-            noted=any(url.scheme.sendsNames for url in allProxies(settings)),
             # In a cell no process is the daemon.
             bootstraps=not inCell,
             userOf=(lambda flow: None) if inCell else askers.find,

@@ -45,9 +45,7 @@ class NameOptions(NamedTuple):
     """
     How the gateway treats names; fixed from the start of the daemon to its end.
 
-    @ivar noted: whether to remember the name behind each address in an answer.
-    @ivar faked: whether to answer with fake addresses; L{noted} has no
-        effect then.
+    @ivar faked: whether to answer with fake addresses.
     @ivar exclude: names that get real addresses all the same, with all names below them.
     @ivar stateFile: path of the file that keeps the fake addresses' names; empty for none.
     @ivar flowHold: seconds that a name keeps its fake address after a flow to it has begun.
@@ -55,7 +53,6 @@ class NameOptions(NamedTuple):
         relay.
     """
 
-    noted: bool = False
     faked: bool = False
     exclude: tuple[str, ...] = ()
     stateFile: str = ""
@@ -92,15 +89,17 @@ class Gateway:
         self._makeDatagram = makeDatagram
         self._counters = Counters()
         self._locality = Locality(reactor.seconds)
-        answered = AnsweredNames() if options.noted and not options.faked else None
         self._ways: Mapping[str, IUpstream] = {}
         self._trouble = TroubleLog(reactor, self._log)
         self._bootstraps = options.bootstraps
         self._configured: tuple[object, ...] = ()
         self._via = ""
         none = ServerChoice(ServerQueries(reactor, {}, self._counters))
+        # What nanotun looks up itself has a fake address for the apps.
+        answered = AnsweredNames(wanted=lambda name: not self._isFaked(name))
         self._relay = DnsRelay(reactor, none, self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
+        real = RealNames(reactor, answered, lookup, self._locality.isLocal)
         self._answering: IAnswering = self._relay
         self._fakes: FakeAnswers | None = None
         self._fakeDns: FakeDns | None = None
@@ -113,9 +112,9 @@ class Gateway:
             self._answering = self._fakeDns = FakeDns(
                 reactor, self._fakes, pool, self._relay, userOf
             )
-            self.names = FakeIpNames(reactor, pool, store, lookup, options.flowHold)
+            self.names = FakeIpNames(reactor, pool, store, lookup, real, options.flowHold)
         else:
-            self.names = RealNames(reactor, answered, lookup)
+            self.names = real
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
         self._streams = DnsStreams(self._answering, self._locality, reactor, originalOf)
@@ -232,6 +231,9 @@ class Gateway:
         found = {server: serverAt(server) for server in settings.dns}
         return ServerQueries(self._reactor, found, self._counters)
 
+    def _isFaked(self, name: str) -> bool:
+        return self._fakes is not None and self._fakes.fakes(name)
+
     def _way(self, name: str) -> IUpstream:
         """The upstream of the present configuration: the previous one has been stopped."""
         return self._ways[name]
@@ -242,7 +244,6 @@ def makeGateway(
     engine: IPacketEngine,
     settings: Settings,
     makeDatagram: Callable[[int], socket.socket],
-    noted: bool = False,
     bootstraps: bool = True,
     userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
     originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
@@ -251,13 +252,11 @@ def makeGateway(
     Make a gateway, which is to be configured.  Opens nothing yet.
 
     @param makeDatagram: see L{Gateway}.
-    @param noted: see L{NameOptions.noted}; wanted where an upstream is sent names.
     @param bootstraps: see L{NameOptions.bootstraps}.
     @param userOf: see L{FakeDns}.
     @param originalOf: see L{DnsStreams}.
     """
     options = NameOptions(
-        noted=noted,
         faked=settings.dnsMode == "fake-ip",
         exclude=settings.fakeIpExclude,
         stateFile=settings.dnsStateFile,

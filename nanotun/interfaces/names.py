@@ -11,6 +11,8 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from nanotun.flow import Flow, Known
+
 
 class INames(Interface):
     """
@@ -19,7 +21,6 @@ class INames(Interface):
     """
 
     followsFlows = Attribute("Whether L{flowJoined} and L{flowClosed} have to be called (L{bool}).")
-    knowsAny = Attribute("Whether L{nameOf} ever finds a name (L{bool}).")
 
     def isFake(host: str) -> bool:
         """
@@ -32,6 +33,12 @@ class INames(Interface):
         an answer of the relay.
 
         @return: L{None} if there is no such name.
+        """
+
+    def namesOf(flow: Flow) -> Known:
+        """
+        All names that a flow's destination may have for the program that it comes from.  Only
+        the judge asks: what an upstream is sent is L{nameOf}.
         """
 
     def resolve(name: str, family: int) -> Deferred[list[str]]:

@@ -25,7 +25,7 @@ from nanotun.errors import (
     UpstreamNetUnreachable,
     UpstreamTimeout,
 )
-from nanotun.flow import Endpoint, LiteralEndpoint
+from nanotun.flow import Decision, Endpoint, Flow, KnownEndpoint, LiteralEndpoint
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -52,6 +52,19 @@ def shown(names: INames, destination: Endpoint) -> str:
     """A destination for a log line, with the name that it is known by."""
     name = names.nameOf(destination.host)
     return str(destination) if name is None else f"{destination} ({name})"
+
+
+def dialled(names: INames, flow: Flow, decision: Decision) -> Endpoint:
+    """
+    What an upstream is asked for: the destination; by its own name if the app has said which of
+    several it means.
+    """
+    destination, name = flow.destination, decision.name
+    if not name or name == names.nameOf(destination.host):
+        return destination
+    if name not in names.namesOf(flow).names:
+        return destination
+    return KnownEndpoint(destination.host, destination.port, name)
 
 
 @implementer(IUpstream, IHealthCheck, INamedDatagrams)
@@ -96,7 +109,11 @@ class NamedUpstream:
         host, port = destination
         upstream, names = self._upstream, self._names
         isFake = names.isFake(host)
-        name = names.nameOf(host) if isFake or self.sendsNames else None
+        name = None
+        if isinstance(destination, KnownEndpoint):
+            name = destination.name if self.sendsNames else None
+        elif isFake or self.sendsNames:
+            name = names.nameOf(host)
         if name is None:
             return fail(forgotten(host)) if isFake else upstream.connect(destination)
         if self.sendsNames:

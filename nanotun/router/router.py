@@ -44,7 +44,7 @@ from nanotun.interfaces import (
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.policy.decisions import leadsOut, nameOf
-from nanotun.router.named import shown
+from nanotun.router.named import dialled, shown
 from nanotun.router.onward import openOnward
 from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.tally import Tally
@@ -122,11 +122,6 @@ class FlowRouter:
         self.carried = 0
 
     @property
-    def hasNames(self) -> bool:
-        """Whether names are known, which upstreams can be sent then."""
-        return bool(self._names.knowsAny)
-
-    @property
     def followsFlows(self) -> bool:
         """See L{IFlowHandler}: the debug lines, fake addresses and plain http need it."""
         known = self._tally.joinedFlows or self._plainHttp.flows
@@ -159,7 +154,7 @@ class FlowRouter:
         if self._stopped:
             request.refuse(Refusal.RESET)
             return
-        decision = self._judge.judge(request.flow)
+        decision = self._judge.judge(request.flow, request.sniff)
         if isinstance(decision, Deferred):
             self._undecided.hold(request, decision, self._take)
         else:
@@ -181,7 +176,7 @@ class FlowRouter:
         if self._stopped:
             request.drop()
             return
-        decision = self._judge.judge(request.flow)
+        decision = self._judge.judge(request.flow, request.sniff)
         if isinstance(decision, Deferred):
             self._undecided.hold(request, decision, self._takeDatagrams)
         else:
@@ -242,7 +237,7 @@ class FlowRouter:
         flow = request.flow
         self._tellUpstream(flow, decision, upstream)
         pending = self._pending[flow.id] = PendingFlow(self, request, decision, upstream)
-        pending.begin(upstream.connect(flow.destination))
+        pending.begin(upstream.connect(dialled(self._names, flow, decision)))
 
     def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
         self._tellUpstream(request.flow, decision, upstream)

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.addresses import isFake
+from nanotun.flow import Flow, Known
 from nanotun.interfaces import INames
 
 
@@ -16,16 +17,17 @@ class FakeNames:
     """
     See L{INames}.
 
-    @ivar followsFlows: see L{INames}; likewise C{knowsAny}.
+    @ivar followsFlows: see L{INames}.
     @ivar known: address to name.
+    @ivar several: address to all names, where there is more than one.
     @ivar asked: name and family of each lookup, in order.
     @ivar open: addresses of the flows that were joined and have not ended.
     """
 
     def __init__(self) -> None:
         self.followsFlows = True
-        self.knowsAny = True
         self.known: dict[str, str] = {}
+        self.several: dict[str, Known] = {}
         self.asked: list[tuple[str, int]] = []
         self.open: list[str] = []
         self._lookups: list[Deferred[list[str]]] = []
@@ -37,6 +39,12 @@ class FakeNames:
     def nameOf(self, host: str) -> str | None:
         """See L{INames.nameOf}."""
         return self.known.get(host)
+
+    def namesOf(self, flow: Flow) -> Known:
+        """See L{INames.namesOf}."""
+        host = flow.destination.host
+        name = self.nameOf(host)
+        return self.several.get(host, Known() if name is None else Known((name,)))
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
         """See L{INames.resolve}."""

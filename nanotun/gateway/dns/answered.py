@@ -19,7 +19,9 @@ L{Grant.asked}.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
+from nanotun.flow import Known
 from nanotun.gateway.dns.addresses import questionName, readAddresses
 from nanotun.gateway.dns.message import Query
 
@@ -33,6 +35,9 @@ ADDRESSES_LIMIT = 16384
 
 #: Names to remember of one address: those that were asked for last.
 NAMES_LIMIT = 8
+
+#: Of an address that was never handed out.
+NOTHING_KNOWN = Known()
 
 #: Addresses to look at for one that has not been asked for lately.
 SEARCH_LIMIT = 16
@@ -60,13 +65,15 @@ class _Address:
     The names of one address.
 
     @ivar noted: the time in seconds when it was last moved to the end of the map.
+    @ivar others: the time in seconds until which it may have other names than those.
     """
 
-    __slots__ = ("grants", "noted")
+    __slots__ = ("grants", "noted", "others")
 
     def __init__(self, now: float) -> None:
         self.grants: list[Grant] = []
         self.noted = now
+        self.others = now
 
     def asked(self) -> float:
         return max(grant.asked for grant in self.grants)
@@ -78,10 +85,17 @@ class AnsweredNames:
     longest is forgotten.
 
     @param limit: how many addresses to remember.
+    @param wanted: whether the addresses of a name, which is in lower case and has no final
+        dot, are remembered.
     """
 
-    def __init__(self, limit: int = ADDRESSES_LIMIT) -> None:
+    def __init__(
+        self,
+        limit: int = ADDRESSES_LIMIT,
+        wanted: Callable[[str], bool] = lambda name: True,
+    ) -> None:
         self._limit = limit
+        self._wanted = wanted
         self._byHost: OrderedDict[str, _Address] = OrderedDict()
 
     def __len__(self) -> int:
@@ -94,13 +108,14 @@ class AnsweredNames:
         @param answer: matches C{query}.
         @param now: seconds, of any clock.
         @return: the grant; set its L{Grant.asked} when the same answer is given again.  L{None}
-            if the answer has no addresses, or the name is not one that can be sent.
+            if the answer has no addresses, or the name is not one that can be sent or is
+            not wanted.
         """
         hosts, seconds = readAddresses(answer, query)
         if not hosts:
             return None
         name = questionName(query)
-        if not name:
+        if not name or not self._wanted(name):
             return None
         grant = Grant(name, now + seconds + GRACE, now)
         for host in hosts:
@@ -113,6 +128,8 @@ class AnsweredNames:
                 address.noted = now
             kept = [each for each in address.grants if each.name != name and each.until > now]
             kept.sort(key=_asked)
+            for dropped in kept[: 1 - NAMES_LIMIT]:
+                address.others = max(address.others, dropped.until)
             address.grants = [*kept[1 - NAMES_LIMIT :], grant]
         return grant
 
@@ -131,6 +148,19 @@ class AnsweredNames:
             if grant.until > now and (newest is None or grant.asked >= newest.asked):
                 newest = grant
         return None if newest is None else newest.name
+
+    def all(self, host: str, now: float) -> Known:
+        """
+        The names that an address was handed out for, the one that was asked for last first.
+
+        @param host: an address in its canonical text form.
+        """
+        address = self._byHost.get(host)
+        if address is None:
+            return NOTHING_KNOWN
+        kept = [grant for grant in reversed(address.grants) if grant.until > now]
+        kept.sort(key=_asked, reverse=True)
+        return Known(tuple(grant.name for grant in kept), address.others <= now)
 
     def clear(self) -> None:
         """Forget everything."""

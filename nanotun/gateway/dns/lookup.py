@@ -7,14 +7,17 @@ would answer with the fake address that is to be looked up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from nanotun.addresses import mayDial
 from nanotun.errors import UpstreamError
+from nanotun.flow import Flow, Known
 from nanotun.gateway.dns.addresses import packName, readAddresses
-from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.answered import NOTHING_KNOWN, AnsweredNames
 from nanotun.gateway.dns.message import AAAA, HEADER, IN, NOERROR, NXDOMAIN, RCODE, RD, A, readQuery
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.interfaces import INames
@@ -68,17 +71,24 @@ class RealNames:
     """
     C{dnsMode: normal}: the names behind real addresses.  See L{INames}.
 
-    @param answered: the names that the relay was asked for; L{None} if no upstream is sent
-        names.
+    @param answered: the names that the relay was asked for.
+    @param isLocal: whether a literal address is one of this machine's; nobody else is given
+        answers.
     """
 
     followsFlows = False
 
-    def __init__(self, clock: IReactorTime, answered: AnsweredNames | None, lookup: Lookup) -> None:
-        self.knowsAny = answered is not None
+    def __init__(
+        self,
+        clock: IReactorTime,
+        answered: AnsweredNames,
+        lookup: Lookup,
+        isLocal: Callable[[str], bool],
+    ) -> None:
         self._clock = clock
         self._answered = answered
         self._lookup = lookup
+        self._isLocal = isLocal
 
     def start(self) -> None:
         """Nothing to do."""
@@ -92,7 +102,13 @@ class RealNames:
 
     def nameOf(self, host: str) -> str | None:
         """See L{INames.nameOf}."""
-        return None if self._answered is None else self._answered.find(host, self._clock.seconds())
+        return self._answered.find(host, self._clock.seconds())
+
+    def namesOf(self, flow: Flow) -> Known:
+        """See L{INames.namesOf}."""
+        if not self._isLocal(flow.source.host):
+            return NOTHING_KNOWN
+        return self._answered.all(flow.destination.host, self._clock.seconds())
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
         """See L{INames.resolve}."""

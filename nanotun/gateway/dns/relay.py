@@ -72,7 +72,7 @@ class DnsRelay:
     @param servers: whom to ask.
     @param cacheSize: how many answers to keep, or 0.
     @param cacheBytes: how much memory they may take.
-    @param names: notes the answers given; L{None} if nobody needs the names.
+    @param names: notes the answers given; L{None} where nobody needs the names.
     @ivar inFlight: queries that wait for a server.
     """
 

@@ -129,13 +129,18 @@ class FakeAnswers:
             return _deny(wire, query, NXDOMAIN)
         if kind == PTR:
             return self._pointer(wire, query, name)
-        if kind not in (A, AAAA, HTTPS, SVCB) or not self._isFaked(name):
+        if kind not in (A, AAAA, HTTPS, SVCB) or not self.fakes(name):
             return None
         if kind in (HTTPS, SVCB):
             return _deny(wire, query, NOERROR)
         return self._address(wire, query, kind, name, now, clients)
 
-    def _isFaked(self, name: str) -> bool:
+    def fakes(self, name: str) -> bool:
+        """
+        Whether a name gets a fake address.
+
+        @param name: in lower case, without the final dot.
+        """
         return isFaked(name, self._excluded, self._real)
 
     def _address(

@@ -14,9 +14,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, GATEWAY4, isFake
-from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.dns.interfaces import IAnswering
-from nanotun.gateway.dns.lookup import Lookup
+from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.message import LARGEST
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool
@@ -142,16 +142,23 @@ class FakeIpNames:
     The names behind the pool's addresses.  See L{INames}.
 
     @param store: keeps the pool's names from one run to the next.
+    @param real: knows the names that get real addresses.
     @param flowHold: seconds that a name keeps its address after a flow has begun, because the
         end of some flows is not reported.
     """
 
     followsFlows = True
-    knowsAny = True
 
     def __init__(
-        self, clock: Any, pool: FakePool, store: FakeStore, lookup: Lookup, flowHold: float
+        self,
+        clock: Any,
+        pool: FakePool,
+        store: FakeStore,
+        lookup: Lookup,
+        real: RealNames,
+        flowHold: float,
     ) -> None:
+        self._real = real
         self._clock = clock
         self._pool = pool
         self._store = store
@@ -184,6 +191,14 @@ class FakeIpNames:
             return None
         self._pool.hold(fake, self._clock.seconds(), self._flowHold)
         return fake.name
+
+    def namesOf(self, flow: Flow) -> Known:
+        """See L{INames.namesOf}."""
+        host = flow.destination.host
+        if not isFake(host):
+            return self._real.namesOf(flow)
+        name = self.nameOf(host)
+        return Known() if name is None else Known((name,))
 
     def resolve(self, name: str, family: int) -> Deferred[list[str]]:
         """See L{INames.resolve}."""

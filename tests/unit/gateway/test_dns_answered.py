@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.flow import Known
 from nanotun.gateway.dns.answered import ADDRESSES_LIMIT, GRACE, NAMES_LIMIT, AnsweredNames, Grant
 from nanotun.gateway.dns.cache import AnswerCache
 from tests.unit.gateway.gateway_cases import CNAME, A, answer, ask, name, read, record
@@ -112,6 +113,41 @@ class NamesTests(SynchronousTestCase):
         address = self.names._byHost["10.0.0.1"]
         expected = [f"n{number}.example" for number in range(NAMES_LIMIT, 2 * NAMES_LIMIT)]
         self.assertEqual([grant.name for grant in address.grants], expected)
+
+    def test_all(self) -> None:
+        """All names of an address are told, the one asked for last first, also from the cache."""
+        first = self.note("a.example", 1, now=1)
+        self.note("b.example", 1, 2, now=2)
+        self.note("c.example", 1, ttl=5, now=3)
+        assert first is not None
+        self.assertEqual(
+            self.names.all("10.0.0.1", 4), Known(("c.example", "b.example", "a.example"))
+        )
+        first.asked = 5
+        self.assertEqual(
+            self.names.all("10.0.0.1", 5), Known(("a.example", "c.example", "b.example"))
+        )
+        self.assertEqual(self.names.all("10.0.0.1", 9 + GRACE), Known(("a.example", "b.example")))
+        self.assertEqual(self.names.all("10.0.0.2", 5), Known(("b.example",)))
+        self.assertEqual(self.names.all("10.0.0.3", 5), Known())
+
+    def test_notWhole(self) -> None:
+        """Of an address with more names than are kept, it is said that there are others, for as
+        long as those would count."""
+        for number in range(NAMES_LIMIT + 1):
+            self.note(f"n{number}.example", 1, ttl=10 * (9 - number), now=number)
+        known = self.names.all("10.0.0.1", 9)
+        self.assertEqual((len(known.names), known.whole), (NAMES_LIMIT, False))
+        # The first one's 90 s are the longest.
+        self.assertFalse(self.names.all("10.0.0.1", 89 + GRACE).whole)
+        self.assertTrue(self.names.all("10.0.0.1", 90 + GRACE).whole)
+
+    def test_notWanted(self) -> None:
+        """A name whose addresses are not wanted leaves no trace."""
+        self.names = AnsweredNames(wanted=lambda name: name != "a.example")
+        self.assertIsNone(self.note("A.example", 1))
+        self.assertIsNotNone(self.note("b.example", 1))
+        self.assertEqual(self.names.all("10.0.0.1", 1), Known(("b.example",)))
 
     def test_clear(self) -> None:
         """After clear no name is known."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.addresses import DNS_PORT, GATEWAY4
-from nanotun.flow import Endpoint, Flow, Protocol
+from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.datagrams import DnsClient
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.choice import ServerChoice
@@ -23,13 +23,18 @@ from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip import front
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
-from nanotun.gateway.fakeip.pool import HOLD, FakePool
+from nanotun.gateway.fakeip.pool import HOLD, FakePool, addresses
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
 from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
 
 GATEWAY = Endpoint(GATEWAY4, DNS_PORT)
+
+
+def flowTo(host: str, source: str) -> Flow:
+    """A program's flow."""
+    return Flow(1, Protocol.TCP, Endpoint(source, 40000), Endpoint(host, 443))
 
 
 class FakeLookup(Lookup):
@@ -150,7 +155,26 @@ class FakeIpNamesTests(SynchronousTestCase):
 
     def make(self, pool: FakePool) -> FakeIpNames:
         """The names of one run of the daemon."""
-        return FakeIpNames(self.clock, pool, FakeStore(self.path), FakeLookup(), 1000.0)
+        lookup = FakeLookup()
+        self.answered = AnsweredNames()
+        real = RealNames(self.clock, self.answered, lookup, lambda host: host == "198.18.0.2")
+        return FakeIpNames(self.clock, pool, FakeStore(self.path), lookup, real, 1000.0)
+
+    def test_namesOf(self) -> None:
+        """
+        A fake address has one name, for everybody; a real one those of the relay's answers, for
+        this machine's programs.
+        """
+        names = self.make(FakePool(2))
+        self.answered.note(answer(ask("a.lan")), read(ask("a.lan")), 0)
+        pool = names._pool
+        fake = pool.give("b.example", 0, ())
+        assert fake is not None
+        address = addresses(fake.number)[0]
+        for source, real in (("198.18.0.2", Known(("a.lan",))), ("192.0.2.9", Known())):
+            self.assertEqual(names.namesOf(flowTo("192.0.2.1", source)), real)
+            self.assertEqual(names.namesOf(flowTo(address, source)), Known(("b.example",)))
+        self.assertEqual(names.namesOf(flowTo("198.19.9.9", "198.18.0.2")), Known())
 
     def test_names(self) -> None:
         """A fake address has the name it was given to; no other address has one."""
@@ -211,21 +235,17 @@ class RealNamesTests(SynchronousTestCase):
     def test_answered(self) -> None:
         """The names are those of the relay's answers, and no address is fake."""
         answered = AnsweredNames()
-        names = RealNames(Clock(), answered, FakeLookup())
+        names = RealNames(Clock(), answered, FakeLookup(), lambda host: host == "198.18.0.2")
         verifyObject(INames, names)
-        self.assertTrue(names.knowsAny)
         names.start()
         answered.note(answer(ask("a.example")), read(ask("a.example")), 0)
         self.assertEqual(names.nameOf("192.0.2.1"), "a.example")
+        known = names.namesOf(flowTo("192.0.2.1", "198.18.0.2"))
+        self.assertEqual(known, Known(("a.example",)))
+        self.assertEqual(names.namesOf(flowTo("192.0.2.1", "192.0.2.9")), Known())
         self.assertFalse(names.isFake("198.19.0.1"))
         self.assertFalse(names.followsFlows)
         names.flowJoined("192.0.2.1")
         names.flowClosed("192.0.2.1")
         self.assertEqual(self.successResultOf(names.resolve("b", 4)), ["b/4"])
         names.stop()
-
-    def test_none(self) -> None:
-        """Without remembered answers no name is known."""
-        names = RealNames(Clock(), None, FakeLookup())
-        self.assertIsNone(names.nameOf("192.0.2.1"))
-        self.assertFalse(names.knowsAny)

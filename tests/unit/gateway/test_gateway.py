@@ -17,7 +17,7 @@ from nanotun.addresses import GATEWAY4
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import EngineError
-from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
@@ -63,10 +63,10 @@ class GatewayTests(SynchronousTestCase):
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
 
-    def make(self, settings: Settings, noted: bool = False) -> Gateway:
+    def make(self, settings: Settings) -> Gateway:
         """A gateway that has not been started."""
         engine: Any = self.engine
-        gateway = makeGateway(self.reactor, engine, settings, makeDatagram, noted)
+        gateway = makeGateway(self.reactor, engine, settings, makeDatagram)
         gateway.configure(settings, self.ways)
         return gateway
 
@@ -323,21 +323,19 @@ class GatewayTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.engine.sent[-1][0].payload[2:], answer(wire)[2:])
 
-    def remake(self, settings: Settings, noted: bool = False) -> None:
+    def remake(self, settings: Settings) -> None:
         """Stop the gateway and start another one."""
         self.gateway.stop()
-        self.gateway = self.make(settings, noted)
+        self.gateway = self.make(settings)
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
 
     def test_noted(self) -> None:
-        """The names behind addresses are remembered only if an upstream is sent names."""
-        for noted, name in ((False, None), (True, "www.example.com")):
-            self.remake(self.settings, noted)
-            self.app(ask())
-            self.serve()
-            self.reactor.turn()
-            self.assertEqual(self.gateway.names.nameOf("192.0.2.1"), name)
+        """The names behind addresses are remembered until the cache is cleared."""
+        self.app(ask())
+        self.serve()
+        self.reactor.turn()
+        self.assertEqual(self.gateway.names.nameOf("192.0.2.1"), "www.example.com")
         self.gateway.clearCache()
         self.assertIsNone(self.gateway.names.nameOf("192.0.2.1"))
 
@@ -362,6 +360,9 @@ class GatewayTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.successResultOf(found), ["192.0.2.1"])
         self.assertEqual(self.gateway.stats().faked, 1)
+        # Its real address was given to no app, but that of a name which is not faked was.
+        flow = Flow(1, Protocol.TCP, Endpoint("127.0.0.1", 1), Endpoint("192.0.2.1", 443))
+        self.assertEqual(self.gateway.names.namesOf(flow), Known(("nas.lan",)))
         self.app(ask("proxy.example"))
         self.assertEqual(self.serve()[2:], ask("proxy.example")[2:])
         self.gateway.configure(replace(settings, proxy=()), self.ways)

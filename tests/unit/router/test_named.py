@@ -23,7 +23,7 @@ from nanotun.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from nanotun.flow import Endpoint, LiteralEndpoint
+from nanotun.flow import Endpoint, KnownEndpoint, LiteralEndpoint
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -79,6 +79,12 @@ class SendingTests(NamedCase):
         name = Endpoint("www.example.com", 443)
         self.assertEqual(self.inner.asked, [name, name, Endpoint("real.example", 443), other])
         self.assertEqual(self.names.asked, [])
+
+    def test_known(self) -> None:
+        """The name that is said with a destination counts, whatever was asked for last."""
+        self.names.known[REAL.host] = "last.example"
+        self.upstream.connect(KnownEndpoint(*REAL, "first.example"))
+        self.assertEqual(self.inner.asked, [Endpoint("first.example", 443)])
 
     def test_literal(self) -> None:
         """A literal endpoint is passed on as it is, though apps got its address for a name."""
@@ -160,6 +166,11 @@ class ResolvingTests(NamedCase):
 
         for end in (connected, noAddress, refused, expired, expiredDialling, cancelled):
             self.assertEqual(garbageOf(end), [], end)
+
+    def test_known(self) -> None:
+        """Also with a name that is said, a real address is dialled."""
+        self.upstream.connect(KnownEndpoint(*REAL, "first.example"))
+        self.assertEqual(self.inner.asked, [REAL])
 
     def test_real(self) -> None:
         """A real address is dialled as it is, whatever its name."""

@@ -5,7 +5,7 @@ Tests for L{nanotun.router.router}: flows to addresses that stand for names.
 from __future__ import annotations
 
 from nanotun.errors import UpstreamRefused
-from nanotun.flow import Endpoint
+from nanotun.flow import Decision, Endpoint, Known, Verdict
 from nanotun.testing import FakeNames
 from tests.unit.router.test_router import RouterCase
 
@@ -64,6 +64,27 @@ class NameTests(RouterCase):
         first, second = self.lines("debug")
         self.assertIn("to 198.19.0.1:443 (a.example) by", first)
         self.assertIn("to 192.0.2.1:53 by", second)
+
+    def test_oneOfSeveral(self) -> None:
+        """
+        Of several names of an address the upstream is asked by the one that the app has said;
+        one that the app cannot have asked for changes nothing.
+        """
+        host = "192.0.2.7"
+        self.names.known[host] = "last.example"
+        self.names.several[host] = Known(("last.example", "first.example"))
+        for said, dialled in (
+            ("first.example", "first.example"),
+            ("last.example", None),
+            ("other.example", None),
+            ("", None),
+        ):
+            decision = Decision(Verdict.PROXY, "#1", "why", name=said)
+            self.judge.decisions[host] = decision
+            self.engine.request(Endpoint(host, 443))
+            asked = self.upstream.asked[-1]
+            self.assertEqual(asked, Endpoint(host, 443))
+            self.assertEqual(getattr(asked, "name", None), dialled)
 
     def test_realNames(self) -> None:
         """

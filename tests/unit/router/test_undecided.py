@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from nanotun.flow import Decision, Endpoint, Flow, Refusal, Verdict
+from nanotun.interfaces import Sniff
 from tests.unit.router.test_router import RouterCase
 
 PLACE = Endpoint("192.0.2.7", 443)
@@ -22,7 +23,7 @@ class UndecidedTests(RouterCase):
         self.cancelled = 0
         self.patch(self.judge, "judge", self.later)
 
-    def later(self, flow: Flow) -> Deferred[Decision]:
+    def later(self, flow: Flow, sniff: Sniff | None) -> Deferred[Decision]:
         """Decide when the test says so."""
 
         def cancel(decision: object) -> None:
@@ -45,6 +46,26 @@ class UndecidedTests(RouterCase):
         self.decide(Verdict.DROP)
         self.assertEqual(len(self.engine.dropped), 1)
         self.assertEqual(self.router.report()["verdicts"], {"direct": 1, "drop": 1})
+
+    def test_sniffs(self) -> None:
+        """A flow's first bytes can be read for its decision, those of datagrams too."""
+        asked: list[str] = []
+
+        def judge(flow: Flow, sniff: Sniff) -> Deferred[Decision]:
+            def decide(name: str) -> Decision:
+                asked.append(name)
+                return Decision(Verdict.REJECT, "rule", "reason")
+
+            return sniff().addCallback(decide)
+
+        self.patch(self.judge, "judge", judge)
+        for flow, name in (
+            (self.engine.request(PLACE).flow, "a.example"),
+            (self.engine.requestDatagrams(PLACE).flow, "b.example"),
+        ):
+            self.engine.say(flow.id, name)
+            self.assertEqual(self.engine.refused[flow.id], Refusal.PROHIBITED)
+        self.assertEqual(asked, ["a.example", "b.example"])
 
     def test_abandoned(self) -> None:
         """When the app gives up, the decision is cancelled."""
