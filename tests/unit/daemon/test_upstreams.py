@@ -311,10 +311,11 @@ class UpstreamsTests(SynchronousTestCase):
     def test_refreshAll(self) -> None:
         """The proxies of all upstreams are asked at once."""
         fakes = [FakeUpstream(), FakeUpstream()]
-        lines = [
-            ProxyURL(Scheme("line", lambda url, context, fake=fake: fake), host="h", port=1)
-            for fake in fakes
-        ]
+
+        def line(fake: FakeUpstream) -> ProxyURL:
+            return ProxyURL(Scheme("line", lambda url, context: fake), host="h", port=1)
+
+        lines = [line(fake) for fake in fakes]
         office = UpstreamSettings("office", (lines[1],))
         settings = replace(settingsOf("direct://"), proxy=(lines[0],), upstreams=(office,))
         upstreams = made(settings)

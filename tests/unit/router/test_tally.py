@@ -46,8 +46,8 @@ class TallyTests(SynchronousTestCase):
         for decision, times in (
             (PROXIED, 3),
             (PROXIED._replace(upstream="office"), 2),
-            (Decision(Verdict.DIRECT, "proxy"), 1),
-            (Decision(Verdict.REJECT, "proxy"), 4),
+            (Decision(Verdict.DIRECT, "default"), 1),
+            (Decision(Verdict.REJECT, "default"), 4),
         ):
             for _ in range(times):
                 self.tally.count(decision)
@@ -55,7 +55,7 @@ class TallyTests(SynchronousTestCase):
             self.tally.report(),
             {
                 "verdicts": {"proxy": 5, "direct": 1, "reject": 4},
-                "rules": {"proxy": 10},
+                "rules": {"default": 10},
                 "upstreams": {"proxy": 3, "office": 2, "direct": 1, "reject": 4},
             },
         )
@@ -67,7 +67,7 @@ class TallyTests(SynchronousTestCase):
         self.tally.joined(FLOW, decision, FakeUpstream())
         self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
         for event in self.logged:
-            self.assertIn(" by office, fake:// (rule proxy)", formatEvent(event))
+            self.assertIn(" by office, fake:// (rule default)", formatEvent(event))
         self.assertEqual(len(self.logged), 2)
 
     def test_end(self) -> None:
