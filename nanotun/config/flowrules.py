@@ -102,7 +102,7 @@ class _Kind(NamedTuple):
     @ivar one: what a value must be.
     @ivar several: the same for several.
     @ivar limit: how many there may be.
-    @ivar whole: the beginnings of a text that is one value, with all its commas.
+    @ivar whole: the beginnings of a text in a list that is one value, with all its commas.
     """
 
     parse: Callable[[str], Any]
@@ -291,16 +291,20 @@ def _conditions(given: dict[Any, object], *path: str | int) -> Conditions:
 
 def _values(value: object, kind: _Kind, *path: str | int) -> tuple[Any, ...]:
     """
-    The values of one condition: a text with commas between them, or a list of such texts.
+    The values of one condition: a text with commas between them, or a list of such texts.  In
+    a list, an expression and a path keep their commas.
 
     @return: each once.
     """
+    if isinstance(value, list):
+        given = [(each, (*path, number)) for number, each in enumerate(value)]
+        rule, whole = f"must be {kind.one}", kind.whole
+    else:
+        given = [(value, path)]
+        rule, whole = f"must be {kind.several}", ()
     found: dict[object, None] = {}
-    listed = isinstance(value, list)
-    for number, each in enumerate(value if isinstance(value, list) else [value]):
-        rule = f"must be {kind.one if listed else kind.several}"
-        place = (*path, number) if listed else path
-        for text in _texts(each, kind, rule, place):
+    for each, place in given:
+        for text in _texts(each, rule, whole, place):
             try:
                 found[kind.parse(text)] = None
             except ConfigError as error:
@@ -314,8 +318,14 @@ def _values(value: object, kind: _Kind, *path: str | int) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _texts(value: object, kind: _Kind, rule: str, place: tuple[str | int, ...]) -> list[str]:
-    """The texts in one text."""
+def _texts(
+    value: object, rule: str, whole: tuple[str, ...], place: tuple[str | int, ...]
+) -> list[str]:
+    """
+    The texts in one text.
+
+    @param whole: the beginnings of one that is not taken apart.
+    """
     if value is None:
         return []
     if isinstance(value, int) and not isinstance(value, bool):
@@ -323,5 +333,5 @@ def _texts(value: object, kind: _Kind, rule: str, place: tuple[str | int, ...]) 
     if not isinstance(value, str):
         raise EntryError(f"{rule}, not {_called(value)}", *place)
     text = value.strip()
-    parts = [text] if text.startswith(kind.whole) else [part.strip() for part in text.split(",")]
+    parts = [text] if text.startswith(whole) else [part.strip() for part in text.split(",")]
     return [part for part in parts if part]

@@ -136,11 +136,13 @@ class ValueTests(SynchronousTestCase):
             )
 
     def test_ownCommas(self) -> None:
-        """A regular expression and a path keep their commas."""
+        """In a list, a regular expression and a path keep their commas."""
         found = self.one("{to: proxy, domains: ['~^a{1,3}$', 'file:/a,b']}").wants.domains
         self.assertEqual([each.value for each in found], ["^a{1,3}$", "/a,b"])
-        (listed,) = self.one("{to: proxy, networks: 'file:/a,b'}").wants.networks
+        (listed,) = self.one("{to: proxy, networks: ['file:/a,b']}").wants.networks
         self.assertEqual(listed, ListFile("/a,b"))
+        found = self.one("{to: proxy, domains: '~a, file:/b,c'}").wants.domains
+        self.assertEqual([each.value for each in found], ["a", "/b", "c"])
 
     def test_ports(self) -> None:
         """A port is for both protocols unless it names one; a span has both of its ends."""
