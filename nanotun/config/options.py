@@ -24,6 +24,7 @@ from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import serversExcluded, unmetNeeds
+from nanotun.config.rulecheck import neverMatch
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -230,7 +231,8 @@ class Options(ArrangedOptions):
 
     def settingNotices(self) -> tuple[str, ...]:
         """Sentences about settings that do not do together what they promise."""
-        return unmetNeeds(self.settings) + serversExcluded(self.settings)
+        found = unmetNeeds(self.settings) + serversExcluded(self.settings)
+        return found + neverMatch(self.settings)
 
     def _readConfirm(self) -> None:
         text: str | None = self["confirm"]

@@ -57,6 +57,7 @@ def summary(settings: Settings) -> list[str]:
         f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
         f"dns      {mode}{servers}, asked {way} the proxy",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
+        f"rules    {len(settings.rules)}, default {settings.default}",
         f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
     ]
 

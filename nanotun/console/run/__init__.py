@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if line:
         # Before anything else can be said.
         say(line)
+    for sentence in options.warnings:
+        say(sentence)
     try:
         environment = visible(os.environ, options.keepsProxyEnv)
         cell = Cell(options.command, options.user, "nanotun.console.run.helper", environment)

@@ -15,6 +15,7 @@ from nanotun.cell.users import findUser
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
+from nanotun.config.rulecheck import neverMatch
 from nanotun.config.upstreams import allProxies
 from nanotun.console.run.openings import NO_PROXY, allProxy, openings, openLine
 from nanotun.console.screen import bySubject, screen
@@ -95,6 +96,7 @@ class RunOptions(Options):
     @ivar user: the user that the command runs as; L{None} for the caller.
     @ivar tellsAll: whether log lines were asked for.
     @ivar ignored: the settings that a file or a variable would have opened more by.
+    @ivar warnings: sentences to say whatever the log level is.
     """
 
     synopsis = "Usage: nanotun run [options] -- COMMAND [ARGUMENT ...]"
@@ -122,6 +124,7 @@ class RunOptions(Options):
     user: CommandUser | None = None
     tellsAll = False
     ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def getUsage(self, width: int | None = None) -> str:
         """The help: one screen, or all of it after C{--help all}."""
@@ -176,6 +179,7 @@ class RunOptions(Options):
         super().readSettings(uid, environment)
         self.tellsAll = "logLevel" in self.given
         self._fixValues()
+        self.warnings = neverMatch(self.settings, inRun=True)
         if self["user"] is not None:
             self.user = findUser(self["user"])
         if not self.command:

@@ -379,6 +379,18 @@ class CheckTests(ConsoleCase):
         _, said, _ = self.say(check.main, path)
         self.assertIn("routes   changed", said)
 
+    def test_rules(self) -> None:
+        """Rules are counted, and one that can never match is a warning, not an error."""
+        path = self.write("proxy: h\nrules:\n- {to: drop}\n- {to: proxy}\ndefault: direct\n")
+        result, said, error = self.say(check.main, path)
+        self.assertEqual(result, 0)
+        self.assertIn("\n  rules    2, default direct\n", said)
+        self.assertEqual(
+            error,
+            f"warning: Rule 2 ({path}, line 4) can never match, because rule 1 (line 3) takes all "
+            "that it would; move it up, or remove it.\n",
+        )
+
 
 class StartTests(ConsoleCase):
     """L{start}, without actually starting a daemon."""

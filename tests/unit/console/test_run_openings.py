@@ -202,6 +202,25 @@ class OpenLineTests(RunOptionsCase):
         line = self.closed("--log-level", "info").openLine()
         self.assertEqual(line, "open past the proxy: nothing.")
 
+    def test_rules(self) -> None:
+        """Rules that mean nothing here are named after it, whatever the log level is."""
+
+        def cell(*arguments: object) -> None:
+            raise RoutingError("no cell here.")
+
+        self.patch(os, "geteuid", lambda: 0)
+        self.patch(launch, "Cell", cell)
+        rules = ("--rule", "{to: drop, processes: curl}", "--lan", "direct")
+        self.assertRaises(SystemExit, run.main, [*self.proxy, *rules, "true"])
+        self.assertEqual(
+            self.said,
+            [
+                "open past the proxy: local networks (--lan direct).",
+                "Rule 1 (--rule) never matches in 'nanotun run', where no process is looked for.",
+                "no cell here.",
+            ],
+        )
+
     def test_first(self) -> None:
         """It comes before the cell is made."""
 
