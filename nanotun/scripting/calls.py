@@ -9,9 +9,13 @@ from types import CodeType, coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from nanotun.scripting.failures import ASYNCIO
 from nanotun.scripting.slow import SlowCalls
+
+#: The attribute of a Deferred that has its failure.
+_FAILURE = "nanotunFailure"
 
 
 def mentions(code: CodeType, name: str) -> bool:
@@ -43,12 +47,33 @@ def timed(inner: Coroutine[Any, Any, Any], slow: SlowCalls, name: str) -> Genera
             step, value = inner.throw, TypeError(what)
             continue
         try:
-            value, step = (yield waited), inner.send
+            value, step = (yield branch(waited)), inner.send
         except GeneratorExit:
             inner.close()
             raise
         except BaseException as error:
             step, value = inner.throw, error
+
+
+def branch(shared: Deferred[Any]) -> Deferred[Any]:
+    """
+    What fires as a Deferred of the script's does.
+
+    Several flows may wait for the same one.  By itself it would give the first its result, and
+    L{None} to the others, by which they would be left to the rules, or worse.
+    """
+    own: Deferred[Any] = Deferred(lambda _: shared.cancel())
+
+    def goOn(outcome: object) -> object:
+        if isinstance(outcome, Failure):
+            # Not in the Deferred's result: an error that was dealt with would be logged again.
+            setattr(shared, _FAILURE, outcome)
+        if not own.called:
+            own.callback(getattr(shared, _FAILURE, outcome))
+        return None if isinstance(outcome, Failure) else outcome
+
+    shared.addBoth(goOn)
+    return own
 
 
 def lineOf(work: Any, files: Collection[str]) -> tuple[str, int]:

@@ -28,7 +28,7 @@ from nanotun.interfaces import IPart, IScript
 from nanotun.script import End, Flow, Query
 from nanotun.scripting.answers import readAnswer, readReply
 from nanotun.scripting.awaited import Awaited
-from nanotun.scripting.calls import lineOf, mentions, timed
+from nanotun.scripting.calls import branch, lineOf, mentions, timed
 from nanotun.scripting.failures import Failures
 from nanotun.scripting.load import Loaded, described
 from nanotun.scripting.slow import SlowCalls
@@ -315,7 +315,7 @@ class Script:
 
     def _run(self, name: str, result: Any) -> Deferred[Any]:
         if isinstance(result, Deferred):
-            return result
+            return branch(result)
         return Deferred.fromCoroutine(timed(result, self._slow, name))
 
 
@@ -327,6 +327,7 @@ def _isWork(result: object) -> bool:
 def _drop(result: Any) -> None:
     """Give up what a function has returned."""
     if isinstance(result, Deferred):
+        result = branch(result)
         result.addErrback(lambda reason: None)
         result.cancel()
     else:

@@ -23,6 +23,9 @@ NAMES = {
     "tor": frozenset(("session",)),
 }
 
+#: How the line about a failure ends.
+REFUSED = "; what it is asked about is refused meanwhile (scriptError)."
+
 
 class Folder:
     """
