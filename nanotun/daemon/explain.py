@@ -15,6 +15,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import FAKE4, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, whyNoDatagrams
+from nanotun.daemon.health import healthOf
 from nanotun.daemon.reload import Live
 from nanotun.errors import RunningError
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
@@ -23,12 +25,13 @@ from nanotun.interfaces import IOwners
 from nanotun.linux.users import uidOf
 from nanotun.owners.matching import Matcher
 from nanotun.owners.values import Process, ProcStat
+from nanotun.policy.decisions import nameOf
 from nanotun.policy.judge import Judge
 from nanotun.policy.subject import named
 
 #: What happens to a flow, by verdict.
 MEANINGS = {
-    Verdict.PROXY: "through the proxy",
+    Verdict.PROXY: "through {upstream}",
     Verdict.DIRECT: "past the proxy, from this machine itself",
     Verdict.SERVE: "answered by nanotun's DNS relay",
     Verdict.REJECT: "refused; the app hears so at once",
@@ -171,18 +174,25 @@ def _ownerOf(process: Process, settings: Settings, scanned: Callable[[int], str]
 
 
 def judged(
-    settings: Settings, described: Described, judge: Judge, owners: DescribedOwner
+    settings: Settings,
+    described: Described,
+    judge: Judge,
+    owners: DescribedOwner,
+    reports: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """
     Judge a flow.
 
     @param judge: that of the settings, with these owners.
+    @param reports: see L{healthOf}.
     @return: the answer, under the names of C{nanotun explain --json}.
     """
     flow, owner = described.flow, described.owner
     decision = judge.judge(flow)
     # The owner is known at once, so the decision is, too.
     assert isinstance(decision, Decision)
+    upstream = nameOf(decision)
+    owned = decision._replace(owner=owner or decision.owner)
     destination = Endpoint(described.name or flow.destination.host, flow.destination.port)
     return {
         "protocol": flow.protocol.name.lower(),
@@ -190,10 +200,14 @@ def judged(
         "source": "" if described.localSource else flow.source.host,
         "process": "" if owner is None else named(owner),
         "verdict": decision.verdict.value,
-        "meaning": MEANINGS[decision.verdict],
+        "meaning": MEANINGS[decision.verdict].format(
+            upstream="the proxy" if upstream == PROXY else upstream
+        ),
+        "upstream": upstream,
         "rule": decision.rule,
         "reason": decision.reason,
         "trouble": decision.trouble,
+        "health": healthOf(settings, owned, flow, described.localSource.__eq__, reports),
         "notes": list(_notes(settings, described, decision, bool(owners.misses))),
     }
 
@@ -207,6 +221,11 @@ def _notes(settings: Settings, described: Described, decision: Decision, missed:
             f"Processes matter here ({excluded}): say whose flow it is with --process, --pid, "
             "--uid or --cgroup."
         )
+    why = ""
+    if described.flow.protocol is Protocol.UDP:
+        why = whyNoDatagrams(settings, nameOf(decision))
+    if why:
+        notes.append(f"UDP does not pass there: {why}; the app hears so at once.")
     if decision.verdict is Verdict.DIRECT and not _exists(settings.tunName):
         notes.append(
             f"There is no {settings.tunName} now; once there is, nanotun also checks whether the "
@@ -251,7 +270,8 @@ def explainHandler(live: Live, config: str) -> Callable[[Mapping[str, Any]], dic
             return LOOK_UP
         owners = DescribedOwner(flow.owner)
         judge = current.judge.withOwners(owners)
-        answer = judged(current.settings, flow, judge, owners)
+        reports = current.upstreams.reports()
+        answer = judged(current.settings, flow, judge, owners, reports)
         return {**answer, "by": "daemon", "pid": os.getpid(), "config": config or None}
 
     return handler

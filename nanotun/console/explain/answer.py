@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nanotun.config.options import DEFAULT_FILE
@@ -105,7 +105,7 @@ def byTheSettings(settings: Settings, lists: Lists, question: Question) -> dict[
         now=localTime,
     )
     try:
-        return judged(settings, flow, judge, owners)
+        return judged(settings, flow, judge, owners, {})
     finally:
         marked.stop()
 
@@ -173,6 +173,22 @@ def settingsOf(options: ExplainOptions) -> str:
     return " and ".join(parts) or "the environment's variables"
 
 
+def _health(proxy: Mapping[str, Any]) -> str:
+    """One proxy by which the flow would leave."""
+    parts = [proxy["url"]]
+    if proxy["via"]:
+        parts[0] += f" through {proxy['via']}"
+    if proxy["login"] is not None:
+        parts.append(f"as {proxy['login']}")
+    if proxy["health"] == "down":
+        parts.append(f"down: {proxy['trouble']}")
+    elif proxy["health"] is not None:
+        parts.append("not asked yet" if proxy["health"] == "unknown" else proxy["health"])
+    if proxy["latency"] is not None:
+        parts.append(f"{proxy['latency'] * 1000:.0f} ms")
+    return ", ".join(parts)
+
+
 def text(found: dict[str, Any], settings: str) -> str:
     """
     The answer for people.
@@ -192,6 +208,8 @@ def text(found: dict[str, Any], settings: str) -> str:
             f"  rule     {block['rule']}",
             f"  because  {block['reason']}",
         ]
+        # An older daemon does not tell.
+        lines += [f"  {block['upstream']:<8} {_health(proxy)}" for proxy in block.get("health", ())]
         if block["trouble"]:
             lines.append(f"  log      {block['trouble']}")
     by = f"the daemon that runs (process {found['pid']})" if found["pid"] else settings

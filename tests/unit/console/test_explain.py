@@ -352,6 +352,29 @@ class ExplainTests(ExplainCase):
         self.assertIsNone(nobody.ownerOf(flow))
         self.assertEqual((described.misses, nobody.misses), (0, 1))
 
+    def test_health(self) -> None:
+        """Every proxy by which the flow would leave has a line, with what is known of it."""
+        _, out, _ = self.typed(
+            "tcp", "1.1.1.1:443", "--proxy", "a,http://b", "--proxy-via", "o", "--upstream", "o=h"
+        )
+        self.assertIn(
+            "  proxy    socks5://a:1080 through o\n  proxy    http://b:80 through o\n", out
+        )
+        one = {"url": "socks5://b:1", "via": None, "login": None, "udp": None, "latency": None}
+        known = [
+            {**one, "health": "up", "trouble": "", "latency": 0.0123, "login": "curl"},
+            {**one, "health": "down", "trouble": "It is off."},
+            {**one, "health": "unknown", "trouble": ""},
+        ]
+        fake = FakeDaemon("").ask("", {"host": "1.1.1.1"})
+        shown = answer.text({**fake, "upstream": "tor", "health": known}, "")
+        self.assertIn(
+            "  tor      socks5://b:1, as curl, up, 12 ms\n"
+            "  tor      socks5://b:1, down: It is off.\n"
+            "  tor      socks5://b:1, not asked yet\n",
+            shown,
+        )
+
     def test_meanings(self) -> None:
         """Every verdict is explained."""
         self.assertEqual(set(MEANINGS), set(Verdict))

@@ -47,6 +47,7 @@ class ExplainHandlerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.excluded: dict[int, Any] = {}
+        self.reports: dict[str, Any] = {}
         self.live = SimpleNamespace()
         self.configure()
 
@@ -55,7 +56,10 @@ class ExplainHandlerTests(SynchronousTestCase):
         settings = settingsOf(*arguments)
         judge = Judge(settings, DescribedOwner(None), lambda host: host == "198.18.0.2", self.no)
         owners = SimpleNamespace(table=SimpleNamespace(excluded=self.excluded))
-        self.live.current = SimpleNamespace(settings=settings, owners=owners, judge=judge)
+        upstreams = SimpleNamespace(reports=lambda: self.reports)
+        self.live.current = SimpleNamespace(
+            settings=settings, owners=owners, judge=judge, upstreams=upstreams
+        )
 
     def no(self, host: str) -> bool:
         """No route leads into the device."""
@@ -95,6 +99,34 @@ class ExplainHandlerTests(SynchronousTestCase):
         self.assertEqual(self.ask(host="10.1.1.1")["rule"], "reserved")
         self.configure("--lan", "proxy")
         self.assertEqual(self.ask(host="10.1.1.1")["rule"], "default")
+
+    def test_health(self) -> None:
+        """The daemon also says how it stands with the proxy by which the flow would leave."""
+        proxy = {"health": "down", "trouble": "It is off.", "latency": 0.5, "udp": True}
+        self.reports = {"proxy": {"proxies": [proxy]}}
+        found = self.ask()
+        self.assertEqual(
+            (found["upstream"], found["health"]),
+            (
+                "proxy",
+                [{"url": "socks5://proxy.example:1080", "via": None, "login": None, **proxy}],
+            ),
+        )
+        self.assertEqual(self.ask(host="10.1.1.1")["health"], [])
+
+    def test_datagrams(self) -> None:
+        """A note says why UDP does not pass."""
+        self.configure("--proxy-via", "office", "--upstream", "office=socks5://gate.example")
+        (note,) = self.ask(protocol="udp")["notes"]
+        self.assertEqual(
+            note,
+            "UDP does not pass there: proxy is dialled through office, and a chain carries TCP "
+            "only; the app hears so at once.",
+        )
+        (proxy,) = self.ask(protocol="udp")["health"]
+        self.assertEqual((proxy["via"], proxy["udp"]), ("office", False))
+        self.assertEqual(self.ask(protocol="udp", host="10.1.1.1")["notes"], [])
+        self.assertEqual(self.ask()["notes"], [])
 
     def test_scanned(self) -> None:
         """Of a running process the daemon knows more than its description says."""

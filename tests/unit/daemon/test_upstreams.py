@@ -311,11 +311,11 @@ class UpstreamsTests(SynchronousTestCase):
     def test_refreshAll(self) -> None:
         """The proxies of all upstreams are asked at once."""
         fakes = [FakeUpstream(), FakeUpstream()]
-
-        def line(fake: FakeUpstream) -> ProxyURL:
-            return ProxyURL(Scheme("line", lambda url, context: fake), host="h", port=1)
-
-        lines = [line(fake) for fake in fakes]
+        left = iter(fakes)
+        lines = [
+            ProxyURL(Scheme("line", lambda url, context: next(left)), host="h", port=port)
+            for port in (1, 2)
+        ]
         office = UpstreamSettings("office", (lines[1],))
         settings = replace(settingsOf("direct://"), proxy=(lines[0],), upstreams=(office,))
         upstreams = made(settings)
