@@ -202,7 +202,9 @@ def _withLines(given: Given, root: yaml.Node) -> Given:
         for step, first, value in parts:
             below, line = (*path, step), first.start_mark.line + 1
             if below in lines:
-                where = given._replace(lines={below: line}).at(below)
+                # It may be a URL, in the wrong place.
+                shown = (*path, re.sub(r"[^\s/]*@", "***@", str(step)))
+                where = given._replace(lines={shown: line}).at(shown)
                 raise ConfigError(_again(where, lines[below] if ": " in given.where else 0))
             lines[below] = line
             walk(value, below)

@@ -114,6 +114,8 @@ class ParseFileTests(SynchronousTestCase):
             "n.yaml, line 4: mtu, entry 2, b is set a second time, first on line 3; remove one of "
             "the two.",
         )
+        url = "x://u:hunter2@h"
+        self.assertIn("mtu.x://***@h is set", self.fails(f"mtu: {{'{url}': 1, '{url}': 2}}"))
 
     def test_notAMapping(self) -> None:
         """A list or a single word is an error that says what to write."""
