@@ -23,6 +23,7 @@ from nanotun.daemon.explain import MEANINGS, DescribedOwner
 from nanotun.errors import NotRunning, RunningError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IOwners
+from tests.countryfile import countries
 
 
 class FakeDaemon:
@@ -131,6 +132,24 @@ class ExplainTests(ExplainCase):
         self.assertRegex(out, rf"(?m)^  log      Flows to TCP port 445 .*{re.escape(cure)}$")
         _, out, _ = self.typed(*words, "--json")
         self.assertIn(cure, json.loads(out)["trouble"])
+
+    def test_lists(self) -> None:
+        """Rules know what is in the files that they name; a file that is missing is an error."""
+        networks, country = (Path(self.mktemp()).resolve() for _ in range(2))
+        networks.write_text("192.0.2.0/24\n")
+        country.write_bytes(countries({"203.0.113.0/24": "DE"}))
+        words = (
+            *("--proxy", "h", "--country-file", str(country)),
+            *("--rule", f"{{to: reject, networks: 'file:{networks}'}}"),
+            *("--rule", "{to: direct, countries: DE}"),
+        )
+        self.assertRule("reject #1", "tcp", "192.0.2.7:443", *words)
+        self.assertRule("direct #2", "tcp", "203.0.113.7:443", *words)
+        self.assertRule("proxy default", "tcp", "1.1.1.1:443", *words)
+        networks.unlink()
+        status, _, err = self.typed("tcp", "192.0.2.7:443", *words)
+        self.assertEqual(status, 2)
+        self.assertIn(f"The list file {networks} cannot be read", err)
 
     def test_order(self) -> None:
         """Options may precede and follow the flow."""

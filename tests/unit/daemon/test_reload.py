@@ -16,7 +16,6 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
 from nanotun.daemon import current as currentModule
-from nanotun.daemon import lists as listsModule
 from nanotun.daemon import reload as module
 from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
 from nanotun.daemon.lists import readLists
@@ -31,7 +30,6 @@ from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import OwnerOptions
 from nanotun.owners.recorder import Recorder
-from nanotun.policy.listfile import NameLines
 from nanotun.testing import FakeNames
 
 #: What a daemon may do that looks for flows' processes.
@@ -118,8 +116,8 @@ class FakeRoot(MultiService):
         self.calls.append(options)
 
 
-class LiveTests(SynchronousTestCase):
-    """L{Live}."""
+class LiveCase(SynchronousTestCase):
+    """A daemon's configuration in force, in the middle of parts that note what they get."""
 
     def setUp(self) -> None:
         self.made: list[FakeOwners] = []
@@ -177,6 +175,10 @@ class LiveTests(SynchronousTestCase):
         owners: Any = self.live.current.owners
         state = None if owners is None else owners.state
         return [self.live.current, list(self.root), state, *calls]
+
+
+class LiveTests(LiveCase):
+    """L{Live}."""
 
     def test_part(self) -> None:
         """As a part it starts and stops the owners, where there are any."""
@@ -290,63 +292,6 @@ class LiveTests(SynchronousTestCase):
         self.assertIs(self.live.current.owners, None)
         self.assertEqual(second.state, "stopped")
         self.assertEqual(second.successors, [None])
-
-    def withList(self, text: str) -> tuple[Path, str]:
-        """A daemon with a rule about a list; returns the list's path, and the configuration."""
-        path = Path(f"{self.path}.list")
-        path.write_text(text)
-        configuration = f"proxy: h:1\nrules: [{{to: direct, domains: 'file:{path}'}}]\n"
-        self.write(configuration)
-        self.live = self.makeLive()
-        return path, configuration
-
-    def test_list(self) -> None:
-        """Another version of a list is a change of the rules, and the same one is none."""
-        path, configuration = self.withList("a.test\n")
-        before = self.live.current
-        self.assertEqual(self.live.reload()["changed"], [])
-        self.assertIs(self.live.current, before)
-        path.write_text("b.test\nc.test\nx y\n")
-        answer = self.live.reload()
-        self.assertEqual(answer["changed"], ["rules"])
-        self.assertIn(f"{path}, line 3 is left out", " ".join(answer["warnings"]))
-        self.assertIsNot(self.live.current.judge, before.judge)
-        names = self.live.current.lists.lists.names[str(path)]
-        self.assertEqual((names.find("b.test"), names.find("a.test")), ("b.test", ""))
-        # With a change of something else, it is still what it was.
-        self.write(f"{configuration}lan: proxy\n")
-        self.assertEqual(self.live.reload()["changed"], ["lan"])
-        self.assertIs(self.live.current.lists.lists.names[str(path)], names)
-        path.write_text("d.test\n")
-        self.write(configuration)
-        self.assertEqual(self.live.reload()["changed"], ["lan", "rules"])
-
-    def test_readOnce(self) -> None:
-        """A changed list is read once for a reload, since nothing is decided meanwhile."""
-        path, _ = self.withList("a.test\n")
-        read: list[str] = []
-
-        def counted(path: str, size: int) -> NameLines:
-            read.append(path)
-            return NameLines(path, size)
-
-        self.patch(listsModule, "NameLines", counted)
-        path.write_text("b.test\n")
-        self.live.reload()
-        self.assertEqual(read, [str(path)])
-
-    def test_badList(self) -> None:
-        """A list that is broken, or gone, changes nothing."""
-        path, configuration = self.withList("a.test\n")
-        before = self.inForce()
-        self.write(f"{configuration}lan: proxy\n")
-        path.write_text("<html>\n")
-        error = self.assertRaises(ConfigError, self.live.reload)
-        self.assertIn(f"{path} is no list of names", str(error))
-        path.unlink()
-        error = self.assertRaises(ConfigError, self.live.reload)
-        self.assertIn(f"check the path in {self.path}, line 2.", str(error))
-        self.assertEqual(self.inForce(), before)
 
     def test_rights(self) -> None:
         """Only the settings that need dropped privileges wait for a restart."""

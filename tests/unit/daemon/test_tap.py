@@ -252,16 +252,19 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_lists(self) -> None:
         """What rules take from files is read before the fork, and told of at the start."""
-        names = Path(self.mktemp()).resolve()
-        names.write_text("a.test\nx y\n")
-        options = self.options("h", "--rule", f"{{to: direct, domains: 'file:{names}'}}")
+        networks = Path(self.mktemp()).resolve()
+        networks.write_text("192.0.2.0/24\nx y\n")
+        options = self.options("h", "--rule", f"{{to: reject, networks: 'file:{networks}'}}")
         tunnel = self.tunnel(options)
         (live,) = (part for part in tunnel.parts.before if isinstance(part, Live))
-        self.assertEqual(live.current.lists.lists.names[str(names)].find("a.test"), "a.test")
-        self.assertIn(f"{names}, line 2 is left out", "".join(tunnel.notices))
-        names.unlink()
+        flow = Flow(1, Protocol.TCP, Endpoint("127.0.0.1", 4000), Endpoint("192.0.2.7", 443))
+        decision: Any = live.current.judge.judge(flow)
+        self.assertEqual(decision.rule, "#1")
+        self.assertIn(str(networks), live.current.lists.networks)
+        self.assertIn(f"{networks}, line 2 is left out", "".join(tunnel.notices))
+        networks.unlink()
         error = self.assertRaises(SystemExit, makeService, options)
-        self.assertIn(f"The list file {names} cannot be read", str(error.code))
+        self.assertIn(f"The list file {networks} cannot be read", str(error.code))
 
     def test_opensNothing(self) -> None:
         """Before the fork nothing native is loaded, no thread runs and nothing is open."""
