@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from tests.e2e.lab.namespace import Namespace
@@ -94,6 +95,39 @@ def replyGlued(namespace: Namespace, hello: bytes) -> Handler:
             relay(connection, outside)
 
     return serve
+
+
+class LogIns:
+    """
+    A server that works, and wants a log-in, whichever that is.
+
+    @ivar seen: the user names, one for each connection.
+    @ivar waiting: how many connections with a log-in wait for their request, by user name.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        """@param namespace: where it connects to destinations from."""
+        self.seen: list[str] = []
+        self.waiting: Counter[str] = Counter()
+        self._namespace = namespace
+
+    def serve(self, connection: socket.socket) -> None:
+        """See L{Handler}."""
+        _greeting(connection)
+        connection.sendall(b"\x05\x02")
+        _, length = _receive(connection, 2)
+        name = _receive(connection, length).decode()
+        _receive(connection, _receive(connection, 1)[0])
+        self.seen.append(name)
+        self.waiting[name] += 1
+        connection.sendall(b"\x01\x00")
+        try:
+            destination = _request(connection)
+        finally:
+            self.waiting[name] -= 1
+        with self._namespace.connect(destination) as outside:
+            connection.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+            relay(connection, outside)
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:
