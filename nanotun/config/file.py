@@ -126,7 +126,7 @@ def parseFile(text: str, name: str, known: Collection[str]) -> dict[str, Given]:
 def _problem(error: yaml.YAMLError) -> str:
     # Not str(error), which quotes the line; a problem quotes at most a word.
     problem = getattr(error, "problem", None) or "a character that YAML forbids"
-    return re.sub(r" '[^']{2,}'", "", problem)
+    return re.sub(r",? but (?:got|found)$", "", re.sub(r" '[^']{2,}'", "", problem))
 
 
 def parseEntries(text: str, where: str) -> list[object]:

@@ -199,7 +199,7 @@ class FlagTests(SynchronousTestCase):
         for text, sentence in (
             ("{to: drop, prots: 5}", "--rule, entry 1, prots: there is no such condition; did you"),
             ("drop", "--rule, entry 1 must be a mapping, such as {to: direct, domains: [corp."),
-            ("{to: drop", "--rule is not valid YAML (expected ',' or '}', but got); write it in"),
+            ("{to: drop", "--rule is not valid YAML (expected ',' or '}'); write it in quotes"),
             ("to: drop, a: b", "--rule is not valid YAML (mapping values are not allowed here); "),
             ("{to: drop, to: a}", "--rule, entry 1, to is set a second time; remove one of the"),
             ("[{to: drop}]\n---\n{to: drop, to: a}", "--rule, entry 2, to is set a second time;"),
