@@ -8,7 +8,7 @@ import os
 
 from nanotun.cell.command import CommandUser
 from nanotun.errors import ConfigError
-from nanotun.linux.users import userEntry
+from nanotun.linux.users import nearUser, userEntry
 
 
 def findUser(text: str) -> CommandUser:
@@ -21,10 +21,9 @@ def findUser(text: str) -> CommandUser:
     try:
         entry = userEntry(text)
     except KeyError:
-        raise ConfigError(
-            f"--user: this machine has no user {text[:64]!a}; give a name or a number from "
-            "/etc/passwd."
-        ) from None
+        near = nearUser(text)
+        advice = f"did you mean {near}?" if near else "give a name or a number from /etc/passwd."
+        raise ConfigError(f"--user: this machine has no user {text[:64]!a}; {advice}") from None
     variables = {
         "HOME": entry.pw_dir,
         "LOGNAME": entry.pw_name,

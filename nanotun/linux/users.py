@@ -4,6 +4,7 @@ From a user's name, or number as text, to the user.
 
 from __future__ import annotations
 
+import difflib
 import pwd
 import re
 from collections.abc import Callable
@@ -46,6 +47,12 @@ def nameOf(uid: int) -> str:
 @lru_cache(NAMES_LIMIT)
 def _knownName(uid: int) -> str:
     return pwd.getpwuid(uid).pw_name
+
+
+def nearUser(text: str) -> str:
+    """The name of the user who was most likely meant; empty if there is none."""
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    return "".join(difflib.get_close_matches(text, names, 1))
 
 
 def userEntry(text: str) -> pwd.struct_passwd:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.errors import ConfigError
+from nanotun.linux.users import nearUser
 from nanotun.owners.values import Process, Program
 
 
@@ -121,7 +122,8 @@ def _uid(value: str, uidOf: Callable[[str], int]) -> int:
     try:
         return uidOf(value)
     except KeyError:
+        near = nearUser(value)
+        advice = f"did you mean {near}?" if near else "write another name, or a number."
         raise ConfigError(
-            f"excludedProcesses names uid:{value}, but this machine has no user {value}; "
-            "write another name, or a number."
+            f"excludedProcesses names uid:{value}, but this machine has no user {value}; {advice}"
         ) from None

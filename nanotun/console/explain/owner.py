@@ -15,7 +15,7 @@ from nanotun.config.selectors import processName
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
 from nanotun.errors import ConfigError
-from nanotun.linux.users import uidOf
+from nanotun.linux.users import nearUser, uidOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
@@ -103,4 +103,6 @@ def _user(text: str) -> int:
     try:
         return uidOf(text)
     except KeyError:
-        raise usage.UsageError(f"this machine has no user {text[:40]!a}") from None
+        near = nearUser(text)
+        hint = f"; did you mean {near}?" if near else ""
+        raise usage.UsageError(f"this machine has no user {text[:40]!a}{hint}") from None

@@ -112,6 +112,8 @@ class UserTests(SynchronousTestCase):
                 f"--user: this machine has no user {text!a}; give a name or a number from "
                 "/etc/passwd.",
             )
+        error = self.assertRaises(ConfigError, findUser, "roott")
+        self.assertEqual(str(error), "--user: this machine has no user 'roott'; did you mean root?")
 
 
 class Village:

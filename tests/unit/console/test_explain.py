@@ -266,6 +266,7 @@ class ExplainTests(ExplainCase):
             ("--lan needs a value", ("tcp", "1.1.1.1:1", "--lan")),
             ("must be direct or proxy", ("tcp", "1.1.1.1:1", "--lan", "x")),
             ("no user 'nosuchuser'", ("tcp", "1.1.1.1:1", "--uid", "nosuchuser")),
+            ("no user 'roott'; did you mean root? See", ("tcp", "1.1.1.1:1", "--uid", "roott")),
             ("--pid must be", ("tcp", "1.1.1.1:1", "--pid", "x")),
             ("--cgroup must be", ("tcp", "1.1.1.1:1", "--cgroup", "x")),
             (

@@ -8,11 +8,11 @@ import pwd
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.linux.users import nameOf, uidByName, uidOf, userEntry
+from nanotun.linux.users import nameOf, nearUser, uidByName, uidOf, userEntry
 
 
 class UserTests(SynchronousTestCase):
-    """Tests for L{uidOf}, L{userEntry} and L{nameOf}."""
+    """Tests for L{uidOf}, L{userEntry}, L{nearUser} and L{nameOf}."""
 
     def test_number(self) -> None:
         """A number is a user's number, whether there is such a user or not."""
@@ -38,6 +38,13 @@ class UserTests(SynchronousTestCase):
         self.assertEqual(userEntry("0").pw_name, "root")
         for text in ("4294967295", "9999999999"):
             self.assertRaises(KeyError, userEntry, text)
+
+    def test_near(self) -> None:
+        """A mistyped name is known for the user's that is most like it."""
+        names = ("root", "backup", "www-data")
+        users = [pwd.struct_passwd((each, "x", 0, 0, "", "/", "/bin/sh")) for each in names]
+        self.patch(pwd, "getpwall", lambda: users)
+        self.assertEqual([nearUser(each) for each in ("bakup", "rot", "x")], ["backup", "root", ""])
 
     def test_nameOf(self) -> None:
         """A user is called by name, and one that the machine does not know by number."""

@@ -120,6 +120,12 @@ class MatcherTests(SynchronousTestCase):
         self.assertFalse(matcher.byProcesses)
         self.assertEqual(matcher.processText(process()), "")
         self.assertIn("no user bob", str(self.assertRaises(ConfigError, self.matcher, "uid:bob")))
+        error = self.assertRaises(ConfigError, self.matcher, "uid:roott")
+        self.assertEqual(
+            str(error),
+            "excludedProcesses names uid:roott, but this machine has no user roott; did you mean "
+            "root?",
+        )
 
     def test_cgroup(self) -> None:
         """A cgroup matches all below it, but not a path that merely begins alike."""
