@@ -22,7 +22,7 @@ class PatternKind(enum.Enum):
     BELOW = ""  #: The name itself, and every name below it.
     EXACTLY = "="  #: That name only.
     LIKE = "*"  #: The whole name, where each C{*} stands for one or more characters.
-    MATCHES = "~"  #: A regular expression that is found somewhere in the name.
+    MATCHES = "~"  #: A regular expression that is found somewhere in the name; no case.
     FILE = "file:"  #: A name in a list.
 
 
@@ -77,7 +77,7 @@ def listPath(text: str) -> str:
 
 def _expression(text: str) -> str:
     try:
-        re.compile(text)
+        re.compile(text, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
         shown = ascii(f"~{text[:40]}")[1:-1]
         raise ConfigError(

@@ -43,7 +43,7 @@ class NameSet:
             elif kind is PatternKind.FILE:
                 self._lists.append(lists[value])
             elif kind is PatternKind.MATCHES:
-                self._regexes.append((re.compile(value), text))
+                self._regexes.append((re.compile(value, re.IGNORECASE), text))
             else:
                 self._likes.append(text)
                 wildcards.append(f"({likeRegex(value)})")

@@ -56,6 +56,10 @@ class NameSetTests(SynchronousTestCase):
             },
         )
 
+    def test_capitals(self) -> None:
+        """Capitals in an expression mean nothing, as in any name."""
+        self.assertEqual(nameSet(r"~^Ads\D").find("adsx.test"), r"~^Ads\D")
+
     def test_special(self) -> None:
         """A dot or a bracket of a wildcard stands for itself."""
         self.assertEqual(nameSet("a*.b.test").find("a1xb.test"), "")
