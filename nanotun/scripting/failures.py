@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from nanotun.log.trouble import TroubleLog
 from nanotun.scripting.load import placeOf, textOf
@@ -57,7 +58,7 @@ class Failures:
         # The first sentence about each cause: others differ in what the text quotes.
         self._sentences: dict[tuple[str, int, type, str], str] = {}
 
-    def raised(self, name: str, function: Any, error: BaseException, onError: str = "") -> str:
+    def raised(self, name: str, function: Any, reason: Failure, onError: str = "") -> str:
         """
         Report an exception.
 
@@ -65,10 +66,11 @@ class Failures:
         @return: what failed, for a sentence.
         """
         self.failed += 1
-        file, line = placeOf(error.__traceback__, self._files)
+        file, line = placeOf(reason, self._files)
         if not line:
             file, line = self._beginning(function)
         where = self._where(name, file, line)
+        error = reason.value
         key = file, line, type(error), onError
         sentence = self._sentences.get(key)
         if sentence is None:
@@ -133,7 +135,7 @@ class Failures:
         return f"at line {line}{other}, in {name}"
 
 
-def _text(error: BaseException) -> str:
+def _text(error: BaseException | None) -> str:
     if isinstance(error, WrongAnswer):
         return f"it answered {error}"
     text = textOf(error)

@@ -18,8 +18,10 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
-from types import CodeType, FrameType, ModuleType, TracebackType
-from typing import NamedTuple
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple
+
+from twisted.python.failure import Failure
 
 import nanotun
 import twisted
@@ -302,17 +304,17 @@ def _sentence(path: str, error: BaseException, files: Collection[str]) -> str:
         return f"The script {path} is not Python ({other}line {error.lineno}: {error.msg})."
     if isinstance(error, UnsafeImport):
         return str(error)
-    return f"The script {path} cannot be imported: {described(error, path, files)}."
+    return f"The script {path} cannot be imported: {described(Failure(error), path, files)}."
 
 
-def described(error: BaseException, path: str, files: Collection[str]) -> str:
+def described(reason: Failure, path: str, files: Collection[str]) -> str:
     """An exception with the script's line that it is from, C{line 7: KeyError: 'x'}."""
-    file, line = placeOf(error.__traceback__, files)
+    file, line = placeOf(reason, files)
     where = f"line {line}" if file == path else f"{file}, line {line}"
-    return f"{where}: {textOf(error)}" if line else textOf(error)
+    return f"{where}: {textOf(reason.value)}" if line else textOf(reason.value)
 
 
-def textOf(error: BaseException) -> str:
+def textOf(error: BaseException | None) -> str:
     """An exception in one line, such as C{KeyError: 'x'}."""
     try:
         text = " ".join(str(error).split())[:TEXT_LIMIT].rstrip(".")
@@ -321,9 +323,11 @@ def textOf(error: BaseException) -> str:
     return type(error).__name__ + (f": {text}" if text else "")
 
 
-def placeOf(traceback: TracebackType | None, files: Collection[str]) -> tuple[str, int]:
-    """The innermost place of the script in a traceback; empty and 0 if it is in none."""
+def placeOf(reason: Failure, files: Collection[str]) -> tuple[str, int]:
+    """The innermost place of the script that an exception has passed; empty and 0 if none."""
     found = "", 0
+    # Not the exception's own, which a Deferred of an older Twisted takes away.
+    traceback: Any = reason.getTracebackObject()
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         if file in files:

@@ -101,7 +101,7 @@ class Script:
         self._left = False
         self._files = files = loaded.finder.files
         self._failures = Failures(path, files, clock)
-        self._slow = SlowCalls(files, self._failures.slow)
+        self._slow = SlowCalls(files, self._failures.slow, clock.seconds)
         self._functions = found = {name: vars(loaded.module).get(name) for name in FUNCTIONS}
         for name, function in found.items():
             if function is not None and not callable(function):
@@ -139,19 +139,20 @@ class Script:
         start = self._functions["start"]
         if start is None:
             return
+        failure = None
         try:
             result = start()
-            if _isWork(result):
-                result = self._run("start", result)
-                if result.called and isinstance(result.result, Failure):
-                    failure = result.result
-                    result.addErrback(lambda reason: None)
-                    failure.raiseException()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
-            what = described(error, self.path, self._files)
-            raise ConfigError(f"The script {self.path} failed in start: {what}.") from None
+        except BaseException:
+            failure = Failure()
+        else:
+            if _isWork(result):
+                result = self._run("start", result)
+                failure = _failureNow(result)
+        if failure is not None:
+            what = described(failure, self.path, self._files)
+            raise ConfigError(f"The script {self.path} failed in start: {what}.")
         self._follow("start", result)
 
     def stop(self) -> Deferred[None] | None:
@@ -217,8 +218,8 @@ class Script:
             result = function(*about)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
-            self._failures.raised(name, function, error)
+        except BaseException:
+            self._failures.raised(name, function, Failure())
             return None
         finally:
             self._slow.leave(since)
@@ -237,8 +238,7 @@ class Script:
         def finish(result: object) -> None:
             self.running -= 1
             if isinstance(result, Failure):
-                assert result.value is not None
-                self._failures.raised(name, self._functions[name], result.value)
+                self._failures.raised(name, self._functions[name], result)
 
         return self._run(name, result).addBoth(finish)
 
@@ -265,8 +265,8 @@ class Script:
             result = asked.function(about)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
-            return self._failed(asked, error)
+        except BaseException:
+            return self._failed(asked, Failure())
         finally:
             self._slow.leave(since)
         return self._await(asked, result) if _isWork(result) else self._read(asked, result)
@@ -274,12 +274,12 @@ class Script:
     def _read(self, asked: _Asked[T], result: object) -> T:
         try:
             return asked.read(result)
-        except Exception as error:
-            return self._failed(asked, error)
+        except Exception:
+            return self._failed(asked, Failure())
 
-    def _failed(self, asked: _Asked[T], error: BaseException) -> T:
+    def _failed(self, asked: _Asked[T], reason: Failure) -> T:
         onError = self._options.onError
-        return asked.instead(self._failures.raised(asked.name, asked.function, error, onError))
+        return asked.instead(self._failures.raised(asked.name, asked.function, reason, onError))
 
     def _await(self, asked: _Asked[T], result: Any) -> T | Deferred[T]:
         if self.running >= RUNNING_LIMIT:
@@ -295,8 +295,7 @@ class Script:
             if waiting.given:
                 return
             if isinstance(outcome, Failure):
-                assert outcome.value is not None
-                waiting.give(self._failed(asked, outcome.value))
+                waiting.give(self._failed(asked, outcome))
             else:
                 waiting.give(self._read(asked, outcome))
 
@@ -322,6 +321,15 @@ class Script:
 def _isWork(result: object) -> bool:
     """Whether a function has returned something that has to be waited for."""
     return iscoroutine(result) or isinstance(result, Deferred)
+
+
+def _failureNow(work: Deferred[Any]) -> Failure | None:
+    """Why something has failed that had to wait for nothing; L{None} if it has not."""
+    reason = work.result if work.called else None
+    if not isinstance(reason, Failure):
+        return None
+    work.addErrback(lambda reason: None)
+    return reason
 
 
 def _drop(result: Any) -> None:

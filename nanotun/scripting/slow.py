@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
-from time import perf_counter, sleep
+from time import sleep
 from types import FrameType
 
 #: Seconds that script code may take.  Everything else waits meanwhile: all flows' decisions,
@@ -38,7 +38,7 @@ class SlowCalls:
         self,
         files: Collection[str],
         blocked: Callable[[float, str, str, int], object],
-        now: Callable[[], float] = perf_counter,
+        now: Callable[[], float],
         frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
         begin: Callable[[Callable[[], None]], object] = lambda run: threading.Thread(
             target=run, name="script", daemon=True
@@ -50,9 +50,10 @@ class SlowCalls:
         self._frames = frames
         self._begin = begin
         self._watched = 0
-        self._since = 0.0
+        self._since: float | None = None
         self._name = ""
-        self._place: tuple[float, str, int] = 0.0, "", 0
+        # When the call began that was too slow, and where it was then.
+        self._place: tuple[float | None, str, int] = None, "", 0
         self._quiet = 0
         self._idle = True
         self._called = threading.Event()
@@ -73,7 +74,7 @@ class SlowCalls:
 
     def leave(self, since: float) -> None:
         """It has ended, or waits."""
-        self._since = 0.0
+        self._since = None
         took = self._now() - since
         if took > BLOCKED:
             began, file, line = self._place
@@ -93,7 +94,7 @@ class SlowCalls:
         @return: seconds until the next look; L{None} if there need be none before a call.
         """
         since = self._since
-        if not since:
+        if since is None:
             self._quiet += 1
             if self._quiet <= QUIET:
                 return LOOK

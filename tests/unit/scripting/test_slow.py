@@ -100,7 +100,9 @@ class SlowTests(SynchronousTestCase):
             threads.append(threading.Thread(target=run, daemon=True))
             threads[0].start()
 
-        calls = SlowCalls({__file__}, lambda _, *place: self.reported.append(place), begin=begin)
+        calls = SlowCalls(
+            {__file__}, lambda _, *place: self.reported.append(place), now=perf_counter, begin=begin
+        )
         since = calls.enter("flow")
         ends = perf_counter() + 10
         while not calls._place[1] and perf_counter() < ends:
