@@ -224,16 +224,19 @@ class WaitingTests(ScriptCase):
             self.assertEqual(answer.to, to)
 
     def test_sharedAndDropped(self) -> None:
-        """That holds for one that is given up because too many others are awaited, too."""
+        """That holds for one that was given up because too many others were awaited, too."""
         script = self.script("""
             from twisted.internet.defer import Deferred
-            waits = Deferred()
-            def flow(flow):
-                return waits
+            waits, last = Deferred(), Deferred()
+            def flow(flow): return waits if flow.port == 443 else last
             """)
         answers = [self.ask(script) for _ in range(RUNNING_LIMIT)]
-        script.decide(Flow())
-        self.assertEqual({self.successResultOf(each).to for each in answers}, {"reject"})
+        script.decide(Flow(port=80))
+        self.inside(script).waits.callback("office")
+        self.assertEqual({self.successResultOf(each).to for each in answers}, {"office"})
+        answer = script.decide(Flow(port=80))
+        assert isinstance(answer, ScriptAnswer)
+        self.assertEqual(answer.to, "reject")
 
     def test_atOnce(self) -> None:
         """What is there before anything waits is no Deferred to the judge."""
