@@ -52,3 +52,12 @@ class IJudge(Interface):
         @return: a deferred if the decision takes a while.  It may be cancelled, and does
             not fail otherwise.
         """
+
+    def judgeAgain(flow: Flow, name: str) -> Decision | Deferred[Decision]:
+        """
+        Decide about a flow that is open already, by what was known when it began: neither is the
+        script asked, nor is its name looked for.
+
+        @param name: that it was judged by; empty for none.
+        @return: without trouble; as for L{judge}.
+        """

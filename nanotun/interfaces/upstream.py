@@ -13,7 +13,7 @@ from zope.interface import Attribute, Interface
 from nanotun.flow import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from twisted.internet.defer import Deferred
 
@@ -247,6 +247,12 @@ class IUpstreams(Interface):
 
         @param decision: its verdict is PROXY or DIRECT.
         @return: never one of another name than the decision's.  Never raises.
+        """
+
+    def wayOf(decision: Decision) -> Hashable:
+        """
+        Equal for decisions whose flows leave in the same way, whatever the rules and the names
+        of upstreams; of any two configurations.
         """
 
 

@@ -8,6 +8,7 @@ an association of their source: L{nanotun.router.udp.associations}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,11 +40,13 @@ from nanotun.interfaces import (
     IJudge,
     INames,
     IPacketEngine,
+    IScript,
     IUpstream,
     IUpstreams,
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.policy.decisions import leadsOut, nameOf
+from nanotun.router.following import Following
 from nanotun.router.named import dialled, shown
 from nanotun.router.onward import openOnward
 from nanotun.router.plainhttp import PlainHttpFlows
@@ -80,8 +83,6 @@ class FlowRouter:
     """
     Has every flow judged, and carries out the decision.
 
-    @ivar logFlows: whether each flow gets its debug lines.  Off unless someone
-        reads them: a line costs more than half of what the flow does.
     @ivar trouble: told of what goes wrong; stopped with the router.
     @ivar carried: how many flows have been joined.
     @ivar associations: those that datagrams leave by.
@@ -104,7 +105,6 @@ class FlowRouter:
         names: INames,
         trouble: TroubleLog,
     ) -> None:
-        self.logFlows = logFlows
         self._names = names
         self._countsFlows = bool(names.followsFlows)
         self._judge = judge
@@ -117,24 +117,38 @@ class FlowRouter:
         self.associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
+        self._following = Following(clock, engine, gateway, names, self._tally, self.associations)
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
         self.carried = 0
+        self.configure(judge, upstreams, logFlows)
 
     @property
     def followsFlows(self) -> bool:
-        """See L{IFlowHandler}: the debug lines, fake addresses and plain http need it."""
-        known = self._tally.joinedFlows or self._plainHttp.flows
-        return self.logFlows or self._countsFlows or bool(known)
+        """See L{IFlowHandler}: fake addresses and plain http need it, and L{Following}."""
+        return self._countsFlows or self._following.active or bool(self._plainHttp.flows)
 
-    def configure(self, judge: IJudge, upstreams: IUpstreams, logFlows: bool) -> None:
+    @property
+    def logFlows(self) -> bool:
+        """Whether each flow gets debug lines, which cost more than half of what it does."""
+        return self._following.logFlows
+
+    def configure(
+        self,
+        judge: IJudge,
+        upstreams: IUpstreams,
+        logFlows: bool,
+        script: IScript | None = None,
+        judgesAgain: bool = False,
+    ) -> None:
         """
-        Have new flows judged by another judge and taken to other upstreams.  Earlier flows
-        are not touched.
+        Have new flows judged by another judge and taken to other upstreams.
+
+        @param script: see L{Following.configure}; likewise C{logFlows} and C{judgesAgain}.
         """
         self._judge = judge
         self._upstreams = upstreams
-        self.logFlows = logFlows
+        self._following.configure(judge, upstreams, logFlows, script, judgesAgain)
 
     def report(self) -> dict[str, Any]:
         """
@@ -156,15 +170,15 @@ class FlowRouter:
             return
         decision = self._judge.judge(request.flow, request.sniff)
         if isinstance(decision, Deferred):
-            self._undecided.hold(request, decision, self._take)
+            self._undecided.hold(request, decision, partial(self._take, self._judge))
         else:
-            self._take(request, decision)
+            self._take(self._judge, request, decision)
 
-    def _take(self, request: IFlowRequest, decision: Decision) -> None:
+    def _take(self, judge: IJudge, request: IFlowRequest, decision: Decision) -> None:
         """Carry out the decision about a TCP flow."""
         self._tally.count(decision)
         if leadsOut(decision):
-            self._dial(request, decision, self._upstreams.leaving(decision, request.flow))
+            self._dial(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             self._gateway.acceptStream(request, partial(openByRules, self))
@@ -178,15 +192,17 @@ class FlowRouter:
             return
         decision = self._judge.judge(request.flow, request.sniff)
         if isinstance(decision, Deferred):
-            self._undecided.hold(request, decision, self._takeDatagrams)
+            self._undecided.hold(request, decision, partial(self._takeDatagrams, self._judge))
         else:
-            self._takeDatagrams(request, decision)
+            self._takeDatagrams(self._judge, request, decision)
 
-    def _takeDatagrams(self, request: IDatagramFlowRequest, decision: Decision) -> None:
+    def _takeDatagrams(
+        self, judge: IJudge, request: IDatagramFlowRequest, decision: Decision
+    ) -> None:
         """Carry out the decision about a UDP flow."""
         self._tally.count(decision)
         if leadsOut(decision):
-            self._send(request, decision, self._upstreams.leaving(decision, request.flow))
+            self._send(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
             self._tellHalt(request.flow, decision)
             request.serve()
@@ -207,8 +223,7 @@ class FlowRouter:
         """See L{IFlowHandler.flowClosed}."""
         if self._countsFlows:
             self._names.flowClosed(end.flow.destination.host)
-        if self._tally.joinedFlows:
-            self._tally.ended(end, shown(self._names, end.flow.destination))
+        self._following.ended(end)
         self._plainHttp.ended(end.flow.id)
 
     def flowNotHttp(self, flow: Flow, reason: int) -> None:
@@ -224,6 +239,7 @@ class FlowRouter:
         """Cancel all dials and refuse their flows, and close all associations."""
         self._stopped = True
         self._undecided.stop()
+        self._following.stop()
         dialled, self._pending = self._pending, {}
         for pending in dialled.values():
             pending.cancel()
@@ -233,18 +249,23 @@ class FlowRouter:
         self.trouble.stop()
         self._said.stop()
 
-    def _dial(self, request: IFlowRequest, decision: Decision, upstream: IUpstream) -> None:
+    def _dial(self, request: IFlowRequest, judge: IJudge, decision: Decision) -> None:
         flow = request.flow
+        upstream = self._upstreams.leaving(decision, flow)
         self._tellUpstream(flow, decision, upstream)
-        pending = self._pending[flow.id] = PendingFlow(self, request, decision, upstream)
+        follow = self._following.expect(flow, judge, decision, upstream)
+        pending = self._pending[flow.id] = PendingFlow(self, request, decision, follow)
         pending.begin(upstream.connect(dialled(self._names, flow, decision)))
 
-    def _send(self, request: IDatagramFlowRequest, decision: Decision, upstream: IUpstream) -> None:
-        self._tellUpstream(request.flow, decision, upstream)
+    def _send(self, request: IDatagramFlowRequest, judge: IJudge, decision: Decision) -> None:
+        flow = request.flow
+        upstream = self._upstreams.leaving(decision, flow)
+        self._tellUpstream(flow, decision, upstream)
         if self._names.isFake(request.flow.destination.host):
             self._redirection.send(request, upstream)
         else:
             self.associations.send(request, upstream)
+        self._following.sent(flow, judge, decision, upstream)
 
     def _halt(self, request: IFlowRequest | IDatagramFlowRequest, decision: Decision) -> None:
         """Refuse a flow, or drop it."""
@@ -282,8 +303,7 @@ class FlowRouter:
             self.carried += 1
             if self._countsFlows:
                 self._names.flowJoined(request.flow.destination.host)
-            if self.logFlows:
-                self._tally.joined(request.flow, pending.decision, pending.upstream)
+            pending.follow()
         elif self.logFlows:
             self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
 
@@ -332,14 +352,21 @@ def openByRules(router: FlowRouter, flow: Flow) -> Deferred[Connection]:
 class PendingFlow:
     """A flow that waits for its leg, and the dial that is to open it."""
 
-    __slots__ = ("_cancelled", "_dial", "_router", "decision", "request", "upstream")
+    __slots__ = ("_cancelled", "_dial", "_router", "decision", "follow", "request")
 
     def __init__(
-        self, router: FlowRouter, request: IFlowRequest, decision: Decision, upstream: IUpstream
+        self,
+        router: FlowRouter,
+        request: IFlowRequest,
+        decision: Decision,
+        follow: Callable[[], None],
     ) -> None:
+        """
+        @param follow: to be called when the flow was joined.
+        """
         self.request = request
         self.decision = decision
-        self.upstream = upstream
+        self.follow = follow
         self._router = router
         self._dial: Deferred[Connection] | None = None
         self._cancelled = False

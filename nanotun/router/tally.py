@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -14,18 +14,7 @@ from twisted.logger import Logger
 from nanotun.flow import Decision, Flow, FlowEnd, Owner, Verdict
 from nanotun.interfaces import IUpstream
 from nanotun.policy.decisions import nameOf
-
-
-class JoinedFlow(NamedTuple):
-    """
-    What the line about a flow's end needs to know of its beginning.
-
-    @ivar began: the clock's seconds.
-    """
-
-    began: float
-    decision: Decision
-    upstream: IUpstream
+from nanotun.router.openflows import OpenFlow
 
 
 def processOf(owner: Owner | None) -> str:
@@ -60,12 +49,9 @@ def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, d
 class Tally:
     """
     Counts every decision; the rest is called for flows that get debug lines only.
-
-    @ivar joinedFlows: the joined ones of those flows, by flow id.
     """
 
     def __init__(self, clock: IReactorTime, log: Logger) -> None:
-        self.joinedFlows: dict[int, JoinedFlow] = {}
         self._clock = clock
         self._log = log
         self._counts: dict[tuple[str, Verdict, str], int] = {}
@@ -119,15 +105,8 @@ class Tally:
             **fields,
         )
 
-    def joined(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
-        """Keep what the line about the flow's end needs."""
-        self.joinedFlows[flow.id] = JoinedFlow(self._clock.seconds(), decision, upstream)
-
-    def ended(self, end: FlowEnd, destination: str) -> None:
-        """Log the end of a joined flow, if L{joined} was called for it."""
-        joined = self.joinedFlows.pop(end.flow.id, None)
-        if joined is None:
-            return
+    def tellEnd(self, end: FlowEnd, joined: OpenFlow, destination: str) -> None:
+        """Log the end of a joined flow."""
         beginning, fields = _beginning(end.flow, joined.decision, destination)
         self._log.debug(
             beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "

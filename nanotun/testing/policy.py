@@ -40,12 +40,14 @@ class FakeJudge:
 
     @ivar decisions: decisions by a destination's host; all other flows are proxied.
     @ivar judged: the flows that were judged, in order.
+    @ivar again: flows that were judged again, each with the name that it is known by.
     @ivar sniffs: what each of them could have been sniffed by.
     """
 
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
         self.judged: list[Flow] = []
+        self.again: list[tuple[Flow, str]] = []
         self.sniffs: list[Sniff | None] = []
 
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision:
@@ -54,3 +56,8 @@ class FakeJudge:
         self.judged.append(flow)
         proxied = Decision(Verdict.PROXY, "default", "no other rule applies")
         return self.decisions.get(flow.destination.host, proxied)
+
+    def judgeAgain(self, flow: Flow, name: str) -> Decision:
+        """See L{IJudge.judgeAgain}: as L{judge}."""
+        self.again.append((flow, name))
+        return self.decisions.get(flow.destination.host, self.judge(flow))

@@ -5,13 +5,13 @@ An upstream that the test answers for.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Decision, Endpoint, Flow, Verdict
+from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
@@ -203,3 +203,9 @@ class FakeUpstreams:
         """See L{IUpstreams.leaving}."""
         direct = decision.verdict is Verdict.DIRECT
         return self.byName["direct" if direct else decision.upstream or "proxy"]
+
+    def wayOf(self, decision: Decision) -> Hashable:
+        """See L{IUpstreams.wayOf}: it is the upstream."""
+        if decision.verdict in (Verdict.PROXY, Verdict.DIRECT):
+            return self.leaving(decision, Flow(0, Protocol.TCP, Endpoint("", 0), Endpoint("", 0)))
+        return decision.verdict

@@ -39,3 +39,4 @@ class JudgeContract:
                 self.assertEqual(decision.verdict, Verdict.PROXY)
                 self.assertTrue(decision.rule and decision.reason)
                 self.assertEqual(self.judge.judge(flow), decision)
+                self.assertEqual(self.judge.judgeAgain(flow, "")[:3], decision[:3])

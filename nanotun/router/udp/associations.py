@@ -162,6 +162,18 @@ class Associations:
                     else:
                         self._own(flow, key)
 
+    def endOf(self, source: Endpoint, upstream: IUpstream) -> bool:
+        """
+        End the associations of a source by an upstream: its flows are decided anew.  Shared ones,
+        which carry the queries of others too, go on until they retire.
+
+        @return: whether there were any.
+        """
+        found = [each for each in self.present if each.key[:2] == (source, upstream)]
+        for association in found:
+            association.close()
+        return bool(found)
+
     def stop(self) -> None:
         """Close all associations; new flows are dropped."""
         self._stopped = True

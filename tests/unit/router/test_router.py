@@ -476,7 +476,7 @@ class LoggingFlowTests(FlowTests):
         """
         request = self.engine.request()
         self.addCleanup(self.upstream.answer().close)
-        self.router.logFlows = False
+        self.router.configure(self.judge, FakeUpstreams(self.upstream, self.direct), False)
         self.assertTrue(self.router.followsFlows)
         self.engine.end(request.flow.id)
         self.assertFalse(self.router.followsFlows)

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Decision, Endpoint, Flow, FlowEnd, Owner, Protocol, Verdict
 from nanotun.log.format import formatJSON
+from nanotun.router.openflows import OpenFlow
 from nanotun.router.tally import Tally
 from nanotun.testing import FakeUpstream
 
@@ -26,6 +27,11 @@ class TallyTests(SynchronousTestCase):
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.tally = Tally(self.clock, log)
+
+    def end(self, decision: Decision, destination: str) -> None:
+        """A flow that was joined when the clock began has ended."""
+        known = OpenFlow(FLOW, 0.0, decision, FakeUpstream())
+        self.tally.tellEnd(FlowEnd(FLOW, 0, 10, 20), known, destination)
 
     def test_counted(self) -> None:
         """One rule may lead to several verdicts; all are counted."""
@@ -64,17 +70,15 @@ class TallyTests(SynchronousTestCase):
         """The lines about a flow name the upstream, where it has a name of the user's."""
         decision = PROXIED._replace(upstream="office")
         self.tally.tellUpstream(FLOW, decision, FakeUpstream(), "192.0.2.1:80")
-        self.tally.joined(FLOW, decision, FakeUpstream())
-        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
+        self.end(decision, "192.0.2.1:80")
         for event in self.logged:
             self.assertIn(" by office, fake:// (rule default)", formatEvent(event))
         self.assertEqual(len(self.logged), 2)
 
     def test_end(self) -> None:
-        """The line about an end says everything about the flow, and nothing is kept."""
-        self.tally.joined(FLOW, PROXIED, FakeUpstream())
+        """The line about an end says everything about the flow."""
         self.clock.advance(2)
-        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80 (a.example)")
+        self.end(PROXIED, "192.0.2.1:80 (a.example)")
         self.assertEqual(
             [formatEvent(each) for each in self.logged],
             [
@@ -82,12 +86,6 @@ class TallyTests(SynchronousTestCase):
                 "(rule default) ended: 10 bytes up, 20 down, 2.000 s, errno 0"
             ],
         )
-        self.assertEqual(self.tally.joinedFlows, {})
-
-    def test_unknownEnd(self) -> None:
-        """The end of a flow has no line if its beginning had none."""
-        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "x")
-        self.assertEqual(self.logged, [])
 
     def test_process(self) -> None:
         """A line calls a process by its name, its path or its user."""
@@ -105,9 +103,8 @@ class TallyTests(SynchronousTestCase):
     def test_json(self) -> None:
         """As JSON, the line about an end has a field for each thing it says."""
         owner = Owner(5, 0, "curl", "/usr/bin/curl")
-        self.tally.joined(FLOW, PROXIED._replace(owner=owner), FakeUpstream())
         self.clock.advance(2.5)
-        self.tally.ended(FlowEnd(FLOW, 0, 10, 20), "192.0.2.1:80")
+        self.end(PROXIED._replace(owner=owner), "192.0.2.1:80")
         self.assertEqual(
             json.loads(formatJSON(self.logged[0]))["fields"],
             {
