@@ -326,7 +326,7 @@ class OpenFlowsTests(SynchronousTestCase):
     """
 
     def test_bounded(self) -> None:
-        """Of too many UDP flows the earliest is forgotten; one that is decided anew is a new one."""
+        """Of too many UDP flows the earliest is forgotten; one decided anew is a new one."""
         flows = OpenFlows(Clock(), 2)
         decision, upstream = Decision(Verdict.PROXY, "default"), FakeUpstream()
         for number, port in enumerate((1, 2, 1, 3)):
