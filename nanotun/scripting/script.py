@@ -6,8 +6,8 @@ Rules
    C{scriptError}.
  - An answer that takes longer than C{scriptTimeout} is not waited for: the caller gets the
    fallback, and the work is cancelled.  It counts as running until it has really ended.
- - Nothing of the script is called before L{Script.start}, but by L{Script.decide} for an
-   explanation; and nothing after L{Script.stop}, but for answers that are awaited already.
+ - Nothing of the script is called before L{Script.start}, except for an explanation; nor after
+   L{Script.stop}, except that answers which are awaited may still come.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nanotun.scripting.slow import SlowCalls
 
 T = TypeVar("T", ScriptAnswer, ScriptReply)
 
-#: Coroutines that may run at a time, out of the 4,096 flows that the engine lets wait.
+#: Coroutines and Deferreds that may wait at a time.  The engine lets 4,096 flows wait.
 RUNNING_LIMIT = 1000
 
 #: The functions of a script; it has to have one of the first three.
@@ -81,14 +81,15 @@ class Script:
 
     @ivar needsProcess: see L{IScript}, as are C{decides}, C{followsFlows}, C{answersQueries}.
     @ivar asked: how many answers it was asked for.
-    @ivar running: how many coroutines run, or wait.
+    @ivar running: how many of its coroutines and Deferreds have not ended.
     """
 
     name = "the script"
 
     def __init__(self, loaded: Loaded, options: ScriptOptions, clock: IReactorTime) -> None:
         """
-        @raise ConfigError: it has none of the functions, or one that cannot be called.
+        @raise ConfigError: it has none of the functions, or one that cannot be called; it is
+            unloaded then.
         """
         self.path = path = loaded.path
         self.asked = self.running = 0
@@ -102,17 +103,10 @@ class Script:
         self._files = files = loaded.finder.files
         self._failures = Failures(path, files, clock)
         self._slow = SlowCalls(files, self._failures.slow, clock.seconds)
-        self._functions = found = {name: vars(loaded.module).get(name) for name in FUNCTIONS}
-        for name, function in found.items():
-            if function is not None and not callable(function):
-                raise ConfigError(f"The script {path} has a {name} that is no function.")
+        self._functions = found = _functionsOf(loaded)
         self.decides = found["flow"] is not None
         self.followsFlows = found["ended"] is not None
         self.answersQueries = found["query"] is not None
-        if not (self.decides or self.followsFlows or self.answersQueries):
-            raise ConfigError(
-                f"The script {path} does nothing: it has no function flow, ended or query."
-            )
         needs = vars(loaded.module).get("needsProcess")
         if needs is None:
             needs = any(mentions(each, "process") for each in loaded.finder.code)
@@ -316,6 +310,20 @@ class Script:
         if isinstance(result, Deferred):
             return branch(result)
         return Deferred.fromCoroutine(timed(result, self._slow, name))
+
+
+def _functionsOf(loaded: Loaded) -> dict[str, Any]:
+    found = {name: vars(loaded.module).get(name) for name in FUNCTIONS}
+    wrong = ""
+    if not any(found[name] is not None for name in FUNCTIONS[:3]):
+        wrong = "does nothing: it has no function flow, ended or query"
+    for name, function in found.items():
+        if function is not None and not callable(function):
+            wrong = f"has a {name} that is no function"
+    if wrong:
+        loaded.unload()
+        raise ConfigError(f"The script {loaded.path} {wrong}.")
+    return found
 
 
 def _isWork(result: object) -> bool:

@@ -114,6 +114,7 @@ class AskTests(ScriptCase):
             error = self.assertRaises(ConfigError, self.script, text)
             path = self.folder.place("flows.py")
             self.assertEqual(str(error), f"The script {path} {what}")
+            self.assertNothingLeft()
 
     def test_needsProcess(self) -> None:
         """Processes are needed by whoever says so, or mentions them, in a neighbour as well."""
