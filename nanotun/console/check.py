@@ -43,8 +43,12 @@ class CheckOptions(Options):
         """Does nothing: L{main} reads the settings and reports errors."""
 
 
-def summary(settings: Settings) -> list[str]:
-    """The main settings, in a few lines."""
+def summary(settings: Settings, script: str = "") -> list[str]:
+    """
+    The main settings, in a few lines.
+
+    @param script: what the script has and needs.
+    """
     entries = upstreamsOf(settings)
     named = (each for each in entries.values() if each.name != PROXY)
     mode = "fake-ip, " if settings.dnsMode == "fake-ip" else ""
@@ -58,6 +62,7 @@ def summary(settings: Settings) -> list[str]:
         f"dns      {mode}{servers}, asked {way} the proxy",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"rules    {len(settings.rules)}, default {settings.default}",
+        *([f"script   {script}"] if script else []),
         f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
     ]
 
@@ -78,11 +83,11 @@ def main(arguments: Sequence[str]) -> int:
         # Imported here because it takes a moment, and a wrong command line need not wait.
         from nanotun.daemon.tap import checkFiles
 
-        found = checkFiles(options.settings)
+        found, script = checkFiles(options.settings)
         for notice in (*options.notices, *found, *namesInClear(options.settings)):
             print(f"warning: {notice}", file=sys.stderr)
         print(f"OK: {options['config'] or 'the command line'}")
-        for line in summary(options.settings):
+        for line in summary(options.settings, script):
             print(f"  {line}")
         return GOOD
 

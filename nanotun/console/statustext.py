@@ -80,6 +80,7 @@ def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         _engine,
         _verdicts,
         _dns,
+        _script,
         _processes,
         _routes,
         _resources,
@@ -233,6 +234,16 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{dns['queries']} queries, {dns['hits']} from the cache ({dns['cached']} answers), "
         f"{dns['servfail']} failed, {dns['timeouts']} timeouts",
     )
+
+
+def _script(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    script = report.get("script")
+    if script:
+        counts = (f"{script[name]} {name}" for name in ("asked", "failed", "late", "waiting"))
+        text = f"{printable(script['path'])}: {', '.join(counts)}"
+        if script["blocked"]:
+            text += f"; it has blocked nanotun {script['blocked']} times"
+        yield "script", text
 
 
 def _processes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import time
 from typing import Any, NamedTuple
 
 from nanotun.config.settings import Settings
-from nanotun.daemon.lists import NOTHING_READ, ReadLists
+from nanotun.daemon.lists import NOTHING_READ, ReadLists, readLists
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IScript
@@ -20,10 +20,12 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import nameOf
 from nanotun.log.service import LogOptions
+from nanotun.log.trouble import TroubleLog
 from nanotun.owners import Owners, makeOwners, ownerOptions
 from nanotun.owners.recorder import Recorder
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 from nanotun.policy.lists import Lists
+from nanotun.scripting.script import Script
 
 
 class Current(NamedTuple):
@@ -34,6 +36,7 @@ class Current(NamedTuple):
     @ivar owners: finds flows' processes; L{None} where no rule is about processes.
     @ivar judge: decides about flows, by the settings, the upstreams, the owners and the lists.
     @ivar lists: what the rules take from files.
+    @ivar script: the user's; L{None} for none.
     """
 
     settings: Settings
@@ -41,6 +44,7 @@ class Current(NamedTuple):
     owners: Owners | None
     judge: Judge
     lists: ReadLists = NOTHING_READ
+    script: Script | None = None
 
 
 def logOptions(settings: Settings) -> LogOptions:
@@ -49,7 +53,11 @@ def logOptions(settings: Settings) -> LogOptions:
 
 
 def ownersFor(
-    settings: Settings, reactor: Any, recorder: Recorder, before: Current | None = None
+    settings: Settings,
+    reactor: Any,
+    recorder: Recorder,
+    before: Current | None = None,
+    script: IScript | None = None,
 ) -> Owners | None:
     """
     What finds the processes of flows under these settings.
@@ -57,19 +65,21 @@ def ownersFor(
     @param recorder: knows who makes each socket, once it is started.
     @param before: what is in force so far; its owners are kept if the settings say the
         same of processes.
+    @param script: may need the process of each flow.
     @return: not started, unless kept; L{None} where no rule is about processes.
     @raise nanotun.errors.ConfigError: C{excludedProcesses} names an unknown user.
     """
-    options = ownerOptions(settings)
+    options, wanted = ownerOptions(settings), needsOwners(settings, script)
     if before is not None and options == ownerOptions(before.settings):
-        return before.owners
-    return makeOwners(options, reactor, recorder) if needsOwners(settings) else None
+        if wanted == needsOwners(before.settings, before.script):
+            return before.owners
+    return makeOwners(options, reactor, recorder) if wanted else None
 
 
-def needsOwners(settings: Settings) -> bool:
-    """Whether any rule is about the processes of flows."""
+def needsOwners(settings: Settings, script: IScript | None) -> bool:
+    """Whether any rule, or the script, is about the processes of flows."""
     localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
-    return needsOwner(settings, localProxy)
+    return needsOwner(settings, localProxy, script is not None and bool(script.needsProcess))
 
 
 def makeJudge(
@@ -112,6 +122,71 @@ def makeJudge(
         now=localTime,
         namesOf=gateway.names.namesOf,
     )
+
+
+class Maker:
+    """
+    Makes the parts of another configuration, for a reload.
+
+    @param gateway: of the daemon, like the rest: it stays.
+    @param trouble: told of proxies that go down.
+    @param carrier: see L{Judge}.
+    @param recorder: knows who makes each socket.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        gateway: Gateway,
+        trouble: TroubleLog,
+        marked: MarkedRoute,
+        recorder: Recorder,
+        carrier: Carries,
+    ) -> None:
+        self._recorder = recorder
+        self._reactor = reactor
+        self._gateway = gateway
+        self._trouble = trouble
+        self._marked = marked
+        self._carrier = carrier
+
+    def make(
+        self,
+        settings: Settings,
+        script: Script | None,
+        before: Current | None,
+        known: ReadLists,
+    ) -> Current:
+        """
+        Make what these settings ask for.  Starts nothing.
+
+        @param script: that of the settings.
+        @param before: whose owners to keep if they will do.
+        @param known: what was read from files already.
+        @raise ConfigError: they are no good, or a file that they name is not.
+        """
+        gateway = self._gateway
+        upstreams = Upstreams(
+            settings,
+            self._reactor,
+            gateway.names,
+            self._trouble,
+            self._marked.leadsIn,
+            gateway.isLocal,
+        )
+        owners = ownersFor(settings, self._reactor, self._recorder, before, script)
+        lists = readLists(settings, os.geteuid(), known)
+        judge = makeJudge(
+            settings,
+            upstreams,
+            owners,
+            lists.lists,
+            gateway,
+            self._marked,
+            carrier=self._carrier,
+            script=script,
+        )
+        return Current(settings, upstreams, owners, judge, lists, script)
 
 
 def localTime() -> tuple[int, int]:

@@ -23,19 +23,19 @@ from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import upstreamsOf
-from nanotun.daemon.current import Current, logOptions, makeJudge, needsOwners, ownersFor
-from nanotun.daemon.lists import ReadLists, readLists
+from nanotun.daemon.current import Current, Maker, logOptions, needsOwners
+from nanotun.daemon.lists import ReadLists
 from nanotun.daemon.networkwatch import waysOut
 from nanotun.daemon.privileges import Privileges, needed
+from nanotun.daemon.scripts import scriptFor, scriptOptions
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.errors import NanotunError
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
-from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService
-from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
+from nanotun.scripting.script import Script
 
 
 def reread(options: Options, config: str) -> Options:
@@ -58,13 +58,12 @@ def reread(options: Options, config: str) -> Options:
 class Live:
     """
     Holds what is in force, and replaces it.  As a part of the daemon it starts and stops
-    the owners.
+    the owners and the script.
 
     @ivar current: what is in force.
-    @ivar recorder: see L{__init__}.
     """
 
-    name = "the process table"
+    name = "the process table or the script"
 
     _log = Logger()
 
@@ -73,12 +72,11 @@ class Live:
         options: Options,
         config: str,
         current: Current,
-        marked: MarkedRoute,
+        maker: Maker,
         gateway: Gateway,
         router: FlowRouter,
         routes: Routes | None,
         privileges: Privileges,
-        recorder: Recorder,
         root: LoggedService,
         reactor: Any,
     ) -> None:
@@ -86,20 +84,19 @@ class Live:
         @param options: those of the start.
         @param config: the configuration file's absolute path, or the empty string.
         @param current: made of these options.
+        @param maker: makes what other settings ask for.
         @param routes: L{None} where no route is changed.
         @param privileges: what the daemon may still do.
-        @param recorder: knows who makes each socket.
         @param root: the logs, and the parent of the upstreams.
         """
         self.current = current
         self._options = options
         self._config = config
-        self._marked = marked
+        self._maker = maker
         self._gateway = gateway
         self._router = router
         self._routes = routes
         self._privileges = privileges
-        self.recorder = recorder
         self._root = root
         self._reactor = reactor
         self._base = "/"
@@ -108,17 +105,24 @@ class Live:
 
     def start(self) -> None:
         """See L{IPart.start}."""
-        owners = self.current.owners
+        owners, script = self.current.owners, self.current.script
         if owners is not None:
             owners.start()
-            if self._routes is not None:
-                owners.hops.follow(self._routes.passBack)
+        try:
+            if script is not None:
+                script.start()
+        except BaseException:
+            if owners is not None:
+                owners.stop()
+            raise
+        if owners is not None and self._routes is not None:
+            owners.hops.follow(self._routes.passBack)
 
     def stop(self) -> Deferred[None] | None:
         """See L{IPart.stop}."""
         if self.current.owners is not None:
             self.current.owners.stop()
-        return None
+        return None if self.current.script is None else self.current.script.stop()
 
     def reload(self) -> dict[str, Any]:
         """
@@ -130,8 +134,12 @@ class Live:
         try:
             with self._inBase():
                 options = reread(self._options, self._config)
-                change, lists = self._changeTo(options.settings)
-                notices = self._takeOver(change.settings, lists) if change.live else ()
+                notices: tuple[str, ...] = ()
+                with self._scriptOf(options.settings) as script:
+                    change, lists = self._changeTo(options.settings, script)
+                    if change.live:
+                        own = self._scriptFor(change, options.settings, script)
+                        notices = self._takeOver(change.settings, lists, own)
         except NanotunError as error:
             self._log.error(
                 "The configuration was read again and is no good, so nothing changes: {error}",
@@ -173,75 +181,72 @@ class Live:
             os.fchdir(before)
             os.close(before)
 
-    def _changeTo(self, new: Settings) -> tuple[Change, ReadLists]:
+    @contextmanager
+    def _scriptOf(self, settings: Settings) -> Iterator[Script | None]:
+        """The script of new settings, of which nothing is left if it is not taken over."""
+        script = scriptFor(settings, self._reactor, self.current.script)
+        try:
+            yield script
+        finally:
+            if script is not None and script is not self.current.script:
+                script.unload()
+
+    def _changeTo(self, new: Settings, script: Script | None) -> tuple[Change, ReadLists]:
         """
         Find out what changes.
 
+        @param script: that of the new settings.
         @return: that, and what the new rules take from files.
         @raise ConfigError: the new settings are no good, or a file that they name is not.
         """
         old = self.current
         renewed = old.lists.changed()
         # All of them are checked, even those that have to wait for a restart.
-        lists = self._make(new, None, old.lists).lists
+        lists = self._maker.make(new, script, None, old.lists).lists
         for kept in KEPT:
             change = changeTo(new, old.settings, kept)
-            if not self._lacksRights(change.settings):
+            if not self._lacksRights(change.settings, self._scriptFor(change, new, script)):
                 break
-        # Rules that say the same of another list are other rules.
-        if renewed and "rules" not in (*change.live, *change.restart):
-            change = change._replace(live=(*change.live, "rules"))
-        return change, lists
+        # Rules that say the same of another list are other rules, and so is a script that says
+        # something else.
+        again = {"rules": renewed, "script": script is not old.script}
+        names = (name for name, other in again.items() if other)
+        more = tuple(name for name in names if name not in (*change.live, *change.restart))
+        return change._replace(live=(*change.live, *more)), lists
 
-    def _lacksRights(self, settings: Settings) -> bool:
-        names = needed(settings, needsOwners(settings), foreign=False)
+    def _scriptFor(self, change: Change, new: Settings, script: Script | None) -> Script | None:
+        """The script of the settings that are taken over, if the new one may have to wait."""
+        return script if change.settings.script == new.script else self.current.script
+
+    def _lacksRights(self, settings: Settings, script: Script | None) -> bool:
+        names = needed(settings, needsOwners(settings, script), foreign=False)
         return bool(self._privileges.lacking(names))
 
-    def _make(self, settings: Settings, before: Current | None, known: ReadLists) -> Current:
-        """
-        Make what these settings ask for.  Starts nothing.
-
-        @param before: whose owners to keep if they will do.
-        @param known: what was read from files already.
-        @raise ConfigError: they are no good, or a file that they name is not.
-        """
-        upstreams = Upstreams(
-            settings,
-            self._reactor,
-            self._gateway.names,
-            self._router.trouble,
-            self._marked.leadsIn,
-            self._gateway.isLocal,
-        )
-        owners = ownersFor(settings, self._reactor, self.recorder, before)
-        lists = readLists(settings, os.geteuid(), known)
-        carrier = self.current.judge.carrier
-        judge = makeJudge(
-            settings,
-            upstreams,
-            owners,
-            lists.lists,
-            self._gateway,
-            self._marked,
-            carrier=carrier,
-        )
-        return Current(settings, upstreams, owners, judge, lists)
-
-    def _takeOver(self, settings: Settings, lists: ReadLists) -> tuple[str, ...]:
+    def _takeOver(
+        self, settings: Settings, lists: ReadLists, script: Script | None
+    ) -> tuple[str, ...]:
         """
         Put settings in force.
 
         @param lists: what was read from the files that they name.
+        @param script: theirs.
         @return: warnings.
         @raise NanotunError: nothing has changed.
         """
         before = self.current
-        current = self._make(settings, before, lists)
+        current = self._maker.make(settings, script, before, lists)
         newOwners = None if current.owners is before.owners else current.owners
+        newScript = None if script is before.script else script
         if newOwners is not None:
             newOwners.start()
         try:
             self._root.configure(logOptions(settings))
+            try:
+                if newScript is not None:
+                    newScript.start()
+            except BaseException:
+                self._root.configure(logOptions(before.settings))
+                raise
         except BaseException:
             if newOwners is not None:
                 newOwners.stop()
@@ -262,8 +267,12 @@ class Live:
     def _adoption(self, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that hand the configuration to every part that follows it."""
         settings, upstreams = current.settings, current.upstreams
-        debug = settings.logLevel == "debug"
-        yield partial(self._router.configure, current.judge, upstreams, debug)
+        debug, again = settings.logLevel == "debug", settings.reloadFlows == "judge"
+        if current.script is not None:
+            yield partial(current.script.configure, scriptOptions(settings))
+        yield partial(
+            self._router.configure, current.judge, upstreams, debug, current.script, again
+        )
         yield partial(self._gateway.configure, settings, upstreams.byName)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
@@ -278,6 +287,8 @@ class Live:
         if before.owners is not None and before.owners is not current.owners:
             yield partial(before.owners.handOver, current.owners)
             yield before.owners.stop
+        if before.script is not None and before.script is not current.script:
+            yield partial(before.script.leaveTo, current.script)
         yield partial(self._disown, before.upstreams)
 
     def _disown(self, upstreams: Upstreams) -> None:

@@ -19,6 +19,7 @@ from nanotun.errors import NanotunError, RunningError
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IPacketEngine
 from nanotun.owners import Owners
+from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 from nanotun.routing.routes import Routes
 
@@ -31,6 +32,7 @@ def makeReport(
     gateway: Gateway,
     router: FlowRouter,
     routes: Routes | None,
+    recorder: Recorder,
     clock: Callable[[], float],
 ) -> Report:
     """
@@ -38,6 +40,7 @@ def makeReport(
 
     @param config: the configuration file's absolute path, or the empty string.
     @param routes: L{None} where no route is changed.
+    @param recorder: knows who makes each socket, if the kernel tells.
     @param clock: seconds that only grow.
     """
     started = clock()
@@ -67,7 +70,11 @@ def makeReport(
 
     def processesSection() -> dict[str, int] | None:
         owners = live.current.owners
-        return None if owners is None else ownersReport(owners, live.recorder.works)
+        return None if owners is None else ownersReport(owners, recorder.works)
+
+    def scriptSection() -> dict[str, Any] | None:
+        script = live.current.script
+        return None if script is None else script.report()
 
     return Report(
         {
@@ -78,6 +85,7 @@ def makeReport(
             "engine": engineSection,
             "dns": dnsSection,
             "verdicts": router.report,
+            "script": scriptSection,
             "processes": processesSection,
             "routes": lambda: None if routes is None else routes.report(),
             "resources": resources,

@@ -27,7 +27,7 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
-from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
+from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
@@ -49,6 +49,7 @@ from nanotun.daemon.requests import (
     statusHandler,
     stopHandler,
 )
+from nanotun.daemon.scripts import describeScript, scriptFor
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.upstreams import Upstreams, noticesOf
@@ -59,6 +60,7 @@ from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
+    IScript,
     ITunOpener,
     IUpstream,
     UpstreamContext,
@@ -105,6 +107,7 @@ def makeTunnel(
     reactor: Any,
     inCell: bool,
     known: Mapping[str, str] | None = None,
+    script: IScript | None = None,
 ) -> Tunnel:
     """
     Make the parts that carry traffic.
@@ -113,6 +116,7 @@ def makeTunnel(
     @param inCell: whether that is the cell of C{nanotun run}, whose processes are not
         looked for and which has no way to this machine's links.
     @param known: see L{Upstreams}.
+    @param script: the user's; L{None} for none.
     @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
         no good, or C{excludedProcesses} names an unknown user; with the error's sentence.
     """
@@ -140,7 +144,7 @@ def makeTunnel(
         upstreams = Upstreams(
             settings, reactor, gateway.names, trouble, marked.leadsIn, isLocal, known
         )
-        owners = None if inCell else ownersFor(settings, reactor, recorder)
+        owners = None if inCell else ownersFor(settings, reactor, recorder, script=script)
         # Before twistd forks, so that both processes share the memory.
         lists = readLists(settings, os.geteuid())
     except (ConfigError, EngineError) as error:
@@ -149,7 +153,9 @@ def makeTunnel(
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier
-    judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked, inCell, carrier)
+    judge = makeJudge(
+        settings, upstreams, owners, lists.lists, gateway, marked, inCell, carrier, script
+    )
     router = FlowRouter(
         judge,
         upstreams,
@@ -159,6 +165,8 @@ def makeTunnel(
         settings.logLevel == "debug",
         gateway.names,
         trouble,
+        script,
+        settings.reloadFlows == "judge",
     )
     device = TunnelDevice(settings, opener)
     current = Current(settings, upstreams, owners, judge, lists)
@@ -176,8 +184,15 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     twistd: Mapping[str, Any] = options.parent or {}
     config = os.path.abspath(options["config"]) if options["config"] else ""
-    tunnel = makeTunnel(settings, LinuxTunOpener(offloadWorks), reactor, inCell=False)
+    try:
+        script = scriptFor(settings, reactor)
+    except ConfigError as error:
+        raise SystemExit(f"nanotun: {error}") from None
+    opener = LinuxTunOpener(offloadWorks)
+    tunnel = makeTunnel(settings, opener, reactor, inCell=False, script=script)
     marked, engine, gateway, current, router, device, recorder, vpn = tunnel
+    current = current._replace(script=script)
+    maker = Maker(reactor, gateway, router.trouble, marked, recorder, current.judge.carrier)
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
     ending = makeEnding(os.environ)
@@ -198,17 +213,18 @@ def makeService(options: Options) -> IService:
         options,
         config,
         current,
-        marked,
+        maker,
         gateway,
         router,
         routes,
         privileges,
-        recorder,
         root,
         reactor,
     )
     reload = reloadHandler(live, notifier)
-    report = makeReport(live, config, device, engine, gateway, router, routes, time.monotonic)
+    report = makeReport(
+        live, config, device, engine, gateway, router, routes, recorder, time.monotonic
+    )
     control = ControlSocket(
         settings.runDir,
         {
@@ -353,18 +369,19 @@ def proxiesOf(settings: Settings, made: Mapping[str, MadeUpstream], name: str) -
     return [proxy for proxy, url in zip(made[name].single, entry.proxy, strict=True) if url.host]
 
 
-def checkFiles(settings: Settings) -> tuple[str, ...]:
+def checkFiles(settings: Settings) -> tuple[tuple[str, ...], str]:
     """
-    Read the files that the settings name.  Opens no connection.
+    Read the files that the settings name, and import the script.  Opens no connection.
 
-    @return: sentences about what is of no use in them.
+    @return: sentences about what is of no use in them, and what the script has and needs.
     @raise ConfigError: a file is no good, or a user is not known.
     """
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()))
-    return readLists(settings, os.geteuid()).lists.notices
+    about = describeScript(settings, reactor)
+    return readLists(settings, os.geteuid()).lists.notices, about
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

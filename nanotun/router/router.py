@@ -88,8 +88,7 @@ class FlowRouter:
     @ivar associations: those that datagrams leave by.
     @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
-    @param names: the names behind addresses.  Upstreams use them too:
-        L{nanotun.router.named.NamedUpstream}.
+    @param names: the names behind addresses; see L{nanotun.router.named.NamedUpstream}.
     """
 
     _log = Logger()
@@ -104,11 +103,11 @@ class FlowRouter:
         logFlows: bool,
         names: INames,
         trouble: TroubleLog,
+        script: IScript | None = None,
+        judgesAgain: bool = False,
     ) -> None:
         self._names = names
         self._countsFlows = bool(names.followsFlows)
-        self._judge = judge
-        self._upstreams = upstreams
         self._gateway = gateway
         self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
@@ -121,7 +120,7 @@ class FlowRouter:
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
         self.carried = 0
-        self.configure(judge, upstreams, logFlows)
+        self.configure(judge, upstreams, logFlows, script, judgesAgain)
 
     @property
     def followsFlows(self) -> bool:

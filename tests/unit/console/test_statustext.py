@@ -14,6 +14,7 @@ from nanotun.console.statustext import (
     ratesOf,
     sizeText,
     statusLines,
+    statusRows,
     timeText,
 )
 from nanotun.control.report import Report, engineReport, resources
@@ -193,6 +194,19 @@ class TextTests(SynchronousTestCase):
         text = "\n".join(statusLines(self.report))
         self.assertTrue(all(line.isprintable() for line in text.split("\n")))
         self.assertIn(r"/a\x1b[2J\n\x9b", text)
+
+    def test_script(self) -> None:
+        """The script has a row, with what it has cost if it has cost anything."""
+        script = {"path": "/etc/a\x1b.py", "asked": 4711, "failed": 2, "late": 0, "waiting": 1}
+        report = {"script": {**script, "blocked": 0, "needsProcess": True}}
+        self.assertEqual(
+            list(statusRows(report)),
+            [("script", r"/etc/a\x1b.py: 4711 asked, 2 failed, 0 late, 1 waiting")],
+        )
+        report["script"]["blocked"] = 3
+        ((_, text),) = statusRows(report)
+        self.assertTrue(text.endswith("; it has blocked nanotun 3 times"))
+        self.assertEqual(list(statusRows({"script": None})), [])
 
     def test_sizes(self) -> None:
         """Bytes are shown in the unit that keeps them short."""

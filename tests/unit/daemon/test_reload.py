@@ -16,11 +16,11 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
 from nanotun.daemon import current as currentModule
-from nanotun.daemon import reload as module
-from nanotun.daemon.current import Current, logOptions, makeJudge, ownersFor
+from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
+from nanotun.daemon.scripts import scriptFor
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Protocol
@@ -120,6 +120,7 @@ class LiveCase(SynchronousTestCase):
     """A daemon's configuration in force, in the middle of parts that note what they get."""
 
     def setUp(self) -> None:
+        self.clock = Clock()
         self.made: list[FakeOwners] = []
         self.ownersRefusal: Exception | None = None
         self.patch(currentModule, "makeOwners", self.makeOwners)
@@ -138,20 +139,21 @@ class LiveCase(SynchronousTestCase):
         marked = MarkedRoute("nano0", Clock().seconds)
         upstreams = Upstreams(settings, Clock(), gateway.names, self.router.trouble, marked.leadsIn)
         recorder = Recorder(cast(Any, None))
-        owners = ownersFor(settings, Clock(), recorder)
+        script = scriptFor(settings, self.clock)
+        owners = ownersFor(settings, Clock(), recorder, script=script)
         lists = readLists(settings, os.geteuid())
-        judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked)
+        judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked, script=script)
+        maker = Maker(Clock(), gateway, self.router.trouble, marked, recorder, judge.carrier)
         upstreams.setServiceParent(self.root)
         live = Live(
             options,
             str(self.path),
-            Current(settings, upstreams, owners, judge, lists),
-            marked,
+            Current(settings, upstreams, owners, judge, lists, script),
+            maker,
             gateway,
             cast(Any, self.router),
             cast(Any, self.routes),
             Privileges(rights, cast(Any, None)),
-            recorder,
             cast(Any, self.root),
             Clock(),
         )
@@ -208,7 +210,7 @@ class LiveTests(LiveCase):
         settings, upstreams = current.settings, current.upstreams
         self.assertEqual([proxy.host for proxy in settings.proxy], ["other", "third"])
         self.assertIsNot(current.judge, before.judge)
-        self.assertEqual(self.router.calls, [(current.judge, upstreams, True)])
+        self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
         self.assertEqual(self.gateway.calls, [(settings, upstreams.byName)])
         self.assertEqual(self.routes.calls, [(settings,)])
@@ -376,7 +378,9 @@ class LiveTests(LiveCase):
             elif name == "logs":
                 self.root.refusal = ConfigError("It is no good.")
             else:
-                patched = self.patch(module, name, self.failing(getattr(module, name), call))
+                patched = self.patch(
+                    currentModule, name, self.failing(getattr(currentModule, name), call)
+                )
             self.assertEqual(
                 str(self.assertRaises(ConfigError, self.live.reload)), "It is no good.", name
             )

@@ -136,6 +136,7 @@ class HandlerTests(SynchronousTestCase):
             """The upstreams, and the value that holds them."""
 
             owners = None
+            script = None
             settings = Broken()
 
             def report(self) -> dict[str, int]:
@@ -150,7 +151,9 @@ class HandlerTests(SynchronousTestCase):
         broken: Any = Broken()
         live: Any = Reporting()
         live.current = live.upstreams = live
-        report = makeReport(live, "", broken, broken, broken, broken, None, lambda: next(times))()
+        report = makeReport(
+            live, "", broken, broken, broken, broken, None, broken, lambda: next(times)
+        )()
         self.assertEqual(
             list(report),
             [
@@ -161,6 +164,7 @@ class HandlerTests(SynchronousTestCase):
                 "engine",
                 "dns",
                 "verdicts",
+                "script",
                 "processes",
                 "routes",
                 "resources",
@@ -178,11 +182,10 @@ class HandlerTests(SynchronousTestCase):
         """The report says whether the kernel records who makes sockets."""
         owners = SimpleNamespace(misses=3, waiting=0, table=EMPTY)
         for works in (True, False):
-            live: Any = SimpleNamespace(
-                current=SimpleNamespace(owners=owners), recorder=SimpleNamespace(works=works)
-            )
+            live: Any = SimpleNamespace(current=SimpleNamespace(owners=owners, script=None))
+            recorder: Any = SimpleNamespace(works=works)
             parts: Any = mock.MagicMock()
-            report = makeReport(live, "", parts, parts, parts, parts, None, lambda: 0.0)()
+            report = makeReport(live, "", parts, parts, parts, parts, None, recorder, lambda: 0.0)()
             self.assertIs(report["processes"]["recorded"], works)
             self.assertEqual(report["processes"]["misses"], 3)
         self.flushLoggedErrors()
