@@ -61,25 +61,34 @@ class ReadListsTests(ListsCase):
 
     def test_all(self) -> None:
         """Every file is read that any condition of any rule names, and found by its path."""
-        names, others = self.write("names", "a.test\n"), self.write("others", "b.test\n")
+        names, except_ = self.write("names", "a.test\n"), self.write("except", "b.test\n")
+        others, more = self.write("others", "10.0.0.0/8\n"), self.write("more", "10.0.0.0/8\n")
         networks = self.write("networks", "192.0.2.0/24\n")
         sources = self.write("sources", "198.51.100.0/24\n")
         country = self.write("country", countries({"203.0.113.0/24": "DE"}))
         settings = settingsWith(
-            {"to": "direct", "domains": f"file:{names}", "not": {"domains": f"file:{others}"}},
-            {"to": "reject", "networks": f"file:{networks}", "sources": f"file:{sources}"},
+            {"to": "direct", "domains": f"file:{names}", "not": {"domains": f"file:{except_}"}},
+            {
+                "to": "reject",
+                "networks": f"file:{networks}",
+                "not": {"sources": f"file:{sources}", "networks": f"file:{others}"},
+            },
+            {"to": "reject", "sources": f"file:{more}"},
             countryFile=country,
         )
         self.assertEqual(
             pathsIn(settings.rules),
             (
-                dict.fromkeys((names, others), "/etc/nanotun.yaml, line 3"),
-                dict.fromkeys((networks, sources), "/etc/nanotun.yaml, line 4"),
+                dict.fromkeys((names, except_), "/etc/nanotun.yaml, line 3"),
+                {
+                    **dict.fromkeys((networks, sources, others), "/etc/nanotun.yaml, line 4"),
+                    more: "/etc/nanotun.yaml, line 5",
+                },
             ),
         )
         lists = self.read(settings).lists
         self.assertEqual(lists.names[names].find("x.a.test"), "a.test")
-        self.assertEqual(lists.names[others].find("b.test"), "b.test")
+        self.assertEqual(lists.names[except_].find("b.test"), "b.test")
         self.assertTrue(lists.networks[networks].has(0xC0000207, False))
         self.assertTrue(lists.networks[sources].has(0xC6336407, False))
         self.assertEqual(lists.countryOf("203.0.113.9"), "DE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from ipaddress import ip_address
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -169,6 +170,7 @@ class NameLinesTests(SynchronousTestCase):
         ):
             names = read(text)
             self.assertEqual(len(names.takes), 2, text)
+            self.assertEqual(noticeOf(text.decode()), "", text)
             self.assertFinds(names, a_test="a.test", x_b_test="b.test")
 
     def test_otherScripts(self) -> None:
@@ -194,6 +196,14 @@ class NameLinesTests(SynchronousTestCase):
                 slots = tuple(names.takes.table._slots)
                 found.add((slots, len(names.takes), len(names.excepts), lines.notice))
         self.assertEqual(len(found), 1)
+
+    def test_quick(self) -> None:
+        """Usual lists are read in one go, whatever ends their lines: one by one takes too long."""
+        for shape in ("%s", "*.%s", "0.0.0.0 %s", "||%s^", "address=/%s/0.0.0.0", "server=/%s/"):
+            for end in ("\n", "\r\n"):
+                text = "".join(f"{shape % f'Name-{number}.test'}{end}" for number in range(50))
+                with mock.patch.object(NameLines, "_line", side_effect=AssertionError):
+                    self.assertEqual(len(read(text).takes), 50, shape)
 
     def test_inOneGo(self) -> None:
         """Lines of one shape that are read in one go give what they give one by one."""

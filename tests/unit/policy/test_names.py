@@ -49,6 +49,7 @@ class NameSetTests(SynchronousTestCase):
                 "ads.x.y.test": "ads*.test",
                 "ads.test": "",
                 "a.ads1.test": "",
+                "ads1.test.org": "",
                 "a.w.test": "*.w.test",
                 "w.test": "",
                 "x12.anything": r"~^x\d+\.",
