@@ -16,8 +16,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 from nanotun.config.domains import NAME_LIMIT, comparable
 from nanotun.errors import ConfigError
 from nanotun.policy.namelist import SLOW_LIMIT, NameEntries, NameList
-from nanotun.policy.names import likeRegex
 from nanotun.policy.networktable import NetworkTable, Span
+from nanotun.policy.wildcard import wildcardOf
 
 #: Bytes.  No line with an entry comes near it, and only a line has to be in memory at once.
 LINE_LIMIT = 1 << 16
@@ -229,7 +229,7 @@ class NameLines(_Lines):
         if text.startswith("/"):
             body, _, modifiers = text[1:].rpartition("/")
             return modifiers in ("", "$important") and _addRegex(entries, body)
-        text = re.split(r"\s+[#;]", text, maxsplit=1)[0]
+        text = re.split(r"\s[#;]", text, maxsplit=1)[0].rstrip()
         if text.startswith("|"):
             return _addAnchored(entries, text)
         words = text.split()
@@ -276,10 +276,9 @@ def _addWildcard(entries: NameEntries, text: str, below: bool) -> bool:
         may stand for nothing.
     """
     text = text.lower()
-    if not re.fullmatch(r"[a-z0-9_.*-]*[a-z0-9][a-z0-9_.*-]*", text):
+    if not re.fullmatch(r"[a-z0-9_.*-]+", text) or not re.search(r"[a-z0-9]", text):
         return False
-    regex = rf"(?:^|\.){likeRegex(text, '.*')}$" if below else f"^{likeRegex(text)}$"
-    entries.addWildcard(text, re.compile(regex))
+    entries.addWildcard(text, wildcardOf(text, least=0 if below else 1, below=below))
     return True
 
 

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from nanotun.policy.nametable import NameTable
+from nanotun.policy.wildcard import Wildcard
 
 #: Regular expressions of one list, and wildcards that end alike: a new name is compared with each
 #: of them, and 256 take some 100 us.
@@ -35,7 +36,7 @@ class NameEntries:
         self.table = NameTable(expected)
         self._singles = False
         self._wildcards = 0
-        self._byTail: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        self._byTail: dict[str, list[tuple[Wildcard, str]]] = {}
         self._regexes: list[tuple[re.Pattern[str], str]] = []
 
     def __len__(self) -> int:
@@ -51,14 +52,10 @@ class NameEntries:
         self._singles = True
         self.table.update([EXACTLY + name for name in names])
 
-    def addWildcard(self, pattern: str, regex: re.Pattern[str]) -> None:
-        """
-        Add a wildcard.
-
-        @param regex: what it means, for C{search}.
-        """
+    def addWildcard(self, text: str, wildcard: Wildcard) -> None:
+        """Add a wildcard, and the text that it was made of."""
         self._wildcards += 1
-        self._byTail.setdefault(tailOf(pattern), []).append((regex, pattern))
+        self._byTail.setdefault(tailOf(text), []).append((wildcard, text))
 
     def addRegex(self, regex: re.Pattern[str]) -> None:
         """Add a regular expression, for C{search}."""
@@ -80,8 +77,8 @@ class NameEntries:
         if self._byTail:
             tail = name
             while True:
-                for regex, text in self._byTail.get(tail, ()):
-                    if regex.search(name):
+                for wildcard, text in self._byTail.get(tail, ()):
+                    if wildcard.takes(name):
                         return text
                 if not tail:
                     break

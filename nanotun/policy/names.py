@@ -9,15 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from nanotun.config.domains import Pattern, PatternKind
 from nanotun.policy.namelist import NameList
-
-
-def likeRegex(wildcard: str, some: str = ".+") -> str:
-    """
-    The regular expression of a wildcard.
-
-    @param some: that of C{*}; one or more characters unless given.
-    """
-    return some.join(map(re.escape, wildcard.split("*")))
+from nanotun.policy.wildcard import Wildcard, wildcardOf
 
 
 class NameSet:
@@ -33,8 +25,7 @@ class NameSet:
         self._exactly: dict[str, str] = {}
         self._lists: list[NameList] = []
         self._regexes: list[tuple[re.Pattern[str], str]] = []
-        self._likes: list[str] = []
-        wildcards: list[str] = []
+        self._likes: list[tuple[Wildcard, str]] = []
         for kind, value, text in patterns:
             if kind is PatternKind.BELOW:
                 self._below[value] = text
@@ -45,10 +36,7 @@ class NameSet:
             elif kind is PatternKind.MATCHES:
                 self._regexes.append((re.compile(value, re.IGNORECASE), text))
             else:
-                self._likes.append(text)
-                wildcards.append(f"({likeRegex(value)})")
-        # One expression, so that many wildcards cost one call.
-        self._like = re.compile("|".join(wildcards)) if wildcards else None
+                self._likes.append((wildcardOf(value), text))
 
     def find(self, name: str) -> str:
         """
@@ -72,8 +60,9 @@ class NameSet:
             entry = one.find(name)
             if entry:
                 return f"{entry} in {one.path}"
-        if self._like is not None and (match := self._like.fullmatch(name)):
-            return self._likes[(match.lastindex or 1) - 1]
+        for wildcard, text in self._likes:
+            if wildcard.takes(name):
+                return text
         for regex, text in self._regexes:
             if regex.search(name):
                 return text
