@@ -178,7 +178,8 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         run)
-            _arguments -S '--config=[YAML configuration file]:FILE:_files' \
+            _arguments -S '--allow-direct[let what a rule or an upstream sends direct go past the proxy]' \
+                '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \

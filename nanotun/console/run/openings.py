@@ -5,7 +5,7 @@ environment names.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings
@@ -41,6 +41,21 @@ def allProxy(environment: Mapping[str, str]) -> Given | None:
     return None
 
 
+def directOf(settings: Settings) -> Iterator[str]:
+    """
+    What would send flows past the proxy, if it were allowed to: upstreams other than C{proxy},
+    and rules.  C{default} is not among them, because only its flag counts.
+
+    @return: beginnings of sentences.
+    """
+    for upstream in settings.upstreams:
+        for scheme in {url.scheme.name for url in upstream.proxy if url.scheme.dialsDestination}:
+            yield f"upstreams.{upstream.name} is {scheme}://, past every proxy"
+    for number, rule in enumerate(settings.rules, 1):
+        if rule.to == "direct":
+            yield f"Rule {number} ({rule.where}) sends connections past the proxy"
+
+
 def openings(settings: Settings) -> tuple[str, ...]:
     """What gets past the proxy, in words; nothing for what is closed."""
     words = []
@@ -51,6 +66,8 @@ def openings(settings: Settings) -> tuple[str, ...]:
         words.append(f"whatever {bare[0]}:// in the list of proxies gets")
     if settings.default == "direct":
         words.append("whatever no rule is about (--default direct)")
+    if any(directOf(settings)):
+        words.append("what rules and upstreams send direct (--allow-direct)")
     if settings.lan == "direct":
         words.append("local networks (--lan direct)")
     if settings.excludedIPs:

@@ -17,7 +17,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
 from nanotun.config.rulecheck import neverMatch
 from nanotun.config.upstreams import allProxies
-from nanotun.console.run.openings import NO_PROXY, allProxy, openings, openLine
+from nanotun.console.run.openings import NO_PROXY, allProxy, directOf, openings, openLine
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
 from nanotun.linux.users import nameOf
@@ -41,6 +41,7 @@ def _shown() -> dict[str, str]:
         "past the proxy, and what it says about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
+        "--allow-direct": "let what a rule or an upstream sends direct go past the proxy",
         "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
         "--help": "this text",
     }
@@ -114,7 +115,12 @@ class RunOptions(Options):
     ]
 
     optFlags = [
-        ["keep-proxy-env", None, "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND"]
+        [
+            "keep-proxy-env",
+            None,
+            "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
+        ],
+        ["allow-direct", None, "let what a rule or an upstream sends direct go past the proxy"],
     ]
 
     refused = REFUSED
@@ -154,6 +160,11 @@ class RunOptions(Options):
             "process": os.path.basename(self.command[0]),
         }
 
+    @property
+    def allowsDirect(self) -> bool:
+        """Whether a rule or an upstream may send flows past the proxy."""
+        return bool(self["allow-direct"])
+
     def parseArgs(self, *args: str) -> None:
         """Keep the command."""
         self.command = args
@@ -179,6 +190,9 @@ class RunOptions(Options):
         super().readSettings(uid, environment)
         self.tellsAll = "logLevel" in self.given
         self._fixValues()
+        for beginning in directOf(self.settings):
+            if not self.allowsDirect:
+                raise ConfigError(f"{beginning}; give --allow-direct if that is meant.")
         self.warnings = neverMatch(self.settings, inRun=True)
         if self["user"] is not None:
             self.user = findUser(self["user"])

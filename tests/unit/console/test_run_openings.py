@@ -221,6 +221,25 @@ class OpenLineTests(RunOptionsCase):
             ],
         )
 
+    def test_direct(self) -> None:
+        """A rule or an upstream that leads past the proxy needs a flag, and is listed then."""
+        past = "sends connections past the proxy"
+        for text, sentence in (
+            ("rules:\n- {to: drop}\n- {to: direct}\n", f"Rule 2 (PATH, line 4) {past}"),
+            ("upstreams: {a: 'direct://'}", "upstreams.a is direct://, past every proxy"),
+            ("upstreams: {a: [h, 'direct://']}", "upstreams.a is direct://, past every proxy"),
+        ):
+            path = self.write(f"proxy: h\n{text}")
+            self.said.clear()
+            self.assertRaises(SystemExit, self.parse, "--config", path)
+            sentence = sentence.replace("PATH", path)
+            self.assertEqual(self.said, [f"{sentence}; give --allow-direct if that is meant."])
+            self.assertEqual(
+                self.parse("--config", path, "--allow-direct").openLine(),
+                "open past the proxy: what rules and upstreams send direct (--allow-direct).",
+            )
+        self.assertEqual(self.closed("--allow-direct", "--rule", "{to: proxy}").openLine(), "")
+
     def test_first(self) -> None:
         """It comes before the cell is made."""
 
