@@ -29,7 +29,7 @@ from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules
 from nanotun.policy.ruletable import RuleTable, usesOwners
-from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Subject, named
+from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Outcome, Subject, named
 
 #: The fields of a user name that are taken from a flow's owner.
 _OF_OWNERS = ("user", "uid", "process")
@@ -252,13 +252,14 @@ class Judge:
 
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
+        outcome = self.rules.evaluate(subject)
         if subject.local and self._mayHide:
-            decision, lacks = self.rules.evaluate(subject)
+            decision, lacks = outcome
             if lacks or decision.verdict is Verdict.PROXY or decision.rule.startswith("#"):
                 behind = self._hidden(subject.flow)
                 if behind is not None:
                     return self._check.route(subject.flow, behind)
-        return self._next(subject, sniff)
+        return self._next(subject, outcome, sniff)
 
     def _hidden(self, flow: Flow) -> Decision | None:
         """
@@ -272,13 +273,17 @@ class Judge:
         behind = self.rules.evaluate(subject).decision
         return behind if behind.rule == "local-proxy" else None
 
-    def _next(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
+    def _next(
+        self, subject: Subject, outcome: Outcome, sniff: Sniff | None
+    ) -> Decision | Deferred[Decision]:
         """Find out what is lacking, one after the other, and decide."""
         port = subject.flow.destination.port
         while True:
-            decision, lacks = self.rules.evaluate(subject)
+            decision, lacks = outcome
             lacks &= ~subject.asked
             owners = self._owners if subject.local and not subject.asked & OWNER else None
+            if not lacks and owners is None:
+                return self._decided(subject, decision)
             found: Found | Deferred[Owner | None] | Deferred[str] | Deferred[ScriptAnswer]
             if lacks & OWNER and owners is not None:
                 subject.asked |= OWNER
@@ -307,13 +312,14 @@ class Judge:
             if isinstance(found, Deferred):
                 return found.addCallback(self._goOn, subject, sniff)
             subject.learn(found)
+            outcome = self.rules.evaluate(subject)
 
     def _goOn(
         self, found: Found, subject: Subject, sniff: Sniff | None
     ) -> Decision | Deferred[Decision]:
         """Decide when something was found out, or was not."""
         subject.learn(found)
-        return self._next(subject, sniff)
+        return self._next(subject, self.rules.evaluate(subject), sniff)
 
     def _ownerMatters(self, flow: Flow, decision: Decision) -> bool:
         """Whether the owner counts, though no rule needs it."""
@@ -342,17 +348,21 @@ class Judge:
         ):
             return decision
 
-        def decide(found: Carrier | None) -> Decision:
-            if found is None:
-                return decision
-            reason = (
-                f"{named(found.owner)} carries the VPN {found.device}, which routes "
-                f"{flow.destination.host} past itself"
-            )
-            return Decision(Verdict.DIRECT, "vpn", reason, found.owner)
-
         carrier = self.carrier(flow)
-        return carrier.addCallback(decide) if isinstance(carrier, Deferred) else decide(carrier)
+        if isinstance(carrier, Deferred):
+            return carrier.addCallback(_carried, flow, decision)
+        return _carried(carrier, flow, decision)
+
+
+def _carried(carrier: Carrier | None, flow: Flow, decision: Decision) -> Decision:
+    """What becomes of a decision to proxy a flow that may be another VPN's own."""
+    if carrier is None:
+        return decision
+    reason = (
+        f"{named(carrier.owner)} carries the VPN {carrier.device}, which routes "
+        f"{flow.destination.host} past itself"
+    )
+    return Decision(Verdict.DIRECT, "vpn", reason, carrier.owner, name=decision.name)
 
 
 def _notAllowed(decision: Decision) -> Decision:

@@ -92,8 +92,7 @@ class RouteCheck:
             if not self._isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif verdict is Verdict.PROXY:
-            bare = (decision.upstream or PROXY) in self._bare
-            mayLoop = bare or self._proxyAt(flow.destination)
+            mayLoop = (decision.upstream or PROXY) in self._bare or self._proxyAt(flow.destination)
             if mayLoop and not self._isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
         elif decision.rule == "loop":

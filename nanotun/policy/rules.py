@@ -24,7 +24,7 @@ from nanotun.config.networks import Network
 from nanotun.config.upstreams import PROXY
 from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IScript
-from nanotun.policy.decisions import decisionTo
+from nanotun.policy.decisions import decisionTo, nameOf
 from nanotun.policy.networkmap import NetworkMap
 from nanotun.policy.ruletable import RuleTable
 from nanotun.policy.subject import (
@@ -34,7 +34,6 @@ from nanotun.policy.subject import (
     Doubt,
     Outcome,
     Subject,
-    goesTo,
     lacking,
     named,
     placeOf,
@@ -188,28 +187,26 @@ class Rules:
     def evaluate(self, subject: Subject) -> Outcome:
         """Ask the rules in their order."""
         barred = self._barred(subject)
-        decision, lacks = self._open(subject) if barred is None else (barred, 0)
-        if subject.owner is not None or subject.name is not None:
-            decision = decision._replace(owner=subject.owner, name=subject.name or "")
-        return Outcome(decision, lacks)
+        outcome = self._open(subject) if barred is None else Outcome(barred)
+        owner, name = subject.owner, subject.name
+        if owner is None and name is None:
+            return outcome
+        decision, lacks = outcome
+        return Outcome(decision._replace(owner=owner, name=name or ""), lacks)
 
-    def _open(self, subject: Subject) -> tuple[Decision, int]:
-        """
-        Ask the rules about a flow that is not barred.
-
-        @return: the decision, and what could still change where the flow goes.
-        """
+    def _open(self, subject: Subject) -> Outcome:
+        """Ask the rules about a flow that is not barred."""
         owner, answer = subject.owner, subject.answer
         doubts: list[Doubt] = []
         lacks = 0
         if owner is not None:
             decision = self._byOwner(owner)
             if decision is not None:
-                return decision, 0
+                return Outcome(decision)
         elif not subject.local:
             if self._isBehind(subject.flow.source.host):
                 reason = f"{subject.flow.source.host} is the proxy's own address"
-                return Decision(Verdict.DIRECT, "local-proxy", reason), 0
+                return Outcome(Decision(Verdict.DIRECT, "local-proxy", reason))
         else:
             if self._everyOwner:
                 lacks |= OWNER
@@ -221,16 +218,16 @@ class Rules:
                     lacks |= doubt.lacks
                 lacks |= SCRIPT if subject.name is not None else SCRIPT | NAME
                 # It will be asked before anything below is.
-                return self._byDestination(subject), lacks
+                return Outcome(self._byDestination(subject), lacks)
         elif answer.to:
             decision = decisionTo(answer.to, "script", answer.reason, owner, answer.values)
-            return decision, lacks | lacking(doubts, decision)
+            return Outcome(decision, lacks | lacking(doubts, decision))
         if self._byName and (len(subject.names) > 1 or not subject.whole):
             decision, others = self._byNames(subject, doubts)
         else:
             decision = self._byRules(subject, doubts)
             others = lacking(doubts, decision)
-        return decision, lacks | others
+        return Outcome(decision, lacks | others)
 
     def _byNames(self, subject: Subject, doubts: list[Doubt]) -> tuple[Decision, int]:
         """Ask the rules about a flow whose destination may have several names."""
@@ -242,7 +239,7 @@ class Rules:
             decision = self._byRules(subject, inDoubt)
             lacks |= lacking(inDoubt, decision)
             found.append(decision)
-        if found and len(set(map(goesTo, found))) == 1:
+        if found and len(set(map(nameOf, found))) == 1:
             subject.name = subject.names[0]
             return found[0], lacks
         subject.name = None

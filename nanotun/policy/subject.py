@@ -5,13 +5,14 @@ rules say of it whether it could change where the flow goes, and only then is it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, Reach, Special, isFake, isUnicast
-from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer, Verdict
+from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer
+from nanotun.policy.decisions import nameOf
 from nanotun.policy.reserved import specialOf
 
 #: What may be lacking, as bits: the flow's owner, its name, and the script's answer.
@@ -139,24 +140,17 @@ class Doubt(NamedTuple):
     lacks: int
 
 
-def goesTo(decision: Decision) -> str:
-    """
-    Where a decision sends a flow, in the words of C{to}; empty for the services of nanotun.
-    """
-    if decision.verdict is Verdict.SERVE:
-        return ""
-    return decision.upstream or decision.verdict.value
-
-
-def lacking(doubts: Iterable[Doubt], decision: Decision) -> int:
+def lacking(doubts: Sequence[Doubt], decision: Decision) -> int:
     """
     What could change where a flow goes.  It is nothing if all rules in doubt would send it there
     anyway.
 
     @param doubts: those about rules that come before the one that decides.
     """
+    if not doubts:
+        return 0
     lacks = 0
-    there = frozenset((goesTo(decision),))
+    there = frozenset((nameOf(decision),))
     for doubt in doubts:
         lacks |= doubt.lacks
         if doubt.to != there:
