@@ -40,6 +40,10 @@ def canonical(host: str) -> str:
         return host
 
 
+#: To look an enumeration's member up takes as long as to call a function.
+_PROXIED = Verdict.PROXY
+
+
 class RouteCheck:
     """
     The check of one configuration.
@@ -83,10 +87,13 @@ class RouteCheck:
 
     def route(self, flow: Flow, decision: Decision) -> Decision:
         """Change a decision if its flow would come back as a new one."""
+        host, port = flow.destination
+        verdict = decision.verdict
+        if verdict is _PROXIED and not self._bare and port not in self._ports:
+            # Most flows: they leave through a proxy, and not to it.
+            return decision
         if decision.rule == "lan-only-port" and decision.trouble:
             return self._once(decision)
-        host = flow.destination.host
-        verdict = decision.verdict
         if verdict is Verdict.DIRECT:
             # A fake address is never dialled; the name's own address is found later.
             if not self._isFake(host) and self._leadsIn(host):

@@ -10,6 +10,7 @@ goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from nanotun.addresses import (
     DNS_PORT,
@@ -22,11 +23,11 @@ from nanotun.addresses import (
 )
 from nanotun.config.networks import Network
 from nanotun.config.upstreams import PROXY
-from nanotun.flow import Decision, Flow, Owner, Protocol, Verdict
+from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IScript
 from nanotun.policy.decisions import decisionTo, nameOf
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.ruletable import RuleTable
+from nanotun.policy.ruletable import DESTINATIONS, RuleTable
 from nanotun.policy.subject import (
     NAME,
     OWNER,
@@ -174,6 +175,7 @@ class Rules:
         self._isConnected = isConnected
         self._isBehind = isBehind
         self._isLocal = isLocal
+        self._fixed = lru_cache(maxsize=DESTINATIONS)(self._find)
 
     def isFake(self, host: str) -> bool:
         """Whether a host is a fake address, which no real host has."""
@@ -187,12 +189,7 @@ class Rules:
     def evaluate(self, subject: Subject) -> Outcome:
         """Ask the rules in their order."""
         barred = self._barred(subject)
-        outcome = self._open(subject) if barred is None else Outcome(barred)
-        owner, name = subject.owner, subject.name
-        if owner is None and name is None:
-            return outcome
-        decision, lacks = outcome
-        return Outcome(decision._replace(owner=owner, name=name or ""), lacks)
+        return self._open(subject) if barred is None else (barred, 0)
 
     def _open(self, subject: Subject) -> Outcome:
         """Ask the rules about a flow that is not barred."""
@@ -202,11 +199,11 @@ class Rules:
         if owner is not None:
             decision = self._byOwner(owner)
             if decision is not None:
-                return Outcome(decision)
+                return decision, 0
         elif not subject.local:
             if self._isBehind(subject.flow.source.host):
                 reason = f"{subject.flow.source.host} is the proxy's own address"
-                return Outcome(Decision(Verdict.DIRECT, "local-proxy", reason))
+                return Decision(Verdict.DIRECT, "local-proxy", reason), 0
         else:
             if self._everyOwner:
                 lacks |= OWNER
@@ -218,16 +215,16 @@ class Rules:
                     lacks |= doubt.lacks
                 lacks |= SCRIPT if subject.name is not None else SCRIPT | NAME
                 # It will be asked before anything below is.
-                return Outcome(self._byDestination(subject), lacks)
+                return self._byDestination(subject), lacks
         elif answer.to:
-            decision = decisionTo(answer.to, "script", answer.reason, owner, answer.values)
-            return Outcome(decision, lacks | lacking(doubts, decision))
+            decision = decisionTo(answer.to, "script", answer.reason, values=answer.values)
+            return decision, lacks | lacking(doubts, decision)
         if self._byName and (len(subject.names) > 1 or not subject.whole):
             decision, others = self._byNames(subject, doubts)
         else:
             decision = self._byRules(subject, doubts)
             others = lacking(doubts, decision)
-        return Outcome(decision, lacks | others)
+        return decision, lacks | others
 
     def _byNames(self, subject: Subject, doubts: list[Doubt]) -> tuple[Decision, int]:
         """Ask the rules about a flow whose destination may have several names."""
@@ -268,6 +265,8 @@ class Rules:
     def _barred(self, subject: Subject) -> Decision | None:
         """Ask the rules that hold for every process."""
         flow, place = subject.flow, subject.place
+        if place.ordinary and subject.local:
+            return None
         if place.gateway:
             return _SERVED if flow.protocol is Protocol.TCP else _GATEWAY
         if not place.unicast:
@@ -298,27 +297,37 @@ class Rules:
 
     def _byDestination(self, subject: Subject) -> Decision:
         """Ask the rules about destinations."""
-        protocol, (host, port) = subject.flow.protocol, subject.flow.destination
-        fake, special = subject.place.fake, subject.place.special
+        flow = subject.flow
+        return self._fixed(flow.protocol, flow.destination, subject.local) or self._lanOnly(subject)
+
+    def _find(self, protocol: Protocol, destination: Endpoint, local: bool) -> Decision | None:
+        """
+        Ask the rules about destinations that say the same each time.
+
+        @param local: whether the flow is this machine's own.
+        @return: L{None} for one of lanOnlyPorts, since networks come and go.
+        """
+        host, port = destination
+        place = placeOf(host, self._fakes)
         # A name's fake address says nothing about the networks that the name leads to.
-        network = None if fake else self._excluded.find(host)
+        network = None if place.fake else self._excluded.find(host)
         if network is not None:
             reason = f"{network} is one of excludedIPs"
             return Decision(Verdict.DIRECT, "excluded-ip", reason)
-        if self._dnsOverride and subject.local and port == DNS_PORT and protocol is Protocol.UDP:
+        if self._dnsOverride and local and port == DNS_PORT and protocol is Protocol.UDP:
             return _OVERRIDE
         if (protocol, port) in self._lanOnlyPorts:
-            return self._lanOnly(f"{protocol.name} port {port}", host, fake)
-        return self._default if special is None else self._specials.get(special, self._default)
+            return None
+        if place.special is None:
+            return self._default
+        return self._specials.get(place.special, self._default)
 
-    def _lanOnly(self, port: str, host: str, fake: bool) -> Decision:
-        """
-        Decide about a flow to one of lanOnlyPorts.
-
-        @param port: the protocol and the port, for sentences.
-        """
+    def _lanOnly(self, subject: Subject) -> Decision:
+        """Decide about a flow to one of lanOnlyPorts."""
+        host = subject.flow.destination.host
+        port = f"{subject.flow.protocol.name} port {subject.flow.destination.port}"
         reason = f"{port} is one of lanOnlyPorts"
-        if fake:
+        if subject.place.fake:
             reason += f", and {host} stands for a name, which may lead anywhere"
             trouble = (
                 f"Flows to {port} of names are refused, because lanOnlyPorts keeps that port to "

@@ -85,15 +85,14 @@ class _Candidate(NamedTuple):
     """
     A rule that may be about a destination.
 
-    @ivar lacks: what has to be known to tell, as bits.
-    @ivar to: where it sends flows.
+    @ivar doubt: where it sends flows, and what has to be known to tell whether it is about the
+        destination.
     @ivar conditions: what else it asks for.
     @ivar decision: what it decides; L{None} for several rules that lack the same and ask for
         nothing else.
     """
 
-    lacks: int
-    to: frozenset[str]
+    doubt: Doubt
     conditions: tuple[Condition, ...] = ()
     decision: Decision | None = None
 
@@ -149,9 +148,10 @@ class RuleTable:
         @return: L{None} if no rule is known to hold.
         """
         host = subject.flow.destination.host if self._byAddress else ""
-        for lacks, to, conditions, decision in self._candidates(
+        for doubt, conditions, decision in self._candidates(
             subject.name, host, subject.place.local
         ):
+            lacks = doubt.lacks
             for condition in conditions:
                 value = condition.value(subject)
                 if value == 0:
@@ -162,7 +162,7 @@ class RuleTable:
                 if not lacks:
                     return decision
                 if not lacks & UNKNOWABLE:
-                    doubts.append(Doubt(to, lacks))
+                    doubts.append(doubt if lacks == doubt.lacks else Doubt(doubt.to, lacks))
         return None
 
     def _find(self, name: str | None, host: str, local: bool) -> tuple[_Candidate, ...]:
@@ -177,19 +177,21 @@ class RuleTable:
         for rule in self._about(name):
             value = rule.valueOf(name, host, place, local)
             if value > 0 or (value < 0 and not -value & UNKNOWABLE):
-                lacks = 0 if value > 0 else -value
-                found.append(_Candidate(lacks, rule.to, rule.conditions, rule.decision))
-        return tuple(_runs(found))
+                doubt = Doubt(rule.to, 0 if value > 0 else -value)
+                found.append(_Candidate(doubt, rule.conditions, rule.decision))
+        return tuple(found if len(found) < 2 else _runs(found))
 
-    def _about(self, name: str | None) -> Iterator[_Rule]:
+    def _about(self, name: str | None) -> list[_Rule]:
         """The rules that the index does not exclude."""
-        numbers = set(self._others)
         if name is None:
-            numbers.update(self._named)
-        else:
-            for key in _keys(name):
-                numbers.update(self._byName.get(key, ()))
-        return (self._rules[number] for number in sorted(numbers))
+            return [self._rules[number] for number in sorted({*self._others, *self._named})]
+        index = self._byName
+        numbers = {*self._others, *index.get(f"={name}", ())}
+        while name:
+            if name in index:
+                numbers.update(index[name])
+            name = name.partition(".")[2]
+        return [self._rules[number] for number in sorted(numbers)]
 
     def ofName(self, name: str) -> Decision | None:
         """
@@ -251,22 +253,14 @@ def _made(number: int, rule: FlowRule, lists: Lists, now: Now) -> _Rule:
     return _Rule(rule, destination, tuple(conditions), frozenset((rule.to,)), decision)
 
 
-def _keys(name: str) -> Iterator[str]:
-    """The keys of the index under which a name may be found."""
-    yield f"={name}"
-    while name:
-        yield name
-        name = name.partition(".")[2]
-
-
 def _runs(found: Sequence[_Candidate]) -> Iterator[_Candidate]:
     """
     Make one of candidates that follow each other, lack the same, and ask for nothing else: if
     the name is not known, there may be a thousand.
     """
-    for (lacks, alone), run in groupby(found, lambda each: (each.lacks, not each.conditions)):
+    for (lacks, alone), run in groupby(found, lambda each: (each.doubt.lacks, not each.conditions)):
         same = list(run)
         if lacks and alone and len(same) > 1:
-            yield _Candidate(lacks, frozenset().union(*(each.to for each in same)))
+            yield _Candidate(Doubt(frozenset().union(*(each.doubt.to for each in same)), lacks))
         else:
             yield from same

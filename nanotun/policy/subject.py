@@ -33,6 +33,8 @@ class Place(NamedTuple):
     """
     What an address says by itself.
 
+    @ivar ordinary: whether any rule may be about it: it is neither the gateway's nor one that no
+        host of a network can have.
     @ivar gateway: whether it is the gateway's.
     @ivar unicast: whether it can be one host's.
     @ivar fake: whether it stands for a name, and no host has it.
@@ -43,6 +45,7 @@ class Place(NamedTuple):
     @ivar six: whether it is an IPv6 address.
     """
 
+    ordinary: bool
     gateway: bool
     unicast: bool
     fake: bool
@@ -62,9 +65,12 @@ def placeOf(host: str, fakes: bool) -> Place:
     """
     fake = fakes and isFake(host)
     special = None if fake else specialOf(host)
+    gateway, unicast = host in _GATEWAYS, isUnicast(host)
+    hostOnly = special is not None and special.reach is Reach.HOST
     return Place(
-        gateway=host in _GATEWAYS,
-        unicast=isUnicast(host),
+        ordinary=unicast and not gateway and not hostOnly,
+        gateway=gateway,
+        unicast=unicast,
         fake=fake,
         special=special,
         local=special is not None and special.reach in (Reach.LINK, Reach.SITE),
@@ -116,16 +122,9 @@ class Subject:
                 self.call(Known((found,)))
 
 
-class Outcome(NamedTuple):
-    """
-    What the rules say by what is known.
-
-    @ivar decision: the decision if nothing more becomes known.
-    @ivar lacks: what could still change where the flow goes, as bits.
-    """
-
-    decision: Decision
-    lacks: int = 0
+#: What the rules say by what is known: the decision if nothing more becomes known, and what could
+#: still change where the flow goes, as bits.
+Outcome: TypeAlias = "tuple[Decision, int]"
 
 
 class Doubt(NamedTuple):

@@ -205,7 +205,7 @@ class SettingsTests(SynchronousTestCase):
         ):
             rules = rulesFor(settings(**given), False, isLocal=ME.__eq__)
             subject = rules.subject(flow._replace(destination=address))
-            decision = rules.evaluate(subject).decision
+            decision, _ = rules.evaluate(subject)
             self.assertEqual(decision.verdict, Verdict[expected], given)
         link = Endpoint("169.254.169.254", 80)
         for inCell, verdict in ((False, Verdict.DIRECT), (True, Verdict.REJECT)):
