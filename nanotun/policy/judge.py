@@ -239,13 +239,7 @@ class Judge:
         return self._begin(subject, sniff)
 
     def judgeAgain(self, flow: Flow, name: str) -> Decision | Deferred[Decision]:
-        """
-        Decide about a flow that is open already, by what was known when it began: neither is the
-        script asked, nor its name looked for.
-
-        @param name: that it was judged by; empty for none.
-        @return: without trouble, as for L{IJudge.judge}.
-        """
+        """See L{IJudge.judgeAgain}."""
         subject = self.rules.subject(flow)
         subject.call(Known((name,) if name else ()))
         subject.answer = ScriptAnswer()

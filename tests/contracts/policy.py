@@ -23,6 +23,7 @@ class JudgeContract:
     assertEqual: Any
     assertIsInstance: Any
     assertTrue: Any
+    fail: Any
 
     def test_interface(self) -> None:
         """It provides its interface."""
@@ -40,3 +41,10 @@ class JudgeContract:
                 self.assertTrue(decision.rule and decision.reason)
                 self.assertEqual(self.judge.judge(flow), decision)
                 self.assertEqual(self.judge.judgeAgain(flow, "")[:3], decision[:3])
+
+    def test_notSniffed(self) -> None:
+        """No flow's first bytes are read where no rule is about names."""
+        for protocol in Protocol:
+            flow = Flow(7, protocol, Endpoint("198.18.0.2", 40000), Endpoint("1.1.1.1", 443))
+            decision = self.judge.judge(flow, lambda: self.fail("It was sniffed."))
+            self.assertEqual(decision, self.judge.judge(flow))
