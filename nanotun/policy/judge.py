@@ -28,7 +28,7 @@ from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules
-from nanotun.policy.ruletable import RuleTable, usesOwners
+from nanotun.policy.ruletable import RuleTable, Step, usesOwners
 from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Outcome, Subject, named
 
 #: To look an enumeration's member up takes as long as to call a function.
@@ -246,6 +246,20 @@ class Judge:
         subject.asked = NAME | SCRIPT
         decided = self._untold()._begin(subject, None)
         return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
+
+    def trace(self, flow: Flow, decision: Decision) -> list[Step]:
+        """
+        What each of the user's rules says of a flow, up to the first that holds.
+
+        @param decision: what was decided about it; has its owner and its name.
+        @return: nothing if none was asked.
+        """
+        if decision.rule in ("script", "not-allowed"):
+            return []
+        subject = self.rules.subject(flow)
+        subject.call(Known((decision.name,) if decision.name else ()))
+        subject.owner = decision.owner
+        return self.rules.trace(subject)
 
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""

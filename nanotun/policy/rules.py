@@ -27,7 +27,7 @@ from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IScript
 from nanotun.policy.decisions import decisionTo, nameOf
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.ruletable import DESTINATIONS, RuleTable
+from nanotun.policy.ruletable import DESTINATIONS, RuleTable, Step
 from nanotun.policy.subject import (
     NAME,
     OWNER,
@@ -188,23 +188,13 @@ class Rules:
 
     def evaluate(self, subject: Subject) -> Outcome:
         """Ask the rules in their order."""
-        barred = self._barred(subject)
-        return self._open(subject) if barred is None else (barred, 0)
-
-    def _open(self, subject: Subject) -> Outcome:
-        """Ask the rules about a flow that is not barred."""
-        owner, answer = subject.owner, subject.answer
+        early = self._early(subject)
+        if early is not None:
+            return early, 0
+        answer = subject.answer
         doubts: list[Doubt] = []
         lacks = 0
-        if owner is not None:
-            decision = self._byOwner(owner)
-            if decision is not None:
-                return decision, 0
-        elif not subject.local:
-            if self._isBehind(subject.flow.source.host):
-                reason = f"{subject.flow.source.host} is the proxy's own address"
-                return Decision(Verdict.DIRECT, "local-proxy", reason), 0
-        else:
+        if subject.owner is None and subject.local:
             if self._everyOwner:
                 lacks |= OWNER
             if self._localProxy:
@@ -225,6 +215,24 @@ class Rules:
             decision = self._byRules(subject, doubts)
             others = lacking(doubts, decision)
         return decision, lacks | others
+
+    def trace(self, subject: Subject) -> list[Step]:
+        """What the user's rules say of a flow, for an explanation; nothing if none is asked."""
+        if self._table is None or self._early(subject) is not None:
+            return []
+        return self._table.trace(subject)
+
+    def _early(self, subject: Subject) -> Decision | None:
+        """Ask the rules that come before the script and the user's."""
+        barred = self._barred(subject)
+        if barred is not None:
+            return barred
+        if subject.owner is not None:
+            return self._byOwner(subject.owner)
+        if not subject.local and self._isBehind(subject.flow.source.host):
+            reason = f"{subject.flow.source.host} is the proxy's own address"
+            return Decision(Verdict.DIRECT, "local-proxy", reason)
+        return None
 
     def _byNames(self, subject: Subject, doubts: list[Doubt]) -> tuple[Decision, int]:
         """Ask the rules about a flow whose destination may have several names."""

@@ -385,6 +385,43 @@ class ScriptTests(UnknownCase):
         self.assertDecided(rules, "tcp 1.1.1.1:443", "DIRECT #1")
 
 
+class TraceTests(UnknownCase):
+    """What each rule says, for an explanation."""
+
+    def test_trace(self) -> None:
+        """Every rule that was asked is there, with what was known when it was decided."""
+        judge = self.makeJudge(
+            {"to": "direct", "ports": 80}, BY_NAME, BY_PROCESS, BLOCKED, script=FakeScript("")
+        )
+        self.owners.known[40000] = CURL
+        self.sniffed = "a.example"
+        decision = self.decide(judge, "tcp 1.1.1.1:443")
+        steps = judge.trace(flow("tcp 1.1.1.1:443"), decision)
+        self.assertEqual(
+            [(each.rule, each.value, each.why) for each in steps],
+            [
+                ("#1", 0, "TCP 443 is none of its ports"),
+                ("#2", 0, "a.example is none of its domains"),
+                ("#3", 1, "curl (pid 77) is curl"),
+            ],
+        )
+
+    def test_nothing(self) -> None:
+        """None is there where none was asked."""
+        judge = self.makeJudge({"to": "reject"}, proxy="socks5://localhost:1080")
+        self.owners.known[40000] = Owner(9, 0, "danted", excluded=LOCAL_PROXY)
+        for destination in ("tcp 198.18.0.1:53", "tcp 127.0.0.1:80", "tcp 1.1.1.1:443"):
+            decision = self.decide(judge, destination)
+            self.assertEqual(judge.trace(flow(destination), decision), [], destination)
+        for to in ("reject", "direct"):
+            judge = self.makeJudge(BY_NAME, script=FakeScript(to), directAllowed=False)
+            decision = self.decide(judge, "tcp 1.1.1.1:443")
+            self.assertEqual(judge.trace(flow("tcp 1.1.1.1:443"), decision), [])
+        judge = self.makeJudge()
+        decision = self.decide(judge, "tcp 1.1.1.1:443")
+        self.assertEqual(judge.trace(flow("tcp 1.1.1.1:443"), decision), [])
+
+
 class AgainTests(UnknownCase):
     """Flows that are open already."""
 
