@@ -50,6 +50,9 @@ _NAT64 = ip_network("64:ff9b::/96")
 #: of the tunnel.  "nt" in ASCII.
 SOCKET_MARK = 0x6E74
 
+#: The mark of packets that C{onlyProcesses} wants in the tunnel, by which rules lead them there.
+CAPTURE_MARK = 0x6E75
+
 #: The first and the last address of the device's network, which stand for all of
 #: it (RFC 1122, section 3.2.1.3).
 _NETWORK = ip_network(KERNEL4, strict=False)

@@ -101,7 +101,17 @@ def kernelSelectors(value: object) -> tuple[Selector, ...]:
             )
         if each == _ROOT:
             raise ConfigError(f"must not be {each}, which every process is in; leave it out")
+        if each.kind is SelectorKind.CGROUP and not isMatchable(each.value):
+            raise ConfigError(
+                f"must not be {str(each)[:40]!a}, whose path firewall rules cannot contain; name a "
+                "group above it, or a user"
+            )
     return found
+
+
+def isMatchable(path: str) -> bool:
+    """Whether firewall rules can contain the path of a control group."""
+    return path.isprintable() and '"' not in path and ".." not in path.split("/")
 
 
 def _selector(text: str) -> Selector:

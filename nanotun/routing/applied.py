@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from nanotun.errors import RoutingError
 from nanotun.routing.changes import Changes, RouteChange, RuleChange, SysctlChange
-from nanotun.routing.interfaces import IChange
+from nanotun.routing.interfaces import IChange, IFollowingChange
 from nanotun.routing.journal import Entry, Journal
 from nanotun.rundir import command
 
@@ -25,6 +25,11 @@ from nanotun.rundir import command
 def _key(change: IChange) -> tuple[str, str]:
     """Equal for two changes that are the same change."""
     return change.kind, change.describe()
+
+
+def _isOutdated(change: IChange) -> bool:
+    """Whether a change that does not hold was not taken away, but is to be made otherwise."""
+    return IFollowingChange.providedBy(change) and change.outdated
 
 
 class Applied:
@@ -122,7 +127,7 @@ class Applied:
         self._write(self.made, killSwitch)
         if failures:
             raise failures[0]
-        return len(new), len(missing)
+        return len(new), sum(not _isOutdated(change) for change in missing)
 
     def undoAll(self) -> bool:
         """

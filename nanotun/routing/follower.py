@@ -67,6 +67,12 @@ class Follower:
         if not self._timer.active and self._loop.running:
             self._timer.start(_pause(max(0, self._repairs - 1)))
 
+    def now(self) -> None:
+        """Something has changed that cannot wait: check at once."""
+        if self._loop.running:
+            self._timer.cancel()
+            self._run()
+
     def _check(self) -> None:
         if not self._timer.active:
             self._run()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
-from nanotun.errors import RoutingError
+from nanotun.errors import ConfigError, RoutingError
 from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import uidOf
@@ -59,15 +59,39 @@ def excludedUsers(
     return tuple(found), tuple(unknown)
 
 
+def chosenUsers(chosen: Iterable[Selector], uidOf: Callable[[str], int] = uidOf) -> tuple[int, ...]:
+    """
+    The users that C{onlyProcesses} names: their numbers, each once.
+
+    @raise ConfigError: there is no such user, whose packets would leave past the tunnel.
+    """
+    found, unknown = excludedUsers(chosen, uidOf)
+    if unknown:
+        raise ConfigError(
+            f"onlyProcesses names uid:{unknown[0]}, but this machine has no user {unknown[0]}; "
+            "write another name, or a number."
+        )
+    return found
+
+
 def wishesOf(settings: Settings, uidOf: Callable[[str], int] = uidOf) -> Wishes:
     """
     What the settings ask of the routes.
 
-    @param uidOf: see L{nanotun.linux.users.uidOf}.  An unknown user is left out here;
-        the firewall warns of it.
+    @param uidOf: see L{nanotun.linux.users.uidOf}.  An unknown user that is excluded is left
+        out here; the firewall warns of it.
+    @raise ConfigError: a user of C{onlyProcesses} is unknown.
     """
     uids, _ = excludedUsers(settings.excludedProcesses, uidOf)
-    return Wishes(settings.tunName, settings.lan, settings.ipv6, settings.killSwitch, uids)
+    return Wishes(
+        settings.tunName,
+        settings.lan,
+        settings.ipv6,
+        settings.killSwitch,
+        uids,
+        chosenUsers(settings.onlyProcesses, uidOf),
+        any(each.kind is not SelectorKind.UID for each in settings.onlyProcesses),
+    )
 
 
 def proxyHosts(settings: Settings) -> tuple[str, ...]:

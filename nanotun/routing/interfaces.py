@@ -53,6 +53,15 @@ class IChange(Interface):
         """Whether the machine is still as L{apply} left it."""
 
 
+class IFollowingChange(IChange):
+    """A change that is to be made again when something else on the machine has changed."""
+
+    outdated = Attribute(
+        "Whether the last L{holds} found everything as L{apply} left it, and only not what it "
+        "would be today (L{bool})."
+    )
+
+
 class ISwitchChange(IChange):
     """The switch table, which is found even if no journal names it."""
 

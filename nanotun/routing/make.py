@@ -13,11 +13,14 @@ from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.settings import Settings
 from nanotun.interfaces import End
+from nanotun.linux.cgroups import cgroupMount
 from nanotun.routing.alone import Alone
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
+from nanotun.routing.firewall.cgroups import Cgroups
+from nanotun.routing.firewall.cgroupwatch import CgroupWatch
 from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
@@ -67,6 +70,8 @@ def makeRoutes(
         proxyHosts(settings), now, resolver.lookUp, lambda: sshPorts(os.environ), inThread
     )
     firewall = Firewall(settings)
+    mount = cgroupMount()
+    groups = [each.path for each in Cgroups(settings.onlyProcesses, mount).usual()]
     reconciler = Reconciler(
         wishes,
         cached,
@@ -88,6 +93,8 @@ def makeRoutes(
         how,
         closedSentence(settings.lan, settings.runDir),
         lambda live: firewall.exclude(live.excludedIPs),
+        lambda made: CgroupWatch(reactor, mount, groups, made),
+        list(map(str, settings.onlyProcesses)),
     )
 
 

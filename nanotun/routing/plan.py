@@ -18,6 +18,9 @@ the kernel reads them::
     7460  not marked (killSwitch, or IPv6 blocked)          unreachable
     7499                                                    nop
 
+With C{onlyProcesses} 7450 and 7460 are several rules each, which take less: what this machine
+sends for a chosen user, or with the mark that the firewall gives to what chosen programs send.
+
 The reasons:
  - Packets that bypass the tunnel continue after our last rule, as if nanotun did not run:
    other programs' rules, and an uplink without a gateway, work as before.
@@ -37,6 +40,10 @@ The reasons:
  - The kernel places a rule that another program adds without a priority (wg-quick does) just
    before our first one.  Then all of ours move down, to be before it again
    (L{nanotun.routing.others.firstAmong}).
+ - No rule takes packets that are forwarded, or of a program that is not chosen.  A user's packets
+   are marked as well; but a rule of the user's own gives them the tunnel's address from the
+   beginning, whereas a mark comes after the source address was chosen.  For root there is the
+   mark alone: nanotun's own sockets are root's.
  - Another VPN reaches its server past the tunnel: nanotun reaches its proxy through that VPN, and
    would send it the VPN's own packets.  Only a privileged program can give a packet a mark.
 """
@@ -50,6 +57,7 @@ from typing import Any
 
 from nanotun.addresses import (
     BROADCAST4,
+    CAPTURE_MARK,
     LARGEST4,
     LARGEST6,
     LINK_LOCAL6,
@@ -227,9 +235,19 @@ def _connected(family: int, host: Host) -> list[str]:
 
 
 def _catching(family: int, wishes: Wishes, host: Host) -> list[Change]:
-    blocked = Rule(family, NOTHING_ELSE, "unreachable", mark=SOCKET_MARK, invert=True)
+    blocked = _caught(family, wishes, NOTHING_ELSE, "unreachable")
     if not captures(family, wishes, host):
-        return [blocked]
-    tunnel = Rule(family, TUNNEL, "lookup", TABLE, mark=SOCKET_MARK, invert=True)
-    through: list[Change] = [Route(family, wishes.device), tunnel]
-    return [*through, blocked] if wishes.killSwitch else through
+        return list(blocked)
+    tunnel = _caught(family, wishes, TUNNEL, "lookup", TABLE)
+    through: list[Change] = [Route(family, wishes.device), *tunnel]
+    return [*through, *blocked] if wishes.killSwitch else through
+
+
+def _caught(family: int, wishes: Wishes, priority: int, action: str, target: int = 0) -> list[Rule]:
+    """The rules that do something with all packets that are to take the tunnel."""
+    rule = Rule(family, priority, action, target)
+    if not wishes.only:
+        return [rule._replace(mark=SOCKET_MARK, invert=True)]
+    local = rule._replace(incoming=LOCAL)
+    users = [local._replace(uids=(uid, uid)) for uid in wishes.onlyUids if uid]
+    return [*users, local._replace(mark=CAPTURE_MARK)]

@@ -5,7 +5,7 @@ changes, taken back at the stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -16,6 +16,7 @@ from nanotun.config.settings import Settings
 from nanotun.interfaces import End, IPart
 from nanotun.routing.confirmation import Confirmation
 from nanotun.routing.exceptions import Exceptions
+from nanotun.routing.firewall.cgroupwatch import CgroupWatch
 from nanotun.routing.follower import Follower
 from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
@@ -41,6 +42,8 @@ class Routes:
     @param closed: what to log when a kill switch stays closed until somebody opens it.
     @param exclude: has the firewall leave DNS servers in the excluded networks alone; says
         whether that needs other rules than before.
+    @param makeWatch: makes a watch of the chosen control groups from the function that it calls.
+    @param only: what alone enters the tunnel, as it is written; empty for everything.
     """
 
     name = "the routes"
@@ -59,6 +62,8 @@ class Routes:
         how: Callable[[], End],
         closed: str,
         exclude: Callable[[Settings], bool],
+        makeWatch: Callable[[Callable[[], None]], CgroupWatch],
+        only: Sequence[str] = (),
     ) -> None:
         self._reconciler = reconciler
         self._applied = reconciler.applied
@@ -73,6 +78,8 @@ class Routes:
         self._wasClosed = False
         self._follower = Follower(clock, self._follow)
         self._monitor = makeMonitor(self._follower.notice)
+        self._watch = makeWatch(self._follower.now)
+        self._only = list(only)
         self._refreshing = LoopingCall(self._refresh)
         self._refreshing.clock = clock
 
@@ -98,6 +105,7 @@ class Routes:
         self._wasClosed = keeps
         self._active = True
         self._follower.start()
+        self._watch.start()
         # Names that could not be looked up in time are looked up again at once.
         missing = not self._exceptions.complete
         self._refreshing.start(REFRESH, now=missing).addErrback(self._bug)
@@ -169,13 +177,14 @@ class Routes:
 
         @return: C{changes}, how many are in force; C{killSwitch}; C{unconfirmed}, whether
             they are taken back unless L{confirm} is called; C{trouble}, a sentence or an
-            empty string.
+            empty string; C{only}, what alone enters the tunnel, or an empty list.
         """
         return {
             "changes": len(self._applied.made),
             "killSwitch": self._applied.killSwitch,
             "unconfirmed": self._confirmation.isAwaited,
             "trouble": self._follower.complaint,
+            "only": list(self._only),
         }
 
     def _unconfirmed(self) -> None:
@@ -202,6 +211,7 @@ class Routes:
     def _end(self) -> None:
         self._active = False
         self._monitor.stop()
+        self._watch.stop()
         self._follower.stop()
         if self._refreshing.running:
             self._refreshing.stop()

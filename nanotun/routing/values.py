@@ -238,6 +238,8 @@ class Wishes(NamedTuple):
     @ivar lan: C{"direct"} or C{"proxy"}.
     @ivar ipv6: C{"auto"}, C{"capture"} or C{"block"}.
     @ivar uids: users whose packets bypass the tunnel.
+    @ivar onlyUids: the chosen users.
+    @ivar onlyGroups: whether control groups are chosen as well.
     """
 
     device: str
@@ -245,3 +247,10 @@ class Wishes(NamedTuple):
     ipv6: str = "auto"
     killSwitch: bool = False
     uids: tuple[int, ...] = ()
+    onlyUids: tuple[int, ...] = ()
+    onlyGroups: bool = False
+
+    @property
+    def only(self) -> bool:
+        """Whether only the packets of chosen programs take the tunnel."""
+        return self.onlyGroups or bool(self.onlyUids)

@@ -21,10 +21,10 @@ from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import MOUNTS, cgroupMount
 from nanotun.routing.firewall import iptables, nft, resolved, switch
 from nanotun.routing.firewall.cgroups import Cgroups
-from nanotun.routing.firewall.rules import Exclusions, Marks, Neighbourhood
+from nanotun.routing.firewall.rules import EVERYBODY, Chosen, Exclusions, Marks, Neighbourhood
 from nanotun.routing.firewall.switchtext import SWITCH, iptablesLines, nftText
 from nanotun.routing.firewall.tools import SystemTools, Tools
-from nanotun.routing.host import excludedUsers
+from nanotun.routing.host import chosenUsers, excludedUsers
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.values import Earlier, Host, Rule
 
@@ -66,6 +66,7 @@ class Firewall:
         self._switchLoader = nft.NftLoader(self._tools, SWITCH)
         self._variant: str | None = None
         self._users: tuple[int, ...] | None = None
+        self._chosen: Chosen | None = None
         self._networks = _collapsed(settings.excludedIPs)
         #: The last ones, with and without a kill switch, and what they were made of.
         self._changes: dict[bool, tuple[object, list[IChange]]] = {}
@@ -110,13 +111,18 @@ class Firewall:
         @param earlier: what other programs' rules let past before.
         @raise RoutingError: there is neither nft nor iptables.
         """
-        device, variant = self._settings.tunName, self._chosen()
+        device, variant = self._settings.tunName, self._tool()
+        chosen = self._onlyThese()
+        only = None if chosen == EVERYBODY else chosen.uids
         if variant == _NFT:
-            return [switch.SwitchTable(self._switchLoader, nftText(rules, earlier, device))]
-        lines = {each: iptablesLines(rules, earlier, device, each) for each in self._versions()}
+            script = nftText(rules, earlier, device, only=only)
+            return [switch.SwitchTable(self._switchLoader, script)]
+        lines = {
+            each: iptablesLines(rules, earlier, device, each, only) for each in self._versions()
+        }
         return [switch.SwitchChains(self._tools, variant, lines)]
 
-    def _chosen(self) -> str:
+    def _tool(self) -> str:
         """Which tool is used: L{_NFT}, or a variant of iptables."""
         if self._variant is None:
             works = nft.works(self._tools)
@@ -133,25 +139,31 @@ class Firewall:
         proxies = tuple(
             each for each in host.behind if any(ip_address(each) in there for there in networks)
         )
-        if self._settings.lan == "proxy" or self._chosen() == _NFT or not host.uplinks:
+        if self._settings.lan == "proxy" or self._tool() == _NFT or not host.uplinks:
             # nft asks for the route itself.
             return Neighbourhood(host.uplinks, proxies=proxies)
         return Neighbourhood(host.uplinks, tuple(sorted(behind)), proxies)
 
     def _rules(self, killSwitch: bool, marks: Marks, around: Neighbourhood) -> IChange:
         device, tools = self._settings.tunName, self._tools
-        chosen = self._settings.excludedProcesses
-        exclusions = Exclusions(
-            self._excludedUsers(), excludedGroups(chosen), self._networks, marks
-        )
-        cgroups = Cgroups(chosen, cgroupMount(self._mounts))
-        variant = self._chosen()
+        excluded = self._settings.excludedProcesses
+        exclusions = Exclusions(self._excludedUsers(), groupsAmong(excluded), self._networks, marks)
+        cgroups = Cgroups(excluded, cgroupMount(self._mounts))
+        variant, chosen = self._tool(), self._onlyThese()
         if variant == _NFT:
-            return nft.NftTable(self._loader, device, exclusions, killSwitch, cgroups, around)
+            return nft.NftTable(
+                self._loader, device, exclusions, killSwitch, cgroups, around, chosen=chosen
+            )
         versions = self._versions()
         return iptables.IptablesChains(
-            tools, device, exclusions, variant, versions, cgroups, around
+            tools, device, exclusions, variant, versions, cgroups, around, chosen=chosen
         )
+
+    def _onlyThese(self) -> Chosen:
+        if self._chosen is None:
+            only = self._settings.onlyProcesses
+            self._chosen = Chosen(chosenUsers(only), groupsAmong(only))
+        return self._chosen
 
     def _excludedUsers(self) -> tuple[int, ...]:
         if self._users is None:
@@ -208,7 +220,7 @@ def _collapsed(networks: Iterable[Network]) -> tuple[str, ...]:
     return tuple(map(str, (*four, *six)))
 
 
-def excludedGroups(chosen: tuple[Selector, ...]) -> tuple[str, ...]:
+def groupsAmong(chosen: tuple[Selector, ...]) -> tuple[str, ...]:
     """The selectors of cgroups and units, as they are written."""
     kinds = (SelectorKind.CGROUP, SelectorKind.UNIT)
     return tuple(str(selector) for selector in chosen if selector.kind in kinds)

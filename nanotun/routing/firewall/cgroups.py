@@ -1,5 +1,5 @@
 """
-Finds the excluded control groups (version 2) that exist.
+Finds the excluded and the chosen control groups (version 2) that exist.
 
 The kernel can only match groups that exist when the rules are loaded.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from nanotun.config.selectors import Selector, SelectorKind
+from nanotun.config.selectors import Selector, SelectorKind, isMatchable
 from nanotun.routing.firewall.rules import Cgroup
 
 #: The folder below which nft looks for groups.
@@ -44,6 +44,10 @@ class Cgroups:
         self._folder = folder
         self._found: dict[str, str] = {}
 
+    def others(self, selectors: Sequence[Selector]) -> Cgroups:
+        """A finder of other groups in the same hierarchy."""
+        return Cgroups(selectors, self._folder)
+
     def usual(self) -> tuple[Cgroup, ...]:
         """All groups at their usual paths, whether they exist or not."""
         paths = (
@@ -53,7 +57,7 @@ class Cgroups:
         return tuple(self._cgroup(path, 0) for path in dict.fromkeys(paths) if path != "/")
 
     def hidden(self, below: str) -> bool:
-        """Whether groups are excluded, but the hierarchy is not mounted at or below C{below}."""
+        """Whether groups are asked for, but the hierarchy is not mounted at or below C{below}."""
         visible = self._folder and f"{self._folder}/".startswith(f"{below}/")
         return bool(self._selectors) and not visible
 
@@ -84,8 +88,8 @@ class Cgroups:
     def _exists(self, path: str) -> int:
         """The group's number; 0 if it does not exist or cannot be matched."""
         # Every process is in the root, and nft cannot quote every name.
-        unusable = path == "/" or ".." in path.split("/") or '"' in path
-        if not self._folder or unusable or not path.isprintable():
+        unusable = path == "/" or not isMatchable(path)
+        if not self._folder or unusable:
             return 0
         try:
             return os.stat(self._folder + path).st_ino

@@ -16,20 +16,26 @@ from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import iptablestext as text
 from nanotun.routing.firewall.cgroups import Cgroups
+from nanotun.routing.firewall.chosen import ChosenGroups
 from nanotun.routing.firewall.rules import (
     ALONE,
     CHAIN_PREFIX,
+    EVERYBODY,
+    NO_GROUPS,
+    Chosen,
     Exclusions,
     FirewallRules,
     Neighbourhood,
-    digest,
     keyIn,
+    keyOf,
 )
 from nanotun.routing.firewall.tools import ToolError, Tools, firstLine
-from nanotun.routing.interfaces import IChange
+from nanotun.routing.interfaces import IFollowingChange
 
 #: Seconds to wait for another program that is changing rules.
 LOCK_LIMIT = "5"
+
+_NO_GROUPS = NO_GROUPS.format("iptables -m cgroup", "mounted")
 
 #: The commands' names by version of IP, and their variants, appended after a hyphen.
 NAMES = {4: "iptables", 6: "ip6tables"}
@@ -86,7 +92,7 @@ class IptablesTool:
         return path
 
 
-@implementer(IChange)
+@implementer(IFollowingChange)
 class IptablesChains:
     """
     See L{nanotun.routing.firewall.rules}.
@@ -96,6 +102,7 @@ class IptablesChains:
     @param variant: C{"legacy"}, C{"nft"}, or empty for the commands with the plain names.
     @param versions: of IP: 4, and 6 if the kernel has it.
     @param unconditional: whether L{undo} removes the rules no matter which change made them.
+    @param chosen: what alone is to enter the tunnel.
     """
 
     kind = "iptables"
@@ -112,7 +119,9 @@ class IptablesChains:
         cgroups: Cgroups,
         neighbourhood: Neighbourhood = ALONE,
         unconditional: bool = False,
+        chosen: Chosen = EVERYBODY,
     ) -> None:
+        self.outdated = False
         self._tools = tools
         self._tool = IptablesTool(tools, variant)
         self._device = device
@@ -122,6 +131,8 @@ class IptablesChains:
         self._cgroups = cgroups
         self._neighbourhood = neighbourhood
         self._unconditional = unconditional
+        self._chosen = chosen
+        self._groups = ChosenGroups(cgroups, chosen)
         self._withCgroups = True
         self._withBehind = True
         self._listing: list[str] = []
@@ -129,7 +140,8 @@ class IptablesChains:
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
-        rules = self._base()._replace(cgroups=self._cgroups.usual())
+        usual = self._cgroups.usual()
+        rules = self._base()._replace(cgroups=usual, onlyGroups=self._groups.usual())
         empty = dict.fromkeys(text.TABLES, "")
         return "\n".join(
             f"{self._tool.name(version)}-restore --noflush <<'END'\n"
@@ -155,6 +167,7 @@ class IptablesChains:
             "versions": list(self._versions),
             **self._exclusions.record(),
             **self._neighbourhood.record(),
+            **self._chosen.record(),
         }
 
     def apply(self) -> None:
@@ -164,6 +177,8 @@ class IptablesChains:
         """
         rules = self._rules(search=True)
         try:
+            if self._groups.hidden(""):
+                raise RoutingError(_NO_GROUPS)
             loaded = self._loadMost(rules)
             if loaded.behind != rules.behind:
                 self._withBehind = False
@@ -181,9 +196,13 @@ class IptablesChains:
                     "whose each flow is."
                 )
             self._listing = self._ours(self._present())
+            self.outdated = False
+            self._groups.entered(rules.onlyGroups)
         except RoutingError as error:
             if not self._listing:
                 self._removeQuietly()
+            if str(error) == _NO_GROUPS:
+                raise
             raise RoutingError(f"DNS cannot be redirected: {error}") from None
 
     def undo(self) -> None:
@@ -224,16 +243,17 @@ class IptablesChains:
         except ToolError:
             # Loading them again would fail as well, and they may well be in force.
             return True
-        if not all(text.complete(tables, rules) for tables in present):
-            return False
-        if self._listing not in ([], self._ours(present)):
+        same = self._listing in ([], self._ours(present))
+        whole = all(text.complete(tables, rules) for tables in present)
+        self.outdated = bool(self._listing) and same and not whole
+        if not whole or not same:
             return False
         self._seen = now
         return True
 
     def _base(self) -> FirewallRules:
         exclusions, neighbourhood = self._exclusions, self._neighbourhood
-        key = digest(repr((self._device, self._variant, exclusions, neighbourhood)))
+        key = keyOf(self._chosen, self._device, self._variant, exclusions, neighbourhood)
         return FirewallRules(
             self._device,
             exclusions.uids,
@@ -242,10 +262,12 @@ class IptablesChains:
             exclusions.networks,
             *neighbourhood,
             marks=exclusions.marks,
+            only=self._chosen != EVERYBODY,
+            onlyUids=self._chosen.uids,
         )
 
     def _rules(self, search: bool) -> FirewallRules:
-        rules = self._base()
+        rules = self._base()._replace(onlyGroups=self._groups.existing())
         if not self._withBehind:
             rules = rules._replace(behind=())
         if not self._withCgroups:
@@ -267,6 +289,8 @@ class IptablesChains:
             refused = self._load(attempt)
             if not refused:
                 return attempt
+        if rules.onlyGroups and rules == self._rules(search=False):
+            raise RoutingError(_NO_GROUPS)
         raise RoutingError(refused)
 
     def _load(self, rules: FirewallRules) -> str:
@@ -305,7 +329,10 @@ def chainsFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Ip
         raise ValueError(record)
     cgroups = Cgroups(selectors(list(exclusions.selectors)), hierarchy)
     device, neighbourhood = str(record["device"]), Neighbourhood.fromRecord(record)
-    return IptablesChains(tools, device, exclusions, variant, versions, cgroups, neighbourhood)
+    chosen = Chosen.fromRecord(record)
+    return IptablesChains(
+        tools, device, exclusions, variant, versions, cgroups, neighbourhood, chosen=chosen
+    )
 
 
 def variantOf(tools: Tools) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nanotun.addresses import DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
+from nanotun.addresses import CAPTURE_MARK, DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
     CHAIN_PREFIX,
     FAMILIES,
@@ -28,6 +28,13 @@ _FREE = "-m connmark --mark 0x0"
 _OURS = f"-m connmark --mark {_MARK}"
 _KEEP = f"-j CONNMARK --set-xmark {_MARK}/0xffffffff"
 _SET = f"-j MARK --set-xmark {_MARK}/0xffffffff"
+
+_CHOSEN = f"{CAPTURE_MARK:#x}"
+_CHOOSE = f"-j MARK --set-xmark {_CHOSEN}/0xffffffff"
+_KEEP_CHOSEN = f"-j CONNMARK --set-xmark {_CHOSEN}/0xffffffff"
+_NOT_CHOSEN = f"-m mark ! --mark {_CHOSEN}"
+#: A packet of one of this machine's programs; none of the kernel's own.
+_SENT_HERE = "-m owner --uid-owner 0-4294967294"
 
 #: Bytes; the kernel refuses longer paths (XT_CGROUP_PATH_LEN).
 _PATH_LIMIT = 511
@@ -65,7 +72,8 @@ _UPLINK = f"{CHAIN_PREFIX}UPLINK"
 
 def signatureOf(rules: FirewallRules) -> str:
     """The comment among these rules that tells them from others."""
-    text = repr(rules.cgroups) + "".join(
+    numbers = repr(rules.cgroups) + (repr(rules.onlyGroups) if rules.onlyGroups else "")
+    text = numbers + "".join(
         line for family in FAMILIES for table in TABLES for line in _rules(table, rules, family)
     )
     return signature(rules.key, text)
@@ -165,7 +173,8 @@ def _rules(table: str, rules: FirewallRules, family: Family, signed: str = "") -
         left = rules.networks
         yield from _added("DNS_SENT", _redirecting("-o lo", rules, family, left))
         here, left = "-m addrtype --dst-type LOCAL", (*left, *rules.behind)
-        yield from _added("DNS_FORWARDED", _redirecting(here, rules, family, left))
+        if not rules.only:
+            yield from _added("DNS_FORWARDED", _redirecting(here, rules, family, left))
         yield from _added("SOURCE", _sources(rules.device, family))
 
 
@@ -180,6 +189,9 @@ def _dns(target: str) -> Iterator[str]:
 def _arriving(rules: FirewallRules, family: Family) -> Iterator[str]:
     # Answers that this machine only forwards, such as a container's.
     yield f"{_OURS} -m conntrack --ctdir REPLY {_SET}"
+    if rules.only:
+        # Of a flow that conntrack has forgotten; the kernel may answer that nobody listens.
+        yield f"-i {rules.device} {_FREE} -m conntrack --ctdir ORIGINAL {_KEEP_CHOSEN}"
     yield "-i lo -j RETURN"
     yield f"-i {rules.device} -j RETURN"
     yield f"-d {family.link} -j DROP"
@@ -217,10 +229,32 @@ def _sending(rules: FirewallRules, family: Family) -> Iterator[str]:
     for group in rules.cgroups:
         if len(group.path.encode()) <= _PATH_LIMIT:
             yield f"-m cgroup --path {_quoted(group.path)} -g {_UPLINK}"
+    yield from _choosing(rules)
     if family.version == 6:
         yield from _dns(f"! -o lo -d {LINK_LOCAL6} -j DROP")
     # Another program may redirect it from the loopback to its server, say in a container.
     yield from _dns(f"-o lo {_SET}")
+
+
+def _choosing(rules: FirewallRules) -> Iterator[str]:
+    """The lines that mark what chosen programs send, and let everything else pass."""
+    if not rules.only:
+        return
+    for uid in rules.onlyUids:
+        yield f"-m owner --uid-owner {uid} {_CHOOSE}"
+    for group in rules.onlyGroups:
+        yield f"-m cgroup --path {_quoted(group.path)} {_CHOOSE}"
+    yield f"{_NOT_CHOSEN} {_SENT_HERE} -j RETURN"
+    # The kernel's own packets, and those of a program that has ended, have no user.
+    yield f"-m connmark --mark {_CHOSEN} {_CHOOSE}"
+    yield from _unlessChosen(rules)
+    yield f"{_FREE} {_KEEP_CHOSEN}"
+
+
+def _unlessChosen(rules: FirewallRules) -> Iterator[str]:
+    """The line that leaves alone what all but the chosen programs send."""
+    if rules.only:
+        yield f"{_NOT_CHOSEN} -j RETURN"
 
 
 def _guarding(rules: FirewallRules, family: Family, signed: str) -> Iterator[str]:
@@ -230,6 +264,7 @@ def _guarding(rules: FirewallRules, family: Family, signed: str) -> Iterator[str
     yield f"-o {rules.device} -m comment --comment {signed} -j RETURN"
     # Before all exceptions: when the device is gone, the gateway is elsewhere.
     yield from _dns(f"-d {family.own} -j DROP")
+    yield from _unlessChosen(rules)
     for network in ofFamily(rules.networks, family):
         yield f"-d {network} -j RETURN"
     for network in LOCAL_NETWORKS[family.version]:
@@ -249,6 +284,7 @@ def _redirecting(
     ourselves: str, rules: FirewallRules, family: Family, left: Iterable[str]
 ) -> Iterator[str]:
     yield f"{_MARKED} -j RETURN"
+    yield from _unlessChosen(rules)
     yield from _ofOthers(rules)
     yield f"{ourselves} -j RETURN"
     yield f"-d {family.own} -j RETURN"

@@ -19,23 +19,33 @@ from zope.interface import implementer
 from nanotun.config.selectors import selectors
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.cgroups import SYSTEM_FOLDER, Cgroups
+from nanotun.routing.firewall.chosen import ChosenGroups
 from nanotun.routing.firewall.nfttext import OWNER, deletion, oneLine, signatureOf, tableText
 from nanotun.routing.firewall.rules import (
     ALONE,
+    EVERYBODY,
+    NO_GROUPS,
     TABLE,
+    Chosen,
     Exclusions,
     FirewallRules,
     Neighbourhood,
-    digest,
     keyIn,
+    keyOf,
+    signatureIn,
 )
 from nanotun.routing.firewall.switchtext import SWITCH, nftText
 from nanotun.routing.firewall.tools import Held, ToolError, Tools, firstLine
-from nanotun.routing.interfaces import IChange
+from nanotun.routing.interfaces import IFollowingChange
 
 #: What C{nft -i} is asked after a script, and a text that only the answer contains.
 QUESTION = "describe meta mark"
 ANSWER = "packet mark"
+
+#: The name of a table that is never made.
+_TRIAL = f"{TABLE}-trial"
+
+_NO_GROUPS = NO_GROUPS.format("nft: Linux 5.13", f"below {SYSTEM_FOLDER}")
 
 #: How often, and after how many seconds, to try again to remove a table whose owner is
 #: just ending.
@@ -104,6 +114,10 @@ class NftLoader:
         self.release()
         return self._run(deletion(self._name)) if self.list() else ""
 
+    def refuses(self, table: str) -> bool:
+        """Whether nft and the kernel would not load C{table}; nothing is changed."""
+        return bool(self._tools.run([self._nft(), "-c", "-f", "-"], table).status)
+
     def release(self) -> None:
         """End the owner, and with it the table that it owns."""
         held, self._held = self._held, None
@@ -136,7 +150,7 @@ class NftLoader:
         return path
 
 
-@implementer(IChange)
+@implementer(IFollowingChange)
 class NftTable:
     """
     See L{nanotun.routing.firewall.rules}.
@@ -145,6 +159,7 @@ class NftTable:
 
     @param sleep: waits for some seconds; time.sleep.
     @param unconditional: whether L{undo} removes the table no matter which change made it.
+    @param chosen: what alone is to enter the tunnel.
     """
 
     kind = "nft"
@@ -161,7 +176,9 @@ class NftTable:
         neighbourhood: Neighbourhood = ALONE,
         sleep: Callable[[float], None] = time.sleep,
         unconditional: bool = False,
+        chosen: Chosen = EVERYBODY,
     ) -> None:
+        self.outdated = False
         self._loader = loader
         self._device = device
         self._exclusions = exclusions
@@ -171,13 +188,16 @@ class NftTable:
         self._neighbourhood = neighbourhood._replace(behind=())
         self._sleep = sleep
         self._unconditional = unconditional
+        self._chosen = chosen
+        self._groups = ChosenGroups(cgroups, chosen)
         self._listing = ""
         self._withCgroups = True
         self._seen = (0, "", False)
 
     def describe(self) -> str:
         """See L{IChange.describe}."""
-        rules = self._base()._replace(cgroups=self._cgroups.usual())
+        usual = self._cgroups.usual()
+        rules = self._base()._replace(cgroups=usual, onlyGroups=self._groups.usual())
         return f"nft -f - <<'END'\n{tableText(rules, not self._killSwitch)}END"
 
     def describeUndo(self) -> str:
@@ -191,6 +211,7 @@ class NftTable:
             "killSwitch": self._killSwitch,
             **self._exclusions.record(),
             **self._neighbourhood.record(),
+            **self._chosen.record(),
         }
 
     def apply(self) -> None:
@@ -199,6 +220,8 @@ class NftTable:
         called again; if that fails, the old table is kept.
         """
         rules = self._rules(search=True)
+        if self._groups.hidden(SYSTEM_FOLDER):
+            raise RoutingError(_NO_GROUPS)
         refused = ""
         for attempt in self._attempts(rules):
             wanted = rules if attempt.cgroups else rules._replace(cgroups=())
@@ -206,6 +229,10 @@ class NftTable:
             if not refused:
                 self._loaded(attempt, rules)
                 return
+        if rules.onlyGroups and rules == self._rules(search=False):
+            ungrouped = tableText(rules._replace(cgroups=(), onlyGroups=()), False, _TRIAL)
+            if not self._loader.refuses(ungrouped):
+                raise RoutingError(_NO_GROUPS)
         raise RoutingError(f"nft cannot load the table inet {TABLE}: {refused}")
 
     def undo(self) -> None:
@@ -247,7 +274,9 @@ class NftTable:
         except ToolError:
             # Loading it again would fail as well, and it may well be in force.
             return True
-        if wanted not in listing or self._listing not in ("", listing):
+        same = self._listing in ("", listing)
+        self.outdated = same and wanted not in listing and signatureIn(listing) != ""
+        if wanted not in listing or not same:
             return False
         if now[2] or OWNER not in listing:
             self._seen = now
@@ -255,7 +284,7 @@ class NftTable:
 
     def _base(self) -> FirewallRules:
         exclusions, around = self._exclusions, self._neighbourhood
-        key = digest(repr((self._device, self._killSwitch, exclusions, around)))
+        key = keyOf(self._chosen, self._device, self._killSwitch, exclusions, around)
         return FirewallRules(
             self._device,
             exclusions.uids,
@@ -264,10 +293,14 @@ class NftTable:
             exclusions.networks,
             *self._neighbourhood,
             marks=exclusions.marks,
+            only=self._chosen != EVERYBODY,
+            onlyUids=self._chosen.uids,
         )
 
     def _rules(self, search: bool) -> FirewallRules:
-        rules = self._base()
+        rules = self._base()._replace(
+            onlyGroups=tuple(each for each in self._groups.existing() if each.tool)
+        )
         if not self._withCgroups:
             return rules
         found = self._cgroups.existing(search)
@@ -286,6 +319,8 @@ class NftTable:
 
     def _loaded(self, attempt: _Attempt, rules: FirewallRules) -> None:
         self._listing = self._loader.list()
+        self.outdated = False
+        self._groups.entered(rules.onlyGroups)
         if not attempt.owner and not self._killSwitch:
             self._log.info(
                 "The table inet {table} has no owner, as kernel or nft know none: it stays after "
@@ -314,7 +349,8 @@ def tableFromRecord(tools: Tools, hierarchy: str, record: dict[str, Any]) -> Nft
     loader = NftLoader(tools)
     device, killSwitch = str(record["device"]), bool(record["killSwitch"])
     neighbourhood = Neighbourhood.fromRecord(record)
-    return NftTable(loader, device, exclusions, killSwitch, cgroups, neighbourhood)
+    chosen = Chosen.fromRecord(record)
+    return NftTable(loader, device, exclusions, killSwitch, cgroups, neighbourhood, chosen=chosen)
 
 
 def works(tools: Tools) -> bool:
@@ -322,7 +358,7 @@ def works(tools: Tools) -> bool:
     nft = tools.path("nft")
     if not nft:
         return False
-    trial = tableText(FirewallRules("lo", uplinks=("lo",)), False, f"{TABLE}-trial")
+    trial = tableText(FirewallRules("lo", uplinks=("lo",)), False, _TRIAL)
     trial += nftText((), (), "lo", f"{SWITCH}-trial")
     ran = tools.run([nft, "-c", "-f", "-"], trial)
     # Without root not even a dry run is permitted; the caller only wants to describe changes.

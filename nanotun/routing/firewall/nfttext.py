@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nanotun.addresses import DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
+from nanotun.addresses import CAPTURE_MARK, DNS_PORT, LINK_LOCAL6, LOCAL_NETWORKS, SOCKET_MARK
 from nanotun.routing.firewall.rules import (
     FAMILIES,
     SERVER_PORTS,
@@ -22,6 +22,7 @@ from nanotun.routing.firewall.rules import (
 OWNER = "flags owner"  #: As nft lists it, too.
 
 _MARK = f"{SOCKET_MARK:#x}"
+_CHOSEN = f"{CAPTURE_MARK:#x}"
 _PORT = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
 #: TCP, and datagrams that begin like a query with one question (RFC 1035, section 4.1.1): QR
 #: and the opcode are 0, QDCOUNT is 1.  Nothing else is any business of the relay's.
@@ -63,7 +64,12 @@ def oneLine(script: str) -> str:
 
 def signatureOf(rules: FirewallRules) -> str:
     """The comment in the table that tells these rules from others."""
-    return signature(rules.key, "\n".join(_body(rules, False, "")) + repr(rules.cgroups))
+    return signature(rules.key, "\n".join(_body(rules, False, "")) + _numbers(rules))
+
+
+def _numbers(rules: FirewallRules) -> str:
+    """The groups' numbers: one that was made anew has the path of the one before."""
+    return repr(rules.cgroups) + (repr(rules.onlyGroups) if rules.onlyGroups else "")
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:
@@ -84,11 +90,7 @@ def _body(rules: FirewallRules, owner: bool, signed: str | None = None) -> Itera
         ("sending", f"route hook output priority {_MANGLE}", _sending(rules)),
         ("uplink", "", (f"ct mark 0 ct mark set {_MARK}", f"meta mark set {_MARK} accept")),
         ("dns-sent", f"nat hook output priority {_DNAT}", _redirecting(rules, 'oifname "lo"')),
-        (
-            "dns-forwarded",
-            f"nat hook prerouting priority {_DNAT}",
-            _redirecting(rules, "fib daddr type local", *_toNeighbours(rules)),
-        ),
+        ("dns-forwarded", f"nat hook prerouting priority {_DNAT}", _forwarding(rules)),
         (
             "source",
             f"nat hook postrouting priority {_SNAT}",
@@ -125,6 +127,9 @@ def _arriving(rules: FirewallRules, elsewhere: str) -> Iterator[str]:
     yield f"iifname {elsewhere} {asked} ct mark set {_MARK}"
     # Answers that this machine only forwards, such as a container's.
     yield f"ct mark {_MARK} ct direction reply meta mark set {_MARK}"
+    if rules.only:
+        # Of a flow that conntrack has forgotten; the kernel may answer that nobody listens.
+        yield f'iifname "{rules.device}" ct direction original ct mark 0 ct mark set {_CHOSEN}'
 
 
 def _ofOthers(rules: FirewallRules) -> tuple[str, ...]:
@@ -153,13 +158,41 @@ def _sending(rules: FirewallRules) -> Iterator[str]:
     for group in rules.cgroups:
         if group.tool:
             yield f'socket cgroupv2 level {group.level} "{group.tool}" goto uplink'
+    yield from _choosing(rules)
     yield f'oifname != "lo" ip6 daddr {LINK_LOCAL6} {_PORT} drop'
     # Another program may redirect it from the loopback to its server, say in a container.
     yield f'oifname "lo" {_PORT} meta mark set {_MARK}'
 
 
+def _choosing(rules: FirewallRules) -> Iterator[str]:
+    """The lines that mark what chosen programs send, and let everything else pass."""
+    if not rules.only:
+        return
+    if rules.onlyUids:
+        yield f"meta skuid {{ {', '.join(map(str, rules.onlyUids))} }} meta mark set {_CHOSEN}"
+    for group in rules.onlyGroups:
+        yield f'socket cgroupv2 level {group.level} "{group.tool}" meta mark set {_CHOSEN}'
+    yield f"meta mark != {_CHOSEN} {_SENT_HERE} accept"
+    # The kernel's own packets, and those of a program that has ended, have no user.
+    yield f"ct mark {_CHOSEN} meta mark set {_CHOSEN}"
+    yield from _unlessChosen(rules)
+    yield f"ct mark 0 ct mark set {_CHOSEN}"
+
+
+def _forwarding(rules: FirewallRules) -> Iterator[str]:
+    if not rules.only:
+        yield from _redirecting(rules, "fib daddr type local", *_toNeighbours(rules))
+
+
+def _unlessChosen(rules: FirewallRules) -> Iterator[str]:
+    """The line that leaves alone what all but the chosen programs send."""
+    if rules.only:
+        yield f"meta mark != {_CHOSEN} accept"
+
+
 def _redirecting(rules: FirewallRules, ourselves: str, *others: str) -> Iterator[str]:
     yield f"meta mark {_MARK} accept"
+    yield from _unlessChosen(rules)
     yield from _ofOthers(rules)
     yield f"{ourselves} accept"
     for family in FAMILIES:
@@ -195,6 +228,7 @@ def _guarding(rules: FirewallRules, signed: str) -> Iterator[str]:
     for family in FAMILIES:
         for match in _DNS:
             yield f"{family.word} daddr {family.own} {match} counter drop"
+    yield from _unlessChosen(rules)
     yield from _toExcluded(rules)
     for family in FAMILIES:
         networks = ", ".join(LOCAL_NETWORKS[family.version])

@@ -29,6 +29,11 @@ nft and iptables do the same:
    that is this machine, from one of L{SERVER_PORTS} and not from the tunnel's address, the
    packet is a server's answer.
  - Another VPN's own packets, which have its mark, keep it, and are no DNS, whatever their port.
+ - With onlyProcesses, packets of the chosen users and cgroups get a mark of their own, by which
+   the routing rules lead them into the tunnel.  Nothing of the above is done about what others
+   send, or what is forwarded: their DNS is neither redirected nor dropped.  Packets that the
+   kernel sends without a socket, such as a reset, belong to whoever sent the connection's first
+   one, which its conntrack mark says.
  - Packets of excluded users and cgroups are marked.  Their source address was chosen for
    the route into the tunnel, and is replaced by that of the new route.  So is that of packets
    which another program's rules take out of the tunnel.
@@ -153,6 +158,9 @@ class FirewallRules(NamedTuple):
     @ivar behind: see L{Neighbourhood}.
     @ivar proxies: see L{Neighbourhood}.
     @ivar marks: of other VPNs' own packets.
+    @ivar only: whether all but what chosen programs send is left alone.
+    @ivar onlyUids: the chosen users.
+    @ivar onlyGroups: the chosen groups that exist.
     """
 
     device: str
@@ -164,6 +172,9 @@ class FirewallRules(NamedTuple):
     behind: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     marks: Marks = ()
+    only: bool = False
+    onlyUids: tuple[int, ...] = ()
+    onlyGroups: tuple[Cgroup, ...] = ()
 
 
 def ofFamily(networks: Iterable[str], family: Family) -> list[str]:
@@ -237,3 +248,52 @@ class Exclusions(NamedTuple):
             tuple(map(str, record.get("networks", ()))),
             tuple((int(mark), int(mask)) for mark, mask in record.get("marks", ())),
         )
+
+
+class Chosen(NamedTuple):
+    """
+    What C{onlyProcesses} names.
+
+    @ivar selectors: of cgroups and units, as they are written.
+    """
+
+    uids: tuple[int, ...] = ()
+    selectors: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """In JSON's types; nothing if nothing is chosen, as in records of earlier versions."""
+        if self == EVERYBODY:
+            return {}
+        return {"onlyUids": list(self.uids), "onlySelectors": list(self.selectors)}
+
+    @classmethod
+    def fromRecord(cls, record: dict[str, Any]) -> Chosen:
+        """
+        The reverse of L{record}.
+
+        @raise ValueError, TypeError: the record is invalid.
+        """
+        return cls(
+            tuple(map(int, record.get("onlyUids", ()))),
+            tuple(map(str, record.get("onlySelectors", ()))),
+        )
+
+
+#: What onlyProcesses does not work without.
+NO_GROUPS = (
+    "onlyProcesses names control groups, and this machine's firewall cannot tell them apart ({}, "
+    "with version 2 {}); name users (uid:) instead."
+)
+
+#: Nothing is chosen: the tunnel is for all programs.
+EVERYBODY = Chosen()
+
+
+def keyOf(chosen: Chosen, *made: object) -> str:
+    """
+    The key of the change that loads the rules; see L{FirewallRules}.
+
+    @param made: what else the rules are made of.
+    """
+    # An earlier version, whose rules may have to be undone, knew nothing of the chosen.
+    return digest(repr(made if chosen == EVERYBODY else (*made, chosen)))

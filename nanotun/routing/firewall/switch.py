@@ -139,7 +139,7 @@ class SwitchChains:
 
     def describeUndo(self) -> str:
         """See L{IChange.describeUndo}."""
-        made = [f"-N {chain}" for chain in JUMPS.values()]
+        made = [f"-N {chain}" for chain in self._chains()]
         made += [f"-A {hook} -j {chain}" for hook, chain in JUMPS.items()]
         undo = text.removing({"mangle": "\n".join(made), "nat": ""}, PREFIX)
         return "\n".join(
@@ -223,8 +223,13 @@ class SwitchChains:
         found = (self._tool.tables(version)["mangle"] for version in self._lines)
         return [line for each in found for line in text.ours(each, PREFIX)]
 
+    def _chains(self) -> list[str]:
+        """Those that are ours: the ones that the kernel's jump to, and any others with lines."""
+        filled = (line.split()[1] for lines in self._lines.values() for line in lines)
+        return list(dict.fromkeys((*JUMPS.values(), *filled)))
+
     def _script(self, version: int, present: dict[str, str]) -> str:
-        lines = ["*mangle", *(f":{chain} - [0:0]" for chain in JUMPS.values())]
+        lines = ["*mangle", *(f":{chain} - [0:0]" for chain in self._chains())]
         lines += text.withoutJumps(present["mangle"], PREFIX)
         lines += self._lines[version]
         lines += [f"-I {hook} -j {chain}" for hook, chain in JUMPS.items()]

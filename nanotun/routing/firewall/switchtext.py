@@ -12,6 +12,10 @@ itself sends are at the second, which forwarded packets do not reach without hav
 let past at the first.  What passes because of its source is marked at the first, because
 another program's NAT may have replaced the source at the second.
 
+With C{onlyProcesses} none of this is about what is forwarded, or what programs send that are not
+chosen.  A chosen user is known by its number; a control group, which no line can match at the
+second hook, by the mark of its packets, or of its connections.
+
 Everything else is dropped, not rejected: while the daemon runs, its routing rules are back
 in an instant, and a segment that was dropped is sent again, whereas a connection that was
 reset is lost.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nanotun.addresses import SOCKET_MARK
+from nanotun.addresses import CAPTURE_MARK, SOCKET_MARK
 from nanotun.routing.firewall.iptablestext import iptablesMark
 from nanotun.routing.firewall.nfttext import nftMark
 from nanotun.routing.firewall.rules import signature
@@ -34,11 +38,13 @@ PREFIX = "NANOSWITCH_"
 
 #: The chains of iptables, by the kernel's chain that jumps there.
 JUMPS = {"FORWARD": f"{PREFIX}FORWARDED", "POSTROUTING": f"{PREFIX}LEAVING"}
+_CHOSEN_CHAIN = f"{PREFIX}CHOSEN"
 
 #: After other programs' filters, which may have reasons of their own to stop a packet.
 _PRIORITY = 10
 
 _MARK = f"{SOCKET_MARK:#x}"
+_CHOSEN = f"{CAPTURE_MARK:#x}"
 
 #: Router and neighbour solicitations, their advertisements, and redirects (RFC 4861).
 #: They come from the link only, and stay there.
@@ -47,7 +53,11 @@ _ON_LINK = 255
 
 
 def nftText(
-    rules: Sequence[Rule], earlier: Sequence[Earlier], device: str, name: str = SWITCH
+    rules: Sequence[Rule],
+    earlier: Sequence[Earlier],
+    device: str,
+    name: str = SWITCH,
+    only: Sequence[int] | None = None,
 ) -> str:
     """
     The script that creates the table; none of this name may exist.
@@ -55,39 +65,59 @@ def nftText(
     @param rules: all routing rules of the plan.
     @param earlier: what other programs' rules let past before.
     @param device: the tunnel's.
+    @param only: the chosen users; L{None} if the table is for all that this machine sends.
     @raise ValueError: a rule is of a kind that this module does not know.
     """
-    body = "\n".join(_nftBody(rules, earlier, device, ""))
-    body = "\n".join(_nftBody(rules, earlier, device, signature("", body)))
+    body = "\n".join(_nftBody(rules, earlier, device, "", only))
+    body = "\n".join(_nftBody(rules, earlier, device, signature("", body), only))
     return f"table inet {name} {{\n{body}\n}}\n"
 
 
 def iptablesLines(
-    rules: Sequence[Rule], earlier: Sequence[Earlier], device: str, version: int
+    rules: Sequence[Rule],
+    earlier: Sequence[Earlier],
+    device: str,
+    version: int,
+    only: Sequence[int] | None = None,
 ) -> list[str]:
     """
     The lines for iptables-restore(8) that fill the chains, in the table C{mangle}.
 
     @param version: of IP: 4 or 6.
+    @param only: see L{nftText}.
     @raise ValueError: see L{nftText}.
     """
-    lines = list(_iptablesBody(rules, earlier, device, version, ""))
-    return list(_iptablesBody(rules, earlier, device, version, signature("", "\n".join(lines))))
+    lines = list(_iptablesBody(rules, earlier, device, version, "", only))
+    signed = signature("", "\n".join(lines))
+    return list(_iptablesBody(rules, earlier, device, version, signed, only))
 
 
 def _nftBody(
-    rules: Sequence[Rule], earlier: Sequence[Earlier], device: str, signed: str
+    rules: Sequence[Rule],
+    earlier: Sequence[Earlier],
+    device: str,
+    signed: str,
+    only: Sequence[int] | None,
 ) -> Iterator[str]:
     hook = "type filter hook {} priority {}; policy accept"
     yield "\tchain forwarded {"
     yield f"\t\t{hook.format('forward', _PRIORITY)}"
-    yield f'\t\tiifname "{device}" meta mark set {_MARK}'
-    for rule in _past(rules):
-        if rule.source:
-            yield f"\t\t{_word(rule.family)} saddr {rule.source} meta mark set {_MARK}"
-    yield "\t\tjump both\n\t}"
+    if only is None:
+        yield f'\t\tiifname "{device}" meta mark set {_MARK}'
+        for rule in _past(rules):
+            if rule.source:
+                yield f"\t\t{_word(rule.family)} saddr {rule.source} meta mark set {_MARK}"
+        yield "\t\tjump both"
+    yield "\t}"
     yield "\tchain leaving {"
     yield f"\t\t{hook.format('postrouting', _PRIORITY)}"
+    if only is not None:
+        yield f"\t\tmeta mark {_CHOSEN} goto chosen"
+        yield f"\t\tct mark {_CHOSEN} goto chosen"
+        if only:
+            yield f"\t\tmeta skuid {{ {', '.join(map(str, only))} }} goto chosen"
+        yield "\t}"
+        yield "\tchain chosen {"
     yield "\t\tfib daddr type { broadcast, multicast } accept"
     kinds = f"{_DISCOVERY[0]}-{_DISCOVERY[-1]}"
     yield f"\t\ticmpv6 type {kinds} ip6 hoplimit {_ON_LINK} accept"
@@ -128,13 +158,27 @@ def _nftEarlier(earlier: Earlier) -> Iterator[str]:
 
 
 def _iptablesBody(
-    rules: Sequence[Rule], earlier: Sequence[Earlier], device: str, version: int, signed: str
+    rules: Sequence[Rule],
+    earlier: Sequence[Earlier],
+    device: str,
+    version: int,
+    signed: str,
+    only: Sequence[int] | None,
 ) -> Iterator[str]:
     forwarded, leaving = (f"-A {chain}" for chain in JUMPS.values())
-    yield f"{forwarded} -i {device} -j MARK --set-xmark {_MARK}/0xffffffff"
-    for rule in _past(rules):
-        if rule.source and rule.family == version:
-            yield f"{forwarded} -s {rule.source} -j MARK --set-xmark {_MARK}/0xffffffff"
+    ends = [forwarded, leaving]
+    if only is None:
+        yield f"{forwarded} -i {device} -j MARK --set-xmark {_MARK}/0xffffffff"
+        for rule in _past(rules):
+            if rule.source and rule.family == version:
+                yield f"{forwarded} -s {rule.source} -j MARK --set-xmark {_MARK}/0xffffffff"
+    else:
+        yield f"{leaving} -m mark --mark {_CHOSEN} -g {_CHOSEN_CHAIN}"
+        yield f"{leaving} -m connmark --mark {_CHOSEN} -g {_CHOSEN_CHAIN}"
+        for uid in only:
+            yield f"{leaving} -m owner --uid-owner {uid} -g {_CHOSEN_CHAIN}"
+        leaving = f"-A {_CHOSEN_CHAIN}"
+        ends = [leaving]
     kinds = ("BROADCAST", "MULTICAST") if version == 4 else ("MULTICAST",)
     for kind in kinds:
         yield f"{leaving} -m addrtype --dst-type {kind} -j RETURN"
@@ -147,7 +191,7 @@ def _iptablesBody(
     for rule in _past(rules):
         if rule.incoming == LOCAL and rule.family == version:
             yield f"{leaving} {' '.join(_iptablesMatches(rule))} -j RETURN"
-    for chain in (forwarded, leaving):
+    for chain in ends:
         yield f"{chain} -o lo -j RETURN"
         yield f"{chain} -o {device} -m comment --comment {signed} -j RETURN"
         yield f"{chain} -m mark --mark {_MARK} -j RETURN"

@@ -24,6 +24,7 @@ from nanotun.interfaces import End
 from nanotun.routing import changes
 from nanotun.routing.applied import Applied
 from nanotun.routing.exceptions import Exceptions
+from nanotun.routing.firewall.cgroupwatch import CgroupWatch
 from nanotun.routing.host import HostReader
 from nanotun.routing.journal import Journal
 from nanotun.routing.make import makeChanges
@@ -108,6 +109,7 @@ def run(runDir: str, last: int) -> None:
         lambda: End.STOP,
         "",
         lambda settings: False,
+        lambda made: CgroupWatch(None, "", (), made),
     )
     routes.start()
     steps.step()

@@ -20,6 +20,7 @@ from nanotun.interfaces import End
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
+from nanotun.routing.firewall.cgroupwatch import CgroupWatch
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.journal import Journal
@@ -204,6 +205,9 @@ class RoutesCase(RoutingCase):
             self.monitor = FakeMonitor(changed)
             return self.monitor
 
+        def makeWatch(made: Any) -> CgroupWatch:
+            return CgroupWatch(None, "", (), made)
+
         def networkChanged() -> None:
             self.networks += 1
 
@@ -235,6 +239,7 @@ class RoutesCase(RoutingCase):
             lambda: self.end,
             "It stays closed.",
             self.exclude,
+            makeWatch,
         )
 
     def exclude(self, settings: Settings) -> bool:

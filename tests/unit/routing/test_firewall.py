@@ -13,9 +13,9 @@ from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall import (
     Firewall,
-    excludedGroups,
     firewallKinds,
     firewallLeftovers,
+    groupsAmong,
 )
 from nanotun.routing.firewall.rules import keyIn, signature
 from nanotun.routing.interfaces import IChange
@@ -261,12 +261,12 @@ class ChangesTests(FirewallCase):
 
 
 class ExcludedTests(FirewallCase):
-    """L{excludedGroups}."""
+    """L{groupsAmong}."""
 
     def test_groups(self) -> None:
         """Groups and units are returned as they are written."""
         chosen = selectors("uid:7,cgroup:/a/,unit:b.slice")
-        self.assertEqual(excludedGroups(chosen), ("cgroup:/a", "unit:b.slice"))
+        self.assertEqual(groupsAmong(chosen), ("cgroup:/a", "unit:b.slice"))
 
 
 class SignatureTests(FirewallCase):
