@@ -273,7 +273,7 @@ class Live:
         yield partial(
             self._router.configure, current.judge, upstreams, debug, current.script, again
         )
-        yield partial(self._gateway.configure, settings, upstreams.byName)
+        yield partial(self._gateway.configure, settings, upstreams.byName, current.script)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
             if current.owners is None:

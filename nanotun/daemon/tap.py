@@ -149,7 +149,7 @@ def makeTunnel(
         lists = readLists(settings, os.geteuid())
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
-    gateway.configure(settings, upstreams.byName)
+    gateway.configure(settings, upstreams.byName, script)
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier

@@ -5,7 +5,8 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,14 +29,25 @@ from nanotun.gateway.dns.interfaces import IAnswering, INameServer
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.scripted import ScriptedDns
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
-from nanotun.interfaces import Connection, IFlowRequest, IGateway, IPacketEngine, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    IFlowRequest,
+    IGateway,
+    IPacketEngine,
+    IScript,
+    IUpstream,
+)
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
+
+#: Servers that the script names, to which connections may be open at a time.
+NAMED_LIMIT = 16
 
 #: Bytes of cache for each answer that it may hold.  Most answers are far smaller.
 CACHE_BYTES = 2048
@@ -94,6 +106,7 @@ class Gateway:
         self._bootstraps = options.bootstraps
         self._configured: tuple[object, ...] = ()
         self._via = ""
+        self._settings: Settings | None = None
         none = ServerChoice(ServerQueries(reactor, {}, self._counters))
         # What nanotun looks up itself has a fake address for the apps.
         answered = AnsweredNames(wanted=lambda name: not self._isFaked(name))
@@ -115,11 +128,20 @@ class Gateway:
             self.names = FakeIpNames(reactor, pool, store, lookup, real, options.flowHold)
         else:
             self.names = real
+        self._answering = self._scripted = ScriptedDns(
+            self._answering, self._relay, self._serversAt
+        )
+        self._named: OrderedDict[tuple[Endpoint, str], ServerQueries] = OrderedDict()
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
         self._streams = DnsStreams(self._answering, self._locality, reactor, originalOf)
 
-    def configure(self, settings: Settings, ways: Mapping[str, IUpstream]) -> None:
+    def configure(
+        self,
+        settings: Settings,
+        ways: Mapping[str, IUpstream],
+        script: IScript | None = None,
+    ) -> None:
         """
         Ask the servers of these settings, with their size of the cache, and give the
         proxies' own names real addresses.  What the settings have not changed stays as it
@@ -127,8 +149,11 @@ class Gateway:
         C{dnsVia} says so.
 
         @param ways: the upstreams of these settings by name; C{dnsVia} has one of the names.
+        @param script: is asked about each query first; L{None} for none.
         """
         self._ways = ways
+        self._settings = settings
+        self._scripted.configure(script)
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
         wanted: tuple[object, ...] = settings.dns, cacheSize, settings.dnsVia
         if settings.dnsVia != "direct":
@@ -137,6 +162,7 @@ class Gateway:
         if wanted != self._configured:
             anew = settings.dnsVia != "direct" and self._via == "direct"
             self._configured, self._via = wanted, settings.dnsVia
+            self._stopNamed()
             servers = self._choiceOf(settings)
             self._relay.configure(servers, cacheSize, cacheSize * CACHE_BYTES, anew)
         if self._fakes is not None:
@@ -162,7 +188,9 @@ class Gateway:
         """
         self.services.stop()
         self._streams.stop()
+        self._scripted.stop()
         self._relay.stop()
+        self._stopNamed()
         self._trouble.stop()
         if self._fakeDns is not None:
             self._fakeDns.stop()
@@ -194,6 +222,8 @@ class Gateway:
         another network.
         """
         self._relay.networkMoved()
+        for queries in self._named.values():
+            queries.renew()
 
     def stats(self) -> GatewayStats:
         """What has happened since the start."""
@@ -207,7 +237,7 @@ class Gateway:
         )
 
     def _choiceOf(self, settings: Settings) -> ServerChoice:
-        usual = self._queriesTo(settings, settings.dnsVia)
+        usual = self._queriesTo(settings, settings.dnsVia, settings.dns)
         if settings.dnsVia == "direct" or not self._bootstraps:
             return ServerChoice(usual)
         # Exact names only: with all names below them, whoever can have one looked up could
@@ -215,9 +245,28 @@ class Gateway:
         own = {name for name in realNames(settings) if not isAddress(name)}
         if not own:
             return ServerChoice(usual)
-        return ServerChoice(usual, self._queriesTo(settings, "direct"), frozenset(own))
+        direct = self._queriesTo(settings, "direct", settings.dns)
+        return ServerChoice(usual, direct, frozenset(own))
 
-    def _queriesTo(self, settings: Settings, via: str) -> ServerQueries:
+    def _serversAt(self, server: Endpoint) -> ServerQueries:
+        """The queries to a server that the script names, by the way of all queries."""
+        key = server, self._via
+        if key not in self._named:
+            assert self._settings is not None
+            self._named[key] = self._queriesTo(self._settings, self._via, (server,))
+        self._named.move_to_end(key)
+        if len(self._named) > NAMED_LIMIT:
+            self._named.popitem(last=False)[1].stop()
+        return self._named[key]
+
+    def _stopNamed(self) -> None:
+        named, self._named = self._named, OrderedDict()
+        for queries in named.values():
+            queries.stop()
+
+    def _queriesTo(
+        self, settings: Settings, via: str, servers: Iterable[Endpoint]
+    ) -> ServerQueries:
         way = partial(self._way, via)
         datagrams = QueryAssociations(self._reactor, way, self._counters, makeIdent)
         mayFake = couldFake(settings)
@@ -228,7 +277,7 @@ class Gateway:
                 return DirectServer(server, way, self._makeDatagram, reactor, counters, report)
             return UpstreamServer(server, way, datagrams, reactor, counters, report, mayFake)
 
-        found = {server: serverAt(server) for server in settings.dns}
+        found = {server: serverAt(server) for server in servers}
         return ServerQueries(self._reactor, found, self._counters)
 
     def _isFaked(self, name: str) -> bool:

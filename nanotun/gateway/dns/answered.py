@@ -101,12 +101,13 @@ class AnsweredNames:
     def __len__(self) -> int:
         return len(self._byHost)
 
-    def note(self, answer: bytes, query: Query, now: float) -> Grant | None:
+    def note(self, answer: bytes, query: Query, now: float, always: bool = False) -> Grant | None:
         """
         Remember the addresses of an answer that a client is given.
 
         @param answer: matches C{query}.
         @param now: seconds, of any clock.
+        @param always: whether it counts, though the name is not wanted.
         @return: the grant; set its L{Grant.asked} when the same answer is given again.  L{None}
             if the answer has no addresses, or the name is not one that can be sent or is
             not wanted.
@@ -115,7 +116,7 @@ class AnsweredNames:
         if not hosts:
             return None
         name = questionName(query)
-        if not name or not self._wanted(name):
+        if not name or not (always or self._wanted(name)):
             return None
         grant = Grant(name, now + seconds + GRACE, now)
         for host in hosts:

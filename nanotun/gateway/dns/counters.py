@@ -16,6 +16,7 @@ class Counters:
     @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
     @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
         fake addresses were in use.
+    @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
     @ivar upstream: queries sent to servers by UDP.
@@ -40,6 +41,7 @@ class Counters:
         self.hits = 0
         self.faked = 0
         self.fakesRefused = 0
+        self.scripted = 0
         self.joined = 0
         self.upstream = 0
         self.upstreamStreams = 0
@@ -92,5 +94,6 @@ class GatewayStats(NamedTuple):
     cachedBytes: int
     fakes: int
     fakesRefused: int
+    scripted: int
     notQueries: int
     passed: int

@@ -62,6 +62,7 @@ class Exchange:
     See the module.
 
     @ivar wire: the first client's query; empty after C{done}.
+    @ivar key: equal for queries that share an answer.
     @ivar waiters: the queries that wait; C{done} and C{truncated} take them out.
     @param done: called once with this exchange and the answer, or with L{None} where no
         server answered.
@@ -80,6 +81,7 @@ class Exchange:
         "_queries",
         "_state",
         "_truncated",
+        "key",
         "query",
         "waiters",
         "wire",
@@ -93,8 +95,10 @@ class Exchange:
         deadlines: Deadlines,
         done: Callable[[Exchange, bytes | None], None],
         truncated: Callable[[Exchange, bytes], None],
+        key: bytes,
     ) -> None:
         self.wire = wire
+        self.key = key
         self.query = query
         self.waiters: list[Waiter] = []
         self._queries = queries

@@ -26,6 +26,7 @@ from typing import Any
 from zope.interface import implementer
 
 from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
@@ -108,12 +109,17 @@ class DnsRelay:
         reply: Callable[[bytes], None],
         overTCP: bool = False,
         largest: int = LARGEST,
+        servers: ServerQueries | None = None,
     ) -> bool:
-        """See L{IAnswering.query}."""
+        """
+        See L{IAnswering.query}.
+
+        @param servers: asked instead of those of the configuration; their answer is not kept.
+        """
         counters = self.counters
         counters.queries += 1
         now = self._clock.seconds()
-        answer = self.cache.hit(wire, now)
+        answer = self.cache.hit(wire, now) if servers is None else None
         if answer is not None and len(answer) <= PLAIN_SIZE:
             counters.hits += 1
             reply(answer)
@@ -127,13 +133,31 @@ class DnsRelay:
             reply(_refusal(wire, query, overTCP))
             return True
         limit = largest if overTCP else min(largest, query.limit)
-        if answer is None and query.key:
+        if answer is None and query.key and servers is None:
             answer = self.cache.find(wire, query, now)
         if answer is not None:
             counters.hits += 1
             reply(self._fit(answer, query, limit))
             return True
-        return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply))
+        return self._wait(wire, query, Waiter(client, wire[:2], overTCP, limit, reply), servers)
+
+    def give(
+        self,
+        wire: bytes,
+        query: Query,
+        answer: bytes,
+        reply: Callable[[bytes], None],
+        overTCP: bool,
+        largest: int,
+    ) -> None:
+        """
+        Give a client an answer that was made for it.
+
+        @param query: what C{wire} says.
+        """
+        if self._names is not None:
+            self._names.note(answer, query, self._clock.seconds(), always=True)
+        reply(self._fit(answer, query, largest if overTCP else min(largest, query.limit)))
 
     def clearCache(self) -> None:
         """
@@ -176,7 +200,11 @@ class DnsRelay:
             self._before.stop()
             for exchange in list(self._exchanges.values()):
                 exchange.cancel()
-                self._begin(exchange.wire, exchange.query, exchange.waiters)
+                if exchange.key == exchange.wire[2:]:
+                    self._begin(exchange.wire, exchange.query, exchange.waiters)
+                else:
+                    # Asked somewhere else, a name may have another meaning, or be a secret.
+                    self._done(exchange, None)
 
     def stop(self) -> None:
         """Give up all queries; no client hears anything more."""
@@ -206,9 +234,14 @@ class DnsRelay:
         self.counters.truncated += 1
         return truncate(answer, query, limit)
 
-    def _wait(self, wire: bytes, query: Query, waiter: Waiter) -> bool:
+    def _wait(
+        self, wire: bytes, query: Query, waiter: Waiter, servers: ServerQueries | None
+    ) -> bool:
         client = waiter.client
-        exchange = self._exchanges.get(wire[2:])
+        key = _keyOf(wire, servers)
+        if servers is not None:
+            query = query._replace(key=b"")
+        exchange = self._exchanges.get(key)
         if exchange is not None:
             self.counters.joined += 1
             for other in exchange.waiters:
@@ -231,29 +264,37 @@ class DnsRelay:
         if exchange is not None:
             exchange.waiters.append(waiter)
             return True
-        self._begin(wire, query, [waiter])
+        self._begin(wire, query, [waiter], servers)
         return True
 
-    def _begin(self, wire: bytes, query: Query, waiters: list[Waiter]) -> None:
-        exchange = Exchange(
-            wire, query, self._servers.of(query), self._deadlines, self._done, self._truncated
-        )
+    def _begin(
+        self,
+        wire: bytes,
+        query: Query,
+        waiters: list[Waiter],
+        servers: ServerQueries | None = None,
+    ) -> None:
+        asked = servers or self._servers.of(query)
+        key = _keyOf(wire, servers)
+        exchange = Exchange(wire, query, asked, self._deadlines, self._done, self._truncated, key)
         exchange.waiters = waiters
-        self._exchanges[wire[2:]] = exchange
+        self._exchanges[key] = exchange
         # A query that is too large for UDP (RFC 1035, section 4.2.1) is sent by TCP, as it
         # arrived.
         exchange.begin(waiters[0].overTCP and len(wire) > PLAIN_SIZE)
 
     def _done(self, exchange: Exchange, answer: bytes | None) -> None:
         wire, query = exchange.wire, exchange.query
-        del self._exchanges[wire[2:]]
+        del self._exchanges[exchange.key]
         self._large -= _largeSize(wire)
         if answer is None:
             self.counters.servfail += len(exchange.waiters)
             answer = errorReply(wire, query, SERVFAIL)
         else:
             now = self._clock.seconds()
-            grant = None if self._names is None else self._names.note(answer, query, now)
+            always = exchange.key != wire[2:]
+            names = self._names
+            grant = None if names is None else names.note(answer, query, now, always)
             self.cache.store(wire, query, answer, now, grant)
         self._give(exchange, exchange.waiters, answer)
 
@@ -273,6 +314,15 @@ class DnsRelay:
             else:
                 del self._clients[host]
             reply(self._fit(ident + rest, exchange.query, limit))
+
+
+def _keyOf(wire: bytes, servers: ServerQueries | None) -> bytes:
+    """
+    Equal for queries that share an answer.
+
+    @param servers: from the script; alive as long as the exchange is.
+    """
+    return wire[2:] if servers is None else b"%b%d" % (wire[2:], id(servers))
 
 
 def _refusal(wire: bytes, query: Query, overTCP: bool) -> bytes:

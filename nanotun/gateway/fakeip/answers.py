@@ -26,18 +26,16 @@ from collections.abc import Callable, Collection, Hashable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.gateway.dns.addresses import packName, questionName
+from nanotun.gateway.dns.made import deny, record, reply
 from nanotun.gateway.dns.message import (
     AAAA,
-    HEADER_SIZE,
     HTTPS,
     IN,
     NOERROR,
     NXDOMAIN,
     OPCODE,
     PTR,
-    RECORD,
     SERVFAIL,
-    SOA,
     SVCB,
     A,
     Query,
@@ -46,10 +44,6 @@ from nanotun.gateway.dns.message import (
     readQuery,
 )
 from nanotun.gateway.fakeip.pool import Fake, FakePool, numberOf, packed4, packed6
-
-#: Seconds.  An app that has a fake address when nanotun stops, or forgets the name, keeps the
-#: wrong address for this long; asking again costs it a moment.
-TTL = 10
 
 #: Names that mean something on this machine and nothing to a proxy, with all names below them
 #: (RFC 6761, RFC 6762, RFC 8375).  Questions in C{arpa} about the pool's addresses are
@@ -64,10 +58,6 @@ KNOWN_SIZE = 320
 _CANARY = "use-application-dns.net"
 _DISCOVERY = "resolver.arpa"
 
-#: A compression pointer to the question's name.
-_OWNER = b"\xc0\x0c"
-#: Serial, refresh, retry, expire, minimum (RFC 1035, section 3.3.13).
-_TIMES = struct.pack("!IIIII", 1, 3600, 600, 86400, TTL)
 _COUNTS = struct.Struct("!HH")
 
 
@@ -124,15 +114,15 @@ class FakeAnswers:
         if klass != IN or not name:
             return None
         if _isWithin(name, (_DISCOVERY,)):
-            return _deny(wire, query, NOERROR)
+            return deny(wire, query, NOERROR)
         if name == _CANARY:
-            return _deny(wire, query, NXDOMAIN)
+            return deny(wire, query, NXDOMAIN)
         if kind == PTR:
             return self._pointer(wire, query, name)
         if kind not in (A, AAAA, HTTPS, SVCB) or not self.fakes(name):
             return None
         if kind in (HTTPS, SVCB):
-            return _deny(wire, query, NOERROR)
+            return deny(wire, query, NOERROR)
         return self._address(wire, query, kind, name, now, clients)
 
     def fakes(self, name: str) -> bool:
@@ -157,12 +147,12 @@ class FakeAnswers:
             self.refused += 1
             return errorReply(wire, query, SERVFAIL)
         data = packed4(fake.number) if kind == A else packed6(fake.number)
-        reply = _reply(wire, query, NOERROR, _record(kind, data), b"")
+        answer = reply(wire, query, NOERROR, [record(kind, data)])
         if len(wire) <= KNOWN_SIZE:
             if len(self._known) >= KNOWN_LIMIT:
                 self._known.clear()
-            self._known[wire[2:]] = fake, reply[2:]
-        return reply
+            self._known[wire[2:]] = fake, answer[2:]
+        return answer
 
     def _pointer(self, wire: bytes, query: Query, name: str) -> bytes | None:
         host = _reversed(name)
@@ -170,8 +160,8 @@ class FakeAnswers:
             return None
         fake = self._pool.find(host)
         if fake is None:
-            return _deny(wire, query, NXDOMAIN)
-        return _reply(wire, query, NOERROR, _record(PTR, packName(fake.name)), b"")
+            return deny(wire, query, NXDOMAIN)
+        return reply(wire, query, NOERROR, [record(PTR, packName(fake.name))])
 
 
 def isFaked(name: str, excluded: Collection[str], real: Collection[str]) -> bool:
@@ -213,20 +203,3 @@ def _reversed(name: str) -> str:
         return inet_ntop(family, inet_pton(family, host))
     except OSError:
         return ""
-
-
-def _record(kind: int, data: bytes) -> bytes:
-    return _OWNER + RECORD.pack(kind, IN, TTL, len(data)) + data
-
-
-def _deny(wire: bytes, query: Query, rcode: int) -> bytes:
-    """An answer of no data, or of no such name, valid for L{TTL} seconds (RFC 2308)."""
-    return _reply(wire, query, rcode, b"", _record(SOA, _OWNER + _OWNER + _TIMES))
-
-
-def _reply(wire: bytes, query: Query, rcode: int, answer: bytes, authority: bytes) -> bytes:
-    """An answer with at most one record in the answer section and in the authority section."""
-    bare = errorReply(wire, query, rcode)
-    end = HEADER_SIZE + len(query.question)
-    counts = _COUNTS.pack(bool(answer), bool(authority))
-    return bare[:6] + counts + bare[10:end] + answer + authority + bare[end:]

@@ -212,7 +212,7 @@ class LiveTests(LiveCase):
         self.assertIsNot(current.judge, before.judge)
         self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
-        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName)])
+        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName, None)])
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
         self.assertIs(before.upstreams.parent, None)
@@ -254,11 +254,11 @@ class LiveTests(LiveCase):
         answer = self.live.reload()
         self.assertEqual(answer["changed"], ["dns", "dnsCacheSize"])
         self.assertEqual(answer["warnings"], [])
-        settings, _ = self.gateway.calls[-1]
+        settings, *_ = self.gateway.calls[-1]
         self.assertEqual((settings.dns[0].host, settings.dnsCacheSize), ("192.0.2.1", 5))
         self.write("proxy: h:1\ndns: 192.0.2.1\ndnsCacheSize: 5\ndnsCache: false")
         self.live.reload()
-        settings, _ = self.gateway.calls[-1]
+        settings, *_ = self.gateway.calls[-1]
         self.assertFalse(settings.dnsCache)
 
     def test_namesInClear(self) -> None:
@@ -395,7 +395,8 @@ class LiveTests(LiveCase):
             self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
             self.assertEqual(list(self.root), [current.upstreams])
             self.assertIs(self.router.calls[-1][0], current.judge)
-            self.assertEqual(self.gateway.calls[-1], (current.settings, current.upstreams.byName))
+            configured = current.settings, current.upstreams.byName, None
+            self.assertEqual(self.gateway.calls[-1], configured)
             self.assertEqual(self.routes.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))
 

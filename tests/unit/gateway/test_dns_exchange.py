@@ -37,7 +37,7 @@ class ExchangeTests(SynchronousTestCase):
         self.ends: list[bytes | None] = []
         self.cut: list[bytes] = []
         self.exchange = Exchange(
-            ask(), read(ask()), self.queries, self.deadlines, self.done, self.truncated
+            ask(), read(ask()), self.queries, self.deadlines, self.done, self.truncated, b"key"
         )
         waiter = Waiter("client", b"12", True, 65535, self.fail)
         self.exchange.waiters.append(waiter)

@@ -10,9 +10,10 @@ import struct
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.gateway.dns.addresses import readAddresses
+from nanotun.gateway.dns.made import TTL
 from nanotun.gateway.dns.message import NXDOMAIN, PTR, SERVFAIL, SVCB
 from nanotun.gateway.dns.records import readLifetime
-from nanotun.gateway.fakeip.answers import KNOWN_LIMIT, TTL, FakeAnswers
+from nanotun.gateway.fakeip.answers import KNOWN_LIMIT, FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from tests.unit.gateway.gateway_cases import (
     AAAA,

@@ -1,0 +1,249 @@
+"""
+Asks the user's script what to answer, before the relay or C{dnsMode: fake-ip} sees a query.
+
+The script hears of every query for data of the Internet, whatever its name looks like; what
+nanotun looks up for itself is none of those.  Everything else passes as if there were no
+script.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Hashable
+from socket import AF_INET, AF_INET6, inet_pton
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nanotun.flow import Endpoint, ScriptReply
+from nanotun.gateway.dns import made, message
+from nanotun.gateway.dns.addresses import readName
+from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.interfaces import IAnswering
+from nanotun.gateway.dns.message import (
+    HEADER_SIZE,
+    IN,
+    LARGEST,
+    NOERROR,
+    OPCODE,
+    REFUSED,
+    SERVFAIL,
+    Query,
+    WireError,
+    errorReply,
+    isTransfer,
+    readQuery,
+)
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.interfaces import IScript
+from nanotun.script import Query as ScriptQuery
+
+#: Names of types (IANA, "Resource Record (RR) TYPEs"); others have their number.
+TYPES = {
+    message.A: "A",
+    2: "NS",
+    message.CNAME: "CNAME",
+    message.SOA: "SOA",
+    message.PTR: "PTR",
+    13: "HINFO",
+    15: "MX",
+    16: "TXT",
+    17: "RP",
+    message.SIG: "SIG",
+    25: "KEY",
+    message.AAAA: "AAAA",
+    29: "LOC",
+    33: "SRV",
+    35: "NAPTR",
+    39: "DNAME",
+    43: "DS",
+    44: "SSHFP",
+    46: "RRSIG",
+    47: "NSEC",
+    48: "DNSKEY",
+    52: "TLSA",
+    message.SVCB: "SVCB",
+    message.HTTPS: "HTTPS",
+    255: "ANY",
+    257: "CAA",
+}
+
+#: Queries that wait for the script: as many of its coroutines may run.
+WAITING_LIMIT = 1000
+
+_COUNTS = struct.Struct("!HH")
+
+
+def nameShown(labels: bytes) -> str:
+    """
+    Any name as text: bytes that are no letters, digits, hyphens or underscores are written as
+    in a zone file (RFC 1035, section 5.1), C{\\\\032}.
+
+    @param labels: from L{readName}.
+    """
+    parts = []
+    offset = 0
+    while offset < len(labels):
+        end = offset + 1 + labels[offset]
+        label = labels[offset + 1 : end]
+        parts.append("".join(chr(each) if _isPlain(each) else f"\\{each:03}" for each in label))
+        offset = end
+    return ".".join(parts)
+
+
+def _isPlain(byte: int) -> bool:
+    return (chr(byte).isalnum() and byte < 128) or byte in b"-_"
+
+
+@implementer(IAnswering)
+class ScriptedDns:
+    """
+    See the module.
+
+    @param behind: answers what the script leaves to it.
+    @param relay: asks the servers that the script names.
+    @param serversAt: the queries to a server.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        behind: IAnswering,
+        relay: DnsRelay,
+        serversAt: Callable[[Endpoint], ServerQueries],
+    ) -> None:
+        self.counters = relay.counters
+        self._behind = behind
+        self._relay = relay
+        self._serversAt = serversAt
+        self._script: IScript | None = None
+        # By client and query.
+        self._waiting: dict[tuple[Hashable, bytes], Deferred[ScriptReply]] = {}
+
+    def configure(self, script: IScript | None) -> None:
+        """Ask another script from now on, or none.  Answers that are awaited still count."""
+        self._script = script
+
+    def stop(self) -> None:
+        """Give up the queries that wait for the script; no client hears anything more."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.cancel()
+
+    def query(
+        self,
+        wire: bytes,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        overTCP: bool = False,
+        largest: int = LARGEST,
+    ) -> bool:
+        """See L{IAnswering.query}."""
+        script = self._script
+        asked = None
+        if script is not None and script.answersQueries:
+            asked = _read(wire, client, overTCP)
+        if script is None or asked is None:
+            return self._behind.query(wire, client, reply, overTCP, largest)
+        key = client, wire
+        if key in self._waiting:
+            return False
+        query, about = asked
+        if len(self._waiting) >= WAITING_LIMIT:
+            self.counters.queries += 1
+            self.counters.limited += 1
+            reply(errorReply(wire, query, SERVFAIL))
+            return True
+        answer = script.query(about)
+
+        def give(found: ScriptReply) -> bool:
+            return self._give(found, wire, query, client, reply, overTCP, largest)
+
+        if isinstance(answer, ScriptReply):
+            return give(answer)
+        self._waiting[key] = answer
+        answer.addBoth(self._arrived, key, give)
+        answer.addErrback(self._broke)
+        return True
+
+    def _arrived(
+        self,
+        found: ScriptReply | Failure,
+        key: tuple[Hashable, bytes],
+        give: Callable[[ScriptReply], bool],
+    ) -> None:
+        if self._waiting.pop(key, None) is None:
+            return  # Nobody waits any more.
+        if isinstance(found, Failure):
+            found.trap(CancelledError)
+        else:
+            give(found)
+
+    def _broke(self, reason: Failure) -> None:
+        self._log.failure("A query is lost: internal error", failure=reason)
+
+    def _give(
+        self,
+        found: ScriptReply,
+        wire: bytes,
+        query: Query,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        overTCP: bool,
+        largest: int,
+    ) -> bool:
+        """Do what the script says; see L{IAnswering.query}."""
+        if found.server:
+            self.counters.scripted += 1
+            servers = self._serversAt(_endpoint(found.server))
+            return self._relay.query(wire, client, reply, overTCP, largest, servers)
+        if found.refused:
+            answer = errorReply(wire, query, REFUSED)
+        elif found.addresses is not None:
+            answer = _addresses(found.addresses, wire, query)
+        else:
+            return self._behind.query(wire, client, reply, overTCP, largest)
+        self.counters.queries += 1
+        self.counters.scripted += 1
+        self._relay.give(wire, query, answer, reply, overTCP, largest)
+        return True
+
+
+def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQuery] | None:
+    """A query as a script sees it; L{None} if it is none for data of the Internet."""
+    try:
+        query = readQuery(wire)
+        if not query.question or query.flags & OPCODE or isTransfer(query):
+            return None
+        kind, klass = _COUNTS.unpack(query.question[-4:])
+        if klass != IN:
+            return None
+        name = nameShown(readName(wire, HEADER_SIZE))
+    except WireError:
+        return None
+    host = str(getattr(client, "host", ""))
+    protocol = "tcp" if overTCP else "udp"
+    return query, ScriptQuery(name, TYPES.get(kind, f"TYPE{kind}"), host, protocol)
+
+
+def _addresses(hosts: tuple[str, ...], wire: bytes, query: Query) -> bytes:
+    """An answer with those of the addresses that the question is for, or without data."""
+    kind, _ = _COUNTS.unpack(query.question[-4:])
+    family = {message.A: AF_INET, message.AAAA: AF_INET6}.get(kind)
+    found = [
+        made.record(kind, inet_pton(family, host))
+        for host in hosts
+        if family is not None and (":" in host) == (family == AF_INET6)
+    ]
+    if not found:
+        return made.deny(wire, query, NOERROR)
+    return made.reply(wire, query, NOERROR, found)
+
+
+def _endpoint(server: str) -> Endpoint:
+    """The server that a script names, in its canonical form: C{udp://[fd00::1]:53}."""
+    host, _, port = server.partition("://")[2].rpartition(":")
+    return Endpoint(host.strip("[]"), int(port))
