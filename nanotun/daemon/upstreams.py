@@ -115,16 +115,6 @@ class Upstreams(MultiService):
             if IService.providedBy(upstream):
                 upstream.setServiceParent(self)
 
-    @property
-    def upstream(self) -> IUpstream:
-        """For flows that are proxied by no rule of the user's, and for the relay."""
-        return self.byName[PROXY]
-
-    @property
-    def direct(self) -> IUpstream:
-        """For flows that go past every proxy."""
-        return self.byName[DIRECT]
-
     def leaving(self, decision: Decision, flow: Flow) -> IUpstream:
         """See L{IUpstreams.leaving}."""
         if decision.verdict is Verdict.DIRECT:

@@ -63,8 +63,8 @@ class UpstreamsTests(SynchronousTestCase):
         upstreams = self.upstreams("socks5://192.0.2.1")
         verifyObject(IUpstreams, upstreams)
         for verdict, expected in (
-            (Verdict.PROXY, upstreams.upstream),
-            (Verdict.DIRECT, upstreams.direct),
+            (Verdict.PROXY, upstreams.byName["proxy"]),
+            (Verdict.DIRECT, upstreams.byName["direct"]),
         ):
             self.assertIs(upstreams.leaving(Decision(verdict, "rule"), FLOW), expected)
 
@@ -157,7 +157,7 @@ class UpstreamsTests(SynchronousTestCase):
     def test_leadsIn(self) -> None:
         """Every upstream knows which routes lead into the device."""
         upstreams = self.upstreams("direct://", "203.0.113.1")
-        for upstream in (upstreams.upstream, upstreams.direct):
+        for upstream in (upstreams.byName["proxy"], upstreams.byName["direct"]):
             leg = upstream.connect(Endpoint("203.0.113.1", 443))
             self.failureResultOf(leg, UpstreamNetUnreachable)
         proxy = cast(Any, self.upstreams("h", "203.0.113.1").single["proxy"][0])
@@ -190,7 +190,7 @@ class UpstreamsTests(SynchronousTestCase):
             ("socks5://h", "fake-ip", (True, True)),
         ):
             upstreams = self.upstreams(proxy, dnsMode=mode)
-            ways = upstreams.upstream._upstream, upstreams.direct  # type: ignore[attr-defined]
+            ways = upstreams.byName["proxy"]._upstream, upstreams.byName["direct"]  # type: ignore[attr-defined]
             found = (isinstance(each, NamedUpstream) for each in ways)
             self.assertEqual(tuple(found), expected, (proxy, mode))
 
@@ -208,8 +208,8 @@ class UpstreamsTests(SynchronousTestCase):
             ("socks4://h,socks5://h", "fake-ip", True),
         ):
             made = self.upstreams(proxy, dnsMode=mode)
-            self.assertIs(made.upstream.sendsNames, expected, (proxy, mode))
-            self.assertFalse(made.direct.sendsNames)
+            self.assertIs(made.byName["proxy"].sendsNames, expected, (proxy, mode))
+            self.assertFalse(made.byName["direct"].sendsNames)
 
     def test_services(self) -> None:
         """The service of a scheme's upstream runs as long as the upstreams, with or
@@ -270,7 +270,7 @@ class UpstreamsTests(SynchronousTestCase):
         self.assertFalse(self.upstreams("direct://").toldDown())
         for proxy in ("socks5://h", "socks5://h:1,http://h:2"):
             upstreams = self.upstreams(proxy)
-            group = cast(GroupUpstream, upstreams.upstream)
+            group = cast(GroupUpstream, upstreams.byName["proxy"])
             for member in group.members.all:
                 self.assertFalse(upstreams.toldDown(), proxy)
                 group.members.failed(member, "It is off.", atOnce=True)
@@ -285,7 +285,7 @@ class UpstreamsTests(SynchronousTestCase):
         """A proxy is asked whether it is well, and has a few seconds; nobody else is asked."""
         for proxy in ("direct://", "reject://"):
             upstreams = self.upstreams(proxy)
-            self.assertFalse(isinstance(upstreams.upstream, GroupUpstream))
+            self.assertFalse(isinstance(upstreams.byName["proxy"], GroupUpstream))
             self.successResultOf(upstreams.refresh())
         fake, clock = FakeUpstream(), Clock()
         scheme = Scheme("line", lambda url, context: fake)
