@@ -11,10 +11,11 @@ from typing import Any
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, writeConfig
-from tests.e2e.lab.proxies import Dante
+from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import FAMILIES
 from tests.e2e.lab.udp import echo
+from tests.e2e.routes_case import RoutesCase
 from tests.e2e.test_several import repeat
 
 #: Seconds for an error that comes at once.
@@ -110,4 +111,38 @@ class UpstreamChecks(TunnelCase):
             self.assertEchoes(sock)
 
 
+class LocalUpstreamChecks(RoutesCase):
+    """An upstream on a machine whose traffic all enters the tunnel."""
+
+    stackMode = "gvisor"
+
+    def test_local(self) -> None:
+        """
+        A proxy on this machine is recognised although only a rule sends flows there, and a
+        reload has brought it: its own connections leave directly, and none comes back.
+        """
+        usual, world = self.socks(), self.world()
+        local = Microsocks(self.lab.host, self.directory)
+        self.addCleanup(local.stop)
+        daemon = self.daemon(usual, stackMode=self.stackMode)
+        self.assertThroughProxy(world)
+        changed = self.settings(
+            usual,
+            stackMode=self.stackMode,
+            upstreams={"local": f"socks5://127.0.0.1:{local.port}"},
+            rules=[{"to": "local", "ports": [world.port]}],
+        )
+        writeConfig(daemon.directory, changed)
+        where = "--run-dir", str(self.directory / "run")
+        done = self.console("reload", *where)
+        self.assertIn("upstreams, rules", done.stdout)
+        self.assertDirect(world)
+        counted = json.loads(self.console("status", "--json", *where).stdout)["verdicts"]
+        self.assertEqual(counted["upstreams"]["local"], len(FAMILIES))
+        self.assertEqual(counted["rules"]["local-proxy"], len(FAMILIES))
+        self.assertEqual(counted["rules"].get("loop", 0), 0)
+
+
 engines(globals(), UpstreamChecks)
+engines(globals(), LocalUpstreamChecks)
+del UpstreamChecks, LocalUpstreamChecks
