@@ -26,10 +26,10 @@ class SameAnswersTests(TunnelCase):
     seconds = 90
 
     CASES: Sequence[tuple[str, str]] = (
-        (f"tcp {IPV4.world}:8080", "proxy"),
-        (f"tcp [{IPV6.world}]:8080", "proxy"),
-        (f"udp {IPV4.world}:9000", "proxy"),
-        (f"udp [{IPV6.world}]:9000", "proxy"),
+        (f"tcp {IPV4.world}:8080", "default"),
+        (f"tcp [{IPV6.world}]:8080", "default"),
+        (f"udp {IPV4.world}:9000", "default"),
+        (f"udp [{IPV6.world}]:9000", "default"),
         ("tcp 203.0.113.9:80", "excluded-ip"),
         ("udp 203.0.113.9:80", "excluded-ip"),
         ("tcp [2001:db8:7::1]:80", "excluded-ip"),
@@ -38,7 +38,7 @@ class SameAnswersTests(TunnelCase):
         (f"tcp 9.9.9.9:{SMB}", "lan-only-port"),
         ("udp [2a77::9]:137", "lan-only-port"),
         ("udp 198.51.100.1:53", "dns-override"),
-        ("tcp 198.51.100.1:53", "proxy"),
+        ("tcp 198.51.100.1:53", "default"),
         ("tcp 169.254.8.8:80", "link-local"),
         ("tcp 240.0.0.1:80", "no-host"),
         ("udp 224.1.1.1:80", "no-host"),

@@ -60,6 +60,39 @@ class EnvironmentTests(RunCase):
         self.assertIn("sudo --preserve-env=ALL_PROXY", err)
 
 
+class DirectTests(RunCase):
+    """What goes past the proxy by a rule."""
+
+    def test_direct(self) -> None:
+        """
+        Rules count, and one that leads past the proxy is refused before anything runs, unless a
+        flag allows it; then the first line says so, and this machine itself connects.
+        """
+        self.lab.openDirectPath()
+        web = self.webServer()
+        url = f"http://{IPV4.direct}:{web.port}/peer"
+        proxy = self.dante().url()
+        upstreams = ("--upstream", "home=direct://")
+        for options, needed in (
+            (("--rule", f"{{to: direct, ports: {web.port}, lan: true}}"), "Rule 1 (--rule) sends"),
+            ((*upstreams, "--rule", f"{{to: home, ports: {web.port}, lan: true}}"), "upstreams"),
+        ):
+            done = self.call("curl", "-qsS", url, proxy=proxy, options=options)
+            self.assertEqual((done.status, done.out), (125, ""))
+            self.assertIn(needed, done.err)
+            self.assertIn("give --allow-direct if that is meant", done.err)
+            self.assertEqual(web.peers(), [])
+        for options, peer in (
+            (("--rule", f"{{to: direct, ports: {web.port}, lan: true}}"), IPV4.app),
+            ((*upstreams, "--rule", f"{{to: home, ports: {web.port}, lan: true}}"), IPV4.app),
+            (("--rule", "{to: direct, ports: 1}"), IPV4.proxyOutside),
+        ):
+            allowed = ("--allow-direct", *options)
+            done = self.call("curl", "-qsS", url, proxy=proxy, options=allowed)
+            self.assertEqual((done.status, done.out.strip()), (0, peer), done.err)
+            self.assertIn("send direct (--allow-direct)", done.err)
+
+
 class TellTests(RunCase):
     """What a command and its user hear."""
 
