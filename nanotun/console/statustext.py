@@ -264,6 +264,9 @@ def _routes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not routes:
         return
     text = f"{routes['changes']} changes in force"
+    # A daemon of an earlier version does not tell.
+    if only := routes.get("only"):
+        text += f", for {printable(' and '.join(only))} only"
     if routes["killSwitch"]:
         text += ", the kill switch is on"
     if routes["unconfirmed"]:

@@ -259,7 +259,10 @@ class FakeTools:
             return Ran(0, f"{self.version}\n", "")
         rules = self.iptables[6 if "ip6" in argv[0] else 4]
         if argv[0].endswith("-restore"):
+            before = rules.lines.copy()
             error = rules.restore(text)
+            if "--test" in argv:
+                rules.lines = before
             return Ran(bool(error), "", error)
         return Ran(0, rules.save(), "")
 

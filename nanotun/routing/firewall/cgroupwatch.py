@@ -5,6 +5,7 @@ programs send before the firewall knows it would leave past the tunnel.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -48,9 +49,7 @@ class CgroupWatch:
             self._notifier.startReading()
             # From the top, so that a folder that is made meanwhile is either found or told of.
             for parent in self._awaited:
-                if parent.isdir():
-                    mask = inotify.IN_CREATE | inotify.IN_ONLYDIR
-                    self._notifier.watch(parent, mask, callbacks=[self._heard])
+                self._add(self._notifier, parent)
         except (inotify.INotifyError, OSError) as error:
             self._log.warn(
                 "The kernel does not tell of new control groups ({error}), so those of "
@@ -65,6 +64,17 @@ class CgroupWatch:
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             notifier.loseConnection()
+
+    def _add(self, notifier: inotify.INotify, parent: FilePath[str]) -> None:
+        if not os.path.isdir(parent.path):
+            return
+        mask = inotify.IN_CREATE | inotify.IN_ONLYDIR
+        try:
+            notifier.watch(parent, mask, callbacks=[self._heard])
+        except inotify.INotifyError:
+            # It may have been removed this instant.
+            if os.path.isdir(parent.path):
+                raise
 
     def _heard(self, notifier: object, path: FilePath[bytes], mask: int) -> None:
         wanted = self._awaited.get(path.parent().asTextMode(), ())

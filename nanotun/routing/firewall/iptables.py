@@ -6,7 +6,7 @@ After a crash they stay until the next start, or C{nanotun recover}, undoes the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -78,6 +78,15 @@ class IptablesTool:
         name = f"{self.name(version)}-restore"
         ran = self._tools.run([self._path(name), "-w", LOCK_LIMIT, "--noflush"], script)
         return f"{name}: {firstLine(ran.error)}" if ran.status else ""
+
+    def accepts(self, version: int, script: str) -> bool:
+        """
+        Whether a script would run; nothing is changed.
+
+        @raise ToolError: the command is not installed.
+        """
+        argv = [self._path(f"{self.name(version)}-restore"), "--test", "--noflush"]
+        return not self._tools.run(argv, script).status
 
     def name(self, version: int) -> str:
         """The command's name, to which C{-save} and C{-restore} may be appended."""
@@ -290,17 +299,22 @@ class IptablesChains:
             if not refused:
                 return attempt
         if rules.onlyGroups and rules == self._rules(search=False):
-            raise RoutingError(_NO_GROUPS)
+            ungrouped = rules._replace(cgroups=(), onlyGroups=(), behind=())
+            if all(self._tool.accepts(*each) for each in self._scripts(ungrouped)):
+                raise RoutingError(_NO_GROUPS)
         raise RoutingError(refused)
 
     def _load(self, rules: FirewallRules) -> str:
         """Load the rules; returns an error, or an empty string."""
-        for version in self._versions:
-            script = text.loading(rules, version, self._tool.tables(version))
+        for version, script in self._scripts(rules):
             refused = self._tool.restore(version, script)
             if refused:
                 return refused
         return ""
+
+    def _scripts(self, rules: FirewallRules) -> Iterator[tuple[int, str]]:
+        for version in self._versions:
+            yield version, text.loading(rules, version, self._tool.tables(version))
 
     def _removeQuietly(self) -> None:
         try:

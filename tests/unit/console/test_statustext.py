@@ -46,7 +46,7 @@ dns        normal, servers 8.8.8.8:53
 resources  60.0 MiB memory, 21 B heap, 20 goroutines, 9 threads, 23 fds"""
 
 
-ROUTES = {"changes": 7, "killSwitch": True, "unconfirmed": False, "trouble": ""}
+ROUTES = {"changes": 7, "killSwitch": True, "unconfirmed": False, "trouble": "", "only": []}
 
 
 class TextTests(SynchronousTestCase):
@@ -121,6 +121,8 @@ class TextTests(SynchronousTestCase):
     def test_parts(self) -> None:
         """Optional sections are summed up in one line."""
         self.report["processes"] = {"known": 200, "excluded": 3, "misses": 1}
+        self.report["routes"] = {**ROUTES, "only": ["uid:ann", "unit:app.service"]}
+        self.assertIn("force, for uid:ann and unit:app.service only", self.line("routes"))
         self.report["routes"] = ROUTES
         self.assertEqual(
             self.line("processes"),

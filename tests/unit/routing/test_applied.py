@@ -4,8 +4,11 @@ Tests for L{nanotun.routing.applied}.
 
 from __future__ import annotations
 
+from zope.interface import implementer
+
 from nanotun.errors import RoutingError
 from nanotun.routing.applied import Applied
+from nanotun.routing.interfaces import IFollowingChange
 from nanotun.routing.values import Sysctl
 from tests.unit.routing.routing_cases import FakeChange, RoutingCase
 
@@ -173,3 +176,18 @@ class AppliedTests(RoutingCase):
         self.runDir.write_text("a file")
         self.assertRaises(RoutingError, self.applied().reconcile, self.wanted("ab"), False)
         self.assertEqual(self.there, [])
+
+    def test_outdated(self) -> None:
+        """What is to be made otherwise is made again, and does not count as taken away."""
+
+        @implementer(IFollowingChange)
+        class Following(FakeChange):
+            outdated = False
+
+        applied, change = self.applied(), Following("a", self.there, self.fails)
+        applied.reconcile([change], False)
+        for outdated, missing in ((True, 0), (False, 1)):
+            change.undo()
+            change.outdated = outdated
+            self.assertEqual(applied.reconcile([change], False), (0, missing))
+            self.assertTrue(change.holds())

@@ -54,6 +54,17 @@ class FollowerTests(SynchronousTestCase):
         self.clock.pump([CHECK] * 3)
         self.assertEqual(len(self.times), 3)
 
+    def test_now(self) -> None:
+        """What cannot wait is checked at once, in place of the check that was to come."""
+        self.follower.notice()
+        self.follower.now()
+        self.assertEqual(self.times, [0.0])
+        self.clock.advance(SETTLE)
+        self.assertEqual(len(self.times), 1)
+        self.follower.stop()
+        self.follower.now()
+        self.assertEqual(len(self.times), 1)
+
     def test_fight(self) -> None:
         """What is removed again and again is put back more and more slowly, within the promise."""
         self.repaired = True

@@ -18,10 +18,17 @@ from nanotun.addresses import isAddress
 from nanotun.config.file import Given
 from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, makeSettings
-from nanotun.errors import RoutingError
+from nanotun.errors import ConfigError, RoutingError
 from nanotun.linux.users import uidOf
 from nanotun.routing.exceptions import Exceptions
-from nanotun.routing.host import HostReader, excludedUsers, lookUp, proxyHosts, wishesOf
+from nanotun.routing.host import (
+    HostReader,
+    chosenUsers,
+    excludedUsers,
+    lookUp,
+    proxyHosts,
+    wishesOf,
+)
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.ssh import sessionPort, sshPorts
 from nanotun.routing.values import Earlier, Interface, Mark, Others, Wishes
@@ -56,6 +63,30 @@ class WishesTests(SynchronousTestCase):
         found = excludedUsers(chosen, lambda text: uidOf(text, {"ann": 12}.__getitem__))
         self.assertEqual(found, ((7, 12), ("nobody.here", "4294967295")))
         self.assertEqual(excludedUsers(selectors("uid:root")), ((0,), ()))
+
+    def test_only(self) -> None:
+        """The chosen users are numbers, too, and a unit or a control group is marked."""
+        for only, uids, groups in (
+            ([], (), False),
+            (["uid:7", "uid:root"], (7, 0), False),
+            (["unit:x.service"], (), True),
+            (["uid:7", "cgroup:/games"], (7,), True),
+        ):
+            found = wishesOf(settings(onlyProcesses=only))
+            self.assertEqual((found.onlyUids, found.onlyGroups), (uids, groups))
+            self.assertEqual(found.only, bool(only))
+
+    def test_unknownUser(self) -> None:
+        """A user to choose that does not exist is an error: its packets would leave unnoticed."""
+        error = self.assertRaises(
+            ConfigError, wishesOf, settings(onlyProcesses=["uid:7", "uid:unheard.of"])
+        )
+        self.assertEqual(
+            str(error),
+            "onlyProcesses names uid:unheard.of, but this machine has no user unheard.of; write "
+            "another name, or a number.",
+        )
+        self.assertRaises(ConfigError, chosenUsers, selectors("uid:4294967295"))
 
     def test_hosts(self) -> None:
         """The hosts of all proxies are returned once each; a unix socket has none."""

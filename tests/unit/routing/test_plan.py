@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.addresses import FAKE4, FAKE6, GATEWAY4, GATEWAY6, SOCKET_MARK
+from nanotun.addresses import CAPTURE_MARK, FAKE4, FAKE6, GATEWAY4, GATEWAY6, SOCKET_MARK
 from nanotun.routing.plan import END, EXCEPTIONS_LIMIT, Change, captures, isOurs, plan
 from nanotun.routing.values import (
     FIRST,
@@ -211,6 +211,65 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(routeOf(to, kept), "tunnel")
             self.assertEqual(routeOf(to, kept, device=False, mark=SOCKET_MARK), "main")
             self.assertEqual(routeOf(to, kept, device=False, sport=22), "main")
+
+
+class OnlyTests(SynchronousTestCase):
+    """The tunnel for chosen programs alone."""
+
+    def test_nobodyElse(self) -> None:
+        """No rule takes a packet of anybody else, and none that is forwarded, device or not."""
+        for wishes in (
+            WISHES._replace(onlyUids=(7, 9)),
+            WISHES._replace(onlyGroups=True),
+            WISHES._replace(onlyUids=(0,), onlyGroups=True),
+        ):
+            plans = changes(wishes._replace(killSwitch=True, lan="proxy"))
+            for to in ("1.1.1.1", "10.1.2.3", "2606:4700::1111", "fd12::1"):
+                for device in (True, False):
+                    for mark in (0, SOCKET_MARK, 0x5EED):
+                        for uid in (0, 8, 1000):
+                            self.assertEqual(routeOf(to, plans, device, mark, uid), "main")
+                    for mark in (0, CAPTURE_MARK):
+                        for uid in (0, 7):
+                            forwarded = routeOf(to, plans, device, mark, uid, incoming="up0")
+                            self.assertEqual(forwarded, "main")
+
+    def test_chosen(self) -> None:
+        """A chosen user's packets take the tunnel or, with killSwitch, none; so do marked ones."""
+        for wishes in (WISHES, WISHES._replace(killSwitch=True)):
+            plans = changes(wishes._replace(onlyUids=(7,), onlyGroups=True))
+            without = "unreachable" if wishes.killSwitch else "main"
+            for to in ("1.1.1.1", "2606:4700::1111"):
+                for mark, uid in ((0, 7), (CAPTURE_MARK, 7), (CAPTURE_MARK, 8)):
+                    self.assertEqual(routeOf(to, plans, True, mark, uid), "tunnel")
+                    self.assertEqual(routeOf(to, plans, False, mark, uid), without)
+                self.assertEqual(routeOf(to, plans, uid=7, sport=22), "main")
+            self.assertEqual(routeOf("192.168.1.7", plans, uid=7), "main")
+            self.assertEqual(routeOf("9.9.9.9", plans, uid=7), "main")
+
+    def test_root(self) -> None:
+        """
+        Root's packets take the tunnel by their mark alone, so that nanotun's own never do,
+        whichever rule is missing.
+        """
+        whole = changes(WISHES._replace(onlyUids=(0,)))
+        self.assertEqual(routeOf("1.1.1.1", whole, mark=CAPTURE_MARK, uid=0), "tunnel")
+        for number in range(len(whole)):
+            left = whole[:number] + whole[number + 1 :]
+            self.assertEqual(routeOf("1.1.1.1", left, mark=SOCKET_MARK, uid=0), "main")
+
+    def test_excluded(self) -> None:
+        """Who is excluded and chosen is excluded."""
+        plans = changes(WISHES._replace(uids=(7,), onlyUids=(7,)))
+        self.assertEqual(routeOf("1.1.1.1", plans, uid=7), "main")
+
+    def test_blocked(self) -> None:
+        """If IPv6 is blocked, it is for the chosen only."""
+        plans = changes(WISHES._replace(ipv6="block", onlyUids=(7,)))
+        self.assertEqual(routeOf("2606:4700::1111", plans, uid=7), "unreachable")
+        self.assertEqual(routeOf("2606:4700::1111", plans, mark=CAPTURE_MARK), "unreachable")
+        self.assertEqual(routeOf("2606:4700::1111", plans, uid=8), "main")
+        self.assertEqual(routeOf("1.1.1.1", plans, uid=7), "tunnel")
 
 
 class PlaceTests(SynchronousTestCase):

@@ -173,6 +173,58 @@ class EveryRuleTests(SynchronousTestCase):
             self.assertRaises(ValueError, iptablesLines, [rule], (), "tun9", 4)
 
 
+class OnlyTests(SynchronousTestCase):
+    """The switch table for chosen programs alone."""
+
+    def test_nft(self) -> None:
+        """
+        Only what is chosen gets to the lines that drop: by its mark, by its connection's, or by
+        its user, which a packet of the kernel's own does not have.
+        """
+        for only, users in (((), []), ((7, 8), ["meta skuid { 7, 8 } goto chosen"])):
+            text = nftText(rulesOf(), EARLIER, "tun9", only=only)
+            plain = nftText(rulesOf(), EARLIER, "tun9")
+            forwarded, leaving, chosen, _ = (
+                each.partition("\n\t}")[0].splitlines()[1:] for each in text.split("chain ")[1:]
+            )
+            self.assertEqual([line for line in forwarded if "type filter" not in line], [])
+            self.assertEqual(
+                [line.strip() for line in leaving[1:]],
+                ["meta mark 0x6e75 goto chosen", "ct mark 0x6e75 goto chosen", *users],
+            )
+            usual = plain.partition("chain leaving {\n")[2].partition("\n\t}")[0].splitlines()
+            self.assertEqual(chosen, usual[1:])
+            self.assertNotEqual(signatureIn(text), signatureIn(plain))
+
+    def test_iptables(self) -> None:
+        """iptables does the same."""
+        for version in (4, 6):
+            lines = iptablesLines(rulesOf(), EARLIER, "tun9", version, (7,))
+            plain = iptablesLines(rulesOf(), EARLIER, "tun9", version)
+            start, to = f"-A {PREFIX}LEAVING ", f" -g {PREFIX}CHOSEN"
+            self.assertEqual(
+                [line for line in lines if not line.startswith(f"-A {PREFIX}CHOSEN")],
+                [
+                    f"{start}-m mark --mark 0x6e75{to}",
+                    f"{start}-m connmark --mark 0x6e75{to}",
+                    f"{start}-m owner --uid-owner 7{to}",
+                ],
+            )
+            usual = [line.replace("LEAVING", "CHOSEN") for line in plain if line.startswith(start)]
+            signed = signatureIn("".join(plain)), signatureIn("".join(lines))
+            self.assertEqual(lines[3:], [line.replace(*signed) for line in usual])
+
+    def test_realNft(self) -> None:
+        """nft understands it."""
+        nft = shutil.which("nft")
+        if nft is None:
+            self.skipTest("nft is not installed")
+        text = nftText(rulesOf(), EARLIER, "tun9", only=(7,))
+        ran = subprocess.run([nft, "-c", "-f", "-"], input=text, capture_output=True, text=True)
+        if "Operation not permitted" not in ran.stderr:
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+
+
 class IptablesTests(SynchronousTestCase):
     """L{iptablesLines}."""
 
