@@ -21,7 +21,7 @@ from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import nameOf
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners import Owners, makeOwners, ownerOptions
+from nanotun.owners import Owners, makeOwners, ownerOptions, soughtBy
 from nanotun.owners.recorder import Recorder
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 from nanotun.policy.lists import Lists
@@ -67,16 +67,17 @@ def ownersFor(
         same of processes.
     @param script: may need the process of each flow.
     @return: not started, unless kept; L{None} where no rule is about processes.
-    @raise nanotun.errors.ConfigError: C{excludedProcesses} names an unknown user.
+    @raise nanotun.errors.ConfigError: C{excludedProcesses} or a rule names an unknown user.
     """
-    options, wanted = ownerOptions(settings), needsOwners(settings, script)
-    if before is not None and options == ownerOptions(before.settings):
-        if wanted == needsOwners(before.settings, before.script):
-            return before.owners
-    return makeOwners(options, reactor, recorder) if wanted else None
+    if not needsOwners(settings, script):
+        return None
+    options = ownerOptions(settings, script is not None and bool(script.needsProcess))
+    if before is not None and before.owners is not None and before.owners.options == options:
+        return before.owners
+    return makeOwners(options, reactor, recorder, soughtBy(settings))
 
 
-def needsOwners(settings: Settings, script: IScript | None) -> bool:
+def needsOwners(settings: Settings, script: IScript | None = None) -> bool:
     """Whether any rule, or the script, is about the processes of flows."""
     localProxy = runsLocally(settings, Locality(time.monotonic).isLocal)
     return needsOwner(settings, localProxy, script is not None and bool(script.needsProcess))

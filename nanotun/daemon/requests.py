@@ -107,7 +107,7 @@ def ownersReport(owners: Owners, recorded: bool) -> dict[str, int]:
         "misses": owners.misses,
         "waiting": owners.waiting,
         "known": len(table.stats),
-        "excluded": len(table.excluded),
+        "excluded": sum(1 for each in table.excluded.values() if each.text),
         "recorded": recorded,
     }
 

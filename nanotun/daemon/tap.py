@@ -70,7 +70,7 @@ from nanotun.linux.conntrack import originalOf
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners import makeOwners, ownerOptions
+from nanotun.owners import makeOwners, ownerOptions, soughtBy
 from nanotun.owners.askers import Askers
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
@@ -118,7 +118,7 @@ def makeTunnel(
     @param known: see L{Upstreams}.
     @param script: the user's; L{None} for none.
     @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
-        no good, or C{excludedProcesses} names an unknown user; with the error's sentence.
+        no good, or C{excludedProcesses} or a rule names an unknown user; with one sentence.
     """
     marked = MarkedRoute(settings.tunName, reactor.seconds)
     recorder = Recorder(LinuxBpf())
@@ -379,7 +379,7 @@ def checkFiles(settings: Settings) -> tuple[tuple[str, ...], str]:
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
-    makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()))
+    makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
     about = describeScript(settings, reactor)
     return readLists(settings, os.geteuid()).lists.notices, about
 

@@ -1,23 +1,22 @@
 """
-Finds the process that a flow belongs to: one that C{excludedProcesses} names, or a
-proxy that runs on this machine.  docs/processes.md is the users' description.
+Finds the process that a flow belongs to: one that C{excludedProcesses} or a rule names, a
+proxy that runs on this machine, or whichever it is.  docs/processes.md is the users'
+description.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.selectors import Selector
-from nanotun.config.settings import Settings
-from nanotun.config.upstreams import firstHops
-from nanotun.interfaces import ProxyURL
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
@@ -27,6 +26,7 @@ from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.claims import Claims
+from nanotun.owners.described import Descriptions
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.established import Established, markSocket
 from nanotun.owners.hops import NextHops
@@ -35,6 +35,7 @@ from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
+from nanotun.owners.options import OwnerOptions, ownerOptions, soughtBy
 from nanotun.owners.owners import Owners
 from nanotun.owners.probing import Prober, mayBeBehind
 from nanotun.owners.processes import ProcProcesses
@@ -44,43 +45,21 @@ from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
 
-__all__ = ["OwnerOptions", "Owners", "makeOwners", "ownerOptions"]
+__all__ = ["OwnerOptions", "Owners", "makeOwners", "ownerOptions", "soughtBy"]
 
 
-class OwnerOptions(NamedTuple):
-    """
-    Everything that L{Owners} are made of: they need no replacement while this is equal.
-
-    @ivar device: the TUN device's name.
-    @ivar proxies: those that nanotun's own sockets connect to.
-    @ivar children: whether what an excluded process has started is excluded too.
-    @ivar refresh: seconds between two scans.
-    """
-
-    device: str
-    proxies: tuple[ProxyURL, ...]
-    excluded: tuple[Selector, ...]
-    children: bool
-    refresh: float
-
-
-def ownerOptions(settings: Settings) -> OwnerOptions:
-    """What the settings say of flows' owners."""
-    return OwnerOptions(
-        settings.tunName,
-        firstHops(settings),
-        settings.excludedProcesses,
-        settings.excludeChildren,
-        settings.excludeRefresh,
-    )
-
-
-def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owners:
+def makeOwners(
+    options: OwnerOptions,
+    reactor: Any,
+    recorder: Recorder,
+    places: Mapping[Selector, str] = MappingProxyType({}),
+) -> Owners:
     """
     Make the owners.  Nothing is opened or read before their start.
 
     @param reactor: provides L{IReactorThreads} and L{IReactorTime}, and has a thread pool.
     @param recorder: started and stopped by the caller, or never.
+    @param places: see L{soughtBy}.
     @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
     """
 
@@ -96,6 +75,7 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         options.children,
         uidOf,
         os.path.realpath,
+        {each: places.get(each, "rules") for each in options.sought},
     )
     processes = ProcProcesses()
     sockets = KernelSockets(options.device)
@@ -113,7 +93,15 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         trouble,
     )
     makers = Makers(recorder.maker, processes)
-    search = Search(processes, cgroups, newcomers, descriptors, makers, time.thread_time)
+    search = Search(
+        processes,
+        cgroups,
+        newcomers,
+        descriptors,
+        makers,
+        time.thread_time,
+        options.everybody,
+    )
     hops = NextHops(
         proxies,
         Prober(
@@ -127,7 +115,6 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
     )
     lookup = OwnerLookup(
         sockets,
-        cgroups,
         matcher,
         search,
         proxies,
@@ -138,6 +125,9 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         reactor,
         time.thread_time,
         os.getpid,
+        Descriptions(processes, cgroups, matcher),
+        options.everybody,
+        options.overruled,
     )
     return Owners(
         processes,
@@ -152,4 +142,5 @@ def makeOwners(options: OwnerOptions, reactor: Any, recorder: Recorder) -> Owner
         time.thread_time,
         os.getpid,
         Established(processes, sockets, lookup.excluded, markSocket, os.getpid),
+        options,
     )

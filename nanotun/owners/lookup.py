@@ -13,23 +13,19 @@ from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.budget import LookupBudget
 from nanotun.owners.claims import Claims
+from nanotun.owners.described import Descriptions, matched, together
 from nanotun.owners.descriptors import OutOfTime
 from nanotun.owners.handover import HANDOVER_TRIES, Handover
 from nanotun.owners.hops import NextHops
-from nanotun.owners.interfaces import ICgroups, ISockets
+from nanotun.owners.interfaces import ISockets
+from nanotun.owners.listening import Listening
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.scanner import Places
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.values import Excluded, FlowSocket, Table
-
-#: Seconds between two samples of the sockets that listen at the proxy's address: two
-#: questions of six microseconds each.
-LISTENER_INTERVAL = 0.01
-
-#: The same for unix sockets, of which the kernel has a list only.
-UNIX_INTERVAL = 0.1
+from nanotun.policy.rules import LOCAL_PROXY
 
 
 class OwnerLookup:
@@ -40,12 +36,12 @@ class OwnerLookup:
     @param trouble: reports what goes wrong with a lookup.
     @param spent: see L{LookupBudget}.
     @param ownPid: os.getpid.
+    @param everybody: see L{nanotun.owners.options.OwnerOptions}, as for C{overruled}.
     """
 
     def __init__(
         self,
         sockets: ISockets,
-        cgroups: ICgroups,
         matcher: Matcher,
         search: Search,
         proxies: LocalProxies,
@@ -56,9 +52,11 @@ class OwnerLookup:
         clock: IReactorTime,
         spent: Callable[[], float],
         ownPid: Callable[[], int],
+        descriptions: Descriptions,
+        everybody: bool = False,
+        overruled: bool = False,
     ) -> None:
         self._sockets = sockets
-        self._cgroups = cgroups
         self._matcher = matcher
         self._search = search
         self._proxies = proxies
@@ -70,22 +68,18 @@ class OwnerLookup:
         self._ownPid = ownPid
         self._budget = LookupBudget(clock.seconds, spent)
         self._handover = Handover(clock.seconds)
-        self._listeners: frozenset[int] = frozenset()
-        # Sockets at the proxies' addresses of which nobody knows whose they are.
-        self._sought: frozenset[int] = frozenset()
-        self._listenersAsked = -LISTENER_INTERVAL
-        self._pathsAsked = -UNIX_INTERVAL
+        self._listening = Listening(proxies, search, hops, schedule, clock.seconds)
+        self._descriptions = descriptions
+        self._everybody = everybody
+        self._overruled = overruled
 
     def prepare(self) -> None:
         """Find new processes and listening proxies before a flow has to wait for that."""
-        if not self._matcher.byProcesses and not self._proxies.any:
+        if not (self._matcher.byProcesses or self._proxies.any or self._everybody):
             return
         deadline = self._budget.begin()
         try:
-            listeners = self._proxies.listeners()
-            self._sought &= listeners
-            self._listeners &= listeners
-            self._adopt(listeners, deadline)
+            self._listening.prepare(deadline)
             self._search.prepare(deadline)
         except OutOfTime:
             pass
@@ -102,11 +96,7 @@ class OwnerLookup:
         """
         self._search.reset(table)
         self._handover.reset(table)
-        # Proxies that listen since the scan began are still to be found.  If the scan has not
-        # found who listens, it cannot be seen here, and waiting would not help.
-        self._listeners = listeners
-        self._sought -= listeners
-        self._hops.notice(listeners, self._search.proxyPids())
+        self._listening.swap(listeners)
 
     def excluded(self) -> list[int]:
         """
@@ -151,7 +141,7 @@ class OwnerLookup:
 
         @param brief: whether a long search is left to the next sweep.
         @return: L{None} if the flow has no socket on this machine, and is not one that this
-            machine sends for a proxy behind it.
+            machine sends for a proxy behind it; likewise if it is not known what rules ask for.
         @raise OutOfTime: there was not enough time.
         @raise OSError: the kernel cannot be asked now, or /proc cannot be read.
         """
@@ -161,52 +151,86 @@ class OwnerLookup:
         deadline = self._budget.begin(brief)
         try:
             owner = self._ownerOf(found, flow.destination, deadline)
-            if owner.excluded and not found.connected:
-                # Any of the sockets may have sent the packets: all have to be excluded.
+            if found.connected or owner is None:
+                return owner
+            exactly = self._everybody or self._matcher.seeks
+            if owner.excluded or exactly:
+                # Any of the sockets may have sent the packets.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
                         sharer = self._ownerOf(other, flow.destination, deadline)
-                        if not sharer.excluded:
-                            return sharer
+                        owner = together(owner, sharer, exactly)
+                        if owner is None or not (owner.excluded or exactly):
+                            break
             return owner
         finally:
             self._budget.end()
 
-    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
+    def guess(self, flow: Flow) -> Owner | None:
+        """
+        What a flow's socket alone says of the owner, for one that cannot be found in time.
+
+        @return: L{None} if a rule asks for more.
+        @raise OSError: the kernel cannot be asked now.
+        """
+        if not self._everybody or self._matcher.seeksPrograms:
+            return None
+        found = self._sockets.find(flow)
+        return None if found is None else self._descriptions.bySocket(found)
+
+    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner | None:
         if found.mark == SOCKET_MARK:
             # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)
-        cgroup = self._cgroups.pathOf(found.cgroup)
-        text = self._matcher.socketText(found.uid, cgroup)
-        if text:
-            return Owner(0, found.uid, cgroup=cgroup, excluded=text)
-        if self._proxies.any:
-            self._checkProxies(deadline)
-        elif not self._matcher.byProcesses:
-            return Owner(0, found.uid, cgroup=cgroup)
+        known = self._descriptions.bySocket(found)
+        proxies = self._proxies.any
+        if known is not None:
+            further = self._everybody or self._matcher.seeksPrograms
+            if known.excluded and not further and not (proxies and self._overruled):
+                return known
+            if not (proxies or further or self._matcher.byProcesses):
+                return known
+        if proxies:
+            self._listening.check(deadline)
         try:
-            owner = self._holder(found, cgroup, destination, deadline)
+            owner = self._holder(found, known, destination, deadline)
         except OutOfTime:
             raise OutOfTime(found.inode) from None
         finally:
             if self._search.overflowed:
                 self._schedule.soon()
-        if self._sought and not owner.excluded:
-            # It may be a flow of the proxy that has just begun to listen.
-            raise OutOfTime
-        if not owner.pid and self._budget.isLong():
-            self._learn(found.inode)
-        if not owner.excluded:
+        text = "" if owner is None else owner.excluded
+        if not self._letsPast(text):
+            if self._listening.unclear:
+                # It may be a flow of the proxy that has just begun to listen.
+                raise OutOfTime
             self._handover.asked(destination)
+        if (owner is None or not owner.pid) and self._budget.isLong():
+            self._learn(found.inode)
         return owner
 
+    def _letsPast(self, text: str) -> bool:
+        """
+        Whether a flow of a process will go past the proxy, whatever else decides.
+
+        @param text: by which it is excluded; empty for none.
+        """
+        return text == LOCAL_PROXY or (bool(text) and not self._overruled)
+
     def _holder(
-        self, found: FlowSocket, cgroup: str, destination: Endpoint, deadline: float
-    ) -> Owner:
-        """Find the process that has a socket; without its name if it is not excluded."""
+        self, found: FlowSocket, known: Owner | None, destination: Endpoint, deadline: float
+    ) -> Owner | None:
+        """
+        Find the process that has a socket.  Its name is told if it is wanted.
+
+        @param known: what the socket says.
+        @return: L{None} if it is not known what rules ask for.
+        """
+        cgroup = "" if known is None else known.cgroup
         pid, _, excluded = self._search.find(found, cgroup, deadline)
-        if excluded is None and self._proxies.free:
-            pid, excluded = self._claimant(pid, found.inode, deadline)
+        if self._proxies.free and not self._letsPast("" if excluded is None else excluded.text):
+            pid, claimant = self._claimant(pid, found.inode, deadline)
+            excluded = claimant or excluded
         if not pid and self._handover.mayHave(found, cgroup):
             pid, _, excluded = self._search.findHolder(found.inode, deadline)
             if not pid:
@@ -215,13 +239,24 @@ class OwnerLookup:
                 tries = self._search.sweeps.absences(found.inode)
                 if excluded is None and tries < HANDOVER_TRIES:
                     raise OutOfTime
-        if excluded is None:
-            # Sockets of libraries in our own process are not marked, and are treated like
-            # those of any other process.
-            return Owner(0 if pid == self._ownPid() else pid, found.uid, cgroup=cgroup)
-        process = excluded.process
-        path = cgroup or process.cgroup
-        return Owner(process.pid, found.uid, process.name, process.path, path, excluded.text)
+        if excluded is not None:
+            pid = excluded.process.pid
+        known = known or self._descriptions.byProcess(found, pid)
+        if known is None:
+            if excluded is None or excluded.text != LOCAL_PROXY:
+                return None
+            known = Owner(0, found.uid)
+        process = None if excluded is None else excluded.process
+        if process is None and pid and self._everybody:
+            process = self._descriptions.processOf(pid)
+        if process is not None:
+            path = known.cgroup or process.cgroup
+            known = known._replace(name=process.name, path=process.path, cgroup=path)
+        if excluded is not None:
+            known = matched(known, excluded)
+        # Sockets of libraries in our own process are not marked, and are treated like those of
+        # any other process.
+        return known._replace(pid=0 if pid == self._ownPid() else pid)
 
     def _claimant(self, pid: int, inode: int, deadline: float) -> tuple[int, Excluded | None]:
         """
@@ -242,39 +277,3 @@ class OwnerLookup:
     def _note(self, places: Places) -> None:
         for pid in {pid for pid, _ in places.values()}:
             self._search.note(pid)
-
-    def _checkProxies(self, deadline: float) -> None:
-        """Notice a proxy that was started or restarted since the last scan."""
-        now = self._clock.seconds()
-        if 0 <= now - self._listenersAsked < LISTENER_INTERVAL:
-            return
-        self._listenersAsked = now
-        sample = self._proxies.sample()
-        known = self._listeners - self._sought
-        unknown = [each for each in sample if each.inode not in known]
-        if unknown:
-            # What listens no longer is forgotten now, or else the next scan would be news, too.
-            self._listeners &= self._proxies.listeners()
-        settled = self._search.adoptMakers(unknown, deadline)
-        if settled:
-            # Others may have the same sockets.
-            self._schedule.soon()
-            self._listeners |= settled
-            self._sought -= settled
-            self._hops.notice(self._listeners, self._search.proxyPids())
-        listeners = frozenset(found.inode for found in sample)
-        if not 0 <= now - self._pathsAsked < UNIX_INTERVAL:
-            self._pathsAsked = now
-            listeners |= self._proxies.atPaths()
-        self._adopt(listeners, deadline)
-
-    def _adopt(self, listeners: frozenset[int], deadline: float) -> None:
-        """Find the processes of new proxies; flows wait for those that are not found at once."""
-        self._sought |= listeners - self._listeners
-        self._listeners |= listeners
-        if self._sought:
-            self._schedule.soon()
-            found = self._search.adoptProxies(self._sought, deadline)
-            self._sought -= found
-            if found:
-                self._hops.notice(self._listeners, self._search.proxyPids())

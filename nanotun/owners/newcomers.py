@@ -27,6 +27,8 @@ MARGIN = 64
 #: Seconds after which every such fork(2) is over.
 FORK_TIME = 0.1
 
+_NOTHING: frozenset[str] = frozenset()
+
 #: Processes that are remembered between two scans.  If there are more, the oldest are left
 #: to the next scan, which is then requested at once.
 LIMIT = 4096
@@ -192,26 +194,35 @@ class Newcomers:
 
     def _match(self, pid: int, stat: ProcStat, generation: int) -> Excluded | None:
         program = self._processes.program(pid, stat) if self._matcher.byProcesses else None
-        text = "" if program is None else self._text(pid, stat, program)
-        before = self._table.excluded.get(pid)
-        if (
-            not text
-            and before is not None
-            and before.inherited
-            and before.process.stat.started == stat.started
-        ):
-            return before
+        text, selected = "", _NOTHING
+        if program is not None:
+            text = self._text(pid, stat, program)
+            selected = self._matcher.selected(pid, stat.started, program)
         inherited = not text
-        if inherited and self._mayInherit:
-            above = self._parent(stat.parent, generation)
-            if above is not None and inherits(above.text, stat, above.process.stat, self._children):
-                text = above.text
-        if not text:
+        if inherited:
+            text = self._inherited(pid, stat, generation)
+        if not text and not selected:
             return None
         if program is None:
             program = self._processes.program(pid, stat)
         # The rest would take longer to read than all this, and any newcomer may have any socket.
-        return Excluded(outline(pid, stat, program), text, inherited)
+        outlined = outline(pid, stat, program)
+        return Excluded(outlined, text, inherited and bool(text), selected=selected)
+
+    def _inherited(self, pid: int, stat: ProcStat, generation: int) -> str:
+        """By which selector an ancestor excludes a process; empty if none does."""
+        before = self._table.excluded.get(pid)
+        if before is not None and before.inherited and before.process.stat.started == stat.started:
+            return before.text
+        if self._mayInherit:
+            above = self._parent(stat.parent, generation)
+            if (
+                above is not None
+                and above.text
+                and inherits(above.text, stat, above.process.stat, self._children)
+            ):
+                return above.text
+        return ""
 
     def _text(self, pid: int, stat: ProcStat, program: Program) -> str:
         if not self._matcher.byFamilies:

@@ -23,6 +23,7 @@ from nanotun.owners.hops import NextHops
 from nanotun.owners.interfaces import ICgroups, IProcesses, ISockets
 from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.matching import Matcher
+from nanotun.owners.options import OwnerOptions
 from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.values import Table
 from nanotun.owners.waiting import WaitingFlows
@@ -36,6 +37,7 @@ LOOK_INTERVAL = 0.5
 class Owners:
     """
     @ivar misses: see L{IOwners}.
+    @ivar options: what they are made of.
     @ivar established: keeps connections that are older than the daemon.
     @ivar hops: where a proxy on this machine passes connections on to.
     @param schedule: not started.
@@ -62,8 +64,10 @@ class Owners:
         spent: Callable[[], float],
         ownPid: Callable[[], int],
         established: Established,
+        options: OwnerOptions,
     ) -> None:
         self.misses = 0
+        self.options = options
         self.established = established
         self._processes = processes
         self._sockets = sockets
@@ -92,23 +96,25 @@ class Owners:
 
     def start(self) -> None:
         """See L{IPart.start}."""
-        if self._matcher.byCgroups and not self._cgroups.mount:
+        matcher = self._matcher
+        if matcher.byCgroups and not self._cgroups.mount:
+            what = "A rule" if matcher.seeksCgroups else "excludedProcesses"
             raise ConfigError(
-                "excludedProcesses names a cgroup or a unit, but this machine has no cgroups of "
-                "version 2; name processes or users instead."
+                f"{what} names a cgroup or a unit, but this machine has no cgroups of version 2; "
+                "name processes or users instead."
             )
         try:
             self._sockets.start()
-            for text in self._matcher.bindPids(self._startOf):
-                self._log.warn("excludedProcesses: there is no process {text}", text=text)
+            for notice in matcher.bindPids(self._startOf):
+                self._log.warn("{notice}", notice=notice)
             self._schedule.start(self._lookup.swap)
             self.hops.start()
         except OSError as error:
             self._sockets.close()
             raise ConfigError(
                 f"It cannot be found out here whose connections are whose ({error}): netlink's "
-                "sock_diag and /proc are needed for excludedProcesses, and for a proxy on this "
-                "machine."
+                "sock_diag and /proc are needed where processes are excluded, where rules or a "
+                "script ask for them, and for a proxy on this machine."
             ) from None
         self._loop.start(LOOK_INTERVAL, now=False)
 
@@ -153,6 +159,8 @@ class Owners:
             self._schedule.soon()
             if not last:
                 raise
+            self.misses += 1
+            return self._guess(flow)
         except OSError as error:
             self._trouble.report(f"The owners of flows cannot be found: {error.strerror}.")
             if not last and not self._lookup.mayGuess:
@@ -162,6 +170,12 @@ class Owners:
         if owner is None:
             self.misses += 1
         return owner
+
+    def _guess(self, flow: Flow) -> Owner | None:
+        try:
+            return self._lookup.guess(flow)
+        except OSError:
+            return None
 
     def _startOf(self, pid: int) -> int | None:
         stat = self._processes.stat(pid)

@@ -15,6 +15,7 @@ from nanotun.owners.values import (
     Excluded,
     Process,
     ProcStat,
+    Program,
     SocketHolder,
     Table,
     sameProgram,
@@ -88,11 +89,15 @@ class Scanner:
         self._matcher.resolvePaths()
         stats = self._stats()
         direct: dict[int, str] = {}
+        selected: dict[int, frozenset[str]] = {}
         if self._matcher.byProcesses:
             self._learn(stats, previous)
             for pid, process in self._known.items():
                 if text := self._matcher.processText(process):
                     direct[pid] = text
+                program = Program(process.names, process.path)
+                if found := self._matcher.selected(pid, process.stat.started, program):
+                    selected[pid] = found
         holders = self._holders(stats, previous.holders, listeners)
         listen = {holder.pid: LOCAL_PROXY for holder in holders}
         texts = propagate(direct, stats, self._children, previous.excluded)
@@ -104,11 +109,13 @@ class Scanner:
                 self._pauseAtTimes()
                 self._descriptors.learn(pid)
         excluded = {}
-        for pid, (text, inherited) in texts.items():
+        for pid in texts | selected:
+            text, inherited = texts.get(pid, ("", False))
             looked = self._known.get(pid) or self._processes.process(pid)
             if looked is not None:
                 settled = self._processes.age(looked.stat) > SETTLED
-                excluded[pid] = Excluded(looked, text, inherited, settled)
+                by = selected.get(pid, frozenset())
+                excluded[pid] = Excluded(looked, text, inherited, settled, by)
         young = tuple(pid for pid, stat in stats.items() if self._processes.age(stat) < YOUNG)
         return Table(newest, stats, excluded, young, holders)
 

@@ -160,8 +160,8 @@ class ScanSchedule:
         error = reason.trap(OSError, ScanStopped)
         if error is OSError and not self._stopped:
             self._trouble.report(
-                f"The processes cannot be looked at ({reason.value}); the last table of excluded "
-                "ones stays in use."
+                f"The processes cannot be looked at ({reason.value}); the last table of them stays "
+                "in use."
             )
 
     def _broke(self, reason: Failure) -> None:

@@ -1,5 +1,6 @@
 """
-From a socket to the excluded process that has it, if any.
+From a socket to the process that has it: an excluded one or one that a rule names, if any, or
+whichever it is.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
+from nanotun.owners.candidates import Candidates
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.interfaces import ICgroups, IProcesses
 from nanotun.owners.makers import Makers
@@ -36,9 +38,9 @@ class Found(NamedTuple):
     """
     The result of a search.
 
-    @ivar pid: of the process that has the socket; 0 for one that is not excluded.
+    @ivar pid: of the process that has the socket; 0 if it is not known, or not wanted.
     @ivar descriptor: of the socket in that process; 0 if it was not searched for.
-    @ivar excluded: L{None} if the process is not excluded.
+    @ivar excluded: L{None} if the process is neither excluded nor named by a rule.
     """
 
     pid: int
@@ -52,11 +54,12 @@ NOT_FOUND = Found(0, 0, None)
 class Search:
     """
     Asks for the process that made the socket.  Where that is not recorded, searches excluded
-    processes: those of the last scan that may have made it, and those that were started
-    later.
+    processes and those that rules name: those of the last scan that may have made it, and those
+    that were started later.
 
     @ivar sweeps: what the thread found out.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
+    @param everybody: whether all other processes are searched as well.
     """
 
     def __init__(
@@ -67,13 +70,15 @@ class Search:
         descriptors: Descriptors,
         makers: Makers,
         spent: Callable[[], float],
+        everybody: bool = False,
     ) -> None:
         self._processes = processes
-        self._cgroups = cgroups
+        self._candidates = Candidates(cgroups, newcomers, everybody)
         self._newcomers = newcomers
         self._descriptors = descriptors
         self._makers = makers
         self._spent = spent
+        self._everybody = everybody
         self.sweeps = SweptSockets(processes)
         self._table = EMPTY
         self._answers: dict[int, Found] = {}
@@ -84,6 +89,7 @@ class Search:
         before = {*self._table.excluded, *self._newcomers.suspects}
         self._table = table
         self._newcomers.reset(table)
+        self._candidates.reset(table)
         self._forget(not before.issuperset(table.excluded))
 
     def _forget(self, changed: bool) -> None:
@@ -107,12 +113,19 @@ class Search:
     def excluded(self) -> list[int]:
         """
         The pids of all excluded processes, with those that were started since the last scan.
+        Those that a rule names as well are left out, since the rule decides.
 
         @raise OSError: /proc cannot be read.
         """
         self._newcomers.look(math.inf)
-        newcomers = [excluded.process.pid for excluded in self._newcomers.excluded]
-        return list(dict.fromkeys([*newcomers, *self._table.excluded]))
+        known = (*self._newcomers.excluded, *self._table.excluded.values())
+        return list(
+            dict.fromkeys(
+                each.process.pid
+                for each in known
+                if each.text == LOCAL_PROXY or (each.text and not each.selected)
+            )
+        )
 
     def stats(self) -> dict[int, ProcStat]:
         """Of all processes of the last scan, and of those that were seen since."""
@@ -140,10 +153,13 @@ class Search:
             return self._remember(found, answer)
         inTime = self._newcomers.look(deadline)
         self._recent = [pid for pid in self._recent if not self._newcomers.isGone(pid)]
-        candidates = self._candidates(found, cgroup)
-        if inTime and (sole := self._soleMember(candidates, cgroup)):
+        candidates = self._candidates.of(found, cgroup)
+        if inTime and (sole := self._candidates.sole(candidates, cgroup)):
             return Found(sole, 0, self._newcomers.examine(sole))
-        answer = self._among(self._order(candidates), found.inode, deadline)
+        pids = self._order(candidates)
+        if self._everybody:
+            pids = [*pids, *self._all()]
+        answer = self._among(pids, found.inode, deadline)
         if answer is None and not inTime:
             raise OutOfTime
         return self._remember(found, answer or NOT_FOUND)
@@ -157,10 +173,10 @@ class Search:
 
     def suspects(self) -> frozenset[int] | None:
         """
-        The processes that a sweep has to search: those that may be excluded, and those that
-        had a flow recently; L{None} for all.
+        The processes that a sweep has to search: those that may be excluded or that rules may
+        name, and those that had a flow recently; L{None} for all.
         """
-        if self.overflowed:
+        if self.overflowed or self._everybody:
             return None
         return frozenset((*self._table.excluded, *self._newcomers.suspects, *self._recent))
 
@@ -195,9 +211,12 @@ class Search:
         """
         if self.sweeps.absences(inode):
             return NOT_FOUND
-        everybody = sorted(self._table.stats, reverse=True)
-        pids = (*self._recent, *self._newcomers.pids, *everybody)
-        return self._among(pids, inode, deadline) or NOT_FOUND
+        return self._among(self._all(), inode, deadline) or NOT_FOUND
+
+    def _all(self) -> list[int]:
+        """All processes of the last scan and all new ones, in the order of a search."""
+        scanned = sorted(self._table.stats, reverse=True)
+        return [*self._recent, *self._newcomers.pids, *scanned]
 
     def findAmong(self, pids: Iterable[int], inode: int, deadline: float) -> int:
         """
@@ -269,27 +288,3 @@ class Search:
         """The processes that are a proxy on this machine, as far as is known."""
         known = (*self._table.excluded.values(), *self._newcomers.excluded)
         return frozenset(each.process.pid for each in known if each.text == LOCAL_PROXY)
-
-    def _candidates(self, found: FlowSocket, cgroup: str) -> list[int]:
-        """
-        The pids of the processes that may have made the socket.  It has the user id and the
-        cgroup that its maker had then; a process of root may have had any user id.
-        """
-        candidates = [excluded.process.pid for excluded in self._newcomers.excluded]
-        for pid, excluded in self._table.excluded.items():
-            process = excluded.process
-            if cgroup and excluded.settled and process.cgroup != cgroup:
-                continue
-            if found.uid in process.uids or 0 in process.uids:
-                candidates.append(pid)
-        return candidates
-
-    def _soleMember(self, candidates: list[int], cgroup: str) -> int:
-        """
-        One of the candidates, if no other process is in the socket's cgroup: with systemd
-        each service and each program of a desktop has its own.  Otherwise 0.
-        """
-        if not candidates or cgroup in ("", "/"):
-            return 0
-        members = self._cgroups.members(cgroup)
-        return members[0] if members and set(candidates).issuperset(members) else 0

@@ -128,18 +128,21 @@ class OpenConnection(NamedTuple):
 
 class Excluded(NamedTuple):
     """
-    A process whose flows bypass the proxy.
+    A process whose flows bypass the proxy, or one that the user's rules name.
 
-    @ivar text: the selector, as it is written, or L{nanotun.policy.rules.LOCAL_PROXY}.
+    @ivar text: the selector that excludes it, as it is written, or
+        L{nanotun.policy.rules.LOCAL_PROXY}; empty if only rules name it.
     @ivar inherited: whether it is excluded because of an ancestor.
     @ivar settled: whether its cgroup is reliable.  Desktops move programs to a cgroup of
         their own just after their start.
+    @ivar selected: the rules' selectors that match it by itself, as they are written.
     """
 
     process: Process
     text: str
     inherited: bool = False
     settled: bool = False
+    selected: frozenset[str] = frozenset()
 
 
 class SocketHolder(NamedTuple):
@@ -156,7 +159,7 @@ class Table(NamedTuple):
 
     @ivar newest: the most recent pid when the scan began; later processes may be missing.
     @ivar stats: of all processes, by pid.
-    @ivar excluded: the excluded processes, by pid.
+    @ivar excluded: the excluded processes, and those that rules name, by pid.
     @ivar young: pids of processes that may not have reached their execve(2) yet.
     @ivar holders: the processes that are a proxy on this machine.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.config.options import Options
+from nanotun.config.selectors import Selector
 from nanotun.daemon import current as currentModule
 from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
 from nanotun.daemon.lists import readLists
@@ -160,7 +161,13 @@ class LiveCase(SynchronousTestCase):
         live.start()
         return live
 
-    def makeOwners(self, options: OwnerOptions, reactor: Any, recorder: Recorder) -> FakeOwners:
+    def makeOwners(
+        self,
+        options: OwnerOptions,
+        reactor: Any,
+        recorder: Recorder,
+        places: Mapping[Selector, str],
+    ) -> FakeOwners:
         """Owners that may refuse to start."""
         self.made.append(FakeOwners(options))
         self.made[-1].refusal = self.ownersRefusal
@@ -294,6 +301,29 @@ class LiveTests(LiveCase):
         self.assertIs(self.live.current.owners, None)
         self.assertEqual(second.state, "stopped")
         self.assertEqual(second.successors, [None])
+
+    def test_ownersOfRules(self) -> None:
+        """Owners follow the processes that rules name, and log-ins that are a program's own."""
+        seen: list[Any] = []
+        for text in (
+            "rules: [{to: reject, processes: [curl]}]",
+            "rules: [{to: reject, processes: [curl, git]}]",
+            "rules: [{to: direct, processes: [curl]}, {to: reject, processes: [git]}]",
+            "upstreams: {tor: 'socks5://{user}:x@t'}",
+            "upstreams: {tor: 'socks5://{user}-{process}:x@t'}",
+            "lan: proxy",
+        ):
+            self.write(f"proxy: h:1\n{text}")
+            self.live.reload()
+            seen.append(self.live.current.owners)
+            self.assertIs(self.live.current.judge._owners, seen[-1])
+        self.assertIs(seen[1], seen[2])
+        self.assertEqual(len(set(map(id, seen))), 5)
+        self.assertIsNone(seen[-1])
+        self.assertEqual(
+            [(owners.options.everybody, len(owners.options.sought)) for owners in seen[:-1]],
+            [(False, 1), (False, 2), (False, 2), (False, 0), (True, 0)],
+        )
 
     def test_rights(self) -> None:
         """Only the settings that need dropped privileges wait for a restart."""

@@ -17,6 +17,7 @@ from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.linux.users import uidOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.claims import Claims
+from nanotun.owners.described import Descriptions
 from nanotun.owners.descriptors import Descriptors, OutOfTime
 from nanotun.owners.established import Established
 from nanotun.owners.hops import NextHops
@@ -25,6 +26,7 @@ from nanotun.owners.lookup import OwnerLookup
 from nanotun.owners.makers import Makers
 from nanotun.owners.matching import Matcher
 from nanotun.owners.newcomers import Newcomers
+from nanotun.owners.options import OwnerOptions
 from nanotun.owners.owners import Owners
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.schedule import ScanSchedule
@@ -70,9 +72,16 @@ class OwnersCase(SynchronousTestCase):
         self.originals: dict[Flow, Flow] = {}
         self.scans: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
-    def owners(self, excluded: str = "curl", children: bool = False) -> Owners:
+    def owners(
+        self,
+        excluded: str = "curl",
+        children: bool = False,
+        sought: str = "",
+        everybody: bool = False,
+        overruled: bool = False,
+    ) -> Owners:
         """Make owners and start them."""
-        owners = self.make(excluded, children)
+        owners = self.make(excluded, children, sought, everybody, overruled)
         owners.start()
         self.addCleanup(self.stop, owners)
         return owners
@@ -83,14 +92,34 @@ class OwnersCase(SynchronousTestCase):
             owners.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def make(self, excluded: str, children: bool = False) -> Owners:
-        """Make owners."""
-        matcher = Matcher(selectors(excluded), children, uidOfUser, str)
+    def make(
+        self,
+        excluded: str,
+        children: bool = False,
+        sought: str = "",
+        everybody: bool = False,
+        overruled: bool = False,
+    ) -> Owners:
+        """
+        Make owners.
+
+        @param sought: the selectors of rules.
+        @param everybody: see L{OwnerOptions}.
+        @param overruled: likewise.
+        """
+        named = dict.fromkeys(selectors(sought), "rules")
+        matcher = Matcher(selectors(excluded), children, uidOfUser, str, named)
         descriptors = Descriptors(self.processes, self.clock.seconds)
         newcomers = Newcomers(self.processes, matcher, children, *[self.clock.seconds] * 2)
         makers = Makers(self.record.get, self.processes)
         search = Search(
-            self.processes, self.cgroups, newcomers, descriptors, makers, self.clock.seconds
+            self.processes,
+            self.cgroups,
+            newcomers,
+            descriptors,
+            makers,
+            self.clock.seconds,
+            everybody,
         )
         scanner = Scanner(
             self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None
@@ -111,7 +140,6 @@ class OwnersCase(SynchronousTestCase):
         schedule = ScanSchedule(scanner, proxies, REFRESH, self.clock, self.inThread, trouble)
         lookup = OwnerLookup(
             self.sockets,
-            self.cgroups,
             matcher,
             search,
             proxies,
@@ -122,6 +150,9 @@ class OwnersCase(SynchronousTestCase):
             self.clock,
             self.clock.seconds,
             lambda: OWN,
+            Descriptions(self.processes, self.cgroups, matcher),
+            everybody,
+            overruled,
         )
         return Owners(
             self.processes,
@@ -138,6 +169,7 @@ class OwnersCase(SynchronousTestCase):
             Established(
                 self.processes, self.sockets, lookup.excluded, lambda *socket: True, lambda: OWN
             ),
+            OwnerOptions("tun"),
         )
 
     def inThread(self, scan: Callable[[], Any]) -> Deferred[Any]:
@@ -150,10 +182,10 @@ class OwnersCase(SynchronousTestCase):
         scan, done = self.scans.pop(0)
         done.callback(scan())
 
-    def program(self, pid: int, path: str, flow: Flow = TCP, **what: Any) -> int:
+    def program(self, pid: int, path: str, flow: Flow = TCP, uid: int = 1000, **what: Any) -> int:
         """Start a process that has a flow's socket; returns the socket's inode."""
-        self.processes.spawn(pid, path)
-        inode = self.sockets.add(flow.protocol, flow.source, flow.destination, **what)
+        self.processes.spawn(pid, path, uid=uid)
+        inode = self.sockets.add(flow.protocol, flow.source, flow.destination, uid, **what)
         self.processes.open(pid, inode)
         return inode
 

@@ -16,7 +16,7 @@ from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol
 from nanotun.interfaces import IOwners, IPart
 from nanotun.owners.handover import HANDOVER_TRIES
-from nanotun.owners.lookup import LISTENER_INTERVAL
+from nanotun.owners.listening import LISTENER_INTERVAL
 from nanotun.owners.owners import LOOK_INTERVAL, Owners
 from nanotun.owners.scanner import ScanStopped
 from nanotun.owners.schedule import EARLY_INTERVAL

@@ -20,7 +20,7 @@ from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
 from nanotun.owners.sockdiag import Answer, answers, askForOne, leaves, packAddress, sends, takes
-from nanotun.owners.values import Excluded, FlowSocket, Process, ProcStat
+from nanotun.owners.values import Excluded, FlowSocket, Process, ProcStat, Program
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeSockets
 from nanotun.upstream.schemes.table import parseProxyURL
@@ -76,13 +76,14 @@ def process(
 class MatcherTests(SynchronousTestCase):
     """Tests for L{Matcher}."""
 
-    def matcher(self, text: str, children: bool = False) -> Matcher:
+    def matcher(self, text: str, children: bool = False, sought: str = "") -> Matcher:
         """A matcher that knows a user and a link."""
         return Matcher(
             selectors(text),
             children,
             lambda text: uidOf(text, {"alice": 1000}.__getitem__),
-            {"/usr/bin/py": "/usr/bin/py3"}.get,  # type: ignore[arg-type]
+            lambda path: {"/usr/bin/py": "/usr/bin/py3"}.get(path, path),
+            dict.fromkeys(selectors(sought), "rules"),
         )
 
     def test_name(self) -> None:
@@ -105,7 +106,8 @@ class MatcherTests(SynchronousTestCase):
         """A pid matches the process that had it at the start, and no other."""
         matcher = self.matcher("pid:9, pid:10")
         self.assertEqual(matcher.processText(process(9)), "")
-        self.assertEqual(matcher.bindPids({9: 5}.get), ["pid:10"])
+        nobody = "excludedProcesses: there is no process pid:10."
+        self.assertEqual(matcher.bindPids({9: 5}.get), [nobody])
         self.assertEqual(matcher.processText(process(9)), "pid:9")
         self.assertEqual(matcher.processText(process(10)), "")
         later = process(9)._replace(stat=stat(started=6))
@@ -134,6 +136,31 @@ class MatcherTests(SynchronousTestCase):
             self.assertEqual(matcher.socketText(0, path), text, path)
         self.assertEqual(matcher.socketText(0, ""), "")
         self.assertEqual(self.matcher("cgroup:/").socketText(0, "/x"), "cgroup:/")
+
+    def test_sought(self) -> None:
+        """Rules' selectors all count, and exclude nothing; excluded ones are no rule's."""
+        texts = "curl, /usr/bin/py, /usr/bin/py3, pid:9, uid:alice, uid:1000, unit:x.service"
+        matcher = self.matcher("wget", sought=texts)
+        matcher.resolvePaths()
+        matcher.bindPids({9: 5}.get)
+        running = Program(frozenset({"curl", "python"}), "/usr/bin/py3")
+        self.assertEqual(
+            matcher.selected(9, 5, running), {"curl", "/usr/bin/py", "/usr/bin/py3", "pid:9"}
+        )
+        self.assertEqual(matcher.selected(9, 6, Program(frozenset({"wget"}), "")), set())
+        users = {"uid:alice", "uid:1000"}
+        self.assertEqual(matcher.selectedBySocket(1000, ""), users)
+        self.assertEqual(matcher.selectedBySocket(1000, "/x.service/y"), {*users, "unit:x.service"})
+        self.assertEqual(matcher.socketText(1000, "/x.service"), "")
+        self.assertEqual(matcher.processText(process(path="/opt/curl")), "")
+        self.assertTrue(matcher.seeks and matcher.seeksPrograms and matcher.seeksCgroups)
+        self.assertEqual(matcher.bindPids(lambda pid: None), ["rules: there is no process pid:9."])
+
+    def test_soughtBySockets(self) -> None:
+        """For rules about users and control groups no process has to be examined."""
+        matcher = self.matcher("", children=True, sought="uid:alice, cgroup:/x")
+        self.assertFalse(matcher.byProcesses or matcher.seeksPrograms or matcher.byFamilies)
+        self.assertTrue(matcher.seeks and matcher.bySockets)
 
     def test_unit(self) -> None:
         """A unit matches anywhere in the path, by its whole name."""
