@@ -1,5 +1,6 @@
 """
-Tests for L{nanotun.testing.script} and L{nanotun.scripting.script}: both keep the contract.
+Tests for L{nanotun.testing.script}, L{nanotun.scripting.script} and L{nanotun.scripting.apart}:
+all of them keep the contract.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import ScriptAnswer, ScriptReply
+from nanotun.scripting.apart import RemoteScript
 from nanotun.scripting.script import Script
 from nanotun.testing import FakeScript
 from tests.contracts.script import FLOW, QUERY, ScriptContract
+from tests.unit.scripting.remote import RemoteCase
 from tests.unit.scripting.scripts import ScriptCase
 
 
@@ -75,4 +78,22 @@ class CoroutineTests(RealScriptTests):
             from twisted.internet.defer import Deferred
             async def flow(flow): await Deferred()
             async def query(query): await Deferred()
+            """)
+
+
+class RemoteScriptTests(ScriptContract, RemoteCase):
+    """L{RemoteScript}, with a plain function each."""
+
+    def answering(self) -> RemoteScript:
+        return self.remote("""
+            def flow(flow): return "office"
+            def ended(flow, end): return flow.id / 0
+            def query(query): return "refuse"
+            """)
+
+    def waiting(self) -> RemoteScript:
+        return self.remote("""
+            from twisted.internet.defer import Deferred
+            def flow(flow): return Deferred()
+            def query(query): return Deferred()
             """)
