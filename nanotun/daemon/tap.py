@@ -60,7 +60,6 @@ from nanotun.gateway import Gateway, makeGateway
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
-    IScript,
     ITunOpener,
     IUpstream,
     UpstreamContext,
@@ -79,6 +78,8 @@ from nanotun.router.crowds import CrowdLog
 from nanotun.router.router import FlowRouter, firstLeaving, firstPending
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
+from nanotun.scripting.apart import RemoteScript
+from nanotun.scripting.script import Script
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.links import NetlinkLinks
@@ -107,7 +108,8 @@ def makeTunnel(
     reactor: Any,
     inCell: bool,
     known: Mapping[str, str] | None = None,
-    script: IScript | None = None,
+    script: Script | RemoteScript | None = None,
+    directAllowed: bool = True,
 ) -> Tunnel:
     """
     Make the parts that carry traffic.
@@ -117,6 +119,7 @@ def makeTunnel(
         looked for and which has no way to this machine's links.
     @param known: see L{Upstreams}.
     @param script: the user's; L{None} for none.
+    @param directAllowed: whether that may send flows past the proxy.
     @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
         no good, or C{excludedProcesses} or a rule names an unknown user; with one sentence.
     """
@@ -154,7 +157,16 @@ def makeTunnel(
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier
     judge = makeJudge(
-        settings, upstreams, owners, lists.lists, gateway, marked, inCell, carrier, script
+        settings,
+        upstreams,
+        owners,
+        lists.lists,
+        gateway,
+        marked,
+        inCell,
+        carrier,
+        script,
+        directAllowed,
     )
     router = FlowRouter(
         judge,
@@ -299,6 +311,8 @@ def makeCellService(
     opener: ITunOpener,
     leave: Callable[[int], None],
     known: Mapping[str, str] | None = None,
+    script: Script | RemoteScript | None = None,
+    directAllowed: bool = False,
 ) -> IService:
     """
     Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
@@ -307,11 +321,13 @@ def makeCellService(
     @param options: parsed.
     @param leave: has the process end with a status.
     @param known: what the fields of user names stand for in whatever the command sends.
+    @param script: decides about the command's flows; L{None} for none.
+    @param directAllowed: whether that may send them past the proxy.
     @raise SystemExit: see L{makeTunnel}.
     """
     reactor = steadyReactor()
     settings = options.settings
-    tunnel = makeTunnel(settings, opener, reactor, inCell=True, known=known)
+    tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed)
     marked, engine, gateway, current, router, device, *_ = tunnel
     root = MultiService()
     context = UpstreamContext(
@@ -343,7 +359,8 @@ def makeCellService(
         router.associations,
         (gateway.networkMoved, current.upstreams.networkMoved),
     )
-    parts = Parts(device, engine, gateway, router, before=(marked,), after=(watch, patience))
+    before = (marked,) if script is None else (script, marked)
+    parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
     notices = (
         *options.notices,
         *current.lists.lists.notices,

@@ -20,6 +20,7 @@ from nanotun.cell.command import OWN_FAULT, SIGNAL_BASE
 from nanotun.cell.device import CellTunOpener
 from nanotun.cell.launch import Cell
 from nanotun.console.run.options import RunOptions
+from nanotun.console.run.scripts import RunScript
 from nanotun.console.run.signals import watchSignals
 from nanotun.daemon.service import StartFailed
 from nanotun.daemon.tap import makeCellService
@@ -27,6 +28,8 @@ from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
 from nanotun.router.router import SAID
+from nanotun.scripting.apart import RemoteScript
+from nanotun.scripting.script import Script
 from nanotun.timer import steadyReactor
 
 #: The beginning of the service's sentence about a failed start.
@@ -193,10 +196,31 @@ def run(
 
     beginLogging(options, reactor, say)
     try:
-        cell.ready()
+        loading = RunScript(options, reactor, say)
     except NanotunError as error:
         say(str(error))
         return OWN_FAULT
+    try:
+        try:
+            cell.ready()
+            script = loading.ready()
+        except NanotunError as error:
+            say(str(error))
+            return OWN_FAULT
+        return _runWith(script, options, cell, watched, say, reactor)
+    finally:
+        loading.end()
+
+
+def _runWith(
+    script: Script | RemoteScript | None,
+    options: RunOptions,
+    cell: Cell,
+    watched: set[signal.Signals],
+    say: Callable[[str], None],
+    reactor: Any,
+) -> int:
+    """Go on once everything is there that the tunnel is made of."""
 
     def stop() -> None:
         def stopped(result: object) -> None:
@@ -208,7 +232,12 @@ def run(
     runner = CommandRunner(cell.channel, reactor, stop, say)
     try:
         service: IService = makeCellService(
-            options, CellTunOpener(cell.channel), runner.deviceLost, options.known
+            options,
+            CellTunOpener(cell.channel),
+            runner.deviceLost,
+            options.known,
+            script,
+            options.allowsDirect,
         )
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))

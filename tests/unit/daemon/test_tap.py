@@ -32,7 +32,7 @@ from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.owners.recorder import Recorder
 from nanotun.routing.routes import Routes
-from nanotun.testing import MemoryTunOpener
+from nanotun.testing import FakeScript, MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
 from tests.countryfile import countries
@@ -332,6 +332,19 @@ class MakeServiceTests(SynchronousTestCase):
         upstreams.leaving(Decision(Verdict.PROXY, "#1", upstream="tor"), flow)
         (values,) = upstreams.perProgram["tor"]._programs
         self.assertEqual(dict(values), {"process": "curl", "source": "local"})
+
+    def test_cellScript(self) -> None:
+        """A script decides there as well, and is a part; whether it may send direct is told."""
+        for allowed, verdict in (False, Verdict.REJECT), (True, Verdict.DIRECT):
+            script: Any = FakeScript("direct")
+            script.name, script.start, script.stop = "the script", self.fail, self.fail
+            options = self.options("h")
+            (tunnel, _) = cast(
+                Any, makeCellService(options, MemoryTunOpener(), self.fail, {}, script, allowed)
+            )
+            self.assertIs(tunnel.parts.before[0], script)
+            flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("192.0.2.1", 80))
+            self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, verdict)
 
     def test_cellFails(self) -> None:
         """There too, a file that is no good ends it with one sentence."""
