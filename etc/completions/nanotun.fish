@@ -144,7 +144,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from confirm' -l config -s c -r -
 complete -c nanotun -n '__fish_seen_subcommand_from confirm' -l help -d 'Display this help and exit.'
 complete -c nanotun -n '__fish_seen_subcommand_from confirm' -l run-dir -x -a '(__fish_complete_directories)' -d 'the daemon\'s runDir [default: /run/nanotun]'
 complete -c nanotun -n '__fish_seen_subcommand_from confirm' -l version -d 'Display nanotun\'s version and exit.'
-complete -c nanotun -n '__fish_seen_subcommand_from run' -l allow-direct -d 'let what a rule or an upstream sends direct go past the proxy'
+complete -c nanotun -n '__fish_seen_subcommand_from run' -l allow-direct -d 'let what the script, a rule or an upstream sends direct go past the proxy'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l config -s c -r -F -d 'YAML configuration file'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l connect-timeout -x -d 'how long a connection may take to open, all steps together, 100ms to 5m [default: 10s]'
 complete -c nanotun -n '__fish_seen_subcommand_from run' -l country-file -r -F -d 'MaxMind DB that says which country an address is in, for rules with countries'

@@ -178,7 +178,7 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         run)
-            _arguments -S '--allow-direct[let what a rule or an upstream sends direct go past the proxy]' \
+            _arguments -S '--allow-direct[let what the script, a rule or an upstream sends direct go past the proxy]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \

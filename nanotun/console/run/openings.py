@@ -56,8 +56,12 @@ def directOf(settings: Settings) -> Iterator[str]:
             yield f"Rule {number} ({rule.where}) sends connections past the proxy"
 
 
-def openings(settings: Settings) -> tuple[str, ...]:
-    """What gets past the proxy, in words; nothing for what is closed."""
+def openings(settings: Settings, allowsDirect: bool = False) -> tuple[str, ...]:
+    """
+    What gets past the proxy, in words; nothing for what is closed.
+
+    @param allowsDirect: whether the script may send flows past the proxy.
+    """
     words = []
     bare = [url.scheme.name for url in settings.proxy if url.scheme.dialsDestination]
     if len(bare) == len(settings.proxy):
@@ -66,8 +70,12 @@ def openings(settings: Settings) -> tuple[str, ...]:
         words.append(f"whatever {bare[0]}:// in the list of proxies gets")
     if settings.default == "direct":
         words.append("whatever no rule is about (--default direct)")
-    if any(directOf(settings)):
-        words.append("what rules and upstreams send direct (--allow-direct)")
+    senders = ["the script"] if settings.script and allowsDirect else []
+    senders += ["rules", "upstreams"] if any(directOf(settings)) else []
+    if senders:
+        *others, last = senders
+        named = f"{', '.join(others)} and {last} send" if others else f"{last} sends"
+        words.append(f"what {named} direct (--allow-direct)")
     if settings.lan == "direct":
         words.append("local networks (--lan direct)")
     if settings.excludedIPs:

@@ -41,7 +41,8 @@ def _shown() -> dict[str, str]:
         "past the proxy, and what it says about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
-        "--allow-direct": "let what a rule or an upstream sends direct go past the proxy",
+        "--allow-direct": "let what the script, a rule or an upstream sends direct go past "
+        "the proxy",
         "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
         "--help": "this text",
     }
@@ -120,7 +121,11 @@ class RunOptions(Options):
             None,
             "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
         ],
-        ["allow-direct", None, "let what a rule or an upstream sends direct go past the proxy"],
+        [
+            "allow-direct",
+            None,
+            "let what the script, a rule or an upstream sends direct go past the proxy",
+        ],
     ]
 
     refused = REFUSED
@@ -162,7 +167,7 @@ class RunOptions(Options):
 
     @property
     def allowsDirect(self) -> bool:
-        """Whether a rule or an upstream may send flows past the proxy."""
+        """Whether the script, a rule or an upstream may send flows past the proxy."""
         return bool(self["allow-direct"])
 
     def parseArgs(self, *args: str) -> None:
@@ -233,7 +238,7 @@ class RunOptions(Options):
         """
         The line about what is open past the proxy; empty if there is nothing to say.
         """
-        opened = openings(self.settings)
+        opened = openings(self.settings, self.allowsDirect)
         if not (opened or self.ignored or self.tellsAll):
             return ""
         given = [name for name in self.ignored if name in self.given]

@@ -240,6 +240,19 @@ class OpenLineTests(RunOptionsCase):
             )
         self.assertEqual(self.closed("--allow-direct", "--rule", "{to: proxy}").openLine(), "")
 
+    def test_script(self) -> None:
+        """A script that may send flows direct is listed, alone or with rules that do."""
+        script = ("--script", "/x.py")
+        self.assertEqual(self.closed(*script).openLine(), "")
+        for rule, who in (
+            ("proxy", "the script sends"),
+            ("direct", "the script, rules and upstreams send"),
+        ):
+            self.assertEqual(
+                self.closed(*script, "--allow-direct", "--rule", f"{{to: {rule}}}").openLine(),
+                f"open past the proxy: what {who} direct (--allow-direct).",
+            )
+
     def test_first(self) -> None:
         """It comes before the cell is made."""
 
