@@ -155,7 +155,8 @@ class Following:
         if known is None:
             return
         if known.logged:
-            self._tally.tellEnd(end, known, shown(self._names, end.flow.destination))
+            destination = shown(self._names, end.flow.destination, known.decision.name)
+            self._tally.tellEnd(end, known, destination)
         if known.told and self._script is not None:
             self._script.ended(self._flowOf(known, self._script), self._endOf(known, end))
 

@@ -48,9 +48,13 @@ def forgotten(host: str) -> UpstreamError:
     )
 
 
-def shown(names: INames, destination: Endpoint) -> str:
-    """A destination for a log line, with the name that it is known by."""
-    name = names.nameOf(destination.host)
+def shown(names: INames, destination: Endpoint, judged: str = "") -> str:
+    """
+    A destination for a log line, with the name that it is known by.
+
+    @param judged: the name that the flow was judged by, which it may have said itself.
+    """
+    name = judged or names.nameOf(destination.host)
     return str(destination) if name is None else f"{destination} ({name})"
 
 

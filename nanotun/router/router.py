@@ -278,11 +278,13 @@ class FlowRouter:
 
     def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
         if self.logFlows:
-            self._tally.tellUpstream(flow, decision, upstream, shown(self._names, flow.destination))
+            destination = shown(self._names, flow.destination, decision.name)
+            self._tally.tellUpstream(flow, decision, upstream, destination)
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:
-            self._tally.tellHalt(flow, decision, shown(self._names, flow.destination))
+            destination = shown(self._names, flow.destination, decision.name)
+            self._tally.tellHalt(flow, decision, destination)
 
     def connected(self, pending: PendingFlow, connection: Connection) -> None:
         """A pending flow has its leg."""

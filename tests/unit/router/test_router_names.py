@@ -65,6 +65,23 @@ class NameTests(RouterCase):
         self.assertIn("to 198.19.0.1:443 (a.example) by", first)
         self.assertIn("to 192.0.2.1:53 by", second)
 
+    def test_said(self) -> None:
+        """
+        A name that the flow itself has said is in all of its lines.
+        """
+        self.replaceRouter(True)
+        for number, verdict in enumerate((Verdict.PROXY, Verdict.REJECT), start=8):
+            host = f"192.0.2.{number}"
+            self.judge.decisions[host] = Decision(verdict, "#1", "why", name="said.example")
+            given = self.engine.request(Endpoint(host, 443))
+            if verdict is Verdict.PROXY:
+                self.addCleanup(self.upstream.answer().close)
+                self.engine.end(given.flow.id)
+        lines = self.lines("debug")
+        self.assertEqual(len(lines), 3)
+        for line in lines:
+            self.assertRegex(line, r"to 192\.0\.2\.[89]:443 \(said\.example\)")
+
     def test_oneOfSeveral(self) -> None:
         """
         Of several names of an address the upstream is asked by the one that the app has said;
