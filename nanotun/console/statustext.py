@@ -212,8 +212,11 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     verdicts = report.get("verdicts")
     if verdicts:
         yield "verdicts", _counts(verdicts["verdicts"]) or "none yet"
-        if _counts(verdicts["rules"]):
-            yield "rules", _counts(verdicts["rules"])
+        # An older daemon has no rules of the user's.
+        ways = {each["rule"]: f" ({each['to']})" for each in verdicts.get("userRules", ())}
+        rules = {f"{name}{ways.get(name, '')}": n for name, n in verdicts["rules"].items()}
+        if _counts(rules):
+            yield "rules", _counts(rules)
         # Without upstreams of other names, the verdicts say it all; an older daemon knows none.
         upstreams = verdicts.get("upstreams", {})
         if not set(upstreams) <= set(verdicts["verdicts"]):

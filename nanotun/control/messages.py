@@ -20,8 +20,9 @@ VERSION = 1
 #: Bytes of a request's line: a name and its arguments, which may hold the path of a program.
 REQUEST_LIMIT = 1 << 15
 
-#: Bytes of a response's line: the longest status report has a few kilobytes.
-RESPONSE_LIMIT = 1 << 20
+#: Bytes of a response's line: a status report has a few kilobytes, and some hundred bytes more for
+#: each of the user's rules, of which there may be 4096.
+RESPONSE_LIMIT = 1 << 22
 
 NO_RESPONSE = "The daemon's answer makes no sense; it may be of another version: restart it."
 

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.config.change import KEPT, Change, changeTo
+from nanotun.config.flowrules import FlowRule
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
@@ -284,6 +285,8 @@ class Live:
 
     def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that stop the old configuration's parts; flows they connected go on."""
+        if _ruled(current.settings) != _ruled(before.settings):
+            yield self._router.rulesChanged
         if before.owners is not None and before.owners is not current.owners:
             yield partial(before.owners.handOver, current.owners)
             yield before.owners.stop
@@ -300,6 +303,11 @@ class Live:
         self._log.failure(
             "The upstreams of the old configuration cannot be stopped", failure=reason
         )
+
+
+def _ruled(settings: Settings) -> list[FlowRule]:
+    """The user's rules, wherever they are written."""
+    return [each._replace(where="") for each in settings.rules]
 
 
 def _waysOf(settings: Settings) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from nanotun import __version__
+from nanotun.config.settings import Settings
 from nanotun.control.report import Report, engineReport, resources
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.notify import Notifier
@@ -68,6 +69,10 @@ def makeReport(
             **gateway.stats()._asdict(),
         }
 
+    def verdictsSection() -> dict[str, Any]:
+        report = router.report()
+        return {**report, "userRules": userRules(live.current.settings, report["rules"])}
+
     def processesSection() -> dict[str, int] | None:
         owners = live.current.owners
         return None if owners is None else ownersReport(owners, recorder.works)
@@ -84,13 +89,31 @@ def makeReport(
             "upstreams": lambda: live.current.upstreams.reports(),
             "engine": engineSection,
             "dns": dnsSection,
-            "verdicts": router.report,
+            "verdicts": verdictsSection,
             "script": scriptSection,
             "processes": processesSection,
             "routes": lambda: None if routes is None else routes.report(),
             "resources": resources,
         }
     )
+
+
+def userRules(settings: Settings, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """
+    Report on the user's rules.
+
+    @param counts: flows by the names of rules.
+    @return: for each C{rule} (its name), C{to}, C{where} and C{flows}.
+    """
+    return [
+        {
+            "rule": f"#{number}",
+            "to": rule.to,
+            "where": rule.where,
+            "flows": counts.get(f"#{number}", 0),
+        }
+        for number, rule in enumerate(settings.rules, start=1)
+    ]
 
 
 def ownersReport(owners: Owners, recorded: bool) -> dict[str, int]:

@@ -149,6 +149,10 @@ class FlowRouter:
         self._upstreams = upstreams
         self._following.configure(judge, upstreams, logFlows, script, judgesAgain)
 
+    def rulesChanged(self) -> None:
+        """The user's rules are others from now on: C{#1} is not the same any more."""
+        self._tally.rulesChanged()
+
     def report(self) -> dict[str, Any]:
         """
         Counters for the user.

@@ -54,12 +54,20 @@ class Tally:
     def __init__(self, clock: IReactorTime, log: Logger) -> None:
         self._clock = clock
         self._log = log
+        # By rule, which is empty for what rules that are gone have decided.
         self._counts: dict[tuple[str, Verdict, str], int] = {}
 
     def count(self, decision: Decision) -> None:
         """A flow was decided."""
         key = decision.rule, decision.verdict, nameOf(decision)
         self._counts[key] = self._counts.get(key, 0) + 1
+
+    def rulesChanged(self) -> None:
+        """The user's rules are others from now on, and what they decide is counted anew."""
+        counts, self._counts = self._counts, {}
+        for (rule, verdict, upstream), count in counts.items():
+            key = "" if rule.startswith("#") else rule, verdict, upstream
+            self._counts[key] = self._counts.get(key, 0) + count
 
     def report(self) -> dict[str, Any]:
         """
@@ -73,7 +81,8 @@ class Tally:
         upstreams: Counter[str] = Counter()
         for (rule, verdict, upstream), count in self._counts.items():
             verdicts[verdict.value] += count
-            rules[rule] += count
+            if rule:
+                rules[rule] += count
             if upstream:
                 upstreams[upstream] += count
         return {"verdicts": dict(verdicts), "rules": dict(rules), "upstreams": dict(upstreams)}

@@ -72,6 +72,18 @@ class TextTests(SynchronousTestCase):
         self.report["verdicts"]["upstreams"] = {"proxy": 116, "office": 4, "direct": 33}
         self.assertEqual(self.line("upstreams"), "proxy 116, office 4, direct 33")
 
+    def test_rules(self) -> None:
+        """Each of the user's rules that has decided is shown with where it leads."""
+        self.report["verdicts"] = {
+            "verdicts": {"proxy": 51},
+            "rules": {"default": 40, "#1": 11},
+            "userRules": [
+                {"rule": "#1", "to": "office", "where": "/n.yaml, line 3", "flows": 11},
+                {"rule": "#2", "to": "reject", "where": "/n.yaml, line 4", "flows": 0},
+            ],
+        }
+        self.assertEqual(self.line("rules"), "default 40, #1 (office) 11")
+
     def test_named(self) -> None:
         """Upstreams by name follow the proxy, each with its proxies and the way to them."""
         (one,) = self.report["upstream"]["proxies"]

@@ -80,17 +80,23 @@ class FakeFollower:
 
     @ivar calls: what it was configured with.
     @ivar hops: what L{passBack} was called with.
+    @ivar rulesChanges: how often it was told that the user's rules are others.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.hops: list[tuple[str, ...]] = []
+        self.rulesChanges = 0
         self.names = FakeNames()
         self.trouble = TroubleLog(Clock(), Logger())
 
     def configure(self, *arguments: Any) -> None:
         """Take it over."""
         self.calls.append(arguments)
+
+    def rulesChanged(self) -> None:
+        """Note it."""
+        self.rulesChanges += 1
 
     def passBack(self, hosts: Iterable[str]) -> None:
         """Note where proxies pass connections on to."""

@@ -45,6 +45,24 @@ class ListTests(LiveCase):
         self.write(configuration)
         self.assertEqual(self.live.reload()["changed"], ["lan", "rules"])
 
+    def test_counted(self) -> None:
+        """The router counts anew for other rules, and goes on counting for the same ones."""
+        path, configuration = self.withList("a.test\n")
+        for text, changes in (
+            (f"lan: proxy\n{configuration}", 0),
+            (configuration.replace("direct", "reject"), 1),
+            (f"# Lines have moved.\n{configuration.replace('direct', 'reject')}", 1),
+            ("proxy: h:1\n", 2),
+        ):
+            self.write(text)
+            self.live.reload()
+            self.assertEqual(self.router.rulesChanges, changes, text)
+        self.write(configuration)
+        self.live.reload()
+        path.write_text("b.test\n")
+        self.assertEqual(self.live.reload()["changed"], ["rules"])
+        self.assertEqual(self.router.rulesChanges, 3)
+
     def test_decides(self) -> None:
         """The judge decides by the lists: those of the start, and then those of the reload."""
         path = Path(f"{self.path}.list")

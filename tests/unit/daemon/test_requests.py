@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.options import Options
 from nanotun.daemon.ending import Ending
 from nanotun.daemon.requests import (
     confirmHandler,
@@ -176,6 +177,29 @@ class HandlerTests(SynchronousTestCase):
         self.assertEqual(report["upstreams"], {"office": 2})
         absent = ("device", "engine", "dns", "verdicts", "processes", "routes")
         self.assertEqual([report[name] for name in absent], [None] * 6)
+        self.flushLoggedErrors()
+
+    def test_userRules(self) -> None:
+        """The report has all of the user's rules, those as well that have decided nothing."""
+        options = Options()
+        rules = ("{to: office, ports: 25}", "{to: reject, domains: a.example}")
+        words = ["--proxy", "h", "--upstream", "office=socks5://g"]
+        options.parseOptions([*words, *(f"--rule={rule}" for rule in rules)])
+        current = SimpleNamespace(settings=options.settings, owners=None, script=None)
+        router: Any = SimpleNamespace(report=lambda: {"rules": {"default": 3, "#1": 2}})
+        live: Any = SimpleNamespace(current=current)
+        parts: Any = mock.MagicMock()
+        report = makeReport(live, "", parts, parts, parts, router, None, parts, lambda: 0.0)()
+        self.assertEqual(
+            report["verdicts"],
+            {
+                "rules": {"default": 3, "#1": 2},
+                "userRules": [
+                    {"rule": "#1", "to": "office", "where": "--rule", "flows": 2},
+                    {"rule": "#2", "to": "reject", "where": "--rule", "flows": 0},
+                ],
+            },
+        )
         self.flushLoggedErrors()
 
     def test_recorded(self) -> None:

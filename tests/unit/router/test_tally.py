@@ -66,6 +66,25 @@ class TallyTests(SynchronousTestCase):
             },
         )
 
+    def test_rulesChanged(self) -> None:
+        """What rules that are gone have decided counts for none of the new ones."""
+        refused = Decision(Verdict.REJECT, "#1")
+        for decision in (
+            PROXIED,
+            refused,
+            refused,
+            Decision(Verdict.PROXY, "#2", upstream="office"),
+        ):
+            self.tally.count(decision)
+        before = self.tally.report()
+        self.tally.rulesChanged()
+        self.assertEqual(self.tally.report(), {**before, "rules": {"default": 1}})
+        self.tally.count(refused)
+        self.tally.rulesChanged()
+        self.tally.count(refused)
+        self.assertEqual(self.tally.report()["rules"], {"default": 1, "#1": 1})
+        self.assertEqual(self.tally.report()["verdicts"], {"proxy": 2, "reject": 4})
+
     def test_named(self) -> None:
         """The lines about a flow name the upstream, where it has a name of the user's."""
         decision = PROXIED._replace(upstream="office")
