@@ -286,7 +286,7 @@ class Live:
     def _farewell(self, before: Current, current: Current) -> Iterator[Callable[[], object]]:
         """The steps that stop the old configuration's parts; flows they connected go on."""
         if _ruled(current.settings) != _ruled(before.settings):
-            yield self._router.rulesChanged
+            yield self._router.tally.rulesChanged
         if before.owners is not None and before.owners is not current.owners:
             yield partial(before.owners.handOver, current.owners)
             yield before.owners.stop

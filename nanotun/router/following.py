@@ -24,7 +24,6 @@ from nanotun.interfaces import (
 from nanotun.linux.users import nameOf
 from nanotun.policy.asked import scriptFlow
 from nanotun.policy.decisions import nameOf as upstreamOf
-from nanotun.router.named import shown
 from nanotun.router.openflows import OpenFlow, OpenFlows
 from nanotun.router.rejudging import Rejudging
 from nanotun.router.tally import Tally
@@ -155,8 +154,7 @@ class Following:
         if known is None:
             return
         if known.logged:
-            destination = shown(self._names, end.flow.destination, known.decision.name)
-            self._tally.tellEnd(end, known, destination)
+            self._tally.tellEnd(end, known)
         if known.told and self._script is not None:
             self._script.ended(self._flowOf(known, self._script), self._endOf(known, end))
 

@@ -86,6 +86,7 @@ class FlowRouter:
     @ivar trouble: told of what goes wrong; stopped with the router.
     @ivar carried: how many flows have been joined.
     @ivar associations: those that datagrams leave by.
+    @ivar tally: counts what is decided.
     @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
     @param names: the names behind addresses; see L{nanotun.router.named.NamedUpstream}.
@@ -112,11 +113,11 @@ class FlowRouter:
         self.trouble = trouble
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._plainHttp = PlainHttpFlows(names, self._said)
-        self._tally = Tally(clock, self._log)
+        self.tally = Tally(clock, self._log, names)
         self.associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
-        self._following = Following(clock, engine, gateway, names, self._tally, self.associations)
+        self._following = Following(clock, engine, gateway, names, self.tally, self.associations)
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
         self.carried = 0
@@ -149,10 +150,6 @@ class FlowRouter:
         self._upstreams = upstreams
         self._following.configure(judge, upstreams, logFlows, script, judgesAgain)
 
-    def rulesChanged(self) -> None:
-        """The user's rules are others from now on: C{#1} is not the same any more."""
-        self._tally.rulesChanged()
-
     def report(self) -> dict[str, Any]:
         """
         Counters for the user.
@@ -161,7 +158,7 @@ class FlowRouter:
             by name; C{dialling} and C{legs}: how many dials and associations there are now.
         """
         return {
-            **self._tally.report(),
+            **self.tally.report(),
             "dialling": len(self._pending),
             "legs": len(self.associations.present),
         }
@@ -179,7 +176,7 @@ class FlowRouter:
 
     def _take(self, judge: IJudge, request: IFlowRequest, decision: Decision) -> None:
         """Carry out the decision about a TCP flow."""
-        self._tally.count(decision)
+        self.tally.count(decision)
         if leadsOut(decision):
             self._dial(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
@@ -203,7 +200,7 @@ class FlowRouter:
         self, judge: IJudge, request: IDatagramFlowRequest, decision: Decision
     ) -> None:
         """Carry out the decision about a UDP flow."""
-        self._tally.count(decision)
+        self.tally.count(decision)
         if leadsOut(decision):
             self._send(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
@@ -282,13 +279,11 @@ class FlowRouter:
 
     def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
         if self.logFlows:
-            destination = shown(self._names, flow.destination, decision.name)
-            self._tally.tellUpstream(flow, decision, upstream, destination)
+            self.tally.tellUpstream(flow, decision, upstream)
 
     def _tellHalt(self, flow: Flow, decision: Decision) -> None:
         if self.logFlows:
-            destination = shown(self._names, flow.destination, decision.name)
-            self._tally.tellHalt(flow, decision, destination)
+            self.tally.tellHalt(flow, decision)
 
     def connected(self, pending: PendingFlow, connection: Connection) -> None:
         """A pending flow has its leg."""

@@ -12,8 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nanotun.flow import Decision, Flow, FlowEnd, Owner, Verdict
-from nanotun.interfaces import IUpstream
+from nanotun.interfaces import INames, IUpstream
 from nanotun.policy.decisions import nameOf
+from nanotun.router.named import shown
 from nanotun.router.openflows import OpenFlow
 
 
@@ -30,7 +31,7 @@ def _shown(decision: Decision, upstream: IUpstream) -> str:
     return f"{decision.upstream}, {what}" if decision.upstream else what
 
 
-def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, dict[str, Any]]:
+def _beginning(flow: Flow, decision: Decision, names: INames) -> tuple[str, dict[str, Any]]:
     """How each line about a flow begins, and the fields for it."""
     owner = decision.owner
     process = ""
@@ -42,7 +43,7 @@ def _beginning(flow: Flow, decision: Decision, destination: str) -> tuple[str, d
         "process": processOf(owner),
         "pid": owner.pid if owner is not None else 0,
         "source": flow.source,
-        "destination": destination,
+        "destination": shown(names, flow.destination, decision.name),
     }
 
 
@@ -51,9 +52,10 @@ class Tally:
     Counts every decision; the rest is called for flows that get debug lines only.
     """
 
-    def __init__(self, clock: IReactorTime, log: Logger) -> None:
+    def __init__(self, clock: IReactorTime, log: Logger, names: INames) -> None:
         self._clock = clock
         self._log = log
+        self._names = names
         # By rule, which is empty for what rules that are gone have decided.
         self._counts: dict[tuple[str, Verdict, str], int] = {}
 
@@ -87,15 +89,9 @@ class Tally:
                 upstreams[upstream] += count
         return {"verdicts": dict(verdicts), "rules": dict(rules), "upstreams": dict(upstreams)}
 
-    def tellUpstream(
-        self, flow: Flow, decision: Decision, upstream: IUpstream, destination: str
-    ) -> None:
-        """
-        Log that a flow leaves by an upstream.
-
-        @param destination: as the line shows it.
-        """
-        beginning, fields = _beginning(flow, decision, destination)
+    def tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
+        """Log that a flow leaves by an upstream."""
+        beginning, fields = _beginning(flow, decision, self._names)
         self._log.debug(
             beginning + " by {upstream} (rule {rule})",
             upstream=_shown(decision, upstream),
@@ -103,9 +99,9 @@ class Tally:
             **fields,
         )
 
-    def tellHalt(self, flow: Flow, decision: Decision, destination: str) -> None:
+    def tellHalt(self, flow: Flow, decision: Decision) -> None:
         """Log that a flow is refused, dropped or served."""
-        beginning, fields = _beginning(flow, decision, destination)
+        beginning, fields = _beginning(flow, decision, self._names)
         self._log.debug(
             beginning + ": {verdict} (rule {rule}), because {reason}",
             verdict=decision.verdict.value,
@@ -114,9 +110,9 @@ class Tally:
             **fields,
         )
 
-    def tellEnd(self, end: FlowEnd, joined: OpenFlow, destination: str) -> None:
+    def tellEnd(self, end: FlowEnd, joined: OpenFlow) -> None:
         """Log the end of a joined flow."""
-        beginning, fields = _beginning(end.flow, joined.decision, destination)
+        beginning, fields = _beginning(end.flow, joined.decision, self._names)
         self._log.debug(
             beginning + " by {upstream} (rule {rule}) ended: {up} bytes up, {down} down, "
             "{seconds:.3f} s, errno {error}",

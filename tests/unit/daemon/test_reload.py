@@ -80,6 +80,7 @@ class FakeFollower:
 
     @ivar calls: what it was configured with.
     @ivar hops: what L{passBack} was called with.
+    @ivar tally: is told so here.
     @ivar rulesChanges: how often it was told that the user's rules are others.
     """
 
@@ -87,6 +88,7 @@ class FakeFollower:
         self.calls: list[tuple[Any, ...]] = []
         self.hops: list[tuple[str, ...]] = []
         self.rulesChanges = 0
+        self.tally = self
         self.names = FakeNames()
         self.trouble = TroubleLog(Clock(), Logger())
 

@@ -12,7 +12,7 @@ from nanotun.flow import Decision, Endpoint, Flow, FlowEnd, Owner, Protocol, Ver
 from nanotun.log.format import formatJSON
 from nanotun.router.openflows import OpenFlow
 from nanotun.router.tally import Tally
-from nanotun.testing import FakeUpstream
+from nanotun.testing import FakeNames, FakeUpstream
 
 FLOW = Flow(7, Protocol.TCP, Endpoint("198.18.0.2", 40000), Endpoint("192.0.2.1", 80))
 PROXIED = Decision(Verdict.PROXY, "default", "no other rule applies")
@@ -26,12 +26,13 @@ class TallyTests(SynchronousTestCase):
         self.clock = Clock()
         self.logged: list[LogEvent] = []
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
-        self.tally = Tally(self.clock, log)
+        self.names = FakeNames()
+        self.tally = Tally(self.clock, log, self.names)
 
-    def end(self, decision: Decision, destination: str) -> None:
+    def end(self, decision: Decision) -> None:
         """A flow that was joined when the clock began has ended."""
         known = OpenFlow(FLOW, 0.0, decision, FakeUpstream())
-        self.tally.tellEnd(FlowEnd(FLOW, 0, 10, 20), known, destination)
+        self.tally.tellEnd(FlowEnd(FLOW, 0, 10, 20), known)
 
     def test_counted(self) -> None:
         """One rule may lead to several verdicts; all are counted."""
@@ -88,8 +89,8 @@ class TallyTests(SynchronousTestCase):
     def test_named(self) -> None:
         """The lines about a flow name the upstream, where it has a name of the user's."""
         decision = PROXIED._replace(upstream="office")
-        self.tally.tellUpstream(FLOW, decision, FakeUpstream(), "192.0.2.1:80")
-        self.end(decision, "192.0.2.1:80")
+        self.tally.tellUpstream(FLOW, decision, FakeUpstream())
+        self.end(decision)
         for event in self.logged:
             self.assertIn(" by office, fake:// (rule default)", formatEvent(event))
         self.assertEqual(len(self.logged), 2)
@@ -97,7 +98,8 @@ class TallyTests(SynchronousTestCase):
     def test_end(self) -> None:
         """The line about an end says everything about the flow."""
         self.clock.advance(2)
-        self.end(PROXIED, "192.0.2.1:80 (a.example)")
+        self.names.known = {"192.0.2.1": "a.example"}
+        self.end(PROXIED)
         self.assertEqual(
             [formatEvent(each) for each in self.logged],
             [
@@ -115,7 +117,7 @@ class TallyTests(SynchronousTestCase):
             (Owner(0, 1000), " of uid 1000"),
         ):
             self.logged.clear()
-            self.tally.tellHalt(FLOW, PROXIED._replace(owner=owner), "x")
+            self.tally.tellHalt(FLOW, PROXIED._replace(owner=owner))
             (event,) = self.logged
             self.assertIn(f"TCP flow 7{expected} from ", formatEvent(event))
 
@@ -123,7 +125,7 @@ class TallyTests(SynchronousTestCase):
         """As JSON, the line about an end has a field for each thing it says."""
         owner = Owner(5, 0, "curl", "/usr/bin/curl")
         self.clock.advance(2.5)
-        self.end(PROXIED._replace(owner=owner), "192.0.2.1:80")
+        self.end(PROXIED._replace(owner=owner))
         self.assertEqual(
             json.loads(formatJSON(self.logged[0]))["fields"],
             {
