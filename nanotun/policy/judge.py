@@ -243,7 +243,6 @@ class Judge:
         subject = self.rules.subject(flow)
         subject.call(Known((name,) if name else ()))
         subject.answer = ScriptAnswer()
-        subject.asked = NAME | SCRIPT
         decided = self._untold()._begin(subject, None)
         return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
 

@@ -333,6 +333,9 @@ class ScriptTests(UnknownCase):
         judge = self.makeJudge(script=script, proxy=f"socks5://{NEIGHBOUR}:1080")
         self.assertDecided(judge, "tcp 1.1.1.1:443", "DIRECT local-proxy")
         self.assertDecided(judge, "tcp 127.0.0.1:443", "REJECT host-only")
+        self.assertDecided(judge, "tcp 10.0.0.9:80", "DIRECT local-proxy")
+        self.original = flow("tcp 10.0.0.9:80", "10.0.0.8")
+        self.assertDecided(judge, "tcp 10.0.0.9:80", "REJECT script", "name", "script None")
 
     def test_needsProcess(self) -> None:
         """It hears of the process if it needs it, also if it decides nothing."""
