@@ -44,6 +44,20 @@ class SameAnswersTests(TunnelCase):
         ("udp 224.1.1.1:80", "no-host"),
         (f"tcp {IPV4.gateway}:53", "gateway"),
     )
+    RULE_CASES: Sequence[tuple[str, str]] = (
+        ("tcp 9.9.9.9:7777", "#1"),
+        ("udp [2a77::9]:7777", "#1"),
+        ("tcp 203.0.113.9:7777", "#1"),
+        ("tcp 9.9.8.8:80", "#2"),
+        ("udp [2a77:8::8]:80", "#2"),
+        ("tcp 203.0.113.200:80", "#3"),
+        (f"tcp 9.9.8.9:{SMB}", "#2"),
+    )
+    RULES: Sequence[dict[str, object]] = (
+        {"to": "reject", "lan": True, "ports": 7777},
+        {"to": "drop", "networks": ["9.9.8.0/24", "2a77:8::/32"]},
+        {"to": "reject", "networks": "203.0.113.128/25"},
+    )
 
     def explained(self, daemon: Daemon, flow: str) -> str:
         """The rule that C{explain} names with the daemon's configuration, and the daemon too."""
@@ -115,3 +129,13 @@ class SameAnswersTests(TunnelCase):
         for flow in ("tcp 203.0.113.9:81", "tcp [2001:db8:7::1]:81", f"tcp {IPV4.world}:139"):
             self.assertEqual(self.really(daemon, self.lab.app, flow), "reject no-way", flow)
             self.assertEqual(self.explained(daemon, flow), "reject no-way", flow)
+
+    def test_userRules(self) -> None:
+        """The same of rules of the user's, which come before all other settings."""
+        daemon = self.tunnel(
+            excludedIPs=["203.0.113.0/24"], rules=list(self.RULES), logLevel="debug"
+        )
+        for flow, rule in self.RULE_CASES:
+            real = self.really(daemon, self.lab.app, flow)
+            self.assertEqual(real.split()[1], rule, flow)
+            self.assertEqual(self.explained(daemon, flow), real, flow)
