@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from typing import Any
 
 from twisted.internet import inotify
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -63,7 +63,7 @@ class WatchTests(TestCase):
         return deferLater(self.reactor, 0.2, lambda: None)
 
     @inlineCallbacks
-    def test_made(self) -> Iterator[Deferred[None]]:
+    def test_made(self) -> Any:
         """A wanted group is told of whenever it is made, and no other one is."""
         self.watch.start()
         for _ in range(3):
@@ -75,7 +75,7 @@ class WatchTests(TestCase):
         self.assertEqual(self.calls, before)
 
     @inlineCallbacks
-    def test_below(self) -> Iterator[Deferred[None]]:
+    def test_below(self) -> Any:
         """A folder that comes later, and again, is watched from then on."""
         self.watch.start()
         for _ in range(2):
@@ -89,7 +89,7 @@ class WatchTests(TestCase):
             self.watch.start()
 
     @inlineCallbacks
-    def test_stopped(self) -> Iterator[Deferred[None]]:
+    def test_stopped(self) -> Any:
         """After the stop nothing is told, and nothing is left open."""
         before = watches()
         self.watch.start()
