@@ -115,6 +115,7 @@ class Applied:
         known = set(map(id, self.made))
         new = [change for change in target if id(change) not in known]
         missing = [change for change in target if id(change) in known and not change.holds()]
+        takenAway = sum(not _isOutdated(change) for change in missing)
         if not new and not missing and not surplus and killSwitch == self.killSwitch:
             return 0, 0
         if new or killSwitch != self.killSwitch:
@@ -127,7 +128,7 @@ class Applied:
         self._write(self.made, killSwitch)
         if failures:
             raise failures[0]
-        return len(new), sum(not _isOutdated(change) for change in missing)
+        return len(new), takenAway
 
     def undoAll(self) -> bool:
         """

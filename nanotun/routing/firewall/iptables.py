@@ -255,7 +255,7 @@ class IptablesChains:
         same = self._listing in ([], self._ours(present))
         whole = all(text.complete(tables, rules) for tables in present)
         self.outdated = bool(self._listing) and same and not whole
-        if not whole or not same:
+        if not (whole and same):
             return False
         self._seen = now
         return True

@@ -191,6 +191,7 @@ class NftTable:
         self._chosen = chosen
         self._groups = ChosenGroups(cgroups, chosen)
         self._listing = ""
+        self._signed = ""
         self._withCgroups = True
         self._seen = (0, "", False)
 
@@ -274,9 +275,9 @@ class NftTable:
         except ToolError:
             # Loading it again would fail as well, and it may well be in force.
             return True
-        same = self._listing in ("", listing)
-        self.outdated = same and wanted not in listing and signatureIn(listing) != ""
-        if wanted not in listing or not same:
+        # Not the listing: nft shows a group that was removed in another way.
+        self.outdated = wanted not in listing and self._signed != "" and self._signed in listing
+        if wanted not in listing or self._listing not in ("", listing):
             return False
         if now[2] or OWNER not in listing:
             self._seen = now
@@ -319,6 +320,7 @@ class NftTable:
 
     def _loaded(self, attempt: _Attempt, rules: FirewallRules) -> None:
         self._listing = self._loader.list()
+        self._signed = signatureIn(self._listing)
         self.outdated = False
         self._groups.entered(rules.onlyGroups)
         if not attempt.owner and not self._killSwitch:

@@ -184,6 +184,10 @@ class AppliedTests(RoutingCase):
         class Following(FakeChange):
             outdated = False
 
+            def apply(self) -> None:
+                super().apply()
+                self.outdated = False
+
         applied, change = self.applied(), Following("a", self.there, self.fails)
         applied.reconcile([change], False)
         for outdated, missing in ((True, 0), (False, 1)):
