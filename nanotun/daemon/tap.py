@@ -33,6 +33,7 @@ from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.lists import readLists
+from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
@@ -283,6 +284,7 @@ def makeService(options: Options) -> IService:
         *current.lists.lists.notices,
         *noticesOf(settings, current.upstreams),
         *namesInClear(settings),
+        *LocalResolvers(settings).namesLeft(),
     )
     NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
     # Started after the tunnel, whose start may fail.

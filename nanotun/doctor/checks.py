@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import PROXY, firstHops, inDialOrder, upstreamsOf
+from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.doctor import local, neighbours, network, plainhttp, servers, trial, upstreams
 from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
@@ -125,8 +126,16 @@ def allChecks(
         network.ReversePathCheck(survey, machine),
         neighbours.DaemonCheck(machine, settings),
         neighbours.FirewallCheck(machine, settings),
+        *resolverChecks(settings),
         neighbours.ManagerCheck(survey, machine, settings),
     ]
+
+
+def resolverChecks(settings: Settings) -> list[ICheck]:
+    """The check of programs that look names up for others, where that makes a difference."""
+    if not (settings.autoDefaultRoute and settings.onlyProcesses):
+        return []
+    return [neighbours.ResolverCheck(LocalResolvers(settings).namesLeft)]
 
 
 def _titleOf(entry: UpstreamSettings) -> str:

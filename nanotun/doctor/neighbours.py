@@ -5,7 +5,7 @@ Checks of other programs that affect the network, and of a nanotun that runs or 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -130,6 +130,26 @@ class FirewallCheck:
                 "Install the package nftables.",
             )
         ]
+
+
+@implementer(ICheck)
+class ResolverCheck:
+    """
+    Whether a program looks names up in the clear for those of C{onlyProcesses}.
+
+    @param namesLeft: see L{nanotun.daemon.localresolvers.LocalResolvers.namesLeft}.
+    """
+
+    name = "resolvers"
+
+    def __init__(self, namesLeft: Callable[[], Sequence[str]]) -> None:
+        self._namesLeft = namesLeft
+
+    def run(self) -> list[Finding]:
+        """See L{ICheck.run}."""
+        found = [Finding(self.name, Level.WARN, each) for each in self._namesLeft()]
+        fine = "What resolvers on this machine ask for onlyProcesses goes to the relay."
+        return found or [Finding(self.name, Level.OK, fine)]
 
 
 @implementer(ICheck)

@@ -235,6 +235,12 @@ class SettingsTests(SynchronousTestCase):
             "it out.",
         )
 
+    def test_unquotable(self) -> None:
+        """A control group that no firewall rule could name would never be in the tunnel."""
+        for path in ("/a/../b", '/a"b', "/a\u200bb"):
+            message = self.fails(f"proxy: h\nonlyProcesses: ['cgroup:{path}']")
+            self.assertIn("whose path firewall rules cannot contain; name a group above", message)
+
     def test_rejectedFlag(self) -> None:
         """The error for a wrong flag names the flag and not the file."""
         for name, flag, value in (

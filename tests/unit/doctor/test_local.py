@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 
+from nanotun.doctor.checks import resolverChecks
 from nanotun.doctor.finding import Level
 from nanotun.doctor.local import (
     ClockCheck,
@@ -16,7 +17,13 @@ from nanotun.doctor.local import (
     ProgramCheck,
 )
 from nanotun.doctor.machine import Machine
-from nanotun.doctor.neighbours import DaemonCheck, FirewallCheck, ManagerCheck, cureOf
+from nanotun.doctor.neighbours import (
+    DaemonCheck,
+    FirewallCheck,
+    ManagerCheck,
+    ResolverCheck,
+    cureOf,
+)
 from nanotun.errors import EngineError
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.doctor.doctor_cases import HOME, CheckCase, link, settings
@@ -206,6 +213,29 @@ class FirewallTests(CheckCase):
         self.assertFinds(FirewallCheck(self.machine, with_), Level.INFO, "iptables serves")
         self.program("nft")
         self.assertFinds(FirewallCheck(self.machine, with_), Level.OK)
+
+
+class ResolverTests(CheckCase):
+    """L{ResolverCheck}, and when there is one."""
+
+    def test_findings(self) -> None:
+        """Each resolver whose queries leave in the clear is a warning."""
+        self.assertFinds(ResolverCheck(lambda: ()), Level.OK)
+        found = self.findings(ResolverCheck(lambda: ("One; stop it.", "Two; stop it.")))
+        self.assertEqual(
+            [(each.level, each.text) for each in found],
+            [(Level.WARN, "One; stop it."), (Level.WARN, "Two; stop it.")],
+        )
+
+    def test_needed(self) -> None:
+        """It is made where only some programs enter the tunnel."""
+        for flags, count in (
+            ((), 0),
+            (("--auto-route",), 0),
+            (("--only", "uid:5"), 0),
+            (("--auto-route", "--only", "uid:5"), 1),
+        ):
+            self.assertEqual(len(resolverChecks(settings(*flags))), count)
 
 
 class ManagerTests(CheckCase):

@@ -1,0 +1,138 @@
+"""
+Programs on this machine that look names up for others.
+
+With C{onlyProcesses} the firewall redirects what the chosen programs ask themselves.  What such a
+program has somebody else ask is that program's own query, and leaves in the clear unless it is
+chosen, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+from nanotun.addresses import DNS_PORT, GATEWAY4, isAddress
+from nanotun.config.settings import Settings
+from nanotun.flow import Endpoint
+from nanotun.linux.cgroups import cgroupMount
+from nanotun.linux.locality import isOwnAddress
+from nanotun.linux.users import uidOf
+from nanotun.owners.cgroups import CgroupTree
+from nanotun.owners.interfaces import ISockets
+from nanotun.owners.matching import Matcher
+from nanotun.owners.sockets import KernelSockets
+
+#: Where nscd listens (nscd(8)), and what a unit or a user of it is called.
+NSCD_SOCKETS = ("/run/nscd/socket", "/var/run/nscd/socket")
+NSCD_NAMES = frozenset({"unit:nscd.service", "unit:unscd.service", "uid:nscd", "uid:unscd"})
+
+#: Exists while systemd-resolved answers, at which addresses it does, and its names.
+RESOLVED = "/run/systemd/resolve/stub-resolv.conf"
+RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
+RESOLVED_NAMES = frozenset({"unit:systemd-resolved.service", "uid:systemd-resolve"})
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+
+class LocalResolvers:
+    """
+    Looks for those whose queries leave in the clear.
+
+    @param sockets: the machine's.
+    @param pathOf: from a control group's number to its path.
+    @param hasBusctl: whether systemd-resolved can be told of the relay.
+    @param root: prefix of every path, for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: ISockets | None = None,
+        pathOf: Callable[[int], str] | None = None,
+        isOwn: Callable[[str], bool] = isOwnAddress,
+        hasBusctl: Callable[[], bool] = lambda: shutil.which("busctl") is not None,
+        root: str = "",
+    ) -> None:
+        self._settings = settings
+        self._sockets = KernelSockets(settings.tunName) if sockets is None else sockets
+        self._pathOf = (
+            CgroupTree(cgroupMount(), time.monotonic).pathOf if pathOf is None else pathOf
+        )
+        self._isOwn = isOwn
+        self._hasBusctl = hasBusctl
+        self._root = root
+
+    def namesLeft(self) -> tuple[str, ...]:
+        """
+        A sentence about each, with its cure after a semicolon; none without C{onlyProcesses}.
+
+        @raise nanotun.errors.ConfigError: a user is unknown.
+        """
+        if not (self._settings.autoDefaultRoute and self._settings.onlyProcesses):
+            return ()
+        return (*self._nscd(), *self._server(), *self._resolved())
+
+    def _nscd(self) -> Iterator[str]:
+        if self._isChosen(NSCD_NAMES):
+            return
+        if any(self._sockets.listeningAt(path) for path in NSCD_SOCKETS):
+            yield (
+                "nscd looks names up for all programs, and what it asks for those of onlyProcesses "
+                "leaves in the clear; stop it, or add unit:nscd.service to onlyProcesses."
+            )
+
+    def _server(self) -> Iterator[str]:
+        hosts = [each for each in self._nameServers() if each not in RESOLVED_STUBS]
+        matcher = Matcher(self._settings.onlyProcesses, False, uidOf, os.path.realpath)
+        try:
+            self._sockets.start()
+        except OSError:
+            return
+        try:
+            for host in hosts:
+                if not self._isOwn(host):
+                    continue
+                found = self._sockets.listener(Endpoint(host, DNS_PORT))
+                if found and matcher.socketText(found.uid, self._pathOf(found.cgroup)):
+                    continue
+                yield (
+                    f"{RESOLV_CONF} names {host}, a DNS server on this machine, and its own "
+                    "queries leave in the clear; add its user or unit to onlyProcesses, or write "
+                    f"'nameserver {GATEWAY4}' there."
+                )
+        except OSError:
+            return
+        finally:
+            self._sockets.close()
+
+    def _resolved(self) -> Iterator[str]:
+        if not os.path.exists(self._root + RESOLVED):
+            return
+        if not self._hasBusctl():
+            if not self._isChosen(RESOLVED_NAMES):
+                yield (
+                    "systemd-resolved cannot be told to ask the relay, because busctl is missing, "
+                    "and what it asks for programs of onlyProcesses leaves in the clear; install "
+                    "busctl (systemd), or add uid:systemd-resolve to onlyProcesses."
+                )
+        elif self._settings.dnsMode == "fake-ip":
+            yield (
+                "With dnsMode: fake-ip, systemd-resolved gives fake addresses to every program, "
+                "so that connections of others than onlyProcesses enter the tunnel, too; set "
+                "dnsMode: normal."
+            )
+
+    def _isChosen(self, names: frozenset[str]) -> bool:
+        return not names.isdisjoint(map(str, self._settings.onlyProcesses))
+
+    def _nameServers(self) -> list[str]:
+        """The servers that programs ask (resolv.conf(5))."""
+        try:
+            with open(self._root + RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+                lines = [line.split() for line in file.read(1 << 16).splitlines()]
+        except OSError:
+            return []
+        hosts = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+        return [host for host in dict.fromkeys(hosts) if isAddress(host)]
