@@ -63,8 +63,15 @@ def summary(settings: Settings, script: str = "") -> list[str]:
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"rules    {len(settings.rules)}, default {settings.default}",
         *([f"script   {script}"] if script else []),
-        f"routes   {'changed' if settings.autoDefaultRoute else 'left as they are'}",
+        f"routes   {_routes(settings)}",
     ]
+
+
+def _routes(settings: Settings) -> str:
+    if not settings.autoDefaultRoute:
+        return "left as they are"
+    only = len(settings.onlyProcesses)
+    return f"changed, only for users and groups: {only}" if only else "changed"
 
 
 def _proxies(entry: UpstreamSettings) -> str:

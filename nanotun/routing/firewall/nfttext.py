@@ -171,7 +171,8 @@ def _choosing(rules: FirewallRules) -> Iterator[str]:
     if rules.onlyUids:
         yield f"meta skuid {{ {', '.join(map(str, rules.onlyUids))} }} meta mark set {_CHOSEN}"
     for group in rules.onlyGroups:
-        yield f'socket cgroupv2 level {group.level} "{group.tool}" meta mark set {_CHOSEN}'
+        if group.tool:
+            yield f'socket cgroupv2 level {group.level} "{group.tool}" meta mark set {_CHOSEN}'
     yield f"meta mark != {_CHOSEN} {_SENT_HERE} accept"
     # The kernel's own packets, and those of a program that has ended, have no user.
     yield f"ct mark {_CHOSEN} meta mark set {_CHOSEN}"

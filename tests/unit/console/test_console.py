@@ -377,7 +377,9 @@ class CheckTests(ConsoleCase):
         _, said, _ = self.say(check.main, path, "--no-auto-route")
         self.assertIn("routes   left as they are", said)
         _, said, _ = self.say(check.main, path)
-        self.assertIn("routes   changed", said)
+        self.assertIn("routes   changed\n", said)
+        _, said, _ = self.say(check.main, path, "--only", "uid:5,unit:x.service")
+        self.assertIn("routes   changed, only for users and groups: 2\n", said)
 
     def test_rules(self) -> None:
         """Rules are counted, and one that can never match is a warning, not an error."""
