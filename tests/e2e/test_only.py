@@ -264,6 +264,25 @@ class OnlyChecks(RoutesCase):
             os.mkdir(chosen.folder)
             daemon.stop()
 
+    def test_unit(self) -> None:
+        """A unit is found by its name, wherever its control group is; who is above is not it."""
+        with self.group() as parent:
+            name = f"nt-{os.getpid()}.service"
+            unit = Sender(0, f"{parent.folder}/{name}")
+            os.mkdir(unit.folder)
+            try:
+                daemon = self.only(f"unit:{name}")
+                self.assertCaptured(unit)
+                self.assertLeftAlone(parent, ROOT)
+                waitUntil(lambda: _isRemoved(unit.folder), 5, "it is empty")
+                os.mkdir(unit.folder)
+                waitUntil(lambda: TOLD in daemon.log(), PROMISE + 2, "it is found again")
+                self.assertCaptured(unit)
+                self.assertLeftAlone(parent)
+                daemon.stop()
+            finally:
+                waitUntil(lambda: _isRemoved(unit.folder), 5, "it is empty")
+
     def test_nobodyListens(self) -> None:
         """What the kernel answers for a program that has ended takes the tunnel as well."""
         names = ("udp_timeout", "udp_timeout_stream")
