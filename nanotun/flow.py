@@ -123,6 +123,7 @@ class Owner(NamedTuple):
     @ivar excluded: the selector of C{excludedProcesses} that it matches, as it is
         written, or empty.
     @ivar selected: the selectors of the user's rules that it matches, as they are written.
+    @ivar whole: whether it is known that it matches no others.
     """
 
     pid: int
@@ -132,6 +133,7 @@ class Owner(NamedTuple):
     cgroup: str = ""
     excluded: str = ""
     selected: frozenset[str] = frozenset()
+    whole: bool = True
 
 
 class Known(NamedTuple):

@@ -100,7 +100,7 @@ def makeOwners(
         descriptors,
         makers,
         time.thread_time,
-        options.everybody,
+        options.everybody or matcher.seeksPrograms,
     )
     hops = NextHops(
         proxies,

@@ -14,14 +14,11 @@ from nanotun.owners.values import EMPTY, FlowSocket, Table
 class Candidates:
     """
     Knows them by what the socket has of its maker: the user and the control group.
-
-    @param everybody: whether it matters which process it is.
     """
 
-    def __init__(self, cgroups: ICgroups, newcomers: Newcomers, everybody: bool) -> None:
+    def __init__(self, cgroups: ICgroups, newcomers: Newcomers) -> None:
         self._cgroups = cgroups
         self._newcomers = newcomers
-        self._everybody = everybody
         self._table = EMPTY
 
     def reset(self, table: Table) -> None:
@@ -47,16 +44,9 @@ class Candidates:
     def sole(self, candidates: Collection[int], cgroup: str) -> int:
         """
         One of the candidates, if no other process is in the socket's cgroup: with systemd
-        each service and each program of a desktop has its own.  Otherwise 0, and likewise if it
-        matters which of them it is.
+        each service and each program of a desktop has its own.  Otherwise 0.
         """
         if not candidates or cgroup in ("", "/"):
             return 0
         members = self._cgroups.members(cgroup)
-        if not members or not set(candidates).issuperset(members):
-            return 0
-        if len(members) > 1:
-            known = (*self._newcomers.excluded, *self._table.excluded.values())
-            if self._everybody or any(e.selected for e in known if e.process.pid in members):
-                return 0
-        return members[0]
+        return members[0] if members and set(candidates).issuperset(members) else 0

@@ -27,30 +27,29 @@ class Descriptions:
         self._matcher = matcher
         self._known: OrderedDict[int, Process] = OrderedDict()
 
-    def bySocket(self, found: FlowSocket) -> Owner | None:
-        """
-        What a socket says of its owner.
+    def bySocket(self, found: FlowSocket) -> Owner:
+        """What a socket says of its owner, as if programs did not matter."""
+        return self._by(found.uid, self._cgroups.pathOf(found.cgroup))
 
-        @return: L{None} if its control group is not known, and rules are about those.
+    def byProcess(self, known: Owner, pid: int) -> Owner:
         """
-        cgroup = self._cgroups.pathOf(found.cgroup)
-        if not cgroup and self._matcher.seeksCgroups:
-            return None
-        return self._by(found.uid, cgroup)
+        The same by the control group of the process that has the socket, if that of the socket is
+        not known.
 
-    def byProcess(self, found: FlowSocket, pid: int) -> Owner | None:
-        """
-        The same by the control group of the process that has the socket.
-
-        @param pid: 0 if it is not known.
+        @param pid: 0 if it is not known, either.
         """
         process = self._processes.process(pid) if pid else None
-        return self._by(found.uid, process.cgroup) if process and process.cgroup else None
+        return known if process is None else self._by(known.uid, process.cgroup)
 
     def _by(self, uid: int, cgroup: str) -> Owner:
-        text = self._matcher.socketText(uid, cgroup)
-        selected = self._matcher.selectedBySocket(uid, cgroup)
-        return Owner(0, uid, cgroup=cgroup, excluded=text, selected=selected)
+        return Owner(
+            0,
+            uid,
+            cgroup=cgroup,
+            excluded=self._matcher.socketText(uid, cgroup),
+            selected=self._matcher.selectedBySocket(uid, cgroup),
+            whole=bool(cgroup) or not self._matcher.seeksCgroups,
+        )
 
     def processOf(self, pid: int) -> Process | None:
         """
@@ -84,19 +83,23 @@ def matched(known: Owner, excluded: Excluded) -> Owner:
     )
 
 
-def together(owner: Owner, sharer: Owner | None, exactly: bool) -> Owner | None:
+def together(owner: Owner, sharer: Owner, exactly: bool) -> Owner | None:
     """
-    The owner of a flow that either of two may have sent.
+    The owner of a flow that either of two may have sent: what holds of both.
 
-    @param exactly: whether it matters which of them it was.
-    @return: what holds of both; L{None} if rules treat them differently.
+    @param exactly: whether more matters than whether they are excluded.
+    @return: L{None} if nothing does.
     """
-    if sharer is None or LOCAL_PROXY == owner.excluded == sharer.excluded:
-        return sharer
-    if owner.selected != sharer.selected or (exactly and owner.uid != sharer.uid):
-        return None
+    if LOCAL_PROXY == owner.excluded == sharer.excluded:
+        return owner
     # All of them have to be excluded.
     both = sharer if owner.excluded and not sharer.excluded else owner
-    if exactly and owner[2:5] != sharer[2:5]:
-        return both._replace(pid=0, name="", path="", cgroup="")
-    return both
+    if not exactly or owner[1:] == sharer[1:]:
+        return both
+    if owner.uid != sharer.uid:
+        return None
+    whole = owner.whole and sharer.whole and owner.selected == sharer.selected
+    both = both._replace(selected=owner.selected & sharer.selected, whole=whole)
+    if owner[2:5] == sharer[2:5]:
+        return both
+    return both._replace(pid=0, name="", path="", cgroup="")

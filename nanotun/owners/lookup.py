@@ -141,7 +141,7 @@ class OwnerLookup:
 
         @param brief: whether a long search is left to the next sweep.
         @return: L{None} if the flow has no socket on this machine, and is not one that this
-            machine sends for a proxy behind it; likewise if it is not known what rules ask for.
+            machine sends for a proxy behind it; likewise if several users share its socket.
         @raise OutOfTime: there was not enough time.
         @raise OSError: the kernel cannot be asked now, or /proc cannot be read.
         """
@@ -151,16 +151,17 @@ class OwnerLookup:
         deadline = self._budget.begin(brief)
         try:
             owner = self._ownerOf(found, flow.destination, deadline)
-            if found.connected or owner is None:
-                return owner
             exactly = self._everybody or self._matcher.seeks
-            if owner.excluded or exactly:
+            if not found.connected and (owner.excluded or exactly):
                 # Any of the sockets may have sent the packets.
                 for other in self._sockets.sharing(flow):
                     if other.inode != found.inode:
                         sharer = self._ownerOf(other, flow.destination, deadline)
-                        owner = together(owner, sharer, exactly)
-                        if owner is None or not (owner.excluded or exactly):
+                        both = together(owner, sharer, exactly)
+                        if both is None:
+                            return None
+                        owner = both
+                        if not (owner.excluded or exactly):
                             break
             return owner
         finally:
@@ -170,26 +171,26 @@ class OwnerLookup:
         """
         What a flow's socket alone says of the owner, for one that cannot be found in time.
 
-        @return: L{None} if a rule asks for more.
+        @return: L{None} if that would be of no use, too.
         @raise OSError: the kernel cannot be asked now.
         """
-        if not self._everybody or self._matcher.seeksPrograms:
+        found = self._sockets.find(flow) if self._everybody or self._matcher.seeks else None
+        if found is None:
             return None
-        found = self._sockets.find(flow)
-        return None if found is None else self._descriptions.bySocket(found)
+        known = self._descriptions.bySocket(found)
+        return known._replace(whole=known.whole and not self._matcher.seeksPrograms)
 
-    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner | None:
+    def _ownerOf(self, found: FlowSocket, destination: Endpoint, deadline: float) -> Owner:
         if found.mark == SOCKET_MARK:
             # Only we set this mark; another program that sets it wants the same.
             return Owner(self._ownPid(), found.uid)
         known = self._descriptions.bySocket(found)
         proxies = self._proxies.any
-        if known is not None:
-            further = self._everybody or self._matcher.seeksPrograms
-            if known.excluded and not further and not (proxies and self._overruled):
-                return known
-            if not (proxies or further or self._matcher.byProcesses):
-                return known
+        further = self._everybody or self._matcher.seeksPrograms or not known.whole
+        if known.excluded and not further and not (proxies and self._overruled):
+            return known
+        if not (proxies or further or self._matcher.byProcesses):
+            return known
         if proxies:
             self._listening.check(deadline)
         try:
@@ -199,13 +200,12 @@ class OwnerLookup:
         finally:
             if self._search.overflowed:
                 self._schedule.soon()
-        text = "" if owner is None else owner.excluded
-        if not self._letsPast(text):
+        if not self._letsPast(owner.excluded):
             if self._listening.unclear:
                 # It may be a flow of the proxy that has just begun to listen.
                 raise OutOfTime
             self._handover.asked(destination)
-        if (owner is None or not owner.pid) and self._budget.isLong():
+        if not owner.pid and self._budget.isLong():
             self._learn(found.inode)
         return owner
 
@@ -218,15 +218,14 @@ class OwnerLookup:
         return text == LOCAL_PROXY or (bool(text) and not self._overruled)
 
     def _holder(
-        self, found: FlowSocket, known: Owner | None, destination: Endpoint, deadline: float
-    ) -> Owner | None:
+        self, found: FlowSocket, known: Owner, destination: Endpoint, deadline: float
+    ) -> Owner:
         """
         Find the process that has a socket.  Its name is told if it is wanted.
 
         @param known: what the socket says.
-        @return: L{None} if it is not known what rules ask for.
         """
-        cgroup = "" if known is None else known.cgroup
+        cgroup = known.cgroup
         pid, _, excluded = self._search.find(found, cgroup, deadline)
         if self._proxies.free and not self._letsPast("" if excluded is None else excluded.text):
             pid, claimant = self._claimant(pid, found.inode, deadline)
@@ -241,14 +240,15 @@ class OwnerLookup:
                     raise OutOfTime
         if excluded is not None:
             pid = excluded.process.pid
-        known = known or self._descriptions.byProcess(found, pid)
-        if known is None:
-            if excluded is None or excluded.text != LOCAL_PROXY:
-                return None
-            known = Owner(0, found.uid)
+        if not known.whole:
+            known = self._descriptions.byProcess(known, pid)
         process = None if excluded is None else excluded.process
-        if process is None and pid and self._everybody:
-            process = self._descriptions.processOf(pid)
+        if self._everybody or self._matcher.seeksPrograms:
+            # One that is ending is read in part only, and may match more than is known.
+            current = self._descriptions.processOf(pid) if pid else None
+            process = process or (current if self._everybody else None)
+            whole = current is not None and bool(current.path)
+            known = known._replace(whole=known.whole and (whole or not self._matcher.seeksPrograms))
         if process is not None:
             path = known.cgroup or process.cgroup
             known = known._replace(name=process.name, path=process.path, cgroup=path)

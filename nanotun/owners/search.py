@@ -59,7 +59,8 @@ class Search:
 
     @ivar sweeps: what the thread found out.
     @param spent: see L{nanotun.owners.budget.LookupBudget}.
-    @param everybody: whether all other processes are searched as well.
+    @param everybody: whether the process has to be found whichever it is, so that all others
+        are searched as well.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Search:
         everybody: bool = False,
     ) -> None:
         self._processes = processes
-        self._candidates = Candidates(cgroups, newcomers, everybody)
+        self._candidates = Candidates(cgroups, newcomers)
         self._newcomers = newcomers
         self._descriptors = descriptors
         self._makers = makers
@@ -147,6 +148,9 @@ class Search:
         if answer is not None:
             pid, descriptor = answer.pid, answer.descriptor
             if not pid or self._processes.socketAt(pid, descriptor) == found.inode:
+                if self._everybody:
+                    # It may run another program by now.
+                    return answer._replace(excluded=self._newcomers.examine(pid))
                 return answer
         answer = self._fromSweep(found.inode)
         if answer is not None:
@@ -154,18 +158,20 @@ class Search:
         inTime = self._newcomers.look(deadline)
         self._recent = [pid for pid in self._recent if not self._newcomers.isGone(pid)]
         candidates = self._candidates.of(found, cgroup)
-        if inTime and (sole := self._candidates.sole(candidates, cgroup)):
-            return Found(sole, 0, self._newcomers.examine(sole))
-        pids = self._order(candidates)
         if self._everybody:
-            pids = [*pids, *self._all()]
-        answer = self._among(pids, found.inode, deadline)
+            # A process that has just ended may have left another one alone in its cgroup.
+            candidates = [*self._order(candidates), *self._all()]
+        elif inTime and (sole := self._candidates.sole(candidates, cgroup)):
+            return Found(sole, 0, self._newcomers.examine(sole))
+        else:
+            candidates = self._order(candidates)
+        answer = self._among(candidates, found.inode, deadline)
         if answer is None and not inTime:
             raise OutOfTime
         return self._remember(found, answer or NOT_FOUND)
 
     def _remember(self, found: FlowSocket, answer: Found) -> Found:
-        if answer.pid or not found.connected:
+        if answer.pid or not (found.connected or self._everybody):
             if len(self._answers) >= ANSWER_LIMIT:
                 self._answers.clear()
             self._answers[found.inode] = answer

@@ -171,7 +171,9 @@ class Processes:
         if owner is None:
             # Nobody knows the programs of another machine.
             return -OWNER if subject.local else -UNKNOWABLE
-        return int(not self._texts.isdisjoint(owner.selected))
+        if not self._texts.isdisjoint(owner.selected):
+            return 1
+        return 0 if owner.whole else -OWNER
 
     def why(self, subject: Subject) -> str:
         """Why it has its value, as a part of a sentence."""
@@ -180,6 +182,8 @@ class Processes:
             whose = "its process" if subject.local else "another machine's process"
             return f"{whose} is not known"
         found = sorted(self._texts & owner.selected)
+        if not found and not owner.whole:
+            return "its process is not known"
         return f"{named(owner)} is {found[0] if found else 'none of its processes'}"
 
 

@@ -15,6 +15,7 @@ from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.schemes import ProgramsCase
+from tests.e2e.test_flow_rules_processes import unrecorded
 from tests.e2e.test_owners import tellPeer
 
 SECRET = "hunter2"
@@ -73,6 +74,30 @@ class CredentialChecks(ProgramsCase):
             self.assertNotIn(SECRET, text)
             self.assertNotIn("nobody-x", text)
         self.assertEndsWell(daemon)
+
+    def test_programs(self) -> None:
+        """
+        Two programs of two users are four log-ins, with the kernel's record of who makes a socket
+        and without it.
+        """
+        users = ("nobody", "daemon")
+        programs = {f"{user}-{name}" for user in users for name in ("curl", "wget")}
+        for recorded in (True, False):
+            if not recorded:
+                unrecorded(self)
+            self.logIns.seen.clear()
+            daemon = self.through("{user}-{process}")
+            for _ in range(2):
+                self.fetch(*AS_NOBODY)
+                self.fetch(*AS_DAEMON)
+            self.assertEqual(set(self.logIns.seen) - {"root-nanotun"}, programs)
+            for each in programs:
+                self.assertEqual(self.logIns.seen.count(each), 2, each)
+            runDir = f"{daemon.directory}/run"
+            status = json.loads(say("status", "--json", "--run-dir", runDir).stdout)
+            self.assertEqual(status["upstreams"]["proxy"]["programs"], len(programs))
+            self.assertIs(status["processes"]["recorded"], recorded)
+            self.assertEndsWell(daemon)
 
     def test_source(self) -> None:
         """Flows of this machine have one source, and a number stands for a user as well."""

@@ -119,7 +119,7 @@ class OwnersCase(SynchronousTestCase):
             descriptors,
             makers,
             self.clock.seconds,
-            everybody,
+            everybody or matcher.seeksPrograms,
         )
         scanner = Scanner(
             self.processes, descriptors, matcher, children, lambda: OWN, lambda seconds: None

@@ -31,14 +31,14 @@ class SoughtTests(OwnersCase):
         return set(owner.selected)
 
     def test_program(self) -> None:
-        """A process that a rule names is told with its name; others are not even searched for."""
+        """A process that a rule names is told with its name; of others it is known who it is."""
         self.program(60, "/usr/bin/curl")
         self.program(61, "/usr/bin/wget", OTHER)
         owners = self.owners("", sought="curl")
         selected = frozenset({"curl"})
         expected = Owner(60, 1000, "curl", "/usr/bin/curl", "/", selected=selected)
         self.assertEqual(owners.ownerOf(TCP), expected)
-        self.assertEqual(owners.ownerOf(OTHER), Owner(0, 1000, cgroup="/"))
+        self.assertEqual(owners.ownerOf(OTHER), Owner(61, 1000, cgroup="/"))
 
     def test_all(self) -> None:
         """Every selector counts, be it of the program, the user or the control group."""
@@ -127,14 +127,14 @@ class SoughtTests(OwnersCase):
         self.assertEqual(self.selected(owners), {"git"})
 
     def test_sharedPort(self) -> None:
-        """If processes that rules treat differently share a UDP port, the owner is not known."""
+        """If processes that rules treat differently share a UDP port, nobody knows which it is."""
         self.processes.spawn(60, "/usr/bin/curl")
         self.processes.open(60, self.sockets.add(Protocol.UDP, SOURCE))
         owners = self.owners("", sought="curl")
         self.assertEqual(self.selected(owners, UDP), {"curl"})
         self.processes.spawn(61, "/usr/bin/wget")
         self.processes.open(61, self.sockets.add(Protocol.UDP, SOURCE))
-        self.assertIsNone(owners.ownerOf(UDP))
+        self.assertEqual(owners.ownerOf(UDP), Owner(0, 1000, whole=False))
 
     def test_sharedByProxy(self) -> None:
         """A proxy's flows are the proxy's, whichever of its processes rules name."""
@@ -158,8 +158,32 @@ class SoughtTests(OwnersCase):
         self.processes.spawn(60, "/usr/bin/curl", cgroup="/x.service")
         self.processes.open(60, self.sockets.add(Protocol.TCP, SOURCE, TARGET, cgroup=99))
         self.assertEqual(self.selected(owners), {"curl", "unit:x.service"})
-        self.program(61, "/usr/bin/wget", OTHER, cgroup=99)
-        self.assertIsNone(owners.ownerOf(OTHER))
+        self.sockets.add(Protocol.TCP, OTHER.source, TARGET, cgroup=99)
+        self.assertEqual(owners.ownerOf(OTHER), Owner(0, 1000, whole=False))
+
+    def test_ended(self) -> None:
+        """
+        Of a socket that no process has, or one that is ending and can be read in part only, it is
+        not known that no rule names it.
+        """
+        unknown = Owner(0, 1000, cgroup="/", whole=False)
+        owners = self.owners("", sought="other.py")
+        self.sockets.add(Protocol.TCP, SOURCE, TARGET)
+        self.assertEqual(owners.ownerOf(TCP), unknown)
+        self.record[11] = Made(61, self.processes.now)
+        self.program(61, "/usr/bin/python3", OTHER, cookie=11)
+        self.assertEqual(owners.ownerOf(OTHER), Owner(61, 1000, cgroup="/"))
+        self.processes.execute(61, "")
+        self.assertEqual(owners.ownerOf(OTHER), unknown._replace(pid=61))
+
+    def test_leftAlone(self) -> None:
+        """The only process of a control group does not count for one that has ended there."""
+        self.cgroups.paths[77] = "/x"
+        self.cgroups.processes["/x"] = [60]
+        self.processes.spawn(60, "/usr/bin/curl", cgroup="/x")
+        owners = self.owners("", sought="curl")
+        self.sockets.add(Protocol.TCP, SOURCE, TARGET, cgroup=77)
+        self.assertEqual(owners.ownerOf(TCP), Owner(0, 1000, cgroup="/x", whole=False))
 
     def test_ourselves(self) -> None:
         """A socket of a library in our own process is like any other's, and is no loop."""
@@ -170,7 +194,7 @@ class SoughtTests(OwnersCase):
         self.assertEqual((owner.pid, owner.selected), (0, {"python3"}))
 
     def test_late(self) -> None:
-        """If the process cannot be found in time, nothing is known of the owner."""
+        """If the process cannot be found in time, what its socket says still counts."""
         self.program(60, "/usr/bin/curl", uid=7)
         for everybody in (False, True):
             owners = self.owners("", sought="wget, uid:7", everybody=everybody)
@@ -180,7 +204,8 @@ class SoughtTests(OwnersCase):
                     self.clock.advance(ROUND_INTERVAL)
                     if self.scans:
                         self.finish()
-                self.assertIsNone(self.successResultOf(waiting))
+                found = self.successResultOf(waiting)
+                self.assertEqual(found, Owner(0, 7, "", "", "/", "", frozenset({"uid:7"}), False))
             self.assertEqual(owners.misses, 1)
             owners.stop()
 
