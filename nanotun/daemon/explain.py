@@ -22,11 +22,11 @@ from nanotun.errors import RunningError
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.gateway.gateway import givesFake
 from nanotun.interfaces import IOwners
-from nanotun.linux.users import uidOf
-from nanotun.owners.matching import Matcher
-from nanotun.owners.values import Process, ProcStat
+from nanotun.owners import matcherOf, soughtBy
+from nanotun.owners.values import Excluded, Process, ProcStat, Program
 from nanotun.policy.decisions import nameOf
 from nanotun.policy.judge import Judge
+from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.policy.subject import named
 
 #: What happens to a flow, by verdict.
@@ -40,6 +40,9 @@ MEANINGS = {
 
 #: The answer about a host name that the asker has to look up first.
 LOOK_UP = {"lookUp": True}
+
+#: Processes that a note names.
+NAMED_LIMIT = 8
 
 #: Source port of the described flow; no rule looks at it.
 SOURCE_PORT = 40000
@@ -104,13 +107,13 @@ class DescribedOwner:
 
 
 def described(
-    question: Question, settings: Settings, scanned: Callable[[int], str]
+    question: Question, settings: Settings, scanned: Callable[[int], Excluded | None]
 ) -> Described | None:
     """
     The flow that a question is about.
 
-    @param scanned: what excludes the process with a pid according to a scan of all
-        processes; empty if nothing does.
+    @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
+        neither excluded nor named by a rule.
     @return: L{None} if the host is a name that has to be looked up first.
     @raise ValueError, TypeError, KeyError: this is no question.
     """
@@ -161,16 +164,24 @@ def processOf(fields: Mapping[str, Any]) -> Process:
     return Process(int(fields["pid"]), stat, (*uids,), frozenset(names), name, path, cgroup)
 
 
-def _ownerOf(process: Process, settings: Settings, scanned: Callable[[int], str]) -> Owner:
+def _ownerOf(
+    process: Process, settings: Settings, scanned: Callable[[int], Excluded | None]
+) -> Owner:
     """What the command line says of a process takes precedence over what a scan says."""
-    matcher = Matcher(settings.excludedProcesses, settings.excludeChildren, uidOf, os.path.realpath)
-    user = process.uids[1]
-    text = (
-        matcher.socketText(user, process.cgroup)
-        or (scanned(process.pid) if process.pid else "")
-        or matcher.processText(process)
-    )
-    return Owner(process.pid, user, process.name, process.path, process.cgroup, text)
+    matcher = matcherOf(settings)
+    matcher.resolvePaths()
+    user, cgroup = process.uids[1], process.cgroup
+    known = scanned(process.pid) if process.pid else None
+    text = "" if known is None else known.text
+    if text != LOCAL_PROXY:
+        text = matcher.socketText(user, cgroup) or text or matcher.processText(process)
+    program = Program(process.names, process.path)
+    selected = matcher.selected(process.pid, process.stat.started, program)
+    if known is not None:
+        # Which process had a number at the start is what only a scan knows.
+        selected |= {each for each in known.selected if each.startswith("pid:")}
+    selected |= matcher.selectedBySocket(user, cgroup)
+    return Owner(process.pid, user, process.name, process.path, cgroup, text, selected)
 
 
 def judged(
@@ -216,10 +227,13 @@ def _notes(settings: Settings, described: Described, decision: Decision, missed:
     """Sentences about what may change the answer."""
     notes = []
     if missed:
-        excluded = ", ".join(map(str, settings.excludedProcesses)) or "the proxy on this machine"
+        selectors = dict.fromkeys(map(str, (*settings.excludedProcesses, *soughtBy(settings))))
+        shown = list(selectors)[:NAMED_LIMIT] or ["the proxy on this machine"]
+        if len(selectors) > NAMED_LIMIT:
+            shown.append("...")
         notes.append(
-            f"Processes matter here ({excluded}): say whose flow it is with --process, --pid, "
-            "--uid or --cgroup."
+            f"Processes matter here ({', '.join(shown)}): say whose flow it is with --process, "
+            "--pid, --uid or --cgroup."
         )
     why = ""
     if described.flow.protocol is Protocol.UDP:
@@ -257,9 +271,8 @@ def explainHandler(live: Live, config: str) -> Callable[[Mapping[str, Any]], dic
     def handler(arguments: Mapping[str, Any]) -> dict[str, Any]:
         current = live.current
 
-        def scanned(pid: int) -> str:
-            found = None if current.owners is None else current.owners.table.excluded.get(pid)
-            return "" if found is None else found.text
+        def scanned(pid: int) -> Excluded | None:
+            return None if current.owners is None else current.owners.table.excluded.get(pid)
 
         try:
             question = Question(**arguments)

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from nanotun.config.selectors import Selector
+from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
@@ -45,7 +46,26 @@ from nanotun.owners.schedule import ScanSchedule
 from nanotun.owners.search import Search
 from nanotun.owners.sockets import KernelSockets
 
-__all__ = ["OwnerOptions", "Owners", "makeOwners", "ownerOptions", "soughtBy"]
+__all__ = ["OwnerOptions", "Owners", "makeOwners", "matcherOf", "ownerOptions", "soughtBy"]
+
+
+def matcherOf(settings: Settings) -> Matcher:
+    """
+    Which selectors of the settings a process matches.
+
+    @raise nanotun.errors.ConfigError: a user is unknown; with one sentence.
+    """
+    return _matcher(ownerOptions(settings), soughtBy(settings))
+
+
+def _matcher(options: OwnerOptions, places: Mapping[Selector, str]) -> Matcher:
+    return Matcher(
+        options.excluded,
+        options.children,
+        uidOf,
+        os.path.realpath,
+        {each: places.get(each, "rules") for each in options.sought},
+    )
 
 
 def makeOwners(
@@ -70,13 +90,7 @@ def makeOwners(
         # Asked rarely, and perhaps about a network that was made just now.
         return ConnectedNetworks(options.device, time.monotonic).holds(host)
 
-    matcher = Matcher(
-        options.excluded,
-        options.children,
-        uidOf,
-        os.path.realpath,
-        {each: places.get(each, "rules") for each in options.sought},
-    )
+    matcher = _matcher(options, places)
     processes = ProcProcesses()
     sockets = KernelSockets(options.device)
     cgroups = CgroupTree(cgroupMount(), reactor.seconds)

@@ -16,14 +16,14 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
 from nanotun.errors import ConfigError
 from nanotun.linux.users import nearUser, uidOf
+from nanotun.owners import matcherOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
-from nanotun.owners.matching import Matcher
 from nanotun.owners.names import namesOf
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.sockets import KernelSockets
-from nanotun.owners.values import EMPTY, Process, ProcStat
+from nanotun.owners.values import EMPTY, Excluded, Process, ProcStat
 
 #: The uid of a process whose user was not described.
 NOBODY = -1
@@ -56,14 +56,15 @@ def describedProcess(
     return found
 
 
-def scanned(settings: Settings, pid: int) -> str:
+def scanned(settings: Settings, pid: int) -> Excluded | None:
     """
-    What excludes a process according to the daemon's scan, which takes its ancestors and
-    local proxies into account; empty if nothing does.
+    What the daemon's scan says of a process, which takes its ancestors and local proxies into
+    account.
 
+    @return: L{None} if it is neither excluded nor named by a rule.
     @raise ConfigError: the processes cannot be looked at.
     """
-    matcher = Matcher(settings.excludedProcesses, settings.excludeChildren, uidOf, os.path.realpath)
+    matcher = matcherOf(settings)
     processes, sockets = ProcProcesses(), KernelSockets(settings.tunName)
     proxies = LocalProxies(firstHops(settings), sockets, processes.ownAddresses)
     descriptors = Descriptors(processes, time.thread_time)
@@ -85,8 +86,7 @@ def scanned(settings: Settings, pid: int) -> str:
             sockets.close()
     except OSError as error:
         raise ConfigError(f"The processes cannot be looked at ({error}); try as root.") from None
-    excluded = table.excluded.get(pid)
-    return "" if excluded is None else excluded.text
+    return table.excluded.get(pid)
 
 
 def _running(text: str) -> Process:

@@ -24,6 +24,7 @@ from nanotun.errors import RunningError
 from nanotun.owners.values import Process, ProcStat
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import NO_LISTS
+from nanotun.policy.rules import LOCAL_PROXY
 
 CURL = {
     "pid": 0,
@@ -133,10 +134,48 @@ class ExplainHandlerTests(SynchronousTestCase):
         self.configure("--exclude", "curl")
         process = {**CURL, "pid": 7, "name": "sh", "names": ["sh"]}
         self.assertEqual(self.ask(process=process)["verdict"], "proxy")
-        self.excluded[7] = SimpleNamespace(text="curl")
+        self.excluded[7] = SimpleNamespace(text="curl", selected=frozenset())
         self.assertEqual(self.ask(process=process)["verdict"], "direct")
         self.live.current.owners = None
         self.assertEqual(self.ask(process=process)["verdict"], "proxy")
+
+    def test_rules(self) -> None:
+        """Rules' selectors match what is described, and numbers what the daemon's scan says."""
+        cases: dict[str, dict[str, Any]] = {
+            "curl": {"names": ["curl"]},
+            "uid:1": {"uids": [1] * 3},
+            "cgroup:/x": {"cgroup": "/x/z"},
+            "pid:7": {"pid": 7},
+            "/opt/y": {"path": "/opt/y"},
+        }
+        rules = [
+            f"{{to: reject, processes: ['{text}'], ports: [{port}]}}"
+            for port, text in enumerate(cases, start=1)
+        ]
+        self.configure(*[word for rule in rules for word in ("--rule", rule)])
+        self.excluded[7] = SimpleNamespace(text="", selected=frozenset({"pid:7", "wget"}))
+        nobody = {**CURL, "uids": [-1] * 3, "names": [], "name": ""}
+        for number, given in enumerate(cases.values(), start=1):
+            for port in range(1, len(cases) + 1):
+                found = self.ask(process={**nobody, **given}, port=port)
+                expected = f"#{number}" if port == number else "default"
+                self.assertEqual(found["rule"], expected, (given, port))
+
+    def test_proxyFirst(self) -> None:
+        """A proxy on this machine is the proxy, also if its user is excluded."""
+        rule = ("--rule", "{to: reject, ports: [443]}")
+        self.configure(*rule, "--exclude", "uid:1", "--proxy", "localhost:1080")
+        self.excluded[7] = SimpleNamespace(text=LOCAL_PROXY, selected=frozenset())
+        self.assertEqual(self.ask(process={**CURL, "pid": 7})["rule"], "local-proxy")
+        self.assertEqual(self.ask(process={**CURL, "pid": 8})["rule"], "#1")
+
+    def test_matter(self) -> None:
+        """If it matters whose flow it is, a note names the first processes that could be meant."""
+        texts = [f"p{number}" for number in range(12)]
+        rule = f"{{to: reject, processes: {texts}}}".replace("'", "")
+        self.configure("--rule", rule, "--exclude", "curl")
+        (note,) = self.ask()["notes"][:1]
+        self.assertIn("(curl, p0, p1, p2, p3, p4, p5, p6, ...)", note)
 
     def test_name(self) -> None:
         """A name has to be looked up first, unless fake-ip gives it an address."""

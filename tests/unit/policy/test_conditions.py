@@ -135,7 +135,10 @@ class ConditionTests(SynchronousTestCase):
             self.assertSays(wants, asked, value, why)
 
     def test_processes(self) -> None:
-        """What the owner was selected by; unknown without an owner, for ever for other machines."""
+        """
+        What the owner was selected by; unknown without an owner, or where more may match, and for
+        ever for other machines.
+        """
         asked = subject("tcp 1.1.1.1:1", owner=CURL)
         for processes, value, why in (
             ("curl", 1, "curl (pid 77) is curl"),
@@ -143,6 +146,9 @@ class ConditionTests(SynchronousTestCase):
             ("wget", 0, "curl (pid 77) is none of its processes"),
         ):
             self.assertSays({"processes": processes}, asked, value, why)
+        partly = subject("tcp 1.1.1.1:1", owner=CURL._replace(whole=False))
+        self.assertSays({"processes": "curl"}, partly, 1, "curl (pid 77) is curl")
+        self.assertSays({"processes": "wget"}, partly, -OWNER, "its process is not known")
         unknown = subject("tcp 1.1.1.1:1")
         self.assertSays({"processes": "curl"}, unknown, -OWNER, "its process is not known")
         other = subject("tcp 1.1.1.1:1", source=NEIGHBOUR)
