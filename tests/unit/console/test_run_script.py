@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.cell.command import CommandUser
 from nanotun.console.run import scripts
 from nanotun.console.run.options import RunOptions
+from nanotun.console.run.scripthelper import become
 from nanotun.console.run.scripts import (
     RunScript,
     ScriptProcess,
@@ -90,6 +91,25 @@ class WhoTests(SynchronousTestCase):
             "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/4711/bus",
         }
         self.assertEqual(environmentOf(USER, ours), expected | session)
+
+
+class BecomeTests(SynchronousTestCase):
+    """L{become}."""
+
+    def test_order(self) -> None:
+        """Groups go first, because only root may change them, and no saved number is left."""
+        done: list[tuple[object, ...]] = []
+        for name in ("setgroups", "setresgid", "setresuid"):
+            self.patch(os, name, lambda *ids, name=name: done.append((name, *ids)))
+        become(CommandUser(4711, 4712, (4712, 4713), {}))
+        self.assertEqual(
+            done,
+            [
+                ("setgroups", (4712, 4713)),
+                ("setresgid", 4712, 4712, 4712),
+                ("setresuid", 4711, 4711, 4711),
+            ],
+        )
 
 
 class RunScriptTests(SynchronousTestCase):
